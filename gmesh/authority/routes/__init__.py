@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""HTTP routes of the authority, one module a domain."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Durable state of the authority: SQLite through adbapi."""

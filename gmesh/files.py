@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""
+Files that must survive a power cut, and key files that only their owner may read.
+
+Used by the daemons and the command line; the pure layers never touch a file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from gmesh.errors import ConfigurationError, StoreError
+
+__all__ = ["KEY_MODE", "read_capped", "read_key_file", "write_atomic"]
+
+KEY_MODE = 0o600
+MAX_KEY_FILE = 64 * 1024
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """
+    Replace C{path} by C{data}: write beside it, fsync, rename, fsync the directory.
+
+    The new file belongs to the owner of the directory, so that a command run as root leaves
+    files its daemon can read.
+
+    @raise StoreError: if the file cannot be written; the old content is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        owner = path.parent.stat()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                os.fchmod(stream.fileno(), mode)
+                if os.geteuid() == 0:
+                    os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StoreError("unwritable", f"cannot write {path}: {error.strerror}") from error
+
+
+def read_capped(path: Path, limit: int) -> bytes:
+    """
+    The content of C{path}, refusing more than C{limit} bytes before reading them.
+
+    @raise ConfigurationError: if it is missing, unreadable or too large.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(limit + 1)
+    except FileNotFoundError as error:
+        raise ConfigurationError("missing-file", f"{path} does not exist") from error
+    except OSError as error:
+        raise ConfigurationError("unreadable-file", f"cannot read {path}: {error.strerror}") from error
+    if len(data) > limit:
+        raise ConfigurationError("too-large", f"{path} is larger than {limit} bytes")
+    return data
+
+
+def read_key_file(path: Path) -> bytes:
+    """
+    The content of a private key file.
+
+    A file that others may read is refused, except below C{$CREDENTIALS_DIRECTORY}, where
+    systemd sets the modes (systemd.exec(5), LoadCredential).
+
+    @raise ConfigurationError: if it is missing, too open or too large.
+    """
+    data = read_capped(path, MAX_KEY_FILE)
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and path.is_relative_to(credentials):
+        return data
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise ConfigurationError(
+            "key-mode", f"{path} has mode {mode:04o}, others can read it: chmod 0600 {path}"
+        )
+    return data

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""
+The seams of gmesh, as zope interfaces: where one layer meets the next.
+
+Each says who calls it and when.  Types of arguments stand in the providers; this module
+imports only zope and Twisted interfaces, so every layer may import it.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IAddress  # noqa: F401  (named in the docstrings)
+from zope.interface import Attribute, Interface
+
+__all__ = [
+    "IAuthorityStore",
+    "IControlCommand",
+    "IFrameReceiver",
+    "IFrameReceiverFactory",
+    "ILink",
+    "INoiseSession",
+    "IPeerVerifier",
+    "IRouteEngine",
+    "ISecureTransport",
+    "ISigner",
+]
+
+
+class INoiseSession(Interface):
+    """
+    One Noise handshake and the two transport ciphers it yields.
+
+    Called by C{mesh.noise} (XX, hop by hop) and C{endtoend.session} (IK); the provider in
+    C{wire.noise} is the only user of the Noise library.  Every failure is a
+    L{gmesh.errors.FrameRefused} or L{gmesh.errors.PeerRefused}; after one, the session is dead.
+    """
+
+    finished = Attribute("True once the last handshake message was written or read.")
+    remote_static = Attribute("The peer's X25519 public key, 32 bytes, or None while unknown.")
+    handshake_hash = Attribute("Channel binding, equal at both ends; None until finished.")
+
+    def write_message(payload):
+        """The next handshake message, carrying C{payload}. @rtype: bytes"""
+
+    def read_message(message):
+        """Read the peer's handshake message; its payload. @rtype: bytes"""
+
+    def seal(plaintext):
+        """Encrypt one record with the next outbound counter. @rtype: bytes"""
+
+    def open(ciphertext):
+        """Decrypt one record with the next inbound counter. @rtype: bytearray (writable)"""
+
+    def seal_at(counter, associated, plaintext):
+        """Encrypt under an explicit counter and associated data. @rtype: bytes"""
+
+    def open_at(counter, associated, ciphertext):
+        """Decrypt under an explicit counter and associated data. @rtype: bytes"""
+
+    def rekey_outbound():
+        """Replace the outbound key (Noise 4.2 REKEY); counters go on."""
+
+    def rekey_inbound():
+        """Replace the inbound key (Noise 4.2 REKEY); counters go on."""
+
+
+class IPeerVerifier(Interface):
+    """
+    Judges the other end of a handshake and speaks for ours.
+
+    Called by C{mesh.noise} during each handshake, on dial and on accept.
+    """
+
+    def genesis_version():
+        """The version of the genesis we hold, sent in message 1. @rtype: int"""
+
+    def payload(peer_genesis_version):
+        """Our handshake payload: certificate, plus the genesis documents the peer lacks. @rtype: bytes"""
+
+    def verify(payload, remote_static):
+        """
+        Make all five checks: signature chain, validity, network, revocation, key binding.
+
+        @rtype: L{gmesh.mesh.peer_identity.Peer}
+        @raise gmesh.errors.PeerRefused: with the reason of the first check that failed.
+        """
+
+
+class ISecureTransport(Interface):
+    """
+    An authenticated, encrypted, record-preserving transport to one peer.
+
+    Offered by C{mesh.noise.NoiseProtocol} to the C{MeshProtocol} above it once both ends
+    were judged.
+    """
+
+    peer = Attribute("The verified L{gmesh.mesh.peer_identity.Peer} at the other end.")
+    initiator = Attribute("True if this end dialled.")
+    handshake_hash = Attribute("Channel binding of the session, 32 bytes.")
+    address = Attribute("Peer address as C{HOST:PORT}, for display only, never identity.")
+
+    def send_record(plaintext):
+        """Seal whole frames, at most C{MAX_RECORD_PLAINTEXT} bytes, and write them."""
+
+    def rekey_outbound():
+        """Switch the outbound key, right after the record that announced it."""
+
+    def rekey_inbound():
+        """Switch the inbound key, right after the record that announced it."""
+
+    def lose():
+        """Close after what is buffered has gone, aborting if that takes too long."""
+
+    def abort():
+        """Cut now."""
+
+    def registerProducer(producer, streaming):
+        """As L{twisted.internet.interfaces.ITransport}: told to pause and resume."""
+
+    def unregisterProducer():
+        """Stop telling."""
+
+
+class ILink(Interface):
+    """
+    A hop to one neighbour, after HELLO both ways: all that routing and control may touch.
+    """
+
+    peer = Attribute("The verified L{gmesh.mesh.peer_identity.Peer}.")
+    initiator = Attribute("True if this end dialled.")
+    address = Attribute("Peer address as C{HOST:PORT}.")
+    rtt = Attribute("Smoothed round trip in seconds, or None before the first PONG.")
+    hello = Attribute("The peer's L{gmesh.wire.messages.Hello}.")
+
+    def send_control(kind, body):
+        """Queue a control frame (always before data). C{kind}: int, C{body}: bytes."""
+
+    def send_data(frame, flow):
+        """
+        Queue a whole data frame, three header bytes included, from C{flow} (source + destination handles).
+
+        @return: True if taken, False if dropped and counted.
+        """
+
+    def close(reason):
+        """Send CLOSE with a reason of L{gmesh.wire.messages.CloseReason}, drain, then disconnect."""
+
+    def cut(reason):
+        """Best-effort CLOSE and abort now: revocation and expiry."""
+
+
+class IFrameReceiverFactory(Interface):
+    """
+    Builds, for each link that comes up, the receiver of certain frame kinds.
+
+    Registered with the dispatcher by C{node.runtime}.
+    """
+
+    kinds = Attribute("frozenset of the frame kinds its receivers take.")
+
+    def build_receiver(link):
+        """A receiver for this L{ILink}. @rtype: IFrameReceiver"""
+
+
+class IFrameReceiver(Interface):
+    """What one link does with frames of the kinds it was registered for."""
+
+    def link_up():
+        """The link exists for routing: both HELLOs were read and it won any tie."""
+
+    def link_down(reason):
+        """The link is gone; C{reason}: str. Called exactly once after C{link_up}."""
+
+    def frame_received(kind, record, start, end):
+        """
+        One whole frame, C{record[start:end]}, its body from C{start + 3}.
+
+        C{record} is a writable memoryview that may be patched and sliced but not resized.
+        @raise gmesh.errors.FrameRefused: to have the link closed.
+        """
+
+
+class IRouteEngine(Interface):
+    """Which way to a destination. Called by forwarding and by end-to-end sessions."""
+
+    def path(destination, now, avoid=frozenset()):
+        """
+        The cheapest allowed path as node handles, first this node, last C{destination}.
+
+        @param avoid: handles that must not appear after the first.
+        @return: tuple of 8-byte handles, or None.
+        """
+
+
+class IControlCommand(Interface):
+    """One thing an operator may ask of a node."""
+
+    name = Attribute("As on the wire: C{reload}.")
+
+    def run(request, node):
+        """Obey. @return: detail for the receipt, str; or a Deferred of it. @raise GmeshError: refused."""
+
+
+class ISigner(Interface):
+    """
+    A private Ed25519 key somewhere: file, credential, hardware. Called from the database
+    thread inside the transaction that needs the signature, so it may block but not touch the reactor.
+    """
+
+    key_id = Attribute("Hex of the first 16 bytes of SHA-256 of the public key.")
+    public = Attribute("Raw public key, 32 bytes.")
+
+    def sign(data):
+        """An Ed25519 signature, 64 bytes, over C{data}."""
+
+
+class IAuthorityStore(Interface):
+    """
+    The authority's durable state as its use cases see it: each method is one transaction.
+
+    Methods return Deferreds and raise L{gmesh.errors.StoreError} when state cannot be read
+    or written. The methods are listed in C{authority.store}.
+    """
+
+    def decide(function):
+        """
+        Run C{function(transaction)} as one write decision, grouped with others into one commit.
+
+        @return: Deferred of its result, fired after the commit.
+        """
+
+    def read(function):
+        """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""

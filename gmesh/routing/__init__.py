@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Which way: link-state records and database, shortest paths, path choice. Sans-IO."""

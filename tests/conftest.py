@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""
+What every test obeys: nothing logged as a failure, nothing left in the reactor, no Deferred lost.
+
+pytest-twisted lets all three pass (pytest-dev/pytest-twisted#43); the fixture here does not.
+C{tests/test_conftest.py} shows that it fails on each.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from twisted.internet import reactor
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
+
+settings.register_profile("gmesh", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gmesh")
+
+
+class FailureCollector:
+    """A log observer that keeps every logged failure and every critical event."""
+
+    def __init__(self) -> None:
+        self.events: list[LogEvent] = []
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_failure") is not None or event.get("log_level") is LogLevel.critical:
+            self.events.append(event)
+
+    def flush(self, *types: type[BaseException]) -> list[Failure]:
+        """Take out the failures of these types (all, when none is named)."""
+        gc.collect()
+        taken: list[Failure] = []
+        kept: list[LogEvent] = []
+        for event in self.events:
+            failure = event.get("log_failure")
+            if failure is not None and (not types or failure.check(*types)):
+                taken.append(failure)
+            else:
+                kept.append(event)
+        self.events = kept
+        return taken
+
+
+def _left_in_reactor() -> list[str]:
+    left: list[str] = [f"delayed call {call}" for call in reactor.getDelayedCalls() if call.active()]
+    internal = getattr(reactor, "_internalReaders", set())
+    left += [f"reader {reader}" for reader in reactor.getReaders() if reader not in internal]
+    left += [f"writer {writer}" for writer in reactor.getWriters()]
+    return left
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureCollector]:
+    collector = FailureCollector()
+    before = set(_left_in_reactor())
+    globalLogPublisher.addObserver(collector)
+    try:
+        yield collector
+        gc.collect()
+    finally:
+        globalLogPublisher.removeObserver(collector)
+    problems = [
+        str(event["log_failure"].getErrorMessage()) if event.get("log_failure") else str(event.get("log_format"))
+        for event in collector.events
+    ]
+    problems += sorted(set(_left_in_reactor()) - before)
+    if problems:
+        pytest.fail("left behind by the test:\n  " + "\n  ".join(problems))
+
+
+@pytest.fixture
+def flush_logged_errors(_nothing_left_behind: FailureCollector) -> Callable[..., list[Any]]:
+    """A function that takes the expected logged failures out, so that they do not fail the test."""
+    return _nothing_left_behind.flush
