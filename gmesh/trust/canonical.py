@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""
+The canonical bytes of a JSON value (RFC 8785): the only form that is signed, digested and stored.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import rfc8785
+
+from gmesh.errors import DocumentRefused
+
+__all__ = ["canonical", "digest", "digest_of"]
+
+
+def canonical(value: Any) -> bytes:
+    """
+    The RFC 8785 form of C{value}.
+
+    @raise DocumentRefused: C{not-canonical}, for what has no such form: an integer beyond
+        2^53-1, NaN, a lone surrogate, an object that is not JSON.
+    """
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, ValueError, TypeError, RecursionError) as error:
+        raise DocumentRefused("not-canonical", f"no canonical form: {type(error).__name__}") from error
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 of canonical bytes, as documents name each other: 64 hex characters."""
+    return sha256(data).hexdigest()
+
+
+def digest(value: Any) -> str:
+    """L{digest_of} the canonical form of C{value}."""
+    return digest_of(canonical(value))

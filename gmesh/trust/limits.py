@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""
+Every bound of the trust layer, in one place.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "CERTIFICATE_LEEWAY",
+    "DEFAULT_STALE_GRACE",
+    "DOCUMENT_LIMITS",
+    "JSON_INTEGER_CHARACTERS",
+    "MAX_ANCHORS",
+    "MAX_AUTHORITY_KEYS",
+    "MAX_DEPTH",
+    "MAX_INTEGER",
+    "MAX_INVITE",
+    "MAX_JOIN_REQUEST",
+    "MAX_KEY_CHARACTERS",
+    "MAX_OPERATORS",
+    "MAX_ROLES",
+    "MAX_ROOT_KEYS",
+    "MAX_RULES",
+    "MAX_SELECTORS",
+    "MAX_SIGNATURES",
+    "MAX_TEXT",
+    "MAX_URLS",
+    "MAX_VERDICTS",
+    "NONCE_SIZE",
+    "PREVIOUS_EPOCHS_JUMP",
+]
+
+MAX_INTEGER: Final = 2**53 - 1
+"""The largest integer every JSON reader keeps exactly (RFC 8785 section 3.2.2.3, RFC 7493 section 2.2)."""
+
+JSON_INTEGER_CHARACTERS: Final = 17
+MAX_DEPTH: Final = 16
+MAX_KEY_CHARACTERS: Final = 40
+
+CERTIFICATE_LEEWAY: Final = 300
+"""Seconds by which clocks may differ when validity is judged."""
+
+DEFAULT_STALE_GRACE: Final = 7 * 86400
+"""How long after the status expired the mesh goes on, while no policy says otherwise."""
+
+PREVIOUS_EPOCHS_JUMP: Final = 2**40
+"""Numbers are epoch * 2^40 + n: a jump of more than this skips a whole epoch."""
+
+MAX_SIGNATURES: Final = 16
+MAX_ROOT_KEYS: Final = 16
+MAX_AUTHORITY_KEYS: Final = 8
+MAX_ANCHORS: Final = 256
+MAX_URLS: Final = 8
+MAX_ROLES: Final = 16
+MAX_RULES: Final = 1024
+MAX_SELECTORS: Final = 256
+MAX_OPERATORS: Final = 256
+MAX_TEXT: Final = 200
+MAX_VERDICTS: Final = 8192
+NONCE_SIZE: Final = 16
+MAX_INVITE: Final = 8 * 1024
+MAX_JOIN_REQUEST: Final = 4 * 1024
+
+DOCUMENT_LIMITS: Final[dict[str, int]] = {
+    "genesis": 64 * 1024,
+    "certificate": 4 * 1024,
+    "crl": 16 * 1024 * 1024,
+    "crl-delta": 4 * 1024 * 1024,
+    "policy": 256 * 1024,
+    "status": 4 * 1024,
+    "command": 16 * 1024,
+    "receipt": 2 * 1024,
+}
+"""Bytes of the file form, per type."""
