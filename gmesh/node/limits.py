@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""Every limit and period of the node daemon, under its name."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ANSWER_LIMIT",
+    "ANSWER_TIMEOUT",
+    "CONNECT_TIMEOUT",
+    "GENESIS_VERSIONS_A_FETCH",
+    "HEARTBEAT_JITTER",
+    "HEARTBEAT_PERIOD",
+    "LOCAL_BODY_LIMIT",
+    "LONG_POLL_RETRY",
+    "LONG_POLL_TIMEOUT",
+    "PING_COUNT_LIMIT",
+    "RECEIVE_QUEUE_BYTES",
+    "RENEWAL_JITTER",
+    "RENEWAL_RETRY_CEILING",
+    "RENEWAL_RETRY_FLOOR",
+    "SEND_TIMEOUT_LIMIT",
+    "STATE_FILE_LIMIT",
+    "STOP_DEADLINE",
+]
+
+HEARTBEAT_PERIOD = 60.0
+HEARTBEAT_JITTER = 0.2
+
+LONG_POLL_TIMEOUT = 40.0
+"""Seconds the client waits: the authority answers after 25 at most."""
+LONG_POLL_RETRY = 5.0
+"""Seconds, plus or minus the jitter, before the next long poll after a failed one."""
+
+RENEWAL_JITTER = 0.1
+RENEWAL_RETRY_FLOOR = 5.0
+RENEWAL_RETRY_CEILING = 300.0
+
+CONNECT_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 30.0
+ANSWER_LIMIT = 8 * 1024 * 1024
+"""Bytes of one answer of the authority: a CRL of 100,000 entries is about 4 MB."""
+GENESIS_VERSIONS_A_FETCH = 64
+
+STATE_FILE_LIMIT = 1024 * 1024
+"""Bytes of C{state.json}, C{floors.json} or C{authority.json}."""
+
+LOCAL_BODY_LIMIT = 2 * 1024 * 1024
+SEND_TIMEOUT_LIMIT = 600.0
+PING_COUNT_LIMIT = 1000
+RECEIVE_QUEUE_BYTES = 1024 * 1024
+
+STOP_DEADLINE = 5.0
+"""Seconds that links may take to drain when the daemon stops."""

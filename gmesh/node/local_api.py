@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""
+The local API: what programs on this machine, the command line first, may ask of the node.
+
+Klein on the C{--control} endpoint, a unix socket whose file mode decides who gets in.
+Tests: C{tests/node/test_local_api.py}.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.server import Request
+from werkzeug.exceptions import HTTPException
+
+from gmesh.errors import GmeshError, RequestRefused
+from gmesh.node.limits import PING_COUNT_LIMIT, SEND_TIMEOUT_LIMIT
+from gmesh.node.local_http import json_response, problem, read_object
+from gmesh.node.streams import MessageStream
+
+__all__ = ["ILocalNode", "LocalApi"]
+
+_SERVICE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?")
+_DEFAULT_TIMEOUT = 10.0
+
+_STATUS_OF = {
+    "denied": 403,
+    "no-such-node": 404,
+    "no-such-service": 404,
+    "service-taken": 409,
+    "too-large": 413,
+    "no-route": 503,
+    "timed-out": 504,
+}
+
+
+class ILocalNode(Protocol):
+    """What the API needs of a node: L{gmesh.node.runtime.NodeRuntime} and a double in tests."""
+
+    def status(self) -> dict[str, Any]:
+        """The C{status} object."""
+
+    def peers(self) -> list[dict[str, Any]]:
+        """The direct neighbours."""
+
+    def routes(self) -> list[dict[str, Any]]:
+        """The cheapest path to every reachable node."""
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Every node known from its record."""
+
+    def services(self) -> list[dict[str, Any]]:
+        """The services with a receiver on this node."""
+
+    def ping(self, name: str, count: int) -> Awaitable[list[float]]:
+        """Round trips in milliseconds."""
+
+    def trace(self, name: str) -> Awaitable[dict[str, Any]]:
+        """The path to a node and the round trip to each hop."""
+
+    def send(self, name: str, service: str, data: bytes, timeout: float) -> Awaitable[float]:
+        """Deliver and return the round trip in milliseconds."""
+
+    def receive(self, service: str, receiver: Callable[[str, bytes], None]) -> Callable[[], None]:
+        """Hand messages for C{service} to C{receiver(source name, data)}; returns what stops it."""
+
+
+class LocalApi:
+    """The Klein routes over one node."""
+
+    app = Klein()
+    _log = Logger()
+
+    def __init__(self, node: ILocalNode) -> None:
+        self._node = node
+
+    @app.handle_errors(Exception)
+    def _failed(self, request: IRequest, failure: Failure) -> bytes:
+        error = failure.value
+        if isinstance(error, HTTPException):
+            status = error.code or 500
+            return problem(request, _slug(error.name), status, error.name)
+        if isinstance(error, GmeshError):
+            default = 400 if isinstance(error, RequestRefused) else 502
+            return problem(request, error.reason, _STATUS_OF.get(error.reason, default), error.detail)
+        self._log.failure("the local API failed", failure=failure)
+        return problem(request, "internal", 500, "the node failed on this request; its log says why")
+
+    @app.route("/v1/status", methods=["GET"])
+    def _status(self, request: Request) -> bytes:
+        return json_response(request, self._node.status())
+
+    @app.route("/v1/peers", methods=["GET"])
+    def _peers(self, request: Request) -> bytes:
+        return json_response(request, self._node.peers())
+
+    @app.route("/v1/routes", methods=["GET"])
+    def _routes(self, request: Request) -> bytes:
+        return json_response(request, self._node.routes())
+
+    @app.route("/v1/nodes", methods=["GET"])
+    def _nodes(self, request: Request) -> bytes:
+        return json_response(request, self._node.nodes())
+
+    @app.route("/v1/services", methods=["GET"])
+    def _services(self, request: Request) -> bytes:
+        return json_response(request, self._node.services())
+
+    @app.route("/v1/ping", methods=["POST"])
+    async def _ping(self, request: Request) -> bytes:
+        body = read_object(request, {"node": str, "count": int}, frozenset({"node"}))
+        count = body.get("count", 1)
+        if not 1 <= count <= PING_COUNT_LIMIT:
+            raise RequestRefused("invalid-field", f"field 'count' must be 1 to {PING_COUNT_LIMIT}")
+        trips = await self._node.ping(body["node"], count)
+        return json_response(request, {"node": body["node"], "rtt_ms": [round(trip, 3) for trip in trips]})
+
+    @app.route("/v1/trace", methods=["POST"])
+    async def _trace(self, request: Request) -> bytes:
+        body = read_object(request, {"node": str}, frozenset({"node"}))
+        return json_response(request, await self._node.trace(body["node"]))
+
+    @app.route("/v1/send", methods=["POST"])
+    async def _send(self, request: Request) -> bytes:
+        fields = {"node": str, "service": str, "data": str, "timeout": float}
+        body = read_object(request, fields, frozenset({"node", "service", "data"}))
+        timeout = float(body.get("timeout", _DEFAULT_TIMEOUT))
+        if not 0 < timeout <= SEND_TIMEOUT_LIMIT:
+            raise RequestRefused(
+                "invalid-field", f"field 'timeout' must be above 0, at most {SEND_TIMEOUT_LIMIT:g}"
+            )
+        try:
+            data = base64.b64decode(body["data"], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise RequestRefused("invalid-field", "field 'data' must be base64") from error
+        trip = await self._node.send(body["node"], _service(body["service"]), data, timeout)
+        return json_response(request, {"delivered": True, "rtt_ms": round(trip, 3)})
+
+    @app.route("/v1/receive", methods=["GET"])
+    async def _receive(self, request: Request) -> bytes:
+        values = (request.args or {}).get(b"service", [])
+        if len(values) != 1:
+            raise RequestRefused("invalid-field", "give the service once: /v1/receive?service=NAME")
+        service = _service(values[0].decode("utf-8", "replace"))
+        stream = MessageStream(request, service)
+        stop = self._node.receive(service, stream.message)
+        try:
+            stream.begin()
+            # The client's hanging up cancels this coroutine; nothing else ends it.
+            await Deferred()
+        finally:
+            stop()
+            stream.end()
+        return b""
+
+
+def _slug(text: str) -> str:
+    return text.lower().replace(" ", "-")
+
+
+def _service(text: str) -> str:
+    if _SERVICE.fullmatch(text) is None:
+        raise RequestRefused(
+            "invalid-field",
+            "a service is 1 to 32 of a-z 0-9 . _ - and begins and ends with a letter or digit",
+        )
+    return text

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""
+HTTP manners of the local API: bodies with a cap, JSON answers, problem documents.
+
+Tests: C{tests/node/test_local_api.py}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+from twisted.web.http import Request as HTTPRequest
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from gmesh.errors import RequestRefused
+from gmesh.node.limits import LOCAL_BODY_LIMIT
+
+__all__ = ["CappedRequest", "json_response", "local_site", "problem", "read_object"]
+
+
+class CappedRequest(Request):
+    """A request whose body never exceeds C{LOCAL_BODY_LIMIT}: more is answered 413 and cut off."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Refuse an announced body that is too large; always buffer in memory, never on disk."""
+        self.content = BytesIO()
+        if length is not None and length > LOCAL_BODY_LIMIT:
+            self._cut()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Count a chunked body while it comes in."""
+        assert self.content is not None
+        if self.content.tell() + len(data) > LOCAL_BODY_LIMIT:
+            self._cut()
+            return
+        self.content.write(data)
+
+    def _cut(self) -> None:
+        channel = self.channel
+        if channel is not None and channel.transport is not None:
+            body = _problem_body("too-large", 413, f"a body is at most {LOCAL_BODY_LIMIT} bytes")
+            channel.transport.write(
+                b"HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\n"
+                b"Content-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+            )
+            channel.loseConnection()
+
+
+class _QuietSite(Site):
+    noisy = False
+
+    def log(self, request: HTTPRequest) -> None:
+        """Requests of programs on this machine are not logged one by one."""
+
+
+def local_site(resource: IResource) -> Site:
+    """A quiet site with the cap; its only client is on this machine."""
+    return _QuietSite(resource, requestFactory=CappedRequest)
+
+
+def json_response(request: IRequest, value: object, status: int = 200) -> bytes:
+    """Set the headers of a JSON answer and return its body."""
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", b"application/json")
+    return json.dumps(value, separators=(",", ":")).encode("utf-8") + b"\n"
+
+
+def problem(request: IRequest, reason: str, status: int, detail: str) -> bytes:
+    """Set the headers of an RFC 9457 problem and return its body."""
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", b"application/problem+json")
+    return _problem_body(reason, status, detail)
+
+
+def _problem_body(reason: str, status: int, detail: str) -> bytes:
+    document = {
+        "type": f"urn:gmesh:problem:{reason}",
+        "title": reason.replace("-", " "),
+        "status": status,
+        "detail": detail,
+    }
+    return json.dumps(document, separators=(",", ":")).encode("utf-8") + b"\n"
+
+
+def read_object(request: IRequest, known: Mapping[str, type], required: frozenset[str]) -> dict[str, Any]:
+    """
+    The JSON object in the body, with only C{known} fields of their types.
+
+    @raise RequestRefused: naming the first field that is wrong.
+    """
+    assert request.content is not None
+    request.content.seek(0)
+    try:
+        value = json.loads(request.content.read())
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused("invalid-json", "the body is not JSON") from error
+    if not isinstance(value, dict):
+        raise RequestRefused("invalid-json", "the body is not a JSON object")
+    for name, field in value.items():
+        if name not in known:
+            raise RequestRefused("invalid-field", f"unknown field {name[:40]!r}")
+        expected = known[name]
+        accepted = (int, float) if expected is float else (expected,)
+        if not isinstance(field, accepted) or (isinstance(field, bool) and expected is not bool):
+            raise RequestRefused("invalid-field", f"field {name!r} must be {_names[expected]}")
+    for name in sorted(required - value.keys()):
+        raise RequestRefused("invalid-field", f"field {name!r} is missing")
+    return value
+
+
+_names: dict[type, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
