@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""
+One HTTP exchange with a daemon, over TCP, TLS or a unix socket, bounded in time and size.
+
+The standard library is enough: a command makes a handful of requests and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from gmesh.cli.limits import AUTHORITY_TIMEOUT, CONNECT_TIMEOUT, MAX_ANSWER, MAX_LINE, NODE_TIMEOUT
+from gmesh.errors import ConfigurationError, GmeshError
+
+__all__ = ["Answer", "Endpoint", "HttpRefused", "Unreachable"]
+
+JSON_TYPE = "application/json"
+PROBLEM_PREFIX = "urn:gmesh:problem:"
+
+
+class Unreachable(GmeshError):
+    """No answer: nobody listens there, or not in time."""
+
+
+class HttpRefused(GmeshError):
+    """
+    The daemon answered with a problem.
+
+    @param status: the HTTP status.
+    @param problem: the members of the problem document, empty if there was none.
+    """
+
+    def __init__(self, reason: str, detail: str, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(reason, detail)
+        self.status = status
+        self.problem = problem
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer: its status and its whole body."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        """
+        The body as JSON.
+
+        @raise HttpRefused: if it is not.
+        """
+        try:
+            return json.loads(self.body.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise HttpRefused("invalid-answer", "the answer is not valid JSON", self.status, {}) from error
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+@contextlib.contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Turn what the socket and the HTTP library raise into L{Unreachable}."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unreachable("timeout", f"{where} did not answer in time") from error
+    except ConnectionRefusedError as error:
+        raise Unreachable("unreachable", f"nothing listens at {where}") from error
+    except FileNotFoundError as error:
+        raise Unreachable("unreachable", f"there is no socket at {where}: is the daemon running?") from error
+    except (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionResetError) as error:
+        raise Unreachable("closed", f"{where} closed the connection before it had answered") from error
+    except http.client.HTTPException as error:
+        raise Unreachable("bad-answer", f"{where} does not speak HTTP ({type(error).__name__})") from error
+    except OSError as error:
+        raise Unreachable("unreachable", f"cannot reach {where}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """
+    Where a daemon listens.
+
+    @param where: C{unix:PATH} or an C{http://} or C{https://} URL, for display too.
+    """
+
+    where: str
+
+    def target(self, path: str) -> str:
+        """The request target of C{path} here, as it is sent and signed."""
+        return path if self.where.startswith("unix:") else urlsplit(self.where).path.rstrip("/") + path
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.where.startswith("unix:"):
+            return _UnixConnection(self.where.removeprefix("unix:"), CONNECT_TIMEOUT)
+        try:
+            url = urlsplit(self.where)
+            host, port = url.hostname, url.port
+        except ValueError as error:
+            raise ConfigurationError("bad-url", f"{self.where!r} is not a URL: {error}") from error
+        if url.scheme not in ("http", "https") or not host:
+            raise ConfigurationError("bad-url", f"{self.where!r} must start with http:// or https://")
+        kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        return kind(host, port, timeout=CONNECT_TIMEOUT)
+
+    @contextlib.contextmanager
+    def _exchange(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout: float
+    ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
+        connection = self._connection()
+        with contextlib.closing(connection):
+            with _told(self.where):
+                connection.connect()
+                sock = connection.sock
+                sock.settimeout(timeout)
+                connection.request(method, self.target(path), body=body or None, headers=dict(headers))
+                response = connection.getresponse()
+            with contextlib.closing(response):
+                yield response, sock
+
+    def _read(self, response: http.client.HTTPResponse, limit: int) -> bytes:
+        with _told(self.where):
+            data = response.read(limit + 1)
+        if len(data) > limit:
+            raise HttpRefused("too-large", f"the answer of {self.where} is too large", response.status, {})
+        return data
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout: float = AUTHORITY_TIMEOUT,
+        limit: int = MAX_ANSWER,
+    ) -> Answer:
+        """
+        One request and its whole answer.
+
+        @param timeout: seconds of silence.
+        @param limit: the largest body accepted.
+        @raise Unreachable: if nobody answers.
+        @raise HttpRefused: if the answer is an error.
+        """
+        with self._exchange(method, path, body, headers or {}, timeout) as (response, _):
+            data = self._read(response, limit)
+        if response.status >= 300:
+            raise _refusal(self.where, response.status, data)
+        return Answer(response.status, data)
+
+    def request_json(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: float = NODE_TIMEOUT
+    ) -> Any:
+        """An unsigned JSON request, as the local API of a node takes it; the decoded answer."""
+        data = b"" if body is None else json.dumps(body).encode()
+        headers = {"Accept": JSON_TYPE} | ({"Content-Type": JSON_TYPE} if data else {})
+        return self.request(method, path, data, headers, timeout).json()
+
+    @contextlib.contextmanager
+    def stream(self, path: str, timeout: float | None = None) -> Iterator[Iterator[dict[str, Any]]]:
+        """
+        A C{GET} whose answer is one JSON object a line, until the far end closes.
+
+        The block is entered once the far end has answered, so what it began is in place.
+
+        @param timeout: seconds of silence between two lines; None waits for ever.
+        """
+        with self._exchange("GET", path, b"", {"Accept": JSON_TYPE}, NODE_TIMEOUT) as (response, sock):
+            if response.status >= 300:
+                raise _refusal(self.where, response.status, self._read(response, MAX_ANSWER))
+            sock.settimeout(timeout)
+            yield self._lines(response)
+
+    def _lines(self, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
+        while True:
+            with _told(self.where):
+                line = response.readline(MAX_LINE + 1)
+            if not line:
+                return
+            if len(line) > MAX_LINE:
+                raise HttpRefused("too-large", f"a line of {self.where} is too large", response.status, {})
+            message = Answer(response.status, line).json()
+            if not isinstance(message, dict):
+                raise HttpRefused("invalid-answer", f"{self.where} sent no JSON object", response.status, {})
+            yield message
+
+
+def _refusal(where: str, status: int, data: bytes) -> HttpRefused:
+    try:
+        problem = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        problem = None
+    if not isinstance(problem, dict):
+        return HttpRefused("bad-answer", f"{where} answered {status} without saying why", status, {})
+    slug = str(problem.get("type", "")).removeprefix(PROBLEM_PREFIX) or "refused"
+    detail = str(problem.get("detail") or problem.get("title") or slug)
+    return HttpRefused(slug, detail, status, problem)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""Every limit of the command line: how long it waits, how much it reads."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AUTHORITY_TIMEOUT",
+    "CONNECT_TIMEOUT",
+    "MAX_ANSWER",
+    "MAX_GENESIS_VERSIONS",
+    "MAX_LINE",
+    "MAX_MESSAGE",
+    "MAX_PAGES",
+    "MAX_PING_COUNT",
+    "NODE_TIMEOUT",
+]
+
+#: Seconds to reach a daemon at all.
+CONNECT_TIMEOUT = 5.0
+#: Seconds of silence after which an answer of the authority is given up.
+AUTHORITY_TIMEOUT = 30.0
+#: Seconds of silence after which an answer of the local node is given up.
+NODE_TIMEOUT = 30.0
+#: The largest answer read from a daemon; a CRL of 100,000 entries has 4 MiB.
+MAX_ANSWER = 16 * 1024 * 1024
+#: The longest line of a stream of messages.
+MAX_LINE = 4 * 1024 * 1024
+#: The largest message read from standard input.
+MAX_MESSAGE = 1024 * 1024
+#: The longest genesis chain a client walks.
+MAX_GENESIS_VERSIONS = 1000
+#: The most pages of one list of the authority.
+MAX_PAGES = 10_000
+#: The most pings of one command.
+MAX_PING_COUNT = 1000

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""
+The C{gmesh} command: a table of sub-commands, each imported only when it is called.
+
+Exit status: 0 success, 1 refused or failed (one line on standard error), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from gmesh import __version__
+from gmesh.cli.show import printable
+from gmesh.errors import GmeshError
+
+__all__ = ["COMMANDS", "LazyGroup", "gmesh", "main"]
+
+#: Sub-command -> (module, attribute, what it is for); the order is the order of C{--help}.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": ("gmesh.cli.demo", "demo", "Run a whole mesh on this machine and show it work."),
+    "init": ("gmesh.cli.init", "init", "Create a network: its keys, its genesis, its directories."),
+    "admin": ("gmesh.cli.admin", "admin", "Admit, list and revoke nodes, as an operator."),
+    "join": ("gmesh.cli.join", "join", "Enrol this host with an invite."),
+    "status": ("gmesh.cli.node", "status", "What the node of this host is and knows."),
+    "peers": ("gmesh.cli.node", "peers", "The neighbours it has links to."),
+    "routes": ("gmesh.cli.node", "routes", "The path to every node it can reach."),
+    "nodes": ("gmesh.cli.node", "nodes", "All nodes it knows of."),
+    "services": ("gmesh.cli.node", "services", "The services of the mesh it knows of."),
+    "ping": ("gmesh.cli.node", "ping", "Round trips to a node."),
+    "trace": ("gmesh.cli.node", "trace", "The path to a node, hop by hop."),
+    "send": ("gmesh.cli.node", "send", "Send a message to a service of a node."),
+    "receive": ("gmesh.cli.node", "receive", "Print the messages sent to a service of this node."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, so that each starts at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, without importing anything."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in C{--help}, from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gmesh")
+def gmesh() -> None:
+    """
+    A permissioned mesh for fleets of appliances.
+
+    Nodes are admitted by name, find their way through each other, and seal every
+    message end to end; a revoked node is cut off at once.
+
+    New here?  "gmesh demo" shows all of it in one go.
+    """
+
+
+def _fail(message: str) -> int:
+    print(f"gmesh: {printable(message)}", file=sys.stderr)
+    return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: the console script, and the only place that turns errors into text."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options: dict[str, Any] = {"prog_name": "gmesh", "standalone_mode": False}
+    try:
+        gmesh.main(None if arguments is None else list(arguments), **options)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except GmeshError as error:
+        return _fail(error.detail)
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nothing is left to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    return 0
+
+
+if __name__ == "__main__":
+    main()
