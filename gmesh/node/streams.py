@@ -33,21 +33,17 @@ class MessageStream:
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
         self._paused = False
-        self._live = False
 
     def begin(self) -> None:
         """Send the headers, so that the reader knows its service is registered."""
-        self._live = True
         self._request.setHeader(b"content-type", b"application/jsonl")
         self._request.registerProducer(self, True)
         self._request.write(b"")
 
     def end(self) -> None:
-        """The reader has gone."""
-        if self._live:
-            self._live = False
-            self._waiting.clear()
-            self._request.unregisterProducer()
+        """The reader has gone, and its transport with it."""
+        self._paused = True
+        self._waiting.clear()
 
     def message(self, source: str, data: bytes) -> None:
         """
