@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Who may be believed: keys, canonical form, signed documents, verification. Pure: no clock, file or socket."""
+"""Who may be believed: keys, canonical form, signed documents, verification. Pure: no clock, no file."""

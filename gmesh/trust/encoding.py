@@ -31,9 +31,7 @@ def b64url_decode(text: str, size: int | None = None) -> bytes:
     @raise DocumentRefused: C{bad-encoding}, for any other character, padding, spare bits or size.
     """
     if _ALPHABET.fullmatch(text) is None or len(text) % 4 == 1:
-        raise DocumentRefused(
-            "bad-encoding", "not unpadded base64url: a foreign character, padding or length"
-        )
+        raise DocumentRefused("bad-encoding", "not unpadded base64url: foreign character, padding or length")
     data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     if b64url_encode(data) != text:
         raise DocumentRefused("bad-encoding", "base64url with spare bits that are not zero")

@@ -162,9 +162,7 @@ class NoiseKey:
 
     def __init__(self, private: bytes) -> None:
         if len(private) != KEY_SIZE:
-            raise DocumentRefused(
-                "bad-key", f"an X25519 private key has {KEY_SIZE} bytes, not {len(private)}"
-            )
+            raise DocumentRefused("bad-key", f"an X25519 key has {KEY_SIZE} bytes, not {len(private)}")
         self.private = private
         self.public = bindings.crypto_scalarmult_base(private)
 

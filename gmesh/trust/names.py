@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""
+How names, keys, digests, times and selectors are spelled in documents.
+
+Each spelling is a pattern, a type with that pattern for the structs of L{gmesh.trust.bodies},
+and, where others need it, a predicate.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from gmesh.trust.limits import MAX_INTEGER, MAX_TEXT
+
+__all__ = [
+    "ALL",
+    "NETWORK_ROLES",
+    "is_name",
+    "is_role",
+    "is_service",
+    "Count",
+    "Digest",
+    "Endpoint",
+    "Identifier",
+    "Key",
+    "Name",
+    "NetworkName",
+    "Nonce",
+    "Number",
+    "Positive",
+    "Role",
+    "Selector",
+    "ServiceSelector",
+    "Signature",
+    "Slug",
+    "Suite",
+    "Text",
+    "Time",
+    "Url",
+    "Version",
+]
+
+ALL: Final = "*"
+NETWORK_ROLES: Final = ("anchor", "relay", "client")
+
+_LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_SERVICE: Final = rf"_?{_LABEL}"
+_ROLE: Final = rf"(anchor|relay|client|service:{_LABEL})"
+_HOST: Final = r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
+
+_is_name = re.compile(_LABEL).fullmatch
+_is_service = re.compile(_SERVICE).fullmatch
+_is_role = re.compile(_ROLE).fullmatch
+
+
+def is_name(text: str) -> bool:
+    """True if C{text} can name a node."""
+    return _is_name(text) is not None
+
+
+def is_service(text: str) -> bool:
+    """True if C{text} can name a service; those that gmesh itself serves start with C{_}."""
+    return _is_service(text) is not None
+
+
+def is_role(text: str) -> bool:
+    """True if C{text} is a role: C{anchor}, C{relay}, C{client} or C{service:NAME}."""
+    return _is_role(text) is not None
+
+
+Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Time = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Number = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+Positive = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+Version = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+
+Name = Annotated[str, Meta(pattern=rf"\A{_LABEL}\Z")]
+NetworkName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")]
+Role = Annotated[str, Meta(pattern=rf"\A{_ROLE}\Z")]
+Selector = Annotated[str, Meta(pattern=rf"\A(\*|role:{_ROLE}|node:{_LABEL})\Z")]
+ServiceSelector = Annotated[str, Meta(pattern=rf"\A(\*|{_SERVICE})\Z")]
+Slug = Annotated[str, Meta(pattern=r"\A[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
+
+Identifier = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+"""A key_id, node_id, network_id or command id: 16 bytes in hex."""
+Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+Key = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{43}\Z")]
+Signature = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{86}\Z")]
+Nonce = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{22}\Z")]
+
+Endpoint = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9+-]{0,31}:[!-~]{1,250}\Z")]
+"""A Twisted client endpoint string, C{tcp:HOST:PORT}."""
+Url = Annotated[str, Meta(pattern=rf"\Ahttps?://{_HOST}(:[0-9]{{1,5}})?(/[A-Za-z0-9._~/-]{{0,200}})?\Z")]
+Suite = Annotated[str, Meta(pattern=r"\ANoise_XX_25519_(ChaChaPoly|AESGCM)_(SHA256|BLAKE2s)\Z")]
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+SoftwareVersion = Annotated[str, Meta(pattern=r"\A[0-9]{1,6}(\.[0-9]{1,6}){0,3}\Z")]
+"""As C{gmesh.__version__}, without suffix: C{1.4.2}."""
