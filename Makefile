@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+# "make demo" and "make test" need only make, Python 3.11 or newer with venv, and PyPI.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PACKAGING = setup.cfg setup.py pyproject.toml
+NEEDED = gmesh needs Python 3.11 or newer with venv; on Debian and Ubuntu: apt install make python3-venv
+
+.PHONY: demo test lint soak bench clean
+
+demo: $(VENV)/installed
+	@$(BIN)/gmesh demo
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m "not soak"
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m soak
+
+bench: $(VENV)/installed-test
+	set -e; for script in bench/bench_*.py; do $(BIN)/python $$script; done
+
+clean:
+	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis docs/_build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name dropin.cache -delete
+
+# An editable install: what is in the tree is what runs, and setup.cfg alone makes it stale.
+$(VENV)/created:
+	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    || { echo '$(NEEDED)' >&2; exit 1; }
+	@echo 'creating $(VENV)'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/created $(PACKAGING)
+	@echo 'installing gmesh into $(VENV)'
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/installed-%: $(VENV)/installed $(PACKAGING)
+	@echo 'installing what "$*" needs into $(VENV)'
+	@$(PIP) --editable '.[$*]'
+	@touch $@
