@@ -47,18 +47,20 @@ class FailureCollector:
         return taken
 
 
-def _left_in_reactor() -> list[str]:
-    left: list[str] = [f"delayed call {call}" for call in reactor.getDelayedCalls() if call.active()]
+def _left_in_reactor() -> dict[object, str]:
+    left: dict[int, str] = {
+        id(call): f"delayed call {call}" for call in reactor.getDelayedCalls() if call.active()
+    }
     internal = getattr(reactor, "_internalReaders", set())
-    left += [f"reader {reader}" for reader in reactor.getReaders() if reader not in internal]
-    left += [f"writer {writer}" for writer in reactor.getWriters()]
+    left |= {reader: f"reader {reader}" for reader in reactor.getReaders() if reader not in internal}
+    left |= {writer: f"writer {writer}" for writer in reactor.getWriters()}
     return left
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureCollector]:
     collector = FailureCollector()
-    before = set(_left_in_reactor())
+    before = _left_in_reactor()
     globalLogPublisher.addObserver(collector)
     try:
         yield collector
@@ -66,10 +68,10 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureColl
     finally:
         globalLogPublisher.removeObserver(collector)
     problems = [
-        str(event["log_failure"].getErrorMessage()) if event.get("log_failure") else str(event.get("log_format"))
+        event["log_failure"].getErrorMessage() if event.get("log_failure") else str(event.get("log_format"))
         for event in collector.events
     ]
-    problems += sorted(set(_left_in_reactor()) - before)
+    problems += sorted(text for key, text in _left_in_reactor().items() if key not in before)
     if problems:
         pytest.fail("left behind by the test:\n  " + "\n  ".join(problems))
 

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""The autouse fixture of C{conftest.py}: what a test leaves behind fails that test, and only that."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LEAVERS = """
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+
+log = Logger()
+
+
+def test_clean():
+    log.info("nothing wrong")
+
+
+async def test_clean_coroutine():
+    done = Deferred()
+    reactor.callLater(0, done.callback, None)
+    await done
+
+
+def test_logged_failure():
+    try:
+        raise ValueError("seen")
+    except ValueError:
+        log.failure("it failed")
+
+
+def test_critical_event():
+    log.critical("all is lost")
+
+
+def test_delayed_call():
+    reactor.callLater(3600, print)
+
+
+def test_reader():
+    reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+
+
+def test_lost_deferred():
+    fail(ValueError("nobody looked"))
+
+
+def test_flushed(flush_logged_errors):
+    try:
+        raise ValueError("expected")
+    except ValueError:
+        log.failure("it failed")
+    assert len(flush_logged_errors(ValueError)) == 1
+
+
+def test_flush_of_another_type(flush_logged_errors):
+    try:
+        raise ValueError("unexpected")
+    except ValueError:
+        log.failure("it failed")
+    assert flush_logged_errors(KeyError) == []
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Each test of LEAVERS and how it ended, in a pytest of its own."""
+    directory = tmp_path_factory.mktemp("leavers")
+    shutil.copy(Path(__file__).with_name("conftest.py"), directory)
+    (directory / "test_leavers.py").write_text(LEAVERS)
+    command = [sys.executable, "-m", "pytest", "--reactor=default", "-p", "no:cacheprovider", "-rA", "-q"]
+    run = subprocess.run(
+        [*command, str(directory)], cwd=directory, capture_output=True, text=True, timeout=60, check=False
+    )
+    found = re.findall(r"^(PASSED|FAILED|ERROR) \S+::(\w+)(.*)$", run.stdout, re.MULTILINE)
+    ends = {}
+    for outcome, name, text in found:
+        if ends.get(name, "PASSED") == "PASSED":
+            ends[name] = outcome + text
+    assert len(ends) == LEAVERS.count("def test_"), run.stdout + run.stderr
+    return ends
+
+
+@pytest.mark.parametrize("name", ["clean", "clean_coroutine", "flushed"])
+def test_clean_tests_pass(outcomes: dict[str, str], name: str) -> None:
+    """A test that leaves nothing, or took out what it expected, passes."""
+    assert outcomes[f"test_{name}"].startswith("PASSED")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["logged_failure", "critical_event", "delayed_call", "reader", "lost_deferred", "flush_of_another_type"],
+)
+def test_what_is_left_fails(outcomes: dict[str, str], name: str) -> None:
+    """A logged failure, a delayed call, a reader, a lost Deferred: each fails its own test, by that cause."""
+    assert outcomes[f"test_{name}"].startswith("ERROR")
+    assert "left behind by" in outcomes[f"test_{name}"]
