@@ -48,8 +48,8 @@ class FailureCollector:
 
 
 def _left_in_reactor() -> dict[object, str]:
-    left: dict[int, str] = {
-        id(call): f"delayed call {call}" for call in reactor.getDelayedCalls() if call.active()
+    left: dict[object, str] = {
+        call: f"delayed call {call}" for call in reactor.getDelayedCalls() if call.active()
     }
     internal = getattr(reactor, "_internalReaders", set())
     left |= {reader: f"reader {reader}" for reader in reactor.getReaders() if reader not in internal}
