@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Which way: link-state records and database, shortest paths, path choice. Sans-IO."""
+"""Which way: a signed link-state database, shortest paths over it and the choice of a path; no I/O."""

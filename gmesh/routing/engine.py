@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: MIT
+"""
+The route engine: database, own record, graph and path choice behind one face.
+
+Everything above routing talks to this and nothing below it: links go in, records go in and
+out, paths come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from zope.interface import implementer
+
+from gmesh.interfaces import IRouteEngine
+from gmesh.routing.database import LinkStateDatabase, Offer, Outcome
+from gmesh.routing.graph import LinkGraph
+from gmesh.routing.limits import HARD_MAX_HOPS, MAX_HOPS, MAX_NODES, UNREACHABLE_DROP
+from gmesh.routing.origin import Originator, Signer
+from gmesh.routing.paths import PathChoice
+from gmesh.routing.record import Capability, RecordFlag
+from gmesh.routing.store import Entry, Key, Member, RecordStore
+
+__all__ = ["KnownNode", "RouteEngine"]
+
+_NOWHERE: frozenset[bytes] = frozenset()
+_NO_FLAGS = RecordFlag(0)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNode:
+    """What the database says of one node."""
+
+    handle: bytes
+    member: Member
+    reachable: bool
+    flags: RecordFlag
+    addresses: tuple[str, ...]
+    services: tuple[str, ...]
+    software: str
+
+
+@implementer(IRouteEngine)
+class RouteEngine:
+    """
+    Link-state routing for one node, told the time and nothing else.
+
+    @param own_member: our own certificate as a L{Member}, the newest.
+    @param member: (handle, serial) -> L{Member} of a certificate held and valid, or None.
+    @param revoked: (serial, node id) -> bool.
+    @param verify: (public key, signature, data) -> bool.
+    @param sequence: the last record sequence, as persisted.
+    @param alarm: called with a slug and a handle: C{equivocation}, C{own-record}.
+    """
+
+    def __init__(
+        self,
+        network_id: bytes,
+        signer: Signer,
+        own_member: Callable[[], Member],
+        member: Callable[[bytes, int], Member | None],
+        revoked: Callable[[int, str], bool],
+        verify: Callable[[bytes, bytes, bytes], bool],
+        random: Random,
+        *,
+        flags: RecordFlag = _NO_FLAGS,
+        sequence: int = 0,
+        now: float = 0.0,
+        alarm: Callable[[str, bytes], None] = lambda slug, handle: None,
+        max_hops: int = MAX_HOPS,
+        max_nodes: int = MAX_NODES,
+    ) -> None:
+        self._own_member = own_member
+        self.database = LinkStateDatabase(
+            network_id, signer.public, member, revoked, verify, self._record_changed, alarm, max_nodes
+        )
+        self.handle = self.database.handle
+        self.originator = Originator(
+            network_id, signer, lambda: own_member().serial, random, flags, sequence, now
+        )
+        self._graph = LinkGraph()
+        self._paths = PathChoice(self._graph, self.handle, min(max_hops, HARD_MAX_HOPS), now)
+        self._now = now
+        self._unreachable: dict[bytes, float] = {}
+        self._seen_generation = -1
+        self._claim_own()
+
+    @property
+    def store(self) -> RecordStore:
+        """The records."""
+        return self.database.store
+
+    @property
+    def sequence(self) -> int:
+        """The last record sequence used; persist it behind each origination."""
+        return self.originator.sequence
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever paths may differ from earlier ones."""
+        return self._paths.generation
+
+    @property
+    def max_hops(self) -> int:
+        """The hop limit in force."""
+        return self._paths.max_hops
+
+    def set_bounds(self, max_hops: int, max_nodes: int, now: float) -> None:
+        """What the policy allows."""
+        self._paths.max_hops = min(max_hops, HARD_MAX_HOPS)
+        self.database.max_nodes = min(max_nodes, MAX_NODES)
+        self._paths.invalidate(now)
+
+    # -- own links
+
+    def link_up(self, handle: bytes, cost: int, now: float) -> None:
+        """A link exists."""
+        self._now = now
+        self.originator.link_up(handle, cost, now)
+        self._claim_own()
+
+    def link_down(self, handle: bytes, now: float) -> None:
+        """A link is gone: no path of ours uses it from now on."""
+        self._now = now
+        self.originator.link_down(handle, now)
+        self._claim_own(urgent=True)
+
+    def link_cost(self, handle: bytes, cost: int, now: float) -> None:
+        """A link costs something else."""
+        self._now = now
+        self.originator.set_cost(handle, cost, now)
+        self._claim_own()
+
+    def overload(self, now: float) -> None:
+        """Ask everybody not to route through us any more, before a shutdown."""
+        self._now = now
+        self.originator.set_flags(self.originator.flags | RecordFlag.OVERLOAD, now)
+
+    def _claim_own(self, urgent: bool = False) -> None:
+        flags = self.originator.flags
+        if self._graph.claim(self.handle, self.originator.links, _transit(self._own_member(), flags)):
+            self._paths.changed(self._now, urgent=urgent)
+
+    # -- records
+
+    def offer(self, data: bytes, now: float, wall: float) -> Offer:
+        """
+        Judge a record from somebody else; a strange one of our own makes us go above it.
+
+        @raise FrameRefused: when it is not a canonical record of this network.
+        """
+        self._now = now
+        offer = self.database.offer(data, now, wall)
+        if offer.outcome is Outcome.OWN_NEWER and offer.record is not None:
+            self.originator.heard_own(offer.record.fragment, offer.record.sequence, now)
+        return offer
+
+    def originate(self, now: float, wall: float) -> list[tuple[Key, bytes]]:
+        """Sign and store what is due of our own; the caller floods it."""
+        self._now = now
+        made = []
+        for record in self.originator.originate(now, wall):
+            data = record.encode()
+            self.database.install_own(record, data, self._own_member(), now)
+            made.append(((self.handle, record.fragment), data))
+        return made
+
+    def next_due(self) -> float | None:
+        """When L{originate} has something to do."""
+        return self.originator.next_due()
+
+    def evidence(self, neighbour: bytes) -> bytes | None:
+        """Our own record that does not list C{neighbour}, for UNREACH; None while there is none."""
+        entry = self.store.get((self.handle, self.originator.fragment_of(neighbour)))
+        if entry is None or any(handle == neighbour for handle, _ in entry.record.links):
+            return None
+        return entry.data
+
+    def revoke(self, handle: bytes, now: float) -> None:
+        """Drop a node and every path over it at once."""
+        self._now = now
+        self.database.revoke(handle, now)
+        self._paths.invalidate(now)
+
+    def revocations_changed(self, now: float) -> list[bytes]:
+        """Ask the revocation set about every record; the handles dropped."""
+        self._now = now
+        gone = self.database.sweep_revoked(now)
+        if gone:
+            self._paths.invalidate(now)
+        return gone
+
+    def expire(self, now: float, wall: float) -> None:
+        """Let go of what is over; to be called every few seconds."""
+        self._now = now
+        self.database.expire(now, wall)
+        self._note_reachable(now)
+        for handle, since in list(self._unreachable.items()):
+            if now - since >= UNREACHABLE_DROP:
+                self.database.revoke(handle, now)
+                del self._unreachable[handle]
+
+    def _note_reachable(self, now: float) -> None:
+        tree = self._paths.tree(now)
+        missing = [handle for handle in self.store.handles() if handle not in tree]
+        self._unreachable = {handle: self._unreachable.get(handle, now) for handle in missing}
+
+    def _record_changed(self, handle: bytes) -> None:
+        if handle == self.handle:
+            return
+        fragments = self.store.fragments(handle)
+        links: dict[bytes, int] = {}
+        for entry in fragments.values():
+            for neighbour, cost in entry.record.links:
+                links[neighbour] = max(cost, links.get(neighbour, 0))
+        first = fragments.get(0)
+        transit = first is not None and _transit(first.member, first.record.flags)
+        if self._graph.claim(handle, links, transit):
+            self._paths.changed(self._now)
+        if not fragments:
+            self._paths.invalidate(self._now)
+
+    # -- paths
+
+    def path(
+        self,
+        destination: bytes,
+        now: float,
+        avoid: frozenset[bytes] = _NOWHERE,
+        limit: int | None = None,
+    ) -> tuple[bytes, ...] | None:
+        """
+        The cheapest allowed path, first this node, last C{destination}; None if there is none.
+
+        @param avoid: handles that must not appear after the first; computed afresh, rate-limited.
+        @param limit: most hops, when that is less than the policy allows.
+        """
+        if not avoid and limit is None:
+            return self._paths.path(destination, now)
+        return self._paths.detour(destination, now, avoid, self.max_hops if limit is None else limit)
+
+    def explain(self, destination: bytes, now: float) -> tuple[str, str]:
+        """Why there is no path: a slug and a sentence."""
+        if not self.store.fragments(destination):
+            return "unknown-node", "no record of that node has arrived here"
+        tree = self._paths.short_tree(now)
+        if destination in tree and tree[destination][0] > self.max_hops:
+            return "too-far", f"too far: {tree[destination][0]} hops, limit {self.max_hops}"
+        return "unreachable", "no chain of links and relays leads to that node at present"
+
+    def penalise(self, path: tuple[bytes, ...], now: float) -> None:
+        """A path lost too much: avoid its relays for a while."""
+        self._paths.penalise(path, now)
+
+    def table(self, now: float) -> list[tuple[bytes, tuple[bytes, ...], int]]:
+        """(handle, path, cost) of every node in reach, ascending by handle."""
+        found = []
+        for handle in sorted(self._paths.tree(now)):
+            path = self._paths.path(handle, now)
+            cost = None if path is None else self._paths.cost(path)
+            if handle != self.handle and path is not None and cost is not None:
+                found.append((handle, path, cost))
+        return found
+
+    def nodes(self, now: float) -> list[KnownNode]:
+        """Every node with a record here, ascending by handle."""
+        tree = self._paths.tree(now)
+        return [
+            _known(handle, self.store.fragments(handle), handle in tree) for handle in self.store.handles()
+        ]
+
+
+def _transit(member: Member, flags: RecordFlag) -> bool:
+    return member.relays and RecordFlag.RELAY in flags and RecordFlag.OVERLOAD not in flags
+
+
+def _known(handle: bytes, fragments: dict[int, Entry], reachable: bool) -> KnownNode:
+    first = fragments.get(0)
+    entry = first or next(iter(fragments.values()))
+    record = first.record if first else None
+    return KnownNode(
+        handle=handle,
+        member=entry.member,
+        reachable=reachable,
+        flags=record.flags if record else _NO_FLAGS,
+        addresses=record.values(Capability.ADDRESS) if record else (),
+        services=record.values(Capability.SERVICE) if record else (),
+        software="".join(record.values(Capability.SOFTWARE)) if record else "",
+    )

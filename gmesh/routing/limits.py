@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""Every number of the routing layer under one name each; C{docs/protocol/routing.rst} lists them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- the node record
+RECORD_VERSION: Final = 1
+MAX_RECORD: Final = 2048
+HANDLE_SIZE: Final = 8
+MAX_RECORD_LINKS: Final = 64
+MAX_FRAGMENTS: Final = 64
+MAX_SEQUENCE: Final = 2**64 - 2**32
+MAX_COST: Final = 0xFFFF
+MAX_ADDRESSES: Final = 4
+MAX_ADDRESS: Final = 128
+MAX_SERVICES: Final = 32
+MAX_SERVICE: Final = 64
+MAX_SOFTWARE: Final = 64
+MAX_CAPABILITIES: Final = MAX_RECORD - 146 - 10 * MAX_RECORD_LINKS
+
+# -- life of a record, seconds
+LIFETIME: Final = 3600
+MAX_LIFETIME: Final = 7200
+MAX_FUTURE: Final = 600
+EXPIRY_GRACE: Final = 600
+CERTIFICATE_GRACE: Final = 300
+UNREACHABLE_DROP: Final = 3600
+TOMBSTONE_LIFE: Final = 7200
+REFRESH: Final = 1800
+REFRESH_SPREAD: Final = 300
+
+# -- bounds of the database
+MAX_NODES: Final = 4096
+ORIGIN_RATE: Final = 1.0
+ORIGIN_BURST: Final = 5
+MAX_PARKED_PER_SOURCE: Final = 256
+PARK_LIFE: Final = 60.0
+
+# -- origination, seconds
+FIRST_DELAY: Final = 0.010
+SPACING_FIRST: Final = 0.250
+SPACING_MAX: Final = 10.0
+SPACING_QUIET: Final = 30.0
+DOWN_BURST: Final = 5
+DOWN_RATE: Final = 0.5
+UP_STABLE: Final = 3.0
+FLAP_MEMORY: Final = 60.0
+
+# -- metric
+BASE_COST: Final = 96
+RTT_PENALTY: Final = 150
+RTT_MIN: Final = 0.010
+RTT_MAX: Final = 0.120
+RTT_STEPS: Final = 16
+RTT_WEIGHT: Final = 42 / 256
+HYSTERESIS: Final = 0.25
+HYSTERESIS_HOLD: Final = 30.0
+SUSPECT_FACTOR: Final = 4
+
+# -- shortest paths, seconds
+SPF_DELAY: Final = 0.010
+SPF_SPACING: Final = 0.100
+SPF_SPACING_MAX: Final = 2.0
+SPF_RUNTIME_FACTOR: Final = 5
+SPF_SECONDS_PER_EDGE: Final = 2e-6
+DETOUR_RATE: Final = 20.0
+DETOUR_BURST: Final = 20
+DETOUR_CACHE: Final = 1.0
+MAX_DETOURS: Final = 256
+MAX_HOPS: Final = 32
+HARD_MAX_HOPS: Final = 64
+LOSS_PENALTY_FACTOR: Final = 4
+LOSS_PENALTY_LIFE: Final = 600.0
+
+# -- digest
+BUCKETS: Final = 256
+BUCKET_SIZE: Final = 8
+DIGEST_SIZE: Final = BUCKETS * BUCKET_SIZE
+HASH_PREFIX: Final = 4

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""Two clocks' worth of restraint, both told the time: a token bucket and a growing interval."""
+
+from __future__ import annotations
+
+__all__ = ["Spacing", "TokenBucket"]
+
+
+class TokenBucket:
+    """So many at once, so many a second thereafter."""
+
+    __slots__ = ("_burst", "_rate", "_tokens", "_when")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._tokens = float(burst)
+        self._when = now
+
+    def _refill(self, now: float) -> None:
+        if now > self._when:
+            self._tokens = min(self._burst, self._tokens + (now - self._when) * self._rate)
+            self._when = now
+
+    def ready_at(self, now: float) -> float:
+        """When the next token is there: C{now} or later."""
+        self._refill(now)
+        return now if self._tokens >= 1 else now + (1 - self._tokens) / self._rate
+
+    def take(self, now: float) -> bool:
+        """Use a token, if there is one."""
+        self._refill(now)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Spacing:
+    """
+    An interval between repeats that doubles while they keep coming and starts over after a quiet spell.
+
+    @param delay: from a change to the first action.
+    @param first: interval after the first action.
+    @param most: the longest interval.
+    @param quiet: after this long without an action the interval starts over.
+    """
+
+    __slots__ = ("_delay", "_first", "_interval", "_last", "_most", "_quiet")
+
+    def __init__(self, delay: float, first: float, most: float, quiet: float) -> None:
+        self._delay = delay
+        self._first = first
+        self._most = most
+        self._quiet = quiet
+        self._interval = first
+        self._last: float | None = None
+
+    def ready_at(self, changed: float) -> float:
+        """When to act on a change made at C{changed}."""
+        if self._last is None or changed - self._last >= self._quiet:
+            return changed + self._delay
+        return max(changed + self._delay, self._last + self._interval)
+
+    def acted(self, now: float) -> None:
+        """An action happened."""
+        if self._last is None or now - self._last >= self._quiet:
+            self._interval = self._first
+        else:
+            self._interval = min(self._interval * 2, self._most)
+        self._last = now
