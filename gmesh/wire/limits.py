@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""
+Every length, count and number that bounds bytes on a link.
+
+Those that describe a format are part of it and never change; policy may lower the others.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "FRAME_HEADER",
+    "HANDLE",
+    "HANDSHAKE_OVERHEAD",
+    "INITIATOR_READS",
+    "MAX_ADDRESS",
+    "MAX_CERTIFICATE",
+    "MAX_CERTIFICATES",
+    "MAX_DATA_CIPHERTEXT",
+    "MAX_DATA_PLAINTEXT",
+    "MAX_DOCUMENT",
+    "MAX_DOCUMENT_CHUNK",
+    "MAX_ECHO",
+    "MAX_EXTENSION",
+    "MAX_FRAGMENTS",
+    "MAX_FRAGMENT_INDEX",
+    "MAX_FRAME_BODY",
+    "MAX_HANDLES",
+    "MAX_HANDSHAKE_DOCUMENTS",
+    "MAX_HANDSHAKE_DOCUMENT_BYTES",
+    "MAX_HANDSHAKE_MESSAGE",
+    "MAX_HANDSHAKE_PAYLOAD",
+    "MAX_HOPS",
+    "MAX_NODE_RECORD",
+    "MAX_NODE_RECORDS",
+    "MAX_NONCE",
+    "MAX_NUMBER",
+    "MAX_RECORD",
+    "MAX_RECORD_PLAINTEXT",
+    "MAX_SERVICE",
+    "MAX_SPLICES",
+    "MAX_VERSION_TEXT",
+    "MESSAGE_1",
+    "MIN_HANDLES",
+    "RESPONDER_READS",
+    "TAG",
+]
+
+TAG = 16
+"""Bytes an AEAD adds to what it seals."""
+
+MAX_RECORD = 65_535
+"""A Noise message, and so the largest value of a record's length field."""
+
+MAX_RECORD_PLAINTEXT = MAX_RECORD - TAG
+
+FRAME_HEADER = 3
+"""u16 length of the body, u8 kind."""
+
+MAX_FRAME_BODY = MAX_RECORD_PLAINTEXT - FRAME_HEADER
+
+MAX_NONCE = 2**64 - 1
+"""Reserved by Noise for REKEY: no message is ever sealed under it."""
+
+MAX_NUMBER = 2**53 - 1
+"""Serials, versions and numbers of documents: what JSON carries exactly."""
+
+HANDLE = 8
+MAX_HOPS = 32
+MIN_HANDLES = 2
+MAX_HANDLES = 65
+"""Of a path in the format: 64 hops; C{max_hops} of policy is lower."""
+
+MAX_SPLICES = 3
+
+MAX_DATA_PLAINTEXT = 16_384
+MAX_DATA_CIPHERTEXT = MAX_DATA_PLAINTEXT + TAG
+
+MAX_CERTIFICATE = 8_192
+MAX_HANDSHAKE_DOCUMENTS = 4
+MAX_HANDSHAKE_DOCUMENT_BYTES = 16_384
+"""Of all genesis documents in one handshake payload together."""
+
+MAX_HANDSHAKE_PAYLOAD = (
+    4 + 2 + MAX_CERTIFICATE + 1 + 2 * MAX_HANDSHAKE_DOCUMENTS + MAX_HANDSHAKE_DOCUMENT_BYTES
+)
+HANDSHAKE_OVERHEAD = 96
+"""The most a Noise XX or IK message adds to its payload: ephemeral 32, static 48, tag 16."""
+
+MAX_HANDSHAKE_MESSAGE = MAX_HANDSHAKE_PAYLOAD + HANDSHAKE_OVERHEAD
+MESSAGE_1 = 36
+"""XX message 1 exactly: ephemeral key 32, genesis version 4."""
+
+RESPONDER_READS = (MESSAGE_1, MAX_HANDSHAKE_MESSAGE)
+INITIATOR_READS = (MAX_HANDSHAKE_MESSAGE,)
+"""Largest length of each handshake record that end reads, before any full-sized record."""
+
+MAX_NODE_RECORD = 2_048
+MAX_NODE_RECORDS = 256
+"""Node records in one frame."""
+
+MAX_CERTIFICATES = 64
+"""Certificates named or carried in one frame."""
+
+MAX_FRAGMENT_INDEX = 63
+"""Fragments of one node's record are numbered from 0 to this."""
+
+MAX_DOCUMENT = 4 * 1024 * 1024
+MAX_DOCUMENT_CHUNK = 8_192
+"""A document up to this travels inline; a larger one is announced and pulled in such pieces."""
+
+MAX_ADDRESS = 128
+MAX_VERSION_TEXT = 64
+MAX_SERVICE = 32
+MAX_FRAGMENTS = 1_024
+"""Of one datagram."""
+
+MAX_ECHO = 1_024
+MAX_EXTENSION = 1_024
+"""Bytes a later version may append to HELLO and to the end-to-end payloads, ignored by this one."""

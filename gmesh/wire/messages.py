@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""All message bodies under one name; each L{encode} and L{decode} raises L{FrameRefused} and nothing else."""
+
+from __future__ import annotations
+
+from gmesh.wire.document_messages import (
+    NO_DIGEST,
+    CertAnswer,
+    CertificateKey,
+    CertRequest,
+    CommandRequest,
+    DocumentAssembler,
+    DocumentPush,
+    DocumentRequest,
+)
+from gmesh.wire.flood_messages import (
+    Ihave,
+    Lsa,
+    RecordKey,
+    RecordNumber,
+    RecordSummary,
+    SyncDigest,
+    SyncList,
+    SyncWant,
+)
+from gmesh.wire.link_messages import BOOT_ID, DIGEST_SIZE, Close, CloseReason, Hello, Ping, Pong, decode_rekey
+from gmesh.wire.path_messages import NO_HANDLE, Dropped, PathReply, PathRequest, Unreach
+from gmesh.wire.sealed_messages import (
+    Ack,
+    Datagram,
+    E2eInit,
+    E2eResponse,
+    Echo,
+    Inner,
+    Outcome,
+    Receipt,
+    check_service,
+    iter_inner,
+)
+
+__all__ = [
+    "BOOT_ID",
+    "DIGEST_SIZE",
+    "NO_DIGEST",
+    "NO_HANDLE",
+    "Ack",
+    "CertAnswer",
+    "CertRequest",
+    "CertificateKey",
+    "Close",
+    "CloseReason",
+    "CommandRequest",
+    "Datagram",
+    "DocumentAssembler",
+    "DocumentPush",
+    "DocumentRequest",
+    "Dropped",
+    "E2eInit",
+    "E2eResponse",
+    "Echo",
+    "Hello",
+    "Ihave",
+    "Inner",
+    "Lsa",
+    "Outcome",
+    "PathReply",
+    "PathRequest",
+    "Ping",
+    "Pong",
+    "Receipt",
+    "RecordKey",
+    "RecordNumber",
+    "RecordSummary",
+    "SyncDigest",
+    "SyncList",
+    "SyncWant",
+    "Unreach",
+    "check_service",
+    "decode_rekey",
+    "iter_inner",
+]

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""
+The path header of data frames, which relays read, and the fast ways to build and patch it.
+
+Body of a data frame: flags 1, hop index 1, class 1, path length 1, path n x 8, receiver index 4,
+counter 8, then the payload. The flags hold the number of splices; their other bits are zero.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gmesh.errors import FrameRefused
+from gmesh.wire.codec import Buffer, refused
+from gmesh.wire.frames import HEADER, Kind
+from gmesh.wire.limits import (
+    FRAME_HEADER,
+    HANDLE,
+    MAX_DATA_CIPHERTEXT,
+    MAX_FRAME_BODY,
+    MAX_HANDLES,
+    MAX_SPLICES,
+    MIN_HANDLES,
+)
+
+__all__ = [
+    "AT_COUNT",
+    "AT_FLAGS",
+    "AT_HOP",
+    "AT_PATH",
+    "FrameTemplate",
+    "PathHeader",
+    "TrafficClass",
+    "associated_data",
+    "pack_path_frame",
+    "patch_hop",
+    "peek_path",
+    "read_path",
+    "reply_path",
+    "splice",
+]
+
+AT_FLAGS = FRAME_HEADER
+AT_HOP = FRAME_HEADER + 1
+AT_CLASS = FRAME_HEADER + 2
+AT_COUNT = FRAME_HEADER + 3
+AT_PATH = FRAME_HEADER + 4
+"""Where these fields stand, counted from the start of the frame."""
+
+TAIL = 12
+"""Receiver index and counter, behind the path."""
+
+_FIXED = struct.Struct(">BBBB")
+_TAIL = struct.Struct(">IQ")
+_COUNTER = struct.Struct(">Q")
+_INDEX = struct.Struct(">I")
+_HOP = struct.Struct(">BB")
+_NAME = "path header"
+
+
+class TrafficClass(IntEnum):
+    """What kind of traffic a frame is; a receiver treats a value it does not know as NORMAL."""
+
+    NORMAL = 0
+    INTERACTIVE = 1
+    BULK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PathHeader:
+    """
+    The header as an object, for ends and rare cases; relays use L{peek_path}.
+
+    @ivar path: routing handles, first the source, last the destination.
+    @ivar hop: position in C{path} of the node that now handles the frame; 1 when the source sends it.
+    @ivar receiver_index: the session index chosen by the receiver of this direction; 0 in E2E_INIT.
+    @ivar counter: of the sealed payload; the handshake number in E2E_INIT and E2E_RESP.
+    @ivar splices: how often a relay has replaced the tail of the path.
+    """
+
+    path: tuple[bytes, ...]
+    receiver_index: int = 0
+    counter: int = 0
+    hop: int = 1
+    traffic_class: int = TrafficClass.NORMAL
+    splices: int = 0
+
+    @property
+    def source(self) -> bytes:
+        """The first handle."""
+        return self.path[0]
+
+    @property
+    def destination(self) -> bytes:
+        """The last handle."""
+        return self.path[-1]
+
+    @property
+    def visited(self) -> tuple[bytes, ...]:
+        """The handles up to and with the node that now handles the frame."""
+        return self.path[: self.hop + 1]
+
+    @property
+    def size(self) -> int:
+        """Length of the encoded header."""
+        return _FIXED.size + HANDLE * len(self.path) + TAIL
+
+    def encode(self) -> bytes:
+        """@raise FrameRefused: if a limit would be exceeded."""
+        count = len(self.path)
+        if (
+            not MIN_HANDLES <= count <= MAX_HANDLES
+            or not 0 < self.hop < count
+            or any(len(h) != HANDLE for h in self.path)
+        ):
+            raise refused(_NAME, f"cannot carry a path of {count} handles at hop {self.hop}")
+        try:
+            fixed = _FIXED.pack(self.splices, self.hop, self.traffic_class, count)
+            tail = _TAIL.pack(self.receiver_index, self.counter)
+        except struct.error:
+            raise refused(_NAME, "has a number outside of its field") from None
+        if self.splices > MAX_SPLICES:
+            raise refused(_NAME, f"counts {self.splices} splices, at most {MAX_SPLICES} are allowed")
+        return b"".join((fixed, *self.path, tail))
+
+
+def peek_path(record: Buffer, start: int, end: int) -> tuple[int, int, int]:
+    """
+    The least a relay needs of the data frame C{record[start:end]}.
+
+    @return: (splices, hop, path_end): the path is C{record[start + AT_PATH:path_end]}, and
+        C{record[start + AT_FLAGS:path_end]} is the key of a cache of verdicts.
+    @raise FrameRefused: C{malformed}, if the fixed fields break the format; repeated handles are
+        the business of the check whose verdict is cached.
+    """
+    if end - start < AT_PATH + TAIL:
+        raise refused(_NAME, "ends too early")
+    splices, hop, _, count = record[start + AT_FLAGS : start + AT_PATH]
+    path_end = start + AT_PATH + HANDLE * count
+    if splices > MAX_SPLICES or not 0 < hop < count <= MAX_HANDLES or path_end + TAIL > end:
+        raise refused(
+            _NAME, f"is not valid: {count} handles, hop {hop}, flags {splices}, {end - start} bytes"
+        )
+    return splices, hop, path_end
+
+
+def read_path(record: Buffer, start: int, end: int) -> tuple[PathHeader, int]:
+    """
+    The whole header of the data frame C{record[start:end]} and where its payload begins.
+
+    @raise FrameRefused: C{malformed}, also when a handle is repeated.
+    """
+    splices, hop, path_end = peek_path(record, start, end)
+    begin = start + AT_PATH
+    raw = bytes(record[begin:path_end])
+    path = tuple(raw[at : at + HANDLE] for at in range(0, len(raw), HANDLE))
+    if len(set(path)) != len(path):
+        raise refused(_NAME, "names a node twice")
+    index, counter = _TAIL.unpack_from(record, path_end)
+    header = PathHeader(path, index, counter, hop, record[start + AT_CLASS], splices)
+    return header, path_end + TAIL
+
+
+def patch_hop(record: bytearray | memoryview, start: int, hop: int) -> None:
+    """Set the hop index of the data frame at C{start}, in place."""
+    record[start + AT_HOP] = hop
+
+
+def splice(record: Buffer, start: int, end: int, path: Sequence[bytes], hop: int, splices: int) -> bytes:
+    """A copy of the data frame C{record[start:end]} with another path, hop index and splice count."""
+    header, payload = read_path(record, start, end)
+    changed = PathHeader(
+        tuple(path), header.receiver_index, header.counter, hop, header.traffic_class, splices
+    )
+    return _join(record[start + 2], changed.encode(), record[payload:end])
+
+
+def reply_path(header: PathHeader) -> PathHeader:
+    """The header of an UNREACH or DROPPED about the frame with C{header}: back over the visited prefix."""
+    return PathHeader(header.visited[::-1], header.receiver_index, header.counter, 1, header.traffic_class, 0)
+
+
+def pack_path_frame(kind: int, header: PathHeader, payload: Buffer) -> bytes:
+    """A whole data frame. @raise FrameRefused: if a limit would be exceeded."""
+    if len(payload) > MAX_DATA_CIPHERTEXT:
+        raise FrameRefused(
+            "too-large", f"a data payload of {len(payload)} bytes is larger than {MAX_DATA_CIPHERTEXT}"
+        )
+    return _join(kind, header.encode(), payload)
+
+
+def _join(kind: int, header: bytes, payload: Buffer) -> bytes:
+    size = len(header) + len(payload)
+    if size > MAX_FRAME_BODY:
+        raise FrameRefused("too-large", f"a frame body of {size} bytes is larger than {MAX_FRAME_BODY}")
+    return b"".join((HEADER.pack(size, kind), header, payload))
+
+
+def associated_data(header: PathHeader, kind: int = Kind.E2E_DATA) -> bytes:
+    """
+    What the seal of an E2E_DATA also covers: kind, class, source, destination, receiver index,
+    counter. Not the path nor the hop index: they change on the way.
+    """
+    return b"".join(
+        (
+            bytes((kind, header.traffic_class)),
+            header.source,
+            header.destination,
+            _TAIL.pack(header.receiver_index, header.counter),
+        )
+    )
+
+
+class FrameTemplate:
+    """
+    All that is constant in the E2E_DATA frames of one session over one path.
+
+    @ivar flow: source and destination handles, 16 bytes: the key of the queues.
+    """
+
+    __slots__ = ("_associated", "_header", "_size", "flow")
+
+    def __init__(
+        self, path: Sequence[bytes], receiver_index: int, traffic_class: int = TrafficClass.NORMAL
+    ) -> None:
+        header = PathHeader(tuple(path), receiver_index, 0, 1, traffic_class, 0)
+        self._header = header.encode()[: -_COUNTER.size]
+        self._size = header.size
+        self._associated = associated_data(header)[: -_COUNTER.size]
+        self.flow = header.source + header.destination
+
+    def associated(self, counter: int) -> bytes:
+        """The associated data of the frame with this counter."""
+        return self._associated + _COUNTER.pack(counter)
+
+    def frame(self, counter: int, ciphertext: bytes) -> bytes:
+        """The whole frame; C{ciphertext} has at most L{MAX_DATA_CIPHERTEXT} bytes, as its sealer saw to."""
+        return b"".join(
+            (
+                HEADER.pack(self._size + len(ciphertext), Kind.E2E_DATA),
+                self._header,
+                _COUNTER.pack(counter),
+                ciphertext,
+            )
+        )
