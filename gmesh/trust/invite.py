@@ -122,7 +122,7 @@ class Invite:
         ):
             raise DocumentRefused(
                 "wrong-genesis",
-                f"the chain does not pass through genesis {self.genesis_version} of the invite",
+                f"the chain does not pass by genesis {self.genesis_version} of the invite",
             )
         if not any(self.authority in authority_keys(document.body) for document in chain):
             raise DocumentRefused("unknown-key", "no genesis lists the authority that the invite names")

@@ -11,6 +11,7 @@ __all__ = [
     "CERTIFICATE_LEEWAY",
     "DEFAULT_STALE_GRACE",
     "DOCUMENT_LIMITS",
+    "EPOCH",
     "JSON_INTEGER_CHARACTERS",
     "MAX_ANCHORS",
     "MAX_AUTHORITY_KEYS",
@@ -29,7 +30,6 @@ __all__ = [
     "MAX_URLS",
     "MAX_VERDICTS",
     "NONCE_SIZE",
-    "PREVIOUS_EPOCHS_JUMP",
 ]
 
 MAX_INTEGER: Final = 2**53 - 1
@@ -45,7 +45,7 @@ CERTIFICATE_LEEWAY: Final = 300
 DEFAULT_STALE_GRACE: Final = 7 * 86400
 """How long after the status expired the mesh goes on, while no policy says otherwise."""
 
-PREVIOUS_EPOCHS_JUMP: Final = 2**40
+EPOCH: Final = 2**40
 """Numbers are epoch * 2^40 + n: a jump of more than this skips a whole epoch."""
 
 MAX_SIGNATURES: Final = 16

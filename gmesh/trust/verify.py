@@ -51,7 +51,7 @@ def verify_signatures(
     if len(good) < threshold:
         raise DocumentRefused(
             "bad-signature",
-            f"the {document.type} has {len(good)} good signatures where {threshold} are needed",
+            f"the {document.type} has {len(good)} good signatures of {threshold} needed",
         )
     return good
 
@@ -79,7 +79,7 @@ def authority_keys(genesis: Genesis, now: float | None = None) -> dict[str, byte
 
 def operator_roles(policy: Policy) -> dict[str, tuple[bytes, str]]:
     """The operators of a policy: public key and role by key_id."""
-    roles = {}
+    roles: dict[str, tuple[bytes, str]] = {}
     for operator in policy.operators:
         public = b64url_decode(operator.key, KEY_SIZE)
         roles[key_id(public)] = (public, operator.role)
@@ -94,8 +94,9 @@ def verify_next_genesis(
 
     Expiry is not looked at: an old chain must stay walkable (L{verify_genesis_chain} judges its end).
 
-    @param network: the network_id that version 1 must have; required in effect whenever C{current} is None.
-    @raise DocumentRefused: C{version-gap}, C{wrong-network}, C{wrong-previous}, C{unknown-key}, C{bad-signature}.
+    @param network: the network_id that version 1 must have; None to take whatever it begins.
+    @raise DocumentRefused: C{version-gap}, C{wrong-network}, C{wrong-previous}, C{unknown-key},
+        C{bad-signature}.
     """
     body = document.body
     if current is None:
@@ -108,7 +109,7 @@ def verify_next_genesis(
         if body.version != current.body.version + 1:
             raise DocumentRefused(
                 "version-gap",
-                f"genesis {body.version} cannot follow {current.body.version}: fetch those between",
+                f"genesis {body.version} cannot follow {current.body.version}",
             )
         if body.network_id != expected or network not in (None, expected):
             raise DocumentRefused("wrong-network", "this genesis belongs to another network")
@@ -135,9 +136,7 @@ def verify_genesis_chain(
     if newest is None:
         raise DocumentRefused("no-genesis", "an empty genesis chain")
     if now is not None and now > newest.body.expires_at + CERTIFICATE_LEEWAY:
-        raise DocumentRefused(
-            "expired", f"genesis {newest.body.version} has expired; is a newer one missing?"
-        )
+        raise DocumentRefused("expired", f"genesis {newest.body.version} has expired: fetch a newer one")
     return newest
 
 
@@ -212,9 +211,7 @@ def verify_command(
             role = operators[signer][1]
             if policy.may_command(role, body.command):
                 return role
-    raise DocumentRefused(
-        "forbidden-role", f"no signer of command {body.command} has a role that may give it"
-    )
+    raise DocumentRefused("forbidden-role", f"no signer of {body.command} has a role that may give it")
 
 
 def verify_receipt(document: Document[Receipt], node_public: bytes, network: str) -> None:

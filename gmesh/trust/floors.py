@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""
+The least number of each document that may still be believed.
+
+A floor belongs to the authority key that signed, and the one that counts is the highest over
+the keys of the current genesis: floors never go back, yet a genesis that drops a stolen key
+also drops the numbers the thief published with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from gmesh.errors import DocumentRefused
+from gmesh.trust.bodies import AuditHead
+from gmesh.trust.names import Identifier, Number
+
+__all__ = ["Floors"]
+
+
+class _Text(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    genesis: Number = 0
+    crl: dict[Identifier, Number] = msgspec.field(default_factory=dict)
+    policy: dict[Identifier, Number] = msgspec.field(default_factory=dict)
+    status: dict[Identifier, Number] = msgspec.field(default_factory=dict)
+    audit: AuditHead | None = None
+
+
+class Floors:
+    """
+    Floors of one host, as C{floors.json} keeps them.
+
+    @ivar genesis: the newest genesis version ever held.
+    @ivar audit: the furthest head of the authority's audit chain ever seen, or None.
+    """
+
+    def __init__(self) -> None:
+        self.genesis = 0
+        self.audit: AuditHead | None = None
+        self._numbers: dict[str, dict[str, int]] = {"crl": {}, "policy": {}, "status": {}}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Floors:
+        """
+        Read what L{to_dict} made.
+
+        @raise DocumentRefused: C{bad-floors}.
+        """
+        try:
+            text = msgspec.convert(dict(value), _Text, strict=True)
+        except msgspec.ValidationError as error:
+            raise DocumentRefused("bad-floors", f"floors: {error}") from error
+        floors = cls()
+        floors.genesis = text.genesis
+        floors.audit = text.audit
+        floors._numbers = {"crl": text.crl, "policy": text.policy, "status": text.status}
+        return floors
+
+    def to_dict(self) -> dict[str, Any]:
+        """All floors as JSON values."""
+        value: dict[str, Any] = {"genesis": self.genesis}
+        value.update({kind: dict(numbers) for kind, numbers in self._numbers.items()})
+        if self.audit is not None:
+            value["audit"] = msgspec.to_builtins(self.audit)
+        return value
+
+    def effective(self, kind: str, key_ids: Iterable[str]) -> int:
+        """The floor of documents of C{kind} while these are the authority's keys."""
+        numbers = self._numbers[kind]
+        return max((numbers.get(key_id, 0) for key_id in key_ids), default=0)
+
+    def lift(self, kind: str, key_ids: Iterable[str], number: int) -> None:
+        """A document of this number, signed by these keys, is held: never go below it again."""
+        numbers = self._numbers[kind]
+        for key_id in key_ids:
+            numbers[key_id] = max(number, numbers.get(key_id, 0))

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""
+Making CRLs and deltas, and applying deltas so that the full bytes come out the same everywhere.
+
+A delta first drops what ended before C{drop_expired_before}, then adds or replaces; number and
+times are its own, and C{result_signatures} are those of the full document it leads to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import TypeVar
+
+import msgspec
+
+from gmesh.errors import DocumentRefused
+from gmesh.trust.bodies import Crl, CrlDelta, RevokedKey, RevokedSerial, SignatureEntry
+from gmesh.trust.documents import Document, document_from_dict, sign_document
+from gmesh.trust.encoding import b64url_encode
+
+__all__ = ["apply_delta", "make_crl", "make_delta"]
+
+Entry = TypeVar("Entry", RevokedSerial, RevokedKey)
+
+
+def make_crl(
+    network_id: str,
+    number: int,
+    issued_at: int,
+    next_update: int,
+    revoked: Iterable[RevokedSerial],
+    revoked_keys: Iterable[RevokedKey],
+) -> Crl:
+    """A CRL of these entries in any order; of two for the same serial or key the later one stands."""
+    return Crl(
+        network_id=network_id,
+        number=number,
+        issued_at=issued_at,
+        next_update=next_update,
+        revoked=_merged(revoked),
+        revoked_keys=_merged(revoked_keys),
+    )
+
+
+def make_delta(old: Crl, new: Document[Crl], drop_expired_before: int) -> CrlDelta:
+    """
+    What turns C{old} into C{new}.
+
+    @param drop_expired_before: entries of C{old} that ended before then are not in C{new}.
+    @raise DocumentRefused: C{no-delta}, if no delta leads from one to the other.
+    """
+    known, known_keys = set(old.revoked), set(old.revoked_keys)
+    delta = CrlDelta(
+        network_id=new.body.network_id,
+        from_number=old.number,
+        number=new.body.number,
+        issued_at=new.body.issued_at,
+        next_update=new.body.next_update,
+        added=tuple(entry for entry in new.body.revoked if entry not in known),
+        added_keys=tuple(entry for entry in new.body.revoked_keys if entry not in known_keys),
+        drop_expired_before=drop_expired_before,
+        result_signatures=tuple(
+            SignatureEntry(key_id=key_id, signature=b64url_encode(signature))
+            for key_id, signature in new.signatures
+        ),
+    )
+    if _assemble(old, delta) != new.body:
+        raise DocumentRefused("no-delta", f"no delta leads from CRL {old.number} to {new.body.number}")
+    return delta
+
+
+def apply_delta(full: Document[Crl], delta: Document[CrlDelta]) -> Document[Crl]:
+    """
+    The full CRL that C{delta} leads to, with its signatures, still to be verified.
+
+    @raise DocumentRefused: C{wrong-base}, if the delta starts from another CRL.
+    """
+    body = delta.body
+    if body.from_number != full.body.number or body.network_id != full.body.network_id:
+        raise DocumentRefused(
+            "wrong-base", f"a delta from CRL {body.from_number} where {full.body.number} is held"
+        )
+    unsigned = sign_document(_assemble(full.body, body), ())
+    signatures = [msgspec.to_builtins(entry) for entry in body.result_signatures]
+    return document_from_dict({"signed": unsigned.signed, "signatures": signatures}, Crl)
+
+
+def _assemble(old: Crl, delta: CrlDelta) -> Crl:
+    limit = delta.drop_expired_before
+    return make_crl(
+        old.network_id,
+        delta.number,
+        delta.issued_at,
+        delta.next_update,
+        chain((entry for entry in old.revoked if entry[1] >= limit), delta.added),
+        chain((entry for entry in old.revoked_keys if entry[1] >= limit), delta.added_keys),
+    )
+
+
+def _merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    latest = {entry[0]: entry for entry in entries}
+    return tuple(latest[key] for key in sorted(latest))

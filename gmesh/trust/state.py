@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: MIT
+"""
+What one host believes: the newest genesis, CRL, policy and status, and whom they vouch for.
+
+Everything arrives through L{TrustState.offer} (file, authority or neighbour: it makes no
+difference) and is checked in full before anything changes.  Documents are ordered by version
+or number, never by time.  The status pins, by digest, what others of its numbers must be;
+its expiry makes this host stale but never stops a document with a higher number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from itertools import pairwise
+from typing import Any, NoReturn
+
+from gmesh.errors import DocumentRefused, PeerRefused
+from gmesh.trust.bodies import AuditHead, Certificate, Command, Crl, CrlDelta, Genesis, Policy, Status
+from gmesh.trust.documents import Document
+from gmesh.trust.encoding import b64url_decode
+from gmesh.trust.floors import Floors
+from gmesh.trust.keys import key_id
+from gmesh.trust.limits import CERTIFICATE_LEEWAY, DEFAULT_STALE_GRACE, EPOCH, MAX_VERDICTS
+from gmesh.trust.revocation import apply_delta
+from gmesh.trust.verify import (
+    authority_keys,
+    check_certificate,
+    check_validity,
+    root_keys,
+    verify_by_authority,
+    verify_command,
+    verify_next_genesis,
+    verify_signatures,
+)
+
+__all__ = ["Freshness", "TrustState"]
+
+
+class Freshness(Enum):
+    """
+    How far this host may trust that it misses nothing.
+
+    C{FRESH}: the status has not expired.  C{STALE}: it has; everything runs, an age is shown.
+    C{LAPSED}: the policy's stale_grace is over too, or there never was a status; links carry
+    documents and control only.
+    """
+
+    FRESH = "fresh"
+    STALE = "stale"
+    LAPSED = "lapsed"
+
+
+class TrustState:
+    """
+    The pure core of "who may be believed".
+
+    @ivar observers: called with C{"genesis"}, C{"crl"}, C{"policy"} or C{"status"} after that
+        document changed (it may have become None).
+    @ivar alarms: called with a slug and a sentence when the authority contradicts itself:
+        C{digest-mismatch}, C{audit-fork}, C{audit-epoch}, C{epoch-jump}.
+    """
+
+    def __init__(
+        self,
+        network_id: str,
+        genesis_chain: Sequence[Document[Genesis]],
+        floors: Floors | Mapping[str, Any] | None = None,
+    ) -> None:
+        """
+        @param genesis_chain: from version 1, or from one that this host has verified before and stored.
+        @param floors: as L{to_floors} gave them.
+        @raise DocumentRefused: if the chain is empty, broken, of another network or below the floor.
+        """
+        if not isinstance(floors, Floors):
+            floors = Floors.from_dict(floors or {})
+        self.network_id = network_id
+        self.floors = floors
+        self.crl: Document[Crl] | None = None
+        self.policy: Document[Policy] | None = None
+        self.status: Document[Status] | None = None
+        self.observers: list[Callable[[str], None]] = []
+        self.alarms: list[Callable[[str, str], None]] = []
+        self._revoked_serials: frozenset[int] = frozenset()
+        self._revoked_keys: frozenset[str] = frozenset()
+        self._verdicts: dict[tuple[str, tuple[tuple[str, bytes], ...]], float] = {}
+        self._chain = _checked_chain(network_id, genesis_chain)
+        self._valid_to: dict[str, int] = {}
+        self._genesis_changed()
+        if self.genesis.body.version < floors.genesis:
+            raise DocumentRefused(
+                "rollback", f"genesis {self.genesis.body.version} where {floors.genesis} was held before"
+            )
+        floors.genesis = self.genesis.body.version
+
+    @property
+    def genesis(self) -> Document[Genesis]:
+        """The newest genesis."""
+        return self._chain[-1]
+
+    @property
+    def genesis_chain(self) -> tuple[Document[Genesis], ...]:
+        """Every genesis held, oldest first, without gaps."""
+        return tuple(self._chain)
+
+    @property
+    def time_floor(self) -> int:
+        """No time before this can be now: when the newest status was issued; 0 without one."""
+        return self.status.body.issued_at if self.status is not None else 0
+
+    def genesis_after(self, version: int) -> tuple[Document[Genesis], ...]:
+        """Every genesis held that a host at C{version} lacks, oldest first."""
+        return tuple(document for document in self._chain if document.body.version > version)
+
+    def to_floors(self) -> dict[str, Any]:
+        """The floors as JSON values, to be stored before what lifted them is used."""
+        return self.floors.to_dict()
+
+    def freshness(self, now: float) -> Freshness:
+        """Whether the newest status still speaks for the present."""
+        if self.status is None:
+            return Freshness.LAPSED
+        late = now - self.status.body.expires_at
+        if late <= 0:
+            return Freshness.FRESH
+        grace = self.policy.body.stale_grace if self.policy is not None else DEFAULT_STALE_GRACE
+        return Freshness.STALE if late <= grace else Freshness.LAPSED
+
+    def revoked(self, serial: int, node_id: str) -> bool:
+        """True if the CRL names this certificate or the key of this node."""
+        return serial in self._revoked_serials or node_id in self._revoked_keys
+
+    def judge_certificate(self, document: Document[Certificate], now: float) -> Certificate:
+        """
+        Believe a certificate, or say why not; the signature is verified once per genesis.
+
+        @return: what the certificate says.
+        @raise PeerRefused: C{wrong-network}, C{unknown-key}, C{bad-signature}, C{bad-key}, C{expired},
+            C{not-yet-valid} or C{revoked}.
+        """
+        genesis = self.genesis.body
+        if now > genesis.expires_at + CERTIFICATE_LEEWAY:
+            raise PeerRefused("expired", f"our genesis {genesis.version} has expired: fetch a newer one")
+        body = document.body
+        question = (document.digest, document.signatures)
+        try:
+            if now <= self._verdicts.get(question, -1.0):
+                check_validity(body, now)
+            else:
+                signers = check_certificate(document, genesis, self.network_id, now)
+                if len(self._verdicts) >= MAX_VERDICTS:
+                    self._verdicts.clear()
+                until = max(self._valid_to[signer] for signer in signers)
+                self._verdicts[question] = until + CERTIFICATE_LEEWAY
+        except DocumentRefused as error:
+            raise PeerRefused(error.reason, error.detail) from error
+        if body.serial in self._revoked_serials or key_id(b64url_decode(body.node_key)) in self._revoked_keys:
+            raise PeerRefused("revoked", f"the certificate of {body.name}, serial {body.serial}, is revoked")
+        return body
+
+    def judge_command(self, document: Document[Command], now: float) -> str:
+        """
+        Who may have given this command: C{authority} or an operator's role.
+
+        @raise DocumentRefused: as L{gmesh.trust.verify.verify_command}.
+        """
+        policy = self.policy.body if self.policy is not None else None
+        return verify_command(document, self.genesis.body, policy, self.network_id, now)
+
+    def offer(self, document: Document[Any], now: float) -> bool:
+        """
+        Check a genesis, CRL, CRL delta, policy or status and, if it is newer, believe it.
+
+        @return: True if it is newer and now in force, False if it is held already.
+        @raise DocumentRefused: with the reason; nothing has changed then.  C{unknown-key} and
+            C{version-gap} may mean that a newer genesis must be fetched first.
+        """
+        body = document.body
+        if isinstance(body, Genesis):
+            return self._offer_genesis(document)
+        if isinstance(body, CrlDelta):
+            if self.crl is not None and body.number <= self.crl.body.number:
+                return False
+            if self.crl is None:
+                raise DocumentRefused("wrong-base", "a CRL delta where no CRL is held")
+            return self.offer(apply_delta(self.crl, document), now)
+        if not isinstance(body, (Crl, Policy, Status)):
+            raise DocumentRefused("wrong-type", f"a {document.type} is not part of what a host believes")
+        if not self._admit(document, body, now):
+            return False
+        setattr(self, body.TYPE, document)
+        if isinstance(body, Crl):
+            self._index_crl()
+        elif isinstance(body, Status):
+            self._watch_audit(body.audit)
+        self._notify(body.TYPE)
+        return True
+
+    def _offer_genesis(self, document: Document[Genesis]) -> bool:
+        version = document.body.version
+        newest = self.genesis.body.version
+        if version <= newest:
+            for held in self._chain:
+                if held.digest == document.digest:
+                    return False
+            raise DocumentRefused("rollback", f"another genesis {version} where {newest} is held")
+        verify_next_genesis(self.genesis, document, self.network_id)
+        self._chain.append(document)
+        self.floors.genesis = version
+        for kind in self._genesis_changed():
+            self._notify(kind)
+        return True
+
+    def _genesis_changed(self) -> list[str]:
+        """Forget verdicts, and documents whose signers the newest genesis no longer lists."""
+        genesis = self.genesis.body
+        self._verdicts.clear()
+        keys = authority_keys(genesis)
+        self._valid_to = dict(zip(keys, (entry.valid_to for entry in genesis.authority), strict=True))
+        changed = ["genesis"]
+        for kind in ("crl", "policy", "status"):
+            held = getattr(self, kind)
+            if held is not None and not any(signer in keys for signer, _ in held.signatures):
+                setattr(self, kind, None)
+                changed.append(kind)
+        if self.crl is None:
+            self._index_crl()
+        return changed
+
+    def _admit(self, document: Document[Any], body: Crl | Policy | Status, now: float) -> bool:
+        """Every check a document must pass; lifts the floors when it passes as newer."""
+        kind, number = body.TYPE, _number(body)
+        if body.network_id != self.network_id:
+            raise DocumentRefused("wrong-network", f"the {kind} belongs to another network")
+        held = getattr(self, kind)
+        if held is not None and held.digest == document.digest:
+            return False
+        genesis = self.genesis.body
+        signers = verify_by_authority(document, genesis, now)
+        floor = self.floors.effective(kind, self._valid_to)
+        if isinstance(body, Policy):
+            floor = max(floor, genesis.policy.version)
+        if number < floor:
+            raise DocumentRefused("rollback", f"{kind} {number} where {floor} is the least to be believed")
+        if held is not None and number == _number(held.body):
+            self._mismatch(f"two different documents are {kind} {number}")
+        self._check_pins(document, body)
+        if held is not None and number - _number(held.body) > EPOCH:
+            self._alarm("epoch-jump", f"{kind} went from {_number(held.body)} to {number}")
+        self.floors.lift(kind, signers, number)
+        return True
+
+    def _check_pins(self, document: Document[Any], body: Crl | Policy | Status) -> None:
+        """A status pins the digest of each document of its numbers, whichever of the two came first."""
+        if isinstance(body, Status):
+            pins = {"genesis": body.genesis.version, "policy": body.policy.version, "crl": body.crl.number}
+            for kind, pinned in pins.items():
+                held = getattr(self, kind)
+                if held is not None and _number(held.body) == pinned:
+                    digest = getattr(body, kind).digest
+                    if held.digest != digest:
+                        self._mismatch(
+                            f"status {body.number} names another {kind} {pinned} than we hold"
+                        )
+        elif self.status is not None:
+            status = self.status.body
+            number, digest = (
+                (status.crl.number, status.crl.digest)
+                if isinstance(body, Crl)
+                else (status.policy.version, status.policy.digest)
+            )
+            if _number(body) == number and document.digest != digest:
+                self._mismatch(f"the {body.TYPE} {number} is not the one that status {status.number} names")
+
+    def _index_crl(self) -> None:
+        revoked = self.crl.body.revoked if self.crl is not None else ()
+        keys = self.crl.body.revoked_keys if self.crl is not None else ()
+        self._revoked_serials = frozenset(entry[0] for entry in revoked)
+        self._revoked_keys = frozenset(entry[0] for entry in keys)
+
+    def _watch_audit(self, audit: AuditHead) -> None:
+        """Remember the furthest audit head, and tell when the chain was cut, forked or restored."""
+        seen = self.floors.audit
+        if seen is not None:
+            if audit.epoch != seen.epoch:
+                self._alarm(
+                    "audit-epoch", f"the audit chain went from epoch {seen.epoch} to {audit.epoch}"
+                )
+            elif audit.size < seen.size or (audit.size == seen.size and audit.head != seen.head):
+                self._alarm("audit-fork", f"the audit chain lost rows: {audit.size} after {seen.size}")
+            if (audit.epoch, audit.size) <= (seen.epoch, seen.size):
+                return
+        self.floors.audit = audit
+
+    def _mismatch(self, detail: str) -> NoReturn:
+        self._alarm("digest-mismatch", detail)
+        raise DocumentRefused("digest-mismatch", detail)
+
+    def _alarm(self, slug: str, detail: str) -> None:
+        for alarm in tuple(self.alarms):
+            alarm(slug, detail)
+
+    def _notify(self, kind: str) -> None:
+        for observer in tuple(self.observers):
+            observer(kind)
+
+
+def _checked_chain(network_id: str, chain: Sequence[Document[Genesis]]) -> list[Document[Genesis]]:
+    if not chain:
+        raise DocumentRefused("no-genesis", "an empty genesis chain")
+    first = chain[0]
+    if first.body.version == 1:
+        verify_next_genesis(None, first, network_id)
+    elif first.body.network_id != network_id:
+        raise DocumentRefused("wrong-network", "the stored genesis belongs to another network")
+    else:
+        verify_signatures(first, root_keys(first.body), first.body.root.threshold)
+    for current, following in pairwise(chain):
+        verify_next_genesis(current, following, network_id)
+    return list(chain)
+
+
+def _number(body: Genesis | Crl | Policy | Status) -> int:
+    return body.version if isinstance(body, (Genesis, Policy)) else body.number
