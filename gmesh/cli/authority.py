@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""
+The authority as a command sees it: what it says is verified first, what it is asked is signed.
+
+Nothing here trusts the connection: every document must lead back to the network id or the
+genesis that the invite or the operator's directory pins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gmesh.cli.http import Answer, Endpoint, HttpRefused, Unreachable
+from gmesh.cli.limits import MAX_GENESIS_VERSIONS
+from gmesh.errors import DocumentRefused
+from gmesh.interfaces import ISigner
+from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
+from gmesh.trust.limits import NONCE_SIZE
+from gmesh.trust.requests import sign_request
+from gmesh.trust.state import TrustState
+from gmesh.trust.verify import authority_keys
+
+__all__ = ["Authority", "audience_of"]
+
+
+@dataclass(frozen=True)
+class Authority:
+    """
+    The authority behind one or more URLs.
+
+    @param urls: tried in this order until one answers.
+    @param wall: Unix seconds.
+    @param entropy: random bytes.
+    """
+
+    urls: Sequence[str]
+    wall: Callable[[], float] = time.time
+    entropy: Callable[[int], bytes] = os.urandom
+
+    def get(self, path: str) -> bytes:
+        """The body of an unsigned request."""
+        return self._first(lambda endpoint: endpoint.request("GET", path)).body
+
+    def genesis_chain(self) -> list[Document[Genesis]]:
+        """Every version of the genesis, from the first; read, not yet verified."""
+        newest = parse_document(self.get("/genesis"), Genesis)
+        if newest.body.version > MAX_GENESIS_VERSIONS:
+            raise DocumentRefused("too-large", f"the authority shows genesis version {newest.body.version}")
+        older = [
+            parse_document(self.get(f"/genesis/{version}"), Genesis)
+            for version in range(1, newest.body.version)
+        ]
+        return [*older, newest]
+
+    def beliefs(self, network_id: str, chain: Sequence[Document[Genesis]]) -> TrustState:
+        """
+        The status, CRL and policy of the authority, verified under a genesis chain that was.
+
+        @raise DocumentRefused: if one of them is not to be believed.
+        """
+        trust = TrustState(network_id, chain, {})
+        now = self.wall()
+        trust.offer(parse_document(self.get("/status"), Status), now)
+        trust.offer(parse_document(self.get("/policy"), Policy), now)
+        trust.offer(parse_document(self.get("/crl"), Crl), now)
+        return trust
+
+    def signed(
+        self,
+        signer: ISigner,
+        method: str,
+        path: str,
+        body: bytes,
+        audience: str,
+        tag: str,
+        created: int | None = None,
+    ) -> Answer:
+        """
+        A request signed by C{signer}.
+
+        @param created: Unix seconds; now, when left out.
+        @raise HttpRefused: with the authority's reason.
+        """
+
+        def ask(endpoint: Endpoint) -> Answer:
+            headers = sign_request(
+                signer,
+                method,
+                endpoint.target(path),
+                body,
+                audience=audience,
+                created=int(self.wall()) if created is None else created,
+                nonce=self.entropy(NONCE_SIZE),
+                tag=tag,
+            )
+            return endpoint.request(method, path, body, headers)
+
+        return self._first(ask)
+
+    def signed_json(
+        self,
+        signer: ISigner,
+        method: str,
+        path: str,
+        value: Mapping[str, Any] | None,
+        audience: str,
+        tag: str,
+    ) -> dict[str, Any]:
+        """The same with JSON objects both ways."""
+        body = b"" if value is None else json.dumps(value, separators=(",", ":")).encode()
+        answer = self.signed(signer, method, path, body, audience, tag)
+        decoded = answer.json()
+        if not isinstance(decoded, dict):
+            raise HttpRefused(
+                "invalid-answer", "the authority did not answer with an object", answer.status, {}
+            )
+        return decoded
+
+    def _first(self, ask: Callable[[Endpoint], Answer]) -> Answer:
+        failures = []
+        for url in self.urls:
+            try:
+                return ask(Endpoint(url))
+            except Unreachable as error:
+                failures.append(error.detail)
+        raise Unreachable("unreachable", "; ".join(failures) or "no URL of the authority is known")
+
+
+def audience_of(trust: TrustState, now: float) -> str:
+    """The authority key that requests are meant for: the one that signed the status."""
+    if trust.status is None:
+        raise DocumentRefused("no-status", "the authority has shown no status")
+    known = authority_keys(trust.genesis.body, now)
+    return next(key for key, _ in trust.status.signatures if key in known)
