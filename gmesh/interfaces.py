@@ -8,7 +8,6 @@ imports only zope and Twisted interfaces, so every layer may import it.
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IAddress  # noqa: F401  (named in the docstrings)
 from zope.interface import Attribute, Interface
 
 __all__ = [
