@@ -108,7 +108,8 @@ class DocumentPush:
     @ivar number: of the document, or its version.
     @ivar digest: SHA-256 of the whole document as transferred, in file form.
     @ivar total: length of the whole document.
-    @ivar offset: where C{data} belongs.
+    @ivar offset: where C{data} belongs, a multiple of L{MAX_DOCUMENT_CHUNK}; all pieces but the
+        last are that long.
     """
 
     number: int
@@ -118,9 +119,13 @@ class DocumentPush:
     data: bytes
 
     @classmethod
-    def of(cls, number: int, document: bytes, offset: int = 0) -> DocumentPush:
-        """The piece of C{document} at C{offset}: all of it, if it is small."""
-        digest = sha256(document).digest()
+    def of(cls, number: int, document: bytes, offset: int = 0, digest: bytes = b"") -> DocumentPush:
+        """
+        The piece of C{document} at C{offset}: all of it, if it is small.
+
+        @param digest: of the document; computed when left out.
+        """
+        digest = digest or sha256(document).digest()
         return cls(number, digest, len(document), offset, document[offset : offset + MAX_DOCUMENT_CHUNK])
 
     @classmethod
@@ -162,12 +167,13 @@ class DocumentPush:
         check_bytes("document", self.digest, DIGEST, DIGEST)
         check_bytes("document", self.data, 0, MAX_DOCUMENT_CHUNK)
         check_range("document", self.total, MAX_DOCUMENT)
-        if self.total == 0 or self.offset < 0 or self.offset + len(self.data) > self.total:
-            raise refused(
-                "document", f"has no piece of {len(self.data)} bytes at {self.offset} of {self.total}"
-            )
-        if not self.data and (self.offset or self.total <= MAX_DOCUMENT_CHUNK):
-            raise refused("document", "is announced although it travels inline")
+        _check_offset(self.offset)
+        size = len(self.data)
+        if self.announcement:
+            if self.offset or self.total <= MAX_DOCUMENT_CHUNK:
+                raise refused("document", "is announced although it travels inline")
+        elif size != min(MAX_DOCUMENT_CHUNK, self.total - self.offset):
+            raise refused("document", f"has no piece of {size} bytes at {self.offset} of {self.total}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +194,9 @@ class DocumentRequest:
     def encode(self) -> bytes:
         """@raise FrameRefused: if a limit would be exceeded."""
         check_bytes("document request", self.digest, DIGEST, DIGEST)
+        _check_offset(self.offset)
         return _REQUEST.pack(
-            check_range("document request", self.number, MAX_NUMBER),
-            self.digest,
-            check_range("document request", self.offset, MAX_DOCUMENT),
+            check_range("document request", self.number, MAX_NUMBER), self.digest, self.offset
         )
 
     @classmethod
@@ -200,7 +205,7 @@ class DocumentRequest:
         reader = Reader(body, "document request")
         request = cls(reader.number(MAX_NUMBER), reader.take(DIGEST), reader.u32())
         reader.finish()
-        check_range("document request", request.offset, MAX_DOCUMENT)
+        _check_offset(request.offset)
         return request
 
 
@@ -259,6 +264,13 @@ class DocumentAssembler:
         if sha256(document).digest() != self.digest:
             raise refused("document", "does not have the digest it was announced with")
         return document
+
+
+def _check_offset(offset: int) -> None:
+    if not 0 <= offset < MAX_DOCUMENT or offset % MAX_DOCUMENT_CHUNK:
+        raise refused(
+            "document", f"has no piece at {offset}: they start at multiples of {MAX_DOCUMENT_CHUNK}"
+        )
 
 
 def _count(what: str, count: int) -> None:

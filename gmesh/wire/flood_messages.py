@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gmesh.wire.codec import Buffer, Reader, check_bytes, check_range, pack_blob16, refused
 from gmesh.wire.limits import HANDLE, MAX_FRAGMENT_INDEX, MAX_FRAME_BODY, MAX_NODE_RECORD, MAX_NODE_RECORDS
@@ -203,7 +203,7 @@ def _pack_entries(
     return b"".join((_COUNT.pack(len(rows)), *(layout.pack(*row) for row in rows)))
 
 
-def _unpack_entries(what: str, layout: struct.Struct, body: Buffer, limit: int) -> list[tuple[object, ...]]:
+def _unpack_entries(what: str, layout: struct.Struct, body: Buffer, limit: int) -> list[tuple[Any, ...]]:
     reader = Reader(body, what)
     count = reader.count16(layout.size, limit)
     if count * layout.size != reader.left:

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_CERTIFICATE",
     "MAX_CERTIFICATES",
     "MAX_DATA_CIPHERTEXT",
+    "MAX_DATAGRAM_DATA",
     "MAX_DATA_PLAINTEXT",
     "MAX_DOCUMENT",
     "MAX_DOCUMENT_CHUNK",
@@ -113,6 +114,9 @@ MAX_VERSION_TEXT = 64
 MAX_SERVICE = 32
 MAX_FRAGMENTS = 1_024
 """Of one datagram."""
+
+MAX_DATAGRAM_DATA = MAX_DATA_PLAINTEXT - FRAME_HEADER - (1 + 8 + 1 + MAX_SERVICE + 4)
+"""Of one frame: what is left beside the inner header with the longest service name."""
 
 MAX_ECHO = 1_024
 MAX_EXTENSION = 1_024

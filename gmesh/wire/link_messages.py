@@ -81,17 +81,24 @@ class Hello:
 
     @classmethod
     def decode(cls, body: Buffer) -> Hello:
-        """Undefined flags and up to L{MAX_EXTENSION} bytes at the end are ignored. @raise FrameRefused: malformed."""
+        """
+        Undefined flags, and up to L{MAX_EXTENSION} bytes at the end, are ignored.
+
+        @raise FrameRefused: if C{body} is not one.
+        """
         reader = Reader(body, "HELLO")
         boot_id = reader.take(BOOT_ID)
         flags = reader.u8()
-        numbers = [reader.number(MAX_NUMBER) for _ in range(5)]
+        wall_ms, serial, status, crl, policy = (reader.number(MAX_NUMBER) for _ in range(5))
         genesis = reader.u32()
         digest = reader.take(DIGEST_SIZE)
         software = reader.text8(MAX_VERSION_TEXT)
         observed = reader.text8(MAX_ADDRESS)
         reader.skip_extension(MAX_EXTENSION)
-        return cls(boot_id, bool(flags & _FLAG_INITIATOR), *numbers, genesis, digest, software, observed)
+        initiator = bool(flags & _FLAG_INITIATOR)
+        return cls(
+            boot_id, initiator, wall_ms, serial, status, crl, policy, genesis, digest, software, observed
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +164,11 @@ class Close:
 
     @classmethod
     def decode(cls, body: Buffer) -> Close:
-        """A reason of a later version reads as UNSPECIFIED. @raise FrameRefused: if C{body} is not one byte."""
+        """
+        A reason of a later version reads as UNSPECIFIED.
+
+        @raise FrameRefused: if C{body} is not one byte.
+        """
         reader = Reader(body, "CLOSE")
         number = reader.u8()
         reader.finish()

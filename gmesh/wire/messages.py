@@ -3,6 +3,15 @@
 
 from __future__ import annotations
 
+from gmesh.wire.datagram_messages import (
+    Datagram,
+    DatagramTemplate,
+    Echo,
+    Outcome,
+    Receipt,
+    check_service,
+    peek_datagram,
+)
 from gmesh.wire.document_messages import (
     NO_DIGEST,
     CertAnswer,
@@ -25,18 +34,7 @@ from gmesh.wire.flood_messages import (
 )
 from gmesh.wire.link_messages import BOOT_ID, DIGEST_SIZE, Close, CloseReason, Hello, Ping, Pong, decode_rekey
 from gmesh.wire.path_messages import NO_HANDLE, Dropped, PathReply, PathRequest, Unreach
-from gmesh.wire.sealed_messages import (
-    Ack,
-    Datagram,
-    E2eInit,
-    E2eResponse,
-    Echo,
-    Inner,
-    Outcome,
-    Receipt,
-    check_service,
-    iter_inner,
-)
+from gmesh.wire.session_messages import Ack, E2eInit, E2eResponse, Inner, iter_inner
 
 __all__ = [
     "BOOT_ID",
@@ -51,6 +49,7 @@ __all__ = [
     "CloseReason",
     "CommandRequest",
     "Datagram",
+    "DatagramTemplate",
     "DocumentAssembler",
     "DocumentPush",
     "DocumentRequest",
@@ -78,4 +77,5 @@ __all__ = [
     "check_service",
     "decode_rekey",
     "iter_inner",
+    "peek_datagram",
 ]

@@ -47,7 +47,6 @@ _LIBRARY_ERRORS = (
     _exceptions.NoiseValueError,
     InvalidTag,
     ValueError,
-    TypeError,
 )
 
 
@@ -127,6 +126,10 @@ class NoiseSession:
     ) -> None:
         if pattern not in PATTERNS:
             raise FrameRefused("bad-pattern", f"the handshake pattern is not one of {PATTERNS}")
+        if (remote_static is not None) != (pattern == "IK" and initiator):
+            raise FrameRefused("bad-key", "an IK initiator, and only it, is given the remote static key")
+        if remote_static is not None and len(remote_static) != KEY_SIZE:
+            raise PeerRefused("bad-key", f"an X25519 public key has {KEY_SIZE} bytes")
         self.finished = False
         self.handshake_hash: bytes | None = None
         self.remote_static: bytes | None = None

@@ -53,7 +53,8 @@ class Unreach:
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """
-    The payload of DROPPED, a hint; its path header has receiver index and counter of the newest dropped frame.
+    The payload of DROPPED, a hint; its path header has the receiver index and counter of the
+    newest frame dropped.
 
     @ivar destination: of the flow, whose source is where this goes.
     @ivar count: frames of the flow dropped since the last hint.

@@ -37,6 +37,7 @@ __all__ = [
     "associated_data",
     "pack_path_frame",
     "patch_hop",
+    "peek_key",
     "peek_path",
     "read_path",
     "reply_path",
@@ -53,11 +54,12 @@ AT_PATH = FRAME_HEADER + 4
 TAIL = 12
 """Receiver index and counter, behind the path."""
 
+_SHORTEST = AT_PATH + MIN_HANDLES * HANDLE + TAIL
+
 _FIXED = struct.Struct(">BBBB")
+_PEEK = struct.Struct(f">{FRAME_HEADER}xBBBB")
 _TAIL = struct.Struct(">IQ")
 _COUNTER = struct.Struct(">Q")
-_INDEX = struct.Struct(">I")
-_HOP = struct.Struct(">BB")
 _NAME = "path header"
 
 
@@ -136,15 +138,30 @@ def peek_path(record: Buffer, start: int, end: int) -> tuple[int, int, int]:
     @raise FrameRefused: C{malformed}, if the fixed fields break the format; repeated handles are
         the business of the check whose verdict is cached.
     """
-    if end - start < AT_PATH + TAIL:
+    if end - start < _SHORTEST:
         raise refused(_NAME, "ends too early")
-    splices, hop, _, count = record[start + AT_FLAGS : start + AT_PATH]
+    splices, hop, _, count = _PEEK.unpack_from(record, start)
     path_end = start + AT_PATH + HANDLE * count
     if splices > MAX_SPLICES or not 0 < hop < count <= MAX_HANDLES or path_end + TAIL > end:
         raise refused(
             _NAME, f"is not valid: {count} handles, hop {hop}, flags {splices}, {end - start} bytes"
         )
     return splices, hop, path_end
+
+
+def peek_key(record: Buffer, start: int, end: int) -> bytes:
+    """
+    Flags, hop index, class and path of the data frame C{record[start:end]}, the key of a cache of
+    verdicts: whatever a relay decides depends on these bytes and the link they came on.
+
+    @raise FrameRefused: C{malformed}, if the frame is too short for its path; the rest is checked
+        by L{peek_path} when the key is new.
+    """
+    if end - start >= _SHORTEST:
+        path_end = start + AT_PATH + HANDLE * record[start + AT_COUNT]
+        if path_end + TAIL <= end:
+            return bytes(record[start + AT_FLAGS : path_end])
+    raise refused(_NAME, "ends too early")
 
 
 def read_path(record: Buffer, start: int, end: int) -> tuple[PathHeader, int]:

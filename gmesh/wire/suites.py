@@ -46,7 +46,7 @@ class Suite(IntEnum):
 
     @property
     def nonce(self) -> Callable[[int], bytes]:
-        """Counter to nonce, as Noise encodes it: 4 zero bytes, then big-endian for AESGCM, else little-endian."""
+        """Counter to nonce: 4 zero bytes, then big-endian for AESGCM, little-endian for ChaChaPoly."""
         return _BIG.pack if self.aesgcm else _LITTLE.pack
 
     @classmethod

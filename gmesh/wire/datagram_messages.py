@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""Inner frames that carry messages to services: datagrams, their receipts, and the echo behind ping and trace."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gmesh.wire.codec import Buffer, Reader, check_bytes, check_range, encode_text, refused
+from gmesh.wire.limits import FRAME_HEADER, MAX_DATAGRAM_DATA, MAX_ECHO, MAX_FRAGMENTS, MAX_SERVICE
+from gmesh.wire.session_messages import Inner
+
+__all__ = [
+    "Datagram",
+    "DatagramTemplate",
+    "Echo",
+    "Outcome",
+    "Receipt",
+    "check_service",
+    "peek_datagram",
+]
+
+_DATAGRAM = struct.Struct(">HBBQ")
+_FRAGMENT = struct.Struct(">HH")
+_RECEIPT = struct.Struct(">QB")
+_ECHO = struct.Struct(">BQQ")
+_U64 = struct.Struct(">Q")
+_MAX_U64 = 2**64 - 1
+_FLAG_WANT_ACK = 1
+_FLAG_FRAGMENT = 2
+_SERVICE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
+
+
+def check_service(name: str) -> str:
+    """
+    C{name} if it is a service name: 1 to 32 of C{a-z 0-9 _ . -}.
+
+    @raise FrameRefused: otherwise.
+    """
+    if not 0 < len(name) <= MAX_SERVICE or not _SERVICE_CHARACTERS.issuperset(name):
+        raise refused("datagram", "has a service name that is not 1 to 32 of a-z, 0-9, _, . and -")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """
+    A message to a service, or a fragment of one.
+
+    @ivar service: its name.
+    @ivar message: the sender's number of the message, alike in all its fragments and retries.
+    @ivar data: the message or this part of it.
+    @ivar want_ack: True if a L{Receipt} is wanted.
+    @ivar index: position of this fragment, from 0.
+    @ivar count: number of fragments; 1 when the message is whole.
+    """
+
+    service: str
+    message: int
+    data: bytes
+    want_ack: bool = False
+    index: int = 0
+    count: int = 1
+
+    def encode(self) -> bytes:
+        """@raise FrameRefused: if a limit would be exceeded."""
+        check_service(self.service)
+        check_bytes("datagram", self.data, 0, MAX_DATAGRAM_DATA)
+        _check_fragment(self.index, self.count)
+        flags = (_FLAG_WANT_ACK if self.want_ack else 0) | (_FLAG_FRAGMENT if self.count > 1 else 0)
+        return b"".join(
+            (
+                bytes((flags,)),
+                _U64.pack(check_range("datagram", self.message, _MAX_U64)),
+                encode_text("datagram", self.service, MAX_SERVICE),
+                _FRAGMENT.pack(self.index, self.count) if self.count > 1 else b"",
+                self.data,
+            )
+        )
+
+    @classmethod
+    def decode(cls, body: Buffer) -> Datagram:
+        """@raise FrameRefused: if C{body} is not one."""
+        reader = Reader(body, "datagram")
+        flags = reader.u8()
+        if flags > _FLAG_WANT_ACK | _FLAG_FRAGMENT:
+            raise reader.refused(f"has the unknown flags {flags}")
+        message = reader.u64()
+        service = check_service(reader.text8(MAX_SERVICE))
+        index, count = 0, 1
+        if flags & _FLAG_FRAGMENT:
+            index, count = reader.u16(), reader.u16()
+            if count < 2:
+                raise reader.refused("is the only fragment of a message")
+            _check_fragment(index, count)
+        data = reader.rest(MAX_DATAGRAM_DATA)
+        return cls(service, message, data, bool(flags & _FLAG_WANT_ACK), index, count)
+
+
+class DatagramTemplate:
+    """The fast way to write whole datagrams to one service: the inner frame in one join."""
+
+    __slots__ = ("_fixed", "_flags", "_service")
+
+    def __init__(self, service: str, want_ack: bool = False) -> None:
+        self._service = encode_text("datagram", check_service(service), MAX_SERVICE)
+        self._flags = _FLAG_WANT_ACK if want_ack else 0
+        self._fixed = _DATAGRAM.size - FRAME_HEADER + len(self._service)
+
+    def frame(self, message: int, data: Buffer) -> bytes:
+        """The whole inner frame. @raise FrameRefused: if C{data} is longer than L{MAX_DATAGRAM_DATA}."""
+        size = len(data)
+        if size > MAX_DATAGRAM_DATA:
+            raise refused("datagram", f"cannot carry {size} bytes, at most {MAX_DATAGRAM_DATA}")
+        head = _DATAGRAM.pack(self._fixed + size, Inner.DATAGRAM, self._flags, message)
+        return b"".join((head, self._service, data))
+
+
+def peek_datagram(plaintext: Buffer, start: int, end: int) -> tuple[int, int, bytes, int] | None:
+    """
+    The fast way to read the DATAGRAM frame C{plaintext[start:end]} when it is a whole message.
+
+    The service is not checked: a name nobody can register finds no receiver.
+
+    @return: (want_ack, message, service, where the data begins), or None for a fragment or anything
+        malformed, which L{Datagram.decode} tells apart.
+    """
+    name = start + _DATAGRAM.size + 1
+    if name > end:
+        return None
+    _, _, flags, message = _DATAGRAM.unpack_from(plaintext, start)
+    begin = name + plaintext[name - 1]
+    if flags > _FLAG_WANT_ACK or begin > end:
+        return None
+    return flags, message, bytes(plaintext[name:begin]), begin
+
+
+class Outcome(IntEnum):
+    """What became of a message; a number of a later version reads as REFUSED."""
+
+    DELIVERED = 0
+    NO_SUCH_SERVICE = 1
+    DENIED = 2
+    TOO_LARGE = 3
+    BUSY = 4
+    REFUSED = 5
+
+    @property
+    def slug(self) -> str:
+        """As in errors: C{no-such-service}."""
+        return self.name.lower().replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """
+    What became of the message: DELIVERED means handed to a receiver.
+
+    @ivar message: number of the message.
+    """
+
+    message: int
+    outcome: Outcome
+
+    def encode(self) -> bytes:
+        """@raise FrameRefused: if the number is too large."""
+        return _RECEIPT.pack(check_range("receipt", self.message, _MAX_U64), self.outcome)
+
+    @classmethod
+    def decode(cls, body: Buffer) -> Receipt:
+        """@raise FrameRefused: if C{body} is not one."""
+        reader = Reader(body, "receipt")
+        message, number = reader.u64(), reader.u8()
+        reader.finish()
+        try:
+            return cls(message, Outcome(number))
+        except ValueError:
+            return cls(message, Outcome.REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """
+    The data of a datagram to the reserved service C{_echo}: ping and trace.
+
+    @ivar reply: True in the answer, which repeats everything else.
+    @ivar nonce: chosen by the asker.
+    @ivar stamp: the asker's clock, in its own units.
+    """
+
+    reply: bool
+    nonce: int
+    stamp: int
+    padding: bytes = b""
+
+    def encode(self) -> bytes:
+        """@raise FrameRefused: if a limit would be exceeded."""
+        check_range("echo", self.nonce, _MAX_U64)
+        check_range("echo", self.stamp, _MAX_U64)
+        check_bytes("echo", self.padding, 0, MAX_ECHO)
+        return _ECHO.pack(2 if self.reply else 1, self.nonce, self.stamp) + self.padding
+
+    @classmethod
+    def decode(cls, data: Buffer) -> Echo:
+        """@raise FrameRefused: if C{data} is not one."""
+        reader = Reader(data, "echo")
+        kind = reader.u8()
+        if kind not in (1, 2):
+            raise reader.refused(f"is neither request nor reply but {kind}")
+        return cls(kind == 2, reader.u64(), reader.u64(), reader.rest(MAX_ECHO))
+
+
+def _check_fragment(index: int, count: int) -> None:
+    if not 0 <= index < count <= MAX_FRAGMENTS:
+        raise refused(
+            "datagram", f"cannot be fragment {index} of {count}, at most {MAX_FRAGMENTS} are allowed"
+        )
