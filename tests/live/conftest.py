@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""
+Real C{twistd} processes and real C{gmesh} commands for the tests in this directory.
+
+A daemon is waited for by what it logs, never by sleeping, and every daemon that a test
+started must end cleanly: stopped by its signal, with no traceback in its log.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
+START_DEADLINE = 20.0
+STOP_DEADLINE = 15.0
+CLEAN_ENDS = (0, -signal.SIGTERM)
+TROUBLE = re.compile(r"Traceback|Unhandled|\bcritical\b", re.IGNORECASE)
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GMESH_")}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+
+
+class Daemon:
+    """
+    One C{twistd} process and everything it has written.
+
+    @param arguments: the sub-command and its options.
+    """
+
+    def __init__(self, arguments: list[str], directory: Path) -> None:
+        self.arguments = arguments
+        self._lines: list[str] = []
+        self._ended = False
+        self._changed = threading.Condition()
+        self.process = subprocess.Popen(
+            [*TWISTD, *arguments],
+            cwd=directory,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        assert self.process.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=[self.process.stdout], daemon=True)
+        self._reader.start()
+
+    def _read(self, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                with self._changed:
+                    self._lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def log(self) -> str:
+        """All it has written so far."""
+        with self._changed:
+            return "\n".join(self._lines)
+
+    def wait_for(self, pattern: str, after: int = 0, timeout: float = START_DEADLINE) -> int:
+        """
+        Wait for a line that matches.
+
+        @param pattern: a regular expression, searched in each line.
+        @param after: the number of lines to pass over, as an earlier call returned it.
+        @return: the number of lines up to and including the match.
+        """
+        expression = re.compile(pattern)
+        seen = after
+
+        def found() -> bool:
+            nonlocal seen
+            while seen < len(self._lines):
+                seen += 1
+                if expression.search(self._lines[seen - 1]):
+                    return True
+            return False
+
+        with self._changed:
+            arrived = False
+
+            def done() -> bool:
+                nonlocal arrived
+                arrived = arrived or found()
+                return arrived or self._ended
+
+            self._changed.wait_for(done, timeout)
+        if not arrived:
+            pytest.fail(f"{' '.join(self.arguments)}: no line matches {pattern!r}; it wrote:\n{self.log}")
+        return seen
+
+    def wait(self, timeout: float = STOP_DEADLINE) -> int:
+        """Wait until it has ended by itself; its exit status."""
+        code = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return code
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def stop(self) -> str:
+        """Stop it as systemd does, check that it ended cleanly, and return its log."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            code = self.wait()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.wait()
+            pytest.fail(f"{' '.join(self.arguments)} did not stop; it wrote:\n{self.log}")
+        assert code in CLEAN_ENDS, f"exit status {code}; it wrote:\n{self.log}"
+        assert not TROUBLE.search(self.log), self.log
+        return self.log
+
+    def kill(self) -> None:
+        """Take it away like a power cut."""
+        self.process.kill()
+        self.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """
+    A function that starts C{twistd -n} with the given arguments.
+
+    After the test every daemon still there is stopped and must end cleanly; one that the test
+    has ended itself (L{Daemon.stop}, L{Daemon.kill}, L{Daemon.wait}) is not judged again.
+    """
+    started: list[Daemon] = []
+
+    def starter(*arguments: str | Path) -> Daemon:
+        daemon = Daemon([str(argument) for argument in arguments], tmp_path)
+        started.append(daemon)
+        return daemon
+
+    try:
+        yield starter
+        for daemon in reversed(started):
+            if daemon.process.poll() is None:
+                daemon.stop()
+    finally:
+        for daemon in started:
+            if daemon.process.poll() is None:
+                daemon.kill()
+            daemon._reader.join(STOP_DEADLINE)
+
+
+@pytest.fixture
+def gmesh(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs one C{gmesh} command to its end; C{check=False} where it shall fail."""
+
+    def runner(
+        *arguments: str | Path, check: bool = True, stdin: str = "", timeout: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        run = subprocess.run(
+            [sys.executable, "-m", "gmesh.cli.main", *map(str, arguments)],
+            cwd=tmp_path,
+            env=_environment(),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if check:
+            assert run.returncode == 0, f"gmesh {' '.join(map(str, arguments))}: {run.stdout}{run.stderr}"
+        assert "Traceback" not in run.stderr, run.stderr
+        return run
+
+    return runner
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """A function that names a TCP port of loopback that nobody listens on, a new one each time."""
+    given: set[int] = set()
+
+    def finder() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port: int = probe.getsockname()[1]
+            if port not in given:
+                given.add(port)
+                return port
+
+    return finder

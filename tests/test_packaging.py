@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""What is installed is what is in the tree: packages, plugins, SQL, and both daemons in C{twistd --help}."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TWISTD = "from twisted.scripts.twistd import run; run()"
+DAEMONS = {"gmesh-authority", "gmesh-node"}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean copy of what a build needs, without caches of this tree."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.rst", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    unwanted = shutil.ignore_patterns("__pycache__", "dropin.cache")
+    for name in ("gmesh", "twisted"):
+        shutil.copytree(ROOT / name, copy / name, ignore=unwanted)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel built from it, by the build backend that pip would call."""
+    pytest.importorskip("setuptools", reason="the build backend is not installed", minversion="70.1")
+    output = tmp_path_factory.mktemp("wheel")
+    code = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    _run([sys.executable, "-c", code, str(output)], cwd=source)
+    (built,) = output.glob("*.whl")
+    return built
+
+
+def _run(command: list[str], cwd: Path) -> str:
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "GMESH_STATE")
+    }
+    run = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def _environment(directory: Path) -> Path:
+    """A virtual environment that sees the dependencies installed here, but no gmesh; its Python."""
+    venv.create(directory, with_pip=False)
+    python = directory / "bin" / "python"
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = Path(_run([str(python), "-c", code], cwd=directory).strip())
+    ours = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (site / "dependencies.pth").write_text("".join(f"{path}\n" for path in sorted(ours)))
+    return python
+
+
+def _install(python: Path, *what: str) -> None:
+    pytest.importorskip("pip", reason="pip is not installed")
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        "--ignore-installed",
+        *options,
+    ]
+    _run([*command, *what], cwd=python.parent)
+
+
+def _listed(python: Path) -> set[str]:
+    """The sub-commands in C{twistd --help}."""
+    lines = _run([str(python), "-c", TWISTD, "--help"], cwd=python.parent).splitlines()
+    return {line.split()[0] for line in lines if line.startswith("    ") and line.split()}
+
+
+def test_package_list_is_the_tree() -> None:
+    """setup.cfg lists every package of the tree and the plugins, nothing else."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    packages = {
+        path.parent.relative_to(ROOT).as_posix().replace("/", ".")
+        for path in ROOT.glob("gmesh/**/__init__.py")
+    }
+    assert set(settings["options"]["packages"].split()) == packages | {"twisted.plugins"}
+
+
+def test_twisted_stays_twisteds() -> None:
+    """Our twisted/ and twisted/plugins/ have no __init__.py, which would hide Twisted's own."""
+    assert not list((ROOT / "twisted").rglob("__init__.py"))
+
+
+def test_wheel_contents(wheel: Path) -> None:
+    """The wheel holds every module, plugin and SQL file, the type marker, and no part of Twisted."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("gmesh/**/*.py", "gmesh/**/*.sql", "gmesh/py.typed", "twisted/plugins/*.py")
+        for path in ROOT.glob(pattern)
+    }
+    assert {
+        "gmesh/py.typed",
+        "twisted/plugins/gmesh_node.py",
+        "twisted/plugins/gmesh_authority.py",
+    } <= expected
+    assert any(name.endswith(".sql") for name in expected)
+    assert {name for name in names if ".dist-info/" not in name} == expected
+
+
+def test_top_level_is_ours(wheel: Path) -> None:
+    """top_level.txt does not claim Twisted: some tools remove what it names."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith("top_level.txt")]
+    assert archive.read(name).decode().split() == ["gmesh"]
+
+
+@pytest.mark.parametrize("editable", [False, True], ids=["wheel", "editable"])
+def test_twistd_lists_both_daemons(source: Path, wheel: Path, tmp_path: Path, editable: bool) -> None:
+    """After an install, editable or not, twistd knows both daemons and the command is there."""
+    python = _environment(tmp_path / "environment")
+    assert not DAEMONS & _listed(python) or _installed_here(python)
+    _install(python, *(["--editable", str(source)] if editable else [str(wheel)]))
+    where = Path(_run([str(python), "-c", "import gmesh; print(gmesh.__file__)"], cwd=tmp_path).strip())
+    assert where.is_relative_to(source if editable else tmp_path)
+    assert _listed(python) >= DAEMONS
+    assert "gmesh" in _run([str(python.with_name("gmesh")), "--version"], cwd=tmp_path)
+
+
+def _installed_here(python: Path) -> bool:
+    """True where a plain install of gmesh already lies among the dependencies."""
+    code = "import importlib.util; print(importlib.util.find_spec('gmesh') is not None)"
+    return _run([str(python), "-c", code], cwd=python.parent).strip() == "True"
