@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from gmesh.errors import DocumentRefused
-from gmesh.trust.bodies import AuditHead
+from gmesh.trust.documents import AuditHead
 from gmesh.trust.names import Identifier, Number
 
 __all__ = ["Floors"]

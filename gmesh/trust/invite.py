@@ -16,9 +16,8 @@ import msgspec
 from msgspec import Meta
 
 from gmesh.errors import DocumentRefused
-from gmesh.trust.bodies import Genesis
 from gmesh.trust.canonical import canonical
-from gmesh.trust.documents import Document
+from gmesh.trust.documents import Document, Genesis
 from gmesh.trust.encoding import b64url_decode, b64url_encode
 from gmesh.trust.ingest import parse_json
 from gmesh.trust.keys import KEY_SIZE, SigningKey

@@ -15,7 +15,7 @@ import msgspec
 from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
 from gmesh.trust.canonical import canonical
-from gmesh.trust.documents import signature_input
+from gmesh.trust.document import signature_input
 from gmesh.trust.encoding import b64url_decode, b64url_encode
 from gmesh.trust.ingest import parse_json
 from gmesh.trust.invite import Invite

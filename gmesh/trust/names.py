@@ -2,7 +2,7 @@
 """
 How names, keys, digests, times and selectors are spelled in documents.
 
-Each spelling is a pattern, a type with that pattern for the structs of L{gmesh.trust.bodies},
+Each spelling is a pattern, a type with that pattern for the structs of L{gmesh.trust.documents},
 and, where others need it, a predicate.
 """
 

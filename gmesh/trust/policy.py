@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gmesh.trust.bodies import Policy, Rule
+from gmesh.trust.documents import Policy, Rule
 from gmesh.trust.names import ALL
 
 __all__ = ["Decision", "PolicyRules", "Subject"]

@@ -14,7 +14,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from hmac import compare_digest
 from typing import Final
 
 from gmesh.errors import DocumentRefused, RequestRefused
@@ -89,12 +88,11 @@ def sign_request(
     method: str,
     target: str,
     body: bytes,
-    *,
+    content_type: str,
     audience: str,
     created: int,
     nonce: bytes,
     tag: str,
-    content_type: str = JSON_TYPE,
 ) -> dict[str, str]:
     """
     The five headers that make a request signed; send them all, unchanged.
@@ -138,7 +136,7 @@ def read_request(
     parameters = value.removeprefix(f"{LABEL}=")
     found = _read_parameters(parameters)
     digest = content_digest(body)
-    if not compare_digest(_one(headers, "content-digest").encode(), digest.encode()):
+    if _one(headers, "content-digest") != digest:
         raise _refused("Content-Digest does not fit the body")
     audience = _one(headers, "gmesh-audience")
     base = _base(method, target, digest, _one(headers, "content-type"), audience, parameters)

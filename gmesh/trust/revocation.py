@@ -15,8 +15,16 @@ from typing import TypeVar
 import msgspec
 
 from gmesh.errors import DocumentRefused
-from gmesh.trust.bodies import Crl, CrlDelta, RevokedKey, RevokedSerial, SignatureEntry
-from gmesh.trust.documents import Document, document_from_dict, sign_document
+from gmesh.trust.documents import (
+    Crl,
+    CrlDelta,
+    Document,
+    RevokedKey,
+    RevokedSerial,
+    SignatureEntry,
+    document_from_dict,
+    sign_document,
+)
 from gmesh.trust.encoding import b64url_encode
 
 __all__ = ["apply_delta", "make_crl", "make_delta"]

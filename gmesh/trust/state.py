@@ -12,26 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from itertools import pairwise
 from typing import Any, NoReturn
 
 from gmesh.errors import DocumentRefused, PeerRefused
-from gmesh.trust.bodies import AuditHead, Certificate, Command, Crl, CrlDelta, Genesis, Policy, Status
-from gmesh.trust.documents import Document
-from gmesh.trust.encoding import b64url_decode
+from gmesh.trust.documents import (
+    AuditHead,
+    Certificate,
+    Command,
+    Crl,
+    CrlDelta,
+    Document,
+    Genesis,
+    Policy,
+    Status,
+)
 from gmesh.trust.floors import Floors
-from gmesh.trust.keys import key_id
-from gmesh.trust.limits import CERTIFICATE_LEEWAY, DEFAULT_STALE_GRACE, EPOCH, MAX_VERDICTS
+from gmesh.trust.limits import CERTIFICATE_LEEWAY, DEFAULT_STALE_GRACE, EPOCH
 from gmesh.trust.revocation import apply_delta
+from gmesh.trust.verdicts import Verdicts
 from gmesh.trust.verify import (
     authority_keys,
-    check_certificate,
-    check_validity,
-    root_keys,
     verify_by_authority,
     verify_command,
     verify_next_genesis,
-    verify_signatures,
+    verify_stored_chain,
 )
 
 __all__ = ["Freshness", "TrustState"]
@@ -83,10 +87,8 @@ class TrustState:
         self.alarms: list[Callable[[str, str], None]] = []
         self._revoked_serials: frozenset[int] = frozenset()
         self._revoked_keys: frozenset[str] = frozenset()
-        self._verdicts: dict[tuple[str, tuple[tuple[str, bytes], ...]], float] = {}
-        self._chain = _checked_chain(network_id, genesis_chain)
-        self._valid_to: dict[str, int] = {}
-        self._genesis_changed()
+        self._chain = verify_stored_chain(genesis_chain, network_id)
+        self._verdicts = Verdicts(self.genesis.body, network_id)
         if self.genesis.body.version < floors.genesis:
             raise DocumentRefused(
                 "rollback", f"genesis {self.genesis.body.version} where {floors.genesis} was held before"
@@ -142,19 +144,11 @@ class TrustState:
         if now > genesis.expires_at + CERTIFICATE_LEEWAY:
             raise PeerRefused("expired", f"our genesis {genesis.version} has expired: fetch a newer one")
         body = document.body
-        question = (document.digest, document.signatures)
         try:
-            if now <= self._verdicts.get(question, -1.0):
-                check_validity(body, now)
-            else:
-                signers = check_certificate(document, genesis, self.network_id, now)
-                if len(self._verdicts) >= MAX_VERDICTS:
-                    self._verdicts.clear()
-                until = max(self._valid_to[signer] for signer in signers)
-                self._verdicts[question] = until + CERTIFICATE_LEEWAY
+            verdict = self._verdicts.judge(document, now)
         except DocumentRefused as error:
             raise PeerRefused(error.reason, error.detail) from error
-        if body.serial in self._revoked_serials or key_id(b64url_decode(body.node_key)) in self._revoked_keys:
+        if self.revoked(body.serial, verdict.node_id):
             raise PeerRefused("revoked", f"the certificate of {body.name}, serial {body.serial}, is revoked")
         return body
 
@@ -214,9 +208,8 @@ class TrustState:
     def _genesis_changed(self) -> list[str]:
         """Forget verdicts, and documents whose signers the newest genesis no longer lists."""
         genesis = self.genesis.body
-        self._verdicts.clear()
+        self._verdicts = Verdicts(genesis, self.network_id)
         keys = authority_keys(genesis)
-        self._valid_to = dict(zip(keys, (entry.valid_to for entry in genesis.authority), strict=True))
         changed = ["genesis"]
         for kind in ("crl", "policy", "status"):
             held = getattr(self, kind)
@@ -237,7 +230,7 @@ class TrustState:
             return False
         genesis = self.genesis.body
         signers = verify_by_authority(document, genesis, now)
-        floor = self.floors.effective(kind, self._valid_to)
+        floor = self.floors.effective(kind, authority_keys(genesis))
         if isinstance(body, Policy):
             floor = max(floor, genesis.policy.version)
         if number < floor:
@@ -259,9 +252,7 @@ class TrustState:
                 if held is not None and _number(held.body) == pinned:
                     digest = getattr(body, kind).digest
                     if held.digest != digest:
-                        self._mismatch(
-                            f"status {body.number} names another {kind} {pinned} than we hold"
-                        )
+                        self._mismatch(f"status {body.number} names another {kind} {pinned} than we hold")
         elif self.status is not None:
             status = self.status.body
             number, digest = (
@@ -283,9 +274,7 @@ class TrustState:
         seen = self.floors.audit
         if seen is not None:
             if audit.epoch != seen.epoch:
-                self._alarm(
-                    "audit-epoch", f"the audit chain went from epoch {seen.epoch} to {audit.epoch}"
-                )
+                self._alarm("audit-epoch", f"the audit chain went from epoch {seen.epoch} to {audit.epoch}")
             elif audit.size < seen.size or (audit.size == seen.size and audit.head != seen.head):
                 self._alarm("audit-fork", f"the audit chain lost rows: {audit.size} after {seen.size}")
             if (audit.epoch, audit.size) <= (seen.epoch, seen.size):
@@ -303,21 +292,6 @@ class TrustState:
     def _notify(self, kind: str) -> None:
         for observer in tuple(self.observers):
             observer(kind)
-
-
-def _checked_chain(network_id: str, chain: Sequence[Document[Genesis]]) -> list[Document[Genesis]]:
-    if not chain:
-        raise DocumentRefused("no-genesis", "an empty genesis chain")
-    first = chain[0]
-    if first.body.version == 1:
-        verify_next_genesis(None, first, network_id)
-    elif first.body.network_id != network_id:
-        raise DocumentRefused("wrong-network", "the stored genesis belongs to another network")
-    else:
-        verify_signatures(first, root_keys(first.body), first.body.root.threshold)
-    for current, following in pairwise(chain):
-        verify_next_genesis(current, following, network_id)
-    return list(chain)
 
 
 def _number(body: Genesis | Crl | Policy | Status) -> int:

@@ -9,12 +9,12 @@ what they found.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from gmesh.errors import DocumentRefused
-from gmesh.trust.bodies import Body, Certificate, Command, Genesis, Policy, Receipt
-from gmesh.trust.documents import Document
+from gmesh.trust.documents import Body, Certificate, Command, Document, Genesis, Policy, Receipt
 from gmesh.trust.encoding import b64url_decode
-from gmesh.trust.keys import KEY_ID_BYTES, KEY_SIZE, check_noise_public, check_public, key_id, verify
+from gmesh.trust.keys import KEY_ID_BYTES, KEY_SIZE, check_public, key_id, verify
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "verify_next_genesis",
     "verify_receipt",
     "verify_signatures",
+    "verify_stored_chain",
 ]
 
 
@@ -87,16 +88,19 @@ def operator_roles(policy: Policy) -> dict[str, tuple[bytes, str]]:
 
 
 def verify_next_genesis(
-    current: Document[Genesis] | None, document: Document[Genesis], network: str | None = None
+    current: Document[Genesis] | None,
+    document: Document[Genesis],
+    network: str | None = None,
+    now: float | None = None,
 ) -> None:
     """
     Check one step of the genesis chain: N+1 after N, or version 1 from nothing.
 
-    Expiry is not looked at: an old chain must stay walkable (L{verify_genesis_chain} judges its end).
-
     @param network: the network_id that version 1 must have; None to take whatever it begins.
+    @param now: if given, the document must not have expired by then; leave it out within a chain,
+        for an old chain must stay walkable.
     @raise DocumentRefused: C{version-gap}, C{wrong-network}, C{wrong-previous}, C{unknown-key},
-        C{bad-signature}.
+        C{bad-signature}, C{expired}.
     """
     body = document.body
     if current is None:
@@ -117,6 +121,8 @@ def verify_next_genesis(
             raise DocumentRefused("wrong-previous", "this genesis follows another one of the same version")
         verify_signatures(document, root_keys(current.body), current.body.root.threshold)
     verify_signatures(document, root_keys(body), body.root.threshold)
+    if now is not None and now > body.expires_at + CERTIFICATE_LEEWAY:
+        raise DocumentRefused("expired", f"genesis {body.version} has expired: fetch a newer one")
 
 
 def verify_genesis_chain(
@@ -130,14 +136,32 @@ def verify_genesis_chain(
     @raise DocumentRefused: as L{verify_next_genesis}; C{expired}; C{no-genesis} if it is empty.
     """
     newest: Document[Genesis] | None = None
-    for document in chain:
-        verify_next_genesis(newest, document, network)
+    for position, document in enumerate(chain, 1):
+        verify_next_genesis(newest, document, network, now if position == len(chain) else None)
         newest = document
     if newest is None:
         raise DocumentRefused("no-genesis", "an empty genesis chain")
-    if now is not None and now > newest.body.expires_at + CERTIFICATE_LEEWAY:
-        raise DocumentRefused("expired", f"genesis {newest.body.version} has expired: fetch a newer one")
     return newest
+
+
+def verify_stored_chain(chain: Sequence[Document[Genesis]], network: str) -> list[Document[Genesis]]:
+    """
+    Check a chain this host has stored: from version 1, or from one that it had verified before.
+
+    @raise DocumentRefused: as L{verify_genesis_chain}.
+    """
+    if not chain:
+        raise DocumentRefused("no-genesis", "an empty genesis chain")
+    first = chain[0]
+    if first.body.version == 1:
+        verify_next_genesis(None, first, network)
+    elif first.body.network_id != network:
+        raise DocumentRefused("wrong-network", "the stored genesis belongs to another network")
+    else:
+        verify_signatures(first, root_keys(first.body), first.body.root.threshold)
+    for current, following in pairwise(chain):
+        verify_next_genesis(current, following, network)
+    return list(chain)
 
 
 def verify_by_authority(document: Document[Body], genesis: Genesis, now: float) -> frozenset[str]:
@@ -167,8 +191,7 @@ def check_certificate(
     if body.network_id != network:
         raise DocumentRefused("wrong-network", f"the certificate of {body.name} belongs to another network")
     signers = verify_by_authority(document, genesis, now)
-    check_public(b64url_decode(body.node_key, KEY_SIZE))
-    check_noise_public(b64url_decode(body.noise_key, KEY_SIZE))
+    check_public(body.node_public)
     check_validity(body, now, leeway)
     return signers
 

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""
+Signed documents: one file form, one signature input, for every type.
+
+A L{Document} is well formed by construction and says nothing about who signed it; that is
+the business of L{gmesh.trust.verify}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from gmesh.errors import DocumentRefused
+from gmesh.interfaces import ISigner
+from gmesh.trust.body import Body, SignatureEntry
+from gmesh.trust.body_member import Crl, CrlDelta
+from gmesh.trust.canonical import canonical, digest_of
+from gmesh.trust.encoding import b64url_decode, b64url_encode
+from gmesh.trust.ingest import check_restricted, parse_json
+from gmesh.trust.keys import SIGNATURE_SIZE
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_SIGNATURES
+
+__all__ = [
+    "Document",
+    "add_signature",
+    "document_from_dict",
+    "parse_document",
+    "sign_document",
+    "signature_input",
+]
+
+B = TypeVar("B", bound=Body, covariant=True)
+Made = TypeVar("Made", bound=Body)
+
+_PREFIX = b"gmesh-signature-v1\0"
+_NULL_FREE = (Crl, CrlDelta)
+"""Types without an optional field or free arguments: a null never passes their struct."""
+
+
+class Document(Generic[B]):
+    """
+    A well-formed document and the signatures it carries, unverified.
+
+    @ivar body: the signed part as a struct.
+    @ivar signed: the signed part as received.
+    @ivar signatures: pairs of key_id and signature, each key_id once.
+    """
+
+    __slots__ = ("_canonical", "_digest", "_encoded", "body", "signatures", "signed")
+
+    def __init__(self, body: B, signed: dict[str, Any], signatures: tuple[tuple[str, bytes], ...]) -> None:
+        self.body = body
+        self.signed = signed
+        self.signatures = signatures
+        self._canonical: bytes | None = None
+        self._digest: str | None = None
+        self._encoded: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Document {self.type} {self.digest[:12]}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Document):
+            return NotImplemented
+        return self.signatures == other.signatures and self.signed == other.signed
+
+    def __hash__(self) -> int:
+        return hash((self.digest, self.signatures))
+
+    @property
+    def type(self) -> str:
+        """The type of the document, as in its C{type} field."""
+        return self.body.TYPE
+
+    @property
+    def canonical(self) -> bytes:
+        """The RFC 8785 form of the signed part."""
+        if self._canonical is None:
+            self._canonical = canonical(self.signed)
+        return self._canonical
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical signed part, hex: how other documents name this one."""
+        if self._digest is None:
+            self._digest = digest_of(self.canonical)
+        return self._digest
+
+    @property
+    def signature_input(self) -> bytes:
+        """The bytes its signatures are over."""
+        return b"".join((_PREFIX, self.type.encode("ascii"), b"\0", self.canonical))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The file form as a value, to be put inside another JSON text."""
+        return {"signed": self.signed, "signatures": _signature_dicts(self.signatures)}
+
+    def encode(self) -> bytes:
+        """The file form, in canonical JSON."""
+        if self._encoded is None:
+            signatures = canonical(_signature_dicts(self.signatures))
+            self._encoded = b'{"signatures":' + signatures + b',"signed":' + self.canonical + b"}"
+        return self._encoded
+
+
+def signature_input(document_type: str, signed: dict[str, Any]) -> bytes:
+    """What is signed for C{signed} as this type: a signature serves one purpose only."""
+    return b"".join((_PREFIX, document_type.encode("ascii"), b"\0", canonical(signed)))
+
+
+def parse_document(data: bytes, struct: type[Made]) -> Document[Made]:
+    """
+    Read the file form of a document of type C{struct}; signatures are not verified.
+
+    @raise DocumentRefused: C{too-large}, C{invalid-json}, C{wrong-type}, C{invalid-field},
+        C{bad-encoding} or C{bad-key}; nothing else comes out.
+    """
+    return document_from_dict(parse_json(data, DOCUMENT_LIMITS[struct.TYPE]), struct)
+
+
+def document_from_dict(value: Any, struct: type[Made]) -> Document[Made]:
+    """
+    A document of type C{struct} from its file form as parsed by L{gmesh.trust.ingest.parse_json}.
+
+    @raise DocumentRefused: C{wrong-type}, C{invalid-field}, C{bad-encoding} or C{bad-key}.
+    """
+    if not isinstance(value, dict) or value.keys() != {"signed", "signatures"}:
+        raise DocumentRefused("invalid-field", "a document has the members signed and signatures only")
+    signed = value["signed"]
+    if not isinstance(signed, dict) or signed.get("type") != struct.TYPE:
+        raise DocumentRefused("wrong-type", f"not a document of type {struct.TYPE}")
+    if struct not in _NULL_FREE and _has_null(signed):
+        raise DocumentRefused("invalid-field", "null is no value: leave the field out")
+    signatures = _read_signatures(value["signatures"])
+    try:
+        body = msgspec.convert(signed, struct, strict=True)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise DocumentRefused("invalid-field", f"{struct.TYPE}: {error}") from error
+    body.check()
+    return Document(body, signed, signatures)
+
+
+def sign_document(body: Made, signers: Iterable[ISigner]) -> Document[Made]:
+    """
+    C{body} as a document signed by each of C{signers} (none: to be signed later).
+
+    @raise DocumentRefused: if the body breaks a rule that readers would refuse.
+    """
+    signed = _plain(msgspec.to_builtins(body))
+    check_restricted(signed)
+    document = document_from_dict({"signed": signed, "signatures": []}, type(body))
+    for signer in signers:
+        document = add_signature(document, signer)
+    if len(document.encode()) > DOCUMENT_LIMITS[document.type]:
+        raise DocumentRefused("too-large", f"the {document.type} is larger than readers accept")
+    return document
+
+
+def add_signature(document: Document[Made], signer: ISigner) -> Document[Made]:
+    """The same document with one more signature, in place of an earlier one by the same key."""
+    others = tuple(entry for entry in document.signatures if entry[0] != signer.key_id)
+    signature = signer.sign(document.signature_input)
+    result = Document(document.body, document.signed, (*others, (signer.key_id, signature)))
+    result._canonical = document._canonical
+    return result
+
+
+def _read_signatures(value: Any) -> tuple[tuple[str, bytes], ...]:
+    if not isinstance(value, list) or len(value) > MAX_SIGNATURES:
+        raise DocumentRefused("invalid-field", f"signatures is a list of at most {MAX_SIGNATURES}")
+    try:
+        entries = msgspec.convert(value, list[SignatureEntry], strict=True)
+    except msgspec.ValidationError as error:
+        raise DocumentRefused("invalid-field", f"signatures: {error}") from error
+    if len({entry.key_id for entry in entries}) != len(entries):
+        raise DocumentRefused("invalid-field", "signatures names the same key twice")
+    return tuple((entry.key_id, b64url_decode(entry.signature, SIGNATURE_SIZE)) for entry in entries)
+
+
+def _signature_dicts(signatures: tuple[tuple[str, bytes], ...]) -> list[dict[str, str]]:
+    return [{"key_id": key_id, "signature": b64url_encode(signature)} for key_id, signature in signatures]
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(item is None or _has_null(item) for item in value.values())
+    if isinstance(value, list):
+        return any(item is None or _has_null(item) for item in value)
+    return False
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
