@@ -88,11 +88,12 @@ def sign_request(
     method: str,
     target: str,
     body: bytes,
-    content_type: str,
+    *,
     audience: str,
     created: int,
     nonce: bytes,
     tag: str,
+    content_type: str = JSON_TYPE,
 ) -> dict[str, str]:
     """
     The five headers that make a request signed; send them all, unchanged.
