@@ -12,9 +12,11 @@ __all__ = [
     "HEARTBEAT_PERIOD",
     "LOCAL_BODY_LIMIT",
     "LONG_POLL_RETRY",
+    "LONG_POLL_SPACING",
     "LONG_POLL_TIMEOUT",
     "PING_COUNT_LIMIT",
     "RECEIVE_QUEUE_BYTES",
+    "RENEWAL_CHECK",
     "RENEWAL_JITTER",
     "RENEWAL_RETRY_CEILING",
     "RENEWAL_RETRY_FLOOR",
@@ -30,8 +32,12 @@ LONG_POLL_TIMEOUT = 40.0
 """Seconds the client waits: the authority answers after 25 at most."""
 LONG_POLL_RETRY = 5.0
 """Seconds, plus or minus the jitter, before the next long poll after a failed one."""
+LONG_POLL_SPACING = 0.2
+"""Seconds between an answer and the next long poll: several changes at once are one answer."""
 
 RENEWAL_JITTER = 0.1
+RENEWAL_CHECK = 600.0
+"""Longest sleep before looking at the wall clock again: it may be stepped."""
 RENEWAL_RETRY_FLOOR = 5.0
 RENEWAL_RETRY_CEILING = 300.0
 
@@ -45,9 +51,9 @@ STATE_FILE_LIMIT = 1024 * 1024
 """Bytes of C{state.json}, C{floors.json} or C{authority.json}."""
 
 LOCAL_BODY_LIMIT = 2 * 1024 * 1024
-SEND_TIMEOUT_LIMIT = 600.0
+SEND_TIMEOUT_LIMIT = 3600.0
 PING_COUNT_LIMIT = 1000
-RECEIVE_QUEUE_BYTES = 1024 * 1024
+RECEIVE_QUEUE_BYTES = 4 * 1024 * 1024
 
 STOP_DEADLINE = 5.0
 """Seconds that links may take to drain when the daemon stops."""

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""
+What the user asks of the daemon: options and a TOML file with the same names, options first.
+
+Tests: C{tests/node/test_configuration.py}.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.endpoints import quoteStringArgument
+
+from gmesh.errors import ConfigurationError
+from gmesh.files import read_capped
+from gmesh.node.limits import STATE_FILE_LIMIT
+
+__all__ = ["Configuration", "check_address", "read_configuration"]
+
+_HOST_LIMIT = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """
+    One daemon's settings.
+
+    @ivar state: the state directory.
+    @ivar listen: endpoint strings for the mesh; none for a node that only dials.
+    @ivar control: the endpoint string of the local API.
+    @ivar advertise: C{HOST:PORT} by which others may reach this node.
+    @ivar peer: C{HOST:PORT} to dial beside the anchors of the genesis.
+    """
+
+    state: Path
+    listen: tuple[str, ...] = ()
+    control: str = ""
+    advertise: tuple[str, ...] = ()
+    peer: tuple[str, ...] = ()
+
+    def control_endpoint(self) -> str:
+        """The endpoint string of the local API, C{node.sock} in the state directory if none was given."""
+        if self.control:
+            return self.control
+        return f"unix:{quoteStringArgument(str(self.state / 'node.sock'))}:mode=660"
+
+
+def check_address(text: str) -> str:
+    """
+    C{text}, if it is C{HOST:PORT} or C{[IPV6]:PORT}.
+
+    @raise ConfigurationError: otherwise.
+    """
+    host, _, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if (
+        not bare
+        or not text.isascii()
+        or any(character.isspace() for character in text)
+        or (":" in bare and bare == host)
+        or len(text) > _HOST_LIMIT
+        or not (port.isdigit() and 0 < int(port) < 65536)
+    ):
+        raise ConfigurationError("bad-address", f"{text!r} is not HOST:PORT")
+    return text
+
+
+def read_configuration(file: Path | None, options: dict[str, Any]) -> Configuration:
+    """
+    Settings from C{options}, which win where they are given, and C{file}.
+
+    @raise ConfigurationError: one line naming the file, the key and what is wrong.
+    """
+    values = _read_file(file) if file is not None else {}
+    values.update({name: value for name, value in options.items() if value})
+    if not values.get("state"):
+        raise ConfigurationError("no-state", "which node? give --state DIR, the directory `gmesh join` made")
+    return Configuration(
+        state=Path(values["state"]),
+        listen=tuple(values.get("listen", ())),
+        control=values.get("control", ""),
+        advertise=tuple(check_address(text) for text in values.get("advertise", ())),
+        peer=tuple(check_address(text) for text in values.get("peer", ())),
+    )
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(read_capped(file, STATE_FILE_LIMIT).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError("bad-configuration", f"{file} is not TOML: {error}") from error
+    names = [field.name for field in fields(Configuration)]
+    for name, value in values.items():
+        if name not in names:
+            near = get_close_matches(name, names, 1)
+            hint = f": did you mean {near[0]}?" if near else f": there are {', '.join(names)}"
+            raise ConfigurationError("bad-configuration", f"{file}: unknown key {name!r}{hint}")
+        if name in ("state", "control"):
+            good = isinstance(value, str)
+        else:
+            good = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        if not good:
+            wanted = "a string" if name in ("state", "control") else "a list of strings"
+            raise ConfigurationError("bad-configuration", f"{file}: {name} must be {wanted}")
+    return values

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""
+Keeping in touch with the authority, for ever: what is newest, and a certificate that does not end.
+
+A heartbeat each minute brings the status and with it CRL, policy and genesis; an anchor also holds
+a long poll, so that a revocation enters the mesh within a second; the certificate is renewed at half
+its life.  None of this is needed to boot, route or serve.  Tests: C{tests/node/test_heartbeat.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from gmesh.errors import GmeshError, RequestRefused
+from gmesh.node.authority_client import AuthorityClient
+from gmesh.node.limits import (
+    HEARTBEAT_JITTER,
+    HEARTBEAT_PERIOD,
+    LONG_POLL_RETRY,
+    LONG_POLL_SPACING,
+    RENEWAL_CHECK,
+    RENEWAL_JITTER,
+    RENEWAL_RETRY_CEILING,
+    RENEWAL_RETRY_FLOOR,
+)
+from gmesh.node.recurring import Recurring
+from gmesh.trust.documents import Certificate, Document, Status
+from gmesh.trust.state import TrustState
+from gmesh.trust.verify import authority_keys
+
+__all__ = ["Heartbeat", "IMember"]
+
+
+class IMember(Protocol):
+    """What is asked of the node: L{gmesh.node.runtime.NodeRuntime}, or a double in tests."""
+
+    trust: TrustState
+
+    @property
+    def certificate(self) -> Document[Certificate]:
+        """The certificate in use."""
+
+    @property
+    def noise_public(self) -> bytes:
+        """The public Noise key it names."""
+
+    def numbers(self) -> dict[str, int]:
+        """The numbers of the documents applied."""
+
+    def adopt_certificate(self, document: Document[Certificate]) -> None:
+        """Persist a renewed certificate, then use it."""
+
+
+class Heartbeat(Service):
+    """
+    The three recurring exchanges with the authority.
+
+    @ivar last_contact: wall clock of the last verified answer, or None.
+    @ivar reachable: whether the newest attempt succeeded.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        node: IMember,
+        client: AuthorityClient,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        random: Random,
+    ) -> None:
+        self.last_contact: float | None = None
+        self.reachable = False
+        self._node = node
+        self._client = client
+        self._wall = wall
+        self._random = random
+        self._trouble: dict[str, str] = {}
+        self._failures = 0
+        self._renew_point = self._draw_renew_point()
+        self._beats = Recurring(clock, self._beat, HEARTBEAT_PERIOD)
+        self._renewals = Recurring(clock, self._renew, RENEWAL_RETRY_CEILING)
+        self._polls = Recurring(clock, self._poll, HEARTBEAT_PERIOD)
+
+    def startService(self) -> None:
+        """Begin at once; an anchor polls too."""
+        super().startService()
+        self._node.trust.observers.append(self._document_changed)
+        self._beats.start()
+        self._renewals.start()
+        if "anchor" in self._node.certificate.body.roles:
+            self._polls.start(LONG_POLL_SPACING)
+
+    def stopService(self) -> Deferred[Any]:
+        """Cancel what is under way."""
+        super().stopService()
+        self._node.trust.observers.remove(self._document_changed)
+        self._client.close()
+        return DeferredList([self._beats.stop(), self._renewals.stop(), self._polls.stop()])
+
+    def age(self) -> float | None:
+        """Seconds since the authority was last heard, by us or by whoever gossiped its status."""
+        times = [time for time in (self.last_contact, self._status_time()) if time is not None]
+        return max(0.0, self._wall() - max(times)) if times else None
+
+    def _status_time(self) -> float | None:
+        status = self._node.trust.status
+        return None if status is None else status.body.issued_at
+
+    def _document_changed(self, kind: str) -> None:
+        if kind == "genesis":
+            self._renewals.soon()
+
+    # Heartbeat
+
+    async def _beat(self) -> float:
+        try:
+            try:
+                status = await self._client.heartbeat(self._node.certificate, self._node.numbers())
+                self._well("heartbeat")
+            except RequestRefused as error:
+                self._ill("heartbeat", "the authority refuses the heartbeat: {cause}", error)
+                status = await self._client.status()
+            await self._apply(status)
+            self._well("contact")
+        except GmeshError as error:
+            self._lost(error)
+        return self._jittered(HEARTBEAT_PERIOD)
+
+    async def _apply(self, status: Document[Status]) -> None:
+        """Take over a status and pull what it says is newer than ours."""
+        trust, body = self._node.trust, status.body
+        if body.genesis.version > trust.genesis.body.version:
+            await self._client.fetch_successors()
+        await self._client.offer(status)
+        self.last_contact = self._wall()
+        self.reachable = True
+        if trust.crl is None or trust.crl.body.number < body.crl.number:
+            await self._client.offer(await self._client.crl())
+        if trust.policy is None or trust.policy.body.version < body.policy.version:
+            await self._client.offer(await self._client.policy())
+
+    async def _poll(self) -> float:
+        held = self._node.trust.status
+        try:
+            await self._apply(await self._client.status(held.digest if held is not None else None))
+            self._well("contact")
+        except GmeshError as error:
+            self._lost(error)
+            return self._jittered(LONG_POLL_RETRY)
+        return LONG_POLL_SPACING
+
+    # Renewal
+
+    def _draw_renew_point(self) -> float:
+        return 0.5 + self._random.uniform(-RENEWAL_JITTER, RENEWAL_JITTER)
+
+    async def _renew(self) -> float:
+        wait = self._renewal_due() - self._wall()
+        if wait > 0 and self._signer_listed():
+            return min(wait, RENEWAL_CHECK)
+        try:
+            renewed = await self._client.renew(self._node.certificate, self._node.noise_public)
+            self._node.adopt_certificate(renewed)
+        except GmeshError as error:
+            self._ill("renewal", "the certificate was not renewed and is tried again: {cause}", error)
+            ceiling = min(RENEWAL_RETRY_CEILING, RENEWAL_RETRY_FLOOR * 2**self._failures)
+            self._failures = min(self._failures + 1, 16)
+            return self._random.uniform(RENEWAL_RETRY_FLOOR, max(RENEWAL_RETRY_FLOOR, ceiling))
+        self._failures = 0
+        self._renew_point = self._draw_renew_point()
+        self._well("renewal")
+        self._log.info(
+            "certificate {serial} until {not_after}",
+            serial=renewed.body.serial,
+            not_after=renewed.body.not_after,
+        )
+        return RENEWAL_RETRY_FLOOR
+
+    def _renewal_due(self) -> float:
+        body = self._node.certificate.body
+        return body.issued_at + self._renew_point * (body.not_after - body.issued_at)
+
+    def _signer_listed(self) -> bool:
+        listed = authority_keys(self._node.trust.genesis.body)
+        return any(signer in listed for signer, _ in self._node.certificate.signatures)
+
+    # What went well or ill is told when it changes, not each minute
+
+    def _jittered(self, period: float) -> float:
+        return period * self._random.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)
+
+    def _lost(self, error: GmeshError) -> None:
+        self.reachable = False
+        self._ill("contact", "no news from the authority: {cause}", error)
+
+    def _ill(self, what: str, text: str, error: GmeshError) -> None:
+        if self._trouble.get(what) != error.reason:
+            self._trouble[what] = error.reason
+            self._log.warn(text, cause=error.detail)
+
+    def _well(self, what: str) -> None:
+        if self._trouble.pop(what, None) is not None:
+            self._log.info("{what} with the authority works again", what=what)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""
+Listening on an endpoint string as a service: a port that cannot be had ends the daemon with one line.
+
+Tests: C{tests/node/test_tap.py}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gmesh.errors import ConfigurationError
+
+__all__ = ["ListenService", "describe_address", "parse_server"]
+
+
+def parse_server(reactor: Any, text: str) -> Any:
+    """
+    The server endpoint that C{text} names.
+
+    @raise ConfigurationError: with the text and what is wrong with it.
+    """
+    try:
+        return serverFromString(reactor, text)
+    except Exception as error:  # endpoint plugins raise what they like on a bad string
+        raise ConfigurationError("bad-endpoint", f"{text!r} is no endpoint to listen on: {error}") from error
+
+
+def describe_address(address: IAddress) -> str:
+    """An address as the log tells it: C{tcp:7443}, C{unix:/run/gmesh-node/node.sock}."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return f"{address.type.lower()}:{address.port}"
+    if isinstance(address, UNIXAddress) and address.name is not None:
+        return f"unix:{address.name.decode('utf-8', 'replace')}"
+    return str(address)
+
+
+class ListenService(Service):
+    """
+    Listens from before privileges are dropped until the daemon stops.
+
+    @param text: an endpoint string.
+    @param purpose: what the log calls it: C{listening} or C{local API}.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, text: str, factory: IProtocolFactory, purpose: str) -> None:
+        self._endpoint = parse_server(reactor, text)
+        self._text = text
+        self._factory = factory
+        self._purpose = purpose
+        self._reactor = reactor
+        self._opening: Deferred[Any] | None = None
+        self._port: IListeningPort | None = None
+
+    def privilegedStartService(self) -> None:
+        """@raise SystemExit: with one line, when the port cannot be had."""
+        failures: list[Failure] = []
+        self._opening = maybeDeferred(self._endpoint.listen, self._factory)
+        self._opening.addCallbacks(self._listening, failures.append)
+        if failures:
+            raise SystemExit(f"gmesh-node: cannot listen on {self._text}: {_cause(failures[0].value)}")
+        self._opening.addCallback(lambda _: self._late(failures))
+
+    def startService(self) -> None:
+        """Open the port now, if no privileged start came before."""
+        super().startService()
+        if self._opening is None:
+            self.privilegedStartService()
+
+    def stopService(self) -> Deferred[Any]:
+        """Close the port."""
+        super().stopService()
+        opening, self._opening = self._opening, None
+        port, self._port = self._port, None
+        if port is not None:
+            return maybeDeferred(port.stopListening)
+        if opening is not None:
+            opening.cancel()
+        return maybeDeferred(lambda: None)
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+        self._log.info(
+            "{purpose} on {address}", purpose=self._purpose, address=describe_address(port.getHost())
+        )
+
+    def _late(self, failures: list[Failure]) -> None:
+        if failures and self.running:
+            self._log.critical(
+                "cannot listen on {endpoint}: {cause}", endpoint=self._text, cause=_cause(failures[0].value)
+            )
+            self._reactor.stop()
+
+
+def _cause(error: BaseException | None) -> str:
+    if isinstance(error, CannotListenError):
+        inner = error.socketError
+        return str(getattr(inner, "strerror", None) or inner)
+    return str(error)

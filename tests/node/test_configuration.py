@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""Options and configuration file: the same names, options first, errors that help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gmesh.errors import ConfigurationError
+from gmesh.node.configuration import Configuration, check_address, read_configuration
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    """What is given on the command line replaces the file's value."""
+    file = tmp_path / "node.toml"
+    file.write_text('state = "/file"\nlisten = ["tcp:1", "tcp:2"]\npeer = ["a:1"]\n')
+    options = {"state": "/option", "listen": [], "peer": ["b:2", "[::1]:3"], "control": None, "advertise": []}
+    assert read_configuration(file, options) == Configuration(
+        state=Path("/option"), listen=("tcp:1", "tcp:2"), peer=("b:2", "[::1]:3")
+    )
+
+
+def test_default_control_endpoint() -> None:
+    """The local API is a socket in the state directory that only owner and group may use."""
+    assert Configuration(Path("/var/lib/g:1")).control_endpoint() == r"unix:/var/lib/g\:1/node.sock:mode=660"
+    assert Configuration(Path("/x"), control="unix:/run/n").control_endpoint() == "unix:/run/n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("listne = []", "unknown key 'listne': did you mean listen?"),
+        ("zzzzz = 1", "unknown key 'zzzzz': there are state, listen, control, advertise, peer"),
+        ('listen = "tcp:1"', "listen must be a list of strings"),
+        ("state = 1", "state must be a string"),
+        ("state = ", "is not TOML"),
+        ('peer = ["nowhere"]\nstate = "x"', "'nowhere' is not HOST:PORT"),
+        ("", "give --state DIR"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
+    """Each mistake is one line that names it."""
+    file = tmp_path / "node.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as refused:
+        read_configuration(file, {})
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["a:1", "10.0.0.1:65535", "[2001:db8::1]:7443", "anchor-1.example.org:7443"])
+def test_addresses(text: str) -> None:
+    """HOST:PORT with names, IPv4 and bracketed IPv6."""
+    assert check_address(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", ":1", "a:", "a:0", "a:65536", "a:x", "2001:db8::1:7443", "a b:1", "ä:1", "[]:1"]
+)
+def test_bad_addresses(text: str) -> None:
+    """What cannot be dialled is refused when it is given, not when it is used."""
+    with pytest.raises(ConfigurationError):
+        check_address(text)

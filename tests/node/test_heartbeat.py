@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""A year in the life of the link to the authority, on a fake clock, over real signed requests."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import pytest
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError as TwistedConnectionRefused
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from gmesh.node.authority_client import AuthorityClient
+from gmesh.node.heartbeat import Heartbeat
+from gmesh.testing.issuer import DAY, Enrolled, Issuer
+from gmesh.trust.documents import Certificate, Document
+from gmesh.trust.state import TrustState
+
+
+class Switch:
+    """An HTTP client that reaches the authority double, or nobody."""
+
+    def __init__(self, authority: Any) -> None:
+        self.stub = StubTreq(authority.app.resource())
+        self.up = True
+        self.dead_urls: set[str] = set()
+        self.asked: list[str] = []
+
+    def request(self, method: str, url: str, **options: Any) -> Deferred[Any]:
+        self.asked.append(url)
+        if not self.up or any(url.startswith(dead) for dead in self.dead_urls):
+            return fail(TwistedConnectionRefused("nobody there"))
+        options.pop("unbuffered", None)
+        return self.stub.request(method, url, **options)
+
+
+class Member:
+    """The node as the heartbeat sees it; remembers what was persisted."""
+
+    def __init__(self, node: Enrolled, trust: TrustState) -> None:
+        self.trust = trust
+        self.enrolled = node
+        self.certificate = node.certificate
+        self.noise_public = node.noise_key.public
+        self.adopted: list[Document[Certificate]] = []
+
+    def numbers(self) -> dict[str, int]:
+        return {"genesis": self.trust.genesis.body.version}
+
+    def adopt_certificate(self, document: Document[Certificate]) -> None:
+        self.adopted.append(document)
+        self.certificate = document
+
+
+class Life:
+    """One node, its heartbeat, and both clocks moving together."""
+
+    def __init__(self, wall: Any, issuer: Issuer, authority: Any, urls: tuple[str, ...]) -> None:
+        self.wall = wall
+        self.issuer = issuer
+        self.authority = authority
+        self.clock = Clock()
+        self.http = Switch(authority)
+        self.trust = TrustState(issuer.network_id, issuer.genesis_chain)
+        self.member = Member(authority.node, self.trust)
+        random = Random(3)
+        self.client = AuthorityClient(
+            self.http, lambda: urls, authority.node.node_key, self.trust, self.clock, wall, random.randbytes
+        )
+        self.heartbeat = Heartbeat(self.member, self.client, self.clock, wall, random)
+
+    def live(self, seconds: float, step: float = 5.0) -> None:
+        for _ in range(int(seconds / step)):
+            self.wall.now += step
+            self.clock.advance(step)
+            self.http.stub.flush()
+
+    def start(self) -> None:
+        self.heartbeat.startService()
+        self.clock.advance(0)
+        self.http.stub.flush()
+
+    def stop(self) -> None:
+        assert self.heartbeat.stopService().called
+        assert self.clock.getDelayedCalls() == []
+
+
+@pytest.fixture
+def life(wall: Any, issuer: Issuer, authority: Any) -> Any:
+    made = Life(wall, issuer, authority, ("http://one.example", "http://two.example/sub"))
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_the_first_heartbeat_brings_everything(life: Life) -> None:
+    """Status, CRL and policy are in force, and the authority knows what we hold."""
+    assert (life.trust.status, life.trust.crl, life.trust.policy) == (
+        life.issuer.status,
+        life.issuer.crl,
+        life.issuer.policy,
+    )
+    assert life.heartbeat.reachable
+    assert life.heartbeat.age() == 0
+    assert life.authority.bodies[0]["numbers"] == {"genesis": 1}
+    assert life.authority.certificate_of(life.authority.bodies[0]) == life.member.certificate.body
+
+
+def test_heartbeats_come_each_minute_with_jitter(life: Life) -> None:
+    """Sixty of them in about an hour, never closer than 48 s nor further than 72 s."""
+    life.live(3600, 1.0)
+    beats = [path for _, path in life.authority.requests if path == "/heartbeat"]
+    assert 50 <= len(beats) <= 76
+
+
+def test_a_revocation_is_pulled(life: Life) -> None:
+    """A status that names a newer CRL makes the node fetch it."""
+    life.issuer.revoke(life.issuer.enrol("b", "client"))
+    life.live(75)
+    assert life.trust.crl == life.issuer.crl
+    life.issuer.publish_policy()
+    life.live(75)
+    assert life.trust.policy == life.issuer.policy
+
+
+def test_an_anchor_hears_at_once_by_long_poll(life: Life) -> None:
+    """The poll names the status held; its answer is applied without waiting for a heartbeat."""
+    life.live(1, 0.5)
+    [poll] = life.authority.polls
+    assert life.authority.requests[-1][1] == f"/status?after={life.trust.status.digest}"
+    crl = life.issuer.revoke(life.issuer.enrol("b", "client"))
+    poll.callback(life.issuer.status.encode())
+    life.http.stub.flush()
+    assert life.trust.crl == crl
+    life.live(1, 0.5)
+    assert len(life.authority.polls) == 2
+
+
+def test_a_client_does_not_poll(wall: Any, issuer: Issuer, authority: Any) -> None:
+    """Only anchors hold connections open at the authority."""
+    life = Life(wall, issuer, type(authority)(issuer, issuer.enrol("d", "client")), ("http://one.example",))
+    life.start()
+    life.live(30)
+    assert life.authority.polls == []
+    life.stop()
+
+
+def test_renewal_at_half_life_for_ever(life: Life) -> None:
+    """Thirty days of 24-hour certificates, never older than 0.6 of a life, each persisted."""
+    for _ in range(30 * 24):
+        life.live(3600, 120.0)
+        assert life.wall.now - life.member.certificate.body.issued_at < 0.61 * DAY
+    assert 50 <= len(life.member.adopted) <= 75
+
+
+def test_an_outage_heals_by_itself(life: Life) -> None:
+    """Ten hours without authority: age grows, one line each way, renewal within minutes of the return."""
+    life.live(11 * 3600, 60.0)
+    life.http.up = False
+    with capturedLogs() as lost:
+        life.live(10 * 3600, 60.0)
+    assert not life.heartbeat.reachable
+    assert life.heartbeat.age() == pytest.approx(10 * 3600, abs=80)
+    texts = [event["log_format"] for event in lost]
+    assert texts.count("no news from the authority: {cause}") == 1
+    assert texts.count("the certificate was not renewed and is tried again: {cause}") <= 1
+    before = len(life.member.adopted)
+    life.http.up = True
+    life.live(310)
+    assert life.heartbeat.reachable
+    assert len(life.member.adopted) == before + 1
+
+
+def test_the_url_that_answers_is_kept(life: Life) -> None:
+    """A dead first URL costs one attempt, then the good one is asked first; its path prefix is signed."""
+    life.http.dead_urls.add("http://one.example")
+    life.live(75)
+    life.http.asked.clear()
+    life.live(75)
+    assert all(url.startswith("http://two.example/sub/") for url in life.http.asked)
+
+
+def test_a_refused_heartbeat_still_brings_the_news(life: Life) -> None:
+    """A node that the authority no longer serves learns from the public documents why."""
+    life.authority.refuse["/heartbeat"] = (403, "cert-revoked")
+    crl = life.issuer.revoke(life.member.enrolled)
+    with capturedLogs() as lines:
+        life.live(150)
+    assert life.trust.crl == crl
+    told = [event for event in lines if event.get("cause") == "because cert-revoked"]
+    assert len(told) == 1
+
+
+def test_garbage_changes_nothing(life: Life, issuer: Issuer) -> None:
+    """An answer that is no document, or not signed by our authority, is refused and life goes on."""
+    stranger = Issuer(life.wall, Random(99))
+    held = life.trust.status
+    life.authority.issuer = stranger
+    life.live(200)
+    assert life.trust.status is held
+    life.authority.refuse["/heartbeat"] = (200, "ok")
+    life.live(200)
+    assert life.trust.status is held
+    life.authority.issuer = issuer
+    life.authority.refuse.clear()
+    status = issuer.publish_status()
+    life.live(200)
+    assert life.trust.status == status
+
+
+def test_nothing_secret_is_sent(life: Life) -> None:
+    """Bodies hold public documents and numbers only."""
+    text = json.dumps(life.authority.bodies)
+    assert life.member.enrolled.node_key.seed.hex() not in text
+    assert set(life.authority.bodies[0]) == {"certificate", "sent_ms", "numbers", "receipts"}
