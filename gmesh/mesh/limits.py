@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""Every limit of links and dialling under its name; seconds and bytes unless said otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "BLOCKED_DEADLINE",
+    "CONTROL_QUEUE_BYTES",
+    "DATA_FLOWS",
+    "DATA_FLOW_BYTES",
+    "DATA_QUEUE_BYTES",
+    "DIALS_AT_ONCE",
+    "DIAL_BACKOFF_CAP",
+    "DIAL_BACKOFF_FIRST",
+    "DIAL_DEADLINE",
+    "DIAL_REFUSED_RETRY",
+    "DIAL_STABLE",
+    "DRAIN_DEADLINE",
+    "DRR_QUANTUM",
+    "HANDSHAKE_DEADLINE",
+    "HANDSHAKE_MESSAGE",
+    "LAN",
+    "MAX_DATA_FRAME",
+    "PARTING_DEADLINE",
+    "REFUSAL_LOG_BURST",
+    "REFUSAL_LOG_SPACING",
+    "REKEY_INTERVAL",
+    "REKEY_RECORDS",
+    "RTT_REFRESH",
+    "RTT_WEIGHT",
+    "SMALL_FRAME",
+    "SMALL_FRAME_WEIGHT",
+    "TCP_UNSENT_LOW_WATER",
+    "TCP_USER_TIMEOUT_MS",
+    "WAN",
+    "WRITE_AHEAD",
+    "HandshakeLimits",
+    "Liveliness",
+]
+
+# Before trust: from the TCP connection to both HELLOs; no message of a handshake may be longer.
+HANDSHAKE_DEADLINE = 5.0
+HANDSHAKE_MESSAGE = 32 * 1024
+
+
+@dataclass(frozen=True)
+class HandshakeLimits:
+    """What strangers may cost: sockets half open, and handshakes begun a second."""
+
+    half_open: int = 512
+    half_open_per_address: int = 32
+    rate: float = 200.0
+    burst: float = 400.0
+    rate_per_address: float = 20.0
+    burst_per_address: float = 60.0
+    addresses: int = 4096
+
+
+@dataclass(frozen=True)
+class Liveliness:
+    """When a silent neighbour is asked, doubted and given up."""
+
+    ping_after: float = 5.0
+    jitter: float = 0.1
+    pong_within: float = 3.0
+    dead_after: float = 15.0
+
+
+WAN = Liveliness()
+LAN = Liveliness(ping_after=1.0, pong_within=0.5, dead_after=3.0)
+
+# A busy link is asked for its round trip this often, though it needs no PING to be known alive.
+RTT_REFRESH = 30.0
+RTT_WEIGHT = 42 / 256
+
+# A peer that takes none of our bytes for this long is stuck.
+BLOCKED_DEADLINE = 15.0
+# A closing link may take this long to drain; one that is cut, to hear why.
+DRAIN_DEADLINE = 5.0
+PARTING_DEADLINE = 1.0
+
+REKEY_RECORDS = 1 << 20
+REKEY_INTERVAL = 600.0
+
+# Data written but not yet taken by the kernel: what may stand before a control frame.
+WRITE_AHEAD = 32 * 1024
+MAX_DATA_FRAME = 20 * 1024
+TCP_UNSENT_LOW_WATER = 16 * 1024
+TCP_USER_TIMEOUT_MS = 20_000
+
+CONTROL_QUEUE_BYTES = 512 * 1024
+DATA_QUEUE_BYTES = 2 * 1024 * 1024
+DATA_FLOW_BYTES = 256 * 1024
+DATA_FLOWS = 256
+DRR_QUANTUM = 16 * 1024
+SMALL_FRAME = 1024
+SMALL_FRAME_WEIGHT = 4
+
+DIAL_DEADLINE = 5.0
+DIALS_AT_ONCE = 8
+DIAL_BACKOFF_FIRST = 1.0
+DIAL_BACKOFF_CAP = 60.0
+DIAL_STABLE = 60.0
+DIAL_REFUSED_RETRY = 60.0
+
+# Of one cause: this many lines at once, then one in so many seconds.
+REFUSAL_LOG_BURST = 5
+REFUSAL_LOG_SPACING = 10.0

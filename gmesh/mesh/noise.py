@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: MIT
+"""
+Noise XX over any stream transport: preamble, handshake, both ends judged, then sealed records.
+
+The dialler writes the preamble, which with the network_id is the prologue, and message 1 with its
+genesis version in clear.  Messages 2 and 3 carry certificates; each end judges the other through
+L{IPeerVerifier<gmesh.interfaces.IPeerVerifier>}, the dialler before it sends message 3.  Until then
+a stranger has a deadline, a place among the half-open and one bounded record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol as Shape
+from typing import cast
+
+from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IProducer, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gmesh.errors import FrameRefused, GmeshError, PeerRefused
+from gmesh.interfaces import INoiseSession, IPeerVerifier, ISecureTransport
+from gmesh.mesh.counters import Refusals
+from gmesh.mesh.gate import HandshakeGate, address_group
+from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
+from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.sockets import display_address, tune_socket
+from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
+from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
+from gmesh.wire.noise import NoiseSession, StaticKey
+from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, hop_prologue, read_preamble
+from gmesh.wire.records import RecordReader, frame_record
+from gmesh.wire.suites import Suite
+
+__all__ = [
+    "Attempt",
+    "NoiseContext",
+    "NoiseFactory",
+    "NoiseProtocol",
+    "RecordProtocol",
+    "RecordProtocolFactory",
+]
+
+QUIET = frozenset({"not-gmesh", "http"})
+_HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI ")
+
+
+class Attempt(Shape):
+    """Who dialled, and wants to know what came of it."""
+
+    def linked(self, peer: Peer) -> None:
+        """The link exists for routing."""
+
+    def ended(self, reason: str, peer: Peer | None) -> None:
+        """The connection is gone; called exactly once if it was made at all."""
+
+
+class RecordProtocol(Shape):
+    """What stands on a L{NoiseProtocol}: L{gmesh.mesh.link.MeshProtocol}."""
+
+    def secure_connection_made(self) -> None:
+        """Both ends of the handshake are known; records may be sent."""
+
+    def record_received(self, record: bytearray) -> None:
+        """One opened record."""
+
+    def secure_connection_lost(self, reason: str) -> None:
+        """No more records. C{reason} is a slug."""
+
+
+class RecordProtocolFactory(Shape):
+    """Builds the protocol for each judged peer: L{gmesh.mesh.link.MeshFactory}."""
+
+    def build_secure(
+        self, transport: ISecureTransport, deadline: float, attempt: Attempt | None
+    ) -> RecordProtocol:
+        """@param deadline: the time on the clock by which the link must exist."""
+
+    def farewell(self, error: PeerRefused) -> bytes:
+        """The record that tells a refused peer why."""
+
+
+@dataclass
+class NoiseContext:
+    """
+    What every handshake of this node shares.
+
+    @ivar static_private: the X25519 private key that the current own certificate names.
+    @ivar suites: those the genesis allows, in its order; the first is proposed.
+    @ivar session: builds the XX session: suite, initiator, static private key, prologue.
+    """
+
+    clock: IReactorTime
+    network_id: str
+    static_private: Callable[[], bytes | StaticKey]
+    suites: Callable[[], Sequence[Suite]]
+    verifier: IPeerVerifier
+    gate: HandshakeGate
+    refusals: Refusals
+    session: Callable[[Suite, bool, bytes | StaticKey, bytes], INoiseSession] = (
+        lambda suite, initiator, static, prologue: NoiseSession("XX", suite, initiator, static, prologue)
+    )
+
+
+@implementer(ISecureTransport)
+class NoiseProtocol(Protocol):
+    """One connection: judged first, then a secure transport for the protocol above it."""
+
+    def __init__(
+        self, context: NoiseContext, upper: RecordProtocolFactory, attempt: Attempt | None, initiator: bool
+    ):
+        self.initiator = initiator
+        self.address = ""
+        self._context = context
+        self._upper_factory = upper
+        self._attempt = attempt
+        self._upper: RecordProtocol | None = None
+        self._peer: Peer | None = None
+        self._session: INoiseSession | None = None
+        self._reader = RecordReader(INITIATOR_READS if initiator else RESPONDER_READS)
+        self._preamble = b"" if not initiator else None
+        self._group: str | None = None
+        self._timer: IDelayedCall | None = None
+        self._deadline = 0.0
+        self._reason = "closed-in-handshake"
+        self._closing = False
+
+    # ISecureTransport
+
+    @property
+    def peer(self) -> Peer:
+        """The judged node at the other end."""
+        assert self._peer is not None, "judged before anything above exists"
+        return self._peer
+
+    @property
+    def handshake_hash(self) -> bytes:
+        """Equal at both ends of this session."""
+        assert self._session is not None
+        return cast(bytes, self._session.handshake_hash)
+
+    def send_record(self, plaintext: bytes) -> None:
+        """Seal and write one record; nothing once the transport is closing."""
+        if not self._closing and self._session is not None and self.transport is not None:
+            self.transport.write(frame_record(self._session.seal(plaintext)))
+
+    def rekey_outbound(self) -> None:
+        """Switch the outbound key."""
+        if self._session is not None:
+            self._session.rekey_outbound()
+
+    def rekey_inbound(self) -> None:
+        """Switch the inbound key."""
+        if self._session is not None:
+            self._session.rekey_inbound()
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """Passed to the transport below."""
+        cast(IConsumer, self.transport).registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """Passed to the transport below."""
+        cast(IConsumer, self.transport).unregisterProducer()
+
+    def lose(self, within: float = DRAIN_DEADLINE) -> None:
+        """Close once all is written, or after C{within} seconds."""
+        if self._closing or self.transport is None:
+            return
+        self._closing = True
+        self._session = None
+        self._cancel_timer()
+        self._timer = self._context.clock.callLater(within, self.abort)
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Cut now."""
+        self._closing = True
+        self._session = None
+        if self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]  # ITransport has no abort, every stream transport does
+
+    # IProtocol
+
+    def connectionMade(self) -> None:
+        """Enter among the half-open, start the deadline; a dialler speaks first."""
+        tune_socket(self.transport)
+        context = self._context
+        self._deadline = context.clock.seconds() + HANDSHAKE_DEADLINE
+        self._timer = context.clock.callLater(HANDSHAKE_DEADLINE, self._timed_out)
+        self._locate()
+        if self._closing or not self.initiator:
+            return
+        suite = context.suites()[0]
+        self._session = self._new_session(suite)
+        message = self._session.write_message(encode_genesis_version(context.verifier.genesis_version()))
+        self.transport.write(encode_preamble(suite) + frame_record(message))  # type: ignore[union-attr]  # set before connectionMade
+
+    def dataReceived(self, data: bytes) -> None:
+        """Preamble, handshake messages, then records."""
+        if self._closing:
+            return
+        try:
+            if self._preamble is not None:
+                data = self._read_preamble(data)
+            for message in self._reader.feed(data):
+                if self._upper is not None:
+                    assert self._session is not None
+                    self._upper.record_received(self._session.open(message))
+                else:
+                    self._read_handshake(message)
+                if self._closing:
+                    return
+        except (FrameRefused, PeerRefused) as error:
+            self._refuse(error)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell whoever is above exactly once, and leave nothing running."""
+        self._cancel_timer()
+        self._leave_gate()
+        self._closing = True
+        self._session = None
+        if self._upper is not None:
+            self._upper.secure_connection_lost(self._reason)
+            return
+        if self._reason == "closed-in-handshake":
+            self._context.refusals.quiet(self._reason)
+        if self._attempt is not None:
+            self._attempt.ended(self._reason, self._peer)
+
+    # the handshake
+
+    def _new_session(self, suite: Suite) -> INoiseSession:
+        context = self._context
+        prologue = hop_prologue(suite, context.network_id)
+        return context.session(suite, self.initiator, context.static_private(), prologue)
+
+    def _locate(self) -> None:
+        """Behind a proxy the peer's address is known from its first bytes only: then the place is moved."""
+        address = self.transport.getPeer()  # type: ignore[union-attr]  # set before connectionMade
+        self.address = display_address(address)
+        if self.initiator:
+            return
+        group = address_group(getattr(address, "host", ""))
+        if group == self._group:
+            return
+        self._leave_gate()
+        cause = self._context.gate.enter(group)
+        if cause is not None:
+            self._give_up(cause)
+            return
+        self._group = group
+
+    def _leave_gate(self) -> None:
+        if self._group is not None:
+            self._context.gate.leave(self._group)
+            self._group = None
+
+    def _read_preamble(self, data: bytes) -> bytes:
+        assert self._preamble is not None
+        if not self._preamble:
+            self._locate()
+            if self._closing:
+                return b""
+        self._preamble += data
+        if self._preamble.startswith(_HTTP):
+            raise FrameRefused("http", "an HTTP request came to the port of the mesh")
+        suite = read_preamble(self._preamble, self._context.suites())
+        if suite is None:
+            return b""
+        rest = self._preamble[PREAMBLE_SIZE:]
+        self._preamble = None
+        self._session = self._new_session(suite)
+        return rest
+
+    def _read_handshake(self, message: memoryview) -> None:
+        session, verifier = self._session, self._context.verifier
+        assert session is not None
+        if self.initiator:
+            payload = bytes(session.read_message(bytes(message)))
+            self._judge(payload)
+            version = HandshakePayload.decode(payload).genesis_version
+            self._write_message(verifier.payload(version))
+            self._secured()
+        elif session.remote_static is None and not self._answered:
+            cause = self._context.gate.begin(cast(str, self._group))
+            if cause is not None:
+                self._give_up(cause)
+                return
+            version = decode_genesis_version(session.read_message(bytes(message)))
+            self._answered = True
+            self._write_message(verifier.payload(version))
+        else:
+            self._judge(bytes(session.read_message(bytes(message))))
+            self._secured()
+
+    _answered = False
+
+    def _write_message(self, payload: bytes) -> None:
+        assert self._session is not None and self.transport is not None
+        self.transport.write(frame_record(self._session.write_message(payload)))
+
+    def _judge(self, payload: bytes) -> None:
+        assert self._session is not None
+        self._peer = self._context.verifier.verify(payload, self._session.remote_static)
+
+    def _secured(self) -> None:
+        self._cancel_timer()
+        self._leave_gate()
+        self._reason = "connection-lost"
+        self._upper = self._upper_factory.build_secure(self, self._deadline, self._attempt)
+        self._upper.secure_connection_made()
+
+    # endings
+
+    def _refuse(self, error: GmeshError) -> None:
+        """The peer, or a record of it, is not to be believed."""
+        self._reason = error.reason
+        refusals = self._context.refusals
+        if error.reason in QUIET:
+            refusals.quiet(error.reason)
+        else:
+            refusals.refuse(error.reason, error.detail, self.address, self.initiator)
+        session = self._session
+        if isinstance(error, PeerRefused) and session is not None and session.finished:
+            self.send_record(self._upper_factory.farewell(error))
+            self.lose(PARTING_DEADLINE)
+        else:
+            self.abort()
+
+    def _give_up(self, cause: str) -> None:
+        self._reason = cause
+        self._context.refusals.quiet(cause)
+        self.abort()
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        self._give_up("handshake-timeout")
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+
+class NoiseFactory(Factory):
+    """
+    Builds a L{NoiseProtocol} for each connection.
+
+    @param initiator: True to dial, False to listen.
+    @param attempt: of the dialler, if it wants to hear what came of it.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        context: NoiseContext,
+        upper: RecordProtocolFactory,
+        initiator: bool,
+        attempt: Attempt | None = None,
+    ) -> None:
+        self._context = context
+        self._upper = upper
+        self._initiator = initiator
+        self._attempt = attempt
+
+    def buildProtocol(self, addr: IAddress | None) -> NoiseProtocol:
+        """@param addr: not used: behind a proxy it is not the peer's."""
+        return NoiseProtocol(self._context, self._upper, self._attempt, self._initiator)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""
+Who the other end of a handshake is, and whether we may talk to it.
+
+The five checks are made in one place for dial and accept alike: signature chain, validity,
+network and revocation by L{gmesh.trust.state.TrustState}, then the key binding here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zope.interface import implementer
+
+from gmesh.errors import DocumentRefused, FrameRefused, PeerRefused
+from gmesh.interfaces import IPeerVerifier
+from gmesh.trust.documents import Certificate, Document, Genesis, parse_document
+from gmesh.trust.keys import decode_noise_public, decode_public, handle, key_id
+from gmesh.trust.state import TrustState
+from gmesh.wire.handshake import HandshakePayload
+from gmesh.wire.limits import MAX_HANDSHAKE_DOCUMENT_BYTES, MAX_HANDSHAKE_DOCUMENTS
+from gmesh.wire.suites import Suite
+
+__all__ = ["Peer", "PeerVerifier", "allowed_suites", "peer_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A member as its certificate describes it; the certificate was judged when this was made."""
+
+    node_id: str
+    handle: bytes
+    name: str
+    roles: tuple[str, ...]
+    serial: int
+    node_key: bytes
+    noise_key: bytes
+    not_after: int
+    certificate: Document[Certificate]
+
+    @property
+    def relay(self) -> bool:
+        """May be an interior hop of a path."""
+        return "relay" in self.roles or "anchor" in self.roles
+
+    def renewed_by(self, other: Peer) -> bool:
+        """True if C{other} is the same node with the same keys under a newer certificate."""
+        return (
+            other.serial > self.serial
+            and other.node_key == self.node_key
+            and other.noise_key == self.noise_key
+        )
+
+
+def peer_of(certificate: Document[Certificate]) -> Peer:
+    """The member a certificate describes, which the caller has judged."""
+    body = certificate.body
+    node_key = decode_public(body.node_key)
+    return Peer(
+        node_id=key_id(node_key),
+        handle=handle(node_key),
+        name=body.name,
+        roles=tuple(body.roles),
+        serial=body.serial,
+        node_key=node_key,
+        noise_key=decode_noise_public(body.noise_key),
+        not_after=body.not_after,
+        certificate=certificate,
+    )
+
+
+def allowed_suites(genesis: Genesis) -> tuple[Suite, ...]:
+    """The suites of a genesis in its order, without those this version does not know."""
+    suites = []
+    for name in genesis.suites:
+        try:
+            suites.append(Suite.parse(name))
+        except FrameRefused:
+            continue
+    return tuple(suites)
+
+
+@implementer(IPeerVerifier)
+class PeerVerifier:
+    """
+    Judges peers by what this host believes now.
+
+    @param own_certificate: the certificate this node presents, asked anew for every handshake.
+    @param wall: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        trust: TrustState,
+        own_certificate: Callable[[], Document[Certificate]],
+        wall: Callable[[], float],
+    ) -> None:
+        self._trust = trust
+        self._own_certificate = own_certificate
+        self._wall = wall
+
+    def genesis_version(self) -> int:
+        """The version of the genesis we hold."""
+        return self._trust.genesis.body.version
+
+    def suites(self) -> tuple[Suite, ...]:
+        """The cipher suites the current genesis allows, in its order."""
+        return allowed_suites(self._trust.genesis.body)
+
+    def payload(self, peer_genesis_version: int) -> bytes:
+        """Our certificate, and the genesis documents that come after the peer's, as many as fit."""
+        documents: list[bytes] = []
+        room = MAX_HANDSHAKE_DOCUMENT_BYTES
+        for document in self._trust.genesis_after(peer_genesis_version):
+            encoded = document.encode()
+            room -= len(encoded)
+            if room < 0 or len(documents) == MAX_HANDSHAKE_DOCUMENTS:
+                break
+            documents.append(encoded)
+        own = self._own_certificate().encode()
+        return HandshakePayload(self.genesis_version(), own, tuple(documents)).encode()
+
+    def verify(self, payload: bytes, remote_static: bytes | None) -> Peer:
+        """Apply the genesis documents carried, then make all five checks, then refuse ourselves."""
+        carried = HandshakePayload.decode(payload)
+        self._apply(carried.genesis_documents)
+        try:
+            certificate = parse_document(carried.certificate, Certificate)
+        except DocumentRefused as error:
+            raise PeerRefused(
+                "bad-certificate", f"the peer's certificate is malformed: {error.detail}"
+            ) from error
+        peer = self.judge(certificate)
+        if peer.noise_key != remote_static:
+            raise PeerRefused(
+                "key-mismatch",
+                f"the certificate of {peer.name} names another Noise key than the handshake used",
+            )
+        if certificate.body.node_key == self._own_certificate().body.node_key:
+            raise PeerRefused("self", "the address leads back to this node")
+        return peer
+
+    def judge(self, certificate: Document[Certificate]) -> Peer:
+        """
+        All checks but the key binding: for certificates that come by gossip, and again after a change.
+
+        @raise PeerRefused: with the reason of the first check that failed.
+        """
+        self._trust.judge_certificate(certificate, int(self._wall()))
+        return peer_of(certificate)
+
+    def _apply(self, documents: tuple[bytes, ...]) -> None:
+        for encoded in documents:
+            try:
+                document = parse_document(encoded, Genesis)
+                if document.body.version > self.genesis_version():
+                    self._trust.offer(document, int(self._wall()))
+            except DocumentRefused as error:
+                raise PeerRefused(
+                    "bad-genesis", f"the peer sent a genesis we refuse: {error.detail}"
+                ) from error

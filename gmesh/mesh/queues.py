@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""
+What waits for one link: control strictly first, then data, fair between flows and bounded.
+
+A flow is source + destination handles.  Data is served by deficit round robin; when there is
+too much of it, the oldest frame of the largest flow goes, so that a greedy flow pays for itself.
+Frames are copied on entry: a slice would keep the whole record it was received in alive.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from gmesh.mesh.counters import Counters
+from gmesh.mesh.limits import (
+    CONTROL_QUEUE_BYTES,
+    DATA_FLOW_BYTES,
+    DATA_FLOWS,
+    DATA_QUEUE_BYTES,
+    DRR_QUANTUM,
+    SMALL_FRAME,
+    SMALL_FRAME_WEIGHT,
+)
+
+__all__ = ["EgressQueue"]
+
+
+class _Flow:
+    __slots__ = ("deficit", "frames", "size")
+
+    def __init__(self) -> None:
+        self.frames: deque[bytes] = deque()
+        self.size = 0
+        self.deficit = 0
+
+    def pop(self) -> bytes:
+        frame = self.frames.popleft()
+        self.size -= len(frame)
+        return frame
+
+
+class EgressQueue:
+    """
+    Frames for one link that its transport cannot take yet.
+
+    @param counters: told every drop, by cause.
+    @param dropped: told the flow and the frame of every data frame that was accepted and then dropped.
+    """
+
+    def __init__(
+        self,
+        counters: Counters,
+        dropped: Callable[[bytes, bytes], None] | None = None,
+        control_bytes: int = CONTROL_QUEUE_BYTES,
+        data_bytes: int = DATA_QUEUE_BYTES,
+        flow_bytes: int = DATA_FLOW_BYTES,
+        flows: int = DATA_FLOWS,
+    ) -> None:
+        self._counters = counters
+        self.dropped = dropped
+        self._control_limit = control_bytes
+        self._data_limit = data_bytes
+        self._flow_limit = flow_bytes
+        self._flows_limit = flows
+        self._control: deque[bytes] = deque()
+        self._flows: dict[bytes, _Flow] = {}
+        self._turn: deque[bytes] = deque()
+        self.control_bytes = 0
+        self.data_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.control_bytes or self.data_bytes)
+
+    @property
+    def flows(self) -> int:
+        """How many flows wait."""
+        return len(self._flows)
+
+    def push_control(self, frame: bytes) -> bool:
+        """Queue a control frame. @return: False if there is no room, after which the link cannot go on."""
+        if self.control_bytes + len(frame) > self._control_limit:
+            self._counters.count("control-queue-full")
+            return False
+        self._control.append(frame)
+        self.control_bytes += len(frame)
+        return True
+
+    def push_data(self, frame: bytes | memoryview, flow: bytes) -> bool:
+        """Queue a data frame, dropping what has waited longest where the limits say so. @return: taken?"""
+        state = self._flows.get(flow)
+        if state is None:
+            if len(self._flows) >= self._flows_limit:
+                self._counters.count("data-flows-full")
+                return False
+            state = self._flows[flow] = _Flow()
+            self._turn.append(flow)
+        held = bytes(frame)
+        size = len(held)
+        state.frames.append(held)
+        state.size += size
+        self.data_bytes += size
+        while state.size > self._flow_limit:
+            self._drop_oldest(flow, "data-flow-full")
+        while self.data_bytes > self._data_limit:
+            largest = max(self._flows, key=lambda each: self._flows[each].size)
+            self._drop_oldest(largest, "data-queue-full")
+        return True
+
+    def take_control(self, limit: int) -> list[bytes]:
+        """The control frames that fit into C{limit} bytes, in order; at least one if any waits."""
+        taken: list[bytes] = []
+        size = 0
+        control = self._control
+        while control and (not taken or size + len(control[0]) <= limit):
+            frame = control.popleft()
+            size += len(frame)
+            taken.append(frame)
+        self.control_bytes -= size
+        return taken
+
+    def take_data(self, limit: int) -> list[bytes]:
+        """Data frames, fair between flows, until C{limit} bytes are reached: the last may pass it."""
+        taken: list[bytes] = []
+        size = 0
+        turn = self._turn
+        while turn and size < limit:
+            flow = turn[0]
+            state = self._flows[flow]
+            if state.deficit <= 0:
+                small = len(state.frames[0]) <= SMALL_FRAME
+                state.deficit += DRR_QUANTUM * (SMALL_FRAME_WEIGHT if small else 1)
+            while state.frames and state.deficit > 0 and size < limit:
+                frame = state.pop()
+                state.deficit -= len(frame)
+                size += len(frame)
+                taken.append(frame)
+            if not state.frames:
+                del self._flows[flow]
+                turn.popleft()
+            elif state.deficit <= 0:
+                turn.rotate(-1)
+        self.data_bytes -= size
+        return taken
+
+    def purge(self, handle: bytes) -> None:
+        """Drop what comes from or goes to a revoked node."""
+        for flow in [each for each in self._flows if handle in (each[:8], each[8:16])]:
+            state = self._flows.pop(flow)
+            self._turn.remove(flow)
+            self.data_bytes -= state.size
+            self._counters.count("data-purged", len(state.frames))
+
+    def clear(self) -> None:
+        """Forget everything: the link is gone."""
+        waiting = sum(len(state.frames) for state in self._flows.values())
+        if waiting:
+            self._counters.count("data-link-lost", waiting)
+        self._control.clear()
+        self._flows.clear()
+        self._turn.clear()
+        self.control_bytes = self.data_bytes = 0
+
+    def _drop_oldest(self, flow: bytes, cause: str) -> None:
+        state = self._flows[flow]
+        frame = state.pop()
+        self.data_bytes -= len(frame)
+        if not state.frames:
+            del self._flows[flow]
+            self._turn.remove(flow)
+        self._counters.count(cause)
+        if self.dropped is not None:
+            self.dropped(flow, frame)

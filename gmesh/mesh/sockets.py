@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""How the socket under a link is set, where it is a TCP socket, and how its peer is called."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+from twisted.internet.interfaces import IAddress, ITCPTransport
+
+from gmesh.mesh.limits import TCP_UNSENT_LOW_WATER, TCP_USER_TIMEOUT_MS
+
+__all__ = ["display_address", "tune_socket"]
+
+_OPTIONS = (("TCP_NOTSENT_LOWAT", TCP_UNSENT_LOW_WATER), ("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT_MS))
+
+
+def tune_socket(transport: object) -> None:
+    """
+    Send small writes at once, keep unsent data out of the kernel, give up on a dead host.
+
+    What the platform or the kind of transport lacks is left out.
+    """
+    if not ITCPTransport.providedBy(transport):
+        return
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    if not isinstance(handle, socket.socket):
+        return
+    for name, value in _OPTIONS:
+        option = getattr(socket, name, None)
+        if option is not None:
+            with contextlib.suppress(OSError):
+                handle.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def display_address(address: IAddress | None) -> str:
+    """C{HOST:PORT}, brackets around IPv6; another kind of address as its text."""
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if host is None:
+        return str(getattr(address, "name", None) or address)
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
