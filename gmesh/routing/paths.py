@@ -112,7 +112,7 @@ class PathChoice:
         return self._short
 
     def path(self, destination: bytes, now: float) -> Path | None:
-        """Cheapest within the hop limit, else fewest hops within it, else None; never over a lost own link."""
+        """Cheapest within the hop limit, else fewest hops within it; never over a lost own link."""
         tree = self.tree(now)
         try:
             path = self._paths[destination]
