@@ -84,14 +84,18 @@ def _refused(detail: str) -> DocumentRefused:
 
 
 def _too_deep(data: bytes) -> bool:
-    """Count on the bytes, before any parser recurses: strip the innermost brackets, level by level."""
+    """
+    Count on the bytes, before any parser recurses: strip the innermost brackets, level by level.
+
+    Unbalanced brackets are never stripped and count as too deep: a parser would recurse into them.
+    """
     brackets = _STRING.sub(b"", data).translate(_BRACKETS, b"")
     brackets = brackets.translate(None, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
         if not brackets:
             return False
         brackets = brackets.replace(b"[]", b"")
-    return b"[]" in brackets
+    return bool(brackets)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
