@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,8 +19,7 @@ from gmesh.cli.limits import MAX_PAGES
 from gmesh.cli.show import Column, moment, print_json, table, words
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import read_capped, read_key_file
-from gmesh.trust.bodies import RevocationReason
-from gmesh.trust.documents import Genesis, parse_document
+from gmesh.trust.documents import Genesis, RevocationReason, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.keys import KEY_SIZE, SigningKey
@@ -97,6 +96,29 @@ class Operator:
         """One signed request."""
         return self.authority.signed_json(self.key, method, path, value, self.audience, ADMIN_TAG)
 
+    def invite(self, name: str, roles: Sequence[str], ttl: int) -> tuple[str, dict[str, Any]]:
+        """
+        Make an invite; the authority learns only its public key.
+
+        @param ttl: seconds.
+        @return: the invite, and the authority's answer.
+        """
+        made = Invite(
+            urls=tuple(self.authority.urls),
+            network_id=self.trust.network_id,
+            genesis_version=self.trust.genesis.body.version,
+            genesis_digest=self.trust.genesis.digest,
+            authority=self.audience,
+            seed=os.urandom(KEY_SIZE),
+        )
+        request = {
+            "invite_key": b64url_encode(made.key.public),
+            "name": name,
+            "roles": list(roles),
+            "ttl": ttl,
+        }
+        return made.encode(), self.ask("POST", "/admin/invites", request)
+
     def pages(self, path: str, member: str) -> list[dict[str, Any]]:
         """All entries of a list that comes in pages."""
         rows: list[dict[str, Any]] = []
@@ -152,23 +174,11 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.pass_context
 def invite(context: click.Context, name: str, roles: tuple[str, ...], ttl: str, as_json: bool) -> None:
     """Print an invite: it admits one host, once, under this name."""
-    life = seconds(ttl)
-    operator = _operator(context)
-    trust = operator.trust
-    made = Invite(
-        urls=tuple(operator.authority.urls),
-        network_id=trust.network_id,
-        genesis_version=trust.genesis.body.version,
-        genesis_digest=trust.genesis.digest,
-        authority=operator.audience,
-        seed=os.urandom(KEY_SIZE),
-    )
-    request = {"invite_key": b64url_encode(made.key.public), "name": name, "roles": list(roles), "ttl": life}
-    answer = operator.ask("POST", "/admin/invites", request)
+    made, answer = _operator(context).invite(name, roles, seconds(ttl))
     if as_json:
-        print_json({"invite": made.encode(), "id": answer.get("id"), "expires_at": answer.get("expires_at")})
+        print_json({"invite": made, "id": answer.get("id"), "expires_at": answer.get("expires_at")})
     else:
-        click.echo(made.encode())
+        click.echo(made)
 
 
 @admin.command()

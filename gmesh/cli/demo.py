@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: MIT
+"""
+C{gmesh demo}: a whole mesh on this machine, as its users will meet it, in a few seconds.
+
+An authority and three nodes run as real daemons; this module is their operator and their two
+applications, and uses the same code as the commands C{init}, C{admin}, C{join}, C{send} and C{receive}.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import queue
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gmesh.cli.admin import Operator
+from gmesh.cli.authority import Authority
+from gmesh.cli.demo_daemons import Daemon, DaemonFailed, Daemons, free_port
+from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
+from gmesh.cli.init import anchor_endpoint, create_network
+from gmesh.cli.join import enrol
+from gmesh.cli.picture import Spot, draw, glyphs
+from gmesh.cli.show import milliseconds, printable
+from gmesh.trust.documents import Anchor
+from gmesh.trust.invite import Invite
+
+__all__ = ["Demo", "demo"]
+
+ROLES = {"a": "client", "b": "anchor", "c": "client"}
+SERVICE = "demo"
+QUESTION = "What does the pump say?"
+ANSWER = "4.2 bar, all is well."
+WAIT_SECONDS = 15.0
+SEND_SECONDS = 5.0
+STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Demo:
+    """
+    The demonstration.
+
+    @param directory: for everything it makes.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.daemons = Daemons(directory)
+        self.nodes = {name: Endpoint(f"unix:{directory / name / 'node.sock'}") for name in ROLES}
+        self.url = ""
+        self._began = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """One step has happened."""
+        click.echo(f"{click.style(f'{time.monotonic() - self._began:5.2f} s', dim=True)}  {text}")
+
+    def create(self) -> int:
+        """Make the network. @return: the port that b will listen on."""
+        authority, anchor = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{authority}"
+        anchors = [Anchor(name="b", endpoint=anchor_endpoint(f"127.0.0.1:{anchor}"))]
+        create_network(self.directory / "net", "demo", self.url, anchors, int(time.time()))
+        self.say('network "demo" made: root, authority and operator keys, a genesis signed by the root key')
+        self.daemons.start(
+            "authority",
+            "gmesh-authority",
+            "--state",
+            self.directory / "net/authority",
+            "--listen",
+            f"tcp:{authority}:interface=127.0.0.1",
+        )
+        self.daemons.wait_until("the authority answers", lambda: _answers(Endpoint(self.url), "/readyz"))
+        self.say(f"authority runs at {self.url}")
+        return anchor
+
+    def enrol(self) -> Operator:
+        """Invite and enrol the three nodes. @return: who may revoke them."""
+        operator = Operator(self.directory / "net/operator")
+        for name, role in ROLES.items():
+            invite = operator.invite(name, [role], 600)[0]
+            state = self.directory / name
+            state.mkdir(mode=0o700)
+            certificate = enrol(Invite.parse(invite), state, Authority([self.url]))
+            self.say(f"{_bold(name)} enrolled as {role}: its own keys, certificate {certificate.body.serial}")
+        return operator
+
+    def start_nodes(self, port: int) -> None:
+        """Start b, then a and c, and wait until they have found each other."""
+        self._start_node("b", "--listen", f"tcp:{port}:interface=127.0.0.1")
+        self._start_node("a")
+        self._start_node("c")
+        self.daemons.wait_until("a and c have a link to b", lambda: len(self._peers("b")) == 2)
+        for name in ("a", "c"):
+            self.daemons.wait_until(f"{name} has a link to b", partial(self._linked_to_b, name))
+        self.say(
+            "links stand: a - b and b - c, each a Noise XX session between two certificates; a never meets c"
+        )
+        for source, target in (("a", "c"), ("c", "a")):
+            self.daemons.wait_until(f"{source} knows a path to {target}", partial(self.path, source, target))
+        self.say(f"a has found its way to c: {' > '.join(self.path('a', 'c'))}")
+
+    def _start_node(self, name: str, *options: str) -> Daemon:
+        daemon = self.daemons.start(name, "gmesh-node", "--state", self.directory / name, *options)
+        self.daemons.wait_until(f"{name} answers", lambda: _answers(self.nodes[name], "/v1/status"))
+        self.say(f"{_bold(name)} runs{', and listens for others' if options else ', and dials b only'}")
+        return daemon
+
+    def exchange(self) -> None:
+        """a asks c, c answers."""
+        with self._receiver("c") as at_c, self._receiver("a") as at_a:
+            for source, target, text, inbox in (("a", "c", QUESTION, at_c), ("c", "a", ANSWER, at_a)):
+                rtt = self.send(source, target, text)
+                message = _next(inbox, f"{target} receives what {source} sent")
+                received = base64.b64decode(message["data"]).decode()
+                if (message["from"], received) != (source, text):
+                    raise DaemonFailed(
+                        "wrong-message", f"{target} received something else than {source} sent"
+                    )
+                path = " > ".join(self.path(source, target))
+                self.say(f"{path}: {_bold(repr(text))} arrived, acknowledged after {milliseconds(rtt)}")
+
+    def send(self, source: str, target: str, text: str) -> Any:
+        """As C{gmesh send}. @return: the round trip in milliseconds."""
+        body = {
+            "node": target,
+            "service": SERVICE,
+            "data": base64.b64encode(text.encode()).decode(),
+            "timeout": SEND_SECONDS,
+        }
+        return self.nodes[source].request_json("POST", "/v1/send", body)["rtt_ms"]
+
+    @contextlib.contextmanager
+    def _receiver(self, name: str) -> Iterator[queue.Queue[dict[str, Any]]]:
+        """As C{gmesh receive}, in a thread of its own; entered once the node has taken it in."""
+        inbox: queue.Queue[dict[str, Any]] = queue.Queue()
+        with self.nodes[name].stream(f"/v1/receive?service={SERVICE}", WAIT_SECONDS) as messages:
+            reader = threading.Thread(target=lambda: inbox.put(next(messages)), daemon=True)
+            reader.start()
+            yield inbox
+            reader.join(WAIT_SECONDS)
+
+    def revoke(self, operator: Operator) -> None:
+        """Revoke c, and see it cut off."""
+        began = time.monotonic()
+        answer = operator.ask("POST", "/admin/revocations", {"node": "c", "reason": "key-compromise"})
+        self.say(f"the operator revokes {_bold('c')}: CRL {answer.get('crl_number')} is signed and published")
+        self.daemons.wait_until("b has cut c off", lambda: "c" not in self._peers("b"))
+        self.say(f"b has cut its session with c: {_since(began)} after the operator asked for it")
+        self.daemons.wait_until("a knows of it", lambda: not self.path("a", "c"))
+        try:
+            self.send("a", "c", QUESTION)
+        except HttpRefused as error:
+            self.say(f"a > c refused, {_since(began)} after: {printable(error.detail)}")
+        else:
+            raise DaemonFailed("not-revoked", "a message still reached c after it was revoked")
+
+    def show_mesh(self, note_b: str) -> None:
+        """The picture after the exchange."""
+        path = self.path("a", "c")
+        notes = {"a": "wrote it", "b": note_b, "c": "read it"}
+        self._show([Spot(name, (ROLES[name], notes[name])) for name in path], path)
+
+    def show_cut(self) -> None:
+        """The picture after the revocation."""
+        row = [Spot("a", ("client",)), Spot("b", ("anchor",)), Spot("c", ("revoked",))]
+        self._show(row, (), {frozenset("bc")})
+
+    def _show(self, row: list[Spot], path: Any, cut: Any = ()) -> None:
+        links = {frozenset((name, peer)) for name in ("a", "b") for peer in self._peers(name)}
+        click.echo()
+        for line in draw(row, links, path, cut, glyphs()):
+            click.echo("         " + line)
+        click.echo()
+
+    def path(self, source: str, target: str) -> list[str]:
+        """The path that a node would take now, or nothing."""
+        for route in self.nodes[source].request_json("GET", "/v1/routes"):
+            if route["name"] == target:
+                return list(route["path"])
+        return []
+
+    def _linked_to_b(self, name: str) -> bool:
+        return self._peers(name) == {"b"}
+
+    def _peers(self, name: str) -> set[str]:
+        return {peer["name"] for peer in self.nodes[name].request_json("GET", "/v1/peers")}
+
+    def tell_who_saw_what(self) -> None:
+        """What each party could and could not see of the exchange."""
+        click.echo("Who could see what:")
+        for name, text in (
+            ("a and c", "the two messages: the keys of their end-to-end session (Noise IK) are nowhere else"),
+            ("b", self.relay_view()),
+            ("authority", "nothing of them: it admits and revokes nodes, and carries no messages"),
+        ):
+            click.echo(f"  {_bold(name.ljust(10))} {text}")
+        click.echo()
+
+    def tell_how_to_talk(self) -> None:
+        """How to go on with what is left running."""
+        pids = " ".join(str(daemon.process.pid) for daemon in self.daemons.all)
+        click.echo(f"""\
+The authority and the three nodes go on running.  Talk to them:
+
+  export GMESH_STATE={self.directory}/a GMESH_OPERATOR={self.directory}/net/operator
+  gmesh status
+  gmesh nodes
+  gmesh ping c
+  gmesh receive --service chat --state {self.directory}/c &
+  gmesh send c --service chat "hello"
+  gmesh admin revoke c
+
+What they log is in {self.directory}/*.log.  To end it all:
+
+  kill {pids}; rm -r {self.directory}""")
+
+    def run(self, keep: bool) -> None:
+        """The whole story."""
+        click.echo("An authority and three nodes, as four daemons on this machine:\n")
+        port = self.create()
+        operator = self.enrol()
+        self.start_nodes(port)
+        self.exchange()
+        self.show_mesh("header only")
+        self.tell_who_saw_what()
+        if keep:
+            self.tell_how_to_talk()
+            return
+        self.revoke(operator)
+        self.show_cut()
+
+    def remove(self) -> None:
+        """Stop every daemon and remove every file; a second ^C does not stop this."""
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPERS}
+        self.daemons.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _answers(endpoint: Endpoint, path: str) -> bool:
+    try:
+        endpoint.request("GET", path)
+    except (Unreachable, HttpRefused):
+        return False
+    return True
+
+
+def _next(inbox: queue.Queue[dict[str, Any]], what: str) -> dict[str, Any]:
+    try:
+        return inbox.get(timeout=WAIT_SECONDS)
+    except queue.Empty:
+        raise DaemonFailed("timeout", f"waited in vain until {what}") from None
+
+
+def _since(began: float) -> str:
+    return f"{(time.monotonic() - began) * 1000:.0f} ms"
+
+
+def _bold(text: str) -> str:
+    return click.style(text, bold=True)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end it as ^C does: by way of the clean-up."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in STOPPERS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@click.command()
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Leave it running at the end, with nobody revoked, and tell how to talk to it.",
+)
+def demo(keep: bool) -> None:
+    """
+    Run a whole mesh on this machine and show it work.
+
+    An authority and three nodes in a line, a message through the middle one, which cannot read
+    it, and a node cut off.  Nothing is left behind.
+    """
+    with _stoppable():
+        show = Demo(Path(tempfile.mkdtemp(prefix="gmesh-demo-")))
+        try:
+            show.run(keep)
+        except BaseException:
+            show.remove()
+            raise
+        if not keep:
+            show.remove()
+            show.say("all daemons stopped, all files removed")

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""The daemons of the demonstration: real C{twistd} processes, started, waited for, and always stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gmesh
+from gmesh.errors import GmeshError
+
+__all__ = ["Daemon", "DaemonFailed", "Daemons", "free_port"]
+
+TWISTD = "from twisted.scripts.twistd import run; run()"
+STOP_SECONDS = 8.0
+LOOK_EVERY = 0.02
+MAX_LOG_READ = 64 * 1024
+_LOG_PREFIX = re.compile(r"^\S+ \[[^]]*\] ")
+
+
+class DaemonFailed(GmeshError):
+    """A daemon ended, or did not do in time what it should."""
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Daemon:
+    """
+    One C{twistd} process in a session of its own, so that ^C reaches it only through us.
+
+    @param name: what it is called in messages and where its log is.
+    @param arguments: the sub-command of twistd and its options.
+    """
+
+    def __init__(self, name: str, directory: Path, arguments: list[str]) -> None:
+        self.name = name
+        self.log = directory / f"{name}.log"
+        root = str(Path(gmesh.__file__).resolve().parents[1])
+        inherited = os.environ.get("PYTHONPATH")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("GMESH_")}
+        environment["PYTHONPATH"] = f"{root}{os.pathsep}{inherited}" if inherited else root
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", TWISTD, "-n", "--pidfile=", *arguments],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """@raise DaemonFailed: if it has ended, with the last line it wrote."""
+        if self.process.poll() is not None:
+            raise DaemonFailed("daemon-ended", f"{self.name} ended by itself: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        with open(self.log, "rb") as log:
+            log.seek(max(0, self.log.stat().st_size - MAX_LOG_READ))
+            lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        told = [
+            line for line in lines if "Main loop terminated" not in line and "Server Shut Down" not in line
+        ]
+        return _LOG_PREFIX.sub("", told[-1]) if told else "it wrote nothing"
+
+
+class Daemons:
+    """All daemons of the demonstration, in the order they were started."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.all: list[Daemon] = []
+
+    def start(self, name: str, *arguments: str | Path) -> Daemon:
+        """Start one more."""
+        daemon = Daemon(name, self._directory, [str(argument) for argument in arguments])
+        self.all.append(daemon)
+        return daemon
+
+    def wait_until(self, what: str, true: Callable[[], object], seconds: float = 15.0) -> None:
+        """
+        Look again and again until something is so, while all daemons run.
+
+        @param what: completes "waited in vain until ...".
+        @raise DaemonFailed: if it does not become so, or a daemon ends.
+        """
+        deadline = time.monotonic() + seconds
+        while not true():
+            for daemon in self.all:
+                daemon.check()
+            if time.monotonic() > deadline:
+                raise DaemonFailed("timeout", f"waited {seconds:.0f} s in vain until {what}")
+            time.sleep(LOOK_EVERY)
+
+    def stop(self) -> None:
+        """Stop all, the last one first; what does not go in time is killed."""
+        for daemon in reversed(self.all):
+            if daemon.process.poll() is None:
+                daemon.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for daemon in self.all:
+            try:
+                daemon.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                daemon.process.kill()
+                daemon.process.wait()
