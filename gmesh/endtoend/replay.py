@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Which counters were seen: a window of bits that only an authentic frame may move."""
+
+from __future__ import annotations
+
+from gmesh.endtoend.limits import REPLAY_WINDOW
+
+__all__ = ["ReplayWindow"]
+
+
+class ReplayWindow:
+    """
+    The newest C{width} numbers below the highest one seen, one bit each (the idea of RFC 6479).
+
+    Ask L{fresh}, decrypt, and only then L{mark}: a forged number must not move the window.
+
+    @ivar highest: the highest number marked, -1 before the first.
+    """
+
+    __slots__ = ("_bits", "_mask", "highest", "width")
+
+    def __init__(self, width: int = REPLAY_WINDOW) -> None:
+        self.width = width
+        self.highest = -1
+        self._bits = 0
+        self._mask = (1 << width) - 1
+
+    def fresh(self, number: int) -> bool:
+        """True if C{number} lies in or ahead of the window and was not marked."""
+        behind = self.highest - number
+        if behind < 0:
+            return True
+        return behind < self.width and not self._bits >> behind & 1
+
+    def mark(self, number: int) -> None:
+        """Remember C{number}, which L{fresh} allowed; one above the highest moves the window."""
+        behind = self.highest - number
+        if behind >= 0:
+            self._bits |= 1 << behind
+        elif -behind < self.width:
+            self._bits = (self._bits << -behind | 1) & self._mask
+            self.highest = number
+        else:
+            self._bits = 1
+            self.highest = number

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""Who receives what: one receiver a service, and a bounded queue before each."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gmesh.endtoend import limits
+from gmesh.errors import ConfigurationError, GmeshError
+from gmesh.trust.names import is_service
+from gmesh.wire.limits import MAX_SERVICE
+from gmesh.wire.messages import Outcome
+
+__all__ = ["Message", "Receiver", "Registration", "Services", "is_reserved", "valid_service"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """
+    A datagram as its receiver gets it.
+
+    @ivar source_name: name of the node that sealed it, as the authority certified.
+    @ivar source_id: its node_id.
+    @ivar roles: its certified roles.
+    """
+
+    source_name: str
+    source_id: str
+    roles: tuple[str, ...]
+    service: str
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"<Message from {self.source_name} to {self.service}, {len(self.data)} bytes>"
+
+
+Receiver = Callable[[Message], Awaitable[Any] | None]
+"""
+Takes a message. One that returns a Deferred or a coroutine is busy until that is done; raising
+L{GmeshError} at once refuses the message.
+"""
+
+Done = Callable[[Outcome], None]
+
+
+def valid_service(name: str) -> bool:
+    """True if C{name} can name a service on the wire and in a policy."""
+    return len(name) <= MAX_SERVICE and is_service(name)
+
+
+def is_reserved(name: str) -> bool:
+    """True for services of gmesh itself, which no policy cuts: C{_echo}, C{_authority}."""
+    return name.startswith("_")
+
+
+class Registration:
+    """A receiver in its place, until L{unregister}."""
+
+    def __init__(self, services: Services, service: str) -> None:
+        self._services = services
+        self.service = service
+
+    def unregister(self) -> None:
+        """Take no more; what waits is refused. May be called twice."""
+        self._services.remove(self)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    message: Message
+    done: Done
+
+
+class _Place:
+    """One service: its receiver, what it is busy with, what waits for it."""
+
+    __slots__ = ("busy", "bytes", "concurrent", "queue", "receiver", "registration")
+
+    def __init__(self, registration: Registration, receiver: Receiver, concurrent: int) -> None:
+        self.registration = registration
+        self.receiver = receiver
+        self.concurrent = concurrent
+        self.busy = 0
+        self.queue: deque[_Waiting] = deque()
+        self.bytes = 0
+
+    def has_room(self, size: int) -> bool:
+        return self.busy < self.concurrent or (
+            len(self.queue) < limits.SERVICE_QUEUE_MESSAGES
+            and self.bytes + size <= limits.SERVICE_QUEUE_BYTES
+        )
+
+
+class Services:
+    """
+    The receivers of this node.
+
+    @ivar counters: how often what happened, by slug.
+    """
+
+    log = Logger()
+
+    def __init__(self) -> None:
+        self.counters: Counter[str] = Counter()
+        self._places: dict[str, _Place] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Every service that has a receiver, sorted."""
+        return sorted(self._places)
+
+    def register(
+        self,
+        service: str,
+        receiver: Receiver,
+        *,
+        concurrent: int = limits.SERVICE_CONCURRENT,
+        reserved: bool = False,
+    ) -> Registration:
+        """
+        Hand messages to C{service} to C{receiver}.
+
+        @param concurrent: how many messages the receiver may be busy with; more wait in a bounded queue.
+            With 1 they are handed over in order, each when the one before is done.
+        @param reserved: True to take a name that begins with C{_}, for gmesh itself.
+        @raise ConfigurationError: C{bad-service}, C{reserved-service}, C{service-taken} or C{too-many-services}.
+        """
+        if not valid_service(service):
+            raise ConfigurationError(
+                "bad-service",
+                f"{service[:64]!r} is not a service name: a-z, 0-9 and -, at most {MAX_SERVICE}",
+            )
+        if is_reserved(service) is not reserved:
+            raise ConfigurationError(
+                "reserved-service", f"{service} is of gmesh itself; names with _ are reserved"
+            )
+        if service in self._places:
+            raise ConfigurationError(
+                "service-taken", f"the service {service} has a receiver on this node already"
+            )
+        if len(self._places) >= limits.MAX_SERVICES:
+            raise ConfigurationError(
+                "too-many-services", f"this node has {limits.MAX_SERVICES} services already"
+            )
+        registration = Registration(self, service)
+        self._places[service] = _Place(registration, receiver, concurrent)
+        return registration
+
+    def remove(self, registration: Registration) -> None:
+        """End a registration; what waits for it is refused."""
+        place = self._places.get(registration.service)
+        if place is None or place.registration is not registration:
+            return
+        del self._places[registration.service]
+        while place.queue:
+            place.queue.popleft().done(Outcome.NO_SUCH_SERVICE)
+
+    def refusal(self, service: str, size: int) -> Outcome | None:
+        """Why a message of this size would not be taken now, or None."""
+        place = self._places.get(service)
+        if place is None:
+            return Outcome.NO_SUCH_SERVICE
+        return None if place.has_room(size) else Outcome.BUSY
+
+    def deliver(self, message: Message, done: Done) -> None:
+        """
+        Hand C{message} over, now or when the receiver is free again.
+
+        @param done: called once with the outcome; DELIVERED means that the receiver has it.
+        """
+        place = self._places.get(message.service)
+        if place is None:
+            done(Outcome.NO_SUCH_SERVICE)
+        elif place.busy < place.concurrent:
+            self._hand(place, message, done)
+        elif place.has_room(len(message.data)):
+            place.queue.append(_Waiting(message, done))
+            place.bytes += len(message.data)
+        else:
+            done(Outcome.BUSY)
+
+    def purge(self, source_id: str) -> None:
+        """Drop what waits from a node that is not believed any more."""
+        for place in self._places.values():
+            kept = deque(waiting for waiting in place.queue if waiting.message.source_id != source_id)
+            self.counters["purged"] += len(place.queue) - len(kept)
+            place.queue = kept
+            place.bytes = sum(len(waiting.message.data) for waiting in kept)
+
+    def _hand(self, place: _Place, message: Message, done: Done) -> None:
+        try:
+            result = place.receiver(message)
+        except GmeshError:
+            self.counters["receiver-refused"] += 1
+            done(Outcome.REFUSED)
+            return
+        except Exception:
+            self.counters["receiver-failed"] += 1
+            self.log.failure("The receiver of {service} failed", service=message.service)
+            done(Outcome.REFUSED)
+            return
+        self.counters["handed"] += 1
+        if result is not None:
+            place.busy += 1
+            deferred = result if isinstance(result, Deferred) else ensureDeferred(result)
+            deferred.addErrback(self._failed, message.service)
+            deferred.addCallback(self._free, place)
+        done(Outcome.DELIVERED)
+
+    def _failed(self, failure: Failure, service: str) -> None:
+        self.counters["receiver-failed"] += 1
+        if not failure.check(GmeshError):
+            self.log.failure("The receiver of {service} failed", failure, service=service)
+
+    def _free(self, _: object, place: _Place) -> None:
+        place.busy -= 1
+        while place.queue and place.busy < place.concurrent:
+            waiting = place.queue.popleft()
+            place.bytes -= len(waiting.message.data)
+            self._hand(place, waiting.message, waiting.done)

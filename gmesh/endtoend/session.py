@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: MIT
+"""One sealed session between two ends: a Noise IK handshake, then frames under explicit counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gmesh.endtoend import limits
+from gmesh.endtoend.replay import ReplayWindow
+from gmesh.errors import FrameRefused, GmeshError, PeerRefused
+from gmesh.mesh.peer_identity import Peer, allowed_suites, peer_of
+from gmesh.trust.documents import Certificate, Document, parse_document
+from gmesh.trust.keys import NoiseKey
+from gmesh.trust.state import TrustState
+from gmesh.wire.messages import E2eInit, E2eResponse
+from gmesh.wire.noise import NoiseSession, StaticKey
+from gmesh.wire.paths import FrameTemplate, PathHeader, TrafficClass, associated_data
+from gmesh.wire.preamble import end_prologue
+from gmesh.wire.suites import Suite
+
+__all__ = ["Handshaker", "Initiation", "Session"]
+
+
+class Session:
+    """
+    Keys shared with one peer, after the handshake; pure.
+
+    @ivar peer: the verified node at the other end.
+    @ivar initiator: True if this end wrote message 1.
+    @ivar local_index: what the peer puts into the headers of its frames to us.
+    @ivar remote_index: what we put into ours.
+    @ivar number: the number of the handshake that made it.
+    @ivar born: when this end finished the handshake, monotonic.
+    @ivar heard: True once a frame was opened: the peer holds the keys and uses them.
+    @ivar sent: frames sealed.
+    """
+
+    __slots__ = (
+        "_inbound",
+        "_noise",
+        "_path",
+        "_template",
+        "_window",
+        "born",
+        "heard",
+        "initiator",
+        "local_index",
+        "number",
+        "peer",
+        "remote_index",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        noise: NoiseSession,
+        peer: Peer,
+        own: bytes,
+        initiator: bool,
+        local: int,
+        remote: int,
+        number: int,
+        born: float,
+    ) -> None:
+        self.peer = peer
+        self.initiator = initiator
+        self.local_index = local
+        self.remote_index = remote
+        self.number = number
+        self.born = born
+        self.heard = False
+        self.sent = 0
+        self._noise = noise
+        self._window = ReplayWindow()
+        self._inbound = FrameTemplate((peer.handle, own), local)
+        self._path: Sequence[bytes] = (own, peer.handle)
+        self._template = FrameTemplate(self._path, remote)
+
+    def usable(self, now: float) -> bool:
+        """True while it may still seal."""
+        return now - self.born < limits.REFUSE_AFTER and self.sent < limits.REFUSE_FRAMES
+
+    def due(self, now: float) -> bool:
+        """True when this end should begin the next handshake, if the session is in use."""
+        patience = limits.REHANDSHAKE_AFTER if self.initiator else limits.REHANDSHAKE_EITHER
+        return now - self.born >= patience or self.sent >= limits.REHANDSHAKE_FRAMES
+
+    def seal(self, plaintext: bytes, path: Sequence[bytes]) -> tuple[int, bytes, bytes]:
+        """
+        One E2E_DATA frame along C{path}. Ask L{usable} first.
+
+        @return: its counter, the whole frame, and the flow it belongs to.
+        """
+        if path is not self._path:
+            self._template = FrameTemplate(path, self.remote_index)
+            self._path = path
+        template = self._template
+        counter = self.sent
+        ciphertext = self._noise.seal_at(counter, template.associated(counter), plaintext)
+        self.sent = counter + 1
+        return counter, template.frame(counter, ciphertext), template.flow
+
+    def open(self, header: PathHeader, ciphertext: bytes | memoryview) -> bytes:
+        """
+        The plaintext of one E2E_DATA frame for us: check the counter, decrypt, then mark it.
+
+        @raise FrameRefused: C{replayed} or C{not-authentic}; nothing has changed then.
+        """
+        counter = header.counter
+        if not self._window.fresh(counter):
+            raise FrameRefused("replayed", "a sealed frame came twice or too late")
+        if header.traffic_class == TrafficClass.NORMAL:
+            associated = self._inbound.associated(counter)
+        else:
+            associated = associated_data(header)
+        plaintext = self._noise.open_at(counter, associated, ciphertext)
+        self._window.mark(counter)
+        return plaintext
+
+    def wipe(self) -> None:
+        """Forget the keys; nothing is sealed or opened any more."""
+        self._noise.wipe()
+
+
+class Initiation:
+    """
+    A handshake this end began and the peer has not answered.
+
+    @ivar message: message 1, the payload of an E2E_INIT.
+    @ivar number: its handshake number, also in the header.
+    """
+
+    __slots__ = ("_noise", "_own", "local_index", "message", "number", "peer")
+
+    def __init__(
+        self, noise: NoiseSession, peer: Peer, own: bytes, local: int, number: int, payload: bytes
+    ) -> None:
+        self.peer = peer
+        self.local_index = local
+        self.number = number
+        self._noise = noise
+        self._own = own
+        self.message = noise.write_message(payload)
+
+    def finish(self, message: bytes | memoryview, now: float) -> Session:
+        """
+        Read message 2.
+
+        @raise GmeshError: if it is not the peer's answer to this handshake, which is then over.
+        """
+        answer = E2eResponse.decode(self._noise.read_message(message))
+        if answer.handshake != self.number:
+            raise FrameRefused("wrong-number", "the answer names another handshake than the one it answers")
+        return Session(
+            self._noise, self.peer, self._own, True, self.local_index, answer.session, self.number, now
+        )
+
+    def wipe(self) -> None:
+        """Forget the keys; the answer will be refused."""
+        self._noise.wipe()
+
+
+class Handshaker:
+    """
+    Makes sessions: what this node needs to begin a handshake, and to answer one.
+
+    A new handshake uses the first suite of the genesis; one of a peer whose genesis is older or newer
+    may use any that ours allows.
+
+    @param own_certificate: the certificate in use, a new one after each renewal.
+    @param noise_keys: the X25519 keys some unexpired certificate of ours names, one of them the current one's.
+    @param wall: Unix seconds, to judge certificates.
+    """
+
+    def __init__(
+        self,
+        *,
+        trust: TrustState,
+        own_certificate: Callable[[], Document[Certificate]],
+        noise_keys: Callable[[], Sequence[NoiseKey]],
+        wall: Callable[[], float],
+    ) -> None:
+        self._trust = trust
+        self._own_certificate = own_certificate
+        self._noise_keys = noise_keys
+        self._wall = wall
+        self._statics: dict[bytes, StaticKey] = {}
+        self._own_of: Document[Certificate] | None = None
+        self._own: Peer | None = None
+
+    @property
+    def own(self) -> Peer:
+        """This node, as its current certificate says."""
+        document = self._own_certificate()
+        if self._own is None or document is not self._own_of:
+            self._own = peer_of(document)
+            self._own_of = document
+        return self._own
+
+    def begin(self, peer: Peer, index: int, number: int) -> Initiation:
+        """
+        Message 1 to C{peer}, which will answer to session C{index}.
+
+        @raise GmeshError: if our own key or the peer's has no use.
+        """
+        own = self.own
+        suite = self._suites()[0]
+        prologue = end_prologue(suite, self._trust.network_id, own.handle, peer.handle)
+        for key in self._noise_keys():
+            if key.public == own.noise_key:
+                break
+        else:
+            raise PeerRefused(
+                "key-mismatch", "none of this node's X25519 keys is the one its certificate names"
+            )
+        noise = NoiseSession("IK", suite, True, self._static(key), prologue, remote_static=peer.noise_key)
+        payload = E2eInit(own.certificate.encode(), number, index, self._crl_number()).encode()
+        return Initiation(noise, peer, own.handle, index, number, payload)
+
+    def answer(
+        self, header: PathHeader, message: bytes | memoryview, index: int, now: float
+    ) -> tuple[Session, bytes]:
+        """
+        Read message 1 and write message 2.
+
+        @return: the session, not to be used for sending before it was heard on, and message 2.
+        @raise GmeshError: if the handshake is not authentic, or its sender not to be believed.
+        """
+        own = self.own
+        noise, payload = self._read(message, header.source, own.handle)
+        hello = E2eInit.decode(payload)
+        if hello.handshake != header.counter:
+            raise FrameRefused("wrong-number", "the handshake number in the header is not the sealed one")
+        peer = self._judge(hello.certificate, header.source, noise.remote_static)
+        reply = noise.write_message(
+            E2eResponse(index, header.counter, self._crl_number(), own.serial).encode()
+        )
+        session = Session(noise, peer, own.handle, False, index, hello.session, header.counter, now)
+        return session, reply
+
+    def _judge(self, certificate: bytes, source: bytes, remote_static: bytes | None) -> Peer:
+        document = parse_document(certificate, Certificate)
+        self._trust.judge_certificate(document, self._wall())
+        peer = peer_of(document)
+        if peer.handle != source:
+            raise PeerRefused(
+                "wrong-source", "the certificate in the handshake is not that of the source of the path"
+            )
+        if peer.noise_key != remote_static:
+            raise PeerRefused(
+                "key-mismatch", "the handshake was made with another key than the certified one"
+            )
+        return peer
+
+    def _read(self, message: bytes | memoryview, source: bytes, own: bytes) -> tuple[NoiseSession, bytes]:
+        refusal: GmeshError = PeerRefused("no-key", "this node holds no X25519 key")
+        for suite in self._suites():
+            prologue = end_prologue(suite, self._trust.network_id, source, own)
+            for key in self._noise_keys():
+                noise = NoiseSession("IK", suite, False, self._static(key), prologue)
+                try:
+                    return noise, noise.read_message(message)
+                except GmeshError as error:
+                    refusal = error
+        raise refusal
+
+    def _suites(self) -> tuple[Suite, ...]:
+        suites = allowed_suites(self._trust.genesis.body)
+        if not suites:
+            raise PeerRefused("no-suite", "this version knows none of the cipher suites of the genesis")
+        return suites
+
+    def _static(self, key: NoiseKey) -> StaticKey:
+        static = self._statics.get(key.public)
+        if static is None:
+            if len(self._statics) >= limits.MAX_STATIC_KEYS:
+                self._statics.clear()
+            static = self._statics[key.public] = StaticKey(key.private)
+        return static
+
+    def _crl_number(self) -> int:
+        crl = self._trust.crl
+        return 0 if crl is None else crl.body.number
