@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: MIT
+"""
+Stream connections in memory on one clock: delay, rate, chunks, back-pressure, cuts, silence.
+
+The endpoints are Twisted's own interfaces, so the factories that run on TCP run here unchanged.
+A transport keeps Twisted's promises: writes go out at the end of the turn, a producer is paused
+above 64 KiB and resumed when the buffer is empty, C{loseConnection} waits for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from random import Random
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IProducer,
+    IProtocol,
+    IPullProducer,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+__all__ = ["BUFFER_SIZE", "MemoryConnection", "MemoryTransport", "Wire"]
+
+BUFFER_SIZE = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Wire:
+    """
+    What a connection is like.
+
+    @ivar delay: seconds one way.
+    @ivar rate: bytes a second, None for no limit.
+    @ivar capacity: bytes under way before the sender has to wait: window and kernel buffers.
+    @ivar chunked: cut what arrives at random places.
+    """
+
+    delay: float = 0.001
+    rate: float | None = None
+    capacity: int = 256 * 1024
+    chunked: bool = True
+
+
+class _Pipe:
+    """One direction: bytes and their end, in order, after a delay."""
+
+    def __init__(self, clock: IReactorTime, random: Random, wire: Wire) -> None:
+        self._clock = clock
+        self._random = random
+        self.wire = wire
+        self.reader: MemoryTransport | None = None
+        self.writer: MemoryTransport | None = None
+        self.under_way = 0
+        self.stalled = False
+        self._arriving: deque[tuple[float, bytes | Failure]] = deque()
+        self._free = 0.0
+        self._call: IDelayedCall | None = None
+
+    @property
+    def room(self) -> int:
+        return max(0, self.wire.capacity - self.under_way)
+
+    def send(self, item: bytes | Failure) -> None:
+        now = self._clock.seconds()
+        start = max(now, self._free)
+        if isinstance(item, bytes):
+            self.under_way += len(item)
+            if self.wire.rate is not None:
+                start += len(item) / self.wire.rate
+        self._free = start
+        self._arriving.append((start + self.wire.delay, item))
+        self.wake()
+
+    def wake(self) -> None:
+        """Deliver what has arrived, if the reader wants it."""
+        reader = self.reader
+        if (
+            self._call is None
+            and self._arriving
+            and not self.stalled
+            and reader is not None
+            and reader.reading
+        ):
+            wait = max(0.0, self._arriving[0][0] - self._clock.seconds())
+            self._call = self._clock.callLater(wait, self._deliver)
+
+    def clear(self) -> None:
+        self._arriving.clear()
+        self.under_way = 0
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _deliver(self) -> None:
+        self._call = None
+        reader, writer = self.reader, self.writer
+        assert reader is not None and writer is not None
+        if self.stalled or not reader.reading:
+            return
+        item = self._arriving.popleft()[1]
+        if isinstance(item, Failure):
+            reader.lost(item)
+            return
+        self.under_way -= len(item)
+        writer.pump_soon()
+        self._cut(reader, item)
+        self.wake()
+
+    def _cut(self, reader: MemoryTransport, data: bytes) -> None:
+        at = 0
+        while at < len(data) and reader.connected:
+            size = len(data) - at
+            if self.wire.chunked:
+                size = self._random.choice((1, self._random.randint(1, size), size))
+            if not reader.reading:
+                self.under_way += len(data) - at
+                self._arriving.appendleft((0.0, data[at:]))
+                return
+            reader.received(data[at : at + size])
+            at += size
+
+
+@implementer(ITCPTransport, IConsumer, IPushProducer)
+class MemoryTransport:
+    """One end of a connection."""
+
+    log = Logger()
+    disconnecting = False
+
+    def __init__(
+        self, clock: IReactorTime, outbound: _Pipe, inbound: _Pipe, host: IPv4Address, peer: IPv4Address
+    ):
+        self._clock = clock
+        self._outbound = outbound
+        self._inbound = inbound
+        self._host = host
+        self._peer = peer
+        self._buffer: list[bytes] = []
+        self._size = 0
+        self._call: IDelayedCall | None = None
+        self._aborting: IDelayedCall | None = None
+        self._producer: IProducer | None = None
+        self._streaming = False
+        self._paused = False
+        self._no_delay = self._keep_alive = False
+        self.connected = True
+        self.reading = False
+        self.protocol: IProtocol | None = None
+        self.writes = 0
+        outbound.writer = self
+        inbound.reader = self
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written and not yet under way."""
+        return self._size
+
+    def attach(self, protocol: IProtocol) -> None:
+        """Connect C{protocol} to this end."""
+        self.protocol = protocol
+        self.reading = True
+        protocol.makeConnection(self)
+        self._inbound.wake()
+
+    # ITCPTransport
+
+    def write(self, data: bytes) -> None:
+        """Send at the end of the turn."""
+        if not isinstance(data, bytes):
+            raise TypeError("data must be bytes")
+        if not self.connected or not data:
+            return
+        self.writes += 1
+        self._buffer.append(data)
+        self._size += len(data)
+        if self._streaming and self._size > BUFFER_SIZE and not self._paused:
+            self._paused = True
+            IPushProducer(self._producer).pauseProducing()
+        self.pump_soon()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send at the end of the turn."""
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        """Close once all was sent, unless a producer is registered."""
+        if self.connected and not self.disconnecting:
+            self.disconnecting = True
+            self.reading = False
+            self.pump_soon()
+
+    def loseWriteConnection(self) -> None:
+        """Not needed by gmesh, and not imitated."""
+        raise NotImplementedError("half-close is not imitated")
+
+    def abortConnection(self) -> None:
+        """Close now; what was not sent is lost."""
+        if self.connected and self._aborting is None:
+            self.disconnecting = True
+            self.reading = False
+            self._drop_buffer()
+            self._outbound.send(Failure(ConnectionLost()))
+            self._aborting = self._clock.callLater(0, self.lost, Failure(ConnectionAborted()))
+
+    def getPeer(self) -> IPv4Address:
+        """The other end."""
+        return self._peer
+
+    def getHost(self) -> IPv4Address:
+        """This end."""
+        return self._host
+
+    def getTcpNoDelay(self) -> bool:
+        """As it was set."""
+        return self._no_delay
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Remembered, without effect."""
+        self._no_delay = enabled
+
+    def getTcpKeepAlive(self) -> bool:
+        """As it was set."""
+        return self._keep_alive
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Remembered, without effect."""
+        self._keep_alive = enabled
+
+    # IConsumer and IPushProducer
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """As L{twisted.internet.abstract.FileDescriptor.registerProducer}."""
+        if self._producer is not None:
+            raise RuntimeError("a producer is registered already")
+        if not self.connected:
+            producer.stopProducing()
+            return
+        self._producer, self._streaming, self._paused = producer, streaming, False
+        if not streaming:
+            IPullProducer(producer).resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer."""
+        self._producer = None
+        if self.connected and self.disconnecting:
+            self.pump_soon()
+
+    def pauseProducing(self) -> None:
+        """Read nothing."""
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        if self.connected and not self.disconnecting:
+            self.reading = True
+            self._inbound.wake()
+
+    def stopProducing(self) -> None:
+        """Close."""
+        self.loseConnection()
+
+    # between pipe and protocol
+
+    def pump_soon(self) -> None:
+        """Something may go out: at the end of this turn."""
+        if self.connected and self._call is None and (self._buffer or self.disconnecting):
+            self._call = self._clock.callLater(0, self._pump)
+
+    def received(self, data: bytes) -> None:
+        """Bytes arrived; a protocol that fails loses its connection, as under the reactor."""
+        assert self.protocol is not None
+        try:
+            self.protocol.dataReceived(data)
+        except Exception:
+            failure = Failure()
+            self.log.failure("A protocol failed on received bytes", failure)
+            self._outbound.send(Failure(ConnectionLost()))
+            self.lost(failure)
+
+    def lost(self, reason: Failure) -> None:
+        """The connection is gone; told exactly once."""
+        if not self.connected:
+            return
+        self.connected = self.reading = False
+        self._drop_buffer()
+        self._inbound.clear()
+        for call in (self._call, self._aborting):
+            if call is not None and call.active():
+                call.cancel()
+        self._call = self._aborting = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        if self.protocol is not None:
+            self.protocol.connectionLost(reason)
+
+    def _drop_buffer(self) -> None:
+        self._buffer = []
+        self._size = 0
+
+    def _pump(self) -> None:
+        self._call = None
+        if self._size and self._outbound.room:
+            data = b"".join(self._buffer)
+            sent, kept = data[: self._outbound.room], data[self._outbound.room :]
+            self._buffer = [kept] if kept else []
+            self._size = len(kept)
+            self._outbound.send(sent)
+        if self._size:
+            return
+        producer = self._producer
+        if producer is not None:
+            if not self._streaming or self._paused:
+                self._paused = False
+                (IPushProducer if self._streaming else IPullProducer)(producer).resumeProducing()
+        elif self.disconnecting and self._aborting is None:
+            self._outbound.send(Failure(ConnectionDone()))
+            self.lost(Failure(ConnectionDone()))
+
+
+class MemoryConnection:
+    """
+    Both ends of one connection, and what may happen to it.
+
+    @ivar client: the end that connected.
+    @ivar server: the end that accepted.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, random: Random, wire: Wire, client: IPv4Address, server: IPv4Address
+    ) -> None:
+        self._forth = _Pipe(clock, random, wire)
+        self._back = _Pipe(clock, random, wire)
+        self.client = MemoryTransport(clock, self._forth, self._back, client, server)
+        self.server = MemoryTransport(clock, self._back, self._forth, server, client)
+
+    @property
+    def open(self) -> bool:
+        """True while either end is connected."""
+        return self.client.connected or self.server.connected
+
+    def cut(self) -> None:
+        """The connection breaks: both ends notice now."""
+        for end in (self.client, self.server):
+            end.lost(Failure(ConnectionLost()))
+
+    def silence(self, forth: bool = True, back: bool = True) -> None:
+        """From now on nothing arrives (from the client, from the server), and nobody is told."""
+        self._forth.stalled = self._forth.stalled or forth
+        self._back.stalled = self._back.stalled or back
+
+    def heal(self) -> None:
+        """What was held back arrives."""
+        for pipe in (self._forth, self._back):
+            pipe.stalled = False
+            pipe.wake()

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: MIT
+"""A few nodes with real keys, documents and handshakes, joined by links in memory, on one clock."""
+
+from __future__ import annotations
+
+from random import Random
+
+from twisted.internet.task import Clock
+
+from gmesh.errors import GmeshError
+from gmesh.mesh.counters import Counters, Refusals
+from gmesh.mesh.dialler import Dialler
+from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.gate import HandshakeGate
+from gmesh.mesh.limits import WAN
+from gmesh.mesh.link import MeshContext, MeshFactory
+from gmesh.mesh.noise import NoiseContext
+from gmesh.mesh.peer_identity import PeerVerifier
+from gmesh.mesh.peers import Peers
+from gmesh.testing.issuer import Issuer
+from gmesh.testing.network import MemoryNetwork
+from gmesh.trust.state import TrustState
+from gmesh.wire.messages import DIGEST_SIZE, CloseReason, Hello
+
+EPOCH = 1_750_000_000
+PORT = 7443
+
+
+class Recorder:
+    """A receiver factory, a peers listener and a trust witness in one: keeps what it is told."""
+
+    kinds = frozenset({16, 66})
+
+    def __init__(self):
+        self.events = []
+        self.frames = []
+        self.links = []
+
+    def build_receiver(self, link):
+        return _Receiver(self, link)
+
+    def link_up(self, link):
+        self.events.append(("up", link.peer.name))
+        self.links.append(link)
+
+    def link_down(self, link, reason):
+        self.events.append(("down", link.peer.name, reason))
+        self.links.remove(link)
+
+    def link_changed(self, link):
+        self.events.append(("changed", link.peer.name, link.suspect))
+
+
+class _Receiver:
+    def __init__(self, recorder, link):
+        self.recorder, self.link = recorder, link
+        self.up = 0
+
+    def link_up(self):
+        self.up += 1
+
+    def link_down(self, reason):
+        self.up -= 1
+        assert self.up == 0
+
+    def frame_received(self, kind, record, start, end):
+        assert self.up == 1
+        body = bytes(record[start + 3 : end])
+        if body == b"explode":
+            raise GmeshError("exploded", "a receiver refused a frame")
+        self.recorder.frames.append((self.link.peer.name, kind, body))
+
+
+class Node:
+    """One node without routing: trust, peers, links, dialler."""
+
+    def __init__(self, world, enrolled, trust=None, max_links=64, limits=None, profile=WAN):
+        self.world, self.enrolled = world, enrolled
+        self.name = enrolled.name
+        clock, random = world.clock, world.random
+        self.trust = trust or world.trust()
+        self.certificate = enrolled.certificate
+        self.verifier = PeerVerifier(self.trust, lambda: self.certificate, world.wall)
+        self.counters = Counters()
+        self.refusals = Refusals(clock, self.counters)
+        self.peers = Peers(enrolled.node_key.public, self.verifier.judge, lambda: max_links)
+        self.trust.observers.append(lambda kind: self.peers.sweep() if kind in ("crl", "genesis") else None)
+        self.dispatcher = Dispatcher()
+        self.recorder = Recorder()
+        self.dispatcher.register(self.recorder)
+        self.peers.add_listener(self.recorder)
+        self.gate = HandshakeGate(clock, limits)
+        self.noise = NoiseContext(
+            clock=clock,
+            network_id=self.trust.network_id,
+            static_private=lambda: enrolled.noise_key.private,
+            suites=self.verifier.suites,
+            verifier=self.verifier,
+            gate=self.gate,
+            refusals=self.refusals,
+        )
+        self.boot_id = random.randbytes(8)
+        self.context = MeshContext(
+            clock=clock,
+            wall=world.wall,
+            random=random,
+            peers=self.peers,
+            dispatcher=self.dispatcher,
+            hello=self.hello,
+            refusals=self.refusals,
+            counters=self.counters,
+            profile=profile,
+        )
+        self.mesh = MeshFactory(self.context, self.noise)
+        self.host = f"10.0.0.{len(world.nodes) + 1}"
+        self.address = f"{self.host}:{PORT}"
+        self.dialler = Dialler(
+            clock, random, self.peers, lambda target: world.network.client(target, self.host), self.mesh.dialling
+        )
+        self.peers.add_listener(self.dialler)
+        self.port = None
+        world.nodes.append(self)
+
+    def hello(self, initiator, observed):
+        return Hello(
+            boot_id=self.boot_id,
+            initiator=initiator,
+            wall_ms=int(self.world.wall() * 1000),
+            serial=self.certificate.body.serial,
+            status=0,
+            crl=0,
+            policy=0,
+            genesis=self.trust.genesis.body.version,
+            digest=bytes(DIGEST_SIZE),
+            software="gmesh-test",
+            observed=observed,
+        )
+
+    def listen(self):
+        self.world.network.server(self.address).listen(self.mesh.accepting()).addCallback(
+            lambda port: setattr(self, "port", port)
+        )
+        return self
+
+    def dial(self, other, attempt=None):
+        """One dial without a dialler."""
+        return self.world.network.client(other.address, self.host).connect(self.mesh.dialling(attempt))
+
+    def link(self, other):
+        return self.peers.links.get(other.enrolled.handle)
+
+    def stop(self):
+        self.dialler.stop()
+        self.peers.close(CloseReason.SHUTDOWN)
+
+
+class World:
+    """Clock, network, authority, nodes."""
+
+    def __init__(self, seed=1, wire=None, start=EPOCH):
+        self.clock = Clock()
+        self.start = start
+        self.random = Random(seed)
+        self.network = MemoryNetwork(self.clock, Random(seed), wire)
+        self.issuer = Issuer(self.wall, Random(seed))
+        self.nodes = []
+
+    def wall(self):
+        return self.start + self.clock.seconds()
+
+    def trust(self, issuer=None):
+        issuer = issuer or self.issuer
+        state = TrustState(issuer.network_id, issuer.genesis_chain)
+        for document in issuer.documents:
+            state.offer(document, self.wall())
+        return state
+
+    def node(self, name, *roles, **options):
+        return Node(self, self.issuer.enrol(name, *(roles or ("relay",))), **options)
+
+    def pair(self, **options):
+        """Two nodes linked, the first dialled."""
+        one, two = self.node("one", **options), self.node("two", **options)
+        two.listen()
+        one.dial(two)
+        self.run(0.5)
+        assert one.link(two) is not None and two.link(one) is not None
+        return one, two
+
+    def run(self, seconds, step=0.01):
+        """Let time pass; every event gets its turn."""
+        end = self.clock.seconds() + seconds
+        while self.clock.seconds() < end:
+            self.clock.advance(min(step, max(0.0, end - self.clock.seconds()) or step))
+
+    def finish(self):
+        """Stop everything and show that nothing is left on the clock."""
+        for node in self.nodes:
+            node.stop()
+        self.run(12, 0.5)
+        assert self.network.open_connections() == []
+        assert [call for call in self.clock.getDelayedCalls() if call.active()] == []
+        for node in self.nodes:
+            assert node.peers.links == {} and node.peers.sessions == 0 and node.gate.half_open == 0
