@@ -253,6 +253,9 @@ class AuthorityClient:
                     raise
                 causes.append(f"{base}: {_cause(error)}")
                 continue
+            if answer.code >= 500 or (answer.code >= 400 and _problem(answer) is None):
+                causes.append(f"{base} answered {answer.code}")
+                continue
             self._last_good = url
             return answer
         raise AuthorityUnreachable("unreachable", "; ".join(causes))
@@ -314,21 +317,23 @@ def _cause(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def _problem(answer: Answer) -> tuple[str, str] | None:
+    """Reason and detail of a problem document."""
+    try:
+        value = parse_json(answer.body, ANSWER_LIMIT)
+    except DocumentRefused:
+        return None
+    kind, detail = value.get("type"), value.get("detail")
+    if not isinstance(kind, str) or not kind.startswith(_PROBLEM):
+        return None
+    reason = kind.removeprefix(_PROBLEM)
+    return reason, detail[:200] if isinstance(detail, str) else reason
+
+
 def _checked(answer: Answer) -> Answer:
     if 200 <= answer.code < 300:
         return answer
-    reason, detail = f"http-{answer.code}", f"the authority answered {answer.code}"
-    try:
-        problem = parse_json(answer.body, ANSWER_LIMIT)
-    except DocumentRefused:
-        problem = {}
-    kind, text = problem.get("type"), problem.get("detail")
-    if isinstance(kind, str) and kind.startswith(_PROBLEM):
-        reason = kind.removeprefix(_PROBLEM)
-    if answer.code == 404:
-        reason = "not-found"
-    if isinstance(text, str):
-        detail = text[:200]
+    reason, detail = _problem(answer) or (f"http-{answer.code}", f"the authority answered {answer.code}")
     raise RequestRefused(reason, detail)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -70,7 +70,7 @@ class Recurring:
         step.addErrback(self._failed).addCallback(self._schedule)
 
     def _failed(self, failure: Failure) -> float:
-        if not (self._stopped and failure.check(CancelledError)):
+        if not self._stopped:
             self._log.failure("a recurring task failed and goes on", failure=failure)
         return self._after_error
 

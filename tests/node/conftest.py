@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A state directory made by an in-process issuer, and an authority that answers over treq's memory transport."""
+"""A state directory made by an in-process issuer, and an authority that answers in memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.web.http import Request
+from twisted.web.resource import Resource
 
 from gmesh.errors import RequestRefused
 from gmesh.testing.issuer import Enrolled, Issuer
@@ -32,6 +33,17 @@ class Wall:
         return self.now
 
 
+class _Prefixed(Resource):
+    def __init__(self, inner: Resource) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        if path != b"sub":
+            request.postpath.insert(0, request.prepath.pop())
+        return self.inner
+
+
 class Authority:
     """
     The paths a node uses, over an L{Issuer}; requests are verified as the real one does.
@@ -49,6 +61,10 @@ class Authority:
         self.requests: list[tuple[str, str]] = []
         self.bodies: list[dict[str, Any]] = []
         self.polls: list[Deferred[bytes]] = []
+
+    def root(self) -> Resource:
+        """The resource tree, also below a path prefix as behind a proxy."""
+        return _Prefixed(self.app.resource())
 
     def _problem(self, request: Request, code: int, reason: str) -> bytes:
         request.setResponseCode(code)
@@ -84,7 +100,7 @@ class Authority:
         return self.node.certificate
 
     def _answer(self, request: Request, make: Any) -> bytes:
-        path = request.path.decode("ascii")
+        path = request.path.decode("ascii").removeprefix("/sub")
         self.requests.append(("POST", path))
         if path in self.refuse:
             return self._problem(request, *self.refuse[path])

@@ -95,11 +95,11 @@ def test_files_of_different_nodes(directory: Path, another_noise_key: NoiseKey) 
     """Keys and certificate must belong together."""
     key = (directory / "noise.key").read_bytes()
     (directory / "noise.key").write_bytes(another_noise_key.to_pem())
-    with pytest.raises(ConfigurationError, match="holds no key that certificate.json names"):
+    with pytest.raises(ConfigurationError, match=r"holds no key that certificate\.json names"):
         IdentityStore(directory).load()
     (directory / "noise.key").write_bytes(key)
     (directory / "identity.key").write_bytes(SigningKey.generate().to_pem())
-    with pytest.raises(ConfigurationError, match="does not belong to identity.key"):
+    with pytest.raises(ConfigurationError, match=r"does not belong to identity\.key"):
         IdentityStore(directory).load()
 
 
