@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""What operators ask for: invites, revocations, lists. Each change is one transaction with its audit row."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from gmesh.authority import audit, limits
+from gmesh.authority.admission import Admission
+from gmesh.authority.auth import Caller
+from gmesh.authority.bodies import InviteBody, RevocationBody
+from gmesh.authority.clock import SteadyClock
+from gmesh.authority.issuer import Issuer
+from gmesh.authority.publisher import Publisher
+from gmesh.authority.store import audit as audit_rows
+from gmesh.authority.store import certificates, invites, nodes, operators
+from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store.writer import Store
+from gmesh.errors import GmeshError, RequestRefused
+from gmesh.trust.documents import RevocationReason
+from gmesh.trust.keys import decode_public, key_id
+
+__all__ = ["Administration"]
+
+Json = dict[str, Any]
+
+
+class Administration:
+    """The use cases of operators."""
+
+    def __init__(
+        self, store: Store, issuer: Issuer, publisher: Publisher, admission: Admission, clock: SteadyClock
+    ) -> None:
+        self._store = store
+        self._issuer = issuer
+        self._publisher = publisher
+        self._admission = admission
+        self._clock = clock
+
+    def refused(self, caller: Caller, action: str, error: GmeshError) -> Deferred[None]:
+        """Note in the audit that a known operator was refused something."""
+
+        def note(tx: Transaction) -> None:
+            caller.claim(tx)
+            audit.record(tx, caller.key_id, action, "", f"refused: {error.reason}", caller.request_id)
+
+        return self._store.decide(note)
+
+    # Invites.
+
+    def invite(self, caller: Caller, body: InviteBody) -> Deferred[Json]:
+        """
+        Let the holder of a key join, once.
+
+        @raise RequestRefused: C{conflict} for a key that was invited before, C{name-taken}.
+        """
+        invite_id = key_id(decode_public(body.invite_key))
+        if body.node_key is not None:
+            decode_public(body.node_key)
+        longest = limits.INVITE_SECONDS_MAX_APPROVED if body.approve else limits.INVITE_SECONDS_MAX
+        if body.ttl > longest:
+            raise RequestRefused("invalid-field", f"ttl is at most {longest} s for such an invite")
+        if len(set(body.roles)) != len(body.roles):
+            raise RequestRefused("invalid-field", "a role stands twice in roles")
+        life = self._issuer.policy.body.certificate
+        if body.lifetime is not None and not limits.CERTIFICATE_SECONDS_MIN <= body.lifetime <= life.max:
+            raise RequestRefused(
+                "invalid-field", f"lifetime lies between {limits.CERTIFICATE_SECONDS_MIN} and {life.max} s"
+            )
+
+        def insert(tx: Transaction) -> Json:
+            caller.claim(tx)
+            row = invites.InviteRow(
+                id=invite_id,
+                invite_key=body.invite_key,
+                name=body.name,
+                roles=body.roles,
+                lifetime=body.lifetime,
+                node_key=body.node_key,
+                approve=body.approve,
+                created_at=tx.now,
+                created_by=caller.key_id,
+                expires_at=tx.now + body.ttl,
+            )
+            if not invites.add(tx, row):
+                raise RequestRefused(
+                    "conflict", "this invite key was used for an invite before: make a new one"
+                )
+            audit.record(
+                tx,
+                caller.key_id,
+                "invite",
+                body.name,
+                request_id=caller.request_id,
+                invite=invite_id,
+                roles=list(body.roles),
+            )
+            return {"id": invite_id, "name": body.name, "expires_at": row.expires_at}
+
+        return self._store.decide(insert)
+
+    def invites(self, after: str, limit: int) -> Deferred[Json]:
+        """A page of invites."""
+
+        def page(reader: Any) -> Json:
+            rows = invites.page(reader, after, limit)
+            now = self._clock.now()
+            listed = [
+                {
+                    "id": row.id,
+                    "name": row.name,
+                    "roles": list(row.roles),
+                    "state": invites.state(row, now),
+                    "expires_at": row.expires_at,
+                    "created_by": row.created_by,
+                    "used_serial": row.used_serial,
+                }
+                for row in rows
+            ]
+            return {"invites": listed, "next": rows[-1].id if len(rows) == limit else None}
+
+        return self._store.read(page)
+
+    def withdraw(self, caller: Caller, invite_id: str) -> Deferred[None]:
+        """Make an invite worthless. @raise RequestRefused: C{not-found}, C{conflict}."""
+
+        def withdraw(tx: Transaction) -> None:
+            caller.claim(tx)
+            row = invites.get(tx, invite_id)
+            if row is None:
+                raise RequestRefused("not-found", "no invite has this id")
+            if not invites.withdraw(tx, invite_id):
+                raise RequestRefused("conflict", f"this invite is already {invites.state(row, tx.now)}")
+            audit.record(
+                tx, caller.key_id, "withdraw-invite", row.name, request_id=caller.request_id, invite=invite_id
+            )
+
+        return self._store.decide(withdraw)
+
+    # Members.
+
+    def nodes(self, after: str, limit: int) -> Deferred[Json]:
+        """A page of members."""
+
+        def page(reader: Any) -> Json:
+            rows = nodes.page(reader, after, limit)
+            listed = [
+                {
+                    "name": row.name,
+                    "node_id": row.node_id,
+                    "roles": list(row.roles),
+                    "serial": row.serial,
+                    "not_after": row.not_after,
+                    "revoked": row.barred_at is not None,
+                    "last_seen": row.last_seen,
+                    "numbers": None if row.numbers is None else json.loads(row.numbers),
+                }
+                for row in rows
+            ]
+            return {"nodes": listed, "next": rows[-1].name if len(rows) == limit else None}
+
+        return self._store.read(page)
+
+    def certificates(self, after: int, limit: int) -> Deferred[Json]:
+        """A page of certificates."""
+
+        def page(reader: Any) -> Json:
+            rows = certificates.page(reader, after, limit)
+            listed = [
+                {
+                    "serial": row.serial,
+                    "name": row.name,
+                    "node_id": row.node_id,
+                    "not_before": row.not_before,
+                    "not_after": row.not_after,
+                    "revoked_at": row.revoked_at,
+                    "reason": None if row.reason is None else RevocationReason(row.reason).slug,
+                }
+                for row in rows
+            ]
+            return {"certificates": listed, "next": rows[-1].serial if len(rows) == limit else None}
+
+        return self._store.read(page)
+
+    def certificate(self, serial: int) -> Deferred[bytes]:
+        """One certificate in file form. @raise RequestRefused: C{not-found}."""
+
+        def get(reader: Any) -> bytes:
+            row = certificates.get(reader, serial)
+            if row is None:
+                raise RequestRefused("not-found", "no certificate has this serial")
+            return row.document
+
+        return self._store.read(get)
+
+    def revoke(self, caller: Caller, body: RevocationBody) -> Deferred[Json]:
+        """
+        Revoke a node, one certificate or an identity key, and make the CRL that says so.
+
+        @raise RequestRefused: C{not-found}, C{conflict} when nothing is left to revoke.
+        """
+        if [body.node, body.serial, body.key].count(None) != 2:
+            raise RequestRefused("invalid-field", "name exactly one of node, serial and key")
+        reason = RevocationReason.from_slug(body.reason)
+
+        def revoke(tx: Transaction) -> Json:
+            caller.claim(tx)
+            serials, target, changed = self._revoke(tx, body, reason)
+            if not changed:
+                raise RequestRefused("conflict", f"{target} was already revoked")
+            crl = self._issuer.crl(tx)
+            audit.record(
+                tx,
+                caller.key_id,
+                "revoke",
+                target,
+                request_id=caller.request_id,
+                serials=serials,
+                reason=reason.slug,
+                crl=crl.body.number,
+            )
+            tx.after_commit(self._admission.forget_members)
+            tx.after_commit(self._publisher.crl_changed, crl)
+            return {"crl_number": crl.body.number, "serials": serials}
+
+        return self._store.decide(revoke)
+
+    def _revoke(
+        self, tx: Transaction, body: RevocationBody, reason: RevocationReason
+    ) -> tuple[list[int], str, bool]:
+        if body.serial is not None:
+            if certificates.get(tx, body.serial) is None:
+                raise RequestRefused("not-found", "no certificate has this serial")
+            return [body.serial], str(body.serial), certificates.revoke(tx, body.serial, reason)
+        row = nodes.by_name(tx, body.node) if body.node is not None else nodes.by_id(tx, body.key or "")
+        if row is None and body.node is not None:
+            raise RequestRefused("not-found", f"no node is named {body.node}")
+        node_id = row.node_id if row is not None else body.key or ""
+        serials = certificates.revocable(tx, node_id, tx.now - self._issuer.grace())
+        for serial in serials:
+            certificates.revoke(tx, serial, reason)
+        changed = nodes.bar(tx, node_id) or bool(serials)
+        if body.key is not None or reason is RevocationReason.KEY_COMPROMISE:
+            ends = certificates.last_end(tx, node_id)
+            changed = certificates.revoke_key(tx, node_id, max(ends, tx.now), reason) or changed
+        return serials, row.name if row is not None else node_id, changed
+
+    # Records.
+
+    def audit(self, after: int, limit: int) -> Deferred[Json]:
+        """A page of the audit chain."""
+
+        def page(reader: Any) -> Json:
+            rows = audit_rows.page(reader, after, limit)
+            listed = [
+                {"seq": seq, "hash": digest.hex(), "row": json.loads(entry)} for seq, entry, digest in rows
+            ]
+            size, head = audit_rows.head(reader)
+            return {
+                "entries": listed,
+                "size": size,
+                "head": head.hex(),
+                "next": rows[-1][0] if len(rows) == limit else None,
+            }
+
+        return self._store.read(page)
+
+    def operators(self) -> Deferred[Json]:
+        """Everybody who may ask."""
+
+        def page(reader: Any) -> Json:
+            return {
+                "operators": [
+                    {
+                        "key_id": row.key_id,
+                        "key": row.operator_key,
+                        "role": row.role,
+                        "name": row.name,
+                        "added_at": row.added_at,
+                        "added_by": row.added_by,
+                    }
+                    for row in operators.everyone(reader)
+                ],
+                "next": None,
+            }
+
+        return self._store.read(page)

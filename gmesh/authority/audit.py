@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""
+The audit chain: every row's hash covers the row before it, so no past row can be changed quietly.
+
+hash = SHA-256("gmesh-audit-v1\\0" + seq as 8 bytes big-endian + previous hash + SHA-256(entry)),
+where entry is the canonical JSON of the row.  Rows are written in the transaction of what they
+tell, mirrored to C{audit.jsonl} after the commit, and the head stands in every status document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from gmesh.authority import limits
+from gmesh.authority.store import audit as rows
+from gmesh.authority.store.transaction import Transaction
+from gmesh.errors import StoreError
+from gmesh.trust.canonical import canonical
+
+__all__ = ["AuditMirror", "chain_hash", "printable", "record", "verify_chain"]
+
+_DOMAIN = b"gmesh-audit-v1\0"
+Entry = tuple[int, bytes, bytes]
+
+
+def chain_hash(seq: int, previous: bytes, entry: bytes) -> bytes:
+    """The hash of row C{seq}."""
+    return hashlib.sha256(
+        _DOMAIN + seq.to_bytes(8, "big") + previous + hashlib.sha256(entry).digest()
+    ).digest()
+
+
+def printable(text: str) -> str:
+    """Text by strangers, on one line: cut, and escaped where it is not plain ASCII."""
+    return text[: limits.REASON_CHARACTERS].encode("unicode_escape").decode("ascii")
+
+
+def record(
+    tx: Transaction,
+    actor: str,
+    action: str,
+    target: str,
+    outcome: str = "done",
+    request_id: str = "",
+    **more: object,
+) -> None:
+    """
+    Append a row. If it cannot be written, nothing of the decision is.
+
+    @param actor: key_id of who asked, or C{authority}.
+    @param target: what it was done to: a node's name, a serial, a version.
+    """
+    seq, previous = rows.head(tx)
+    seq += 1
+    entry = canonical(
+        {
+            "at": tx.now,
+            "actor": actor,
+            "action": action,
+            "target": target,
+            "outcome": outcome,
+            "request_id": request_id,
+            **more,
+        }
+    )
+    rows.append(tx, seq, entry, chain_hash(seq, previous, entry))
+
+
+def verify_chain(entries: Iterable[Entry], seq: int = 0, head: bytes = bytes(32)) -> tuple[int, bytes]:
+    """
+    Recompute the chain from a trusted point on.
+
+    @return: the (sequence number, hash) it ends with.
+    @raise StoreError: C{audit-broken}, naming the first bad row.
+    """
+    for number, entry, digest in entries:
+        seq += 1
+        if number != seq:
+            raise StoreError(
+                "audit-broken", f"audit row {seq} is missing: row {number} follows row {seq - 1}"
+            )
+        head = chain_hash(seq, head, entry)
+        if digest != head:
+            raise StoreError("audit-broken", f"audit row {seq} does not carry the hash of what it says")
+    return seq, head
+
+
+class AuditMirror:
+    """
+    C{audit.jsonl}: one row a line, appended in the database thread after each commit.
+
+    Rows that could not be appended (a full disk) are caught up with the next that can.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pending: list[Entry] = []
+        self.failures = 0
+
+    def last(self) -> int:
+        """The sequence number of the last whole line; 0 when there is none. Cuts a torn last line off."""
+        try:
+            with open(self._path, "rb+") as stream:
+                size = stream.seek(0, os.SEEK_END)
+                start = max(0, size - _TAIL)
+                stream.seek(start)
+                tail = stream.read()
+                whole = tail.rfind(b"\n") + 1
+                if whole < len(tail):
+                    stream.truncate(start + whole)
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise StoreError("unwritable", f"cannot write {self._path}: {error.strerror}") from error
+        lines = tail[:whole].splitlines()
+        if not lines:
+            return 0
+        try:
+            return int(json.loads(lines[-1])["seq"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError("audit-broken", f"the last line of {self._path} is not an audit row") from error
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Write lines."""
+        self._pending.extend(entries)
+        try:
+            with open(self._path, "ab", opener=_private) as stream:
+                stream.write(b"".join(map(_line, self._pending)))
+        except OSError:
+            self.failures += 1
+            del self._pending[:-_PENDING_MAX]
+        else:
+            self._pending.clear()
+
+
+_TAIL = 1 << 16
+_PENDING_MAX = 10_000
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o640)
+
+
+def _line(entry: Entry) -> bytes:
+    seq, body, digest = entry
+    return b'{"seq":%d,"hash":"%s","row":%s}\n' % (seq, digest.hex().encode(), body)

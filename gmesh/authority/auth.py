@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""
+Who asks: the signature of a request, its time, its audience, the role of its key.
+
+Order: address bucket, syntax, time window, key known and not revoked, signature, key bucket, role.
+The nonce is claimed later, in the transaction of the effect, so that a refused request burns nothing.
+Reads claim theirs in memory: they work while nothing can be written, and a restart refuses what
+was signed before it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gmesh.authority import limits
+from gmesh.authority.clock import SteadyClock
+from gmesh.authority.issuer import Issuer
+from gmesh.authority.rate_limit import RateLimiter
+from gmesh.authority.store import nodes, nonces, operators
+from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store.writer import Store
+from gmesh.errors import DocumentRefused, RequestRefused
+from gmesh.trust.documents import Certificate, Document
+from gmesh.trust.encoding import b64url_decode
+from gmesh.trust.join import JoinRequest, verify_join_request
+from gmesh.trust.keys import KEY_SIZE, key_id
+from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, read_request
+
+__all__ = ["Authenticator", "Caller", "Envelope"]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """
+    A request as it was received.
+
+    @ivar target: raw path and query of the request line.
+    @ivar header: all values of a header.
+    @ivar address: of the client, for the buckets.
+    """
+
+    method: str
+    target: str
+    header: Callable[[str], Sequence[str]]
+    body: bytes
+    address: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """
+    Somebody whose signature was good.
+
+    @ivar role: of an operator; empty for a node.
+    @ivar name: of an operator or node, for the audit.
+    """
+
+    signed: SignedRequest
+    request_id: str
+    address: str
+    role: str = ""
+    name: str = ""
+
+    @property
+    def key_id(self) -> str:
+        """Whose key signed."""
+        return self.signed.keyid
+
+    def claim(self, tx: Transaction) -> None:
+        """Use up the request's nonce in the transaction of its effect. @raise RequestRefused: C{replayed}."""
+        nonces.claim(tx, self.signed.keyid, self.signed.nonce, self.signed.created)
+
+
+class Authenticator:
+    """Tells who sent a request, or refuses it."""
+
+    def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock, limiter: RateLimiter) -> None:
+        self._store = store
+        self._issuer = issuer
+        self._clock = clock
+        self._limiter = limiter
+        self._reads = ReadNonces(clock)
+
+    async def operator(self, envelope: Envelope, least: str) -> Caller:
+        """
+        An operator whose role is at least C{least}.
+
+        @raise RequestRefused: also for an operator whose role is too low, C{forbidden-role}.
+        """
+        signed = self._read(envelope, ADMIN_TAG)
+        row = await self._store.read(lambda reader: operators.get(reader, signed.keyid))
+        if row is None or row.revoked_at is not None:
+            self._limiter.failed(envelope.address, signed.keyid)
+            raise RequestRefused("unknown-key", "no operator of this network has that key")
+        self._verify(signed, b64url_decode(row.operator_key, KEY_SIZE), envelope)
+        caller = Caller(signed, envelope.request_id, envelope.address, row.role, row.name)
+        if not operators.may(row.role, least):
+            raise ForbiddenRole(caller, least)
+        if envelope.method == "GET":
+            self._reads.claim(signed)
+        return caller
+
+    async def member(self, envelope: Envelope) -> Caller:
+        """A node that is not barred, or any operator, who wants to read."""
+        if any("gmesh-admin-v1" in value for value in envelope.header("signature-input")):
+            return await self.operator(envelope, "read")
+        signed = self._read(envelope, NODE_TAG)
+        row = await self._store.read(lambda reader: nodes.by_id(reader, signed.keyid))
+        if row is None or row.barred_at is not None:
+            self._limiter.failed(envelope.address, signed.keyid)
+            raise RequestRefused("unknown-key", "no member of this network has that key")
+        self._verify(signed, b64url_decode(row.node_key, KEY_SIZE), envelope)
+        self._reads.claim(signed)
+        return Caller(signed, envelope.request_id, envelope.address, name=row.name)
+
+    def node(self, envelope: Envelope, certificate: Document[Certificate]) -> Caller:
+        """The owner of the key in this certificate, whatever the certificate is worth."""
+        signed = self._read(envelope, NODE_TAG)
+        public = b64url_decode(certificate.body.node_key, KEY_SIZE)
+        if key_id(public) != signed.keyid:
+            self._limiter.failed(envelope.address)
+            raise RequestRefused("bad-signature", "the certificate is for another key than the request's")
+        self._verify(signed, public, envelope)
+        return Caller(signed, envelope.request_id, envelope.address, name=certificate.body.name)
+
+    def joiner(self, envelope: Envelope, body: JoinRequest) -> Caller:
+        """
+        The owner of the node key in this body, vouched for by the invite key in it.
+
+        @raise RequestRefused: C{enrolment-refused} whatever is wrong with the invite's signature.
+        """
+        self._limiter.admit_join(envelope.address)
+        signed = self._read(envelope, JOIN_TAG)
+        public = b64url_decode(body.node_key, KEY_SIZE)
+        if key_id(public) != signed.keyid:
+            self._limiter.failed(envelope.address)
+            raise RequestRefused("bad-signature", "keyid is not the name of node_key")
+        self._verify(signed, public, envelope)
+        try:
+            verify_join_request(body)
+        except DocumentRefused as error:
+            self._limiter.failed(envelope.address, signed.keyid)
+            if error.reason != "bad-signature":
+                raise
+            raise enrolment_refused() from error
+        return Caller(signed, envelope.request_id, envelope.address)
+
+    def _read(self, envelope: Envelope, tag: str) -> SignedRequest:
+        if not envelope.header("signature-input"):
+            raise RequestRefused("unsigned", "this request must be signed (RFC 9421)")
+        signed = read_request(envelope.method, envelope.target, envelope.header, envelope.body)
+        if signed.tag != tag:
+            raise RequestRefused("bad-signature", f"the tag of this request must be {tag}")
+        if signed.audience not in self._issuer.keys.listed(self._issuer.genesis.body):
+            raise RequestRefused(
+                "bad-audience", "the request is meant for another authority key: fetch /genesis"
+            )
+        now = self._clock.now()
+        newest = max(now, self._clock.high_water)
+        if abs(signed.created - newest) > limits.REQUEST_WINDOW_SECONDS:
+            raise Stale(now)
+        self._limiter.admit_attempt(envelope.address, signed.keyid)
+        return signed
+
+    def _verify(self, signed: SignedRequest, public: bytes, envelope: Envelope) -> None:
+        try:
+            signed.verify(public)
+        except RequestRefused:
+            self._limiter.failed(envelope.address, signed.keyid)
+            raise
+        self._limiter.admit_key(signed.keyid)
+
+
+class Stale(RequestRefused):
+    """Signed too long ago, or in the future; the answer tells the authority's time."""
+
+    def __init__(self, now: int) -> None:
+        super().__init__("stale", "the request was not signed just now: compare the clocks")
+        self.time = now
+
+
+class ForbiddenRole(RequestRefused):
+    """A known operator asked for more than its role allows."""
+
+    def __init__(self, caller: Caller, least: str) -> None:
+        super().__init__("forbidden-role", f"this needs the role {least}; yours is {caller.role}")
+        self.caller = caller
+
+
+def enrolment_refused() -> RequestRefused:
+    """The one answer to everything that is wrong with an invite."""
+    return RequestRefused(
+        "enrolment-refused",
+        "this invite does not admit this host: it may be unknown, used, expired or withdrawn",
+    )
+
+
+class ReadNonces:
+    """Nonces of reads, in memory for as long as they could come again."""
+
+    def __init__(self, clock: SteadyClock) -> None:
+        self._clock = clock
+        self._seen: set[tuple[str, str]] = set()
+        self._order: deque[tuple[int, tuple[str, str]]] = deque()
+
+    def claim(self, signed: SignedRequest) -> None:
+        """@raise RequestRefused: C{replayed} or C{stale}."""
+        now = self._clock.now()
+        if signed.created < int(self._clock.started):
+            raise Stale(now)
+        while self._order and self._order[0][0] < now - limits.NONCE_KEPT_SECONDS:
+            self._seen.discard(self._order.popleft()[1])
+        name = (signed.keyid, signed.nonce)
+        if name in self._seen:
+            raise RequestRefused("replayed", "this request was already answered once: sign a new one")
+        self._seen.add(name)
+        self._order.append((now, name))

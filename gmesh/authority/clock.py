@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""
+Time the authority may decide by: wall clock, held against the newest time ever seen.
+
+The mark is persisted with each commit.  While the clock stands well below it nothing is issued,
+because nonces older than the mark may be forgotten and numbers must not go back in time.  A jump
+inside the process does not move the mark until the new time has lasted, so that one wrong hour
+does not block the authority for as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gmesh.authority import limits
+from gmesh.errors import StoreError
+
+__all__ = ["SteadyClock"]
+
+
+class SteadyClock:
+    """
+    The wall clock, judged.
+
+    @param wall: Unix time.
+    @param seconds: monotonic time.
+    @param high_water: the newest time the database has seen.
+    """
+
+    def __init__(self, wall: Callable[[], float], seconds: Callable[[], float], high_water: int = 0) -> None:
+        self._wall = wall
+        self._seconds = seconds
+        self._mark = high_water
+        self._offset = wall() - seconds()
+        self._jumped_at: float | None = None
+        self.started = wall()
+
+    def now(self) -> int:
+        """Unix seconds."""
+        self._advance()
+        return int(self._wall())
+
+    def milliseconds(self) -> int:
+        """Unix milliseconds."""
+        return int(self._wall() * 1000)
+
+    @property
+    def high_water(self) -> int:
+        """The newest time that was seen without a jump."""
+        return self._mark
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the clock stands below what was seen before."""
+        return self._wall() < self._mark - limits.CLOCK_BACKSTEP_SECONDS
+
+    def check(self) -> None:
+        """@raise StoreError: C{clock-suspect}."""
+        if self.suspect:
+            raise StoreError(
+                "clock-suspect",
+                f"this authority has seen a time {self._mark - int(self._wall())} s later than its clock"
+                " says now: nothing is issued until the clock is right",
+            )
+
+    def _advance(self) -> None:
+        wall, seconds = self._wall(), self._seconds()
+        drift = wall - seconds - self._offset
+        if abs(drift) > limits.CLOCK_BACKSTEP_SECONDS:
+            self._offset += drift
+            self._jumped_at = seconds
+        elif self._jumped_at is None or seconds - self._jumped_at > limits.CLOCK_SETTLE_SECONDS:
+            self._jumped_at = None
+            self._offset += drift
+            self._mark = max(self._mark, int(wall))

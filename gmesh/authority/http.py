@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""
+HTTP/1.1 with bounds: bodies are counted, requests must arrive in time, nothing is ambiguous.
+
+twisted.web buffers any body, re-arms its idle timer with each byte, and takes folded headers and
+requests without a Host; here each is answered by a problem document and the connection closed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes as unquote
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource
+
+from gmesh.authority import limits
+from gmesh.authority.problems import PROBLEM_TYPE, problem_body
+
+__all__ = ["AuthorityChannel", "AuthorityRequest", "AuthoritySite"]
+
+_REASONS = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    431: b"Headers Too Large",
+}
+
+
+class AuthorityRequest(server.Request):
+    """A request whose body is kept in memory and never grows over its cap."""
+
+    channel: AuthorityChannel
+    body_limit = limits.POLICY_BODY_BYTES
+    _body_bytes = 0
+
+    def gotLength(self, length: int | None) -> None:
+        """The headers are complete: refuse what is ambiguous or announced too large."""
+        self.content = io.BytesIO()
+        hosts = self.requestHeaders.getRawHeaders(b"Host", [])
+        if len(hosts) != 1:
+            self.channel.refuse(400, "bad-request", "a request has exactly one Host header")
+        elif length is not None and length > self.body_limit:
+            self._too_large()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep a piece of the body, if it still fits."""
+        self._body_bytes += len(data)
+        if self._body_bytes > self.body_limit:
+            self._too_large()
+        elif not self.channel.refused:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """The whole request is here."""
+        if self.channel.refused:
+            return
+        try:
+            path.decode("ascii")
+            command.decode("ascii")
+            unquote(path).decode("utf-8")
+        except UnicodeDecodeError:
+            self.channel.refuse(
+                400, "bad-request", "the request line is not ASCII, or not UTF-8 when decoded"
+            )
+            return
+        super().requestReceived(command, path, version)
+
+    def getRequestHostname(self) -> bytes:
+        """Routes do not depend on the Host a client claims."""
+        return b"authority"
+
+    def _too_large(self) -> None:
+        self.channel.refuse(413, "too-large", f"a body has at most {self.body_limit} bytes")
+
+
+class AuthorityChannel(HTTPChannel):
+    """
+    One connection.
+
+    @ivar refused: an answer was written and the connection is going down: take nothing more.
+    """
+
+    log = Logger()
+    site: AuthoritySite
+    requestFactory = AuthorityRequest
+    transport: ITCPTransport
+    refused = False
+    _deadline: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Start the clock, and count the connection against its address."""
+        super().connectionMade()
+        self._host = getattr(self.getPeer(), "host", "unix")
+        if not self.site.opened(self._host):
+            self.refused = True
+            self.transport.abortConnection()
+            return
+        self._expect_request()
+
+    def lineReceived(self, line: bytes) -> None:
+        """A line of the head; a folded header could hide one from a proxy."""
+        if self.refused:
+            return
+        if line[:1] in (b" ", b"\t"):
+            self.refuse(400, "bad-request", "folded header lines are not accepted")
+            return
+        super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """A piece of a body."""
+        if not self.refused:
+            super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """The request arrived in time; now the answer has its own."""
+        if self.refused:
+            return
+        self._stop_deadline()
+        super().allContentReceived()
+
+    def requestDone(self, request: Any) -> None:
+        """An answer is out: the next request has its time from here."""
+        if not self.refused:
+            self._expect_request()
+        super().requestDone(request)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the connection."""
+        self._stop_deadline()
+        self.site.closed(self._host)
+        super().connectionLost(reason)
+
+    def refuse(self, status: int, slug: str, detail: str) -> None:
+        """Answer in place of the application, then close."""
+        if self.refused:
+            return
+        self.refused = True
+        body = problem_body(slug, status, detail, self.site.new_request_id())
+        head = b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (
+            status,
+            _REASONS[status],
+            PROBLEM_TYPE.encode(),
+            len(body),
+        )
+        self.transport.write(head + body)
+        self.loseConnection()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(400, "bad-request", "not a well-formed HTTP/1.1 request")
+
+    def _expect_request(self) -> None:
+        self._stop_deadline()
+        self._deadline = self.site.reactor.callLater(limits.RECEIVE_SECONDS, self._too_slow)
+
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        self.site.too_slow += 1
+        self.transport.abortConnection()
+
+
+class AuthoritySite(server.Site):
+    """
+    The factory of connections; HTTP/1.1 only, because h2 would bring a channel without these bounds.
+
+    @param clock: for deadlines.
+    @param new_request_id: makes the id named in an answer.
+    @param connections_per_address: 0 for no bound.
+    @param uncounted: addresses of proxies, which carry many clients.
+    """
+
+    requestFactory = AuthorityRequest
+    protocol: Any = AuthorityChannel
+    reactor: IReactorTime
+
+    def __init__(
+        self,
+        resource: IResource,
+        clock: IReactorTime,
+        new_request_id: Callable[[], str],
+        connections_per_address: int = limits.CONNECTIONS_PER_ADDRESS,
+        uncounted: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__(resource, requestFactory=AuthorityRequest, reactor=clock, timeout=None)
+        self.new_request_id = new_request_id
+        self.too_slow = 0
+        self.too_many = 0
+        self._per_address = connections_per_address
+        self._uncounted = uncounted
+        self._connections: Counter[str] = Counter()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A channel with these bounds."""
+        channel: Any = super().buildProtocol(addr)
+        channel.requestFactory = AuthorityRequest
+        return channel
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What TLS may negotiate."""
+        return [b"http/1.1"]
+
+    def opened(self, host: str) -> bool:
+        """Count a connection. @return: False if its address has too many."""
+        self._connections[host] += 1
+        if self._per_address and host not in self._uncounted and self._connections[host] > self._per_address:
+            self.too_many += 1
+            return False
+        return True
+
+    def closed(self, host: str) -> None:
+        """Forget a connection."""
+        self._connections[host] -= 1
+        if self._connections[host] <= 0:
+            del self._connections[host]
+
+    def log(self, request: Any) -> None:
+        """No access log here: the application logs what it decided."""

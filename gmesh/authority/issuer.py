@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: MIT
+"""
+Makes and signs what the authority publishes, inside the transaction that decides it.
+
+Runs in the database thread; the genesis and policy it goes by are replaced whole, after the
+commit that changed them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gmesh.authority import limits
+from gmesh.authority.signer import KeyRing
+from gmesh.authority.store import audit, certificates, documents, operators
+from gmesh.authority.store.transaction import Reader, Transaction
+from gmesh.errors import DocumentRefused, StoreError
+from gmesh.trust.documents import (
+    AuditHead,
+    Certificate,
+    Crl,
+    Document,
+    Genesis,
+    NumberedDigest,
+    Policy,
+    Status,
+    VersionedDigest,
+    parse_document,
+    sign_document,
+)
+from gmesh.trust.limits import CERTIFICATE_LEEWAY
+
+__all__ = ["Issuer", "POLICY_SECONDS", "PolicyText", "policy_text"]
+
+POLICY_SECONDS = 90 * 86_400
+NO_COMMAND = "0" * 64
+PolicyText = dict[str, Any]
+_TEXT_FIELDS = ("min_version", "certificate", "max_hops", "max_nodes", "rules", "control", "stale_grace")
+
+
+def policy_text(policy: Document[Policy]) -> PolicyText:
+    """What people write of a policy: all but type, network, version, times and operators."""
+    return {name: policy.signed[name] for name in _TEXT_FIELDS if name in policy.signed}
+
+
+class Issuer:
+    """
+    The authority's pen.
+
+    @ivar genesis: the newest genesis.
+    @ivar policy: the policy in force.
+    """
+
+    policy: Document[Policy]
+
+    def __init__(self, keys: KeyRing, network_id: str, genesis: Document[Genesis]) -> None:
+        self.keys = keys
+        self.network_id = network_id
+        self.genesis = genesis
+
+    def certificate(
+        self,
+        tx: Transaction,
+        name: str,
+        node_id: str,
+        node_key: str,
+        noise_key: str,
+        roles: tuple[str, ...],
+        lifetime: int | None,
+    ) -> certificates.CertificateRow:
+        """A new certificate, stored. C{lifetime}: seconds, None for the policy's default."""
+        life = self.policy.body.certificate
+        seconds = max(min(lifetime or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
+        signer = self.keys.signer(self.genesis.body, tx.now)
+        document = sign_document(
+            Certificate(
+                network_id=self.network_id,
+                serial=tx.next_number("serial"),
+                name=name,
+                node_key=node_key,
+                noise_key=noise_key,
+                roles=roles,
+                not_before=tx.now,
+                not_after=tx.now + seconds,
+                issued_at=tx.now,
+            ),
+            [signer],
+        )
+        row = certificates.CertificateRow(
+            document.body.serial, name, node_id, noise_key, document.encode(), tx.now, tx.now + seconds
+        )
+        certificates.add(tx, row)
+        return row
+
+    def grace(self) -> int:
+        """Seconds after its end that a certificate still matters: for renewal, and so for revocation."""
+        return self.policy.body.certificate.renew_grace + CERTIFICATE_LEEWAY
+
+    def crl(self, tx: Transaction) -> Document[Crl]:
+        """The next CRL: everything revoked that could still be believed or renewed; stored."""
+        number = tx.next_number("crl")
+        ended_after = tx.now - self.grace()
+        certificates.list_under(tx, number)
+        document = sign_document(
+            Crl(
+                network_id=self.network_id,
+                number=number,
+                issued_at=tx.now,
+                next_update=tx.now + limits.CRL_SECONDS,
+                revoked=tuple(certificates.revoked_since(tx, ended_after)),
+                revoked_keys=tuple(certificates.revoked_keys(tx, ended_after)),
+            ),
+            [self.keys.signer(self.genesis.body, tx.now)],
+        )
+        documents.add_crl(tx, number, document.encode())
+        return document
+
+    def next_policy(self, tx: Transaction, text: PolicyText, published_by: str) -> Document[Policy]:
+        """The next policy version with this text and the operators of now; stored."""
+        version = tx.next_number("policy")
+        body = {
+            **text,
+            "type": "policy",
+            "network_id": self.network_id,
+            "version": version,
+            "issued_at": tx.now,
+            "expires_at": tx.now + POLICY_SECONDS,
+            "operators": [
+                {"key": operator.operator_key, "role": operator.role} for operator in operators.everyone(tx)
+            ],
+        }
+        document = sign_document(_policy_body(body), [self.keys.signer(self.genesis.body, tx.now)])
+        documents.add_policy(tx, version, document.encode(), published_by)
+        return document
+
+    def status(self, tx: Transaction) -> Document[Status]:
+        """The next status, naming what is in force in this very transaction; stored."""
+        policy = parse_document(_there(documents.newest_policy(tx)), Policy)
+        crl = parse_document(_there(documents.newest_crl(tx)), Crl)
+        genesis = parse_document(documents.genesis_chain(tx)[-1], Genesis)
+        size, head = audit.head(tx)
+        number = tx.next_number("status")
+        document = sign_document(
+            Status(
+                network_id=self.network_id,
+                number=number,
+                issued_at=tx.now,
+                expires_at=tx.now + limits.STATUS_SECONDS,
+                genesis=VersionedDigest(version=genesis.body.version, digest=genesis.digest),
+                policy=VersionedDigest(version=policy.body.version, digest=policy.digest),
+                crl=NumberedDigest(number=crl.body.number, digest=crl.digest),
+                commands=NumberedDigest(number=0, digest=NO_COMMAND),
+                audit=AuditHead(epoch=epoch(tx), size=size, head=head.hex()),
+            ),
+            [self.keys.signer(genesis.body, tx.now)],
+        )
+        documents.put_status(tx, number, document.encode())
+        return document
+
+
+def _policy_body(value: dict[str, Any]) -> Policy:
+    try:
+        return msgspec.convert(value, Policy, strict=True)
+    except msgspec.ValidationError as error:
+        raise DocumentRefused("invalid-field", f"policy: {error}") from error
+
+
+def _there(document: bytes | None) -> bytes:
+    if document is None:
+        raise StoreError("unavailable", "the database lacks a policy or a CRL: restore it from a backup")
+    return document
+
+
+def epoch(reader: Reader) -> int:
+    """How often the state was restored."""
+    return int(reader.value("SELECT value FROM meta WHERE name = 'epoch'"))

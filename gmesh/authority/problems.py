@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Errors as RFC 9457 problem documents: the one place where a reason becomes an HTTP status."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+from gmesh.errors import GmeshError, StoreError
+
+__all__ = ["PROBLEM_TYPE", "problem_body", "status_of"]
+
+PROBLEM_TYPE = "application/problem+json"
+
+_STATUS = {
+    "bad-request": 400,
+    "invalid-json": 400,
+    "invalid-field": 400,
+    "bad-audience": 401,
+    "bad-signature": 401,
+    "replayed": 409,
+    "stale": 401,
+    "unknown-key": 401,
+    "unsigned": 401,
+    "cert-expired": 403,
+    "cert-revoked": 403,
+    "enrolment-refused": 403,
+    "forbidden-role": 403,
+    "key-revoked": 403,
+    "unknown-certificate": 403,
+    "wrong-network": 403,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    "timeout": 408,
+    "conflict": 409,
+    "key-taken": 409,
+    "last-administrator": 409,
+    "name-taken": 409,
+    "network-full": 409,
+    "too-large": 413,
+    "unsupported-type": 415,
+    "rate-limited": 429,
+    "headers-too-large": 431,
+    "internal": 500,
+    "clock-suspect": 503,
+    "read-only": 503,
+    "corrupt": 503,
+    "unavailable": 503,
+}
+
+
+def status_of(error: GmeshError) -> int:
+    """The HTTP status of an error."""
+    if isinstance(error, StoreError):
+        return _STATUS.get(error.reason, 503)
+    return _STATUS.get(error.reason, 400)
+
+
+def problem_body(slug: str, status: int, detail: str, request_id: str, **more: object) -> bytes:
+    """The JSON of a problem document."""
+    return json.dumps(
+        {
+            "type": f"urn:gmesh:problem:{slug}",
+            "title": HTTPStatus(status).phrase,
+            "status": status,
+            "detail": detail,
+            "request_id": request_id,
+            **more,
+        }
+    ).encode()

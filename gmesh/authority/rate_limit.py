@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""
+Token buckets by address and by key, in a table that cannot grow.
+
+An address is charged before anything is parsed; failures have buckets of their own, by address and
+by (key, address), so that somebody who forges requests under a key locks out only himself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from gmesh.authority import limits
+from gmesh.errors import RequestRefused
+
+__all__ = ["Buckets", "Rate", "RateLimits", "RateLimiter", "address_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many at once, so many each minute."""
+
+    burst: int
+    per_minute: float
+
+    def __str__(self) -> str:
+        return f"{self.per_minute:g}/{self.burst}"
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """C{PER_MINUTE} or C{PER_MINUTE/BURST}."""
+        per_minute, _, burst = text.partition("/")
+        try:
+            rate = cls(int(burst or per_minute), float(per_minute))
+        except ValueError:
+            raise ValueError("must be PER_MINUTE or PER_MINUTE/BURST, for example 600/100") from None
+        if rate.burst < 1 or not 0 < rate.per_minute < 1e9:
+            raise ValueError("must be positive")
+        return rate
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """What one address and one key may do; roll-outs behind one address raise the first."""
+
+    address: Rate = field(default_factory=lambda: Rate(200, 1200))
+    key: Rate = field(default_factory=lambda: Rate(60, 300))
+    failures: Rate = field(default_factory=lambda: Rate(10, 10))
+
+
+class Buckets:
+    """
+    One rate for many names.
+
+    @param seconds: monotonic time.
+    @param capacity: names remembered; the least recently used is forgotten first.
+    @ivar evicted: how many were forgotten.
+    """
+
+    def __init__(self, rate: Rate, seconds: Callable[[], float], capacity: int) -> None:
+        self._rate = rate
+        self._seconds = seconds
+        self._capacity = capacity
+        self._table: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        self.evicted = 0
+
+    def _level(self, name: Hashable, now: float) -> float:
+        level, since = self._table.get(name, (float(self._rate.burst), now))
+        return min(float(self._rate.burst), level + (now - since) * self._rate.per_minute / 60)
+
+    def wait(self, name: Hashable) -> float:
+        """Seconds until C{name} may go on; 0 now."""
+        level = self._level(name, self._seconds())
+        return 0.0 if level >= 1 else (1 - level) * 60 / self._rate.per_minute
+
+    def take(self, name: Hashable) -> float:
+        """Charge one. @return: 0, or the seconds to wait, and then nothing is charged."""
+        now = self._seconds()
+        level = self._level(name, now)
+        waiting = 0.0 if level >= 1 else (1 - level) * 60 / self._rate.per_minute
+        self._table[name] = (level - 1 if not waiting else level, now)
+        self._table.move_to_end(name)
+        if len(self._table) > self._capacity:
+            self._table.popitem(last=False)
+            self.evicted += 1
+        return waiting
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+class RateLimiter:
+    """What the server asks before it works for somebody."""
+
+    def __init__(self, rates: RateLimits, seconds: Callable[[], float]) -> None:
+        self.addresses = Buckets(rates.address, seconds, limits.ADDRESSES_REMEMBERED)
+        self.keys = Buckets(rates.key, seconds, limits.KEYS_REMEMBERED)
+        self.failed_addresses = Buckets(rates.failures, seconds, limits.ADDRESSES_REMEMBERED)
+        self.failed_keys = Buckets(rates.failures, seconds, limits.KEYS_REMEMBERED)
+        self.refused = 0
+
+    def admit_address(self, address: str) -> None:
+        """Charge an address, before its request is read. @raise RequestRefused: C{rate-limited}."""
+        self._refuse_if(self.addresses.take(address))
+
+    def admit_attempt(self, address: str, key_id: str) -> None:
+        """Before a signature is checked: too many failures are C{rate-limited}."""
+        self._refuse_if(self.failed_keys.wait((key_id, address)))
+
+    def admit_join(self, address: str) -> None:
+        """Before an invite is looked up: too many failures are C{rate-limited}."""
+        self._refuse_if(self.failed_addresses.wait(address))
+
+    def admit_key(self, key_id: str) -> None:
+        """Charge a key whose signature was good. @raise RequestRefused: C{rate-limited}."""
+        self._refuse_if(self.keys.take(key_id))
+
+    def failed(self, address: str, key_id: str = "") -> None:
+        """Count a bad signature, an unknown key, a refused invite."""
+        self.failed_addresses.take(address)
+        if key_id:
+            self.failed_keys.take((key_id, address))
+
+    def _refuse_if(self, waiting: float) -> None:
+        if waiting:
+            self.refused += 1
+            raise RateLimited(math.ceil(waiting))
+
+
+class RateLimited(RequestRefused):
+    """Too much from one address or key."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("rate-limited", f"too many requests: wait {retry_after} s")
+        self.retry_after = retry_after
+
+
+def address_key(host: str) -> str:
+    """The name of an address in the table: itself, or its /64 for IPv6."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)

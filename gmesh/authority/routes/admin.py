@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""What operators call about nodes: invites, members, certificates, revocations, and the audit."""
+
+from __future__ import annotations
+
+from gmesh.authority.bodies import InviteBody, RevocationBody
+from gmesh.authority.routes.table import Access, Answer, Call, RouteTable, json_answer
+
+__all__ = ["table"]
+
+table = RouteTable()
+_READ = (200, 400, 401, 403, 409)
+_CHANGE = (400, 401, 403, 409)
+
+
+@table.add("POST", "/admin/invites", Access.OPERATE, body=InviteBody, answers=(201, *_CHANGE))
+async def create_invite(call: Call) -> Answer:
+    """Let the holder of a key join, once."""
+    return json_answer(await call.authority.administration.invite(call.caller, call.body), 201)
+
+
+@table.add("GET", "/admin/invites", Access.READ, answers=_READ)
+async def list_invites(call: Call) -> Answer:
+    """Invites and what became of them."""
+    return json_answer(await call.authority.administration.invites(call.text("after"), call.limit()))
+
+
+@table.add("DELETE", "/admin/invites/<string(length=32):id>", Access.OPERATE, answers=(204, *_CHANGE, 404))
+async def withdraw_invite(call: Call) -> Answer:
+    """Make an invite worthless."""
+    await call.authority.administration.withdraw(call.caller, call.path["id"])
+    return Answer(b"", 204)
+
+
+@table.add("GET", "/admin/nodes", Access.READ, answers=_READ)
+async def list_nodes(call: Call) -> Answer:
+    """Members, when they were last heard of, what they have applied."""
+    return json_answer(await call.authority.administration.nodes(call.text("after"), call.limit()))
+
+
+@table.add("GET", "/admin/certificates", Access.READ, answers=_READ)
+async def list_certificates(call: Call) -> Answer:
+    """Certificates, by serial."""
+    return json_answer(
+        await call.authority.administration.certificates(call.number("after", 0), call.limit())
+    )
+
+
+@table.add("POST", "/admin/revocations", Access.OPERATE, body=RevocationBody, answers=(201, *_CHANGE, 404))
+async def revoke(call: Call) -> Answer:
+    """Revoke a node, a certificate or an identity key."""
+    return json_answer(await call.authority.administration.revoke(call.caller, call.body), 201)
+
+
+@table.add("GET", "/admin/audit", Access.READ, answers=_READ)
+async def list_audit(call: Call) -> Answer:
+    """The audit chain, from the row after C{?after=}."""
+    return json_answer(await call.authority.administration.audit(call.number("after", 0), call.limit()))
+
+
+@table.add("GET", "/admin/operators", Access.READ, answers=_READ)
+async def list_operators(call: Call) -> Answer:
+    """Everybody who may ask."""
+    return json_answer(await call.authority.administration.operators())

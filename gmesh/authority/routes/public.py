@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""What anybody may fetch: signed documents, as bytes that were ready before."""
+
+from __future__ import annotations
+
+from gmesh.authority import limits
+from gmesh.authority.publisher import Published
+from gmesh.authority.routes.table import Access, Answer, Call, RouteTable
+from gmesh.errors import RequestRefused
+
+__all__ = ["table"]
+
+table = RouteTable()
+
+
+def _document(published: Published, max_age: int = 0) -> Answer:
+    headers = {"Cache-Control": f"max-age={max_age}" if max_age else "no-cache"}
+    return Answer(published.body, headers=headers, etag=published.digest)
+
+
+@table.add("GET", "/genesis", Access.PUBLIC, answers=(200, 304))
+async def newest_genesis(call: Call) -> Answer:
+    """The newest genesis."""
+    return _document(call.authority.publisher.newest_genesis)
+
+
+@table.add("GET", "/genesis/<int(max=9007199254740991):version>", Access.PUBLIC, answers=(200, 304, 404))
+async def genesis(call: Call) -> Answer:
+    """One version of the genesis."""
+    found = call.authority.publisher.genesis.get(call.path["version"])
+    if found is None:
+        raise RequestRefused("not-found", "there is no genesis of this version")
+    return _document(found)
+
+
+@table.add("GET", "/policy", Access.PUBLIC, answers=(200, 304))
+async def policy(call: Call) -> Answer:
+    """The policy in force."""
+    return _document(call.authority.publisher.policy)
+
+
+@table.add("GET", "/crl", Access.PUBLIC, answers=(200, 304))
+async def crl(call: Call) -> Answer:
+    """The CRL in force."""
+    return _document(call.authority.publisher.crl)
+
+
+@table.add("GET", "/status", Access.PUBLIC, answers=(200, 304, 503))
+async def status(call: Call) -> Answer:
+    """The status in force; with C{?after=DIGEST}, once another one names something else, or after 25 s."""
+    publisher = call.authority.publisher
+    after = call.text("after")
+    if after:
+        await publisher.wait(after)
+    left = publisher.status_document.body.expires_at - call.authority.clock.now()
+    return _document(publisher.status, max(0, min(limits.STATUS_MAX_AGE_SECONDS, left)))

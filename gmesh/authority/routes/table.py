@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""
+What a route is: one row that says who may call it, what it takes and what it answers.
+
+The server is built from these rows, and so is C{/openapi.json}; a route cannot exist without
+saying who may call it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gmesh.authority import limits
+from gmesh.authority.auth import Caller
+from gmesh.errors import RequestRefused
+from gmesh.trust.limits import MAX_INTEGER
+
+if TYPE_CHECKING:
+    from gmesh.authority.service import Authority
+
+__all__ = ["Access", "Answer", "Call", "Route", "RouteTable", "json_answer"]
+
+
+class Access(Enum):
+    """Who may call."""
+
+    PUBLIC = "anybody"
+    JOIN = "who holds an invite"
+    NODE = "a node, with its certificate in the body"
+    MEMBER = "a node or an operator"
+    READ = "read"
+    OPERATE = "operate"
+    ADMINISTER = "administer"
+
+    @property
+    def operator(self) -> bool:
+        """Whether this is the least role of an operator."""
+        return self in (Access.READ, Access.OPERATE, Access.ADMINISTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes out: bytes of JSON unless said otherwise."""
+
+    body: bytes
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    etag: str = ""
+
+
+def json_answer(value: Any, status: int = 200) -> Answer:
+    """An answer made from a value."""
+    return Answer(json.dumps(value).encode(), status)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """
+    One request, parsed and judged.
+
+    @ivar body: of the type its route names.
+    """
+
+    authority: Authority
+    request_id: str
+    query: Mapping[str, Sequence[str]]
+    path: Mapping[str, Any]
+    body: Any = None
+    _caller: Caller | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Who signed; not for public routes."""
+        if self._caller is None:
+            raise LookupError("a public route has no caller")
+        return self._caller
+
+    def text(self, name: str, default: str = "") -> str:
+        """A query argument, given at most once."""
+        values = self.query.get(name, [default])
+        if len(values) != 1:
+            raise RequestRefused("invalid-field", f"?{name}= stands more than once")
+        return values[0]
+
+    def number(self, name: str, default: int, most: int = MAX_INTEGER) -> int:
+        """A query argument that is a whole number from 0 to C{most}."""
+        text = self.text(name, str(default))
+        if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
+            raise RequestRefused("invalid-field", f"?{name}= is a whole number from 0 to {most}")
+        return int(text)
+
+    def limit(self) -> int:
+        """How many rows a page may have."""
+        return max(1, self.number("limit", limits.PAGE_ROWS, limits.PAGE_ROWS_MAX))
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row."""
+
+    method: str
+    path: str
+    access: Access
+    handler: Handler
+    body: type[msgspec.Struct] | None
+    body_limit: int
+    answers: tuple[int, ...]
+
+
+class RouteTable:
+    """The rows of one domain."""
+
+    def __init__(self) -> None:
+        self.rows: list[Route] = []
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        access: Access,
+        body: type[msgspec.Struct] | None = None,
+        answers: tuple[int, ...] = (200,),
+        body_limit: int = limits.BODY_BYTES,
+    ) -> Callable[[Handler], Handler]:
+        """Decorate the function that serves this method and path."""
+
+        def register(handler: Handler) -> Handler:
+            self.rows.append(Route(method, path, access, handler, body, body_limit, answers))
+            return handler
+
+        return register

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""
+The Klein application: every request is bounded, judged and answered in one place.
+
+A handler gets a parsed body and a caller whose signature was good, and gives an L{Answer}; every
+error becomes a problem document here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+from klein import Klein
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from werkzeug.exceptions import HTTPException
+
+from gmesh.authority import limits
+from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole, Stale
+from gmesh.authority.problems import PROBLEM_TYPE, problem_body, status_of
+from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
+from gmesh.authority.routes import admin, enrolment, health, public
+from gmesh.authority.routes.table import Access, Answer, Call, Route
+from gmesh.authority.service import Authority
+from gmesh.errors import GmeshError, RequestRefused, StoreError
+from gmesh.trust.documents import Certificate, document_from_dict
+from gmesh.trust.ingest import parse_json
+from gmesh.trust.requests import JSON_TYPE
+
+__all__ = ["ROUTES", "Server"]
+
+ROUTES: tuple[Route, ...] = (*public.table.rows, *enrolment.table.rows, *admin.table.rows, *health.table.rows)
+_AUDITED_NOT = frozenset({"replayed", "rate-limited", "stale"})
+
+
+class Server:
+    """
+    Builds the application around the use cases.
+
+    @param trusted_proxies: addresses whose X-Forwarded-For is believed.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        authority: Authority,
+        authenticator: Authenticator,
+        limiter: RateLimiter,
+        clock: IReactorTime,
+        trusted_proxies: frozenset[str] = frozenset(),
+    ) -> None:
+        self._authority = authority
+        self._authenticator = authenticator
+        self._limiter = limiter
+        self._clock = clock
+        self._trusted_proxies = trusted_proxies
+        self.app = Klein()
+        for route in ROUTES:
+            self._add(route)
+        self.app.handle_errors(HTTPException)(self._no_route)
+        self.app.handle_errors(Exception)(self._broken)
+
+    def _add(self, route: Route) -> None:
+        def serve(request: Any, **path: Any) -> Deferred[bytes]:
+            return self._serve(request, route, path)
+
+        self.app.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(serve)
+
+    def _serve(self, request: Any, route: Route, path: dict[str, Any]) -> Deferred[bytes]:
+        request_id = self._authority.new_request_id()
+        answering: Deferred[Answer] = Deferred.fromCoroutine(self._answer(request, route, path, request_id))
+        answering.addTimeout(limits.ANSWER_SECONDS, self._clock, _too_slow)
+        answering.addCallbacks(
+            lambda answer: self._write(request, answer),
+            lambda failure: self._refuse(request, failure, request_id),
+        )
+        return answering  # type: ignore[return-value]  # the callbacks above turn it into bytes
+
+    async def _answer(self, request: Any, route: Route, path: dict[str, Any], request_id: str) -> Answer:
+        address = self._address(request)
+        self._limiter.admit_address(address)
+        raw = request.content.read()
+        envelope = Envelope(
+            method=request.method.decode("ascii"),
+            target=request.uri.decode("ascii"),
+            header=lambda name: request.requestHeaders.getRawHeaders(name, []),
+            body=raw,
+            address=address,
+            request_id=request_id,
+        )
+        body = _parse(envelope, route)
+        caller = await self._judge(envelope, route, body)
+        call = Call(self._authority, request_id, _query(envelope.target), path, body, caller)
+        try:
+            return await route.handler(call)
+        except GmeshError as error:
+            await self._note(caller, route, error)
+            raise
+
+    async def _judge(self, envelope: Envelope, route: Route, body: Any) -> Caller | None:
+        if route.access is Access.PUBLIC:
+            return None
+        if route.access is Access.JOIN:
+            return self._authenticator.joiner(envelope, body)
+        if route.access is Access.NODE:
+            return self._authenticator.node(envelope, document_from_dict(body.certificate, Certificate))
+        if route.access is Access.MEMBER:
+            return await self._authenticator.member(envelope)
+        try:
+            return await self._authenticator.operator(envelope, route.access.value)
+        except ForbiddenRole as error:
+            await self._note(error.caller, route, error)
+            raise
+
+    async def _note(self, caller: Caller | None, route: Route, error: GmeshError) -> None:
+        """Count a refusal, or write it into the audit when it is a known operator's."""
+        if caller is None or isinstance(error, StoreError):
+            return
+        if error.reason in ("enrolment-refused", "unknown-certificate"):
+            self._limiter.failed(caller.address, caller.key_id)
+        if caller.role and error.reason not in _AUDITED_NOT:
+            await self._authority.administration.refused(caller, f"{route.method} {route.path}", error)
+
+    def _address(self, request: Any) -> str:
+        host = getattr(request.getClientAddress(), "host", None) or "unix"
+        if host in self._trusted_proxies:
+            forwarded = request.requestHeaders.getRawHeaders("x-forwarded-for", [])
+            if forwarded:
+                host = forwarded[-1].rpartition(",")[2].strip()
+        return address_key(host)
+
+    # Answers.
+
+    def _write(self, request: Any, answer: Answer) -> bytes:
+        if answer.etag:
+            request.setHeader("ETag", f'"{answer.etag}"')
+            if f'"{answer.etag}"' in request.requestHeaders.getRawHeaders("if-none-match", []):
+                request.setResponseCode(304)
+                return b""
+        request.setResponseCode(answer.status)
+        if answer.status != 204:
+            request.setHeader("Content-Type", JSON_TYPE)
+            request.setHeader("Content-Length", str(len(answer.body)))
+        request.setHeader("Cache-Control", "no-store")
+        for name, value in answer.headers.items():
+            request.setHeader(name, value)
+        return answer.body
+
+    def _refuse(self, request: Any, failure: Failure, request_id: str) -> bytes:
+        error = failure.value
+        if isinstance(error, CancelledError):
+            return b""  # the client is gone
+        if not isinstance(error, GmeshError):
+            self.log.failure("request {request_id} failed", failure, request_id=request_id)
+            error = StoreError("internal", "an error in the authority; its log names this request_id")
+        more: dict[str, object] = {}
+        if isinstance(error, RateLimited):
+            more["retry_after"] = error.retry_after
+            request.setHeader("Retry-After", str(error.retry_after))
+        elif isinstance(error, StoreError) and error.reason != "internal":
+            request.setHeader("Retry-After", "5")
+        if isinstance(error, Stale):
+            more["time"] = error.time
+        return self._problem(request, error.reason, status_of(error), error.detail, request_id, more)
+
+    def _problem(
+        self, request: Any, slug: str, status: int, detail: str, request_id: str, more: dict[str, object]
+    ) -> bytes:
+        body = problem_body(slug, status, detail, request_id, **more)
+        request.setResponseCode(status)
+        request.setHeader("Content-Type", PROBLEM_TYPE)
+        request.setHeader("Content-Length", str(len(body)))
+        request.setHeader("Cache-Control", "no-store")
+        return body
+
+    def _no_route(self, request: Any, failure: Failure) -> bytes:
+        request_id = self._authority.new_request_id()
+        methods = getattr(failure.value, "valid_methods", None)
+        if methods:
+            request.setHeader("Allow", ", ".join(sorted(methods)))
+            return self._problem(
+                request, "method-not-allowed", 405, "this path has other methods", request_id, {}
+            )
+        return self._problem(request, "not-found", 404, "there is nothing at this path", request_id, {})
+
+    def _broken(self, request: Any, failure: Failure) -> bytes:
+        return self._refuse(request, failure, self._authority.new_request_id())
+
+
+def _too_slow(result: object, seconds: float) -> None:
+    raise StoreError("unavailable", "the answer took too long; what was decided stands: ask again")
+
+
+def _query(target: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(target.partition("?")[2], keep_blank_values=True, max_num_fields=16)
+    except ValueError as error:
+        raise RequestRefused("bad-request", "a query has at most 16 arguments") from error
+
+
+def _parse(envelope: Envelope, route: Route) -> Any:
+    if len(envelope.body) > route.body_limit:
+        raise RequestRefused("too-large", f"a body has at most {route.body_limit} bytes here")
+    if route.body is None:
+        return None
+    types = envelope.header("content-type")
+    if list(types) != [JSON_TYPE]:
+        raise RequestRefused("unsupported-type", f"Content-Type must be {JSON_TYPE}")
+    value = parse_json(envelope.body, route.body_limit)
+    try:
+        return msgspec.convert(value, route.body, strict=True)
+    except msgspec.ValidationError as error:
+        raise RequestRefused("invalid-field", str(error)) from error

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""
+The authority whole: state, use cases and published documents, composed around one store.
+
+C{open_authority} is the only composer; the daemon's tap and the tests both call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gmesh.authority import limits
+from gmesh.authority.administration import Administration
+from gmesh.authority.admission import Admission
+from gmesh.authority.clock import SteadyClock
+from gmesh.authority.issuer import Issuer
+from gmesh.authority.publisher import Publisher
+from gmesh.authority.state import StateDirectory
+from gmesh.authority.store import nonces
+from gmesh.authority.store.writer import Store
+
+__all__ = ["Authority", "open_authority"]
+
+PROBE_SECONDS = 1.0
+
+
+class Authority:
+    """
+    What routes call.
+
+    @ivar admission: the use cases of nodes.
+    @ivar administration: the use cases of operators.
+    @ivar publisher: the documents in force.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: Store,
+        issuer: Issuer,
+        publisher: Publisher,
+        steady: SteadyClock,
+        clock: IReactorTime,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.store = store
+        self.issuer = issuer
+        self.publisher = publisher
+        self.clock = steady
+        self.admission = Admission(store, issuer, steady)
+        self.administration = Administration(store, issuer, publisher, self.admission, steady)
+        self._reactor = clock
+        self._entropy = entropy
+        self._timers: dict[str, IDelayedCall] = {}
+        self._probed_at = float("-inf")
+
+    def new_request_id(self) -> str:
+        """Names one request in its answer, the log and the audit."""
+        return self._entropy(8).hex()
+
+    def start(self) -> None:
+        """Begin to refresh, prune and flush."""
+        self.publisher.start()
+        self._later("prune", limits.PRUNE_SECONDS, self._prune)
+        self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.admission.flush_presence)
+
+    async def stop(self) -> None:
+        """Finish what was begun, then close the database."""
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
+        self.publisher.stop()
+        try:
+            await self.admission.flush_presence()
+        except Exception:
+            self.log.failure("could not write down who was heard of")
+        await self.store.drained()
+        self.store.close()
+
+    async def ready(self) -> None:
+        """
+        Make a real decision: write, sign, roll nothing back. At most once a second.
+
+        @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}.
+        """
+        self.clock.check()
+        self.issuer.keys.signer(self.issuer.genesis.body, self.clock.now())
+        now = self._reactor.seconds()
+        if now - self._probed_at < PROBE_SECONDS and self.store.writable:
+            return
+        await self.store.decide(
+            lambda tx: tx.execute(
+                "INSERT INTO meta (name, value) VALUES ('probe', ?)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                tx.now,
+            )
+        )
+        self._probed_at = now
+
+    def _prune(self) -> Deferred[int]:
+        return self.store.decide(nonces.prune)
+
+    def _later(self, name: str, seconds: float, function: Callable[[], Deferred[Any]]) -> None:
+        def run() -> None:
+            function().addErrback(self._failed, name)
+            self._later(name, seconds, function)
+
+        self._timers[name] = self._reactor.callLater(seconds, run)
+
+    def _failed(self, failure: Failure, name: str) -> None:
+        self.log.error("{name} failed: {error}", name=name, error=failure.getErrorMessage())
+
+
+def open_authority(
+    state: Path,
+    clock: IReactorTime,
+    wall: Callable[[], float],
+    entropy: Callable[[int], bytes],
+    pools: Callable[[Path], tuple[Any, Any]],
+) -> Authority:
+    """
+    Open a state directory.
+
+    @param pools: makes the writer pool and the reader pool of a database file.
+    @raise ConfigurationError: if the directory cannot be used.
+    @raise StoreError: if the database cannot.
+    """
+    now = int(wall())
+    directory = StateDirectory(state, now)
+    issuer = directory.issuer()
+    opened = directory.open(issuer, now)
+    steady = SteadyClock(wall, clock.seconds, opened.high_water)
+    writer, reader = pools(directory.database)
+    store = Store(directory.database, writer, reader, steady, opened.mirror.append)
+    publisher = Publisher(store, issuer, clock, wall)
+    publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
+    return Authority(store, issuer, publisher, steady, clock, entropy)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""
+The state directory: what must be there before the daemon may start, and the first rows of its database.
+
+Nothing here makes a key or a genesis: two daemons that each made their own would be two authorities.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gmesh.authority import audit
+from gmesh.authority.audit import AuditMirror
+from gmesh.authority.issuer import Issuer, PolicyText, policy_text
+from gmesh.authority.signer import KeyRing, load_keys
+from gmesh.authority.store import audit as audit_rows
+from gmesh.authority.store import documents, engine, migrate, operators
+from gmesh.authority.store.transaction import Transaction
+from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
+from gmesh.files import read_capped
+from gmesh.trust.documents import Crl, Document, Genesis, Operator, Policy, Status, parse_document
+from gmesh.trust.ingest import parse_json
+from gmesh.trust.keys import decode_public, key_id
+from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.verify import network_id, verify_genesis_chain
+
+__all__ = ["DATABASE", "Opened", "StateDirectory"]
+
+DATABASE = "authority.sqlite"
+MIRROR = "audit.jsonl"
+_OLDER_GENESIS = re.compile(r"genesis\.(\d+)\.json")
+OPERATORS_LIMIT = 256 * 1024
+
+
+class OperatorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of C{operators.json}."""
+
+    key: str
+    role: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the database holds when the daemon starts."""
+
+    chain: list[Document[Genesis]]
+    policy: Document[Policy]
+    crl: Document[Crl]
+    status: Document[Status]
+    high_water: int
+    mirror: AuditMirror
+
+
+class StateDirectory:
+    """
+    The directory given with C{--state}, its files checked.
+
+    @raise ConfigurationError: saying which file is wrong and what to do.
+    """
+
+    def __init__(self, path: Path, now: int) -> None:
+        if not path.is_dir():
+            raise ConfigurationError("no-state", f"{path} is no directory: make it with gmesh init")
+        self.path = path
+        self.database = path / DATABASE
+        self.keys: KeyRing = load_keys(path)
+        self.chain = self._read_genesis(now)
+        self.network_id = network_id(self.chain[0])
+
+    def issuer(self) -> Issuer:
+        """A pen with the keys and the genesis of this directory."""
+        return Issuer(self.keys, self.network_id, self.chain[-1])
+
+    def open(self, issuer: Issuer, now: int) -> Opened:
+        """
+        Check the database and bring it up to date, or make it; sign the status of this start.
+
+        @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}, C{clock-suspect}.
+        """
+        if self.database.exists():
+            engine.check_integrity(self.database)
+        try:
+            connection = engine.connect(self.database)
+            try:
+                self.database.chmod(0o600)
+                migrate.migrate(connection, now)
+                mirror = AuditMirror(self.path / MIRROR)
+                with engine.exclusive(connection) as cursor:
+                    tx = Transaction(cursor, now)
+                    opened = self._open(tx, issuer, mirror)
+                _catch_up(connection, mirror)
+            finally:
+                connection.close()
+        except engine.EngineError as error:
+            raise engine.explain(error, self.database) from error
+        except OSError as error:
+            raise StoreError("unwritable", f"cannot write in {self.path}: {error.strerror}") from error
+        return opened
+
+    def _open(self, tx: Transaction, issuer: Issuer, mirror: AuditMirror) -> Opened:
+        high_water = int(tx.value("SELECT value FROM meta WHERE name = 'high_water'"))
+        chain = self._store_genesis(tx, issuer)
+        if tx.value("SELECT count(*) FROM operator") == 0:
+            self._import_operators(tx)
+        held = documents.newest_policy(tx)
+        if held is None:
+            policy = issuer.next_policy(tx, self._first_policy(), "authority")
+            audit.record(tx, "authority", "initialise", str(policy.body.version))
+        else:
+            policy = parse_document(held, Policy)
+        if policy.body.version < chain[-1].body.policy.version:
+            policy = issuer.next_policy(tx, policy_text(policy), "authority")
+        issuer.policy = policy
+        stored = documents.newest_crl(tx)
+        crl = issuer.crl(tx) if stored is None else parse_document(stored, Crl)
+        return Opened(chain, policy, crl, issuer.status(tx), high_water, mirror)
+
+    def _read_genesis(self, now: int) -> list[Document[Genesis]]:
+        paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}
+        found = [self._read_one(path) for _, path in sorted(paths.items())]
+        newest = self._read_one(self.path / "genesis.json")
+        chain = [document for document in found if document.body.version < newest.body.version] + [newest]
+        try:
+            verify_genesis_chain(chain, None, now)
+        except DocumentRefused as error:
+            raise ConfigurationError(
+                error.reason, f"the genesis files of {self.path}: {error.detail}"
+            ) from error
+        if not self.keys.listed(newest.body):
+            raise ConfigurationError(
+                "unlisted-key",
+                f"no key in {self.path} is listed in genesis version {newest.body.version}:"
+                " is this the state directory of another network?",
+            )
+        return chain
+
+    def _read_one(self, path: Path) -> Document[Genesis]:
+        try:
+            return parse_document(read_capped(path, DOCUMENT_LIMITS["genesis"]), Genesis)
+        except DocumentRefused as error:
+            raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
+
+    def _store_genesis(self, tx: Transaction, issuer: Issuer) -> list[Document[Genesis]]:
+        for document in self.chain:
+            documents.add_genesis(tx, document.body.version, document.encode())
+        chain = [parse_document(body, Genesis) for body in documents.genesis_chain(tx)]
+        if network_id(chain[0]) != self.network_id:
+            raise StoreError(
+                "wrong-network", f"{self.database} belongs to another network than {self.path}/genesis.json"
+            )
+        issuer.genesis = chain[-1]
+        return chain
+
+    def _import_operators(self, tx: Transaction) -> None:
+        path = self.path / "operators.json"
+        try:
+            entries = msgspec.json.decode(read_capped(path, OPERATORS_LIMIT), type=list[OperatorEntry])
+            rows = [(Operator(key=entry.key, role=_role(entry.role)), entry.name) for entry in entries]
+            names = [key_id(decode_public(operator.key)) for operator, _ in rows]
+        except (msgspec.DecodeError, DocumentRefused, UnicodeDecodeError) as error:
+            raise ConfigurationError("bad-operators", f"{path}: {error}") from error
+        if not any(operator.role == "administer" for operator, _ in rows):
+            raise ConfigurationError("bad-operators", f"{path} names nobody who may administer")
+        for name, (operator, title) in zip(names, rows, strict=True):
+            row = operators.OperatorRow(name, operator.key, operator.role, title, tx.now, "operators.json")
+            operators.add(tx, row)
+            audit.record(tx, "authority", "import-operator", name, role=operator.role)
+
+    def _first_policy(self) -> PolicyText:
+        path = self.path / "policy-initial.json"
+        try:
+            return parse_json(read_capped(path, DOCUMENT_LIMITS["policy"]), DOCUMENT_LIMITS["policy"])
+        except DocumentRefused as error:
+            raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
+
+
+def _role(text: str) -> Any:
+    if text not in operators.ROLES:
+        raise DocumentRefused("invalid-field", f"no such role: {json.dumps(text)}")
+    return text
+
+
+def _catch_up(connection: Any, mirror: AuditMirror) -> None:
+    """Append to the mirror what was committed but not written there."""
+    tx = Transaction(connection.cursor(), 0)
+    after = mirror.last()
+    size, _ = audit_rows.head(tx)
+    if after > size:
+        raise StoreError(
+            "audit-broken",
+            f"audit.jsonl has {after} rows, the database {size}: an older database was put back;"
+            " restore it with gmesh restore, so that no number is given out twice",
+        )
+    while rows := audit_rows.page(tx, after, 1000):
+        mirror.append(rows)
+        after = rows[-1][0]

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""Certificates by serial, and what of them is revoked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gmesh.authority.store.transaction import Reader, Transaction
+
+__all__ = [
+    "CertificateRow",
+    "add",
+    "get",
+    "key_revoked",
+    "last_end",
+    "list_under",
+    "page",
+    "revocable",
+    "revoke",
+    "revoke_key",
+    "revoked_keys",
+    "revoked_since",
+]
+
+_COLUMNS = "serial, name, node_id, noise_key, document, not_before, not_after, revoked_at, reason"
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRow:
+    """One certificate as stored; C{document} is its file form."""
+
+    serial: int
+    name: str
+    node_id: str
+    noise_key: str
+    document: bytes
+    not_before: int
+    not_after: int
+    revoked_at: int | None = None
+    reason: int | None = None
+
+
+def add(tx: Transaction, certificate: CertificateRow) -> None:
+    """Insert."""
+    tx.execute(
+        f"INSERT INTO certificate ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)",
+        certificate.serial,
+        certificate.name,
+        certificate.node_id,
+        certificate.noise_key,
+        certificate.document,
+        certificate.not_before,
+        certificate.not_after,
+        certificate.revoked_at,
+        certificate.reason,
+    )
+
+
+def get(reader: Reader, serial: int) -> CertificateRow | None:
+    """The certificate of this serial."""
+    row = reader.one(f"SELECT {_COLUMNS} FROM certificate WHERE serial = ?", serial)
+    return None if row is None else CertificateRow(*row)
+
+
+def page(reader: Reader, after: int, limit: int) -> list[CertificateRow]:
+    """Certificates by serial, from the one after C{after}."""
+    rows = reader.all(
+        f"SELECT {_COLUMNS} FROM certificate WHERE serial > ? ORDER BY serial LIMIT ?", after, limit
+    )
+    return [CertificateRow(*row) for row in rows]
+
+
+def revocable(reader: Reader, node_id: str, ended_after: int) -> list[int]:
+    """Serials of a node that are not revoked and whose end lies after C{ended_after}."""
+    rows = reader.all(
+        "SELECT serial FROM certificate"
+        " WHERE node_id = ? AND not_after > ? AND revoked_at IS NULL ORDER BY serial",
+        node_id,
+        ended_after,
+    )
+    return [row[0] for row in rows]
+
+
+def last_end(reader: Reader, node_id: str) -> int:
+    """When the last certificate of a node ends; 0 if it never had one."""
+    return int(reader.value("SELECT coalesce(max(not_after), 0) FROM certificate WHERE node_id = ?", node_id))
+
+
+def revoke(tx: Transaction, serial: int, reason: int) -> bool:
+    """Revoke one. @return: False if it is unknown or was revoked before."""
+    return bool(
+        tx.execute(
+            "UPDATE certificate SET revoked_at = ?, reason = ? WHERE serial = ? AND revoked_at IS NULL",
+            tx.now,
+            reason,
+            serial,
+        )
+    )
+
+
+def list_under(tx: Transaction, number: int) -> None:
+    """Note on what is revoked and not listed yet the CRL that lists it first, so that deltas can be made."""
+    tx.execute(
+        "UPDATE certificate SET crl_number = ? WHERE revoked_at IS NOT NULL AND crl_number IS NULL", number
+    )
+    tx.execute("UPDATE revoked_key SET crl_number = ? WHERE crl_number IS NULL", number)
+
+
+def revoked_since(reader: Reader, ended_after: int) -> list[tuple[int, int, int]]:
+    """(serial, not_after, reason) of what is revoked and ends after C{ended_after}, by serial."""
+    rows = reader.all(
+        "SELECT serial, not_after, reason FROM certificate"
+        " WHERE revoked_at IS NOT NULL AND not_after > ? ORDER BY serial",
+        ended_after,
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def revoke_key(tx: Transaction, key_id: str, not_after: int, reason: int) -> bool:
+    """Refuse an identity key for ever; its CRL entry ends with C{not_after}."""
+    return bool(
+        tx.execute(
+            "INSERT INTO revoked_key (key_id, not_after, revoked_at, reason)"
+            " VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
+            key_id,
+            not_after,
+            tx.now,
+            reason,
+        )
+    )
+
+
+def key_revoked(reader: Reader, key_id: str) -> bool:
+    """Whether this identity key was ever revoked."""
+    return reader.one("SELECT 1 FROM revoked_key WHERE key_id = ?", key_id) is not None
+
+
+def revoked_keys(reader: Reader, ended_after: int) -> list[tuple[str, int]]:
+    """(key_id, not_after) of revoked keys that a certificate could still name, by key_id."""
+    rows = reader.all(
+        "SELECT key_id, not_after FROM revoked_key WHERE not_after > ? ORDER BY key_id", ended_after
+    )
+    return [(row[0], row[1]) for row in rows]

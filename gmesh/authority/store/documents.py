@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""The documents the authority published, in file form: genesis chain, policies, CRLs, the newest status."""
+
+from __future__ import annotations
+
+from gmesh.authority.store.transaction import Reader, Transaction
+
+__all__ = [
+    "add_crl",
+    "add_genesis",
+    "add_policy",
+    "genesis_chain",
+    "newest_crl",
+    "newest_policy",
+    "newest_status",
+    "policies",
+    "policy",
+    "put_status",
+]
+
+
+def genesis_chain(reader: Reader) -> list[bytes]:
+    """Every genesis version, ascending."""
+    return [row[0] for row in reader.all("SELECT document FROM genesis ORDER BY version")]
+
+
+def add_genesis(tx: Transaction, version: int, document: bytes) -> bool:
+    """Insert. @return: False if that version is there."""
+    return bool(
+        tx.execute(
+            "INSERT INTO genesis (version, document, added_at) VALUES (?,?,?) ON CONFLICT DO NOTHING",
+            version,
+            document,
+            tx.now,
+        )
+    )
+
+
+def newest_policy(reader: Reader) -> bytes | None:
+    """The policy in force."""
+    document: bytes | None = reader.value("SELECT document FROM policy ORDER BY version DESC LIMIT 1")
+    return document
+
+
+def policy(reader: Reader, version: int) -> bytes | None:
+    """An earlier policy."""
+    document: bytes | None = reader.value("SELECT document FROM policy WHERE version = ?", version)
+    return document
+
+
+def policies(reader: Reader, before: int, limit: int) -> list[tuple[int, int, str]]:
+    """(version, issued_at, published_by), newest first, below C{before}."""
+    return [
+        (row[0], row[1], row[2])
+        for row in reader.all(
+            "SELECT version, issued_at, published_by FROM policy"
+            " WHERE version < ? ORDER BY version DESC LIMIT ?",
+            before,
+            limit,
+        )
+    ]
+
+
+def add_policy(tx: Transaction, version: int, document: bytes, published_by: str) -> None:
+    """Insert."""
+    tx.execute(
+        "INSERT INTO policy (version, document, issued_at, published_by) VALUES (?,?,?,?)",
+        version,
+        document,
+        tx.now,
+        published_by,
+    )
+
+
+def newest_crl(reader: Reader) -> bytes | None:
+    """The CRL in force."""
+    document: bytes | None = reader.value("SELECT document FROM crl ORDER BY number DESC LIMIT 1")
+    return document
+
+
+def add_crl(tx: Transaction, number: int, document: bytes) -> None:
+    """Replace the CRL; deltas are made from the rows that carry the number they were first listed under."""
+    tx.execute("DELETE FROM crl")
+    tx.execute("INSERT INTO crl (number, document, issued_at) VALUES (?,?,?)", number, document, tx.now)
+
+
+def newest_status(reader: Reader) -> bytes | None:
+    """The status last issued."""
+    document: bytes | None = reader.value("SELECT document FROM status ORDER BY number DESC LIMIT 1")
+    return document
+
+
+def put_status(tx: Transaction, number: int, document: bytes) -> None:
+    """Replace the status."""
+    tx.execute("DELETE FROM status")
+    tx.execute("INSERT INTO status (number, document, issued_at) VALUES (?,?,?)", number, document, tx.now)

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""Invites, by public key: who may still become what."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from gmesh.authority.store.transaction import Reader, Transaction
+
+__all__ = ["InviteRow", "add", "get", "page", "state", "use", "withdraw"]
+
+_COLUMNS = (
+    "id, invite_key, name, roles, lifetime, node_key, approve, created_at, created_by,"
+    " expires_at, used_at, used_serial, revoked_at"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class InviteRow:
+    """One invite as stored."""
+
+    id: str
+    invite_key: str
+    name: str
+    roles: tuple[str, ...]
+    lifetime: int | None
+    node_key: str | None
+    approve: bool
+    created_at: int
+    created_by: str
+    expires_at: int
+    used_at: int | None = None
+    used_serial: int | None = None
+    revoked_at: int | None = None
+
+
+def _row(row: tuple) -> InviteRow:  # type: ignore[type-arg]  # a row of _COLUMNS
+    values = list(row)
+    values[3] = tuple(json.loads(values[3]))
+    values[6] = bool(values[6])
+    return InviteRow(*values)
+
+
+def state(invite: InviteRow, now: int) -> str:
+    """C{used}, C{revoked}, C{expired} or C{open}."""
+    if invite.used_at is not None:
+        return "used"
+    if invite.revoked_at is not None:
+        return "revoked"
+    return "expired" if invite.expires_at <= now else "open"
+
+
+def add(tx: Transaction, invite: InviteRow) -> bool:
+    """Insert. @return: False if that key was invited before."""
+    return bool(
+        tx.execute(
+            f"INSERT INTO invite ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+            invite.id,
+            invite.invite_key,
+            invite.name,
+            json.dumps(invite.roles),
+            invite.lifetime,
+            invite.node_key,
+            int(invite.approve),
+            invite.created_at,
+            invite.created_by,
+            invite.expires_at,
+            invite.used_at,
+            invite.used_serial,
+            invite.revoked_at,
+        )
+    )
+
+
+def get(reader: Reader, invite_id: str) -> InviteRow | None:
+    """The invite of this id."""
+    row = reader.one(f"SELECT {_COLUMNS} FROM invite WHERE id = ?", invite_id)
+    return None if row is None else _row(row)
+
+
+def page(reader: Reader, after: str, limit: int) -> list[InviteRow]:
+    """Invites by id, from the one after C{after}."""
+    rows = reader.all(f"SELECT {_COLUMNS} FROM invite WHERE id > ? ORDER BY id LIMIT ?", after, limit)
+    return [_row(row) for row in rows]
+
+
+def use(tx: Transaction, invite_id: str, serial: int) -> bool:
+    """Spend it. @return: False if it was spent or withdrawn meanwhile."""
+    return bool(
+        tx.execute(
+            "UPDATE invite SET used_at = ?, used_serial = ?"
+            " WHERE id = ? AND used_at IS NULL AND revoked_at IS NULL",
+            tx.now,
+            serial,
+            invite_id,
+        )
+    )
+
+
+def withdraw(tx: Transaction, invite_id: str) -> bool:
+    """Make it worthless. @return: False if there was nothing left to withdraw."""
+    return bool(
+        tx.execute(
+            "UPDATE invite SET revoked_at = ? WHERE id = ? AND used_at IS NULL AND revoked_at IS NULL",
+            tx.now,
+            invite_id,
+        )
+    )

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""
+Numbered schema files, each applied once, in one transaction with the record of its digest.
+
+A file that was changed after it was applied, and a database from a newer program, are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from gmesh.authority.store import engine
+from gmesh.errors import StoreError
+
+__all__ = ["Migration", "migrate", "released"]
+
+_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file of statements."""
+
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        """What is recorded, to notice a file edited after the fact."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    def statements(self) -> list[str]:
+        """The single statements, in order."""
+        found: list[str] = []
+        pending = ""
+        for line in self.sql.splitlines(keepends=True):
+            pending += line
+            if sqlite3.complete_statement(pending):
+                found.append(pending.strip())
+                pending = ""
+        if pending.strip():
+            raise StoreError("bad-migration", f"migration {self.number:04d} ends inside a statement")
+        return found
+
+
+def released() -> list[Migration]:
+    """The migrations this program brings, in order."""
+    found = []
+    for entry in resources.files("gmesh.authority.store").joinpath("migrations").iterdir():
+        matched = _NAME.fullmatch(entry.name)
+        if matched:
+            found.append(Migration(int(matched[1]), matched[2], entry.read_text(encoding="utf-8")))
+    return sorted(found, key=lambda migration: migration.number)
+
+
+def migrate(connection: Any, now: int, migrations: Sequence[Migration] | None = None) -> int:
+    """
+    Bring the database up to this program's schema.
+
+    @return: how many migrations were applied.
+    @raise StoreError: C{newer-schema} or C{changed-migration}.
+    """
+    wanted = released() if migrations is None else list(migrations)
+    applied = 0
+    for migration in wanted:
+        with engine.exclusive(connection) as cursor:
+            done = _recorded(cursor)
+            _check(done, wanted)
+            if migration.number in done:
+                continue
+            for statement in migration.statements():
+                cursor.execute(statement)
+            cursor.execute(
+                "INSERT INTO migration (number, name, digest, applied_at) VALUES (?, ?, ?, ?)",
+                (migration.number, migration.name, migration.digest, now),
+            )
+            applied += 1
+    return applied
+
+
+def _recorded(cursor: Any) -> dict[int, str]:
+    cursor.execute(
+        "CREATE TABLE IF NOT EXISTS migration"
+        " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, applied_at INTEGER NOT NULL)"
+    )
+    return dict(cursor.execute("SELECT number, digest FROM migration").fetchall())
+
+
+def _check(done: dict[int, str], wanted: Sequence[Migration]) -> None:
+    known = {migration.number: migration.digest for migration in wanted}
+    for number, digest in done.items():
+        if number not in known:
+            raise StoreError(
+                "newer-schema",
+                f"the database was written by a newer program (schema {number}, this one knows"
+                f" {max(known)}): install that version, or restore a backup made before the upgrade",
+            )
+        if known[number] != digest:
+            raise StoreError(
+                "changed-migration", f"migration {number:04d} is not the one this database was built with"
+            )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Members by name: one name, one identity key; and whose each Noise key is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gmesh.authority.store.transaction import Reader, Row, Transaction
+
+__all__ = [
+    "NodeRow",
+    "bar",
+    "by_id",
+    "by_name",
+    "claim_noise_key",
+    "count",
+    "page",
+    "put",
+    "remove",
+    "renewed",
+    "seen",
+]
+
+_COLUMNS = "name, node_id, node_key, roles, lifetime, serial, not_after, barred_at, last_seen, numbers"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """One member as stored; C{serial} and C{not_after} are its newest certificate's."""
+
+    name: str
+    node_id: str
+    node_key: str
+    roles: tuple[str, ...]
+    lifetime: int | None
+    serial: int
+    not_after: int
+    barred_at: int | None = None
+    last_seen: int | None = None
+    numbers: str | None = None
+
+
+def _row(row: Row | None) -> NodeRow | None:
+    if row is None:
+        return None
+    values = list(row)
+    values[3] = tuple(json.loads(values[3]))
+    return NodeRow(*values)
+
+
+def by_name(reader: Reader, name: str) -> NodeRow | None:
+    """The member of this name."""
+    return _row(reader.one(f"SELECT {_COLUMNS} FROM node WHERE name = ?", name))
+
+
+def by_id(reader: Reader, node_id: str) -> NodeRow | None:
+    """The member with this identity key."""
+    return _row(reader.one(f"SELECT {_COLUMNS} FROM node WHERE node_id = ?", node_id))
+
+
+def page(reader: Reader, after: str, limit: int) -> list[NodeRow]:
+    """Members by name, from the one after C{after}."""
+    rows = reader.all(f"SELECT {_COLUMNS} FROM node WHERE name > ? ORDER BY name LIMIT ?", after, limit)
+    return [node for node in map(_row, rows) if node is not None]
+
+
+def count(reader: Reader) -> int:
+    """How many names are given out."""
+    return int(reader.value("SELECT count(*) FROM node"))
+
+
+def put(tx: Transaction, node: NodeRow) -> None:
+    """Insert, or replace the member of that name."""
+    tx.execute("DELETE FROM node WHERE name = ?", node.name)
+    tx.execute(
+        f"INSERT INTO node ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",
+        node.name,
+        node.node_id,
+        node.node_key,
+        json.dumps(node.roles),
+        node.lifetime,
+        node.serial,
+        node.not_after,
+        node.barred_at,
+        node.last_seen,
+        node.numbers,
+    )
+
+
+def remove(tx: Transaction, name: str) -> None:
+    """Forget a name whose node is barred or long gone."""
+    tx.execute("DELETE FROM node WHERE name = ?", name)
+
+
+def renewed(tx: Transaction, node_id: str, serial: int, not_after: int) -> None:
+    """Note a node's newest certificate."""
+    tx.execute("UPDATE node SET serial = ?, not_after = ? WHERE node_id = ?", serial, not_after, node_id)
+
+
+def bar(tx: Transaction, node_id: str) -> bool:
+    """Refuse renewals from now on."""
+    return bool(
+        tx.execute("UPDATE node SET barred_at = ? WHERE node_id = ? AND barred_at IS NULL", tx.now, node_id)
+    )
+
+
+def claim_noise_key(tx: Transaction, noise_key: str, node_id: str) -> bool:
+    """Tie a Noise key to a node. @return: False if it is another node's."""
+    if tx.execute(
+        "INSERT INTO noise_key (noise_key, node_id) VALUES (?, ?) ON CONFLICT DO NOTHING", noise_key, node_id
+    ):
+        return True
+    return bool(tx.value("SELECT node_id FROM noise_key WHERE noise_key = ?", noise_key) == node_id)
+
+
+def seen(tx: Transaction, rows: Iterable[tuple[str, int, str]]) -> None:
+    """Note when members were last heard of and the numbers they had applied."""
+    for node_id, at, numbers in rows:
+        tx.execute("UPDATE node SET last_seen = ?, numbers = ? WHERE node_id = ?", at, numbers, node_id)

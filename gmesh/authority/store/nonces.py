@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Nonces already used, so that a request counts once, across restarts, until its time is long over."""
+
+from __future__ import annotations
+
+from gmesh.authority import limits
+from gmesh.authority.store.transaction import Transaction
+from gmesh.errors import RequestRefused
+
+__all__ = ["claim", "prune"]
+
+
+def claim(tx: Transaction, key_id: str, nonce: str, created: int) -> None:
+    """
+    Use up a nonce, in the transaction of its effect.
+
+    @raise RequestRefused: C{replayed}, or C{stale} for one so old that its nonce may be forgotten.
+    """
+    high_water = tx.value("SELECT value FROM meta WHERE name = 'high_water'")
+    if created < high_water - limits.NONCE_KEPT_SECONDS:
+        raise RequestRefused(
+            "stale", "the request was signed too long ago: check the clock and sign it again"
+        )
+    if not tx.execute(
+        "INSERT INTO nonce (key_id, nonce, created) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        key_id,
+        nonce,
+        created,
+    ):
+        raise RequestRefused("replayed", "this request was already accepted once: sign a new one")
+
+
+def prune(tx: Transaction) -> int:
+    """Forget some nonces that no request could use any more. @return: how many."""
+    high_water = tx.value("SELECT value FROM meta WHERE name = 'high_water'")
+    return tx.execute(
+        "DELETE FROM nonce WHERE (key_id, nonce) IN"
+        " (SELECT key_id, nonce FROM nonce WHERE created < ? LIMIT ?)",
+        high_water - limits.NONCE_KEPT_SECONDS,
+        limits.PRUNE_ROWS,
+    )

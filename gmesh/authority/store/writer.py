@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""
+The store: every decision is one savepoint in a group that commits together.
+
+While one group commits the next gathers, so nobody waits for a timer and a busy disk costs one
+fsync for many decisions.  A decision that refuses is rolled back alone; if the commit itself
+fails, all of its group fail.  Callers may cancel what they were given: the decision stands.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gmesh.authority import limits
+from gmesh.authority.clock import SteadyClock
+from gmesh.authority.store import engine
+from gmesh.authority.store.transaction import Reader, Transaction
+from gmesh.errors import StoreError
+from gmesh.interfaces import IAuthorityStore
+
+__all__ = ["Mirror", "Store"]
+
+T = TypeVar("T")
+Mirror = Callable[[list[tuple[int, bytes, bytes]]], None]
+
+
+class _Decision:
+    """A queued function, its answer, and who waits for it."""
+
+    __slots__ = ("answer", "deferred", "failure", "function", "transaction")
+
+    def __init__(self, function: Callable[[Transaction], Any]) -> None:
+        self.function = function
+        self.deferred: Deferred[Any] = Deferred()
+        self.transaction: Transaction | None = None
+        self.answer: Any = None
+        self.failure: Failure | None = None
+
+
+@implementer(IAuthorityStore)
+class Store:
+    """
+    The authority's database.
+
+    @param writer: a pool of one connection.
+    @param reader: a pool of connections that cannot write.
+    @param clock: the time of decisions, and the mark below which no request is believed.
+    @param mirror: called in the writer's thread with the audit entries of each commit.
+    """
+
+    log = Logger()
+
+    def __init__(self, path: Path, writer: Any, reader: Any, clock: SteadyClock, mirror: Mirror) -> None:
+        self.path = path
+        self.writable = True
+        self._writer = writer
+        self._reader = reader
+        self._clock = clock
+        self._mirror = mirror
+        self._queue: deque[_Decision] = deque()
+        self._busy = False
+        self._idle: list[Deferred[None]] = []
+
+    def decide(self, function: Callable[[Transaction], T]) -> Deferred[T]:
+        """Run C{function} in the next group. @return: its result, after the commit."""
+        if len(self._queue) >= limits.WRITE_QUEUE_REQUESTS:
+            return fail(
+                StoreError("unavailable", "too many requests are waiting for the disk: try again soon")
+            )
+        decision = _Decision(function)
+        self._queue.append(decision)
+        self._pump()
+        return decision.deferred
+
+    def read(self, function: Callable[[Reader], T]) -> Deferred[T]:
+        """Run C{function} on a read-only connection."""
+
+        def run(connection: Any) -> T:
+            cursor = connection.cursor()
+            try:
+                return function(Reader(cursor))
+            except engine.EngineError as error:
+                raise engine.explain(error, self.path) from error
+            finally:
+                cursor.close()
+
+        asked: Deferred[T] = self._reader.runWithConnection(run)
+        answer: Deferred[T] = Deferred()
+        asked.addCallbacks(answer.callback, answer.errback)
+        return answer
+
+    def drained(self) -> Deferred[None]:
+        """Fires when no decision is queued or running."""
+        if not self._busy:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._idle.append(waiting)
+        return waiting
+
+    def close(self) -> None:
+        """Close both pools; nothing may be running."""
+        self._writer.close()
+        self._reader.close()
+
+    def _pump(self) -> None:
+        if self._busy or not self._queue:
+            return
+        self._busy = True
+        group = [self._queue.popleft() for _ in range(min(len(self._queue), limits.GROUP_REQUESTS))]
+        now, mark = self._clock.now(), self._clock.high_water
+        done = maybeDeferred(self._writer.runWithConnection, self._run_group, group, now, mark)
+        done.addErrback(self._group_failed, group)
+        done.addCallback(lambda _: self._settle(group))
+
+    def _group_failed(self, failure: Failure, group: list[_Decision]) -> None:
+        error = failure.value
+        if isinstance(error, engine.EngineError):
+            error = engine.explain(error, self.path)
+        elif not isinstance(error, StoreError):
+            self.log.failure("a group of decisions failed", failure)
+            error = StoreError("unavailable", "the database failed")
+        self.log.error("nothing was written: {reason}: {detail}", reason=error.reason, detail=error.detail)
+        self.writable = False
+        for decision in group:
+            decision.transaction = None
+            decision.failure = Failure(error)
+
+    def _settle(self, group: list[_Decision]) -> None:
+        self._busy = False
+        for decision in group:
+            if decision.transaction is not None and decision.failure is None:
+                try:
+                    decision.transaction.committed()
+                except Exception:
+                    self.log.failure("what follows a commit failed")
+        for decision in group:
+            if decision.failure is not None:
+                decision.deferred.errback(decision.failure)
+            else:
+                decision.deferred.callback(decision.answer)
+        self._pump()
+        if not self._busy:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                waiting.callback(None)
+
+    def _run_group(self, connection: Any, group: list[_Decision], now: int, mark: int) -> None:
+        """In the writer's thread: one transaction, one savepoint a decision."""
+        cursor = connection.cursor()
+        cursor.execute(engine.BEGIN)
+        cursor.execute("UPDATE meta SET value = ? WHERE name = 'high_water' AND value < ?", (mark, mark))
+        for decision in group:
+            transaction = Transaction(cursor, now)
+            cursor.execute("SAVEPOINT decision")
+            try:
+                decision.answer = decision.function(transaction)
+            except engine.ConstraintError:
+                cursor.execute("ROLLBACK TO decision")
+                decision.failure = Failure(
+                    StoreError("conflict", "somebody else was faster: look and try again")
+                )
+            except engine.EngineError:
+                raise
+            except Exception:
+                cursor.execute("ROLLBACK TO decision")
+                decision.failure = Failure()
+            else:
+                decision.transaction = transaction
+            cursor.execute("RELEASE decision")
+        cursor.close()
+        connection.commit()
+        self.writable = True
+        entries = [
+            entry
+            for decision in group
+            if decision.transaction
+            for entry in decision.transaction.audit_entries
+        ]
+        if entries:
+            self._mirror(entries)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: MIT
+"""``twistd gmesh-authority``: options, and the service that listens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet import defer, endpoints
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from gmesh import __version__
+from gmesh.authority import limits
+from gmesh.authority.auth import Authenticator
+from gmesh.authority.http import AuthoritySite
+from gmesh.authority.rate_limit import Rate, RateLimiter, RateLimits
+from gmesh.authority.server import Server
+from gmesh.authority.service import Authority, open_authority
+from gmesh.authority.store import engine
+from gmesh.errors import GmeshError
+
+__all__ = ["Options", "makeService"]
+
+DEFAULT_LISTEN = "tcp:8440:interface=127.0.0.1"
+
+
+class Options(usage.Options):
+    """The command line."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Runs the Network Authority whose state was made by gmesh init. Endpoints are Twisted's:"
+        " tcp:8440, ssl:8441:privateKey=K:certKey=C, unix:PATH."
+    )
+    optParameters: Sequence[Any] = [
+        ["state", "s", None, "Directory with authority.key, genesis.json and the database."],
+        ["rate", None, RateLimits().address, "Requests a minute (and at once) from one address.", Rate.parse],
+        [
+            "key-rate",
+            None,
+            RateLimits().key,
+            "Signed requests a minute (and at once) by one key.",
+            Rate.parse,
+        ],
+        [
+            "failure-rate",
+            None,
+            RateLimits().failures,
+            "Failures a minute (and at once) by one address, or key.",
+            Rate.parse,
+        ],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["trusted-proxies"] = []
+        self["connections"] = limits.CONNECTIONS_PER_ADDRESS
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Endpoint to serve on; may be given several times. [default: tcp:8440:interface=127.0.0.1]"""
+        self["listen"].append(endpoint)
+
+    opt_l = opt_listen
+
+    def opt_trusted_proxy(self, address: str) -> None:
+        """Address whose X-Forwarded-For is believed; may be given several times."""
+        self["trusted-proxies"].append(address)
+
+    def opt_connections(self, count: str) -> None:
+        """Connections one address may hold, 0 for any number. [default: 64]"""
+        if not count.isdigit():
+            raise usage.UsageError("--connections must be a whole number")
+        self["connections"] = int(count)
+
+    def opt_version(self) -> None:
+        """Print the version of gmesh and exit."""
+        raise SystemExit(f"gmesh-authority {__version__}")
+
+    def postOptions(self) -> None:
+        """Check what belongs together."""
+        if not self["state"]:
+            raise usage.UsageError("--state DIR is needed: the directory that gmesh init made")
+        if not self["listen"]:
+            self["listen"].append(DEFAULT_LISTEN)
+
+
+class Listener(Service):
+    """Serves a site on one endpoint, or ends the program with one line."""
+
+    log = Logger()
+    _port: IListeningPort | None = None
+
+    def __init__(self, text: str, endpoint: IStreamServerEndpoint, site: AuthoritySite) -> None:
+        self._text = text
+        self._endpoint = endpoint
+        self._site = site
+
+    def privilegedStartService(self) -> None:
+        """Bind, while the process may still bind low ports."""
+        failures: list[Failure] = []
+        self._endpoint.listen(self._site).addCallbacks(self._listening, failures.append)
+        if failures:
+            error = failures[0].value
+            why = error.socketError if isinstance(error, CannotListenError) else error
+            raise SystemExit(f"gmesh-authority: cannot listen on {self._text}: {why}")
+
+    def _listening(self, port: IListeningPort) -> None:
+        self._port = port
+        host = port.getHost()
+        name = getattr(host, "port", None) or getattr(host, "name", b"")
+        self.log.info(
+            "listening on {kind}:{name}",
+            kind=self._text.partition(":")[0],
+            name=os.fsdecode(name) if isinstance(name, bytes) else name,
+        )
+
+    def stopService(self) -> Any:
+        """Accept no more."""
+        super().stopService()
+        port, self._port = self._port, None
+        return None if port is None else defer.maybeDeferred(port.stopListening)
+
+
+class AuthorityService(MultiService):
+    """Runs the authority beside its listeners; stops them first."""
+
+    log = Logger()
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__()
+        self._authority = authority
+
+    def startService(self) -> None:
+        """Begin."""
+        super().startService()
+        self._authority.start()
+        self.log.info(
+            "authority of network {network} ready, genesis {genesis}, policy {policy}",
+            network=self._authority.issuer.network_id,
+            genesis=self._authority.issuer.genesis.body.version,
+            policy=self._authority.issuer.policy.body.version,
+        )
+
+    async def _stop(self) -> None:
+        await defer.maybeDeferred(super().stopService)
+        await self._authority.stop()
+
+    def stopService(self) -> Any:
+        """End, after what was begun is written."""
+        return defer.Deferred.fromCoroutine(self._stop())
+
+
+def makeService(options: Options, reactor: Any = None) -> AuthorityService:
+    """
+    The daemon.
+
+    Everything that can be wrong with the state directory ends the program here, with one line.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    try:
+        authority = open_authority(
+            Path(options["state"]),
+            reactor,
+            time.time,
+            os.urandom,
+            lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
+        )
+    except GmeshError as error:
+        raise SystemExit(f"gmesh-authority: {error.detail}") from None
+    service = AuthorityService(authority)
+    rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
+    limiter = RateLimiter(rates, reactor.seconds)
+    authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)
+    proxies = frozenset(options["trusted-proxies"])
+    server = Server(authority, authenticator, limiter, reactor, proxies)
+    site = AuthoritySite(
+        server.app.resource(), reactor, authority.new_request_id, options["connections"], proxies
+    )
+    for text in options["listen"]:
+        try:
+            endpoint = endpoints.serverFromString(reactor, text)
+        except (ValueError, TypeError, KeyError) as error:
+            raise SystemExit(f"gmesh-authority: --listen {text}: {error}") from None
+        Listener(text, endpoint, site).setServiceParent(service)
+    return service
