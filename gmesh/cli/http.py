@@ -137,6 +137,8 @@ class Endpoint:
     def _read(self, response: http.client.HTTPResponse, limit: int) -> bytes:
         with _told(self.where):
             data = response.read(limit + 1)
+            if response.length and len(data) <= limit:
+                raise http.client.IncompleteRead(data, response.length)
         if len(data) > limit:
             raise HttpRefused("too-large", f"the answer of {self.where} is too large", response.status, {})
         return data
@@ -195,6 +197,10 @@ class Endpoint:
                 return
             if len(line) > MAX_LINE:
                 raise HttpRefused("too-large", f"a line of {self.where} is too large", response.status, {})
+            if not line.endswith(b"\n"):
+                raise Unreachable("closed", f"{self.where} closed the connection within a line")
+            if line == b"\n":
+                continue
             message = Answer(response.status, line).json()
             if not isinstance(message, dict):
                 raise HttpRefused("invalid-answer", f"{self.where} sent no JSON object", response.status, {})

@@ -60,17 +60,18 @@ def locate(state: str | None, control: str | None) -> Endpoint:
 def _address(control: str) -> str:
     if control.startswith(("http://", "https://")):
         return control
-    kind, *parts = control.replace("\\:", "\0").split(":")
-    words_ = [part for part in parts if "=" not in part]
+    kind, *parts = (part.replace("\0", ":") for part in control.replace("\\:", "\0").split(":"))
+    plain = [part for part in parts if "=" not in part]
     named = dict(part.split("=", 1) for part in parts if "=" in part)
-    if kind == "unix" and (words_ or "address" in named):
-        return "unix:" + (named.get("address") or words_[0]).replace("\0", ":")
-    if kind == "tcp" and (words_ or "port" in named):
-        host = named.get("interface") or (words_[0] if len(words_) > 1 else "127.0.0.1")
-        host = host.replace("\0", ":")
-        return f"http://{f'[{host}]' if ':' in host else host}:{named.get('port') or words_[-1]}"
+    path = named.get("address") or (plain[0] if plain else "")
+    port = named.get("port") or (plain[-1] if plain else "")
+    if kind == "unix" and path:
+        return f"unix:{path}"
+    if kind == "tcp" and port.isdigit():
+        host = named.get("interface") or (plain[0] if len(plain) > 1 else "127.0.0.1")
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if "/" in kind and not parts:
-        return f"unix:{control}"
+        return f"unix:{kind}"
     raise ConfigurationError("bad-endpoint", f"{control!r} is no endpoint: give unix:PATH or tcp:HOST:PORT")
 
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""A small real HTTP server, on a unix socket or TCP, as the far end of the command line's client code."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gmesh.cli.main import main
+
+
+@dataclass
+class FarEnd:
+    """
+    Answers requests from a table and remembers them.
+
+    @ivar where: the endpoint for the client.
+    @ivar answers: C{"METHOD /path"} -> (status, body), or a function that writes its own answer.
+    @ivar requests: what was asked: (method, target, headers, body).
+    """
+
+    where: str = ""
+    answers: dict[str, Any] = field(default_factory=dict)
+    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+
+    def json(self, request: str, value: Any, status: int = 200) -> None:
+        """Answer a request with JSON."""
+        self.answers[request] = (status, json.dumps(value).encode())
+
+    def problem(self, request: str, slug: str, status: int, detail: str, **more: Any) -> None:
+        """Answer a request with a problem document."""
+        value = {
+            "type": f"urn:gmesh:problem:{slug}",
+            "title": "No",
+            "status": status,
+            "detail": detail,
+            **more,
+        }
+        self.json(request, value, status)
+
+
+def _handler(end: FarEnd) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            end.requests.append(
+                (self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+            )
+            answer = end.answers.get(f"{self.command} {self.path}", (404, b"{}"))
+            if callable(answer):
+                answer(self)
+                return
+            status, data = answer
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET
+
+        def address_string(self) -> str:
+            return "test"
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    return Handler
+
+
+class _UnixServer(ThreadingHTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = "unix", 0
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, _ = self.socket.accept()
+        return connection, ("unix", 0)
+
+
+def _serve(end: FarEnd, server: ThreadingHTTPServer) -> Iterator[FarEnd]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield end
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def node_end(tmp_path: Path) -> Iterator[FarEnd]:
+    """The far end on a unix socket, as the local API of a node."""
+    state = tmp_path / "node"
+    state.mkdir()
+    path = state / "node.sock"
+    end = FarEnd(f"unix:{path}")
+    yield from _serve(end, _UnixServer(str(path), _handler(end)))
+
+
+@pytest.fixture
+def http_end() -> Iterator[FarEnd]:
+    """The far end on TCP, as an authority."""
+    end = FarEnd()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(end))
+    end.where = f"http://127.0.0.1:{server.server_address[1]}"
+    yield from _serve(end, server)
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Ended]:
+    """A function that runs one command in this process, as a console script would."""
+    for name in ("GMESH_STATE", "GMESH_OPERATOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def runner(*arguments: str | Path) -> Ended:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Ended(int(stop.value.code or 0), out, err)
+
+    return runner

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""The command as a whole: help, exit statuses, one line for an error, and nothing heavy at start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+import pytest
+
+from gmesh.cli.main import COMMANDS
+from gmesh.cli.main import gmesh as group
+from gmesh.errors import StoreError
+
+ON_THIS_HOST = {"status", "peers", "routes", "nodes", "services", "ping", "trace", "send", "receive"}
+DESIGNED = {"demo", "init", "admin", "join"} | ON_THIS_HOST
+
+
+def test_every_command_is_listed(run: Callable[..., Any]) -> None:
+    """--help lists every command without importing it."""
+    ended = run("--help")
+    assert ended.status == 0
+    listed = {line.split()[0] for line in ended.out.partition("Commands:")[2].splitlines() if line.strip()}
+    assert listed == DESIGNED == set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_of_each_command(run: Callable[..., Any], name: str) -> None:
+    """Each command of the table exists under its name and explains itself."""
+    ended = run(name, "--help")
+    assert ended.status == 0
+    assert ended.out.startswith(f"Usage: gmesh {name} ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["status", "--nonsense"],
+        ["ping"],
+        ["send", "c"],
+        ["ping", "c", "--count", "0"],
+        ["init", "x"],
+    ],
+)
+def test_wrong_usage(run: Callable[..., Any], arguments: list[str]) -> None:
+    """Wrong usage ends with 2 and says what is missing."""
+    ended = run(*arguments)
+    assert ended.status == 2
+    assert "Error: " in ended.err
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "shown"),
+    [
+        (StoreError("unwritable", "the disk is full\x1b[0m"), 1, "gmesh: the disk is full\\x1b[0m"),
+        (PermissionError(13, "Permission denied", "/root/x"), 1, "gmesh: /root/x: Permission denied"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_errors_are_one_line(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, raised: BaseException, status: int, shown: str
+) -> None:
+    """An error of gmesh or of the system is one line without control characters; ^C is silent."""
+
+    @click.command()
+    def failing() -> None:
+        raise raised
+
+    monkeypatch.setattr(type(group), "get_command", lambda *_: failing)
+    ended = run("status")
+    assert (ended.status, ended.err.strip()) == (status, shown)
+
+
+def test_reader_that_leaves() -> None:
+    """When the reader of a pipe leaves, the command ends without a traceback."""
+    writer = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.stdin.read(); from gmesh.cli.main import main; main(['--help'])",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout is not None
+    writer.stdout.close()
+    writer.stdout = None
+    _, errors = writer.communicate("", timeout=30)
+    assert (writer.returncode, errors) == (1, "")
+
+
+@pytest.mark.parametrize("module", sorted({module for module, _, _ in COMMANDS.values()}))
+def test_commands_start_without_twisted(module: str) -> None:
+    """Importing any command imports neither Twisted nor rich: that is what keeps each start short."""
+    code = f"import sys, {module}; print({{'twisted', 'rich', 'klein', 'asyncio'}} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert run.stdout == "set()\n"

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""The commands that speak to the local node: what they ask, print and refuse."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gmesh.cli.node import locate
+from gmesh.errors import ConfigurationError
+
+STATUS = {
+    "name": "a",
+    "node_id": "00112233445566778899aabbccddeeff",
+    "network": "lab",
+    "network_id": "ffeeddccbbaa99887766554433221100",
+    "roles": ["client"],
+    "certificate": {"serial": 7, "not_after": 1_800_000_000},
+    "authority": {"reachable": True, "age": 200},
+    "crl_number": 3,
+    "policy_version": 1,
+    "links": 1,
+}
+PEERS = [{"name": "b", "node_id": "0011", "address": "10.0.0.1:7443", "rtt_ms": 1.25}]
+ROUTES = [{"name": "c", "path": ["a", "b", "c"], "cost": 20}]
+NODES = [{"name": "c", "node_id": "22", "roles": ["client", "service:web"], "reachable": False}]
+MESSAGE = {"from": "c", "service": "s", "data": base64.b64encode("grüß\ndich\x1b[2J".encode()).decode()}
+
+
+@pytest.fixture
+def state(node_end: Any) -> Path:
+    """The state directory of the node at the far end."""
+    return Path(node_end.where.removeprefix("unix:")).parent
+
+
+@pytest.mark.parametrize(
+    ("command", "value"), [("status", STATUS), ("peers", PEERS), ("routes", ROUTES), ("nodes", NODES)]
+)
+def test_json_is_passed_on(
+    run: Callable[..., Any], node_end: Any, state: Path, command: str, value: Any
+) -> None:
+    """--json prints what the node said, every key of it."""
+    node_end.json(f"GET /v1/{command}", value)
+    ended = run(command, "--state", state, "--json")
+    assert (ended.status, json.loads(ended.out), ended.err) == (0, value, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "value", "shown"),
+    [
+        ("status", STATUS, ["name:", "until 2027-01-15 08:00:00 UTC", "reachable, last heard 3 min ago"]),
+        (
+            "peers",
+            PEERS,
+            ["NAME  NODE ID  ADDRESS        ROUND TRIP\nb     0011     10.0.0.1:7443  1.2 ms\n"],
+        ),
+        ("routes", ROUTES, ["c     a > b > c  20"]),
+        ("nodes", NODES, ["client, service:web", "no"]),
+        ("peers", [], ["no links\n"]),
+    ],
+)
+def test_plain_text_in_a_pipe(
+    run: Callable[..., Any], node_end: Any, state: Path, command: str, value: Any, shown: list[str]
+) -> None:
+    """Without a terminal the text is plain and aligned."""
+    node_end.json(f"GET /v1/{command}", value)
+    ended = run(command, "--state", state)
+    assert ended.status == 0
+    assert "\x1b" not in ended.out
+    for text in shown:
+        assert text in ended.out
+
+
+def test_ping(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """ping asks for so many round trips and prints each."""
+    node_end.json("POST /v1/ping", {"node": "c", "rtt_ms": [1.0, 2.0]})
+    ended = run("ping", "c", "--count", "2", "--state", state)
+    assert ended.out == "answer from c: 1.0 ms\nanswer from c: 2.0 ms\n"
+    assert json.loads(node_end.requests[0][3]) == {"node": "c", "count": 2}
+
+
+def test_trace(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """trace prints the path and the round trip to each hop."""
+    hops = [{"name": "b", "rtt_ms": 1.0}, {"name": "c", "rtt_ms": None}]
+    node_end.json("POST /v1/trace", {"path": ["a", "b", "c"], "hops": hops})
+    ended = run("trace", "c", "--state", state)
+    assert ended.out == "a > b > c\nHOP  ROUND TRIP\nb    1.0 ms\nc    -\n"
+
+
+@pytest.mark.parametrize(("arguments", "stdin"), [(["hello"], b""), (["-"], b"hello"), ([], b"hello")])
+def test_send(
+    run: Callable[..., Any],
+    node_end: Any,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    stdin: bytes,
+) -> None:
+    """send takes its text from the command line or from standard input, and succeeds when acknowledged."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin)))
+    node_end.json("POST /v1/send", {"delivered": True, "rtt_ms": 3.0})
+    ended = run("send", "c", "--service", "s", "--timeout", "5", *arguments, "--state", state)
+    assert (ended.status, ended.out) == (0, "delivered to c in 3.0 ms\n")
+    body = json.loads(node_end.requests[0][3])
+    assert body == {"node": "c", "service": "s", "data": base64.b64encode(b"hello").decode(), "timeout": 5.0}
+
+
+def test_refused_send(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """A refused message is one line on standard error and exit status 1."""
+    node_end.problem("POST /v1/send", "no-route", 503, "there is no path to c\nnow")
+    ended = run("send", "c", "x", "--service", "s", "--state", state)
+    assert (ended.status, ended.out, ended.err) == (1, "", "gmesh: there is no path to c\\nnow\n")
+
+
+def _stream(*messages: dict[str, Any]) -> Any:
+    def answer(handler: Any) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for message in messages:
+            handler.wfile.write(json.dumps(message).encode() + b"\n")
+        handler.close_connection = True
+
+    return answer
+
+
+def test_receive(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """receive prints one message a line, with controls made visible, and ends after --count."""
+    node_end.answers["GET /v1/receive?service=s"] = _stream(MESSAGE, MESSAGE, MESSAGE)
+    ended = run("receive", "--service", "s", "--count", "2", "--state", state)
+    assert (ended.status, ended.out) == (0, "grüß\\ndich\\x1b[2J\n" * 2)
+
+
+def test_receive_json(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """receive --json prints one object a line, and fails when the node stops."""
+    node_end.answers["GET /v1/receive?service=s"] = _stream(MESSAGE)
+    ended = run("receive", "--service", "s", "--json", "--state", state)
+    assert json.loads(ended.out) == MESSAGE
+    assert (ended.status, ended.err) == (1, "gmesh: the node stopped\n")
+
+
+@pytest.mark.parametrize("answer", [{"peers": []}, [1], "x", None])
+def test_answer_of_the_wrong_shape(run: Callable[..., Any], node_end: Any, state: Path, answer: Any) -> None:
+    """An answer that is no list of objects is an error in one line."""
+    node_end.json("GET /v1/peers", answer)
+    ended = run("peers", "--state", state)
+    assert ended.status == 1
+    assert ended.err.endswith("did not answer with a list\n")
+
+
+def test_state_from_the_environment(
+    run: Callable[..., Any], node_end: Any, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GMESH_STATE names the node when no option does."""
+    monkeypatch.setenv("GMESH_STATE", str(state))
+    node_end.json("GET /v1/peers", PEERS)
+    assert run("peers").status == 0
+
+
+def test_no_node(run: Callable[..., Any], tmp_path: Path) -> None:
+    """A state directory without a running node, and no directory at all, are each told in one line."""
+    ended = run("status", "--state", tmp_path)
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "is the daemon running?" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("control", "where"),
+    [
+        ("unix:/run/x.sock:mode=660", "unix:/run/x.sock"),
+        ("unix:address=/run/x.sock", "unix:/run/x.sock"),
+        ("unix:/run/a\\:b", "unix:/run/a:b"),
+        ("/run/x.sock", "unix:/run/x.sock"),
+        ("tcp:8441", "http://127.0.0.1:8441"),
+        ("tcp:8441:interface=127.0.0.2", "http://127.0.0.2:8441"),
+        ("tcp:h:8441", "http://h:8441"),
+        ("tcp:8441:interface=\\:\\:1", "http://[::1]:8441"),
+        ("http://h:1", "http://h:1"),
+    ],
+)
+def test_control_is_read_as_the_daemon_reads_it(control: str, where: str) -> None:
+    """--control takes the endpoint string of the daemon, a URL or a path."""
+    assert locate("/elsewhere", control).where == where
+
+
+@pytest.mark.parametrize("control", ["", "unix", "tcp:", "tcp", "ssl:1", "x.sock"])
+def test_bad_control(control: str) -> None:
+    """What names no address is refused."""
+    with pytest.raises(ConfigurationError):
+        locate(None, control)
