@@ -9,7 +9,7 @@ C{tests/test_conftest.py} shows that it fails on each.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -80,3 +80,20 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureColl
 def flush_logged_errors(_nothing_left_behind: FailureCollector) -> Callable[..., list[Any]]:
     """A function that takes the expected logged failures out, so that they do not fail the test."""
     return _nothing_left_behind.flush
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """
+    Undo what pytest-twisted does to a Hypothesis test.
+
+    It wraps the inner test anew for every parameter set, and the second wrapping fails
+    because it waits inside the reactor's greenlet.
+    """
+    handle = getattr(pyfuncitem.obj, "hypothesis", None)
+    inner = getattr(handle, "inner_test", None)
+    try:
+        return (yield)
+    finally:
+        if inner is not None:
+            handle.inner_test = inner

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Inner frames that carry messages to services: datagrams, their receipts, and the echo behind ping and trace."""
+"""Inner frames that carry messages to services: datagrams, receipts, and the echo of ping and trace."""
 
 from __future__ import annotations
 

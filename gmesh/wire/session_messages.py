@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What the two ends of a session tell each other: the payloads of the IK handshake, inner frames, acknowledgements.
+What two ends tell each other: the payloads of the IK handshake, inner frames, acknowledgements.
 
 The plaintext of an E2E_DATA is one or more inner frames in the form of L{gmesh.wire.frames}, so
 that small messages to one destination may share a seal. None at all is a bare sign of life.
