@@ -45,14 +45,28 @@ from gmesh.trust.limits import NONCE_SIZE
 from gmesh.trust.requests import JSON_TYPE, NODE_TAG, sign_request
 from gmesh.trust.state import TrustState
 
-__all__ = ["Answer", "AuthorityClient", "AuthorityUnreachable", "IHTTPClient"]
+__all__ = ["Answer", "AuthorityClient", "AuthorityUnreachable", "IHTTPClient", "StaleClock"]
 
 _B = TypeVar("_B", bound=Body)
 _PROBLEM = "urn:gmesh:problem:"
+_UNKNOWN_AUDIENCE = frozenset({"bad-audience", "bad-signature", "unknown-key"})
+DETAIL_LIMIT = 200
 
 
 class AuthorityUnreachable(StoreError):
     """No authority URL gave an answer that HTTP understands."""
+
+
+class StaleClock(RequestRefused):
+    """
+    The authority found the request signed at another time than now.
+
+    @ivar time: now, as the authority says without a signature.
+    """
+
+    def __init__(self, detail: str, time: int) -> None:
+        super().__init__("stale", detail)
+        self.time = time
 
 
 class IHTTPClient(Protocol):
@@ -201,16 +215,28 @@ class AuthorityClient:
     async def _signed(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         data = json.dumps(body, separators=(",", ":")).encode("utf-8")
         try:
-            answer = await self._signed_once(method, path, data)
+            answer = await self._signed_once(method, path, data, self._wall())
+        except StaleClock as error:
+            answer = await self._signed_once(method, path, data, await self._signed_time(error))
         except RequestRefused as error:
-            if error.reason not in ("bad-audience", "unknown-key", "bad-signature"):
+            if error.reason not in _UNKNOWN_AUDIENCE or not await self.fetch_successors():
                 raise
-            if not await self.fetch_successors():
-                raise
-            answer = await self._signed_once(method, path, data)
+            answer = await self._signed_once(method, path, data, self._wall())
         return parse_json(answer.body, ANSWER_LIMIT)
 
-    async def _signed_once(self, method: str, path: str, data: bytes) -> Answer:
+    async def _signed_time(self, refused: StaleClock) -> float:
+        """
+        The authority's time, if a status it signed bears it out: our own clock is wrong.
+
+        @raise StaleClock: the refusal, if it does not.
+        """
+        status = await self.status()
+        await self.offer(status)
+        if not status.body.issued_at <= refused.time <= status.body.expires_at:
+            raise refused
+        return refused.time
+
+    async def _signed_once(self, method: str, path: str, data: bytes, created: float) -> Answer:
         def headers(target: str) -> dict[str, str]:
             return sign_request(
                 self._signer,
@@ -218,7 +244,7 @@ class AuthorityClient:
                 target,
                 data,
                 audience=self._audience(),
-                created=int(self._wall()),
+                created=int(created),
                 nonce=self._entropy(NONCE_SIZE),
                 tag=NODE_TAG,
             )
@@ -317,24 +343,28 @@ def _cause(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _problem(answer: Answer) -> tuple[str, str] | None:
-    """Reason and detail of a problem document."""
+def _problem(answer: Answer) -> RequestRefused | None:
+    """The refusal that a problem document tells."""
     try:
         value = parse_json(answer.body, ANSWER_LIMIT)
     except DocumentRefused:
         return None
-    kind, detail = value.get("type"), value.get("detail")
+    kind, text, time = value.get("type"), value.get("detail"), value.get("time")
     if not isinstance(kind, str) or not kind.startswith(_PROBLEM):
         return None
     reason = kind.removeprefix(_PROBLEM)
-    return reason, detail[:200] if isinstance(detail, str) else reason
+    detail = text[:DETAIL_LIMIT] if isinstance(text, str) else reason
+    if reason == "stale" and type(time) is int:
+        return StaleClock(detail, time)
+    return RequestRefused(reason, detail)
 
 
 def _checked(answer: Answer) -> Answer:
     if 200 <= answer.code < 300:
         return answer
-    reason, detail = _problem(answer) or (f"http-{answer.code}", f"the authority answered {answer.code}")
-    raise RequestRefused(reason, detail)
+    raise _problem(answer) or RequestRefused(
+        f"http-{answer.code}", f"the authority answered {answer.code} without saying why"
+    )
 
 
 def _member(value: dict[str, Any], name: str, kind: type) -> Any:

@@ -105,6 +105,11 @@ class Heartbeat(Service):
         self._client.close()
         return DeferredList([self._beats.stop(), self._renewals.stop(), self._polls.stop()])
 
+    def soon(self) -> None:
+        """Ask for news now."""
+        self._beats.soon()
+        self._renewals.soon()
+
     def age(self) -> float | None:
         """Seconds since the authority was last heard, by us or by whoever gossiped its status."""
         times = [time for time in (self.last_contact, self._status_time()) if time is not None]

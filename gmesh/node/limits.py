@@ -22,6 +22,7 @@ __all__ = [
     "RENEWAL_RETRY_FLOOR",
     "SEND_TIMEOUT_LIMIT",
     "STATE_FILE_LIMIT",
+    "STATE_WRITE_BEHIND",
     "STOP_DEADLINE",
 ]
 
@@ -49,6 +50,9 @@ GENESIS_VERSIONS_A_FETCH = 64
 
 STATE_FILE_LIMIT = 1024 * 1024
 """Bytes of C{state.json}, C{floors.json} or C{authority.json}."""
+
+STATE_WRITE_BEHIND = 5.0
+"""Seconds in which the rising numbers of C{state.json} are written once."""
 
 LOCAL_BODY_LIMIT = 2 * 1024 * 1024
 SEND_TIMEOUT_LIMIT = 3600.0

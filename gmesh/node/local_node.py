@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""
+The node as programs on its machine see it: names instead of handles, plain JSON values.
+
+Tests: C{tests/testing/test_memory_mesh.py} and, over the socket, C{tests/live}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gmesh
+from gmesh.endtoend.services import Message
+from gmesh.node.heartbeat import Heartbeat
+from gmesh.node.runtime import NodeRuntime
+
+__all__ = ["LocalNode"]
+
+
+class LocalNode:
+    """
+    Provides L{gmesh.node.local_api.ILocalNode} over a runtime and its heartbeat.
+    """
+
+    def __init__(self, runtime: NodeRuntime, heartbeat: Heartbeat) -> None:
+        self._runtime = runtime
+        self._heartbeat = heartbeat
+
+    def status(self) -> dict[str, Any]:
+        """@see: L{gmesh.node.local_api.ILocalNode.status}"""
+        runtime, member = self._runtime, self._runtime.member
+        numbers, trust = member.numbers(), member.trust
+        age = self._heartbeat.age()
+        body = member.certificate.body
+        return {
+            "name": member.name,
+            "node_id": member.peer.node_id,
+            "network": trust.genesis.body.network,
+            "network_id": trust.network_id,
+            "roles": list(body.roles),
+            "version": gmesh.__version__,
+            "certificate": {"serial": body.serial, "not_after": body.not_after},
+            "authority": {
+                "reachable": self._heartbeat.reachable,
+                "age": None if age is None else int(age),
+                "freshness": trust.freshness(member.wall()).value,
+            },
+            "genesis_version": numbers["genesis"],
+            "policy_version": numbers["policy"],
+            "crl_number": numbers["crl"],
+            "status_number": numbers["status"],
+            "links": len(runtime.peers.links),
+            "counters": runtime.counters(),
+        }
+
+    def peers(self) -> list[dict[str, Any]]:
+        """@see: L{gmesh.node.local_api.ILocalNode.peers}"""
+        return [
+            {
+                "name": link.peer.name,
+                "node_id": link.peer.node_id,
+                "address": link.address,
+                "rtt_ms": None if link.rtt is None else round(link.rtt * 1000, 3),
+                "initiator": link.initiator,
+                "roles": list(link.peer.roles),
+            }
+            for link in sorted(self._runtime.links(), key=lambda link: link.peer.name)
+        ]
+
+    def routes(self) -> list[dict[str, Any]]:
+        """@see: L{gmesh.node.local_api.ILocalNode.routes}"""
+        runtime = self._runtime
+        rows = [
+            {"name": self._name(handle), "path": [self._name(hop) for hop in path], "cost": cost}
+            for handle, path, cost in runtime.engine.table(runtime.now())
+        ]
+        return sorted(rows, key=lambda row: str(row["name"]))
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """@see: L{gmesh.node.local_api.ILocalNode.nodes}"""
+        runtime = self._runtime
+        rows = [
+            {
+                "name": node.member.name,
+                "node_id": node.member.node_id,
+                "roles": sorted(node.member.roles),
+                "reachable": node.reachable or node.handle == runtime.member.handle,
+                "addresses": list(node.addresses),
+                "version": node.software,
+            }
+            for node in runtime.engine.nodes(runtime.now())
+        ]
+        return sorted(rows, key=lambda row: str(row["name"]))
+
+    def services(self) -> list[dict[str, Any]]:
+        """@see: L{gmesh.node.local_api.ILocalNode.services}"""
+        names = self._runtime.datagrams.services.names
+        return [{"service": name} for name in names if not name.startswith("_")]
+
+    async def ping(self, name: str, count: int) -> list[float]:
+        """@see: L{gmesh.node.local_api.ILocalNode.ping}"""
+        return [1000 * await self._runtime.echo.ping(name) for _ in range(count)]
+
+    async def trace(self, name: str) -> dict[str, Any]:
+        """@see: L{gmesh.node.local_api.ILocalNode.trace}"""
+        hops = await self._runtime.echo.trace(name)
+        path = [self._runtime.member.name, *(hop.name for hop in hops)]
+        return {
+            "path": path,
+            "hops": [
+                {"name": hop.name, "rtt_ms": None if hop.rtt is None else round(1000 * hop.rtt, 3)}
+                for hop in hops
+            ],
+        }
+
+    async def send(self, name: str, service: str, data: bytes, timeout: float) -> float:
+        """@see: L{gmesh.node.local_api.ILocalNode.send}"""
+        delivered = await self._runtime.datagrams.send(name, service, data, timeout=timeout)
+        return 1000 * (delivered.rtt or 0.0)
+
+    def receive(self, service: str, receiver: Callable[[str, bytes], None]) -> Callable[[], None]:
+        """@see: L{gmesh.node.local_api.ILocalNode.receive}"""
+
+        def received(message: Message) -> None:
+            receiver(message.source_name, message.data)
+
+        return self._runtime.datagrams.register(service, received).unregister
+
+    def _name(self, handle: bytes) -> str:
+        peer = self._runtime.find_handle(handle)
+        return peer.name if peer is not None else handle.hex()

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""
+What this node is and believes, and that both outlive a power cut.
+
+The first to hear of a changed document is the store, so that floors and document are on disk before
+anybody acts on them; a full disk is told and never keeps a revocation from cutting.
+Tests: C{tests/node/test_membership.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused, StoreError
+from gmesh.mesh.peer_identity import Peer, peer_of
+from gmesh.node.identity_store import Identity, INodeStore
+from gmesh.node.limits import STATE_WRITE_BEHIND
+from gmesh.trust.documents import Certificate, Document
+from gmesh.trust.keys import NoiseKey
+from gmesh.trust.state import TrustState
+
+__all__ = ["Membership"]
+
+_TIME_SHIFT = 20
+"""Sequences are Unix seconds times 2^20 and rise from there, so that lost state rarely matters."""
+
+
+class Membership:
+    """
+    The node's own certificate and the documents it believes.
+
+    @ivar trust: what this host believes.
+    @ivar certificate: the one in use.
+    @ivar peer: what it says, as of any other node.
+    @ivar certificate_observers: called after another certificate came into use.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, identity: Identity, store: INodeStore, clock: IReactorTime, wall: Callable[[], float]
+    ) -> None:
+        self.node_key = identity.node_key
+        self.noise_key: NoiseKey = identity.noise_key
+        self.certificate = identity.certificate
+        self.peer: Peer = peer_of(identity.certificate)
+        self.state = identity.state
+        self.certificate_observers: list[Callable[[], None]] = []
+        self._store = store
+        self._clock = clock
+        self._system_wall = wall
+        self._saving: IDelayedCall | None = None
+        self.trust = self._believe(identity)
+        self.trust.observers.append(self._changed)
+        self.trust.alarms.append(self._alarmed)
+        self._look_at_own_certificate()
+
+    def wall(self) -> float:
+        """Unix seconds, never before the time of the newest status this node has seen."""
+        return max(self._system_wall(), self.state.time_floor)
+
+    @property
+    def name(self) -> str:
+        """The certified name."""
+        return self.peer.name
+
+    @property
+    def handle(self) -> bytes:
+        """The routing handle."""
+        return self.peer.handle
+
+    @property
+    def noise_public(self) -> bytes:
+        """The public Noise key that the certificate names."""
+        return self.noise_key.public
+
+    def numbers(self) -> dict[str, int]:
+        """Versions and numbers of the documents applied, 0 where there is none."""
+        trust = self.trust
+        return {
+            "genesis": trust.genesis.body.version,
+            "policy": trust.policy.body.version if trust.policy is not None else 0,
+            "crl": trust.crl.body.number if trust.crl is not None else 0,
+            "status": trust.status.body.number if trust.status is not None else 0,
+        }
+
+    def adopt_certificate(self, document: Document[Certificate]) -> None:
+        """
+        Persist a renewed certificate, then use it.
+
+        @raise StoreError: if it cannot be written; the old one stays in use.
+        """
+        self._store.save_document(document)
+        self.certificate = document
+        self.peer = peer_of(document)
+        for observer in tuple(self.certificate_observers):
+            observer()
+
+    def next_handshake_number(self) -> int:
+        """A number above all this node ever used for end-to-end handshakes."""
+        self.state.handshake_number = max(self.state.handshake_number + 1, int(self.wall()) << _TIME_SHIFT)
+        self._save_soon()
+        return self.state.handshake_number
+
+    def record_sequence_used(self, sequence: int) -> None:
+        """The sequence of our newest node record, to begin above it after a restart."""
+        if sequence > self.state.record_sequence:
+            self.state.record_sequence = sequence
+            self._save_soon()
+
+    def stop(self) -> None:
+        """Write what is not on disk yet."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._save_state()
+
+    def _believe(self, identity: Identity) -> TrustState:
+        try:
+            trust = self._trust_state(identity)
+        except DocumentRefused as error:
+            raise ConfigurationError(
+                "damaged-state",
+                f"the stored genesis cannot be believed: {error.detail}: restore genesis.json from a backup or "
+                "another node of this network",
+            ) from error
+        for document in identity.documents:
+            try:
+                trust.offer(document, self.wall())
+            except DocumentRefused as error:
+                self._log.warn(
+                    "the stored {kind} is not believed and is fetched again: {cause}",
+                    kind=document.type,
+                    cause=error.detail,
+                )
+        return trust
+
+    def _trust_state(self, identity: Identity) -> TrustState:
+        try:
+            return TrustState(identity.network_id, identity.genesis_chain, identity.floors)
+        except DocumentRefused as error:
+            if error.reason != "bad-floors":
+                raise
+            self._log.warn("floors.json cannot be used and starts anew: {cause}", cause=error.detail)
+            return TrustState(identity.network_id, identity.genesis_chain)
+
+    def _look_at_own_certificate(self) -> None:
+        try:
+            self.trust.judge_certificate(self.certificate, self.wall())
+        except PeerRefused as error:
+            self._log.warn(
+                "this node's own certificate is no good now, others will refuse it: {cause}", cause=error.detail
+            )
+
+    def _changed(self, kind: str) -> None:
+        document = getattr(self.trust, kind)
+        if kind == "status" and document is not None:
+            self.state.time_floor = document.body.issued_at
+            self._save_soon()
+        try:
+            self._store.save_floors(self.trust.to_floors())
+            if document is not None:
+                self._store.save_document(document)
+        except StoreError as error:
+            self._log.error("{kind} is in force but not on disk: {cause}", kind=kind, cause=error.detail)
+        if kind == "crl":
+            self._look_at_own_certificate()
+
+    def _alarmed(self, slug: str, detail: str) -> None:
+        self._log.error("alarm {slug}: {detail}", slug=slug, detail=detail)
+
+    def _save_soon(self) -> None:
+        if self._saving is None:
+            self._saving = self._clock.callLater(STATE_WRITE_BEHIND, self._save_state)
+
+    def _save_state(self) -> None:
+        self._saving = None
+        try:
+            self._store.save_state(self.state)
+        except StoreError as error:
+            self._log.error("state.json is not on disk: {cause}", cause=error.detail)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""
+C{twistd gmesh-node}: options, and the whole daemon composed top to bottom.
+
+Tests: C{tests/node/test_tap.py}, C{tests/live/test_node_daemon.py}.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from random import Random, SystemRandom
+from time import time
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.python import usage
+
+import gmesh
+from gmesh.errors import ConfigurationError
+from gmesh.node.configuration import Configuration, check_address, read_configuration
+
+__all__ = ["Options", "makeService"]
+
+
+class Options(usage.Options):
+    """What C{twistd gmesh-node} understands."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A node of a gmesh. Enrol the host first with `gmesh join INVITE --state DIR`. Every option but "
+        "--config may also stand in the configuration file, under the same name; options win."
+    )
+    optParameters = (
+        ("state", "s", None, "State directory, as `gmesh join` made it."),
+        ("control", None, None, "Endpoint of the local API. [default: unix:STATE/node.sock:mode=660]"),
+        ("config", "c", None, "Configuration file (TOML)."),
+    )
+    compData = usage.Completions(optActions={"state": usage.CompleteDirs(), "config": usage.CompleteFiles()})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["advertise"] = []
+        self["peer"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Endpoint to accept links on, for example tcp:7443 (repeatable). [default: none, only dial]"""
+        self["listen"].append(endpoint)
+
+    def opt_advertise(self, address: str) -> None:
+        """HOST:PORT by which other nodes reach this one (repeatable)."""
+        self["advertise"].append(_address(address))
+
+    def opt_peer(self, address: str) -> None:
+        """HOST:PORT to dial beside the anchors of the genesis (repeatable)."""
+        self["peer"].append(_address(address))
+
+    def opt_version(self) -> None:
+        """Print the version of gmesh and exit."""
+        print(f"gmesh {gmesh.__version__}")  # noqa: T201  # what --version is for
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        """@raise UsageError: when something is missing or contradictory."""
+        file = self["config"]
+        try:
+            self.configuration: Configuration = read_configuration(Path(file) if file else None, dict(self))
+        except ConfigurationError as error:
+            raise usage.UsageError(str(error)) from error
+
+
+def _address(text: str) -> str:
+    try:
+        return check_address(text)
+    except ConfigurationError as error:
+        raise usage.UsageError(str(error)) from error
+
+
+def makeService(options: Options, reactor: Any = None) -> MultiService:
+    """
+    The daemon.
+
+    @raise SystemExit: with one line, when the state directory or an endpoint cannot be used.
+    """
+    if reactor is None:
+        from twisted.internet import reactor  # noqa: PLC0415  # the tap alone may name the global reactor
+    try:
+        return _compose(options.configuration, reactor)
+    except ConfigurationError as error:
+        raise SystemExit(f"gmesh-node: {error}") from error
+
+
+def _compose(configuration: Configuration, reactor: Any) -> MultiService:
+    from treq.client import HTTPClient
+    from twisted.web.client import Agent, HTTPConnectionPool
+
+    from gmesh.mesh.dialler import client_endpoint
+    from gmesh.node.authority_client import AuthorityClient
+    from gmesh.node.daemon import NodeService, ReloadService
+    from gmesh.node.heartbeat import Heartbeat
+    from gmesh.node.identity_store import IdentityStore
+    from gmesh.node.limits import CONNECT_TIMEOUT
+    from gmesh.node.listen import ListenService
+    from gmesh.node.local_api import LocalApi
+    from gmesh.node.local_http import local_site
+    from gmesh.node.local_node import LocalNode
+    from gmesh.node.notify import NotifyService, system_notifier
+    from gmesh.node.runtime import NodeRuntime
+
+    random = Random(SystemRandom().getrandbits(64))
+    store = IdentityStore(configuration.state)
+    identity = store.load()
+    runtime = NodeRuntime(
+        identity,
+        store,
+        clock=reactor,
+        wall=time,
+        random=random,
+        entropy=os.urandom,
+        connect=lambda target: client_endpoint(reactor, target),
+        advertise=configuration.advertise,
+        peers=configuration.peer,
+    )
+    member = runtime.member
+    http = HTTPClient(Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=HTTPConnectionPool(reactor, False)))
+    client = AuthorityClient(
+        http,
+        lambda: identity.authority_urls,
+        identity.node_key,
+        member.trust,
+        reactor,
+        member.wall,
+        os.urandom,
+    )
+    heartbeat = Heartbeat(member, client, reactor, member.wall, random)
+    notify = NotifyService(system_notifier(), reactor)
+
+    daemon = MultiService()
+    NodeService(runtime).setServiceParent(daemon)
+    heartbeat.setServiceParent(daemon)
+    for endpoint in configuration.listen:
+        listening = ListenService(reactor, endpoint, runtime.accepting(), "listening")
+        listening.setServiceParent(daemon)
+    site = local_site(LocalApi(LocalNode(runtime, heartbeat)).app.resource())
+    ListenService(reactor, configuration.control_endpoint(), site, "local API").setServiceParent(daemon)
+    ReloadService(reactor, store, member, heartbeat).setServiceParent(daemon)
+    notify.setServiceParent(daemon)
+    reactor.callWhenRunning(notify.ready)
+    return daemon
