@@ -95,6 +95,12 @@ class Exchange:
         for retired in self._retired:
             yield retired.session
 
+    def sent(self, remote_index: int, counter: int) -> bool:
+        """True if a frame of ours went to this session index with this counter."""
+        return any(
+            session.remote_index == remote_index and counter < session.sent for session in self.sessions()
+        )
+
     @property
     def idle(self) -> bool:
         """True if forgetting it would interrupt no handshake."""
@@ -118,7 +124,7 @@ class Exchange:
         """
         True if the peer's handshake may be answered, and not ignored in favour of our own under way.
 
-        An own attempt that goes unanswered for long gives way whoever is smaller: perhaps the peer cannot read it.
+        An own attempt unanswered for long gives way whoever is smaller: perhaps the peer cannot read it.
         """
         return (
             self.attempt is None or self.own > self.peer.handle or now - self.attempt.sent > limits.TIE_TIME

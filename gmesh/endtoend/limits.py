@@ -35,9 +35,12 @@ __all__ = [
     "MAX_SESSIONS",
     "MAX_SOURCES",
     "MAX_STATIC_KEYS",
+    "MAX_SUBJECTS",
     "MAX_TIMEOUT",
     "MESSAGE_COST",
     "MIN_RTO",
+    "PING_AGAIN",
+    "PING_TIMEOUT",
     "QUEUEING",
     "REASSEMBLY_TIME",
     "RECEIVE_GRACE",
@@ -51,6 +54,7 @@ __all__ = [
     "SERVICE_QUEUE_BYTES",
     "SERVICE_QUEUE_MESSAGES",
     "TIE_TIME",
+    "TRIES_BEFORE_BLAME",
     "WINDOW_FIRST",
     "WINDOW_LEAST",
     "WINDOW_MOST",
@@ -72,7 +76,7 @@ REHANDSHAKE_FRAMES = 2**32
 REFUSE_FRAMES = 2**60
 
 RECEIVE_GRACE = 5.0
-"""How long retired keys still open what was under way, after the first frame on newer keys or after L{REFUSE_AFTER}."""
+"""How long retired keys still open what was under way, after a frame on newer keys or L{REFUSE_AFTER}."""
 
 MAX_RETIRED = 3
 """Receive-only sessions kept with one peer."""
@@ -123,6 +127,9 @@ DEFAULT_TIMEOUT = 10.0
 MAX_TIMEOUT = 60.0
 """Longest a datagram is retried."""
 
+PING_AGAIN = 1.0
+PING_TIMEOUT = 5.0
+
 MIN_RTO = 0.3
 FIRST_RTO = 1.0
 MAX_RTO = 10.0
@@ -142,11 +149,14 @@ HURRY = 0.05
 MAX_HURRIES = 5
 """A message that a relay could not pass on is sent again so soon, so often; else after the usual time."""
 
+TRIES_BEFORE_BLAME = 2
+"""After so many unanswered transmissions of a message the path is blamed, and another is tried."""
+
 MESSAGE_COST = 64
 """Bytes charged for a message beside its data."""
 
 ACK_WINDOW = 1_024
-"""Acknowledged messages of one peer whose numbers are remembered; a sender's unanswered ones lie within it."""
+"""Acknowledged messages of one peer that are remembered; a sender's unanswered ones lie within it."""
 
 MAX_SENDER_STARTS = 2
 """Starts of one peer whose message numbers are remembered: the last and the one before."""
@@ -154,6 +164,9 @@ MAX_SENDER_STARTS = 2
 MAX_OUTBOX_MESSAGES = 1_024
 MAX_OUTBOX_BYTES = 4 * 1024 * 1024
 """Acknowledged messages waiting or under way to one peer."""
+
+MAX_SUBJECTS = 4_096
+"""Nodes whose place in the policy is remembered."""
 
 MAX_SERVICES = 256
 SERVICE_CONCURRENT = 64

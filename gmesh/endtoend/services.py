@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Message:
         return f"<Message from {self.source_name} to {self.service}, {len(self.data)} bytes>"
 
 
-Receiver = Callable[[Message], Awaitable[Any] | None]
+Receiver = Callable[[Message], Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | None]
 """
 Takes a message. One that returns a Deferred or a coroutine is busy until that is done; raising
 L{GmeshError} at once refuses the message.
@@ -130,7 +130,8 @@ class Services:
         @param concurrent: how many messages the receiver may be busy with; more wait in a bounded queue.
             With 1 they are handed over in order, each when the one before is done.
         @param reserved: True to take a name that begins with C{_}, for gmesh itself.
-        @raise ConfigurationError: C{bad-service}, C{reserved-service}, C{service-taken} or C{too-many-services}.
+        @raise ConfigurationError: C{bad-service}, C{reserved-service}, C{service-taken} or
+            C{too-many-services}.
         """
         if not valid_service(service):
             raise ConfigurationError(

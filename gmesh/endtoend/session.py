@@ -168,7 +168,7 @@ class Handshaker:
     may use any that ours allows.
 
     @param own_certificate: the certificate in use, a new one after each renewal.
-    @param noise_keys: the X25519 keys some unexpired certificate of ours names, one of them the current one's.
+    @param noise_keys: the X25519 keys that unexpired certificates of ours name, the current one's too.
     @param wall: Unix seconds, to judge certificates.
     """
 

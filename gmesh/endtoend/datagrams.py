@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: MIT
+"""
+Messages to (node name, service), sealed, from a verified sender, if wanted acknowledged and exactly once.
+
+The policy is asked at both ends: here before a message leaves, there before a receiver sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from gmesh.endtoend import limits
+from gmesh.endtoend.inbound import Inbound
+from gmesh.endtoend.outbound import Outbound
+from gmesh.endtoend.permissions import Permissions
+from gmesh.endtoend.services import Message, Receiver, Registration, Services, valid_service
+from gmesh.endtoend.sessions import Sessions
+from gmesh.errors import FrameRefused, SendRefused
+from gmesh.interfaces import IRouteEngine
+from gmesh.mesh.peer_identity import Peer
+from gmesh.trust.limits import CERTIFICATE_LEEWAY
+from gmesh.trust.policy import Decision
+from gmesh.trust.state import TrustState
+from gmesh.wire.messages import Datagram, Inner, Outcome, Receipt, iter_inner
+
+__all__ = ["Datagrams", "Delivered"]
+
+Explain = Callable[[bytes, float], tuple[str, str]]
+"""Why there is no path to a handle: a slug and a sentence, as L{gmesh.routing.engine.RouteEngine.explain}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """
+    A message was handed to a receiver, or, if no acknowledgement was wanted, sent on its way.
+
+    @ivar rtt: seconds from sending it to its acknowledgement; None without one.
+    """
+
+    rtt: float | None
+
+
+class Datagrams:
+    """
+    What applications on this node talk through.
+
+    Reasons of L{SendRefused}: C{unknown-node}, C{bad-service}, C{too-large}, C{bad-timeout}, C{revoked},
+    C{expired}, C{stale}, C{denied}, C{no-route}, C{too-far}, C{no-such-service}, C{busy}, C{refused},
+    C{timed-out}, C{cancelled}, C{stopped}.
+
+    @param own: this node, as its current certificate says.
+    @param find_name: the directory, by node name.
+    @param explain: why there is no path.
+    @param entropy: as C{os.urandom}, for the numbers of messages.
+    @param lapsed: True when this node has not heard from the authority for longer than the policy allows.
+    """
+
+    def __init__(
+        self,
+        *,
+        sessions: Sessions,
+        trust: TrustState,
+        own: Callable[[], Peer],
+        find_name: Callable[[str], Peer | None],
+        routes: IRouteEngine,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        entropy: Callable[[int], bytes],
+        explain: Explain | None = None,
+        lapsed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.services = Services()
+        self._sessions = sessions
+        self._trust = trust
+        self._own = own
+        self._find_name = find_name
+        self._routes = routes
+        self._clock = clock
+        self._wall = wall
+        self._explain = explain
+        self.permissions = Permissions(trust, own, lapsed)
+        self._outbound = Outbound(sessions, trust, routes, clock, int.from_bytes(entropy(4), "big"))
+        self._inbound = Inbound(sessions, self.services, self.permissions, clock)
+        self.counters = sessions.counters
+        self._running = False
+        sessions.user = self
+
+    def start(self) -> None:
+        """Listen to what is believed; sessions too."""
+        self._running = True
+        self._sessions.start()
+        self.permissions.start()
+
+    def stop(self) -> None:
+        """Fail what is under way, and wipe every session."""
+        self._running = False
+        self.permissions.stop()
+        self._outbound.stop()
+        self._sessions.stop()
+
+    def register(
+        self,
+        service: str,
+        receiver: Receiver,
+        *,
+        concurrent: int = limits.SERVICE_CONCURRENT,
+        reserved: bool = False,
+    ) -> Registration:
+        """As L{Services.register}."""
+        return self.services.register(service, receiver, concurrent=concurrent, reserved=reserved)
+
+    def decide(self, node: str, service: str) -> Decision:
+        """
+        What the policy held here says about sending to C{service} of C{node}.
+
+        @raise SendRefused: C{unknown-node}.
+        """
+        return self.permissions.decide(self._own(), self._find(node), service)
+
+    def send(
+        self,
+        node: str,
+        service: str,
+        data: bytes,
+        *,
+        acknowledge: bool = True,
+        timeout: float = limits.DEFAULT_TIMEOUT,
+    ) -> Deferred[Delivered]:
+        """
+        Send C{data}, at most L{limits.MAX_DATAGRAM} bytes, to a service of a node.
+
+        With C{acknowledge} it is repeated until its receiver has it or C{timeout} seconds have passed, and
+        handed over once only. Cancelling the Deferred stops repeating.
+
+        @return: Deferred of L{Delivered}; fails with L{SendRefused}.
+        """
+        try:
+            if not acknowledge:
+                self.post(node, service, data)
+                return succeed(Delivered(None))
+            if not 0 < timeout <= limits.MAX_TIMEOUT:
+                raise SendRefused(
+                    "bad-timeout", f"a timeout lies between 0 and {limits.MAX_TIMEOUT:g} seconds"
+                )
+            peer = self.admit(node, service, len(data))
+            if peer.handle == self._own().handle:
+                return self._deliver_here(service, data)
+            result = self._outbound.add(peer, service, bytes(data), timeout)
+        except SendRefused as refusal:
+            return fail(refusal)
+        return result.addCallback(Delivered)
+
+    def post(self, node: str, service: str, data: bytes) -> None:
+        """
+        Send C{data} once, without acknowledgement and without a Deferred.
+
+        @raise SendRefused: as L{send}; C{busy} when the first link's queue is full.
+        """
+        peer = self.admit(node, service, len(data))
+        if peer.handle == self._own().handle:
+            self._deliver_here(service, data).addErrback(lambda failure: failure.trap(SendRefused))
+        else:
+            self._outbound.post(peer, service, data)
+
+    def admit(self, node: str, service: str, size: int = 0) -> Peer:
+        """
+        Every check that can be made before a message of C{size} bytes leaves.
+
+        @return: the node called C{node}.
+        @raise SendRefused: the first that failed.
+        """
+        if not self._running:
+            raise SendRefused("stopped", "this node is not running")
+        if not valid_service(service):
+            raise SendRefused("bad-service", f"{service[:64]!r} is not a service name")
+        if size > limits.MAX_DATAGRAM:
+            raise SendRefused(
+                "too-large", f"{size} bytes are more than the {limits.MAX_DATAGRAM} of a datagram"
+            )
+        peer = self._find(node)
+        if self._trust.revoked(peer.serial, peer.node_id):
+            raise SendRefused("revoked", f"the node {node} is revoked")
+        if self._wall() > peer.not_after + CERTIFICATE_LEEWAY:
+            raise SendRefused("expired", f"the certificate of {node} has expired and no newer one arrived")
+        own = self._own()
+        refusal = self.permissions.refusal(own, peer, service)
+        if refusal is not None:
+            raise refusal
+        if peer.handle != own.handle and self._routes.path(peer.handle, self._clock.seconds()) is None:
+            raise self._no_route(peer)
+        return peer
+
+    def _find(self, node: str) -> Peer:
+        own = self._own()
+        peer = own if node == own.name else self._find_name(node)
+        if peer is None:
+            raise SendRefused("unknown-node", f"no node called {node[:64]!r} is known here")
+        return peer
+
+    def _no_route(self, peer: Peer) -> SendRefused:
+        detail = f"no way to {peer.name} at present"
+        if self._explain is not None:
+            slug, detail = self._explain(peer.handle, self._clock.seconds())
+            if slug == "too-far":
+                return SendRefused(slug, detail)
+        return SendRefused("no-route", detail)
+
+    def _deliver_here(self, service: str, data: bytes) -> Deferred[Delivered]:
+        own = self._own()
+        result: Deferred[Delivered] = Deferred()
+
+        def done(outcome: Outcome) -> None:
+            if outcome is Outcome.DELIVERED:
+                result.callback(Delivered(0.0))
+            else:
+                result.errback(SendRefused(outcome.slug, f"{own.name} answers {outcome.slug} for {service}"))
+
+        self.services.deliver(Message(own.name, own.node_id, own.roles, service, bytes(data)), done)
+        return result
+
+    # what sessions tell
+
+    def opened(self, peer: Peer, plaintext: bytes) -> None:
+        """One sealed frame of C{peer}: datagrams and receipts. A malformed one costs itself only."""
+        try:
+            for kind, start, end in iter_inner(plaintext):
+                body = memoryview(plaintext)[start + 3 : end]
+                if kind == Inner.DATAGRAM:
+                    self._inbound.datagram(peer, Datagram.decode(body))
+                elif kind == Inner.RECEIPT:
+                    self._outbound.receipt(peer, Receipt.decode(body))
+                else:
+                    self.counters["unknown-inner"] += 1
+        except FrameRefused as refusal:
+            self.counters[f"inner-{refusal.reason}"] += 1
+
+    def ready(self, handle: bytes) -> None:
+        """There are new keys for C{handle}: send what waits."""
+        self._outbound.ready(handle)
+
+    def bounced(self, handle: bytes, counter: int, reason: str) -> None:
+        """A relay did not pass on a frame: slow down, and send again soon."""
+        self._outbound.bounced(handle, counter)
+
+    def gone(self, handle: bytes, reason: str) -> None:
+        """A peer was given up."""
+        self._outbound.gone(handle, reason)
+        self._inbound.gone(handle, reason)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+"""The reserved service C{_echo}: how long to a node and back, and to each hop on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from gmesh.endtoend import limits
+from gmesh.endtoend.datagrams import Datagrams
+from gmesh.endtoend.services import Message, Registration
+from gmesh.errors import FrameRefused, SendRefused
+from gmesh.interfaces import IRouteEngine
+from gmesh.mesh.peer_identity import Peer
+from gmesh.wire.messages import Echo as EchoMessage
+
+__all__ = ["ECHO_SERVICE", "Echo", "Hop", "Trace"]
+
+ECHO_SERVICE = "_echo"
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """
+    A node on the way.
+
+    @ivar handle: its routing handle, hex.
+    @ivar name: None if no certificate of it is held here.
+    @ivar rtt: seconds there and back, over this node's own path to it; None if it did not answer.
+    @ivar reason: why it did not.
+    """
+
+    handle: str
+    name: str | None
+    rtt: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """
+    The way to a node and how far each hop of it is.
+
+    @ivar path: names, first this node; a handle in hex stands for an unknown one.
+    @ivar hops: of every node after the first.
+    """
+
+    path: tuple[str, ...]
+    hops: tuple[Hop, ...]
+
+
+@dataclass(slots=True)
+class _Ping:
+    node: str
+    node_id: str
+    result: Deferred[float]
+    deadline: float
+    again: IDelayedCall | None = None
+
+
+class Echo:
+    """
+    Answers and asks.
+
+    @param find_handle: the directory, by routing handle.
+    @param entropy: as C{os.urandom}.
+    """
+
+    def __init__(
+        self,
+        *,
+        datagrams: Datagrams,
+        own: Callable[[], Peer],
+        find_name: Callable[[str], Peer | None],
+        find_handle: Callable[[bytes], Peer | None],
+        routes: IRouteEngine,
+        clock: IReactorTime,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._datagrams = datagrams
+        self._own = own
+        self._find_name = find_name
+        self._find_handle = find_handle
+        self._routes = routes
+        self._clock = clock
+        self._entropy = entropy
+        self._pings: dict[int, _Ping] = {}
+        self._registration: Registration | None = None
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._registration = self._datagrams.register(ECHO_SERVICE, self._received, reserved=True)
+
+    def stop(self) -> None:
+        """Answer no more; what is under way fails."""
+        if self._registration is not None:
+            self._registration.unregister()
+            self._registration = None
+        for nonce in list(self._pings):
+            self._fail(nonce, SendRefused("stopped", "this node is stopping"))
+
+    def ping(self, node: str, timeout: float = limits.PING_TIMEOUT) -> Deferred[float]:
+        """
+        Ask until answered; the round trip is that of the question the answer belongs to.
+
+        @return: Deferred of seconds; fails with L{SendRefused}.
+        """
+        nonce = int.from_bytes(self._entropy(8), "big")
+        result: Deferred[float] = Deferred(lambda _: self._drop(nonce))
+        peer = self._own() if node == self._own().name else self._find_name(node)
+        node_id = "" if peer is None else peer.node_id
+        self._pings[nonce] = _Ping(node, node_id, result, self._clock.seconds() + timeout)
+        self._ask(nonce)
+        return result
+
+    def trace(self, node: str, timeout: float = limits.PING_TIMEOUT) -> Deferred[Trace]:
+        """
+        Ask every node on the way to C{node} at once.
+
+        @return: Deferred of L{Trace}; fails with L{SendRefused} if there is no way.
+        """
+        own = self._own()
+        try:
+            target = self._datagrams.admit(node, ECHO_SERVICE)
+        except SendRefused as refusal:
+            failed: Deferred[Trace] = Deferred()
+            failed.errback(refusal)
+            return failed
+        path: tuple[bytes, ...] = (own.handle,)
+        if target.handle != own.handle:
+            path = self._routes.path(target.handle, self._clock.seconds())
+        names = tuple(self._name(handle) or handle.hex() for handle in path)
+        asked = [self._hop(handle, timeout) for handle in path[1:]]
+        return gatherResults(asked).addCallback(lambda hops: Trace(names, tuple(hops)))
+
+    def _name(self, handle: bytes) -> str | None:
+        own = self._own()
+        peer = own if handle == own.handle else self._find_handle(handle)
+        return None if peer is None else peer.name
+
+    def _hop(self, handle: bytes, timeout: float) -> Deferred[Hop]:
+        name = self._name(handle)
+        result: Deferred[Hop] = Deferred()
+        if name is None:
+            result.callback(Hop(handle.hex(), None, None, "unknown-node"))
+            return result
+
+        def failed(reason: str) -> None:
+            result.callback(Hop(handle.hex(), name, None, reason))
+
+        self.ping(name, timeout).addCallbacks(
+            lambda rtt: result.callback(Hop(handle.hex(), name, rtt, None)),
+            lambda failure: failed(failure.value.reason if failure.check(SendRefused) else "failed"),
+        )
+        return result
+
+    def _ask(self, nonce: int) -> None:
+        ping = self._pings[nonce]
+        now = self._clock.seconds()
+        if now >= ping.deadline:
+            self._fail(nonce, SendRefused("timed-out", f"{ping.node} did not answer in time"))
+            return
+        question = EchoMessage(False, nonce, int(now * _MICROSECONDS))
+        pause = min(limits.PING_AGAIN, ping.deadline - now)
+        ping.again = self._clock.callLater(pause, self._ask, nonce)
+        try:
+            self._datagrams.post(ping.node, ECHO_SERVICE, question.encode())
+        except SendRefused as refusal:
+            if refusal.reason != "busy" and nonce in self._pings:
+                self._fail(nonce, refusal)
+
+    def _received(self, message: Message) -> None:
+        try:
+            echo = EchoMessage.decode(message.data)
+        except FrameRefused as refusal:
+            raise SendRefused("refused", refusal.detail) from refusal
+        if echo.reply:
+            ping = self._pings.get(echo.nonce)
+            if ping is not None and ping.node_id == message.source_id:
+                self._drop(echo.nonce)
+                ping.result.callback(max(0.0, self._clock.seconds() - echo.stamp / _MICROSECONDS))
+            return
+        answer = EchoMessage(True, echo.nonce, echo.stamp, echo.padding)
+        try:
+            self._datagrams.post(message.source_name, ECHO_SERVICE, answer.encode())
+        except SendRefused:
+            self._datagrams.counters["echo-unanswered"] += 1
+
+    def _drop(self, nonce: int) -> None:
+        ping = self._pings.pop(nonce, None)
+        if ping is not None and ping.again is not None and ping.again.active():
+            ping.again.cancel()
+
+    def _fail(self, nonce: int, refusal: SendRefused) -> None:
+        ping = self._pings[nonce]
+        self._drop(nonce)
+        ping.result.errback(refusal)
