@@ -7,6 +7,8 @@ The oracle for which byte strings are Ed25519 public keys of prime order.
 
 from __future__ import annotations
 
+from functools import cache
+
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, -1, P) % P
@@ -55,6 +57,7 @@ def encode(point: Point) -> bytes:
     return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
 
 
+@cache
 def small_order_points() -> list[Point]:
     """The eight points whose order divides 8."""
     y = 2
