@@ -12,7 +12,7 @@ from collections import OrderedDict
 from twisted.internet.defer import Deferred, succeed
 
 from gmesh.authority import audit, limits
-from gmesh.authority.auth import Caller, enrolment_refused
+from gmesh.authority.auth import Caller, Stale, enrolment_refused
 from gmesh.authority.bodies import Numbers
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
@@ -186,7 +186,7 @@ class Admission:
         """
         Note that a member is alive and what it has applied.
 
-        Nothing is written now: C{sent_ms} must rise, and lie after this daemon's start.
+        Nothing is written now: C{sent_ms} must rise, and the request be signed after this daemon's start.
         @raise RequestRefused: C{replayed}.
         @raise AdmissionRefused: as L{renew}.
         """
@@ -207,10 +207,8 @@ class Admission:
         if self._clock.now() > known[1]:
             self._members.pop(serial, None)
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
-        if sent_ms <= self._clock.started * 1000:
-            raise RequestRefused(
-                "stale", "the heartbeat was sent before this authority started: send a new one"
-            )
+        if caller.signed.created < int(self._clock.started):
+            raise Stale(self._clock.now())
         self._presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
 
     def forget_members(self) -> None:

@@ -60,7 +60,6 @@ class Server:
         self._clock = clock
         self._trusted_proxies = trusted_proxies
         self.app = Klein()
-        self.app.url_map.merge_slashes = False
         for route in ROUTES:
             self._add(route)
         self.app.handle_errors(HTTPException)(self._no_route)

@@ -8,6 +8,7 @@ from typing import Any
 
 from gmesh.trust.documents import Certificate, Crl, Status, parse_document
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.requests import NODE_TAG
 from gmesh.trust.verify import check_certificate
 
 
@@ -205,14 +206,18 @@ def test_heartbeat_answers_the_status_and_is_seen(network: Any) -> None:
 
 
 def test_r1_a_heartbeat_counts_once(network: Any) -> None:
-    """C{sent_ms} must rise, and lie after the daemon's start."""
+    """C{sent_ms} must rise, and the request be signed after the daemon's start."""
     member = network.joined("pump-1")
+    value = {"certificate": member.certificate.as_dict(), "sent_ms": 5}
+    body = json.dumps(value).encode()
+    request = ("POST", "/heartbeat", network.signed(member.node, "POST", "/heartbeat", body, NODE_TAG), body)
+    assert network.ask(*request).status == 200
+    assert network.ask(*request).slug == "replayed"
+    assert network.heartbeat(member, 5).slug == "replayed"
+    assert network.heartbeat(member, 6).status == 200
     network.clock.advance(1)
-    sent = int(network.wall() * 1000)
-    assert network.heartbeat(member, sent).status == 200
-    assert network.heartbeat(member, sent).slug == "replayed"
     network.restart()
-    assert network.heartbeat(member, sent + 1).slug == "stale"
+    assert network.ask(*request).slug == "stale"
 
 
 def test_pages(network: Any) -> None:

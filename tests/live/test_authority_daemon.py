@@ -179,7 +179,7 @@ def test_starts_answers_and_stops_cleanly(fleet: Fleet) -> None:
     fleet.daemon.start()
     assert fleet.daemon.ask("GET", "/readyz") == (200, {"status": "ready"})
     assert fleet.daemon.ask("GET", "/genesis")[1] == fleet.genesis.as_dict()
-    for wrong in ("//genesis", "/genesis/%2e%2e%2f", "/../../etc/passwd", "/genesis/..%2f..%2fx"):
+    for wrong in ("/genesis/%2e%2e%2f", "/../../etc/passwd", "/genesis/..%2f..%2fx"):
         assert fleet.daemon.ask("GET", wrong)[0] == 404
     invite = fleet.invite("pump-1")
     assert fleet.daemon.ask("POST", "/join", *fleet.join_request(invite))[0] == 201
