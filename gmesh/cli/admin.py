@@ -24,6 +24,7 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.keys import KEY_SIZE, SigningKey
 from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.names import is_name, is_role
 from gmesh.trust.requests import ADMIN_TAG
 from gmesh.trust.state import TrustState
 from gmesh.trust.verify import network_id, verify_genesis_chain
@@ -174,6 +175,11 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.pass_context
 def invite(context: click.Context, name: str, roles: tuple[str, ...], ttl: str, as_json: bool) -> None:
     """Print an invite: it admits one host, once, under this name."""
+    if not is_name(name):
+        raise ConfigurationError("bad-name", f"{name!r} cannot name a node: a-z, 0-9, dashes within")
+    for role in roles:
+        if not is_role(role):
+            raise ConfigurationError("bad-role", f"{role!r} is none of anchor, relay, client, service:NAME")
     made, answer = _operator(context).invite(name, roles, seconds(ttl))
     if as_json:
         print_json({"invite": made, "id": answer.get("id"), "expires_at": answer.get("expires_at")})
