@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
+from typing import NamedTuple
 
 from gmesh.errors import FrameRefused
 from gmesh.wire.codec import Buffer, refused
@@ -27,6 +28,7 @@ from gmesh.wire.limits import (
 )
 
 __all__ = [
+    "AT_CLASS",
     "AT_COUNT",
     "AT_FLAGS",
     "AT_HOP",
@@ -54,6 +56,9 @@ AT_PATH = FRAME_HEADER + 4
 TAIL = 12
 """Receiver index and counter, behind the path."""
 
+PARSED_PATHS = 1024
+"""Paths remembered in parsed form, so that only the first frame of a flow is taken apart."""
+
 _SHORTEST = AT_PATH + MIN_HANDLES * HANDLE + TAIL
 
 _FIXED = struct.Struct(">BBBB")
@@ -71,8 +76,7 @@ class TrafficClass(IntEnum):
     BULK = 2
 
 
-@dataclass(frozen=True, slots=True)
-class PathHeader:
+class PathHeader(NamedTuple):
     """
     The header as an object, for ends and rare cases; relays use L{peek_path}.
 
@@ -142,10 +146,9 @@ def peek_path(record: Buffer, start: int, end: int) -> tuple[int, int, int]:
         raise refused(_NAME, "ends too early")
     splices, hop, _, count = _PEEK.unpack_from(record, start)
     path_end = start + AT_PATH + HANDLE * count
-    if splices > MAX_SPLICES or not 0 < hop < count <= MAX_HANDLES or path_end + TAIL > end:
-        raise refused(
-            _NAME, f"is not valid: {count} handles, hop {hop}, flags {splices}, {end - start} bytes"
-        )
+    if path_end + TAIL > end:
+        raise refused(_NAME, "ends too early")
+    _check(splices, hop, count)
     return splices, hop, path_end
 
 
@@ -170,15 +173,27 @@ def read_path(record: Buffer, start: int, end: int) -> tuple[PathHeader, int]:
 
     @raise FrameRefused: C{malformed}, also when a handle is repeated.
     """
-    splices, hop, path_end = peek_path(record, start, end)
-    begin = start + AT_PATH
-    raw = bytes(record[begin:path_end])
-    path = tuple(raw[at : at + HANDLE] for at in range(0, len(raw), HANDLE))
-    if len(set(path)) != len(path):
-        raise refused(_NAME, "names a node twice")
+    key = peek_key(record, start, end)
+    path, hop, traffic_class, splices = _parse(key)
+    path_end = start + AT_FLAGS + len(key)
     index, counter = _TAIL.unpack_from(record, path_end)
-    header = PathHeader(path, index, counter, hop, record[start + AT_CLASS], splices)
-    return header, path_end + TAIL
+    return PathHeader(path, index, counter, hop, traffic_class, splices), path_end + TAIL
+
+
+@lru_cache(maxsize=PARSED_PATHS)
+def _parse(key: bytes) -> tuple[tuple[bytes, ...], int, int, int]:
+    """Path, hop index, class and splices in the bytes of L{peek_key}: the same for all frames of a flow."""
+    splices, hop, traffic_class, count = _FIXED.unpack_from(key)
+    _check(splices, hop, count)
+    path = tuple(key[at : at + HANDLE] for at in range(_FIXED.size, len(key), HANDLE))
+    if len(set(path)) != count:
+        raise refused(_NAME, "names a node twice")
+    return path, hop, traffic_class, splices
+
+
+def _check(splices: int, hop: int, count: int) -> None:
+    if splices > MAX_SPLICES or not 0 < hop < count <= MAX_HANDLES:
+        raise refused(_NAME, f"is not valid: {count} handles, hop {hop}, flags {splices}")
 
 
 def patch_hop(record: bytearray | memoryview, start: int, hop: int) -> None:
