@@ -58,15 +58,16 @@ def make_delta(old: Crl, new: Document[Crl], drop_expired_before: int) -> CrlDel
     @param drop_expired_before: entries of C{old} that ended before then are not in C{new}.
     @raise DocumentRefused: C{no-delta}, if no delta leads from one to the other.
     """
-    known, known_keys = set(old.revoked), set(old.revoked_keys)
+    kept = {entry for entry in old.revoked if entry[1] >= drop_expired_before}
+    kept_keys = {entry for entry in old.revoked_keys if entry[1] >= drop_expired_before}
     delta = CrlDelta(
         network_id=new.body.network_id,
         from_number=old.number,
         number=new.body.number,
         issued_at=new.body.issued_at,
         next_update=new.body.next_update,
-        added=tuple(entry for entry in new.body.revoked if entry not in known),
-        added_keys=tuple(entry for entry in new.body.revoked_keys if entry not in known_keys),
+        added=tuple(entry for entry in new.body.revoked if entry not in kept),
+        added_keys=tuple(entry for entry in new.body.revoked_keys if entry not in kept_keys),
         drop_expired_before=drop_expired_before,
         result_signatures=tuple(
             SignatureEntry(key_id=key_id, signature=b64url_encode(signature))
