@@ -266,6 +266,8 @@ class MeshProtocol:
             return
         if self._state is State.GREETING:
             raise FrameRefused("bad-hello", "the first frame of a link is not HELLO")
+        if kind == Kind.HELLO:
+            raise FrameRefused("bad-hello", "a second HELLO came on the same link")
         if kind not in _KINDS and not is_optional(kind):
             raise FrameRefused("unknown-kind", f"frames of kind {kind} are not known here")
         self._context.counters.count("no-receiver")
@@ -332,6 +334,7 @@ class MeshProtocol:
         self._leave(reason)
         self._state = State.GONE
         self._table = {}
+        self._context.peers.leave(self)
         if farewell is None:
             self._egress.stop()
         else:

@@ -187,17 +187,21 @@ class World:
         assert one.link(two) is not None and two.link(one) is not None
         return one, two
 
-    def run(self, seconds, step=0.01):
-        """Let time pass; every event gets its turn."""
+    def run(self, seconds):
+        """Let time pass from event to event."""
         end = self.clock.seconds() + seconds
-        while self.clock.seconds() < end:
-            self.clock.advance(min(step, max(0.0, end - self.clock.seconds()) or step))
+        while True:
+            due = min((call.getTime() for call in self.clock.getDelayedCalls()), default=end)
+            if due >= end:
+                break
+            self.clock.advance(max(0.0, due - self.clock.seconds()))
+        self.clock.advance(end - self.clock.seconds())
 
     def finish(self):
         """Stop everything and show that nothing is left on the clock."""
         for node in self.nodes:
             node.stop()
-        self.run(12, 0.5)
+        self.run(12)
         assert self.network.open_connections() == []
         assert [call for call in self.clock.getDelayedCalls() if call.active()] == []
         for node in self.nodes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from mesh.linkworld import World
 
+from gmesh.mesh.limits import Liveliness
 from gmesh.testing.transport import Wire
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import CloseReason
@@ -67,3 +68,249 @@ def test_close_is_told_with_its_reason(world):
     assert one.recorder.events[-1] == ("down", "two", "shutdown")
     assert two.recorder.events[-1] == ("down", "one", "shutdown")
     assert world.network.open_connections() == []
+
+
+def test_a_silent_neighbour_is_doubted_then_dead(world):
+    """Half-open: both ends doubt the link a PONG's time after the PING, and give it up after 15 s of silence."""
+    one, two = world.pair()
+    started = world.clock.seconds()
+    world.network.connections[0].silence()
+    seen = []
+    while one.peers.links or two.peers.links:
+        world.run(0.1)
+        seen += [(round(world.clock.seconds() - started, 1), *event) for event in one.recorder.events[1 + len(seen) :]]
+        assert world.clock.seconds() < started + 20
+    (doubted, *doubt), (died, *death) = seen
+    assert doubt == ["changed", "two", True] and 7.0 < doubted < 9.1
+    assert death == ["down", "two", "dead"] and 14.5 < died < 16.0
+    assert two.recorder.events[-1] == ("down", "one", "dead")
+    world.run(6)
+    assert world.network.open_connections() == []
+
+
+def test_a_doubted_neighbour_that_answers_is_trusted_again(world):
+    """Suspicion ends with the first frame, and the listeners hear both."""
+    one, two = world.pair()
+    world.network.connections[0].silence()
+    world.run(9)
+    assert one.link(two).suspect
+    world.network.connections[0].heal()
+    world.run(2)
+    assert not one.link(two).suspect
+    assert one.recorder.events == [("up", "two"), ("changed", "two", True), ("changed", "two", False)]
+
+
+def test_an_idle_link_lives(world):
+    """Ten minutes without traffic: PINGs keep it, and it has one timer an end."""
+    one, two = world.pair()
+    world.run(600)
+    assert one.recorder.events == [("up", "two")]
+    assert [str(call).count("_tick") for call in world.clock.getDelayedCalls() if call.active()].count(1) == 2
+
+
+def test_both_directions_rekey_by_time_under_load(world, monkeypatch):
+    """After ten minutes each direction switches keys while frames race both ways, and none is lost."""
+    one, two = world.pair()
+    keys = [
+        (node, session._transport._session, session._transport._session._outbound)
+        for node in (one, two)
+        for session in node.peers.links.values()
+    ]
+    sent = 0
+    for _ in range(1300):
+        one.link(two).send_control(16, b"%d" % sent)
+        two.link(one).send_control(16, b"%d" % sent)
+        sent += 1
+        world.run(0.5)
+    for _, session, outbound in keys:
+        assert session._outbound is not outbound
+    world.run(1)
+    expected = [b"%d" % number for number in range(sent)]
+    assert [body for _, _, body in one.recorder.frames] == expected
+    assert [body for _, _, body in two.recorder.frames] == expected
+
+
+def test_rekey_by_records(world, monkeypatch):
+    """So many records, whatever the time: the key is switched, in the middle of a burst."""
+    monkeypatch.setattr("gmesh.mesh.egress.REKEY_RECORDS", 5)
+    one, two = world.pair()
+    outbound = one.link(two)._transport._session._outbound
+    for number in range(50):
+        one.link(two).send_control(16, b"%d" % number)
+        world.run(0.02)
+    assert one.link(two)._transport._session._outbound is not outbound
+    assert [body for _, _, body in two.recorder.frames] == [b"%d" % number for number in range(50)]
+
+
+def test_a_slow_reader_costs_bounded_memory_and_keeps_control_first(world):
+    """A saturated link drops data within its queue limits, and control still passes at once."""
+    world.network.wire = Wire(rate=100_000, capacity=16 * 1024)
+    one, two = world.pair()
+    link = one.link(two)
+    frame = pack_frame(Kind.E2E_DATA, bytes(8000))
+    taken = sum(link.send_data(frame, b"%016d" % (number % 3)) for number in range(1000))
+    assert taken == 1000
+    assert link.backlog <= 3 * 256 * 1024
+    written = 4
+    assert one.counters["data-flow-full"] == 1000 - written - 3 * (256 * 1024 // len(frame))
+    world.run(0.5)
+    link.send_control(16, b"urgent")
+    world.run(0.9)
+    assert ("one", 16, b"urgent") in two.recorder.frames
+    assert link.backlog > 0
+    assert world.network.connections[0].client.buffered <= 48 * 1024
+    world.run(30)
+    assert link.backlog == 0
+    assert sum(kind == 66 for _, kind, _ in two.recorder.frames) == 1000 - one.counters["data-flow-full"]
+
+
+def test_a_peer_that_takes_nothing_is_cut(world):
+    """It sends, so it is alive, but reads nothing: after 15 s the link is stuck and ends."""
+    one, two = world.node("one"), world.node("two", profile=Liveliness(dead_after=1000)).listen()
+    one.dial(two)
+    world.run(0.5)
+    connection = world.network.connections[0]
+    connection.server.pauseProducing()
+    link = one.link(two)
+    for _ in range(200):
+        link.send_data(pack_frame(Kind.E2E_DATA, bytes(8000)), bytes(16))
+    for _ in range(40):
+        two.link(one) and two.link(one).send_control(16, b"still here")
+        world.run(0.5)
+    assert one.recorder.events[-1] == ("down", "two", "stuck")
+
+
+def test_too_much_control_ends_the_link(world):
+    """Control is never dropped: a peer that lets it pile up loses the link."""
+    one, two = world.pair()
+    world.network.connections[0].server.pauseProducing()
+    for _ in range(600):
+        if one.link(two) is not None:
+            one.link(two).send_control(16, bytes(4000))
+            world.run(0.001)
+    assert one.recorder.events[-1] == ("down", "two", "control-queue-full")
+    assert one.counters["control-queue-full"] == 1
+
+
+def test_an_expired_certificate_ends_the_link(world):
+    """When the certificate and the leeway are over, both ends cut, within one timer."""
+    one, two = world.node("one"), world.node("two")
+    short = world.issuer.certify(two.enrolled.node_key, two.enrolled.noise_key, "two", ["relay"], lifetime=600)
+    two.certificate = short
+    two.listen()
+    one.dial(two)
+    world.run(898)
+    assert one.link(two) is not None
+    world.run(4)
+    assert one.recorder.events[-1] == ("down", "two", "expired")
+    assert two.recorder.events[-1] == ("down", "one", "expired")
+
+
+def test_a_renewed_certificate_replaces_the_old_in_place(world):
+    """A newer certificate of the same keys moves the end of the link; not one frame or event is lost."""
+    one, two = world.node("one"), world.node("two")
+    two.certificate = world.issuer.certify(
+        two.enrolled.node_key, two.enrolled.noise_key, "two", ["relay"], lifetime=600
+    )
+    two.listen()
+    one.dial(two)
+    world.run(300)
+    renewed = world.issuer.renew(two.enrolled).certificate
+    assert one.peers.refresh(renewed)
+    assert not one.peers.refresh(renewed)
+    world.run(900)
+    assert one.recorder.events == [("up", "two"), ("changed", "two", False)]
+    assert one.link(two).peer.serial == renewed.body.serial
+
+
+def test_revocation_cuts_in_one_turn(world):
+    """The moment the CRL is applied the link is down, its queue empty, and the peer learns why."""
+    one, two = world.pair()
+    three = world.node("three").listen()
+    one.dial(three)
+    world.run(0.5)
+    link = one.link(two)
+    flow = two.enrolled.handle + three.enrolled.handle
+    for _ in range(20):
+        one.link(three).send_data(pack_frame(Kind.E2E_DATA, bytes(8000)), flow)
+        link.send_data(pack_frame(Kind.E2E_DATA, bytes(8000)), bytes(16))
+    assert one.link(three).backlog
+    one.trust.offer(world.issuer.revoke(two.enrolled), world.wall())
+    assert one.link(two) is None and one.peers.sessions == 1
+    assert one.recorder.events[-1] == ("down", "two", "revoked")
+    assert one.link(three).backlog == 0
+    assert not link.send_data(pack_frame(Kind.E2E_DATA, b""), bytes(16))
+    world.run(1)
+    assert ("down", "one") == two.recorder.events[-1][:2]
+    assert len(world.network.open_connections()) == 1
+
+
+def test_an_idle_revoked_peer_hears_why(world):
+    """Nothing waits for it, so the CLOSE reaches it before the end."""
+    one, two = world.pair()
+    one.trust.offer(world.issuer.revoke(two.enrolled), world.wall())
+    world.run(1)
+    assert two.recorder.events[-1] == ("down", "one", "revoked")
+
+
+def test_a_receiver_that_refuses_ends_the_link(world):
+    """Bytes that break the protocol above the link close it, are counted, and tell the peer."""
+    one, two = world.pair()
+    one.link(two).send_control(16, b"explode")
+    world.run(1)
+    assert two.counters["exploded"] == 1
+    assert two.recorder.events[-1] == ("down", "one", "exploded")
+    assert one.recorder.events[-1] == ("down", "two", "protocol")
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (pack_frame(127, b""), "unknown-kind"),
+        (pack_frame(Kind.HELLO, b""), "bad-hello"),
+        (b"\xff\xff\x10", "bad-frame"),
+        (pack_frame(Kind.REKEY) + pack_frame(16, b"x"), "bad-frame"),
+        (pack_frame(Kind.REKEY, b"x"), "malformed"),
+        (pack_frame(Kind.PING, b"x"), "malformed"),
+        (pack_frame(Kind.CLOSE, b""), "malformed"),
+    ],
+)
+def test_a_bad_frame_ends_the_link(world, frame, reason):
+    """Each breach has its own reason, and costs only the link it came on."""
+    one, two = world.pair()
+    one.link(two)._transport.send_record(frame)
+    world.run(1)
+    assert two.recorder.events[-1] == ("down", "one", reason)
+    assert one.recorder.events[-1] == ("down", "two", "protocol")
+
+
+def test_unknown_optional_kinds_are_ignored(world):
+    """A later version may send them; they are counted."""
+    one, two = world.pair()
+    one.link(two).send_control(200, b"from the future")
+    world.run(1)
+    assert two.counters["no-receiver"] == 1 and two.link(one) is not None
+
+
+def test_the_farthest_end_of_the_queue_is_drained_on_close(world):
+    """What was queued when the link closes still arrives, then CLOSE, then the end."""
+    world.network.wire = Wire(rate=200_000, capacity=8192)
+    one, two = world.pair()
+    for number in range(40):
+        one.link(two).send_data(pack_frame(Kind.E2E_DATA, b"%05d" % number + bytes(5000)), b"f" * 16)
+    one.link(two).close(CloseReason.SHUTDOWN)
+    world.run(4)
+    assert [body[:5] for _, _, body in two.recorder.frames] == [b"%05d" % number for number in range(40)]
+    assert two.recorder.events[-1] == ("down", "one", "shutdown")
+
+
+def test_closing_to_a_reader_that_does_not_read_ends_anyway(world):
+    """Draining has a deadline, then the transport is aborted."""
+    one, two = world.pair()
+    connection = world.network.connections[0]
+    connection.server.pauseProducing()
+    for _ in range(100):
+        one.link(two).send_data(pack_frame(Kind.E2E_DATA, bytes(8000)), bytes(16))
+    one.link(two).close(CloseReason.SHUTDOWN)
+    world.run(6)
+    assert not connection.client.connected

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""
+The certificates this node believes: the directory of names, handles and keys.
+
+Every certificate is judged by L{gmesh.trust.state.TrustState} when it comes and again when
+what is believed changes; one that ended is as good as none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gmesh.errors import DocumentRefused, PeerRefused
+from gmesh.mesh.network_limits import MAX_SERIALS, MAX_UNJUDGED
+from gmesh.mesh.peer_identity import Peer, peer_of
+from gmesh.routing.limits import MAX_NODES
+from gmesh.routing.store import Member
+from gmesh.trust.documents import Certificate, Document, parse_document
+from gmesh.trust.limits import CERTIFICATE_LEEWAY
+from gmesh.trust.state import TrustState
+from gmesh.wire.messages import CertificateKey
+
+__all__ = ["CertificateBook"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    peer: Peer
+    member: Member
+
+
+class CertificateBook:
+    """
+    Certificates by handle and serial, newest first.
+
+    @param wall: Unix seconds.
+    @ivar observers: called with each L{Peer} whose certificate is new here.
+    @ivar max_nodes: how many nodes may be in the book.
+    """
+
+    def __init__(self, trust: TrustState, wall: Callable[[], float], max_nodes: int = MAX_NODES) -> None:
+        self.max_nodes = max_nodes
+        self.observers: list[Callable[[Peer], object]] = []
+        self._trust = trust
+        self._wall = wall
+        self._nodes: dict[bytes, dict[int, _Held]] = {}
+        self._names: dict[str, set[bytes]] = {}
+        self._unjudged: dict[str, Document[Certificate]] = {}
+        self._revoked: frozenset[bytes] = frozenset()
+        self._revoked_by_serial: dict[bytes, None] = {}
+        self.sweep()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._nodes.values()))
+
+    # -- asking
+
+    def find_handle(self, handle: bytes) -> Peer | None:
+        """The node with this routing handle under its newest valid certificate."""
+        held = self._nodes.get(handle)
+        if not held:
+            return None
+        peer = held[max(held)].peer
+        return peer if self._holds(peer) else None
+
+    def find_name(self, name: str) -> Peer | None:
+        """The node of this name; of several, the one certified last."""
+        peers = [
+            peer for handle in self._names.get(name, ()) if (peer := self.find_handle(handle)) is not None
+        ]
+        return max((peer for peer in peers if peer.name == name), key=lambda peer: peer.serial, default=None)
+
+    def member(self, handle: bytes, serial: int) -> Member | None:
+        """What routing needs of one certificate, if it is held and valid."""
+        held = self._nodes.get(handle, {}).get(serial)
+        return held.member if held is not None and self._holds(held.peer) else None
+
+    def revoked(self, handle: bytes) -> bool:
+        """Whether a node that was known by this handle, or its key, is revoked."""
+        return handle in self._revoked
+
+    def answer(self, wanted: Iterable[CertificateKey]) -> list[bytes]:
+        """The file forms of those of these certificates that are held."""
+        found = (self._nodes.get(key.handle, {}).get(key.serial) for key in wanted)
+        return [held.peer.certificate.encode() for held in found if held is not None]
+
+    def peers(self) -> list[Peer]:
+        """Everybody under the newest valid certificate, by handle."""
+        found = (self.find_handle(handle) for handle in sorted(self._nodes))
+        return [peer for peer in found if peer is not None]
+
+    def _holds(self, peer: Peer) -> bool:
+        return self._wall() <= peer.not_after + CERTIFICATE_LEEWAY
+
+    # -- taking in
+
+    def add_encoded(self, data: bytes) -> Peer:
+        """
+        Judge a certificate in file form.
+
+        @raise DocumentRefused: if it is malformed.
+        @raise PeerRefused: as L{add}.
+        """
+        return self.add(parse_document(data, Certificate))
+
+    def add(self, document: Document[Certificate]) -> Peer:
+        """
+        Judge a certificate and keep it.
+
+        @raise PeerRefused: as L{TrustState.judge_certificate}; C{handle-collision} for another key
+            with a handle that is taken, C{full}.  One of C{unknown-key} is judged again after the
+            genesis changed.
+        """
+        try:
+            self._trust.judge_certificate(document, self._wall())
+        except PeerRefused as error:
+            if error.reason == "unknown-key" and len(self._unjudged) < MAX_UNJUDGED:
+                self._unjudged[document.digest] = document
+            raise
+        peer = peer_of(document)
+        held = self._nodes.get(peer.handle)
+        if held is None:
+            if len(self._nodes) >= self.max_nodes:
+                raise PeerRefused("full", f"certificates of {self.max_nodes} nodes are held: raise max_nodes")
+            held = self._nodes[peer.handle] = {}
+        elif any(other.peer.node_key != peer.node_key for other in held.values()):
+            raise PeerRefused(
+                "handle-collision",
+                f"{peer.name} has the routing handle of another node: enrol it with a new key",
+            )
+        known = held.get(peer.serial)
+        if known is not None:
+            return known.peer
+        held[peer.serial] = _Held(peer, _member(peer))
+        self._names.setdefault(peer.name, set()).add(peer.handle)
+        if peer.handle in self._revoked_by_serial:
+            del self._revoked_by_serial[peer.handle]
+            self._index_revoked()
+        while len(held) > MAX_SERIALS:
+            self._drop(peer.handle, min(held))
+        if peer.serial in held:
+            for observer in tuple(self.observers):
+                observer(peer)
+        return peer
+
+    # -- letting go
+
+    def sweep(self) -> list[bytes]:
+        """
+        Judge everything again, after what is believed changed.
+
+        @return: the handles of nodes no certificate of which is believed any longer.
+        """
+        gone = []
+        for handle, held in list(self._nodes.items()):
+            revoked = False
+            for serial, entry in list(held.items()):
+                try:
+                    self._trust.judge_certificate(entry.peer.certificate, self._wall())
+                except PeerRefused as error:
+                    revoked = revoked or error.reason == "revoked"
+                    self._drop(handle, serial)
+            if handle not in self._nodes:
+                gone.append(handle)
+                if revoked:
+                    self._revoked_by_serial[handle] = None
+        while len(self._revoked_by_serial) > self.max_nodes:
+            del self._revoked_by_serial[next(iter(self._revoked_by_serial))]
+        self._index_revoked()
+        return gone
+
+    def genesis_changed(self) -> None:
+        """Judge again what no authority key known before had signed."""
+        waiting, self._unjudged = self._unjudged, {}
+        for document in waiting.values():
+            try:
+                self.add(document)
+            except (PeerRefused, DocumentRefused):
+                continue
+
+    def expire(self) -> None:
+        """Let go of what has ended."""
+        for handle, held in list(self._nodes.items()):
+            for serial, entry in list(held.items()):
+                if not self._holds(entry.peer):
+                    self._drop(handle, serial)
+
+    def _drop(self, handle: bytes, serial: int) -> None:
+        held = self._nodes[handle]
+        entry = held.pop(serial)
+        name = entry.peer.name
+        if not any(other.peer.name == name for other in held.values()):
+            self._names[name].discard(handle)
+            if not self._names[name]:
+                del self._names[name]
+        if not held:
+            del self._nodes[handle]
+
+    def _index_revoked(self) -> None:
+        keys = self._trust.crl.body.revoked_keys if self._trust.crl is not None else ()
+        self._revoked = frozenset(self._revoked_by_serial) | {bytes.fromhex(key_id)[:8] for key_id, _ in keys}
+
+
+def _member(peer: Peer) -> Member:
+    return Member(
+        node_id=peer.node_id,
+        name=peer.name,
+        node_key=peer.node_key,
+        roles=frozenset(peer.roles),
+        serial=peer.serial,
+        not_after=peer.not_after,
+    )

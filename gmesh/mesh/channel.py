@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""One neighbour as control traffic sees it: what waits for it, what was asked of it, how it behaves."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from gmesh.interfaces import ILink
+from gmesh.mesh.counters import Counters
+from gmesh.mesh.fetch import Fetcher
+from gmesh.mesh.network_limits import (
+    CERTIFICATE_BATCH,
+    DIGEST_BURST,
+    DIGEST_RATE,
+    FAILURE_BURST,
+    FAILURE_RATE,
+    LSA_FRAME,
+    LSA_FRAME_RECORDS,
+    QUESTION_BURST,
+    QUESTION_RATE,
+    WANT_BATCH,
+)
+from gmesh.mesh.rates import TokenBucket
+from gmesh.routing.store import Key
+from gmesh.wire.frames import Kind
+from gmesh.wire.messages import CertificateKey, CertRequest, CloseReason, RecordKey, SyncWant
+
+__all__ = ["Channel", "Outbox"]
+
+
+class Outbox:
+    """
+    Records that wait for one link, the newest of each key only: bounded by the database itself.
+
+    C{eager} ones are sent, C{lazy} ones only named.
+    """
+
+    def __init__(self) -> None:
+        self.eager: dict[Key, tuple[int, bytes]] = {}
+        self.lazy: dict[Key, int] = {}
+
+    def put(self, key: Key, sequence: int, data: bytes) -> None:
+        """Send this soon, in place of any other record of its key."""
+        self.eager[key] = (sequence, data)
+        self.lazy.pop(key, None)
+
+    def name(self, key: Key, sequence: int) -> None:
+        """Name this soon."""
+        if key in self.eager:
+            del self.eager[key]
+        self.lazy[key] = sequence
+
+    def seen(self, key: Key, sequence: int) -> None:
+        """The neighbour has shown that it holds this: never send it back."""
+        eager = self.eager.get(key)
+        if eager is not None and eager[0] <= sequence:
+            del self.eager[key]
+        if self.lazy.get(key, sequence + 1) <= sequence:
+            del self.lazy[key]
+
+    def drop(self, handle: bytes) -> None:
+        """A node is revoked: nothing of it goes out."""
+        for key in [key for key in self.eager if key[0] == handle]:
+            del self.eager[key]
+        for key in [key for key in self.lazy if key[0] == handle]:
+            del self.lazy[key]
+
+    def take(self, limit: int) -> list[tuple[bytes, ...]]:
+        """Records for one LSA frame each, about C{limit} bytes in all."""
+        frames: list[tuple[bytes, ...]] = []
+        frame: list[bytes] = []
+        size = total = 0
+        while self.eager and total < limit:
+            _, data = self.eager.pop(next(iter(self.eager)))
+            if frame and (size + len(data) > LSA_FRAME or len(frame) == LSA_FRAME_RECORDS):
+                frames.append(tuple(frame))
+                frame, size = [], 0
+            frame.append(data)
+            size += len(data)
+            total += len(data)
+        if frame:
+            frames.append(tuple(frame))
+        return frames
+
+
+class Channel:
+    """
+    The control state of one link.
+
+    @ivar numbers: the newest documents the neighbour is known to hold, by type.
+    """
+
+    def __init__(self, link: ILink, clock: IReactorTime, counters: Counters) -> None:
+        self.link = link
+        self.handle: bytes = link.peer.handle
+        self.outbox = Outbox()
+        self.numbers: dict[str, int] = {}
+        self.records: Fetcher[Key] = Fetcher(clock, self._ask_records, WANT_BATCH)
+        self.certificates: Fetcher[CertificateKey] = Fetcher(clock, self._ask_certificates, CERTIFICATE_BATCH)
+        self._clock = clock
+        self._counters = counters
+        now = clock.seconds()
+        self._failures = TokenBucket(FAILURE_RATE, FAILURE_BURST, now)
+        self._questions = TokenBucket(QUESTION_RATE, QUESTION_BURST, now)
+        self._digests = TokenBucket(DIGEST_RATE, DIGEST_BURST, now)
+
+    @property
+    def anchor(self) -> bool:
+        """Whether the neighbour is an anchor."""
+        return "anchor" in self.link.peer.roles
+
+    def send(self, kind: Kind, body: bytes) -> None:
+        """Queue a control frame."""
+        self.link.send_control(kind, body)
+
+    def failed(self, cause: str) -> None:
+        """Something the neighbour passed on did not verify; too much of that ends the link."""
+        self._counters.count(cause)
+        if not self._failures.take(self._clock.seconds()):
+            self._counters.count("too-many-failures")
+            self.link.close(CloseReason.PROTOCOL)
+
+    def may_ask(self) -> bool:
+        """Whether the neighbour's next question is answered."""
+        return self._allow(self._questions)
+
+    def may_compare(self) -> bool:
+        """Whether the neighbour's next digest is compared."""
+        return self._allow(self._digests)
+
+    def stop(self) -> None:
+        """The link is gone."""
+        self.records.stop()
+        self.certificates.stop()
+
+    def _allow(self, bucket: TokenBucket) -> bool:
+        allowed = bucket.take(self._clock.seconds())
+        if not allowed:
+            self._counters.count("question-ignored")
+        return allowed
+
+    def _ask_records(self, keys: list[Key]) -> None:
+        self.send(Kind.SYNC_WANT, SyncWant(tuple(RecordKey(*key) for key in keys)).encode())
+
+    def _ask_certificates(self, keys: list[CertificateKey]) -> None:
+        self.send(Kind.CERT_REQ, CertRequest(tuple(keys)).encode())

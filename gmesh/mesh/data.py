@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""
+Data frames of one link: the path header is looked up, the hop index patched, the slice passed on.
+
+What a header may do depends on the link and on its bytes up to the end of the path alone, so a
+bounded cache makes a frame cost one dictionary access; no object is made on this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from zope.interface import implementer
+
+from gmesh.errors import FrameRefused
+from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
+from gmesh.mesh.forwarding import Forwarding
+from gmesh.mesh.network_limits import MAX_VERDICTS
+from gmesh.wire.frames import Kind
+from gmesh.wire.limits import HANDLE
+from gmesh.wire.paths import AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, peek_path
+
+__all__ = ["DataFactory", "DataProtocol"]
+
+SendData = Callable[[memoryview, bytes], bool]
+Verdict = tuple[SendData | None, int, bytes]
+"""Where to (None: here), the next hop index, the flow."""
+
+TAIL: Final = 12
+"""Receiver index and counter, behind the path."""
+
+
+@implementer(IFrameReceiver)
+class DataProtocol:
+    """The data half of one link."""
+
+    def __init__(self, forwarding: Forwarding, link: ILink) -> None:
+        self._forwarding = forwarding
+        self._link = link
+        self._ingress: bytes = link.peer.handle
+        self._verdicts: dict[bytes, Verdict] = {}
+        self._generation = -1
+
+    def link_up(self) -> None:
+        """Frames may come and go."""
+        self._forwarding.link_up(self._link)
+
+    def link_down(self, reason: str) -> None:
+        """Or not any more."""
+        self._forwarding.link_down(self._link)
+        self._verdicts.clear()
+
+    def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        """One data frame. @raise FrameRefused: if its header is malformed, which the neighbour let pass."""
+        forwarding = self._forwarding
+        if end - start < AT_PATH + TAIL:
+            raise FrameRefused("malformed", "a path header ends too early")
+        path_end = start + AT_PATH + HANDLE * record[start + AT_COUNT]
+        if path_end + TAIL > end:
+            raise FrameRefused("malformed", "a path is longer than its frame")
+        if self._generation != forwarding.generation:
+            self._generation = forwarding.generation
+            self._verdicts.clear()
+        verdict = self._verdicts.get(bytes(record[start + AT_FLAGS : path_end]))
+        if verdict is None:
+            verdict = self._judge(kind, record, start, end)
+            if verdict is None:
+                return
+        send, hop, flow = verdict
+        if send is None:
+            forwarding.deliver(kind, record, start, end, self._link)
+            return
+        record[start + AT_HOP] = hop
+        if not send(record[start:end], flow):
+            forwarding.refused(kind, record, start, end)
+
+    def _judge(self, kind: int, record: memoryview, start: int, end: int) -> Verdict | None:
+        """A verdict to remember, or None when the frame is dealt with."""
+        _, hop, path_end = peek_path(record, start, end)
+        raw = bytes(record[start + AT_PATH : path_end])
+        path = tuple(raw[at : at + HANDLE] for at in range(0, len(raw), HANDLE))
+        forwarding = self._forwarding
+        refusal = forwarding.judge(self._ingress, path, hop)
+        if refusal is not None:
+            forwarding.counters.count(refusal.cause)
+            return None
+        verdict: Verdict
+        if hop == len(path) - 1:
+            verdict = (None, 0, b"")
+        else:
+            link = forwarding.links.get(path[hop + 1])
+            if link is None:
+                forwarding.reroute(kind, record, start, end)
+                return None
+            verdict = (link.send_data, hop + 1, path[0] + path[-1])
+        if len(self._verdicts) >= MAX_VERDICTS:
+            self._verdicts.clear()
+        self._verdicts[bytes(record[start + AT_FLAGS : path_end])] = verdict
+        return verdict
+
+
+@implementer(IFrameReceiverFactory)
+class DataFactory:
+    """Builds the data half of each link."""
+
+    kinds = frozenset({Kind.E2E_INIT, Kind.E2E_RESP, Kind.E2E_DATA, Kind.UNREACH, Kind.DROPPED})
+
+    def __init__(self, forwarding: Forwarding) -> None:
+        self._forwarding = forwarding
+
+    def build_receiver(self, link: ILink) -> DataProtocol:
+        """A receiver for this link."""
+        return DataProtocol(self._forwarding, link)

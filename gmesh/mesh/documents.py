@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: MIT
+"""
+Gossip of genesis, CRL, policy and status: whoever learns of a newer one tells its neighbours.
+
+A document is verified and applied before it is passed on.  On connect the numbers of the HELLOs
+are compared, so that a new or healed link is never behind.  Large documents are announced and
+pulled in pieces, one of a type at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from gmesh.errors import DocumentRefused
+from gmesh.mesh.channel import Channel
+from gmesh.mesh.counters import Counters
+from gmesh.mesh.network_limits import ASSEMBLY_STALL, STATUS_ASK_INTERVAL
+from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
+from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.state import TrustState
+from gmesh.wire.frames import Kind
+from gmesh.wire.messages import NO_DIGEST, DocumentAssembler, DocumentPush, DocumentRequest
+
+__all__ = ["PUSHES", "REQUESTS", "DocumentGossip"]
+
+GENESIS = "genesis"
+STATUS = "status"
+
+_STRUCTS: dict[str, Any] = {GENESIS: Genesis, "crl": Crl, "policy": Policy, STATUS: Status}
+"""In the order in which one may be needed to judge the next."""
+
+PUSHES = {Kind.GENESIS: GENESIS, Kind.CRL: "crl", Kind.POLICY: "policy", Kind.STATUS: STATUS}
+REQUESTS = {
+    Kind.GENESIS_REQ: GENESIS,
+    Kind.CRL_REQ: "crl",
+    Kind.POLICY_REQ: "policy",
+    Kind.STATUS_REQ: STATUS,
+}
+_PUSH_KIND = {name: kind for kind, name in PUSHES.items()}
+_REQUEST_KIND = {name: kind for kind, name in REQUESTS.items()}
+
+
+@dataclass(slots=True)
+class _Assembly:
+    channel: Channel
+    assembler: DocumentAssembler
+    deadline: float
+
+
+class DocumentGossip:
+    """
+    Signed documents between this node and its neighbours.
+
+    @param wall: Unix seconds.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, trust: TrustState, clock: IReactorTime, wall: Callable[[], float], counters: Counters
+    ) -> None:
+        self._trust = trust
+        self._clock = clock
+        self._wall = wall
+        self._counters = counters
+        self._channels: dict[bytes, Channel] = {}
+        self._assemblies: dict[str, _Assembly] = {}
+        self._pending: dict[str, tuple[Channel, bytes]] = {}
+        self._served: dict[tuple[str, int], tuple[Document[Any], bytes, bytes]] = {}
+        self._pins = self._status_pins()
+        self._asked = -1
+        self._asked_at = float("-inf")
+
+    def start(self) -> None:
+        """Pass on what changes from now on."""
+        self._trust.observers.append(self._changed)
+
+    def stop(self) -> None:
+        """Pass on nothing more."""
+        if self._changed in self._trust.observers:
+            self._trust.observers.remove(self._changed)
+
+    # -- neighbours
+
+    def link_up(self, channel: Channel) -> None:
+        """Send a new neighbour what its HELLO says it lacks."""
+        hello = channel.link.hello
+        channel.numbers = {
+            GENESIS: hello.genesis,
+            "crl": hello.crl,
+            "policy": hello.policy,
+            STATUS: hello.status,
+        }
+        self._channels[channel.handle] = channel
+        for name in _STRUCTS:
+            self._push(channel, name)
+
+    def link_down(self, channel: Channel) -> None:
+        """A neighbour is gone, and what it was sending."""
+        if self._channels.get(channel.handle) is channel:
+            del self._channels[channel.handle]
+        for name in [name for name, found in self._assemblies.items() if found.channel is channel]:
+            self._give_up(name)
+        for name in [name for name, found in self._pending.items() if found[0] is channel]:
+            del self._pending[name]
+
+    def housekeeping(self) -> None:
+        """Let another neighbour send what one has stopped sending; ask for a fresher status in time."""
+        now = self._clock.seconds()
+        for name in [name for name, found in self._assemblies.items() if found.deadline <= now]:
+            self._counters.count("document-stalled")
+            self._give_up(name)
+        status = self._trust.status
+        if status is not None and self._channels and now - self._asked_at >= STATUS_ASK_INTERVAL:
+            body = status.body
+            if 2 * self._wall() > body.issued_at + body.expires_at:
+                self._asked_at = now
+                self._ask(self._next_channel(), STATUS, body.number + 1)
+
+    def ask_genesis(self, channel: Channel) -> None:
+        """A neighbour sent what no authority key known here has signed: perhaps it has a newer genesis."""
+        self._ask(channel, GENESIS, self._held(GENESIS) + 1)
+
+    def _next_channel(self) -> Channel:
+        handles = sorted(self._channels)
+        self._asked = (self._asked + 1) % len(handles)
+        return self._channels[handles[self._asked]]
+
+    # -- frames
+
+    def push_received(self, channel: Channel, name: str, push: DocumentPush) -> None:
+        """
+        A document, a piece of one, or the news of one.
+
+        @raise FrameRefused: if pieces do not make the document announced.
+        """
+        channel.numbers[name] = max(push.number, channel.numbers.get(name, 0))
+        if push.total > DOCUMENT_LIMITS[name]:
+            channel.failed("document-too-large")
+        elif push.whole and not push.offset:
+            self._judge(channel, name, push.data)
+        elif push.announcement:
+            self._announced(channel, name, push)
+        else:
+            self._piece(channel, name, push)
+        if push.number < self._held(name):
+            channel.numbers[name] = push.number
+            self._push(channel, name)
+
+    def request_received(self, channel: Channel, name: str, request: DocumentRequest) -> None:
+        """Answer with the piece asked for, if we hold something that fits."""
+        document = self._find(name, request.number)
+        if document is None or not channel.may_ask():
+            return
+        encoded, digest = self._encoded(name, document)
+        number = _number(document)
+        if request.digest not in (NO_DIGEST, digest):
+            channel.send(_PUSH_KIND[name], DocumentPush.first(number, encoded).encode())
+        elif request.offset < len(encoded):
+            push = DocumentPush.of(number, encoded, request.offset, digest)
+            channel.send(_PUSH_KIND[name], push.encode())
+
+    def _announced(self, channel: Channel, name: str, push: DocumentPush) -> None:
+        if push.number <= self._held(name) or name in self._assemblies:
+            return
+        assembler = DocumentAssembler(push)
+        self._assemblies[name] = _Assembly(channel, assembler, self._clock.seconds() + ASSEMBLY_STALL)
+        channel.send(_REQUEST_KIND[name], assembler.request.encode())
+
+    def _piece(self, channel: Channel, name: str, push: DocumentPush) -> None:
+        assembly = self._assemblies.get(name)
+        if assembly is None or assembly.channel is not channel:
+            if not push.offset:
+                self._announced(channel, name, push)
+                assembly = self._assemblies.get(name)
+            if assembly is None or assembly.channel is not channel:
+                return
+        before = assembly.assembler.request.offset
+        document = assembly.assembler.add(push)
+        if document is not None:
+            del self._assemblies[name]
+            self._judge(channel, name, document)
+            self._try_others(name)
+        elif assembly.assembler.request.offset > before:
+            assembly.deadline = self._clock.seconds() + ASSEMBLY_STALL
+            channel.send(_REQUEST_KIND[name], assembly.assembler.request.encode())
+
+    def _give_up(self, name: str) -> None:
+        stalled = self._assemblies.pop(name).channel
+        stalled.numbers[name] = 0
+        self._try_others(name)
+
+    def _try_others(self, name: str) -> None:
+        held = self._held(name)
+        best = max(self._channels.values(), key=lambda channel: channel.numbers.get(name, 0), default=None)
+        if best is not None and best.numbers.get(name, 0) > held:
+            self._ask(best, name, held + 1)
+
+    def _ask(self, channel: Channel, name: str, number: int) -> None:
+        channel.send(_REQUEST_KIND[name], DocumentRequest(number).encode())
+
+    # -- judging
+
+    def _judge(self, channel: Channel, name: str, data: bytes) -> None:
+        try:
+            applied = self._trust.offer(parse_document(data, _STRUCTS[name]), self._wall())
+        except DocumentRefused as error:
+            self._refused(channel, name, data, error)
+            return
+        if not applied:
+            return
+        self._counters.count(f"{name}-applied")
+        self.log.info("Took a newer {name} from {peer}", name=name, peer=channel.link.peer.name)
+        if name == GENESIS:
+            pending, self._pending = self._pending, {}
+            for other, (source, waiting) in pending.items():
+                self._judge(source, other, waiting)
+            if channel.numbers[GENESIS] > self._held(GENESIS):
+                self.ask_genesis(channel)
+        elif name == STATUS:
+            self._ask_named(channel)
+
+    def _refused(self, channel: Channel, name: str, data: bytes, error: DocumentRefused) -> None:
+        if error.reason in ("unknown-key", "version-gap"):
+            if name != GENESIS:
+                self._pending[name] = (channel, data)
+            self._counters.count(f"{name}-{error.reason}")
+            if channel.numbers.get(GENESIS, 0) > self._held(GENESIS):
+                self.ask_genesis(channel)
+        elif error.reason == "rollback":
+            self._counters.count(f"{name}-rollback")
+        else:
+            self.log.warn(
+                "Refused a {name} from {peer}: {reason}: {detail}",
+                name=name,
+                peer=channel.link.peer.name,
+                reason=error.reason,
+                detail=error.detail,
+            )
+            channel.failed(f"{name}-refused")
+
+    def _ask_named(self, channel: Channel) -> None:
+        """A new status says what may be missing."""
+        status = self._trust.status
+        if status is None:
+            return
+        body = status.body
+        named = {GENESIS: body.genesis.version, "crl": body.crl.number, "policy": body.policy.version}
+        for name, number in named.items():
+            if number > self._held(name):
+                self._ask(channel, name, self._held(GENESIS) + 1 if name == GENESIS else number)
+
+    # -- sending
+
+    def _changed(self, name: str) -> None:
+        if name == STATUS:
+            pins, self._pins = self._pins, self._status_pins()
+            if pins == self._pins:
+                return
+        for channel in list(self._channels.values()):
+            self._push(channel, name)
+
+    def _push(self, channel: Channel, name: str) -> None:
+        theirs, ours = channel.numbers.get(name, 0), self._held(name)
+        if theirs >= ours:
+            return
+        channel.numbers[name] = ours
+        documents = self._trust.genesis_after(theirs) if name == GENESIS else (getattr(self._trust, name),)
+        for document in documents:
+            encoded, _ = self._encoded(name, document)
+            channel.send(_PUSH_KIND[name], DocumentPush.first(_number(document), encoded).encode())
+
+    def _status_pins(self) -> tuple[object, ...]:
+        """What a status names; one that names the same again travels by heartbeat only."""
+        if self._trust.status is None:
+            return ()
+        body = self._trust.status.body
+        return (body.genesis, body.policy, body.crl, body.commands)
+
+    def _held(self, name: str) -> int:
+        document = getattr(self._trust, name)
+        return 0 if document is None else _number(document)
+
+    def _find(self, name: str, number: int) -> Document[Any] | None:
+        if name == GENESIS:
+            return next((found for found in self._trust.genesis_chain if _number(found) == number), None)
+        document: Document[Any] | None = getattr(self._trust, name)
+        return document if document is not None and _number(document) >= number else None
+
+    def _encoded(self, name: str, document: Document[Any]) -> tuple[bytes, bytes]:
+        key = (name, _number(document) if name == GENESIS else 0)
+        served = self._served.get(key)
+        if served is None or served[0] is not document:
+            encoded = document.encode()
+            served = self._served[key] = (document, encoded, sha256(encoded).digest())
+        return served[1], served[2]
+
+
+def _number(document: Document[Any]) -> int:
+    body = document.body
+    number: int = body.version if isinstance(body, (Genesis, Policy)) else body.number
+    return number

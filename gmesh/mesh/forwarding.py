@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: MIT
+"""
+Passing frames on: may this header go where it says, and what if its next link is gone.
+
+No cryptography beyond the hop.  Loop freedom does not rest on what the databases believe: a frame
+carries its path, no path names a node twice, and a relay that must change it avoids everybody
+it has visited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twisted.internet.interfaces import IReactorTime
+
+from gmesh.errors import FrameRefused
+from gmesh.interfaces import ILink
+from gmesh.mesh.counters import Counters
+from gmesh.mesh.flooding import Flooding
+from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, NOTICE_BURST, NOTICE_RATE
+from gmesh.mesh.rates import TokenBucket
+from gmesh.routing.database import Outcome
+from gmesh.routing.engine import RouteEngine
+from gmesh.wire.frames import Kind
+from gmesh.wire.limits import MAX_SPLICES
+from gmesh.wire.messages import Dropped, Unreach
+from gmesh.wire.paths import PathHeader, pack_path_frame, read_path, reply_path, splice
+
+__all__ = ["Forwarding", "Refusal"]
+
+E2E = frozenset({Kind.E2E_INIT, Kind.E2E_RESP, Kind.E2E_DATA})
+NOTICES = frozenset({Kind.UNREACH, Kind.DROPPED})
+
+Local = Callable[[int, PathHeader, memoryview, ILink], None]
+Undeliverable = Callable[[PathHeader, str], None]
+
+
+class Refusal(NamedTuple):
+    """Why a header is not obeyed: the counter's name."""
+
+    cause: str
+
+
+class Forwarding:
+    """
+    What the data halves of all links share.
+
+    @param relays: whether we may be an interior hop: our own certificate's roles.
+    @param revoked: whether a handle belongs to a revoked node.
+    @param may_transit: whether traffic of this source may pass through us.
+    @param local: takes E2E frames whose destination we are: kind, header, payload, the link they came by.
+    @param undeliverable: told the header and C{unreachable} or C{dropped} about a frame of ours.
+    """
+
+    def __init__(
+        self,
+        engine: RouteEngine,
+        flooding: Flooding,
+        clock: IReactorTime,
+        counters: Counters,
+        relays: Callable[[], bool],
+        revoked: Callable[[bytes], bool],
+        may_transit: Callable[[bytes], bool] = lambda source: True,
+        local: Local | None = None,
+        undeliverable: Undeliverable | None = None,
+    ) -> None:
+        self.handle = engine.handle
+        self.counters = counters
+        self.local = local
+        self.undeliverable = undeliverable
+        self.links: dict[bytes, ILink] = {}
+        self.generation = 0
+        self._engine = engine
+        self._flooding = flooding
+        self._clock = clock
+        self._relays = relays
+        self._revoked = revoked
+        self._may_transit = may_transit
+        self._notices: dict[bytes, TokenBucket] = {}
+        self._lost: dict[bytes, int] = {}
+
+    # -- links
+
+    def link_up(self, link: ILink) -> None:
+        """Frames may leave by this link."""
+        self.links[link.peer.handle] = link
+        set_dropped = getattr(link, "set_dropped", None)
+        if set_dropped is not None:
+            set_dropped(self.dropped)
+        self.forget_verdicts()
+
+    def link_down(self, link: ILink) -> None:
+        """They may not any more."""
+        if self.links.get(link.peer.handle) is link:
+            del self.links[link.peer.handle]
+        self.forget_verdicts()
+
+    def forget_verdicts(self) -> None:
+        """Links, revocations or policy changed: judge every header anew."""
+        self.generation += 1
+
+    # -- our own frames
+
+    def send(self, path: tuple[bytes, ...], frame: bytes, flow: bytes) -> bool:
+        """
+        Hand a whole frame of ours to the first link of its path.
+
+        @return: False if that link is gone or its queue is full.
+        """
+        link = self.links.get(path[1])
+        if link is None:
+            self.counters.count("own-link-gone")
+            return False
+        taken: bool = link.send_data(frame, flow)
+        return taken
+
+    # -- judging
+
+    def judge(self, ingress: bytes, path: tuple[bytes, ...], hop: int) -> Refusal | None:
+        """
+        The checks of a relay and of a destination, in order; None if the header may be obeyed.
+
+        @param ingress: the neighbour the frame came from.
+        """
+        if path[hop - 1] != ingress:
+            return Refusal("forward-wrong-ingress")
+        if path[hop] != self.handle:
+            return Refusal("forward-not-ours")
+        if len(set(path)) != len(path):
+            return Refusal("forward-repeated-hop")
+        if len(path) - 1 > self._engine.max_hops:
+            return Refusal("forward-too-long")
+        if any(self._revoked(handle) for handle in path):
+            return Refusal("forward-revoked")
+        if hop < len(path) - 1:
+            if not self._relays():
+                return Refusal("forward-no-relay")
+            if not self._may_transit(path[0]):
+                return Refusal("forward-transit-denied")
+        return None
+
+    # -- arrived
+
+    def deliver(self, kind: int, record: memoryview, start: int, end: int, link: ILink) -> None:
+        """A frame whose destination we are. Nothing in it costs the link: a far end wrote it."""
+        header, payload = read_path(record, start, end)
+        if kind in E2E:
+            if self.local is not None:
+                self.local(kind, header, record[payload:end], link)
+        elif kind in NOTICES:
+            try:
+                self._notice(kind, header, record[payload:end])
+            except FrameRefused:
+                self.counters.count("notice-malformed")
+
+    def _notice(self, kind: int, header: PathHeader, payload: memoryview) -> None:
+        if kind == Kind.DROPPED:
+            Dropped.decode(payload)
+            self.counters.count("dropped-heard")
+            self._tell(header, "dropped")
+            return
+        unreach = Unreach.decode(payload)
+        if self._proven(header.source, unreach):
+            self.counters.count("unreach-heard")
+            self._tell(header, "unreachable")
+        else:
+            self.counters.count("unreach-unproven")
+
+    def _proven(self, relay: bytes, unreach: Unreach) -> bool:
+        """
+        A record speaks for its own node's links only, so nobody can blacken another's.
+
+        The relay's record that we hold after this must lack the link; otherwise this is ignored.
+        """
+        offer = self._flooding.prove(unreach.record)
+        if offer.key[0] != relay or offer.outcome not in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.OLD):
+            return False
+        fragments = self._engine.store.fragments(relay).values()
+        listed = any(handle == unreach.next_hop for entry in fragments for handle, _ in entry.record.links)
+        return bool(fragments) and not listed
+
+    def _tell(self, header: PathHeader, reason: str) -> None:
+        if self.undeliverable is not None:
+            self.undeliverable(header, reason)
+
+    # -- the next link is gone
+
+    def reroute(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        """Splice another way behind what was visited, or drop the frame and say so."""
+        header, _ = read_path(record, start, end)
+        way = self._way_around(header)
+        if way is not None and way[1] in self.links:
+            self.counters.count("spliced")
+            path = header.path[: header.hop] + way
+            frame = splice(record, start, end, path, header.hop + 1, header.splices + 1)
+            if not self.links[way[1]].send_data(frame, header.source + header.destination):
+                self._say_dropped(kind, header)
+            return
+        self.counters.count("unreachable")
+        if kind in E2E:
+            self._say_unreachable(header)
+
+    def _way_around(self, header: PathHeader) -> tuple[bytes, ...] | None:
+        if header.splices >= MAX_SPLICES:
+            return None
+        limit = self._engine.max_hops - header.hop
+        avoid = frozenset(header.path[: header.hop])
+        return self._engine.path(header.destination, self._clock.seconds(), avoid, limit)
+
+    def _say_unreachable(self, header: PathHeader) -> None:
+        gone = header.path[header.hop + 1]
+        record = self._engine.evidence(gone)
+        if record is None or not self._may_notify(b"u" + header.source):
+            return
+        body = Unreach(header.destination, gone, record).encode()
+        self._send_back(Kind.UNREACH, header, body)
+
+    # -- the queue was full
+
+    def dropped(self, flow: bytes, frame: bytes) -> None:
+        """A queue dropped a frame that it had taken; the hop index is already that of the next node."""
+        try:
+            header, _ = read_path(frame, 0, len(frame))
+        except FrameRefused:
+            return
+        if header.source == self.handle:
+            self._tell(header, "dropped")
+        elif header.hop > 1:
+            here = PathHeader(
+                header.path,
+                header.receiver_index,
+                header.counter,
+                header.hop - 1,
+                header.traffic_class,
+                header.splices,
+            )
+            self._say_dropped(frame[2], here)
+
+    def refused(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        """A queue did not take a frame; the hop index is already that of the next node."""
+        self.dropped(b"", bytes(record[start:end]))
+
+    def _say_dropped(self, kind: int, header: PathHeader) -> None:
+        if kind not in E2E:
+            return
+        flow = header.source + header.destination
+        if len(self._lost) < MAX_NOTICE_FLOWS or flow in self._lost:
+            self._lost[flow] = self._lost.get(flow, 0) + 1
+        if self._may_notify(b"d" + flow):
+            body = Dropped(header.destination, self._lost.pop(flow, 1)).encode()
+            self._send_back(Kind.DROPPED, header, body)
+
+    def _send_back(self, kind: Kind, header: PathHeader, body: bytes) -> None:
+        """Over the visited prefix reversed; if that fails too, the timers of the ends do the work."""
+        back = reply_path(header)
+        link = self.links.get(back.path[1])
+        if link is not None and not any(self._revoked(handle) for handle in back.path):
+            self.counters.count(kind.name.lower() + "-sent")
+            link.send_data(pack_path_frame(kind, back, body), back.source + back.destination)
+
+    def _may_notify(self, key: bytes) -> bool:
+        bucket = self._notices.get(key)
+        if bucket is None:
+            if len(self._notices) >= MAX_NOTICE_FLOWS:
+                return False
+            bucket = self._notices[key] = TokenBucket(NOTICE_RATE, NOTICE_BURST, self._clock.seconds())
+        return bucket.take(self._clock.seconds())
+
+    def housekeeping(self) -> None:
+        """Forget sources and flows that have been quiet."""
+        now = self._clock.seconds()
+        self._notices = {key: bucket for key, bucket in self._notices.items() if not bucket.full(now)}
+        self._lost = {flow: count for flow, count in self._lost.items() if b"d" + flow in self._notices}

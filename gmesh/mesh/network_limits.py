@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Every limit of flooding, gossip and forwarding under its name; seconds and bytes unless said otherwise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# -- flooding
+FLUSH_INTERVAL: Final = 0.020
+FLUSH_BYTES: Final = 64 * 1024
+LSA_FRAME: Final = 16 * 1024
+LSA_FRAME_RECORDS: Final = 256
+EAGER_DEGREE: Final = 8
+IHAVE_INTERVAL: Final = 0.250
+IHAVE_ENTRIES: Final = 512
+LIST_ENTRIES: Final = 1024
+DIGEST_RATE: Final = 0.2
+DIGEST_BURST: Final = 3
+RESYNC_INTERVAL: Final = 300.0
+
+# -- asking for records and certificates
+WANT_BATCH: Final = 64
+CERTIFICATE_BATCH: Final = 64
+CERTIFICATE_FRAME: Final = 48 * 1024
+ASK_AGAIN: Final = 30.0
+ASK_STALL: Final = 5.0
+MAX_WANTED: Final = 16_384
+QUESTION_RATE: Final = 100.0
+QUESTION_BURST: Final = 200
+
+# -- refusals that a link may cause
+FAILURE_RATE: Final = 50 / 60
+FAILURE_BURST: Final = 50
+
+# -- certificates
+MAX_SERIALS: Final = 2
+MAX_UNJUDGED: Final = 64
+
+# -- documents
+ASSEMBLY_STALL: Final = 10.0
+STATUS_ASK_INTERVAL: Final = 30.0
+
+# -- own links and time
+HOUSEKEEPING_INTERVAL: Final = 5.0
+DUPLICATE_GRACE: Final = 1.0
+DRAIN_TIME: Final = 0.5
+
+# -- forwarding
+MAX_VERDICTS: Final = 1024
+MAX_NOTICE_FLOWS: Final = 1024
+NOTICE_RATE: Final = 10.0
+NOTICE_BURST: Final = 10

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: MIT
+"""Targets are dialled until they lead to a link, patiently, and again when it is lost."""
+
+from __future__ import annotations
+
+import pytest
+from mesh.linkworld import World
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.task import Clock
+
+from gmesh.errors import ConfigurationError
+from gmesh.mesh.dialler import TargetState, client_endpoint
+from gmesh.mesh.limits import DIALS_AT_ONCE
+from gmesh.wire.messages import CloseReason
+
+
+@pytest.fixture
+def world():
+    world = World()
+    yield world
+    world.finish()
+
+
+def dialling(node, *others):
+    node.dialler.set_targets([other if isinstance(other, str) else other.address for other in others])
+    node.dialler.start()
+    return node
+
+
+def states(node):
+    return [target.state for target in node.dialler.targets]
+
+
+def attempts(world, source, seconds):
+    """The times at which C{source} connects somewhere, while time passes."""
+    times = []
+    original = world.network.client
+
+    def client(address, host):
+        if host == source.host:
+            times.append(world.clock.seconds())
+        return original(address, host)
+
+    world.network.client = client
+    world.run(seconds)
+    world.network.client = original
+    return times
+
+
+def test_a_target_becomes_a_link(world):
+    """One dial is enough when somebody listens."""
+    one, two = world.node("one"), world.node("two").listen()
+    dialling(one, two)
+    world.run(1)
+    assert one.link(two) is not None and states(one) == [TargetState.LINKED]
+    assert attempts(world, one, 600) == []
+
+
+def test_back_off_grows_to_a_minute_with_full_jitter(world):
+    """The waits are below 1, 2, 4 ... 60 seconds, spread over the whole range, and never end."""
+    one, two = world.node("one"), world.node("two")
+    dialling(one, two)
+    times = attempts(world, one, 7200)
+    waits = [after - time for time, after in zip(times, times[1:], strict=False)]
+    for number, wait in enumerate(waits):
+        assert wait <= min(60, 2**number) + 0.01
+    late = waits[8:]
+    assert 20 < sum(late) / len(late) < 40
+    assert min(late) < 15 and max(late) > 45
+
+
+def test_a_lost_link_is_dialled_again_at_once(world):
+    """After a stable minute the next dial comes within a second."""
+    one, two = world.node("one"), world.node("two").listen()
+    dialling(one, two)
+    world.run(100)
+    world.network.open_connections()[0].cut()
+    assert one.link(two) is None
+    world.run(1.1)
+    assert one.link(two) is not None
+
+
+def test_a_link_that_never_stays_keeps_backing_off(world):
+    """A neighbour that accepts and drops at once is not dialled every second."""
+    one, two = world.node("one"), world.node("two").listen()
+    dialling(one, two)
+    times = []
+    for _ in range(600):
+        times += attempts(world, one, 1)
+        if one.link(two) is not None:
+            two.link(one).close(CloseReason.SHUTDOWN)
+    assert len(times) < 40
+
+
+def test_a_silent_address_delays_nobody(world):
+    """Dials have a deadline and run side by side: a black hole costs its own slot only."""
+    one, two = world.node("one"), world.node("two").listen()
+    holes = [f"192.0.2.{number}:1" for number in range(DIALS_AT_ONCE - 1)]
+    world.network.unreachable.update(hole.rpartition(":")[0] for hole in holes)
+    dialling(one, *holes, two)
+    world.run(0.1)
+    assert one.link(two) is not None
+    world.run(5)
+    assert one.dialler.targets[0].reason == "connect-failed"
+
+
+def test_only_so_many_dials_at_once(world):
+    """The rest waits for its turn, and gets it."""
+    one, two = world.node("one"), world.node("two").listen()
+    holes = [f"192.0.2.{number}:1" for number in range(3 * DIALS_AT_ONCE)]
+    world.network.unreachable.update(hole.rpartition(":")[0] for hole in holes)
+    dialling(one, *holes, two)
+    world.run(0.1)
+    assert states(one).count(TargetState.DIALLING) == DIALS_AT_ONCE
+    assert one.link(two) is None
+    world.run(15.2)
+    assert one.link(two) is not None
+
+
+def test_a_mute_server_is_given_up(world):
+    """One that accepts and says nothing costs the handshake deadline, then back-off."""
+    one = world.node("one")
+
+    class Mute:
+        noisy = False
+
+        def doStart(self):
+            pass
+
+        doStop = doStart
+
+        def buildProtocol(self, address):
+            from twisted.internet.protocol import Protocol
+
+            return Protocol()
+
+    world.network.listen("10.9.9.9:1", Mute())
+    dialling(one, "10.9.9.9:1")
+    world.run(5.5)
+    assert one.dialler.targets[0].reason == "handshake-timeout"
+
+
+def test_a_node_that_is_linked_already_is_not_dialled_twice(world):
+    """Two addresses of one node, and its own dial, make one link; the targets know that they are served."""
+    one, two = world.node("one").listen(), world.node("two").listen()
+    world.network.listen("10.0.5.5:7443", two.mesh.accepting())
+    dialling(one, two, "10.0.5.5:7443")
+    dialling(two, one)
+    world.run(5)
+    assert len(world.network.open_connections()) == 1
+    assert states(one) == [TargetState.LINKED] * 2 and states(two) == [TargetState.LINKED]
+    assert attempts(world, one, 300) == []
+    world.network.open_connections()[0].cut()
+    world.run(5)
+    assert len(world.network.open_connections()) == 1
+
+
+def test_we_are_not_dialled_again(world):
+    """An address that leads to ourselves is found out once."""
+    one = world.node("one").listen()
+    dialling(one, one)
+    assert len(attempts(world, one, 3600)) == 1
+    assert states(one) == [TargetState.OURSELVES]
+
+
+def test_a_refused_certificate_is_retried_every_minute_and_at_a_change(world):
+    """Back-off does not grow for it; a new document means now."""
+    one, two = world.node("one"), world.node("two").listen()
+    one.certificate = world.issuer.certify(
+        one.enrolled.node_key, one.enrolled.noise_key, "one", ["relay"], lifetime=60
+    )
+    world.clock.advance(400)
+    dialling(one, two)
+    times = attempts(world, one, 301)
+    assert len(times) == 6 and states(one) == [TargetState.REFUSED]
+    assert one.dialler.targets[0].reason == "expired"
+    one.certificate = world.issuer.renew(one.enrolled).certificate
+    one.dialler.documents_changed("status")
+    world.run(0.5)
+    assert one.link(two) is None
+    one.dialler.documents_changed("certificate")
+    world.run(0.5)
+    assert one.link(two) is not None
+
+
+def test_a_revoked_node_waits_for_a_crl_or_a_certificate(world):
+    """Nothing else can help, so nothing else makes it dial."""
+    one, two = world.node("one"), world.node("two").listen()
+    dialling(one, two)
+    world.run(1)
+    two.trust.offer(world.issuer.revoke(one.enrolled), world.wall())
+    world.run(1)
+    assert states(one) == [TargetState.REFUSED] and one.dialler.targets[0].reason == "revoked"
+    assert attempts(world, one, 3600) == []
+    one.dialler.documents_changed("policy")
+    assert attempts(world, one, 100) == []
+    one.dialler.documents_changed("crl")
+    assert len(attempts(world, one, 100)) == 1
+
+
+def test_targets_may_change_at_any_time(world):
+    """A removed target is dropped in whatever it was doing; its link stays; a new one is dialled."""
+    one, two, three = world.node("one"), world.node("two").listen(), world.node("three").listen()
+    world.network.unreachable.add("192.0.2.1")
+    dialling(one, two, "192.0.2.1:1")
+    world.run(1)
+    one.dialler.set_targets([three.address])
+    world.run(1)
+    assert one.link(two) is not None and one.link(three) is not None
+    world.network.between(one.host, two.host)[0].cut()
+    world.run(100)
+    assert one.link(two) is None and one.link(three) is not None
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.0005, 0.0015, 0.0025, 0.0035, 0.0045, 0.0055, 1.0])
+def test_stopping_gives_up_every_dial(moment):
+    """At whatever step: no socket, no timer and no later dial; only a finished link stays."""
+    world = World()
+    one, two = world.node("one"), world.node("two").listen()
+    dialling(one, two)
+    world.run(moment)
+    one.dialler.stop()
+    world.run(10)
+    assert len(world.network.open_connections()) == (moment == 1.0)
+    assert attempts(world, one, 100) == []
+    world.finish()
+
+
+def test_a_broken_target_concerns_itself_alone(world):
+    """Text that is no address fails, with the reason, and the others are dialled."""
+    one, two = world.node("one"), world.node("two").listen()
+    dialling(one, "nonsense", two)
+    world.run(1)
+    assert one.link(two) is not None
+    assert one.dialler.targets[0].reason == "connect-failed"
+
+
+def test_target_strings():
+    """HOST:PORT and tcp:HOST:PORT try all addresses; anything else is an endpoint string."""
+    from twisted.internet import reactor
+
+    for text in ("mesh.example:7443", "tcp:mesh.example:7443", "10.0.0.1:7443", "[2001:db8::1]:7443", "tcp:[::1]:1"):
+        assert isinstance(client_endpoint(reactor, text), HostnameEndpoint)
+    assert isinstance(client_endpoint(reactor, "unix:/run/x.sock"), UNIXClientEndpoint)
+    assert isinstance(client_endpoint(reactor, "tcp:host=10.0.0.1:port=1:timeout=3"), TCP4ClientEndpoint)
+    for text in ("", "mesh.example", "nonsense:1:2:3", "tcp:", ":7443"):
+        with pytest.raises(ConfigurationError):
+            client_endpoint(reactor, text)
+    assert Clock

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""What waits for a link: order, fairness, bounds, and a naive twin that agrees."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gmesh.mesh.counters import Counters
+from gmesh.mesh.queues import EgressQueue
+
+A, B, C = (bytes([letter]) * 16 for letter in b"abc")
+
+
+def queue(**limits):
+    return EgressQueue(Counters(), **limits)
+
+
+def test_control_leaves_in_order_and_up_to_the_limit():
+    """First in, first out; a frame larger than the limit goes alone."""
+    waiting = queue()
+    for frame in (b"1" * 10, b"2" * 10, b"3" * 100, b"4"):
+        assert waiting.push_control(frame)
+    assert waiting.take_control(25) == [b"1" * 10, b"2" * 10]
+    assert waiting.take_control(25) == [b"3" * 100]
+    assert waiting.take_control(25) == [b"4"]
+    assert not waiting and waiting.control_bytes == 0
+
+
+def test_control_is_never_dropped_but_refused():
+    """A full control queue says so; the caller ends the link."""
+    waiting = queue(control_bytes=10)
+    assert waiting.push_control(b"x" * 10)
+    assert not waiting.push_control(b"y")
+
+
+def test_flows_share_by_bytes():
+    """Of two backlogged flows with frames of 8 KiB and 16 KiB each gets half of the bytes."""
+    waiting = queue(data_bytes=1 << 30, flow_bytes=1 << 30)
+    for _ in range(400):
+        waiting.push_data(b"a" * 8192, A)
+        waiting.push_data(b"b" * 16384, B)
+    taken = [frame for _ in range(50) for frame in waiting.take_data(32768)]
+    sizes = {letter: sum(len(frame) for frame in taken if frame[:1] == letter) for letter in (b"a", b"b")}
+    assert abs(sizes[b"a"] - sizes[b"b"]) <= 2 * 16384
+
+
+def test_small_frames_weigh_more():
+    """A flow of small frames gets four times the share of one of large frames."""
+    waiting = queue(data_bytes=1 << 30, flow_bytes=1 << 30)
+    for _ in range(8000):
+        waiting.push_data(b"a" * 512, A)
+    for _ in range(400):
+        waiting.push_data(b"b" * 16384, B)
+    taken = [frame for _ in range(40) for frame in waiting.take_data(32768)]
+    small = sum(len(frame) for frame in taken if frame[:1] == b"a")
+    large = sum(len(frame) for frame in taken if frame[:1] == b"b")
+    assert 3 < small / large < 5
+
+
+def test_the_greedy_flow_pays():
+    """Over the total limit the oldest frame of the largest flow goes, and its owner is told."""
+    dropped = []
+    waiting = EgressQueue(Counters(), lambda flow, frame: dropped.append((flow, frame)), data_bytes=100)
+    waiting.push_data(b"b" * 20, B)
+    for number in range(10):
+        waiting.push_data(b"%02d" % number + b"a" * 8, A)
+    assert dropped == [(A, b"00aaaaaaaa"), (A, b"01aaaaaaaa")]
+    assert waiting.data_bytes == 100
+
+
+def test_a_flow_has_its_own_limit_and_flows_have_a_number():
+    """One flow may not fill the queue, nor may a thousand flows."""
+    counters = Counters()
+    waiting = EgressQueue(counters, flow_bytes=30, flows=2)
+    for _ in range(5):
+        assert waiting.push_data(b"a" * 10, A)
+    assert waiting.data_bytes == 30
+    assert waiting.push_data(b"b", B)
+    assert not waiting.push_data(b"c", C)
+    assert counters == {"data-flow-full": 2, "data-flows-full": 1}
+
+
+def test_what_is_queued_is_a_copy():
+    """A slice of a received record is copied, so that the record is not kept alive or changed under us."""
+    waiting = queue()
+    record = bytearray(b"0123456789")
+    waiting.push_data(memoryview(record)[2:5], A)
+    record[2:5] = b"xxx"
+    assert waiting.take_data(100) == [b"234"]
+
+
+def test_purge_drops_both_directions_of_a_node():
+    """Frames from and to a revoked node go, others stay."""
+    waiting = queue()
+    one, two, three = b"1" * 8, b"2" * 8, b"3" * 8
+    for flow in (one + two, two + one, two + three):
+        waiting.push_data(flow, flow)
+    waiting.purge(one)
+    assert waiting.take_data(1000) == [two + three]
+    assert waiting.data_bytes == 0 and waiting.flows == 0
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.sampled_from([A, B, C]), st.integers(1, 60)),
+        st.tuples(st.just("take"), st.integers(1, 200)),
+        st.tuples(st.just("purge"), st.sampled_from([A[:8], B[:8]])),
+    ),
+    max_size=80,
+)
+
+
+@given(OPERATIONS)
+def test_a_naive_twin_agrees(operations):
+    """Each flow stays in order, nothing is invented, and bytes are counted right, whatever happens."""
+    lost = []
+    waiting = EgressQueue(Counters(), lambda flow, frame: lost.append(frame), data_bytes=300, flow_bytes=150, flows=2)
+    twin = {A: [], B: [], C: []}
+    serial = 0
+    for operation, *arguments in operations:
+        if operation == "push":
+            flow, size = arguments
+            serial += 1
+            frame = b"%06d" % serial + flow[:1] + b"." * size
+            if waiting.push_data(frame, flow):
+                twin[flow].append(frame)
+            else:
+                assert sum(bool(frames) for frames in twin.values()) == 2 and not twin[flow]
+            for each in lost:
+                assert twin[each[6:7] * 16].pop(0) == each
+            lost.clear()
+        elif operation == "take":
+            taken = waiting.take_data(arguments[0])
+            for frame in taken:
+                assert twin[frame[6:7] * 16].pop(0) == frame
+            assert sum(map(len, taken[:-1])) < arguments[0]
+            assert taken or not any(twin.values())
+        else:
+            waiting.purge(arguments[0])
+            twin[arguments[0] * 2] = []
+        sizes = {flow: sum(map(len, frames)) for flow, frames in twin.items()}
+        assert waiting.data_bytes == sum(sizes.values()) <= 300
+        assert max(sizes.values()) <= 150
+        assert waiting.flows == sum(map(bool, twin.values()))
