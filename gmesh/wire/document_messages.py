@@ -135,6 +135,12 @@ class DocumentPush:
             return cls.of(number, document)
         return cls(number, sha256(document).digest(), len(document), 0, b"")
 
+    @classmethod
+    def pieces(cls, number: int, document: bytes) -> list[DocumentPush]:
+        """The whole document in order: how a COMMAND is sent, which is never announced."""
+        digest = sha256(document).digest()
+        return [cls.of(number, document, at, digest) for at in range(0, len(document), MAX_DOCUMENT_CHUNK)]
+
     @property
     def whole(self) -> bool:
         """True if C{data} is the whole document."""

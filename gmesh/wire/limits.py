@@ -105,7 +105,7 @@ MAX_CERTIFICATES = 64
 MAX_FRAGMENT_INDEX = 63
 """Fragments of one node's record are numbered from 0 to this."""
 
-MAX_DOCUMENT = 4 * 1024 * 1024
+MAX_DOCUMENT = 16 * 1024 * 1024
 MAX_DOCUMENT_CHUNK = 8_192
 """A document up to this travels inline; a larger one is announced and pulled in such pieces."""
 

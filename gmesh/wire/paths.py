@@ -56,7 +56,7 @@ AT_PATH = FRAME_HEADER + 4
 TAIL = 12
 """Receiver index and counter, behind the path."""
 
-PARSED_PATHS = 1024
+PARSED_PATHS = 512
 """Paths remembered in parsed form, so that only the first frame of a flow is taken apart."""
 
 _SHORTEST = AT_PATH + MIN_HANDLES * HANDLE + TAIL

@@ -251,6 +251,13 @@ def test_a_large_document_is_announced_and_pulled() -> None:
     assert pieces == 3
 
 
+def test_the_pieces_of_a_command_make_it_whole() -> None:
+    """Sent one after the other without being asked for."""
+    first, *others = m.DocumentPush.pieces(5, LARGE)
+    assembler = m.DocumentAssembler(first)
+    assert [assembler.add(piece) for piece in (first, *others)] == [None, None, LARGE]
+
+
 def test_an_assembler_ignores_pieces_of_another_document() -> None:
     """Only pieces with the announced digest and total count."""
     assembler = m.DocumentAssembler(m.DocumentPush.first(4, LARGE))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -499,3 +501,23 @@ def test_a_session_that_makes_no_sense_is_refused(arguments: dict[str, Any]) -> 
     plain |= {"static_private": INITIATOR, "prologue": PROLOGUE}
     with pytest.raises(GmeshError):
         NoiseSession(**(plain | arguments))
+
+
+def test_debians_name_of_the_library_is_found_first() -> None:
+    """Where the module is called noiseprotocol, nothing called noise is touched."""
+    program = """
+import sys
+import noise, noise.connection, noise.exceptions
+for name in [name for name in sys.modules if name.split(".")[0] == "noise"]:
+    sys.modules["noiseprotocol" + name[5:]] = sys.modules[name]
+    sys.modules[name] = None
+from gmesh.wire.noise import NoiseSession
+from gmesh.wire.suites import Suite
+session = NoiseSession("XX", Suite.AESGCM_BLAKE2S, True, bytes(range(32)), b"")
+assert len(session.write_message(b"")) == 32
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
