@@ -115,7 +115,11 @@ class Node:
         self.host = f"10.0.0.{len(world.nodes) + 1}"
         self.address = f"{self.host}:{PORT}"
         self.dialler = Dialler(
-            clock, random, self.peers, lambda target: world.network.client(target, self.host), self.mesh.dialling
+            clock,
+            random,
+            self.peers,
+            lambda target: world.network.client(target, self.host),
+            self.mesh.dialling,
         )
         self.peers.add_listener(self.dialler)
         self.port = None

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from mesh.linkworld import World
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, UNIXClientEndpoint
@@ -61,7 +63,7 @@ def test_back_off_grows_to_a_minute_with_full_jitter(world):
     one, two = world.node("one"), world.node("two")
     dialling(one, two)
     times = attempts(world, one, 7200)
-    waits = [after - time for time, after in zip(times, times[1:], strict=False)]
+    waits = [after - time for time, after in pairwise(times)]
     for number, wait in enumerate(waits):
         assert wait <= min(60, 2**number) + 0.01
     late = waits[8:]
@@ -239,7 +241,13 @@ def test_target_strings():
     """HOST:PORT and tcp:HOST:PORT try all addresses; anything else is an endpoint string."""
     from twisted.internet import reactor
 
-    for text in ("mesh.example:7443", "tcp:mesh.example:7443", "10.0.0.1:7443", "[2001:db8::1]:7443", "tcp:[::1]:1"):
+    for text in (
+        "mesh.example:7443",
+        "tcp:mesh.example:7443",
+        "10.0.0.1:7443",
+        "[2001:db8::1]:7443",
+        "tcp:[::1]:1",
+    ):
         assert isinstance(client_endpoint(reactor, text), HostnameEndpoint)
     assert isinstance(client_endpoint(reactor, "unix:/run/x.sock"), UNIXClientEndpoint)
     assert isinstance(client_endpoint(reactor, "tcp:host=10.0.0.1:port=1:timeout=3"), TCP4ClientEndpoint)

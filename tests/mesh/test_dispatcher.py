@@ -73,7 +73,9 @@ def test_up_in_order_down_in_reverse():
 def test_one_that_ends_the_link_while_it_comes_up_spares_the_rest():
     """Receivers that never heard of the link do not hear of its end."""
     diary = []
-    receivers = build(Factory("a", {1}, diary, lambda: receivers.link_down("early")), Factory("b", {2}, diary))
+    receivers = build(
+        Factory("a", {1}, diary, lambda: receivers.link_down("early")), Factory("b", {2}, diary)
+    )
     receivers.link_up()
     assert diary == [("a", "up"), ("a", "early")]
 

@@ -71,14 +71,17 @@ def test_close_is_told_with_its_reason(world):
 
 
 def test_a_silent_neighbour_is_doubted_then_dead(world):
-    """Half-open: both ends doubt the link a PONG's time after the PING, and give it up after 15 s of silence."""
+    """Half-open: both ends doubt the link when a PONG is missing, and give it up after 15 s of silence."""
     one, two = world.pair()
     started = world.clock.seconds()
     world.network.connections[0].silence()
     seen = []
     while one.peers.links or two.peers.links:
         world.run(0.1)
-        seen += [(round(world.clock.seconds() - started, 1), *event) for event in one.recorder.events[1 + len(seen) :]]
+        seen += [
+            (round(world.clock.seconds() - started, 1), *event)
+            for event in one.recorder.events[1 + len(seen) :]
+        ]
         assert world.clock.seconds() < started + 20
     (doubted, *doubt), (died, *death) = seen
     assert doubt == ["changed", "two", True] and 7.0 < doubted < 9.1
@@ -102,7 +105,7 @@ def test_a_doubted_neighbour_that_answers_is_trusted_again(world):
 
 def test_an_idle_link_lives(world):
     """Ten minutes without traffic: PINGs keep it, and it has one timer an end."""
-    one, two = world.pair()
+    one, _ = world.pair()
     world.run(600)
     assert one.recorder.events == [("up", "two")]
     assert [str(call).count("_tick") for call in world.clock.getDelayedCalls() if call.active()].count(1) == 2
@@ -195,7 +198,9 @@ def test_too_much_control_ends_the_link(world):
 def test_an_expired_certificate_ends_the_link(world):
     """When the certificate and the leeway are over, both ends cut, within one timer."""
     one, two = world.node("one"), world.node("two")
-    short = world.issuer.certify(two.enrolled.node_key, two.enrolled.noise_key, "two", ["relay"], lifetime=600)
+    short = world.issuer.certify(
+        two.enrolled.node_key, two.enrolled.noise_key, "two", ["relay"], lifetime=600
+    )
     two.certificate = short
     two.listen()
     one.dial(two)
@@ -241,7 +246,7 @@ def test_revocation_cuts_in_one_turn(world):
     assert one.link(three).backlog == 0
     assert not link.send_data(pack_frame(Kind.E2E_DATA, b""), bytes(16))
     world.run(1)
-    assert ("down", "one") == two.recorder.events[-1][:2]
+    assert two.recorder.events[-1][:2] == ("down", "one")
     assert len(world.network.open_connections()) == 1
 
 

@@ -79,7 +79,9 @@ def test_dead_means_fifteen_seconds_of_silence(heard, seed):
     """Whatever arrives when: dead exactly when nothing came for fifteen seconds, and never a busy loop."""
     said = play(WAN, heard, until=60.0, seed=seed)
     times = sorted({0.0, *heard})
-    gap = next((time for time, after in zip(times, [*times[1:], 1e9], strict=True) if after > time + 15), None)
+    gap = next(
+        (time for time, after in zip(times, [*times[1:], 1e9], strict=True) if after > time + 15), None
+    )
     if gap is not None and gap + 15 < 60:
         assert said[-1] == (gap + 15, Verdict.DEAD)
     else:

@@ -106,7 +106,9 @@ def bad_signature(world, bad):
 def expired(world, bad):
     """Over, leeway included."""
     enrolled = bad.enrolled
-    bad.certificate = world.issuer.certify(enrolled.node_key, enrolled.noise_key, bad.name, ["relay"], lifetime=60)
+    bad.certificate = world.issuer.certify(
+        enrolled.node_key, enrolled.noise_key, bad.name, ["relay"], lifetime=60
+    )
     world.clock.advance(400)
 
 
@@ -367,7 +369,7 @@ def test_every_suite_carries_a_link(suite):
 @pytest.mark.parametrize("position", [0, 1, 2, 20, 500])
 @pytest.mark.parametrize("towards", ["server", "client"])
 def test_a_changed_byte_ends_the_connection(position, towards):
-    """One flipped bit in any record, either way, ends it at the end that reads it; no link is left at that end."""
+    """One flipped bit in any record, either way, ends the link at the end that reads it."""
     world = World(wire=Wire(chunked=False))
     one, two = world.node("one"), world.node("two").listen()
     one.dial(two)

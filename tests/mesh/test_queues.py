@@ -115,7 +115,9 @@ OPERATIONS = st.lists(
 def test_a_naive_twin_agrees(operations):
     """Each flow stays in order, nothing is invented, and bytes are counted right, whatever happens."""
     lost = []
-    waiting = EgressQueue(Counters(), lambda flow, frame: lost.append(frame), data_bytes=300, flow_bytes=150, flows=2)
+    waiting = EgressQueue(
+        Counters(), lambda flow, frame: lost.append(frame), data_bytes=300, flow_bytes=150, flows=2
+    )
     twin = {A: [], B: [], C: []}
     serial = 0
     for operation, *arguments in operations:
