@@ -14,6 +14,9 @@ __all__ = [
     "LONG_POLL_RETRY",
     "LONG_POLL_SPACING",
     "LONG_POLL_TIMEOUT",
+    "MAX_LINKS_ANCHOR",
+    "MAX_LINKS_CLIENT",
+    "MAX_LINKS_RELAY",
     "PING_COUNT_LIMIT",
     "RECEIVE_QUEUE_BYTES",
     "RENEWAL_CHECK",
@@ -24,6 +27,7 @@ __all__ = [
     "STATE_FILE_LIMIT",
     "STATE_WRITE_BEHIND",
     "STOP_DEADLINE",
+    "STOP_POLL",
 ]
 
 HEARTBEAT_PERIOD = 60.0
@@ -54,10 +58,15 @@ STATE_FILE_LIMIT = 1024 * 1024
 STATE_WRITE_BEHIND = 5.0
 """Seconds in which the rising numbers of C{state.json} are written once."""
 
+MAX_LINKS_CLIENT = 8
+MAX_LINKS_RELAY = 64
+MAX_LINKS_ANCHOR = 4096
+
 LOCAL_BODY_LIMIT = 2 * 1024 * 1024
 SEND_TIMEOUT_LIMIT = 3600.0
 PING_COUNT_LIMIT = 1000
 RECEIVE_QUEUE_BYTES = 4 * 1024 * 1024
 
-STOP_DEADLINE = 5.0
+STOP_POLL = 0.05
+STOP_DEADLINE = 6.0
 """Seconds that links may take to drain when the daemon stops."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 
+from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.node.limits import PING_COUNT_LIMIT, SEND_TIMEOUT_LIMIT
 from gmesh.node.local_http import json_response, problem, read_object
@@ -29,16 +29,20 @@ from gmesh.node.streams import MessageStream
 
 __all__ = ["ILocalNode", "LocalApi"]
 
-_SERVICE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,30}[a-z0-9])?")
 _DEFAULT_TIMEOUT = 10.0
 
 _STATUS_OF = {
+    "bad-service": 400,
+    "bad-timeout": 400,
     "denied": 403,
-    "no-such-node": 404,
+    "unknown-node": 404,
     "no-such-service": 404,
     "service-taken": 409,
     "too-large": 413,
+    "busy": 503,
     "no-route": 503,
+    "stale": 503,
+    "too-far": 503,
     "timed-out": 504,
 }
 
@@ -168,9 +172,8 @@ def _slug(text: str) -> str:
 
 
 def _service(text: str) -> str:
-    if _SERVICE.fullmatch(text) is None:
+    if not valid_service(text) or is_reserved(text):
         raise RequestRefused(
-            "invalid-field",
-            "a service is 1 to 32 of a-z 0-9 . _ - and begins and ends with a letter or digit",
+            "invalid-field", "a service is a-z, 0-9 and -, with a letter or digit at both ends"
         )
     return text

@@ -104,13 +104,16 @@ class LocalNode:
 
     async def trace(self, name: str) -> dict[str, Any]:
         """@see: L{gmesh.node.local_api.ILocalNode.trace}"""
-        hops = await self._runtime.echo.trace(name)
-        path = [self._runtime.member.name, *(hop.name for hop in hops)]
+        trace = await self._runtime.echo.trace(name)
         return {
-            "path": path,
+            "path": list(trace.path),
             "hops": [
-                {"name": hop.name, "rtt_ms": None if hop.rtt is None else round(1000 * hop.rtt, 3)}
-                for hop in hops
+                {
+                    "name": hop.name or hop.handle,
+                    "rtt_ms": None if hop.rtt is None else round(1000 * hop.rtt, 3),
+                    **({"reason": hop.reason} if hop.reason else {}),
+                }
+                for hop in trace.hops
             ],
         }
 
@@ -128,5 +131,5 @@ class LocalNode:
         return self._runtime.datagrams.register(service, received).unregister
 
     def _name(self, handle: bytes) -> str:
-        peer = self._runtime.find_handle(handle)
+        peer = self._runtime.book.find_handle(handle)
         return peer.name if peer is not None else handle.hex()

@@ -58,6 +58,11 @@ class Membership:
         self.trust.alarms.append(self._alarmed)
         self._look_at_own_certificate()
 
+    def persist_first(self) -> None:
+        """Be the first observer of trust again, after others have put themselves in front."""
+        self.trust.observers.remove(self._changed)
+        self.trust.observers.insert(0, self._changed)
+
     def wall(self) -> float:
         """Unix seconds, never before the time of the newest status this node has seen."""
         return max(self._system_wall(), self.state.time_floor)
@@ -123,8 +128,8 @@ class Membership:
         except DocumentRefused as error:
             raise ConfigurationError(
                 "damaged-state",
-                f"the stored genesis cannot be believed: {error.detail}: restore genesis.json from a backup or "
-                "another node of this network",
+                f"the stored genesis cannot be believed: {error.detail}: restore genesis.json from a backup "
+                "or another node of this network",
             ) from error
         for document in identity.documents:
             try:
@@ -151,7 +156,8 @@ class Membership:
             self.trust.judge_certificate(self.certificate, self.wall())
         except PeerRefused as error:
             self._log.warn(
-                "this node's own certificate is no good now, others will refuse it: {cause}", cause=error.detail
+                "this node's own certificate is no good now, others will refuse it: {cause}",
+                cause=error.detail,
             )
 
     def _changed(self, kind: str) -> None:

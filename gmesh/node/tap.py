@@ -84,7 +84,7 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
     @raise SystemExit: with one line, when the state directory or an endpoint cannot be used.
     """
     if reactor is None:
-        from twisted.internet import reactor  # noqa: PLC0415  # the tap alone may name the global reactor
+        from twisted.internet import reactor  # the tap alone may name the global reactor
     try:
         return _compose(options.configuration, reactor)
     except ConfigurationError as error:

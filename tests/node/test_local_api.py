@@ -104,7 +104,7 @@ async def test_send_hands_over_the_bytes(web: StubTreq, node: Node) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "status"), [("no-such-node", 404), ("timed-out", 504), ("denied", 403), ("other", 502)]
+    ("reason", "status"), [("unknown-node", 404), ("timed-out", 504), ("denied", 403), ("other", 502)]
 )
 async def test_refusals_are_problems(web: StubTreq, node: Node, reason: str, status: int) -> None:
     """What the mesh refuses comes back with its reason."""

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: MIT
+"""
+The only composer: one node of the mesh from its identity, told the time and how to connect.
+
+Nothing here knows of daemons, files or sockets, so that L{gmesh.testing.mesh} runs the same object
+on a fake clock.  Each layer is built here from the ones below it and handed to those above.
+Tests: C{tests/node/test_runtime.py}, C{tests/node/test_memory_mesh.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+import gmesh
+from gmesh.endtoend.datagrams import Datagrams
+from gmesh.endtoend.echo import Echo
+from gmesh.endtoend.session import Handshaker
+from gmesh.endtoend.sessions import Sessions
+from gmesh.interfaces import ILink, INoiseSession
+from gmesh.mesh.certificates import CertificateBook
+from gmesh.mesh.control import ControlFactory
+from gmesh.mesh.counters import Counters, Refusals
+from gmesh.mesh.data import DataFactory
+from gmesh.mesh.dialler import Dialler
+from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.documents import DocumentGossip
+from gmesh.mesh.flooding import Flooding
+from gmesh.mesh.forwarding import Forwarding
+from gmesh.mesh.gate import HandshakeGate
+from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.link import MeshContext, MeshFactory
+from gmesh.mesh.noise import NoiseContext
+from gmesh.mesh.peer_identity import Peer, PeerVerifier
+from gmesh.mesh.peers import Peers
+from gmesh.mesh.route_keeper import RouteKeeper
+from gmesh.node.identity_store import Identity, INodeStore
+from gmesh.node.limits import MAX_LINKS_ANCHOR, MAX_LINKS_CLIENT, MAX_LINKS_RELAY, STOP_DEADLINE, STOP_POLL
+from gmesh.node.membership import Membership
+from gmesh.routing.engine import RouteEngine
+from gmesh.routing.record import RecordFlag, make_capabilities
+from gmesh.routing.store import Member
+from gmesh.trust.keys import verify
+from gmesh.trust.state import Freshness
+from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
+from gmesh.wire.suites import Suite
+
+__all__ = ["NodeRuntime", "SessionMaker"]
+
+SessionMaker = Callable[[Suite, bool, bytes, bytes], INoiseSession]
+
+_SOFTWARE = f"gmesh/{gmesh.__version__}"
+_MAX_LINKS = {"anchor": MAX_LINKS_ANCHOR, "relay": MAX_LINKS_RELAY, "client": MAX_LINKS_CLIENT}
+
+
+class NodeRuntime:
+    """
+    One node: its links, its routes, its sealed messages.
+
+    @param connect: the client endpoint for C{HOST:PORT} or an endpoint string.
+    @param advertise: C{HOST:PORT} by which others reach this node.
+    @param peers: targets to dial beside the anchors of the genesis.
+    @param profile: how soon a silent neighbour is doubted and given up.
+    @param session: makes hop sessions; tests record with it.
+    @ivar member: who this node is and what it believes.
+    @ivar engine: the routes.
+    @ivar datagrams: what applications send and receive through.
+    @ivar echo: ping and trace.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: INodeStore,
+        *,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        random: Random,
+        entropy: Callable[[int], bytes],
+        connect: Callable[[str], IStreamClientEndpoint],
+        advertise: Sequence[str] = (),
+        peers: Sequence[str] = (),
+        profile: Liveliness = WAN,
+        session: SessionMaker | None = None,
+    ) -> None:
+        self._clock = clock
+        self._targets = tuple(peers)
+        self._boot_id = entropy(BOOT_ID)
+        self._counters = Counters()
+        self.member = member = Membership(identity, store, clock, wall)
+        trust = member.trust
+
+        # Who may be talked to.
+        self.book = CertificateBook(trust, member.wall)
+        self.book.add(member.certificate)
+        self._verifier = PeerVerifier(trust, lambda: member.certificate, member.wall)
+
+        # Links.
+        refusals = Refusals(clock, self._counters)
+        self.peers = Peers(member.node_key.public, self._verifier.judge, self._max_links)
+        dispatcher = Dispatcher()
+        noise = NoiseContext(
+            clock=clock,
+            network_id=trust.network_id,
+            static_private=lambda: member.noise_key.private,
+            suites=self._verifier.suites,
+            verifier=self._verifier,
+            gate=HandshakeGate(clock),
+            refusals=refusals,
+        )
+        if session is not None:
+            noise.session = session
+        mesh = MeshContext(
+            clock=clock,
+            wall=member.wall,
+            random=random,
+            peers=self.peers,
+            dispatcher=dispatcher,
+            hello=self._hello,
+            refusals=refusals,
+            counters=self._counters,
+            profile=profile,
+        )
+        self._factory = MeshFactory(mesh, noise)
+        self.dialler = Dialler(clock, random, self.peers, connect, self._factory.dialling)
+        self.peers.add_listener(self.dialler)
+
+        # Routes and what travels between neighbours.
+        self.engine = RouteEngine(
+            bytes.fromhex(trust.network_id),
+            member.node_key,
+            self._own_member,
+            self.book.member,
+            trust.revoked,
+            verify,
+            random,
+            flags=_flags(member.peer),
+            sequence=member.state.record_sequence,
+            now=clock.seconds(),
+            alarm=self._alarm,
+        )
+        flooding = Flooding(self.engine, self.book, clock, member.wall, self._counters)
+        documents = DocumentGossip(trust, clock, member.wall, self._counters)
+        self._control = ControlFactory(self.engine, flooding, documents, self.book, clock, self._counters)
+        forwarding = Forwarding(
+            self.engine,
+            flooding,
+            clock,
+            self._counters,
+            relays=lambda: member.peer.relay,
+            revoked=self.book.revoked,
+        )
+        dispatcher.register(self._control)
+        dispatcher.register(DataFactory(forwarding))
+        self._keeper = RouteKeeper(
+            self.engine,
+            flooding,
+            forwarding,
+            documents,
+            self.book,
+            trust,
+            clock,
+            member.wall,
+            member.record_sequence_used,
+        )
+        self._keeper.advertise(make_capabilities(advertise, (), _SOFTWARE))
+        self.peers.add_listener(self._keeper)
+
+        # Sealed sessions between ends.
+        self._sessions = Sessions(
+            handshaker=Handshaker(
+                trust=trust,
+                own_certificate=lambda: member.certificate,
+                noise_keys=lambda: (member.noise_key,),
+                wall=member.wall,
+            ),
+            trust=trust,
+            find_handle=self.book.find_handle,
+            routes=self.engine,
+            send_frame=forwarding.send,
+            next_number=member.next_handshake_number,
+            clock=clock,
+            wall=member.wall,
+            rng=random,
+            entropy=entropy,
+            penalise=self.engine.penalise,
+        )
+        forwarding.local = self._sessions.frame_for_us
+        forwarding.undeliverable = self._sessions.undeliverable
+        self.datagrams = Datagrams(
+            sessions=self._sessions,
+            trust=trust,
+            own=lambda: member.peer,
+            find_name=self.book.find_name,
+            routes=self.engine,
+            clock=clock,
+            wall=member.wall,
+            entropy=entropy,
+            explain=self.engine.explain,
+            lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
+        )
+        self.echo = Echo(
+            datagrams=self.datagrams,
+            own=lambda: member.peer,
+            find_name=self.book.find_name,
+            find_handle=self.book.find_handle,
+            routes=self.engine,
+            clock=clock,
+            entropy=entropy,
+        )
+
+    # Life
+
+    def start(self) -> None:
+        """Begin to dial, to route and to answer."""
+        trust = self.member.trust
+        self._keeper.start()
+        trust.observers.insert(1, self._trust_changed)
+        self.member.persist_first()
+        self.member.certificate_observers.append(self._renewed)
+        self.book.observers.append(self._certified)
+        self.datagrams.start()
+        self.echo.start()
+        self._set_targets()
+        self.dialler.start()
+
+    def stop(self) -> Deferred[None]:
+        """Ask the neighbours to route around us, close every link with CLOSE(shutdown), stop every timer."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self.dialler.stop()
+        self.echo.stop()
+        self.datagrams.stop()
+        if self.peers.links:
+            await self._keeper.drain()
+        self.peers.close(CloseReason.SHUTDOWN)
+        await self._all_closed()
+        self._keeper.stop()
+        self.member.trust.observers.remove(self._trust_changed)
+        self.member.certificate_observers.remove(self._renewed)
+        self.book.observers.remove(self._certified)
+        self.member.stop()
+
+    async def _all_closed(self) -> None:
+        """Closing links end within their own deadline; look until they have."""
+        deadline = self.now() + STOP_DEADLINE
+        while self.peers.sessions and self.now() < deadline:
+            await deferLater(self._clock, STOP_POLL)
+
+    def accepting(self) -> IProtocolFactory:
+        """The factory to listen with, on any number of server endpoints."""
+        return self._factory.accepting()
+
+    # Views
+
+    def now(self) -> float:
+        """The monotonic clock, as the engine is told it."""
+        return self._clock.seconds()
+
+    def links(self) -> list[ILink]:
+        """One link for each neighbour."""
+        return [cast(ILink, link) for link in self.peers.links.values()]
+
+    def counters(self) -> dict[str, int]:
+        """What was refused, dropped, delivered: numbers by cause."""
+        counted = dict(self._counters)
+        for source in (self._sessions.counters, self.datagrams.services.counters):
+            for cause, number in source.items():
+                counted[cause] = counted.get(cause, 0) + number
+        return dict(sorted(counted.items()))
+
+    # What the layers ask
+
+    def _max_links(self) -> int:
+        return max(_MAX_LINKS.get(role, 0) for role in ("client", *self.member.peer.roles))
+
+    def _hello(self, initiator: bool, observed: str) -> Hello:
+        numbers = self.member.numbers()
+        return Hello(
+            boot_id=self._boot_id,
+            initiator=initiator,
+            wall_ms=int(self.member.wall() * 1000),
+            serial=self.member.peer.serial,
+            status=numbers["status"],
+            crl=numbers["crl"],
+            policy=numbers["policy"],
+            genesis=numbers["genesis"],
+            digest=self.engine.store.digest(),
+            software=_SOFTWARE,
+            observed=observed,
+        )
+
+    def _own_member(self) -> Member:
+        peer = self.member.peer
+        return Member(
+            node_id=peer.node_id,
+            name=peer.name,
+            node_key=peer.node_key,
+            roles=frozenset(peer.roles),
+            serial=peer.serial,
+            not_after=peer.not_after,
+        )
+
+    def _alarm(self, slug: str, handle: bytes) -> None:
+        peer = self.book.find_handle(handle)
+        self._counters.count(slug)
+        self._log.error("alarm {slug} about {name}", slug=slug, name=peer.name if peer else handle.hex())
+
+    # Changes
+
+    def _trust_changed(self, kind: str) -> None:
+        """After the routes were swept: cut whoever is no member any more, in this turn."""
+        if kind in ("crl", "genesis"):
+            self.peers.sweep()
+        if kind == "genesis":
+            self._set_targets()
+        self.dialler.documents_changed(kind)
+
+    def _set_targets(self) -> None:
+        anchors = [
+            anchor.endpoint
+            for anchor in self.member.trust.genesis.body.anchors
+            if anchor.name != self.member.name and anchor.node_id != self.member.peer.node_id
+        ]
+        self.dialler.set_targets((*anchors, *self._targets))
+
+    def _renewed(self) -> None:
+        """Our own certificate is a newer one: neighbours, records and sessions go on under it."""
+        document = self.member.certificate
+        self.book.add(document)
+        self._control.announce_certificate(document)
+        self._keeper.renewed()
+        self.dialler.documents_changed("certificate")
+
+    def _certified(self, peer: Peer) -> None:
+        """A certificate came by gossip: a neighbour that renewed keeps its link."""
+        if peer.handle in self.peers.links:
+            self.peers.refresh(peer.certificate)
+
+
+def _flags(peer: Peer) -> RecordFlag:
+    flags = RecordFlag(0)
+    if peer.relay:
+        flags |= RecordFlag.RELAY
+    if "anchor" in peer.roles:
+        flags |= RecordFlag.ANCHOR
+    return flags

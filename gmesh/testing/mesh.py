@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: MIT
+"""
+A whole mesh in one process and no real time: whole nodes, real keys, in-memory transports, one clock.
+
+Everything but the authority, the files and the sockets is what the daemon runs: the same
+L{NodeRuntime<gmesh.node.runtime.NodeRuntime>}, the same Noise.  A run is repeated by its seed::
+
+    mesh = MemoryMesh.line("a", "b", "c")
+    mesh.run_until(lambda: mesh["a"].reaches("c"))
+    mesh["c"].runtime.datagrams.register("log", received.append)
+    mesh.result(mesh["a"].runtime.datagrams.send("c", "log", b"hello"))
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from gmesh.errors import StoreError
+from gmesh.interfaces import INoiseSession
+from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.node.identity_store import Identity, NodeState
+from gmesh.node.runtime import NodeRuntime
+from gmesh.testing.issuer import DAY, Enrolled, Issuer
+from gmesh.testing.network import MemoryNetwork
+from gmesh.testing.transport import Wire
+from gmesh.trust.documents import Document
+from gmesh.wire.noise import NoiseSession
+from gmesh.wire.suites import Suite
+
+__all__ = ["MemoryMesh", "MemoryNode", "MemoryStore", "RecordingSession"]
+
+T = TypeVar("T")
+
+START = 1_800_000_000.0
+PORT = 7443
+
+
+class MemoryStore:
+    """
+    What a node keeps over a restart, without a disk.
+
+    @ivar fault: raised instead of writing, as by a full disk.
+    """
+
+    def __init__(self) -> None:
+        self.documents: dict[str, Document[Any]] = {}
+        self.floors: dict[str, Any] = {}
+        self.state = NodeState()
+        self.fault: StoreError | None = None
+
+    def _check(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    def save_document(self, document: Document[Any]) -> None:
+        """Keep the newest of its type."""
+        self._check()
+        self.documents[document.type] = document
+
+    def save_floors(self, floors: dict[str, Any]) -> None:
+        """Keep the floors."""
+        self._check()
+        self.floors = copy.deepcopy(floors)
+
+    def save_state(self, state: NodeState) -> None:
+        """Keep the rising numbers."""
+        self._check()
+        self.state = copy.deepcopy(state)
+
+
+class RecordingSession:
+    """A hop session that notes every byte it opened: what this node could have read."""
+
+    def __init__(self, inner: NoiseSession, opened: list[bytes]) -> None:
+        self._inner = inner
+        self._opened = opened
+
+    def open(self, ciphertext: bytes | memoryview) -> bytearray:
+        """Open and note."""
+        record = self._inner.open(ciphertext)
+        self._opened.append(bytes(record))
+        return record
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class MemoryNode:
+    """
+    One node of a L{MemoryMesh}.
+
+    @ivar opened: every record it decrypted from its neighbours, headers and sealed payloads.
+    """
+
+    def __init__(self, mesh: MemoryMesh, enrolled: Enrolled, host: str, peers: Sequence[str]) -> None:
+        self.enrolled = enrolled
+        self.host = host
+        self.store = MemoryStore()
+        self.opened: list[bytes] = []
+        self._mesh = mesh
+        self._peers = tuple(peers)
+        self._port: Any = None
+        self.runtime = self._make()
+
+    @property
+    def name(self) -> str:
+        """Its certified name."""
+        return self.enrolled.name
+
+    @property
+    def handle(self) -> bytes:
+        """Its routing handle."""
+        return self.enrolled.handle
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{self.host}:{PORT}"
+
+    @property
+    def link_names(self) -> list[str]:
+        """Its neighbours."""
+        return sorted(link.peer.name for link in self.runtime.links())
+
+    def link(self, name: str) -> Any:
+        """The link to a neighbour."""
+        [link] = [link for link in self.runtime.links() if link.peer.name == name]
+        return link
+
+    def path(self, name: str) -> list[str] | None:
+        """The names along the path to a node, or None."""
+        mesh = self._mesh
+        path = self.runtime.engine.path(mesh[name].handle, self.runtime.now())
+        return None if path is None else [mesh.name_of(handle) for handle in path]
+
+    def reaches(self, *names: str) -> bool:
+        """Whether there is a path to each of these."""
+        return all(self.path(name) is not None for name in names)
+
+    def start(self) -> None:
+        """Listen and dial."""
+        server = self._mesh.network.server(self.address)
+        server.listen(self.runtime.accepting()).addCallback(lambda port: setattr(self, "_port", port))
+        self.runtime.start()
+
+    def stop(self) -> Deferred[None]:
+        """Leave the mesh as the daemon does on SIGTERM."""
+        if self._port is not None:
+            self._port.stopListening()
+            self._port = None
+        return self.runtime.stop()
+
+    def restart(self) -> None:
+        """Stop, then begin again with what was stored."""
+        self._mesh.result(self.stop())
+        self.runtime = self._make()
+        self.start()
+
+    def renew(self) -> None:
+        """Get and adopt a new certificate for the same keys."""
+        self.enrolled = self._mesh.issuer.renew(self.enrolled)
+        self.runtime.member.adopt_certificate(self.enrolled.certificate)
+
+    def _make(self) -> NodeRuntime:
+        mesh, issuer, store = self._mesh, self._mesh.issuer, self.store
+        kept = [store.documents.get(document.type, document) for document in issuer.documents]
+        identity = Identity(
+            node_key=self.enrolled.node_key,
+            noise_key=self.enrolled.noise_key,
+            certificate=store.documents.get("certificate", self.enrolled.certificate),
+            network_id=issuer.network_id,
+            genesis_chain=issuer.genesis_chain,
+            documents=tuple(kept),
+            floors=store.floors,
+            state=copy.deepcopy(store.state),
+            authority_urls=(),
+        )
+        return NodeRuntime(
+            identity,
+            store,
+            clock=mesh.clock,
+            wall=mesh.wall,
+            random=Random(mesh.random.getrandbits(64)),
+            entropy=mesh.random.randbytes,
+            connect=lambda target: mesh.network.client(target, self.host),
+            peers=self._peers,
+            advertise=(self.address,),
+            profile=mesh.profile,
+            session=self._session,
+        )
+
+    def _session(self, suite: Suite, initiator: bool, static: bytes, prologue: bytes) -> INoiseSession:
+        inner = NoiseSession("XX", suite, initiator, static, prologue)
+        session: INoiseSession = RecordingSession(inner, self.opened)
+        return session
+
+
+class MemoryMesh:
+    """
+    Nodes, their network, their authority and their time.
+
+    @param seed: decides keys, jitter and how bytes arrive.
+    @param wire: what the connections are like.
+    @param profile: how soon a silent neighbour is given up.
+    """
+
+    def __init__(self, seed: int = 0, wire: Wire | None = None, profile: Liveliness = WAN) -> None:
+        self.clock = Clock()
+        self.random = Random(seed)
+        self.profile = profile
+        self.network = MemoryNetwork(self.clock, self.random, wire)
+        self.issuer = Issuer(self.wall, self.random)
+        self.nodes: dict[str, MemoryNode] = {}
+
+    @classmethod
+    def line(cls, *names: str, seed: int = 0, wire: Wire | None = None) -> MemoryMesh:
+        """Nodes in a line, each linked to the next: relays inside, clients at the ends; started."""
+        mesh = cls(seed, wire)
+        for index, name in enumerate(names):
+            role = "client" if index in (0, len(names) - 1) else "relay"
+            mesh.add(name, role, peers=names[index - 1 : index])
+        mesh.start()
+        return mesh
+
+    def __getitem__(self, name: str) -> MemoryNode:
+        return self.nodes[name]
+
+    def __iter__(self) -> Iterator[MemoryNode]:
+        return iter(self.nodes.values())
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return START + self.clock.seconds()
+
+    def name_of(self, handle: bytes) -> str:
+        """The name of the node with this handle."""
+        return next(node.name for node in self if node.handle == handle)
+
+    def add(self, name: str, *roles: str, peers: Sequence[str] = (), lifetime: int = DAY) -> MemoryNode:
+        """Enrol a node that dials the C{peers} of these names."""
+        enrolled = self.issuer.enrol(name, *(roles or ("relay",)), lifetime=lifetime)
+        host = f"10.0.{len(self.nodes) // 250}.{len(self.nodes) % 250 + 1}"
+        node = MemoryNode(self, enrolled, host, [self[peer].address for peer in peers])
+        self.nodes[name] = node
+        return node
+
+    def start(self) -> None:
+        """Start every node."""
+        for node in self:
+            node.start()
+
+    def stop(self) -> None:
+        """Stop every node and let the last connection end; nothing is left on the clock."""
+        for node in self:
+            node.stop()
+        self.run(30)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, each thing at its own instant."""
+        end = self.clock.seconds() + seconds
+        while True:
+            calls = self.clock.getDelayedCalls()
+            due = min((call.getTime() for call in calls), default=end)
+            if due > end:
+                break
+            self.clock.advance(max(0.0, due - self.clock.seconds()))
+            if not calls:
+                break
+        self.clock.advance(max(0.0, end - self.clock.seconds()))
+
+    def run_until(self, condition: Callable[[], bool], within: float = 60.0) -> float:
+        """
+        Let time pass until C{condition} holds.
+
+        @return: the seconds it took.
+        @raise AssertionError: if it does not come true.
+        """
+        start = self.clock.seconds()
+        while not condition():
+            calls = self.clock.getDelayedCalls()
+            due = min((call.getTime() for call in calls), default=start + within)
+            if due - start > within or not calls:
+                raise AssertionError(f"not within {within} s")
+            self.clock.advance(max(0.0, due - self.clock.seconds()))
+        return self.clock.seconds() - start
+
+    def result(self, deferred: Deferred[T], within: float = 60.0) -> T:
+        """Let time pass until C{deferred} fires; its result, or its failure raised."""
+        fired: list[T] = []
+        failed: list[BaseException] = []
+        deferred.addCallbacks(fired.append, lambda failure: failed.append(failure.value))
+        self.run_until(lambda: bool(fired or failed), within)
+        if failed:
+            raise failed[0]
+        return fired[0]
+
+    def publish(self, *names: str) -> None:
+        """Tell these nodes (all, if none is named) what the authority holds now, as a heartbeat would."""
+        for name in names or tuple(self.nodes):
+            trust = self[name].runtime.member.trust
+            for document in (self.issuer.status, self.issuer.crl, self.issuer.policy):
+                trust.offer(document, self.wall())

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""What a node believes is on disk before anybody acts on it, and what happens when it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from gmesh.errors import ConfigurationError, StoreError
+from gmesh.node.identity_store import IdentityStore
+from gmesh.node.membership import Membership
+from gmesh.testing.issuer import Enrolled, Issuer
+from gmesh.trust.documents import Document
+
+
+class FullDisk(IdentityStore):
+    """A state directory on a disk that can be full."""
+
+    full = False
+
+    def _check(self) -> None:
+        if self.full:
+            raise StoreError("unwritable", "No space left on device")
+
+    def save_document(self, document: Document[Any]) -> None:
+        self._check()
+        super().save_document(document)
+
+    def save_floors(self, floors: dict[str, Any]) -> None:
+        self._check()
+        super().save_floors(floors)
+
+
+@pytest.fixture
+def store(directory: Path) -> FullDisk:
+    return FullDisk(directory)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def member(store: FullDisk, clock: Clock, wall: Any) -> Iterator[Membership]:
+    made = Membership(store.load(), store, clock, wall)
+    yield made
+    made.stop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_floors_and_documents_are_stored_before_anybody_acts(
+    member: Membership, issuer: Issuer, store: FullDisk, wall: Any
+) -> None:
+    """An observer that runs next finds the new document on disk already."""
+    seen: list[tuple[str, bool, bool]] = []
+
+    def look(kind: str) -> None:
+        stored = (store.directory / f"{kind}.json").read_bytes()
+        floor = issuer.authority.key_id in (store.directory / "floors.json").read_text()
+        seen.append((kind, stored == getattr(issuer, kind).encode(), floor))
+
+    member.trust.observers.append(look)
+    for document in issuer.documents:
+        member.trust.offer(document, wall())
+    assert seen == [("crl", True, True), ("policy", True, True), ("status", True, True)]
+
+
+def test_a_restart_believes_the_same_and_nothing_older(
+    member: Membership, issuer: Issuer, store: FullDisk, clock: Clock, wall: Any
+) -> None:
+    """The cache boots the node; a rolled back file is refused and the node starts without it."""
+    old = issuer.crl
+    issuer.revoke(issuer.enrol("b", "client"))
+    for document in issuer.documents:
+        member.trust.offer(document, wall())
+    again = Membership(store.load(), store, clock, wall)
+    assert again.numbers() == member.numbers()
+    (store.directory / "crl.json").write_bytes(old.encode())
+    with capturedLogs() as lines:
+        rolled = Membership(store.load(), store, clock, wall)
+    assert rolled.trust.crl is None
+    assert [event["kind"] for event in lines] == ["crl"]
+
+
+def test_a_full_disk_does_not_keep_a_revocation_from_cutting(
+    member: Membership, issuer: Issuer, store: FullDisk, wall: Any
+) -> None:
+    """The CRL is in force, the log says that it is not stored."""
+    store.full = True
+    victim = issuer.enrol("b", "client")
+    issuer.revoke(victim)
+    with capturedLogs() as lines:
+        member.trust.offer(issuer.crl, wall())
+    assert member.trust.revoked(victim.certificate.body.serial, victim.node_key.key_id)
+    assert [event["cause"] for event in lines] == ["No space left on device"]
+
+
+def test_a_renewed_certificate_is_used_only_once_stored(
+    member: Membership, issuer: Issuer, store: FullDisk, node: Enrolled
+) -> None:
+    """On a full disk the old one stays; then the new one is on disk when observers hear of it."""
+    renewed = issuer.renew(node).certificate
+    store.full = True
+    with pytest.raises(StoreError):
+        member.adopt_certificate(renewed)
+    assert member.certificate == node.certificate
+    store.full = False
+    stored: list[bytes] = []
+    member.certificate_observers.append(
+        lambda: stored.append((store.directory / "certificate.json").read_bytes())
+    )
+    member.adopt_certificate(renewed)
+    assert stored == [renewed.encode()]
+    assert member.peer.serial == renewed.body.serial
+
+
+def test_numbers_rise_over_restarts_even_when_the_clock_goes_back(
+    member: Membership, store: FullDisk, clock: Clock, wall: Any
+) -> None:
+    """Handshake numbers are unique for ever; written behind within seconds."""
+    first = member.next_handshake_number()
+    assert first == int(wall()) << 20
+    assert member.next_handshake_number() == first + 1
+    member.record_sequence_used(77)
+    clock.advance(5)
+    wall.now -= 86400
+    again = Membership(store.load(), store, clock, wall)
+    assert again.next_handshake_number() == first + 2
+    assert again.state.record_sequence == 77
+    again.stop()
+
+
+def test_the_newest_status_is_a_floor_for_the_clock(
+    member: Membership, issuer: Issuer, store: FullDisk, clock: Clock, wall: Any
+) -> None:
+    """After a boot with a clock in the past, time begins where the authority last was."""
+    issued = wall.now
+    member.trust.offer(issuer.status, wall())
+    clock.advance(5)
+    wall.now = 1000.0
+    assert member.wall() == issued
+    again = Membership(store.load(), store, clock, wall)
+    assert again.wall() == issued
+    wall.now = issued + 50
+    assert again.wall() == issued + 50
+
+
+def test_foreign_genesis_and_useless_floors(directory: Path, clock: Clock, wall: Any, issuer: Issuer) -> None:
+    """A genesis of another root is one clear error; unreadable floors start anew with a line."""
+    store = IdentityStore(directory)
+    (directory / "floors.json").write_text('{"genesis": "x"}')
+    with capturedLogs() as lines:
+        Membership(store.load(), store, clock, wall)
+    assert "floors.json cannot be used" in lines[0]["log_format"]
+    (directory / "floors.json").write_text('{"genesis": 2}')
+    with pytest.raises(ConfigurationError, match=r"restore genesis\.json"):
+        Membership(store.load(), store, clock, wall)
+
+
+def test_revoked_is_told_once_by_name(member: Membership, issuer: Issuer, node: Enrolled, wall: Any) -> None:
+    """A node that reads of its own revocation says so."""
+    issuer.revoke(node)
+    with capturedLogs() as lines:
+        member.trust.offer(issuer.crl, wall())
+    assert [event["cause"] for event in lines] == ["the certificate of a, serial 1, is revoked"]
