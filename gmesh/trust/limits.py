@@ -51,7 +51,7 @@ EPOCH: Final = 2**40
 MAX_SIGNATURES: Final = 16
 MAX_ROOT_KEYS: Final = 16
 MAX_AUTHORITY_KEYS: Final = 8
-MAX_ANCHORS: Final = 256
+MAX_ANCHORS: Final = 64
 MAX_URLS: Final = 8
 MAX_ROLES: Final = 16
 MAX_RULES: Final = 1024
@@ -64,13 +64,13 @@ MAX_INVITE: Final = 8 * 1024
 MAX_JOIN_REQUEST: Final = 4 * 1024
 
 DOCUMENT_LIMITS: Final[dict[str, int]] = {
-    "genesis": 64 * 1024,
+    "genesis": 16 * 1024,
     "certificate": 4 * 1024,
-    "crl": 16 * 1024 * 1024,
+    "crl": 4 * 1024 * 1024,
     "crl-delta": 4 * 1024 * 1024,
     "policy": 256 * 1024,
     "status": 4 * 1024,
     "command": 16 * 1024,
     "receipt": 2 * 1024,
 }
-"""Bytes of the file form, per type."""
+"""Bytes of the file form, per type: a genesis fits a handshake, a CRL one document transfer."""

@@ -22,10 +22,10 @@ from gmesh.trust.documents import (
     RevokedKey,
     RevokedSerial,
     SignatureEntry,
-    document_from_dict,
-    sign_document,
 )
-from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.encoding import b64url_decode, b64url_encode
+from gmesh.trust.keys import SIGNATURE_SIZE
+from gmesh.trust.limits import DOCUMENT_LIMITS
 
 __all__ = ["apply_delta", "make_crl", "make_delta"]
 
@@ -83,16 +83,24 @@ def apply_delta(full: Document[Crl], delta: Document[CrlDelta]) -> Document[Crl]
     """
     The full CRL that C{delta} leads to, with its signatures, still to be verified.
 
-    @raise DocumentRefused: C{wrong-base}, if the delta starts from another CRL.
+    @raise DocumentRefused: C{wrong-base}, if the delta starts from another CRL; C{too-large}.
     """
     body = delta.body
     if body.from_number != full.body.number or body.network_id != full.body.network_id:
         raise DocumentRefused(
             "wrong-base", f"a delta from CRL {body.from_number} where {full.body.number} is held"
         )
-    unsigned = sign_document(_assemble(full.body, body), ())
-    signatures = [msgspec.to_builtins(entry) for entry in body.result_signatures]
-    return document_from_dict({"signed": unsigned.signed, "signatures": signatures}, Crl)
+    assembled = _assemble(full.body, body)
+    signed = msgspec.to_builtins(assembled)
+    signed["revoked"] = [list(entry) for entry in assembled.revoked]
+    signed["revoked_keys"] = [list(entry) for entry in assembled.revoked_keys]
+    signatures = tuple(
+        (entry.key_id, b64url_decode(entry.signature, SIGNATURE_SIZE)) for entry in body.result_signatures
+    )
+    result = Document(assembled, signed, signatures)
+    if len(result.encode()) > DOCUMENT_LIMITS[Crl.TYPE]:
+        raise DocumentRefused("too-large", "the CRL that the delta leads to is larger than readers accept")
+    return result
 
 
 def _assemble(old: Crl, delta: CrlDelta) -> Crl:
