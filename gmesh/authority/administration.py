@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit, limits
-from gmesh.authority.admission import Admission
 from gmesh.authority.auth import Caller
-from gmesh.authority.bodies import InviteBody, RevocationBody
+from gmesh.authority.bodies import EnrolmentBody, InviteBody, RevocationBody
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
+from gmesh.authority.membership import Membership
 from gmesh.authority.publisher import Publisher
-from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import certificates, invites, nodes, operators
+from gmesh.authority.store import certificates, enrolments, invites, nodes
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import GmeshError, RequestRefused
@@ -32,12 +30,12 @@ class Administration:
     """The use cases of operators."""
 
     def __init__(
-        self, store: Store, issuer: Issuer, publisher: Publisher, admission: Admission, clock: SteadyClock
+        self, store: Store, issuer: Issuer, publisher: Publisher, membership: Membership, clock: SteadyClock
     ) -> None:
         self._store = store
         self._issuer = issuer
         self._publisher = publisher
-        self._admission = admission
+        self._membership = membership
         self._clock = clock
 
     def refused(self, caller: Caller, action: str, error: GmeshError) -> Deferred[None]:
@@ -102,28 +100,6 @@ class Administration:
 
         return self._store.decide(insert)
 
-    def invites(self, after: str, limit: int) -> Deferred[Json]:
-        """A page of invites."""
-
-        def page(reader: Any) -> Json:
-            rows = invites.page(reader, after, limit)
-            now = self._clock.now()
-            listed = [
-                {
-                    "id": row.id,
-                    "name": row.name,
-                    "roles": list(row.roles),
-                    "state": invites.state(row, now),
-                    "expires_at": row.expires_at,
-                    "created_by": row.created_by,
-                    "used_serial": row.used_serial,
-                }
-                for row in rows
-            ]
-            return {"invites": listed, "next": rows[-1].id if len(rows) == limit else None}
-
-        return self._store.read(page)
-
     def withdraw(self, caller: Caller, invite_id: str) -> Deferred[None]:
         """Make an invite worthless. @raise RequestRefused: C{not-found}, C{conflict}."""
 
@@ -140,61 +116,36 @@ class Administration:
 
         return self._store.decide(withdraw)
 
+    # Enrolments.
+
+    def decide_enrolment(self, caller: Caller, invite_id: str, body: EnrolmentBody) -> Deferred[Json]:
+        """
+        Approve or reject a join that waits; the host gets its certificate when it asks again.
+
+        @raise RequestRefused: C{not-found}, C{conflict} when it was decided before.
+        """
+        state = {"approve": "approved", "reject": "rejected"}[body.decision]
+
+        def decide(tx: Transaction) -> Json:
+            caller.claim(tx)
+            row, invite = enrolments.get(tx, invite_id), invites.get(tx, invite_id)
+            if row is None or invite is None:
+                raise RequestRefused("not-found", "no join waits under this id")
+            if not enrolments.decide(tx, invite_id, state, caller.key_id):
+                raise RequestRefused("conflict", f"this join was already {row.state}")
+            audit.record(
+                tx,
+                caller.key_id,
+                f"{body.decision}-enrolment",
+                invite.name,
+                request_id=caller.request_id,
+                invite=invite_id,
+            )
+            return {"id": invite_id, "name": invite.name, "state": state}
+
+        return self._store.decide(decide)
+
     # Members.
-
-    def nodes(self, after: str, limit: int) -> Deferred[Json]:
-        """A page of members."""
-
-        def page(reader: Any) -> Json:
-            rows = nodes.page(reader, after, limit)
-            listed = [
-                {
-                    "name": row.name,
-                    "node_id": row.node_id,
-                    "roles": list(row.roles),
-                    "serial": row.serial,
-                    "not_after": row.not_after,
-                    "revoked": row.barred_at is not None,
-                    "last_seen": row.last_seen,
-                    "numbers": None if row.numbers is None else json.loads(row.numbers),
-                }
-                for row in rows
-            ]
-            return {"nodes": listed, "next": rows[-1].name if len(rows) == limit else None}
-
-        return self._store.read(page)
-
-    def certificates(self, after: int, limit: int) -> Deferred[Json]:
-        """A page of certificates."""
-
-        def page(reader: Any) -> Json:
-            rows = certificates.page(reader, after, limit)
-            listed = [
-                {
-                    "serial": row.serial,
-                    "name": row.name,
-                    "node_id": row.node_id,
-                    "not_before": row.not_before,
-                    "not_after": row.not_after,
-                    "revoked_at": row.revoked_at,
-                    "reason": None if row.reason is None else RevocationReason(row.reason).slug,
-                }
-                for row in rows
-            ]
-            return {"certificates": listed, "next": rows[-1].serial if len(rows) == limit else None}
-
-        return self._store.read(page)
-
-    def certificate(self, serial: int) -> Deferred[bytes]:
-        """One certificate in file form. @raise RequestRefused: C{not-found}."""
-
-        def get(reader: Any) -> bytes:
-            row = certificates.get(reader, serial)
-            if row is None:
-                raise RequestRefused("not-found", "no certificate has this serial")
-            return row.document
-
-        return self._store.read(get)
 
     def revoke(self, caller: Caller, body: RevocationBody) -> Deferred[Json]:
         """
@@ -222,7 +173,7 @@ class Administration:
                 reason=reason.slug,
                 crl=crl.body.number,
             )
-            tx.after_commit(self._admission.forget_members)
+            tx.after_commit(self._membership.forget_members)
             tx.after_commit(self._publisher.crl_changed, crl)
             return {"crl_number": crl.body.number, "serials": serials}
 
@@ -247,44 +198,3 @@ class Administration:
             ends = certificates.last_end(tx, node_id)
             changed = certificates.revoke_key(tx, node_id, max(ends, tx.now), reason) or changed
         return serials, row.name if row is not None else node_id, changed
-
-    # Records.
-
-    def audit(self, after: int, limit: int) -> Deferred[Json]:
-        """A page of the audit chain."""
-
-        def page(reader: Any) -> Json:
-            rows = audit_rows.page(reader, after, limit)
-            listed = [
-                {"seq": seq, "hash": digest.hex(), "row": json.loads(entry)} for seq, entry, digest in rows
-            ]
-            size, head = audit_rows.head(reader)
-            return {
-                "entries": listed,
-                "size": size,
-                "head": head.hex(),
-                "next": rows[-1][0] if len(rows) == limit else None,
-            }
-
-        return self._store.read(page)
-
-    def operators(self) -> Deferred[Json]:
-        """Everybody who may ask."""
-
-        def page(reader: Any) -> Json:
-            return {
-                "operators": [
-                    {
-                        "key_id": row.key_id,
-                        "key": row.operator_key,
-                        "role": row.role,
-                        "name": row.name,
-                        "added_at": row.added_at,
-                        "added_by": row.added_by,
-                    }
-                    for row in operators.everyone(reader)
-                ],
-                "next": None,
-            }
-
-        return self._store.read(page)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +12,7 @@ from gmesh.authority import limits
 from gmesh.trust.limits import MAX_INTEGER, MAX_ROLES
 from gmesh.trust.names import Identifier, Key, Name, Number, Role
 
-__all__ = ["HeartbeatBody", "InviteBody", "Numbers", "RenewBody", "RevocationBody"]
+__all__ = ["EnrolmentBody", "HeartbeatBody", "InviteBody", "Numbers", "RenewBody", "RevocationBody"]
 
 Reason = Annotated[str, Meta(max_length=limits.REASON_CHARACTERS)]
 Seconds = Annotated[int, Meta(ge=1, le=limits.INVITE_SECONDS_MAX_APPROVED)]
@@ -57,6 +57,12 @@ class InviteBody(_Body, frozen=True):
     lifetime: Seconds | None = None
     node_key: Key | None = None
     approve: bool = False
+
+
+class EnrolmentBody(_Body, frozen=True):
+    """C{POST /admin/enrolments/<id>}: what becomes of a join that waits."""
+
+    decision: Literal["approve", "reject"]
 
 
 class RevocationBody(_Body, frozen=True):

@@ -15,24 +15,28 @@ import msgspec
 from gmesh.authority import limits
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.store import audit, certificates, documents, operators
-from gmesh.authority.store.transaction import Reader, Transaction
+from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.trust.documents import (
     AuditHead,
     Certificate,
     Crl,
+    CrlDelta,
     Document,
     Genesis,
     NumberedDigest,
     Policy,
+    SignatureEntry,
     Status,
     VersionedDigest,
     parse_document,
     sign_document,
 )
+from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
+from gmesh.trust.verify import authority_keys
 
-__all__ = ["Issuer", "POLICY_SECONDS", "PolicyText", "policy_text"]
+__all__ = ["Issuer", "POLICY_SECONDS", "PolicyText", "epoch", "policy_text"]
 
 POLICY_SECONDS = 90 * 86_400
 NO_COMMAND = "0" * 64
@@ -59,6 +63,13 @@ class Issuer:
         self.keys = keys
         self.network_id = network_id
         self.genesis = genesis
+
+    def keys_ever(self, reader: Reader) -> dict[str, bytes]:
+        """Every authority key that any version of the genesis listed, by key_id."""
+        keys: dict[str, bytes] = {}
+        for data in documents.genesis_chain(reader):
+            keys.update(authority_keys(parse_document(data, Genesis).body))
+        return keys
 
     def certificate(
         self,
@@ -101,7 +112,7 @@ class Issuer:
     def crl(self, tx: Transaction) -> Document[Crl]:
         """The next CRL: everything revoked that could still be believed or renewed; stored."""
         number = tx.next_number("crl")
-        ended_after = tx.now - self.grace()
+        ended_after = max(tx.now - self.grace(), documents.crl_cut(tx))
         certificates.list_under(tx, number)
         document = sign_document(
             Crl(
@@ -114,8 +125,39 @@ class Issuer:
             ),
             [self.keys.signer(self.genesis.body, tx.now)],
         )
-        documents.add_crl(tx, number, document.encode())
+        documents.add_crl(tx, number, document.encode(), ended_after)
         return document
+
+    def crl_delta(self, reader: Reader, crl: Document[Crl], since: int) -> Document[CrlDelta] | None:
+        """
+        What turns CRL C{since} into C{crl}; None if only the whole CRL will do.
+
+        @param crl: the newest one; None is the answer too if it is that no more.
+        """
+        number = crl.body.number
+        newest = documents.newest_crl_mark(reader)
+        if newest is None or newest[0] != number:
+            return None
+        if not since < number or since // SERIALS_PER_EPOCH != number // SERIALS_PER_EPOCH:
+            return None
+        ended_after = newest[1]
+        return sign_document(
+            CrlDelta(
+                network_id=self.network_id,
+                from_number=since,
+                number=number,
+                issued_at=crl.body.issued_at,
+                next_update=crl.body.next_update,
+                added=tuple(certificates.revoked_since(reader, ended_after, listed_after=since)),
+                added_keys=tuple(certificates.revoked_keys(reader, ended_after, listed_after=since)),
+                drop_expired_before=ended_after + 1,
+                result_signatures=tuple(
+                    SignatureEntry(key_id=name, signature=b64url_encode(signature))
+                    for name, signature in crl.signatures
+                ),
+            ),
+            [self.keys.signer(self.genesis.body, crl.body.issued_at)],
+        )
 
     def next_policy(self, tx: Transaction, text: PolicyText, published_by: str) -> Document[Policy]:
         """The next policy version with this text and the operators of now; stored."""

@@ -22,7 +22,7 @@ from gmesh.authority.issuer import Issuer, policy_text
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused
-from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status
+from gmesh.trust.documents import Body, Crl, Document, Genesis, Policy, Status
 from gmesh.trust.verify import verify_next_genesis
 
 __all__ = ["Published", "Publisher"]
@@ -38,9 +38,7 @@ class Published:
     digest: str
 
 
-def _published(
-    document: Document[Genesis] | Document[Policy] | Document[Crl] | Document[Status],
-) -> Published:
+def _published(document: Document[Body]) -> Published:
     return Published(document.encode(), document.digest)
 
 
@@ -66,6 +64,7 @@ class Publisher:
         self._status_stale = False
         self._status_at = float("-inf")
         self._refreshing = False
+        self._deltas: OrderedDict[int, Published] = OrderedDict()
         self.genesis: dict[int, Published] = {}
 
     def load(
@@ -117,6 +116,7 @@ class Publisher:
         if document.body.number > self._crl_document.body.number:
             self._crl_document = document
             self.crl = _published(document)
+            self._deltas.clear()
             self._status_due()
 
     def policy_changed(self, document: Document[Policy]) -> None:
@@ -142,6 +142,22 @@ class Publisher:
         self._contents[document.digest] = _content(document.body)
         while len(self._contents) > limits.STATUSES_REMEMBERED:
             self._contents.popitem(last=False)
+
+    async def crl_delta(self, since: int) -> Published | None:
+        """What turns CRL C{since} into the one in force; None if only the whole one will do."""
+        known = self._deltas.get(since)
+        if known is not None:
+            return known
+        crl = self._crl_document
+        delta = await self._store.read(lambda reader: self._issuer.crl_delta(reader, crl, since))
+        if delta is None:
+            return None
+        published = _published(delta)
+        if crl is self._crl_document:
+            self._deltas[since] = published
+            if len(self._deltas) > limits.DELTAS_REMEMBERED:
+                self._deltas.popitem(last=False)
+        return published
 
     # Long poll.
 

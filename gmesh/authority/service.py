@@ -21,7 +21,9 @@ from gmesh.authority.administration import Administration
 from gmesh.authority.admission import Admission
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
+from gmesh.authority.membership import Membership
 from gmesh.authority.publisher import Publisher
+from gmesh.authority.records import Records
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import nonces
 from gmesh.authority.store.writer import Store
@@ -35,8 +37,10 @@ class Authority:
     """
     What routes call.
 
-    @ivar admission: the use cases of nodes.
+    @ivar admission: the use cases of hosts with an invite.
+    @ivar membership: the use cases of members.
     @ivar administration: the use cases of operators.
+    @ivar records: what operators may look up.
     @ivar publisher: the documents in force.
     """
 
@@ -56,7 +60,9 @@ class Authority:
         self.publisher = publisher
         self.clock = steady
         self.admission = Admission(store, issuer, steady)
-        self.administration = Administration(store, issuer, publisher, self.admission, steady)
+        self.membership = Membership(store, issuer, steady)
+        self.administration = Administration(store, issuer, publisher, self.membership, steady)
+        self.records = Records(store, steady)
         self._reactor = clock
         self._entropy = entropy
         self._timers: dict[str, IDelayedCall] = {}
@@ -70,7 +76,7 @@ class Authority:
         """Begin to refresh, prune and flush."""
         self.publisher.start()
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
-        self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.admission.flush_presence)
+        self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.membership.flush_presence)
 
     async def stop(self) -> None:
         """Finish what was begun, then close the database."""
@@ -80,7 +86,7 @@ class Authority:
         self._timers.clear()
         self.publisher.stop()
         try:
-            await self.admission.flush_presence()
+            await self.membership.flush_presence()
         except Exception:
             self.log.failure("could not write down who was heard of")
         await self.store.drained()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from gmesh.authority.bodies import InviteBody, RevocationBody
+from gmesh.authority.bodies import EnrolmentBody, InviteBody, RevocationBody
 from gmesh.authority.routes.table import Access, Answer, Call, RouteTable, json_answer
 
 __all__ = ["table"]
@@ -22,7 +22,7 @@ async def create_invite(call: Call) -> Answer:
 @table.add("GET", "/admin/invites", Access.READ, answers=_READ)
 async def list_invites(call: Call) -> Answer:
     """Invites and what became of them."""
-    return json_answer(await call.authority.administration.invites(call.text("after"), call.limit()))
+    return json_answer(await call.authority.records.invites(call.text("after"), call.limit()))
 
 
 @table.add("DELETE", "/admin/invites/<string(length=32):id>", Access.OPERATE, answers=(204, *_CHANGE, 404))
@@ -32,18 +32,35 @@ async def withdraw_invite(call: Call) -> Answer:
     return Answer(b"", 204)
 
 
+@table.add("GET", "/admin/enrolments", Access.READ, answers=_READ)
+async def list_enrolments(call: Call) -> Answer:
+    """Joins by invites that need approval."""
+    return json_answer(await call.authority.records.enrolments(call.text("after"), call.limit()))
+
+
+@table.add(
+    "POST",
+    "/admin/enrolments/<string(length=32):id>",
+    Access.OPERATE,
+    body=EnrolmentBody,
+    answers=(200, *_CHANGE, 404),
+)
+async def decide_enrolment(call: Call) -> Answer:
+    """Approve or reject a join that waits."""
+    administration = call.authority.administration
+    return json_answer(await administration.decide_enrolment(call.caller, call.path["id"], call.body))
+
+
 @table.add("GET", "/admin/nodes", Access.READ, answers=_READ)
 async def list_nodes(call: Call) -> Answer:
     """Members, when they were last heard of, what they have applied."""
-    return json_answer(await call.authority.administration.nodes(call.text("after"), call.limit()))
+    return json_answer(await call.authority.records.nodes(call.text("after"), call.limit()))
 
 
 @table.add("GET", "/admin/certificates", Access.READ, answers=_READ)
 async def list_certificates(call: Call) -> Answer:
     """Certificates, by serial."""
-    return json_answer(
-        await call.authority.administration.certificates(call.number("after", 0), call.limit())
-    )
+    return json_answer(await call.authority.records.certificates(call.number("after", 0), call.limit()))
 
 
 @table.add("POST", "/admin/revocations", Access.OPERATE, body=RevocationBody, answers=(201, *_CHANGE, 404))
@@ -55,10 +72,10 @@ async def revoke(call: Call) -> Answer:
 @table.add("GET", "/admin/audit", Access.READ, answers=_READ)
 async def list_audit(call: Call) -> Answer:
     """The audit chain, from the row after C{?after=}."""
-    return json_answer(await call.authority.administration.audit(call.number("after", 0), call.limit()))
+    return json_answer(await call.authority.records.audit(call.number("after", 0), call.limit()))
 
 
 @table.add("GET", "/admin/operators", Access.READ, answers=_READ)
 async def list_operators(call: Call) -> Answer:
     """Everybody who may ask."""
-    return json_answer(await call.authority.administration.operators())
+    return json_answer(await call.authority.records.operators())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 from gmesh.authority.bodies import HeartbeatBody, RenewBody
-from gmesh.authority.routes.table import Access, Answer, Call, RouteTable
+from gmesh.authority.routes.table import Access, Answer, Call, RouteTable, json_answer
 from gmesh.trust.documents import Certificate, document_from_dict
 from gmesh.trust.join import JoinRequest
 
@@ -19,18 +19,20 @@ def _certificate(document: bytes, status: int) -> Answer:
     return Answer(b'{"certificate":%s}' % document, status)
 
 
-@table.add("POST", "/join", Access.JOIN, body=JoinRequest, answers=(200, 201, 400, 401, 403, 409))
+@table.add("POST", "/join", Access.JOIN, body=JoinRequest, answers=(200, 201, 202, 400, 401, 403, 409))
 async def join(call: Call) -> Answer:
-    """Become a member by an invite; asked again, the same certificate."""
-    new, document = await call.authority.admission.admit(call.caller, call.body)
-    return _certificate(document, 201 if new else 200)
+    """Become a member by an invite; asked again, the same certificate; 202 while an operator must approve."""
+    admitted = await call.authority.admission.admit(call.caller, call.body)
+    if admitted.certificate is None:
+        return json_answer({"state": "pending", "id": admitted.invite_id}, 202)
+    return _certificate(admitted.certificate, 201 if admitted.new else 200)
 
 
 @table.add("POST", "/renew", Access.NODE, body=RenewBody, answers=(201, 400, 401, 403, 409))
 async def renew(call: Call) -> Answer:
     """The next certificate of a member."""
     certificate = document_from_dict(call.body.certificate, Certificate)
-    document = await call.authority.admission.renew(call.caller, certificate, call.body.noise_key)
+    document = await call.authority.membership.renew(call.caller, certificate, call.body.noise_key)
     return _certificate(document, 201)
 
 
@@ -38,7 +40,7 @@ async def renew(call: Call) -> Answer:
 async def heartbeat(call: Call) -> Answer:
     """Tell that a member lives; the answer is the status in force and the authority's time."""
     certificate = document_from_dict(call.body.certificate, Certificate)
-    await call.authority.admission.heartbeat(call.caller, certificate, call.body.sent_ms, call.body.numbers)
+    await call.authority.membership.heartbeat(call.caller, certificate, call.body.sent_ms, call.body.numbers)
     time = json.dumps(call.authority.clock.now()).encode()
     return Answer(b'{"status":%s,"time":%s}' % (call.authority.publisher.status.body, time))
 
@@ -48,4 +50,4 @@ async def heartbeat(call: Call) -> Answer:
 )
 async def certificate(call: Call) -> Answer:
     """One certificate, to members and operators."""
-    return Answer(await call.authority.administration.certificate(call.path["serial"]))
+    return Answer(await call.authority.records.certificate(call.path["serial"]))

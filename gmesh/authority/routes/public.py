@@ -39,9 +39,14 @@ async def policy(call: Call) -> Answer:
     return _document(call.authority.publisher.policy)
 
 
-@table.add("GET", "/crl", Access.PUBLIC, answers=(200, 304))
+@table.add("GET", "/crl", Access.PUBLIC, answers=(200, 304, 400))
 async def crl(call: Call) -> Answer:
-    """The CRL in force."""
+    """The CRL in force; with C{?since=NUMBER} what to add to that one, where a delta can be made."""
+    since = call.number("since", 0)
+    if since:
+        delta = await call.authority.publisher.crl_delta(since)
+        if delta is not None:
+            return _document(delta)
     return _document(call.authority.publisher.crl)
 
 

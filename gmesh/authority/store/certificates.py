@@ -106,12 +106,17 @@ def list_under(tx: Transaction, number: int) -> None:
     tx.execute("UPDATE revoked_key SET crl_number = ? WHERE crl_number IS NULL", number)
 
 
-def revoked_since(reader: Reader, ended_after: int) -> list[tuple[int, int, int]]:
-    """(serial, not_after, reason) of what is revoked and ends after C{ended_after}, by serial."""
+def revoked_since(reader: Reader, ended_after: int, listed_after: int = -1) -> list[tuple[int, int, int]]:
+    """
+    (serial, not_after, reason) of what is revoked and ends after C{ended_after}, by serial.
+
+    @param listed_after: only what CRLs after this number listed first.
+    """
     rows = reader.all(
         "SELECT serial, not_after, reason FROM certificate"
-        " WHERE revoked_at IS NOT NULL AND not_after > ? ORDER BY serial",
+        " WHERE revoked_at IS NOT NULL AND not_after > ? AND crl_number > ? ORDER BY serial",
         ended_after,
+        listed_after,
     )
     return [(row[0], row[1], row[2]) for row in rows]
 
@@ -135,9 +140,11 @@ def key_revoked(reader: Reader, key_id: str) -> bool:
     return reader.one("SELECT 1 FROM revoked_key WHERE key_id = ?", key_id) is not None
 
 
-def revoked_keys(reader: Reader, ended_after: int) -> list[tuple[str, int]]:
+def revoked_keys(reader: Reader, ended_after: int, listed_after: int = -1) -> list[tuple[str, int]]:
     """(key_id, not_after) of revoked keys that a certificate could still name, by key_id."""
     rows = reader.all(
-        "SELECT key_id, not_after FROM revoked_key WHERE not_after > ? ORDER BY key_id", ended_after
+        "SELECT key_id, not_after FROM revoked_key WHERE not_after > ? AND crl_number > ? ORDER BY key_id",
+        ended_after,
+        listed_after,
     )
     return [(row[0], row[1]) for row in rows]

@@ -9,8 +9,10 @@ __all__ = [
     "add_crl",
     "add_genesis",
     "add_policy",
+    "crl_cut",
     "genesis_chain",
     "newest_crl",
+    "newest_crl_mark",
     "newest_policy",
     "newest_status",
     "policies",
@@ -78,10 +80,28 @@ def newest_crl(reader: Reader) -> bytes | None:
     return document
 
 
-def add_crl(tx: Transaction, number: int, document: bytes) -> None:
+def newest_crl_mark(reader: Reader) -> tuple[int, int] | None:
+    """(number, ended_after) of the CRL in force: it lists what ends after C{ended_after}."""
+    row = reader.one("SELECT number, ended_after FROM crl ORDER BY number DESC LIMIT 1")
+    return None if row is None else (row[0], row[1])
+
+
+def crl_cut(reader: Reader) -> int:
+    """The newest C{ended_after}; it never goes back, or deltas would lack what came back."""
+    mark = newest_crl_mark(reader)
+    return 0 if mark is None else mark[1]
+
+
+def add_crl(tx: Transaction, number: int, document: bytes, ended_after: int) -> None:
     """Replace the CRL; deltas are made from the rows that carry the number they were first listed under."""
     tx.execute("DELETE FROM crl")
-    tx.execute("INSERT INTO crl (number, document, issued_at) VALUES (?,?,?)", number, document, tx.now)
+    tx.execute(
+        "INSERT INTO crl (number, document, issued_at, ended_after) VALUES (?,?,?,?)",
+        number,
+        document,
+        tx.now,
+        ended_after,
+    )
 
 
 def newest_status(reader: Reader) -> bytes | None:

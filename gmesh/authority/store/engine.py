@@ -19,6 +19,7 @@ from gmesh.errors import StoreError
 
 __all__ = [
     "BEGIN",
+    "BEGIN_READ",
     "ConstraintError",
     "EngineError",
     "backup",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 BEGIN = "BEGIN IMMEDIATE"  # a read that becomes a write later can fail as busy whatever the timeout
+BEGIN_READ = "BEGIN"
 EngineError = sqlite3.Error
 ConstraintError = sqlite3.IntegrityError
 BUSY_MILLISECONDS = 5000

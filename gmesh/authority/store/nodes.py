@@ -112,7 +112,13 @@ def claim_noise_key(tx: Transaction, noise_key: str, node_id: str) -> bool:
         "INSERT INTO noise_key (noise_key, node_id) VALUES (?, ?) ON CONFLICT DO NOTHING", noise_key, node_id
     ):
         return True
-    return bool(tx.value("SELECT node_id FROM noise_key WHERE noise_key = ?", noise_key) == node_id)
+    return noise_key_owner(tx, noise_key) == node_id
+
+
+def noise_key_owner(reader: Reader, noise_key: str) -> str | None:
+    """The node_id a Noise key is tied to."""
+    owner: str | None = reader.value("SELECT node_id FROM noise_key WHERE noise_key = ?", noise_key)
+    return owner
 
 
 def seen(tx: Transaction, rows: Iterable[tuple[str, int, str]]) -> None:

@@ -81,11 +81,12 @@ class Store:
         return decision.deferred
 
     def read(self, function: Callable[[Reader], T]) -> Deferred[T]:
-        """Run C{function} on a read-only connection."""
+        """Run C{function} on a read-only connection, in one snapshot."""
 
         def run(connection: Any) -> T:
             cursor = connection.cursor()
             try:
+                cursor.execute(engine.BEGIN_READ)
                 return function(Reader(cursor))
             except engine.EngineError as error:
                 raise engine.explain(error, self.path) from error

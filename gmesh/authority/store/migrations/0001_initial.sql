@@ -28,7 +28,8 @@ CREATE TABLE policy (
 CREATE TABLE crl (
     number INTEGER PRIMARY KEY,
     document BLOB NOT NULL,
-    issued_at INTEGER NOT NULL
+    issued_at INTEGER NOT NULL,
+    ended_after INTEGER NOT NULL
 );
 
 CREATE TABLE status (

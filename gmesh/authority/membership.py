@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""
+What members ask for: to renew, to be heard of. A renewal is one transaction, a heartbeat none.
+
+After a restore from a backup almost every certificate is unknown: one that this authority's keys
+signed in an earlier epoch, and that nothing speaks against, is adopted.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from twisted.internet.defer import Deferred, succeed
+
+from gmesh.authority import audit, limits
+from gmesh.authority.auth import Caller, Stale
+from gmesh.authority.bodies import Numbers
+from gmesh.authority.clock import SteadyClock
+from gmesh.authority.issuer import Issuer, epoch
+from gmesh.authority.store import certificates, nodes
+from gmesh.authority.store.certificates import CertificateRow
+from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
+from gmesh.authority.store.writer import Store
+from gmesh.errors import AdmissionRefused, DocumentRefused, RequestRefused
+from gmesh.trust.documents import Certificate, Document
+from gmesh.trust.keys import decode_noise_public
+from gmesh.trust.verify import verify_signatures
+
+__all__ = ["Membership"]
+
+
+class Membership:
+    """The use cases of members."""
+
+    def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock) -> None:
+        self._store = store
+        self._issuer = issuer
+        self._clock = clock
+        self._presence = Presence()
+        self._generation = 0
+        self._members: OrderedDict[int, tuple[str, int]] = OrderedDict()
+
+    # Renew.
+
+    def renew(self, caller: Caller, certificate: Document[Certificate], noise_key: str) -> Deferred[bytes]:
+        """
+        Give a member its next certificate: same name and roles, the same or a new Noise key.
+
+        @raise AdmissionRefused: C{cert-revoked}, C{cert-expired}, C{unknown-certificate}, C{key-taken}.
+        """
+        self._clock.check()
+        decode_noise_public(noise_key)
+        return self._store.decide(lambda tx: self._renew(tx, caller, certificate, noise_key))
+
+    def _renew(
+        self, tx: Transaction, caller: Caller, certificate: Document[Certificate], noise_key: str
+    ) -> bytes:
+        caller.claim(tx)
+        try:
+            self._standing(tx, caller.key_id, certificate, tx.now)
+        except UnknownCertificate:
+            self._adopt(tx, caller, certificate)
+        node = nodes.by_id(tx, caller.key_id)
+        if node is None or node.barred_at is not None:
+            raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
+        if not nodes.claim_noise_key(tx, noise_key, caller.key_id):
+            raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
+        row = self._issuer.certificate(
+            tx, node.name, node.node_id, node.node_key, noise_key, node.roles, node.lifetime
+        )
+        nodes.renewed(tx, node.node_id, row.serial, row.not_after)
+        audit.record(
+            tx,
+            caller.key_id,
+            "renew",
+            node.name,
+            request_id=caller.request_id,
+            serial=row.serial,
+            previous=certificate.body.serial,
+        )
+        return row.document
+
+    def _standing(
+        self, reader: Reader, node_id: str, certificate: Document[Certificate], now: int
+    ) -> CertificateRow:
+        """The stored certificate, if the node may still be served by it."""
+        row = certificates.get(reader, certificate.body.serial)
+        if row is None:
+            raise UnknownCertificate()
+        if row.node_id != node_id:
+            raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
+        if row.revoked_at is not None or certificates.key_revoked(reader, node_id):
+            raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
+        if now > row.not_after + self._issuer.grace():
+            raise AdmissionRefused(
+                "cert-expired", "the certificate ended longer ago than the policy's renew_grace: join again"
+            )
+        return row
+
+    # Adoption.
+
+    def _adopt(self, tx: Transaction, caller: Caller, certificate: Document[Certificate]) -> CertificateRow:
+        """Take in a certificate that was issued after the backup this database was restored from."""
+        body = certificate.body
+        if body.serial // SERIALS_PER_EPOCH >= epoch(tx) or body.network_id != self._issuer.network_id:
+            raise UnknownCertificate()
+        try:
+            verify_signatures(certificate, self._issuer.keys_ever(tx))
+        except DocumentRefused as error:
+            raise UnknownCertificate() from error
+        node = nodes.by_id(tx, caller.key_id)
+        named = nodes.by_name(tx, body.name)
+        if certificates.key_revoked(tx, caller.key_id) or (node is not None and node.barred_at is not None):
+            raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
+        if tx.now > body.not_after + self._issuer.grace():
+            raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
+        if (node is not None and node.name != body.name) or (
+            named is not None and named.node_id != caller.key_id and named.barred_at is None
+        ):
+            raise AdmissionRefused("name-taken", f"{body.name} is another node by now")
+        if not nodes.claim_noise_key(tx, body.noise_key, caller.key_id):
+            raise AdmissionRefused("key-taken", "this Noise key belongs to another node: join again")
+        row = CertificateRow(
+            body.serial,
+            body.name,
+            caller.key_id,
+            body.noise_key,
+            certificate.encode(),
+            body.not_before,
+            body.not_after,
+        )
+        certificates.add(tx, row)
+        if node is None or node.serial < body.serial:
+            nodes.put(
+                tx,
+                nodes.NodeRow(
+                    body.name, caller.key_id, body.node_key, body.roles, None, body.serial, body.not_after
+                ),
+            )
+        audit.record(tx, caller.key_id, "adopt", body.name, request_id=caller.request_id, serial=body.serial)
+        return row
+
+    # Heartbeat.
+
+    async def heartbeat(
+        self, caller: Caller, certificate: Document[Certificate], sent_ms: int, numbers: Numbers
+    ) -> None:
+        """
+        Note that a member is alive and what it has applied.
+
+        Nothing is written now: C{sent_ms} must rise, and the request be signed after this daemon's start.
+        @raise RequestRefused: C{replayed}.
+        @raise AdmissionRefused: as L{renew}.
+        """
+        serial = certificate.body.serial
+        known = self._members.get(serial)
+        if known is None:
+            generation = self._generation
+            try:
+                row = await self._store.read(
+                    lambda reader: self._standing(reader, caller.key_id, certificate, self._clock.now())
+                )
+            except UnknownCertificate:
+                self._clock.check()
+                row = await self._store.decide(lambda tx: self._adopt(tx, caller, certificate))
+            known = (row.node_id, row.not_after + self._issuer.grace())
+            if generation == self._generation:
+                self._members[serial] = known
+            if len(self._members) > limits.KEYS_REMEMBERED:
+                self._members.popitem(last=False)
+        if known[0] != caller.key_id:
+            raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
+        if self._clock.now() > known[1]:
+            self._members.pop(serial, None)
+            raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
+        if caller.signed.created < int(self._clock.started):
+            raise Stale(self._clock.now())
+        self._presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
+
+    def forget_members(self) -> None:
+        """Something was revoked: judge every certificate anew, also what is being read right now."""
+        self._generation += 1
+        self._members.clear()
+
+    def flush_presence(self) -> Deferred[None]:
+        """Write down who was heard of since the last time."""
+        seen = self._presence.take()
+        if not seen:
+            return succeed(None)
+        return self._store.decide(lambda tx: nodes.seen(tx, seen))
+
+
+class UnknownCertificate(AdmissionRefused):
+    """No certificate of this serial is known."""
+
+    def __init__(self) -> None:
+        super().__init__("unknown-certificate", "this authority did not issue that certificate")
+
+
+class Presence:
+    """Last heartbeats, in memory until they are flushed."""
+
+    def __init__(self) -> None:
+        self._sent: OrderedDict[str, int] = OrderedDict()
+        self._news: dict[str, tuple[int, str]] = {}
+
+    def note(self, node_id: str, sent_ms: int, now: int, numbers: Numbers) -> None:
+        """@raise RequestRefused: C{replayed}, unless C{sent_ms} rose."""
+        if sent_ms <= self._sent.get(node_id, -1):
+            raise RequestRefused("replayed", "a later heartbeat of this node was already accepted")
+        self._sent[node_id] = sent_ms
+        self._sent.move_to_end(node_id)
+        if len(self._sent) > limits.KEYS_REMEMBERED:
+            self._sent.popitem(last=False)
+        self._news[node_id] = (
+            now,
+            f'{{"genesis":{numbers.genesis},"policy":{numbers.policy},"crl":{numbers.crl},"status":{numbers.status}}}',
+        )
+
+    def take(self) -> list[tuple[str, int, str]]:
+        """(node_id, time, numbers) since the last call."""
+        news, self._news = self._news, {}
+        return [(node_id, at, numbers) for node_id, (at, numbers) in news.items()]
