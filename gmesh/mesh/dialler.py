@@ -8,14 +8,11 @@ on a link to that node, whoever dialled it, satisfies the target.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable
-from enum import Enum
 from random import Random
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, clientFromString
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
@@ -26,7 +23,6 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gmesh.errors import ConfigurationError
 from gmesh.interfaces import ILink
 from gmesh.mesh.limits import (
     DIAL_BACKOFF_CAP,
@@ -39,6 +35,7 @@ from gmesh.mesh.limits import (
 from gmesh.mesh.noise import Attempt
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.peers import Peers
+from gmesh.mesh.targets import Target, TargetState, client_endpoint
 
 __all__ = ["CERTIFICATE_REFUSALS", "Dialler", "Target", "TargetState", "client_endpoint"]
 
@@ -60,70 +57,11 @@ CERTIFICATE_REFUSALS = frozenset(
 )
 """Reasons that stay until some document changes: asking again at once is of no use."""
 
-_HOST_PORT = re.compile(r"(?:tcp:)?(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:/\[\]=\\]+)):([0-9]{1,5})")
-
-
-def client_endpoint(reactor: object, target: str) -> IStreamClientEndpoint:
-    """
-    The endpoint for a target: C{HOST:PORT} or C{tcp:HOST:PORT} tries all addresses of the host in
-    parallel (happy eyeballs), anything else is a Twisted client endpoint string.
-
-    @raise ConfigurationError: if it is neither.
-    """
-    match = _HOST_PORT.fullmatch(target)
-    if match is not None:
-        host, port = match[1] or match[2], int(match[3])
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=DIAL_DEADLINE)
-        return endpoint
-    try:
-        return clientFromString(reactor, target)  # type: ignore[no-any-return]  # untyped in Twisted 24.11
-    except Exception as error:  # plugins may raise what they like
-        raise ConfigurationError(
-            "bad-target", f"{target!r} is neither HOST:PORT nor an endpoint: {error}"
-        ) from error
-
-
-class TargetState(Enum):
-    """What the dialler is doing about a target."""
-
-    WAITING = "waiting"
-    QUEUED = "queued"
-    DIALLING = "dialling"
-    LINKED = "linked"
-    REFUSED = "refused"
-    OURSELVES = "ourselves"
-    STOPPED = "stopped"
-
-
-class Target:
-    """
-    One address and what came of it.
-
-    @ivar reason: why the last dial or link ended, for C{gmesh doctor}.
-    @ivar handle: of the node that answered last.
-    """
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.state = TargetState.WAITING
-        self.reason = ""
-        self.handle: bytes | None = None
-        self.failures = 0
-        self.linked_at = 0.0
-        self.timer: IDelayedCall | None = None
-        self.dial: _Dial | None = None
-
-    def cancel(self) -> None:
-        """Forget the timer."""
-        if self.timer is not None and self.timer.active():
-            self.timer.cancel()
-        self.timer = None
-
 
 class _Dial:
     """One attempt, from the first packet to the end of the connection."""
 
-    def __init__(self, dialler: Dialler, target: Target) -> None:
+    def __init__(self, dialler: Dialler, target: Target[_Dial]) -> None:
         self._dialler = dialler
         self.target = target
         self.pending: Deferred[IProtocol] | None = None
@@ -163,13 +101,13 @@ class Dialler:
         self._peers = peers
         self._connect = connect
         self._factory = factory
-        self._targets: dict[str, Target] = {}
-        self._queue: deque[Target] = deque()
+        self._targets: dict[str, Target[_Dial]] = {}
+        self._queue: deque[Target[_Dial]] = deque()
         self._dialling = 0
         self._running = False
 
     @property
-    def targets(self) -> tuple[Target, ...]:
+    def targets(self) -> tuple[Target[_Dial], ...]:
         """What is dialled and how it goes; not to be changed."""
         return tuple(self._targets.values())
 
@@ -231,13 +169,13 @@ class Dialler:
 
     # one target
 
-    def _after(self, target: Target, delay: float, state: TargetState = TargetState.WAITING) -> None:
+    def _after(self, target: Target[_Dial], delay: float, state: TargetState = TargetState.WAITING) -> None:
         target.cancel()
         if self._running:
             target.state = state
             target.timer = self._clock.callLater(delay, self._due, target)
 
-    def _due(self, target: Target) -> None:
+    def _due(self, target: Target[_Dial]) -> None:
         target.timer = None
         if target.handle is not None and target.handle in self._peers.links:
             target.state = TargetState.LINKED
@@ -252,7 +190,7 @@ class Dialler:
             if target.state is TargetState.QUEUED:
                 self._dial(target)
 
-    def _dial(self, target: Target) -> None:
+    def _dial(self, target: Target[_Dial]) -> None:
         dial = target.dial = _Dial(self, target)
         target.state = TargetState.DIALLING
         self._dialling += 1
@@ -314,7 +252,7 @@ class Dialler:
             self._again(target, reason)
         self._pump()
 
-    def _again(self, target: Target, reason: str) -> None:
+    def _again(self, target: Target[_Dial], reason: str) -> None:
         now = self._clock.seconds()
         was_linked = target.state is TargetState.LINKED
         if was_linked and now >= target.linked_at + DIAL_STABLE:
@@ -332,7 +270,7 @@ class Dialler:
             target.failures += 1
             self._after(target, self._random.uniform(0, limit))
 
-    def _drop(self, target: Target) -> None:
+    def _drop(self, target: Target[_Dial]) -> None:
         target.cancel()
         was_linked = target.state is TargetState.LINKED
         target.state = TargetState.STOPPED

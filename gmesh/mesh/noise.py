@@ -10,26 +10,22 @@ a stranger has a deadline, a place among the half-open and one bounded record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol as Shape
 from typing import cast
 
-from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IProducer, IReactorTime
+from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import FrameRefused, GmeshError, PeerRefused
-from gmesh.interfaces import INoiseSession, IPeerVerifier, ISecureTransport
-from gmesh.mesh.counters import Refusals
-from gmesh.mesh.gate import HandshakeGate, address_group
+from gmesh.interfaces import INoiseSession, ISecureTransport
+from gmesh.mesh.gate import address_group
 from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
+from gmesh.mesh.noise_context import Attempt, NoiseContext, RecordProtocol, RecordProtocolFactory
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.sockets import display_address, tune_socket
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
-from gmesh.wire.noise import NoiseSession, StaticKey
 from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, hop_prologue, read_preamble
 from gmesh.wire.records import RecordReader, frame_record
 from gmesh.wire.suites import Suite
@@ -45,63 +41,6 @@ __all__ = [
 
 QUIET = frozenset({"not-gmesh", "http"})
 _HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI ")
-
-
-class Attempt(Shape):
-    """Who dialled, and wants to know what came of it."""
-
-    def linked(self, peer: Peer) -> None:
-        """The link exists for routing."""
-
-    def ended(self, reason: str, peer: Peer | None) -> None:
-        """The connection is gone; called exactly once if it was made at all."""
-
-
-class RecordProtocol(Shape):
-    """What stands on a L{NoiseProtocol}: L{gmesh.mesh.link.MeshProtocol}."""
-
-    def secure_connection_made(self) -> None:
-        """Both ends of the handshake are known; records may be sent."""
-
-    def record_received(self, record: bytearray) -> None:
-        """One opened record."""
-
-    def secure_connection_lost(self, reason: str) -> None:
-        """No more records. C{reason} is a slug."""
-
-
-class RecordProtocolFactory(Shape):
-    """Builds the protocol for each judged peer: L{gmesh.mesh.link.MeshFactory}."""
-
-    def build_secure(
-        self, transport: ISecureTransport, deadline: float, attempt: Attempt | None
-    ) -> RecordProtocol:
-        """@param deadline: the time on the clock by which the link must exist."""
-
-    def farewell(self, error: PeerRefused) -> bytes:
-        """The record that tells a refused peer why."""
-
-
-@dataclass
-class NoiseContext:
-    """
-    What every handshake of this node shares.
-
-    @ivar static_private: the X25519 private key that the current own certificate names.
-    @ivar suites: those the genesis allows, in its order; the first is proposed.
-    @ivar session: builds the XX session: suite, initiator, static private key, prologue.
-    """
-
-    clock: IReactorTime
-    network_id: str
-    static_private: Callable[[], bytes | StaticKey]
-    suites: Callable[[], Sequence[Suite]]
-    verifier: IPeerVerifier
-    gate: HandshakeGate
-    refusals: Refusals
-    session: Callable[[Suite, bool, bytes | StaticKey, bytes], INoiseSession] = (
-        lambda suite, initiator, static, prologue: NoiseSession("XX", suite, initiator, static, prologue)
-    )
 
 
 @implementer(ISecureTransport)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""What every link of a node shares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+from twisted.internet.interfaces import IReactorTime
+
+from gmesh.mesh.counters import Counters, Refusals
+from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.peers import Peers
+from gmesh.wire.messages import Hello
+
+__all__ = ["MeshContext"]
+
+
+@dataclass
+class MeshContext:
+    """
+    What every link of this node shares.
+
+    @ivar wall: Unix seconds, for the expiry of certificates.
+    @ivar random: jitter and nonces of PINGs.
+    @ivar hello: our HELLO for a link: initiator flag, the peer's address as we see it.
+    """
+
+    clock: IReactorTime
+    wall: Callable[[], float]
+    random: Random
+    peers: Peers
+    dispatcher: Dispatcher
+    hello: Callable[[bool, str], Hello]
+    refusals: Refusals
+    counters: Counters = field(default_factory=Counters)
+    profile: Liveliness = WAN

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: MIT
+"""
+A link: HELLO both ways, then frames to receivers, keepalive, rekey, one reason for its end.
+
+It exists for routing only after the peer's HELLO was read and L{gmesh.mesh.peers.Peers} admitted
+it, since a dialler finishes the handshake before the other end has judged it.  All that can come
+due (HELLO deadline, PING, doubt, death, expiry, rekey, a stuck writer) shares one timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from gmesh.errors import FrameRefused, GmeshError
+from gmesh.interfaces import ILink, ISecureTransport
+from gmesh.mesh.dispatcher import Receive, Receivers
+from gmesh.mesh.egress import Egress
+from gmesh.mesh.limits import DRAIN_DEADLINE, PARTING_DEADLINE
+from gmesh.mesh.link_context import MeshContext
+from gmesh.mesh.liveness import Liveness
+from gmesh.mesh.noise_context import Attempt
+from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.watch import Alarm, Watch
+from gmesh.wire.frames import Kind, is_optional, iter_frames, pack_frame
+from gmesh.wire.limits import FRAME_HEADER
+from gmesh.wire.messages import Close, CloseReason, Hello, Ping, Pong, decode_rekey
+
+__all__ = ["MeshProtocol"]
+
+_KINDS = frozenset(Kind)
+
+
+class State(Enum):
+    """How far a link has come."""
+
+    GREETING = "greeting"
+    UP = "up"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+@implementer(ILink)
+class MeshProtocol:
+    """One link from the judged peer to its end."""
+
+    log = Logger()
+
+    def __init__(
+        self, context: MeshContext, transport: ISecureTransport, deadline: float, attempt: Attempt | None
+    ):
+        self._context = context
+        self._transport = transport
+        self._attempt = attempt
+        self._clock = context.clock
+        self._state = State.GREETING
+        self._reason: str | None = None
+        self._peer: Peer = transport.peer
+        self._receivers: Receivers | None = None
+        self._table: dict[int, Receive] = {Kind.HELLO: self._hello_received, Kind.CLOSE: self._close_received}
+        self._last_call: IDelayedCall | None = None
+        self._liveness = Liveness(context.profile, context.random, context.clock.seconds())
+        self._egress = Egress(transport, context.clock, context.counters)
+        self._watch = Watch(
+            context.clock,
+            context.wall,
+            self._liveness,
+            self._egress,
+            deadline,
+            self._peer.not_after,
+            self._came_due,
+        )
+        self.initiator: bool = transport.initiator
+        self.address: str = transport.address
+        self.handshake_hash: bytes = transport.handshake_hash
+        self.own_hello = context.hello(self.initiator, self.address)
+        self.hello: Hello = self.own_hello
+
+    # ILink
+
+    @property
+    def peer(self) -> Peer:
+        """The node at the other end, under its newest certificate."""
+        return self._peer
+
+    @property
+    def rtt(self) -> float | None:
+        """Smoothed round trip in seconds, or None before the first PONG."""
+        return self._liveness.rtt
+
+    @property
+    def suspect(self) -> bool:
+        """A PONG is missing: no new paths over this link."""
+        return self._liveness.suspect
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of data that wait for the transport."""
+        return self._egress.queue.data_bytes
+
+    def set_dropped(self, dropped: Callable[[bytes, bytes], None]) -> None:
+        """Have C{dropped(flow, frame)} called for each queued data frame that is dropped."""
+        self._egress.queue.dropped = dropped
+
+    def send_control(self, kind: int, body: bytes) -> None:
+        """Queue a control frame; a peer that lets them pile up loses the link."""
+        if self._state is State.UP and not self._egress.control(pack_frame(kind, body)):
+            self._end("control-queue-full", CloseReason.OVERLOAD)
+
+    def send_data(self, frame: bytes | memoryview, flow: bytes) -> bool:
+        """Send or queue a data frame. @return: False if it was dropped, and counted."""
+        return self._egress.data(frame, flow)
+
+    def close(self, reason: CloseReason) -> None:
+        """Send what is queued and CLOSE, then disconnect."""
+        if self._state in (State.DRAINING, State.GONE):
+            return
+        self._leave(reason.slug)
+        self._state = State.DRAINING
+        self._table = {Kind.REKEY: self._rekey_received, Kind.CLOSE: self._close_received}
+        self._last_call = self._clock.callLater(DRAIN_DEADLINE, self._transport.abort)
+        self._egress.finish(pack_frame(Kind.CLOSE, Close(reason).encode()), self._transport.lose)
+
+    def cut(self, reason: CloseReason) -> None:
+        """Drop everything, say CLOSE if that needs no waiting, and disconnect."""
+        self._end(reason.slug, reason)
+
+    # gmesh.mesh.peers.Session
+
+    def probe(self) -> None:
+        """Show life within one PONG's time or die."""
+        if self._state is State.UP:
+            self._liveness.probe(self._clock.seconds())
+            self._ping()
+            self._watch.start()
+
+    def renew(self, peer: Peer) -> None:
+        """Go on under a newer certificate of the same keys."""
+        self.log.info("{name} renewed its certificate, serial {serial}", name=peer.name, serial=peer.serial)
+        self._peer = peer
+        self._watch.not_after = peer.not_after
+        self._watch.start()
+        if self._state is State.UP:
+            self._context.peers.changed(self)
+
+    def purge(self, handle: bytes) -> None:
+        """Drop what is queued from or to a node."""
+        self._egress.queue.purge(handle)
+
+    # from the secure transport
+
+    def secure_connection_made(self) -> None:
+        """Say HELLO, and wait for the peer's."""
+        self._context.peers.enter(self)
+        self._egress.control(pack_frame(Kind.HELLO, self.own_hello.encode()))
+        self._egress.flush()
+        self._watch.start()
+
+    def record_received(self, record: bytearray) -> None:
+        """Hand each frame to its receiver."""
+        if self._state is State.GONE:
+            return
+        if self._liveness.suspect:
+            self._liveness.heard(self._clock.seconds())
+            self._context.peers.changed(self)
+        else:
+            self._liveness.heard(self._clock.seconds())
+        view = memoryview(record)
+        try:
+            for kind, start, end in iter_frames(record):
+                receive = self._table.get(kind)
+                if receive is not None:
+                    receive(kind, view, start, end)
+                else:
+                    self._no_receiver(kind)
+        except GmeshError as error:
+            self._context.refusals.refuse(error.reason, error.detail, self.address, self.initiator)
+            self._end(error.reason, CloseReason.PROTOCOL)
+
+    def secure_connection_lost(self, reason: str) -> None:
+        """The connection is gone, whoever ended it."""
+        self._leave(reason)
+        self._state = State.GONE
+        self._cancel_last_call()
+        self._egress.stop()
+        self._context.peers.leave(self)
+        if self._attempt is not None:
+            self._attempt.ended(self._reason or reason, self._peer)
+
+    # frames of the link itself
+
+    def _hello_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        hello = Hello.decode(record[start + FRAME_HEADER : end])
+        if hello.initiator == self.initiator:
+            raise FrameRefused("bad-hello", "both ends say that they dialled, or that neither did")
+        if hello.serial != self._peer.serial:
+            raise FrameRefused("bad-hello", "the HELLO names another certificate than the handshake")
+        self.hello = hello
+        context = self._context
+        refused = context.peers.admit(self)
+        if refused is not None:
+            self.close(refused)
+            return
+        self._state = State.UP
+        self._receivers = context.dispatcher.receivers(self)
+        self._table = {
+            **self._receivers.table,
+            Kind.PING: self._ping_received,
+            Kind.PONG: self._pong_received,
+            Kind.REKEY: self._rekey_received,
+            Kind.CLOSE: self._close_received,
+        }
+        self.log.info("Link to {name} at {address} is up", name=self._peer.name, address=self.address)
+        self._receivers.link_up()
+        if self._state is State.UP:
+            context.peers.up(self)
+        if self._state is State.UP:
+            self._watch.up()
+            self._ping()
+            self._watch.start()
+            if self._attempt is not None:
+                self._attempt.linked(self._peer)
+
+    def _ping_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        ping = Ping.decode(record[start + FRAME_HEADER : end])
+        self.send_control(Kind.PONG, Pong(ping.nonce, ping.stamp).encode())
+
+    def _pong_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        pong = Pong.decode(record[start + FRAME_HEADER : end])
+        if pong.nonce == self._nonce:
+            self._liveness.answered(self._pinged, self._clock.seconds())
+
+    def _rekey_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        decode_rekey(record[start + FRAME_HEADER : end])
+        if end != len(record):
+            raise FrameRefused("bad-frame", "a REKEY is not the last frame of its record")
+        self._transport.rekey_inbound()
+
+    def _close_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        reason = Close.decode(record[start + FRAME_HEADER : end]).reason
+        if self._state is State.DRAINING:
+            return
+        self.log.info("{name} closed the link: {reason}", name=self._peer.name, reason=reason.slug)
+        self._end(reason.slug, None)
+
+    def _no_receiver(self, kind: int) -> None:
+        if self._state in (State.DRAINING, State.GONE):
+            return
+        if self._state is State.GREETING:
+            raise FrameRefused("bad-hello", "the first frame of a link is not HELLO")
+        if kind == Kind.HELLO:
+            raise FrameRefused("bad-hello", "a second HELLO came on the same link")
+        if kind not in _KINDS and not is_optional(kind):
+            raise FrameRefused("unknown-kind", f"frames of kind {kind} are not known here")
+        self._context.counters.count("no-receiver")
+
+    # the timer
+
+    _nonce = -1
+    _pinged = 0.0
+
+    def _ping(self) -> None:
+        now = self._pinged = self._clock.seconds()
+        self._nonce = self._context.random.getrandbits(64)
+        self.send_control(Kind.PING, Ping(self._nonce, int(now * 1_000_000)).encode())
+        self._liveness.asked(now)
+
+    def _came_due(self, alarm: Alarm) -> None:
+        if alarm is Alarm.PING:
+            self._ping()
+        elif alarm is Alarm.SUSPECT:
+            self._context.peers.changed(self)
+        elif alarm is Alarm.STUCK:
+            self._end(alarm.value, None)
+        else:
+            self._end(alarm.value, CloseReason.EXPIRED if alarm is Alarm.EXPIRED else CloseReason.TIMEOUT)
+
+    # endings
+
+    def _end(self, reason: str, farewell: CloseReason | None) -> None:
+        """The link is over, now, for C{reason}; the peer is told if that needs no waiting."""
+        if self._state is State.GONE:
+            return
+        self._leave(reason)
+        self._state = State.GONE
+        self._table = {}
+        self._context.peers.leave(self)
+        if farewell is None:
+            self._egress.stop()
+        else:
+            self._egress.part(pack_frame(Kind.CLOSE, Close(farewell).encode()))
+        self._cancel_last_call()
+        self._last_call = self._clock.callLater(PARTING_DEADLINE, self._transport.abort)
+        self._transport.lose()
+
+    def _leave(self, reason: str) -> None:
+        """A link for routing no longer."""
+        self._watch.stop()
+        if self._reason is None:
+            self._reason = reason
+        if self._state is State.UP:
+            self._state = State.DRAINING
+            self._context.peers.down(self, reason)
+            self.log.info("Link to {name} is down: {reason}", name=self._peer.name, reason=reason)
+            if self._receivers is not None:
+                self._receivers.link_down(reason)
+
+    def _cancel_last_call(self) -> None:
+        if self._last_call is not None and self._last_call.active():
+            self._last_call.cancel()
+        self._last_call = None

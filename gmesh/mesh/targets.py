@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""What is dialled: the spelling of a target, its endpoint, and how it is getting on."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Generic, TypeVar
+
+from twisted.internet.endpoints import HostnameEndpoint, clientFromString
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+
+from gmesh.errors import ConfigurationError
+from gmesh.mesh.limits import DIAL_DEADLINE
+
+__all__ = ["Target", "TargetState", "client_endpoint"]
+
+D = TypeVar("D")
+
+_HOST_PORT = re.compile(r"(?:tcp:)?(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:/\[\]=\\]+)):([0-9]{1,5})")
+
+
+def client_endpoint(reactor: object, target: str) -> IStreamClientEndpoint:
+    """
+    The endpoint for a target: C{HOST:PORT} or C{tcp:HOST:PORT} tries all addresses of the host in
+    parallel (happy eyeballs), anything else is a Twisted client endpoint string.
+
+    @raise ConfigurationError: if it is neither.
+    """
+    match = _HOST_PORT.fullmatch(target)
+    if match is not None:
+        host, port = match[1] or match[2], int(match[3])
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=DIAL_DEADLINE)
+        return endpoint
+    try:
+        return clientFromString(reactor, target)  # type: ignore[no-any-return]  # untyped in Twisted 24.11
+    except Exception as error:  # plugins may raise what they like
+        raise ConfigurationError(
+            "bad-target", f"{target!r} is neither HOST:PORT nor an endpoint: {error}"
+        ) from error
+
+
+class TargetState(Enum):
+    """What the dialler is doing about a target."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    DIALLING = "dialling"
+    LINKED = "linked"
+    REFUSED = "refused"
+    OURSELVES = "ourselves"
+    STOPPED = "stopped"
+
+
+class Target(Generic[D]):
+    """
+    One address and what came of it.
+
+    @ivar reason: why the last dial or link ended, for C{gmesh doctor}.
+    @ivar handle: of the node that answered last.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.state = TargetState.WAITING
+        self.reason = ""
+        self.handle: bytes | None = None
+        self.failures = 0
+        self.linked_at = 0.0
+        self.timer: IDelayedCall | None = None
+        self.dial: D | None = None
+
+    def cancel(self) -> None:
+        """Forget the timer."""
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        self.timer = None
