@@ -65,6 +65,9 @@ class ILocalNode(Protocol):
     def services(self) -> list[dict[str, Any]]:
         """The services with a receiver on this node."""
 
+    def transits(self) -> list[dict[str, Any]]:
+        """The paths of others that passed through this node, with kind and size of the first frame."""
+
     def ping(self, name: str, count: int) -> Awaitable[list[float]]:
         """Round trips in milliseconds."""
 
@@ -118,6 +121,10 @@ class LocalApi:
     @app.route("/v1/services", methods=["GET"])
     def _services(self, request: Request) -> bytes:
         return json_response(request, self._node.services())
+
+    @app.route("/v1/transits", methods=["GET"])
+    def _transits(self, request: Request) -> bytes:
+        return json_response(request, self._node.transits())
 
     @app.route("/v1/ping", methods=["POST"])
     async def _ping(self, request: Request) -> bytes:

@@ -14,6 +14,7 @@ import gmesh
 from gmesh.endtoend.services import Message
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.runtime import NodeRuntime
+from gmesh.wire.frames import Kind
 
 __all__ = ["LocalNode"]
 
@@ -98,22 +99,29 @@ class LocalNode:
         names = self._runtime.datagrams.services.names
         return [{"service": name} for name in names if not name.startswith("_")]
 
+    def transits(self) -> list[dict[str, Any]]:
+        """@see: L{gmesh.node.local_api.ILocalNode.transits}"""
+        return [
+            {"path": [self._name(handle) for handle in path], "kind": Kind(kind).name, "bytes": size}
+            for path, (kind, size) in self._runtime.transits.items()
+        ]
+
     async def ping(self, name: str, count: int) -> list[float]:
         """@see: L{gmesh.node.local_api.ILocalNode.ping}"""
         return [1000 * await self._runtime.echo.ping(name) for _ in range(count)]
 
     async def trace(self, name: str) -> dict[str, Any]:
         """@see: L{gmesh.node.local_api.ILocalNode.trace}"""
-        trace = await self._runtime.echo.trace(name)
+        hops = await self._runtime.echo.trace(name)
         return {
-            "path": list(trace.path),
+            "path": [self._runtime.member.name, *(hop.name for hop in hops)],
             "hops": [
                 {
-                    "name": hop.name or hop.handle,
+                    "name": hop.name,
                     "rtt_ms": None if hop.rtt is None else round(1000 * hop.rtt, 3),
                     **({"reason": hop.reason} if hop.reason else {}),
                 }
-                for hop in trace.hops
+                for hop in hops
             ],
         }
 

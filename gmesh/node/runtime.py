@@ -49,11 +49,12 @@ from gmesh.routing.store import Member
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
+from gmesh.wire.noise import StaticKey
 from gmesh.wire.suites import Suite
 
 __all__ = ["NodeRuntime", "SessionMaker"]
 
-SessionMaker = Callable[[Suite, bool, bytes, bytes], INoiseSession]
+SessionMaker = Callable[[Suite, bool, bytes | StaticKey, bytes], INoiseSession]
 
 _SOFTWARE = f"gmesh/{gmesh.__version__}"
 _MAX_LINKS = {"anchor": MAX_LINKS_ANCHOR, "relay": MAX_LINKS_RELAY, "client": MAX_LINKS_CLIENT}
@@ -72,6 +73,7 @@ class NodeRuntime:
     @ivar engine: the routes.
     @ivar datagrams: what applications send and receive through.
     @ivar echo: ping and trace.
+    @ivar transits: paths of others that passed through here, with kind and size of the first frame.
     """
 
     _log = Logger()
@@ -150,7 +152,7 @@ class NodeRuntime:
         flooding = Flooding(self.engine, self.book, clock, member.wall, self._counters)
         documents = DocumentGossip(trust, clock, member.wall, self._counters)
         self._control = ControlFactory(self.engine, flooding, documents, self.book, clock, self._counters)
-        forwarding = Forwarding(
+        self.forwarding = forwarding = Forwarding(
             self.engine,
             flooding,
             clock,
@@ -160,6 +162,7 @@ class NodeRuntime:
         )
         dispatcher.register(self._control)
         dispatcher.register(DataFactory(forwarding))
+        self.transits = forwarding.transits
         self._keeper = RouteKeeper(
             self.engine,
             flooding,

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from random import Random, SystemRandom
 from time import time
-from typing import Any
+from typing import Any, cast
 
 from twisted.application.service import MultiService
 from twisted.python import usage
@@ -96,7 +96,7 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     from twisted.web.client import Agent, HTTPConnectionPool
 
     from gmesh.mesh.dialler import client_endpoint
-    from gmesh.node.authority_client import AuthorityClient
+    from gmesh.node.authority_client import AuthorityClient, IHTTPClient
     from gmesh.node.daemon import NodeService, ReloadService
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
@@ -125,7 +125,7 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     member = runtime.member
     http = HTTPClient(Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=HTTPConnectionPool(reactor, False)))
     client = AuthorityClient(
-        http,
+        cast(IHTTPClient, http),
         lambda: identity.authority_urls,
         identity.node_key,
         member.trust,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -30,7 +30,7 @@ from gmesh.testing.issuer import DAY, Enrolled, Issuer
 from gmesh.testing.network import MemoryNetwork
 from gmesh.testing.transport import Wire
 from gmesh.trust.documents import Document
-from gmesh.wire.noise import NoiseSession
+from gmesh.wire.noise import NoiseSession, StaticKey
 from gmesh.wire.suites import Suite
 
 __all__ = ["MemoryMesh", "MemoryNode", "MemoryStore", "RecordingSession"]
@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 START = 1_800_000_000.0
 PORT = 7443
+STEP = 0.01
+"""Seconds after which a condition is looked at again, though nothing was due."""
 
 
 class MemoryStore:
@@ -162,9 +164,9 @@ class MemoryNode:
         self.runtime = self._make()
         self.start()
 
-    def renew(self) -> None:
+    def renew(self, lifetime: int = DAY) -> None:
         """Get and adopt a new certificate for the same keys."""
-        self.enrolled = self._mesh.issuer.renew(self.enrolled)
+        self.enrolled = self._mesh.issuer.renew(self.enrolled, lifetime)
         self.runtime.member.adopt_certificate(self.enrolled.certificate)
 
     def _make(self) -> NodeRuntime:
@@ -195,10 +197,11 @@ class MemoryNode:
             session=self._session,
         )
 
-    def _session(self, suite: Suite, initiator: bool, static: bytes, prologue: bytes) -> INoiseSession:
+    def _session(
+        self, suite: Suite, initiator: bool, static: bytes | StaticKey, prologue: bytes
+    ) -> INoiseSession:
         inner = NoiseSession("XX", suite, initiator, static, prologue)
-        session: INoiseSession = RecordingSession(inner, self.opened)
-        return session
+        return cast(INoiseSession, RecordingSession(inner, self.opened))
 
 
 class MemoryMesh:
@@ -219,12 +222,12 @@ class MemoryMesh:
         self.nodes: dict[str, MemoryNode] = {}
 
     @classmethod
-    def line(cls, *names: str, seed: int = 0, wire: Wire | None = None) -> MemoryMesh:
+    def line(cls, *names: str, seed: int = 0, wire: Wire | None = None, lifetime: int = DAY) -> MemoryMesh:
         """Nodes in a line, each linked to the next: relays inside, clients at the ends; started."""
         mesh = cls(seed, wire)
         for index, name in enumerate(names):
             role = "client" if index in (0, len(names) - 1) else "relay"
-            mesh.add(name, role, peers=names[index - 1 : index])
+            mesh.add(name, role, peers=names[max(index - 1, 0) : index], lifetime=lifetime)
         mesh.start()
         return mesh
 
@@ -283,11 +286,12 @@ class MemoryMesh:
         """
         start = self.clock.seconds()
         while not condition():
-            calls = self.clock.getDelayedCalls()
-            due = min((call.getTime() for call in calls), default=start + within)
-            if due - start > within or not calls:
+            now = self.clock.seconds()
+            if now - start >= within:
                 raise AssertionError(f"not within {within} s")
-            self.clock.advance(max(0.0, due - self.clock.seconds()))
+            calls = self.clock.getDelayedCalls()
+            due = min((call.getTime() for call in calls), default=now + STEP)
+            self.clock.advance(min(max(0.0, due - now), STEP))
         return self.clock.seconds() - start
 
     def result(self, deferred: Deferred[T], within: float = 60.0) -> T:
