@@ -123,21 +123,21 @@ def test_c2_spelling_of_the_bytes_does_not_matter(kind: str) -> None:
         assert (read.digest, read.signature_input) == (document.digest, document.signature_input)
 
 
-@pytest.mark.parametrize("offered", TYPES)
 @pytest.mark.parametrize("signed_as", [*TYPES, "join"])
-def test_r3_matrix(signed_as: str, offered: str) -> None:
+def test_r3_matrix(signed_as: str) -> None:
     """What was signed as one type is refused as every other, even with its type field changed."""
     document = SAMPLES.get(signed_as, SAMPLES["receipt"])
     signer = key("somebody")
     signature = signer.sign(signature_input(signed_as, document.signed))
-    good = verify(signer.public, signature, signature_input(offered, document.signed))
-    assert good == (signed_as == offered)
-    if document.type != offered:
-        with pytest.raises(DocumentRefused) as caught:
-            parse_document(document.encode(), DOCUMENT_TYPES[offered])
-        assert caught.value.reason in ("wrong-type", "too-large")
-        changed = document.signed | {"type": offered}
-        assert not verify(signer.public, signature, signature_input(offered, changed))
+    for offered in TYPES:
+        good = verify(signer.public, signature, signature_input(offered, document.signed))
+        assert good == (signed_as == offered)
+        if document.type != offered:
+            with pytest.raises(DocumentRefused) as caught:
+                parse_document(document.encode(), DOCUMENT_TYPES[offered])
+            assert caught.value.reason == "wrong-type"
+            changed = document.signed | {"type": offered}
+            assert not verify(signer.public, signature, signature_input(offered, changed))
 
 
 @pytest.mark.parametrize("kind", TYPES)
