@@ -205,6 +205,16 @@ class Demo:
             click.echo(f"  {_bold(name.ljust(10))} {text}")
         click.echo()
 
+    def relay_view(self) -> str:
+        """What b has seen of the messages: the headers it passed on, by its own account."""
+        seen = [
+            f"{' > '.join(transit['path'])} ({transit['kind']}, {transit['bytes']} bytes)"
+            for transit in self.nodes["b"].request_json("GET", "/v1/transits")
+        ]
+        if not seen:
+            raise DaemonFailed("no-transit", "b passed nothing on: the messages took another way")
+        return f"headers only; by its own account: {', '.join(seen)}; it has no key for the rest"
+
     def tell_how_to_talk(self) -> None:
         """How to go on with what is left running."""
         pids = " ".join(str(daemon.process.pid) for daemon in self.daemons.all)

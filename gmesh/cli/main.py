@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "peers": ("gmesh.cli.node", "peers", "The neighbours it has links to."),
     "routes": ("gmesh.cli.node", "routes", "The path to every node it can reach."),
     "nodes": ("gmesh.cli.node", "nodes", "All nodes it knows of."),
+    "transits": ("gmesh.cli.node", "transits", "The paths of others that passed through it."),
     "services": ("gmesh.cli.node", "services", "The services of the mesh it knows of."),
     "ping": ("gmesh.cli.node", "ping", "Round trips to a node."),
     "trace": ("gmesh.cli.node", "trace", "The path to a node, hop by hop."),

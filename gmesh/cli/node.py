@@ -31,6 +31,7 @@ __all__ = [
     "services",
     "status",
     "trace",
+    "transits",
 ]
 
 #: Where the Debian unit puts the socket.
@@ -131,6 +132,10 @@ def status(state: str | None, control: str | None, as_json: bool) -> None:
     )
 
 
+def _path(names: Any) -> str:
+    return " > ".join(map(words, names or []))
+
+
 def _listing(
     path: str, columns: list[Column], empty: str, state: str | None, control: str | None, raw: bool
 ) -> None:
@@ -158,7 +163,7 @@ def routes(state: str | None, control: str | None, as_json: bool) -> None:
     """List the path to every node that can be reached."""
     columns = [
         Column("name", "name"),
-        Column("path", "path", lambda path: " > ".join(map(words, path or []))),
+        Column("path", "path", _path),
         Column("cost", "cost"),
     ]
     _listing("/v1/routes", columns, "no routes", state, control, as_json)
@@ -174,6 +179,17 @@ def nodes(state: str | None, control: str | None, as_json: bool) -> None:
         Column("reachable", "reachable"),
     ]
     _listing("/v1/nodes", columns, "no nodes", state, control, as_json)
+
+
+@_command
+def transits(state: str | None, control: str | None, as_json: bool) -> None:
+    """List the paths of others that passed through this node, with the first frame of each."""
+    columns = [
+        Column("path", "path", _path),
+        Column("first frame", "kind"),
+        Column("bytes", "bytes"),
+    ]
+    _listing("/v1/transits", columns, "nothing has passed", state, control, as_json)
 
 
 @_command

@@ -94,6 +94,7 @@ class DataProtocol:
                 forwarding.reroute(kind, record, start, end)
                 return None
             verdict = (link.send_data, hop + 1, path[0] + path[-1])
+            forwarding.passes(path, kind, end - start)
         if len(self._verdicts) >= MAX_VERDICTS:
             self._verdicts.clear()
         self._verdicts[bytes(record[start + AT_FLAGS : path_end])] = verdict

@@ -18,7 +18,7 @@ from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
-from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, NOTICE_BURST, NOTICE_RATE
+from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTICE_RATE
 from gmesh.mesh.rates import TokenBucket
 from gmesh.routing.database import Outcome
 from gmesh.routing.engine import RouteEngine
@@ -79,6 +79,7 @@ class Forwarding:
         self._may_transit = may_transit
         self._notices: dict[bytes, TokenBucket] = {}
         self._lost: dict[bytes, int] = {}
+        self.transits: dict[tuple[bytes, ...], tuple[int, int]] = {}
 
     # -- links
 
@@ -140,6 +141,13 @@ class Forwarding:
                 return Refusal("forward-transit-denied")
         return None
 
+    def passes(self, path: tuple[bytes, ...], kind: int, size: int) -> None:
+        """Others' frames begin to pass through us; kept for people to look at: path -> (kind, size) of the first."""
+        self.transits.pop(path, None)
+        if len(self.transits) >= MAX_TRANSITS:
+            del self.transits[next(iter(self.transits))]
+        self.transits[path] = (kind, size)
+
     # -- arrived
 
     def deliver(self, kind: int, record: memoryview, start: int, end: int, link: ILink) -> None:
@@ -187,7 +195,10 @@ class Forwarding:
     # -- the next link is gone
 
     def reroute(self, kind: int, record: memoryview, start: int, end: int) -> None:
-        """Splice another way behind what was visited, or drop the frame and say so."""
+        """Splice another way behind what was visited, or drop the frame and say so; notices are just dropped."""
+        if kind not in E2E:
+            self.counters.count("notice-unreachable")
+            return
         header, _ = read_path(record, start, end)
         way = self._way_around(header)
         if way is not None and way[1] in self.links:
@@ -198,8 +209,7 @@ class Forwarding:
                 self._say_dropped(kind, header)
             return
         self.counters.count("unreachable")
-        if kind in E2E:
-            self._say_unreachable(header)
+        self._say_unreachable(header)
 
     def _way_around(self, header: PathHeader) -> tuple[bytes, ...] | None:
         if header.splices >= MAX_SPLICES:

@@ -47,6 +47,7 @@ DRAIN_TIME: Final = 0.5
 
 # -- forwarding
 MAX_VERDICTS: Final = 1024
+MAX_TRANSITS: Final = 1024
 MAX_NOTICE_FLOWS: Final = 1024
 NOTICE_RATE: Final = 10.0
 NOTICE_BURST: Final = 10

@@ -15,7 +15,18 @@ from gmesh.cli.main import COMMANDS
 from gmesh.cli.main import gmesh as group
 from gmesh.errors import StoreError
 
-ON_THIS_HOST = {"status", "peers", "routes", "nodes", "services", "ping", "trace", "send", "receive"}
+ON_THIS_HOST = {
+    "status",
+    "peers",
+    "routes",
+    "nodes",
+    "transits",
+    "services",
+    "ping",
+    "trace",
+    "send",
+    "receive",
+}
 DESIGNED = {"demo", "init", "admin", "join"} | ON_THIS_HOST
 
 

@@ -31,6 +31,7 @@ STATUS = {
 }
 PEERS = [{"name": "b", "node_id": "0011", "address": "10.0.0.1:7443", "rtt_ms": 1.25}]
 ROUTES = [{"name": "c", "path": ["a", "b", "c"], "cost": 20}]
+TRANSITS = [{"path": ["a", "b", "c"], "kind": "E2E_INIT", "bytes": 612}]
 NODES = [{"name": "c", "node_id": "22", "roles": ["client", "service:web"], "reachable": False}]
 MESSAGE = {"from": "c", "service": "s", "data": base64.b64encode("grüß\ndich\x1b[2J".encode()).decode()}
 
@@ -65,6 +66,11 @@ def test_json_is_passed_on(
         ("routes", ROUTES, ["c     a > b > c  20"]),
         ("nodes", NODES, ["client, service:web", "no"]),
         ("peers", [], ["no links\n"]),
+        (
+            "transits",
+            [{"path": ["a", "b", "c"], "kind": "E2E_INIT", "bytes": 612}],
+            ["a > b > c  E2E_INIT     612"],
+        ),
     ],
 )
 def test_plain_text_in_a_pipe(

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""The tutorial, by hand: every command against real daemons, from init to revoke."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gmesh.cli.http import Endpoint
+
+pytestmark = pytest.mark.live
+
+ROOT = Path(__file__).resolve().parents[2]
+GMESH = [sys.executable, "-m", "gmesh.cli.main"]
+
+
+@pytest.fixture
+def mesh(
+    gmesh: Callable[..., Any], start: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
+) -> dict[str, Any]:
+    """An authority and the nodes a - b - c, as the tutorial makes them; their daemons by name."""
+    authority, anchor = free_port(), free_port()
+    url = f"http://127.0.0.1:{authority}"
+    gmesh("init", "net", "--network", "lab", "--authority-url", url, "--anchor", f"b=127.0.0.1:{anchor}")
+    listen = f"tcp:{authority}:interface=127.0.0.1"
+    daemons = {
+        "authority": start("gmesh-authority", "--state", tmp_path / "net/authority", "--listen", listen)
+    }
+    daemons["authority"].wait_for("ready")
+    for name, role in (("b", "anchor"), ("a", "client"), ("c", "client")):
+        made = gmesh("admin", "--operator", "net/operator", "invite", "--name", name, "--role", role)
+        joined = gmesh("join", made.stdout.strip(), "--state", name)
+        assert f"Enrolled as {name} ({role}), node id " in joined.stdout
+        options = ["--listen", f"tcp:{anchor}:interface=127.0.0.1"] if name == "b" else []
+        daemons[name] = start("gmesh-node", "--state", tmp_path / name, *options)
+        daemons[name].wait_for("ready|READY|local API")
+    return daemons
+
+
+def _read(gmesh: Callable[..., Any], *arguments: str) -> Any:
+    return json.loads(gmesh(*arguments, "--json").stdout)
+
+
+def _until(true: Callable[[], bool], tries: int = 200) -> None:
+    """Ask again until it is so; each question is a whole command, so this takes its time by itself."""
+    for _ in range(tries):
+        if true():
+            return
+    pytest.fail("it never became so")
+
+
+def test_tutorial(gmesh: Callable[..., Any], mesh: dict[str, Any], start: Any, tmp_path: Path) -> None:
+    """Each command of the tutorial does what the tutorial says, in its words and in JSON."""
+    _until(lambda: {"b", "c"} <= {route["name"] for route in _read(gmesh, "routes", "--state", "a")})
+    (route,) = [route for route in _read(gmesh, "routes", "--state", "a") if route["name"] == "c"]
+    assert route["path"] == ["a", "b", "c"]
+
+    status = _read(gmesh, "status", "--state", "a")
+    assert (status["name"], status["network"], status["roles"], status["links"]) == (
+        "a",
+        "lab",
+        ["client"],
+        1,
+    )
+    assert status["authority"]["reachable"] is True
+    assert {"node_id", "network_id", "certificate", "crl_number", "policy_version"} <= status.keys()
+    assert {"serial", "not_after"} <= status["certificate"].keys()
+    (peer,) = _read(gmesh, "peers", "--state", "a")
+    assert (peer["name"], {"node_id", "address", "rtt_ms"} <= peer.keys()) == ("b", True)
+    nodes = {node["name"]: node for node in _read(gmesh, "nodes", "--state", "a")}
+    assert (set(nodes), nodes["c"]["reachable"], nodes["b"]["roles"]) == ({"a", "b", "c"}, True, ["anchor"])
+
+    assert len(_read(gmesh, "ping", "c", "--count", "2", "--state", "a")["rtt_ms"]) == 2
+    trace = _read(gmesh, "trace", "c", "--state", "a")
+    assert (trace["path"], [hop["name"] for hop in trace["hops"]]) == (["a", "b", "c"], ["b", "c"])
+
+    send = ("send", "c", "--service", "chat", "hi", "--state", "a")
+    assert gmesh(*send, check=False).returncode == 1
+    received = _receive_one(tmp_path / "c", "chat", lambda: gmesh(*send))
+    assert {key: received[key] for key in ("from", "service")} == {"from": "a", "service": "chat"}
+    assert base64.b64decode(received["data"]) == b"hi"
+
+    gmesh("admin", "--operator", "net/operator", "revoke", "c")
+    _until(lambda: [peer["name"] for peer in _read(gmesh, "peers", "--state", "b")] == ["a"])
+    listed = {node["name"]: node for node in _read(gmesh, "admin", "--operator", "net/operator", "nodes")}
+    assert [listed[name]["revoked"] for name in "abc"] == [False, False, True]
+    refused = gmesh(*send, check=False)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+
+
+def _receive_one(state: Path, service: str, send: Callable[[], Any]) -> dict[str, Any]:
+    """Serve a service with the command's own client until the message that C{send} sends has come."""
+    with Endpoint(f"unix:{state}/node.sock").stream(f"/v1/receive?service={service}", 30) as messages:
+        assert "delivered to c in " in send().stdout
+        return next(messages)
+
+
+def test_receive_command(gmesh: Callable[..., Any], mesh: dict[str, Any], tmp_path: Path) -> None:
+    """The receive command prints what another host sent, one message a line, and ends after --count."""
+    _until(lambda: "c" in {route["name"] for route in _read(gmesh, "routes", "--state", "a")})
+    receiver = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "gmesh.cli.main",
+            "receive",
+            "--service",
+            "chat",
+            "--count",
+            "2",
+            "--state",
+            "c",
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    _until(lambda: _read(gmesh, "services", "--state", "c") == [{"service": "chat"}])
+    for text in ("one", "two"):
+        gmesh("send", "c", "--service", "chat", "-", "--state", "a", stdin=text)
+    out, _ = receiver.communicate(timeout=30)
+    assert (receiver.returncode, out) == (0, "one\ntwo\n")
