@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
+from typing import cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -186,7 +187,7 @@ class MemoryTransport:
         self._size += len(data)
         if self._streaming and self._size > BUFFER_SIZE and not self._paused:
             self._paused = True
-            IPushProducer(self._producer).pauseProducing()
+            cast(IPushProducer, self._producer).pauseProducing()
         self.pump_soon()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -248,7 +249,7 @@ class MemoryTransport:
             return
         self._producer, self._streaming, self._paused = producer, streaming, False
         if not streaming:
-            IPullProducer(producer).resumeProducing()
+            cast(IPullProducer, producer).resumeProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer."""
@@ -323,7 +324,7 @@ class MemoryTransport:
         if producer is not None:
             if not self._streaming or self._paused:
                 self._paused = False
-                (IPushProducer if self._streaming else IPullProducer)(producer).resumeProducing()
+                cast(IPushProducer, producer).resumeProducing()
         elif self.disconnecting and self._aborting is None:
             self._outbound.send(Failure(ConnectionDone()))
             self.lost(Failure(ConnectionDone()))
