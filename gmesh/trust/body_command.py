@@ -17,7 +17,7 @@ __all__ = ["Command", "CommandTarget", "Receipt"]
 class CommandTarget(Part, frozen=True):
     """Exactly one of: every node, the nodes of a role, one node."""
 
-    all: Literal[True] | None = None
+    all: bool | None = None
     role: Role | None = None
     node: Name | None = None
 
@@ -39,7 +39,7 @@ class Command(Body, frozen=True, kw_only=True):
     def check(self) -> None:
         """@see: L{Body.check}"""
         check_ordered(self.issued_at, self.expires_at, "issued_at", "expires_at")
-        if [self.target.all, self.target.role, self.target.node].count(None) != 2:
+        if self.target.all is False or [self.target.all, self.target.role, self.target.node].count(None) != 2:
             raise invalid_field("a target is exactly one of all, role and node")
 
     def concerns(self, name: str, roles: Iterable[str]) -> bool:

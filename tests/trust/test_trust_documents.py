@@ -353,7 +353,13 @@ def test_who_may_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", [CommandTarget(), CommandTarget(all=True, node="a"), CommandTarget(role="relay", node="a")]
+    "target",
+    [
+        CommandTarget(),
+        CommandTarget(all=False),
+        CommandTarget(all=True, node="a"),
+        CommandTarget(role="relay", node="a"),
+    ],
 )
 def test_command_target(target: CommandTarget) -> None:
     """A command has exactly one target."""
