@@ -33,10 +33,11 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.keys import SigningKey
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.verify import authority_keys
 
-__all__ = ["Issuer", "POLICY_SECONDS", "PolicyText", "epoch", "policy_text"]
+__all__ = ["Issuer", "POLICY_SECONDS", "PolicyText", "clock_is_behind", "epoch", "policy_text"]
 
 POLICY_SECONDS = 90 * 86_400
 NO_COMMAND = "0" * 64
@@ -84,7 +85,7 @@ class Issuer:
         """A new certificate, stored. C{lifetime}: seconds, None for the policy's default."""
         life = self.policy.body.certificate
         seconds = max(min(lifetime or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
-        signer = self.keys.signer(self.genesis.body, tx.now)
+        signer = self._signer(tx)
         document = sign_document(
             Certificate(
                 network_id=self.network_id,
@@ -105,6 +106,14 @@ class Issuer:
         certificates.add(tx, row)
         return row
 
+    def _signer(self, tx: Transaction) -> SigningKey:
+        """The key of now; refuses while the clock stands below what the database has seen."""
+        if clock_is_behind(tx, tx.now):
+            raise StoreError(
+                "clock-suspect", "the clock stands below an earlier time: nothing is issued"
+            )
+        return self.keys.signer(self.genesis.body, tx.now)
+
     def grace(self) -> int:
         """Seconds after its end that a certificate still matters: for renewal, and so for revocation."""
         return self.policy.body.certificate.renew_grace + CERTIFICATE_LEEWAY
@@ -123,7 +132,7 @@ class Issuer:
                 revoked=tuple(certificates.revoked_since(tx, ended_after)),
                 revoked_keys=tuple(certificates.revoked_keys(tx, ended_after)),
             ),
-            [self.keys.signer(self.genesis.body, tx.now)],
+            [self._signer(tx)],
         )
         documents.add_crl(tx, number, document.encode(), ended_after)
         return document
@@ -173,7 +182,7 @@ class Issuer:
                 {"key": operator.operator_key, "role": operator.role} for operator in operators.everyone(tx)
             ],
         }
-        document = sign_document(_policy_body(body), [self.keys.signer(self.genesis.body, tx.now)])
+        document = sign_document(_policy_body(body), [self._signer(tx)])
         documents.add_policy(tx, version, document.encode(), published_by)
         return document
 
@@ -196,10 +205,16 @@ class Issuer:
                 commands=NumberedDigest(number=0, digest=NO_COMMAND),
                 audit=AuditHead(epoch=epoch(tx), size=size, head=head.hex()),
             ),
-            [self.keys.signer(genesis.body, tx.now)],
+            [self._signer(tx)],
         )
         documents.put_status(tx, number, document.encode())
         return document
+
+
+def clock_is_behind(reader: Reader, now: int) -> bool:
+    """Whether C{now} lies below the newest time seen by more than a clock's correction."""
+    mark = int(reader.value("SELECT value FROM meta WHERE name = 'high_water'"))
+    return now < mark - limits.CLOCK_BACKSTEP_SECONDS
 
 
 def _policy_body(value: dict[str, Any]) -> Policy:

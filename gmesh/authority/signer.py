@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-The authority's signing keys: C{authority.key} and further C{*.key} files of the state directory.
+The authority's signing keys: C{authority.key} and further C{*.key} files of the state directory,
+and the systemd credentials C{authority_*} (LoadCredential=authority:DIRECTORY, one for each file).
 
 Several may be held at once, so that a key can be replaced; the one that signs is the newest that
 the current genesis lists and whose time has come.
@@ -8,6 +9,7 @@ the current genesis lists and whose time has come.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -70,11 +72,14 @@ class KeyRing:
 
 def load_keys(state: Path) -> KeyRing:
     """
-    Read every key file of a state directory.
+    Read every key file of a state directory, and every key that systemd hands to this process.
 
     @raise ConfigurationError: on a missing, unreadable, too open or published key.
     """
-    paths = sorted(state.glob("*.key"))
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    paths = sorted(state.glob("*.key")) + (
+        sorted(Path(credentials).glob("authority_*")) if credentials else []
+    )
     if not paths:
         raise ConfigurationError("missing-key", f"{state} holds no authority.key: is it made by gmesh init?")
     return KeyRing([_load(path) for path in paths])

@@ -17,7 +17,7 @@ import msgspec
 
 from gmesh.authority import audit
 from gmesh.authority.audit import AuditMirror
-from gmesh.authority.issuer import Issuer, PolicyText, policy_text
+from gmesh.authority.issuer import Issuer, PolicyText, clock_is_behind, policy_text
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, migrate, operators
@@ -82,7 +82,7 @@ class StateDirectory:
         """
         Check the database and bring it up to date, or make it; sign the status of this start.
 
-        @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}, C{clock-suspect}.
+        @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}.
         """
         if self.database.exists():
             engine.check_integrity(self.database)
@@ -120,7 +120,12 @@ class StateDirectory:
         issuer.policy = policy
         stored = documents.newest_crl(tx)
         crl = issuer.crl(tx) if stored is None else parse_document(stored, Crl)
-        return Opened(chain, policy, crl, issuer.status(tx), high_water, mirror)
+        last = documents.newest_status(tx)
+        if last is not None and clock_is_behind(tx, tx.now):
+            status = parse_document(last, Status)
+        else:
+            status = issuer.status(tx)
+        return Opened(chain, policy, crl, status, high_water, mirror)
 
     def _read_genesis(self, now: int) -> list[Document[Genesis]]:
         paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}

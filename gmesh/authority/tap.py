@@ -24,8 +24,10 @@ from gmesh.authority.http import AuthoritySite
 from gmesh.authority.rate_limit import Rate, RateLimiter, RateLimits
 from gmesh.authority.server import Server
 from gmesh.authority.service import Authority, open_authority
+from gmesh.authority.signer import load_keys
 from gmesh.authority.store import engine
 from gmesh.errors import GmeshError
+from gmesh.notify import HangupService, NotifyService, system_notifier
 
 __all__ = ["Options", "makeService"]
 
@@ -135,9 +137,10 @@ class AuthorityService(MultiService):
 
     log = Logger()
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, state: Path) -> None:
         super().__init__()
         self._authority = authority
+        self._state = state
 
     def startService(self) -> None:
         """Begin."""
@@ -149,6 +152,20 @@ class AuthorityService(MultiService):
             genesis=self._authority.issuer.genesis.body.version,
             policy=self._authority.issuer.policy.body.version,
         )
+
+    def reload(self) -> None:
+        """SIGHUP: read the signing keys again, so that a new one needs no restart."""
+        issuer = self._authority.issuer
+        try:
+            keys = load_keys(self._state)
+        except GmeshError as error:
+            self.log.error("reload: {cause}", cause=error.detail)
+            return
+        if not keys.listed(issuer.genesis.body):
+            self.log.error("reload: no key here is listed in the genesis, the old ones stay")
+            return
+        issuer.keys = keys
+        self.log.info("reload: {count} signing keys held", count=len(list(keys)))
 
     async def _stop(self) -> None:
         await defer.maybeDeferred(super().stopService)
@@ -177,7 +194,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
         )
     except GmeshError as error:
         raise SystemExit(f"gmesh-authority: {error.detail}") from None
-    service = AuthorityService(authority)
+    service = AuthorityService(authority, Path(options["state"]))
     rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)
@@ -192,4 +209,9 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
         except (ValueError, TypeError, KeyError) as error:
             raise SystemExit(f"gmesh-authority: --listen {text}: {error}") from None
         Listener(text, endpoint, site).setServiceParent(service)
+    notifier = system_notifier()
+    HangupService(reactor, notifier, service.reload).setServiceParent(service)
+    notify = NotifyService(notifier, reactor)
+    notify.setServiceParent(service)
+    reactor.callWhenRunning(notify.ready)
     return service

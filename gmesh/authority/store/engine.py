@@ -120,7 +120,8 @@ def check_integrity(path: Path) -> None:
     except sqlite3.DatabaseError as error:
         raise explain(error, path) from error
     if found is None or found[0] != "ok":
-        raise StoreError("corrupt", _RESTORE.format(path=path, why=found[0] if found else "no answer"))
+        why = " ".join(found[0].split()) if found else "no answer"
+        raise StoreError("corrupt", _RESTORE.format(path=path, why=why))
 
 
 _RESTORE = "{path} is damaged ({why}): keep a copy, then restore the newest backup with gmesh restore"
