@@ -2,33 +2,21 @@
 """
 The node's side of the authority's HTTP API: signed requests out, verified documents in.
 
-Every answer is capped in size and time, and nothing in it changes the node's state before the
-trust layer has verified a signature.  With several authority URLs the one that answered last is
-asked first.  Tests: C{tests/node/test_authority_client.py}.
+Nothing in an answer changes the node's state before the trust layer has verified a signature.
+Tests: C{tests/node/test_authority_client.py}.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol as TwistedProtocol
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
-from twisted.web.iweb import IResponse
-
-from gmesh.errors import DocumentRefused, RequestRefused, StoreError
+from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.interfaces import ISigner
+from gmesh.node.authority_http import AuthorityHTTP, StaleClock
 from gmesh.node.limits import ANSWER_LIMIT, ANSWER_TIMEOUT, GENESIS_VERSIONS_A_FETCH, LONG_POLL_TIMEOUT
 from gmesh.trust.documents import (
-    Body,
     Certificate,
     Crl,
     Document,
@@ -45,83 +33,36 @@ from gmesh.trust.limits import NONCE_SIZE
 from gmesh.trust.requests import JSON_TYPE, NODE_TAG, sign_request
 from gmesh.trust.state import TrustState
 
-__all__ = ["Answer", "AuthorityClient", "AuthorityUnreachable", "IHTTPClient", "StaleClock"]
+__all__ = ["AuthorityClient"]
 
-_B = TypeVar("_B", bound=Body)
-_PROBLEM = "urn:gmesh:problem:"
 _UNKNOWN_AUDIENCE = frozenset({"bad-audience", "bad-signature", "unknown-key"})
-DETAIL_LIMIT = 200
-
-
-class AuthorityUnreachable(StoreError):
-    """No authority URL gave an answer that HTTP understands."""
-
-
-class StaleClock(RequestRefused):
-    """
-    The authority found the request signed at another time than now.
-
-    @ivar time: now, as the authority says without a signature.
-    """
-
-    def __init__(self, detail: str, time: int) -> None:
-        super().__init__("stale", detail)
-        self.time = time
-
-
-class IHTTPClient(Protocol):
-    """What is used of L{treq.client.HTTPClient}; L{treq.testing.StubTreq} provides it in tests."""
-
-    def request(self, method: str, url: str, **options: Any) -> Deferred[IResponse]:
-        """Begin a request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """
-    One whole answer.
-
-    @ivar code: the HTTP status.
-    @ivar body: at most C{ANSWER_LIMIT} bytes.
-    """
-
-    code: int
-    body: bytes
 
 
 class AuthorityClient:
     """
     Asks the authority, as this node.
 
-    @param http: the HTTP client.
-    @param urls: the authority's URLs now, in order of preference.
     @param signer: the identity key.
     @param trust: verifies everything that comes back.
     """
 
     def __init__(
         self,
-        http: IHTTPClient,
-        urls: Callable[[], tuple[str, ...]],
+        http: AuthorityHTTP,
         signer: ISigner,
         trust: TrustState,
-        clock: IReactorTime,
         wall: Callable[[], float],
         entropy: Callable[[int], bytes],
     ) -> None:
         self._http = http
-        self._urls = urls
         self._signer = signer
         self._trust = trust
-        self._clock = clock
         self._wall = wall
         self._entropy = entropy
-        self._last_good: str | None = None
-        self._closed = False
 
     def close(self) -> None:
-        """Try no further URL: whoever cancels a request of ours wants its end."""
-        self._closed = True
+        """Whoever cancels a request of ours wants its end."""
+        self._http.close()
 
     # What the node asks for
 
@@ -222,7 +163,7 @@ class AuthorityClient:
             if error.reason not in _UNKNOWN_AUDIENCE or not await self.fetch_successors():
                 raise
             answer = await self._signed_once(method, path, data, self._wall())
-        return parse_json(answer.body, ANSWER_LIMIT)
+        return parse_json(answer, ANSWER_LIMIT)
 
     async def _signed_time(self, refused: StaleClock) -> float:
         """
@@ -236,7 +177,7 @@ class AuthorityClient:
             raise refused
         return refused.time
 
-    async def _signed_once(self, method: str, path: str, data: bytes, created: float) -> Answer:
+    async def _signed_once(self, method: str, path: str, data: bytes, created: float) -> bytes:
         def headers(target: str) -> dict[str, str]:
             return sign_request(
                 self._signer,
@@ -249,122 +190,10 @@ class AuthorityClient:
                 tag=NODE_TAG,
             )
 
-        return _checked(await self._ask(method, path, headers, data, ANSWER_TIMEOUT))
+        return await self._http.ask(method, path, headers, data)
 
     async def _fetch(self, path: str, timeout: float = ANSWER_TIMEOUT) -> bytes:
-        answer = await self._ask("GET", path, lambda target: {"Accept": JSON_TYPE}, b"", timeout)
-        return _checked(answer).body
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        headers: Callable[[str], dict[str, str]],
-        data: bytes,
-        timeout: float,
-    ) -> Answer:
-        urls = sorted(self._urls(), key=lambda url: url != self._last_good)
-        if not urls:
-            raise AuthorityUnreachable(
-                "no-authority", "neither the invite nor the genesis names an authority URL"
-            )
-        causes = []
-        for url in urls:
-            base = url.rstrip("/")
-            target = urlsplit(base).path + path
-            try:
-                answer = await self._exchange(method, base + path, headers(target), data, timeout)
-            except Exception as error:  # one URL's failure, whatever the HTTP client calls it
-                if self._closed:
-                    raise
-                causes.append(f"{base}: {_cause(error)}")
-                continue
-            if answer.code >= 500 or (answer.code >= 400 and _problem(answer) is None):
-                causes.append(f"{base} answered {answer.code}")
-                continue
-            self._last_good = url
-            return answer
-        raise AuthorityUnreachable("unreachable", "; ".join(causes))
-
-    def _exchange(
-        self, method: str, url: str, headers: dict[str, str], data: bytes, timeout: float
-    ) -> Deferred[Answer]:
-        async def exchange() -> Answer:
-            response = await self._http.request(
-                method, url, headers=headers, data=data or None, allow_redirects=False, unbuffered=True
-            )
-            return Answer(response.code, await _read(response))
-
-        return Deferred.fromCoroutine(exchange()).addTimeout(timeout, self._clock)
-
-
-class _Body(TwistedProtocol):
-    """Collects a body up to the cap."""
-
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
-
-    def _abort(self) -> None:
-        if self.transport is not None:
-            self.transport.abortConnection()  # type: ignore[attr-defined]  # TCP and TLS have it
-
-    def dataReceived(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size > ANSWER_LIMIT:
-            done, self.done = self.done, Deferred()
-            self._abort()
-            if not done.called:
-                done.errback(
-                    RequestRefused("too-large", f"the authority's answer is larger than {ANSWER_LIMIT} bytes")
-                )
-            return
-        self._chunks.append(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        if reason.check(ResponseDone):
-            self.done.callback(b"".join(self._chunks))
-        else:
-            self.done.errback(reason)
-
-
-def _read(response: IResponse) -> Deferred[bytes]:
-    body = _Body()
-    response.deliverBody(body)
-    return body.done
-
-
-def _cause(error: BaseException) -> str:
-    if isinstance(error, DeferredTimeout):
-        return "no answer in time"
-    return str(error) or type(error).__name__
-
-
-def _problem(answer: Answer) -> RequestRefused | None:
-    """The refusal that a problem document tells."""
-    try:
-        value = parse_json(answer.body, ANSWER_LIMIT)
-    except DocumentRefused:
-        return None
-    kind, text, time = value.get("type"), value.get("detail"), value.get("time")
-    if not isinstance(kind, str) or not kind.startswith(_PROBLEM):
-        return None
-    reason = kind.removeprefix(_PROBLEM)
-    detail = text[:DETAIL_LIMIT] if isinstance(text, str) else reason
-    if reason == "stale" and type(time) is int:
-        return StaleClock(detail, time)
-    return RequestRefused(reason, detail)
-
-
-def _checked(answer: Answer) -> Answer:
-    if 200 <= answer.code < 300:
-        return answer
-    raise _problem(answer) or RequestRefused(
-        f"http-{answer.code}", f"the authority answered {answer.code} without saying why"
-    )
+        return await self._http.ask("GET", path, lambda target: {"Accept": JSON_TYPE}, timeout=timeout)
 
 
 def _member(value: dict[str, Any], name: str, kind: type) -> Any:

@@ -7,6 +7,7 @@ __all__ = [
     "ANSWER_LIMIT",
     "ANSWER_TIMEOUT",
     "CONNECT_TIMEOUT",
+    "DETAIL_LIMIT",
     "GENESIS_VERSIONS_A_FETCH",
     "HEARTBEAT_JITTER",
     "HEARTBEAT_PERIOD",
@@ -50,6 +51,8 @@ CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of one answer of the authority: a CRL of 100,000 entries is about 4 MB."""
+DETAIL_LIMIT = 200
+"""Characters of a problem's detail that go into our log."""
 GENESIS_VERSIONS_A_FETCH = 64
 
 STATE_FILE_LIMIT = 1024 * 1024

@@ -96,7 +96,8 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     from twisted.web.client import Agent, HTTPConnectionPool
 
     from gmesh.mesh.dialler import client_endpoint
-    from gmesh.node.authority_client import AuthorityClient, IHTTPClient
+    from gmesh.node.authority_client import AuthorityClient
+    from gmesh.node.authority_http import AuthorityHTTP, IHTTPClient
     from gmesh.node.daemon import NodeService, ReloadService
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
@@ -123,16 +124,9 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
         peers=configuration.peer,
     )
     member = runtime.member
-    http = HTTPClient(Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=HTTPConnectionPool(reactor, False)))
-    client = AuthorityClient(
-        cast(IHTTPClient, http),
-        lambda: identity.authority_urls,
-        identity.node_key,
-        member.trust,
-        reactor,
-        member.wall,
-        os.urandom,
-    )
+    agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=HTTPConnectionPool(reactor, False))
+    http = AuthorityHTTP(cast(IHTTPClient, HTTPClient(agent)), lambda: identity.authority_urls, reactor)
+    client = AuthorityClient(http, identity.node_key, member.trust, member.wall, os.urandom)
     heartbeat = Heartbeat(member, client, reactor, member.wall, random)
     notify = NotifyService(system_notifier(), reactor)
 

@@ -21,19 +21,18 @@ from typing import Any, TypeVar, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from gmesh.errors import StoreError
 from gmesh.interfaces import INoiseSession
 from gmesh.mesh.limits import WAN, Liveliness
-from gmesh.node.identity_store import Identity, NodeState
+from gmesh.node.identity_store import Identity
 from gmesh.node.runtime import NodeRuntime
+from gmesh.testing.doubles import MemoryStore, RecordingSession
 from gmesh.testing.issuer import DAY, Enrolled, Issuer
 from gmesh.testing.network import MemoryNetwork
 from gmesh.testing.transport import Wire
-from gmesh.trust.documents import Document
 from gmesh.wire.noise import NoiseSession, StaticKey
 from gmesh.wire.suites import Suite
 
-__all__ = ["MemoryMesh", "MemoryNode", "MemoryStore", "RecordingSession"]
+__all__ = ["MemoryMesh", "MemoryNode"]
 
 T = TypeVar("T")
 
@@ -41,56 +40,6 @@ START = 1_800_000_000.0
 PORT = 7443
 STEP = 0.01
 """Seconds after which a condition is looked at again, though nothing was due."""
-
-
-class MemoryStore:
-    """
-    What a node keeps over a restart, without a disk.
-
-    @ivar fault: raised instead of writing, as by a full disk.
-    """
-
-    def __init__(self) -> None:
-        self.documents: dict[str, Document[Any]] = {}
-        self.floors: dict[str, Any] = {}
-        self.state = NodeState()
-        self.fault: StoreError | None = None
-
-    def _check(self) -> None:
-        if self.fault is not None:
-            raise self.fault
-
-    def save_document(self, document: Document[Any]) -> None:
-        """Keep the newest of its type."""
-        self._check()
-        self.documents[document.type] = document
-
-    def save_floors(self, floors: dict[str, Any]) -> None:
-        """Keep the floors."""
-        self._check()
-        self.floors = copy.deepcopy(floors)
-
-    def save_state(self, state: NodeState) -> None:
-        """Keep the rising numbers."""
-        self._check()
-        self.state = copy.deepcopy(state)
-
-
-class RecordingSession:
-    """A hop session that notes every byte it opened: what this node could have read."""
-
-    def __init__(self, inner: NoiseSession, opened: list[bytes]) -> None:
-        self._inner = inner
-        self._opened = opened
-
-    def open(self, ciphertext: bytes | memoryview) -> bytearray:
-        """Open and note."""
-        record = self._inner.open(ciphertext)
-        self._opened.append(bytes(record))
-        return record
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
 
 class MemoryNode:

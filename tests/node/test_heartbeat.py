@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from gmesh.node.authority_client import AuthorityClient
+from gmesh.node.authority_http import AuthorityHTTP
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.testing.issuer import DAY, Enrolled, Issuer
 from gmesh.trust.documents import Certificate, Document
@@ -69,7 +70,11 @@ class Life:
         self.member = Member(authority.node, self.trust)
         random = Random(3)
         self.client = AuthorityClient(
-            self.http, lambda: urls, authority.node.node_key, self.trust, self.clock, wall, random.randbytes
+            AuthorityHTTP(self.http, lambda: urls, self.clock),
+            authority.node.node_key,
+            self.trust,
+            wall,
+            random.randbytes,
         )
         self.heartbeat = Heartbeat(self.member, self.client, self.clock, wall, random)
 

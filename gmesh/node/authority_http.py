@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""
+One exchange with the authority: whichever URL answers, capped in size and time, problems as errors.
+
+Tests: C{tests/node/test_authority_client.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.iweb import IResponse
+
+from gmesh.errors import DocumentRefused, RequestRefused, StoreError
+from gmesh.node.limits import ANSWER_LIMIT, ANSWER_TIMEOUT, DETAIL_LIMIT
+from gmesh.trust.ingest import parse_json
+
+__all__ = ["AuthorityHTTP", "AuthorityUnreachable", "Headers", "IHTTPClient", "StaleClock"]
+
+Headers = Callable[[str], dict[str, str]]
+"""The headers of a request, given its target: path and query as they go into the request line."""
+
+_PROBLEM = "urn:gmesh:problem:"
+
+
+class AuthorityUnreachable(StoreError):
+    """No authority URL gave an answer that HTTP understands."""
+
+
+class StaleClock(RequestRefused):
+    """
+    The authority found the request signed at another time than now.
+
+    @ivar time: now, as the authority says without a signature.
+    """
+
+    def __init__(self, detail: str, time: int) -> None:
+        super().__init__("stale", detail)
+        self.time = time
+
+
+class IHTTPClient(Protocol):
+    """What is used of L{treq.client.HTTPClient}; L{treq.testing.StubTreq} provides it in tests."""
+
+    def request(self, method: str, url: str, **options: Any) -> Deferred[IResponse]:
+        """Begin a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    One whole answer.
+
+    @ivar code: the HTTP status.
+    @ivar body: at most C{ANSWER_LIMIT} bytes.
+    """
+
+    code: int
+    body: bytes
+
+
+class AuthorityHTTP:
+    """
+    Asks the authority at one of its URLs, first at the one that answered last.
+
+    @param http: the HTTP client.
+    @param urls: the authority's URLs now, in order of preference.
+    """
+
+    def __init__(self, http: IHTTPClient, urls: Callable[[], tuple[str, ...]], clock: IReactorTime) -> None:
+        self._http = http
+        self._urls = urls
+        self._clock = clock
+        self._last_good: str | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Try no further URL: whoever cancels a request of ours wants its end."""
+        self._closed = True
+
+    async def ask(
+        self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
+    ) -> bytes:
+        """
+        The body of a successful answer.
+
+        @param timeout: seconds for each URL.
+        @raise RequestRefused: with the authority's reason; L{StaleClock} with its time.
+        @raise AuthorityUnreachable: if no URL answers as an authority does.
+        """
+        answer = await self._any(method, path, headers, data, timeout)
+        if 200 <= answer.code < 300:
+            return answer.body
+        raise _problem(answer) or RequestRefused(
+            f"http-{answer.code}", f"the authority answered {answer.code} without saying why"
+        )
+
+    async def _any(self, method: str, path: str, headers: Headers, data: bytes, timeout: float) -> Answer:
+        urls = sorted(self._urls(), key=lambda url: url != self._last_good)
+        if not urls:
+            raise AuthorityUnreachable(
+                "no-authority", "neither the invite nor the genesis names an authority URL"
+            )
+        causes = []
+        for url in urls:
+            base = url.rstrip("/")
+            target = urlsplit(base).path + path
+            try:
+                answer = await self._exchange(method, base + path, headers(target), data, timeout)
+            except Exception as error:  # one URL's failure, whatever the HTTP client calls it
+                if self._closed:
+                    raise
+                causes.append(f"{base}: {_cause(error)}")
+                continue
+            if answer.code >= 500 or (answer.code >= 400 and _problem(answer) is None):
+                causes.append(f"{base} answered {answer.code}")
+                continue
+            self._last_good = url
+            return answer
+        raise AuthorityUnreachable("unreachable", "; ".join(causes))
+
+    def _exchange(
+        self, method: str, url: str, headers: dict[str, str], data: bytes, timeout: float
+    ) -> Deferred[Answer]:
+        async def exchange() -> Answer:
+            response = await self._http.request(
+                method, url, headers=headers, data=data or None, allow_redirects=False, unbuffered=True
+            )
+            return Answer(response.code, await _read(response))
+
+        return Deferred.fromCoroutine(exchange()).addTimeout(timeout, self._clock)
+
+
+class _Body(TwistedProtocol):
+    """Collects a body up to the cap."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]  # TCP and TLS have it
+
+    def dataReceived(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > ANSWER_LIMIT:
+            done, self.done = self.done, Deferred()
+            self._abort()
+            if not done.called:
+                done.errback(
+                    RequestRefused("too-large", f"the authority's answer is larger than {ANSWER_LIMIT} bytes")
+                )
+            return
+        self._chunks.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return
+        if reason.check(ResponseDone):
+            self.done.callback(b"".join(self._chunks))
+        else:
+            self.done.errback(reason)
+
+
+def _read(response: IResponse) -> Deferred[bytes]:
+    body = _Body()
+    response.deliverBody(body)
+    return body.done
+
+
+def _cause(error: BaseException) -> str:
+    if isinstance(error, DeferredTimeout):
+        return "no answer in time"
+    return str(error) or type(error).__name__
+
+
+def _problem(answer: Answer) -> RequestRefused | None:
+    """The refusal that a problem document tells."""
+    try:
+        value = parse_json(answer.body, ANSWER_LIMIT)
+    except DocumentRefused:
+        return None
+    kind, text, time = value.get("type"), value.get("detail"), value.get("time")
+    if not isinstance(kind, str) or not kind.startswith(_PROBLEM):
+        return None
+    reason = kind.removeprefix(_PROBLEM)
+    detail = text[:DETAIL_LIMIT] if isinstance(text, str) else reason
+    if reason == "stale" and type(time) is int:
+        return StaleClock(detail, time)
+    return RequestRefused(reason, detail)
