@@ -43,6 +43,12 @@ KEY_ID_BYTES = 16
 HANDLE_SIZE = 8
 _FIELD_PRIME = 2**255 - 19
 _ANY_SCALAR = bytes(range(32))
+_GROUP_ORDER_LESS_ONE = (2**252 + 27742317777372353535851937790883648492).to_bytes(KEY_SIZE, "little")
+_BASE_POINT_PLUS_ORDER_2 = ((_FIELD_PRIME - 4 * pow(5, -1, _FIELD_PRIME) % _FIELD_PRIME) | 1 << 255).to_bytes(
+    KEY_SIZE, "little"
+)
+_LIBSODIUM_TAKES_ORDER_2L = bindings.crypto_core_ed25519_is_valid_point(_BASE_POINT_PLUS_ORDER_2)
+"""True on libsodium releases with CVE-2025-69277, which let points of order 2L pass as prime order."""
 _PEM_BLOCK = re.compile(rb"-----BEGIN PRIVATE KEY-----.*?-----END PRIVATE KEY-----\r?\n?", re.DOTALL)
 
 
@@ -67,9 +73,24 @@ def check_public(raw: bytes) -> bytes:
 
     @raise DocumentRefused: C{bad-key}.
     """
-    if len(raw) != KEY_SIZE or not bindings.crypto_core_ed25519_is_valid_point(raw):
+    if len(raw) != KEY_SIZE or not _is_of_prime_order(raw):
         raise DocumentRefused("bad-key", "not an Ed25519 public key of prime order in canonical form")
     return raw
+
+
+def _is_of_prime_order(raw: bytes) -> bool:
+    if not bindings.crypto_core_ed25519_is_valid_point(raw):
+        return False
+    return not _LIBSODIUM_TAKES_ORDER_2L or _survives_group_order(raw)
+
+
+def _survives_group_order(raw: bytes) -> bool:
+    """True if (L-1)P = -P, which holds for no sum of P and the point of order 2, since L is odd."""
+    negated = raw[:-1] + bytes([raw[-1] ^ 0x80])
+    try:
+        return bindings.crypto_scalarmult_ed25519_noclamp(_GROUP_ORDER_LESS_ONE, raw) == negated
+    except CryptoError:
+        return False
 
 
 def check_noise_public(raw: bytes) -> bytes:

@@ -147,6 +147,18 @@ def test_e2_agrees_with_arithmetic(raw: bytes) -> None:
         assert good
 
 
+@settings(max_examples=25)
+@given(st.binary(min_size=32, max_size=32))
+def test_e2_without_the_library(seed: bytes) -> None:
+    """The check used on libsodium releases with CVE-2025-69277 tells order L from order 2L by itself."""
+    public = SigningKey.from_seed(seed).public
+    point = edwards.decode(public)
+    assert point is not None
+    shifted = edwards.encode(edwards.add(point, (0, edwards.P - 1)))
+    assert keys._survives_group_order(public)
+    assert not keys._survives_group_order(shifted)
+
+
 def test_e2_wrong_size() -> None:
     """A key that is not 32 bytes is refused, not passed to C."""
     for raw in (b"", bytes(31), bytes(33)):
