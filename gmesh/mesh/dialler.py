@@ -149,6 +149,17 @@ class Dialler:
                     continue
                 self._after(target, 0.0)
 
+    def redial(self) -> None:
+        """
+        Our Noise key is new: make the links that we dialled anew, before the old certificate ends.
+
+        The old link stays until the new one is there; then the tie rules replace it.
+        """
+        for target in self._targets.values():
+            if target.state is TargetState.LINKED and target.dial is not None:
+                target.insist = True
+                self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
+
     # gmesh.mesh.peers.PeersListener
 
     def link_up(self, link: ILink) -> None:
@@ -177,7 +188,8 @@ class Dialler:
 
     def _due(self, target: Target[_Dial]) -> None:
         target.timer = None
-        if target.handle is not None and target.handle in self._peers.links:
+        insist, target.insist = target.insist, False
+        if not insist and target.handle in self._peers.links:
             target.state = TargetState.LINKED
             return
         target.state = TargetState.QUEUED

@@ -58,6 +58,7 @@ class Target(Generic[D]):
 
     @ivar reason: why the last dial or link ended, for C{gmesh doctor}.
     @ivar handle: of the node that answered last.
+    @ivar insist: dial even if there is a link to that node.
     """
 
     def __init__(self, address: str) -> None:
@@ -66,6 +67,7 @@ class Target(Generic[D]):
         self.reason = ""
         self.handle: bytes | None = None
         self.failures = 0
+        self.insist = False
         self.linked_at = 0.0
         self.timer: IDelayedCall | None = None
         self.dial: D | None = None

@@ -9,9 +9,7 @@ above 64 KiB and resumed when the buffer is empty, C{loseConnection} waits for i
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from random import Random
 from typing import cast
 
@@ -31,105 +29,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gmesh.testing.pipe import Pipe, Wire
+
 __all__ = ["BUFFER_SIZE", "MemoryConnection", "MemoryTransport", "Wire"]
 
 BUFFER_SIZE = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Wire:
-    """
-    What a connection is like.
-
-    @ivar delay: seconds one way.
-    @ivar rate: bytes a second, None for no limit.
-    @ivar capacity: bytes under way before the sender has to wait: window and kernel buffers.
-    @ivar chunked: cut what arrives at random places.
-    """
-
-    delay: float = 0.001
-    rate: float | None = None
-    capacity: int = 256 * 1024
-    chunked: bool = True
-
-
-class _Pipe:
-    """One direction: bytes and their end, in order, after a delay."""
-
-    def __init__(self, clock: IReactorTime, random: Random, wire: Wire) -> None:
-        self._clock = clock
-        self._random = random
-        self.wire = wire
-        self.reader: MemoryTransport | None = None
-        self.writer: MemoryTransport | None = None
-        self.under_way = 0
-        self.stalled = False
-        self._arriving: deque[tuple[float, bytes | Failure]] = deque()
-        self._free = 0.0
-        self._call: IDelayedCall | None = None
-
-    @property
-    def room(self) -> int:
-        return max(0, self.wire.capacity - self.under_way)
-
-    def send(self, item: bytes | Failure) -> None:
-        now = self._clock.seconds()
-        start = max(now, self._free)
-        if isinstance(item, bytes):
-            self.under_way += len(item)
-            if self.wire.rate is not None:
-                start += len(item) / self.wire.rate
-        self._free = start
-        self._arriving.append((start + self.wire.delay, item))
-        self.wake()
-
-    def wake(self) -> None:
-        """Deliver what has arrived, if the reader wants it."""
-        reader = self.reader
-        if (
-            self._call is None
-            and self._arriving
-            and not self.stalled
-            and reader is not None
-            and reader.reading
-        ):
-            wait = max(0.0, self._arriving[0][0] - self._clock.seconds())
-            self._call = self._clock.callLater(wait, self._deliver)
-
-    def clear(self) -> None:
-        self._arriving.clear()
-        self.under_way = 0
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-    def _deliver(self) -> None:
-        self._call = None
-        reader, writer = self.reader, self.writer
-        assert reader is not None and writer is not None
-        if self.stalled or not reader.reading:
-            return
-        item = self._arriving.popleft()[1]
-        if isinstance(item, Failure):
-            reader.lost(item)
-            return
-        self.under_way -= len(item)
-        writer.pump_soon()
-        self._cut(reader, item)
-        self.wake()
-
-    def _cut(self, reader: MemoryTransport, data: bytes) -> None:
-        at = 0
-        while at < len(data) and reader.connected:
-            size = len(data) - at
-            if self.wire.chunked:
-                size = self._random.choice((1, self._random.randint(1, size), size))
-            if not reader.reading:
-                self.under_way += len(data) - at
-                self._arriving.appendleft((0.0, data[at:]))
-                return
-            reader.received(data[at : at + size])
-            at += size
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
@@ -140,7 +44,7 @@ class MemoryTransport:
     disconnecting = False
 
     def __init__(
-        self, clock: IReactorTime, outbound: _Pipe, inbound: _Pipe, host: IPv4Address, peer: IPv4Address
+        self, clock: IReactorTime, outbound: Pipe, inbound: Pipe, host: IPv4Address, peer: IPv4Address
     ):
         self._clock = clock
         self._outbound = outbound
@@ -341,8 +245,8 @@ class MemoryConnection:
     def __init__(
         self, clock: IReactorTime, random: Random, wire: Wire, client: IPv4Address, server: IPv4Address
     ) -> None:
-        self._forth = _Pipe(clock, random, wire)
-        self._back = _Pipe(clock, random, wire)
+        self._forth = Pipe(clock, random, wire)
+        self._back = Pipe(clock, random, wire)
         self.client = MemoryTransport(clock, self._forth, self._back, client, server)
         self.server = MemoryTransport(clock, self._back, self._forth, server, client)
 

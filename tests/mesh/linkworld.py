@@ -93,7 +93,7 @@ class Node:
         self.noise = NoiseContext(
             clock=clock,
             network_id=self.trust.network_id,
-            static_private=lambda: enrolled.noise_key.private,
+            static_private=lambda: self.enrolled.noise_key.private,
             suites=self.verifier.suites,
             verifier=self.verifier,
             gate=self.gate,

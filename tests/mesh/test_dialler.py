@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from mesh.linkworld import World
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, UNIXClientEndpoint
-from twisted.internet.task import Clock
 
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.dialler import TargetState, client_endpoint
@@ -200,6 +200,23 @@ def test_a_revoked_node_waits_for_a_crl_or_a_certificate(world):
     assert len(attempts(world, one, 100)) == 1
 
 
+def test_a_new_noise_key_makes_links_anew_before_the_old_ones_end(world):
+    """The dialler redials under the new certificate; there is a link at every moment."""
+    one, two = world.node("one"), world.node("two").listen()
+    dialling(one, two)
+    world.run(10)
+    key = world.issuer.enrol("spare", "relay").noise_key
+    one.certificate = world.issuer.certify(one.enrolled.node_key, key, "one", ["relay"])
+    one.enrolled = replace(one.enrolled, noise_key=key, certificate=one.certificate)
+    one.dialler.redial()
+    for _ in range(200):
+        world.run(0.01)
+        assert one.link(two) is not None and two.link(one) is not None
+    assert two.link(one).peer.noise_key == key.public
+    assert two.recorder.events == [("up", "one"), ("down", "one", "duplicate"), ("up", "one")]
+    assert len(world.network.open_connections()) == 1 and states(one) == [TargetState.LINKED]
+
+
 def test_targets_may_change_at_any_time(world):
     """A removed target is dropped in whatever it was doing; its link stays; a new one is dialled."""
     one, two, three = world.node("one"), world.node("two").listen(), world.node("three").listen()
@@ -254,4 +271,3 @@ def test_target_strings():
     for text in ("", "mesh.example", "nonsense:1:2:3", "tcp:", ":7443"):
         with pytest.raises(ConfigurationError):
             client_endpoint(reactor, text)
-    assert Clock

@@ -108,7 +108,9 @@ def test_an_idle_link_lives(world):
     one, _ = world.pair()
     world.run(600)
     assert one.recorder.events == [("up", "two")]
-    assert [str(call).count("Watch._ring") for call in world.clock.getDelayedCalls() if call.active()].count(1) == 2
+    assert [str(call).count("Watch._ring") for call in world.clock.getDelayedCalls() if call.active()].count(
+        1
+    ) == 2
 
 
 def test_both_directions_rekey_by_time_under_load(world, monkeypatch):

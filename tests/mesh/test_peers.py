@@ -120,10 +120,19 @@ def test_one_link_too_many_is_told_so():
     world = World()
     hub = world.node("hub", max_links=2).listen()
     nodes = [world.node(f"n{number}") for number in range(3)]
+    ended = []
+
+    class Attempt:
+        def linked(self, peer):
+            pass
+
+        def ended(self, reason, peer):
+            ended.append(reason)
+
     for node in nodes:
-        node.dial(hub)
+        node.dial(hub, Attempt())
         world.run(0.5)
-    assert len(hub.peers.links) == 2
+    assert len(hub.peers.links) == 2 and ended == ["full"]
     assert nodes[2].link(hub) is None and nodes[2].peers.sessions == 0
     world.finish()
 
