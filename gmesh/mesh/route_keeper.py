@@ -194,7 +194,7 @@ class RouteKeeper:
             self._apply_policy()
         elif name in ("crl", "genesis"):
             gone = {*self._book.sweep(), *self._engine.revocations_changed(now)}
-            for handle in gone:
+            for handle in gone - {self._engine.handle}:
                 self._engine.revoke(handle, now)
                 self._flooding.forget(handle)
             if name == "genesis":

@@ -29,6 +29,7 @@ from gmesh.routing.limits import (
     MAX_RECORD,
     MAX_RECORD_LINKS,
     MAX_SEQUENCE,
+    MAX_SERIAL,
     MAX_SERVICE,
     MAX_SERVICES,
     MAX_SOFTWARE,
@@ -202,8 +203,8 @@ def decode_record(data: bytes, network_id: bytes) -> NodeRecord:
         raise FrameRefused("bad-record-version", f"node record version {version} is not known here")
     if network != network_id:
         raise FrameRefused("wrong-network", "the node record belongs to another network")
-    if fragment >= MAX_FRAGMENTS or not 0 < sequence <= MAX_SEQUENCE:
-        raise FrameRefused("bad-record", "fragment or sequence out of range")
+    if fragment >= MAX_FRAGMENTS or not 0 < sequence <= MAX_SEQUENCE or serial > MAX_SERIAL:
+        raise FrameRefused("bad-record", "serial, fragment or sequence out of range")
     if not 0 < lifetime <= MAX_LIFETIME or flags & ~_KNOWN_FLAGS or area:
         raise FrameRefused("bad-record", "lifetime, flags or area out of range")
     if count > MAX_RECORD_LINKS or len(data) < _SMALLEST + count * _LINK.size:

@@ -53,7 +53,7 @@ records = st.builds(
     NodeRecord,
     network_id=st.just(NETWORK),
     node_key=st.binary(min_size=32, max_size=32),
-    serial=st.integers(0, 2**64 - 1),
+    serial=st.integers(0, 2**53 - 1),
     fragment=st.integers(0, 63),
     sequence=st.integers(1, 2**60),
     issued_at=st.integers(0, 2**60),
@@ -104,6 +104,7 @@ def test_damage_is_canonical_or_refused(record: NodeRecord, data: st.DataObject)
     [
         (0, b"\2", "bad-record-version"),
         (1, b"\xff", "wrong-network"),
+        (49, b"\x00\x20", "bad-record"),
         (57, b"\x40", "bad-record"),
         (58, bytes(8), "bad-record"),
         (58, b"\xff" * 8, "bad-record"),
