@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.datagrams import Datagrams
@@ -17,7 +18,7 @@ from gmesh.interfaces import IRouteEngine
 from gmesh.mesh.peer_identity import Peer
 from gmesh.wire.messages import Echo as EchoMessage
 
-__all__ = ["ECHO_SERVICE", "Echo", "Hop", "Trace"]
+__all__ = ["ECHO_SERVICE", "Echo", "Hop"]
 
 ECHO_SERVICE = "_echo"
 _MICROSECONDS = 1_000_000
@@ -29,28 +30,15 @@ class Hop:
     A node on the way.
 
     @ivar handle: its routing handle, hex.
-    @ivar name: None if no certificate of it is held here.
+    @ivar name: its name, or the handle in hex if no certificate of it is held here.
     @ivar rtt: seconds there and back, over this node's own path to it; None if it did not answer.
     @ivar reason: why it did not.
     """
 
     handle: str
-    name: str | None
+    name: str
     rtt: float | None
     reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """
-    The way to a node and how far each hop of it is.
-
-    @ivar path: names, first this node; a handle in hex stands for an unknown one.
-    @ivar hops: of every node after the first.
-    """
-
-    path: tuple[str, ...]
-    hops: tuple[Hop, ...]
 
 
 @dataclass(slots=True)
@@ -117,46 +105,36 @@ class Echo:
         self._ask(nonce)
         return result
 
-    def trace(self, node: str, timeout: float = limits.PING_TIMEOUT) -> Deferred[Trace]:
+    def trace(self, node: str, timeout: float = limits.PING_TIMEOUT) -> Deferred[tuple[Hop, ...]]:
         """
         Ask every node on the way to C{node} at once.
 
-        @return: Deferred of L{Trace}; fails with L{SendRefused} if there is no way.
+        @return: Deferred of the nodes after this one; fails with L{SendRefused} if there is no way.
         """
         own = self._own()
         try:
             target = self._datagrams.admit(node, ECHO_SERVICE)
         except SendRefused as refusal:
-            failed: Deferred[Trace] = Deferred()
-            failed.errback(refusal)
-            return failed
+            return fail(refusal)
         path: tuple[bytes, ...] = (own.handle,)
         if target.handle != own.handle:
             path = self._routes.path(target.handle, self._clock.seconds())
-        names = tuple(self._name(handle) or handle.hex() for handle in path)
-        asked = [self._hop(handle, timeout) for handle in path[1:]]
-        return gatherResults(asked).addCallback(lambda hops: Trace(names, tuple(hops)))
-
-    def _name(self, handle: bytes) -> str | None:
-        own = self._own()
-        peer = own if handle == own.handle else self._find_handle(handle)
-        return None if peer is None else peer.name
+        return gatherResults([self._hop(handle, timeout) for handle in path[1:]]).addCallback(tuple)
 
     def _hop(self, handle: bytes, timeout: float) -> Deferred[Hop]:
-        name = self._name(handle)
-        result: Deferred[Hop] = Deferred()
-        if name is None:
-            result.callback(Hop(handle.hex(), None, None, "unknown-node"))
-            return result
+        peer = self._find_handle(handle)
+        shown = handle.hex()
+        if peer is None:
+            return succeed(Hop(shown, shown, None, "unknown-node"))
+        name = peer.name
 
-        def failed(reason: str) -> None:
-            result.callback(Hop(handle.hex(), name, None, reason))
+        def refused(failure: Failure) -> Hop:
+            if not isinstance(failure.value, SendRefused):
+                failure.raiseException()
+            return Hop(shown, name, None, failure.value.reason)
 
-        self.ping(name, timeout).addCallbacks(
-            lambda rtt: result.callback(Hop(handle.hex(), name, rtt, None)),
-            lambda failure: failed(failure.value.reason if failure.check(SendRefused) else "failed"),
-        )
-        return result
+        asked = self.ping(name, timeout).addCallback(lambda rtt: Hop(shown, name, rtt, None))
+        return asked.addErrback(refused)
 
     def _ask(self, nonce: int) -> None:
         ping = self._pings[nonce]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""The replay window against a naive twin that remembers every number."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gmesh.endtoend.limits import REPLAY_WINDOW
+from gmesh.endtoend.replay import ReplayWindow
+
+steps = st.lists(
+    st.one_of(
+        st.integers(0, 60),
+        st.integers(-60, 60).map(lambda offset: ("near", offset)),
+        st.integers(900, 1_200).map(lambda offset: ("near", -offset)),
+        st.integers(900, 3_000).map(lambda offset: ("near", offset)),
+        st.just(2**64 - 2),
+    ),
+    max_size=80,
+)
+
+
+class Twin:
+    """Remembers everything, and refuses what the window is too short for."""
+
+    def __init__(self, width):
+        self.width = width
+        self.marked = set()
+
+    def fresh(self, number):
+        highest = max(self.marked, default=-1)
+        return number not in self.marked and number > highest - self.width
+
+
+@given(steps, st.sampled_from([1, 8, 64, REPLAY_WINDOW]))
+def test_like_the_naive_twin(steps, width):
+    """Whatever numbers come, the window says what a set of all of them would say."""
+    window, twin = ReplayWindow(width), Twin(width)
+    for step in steps:
+        number = step if isinstance(step, int) else max(0, max(twin.marked, default=0) + step[1])
+        assert window.fresh(number) == twin.fresh(number)
+        if window.fresh(number):
+            window.mark(number)
+            twin.marked.add(number)
+            assert not window.fresh(number)
+        assert window.highest == max(twin.marked, default=-1)
+
+
+def test_asking_changes_nothing():
+    """A number that is only asked about, as a forged one is, does not move the window."""
+    window = ReplayWindow()
+    window.mark(5)
+    assert window.fresh(2**60)
+    assert window.fresh(4)
+    assert window.highest == 5
