@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller
+from gmesh.authority.backup import make_backup
 from gmesh.authority.bodies import EnrolmentBody, InviteBody, RevocationBody
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
@@ -115,6 +116,21 @@ class Administration:
             )
 
         return self._store.decide(withdraw)
+
+    # Backup.
+
+    async def backup(self, caller: Caller) -> Json:
+        """Copy the database into C{backups/} of the state directory; the name is made here."""
+
+        def begin(tx: Transaction) -> int:
+            caller.claim(tx)
+            audit.record(tx, caller.key_id, "backup", "", request_id=caller.request_id)
+            return tx.now
+
+        now = await self._store.decide(begin)
+        database = self._store.path
+        target = database.parent / "backups" / f"authority-{now}-{caller.request_id}.sqlite"
+        return await self._store.in_thread(lambda: make_backup(database, target, now))
 
     # Enrolments.
 

@@ -93,6 +93,8 @@ class AuditMirror:
     """
     C{audit.jsonl}: one row a line, appended in the database thread after each commit.
 
+    @ivar last_hash: of the last whole line, once L{last} was asked.
+
     Rows that could not be appended (a full disk) are caught up with the next that can.
     """
 
@@ -100,6 +102,7 @@ class AuditMirror:
         self._path = path
         self._pending: list[Entry] = []
         self.failures = 0
+        self.last_hash = ""
 
     def last(self) -> int:
         """The sequence number of the last whole line; 0 when there is none. Cuts a torn last line off."""
@@ -120,7 +123,9 @@ class AuditMirror:
         if not lines:
             return 0
         try:
-            return int(json.loads(lines[-1])["seq"])
+            last = json.loads(lines[-1])
+            self.last_hash = str(last["hash"])
+            return int(last["seq"])
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError("audit-broken", f"the last line of {self._path} is not an audit row") from error
 

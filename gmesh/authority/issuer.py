@@ -109,9 +109,7 @@ class Issuer:
     def _signer(self, tx: Transaction) -> SigningKey:
         """The key of now; refuses while the clock stands below what the database has seen."""
         if clock_is_behind(tx, tx.now):
-            raise StoreError(
-                "clock-suspect", "the clock stands below an earlier time: nothing is issued"
-            )
+            raise StoreError("clock-suspect", "the clock stands below an earlier time: nothing is issued")
         return self.keys.signer(self.genesis.body, tx.now)
 
     def grace(self) -> int:

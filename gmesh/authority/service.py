@@ -21,6 +21,7 @@ from gmesh.authority.administration import Administration
 from gmesh.authority.admission import Admission
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
+from gmesh.authority.lock import StateLock
 from gmesh.authority.membership import Membership
 from gmesh.authority.publisher import Publisher
 from gmesh.authority.records import Records
@@ -54,6 +55,7 @@ class Authority:
         steady: SteadyClock,
         clock: IReactorTime,
         entropy: Callable[[int], bytes],
+        lock: StateLock,
     ) -> None:
         self.store = store
         self.issuer = issuer
@@ -65,6 +67,7 @@ class Authority:
         self.records = Records(store, steady)
         self._reactor = clock
         self._entropy = entropy
+        self._lock = lock
         self._timers: dict[str, IDelayedCall] = {}
         self._probed_at = float("-inf")
 
@@ -91,6 +94,7 @@ class Authority:
             self.log.failure("could not write down who was heard of")
         await self.store.drained()
         self.store.close()
+        self._lock.release()
 
     async def ready(self) -> None:
         """
@@ -142,11 +146,16 @@ def open_authority(
     """
     now = int(wall())
     directory = StateDirectory(state, now)
-    issuer = directory.issuer()
-    opened = directory.open(issuer, now)
+    lock = StateLock(state)
+    try:
+        issuer = directory.issuer()
+        opened = directory.open(issuer, now)
+    except BaseException:
+        lock.release()
+        raise
     steady = SteadyClock(wall, clock.seconds, opened.high_water)
     writer, reader = pools(directory.database)
     store = Store(directory.database, writer, reader, steady, opened.mirror.append)
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
-    return Authority(store, issuer, publisher, steady, clock, entropy)
+    return Authority(store, issuer, publisher, steady, clock, entropy, lock)

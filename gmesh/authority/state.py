@@ -17,7 +17,7 @@ import msgspec
 
 from gmesh.authority import audit
 from gmesh.authority.audit import AuditMirror
-from gmesh.authority.issuer import Issuer, PolicyText, clock_is_behind, policy_text
+from gmesh.authority.issuer import Issuer, PolicyText, clock_is_behind, epoch, policy_text
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, migrate, operators
@@ -30,10 +30,11 @@ from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.verify import network_id, verify_genesis_chain
 
-__all__ = ["DATABASE", "Opened", "StateDirectory"]
+__all__ = ["DATABASE", "EPOCH_FILE", "MIRROR", "Opened", "StateDirectory", "read_epoch"]
 
 DATABASE = "authority.sqlite"
 MIRROR = "audit.jsonl"
+EPOCH_FILE = "epoch.json"
 _OLDER_GENESIS = re.compile(r"genesis\.(\d+)\.json")
 OPERATORS_LIMIT = 256 * 1024
 
@@ -105,8 +106,13 @@ class StateDirectory:
         return opened
 
     def _open(self, tx: Transaction, issuer: Issuer, mirror: AuditMirror) -> Opened:
+        if read_epoch(self.path) > epoch(tx):
+            raise StoreError(
+                "older-database",
+                f"{self.database} is older than the last restore: restore it with gmesh restore",
+            )
         high_water = int(tx.value("SELECT value FROM meta WHERE name = 'high_water'"))
-        chain = self._store_genesis(tx, issuer)
+        chain = self.store_genesis(tx, issuer)
         if tx.value("SELECT count(*) FROM operator") == 0:
             self._import_operators(tx)
         held = documents.newest_policy(tx)
@@ -152,7 +158,8 @@ class StateDirectory:
         except DocumentRefused as error:
             raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
 
-    def _store_genesis(self, tx: Transaction, issuer: Issuer) -> list[Document[Genesis]]:
+    def store_genesis(self, tx: Transaction, issuer: Issuer) -> list[Document[Genesis]]:
+        """Take newer genesis files into the database; the whole chain as it holds it then."""
         for document in self.chain:
             documents.add_genesis(tx, document.body.version, document.encode())
         chain = [parse_document(body, Genesis) for body in documents.genesis_chain(tx)]
@@ -186,6 +193,17 @@ class StateDirectory:
             raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
 
 
+def read_epoch(state: Path) -> int:
+    """The epoch of the last restore, as noted beside the database; 0 without one."""
+    path = state / EPOCH_FILE
+    if not path.exists():
+        return 0
+    try:
+        return int(json.loads(read_capped(path, 4096))["epoch"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError("bad-epoch", f"{path} is damaged: restore the newest backup") from error
+
+
 def _role(text: str) -> Any:
     if text not in operators.ROLES:
         raise DocumentRefused("invalid-field", f"no such role: {json.dumps(text)}")
@@ -197,11 +215,14 @@ def _catch_up(connection: Any, mirror: AuditMirror) -> None:
     tx = Transaction(connection.cursor(), 0)
     after = mirror.last()
     size, _ = audit_rows.head(tx)
-    if after > size:
+    if after > size or mirror.last_hash not in (
+        "",
+        *(row[2].hex() for row in audit_rows.page(tx, after - 1, 1)),
+    ):
         raise StoreError(
             "audit-broken",
-            f"audit.jsonl has {after} rows, the database {size}: an older database was put back;"
-            " restore it with gmesh restore, so that no number is given out twice",
+            f"audit.jsonl has a row {after} that the database (of {size}) lacks: an older one was put back;"
+            " use gmesh restore, so that no number is given out twice",
         )
     while rows := audit_rows.page(tx, after, 1000):
         mirror.append(rows)

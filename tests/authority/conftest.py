@@ -189,6 +189,7 @@ class Network:
         self.offset = float(START)
         self.rates = rates
         self._counter = 0
+        self.pools = in_place_pools
         self.authority: Authority
         self.start()
 

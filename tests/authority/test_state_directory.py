@@ -222,3 +222,17 @@ def test_the_mirror_catches_up(network: Any) -> None:
     network.start()
     assert mirror.read_bytes() == whole
     assert [json.loads(line)["seq"] for line in lines] == list(range(1, len(lines) + 1))
+
+
+def test_keys_may_come_as_systemd_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LoadCredential=authority:DIRECTORY names each file authority_<file>; its mode is systemd's business."""
+    state, credentials = tmp_path / "state", tmp_path / "credentials"
+    state.mkdir()
+    credentials.mkdir()
+    made = SigningKey.generate()
+    (credentials / "authority_authority.key").write_bytes(made.to_pem())
+    (credentials / "authority_authority.key").chmod(0o440)
+    with pytest.raises(GmeshError, match="holds no"):
+        load_keys(state)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    assert [key.key_id for key in load_keys(state)] == [made.key_id]

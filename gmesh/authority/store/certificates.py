@@ -20,6 +20,7 @@ __all__ = [
     "revoke_key",
     "revoked_keys",
     "revoked_since",
+    "unknown_revoked",
 ]
 
 _COLUMNS = "serial, name, node_id, noise_key, document, not_before, not_after, revoked_at, reason"
@@ -38,6 +39,11 @@ class CertificateRow:
     not_after: int
     revoked_at: int | None = None
     reason: int | None = None
+
+
+def unknown_revoked(serial: int, not_after: int, revoked_at: int, reason: int) -> CertificateRow:
+    """The row of a certificate of which only its revocation is known."""
+    return CertificateRow(serial, "", "", "", b"", 0, not_after, revoked_at, reason)
 
 
 def add(tx: Transaction, certificate: CertificateRow) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gmesh.authority.store.transaction import Reader, Transaction
 
-__all__ = ["InviteRow", "add", "get", "page", "state", "use", "withdraw"]
+__all__ = ["InviteRow", "add", "get", "page", "state", "use", "withdraw", "withdraw_all"]
 
 _COLUMNS = (
     "id, invite_key, name, roles, lifetime, node_key, approve, created_at, created_by,"
@@ -96,6 +96,11 @@ def use(tx: Transaction, invite_id: str, serial: int) -> bool:
             invite_id,
         )
     )
+
+
+def withdraw_all(tx: Transaction) -> int:
+    """Make every open invite worthless. @return: how many."""
+    return tx.execute("UPDATE invite SET revoked_at = ? WHERE used_at IS NULL AND revoked_at IS NULL", tx.now)
 
 
 def withdraw(tx: Transaction, invite_id: str) -> bool:

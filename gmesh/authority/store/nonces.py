@@ -21,6 +21,9 @@ def claim(tx: Transaction, key_id: str, nonce: str, created: int) -> None:
         raise RequestRefused(
             "stale", "the request was signed too long ago: check the clock and sign it again"
         )
+    restored_at = tx.value("SELECT value FROM meta WHERE name = 'restored_at'")
+    if restored_at is not None and created <= restored_at:
+        raise RequestRefused("stale", "the request is older than the restored authority: sign it again")
     if not tx.execute(
         "INSERT INTO nonce (key_id, nonce, created) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         key_id,

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from gmesh.authority.store.transaction import Reader, Transaction
 
-__all__ = ["ROLES", "OperatorRow", "add", "administrators", "everyone", "get", "may", "revoke"]
+__all__ = [
+    "ROLES",
+    "OperatorRow",
+    "add",
+    "administrators",
+    "everyone",
+    "forget",
+    "forget_revoked",
+    "get",
+    "may",
+    "revoke",
+]
 
 ROLES = ("read", "operate", "administer")
 _COLUMNS = "key_id, operator_key, role, name, added_at, added_by, revoked_at"
@@ -62,6 +73,16 @@ def add(tx: Transaction, operator: OperatorRow) -> bool:
             operator.revoked_at,
         )
     )
+
+
+def forget(tx: Transaction, key_id: str) -> None:
+    """Delete a row, so that the key may come again in another role."""
+    tx.execute("DELETE FROM operator WHERE key_id = ?", key_id)
+
+
+def forget_revoked(tx: Transaction, key_id: str) -> None:
+    """Delete the row of a key that was revoked and is wanted again."""
+    tx.execute("DELETE FROM operator WHERE key_id = ? AND revoked_at IS NOT NULL", key_id)
 
 
 def revoke(tx: Transaction, key_id: str) -> bool:

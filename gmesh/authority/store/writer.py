@@ -98,6 +98,11 @@ class Store:
         asked.addCallbacks(answer.callback, answer.errback)
         return answer
 
+    def in_thread(self, function: Callable[[], T]) -> Deferred[T]:
+        """Run something long that needs no connection of ours beside the readers, such as a backup."""
+        done: Deferred[T] = self._reader.runWithConnection(lambda connection: function())
+        return done
+
     def drained(self) -> Deferred[None]:
         """Fires when no decision is queued or running."""
         if not self._busy:
