@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import queue
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -25,8 +23,9 @@ import click
 
 from gmesh.cli.admin import Operator
 from gmesh.cli.authority import Authority
-from gmesh.cli.demo_daemons import Daemon, DaemonFailed, Daemons, free_port
-from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
+from gmesh.cli.demo_daemons import DaemonFailed, Daemons, free_port
+from gmesh.cli.demo_nodes import Nodes, answers, next_message
+from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.init import anchor_endpoint, create_network
 from gmesh.cli.join import enrol
 from gmesh.cli.picture import Spot, draw, glyphs
@@ -37,11 +36,8 @@ from gmesh.trust.invite import Invite
 __all__ = ["Demo", "demo"]
 
 ROLES = {"a": "client", "b": "anchor", "c": "client"}
-SERVICE = "demo"
 QUESTION = "What does the pump say?"
 ANSWER = "4.2 bar, all is well."
-WAIT_SECONDS = 15.0
-SEND_SECONDS = 5.0
 STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -55,7 +51,7 @@ class Demo:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.daemons = Daemons(directory)
-        self.nodes = {name: Endpoint(f"unix:{directory / name / 'node.sock'}") for name in ROLES}
+        self.nodes = Nodes({name: Endpoint(f"unix:{directory / name / 'node.sock'}") for name in ROLES})
         self.url = ""
         self._began = time.monotonic()
 
@@ -78,7 +74,7 @@ class Demo:
             "--listen",
             f"tcp:{authority}:interface=127.0.0.1",
         )
-        self.daemons.wait_until("the authority answers", lambda: _answers(Endpoint(self.url), "/readyz"))
+        self.daemons.wait_until("the authority answers", lambda: answers(Endpoint(self.url), "/readyz"))
         self.say(f"authority runs at {self.url}")
         return anchor
 
@@ -96,68 +92,51 @@ class Demo:
     def start_nodes(self, port: int) -> None:
         """Start b, then a and c, and wait until they have found each other."""
         self._start_node("b", "--listen", f"tcp:{port}:interface=127.0.0.1")
-        self._start_node("a")
-        self._start_node("c")
-        self.daemons.wait_until("a and c have a link to b", lambda: len(self._peers("b")) == 2)
+        self._wait_for_node("b", "and listens for others")
         for name in ("a", "c"):
-            self.daemons.wait_until(f"{name} has a link to b", partial(self._linked_to_b, name))
-        self.say(
-            "links stand: a - b and b - c, each a Noise XX session between two certificates; a never meets c"
-        )
+            self._start_node(name)
+        for name in ("a", "c"):
+            self._wait_for_node(name, "and dials b only")
+        for name, peers in (("b", {"a", "c"}), ("a", {"b"}), ("c", {"b"})):
+            self.daemons.wait_until(f"{name} has its links", partial(self._has_links, name, peers))
+        self.say("links stand: a - b and b - c, each a Noise XX session of two certificates; a never meets c")
         for source, target in (("a", "c"), ("c", "a")):
-            self.daemons.wait_until(f"{source} knows a path to {target}", partial(self.path, source, target))
-        self.say(f"a has found its way to c: {' > '.join(self.path('a', 'c'))}")
+            self.daemons.wait_until(
+                f"{source} knows a path to {target}", partial(self.nodes.path, source, target)
+            )
+        self.say(f"a has found its way to c: {' > '.join(self.nodes.path('a', 'c'))}")
 
-    def _start_node(self, name: str, *options: str) -> Daemon:
-        daemon = self.daemons.start(name, "gmesh-node", "--state", self.directory / name, *options)
-        self.daemons.wait_until(f"{name} answers", lambda: _answers(self.nodes[name], "/v1/status"))
-        self.say(f"{_bold(name)} runs{', and listens for others' if options else ', and dials b only'}")
-        return daemon
+    def _start_node(self, name: str, *options: str) -> None:
+        self.daemons.start(name, "gmesh-node", "--state", self.directory / name, *options)
+
+    def _wait_for_node(self, name: str, how: str) -> None:
+        self.daemons.wait_until(f"{name} answers", partial(answers, self.nodes.nodes[name], "/v1/status"))
+        self.say(f"{_bold(name)} runs, {how}")
 
     def exchange(self) -> None:
         """a asks c, c answers."""
-        with self._receiver("c") as at_c, self._receiver("a") as at_a:
+        with self.nodes.receiver("c") as at_c, self.nodes.receiver("a") as at_a:
             for source, target, text, inbox in (("a", "c", QUESTION, at_c), ("c", "a", ANSWER, at_a)):
-                rtt = self.send(source, target, text)
-                message = _next(inbox, f"{target} receives what {source} sent")
+                rtt = self.nodes.send(source, target, text)
+                message = next_message(inbox, f"{target} receives what {source} sent")
                 received = base64.b64decode(message["data"]).decode()
                 if (message["from"], received) != (source, text):
                     raise DaemonFailed(
                         "wrong-message", f"{target} received something else than {source} sent"
                     )
-                path = " > ".join(self.path(source, target))
+                path = " > ".join(self.nodes.path(source, target))
                 self.say(f"{path}: {_bold(repr(text))} arrived, acknowledged after {milliseconds(rtt)}")
-
-    def send(self, source: str, target: str, text: str) -> Any:
-        """As C{gmesh send}. @return: the round trip in milliseconds."""
-        body = {
-            "node": target,
-            "service": SERVICE,
-            "data": base64.b64encode(text.encode()).decode(),
-            "timeout": SEND_SECONDS,
-        }
-        return self.nodes[source].request_json("POST", "/v1/send", body)["rtt_ms"]
-
-    @contextlib.contextmanager
-    def _receiver(self, name: str) -> Iterator[queue.Queue[dict[str, Any]]]:
-        """As C{gmesh receive}, in a thread of its own; entered once the node has taken it in."""
-        inbox: queue.Queue[dict[str, Any]] = queue.Queue()
-        with self.nodes[name].stream(f"/v1/receive?service={SERVICE}", WAIT_SECONDS) as messages:
-            reader = threading.Thread(target=lambda: inbox.put(next(messages)), daemon=True)
-            reader.start()
-            yield inbox
-            reader.join(WAIT_SECONDS)
 
     def revoke(self, operator: Operator) -> None:
         """Revoke c, and see it cut off."""
         began = time.monotonic()
         answer = operator.ask("POST", "/admin/revocations", {"node": "c", "reason": "key-compromise"})
         self.say(f"the operator revokes {_bold('c')}: CRL {answer.get('crl_number')} is signed and published")
-        self.daemons.wait_until("b has cut c off", lambda: "c" not in self._peers("b"))
+        self.daemons.wait_until("b has cut c off", lambda: "c" not in self.nodes.peers("b"))
         self.say(f"b has cut its session with c: {_since(began)} after the operator asked for it")
-        self.daemons.wait_until("a knows of it", lambda: not self.path("a", "c"))
+        self.daemons.wait_until("a knows of it", lambda: not self.nodes.path("a", "c"))
         try:
-            self.send("a", "c", QUESTION)
+            self.nodes.send("a", "c", QUESTION)
         except HttpRefused as error:
             self.say(f"a > c refused, {_since(began)} after: {printable(error.detail)}")
         else:
@@ -165,7 +144,7 @@ class Demo:
 
     def show_mesh(self, note_b: str) -> None:
         """The picture after the exchange."""
-        path = self.path("a", "c")
+        path = self.nodes.path("a", "c")
         notes = {"a": "wrote it", "b": note_b, "c": "read it"}
         self._show([Spot(name, (ROLES[name], notes[name])) for name in path], path)
 
@@ -175,45 +154,30 @@ class Demo:
         self._show(row, (), {frozenset("bc")})
 
     def _show(self, row: list[Spot], path: Any, cut: Any = ()) -> None:
-        links = {frozenset((name, peer)) for name in ("a", "b") for peer in self._peers(name)}
+        links = {frozenset((name, peer)) for name in ("a", "b") for peer in self.nodes.peers(name)}
         click.echo()
         for line in draw(row, links, path, cut, glyphs()):
             click.echo("         " + line)
         click.echo()
 
-    def path(self, source: str, target: str) -> list[str]:
-        """The path that a node would take now, or nothing."""
-        for route in self.nodes[source].request_json("GET", "/v1/routes"):
-            if route["name"] == target:
-                return list(route["path"])
-        return []
-
-    def _linked_to_b(self, name: str) -> bool:
-        return self._peers(name) == {"b"}
-
-    def _peers(self, name: str) -> set[str]:
-        return {peer["name"] for peer in self.nodes[name].request_json("GET", "/v1/peers")}
+    def _has_links(self, name: str, peers: set[str]) -> bool:
+        return self.nodes.peers(name) == peers
 
     def tell_who_saw_what(self) -> None:
         """What each party could and could not see of the exchange."""
+        passed = ", ".join(
+            f"{' > '.join(transit['path'])} ({transit['kind']}, {transit['bytes']} bytes)"
+            for transit in self.nodes.transits("b")
+        )
         click.echo("Who could see what:")
-        for name, text in (
-            ("a and c", "the two messages: the keys of their end-to-end session (Noise IK) are nowhere else"),
-            ("b", self.relay_view()),
+        for name, *lines in (
+            ("a and c", "the two messages; nobody else has the keys of their session (Noise IK)"),
+            ("b", "headers only, which it tells itself:", passed + "; it has no key for the rest"),
             ("authority", "nothing of them: it admits and revokes nodes, and carries no messages"),
         ):
-            click.echo(f"  {_bold(name.ljust(10))} {text}")
+            for index, line in enumerate(lines):
+                click.echo(f"  {_bold((name if index == 0 else '').ljust(10))} {line}")
         click.echo()
-
-    def relay_view(self) -> str:
-        """What b has seen of the messages: the headers it passed on, by its own account."""
-        seen = [
-            f"{' > '.join(transit['path'])} ({transit['kind']}, {transit['bytes']} bytes)"
-            for transit in self.nodes["b"].request_json("GET", "/v1/transits")
-        ]
-        if not seen:
-            raise DaemonFailed("no-transit", "b passed nothing on: the messages took another way")
-        return f"headers only; by its own account: {', '.join(seen)}; it has no key for the rest"
 
     def tell_how_to_talk(self) -> None:
         """How to go on with what is left running."""
@@ -231,7 +195,8 @@ The authority and the three nodes go on running.  Talk to them:
 
 What they log is in {self.directory}/*.log.  To end it all:
 
-  kill {pids}; rm -r {self.directory}""")
+  kill {pids}
+  rm -r {self.directory}""")
 
     def run(self, keep: bool) -> None:
         """The whole story."""
@@ -255,21 +220,6 @@ What they log is in {self.directory}/*.log.  To end it all:
         shutil.rmtree(self.directory, ignore_errors=True)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _answers(endpoint: Endpoint, path: str) -> bool:
-    try:
-        endpoint.request("GET", path)
-    except (Unreachable, HttpRefused):
-        return False
-    return True
-
-
-def _next(inbox: queue.Queue[dict[str, Any]], what: str) -> dict[str, Any]:
-    try:
-        return inbox.get(timeout=WAIT_SECONDS)
-    except queue.Empty:
-        raise DaemonFailed("timeout", f"waited in vain until {what}") from None
 
 
 def _since(began: float) -> str:

@@ -100,9 +100,11 @@ class Daemons:
         @raise DaemonFailed: if it does not become so, or a daemon ends.
         """
         deadline = time.monotonic() + seconds
-        while not true():
+        while True:
             for daemon in self.all:
                 daemon.check()
+            if true():
+                return
             if time.monotonic() > deadline:
                 raise DaemonFailed("timeout", f"waited {seconds:.0f} s in vain until {what}")
             time.sleep(LOOK_EVERY)

@@ -14,7 +14,7 @@ from gmesh.cli.authority import Authority, audience_of
 from gmesh.cli.http import Answer, HttpRefused
 from gmesh.cli.show import moment, words
 from gmesh.errors import ConfigurationError, DocumentRefused
-from gmesh.files import KEY_MODE, read_key_file, write_atomic
+from gmesh.files import KEY_MODE, read_capped, read_key_file, write_atomic
 from gmesh.trust.documents import Certificate, Document, document_from_dict
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.ingest import parse_json
@@ -29,6 +29,7 @@ __all__ = ["enrol", "join"]
 
 DIRECTORY_MODE = 0o700
 MAX_JOIN_ANSWER = 64 * 1024
+MAX_SEED = 64 * 1024
 
 
 def host_keys(directory: Path) -> tuple[SigningKey, NoiseKey]:
@@ -124,8 +125,35 @@ def _enrolled(directory: Path, invite: Invite) -> Document[Certificate] | None:
     return identity.certificate
 
 
+def _seed_text(seed: Path) -> str:
+    """The invite that an image builder placed, without blank lines and comments."""
+    try:
+        text = read_capped(seed, MAX_SEED).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError("bad-seed", f"{seed} holds no invite") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if len(lines) != 1:
+        raise ConfigurationError("bad-seed", f"{seed} must hold one line with one invite")
+    return lines[0]
+
+
+def _use_up(seed: Path) -> None:
+    try:
+        seed.unlink()
+    except OSError as error:
+        raise ConfigurationError(
+            "seed-left", f"enrolled, but {seed} cannot be removed: {error.strerror}: remove it"
+        ) from error
+
+
 @click.command()
-@click.argument("invite")
+@click.argument("invite", required=False)
+@click.option(
+    "--seed",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Read the invite from FILE and remove FILE after success: for a first boot without hands.",
+)
 @click.option(
     "--state",
     metavar="DIR",
@@ -134,14 +162,19 @@ def _enrolled(directory: Path, invite: Invite) -> Document[Certificate] | None:
     show_envvar=True,
     help="Where the node keeps its state.",
 )
-def join(invite: str, state: str) -> None:
+def join(invite: str | None, seed: Path | None, state: str) -> None:
     """
     Enrol this host with INVITE, or with what standard input holds if it is -.
 
     The keys are made here and never leave DIR.  The same command again, after an answer was
     lost, gets the same certificate; an enrolled host spends nothing.
     """
-    text = sys.stdin.read(MAX_INVITE + 1) if invite == "-" else invite
+    if (invite is None) == (seed is None):
+        raise click.UsageError("give INVITE or --seed FILE")
+    if seed is not None:
+        text = _seed_text(seed)
+    else:
+        text = sys.stdin.read(MAX_INVITE + 1) if invite == "-" else str(invite)
     parsed = Invite.parse(text)
     directory = Path(state)
     try:
@@ -155,6 +188,8 @@ def join(invite: str, state: str) -> None:
     if certificate is None:
         certificate = enrol(parsed, directory, Authority(parsed.urls, time.time))
         how = "Enrolled as"
+    if seed is not None:
+        _use_up(seed)
     body = certificate.body
     node_id = SigningKey.from_pem(read_key_file(directory / "identity.key")).key_id
     click.echo(f"{how} {body.name} ({words(body.roles)}), node id {node_id},")

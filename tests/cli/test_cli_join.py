@@ -304,3 +304,41 @@ def test_open_key_file(enrolling: Enrolling) -> None:
     (enrolling.state / "identity.key").chmod(0o644)
     with pytest.raises(ConfigurationError, match="chmod 0600"):
         enrolling.enrol()
+
+
+def test_seed_file_is_used_up(run: Callable[..., Any], enrolling: Enrolling, tmp_path: Path) -> None:
+    """A seed file is removed once this host is enrolled; comments and blank lines in it are passed over."""
+    enrolling.enrol()
+    seed = tmp_path / "invite.seed"
+    seed.write_text(f"# pump-07\n\n{enrolling.invite.encode()}\n")
+    ended = run("join", "--seed", seed, "--state", enrolling.state)
+    assert (ended.status, ended.err) == (0, "")
+    assert not seed.exists()
+
+
+def test_seed_stays_until_it_was_of_use(
+    run: Callable[..., Any], enrolling: Enrolling, tmp_path: Path
+) -> None:
+    """A seed file that did not enrol this host is left where it is, for the next try."""
+    seed = tmp_path / "invite.seed"
+    seed.write_text(replace(enrolling.invite, urls=("http://127.0.0.1:1",)).encode())
+    ended = run("join", "--seed", seed, "--state", tmp_path / "new")
+    assert (ended.status, ended.err) == (1, "gmesh: nothing listens at http://127.0.0.1:1\n")
+    assert seed.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"# only a comment\n", b"one\ntwo\n", b"\xff\n"])
+def test_bad_seed(run: Callable[..., Any], tmp_path: Path, content: bytes) -> None:
+    """A seed file without exactly one line of text is refused with its name."""
+    seed = tmp_path / "invite.seed"
+    seed.write_bytes(content)
+    ended = run("join", "--seed", seed, "--state", tmp_path / "state")
+    assert ended.status == 1
+    assert "invite.seed" in ended.err
+    assert seed.exists()
+
+
+def test_invite_and_seed_together(run: Callable[..., Any], tmp_path: Path) -> None:
+    """Both, or neither, is a usage error."""
+    for arguments in (["gmesh-invite:x", "--seed", tmp_path / "seed"], []):
+        assert run("join", *arguments, "--state", tmp_path / "state").status == 2

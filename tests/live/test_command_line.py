@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-from gmesh.cli.http import Endpoint
-
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,9 +82,24 @@ def test_tutorial(gmesh: Callable[..., Any], mesh: dict[str, Any], start: Any, t
 
     send = ("send", "c", "--service", "chat", "hi", "--state", "a")
     assert gmesh(*send, check=False).returncode == 1
-    received = _receive_one(tmp_path / "c", "chat", lambda: gmesh(*send))
-    assert {key: received[key] for key in ("from", "service")} == {"from": "a", "service": "chat"}
-    assert base64.b64decode(received["data"]) == b"hi"
+    receiver = subprocess.Popen(
+        [*GMESH, "receive", "--service", "chat", "--count", "2", "--json", "--state", "c"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    _until(lambda: _read(gmesh, "services", "--state", "c") == [{"service": "chat"}])
+    assert "delivered to c in " in gmesh(*send).stdout
+    gmesh("send", "c", "--service", "chat", "-", "--state", "a", stdin="two\nlines")
+    out, _ = receiver.communicate(timeout=30)
+    messages = [json.loads(line) for line in out.splitlines()]
+    assert receiver.returncode == 0
+    assert [(m["from"], m["service"], base64.b64decode(m["data"])) for m in messages] == [
+        ("a", "chat", b"hi"),
+        ("a", "chat", b"two\nlines"),
+    ]
+    assert ["a", "b", "c"] in [transit["path"] for transit in _read(gmesh, "transits", "--state", "b")]
 
     gmesh("admin", "--operator", "net/operator", "revoke", "c")
     _until(lambda: [peer["name"] for peer in _read(gmesh, "peers", "--state", "b")] == ["a"])
@@ -94,38 +107,3 @@ def test_tutorial(gmesh: Callable[..., Any], mesh: dict[str, Any], start: Any, t
     assert [listed[name]["revoked"] for name in "abc"] == [False, False, True]
     refused = gmesh(*send, check=False)
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
-
-
-def _receive_one(state: Path, service: str, send: Callable[[], Any]) -> dict[str, Any]:
-    """Serve a service with the command's own client until the message that C{send} sends has come."""
-    with Endpoint(f"unix:{state}/node.sock").stream(f"/v1/receive?service={service}", 30) as messages:
-        assert "delivered to c in " in send().stdout
-        return next(messages)
-
-
-def test_receive_command(gmesh: Callable[..., Any], mesh: dict[str, Any], tmp_path: Path) -> None:
-    """The receive command prints what another host sent, one message a line, and ends after --count."""
-    _until(lambda: "c" in {route["name"] for route in _read(gmesh, "routes", "--state", "a")})
-    receiver = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "gmesh.cli.main",
-            "receive",
-            "--service",
-            "chat",
-            "--count",
-            "2",
-            "--state",
-            "c",
-        ],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    _until(lambda: _read(gmesh, "services", "--state", "c") == [{"service": "chat"}])
-    for text in ("one", "two"):
-        gmesh("send", "c", "--service", "chat", "-", "--state", "a", stdin=text)
-    out, _ = receiver.communicate(timeout=30)
-    assert (receiver.returncode, out) == (0, "one\ntwo\n")

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""The demonstration's daemons: real processes, waited for, told of in one line, and always stopped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gmesh.cli import demo_daemons
+from gmesh.cli.demo_daemons import DaemonFailed, Daemons
+
+
+@pytest.fixture
+def daemons(tmp_path: Path) -> Iterator[Daemons]:
+    """No daemon yet; all are stopped afterwards."""
+    daemons = Daemons(tmp_path)
+    yield daemons
+    daemons.stop()
+
+
+def test_daemon_that_ends(daemons: Daemons) -> None:
+    """A daemon that ends by itself is told with its name and last line."""
+    daemons.start("authority", "gmesh-nonsense")
+    with pytest.raises(DaemonFailed, match=r"^authority ended by itself: .*gmesh-nonsense"):
+        daemons.wait_until("it answers", lambda: False)
+
+
+def test_wait_in_vain(daemons: Daemons) -> None:
+    """What does not become so in time is told."""
+    with pytest.raises(DaemonFailed, match="waited 0 s in vain until pigs fly"):
+        daemons.wait_until("pigs fly", lambda: False, 0.0)
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_all_are_stopped(daemons: Daemons, monkeypatch: pytest.MonkeyPatch, deaf: bool) -> None:
+    """SIGTERM stops a daemon; one that does not hear it is killed."""
+    ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
+    code = f"{ignore}open('up', 'w').close(); import time; time.sleep(60)"
+    monkeypatch.setattr(demo_daemons, "TWISTD", code)
+    monkeypatch.setattr(demo_daemons, "STOP_SECONDS", 0.2 if deaf else 30.0)
+    daemon = daemons.start("node")
+    daemons.wait_until("it is up", (daemon.log.parent / "up").exists)
+    daemons.stop()
+    assert daemon.process.returncode == (-9 if deaf else -15)
+
+
+def test_environment_of_a_daemon(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon finds this gmesh, whatever the working directory, and none of the user's GMESH_ settings."""
+    monkeypatch.setenv("GMESH_STATE", "/elsewhere")
+    code = "import os, gmesh; print(gmesh.__file__, [n for n in os.environ if n.startswith('GMESH')])"
+    monkeypatch.setattr(demo_daemons, "TWISTD", code)
+    daemon = daemons.start("node")
+    daemon.process.wait(30)
+    expected = Path(sys.modules["gmesh"].__file__ or "").resolve()
+    assert daemon.last_words() == f"{os.fspath(expected)} []"
