@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: MIT
 """
-The node as Twisted services: its start and clean stop, and SIGHUP.
+The node as Twisted services: its start and clean stop, and what a reload does.
 
 Tests: C{tests/node/test_daemon.py}.
 """
 
 from __future__ import annotations
-
-import signal
-from types import FrameType
-from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -21,7 +17,7 @@ from gmesh.node.identity_store import IdentityStore
 from gmesh.node.membership import Membership
 from gmesh.node.runtime import NodeRuntime
 
-__all__ = ["NodeService", "ReloadService"]
+__all__ = ["NodeService", "Reload"]
 
 
 class NodeService(Service):
@@ -41,36 +37,17 @@ class NodeService(Service):
         return self._runtime.stop()
 
 
-class ReloadService(Service):
-    """
-    SIGHUP: believe what an operator put into the state directory, and ask the authority for news now.
-
-    The handler only wakes the reactor; the work is done in a turn of its own.
-    """
+class Reload:
+    """Believes what an operator put into the state directory, and asks the authority for news now."""
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, store: IdentityStore, member: Membership, heartbeat: Heartbeat) -> None:
-        self._reactor = reactor
+    def __init__(self, store: IdentityStore, member: Membership, heartbeat: Heartbeat) -> None:
         self._store = store
         self._member = member
         self._heartbeat = heartbeat
-        self._before: Any = None
 
-    def startService(self) -> None:
-        """Take the signal over."""
-        super().startService()
-        self._before = signal.signal(signal.SIGHUP, self._signalled)
-
-    def stopService(self) -> None:
-        """Give it back."""
-        super().stopService()
-        signal.signal(signal.SIGHUP, self._before)
-
-    def _signalled(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self.reload)
-
-    def reload(self) -> None:
+    def __call__(self) -> None:
         """Offer the documents of the directory to the trust layer; a bad one is told and left."""
         self._log.info("reload: reading {directory}", directory=str(self._store.directory))
         try:

@@ -98,7 +98,7 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     from gmesh.mesh.dialler import client_endpoint
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, IHTTPClient
-    from gmesh.node.daemon import NodeService, ReloadService
+    from gmesh.node.daemon import NodeService, Reload
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.limits import CONNECT_TIMEOUT
@@ -106,8 +106,8 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     from gmesh.node.local_api import LocalApi
     from gmesh.node.local_http import local_site
     from gmesh.node.local_node import LocalNode
-    from gmesh.node.notify import NotifyService, system_notifier
     from gmesh.node.runtime import NodeRuntime
+    from gmesh.notify import HangupService, NotifyService, system_notifier
 
     random = Random(SystemRandom().getrandbits(64))
     store = IdentityStore(configuration.state)
@@ -128,7 +128,8 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     http = AuthorityHTTP(cast(IHTTPClient, HTTPClient(agent)), lambda: identity.authority_urls, reactor)
     client = AuthorityClient(http, identity.node_key, member.trust, member.wall, os.urandom)
     heartbeat = Heartbeat(member, client, reactor, member.wall, random)
-    notify = NotifyService(system_notifier(), reactor)
+    notifier = system_notifier()
+    notify = NotifyService(notifier, reactor)
 
     daemon = MultiService()
     NodeService(runtime).setServiceParent(daemon)
@@ -138,7 +139,7 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
         listening.setServiceParent(daemon)
     site = local_site(LocalApi(LocalNode(runtime, heartbeat)).app.resource())
     ListenService(reactor, configuration.control_endpoint(), site, "local API").setServiceParent(daemon)
-    ReloadService(reactor, store, member, heartbeat).setServiceParent(daemon)
+    HangupService(reactor, notifier, Reload(store, member, heartbeat)).setServiceParent(daemon)
     notify.setServiceParent(daemon)
     reactor.callWhenRunning(notify.ready)
     return daemon

@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: MIT
 """
-Tell systemd how the daemon is: the C{sd_notify} datagrams, in a few lines.
+What both daemons tell systemd (the C{sd_notify} datagrams) and hear from it (SIGHUP: reload).
 
-Without C{NOTIFY_SOCKET} in the environment every method does nothing.
-Tests: C{tests/node/test_notify.py}.
+Without C{NOTIFY_SOCKET} in the environment nothing is sent.
+Tests: C{tests/test_notify.py}.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-__all__ = ["Notifier", "NotifyService", "system_notifier"]
+__all__ = ["HangupService", "Notifier", "NotifyService", "system_notifier"]
 
 
 class Notifier:
@@ -90,6 +94,49 @@ class NotifyService(Service):
             self._watchdog.stop()
             self._watchdog = None
         super().stopService()
+
+
+class HangupService(Service):
+    """
+    Reloads on SIGHUP, between RELOADING and READY, as C{Type=notify-reload} wants it (systemd.service(5)).
+
+    The signal handler only wakes the reactor; the work is done in a turn of its own, and its
+    failure is told and leaves the daemon running.
+
+    @param reload: what to do.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, notifier: Notifier, reload: Callable[[], object]) -> None:
+        self._reactor = reactor
+        self._notifier = notifier
+        self._reload = reload
+        self._before: Any = None
+
+    def startService(self) -> None:
+        """Take the signal over."""
+        super().startService()
+        self._before = signal.signal(signal.SIGHUP, self._signalled)
+
+    def stopService(self) -> None:
+        """Give it back."""
+        super().stopService()
+        signal.signal(signal.SIGHUP, self._before)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._hangup)
+
+    def _hangup(self) -> None:
+        # systemd tells by its own clock which reload this answers; no other clock will do.
+        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._notifier.send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
+        try:
+            self._reload()
+        except Exception:
+            self._log.failure("reload failed, everything stays as it was")
+        finally:
+            self._notifier.send("READY=1")
 
 
 def system_notifier() -> Notifier:

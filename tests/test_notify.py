@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""The sd_notify datagrams, read by a real unix datagram socket."""
+"""What the daemons tell systemd, read by a real unix datagram socket, and how they reload."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 
-from gmesh.node.notify import Notifier, NotifyService
+from gmesh.notify import HangupService, Notifier, NotifyService
 
 
 @pytest.fixture
@@ -74,3 +77,53 @@ def test_silent_without_a_manager(tmp_path: Path) -> None:
     """No NOTIFY_SOCKET: nothing sent; a dead one: a warning and no error."""
     Notifier({}, 1).send("READY=1")
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}, 1).send("READY=1")
+
+
+class Woken:
+    """A reactor's callFromThread: the turn that a signal handler asked for runs when the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[], Any]] = []
+
+    def callFromThread(self, function: Callable[[], Any]) -> None:
+        self.asked.append(function)
+
+
+def test_hangup_reloads_between_reloading_and_ready(manager: socket.socket) -> None:
+    """SIGHUP: nothing inside the handler; then RELOADING with the monotonic time, the reload, READY."""
+    reactor, done = Woken(), []
+    service = HangupService(reactor, Notifier(environ(manager), 1), lambda: done.append(received(manager)))
+    before = signal.getsignal(signal.SIGHUP)
+    service.startService()
+    began = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    signal.raise_signal(signal.SIGHUP)
+    assert not done and not received(manager)
+    reactor.asked.pop()()
+    kind, stamp = done[0][0].decode().split("\n")
+    assert kind == "RELOADING=1"
+    assert (
+        began
+        <= int(stamp.removeprefix("MONOTONIC_USEC="))
+        <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    )
+    assert received(manager) == [b"READY=1"]
+    service.stopService()
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_failed_reload_is_survived(
+    manager: socket.socket, flush_logged_errors: Callable[..., list[Any]]
+) -> None:
+    """A reload that fails is logged, and the service manager is not left waiting."""
+    reactor = Woken()
+
+    def fail() -> None:
+        raise ValueError("bad file")
+
+    service = HangupService(reactor, Notifier(environ(manager), 1), fail)
+    service.startService()
+    signal.raise_signal(signal.SIGHUP)
+    reactor.asked.pop()()
+    service.stopService()
+    assert received(manager)[-1] == b"READY=1"
+    assert [failure.getErrorMessage() for failure in flush_logged_errors(ValueError)] == ["bad file"]
