@@ -197,8 +197,6 @@ class MeshProtocol:
         hello = Hello.decode(record[start + FRAME_HEADER : end])
         if hello.initiator == self.initiator:
             raise FrameRefused("bad-hello", "both ends say that they dialled, or that neither did")
-        if hello.serial != self._peer.serial:
-            raise FrameRefused("bad-hello", "the HELLO names another certificate than the handshake")
         self.hello = hello
         context = self._context
         refused = context.peers.admit(self)
