@@ -5,6 +5,42 @@ from __future__ import annotations
 
 from typing import Final
 
+__all__ = [
+    "ASK_AGAIN",
+    "ASK_STALL",
+    "ASSEMBLY_STALL",
+    "CERTIFICATE_BATCH",
+    "CERTIFICATE_FRAME",
+    "DIGEST_BURST",
+    "DIGEST_RATE",
+    "DRAIN_TIME",
+    "DUPLICATE_GRACE",
+    "EAGER_DEGREE",
+    "FAILURE_BURST",
+    "FAILURE_RATE",
+    "FLUSH_BYTES",
+    "FLUSH_INTERVAL",
+    "HOUSEKEEPING_INTERVAL",
+    "IHAVE_ENTRIES",
+    "IHAVE_INTERVAL",
+    "LIST_ENTRIES",
+    "LSA_FRAME",
+    "LSA_FRAME_RECORDS",
+    "MAX_NOTICE_FLOWS",
+    "MAX_SERIALS",
+    "MAX_TRANSITS",
+    "MAX_UNJUDGED",
+    "MAX_VERDICTS",
+    "MAX_WANTED",
+    "NOTICE_BURST",
+    "NOTICE_RATE",
+    "QUESTION_BURST",
+    "QUESTION_RATE",
+    "RESYNC_INTERVAL",
+    "STATUS_ASK_INTERVAL",
+    "WANT_BATCH",
+]
+
 # -- flooding
 FLUSH_INTERVAL: Final = 0.020
 FLUSH_BYTES: Final = 64 * 1024
