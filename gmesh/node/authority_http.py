@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
+from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.iweb import IResponse
+from zope.interface import implementer
 
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
-from gmesh.node.limits import ANSWER_LIMIT, ANSWER_TIMEOUT, DETAIL_LIMIT
+from gmesh.node.limits import ANSWER_LIMIT, ANSWER_TIMEOUT, CONNECT_TIMEOUT, DETAIL_LIMIT
 from gmesh.trust.ingest import parse_json
 
-__all__ = ["AuthorityHTTP", "AuthorityUnreachable", "Headers", "IHTTPClient", "StaleClock"]
+__all__ = ["AuthorityHTTP", "AuthorityUnreachable", "Headers", "IHTTPClient", "StaleClock", "http_client"]
 
 Headers = Callable[[str], dict[str, str]]
 """The headers of a request, given its target: path and query as they go into the request line."""
@@ -67,6 +69,31 @@ class Answer:
 
     code: int
     body: bytes
+
+
+@implementer(IStreamClientEndpoint)
+class _QuietEndpoint:
+    def __init__(self, inner: IStreamClientEndpoint) -> None:
+        self._inner = inner
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        protocolFactory.noisy = False  # type: ignore[attr-defined]  # every twisted Factory has it
+        return self._inner.connect(protocolFactory)
+
+
+class _QuietPool(HTTPConnectionPool):
+    """Logs no line for each connection."""
+
+    def getConnection(self, key: object, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
+        """@see: L{HTTPConnectionPool.getConnection}"""
+        connection: Deferred[Any] = super().getConnection(key, _QuietEndpoint(endpoint))
+        return connection
+
+
+def http_client(reactor: Any) -> IHTTPClient:
+    """An HTTP client that keeps no connection open between requests."""
+    agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=_QuietPool(reactor, persistent=False))
+    return cast(IHTTPClient, HTTPClient(agent))
 
 
 class AuthorityHTTP:

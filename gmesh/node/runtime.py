@@ -23,6 +23,7 @@ from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.echo import Echo
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
+from gmesh.errors import PeerRefused
 from gmesh.interfaces import ILink, INoiseSession
 from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.control import ControlFactory
@@ -102,7 +103,7 @@ class NodeRuntime:
 
         # Who may be talked to.
         self.book = CertificateBook(trust, member.wall)
-        self.book.add(member.certificate)
+        self._keep_own_certificate()
         self._verifier = PeerVerifier(trust, lambda: member.certificate, member.wall)
 
         # Links.
@@ -320,6 +321,13 @@ class NodeRuntime:
 
     # Changes
 
+    def _keep_own_certificate(self) -> None:
+        """One that is over or early is not kept: the node runs on and renews it."""
+        try:
+            self.book.add(self.member.certificate)
+        except PeerRefused as error:
+            self._counters.count(f"own-certificate-{error.reason}")
+
     def _trust_changed(self, kind: str) -> None:
         """After the routes were swept: cut whoever is no member any more, in this turn."""
         if kind in ("crl", "genesis"):
@@ -338,9 +346,8 @@ class NodeRuntime:
 
     def _renewed(self) -> None:
         """Our own certificate is a newer one: neighbours, records and sessions go on under it."""
-        document = self.member.certificate
-        self.book.add(document)
-        self._control.announce_certificate(document)
+        self._keep_own_certificate()
+        self._control.announce_certificate(self.member.certificate)
         self._keeper.renewed()
         self.dialler.documents_changed("certificate")
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from random import Random, SystemRandom
 from time import time
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.python import usage
@@ -92,16 +92,12 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
 
 
 def _compose(configuration: Configuration, reactor: Any) -> MultiService:
-    from treq.client import HTTPClient
-    from twisted.web.client import Agent, HTTPConnectionPool
-
     from gmesh.mesh.dialler import client_endpoint
     from gmesh.node.authority_client import AuthorityClient
-    from gmesh.node.authority_http import AuthorityHTTP, IHTTPClient
+    from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.daemon import NodeService, Reload
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
-    from gmesh.node.limits import CONNECT_TIMEOUT
     from gmesh.node.listen import ListenService
     from gmesh.node.local_api import LocalApi
     from gmesh.node.local_http import local_site
@@ -124,8 +120,7 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
         peers=configuration.peer,
     )
     member = runtime.member
-    agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=HTTPConnectionPool(reactor, False))
-    http = AuthorityHTTP(cast(IHTTPClient, HTTPClient(agent)), lambda: identity.authority_urls, reactor)
+    http = AuthorityHTTP(http_client(reactor), lambda: identity.authority_urls, reactor)
     client = AuthorityClient(http, identity.node_key, member.trust, member.wall, os.urandom)
     heartbeat = Heartbeat(member, client, reactor, member.wall, random)
     notifier = system_notifier()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from twisted.logger import capturedLogs
 
 from gmesh.endtoend.services import Message
 from gmesh.errors import SendRefused
@@ -251,6 +252,22 @@ def test_an_expired_certificate_is_cut(short: MemoryMesh) -> None:
     assert short["b"].link_names == ["a", "c"]
     short.run(2)
     assert [node.link_names for node in short] == [[], [], []]
+
+
+def test_a_node_that_slept_past_its_certificate_comes_back() -> None:
+    """It boots, is refused by name, renews, and is linked at once, with nobody restarting anything."""
+    mesh = MemoryMesh()
+    mesh.add("a", "anchor")
+    mesh.add("b", "client", peers=["a"], lifetime=600)
+    mesh.run(1800)
+    mesh.start()
+    with capturedLogs() as lines:
+        mesh.run(90)
+    assert mesh["b"].link_names == []
+    assert {event["reason"] for event in lines if "Refused peer" in event["log_format"]} == {"expired"}
+    mesh["b"].renew()
+    assert mesh.run_until(lambda: mesh["b"].link_names == ["a"]) < 1
+    mesh.stop()
 
 
 def test_a_run_repeats() -> None:

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""C{twistd gmesh-node} as systemd and an operator meet it: starts, refuses in one line, stops."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+import pytest
+
+from gmesh.testing.issuer import Enrolled, Issuer
+
+pytestmark = pytest.mark.live
+
+LISTEN = "tcp:0:interface=127.0.0.1"
+Start = Callable[..., Any]
+
+
+class LocalConnection(http.client.HTTPConnection):
+    """HTTP over the node's unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(10)
+        self.sock.connect(self._path)
+
+
+def ask(state: Path, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    connection = LocalConnection(state / "node.sock")
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body))
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    """Ask again until it is so; every question is answered by a daemon that has other things to do."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never became so"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    """An authority of this test alone; its URL leads nowhere."""
+    return Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
+
+
+@pytest.fixture
+def enrol(issuer: Issuer, tmp_path: Path) -> Callable[..., Path]:
+    """A function that makes the state directory of a new node."""
+
+    def made(name: str, *roles: str, cached: bool = True) -> Path:
+        node: Enrolled = issuer.enrol(name, *roles)
+        state = tmp_path / name
+        state.mkdir()
+        for file, data in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
+            (state / file).write_bytes(data.to_pem())
+            (state / file).chmod(0o600)
+        (state / "genesis.json").write_bytes(issuer.genesis.encode())
+        (state / "certificate.json").write_bytes(node.certificate.encode())
+        for document in issuer.documents if cached else ():
+            (state / f"{document.type}.json").write_bytes(document.encode())
+        return state
+
+    return made
+
+
+def listening_port(daemon: Any) -> int:
+    line = daemon.wait_for(r"listening on tcp:\d+")
+    return int(daemon.log.splitlines()[line - 1].rpartition(":")[2])
+
+
+def test_boots_routes_and_serves_without_its_authority(start: Start, enrol: Callable[..., Path]) -> None:
+    """From the signed cache alone two nodes link, and a sealed message gets its acknowledgement."""
+    states = {"a": enrol("a", "anchor"), "b": enrol("b", "client", cached=False)}
+    a = start("gmesh-node", "--state", states["a"], "--listen", LISTEN)
+    port = listening_port(a)
+    b = start("gmesh-node", "--state", states["b"], "--peer", f"127.0.0.1:{port}")
+    b.wait_for("Link to a at .* is up")
+    until(lambda: bool(ask(states["b"], "GET", "/v1/routes")[1]))
+    status = ask(states["b"], "GET", "/v1/status")[1]
+    assert status["authority"]["reachable"] is False
+    assert status["policy_version"] == 1, "learned from the neighbour"
+    assert (status["name"], status["links"], status["roles"]) == ("b", 1, ["client"])
+    code, problem = ask(states["b"], "POST", "/v1/send", {"node": "a", "service": "log", "data": "aGk="})
+    assert (code, problem["type"]) == (404, "urn:gmesh:problem:no-such-service")
+    reader = LocalConnection(states["a"] / "node.sock")
+    reader.request("GET", "/v1/receive?service=log")
+    stream = reader.getresponse()
+    code, delivered = ask(states["b"], "POST", "/v1/send", {"node": "a", "service": "log", "data": "aGk="})
+    assert (code, delivered["delivered"]) == (200, True)
+    assert json.loads(stream.readline()) == {"from": "b", "service": "log", "data": "aGk="}
+    reader.close()
+    assert "no news from the authority" in b.log
+    assert a.log.count("no news from the authority") == 1
+
+
+def test_stop_closes_links_with_a_reason(start: Start, enrol: Callable[..., Path]) -> None:
+    """SIGTERM: the neighbour hears shutdown, the process ends by the signal, the socket is gone."""
+    states = {"a": enrol("a", "anchor"), "b": enrol("b", "relay")}
+    a = start("gmesh-node", "--state", states["a"], "--listen", LISTEN)
+    port = listening_port(a)
+    b = start("gmesh-node", "--state", states["b"], "--listen", LISTEN, "--peer", f"127.0.0.1:{port}")
+    a.wait_for("Link to b at .* is up")
+    b.wait_for("Link to a at .* is up")
+    b.stop()
+    a.wait_for("b closed the link: shutdown")
+    assert not (states["b"] / "node.sock").exists()
+    assert json.loads((states["b"] / "state.json").read_text())["record_sequence"] > 0
+
+
+def test_socket_mode_signals_and_notify(
+    start: Start, enrol: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The local API is 0660; systemd hears READY and STOPPING; SIGHUP reloads and ends nothing."""
+    state = enrol("a", "anchor")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        daemon = start("gmesh-node", "--state", state, "--listen", LISTEN)
+        assert manager.recv(100) == b"READY=1"
+        listening_port(daemon)
+        assert stat.S_IMODE((state / "node.sock").stat().st_mode) == 0o660
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_for("reload: reading")
+        assert manager.recv(100).startswith(b"RELOADING=1")
+        assert manager.recv(100) == b"READY=1"
+        assert ask(state, "GET", "/v1/services") == (200, [])
+        daemon.stop()
+        assert manager.recv(100) == b"STOPPING=1"
+
+
+def refused(start: Start, *arguments: Any) -> str:
+    """The one line a daemon ends with instead of starting."""
+    daemon = start("gmesh-node", *arguments)
+    assert daemon.wait() == 1
+    lines = [line for line in daemon.log.splitlines() if "gmesh-node: " in line]
+    assert len(lines) == 1, daemon.log
+    assert "Traceback" not in daemon.log
+    return str(lines[0].partition("gmesh-node: ")[2])
+
+
+def test_without_certificate(start: Start, tmp_path: Path) -> None:
+    """A host that is not enrolled is told the command that enrols it."""
+    state = tmp_path / "state"
+    state.mkdir()
+    assert refused(start, "--state", state) == (
+        f"{state} holds no certificate: `gmesh join INVITE --state {state}` enrols this host"
+    )
+
+
+def test_damaged_certificate_and_open_key(start: Start, enrol: Callable[..., Path]) -> None:
+    """Each bad file is one line that names it."""
+    state = enrol("a", "anchor")
+    (state / "identity.key").chmod(0o644)
+    assert refused(start, "--state", state).endswith(f"chmod 0600 {state}/identity.key")
+    (state / "identity.key").chmod(0o600)
+    (state / "certificate.json").write_text("{")
+    assert refused(start, "--state", state).startswith(f"{state}/certificate.json is damaged")
+
+
+def test_busy_port_and_bad_endpoint(start: Start, enrol: Callable[..., Path]) -> None:
+    """A port that cannot be had ends the daemon with status 1 and says which."""
+    state = enrol("a", "anchor")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        assert refused(start, "--state", state, "--listen", endpoint) == (
+            f"cannot listen on {endpoint}: Address already in use"
+        )
+    assert refused(start, "--state", state, "--listen", "tcq:1").startswith("'tcq:1' is no endpoint")
