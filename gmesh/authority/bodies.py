@@ -12,7 +12,16 @@ from gmesh.authority import limits
 from gmesh.trust.limits import MAX_INTEGER, MAX_ROLES
 from gmesh.trust.names import Identifier, Key, Name, Number, Role
 
-__all__ = ["EnrolmentBody", "HeartbeatBody", "InviteBody", "Numbers", "RenewBody", "RevocationBody"]
+__all__ = [
+    "EnrolmentBody",
+    "HeartbeatBody",
+    "InviteBody",
+    "Numbers",
+    "OperatorBody",
+    "PolicyBody",
+    "RenewBody",
+    "RevocationBody",
+]
 
 Reason = Annotated[str, Meta(max_length=limits.REASON_CHARACTERS)]
 Seconds = Annotated[int, Meta(ge=1, le=limits.INVITE_SECONDS_MAX_APPROVED)]
@@ -63,6 +72,23 @@ class EnrolmentBody(_Body, frozen=True):
     """C{POST /admin/enrolments/<id>}: what becomes of a join that waits."""
 
     decision: Literal["approve", "reject"]
+
+
+class PolicyBody(_Body, frozen=True):
+    """C{POST /admin/policies}: a new text, or an earlier version to return to."""
+
+    text: dict[str, Any] | None = None
+    version: Number | None = None
+    expected_version: Number | None = None
+    dry_run: bool = False
+
+
+class OperatorBody(_Body, frozen=True):
+    """C{POST /admin/operators}: a key and what it may do."""
+
+    key: Key
+    role: Literal["read", "operate", "administer"]
+    name: Annotated[str, Meta(max_length=limits.REASON_CHARACTERS)] = ""
 
 
 class RevocationBody(_Body, frozen=True):

@@ -106,7 +106,7 @@ class Issuer:
         certificates.add(tx, row)
         return row
 
-    def _signer(self, tx: Transaction) -> SigningKey:
+    def _signer(self, tx: Transaction) -> ISigner:
         """The key of now; refuses while the clock stands below what the database has seen."""
         if clock_is_behind(tx, tx.now):
             raise StoreError("clock-suspect", "the clock stands below an earlier time: nothing is issued")
@@ -134,6 +134,10 @@ class Issuer:
         )
         documents.add_crl(tx, number, document.encode(), ended_after)
         return document
+
+    def in_force(self, reader: Reader) -> Document[Policy]:
+        """The newest policy as this very transaction sees it."""
+        return parse_document(_there(documents.newest_policy(reader)), Policy)
 
     def crl_delta(self, reader: Reader, crl: Document[Crl], since: int) -> Document[CrlDelta] | None:
         """
@@ -168,6 +172,9 @@ class Issuer:
 
     def next_policy(self, tx: Transaction, text: PolicyText, published_by: str) -> Document[Policy]:
         """The next policy version with this text and the operators of now; stored."""
+        unknown = text.keys() - set(_TEXT_FIELDS)
+        if unknown:
+            raise DocumentRefused("invalid-field", f"a policy text has no field {min(unknown)}")
         version = tx.next_number("policy")
         body = {
             **text,
@@ -186,7 +193,7 @@ class Issuer:
 
     def status(self, tx: Transaction) -> Document[Status]:
         """The next status, naming what is in force in this very transaction; stored."""
-        policy = parse_document(_there(documents.newest_policy(tx)), Policy)
+        policy = self.in_force(tx)
         crl = parse_document(_there(documents.newest_crl(tx)), Crl)
         genesis = parse_document(documents.genesis_chain(tx)[-1], Genesis)
         size, head = audit.head(tx)

@@ -249,7 +249,7 @@ class Publisher:
         if crl_due:
             tx.after_commit(self.crl_changed, self._issuer.crl(tx))
         if policy_due:
-            document = self._issuer.next_policy(tx, policy_text(self._issuer.policy), "authority")
+            document = self._issuer.next_policy(tx, policy_text(self._issuer.in_force(tx)), "authority")
             audit.record(tx, "authority", "policy-reissue", str(document.body.version))
             tx.after_commit(self.policy_changed, document)
 

@@ -23,7 +23,7 @@ from gmesh.authority import limits
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole, Stale
 from gmesh.authority.problems import PROBLEM_TYPE, problem_body, status_of
 from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
-from gmesh.authority.routes import admin, enrolment, health, public
+from gmesh.authority.routes import admin, enrolment, governance, health, public
 from gmesh.authority.routes.table import Access, Answer, Call, Route
 from gmesh.authority.service import Authority
 from gmesh.errors import GmeshError, RequestRefused, StoreError
@@ -33,7 +33,9 @@ from gmesh.trust.requests import JSON_TYPE
 
 __all__ = ["ROUTES", "Server"]
 
-ROUTES: tuple[Route, ...] = (*public.table.rows, *enrolment.table.rows, *admin.table.rows, *health.table.rows)
+ROUTES: tuple[Route, ...] = tuple(
+    row for domain in (public, enrolment, admin, governance, health) for row in domain.table.rows
+)
 _AUDITED_NOT = frozenset({"replayed", "rate-limited", "stale"})
 
 

@@ -20,6 +20,7 @@ from gmesh.authority import limits
 from gmesh.authority.administration import Administration
 from gmesh.authority.admission import Admission
 from gmesh.authority.clock import SteadyClock
+from gmesh.authority.governance import Governance
 from gmesh.authority.issuer import Issuer
 from gmesh.authority.lock import StateLock
 from gmesh.authority.membership import Membership
@@ -41,6 +42,7 @@ class Authority:
     @ivar admission: the use cases of hosts with an invite.
     @ivar membership: the use cases of members.
     @ivar administration: the use cases of operators.
+    @ivar governance: the use cases of administrators.
     @ivar records: what operators may look up.
     @ivar publisher: the documents in force.
     """
@@ -64,6 +66,7 @@ class Authority:
         self.admission = Admission(store, issuer, steady)
         self.membership = Membership(store, issuer, steady)
         self.administration = Administration(store, issuer, publisher, self.membership, steady)
+        self.governance = Governance(store, issuer, publisher)
         self.records = Records(store, steady)
         self._reactor = clock
         self._entropy = entropy

@@ -79,9 +79,3 @@ async def list_audit(call: Call) -> Answer:
 async def backup(call: Call) -> Answer:
     """Copy the database, while it is in use, into the state directory."""
     return json_answer(await call.authority.administration.backup(call.caller), 201)
-
-
-@table.add("GET", "/admin/operators", Access.READ, answers=_READ)
-async def list_operators(call: Call) -> Answer:
-    """Everybody who may ask."""
-    return json_answer(await call.authority.records.operators())

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""What administrators call: policies and operators."""
+
+from __future__ import annotations
+
+from gmesh.authority import limits
+from gmesh.authority.bodies import OperatorBody, PolicyBody
+from gmesh.authority.routes.table import Access, Answer, Call, RouteTable, json_answer
+from gmesh.trust.limits import MAX_INTEGER
+
+__all__ = ["table"]
+
+table = RouteTable()
+_READ = (200, 400, 401, 403, 409)
+_CHANGE = (400, 401, 403, 409)
+
+
+@table.add("GET", "/admin/policies", Access.READ, answers=_READ)
+async def list_policies(call: Call) -> Answer:
+    """Versions of the policy, newest first, below C{?after=}."""
+    before = call.number("after", MAX_INTEGER)
+    return json_answer(await call.authority.governance.policies(before, call.limit()))
+
+
+@table.add("GET", "/admin/policies/<int(max=9007199254740991):version>", Access.READ, answers=(*_READ, 404))
+async def one_policy(call: Call) -> Answer:
+    """One version of the policy, in file form."""
+    return Answer(await call.authority.governance.policy(call.path["version"]))
+
+
+@table.add(
+    "POST",
+    "/admin/policies",
+    Access.ADMINISTER,
+    body=PolicyBody,
+    answers=(200, 201, *_CHANGE, 404),
+    body_limit=limits.POLICY_BODY_BYTES,
+)
+async def publish_policy(call: Call) -> Answer:
+    """Publish the next policy; with C{dry_run} only tell whether it could be."""
+    answer = await call.authority.governance.publish_policy(call.caller, call.body)
+    return json_answer(answer, 200 if call.body.dry_run else 201)
+
+
+@table.add("GET", "/admin/operators", Access.READ, answers=_READ)
+async def list_operators(call: Call) -> Answer:
+    """Everybody who may ask."""
+    return json_answer(await call.authority.records.operators())
+
+
+@table.add("POST", "/admin/operators", Access.ADMINISTER, body=OperatorBody, answers=(201, *_CHANGE))
+async def add_operator(call: Call) -> Answer:
+    """Let a key act; the policy that names it is published with it."""
+    return json_answer(await call.authority.governance.add_operator(call.caller, call.body), 201)
+
+
+@table.add(
+    "DELETE", "/admin/operators/<string(length=32):id>", Access.ADMINISTER, answers=(200, *_CHANGE, 404)
+)
+async def remove_operator(call: Call) -> Answer:
+    """Refuse a key from now on."""
+    return json_answer(await call.authority.governance.remove_operator(call.caller, call.path["id"]))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""Policies and operators: versions only rise, the policy names the operators, one administrator stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gmesh.trust.documents import Policy, Status, parse_document
+from gmesh.trust.encoding import b64url_encode
+
+TEXT = {
+    "certificate": {"default": 3600, "max": 7200, "renew_grace": 600},
+    "max_hops": 8,
+    "max_nodes": 2,
+    "rules": [],
+    "control": {},
+    "stale_grace": 60,
+}
+
+
+def in_force(network: Any) -> Policy:
+    """The policy as served."""
+    return parse_document(network.ask("GET", "/policy").body, Policy).body
+
+
+def test_a_policy_is_published_and_ruled_by(network: Any) -> None:
+    """The next version is served, named in the status, and the authority itself obeys it."""
+    answer = network.admin("POST", "/admin/policies", {"text": TEXT})
+    assert (answer.status, answer.json["version"]) == (201, 2)
+    network.clock.advance(1)
+    status = parse_document(network.ask("GET", "/status").body, Status).body
+    assert (status.policy.version, status.policy.digest) == (2, answer.json["digest"])
+    member = network.joined("pump-1")
+    assert member.certificate.body.not_after - member.certificate.body.not_before == 3600
+    network.joined("pump-2")
+    assert network.join(network.invite("pump-3")).slug == "network-full"
+
+
+def test_a_dry_run_publishes_nothing(network: Any) -> None:
+    """A good text is shown as it would be, a bad one refused, and the version stays."""
+    assert network.admin("POST", "/admin/policies", {"text": TEXT, "dry_run": True}).json["text"] == TEXT
+    for bad in ({}, {**TEXT, "max_hops": 33}, {**TEXT, "version": 9}, {**TEXT, "rules": [{}]}):
+        assert (
+            network.admin("POST", "/admin/policies", {"text": bad, "dry_run": True}).slug == "invalid-field"
+        )
+    assert in_force(network).version == 1
+    assert network.admin("POST", "/admin/policies", {"text": TEXT}).json["version"] == 2
+
+
+def test_history_and_the_way_back(network: Any) -> None:
+    """An earlier text comes back under a new version; whoever looked at an older one is told."""
+    network.admin("POST", "/admin/policies", {"text": TEXT})
+    stale = network.admin("POST", "/admin/policies", {"text": TEXT, "expected_version": 1})
+    assert stale.slug == "conflict"
+    assert network.admin("POST", "/admin/policies", {"version": 1}).json["version"] == 3
+    assert in_force(network).max_hops == 16
+    listed = network.admin("GET", "/admin/policies").json["policies"]
+    assert [policy["version"] for policy in listed] == [3, 2, 1]
+    earlier = network.admin("GET", "/admin/policies/2")
+    assert parse_document(earlier.body, Policy).body.max_hops == 8
+    assert network.admin("POST", "/admin/policies", {"version": 99}).slug == "not-found"
+
+
+def test_o1_operators_come_and_go_with_a_policy(network: Any) -> None:
+    """A new operator may act and stands in the policy; a removed one may not and does not."""
+    new = network.keys.signing()
+    body = {"key": b64url_encode(new.public), "role": "operate", "name": "night shift"}
+    answer = network.admin("POST", "/admin/operators", body)
+    assert answer.status == 201
+    assert in_force(network).version == answer.json["policy_version"]
+    assert b64url_encode(new.public) in [operator.key for operator in in_force(network).operators]
+    assert network.admin("GET", "/admin/nodes", key=new).status == 200
+    assert network.admin("POST", "/admin/operators", body).slug == "conflict"
+    assert network.admin("DELETE", f"/admin/operators/{new.key_id}").status == 200
+    assert network.admin("GET", "/admin/nodes", key=new).slug == "unknown-key"
+    assert b64url_encode(new.public) not in [operator.key for operator in in_force(network).operators]
+    assert network.admin("POST", "/admin/operators", body).slug == "conflict"
+
+
+def test_o1_the_last_administrator_stays(network: Any) -> None:
+    """Not removed by himself nor by others with less; with a second one he may go."""
+    keys = network.keys
+    target = f"/admin/operators/{keys.admin.key_id}"
+    assert network.admin("DELETE", target).slug == "last-administrator"
+    assert network.admin("DELETE", target, key=keys.operator).slug == "forbidden-role"
+    second = keys.signing()
+    body = {"key": b64url_encode(second.public), "role": "administer"}
+    assert network.admin("POST", "/admin/operators", body, key=keys.operator).slug == "forbidden-role"
+    assert network.admin("POST", "/admin/operators", body).status == 201
+    assert network.admin("DELETE", target).slug == "forbidden-role"
+    assert network.admin("DELETE", target, key=second).status == 200
+    assert network.admin("GET", "/admin/operators").slug == "unknown-key"
+
+
+def test_e2_an_operator_key_of_small_order_is_refused(network: Any) -> None:
+    """With it anybody could sign as that operator."""
+    body = {"key": b64url_encode(bytes([1]) + bytes(31)), "role": "read"}
+    assert network.admin("POST", "/admin/operators", body).slug == "bad-key"
