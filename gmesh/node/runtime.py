@@ -18,46 +18,26 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamC
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-import gmesh
-from gmesh.endtoend.datagrams import Datagrams
-from gmesh.endtoend.echo import Echo
-from gmesh.endtoend.session import Handshaker
-from gmesh.endtoend.sessions import Sessions
 from gmesh.errors import PeerRefused
-from gmesh.interfaces import ILink, INoiseSession
+from gmesh.interfaces import ILink
 from gmesh.mesh.certificates import CertificateBook
-from gmesh.mesh.control import ControlFactory
-from gmesh.mesh.counters import Counters, Refusals
-from gmesh.mesh.data import DataFactory
-from gmesh.mesh.dialler import Dialler
-from gmesh.mesh.dispatcher import Dispatcher
-from gmesh.mesh.documents import DocumentGossip
-from gmesh.mesh.flooding import Flooding
-from gmesh.mesh.forwarding import Forwarding
-from gmesh.mesh.gate import HandshakeGate
+from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import WAN, Liveliness
-from gmesh.mesh.link import MeshContext, MeshFactory
-from gmesh.mesh.noise import NoiseContext
-from gmesh.mesh.peer_identity import Peer, PeerVerifier
-from gmesh.mesh.peers import Peers
-from gmesh.mesh.route_keeper import RouteKeeper
+from gmesh.mesh.peer_identity import Peer
 from gmesh.node.identity_store import Identity, INodeStore
-from gmesh.node.limits import MAX_LINKS_ANCHOR, MAX_LINKS_CLIENT, MAX_LINKS_RELAY, STOP_DEADLINE, STOP_POLL
+from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_ends, make_links, make_routes
+from gmesh.node.limits import (
+    MAX_LINKS_ANCHOR,
+    MAX_LINKS_CLIENT,
+    MAX_LINKS_RELAY,
+    STOP_DEADLINE,
+    STOP_POLL,
+)
 from gmesh.node.membership import Membership
-from gmesh.routing.engine import RouteEngine
-from gmesh.routing.record import RecordFlag, make_capabilities
-from gmesh.routing.store import Member
-from gmesh.trust.keys import verify
-from gmesh.trust.state import Freshness
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
-from gmesh.wire.noise import StaticKey
-from gmesh.wire.suites import Suite
 
-__all__ = ["NodeRuntime", "SessionMaker"]
+__all__ = ["NodeRuntime"]
 
-SessionMaker = Callable[[Suite, bool, bytes | StaticKey, bytes], INoiseSession]
-
-_SOFTWARE = f"gmesh/{gmesh.__version__}"
 _MAX_LINKS = {"anchor": MAX_LINKS_ANCHOR, "relay": MAX_LINKS_RELAY, "client": MAX_LINKS_CLIENT}
 
 
@@ -74,6 +54,7 @@ class NodeRuntime:
     @ivar engine: the routes.
     @ivar datagrams: what applications send and receive through.
     @ivar echo: ping and trace.
+    @ivar transits: paths of others that passed through here, with kind and size of the first frame.
     @ivar transits: paths of others that passed through here, with kind and size of the first frame.
     """
 
@@ -99,127 +80,23 @@ class NodeRuntime:
         self._boot_id = entropy(BOOT_ID)
         self._counters = Counters()
         self.member = member = Membership(identity, store, clock, wall)
-        trust = member.trust
-
-        # Who may be talked to.
-        self.book = CertificateBook(trust, member.wall)
+        self.book = CertificateBook(member.trust, member.wall)
         self._keep_own_certificate()
-        self._verifier = PeerVerifier(trust, lambda: member.certificate, member.wall)
-
-        # Links.
-        refusals = Refusals(clock, self._counters)
-        self.peers = Peers(member.node_key.public, self._verifier.judge, self._max_links)
-        dispatcher = Dispatcher()
-        noise = NoiseContext(
-            clock=clock,
-            network_id=trust.network_id,
-            static_private=lambda: member.noise_key.private,
-            suites=self._verifier.suites,
-            verifier=self._verifier,
-            gate=HandshakeGate(clock),
-            refusals=refusals,
-        )
-        if session is not None:
-            noise.session = session
-        mesh = MeshContext(
-            clock=clock,
-            wall=member.wall,
-            random=random,
-            peers=self.peers,
-            dispatcher=dispatcher,
-            hello=self._hello,
-            refusals=refusals,
-            counters=self._counters,
-            profile=profile,
-        )
-        self._factory = MeshFactory(mesh, noise)
-        self.dialler = Dialler(clock, random, self.peers, connect, self._factory.dialling)
-        self.peers.add_listener(self.dialler)
-
-        # Routes and what travels between neighbours.
-        self.engine = RouteEngine(
-            bytes.fromhex(trust.network_id),
-            member.node_key,
-            self._own_member,
-            self.book.member,
-            trust.revoked,
-            verify,
-            random,
-            flags=_flags(member.peer),
-            sequence=member.state.record_sequence,
-            now=clock.seconds(),
-            alarm=self._alarm,
-        )
-        flooding = Flooding(self.engine, self.book, clock, member.wall, self._counters)
-        documents = DocumentGossip(trust, clock, member.wall, self._counters)
-        self._control = ControlFactory(self.engine, flooding, documents, self.book, clock, self._counters)
-        self.forwarding = forwarding = Forwarding(
-            self.engine,
-            flooding,
-            clock,
-            self._counters,
-            relays=lambda: member.peer.relay,
-            revoked=self.book.revoked,
-        )
-        dispatcher.register(self._control)
-        dispatcher.register(DataFactory(forwarding))
-        self.transits = forwarding.transits
-        self._keeper = RouteKeeper(
-            self.engine,
-            flooding,
-            forwarding,
-            documents,
-            self.book,
-            trust,
-            clock,
-            member.wall,
-            member.record_sequence_used,
-        )
-        self._keeper.advertise(make_capabilities(advertise, (), _SOFTWARE))
-        self.peers.add_listener(self._keeper)
-
-        # Sealed sessions between ends.
-        self._sessions = Sessions(
-            handshaker=Handshaker(
-                trust=trust,
-                own_certificate=lambda: member.certificate,
-                noise_keys=lambda: (member.noise_key,),
-                wall=member.wall,
-            ),
-            trust=trust,
-            find_handle=self.book.find_handle,
-            routes=self.engine,
-            send_frame=forwarding.send,
-            next_number=member.next_handshake_number,
-            clock=clock,
-            wall=member.wall,
-            rng=random,
-            entropy=entropy,
-            penalise=self.engine.penalise,
-        )
-        forwarding.local = self._sessions.frame_for_us
-        forwarding.undeliverable = self._sessions.undeliverable
-        self.datagrams = Datagrams(
-            sessions=self._sessions,
-            trust=trust,
-            own=lambda: member.peer,
-            find_name=self.book.find_name,
-            routes=self.engine,
-            clock=clock,
-            wall=member.wall,
-            entropy=entropy,
-            explain=self.engine.explain,
-            lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
-        )
-        self.echo = Echo(
-            datagrams=self.datagrams,
-            own=lambda: member.peer,
-            find_name=self.book.find_name,
-            find_handle=self.book.find_handle,
-            routes=self.engine,
-            clock=clock,
-            entropy=entropy,
-        )
+        means = Means(member, self.book, clock, random, entropy, self._counters)
+        links = make_links(means, self._hello, self._max_links, connect, profile, session)
+        routes = make_routes(means, links, advertise, self._alarm)
+        ends = make_ends(means, routes)
+        self.peers = links.peers
+        self.dialler = links.dialler
+        self._factory = links.factory
+        self.engine = routes.engine
+        self.forwarding = routes.forwarding
+        self.transits = routes.forwarding.transits
+        self._control = routes.control
+        self._keeper = routes.keeper
+        self._sessions = ends.sessions
+        self.datagrams = ends.datagrams
+        self.echo = ends.echo
 
     # Life
 
@@ -299,19 +176,8 @@ class NodeRuntime:
             policy=numbers["policy"],
             genesis=numbers["genesis"],
             digest=self.engine.store.digest(),
-            software=_SOFTWARE,
+            software=SOFTWARE,
             observed=observed,
-        )
-
-    def _own_member(self) -> Member:
-        peer = self.member.peer
-        return Member(
-            node_id=peer.node_id,
-            name=peer.name,
-            node_key=peer.node_key,
-            roles=frozenset(peer.roles),
-            serial=peer.serial,
-            not_after=peer.not_after,
         )
 
     def _alarm(self, slug: str, handle: bytes) -> None:
@@ -355,12 +221,3 @@ class NodeRuntime:
         """A certificate came by gossip: a neighbour that renewed keeps its link."""
         if peer.handle in self.peers.links:
             self.peers.refresh(peer.certificate)
-
-
-def _flags(peer: Peer) -> RecordFlag:
-    flags = RecordFlag(0)
-    if peer.relay:
-        flags |= RecordFlag.RELAY
-    if "anchor" in peer.roles:
-        flags |= RecordFlag.ANCHOR
-    return flags

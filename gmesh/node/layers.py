@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""
+The layers of a node, each built from those below it: links, then routes, then sealed sessions.
+
+Only L{gmesh.node.runtime} calls this; what the layers ask of the node comes in as callables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+
+import gmesh
+from gmesh.endtoend.datagrams import Datagrams
+from gmesh.endtoend.echo import Echo
+from gmesh.endtoend.session import Handshaker
+from gmesh.endtoend.sessions import Sessions
+from gmesh.interfaces import INoiseSession
+from gmesh.mesh.certificates import CertificateBook
+from gmesh.mesh.control import ControlFactory
+from gmesh.mesh.counters import Counters, Refusals
+from gmesh.mesh.data import DataFactory
+from gmesh.mesh.dialler import Dialler
+from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.documents import DocumentGossip
+from gmesh.mesh.flooding import Flooding
+from gmesh.mesh.forwarding import Forwarding
+from gmesh.mesh.gate import HandshakeGate
+from gmesh.mesh.limits import Liveliness
+from gmesh.mesh.link import MeshContext, MeshFactory
+from gmesh.mesh.noise import NoiseContext
+from gmesh.mesh.peer_identity import Peer, PeerVerifier
+from gmesh.mesh.peers import Peers
+from gmesh.mesh.route_keeper import RouteKeeper
+from gmesh.node.membership import Membership
+from gmesh.routing.engine import RouteEngine
+from gmesh.routing.record import RecordFlag, make_capabilities
+from gmesh.routing.store import Member
+from gmesh.trust.keys import verify
+from gmesh.trust.state import Freshness
+from gmesh.wire.messages import Hello
+from gmesh.wire.noise import StaticKey
+from gmesh.wire.suites import Suite
+
+__all__ = [
+    "SOFTWARE",
+    "Ends",
+    "Links",
+    "Means",
+    "Routes",
+    "SessionMaker",
+    "make_ends",
+    "make_links",
+    "make_routes",
+]
+
+SOFTWARE = f"gmesh/{gmesh.__version__}"
+
+SessionMaker = Callable[[Suite, bool, bytes | StaticKey, bytes], INoiseSession]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every layer is given: time, chance, counters, and who this node is."""
+
+    member: Membership
+    book: CertificateBook
+    clock: IReactorTime
+    random: Random
+    entropy: Callable[[int], bytes]
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Who is connected."""
+
+    peers: Peers
+    dispatcher: Dispatcher
+    factory: MeshFactory
+    dialler: Dialler
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Which way, and what neighbours tell each other."""
+
+    engine: RouteEngine
+    control: ControlFactory
+    forwarding: Forwarding
+    keeper: RouteKeeper
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Who is talking."""
+
+    sessions: Sessions
+    datagrams: Datagrams
+    echo: Echo
+
+
+def make_links(
+    means: Means,
+    hello: Callable[[bool, str], Hello],
+    max_links: Callable[[], int],
+    connect: Callable[[str], IStreamClientEndpoint],
+    profile: Liveliness,
+    session: SessionMaker | None,
+) -> Links:
+    """Noise, links, one of them for each neighbour, and the dialler that keeps them."""
+    member, clock = means.member, means.clock
+    verifier = PeerVerifier(member.trust, lambda: member.certificate, member.wall)
+    refusals = Refusals(clock, means.counters)
+    peers = Peers(member.node_key.public, verifier.judge, max_links)
+    dispatcher = Dispatcher()
+    noise = NoiseContext(
+        clock=clock,
+        network_id=member.trust.network_id,
+        static_private=lambda: member.noise_key.private,
+        suites=verifier.suites,
+        verifier=verifier,
+        gate=HandshakeGate(clock),
+        refusals=refusals,
+    )
+    if session is not None:
+        noise.session = session
+    mesh = MeshContext(
+        clock=clock,
+        wall=member.wall,
+        random=means.random,
+        peers=peers,
+        dispatcher=dispatcher,
+        hello=hello,
+        refusals=refusals,
+        counters=means.counters,
+        profile=profile,
+    )
+    factory = MeshFactory(mesh, noise)
+    dialler = Dialler(clock, means.random, peers, connect, factory.dialling)
+    peers.add_listener(dialler)
+    return Links(peers, dispatcher, factory, dialler)
+
+
+def make_routes(
+    means: Means, links: Links, advertise: Sequence[str], alarm: Callable[[str, bytes], None]
+) -> Routes:
+    """The link-state database, its flooding, the gossip of documents, forwarding."""
+    member, book, clock, counters = means.member, means.book, means.clock, means.counters
+    trust = member.trust
+    engine = RouteEngine(
+        bytes.fromhex(trust.network_id),
+        member.node_key,
+        lambda: _routing_member(member.peer),
+        book.member,
+        trust.revoked,
+        verify,
+        means.random,
+        flags=_flags(member.peer),
+        sequence=member.state.record_sequence,
+        now=clock.seconds(),
+        alarm=alarm,
+    )
+    flooding = Flooding(engine, book, clock, member.wall, counters)
+    documents = DocumentGossip(trust, clock, member.wall, counters)
+    control = ControlFactory(engine, flooding, documents, book, clock, counters)
+    forwarding = Forwarding(
+        engine, flooding, clock, counters, relays=lambda: member.peer.relay, revoked=book.revoked
+    )
+    links.dispatcher.register(control)
+    links.dispatcher.register(DataFactory(forwarding))
+    used = member.record_sequence_used
+    keeper = RouteKeeper(engine, flooding, forwarding, documents, book, trust, clock, member.wall, used)
+    keeper.advertise(make_capabilities(advertise, (), SOFTWARE))
+    links.peers.add_listener(keeper)
+    return Routes(engine, control, forwarding, keeper)
+
+
+def make_ends(means: Means, routes: Routes) -> Ends:
+    """Sealed sessions, datagrams over them, ping and trace over those."""
+    member, book, clock = means.member, means.book, means.clock
+    trust, engine = member.trust, routes.engine
+    handshaker = Handshaker(
+        trust=trust,
+        own_certificate=lambda: member.certificate,
+        noise_keys=lambda: (member.noise_key,),
+        wall=member.wall,
+    )
+    sessions = Sessions(
+        handshaker=handshaker,
+        trust=trust,
+        find_handle=book.find_handle,
+        routes=engine,
+        send_frame=routes.forwarding.send,
+        next_number=member.next_handshake_number,
+        clock=clock,
+        wall=member.wall,
+        rng=means.random,
+        entropy=means.entropy,
+        penalise=engine.penalise,
+    )
+    routes.forwarding.local = sessions.frame_for_us
+    routes.forwarding.undeliverable = sessions.undeliverable
+    datagrams = Datagrams(
+        sessions=sessions,
+        trust=trust,
+        own=lambda: member.peer,
+        find_name=book.find_name,
+        routes=engine,
+        clock=clock,
+        wall=member.wall,
+        entropy=means.entropy,
+        explain=engine.explain,
+        lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
+    )
+    echo = Echo(
+        datagrams=datagrams,
+        own=lambda: member.peer,
+        find_name=book.find_name,
+        find_handle=book.find_handle,
+        routes=engine,
+        clock=clock,
+        entropy=means.entropy,
+    )
+    return Ends(sessions, datagrams, echo)
+
+
+def _routing_member(peer: Peer) -> Member:
+    return Member(
+        node_id=peer.node_id,
+        name=peer.name,
+        node_key=peer.node_key,
+        roles=frozenset(peer.roles),
+        serial=peer.serial,
+        not_after=peer.not_after,
+    )
+
+
+def _flags(peer: Peer) -> RecordFlag:
+    flags = RecordFlag(0)
+    if peer.relay:
+        flags |= RecordFlag.RELAY
+    if "anchor" in peer.roles:
+        flags |= RecordFlag.ANCHOR
+    return flags
