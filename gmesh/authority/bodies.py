@@ -14,6 +14,7 @@ from gmesh.trust.names import Identifier, Key, Name, Number, Role
 
 __all__ = [
     "EnrolmentBody",
+    "GenesisBody",
     "HeartbeatBody",
     "InviteBody",
     "Numbers",
@@ -81,6 +82,12 @@ class PolicyBody(_Body, frozen=True):
     version: Number | None = None
     expected_version: Number | None = None
     dry_run: bool = False
+
+
+class GenesisBody(_Body, frozen=True):
+    """C{POST /admin/genesis}: the next version, signed by the root keys."""
+
+    genesis: dict[str, Any]
 
 
 class OperatorBody(_Body, frozen=True):

@@ -20,8 +20,10 @@ from gmesh.authority.store import documents, operators
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused
-from gmesh.trust.documents import Policy, parse_document
+from gmesh.files import write_atomic
+from gmesh.trust.documents import Document, Genesis, Policy, parse_document
 from gmesh.trust.keys import decode_public, key_id
+from gmesh.trust.verify import verify_genesis_chain
 
 __all__ = ["Governance"]
 
@@ -35,6 +37,7 @@ class Governance:
         self._store = store
         self._issuer = issuer
         self._publisher = publisher
+        self._state = store.path.parent
 
     def publish_policy(self, caller: Caller, body: PolicyBody) -> Deferred[Json]:
         """
@@ -78,6 +81,35 @@ class Governance:
             return found
 
         return self._store.read(get)
+
+    def publish_genesis(self, caller: Caller, document: Document[Genesis]) -> Deferred[Json]:
+        """
+        Take the next version of the genesis: signed by the root keys of this one and of itself.
+
+        @raise DocumentRefused: if the chain does not allow it.
+        @raise RequestRefused: C{conflict} if none of the authority keys it lists is held here.
+        """
+
+        def publish(tx: Transaction) -> Json:
+            caller.claim(tx)
+            chain = [parse_document(data, Genesis) for data in documents.genesis_chain(tx)]
+            verify_genesis_chain([*chain, document], self._issuer.network_id, tx.now)
+            if not self._issuer.keys.listed(document.body):
+                raise RequestRefused(
+                    "conflict",
+                    "no key held here is listed in it: put the new key into --state first",
+                )
+            self._issuer.keys.signer(document.body, tx.now)
+            documents.add_genesis(tx, document.body.version, document.encode())
+            version = document.body.version
+            more = {"request_id": caller.request_id, "digest": document.digest}
+            audit.record(tx, caller.key_id, "publish-genesis", str(version), "done", **more)
+            write_atomic(self._state / f"genesis.{version - 1}.json", chain[-1].encode())
+            write_atomic(self._state / "genesis.json", document.encode())
+            tx.after_commit(self._publisher.genesis_changed, document)
+            return {"version": version, "digest": document.digest}
+
+        return self._store.decide(publish)
 
     def add_operator(self, caller: Caller, body: OperatorBody) -> Deferred[Json]:
         """

@@ -17,6 +17,7 @@ from gmesh.authority.signer import KeyRing
 from gmesh.authority.store import audit, certificates, documents, operators
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import DocumentRefused, StoreError
+from gmesh.interfaces import ISigner
 from gmesh.trust.documents import (
     AuditHead,
     Certificate,
@@ -33,7 +34,6 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.keys import SigningKey
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.verify import authority_keys
 

@@ -21,9 +21,8 @@ from gmesh.authority import audit, limits
 from gmesh.authority.issuer import Issuer, policy_text
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import RequestRefused
+from gmesh.errors import RequestRefused, StoreError
 from gmesh.trust.documents import Body, Crl, Document, Genesis, Policy, Status
-from gmesh.trust.verify import verify_next_genesis
 
 __all__ = ["Published", "Publisher"]
 
@@ -126,11 +125,12 @@ class Publisher:
             self._status_due()
 
     def genesis_changed(self, document: Document[Genesis]) -> None:
-        """A new genesis is durable."""
-        verify_next_genesis(self._issuer.genesis, document, self._issuer.network_id)
+        """A new genesis is durable; what an old key signed is issued again at once."""
         self.genesis[document.body.version] = _published(document)
         self._issuer.genesis = document
         self._status_due()
+        if self._timer is not None:
+            self._timer.reset(0)
 
     def _set_policy(self, document: Document[Policy]) -> None:
         self._issuer.policy = document
@@ -235,15 +235,25 @@ class Publisher:
         self._timer = self._clock.callLater(CHECK_SECONDS, self._check)
         now = self._wall()
         status, crl, policy = self._status_document.body, self._crl_document.body, self._issuer.policy.body
-        if _half_over(now, status.issued_at, status.expires_at):
+        if self._outsigned(self._status_document) or _half_over(now, status.issued_at, status.expires_at):
             self._status_due()
-        crl_due = _half_over(now, crl.issued_at, crl.next_update)
-        policy_due = _half_over(now, policy.issued_at, policy.expires_at)
+        crl_due = self._outsigned(self._crl_document) or _half_over(now, crl.issued_at, crl.next_update)
+        policy_due = self._outsigned(self._issuer.policy) or _half_over(
+            now, policy.issued_at, policy.expires_at
+        )
         if (crl_due or policy_due) and not self._refreshing:
             self._refreshing = True
             done = self._store.decide(lambda tx: self._refresh(tx, crl_due, policy_due))
             done.addErrback(self._not_refreshed, "CRL or policy")
             done.addBoth(self._refreshed)
+
+    def _outsigned(self, document: Document[Body]) -> bool:
+        """Whether another key signs by now: a rotation reached its time, or dropped the old key."""
+        try:
+            signer = self._issuer.keys.signer(self._issuer.genesis.body, int(self._wall()))
+        except StoreError:
+            return False
+        return signer.key_id not in {name for name, _ in document.signatures}
 
     def _refresh(self, tx: Transaction, crl_due: bool, policy_due: bool) -> None:
         if crl_due:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
 The authority's signing keys: C{authority.key} and further C{*.key} files of the state directory,
-in the clear or sealed with a pass phrase, and the systemd credentials C{authority_*} (LoadCredential=authority:DIRECTORY, one for each file).
+in the clear or sealed with a pass phrase, and the systemd credentials C{authority_*}
+(LoadCredential=authority:DIRECTORY, one for each file).
 
 Several may be held at once, so that a key can be replaced; the one that signs is the newest that
 the current genesis lists and whose time has come.
@@ -20,6 +21,7 @@ from gmesh.trust.documents import Genesis
 from gmesh.trust.keys import decode_public, key_id
 
 __all__ = ["KeyRing", "load_keys"]
+
 
 class KeyRing:
     """

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gmesh.trust.documents import Policy, Status, parse_document
+import msgspec
+
+from gmesh.trust.documents import AuthorityKey, Crl, Policy, Status, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
 
 TEXT = {
@@ -96,3 +98,54 @@ def test_e2_an_operator_key_of_small_order_is_refused(network: Any) -> None:
     """With it anybody could sign as that operator."""
     body = {"key": b64url_encode(bytes([1]) + bytes(31)), "role": "read"}
     assert network.admin("POST", "/admin/operators", body).slug == "bad-key"
+
+
+def test_an_authority_key_is_rotated_without_anybody_enrolling_again(network: Any) -> None:
+    """Genesis 2 lists both keys; when the new one's time has come it signs; genesis 3 drops the old one."""
+    keys, first = network.keys, network.genesis
+    new = keys.signing()
+    member = network.joined("pump-1")
+
+    def successor(current: Any, authority: tuple[AuthorityKey, ...]) -> Any:
+        body = msgspec.structs.replace(
+            current.body,
+            version=current.body.version + 1,
+            network_id=network.network_id,
+            previous=current.digest,
+            authority=authority,
+        )
+        return sign_document(body, [keys.root])
+
+    def signers() -> set[str]:
+        network.clock.advance(10)
+        network.clock.advance(10)
+        return {
+            name
+            for path, struct in (("/crl", Crl), ("/policy", Policy), ("/status", Status))
+            for name, _ in parse_document(network.ask("GET", path).body, struct).signatures
+        }
+
+    (old_entry,) = first.body.authority
+    begin = network.now + 48 * 3600
+    new_entry = AuthorityKey(key=b64url_encode(new.public), valid_from=begin, valid_to=old_entry.valid_to)
+    second = successor(first, (old_entry, new_entry))
+    third = successor(second, (new_entry,))
+    assert network.admin("POST", "/admin/genesis", {"genesis": third.as_dict()}).status == 400
+    forged = sign_document(second.body, [keys.signing()])
+    assert network.admin("POST", "/admin/genesis", {"genesis": forged.as_dict()}).status in (400, 401)
+    assert network.admin("POST", "/admin/genesis", {"genesis": second.as_dict()}).json["version"] == 2
+    assert network.ask("GET", "/genesis").body == second.encode()
+    assert signers() == {keys.authority.key_id}
+    key_file = network.path / "new.key"
+    key_file.touch(0o600)
+    key_file.write_bytes(new.to_pem())
+    network.restart()
+    assert network.ask("GET", "/genesis/1").body == first.encode()
+    network.clock.advance(48 * 3600)
+    assert signers() == {new.key_id}
+    assert network.renew(member).json["certificate"]["signatures"][0]["key_id"] == new.key_id
+    assert network.admin("POST", "/admin/genesis", {"genesis": third.as_dict()}).status == 201
+    assert network.admin("GET", "/admin/nodes").slug == "bad-audience"
+    keys.authority = new
+    assert network.admin("GET", "/admin/nodes").status == 200
+    assert network.renew(member).status == 201

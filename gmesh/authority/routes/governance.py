@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from gmesh.authority import limits
-from gmesh.authority.bodies import OperatorBody, PolicyBody
+from gmesh.authority.bodies import GenesisBody, OperatorBody, PolicyBody
 from gmesh.authority.routes.table import Access, Answer, Call, RouteTable, json_answer
+from gmesh.trust.documents import Genesis, document_from_dict
 from gmesh.trust.limits import MAX_INTEGER
 
 __all__ = ["table"]
@@ -40,6 +41,20 @@ async def publish_policy(call: Call) -> Answer:
     """Publish the next policy; with C{dry_run} only tell whether it could be."""
     answer = await call.authority.governance.publish_policy(call.caller, call.body)
     return json_answer(answer, 200 if call.body.dry_run else 201)
+
+
+@table.add(
+    "POST",
+    "/admin/genesis",
+    Access.ADMINISTER,
+    body=GenesisBody,
+    answers=(201, *_CHANGE),
+    body_limit=limits.POLICY_BODY_BYTES,
+)
+async def publish_genesis(call: Call) -> Answer:
+    """Publish the next version of the genesis, made and signed offline."""
+    document = document_from_dict(call.body.genesis, Genesis)
+    return json_answer(await call.authority.governance.publish_genesis(call.caller, document), 201)
 
 
 @table.add("GET", "/admin/operators", Access.READ, answers=_READ)
