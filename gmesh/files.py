@@ -75,18 +75,35 @@ def read_key_file(path: Path) -> bytes:
     """
     The content of a private key file.
 
-    A file that others may read is refused, except below C{$CREDENTIALS_DIRECTORY}, where
-    systemd sets the modes (systemd.exec(5), LoadCredential).
+    A file that others may read, or that belongs to somebody else, is refused, except below
+    C{$CREDENTIALS_DIRECTORY}, where systemd sets both (systemd.exec(5), LoadCredential).
 
-    @raise ConfigurationError: if it is missing, too open or too large.
+    @raise ConfigurationError: if it is missing, too open, somebody else's or too large.
     """
-    data = read_capped(path, MAX_KEY_FILE)
+    try:
+        with open(path, "rb") as stream:
+            _check_private(path, os.fstat(stream.fileno()))
+            data = stream.read(MAX_KEY_FILE + 1)
+    except FileNotFoundError as error:
+        raise ConfigurationError("missing-file", f"{path} does not exist") from error
+    except OSError as error:
+        raise ConfigurationError("unreadable-file", f"cannot read {path}: {error.strerror}") from error
+    if len(data) > MAX_KEY_FILE:
+        raise ConfigurationError("too-large", f"{path} is larger than {MAX_KEY_FILE} bytes")
+    return data
+
+
+def _check_private(path: Path, found: os.stat_result) -> None:
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     if credentials and path.is_relative_to(credentials):
-        return data
-    mode = stat.S_IMODE(path.stat().st_mode)
+        return
+    mode = stat.S_IMODE(found.st_mode)
     if mode & 0o077:
         raise ConfigurationError(
             "key-mode", f"{path} has mode {mode:04o}, others can read it: chmod 0600 {path}"
         )
-    return data
+    user = os.geteuid()
+    if user and found.st_uid not in (0, user):
+        raise ConfigurationError(
+            "key-owner", f"{path} belongs to another user (uid {found.st_uid}): chown it to uid {user}"
+        )

@@ -19,15 +19,16 @@ MAY_IMPORT = {
     "interfaces": set(),
     "files": {"errors"},
     "notify": set(),
+    "keyfiles": BASE | {"trust"},
     "trust": BASE,
     "wire": BASE,
     "routing": BASE,
     "mesh": STACK,
     "endtoend": STACK | {"mesh"},
     "node": DAEMONLESS | {"notify"},
-    "authority": BASE | {"trust", "notify"},
+    "authority": BASE | {"trust", "notify", "keyfiles"},
     "testing": DAEMONLESS | {"node"},
-    "cli": DAEMONLESS | {"node", "authority", "testing"},
+    "cli": DAEMONLESS | {"node", "authority", "testing", "keyfiles"},
 }
 PURE = {"trust", "wire", "routing"}
 #: What reads a clock, a file, a socket or another thread: never below C{mesh}.
