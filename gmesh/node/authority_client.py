@@ -76,16 +76,16 @@ class AuthorityClient:
             "numbers": dict(numbers),
             "receipts": [],
         }
-        answer = await self._signed("POST", "/heartbeat", body)
+        answer, _ = await self._signed("POST", "/heartbeat", body)
         return document_from_dict(_member(answer, "status", dict), Status)
 
     async def renew(self, certificate: Document[Certificate], noise_public: bytes) -> Document[Certificate]:
         """A new certificate for the same node, judged valid and ours."""
         body = {"certificate": certificate.as_dict(), "noise_key": b64url_encode(noise_public)}
-        answer = await self._signed("POST", "/renew", body)
+        answer, now = await self._signed("POST", "/renew", body)
         renewed = document_from_dict(_member(answer, "certificate", dict), Certificate)
         await self._knowing_signer(renewed)
-        self._trust.judge_certificate(renewed, self._wall())
+        self._trust.judge_certificate(renewed, now)
         mine, new = certificate.body, renewed.body
         if (new.node_key, new.noise_key, new.name) != (mine.node_key, b64url_encode(noise_public), mine.name):
             raise DocumentRefused(
@@ -153,17 +153,20 @@ class AuthorityClient:
         valid = [entry for entry in keys if entry.valid_from <= now < entry.valid_to] or list(keys)
         return key_id(decode_public(max(valid, key=lambda entry: entry.valid_from).key))
 
-    async def _signed(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _signed(self, method: str, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        """The answer, and the time that the authority took for now."""
         data = json.dumps(body, separators=(",", ":")).encode("utf-8")
+        now = self._wall()
         try:
-            answer = await self._signed_once(method, path, data, self._wall())
+            answer = await self._signed_once(method, path, data, now)
         except StaleClock as error:
-            answer = await self._signed_once(method, path, data, await self._signed_time(error))
+            now = await self._signed_time(error)
+            answer = await self._signed_once(method, path, data, now)
         except RequestRefused as error:
             if error.reason not in _UNKNOWN_AUDIENCE or not await self.fetch_successors():
                 raise
-            answer = await self._signed_once(method, path, data, self._wall())
-        return parse_json(answer, ANSWER_LIMIT)
+            answer = await self._signed_once(method, path, data, now)
+        return parse_json(answer, ANSWER_LIMIT), now
 
     async def _signed_time(self, refused: StaleClock) -> float:
         """
@@ -172,9 +175,10 @@ class AuthorityClient:
         @raise StaleClock: the refusal, if it does not.
         """
         status = await self.status()
-        await self.offer(status)
         if not status.body.issued_at <= refused.time <= status.body.expires_at:
             raise refused
+        await self._knowing_signer(status)
+        self._trust.offer(status, refused.time)
         return refused.time
 
     async def _signed_once(self, method: str, path: str, data: bytes, created: float) -> bytes:

@@ -174,23 +174,22 @@ class _Body(TwistedProtocol):
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._size = 0
-        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
+        self.done: Deferred[bytes] = Deferred(lambda _: self._cut())
 
-    def _abort(self) -> None:
+    def _cut(self) -> None:
         if self.transport is not None:
-            self.transport.abortConnection()  # type: ignore[attr-defined]  # TCP and TLS have it
+            self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
+        if self.done.called:
+            return
         self._size += len(data)
         if self._size > ANSWER_LIMIT:
-            done, self.done = self.done, Deferred()
-            self._abort()
-            if not done.called:
-                done.errback(
-                    RequestRefused("too-large", f"the authority's answer is larger than {ANSWER_LIMIT} bytes")
-                )
-            return
-        self._chunks.append(data)
+            detail = f"the authority's answer is larger than {ANSWER_LIMIT} bytes"
+            self.done.errback(RequestRefused("too-large", detail))
+            self._cut()
+        else:
+            self._chunks.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.done.called:
