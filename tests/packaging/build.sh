@@ -1,0 +1,223 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Packages: built without network in a Debian root, twice and bit-identical; lintian; contents; unit security.
+. "$(dirname "$0")/roots.sh"
+
+# The suite in the chroot gets this long, and must show at least so many passed tests.
+BUILD_SECONDS=${GMESH_PACKAGING_BUILD_SECONDS:-1500}
+PASSED_FLOOR=500
+SECURITY_THRESHOLD=15
+
+# source_tree DIRECTORY: what the tree holds, tracked or new, without what git ignores.
+source_tree() {
+    mkdir -p "$1"
+    if git -C "$TOP" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+        (cd "$TOP" && git ls-files -z --cached --others --exclude-standard |
+            while IFS= read -r -d '' file; do [ -e "$file" ] && printf '%s\0' "$file"; done |
+            tar -c --null -T - | tar -x -C "$1")
+    else
+        tar -C "$TOP" -c --exclude='./.*' --exclude='*.egg-info' --exclude=__pycache__ . | tar -x -C "$1"
+    fi
+    chmod -R u=rwX,go=rX "$1"
+}
+
+# build ROOT SOURCE LOG [ENVIRONMENT...]: dpkg-buildpackage without network, loopback up; SOURCE is
+# a path inside ROOT whose parent takes the results.
+build() {
+    local root=$1 source=$2 log=$3
+    shift 3
+    timeout --kill-after=10 "$BUILD_SECONDS" unshare --net --mount --fork --pid --kill-child -- \
+        bash -euc 'ip link set lo up; mount -t proc proc "$1/proc"
+            exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/nonexistent \
+                "${@:3}" sh -c "cd \"$2\" && exec dpkg-buildpackage -us -uc -b"' \
+        build "$root" "$source" "$@" >"$log" 2>&1 </dev/null
+}
+
+# A variant of the packages for the upgrade checks and mutations: its tests are not run again.
+# build_variant NAME VERSION EDIT-COMMAND...: the edit runs in the source tree; packages go to $DEBS/NAME.
+build_variant() {
+    local name=$1 version=$2 root
+    shift 2
+    [ ! -e "$DEBS/$name/done" ] || return 0
+    root=$(overlay "$BUILD_ROOT" "variant-$name")
+    chroot_mounts "$root"
+    source_tree "$root/build/gmesh"
+    (
+        cd "$root/build/gmesh"
+        python3 - "$version" <<'PYTHON'
+import re, sys
+path = "debian/changelog"
+text = open(path).read()
+entry = re.match(r"gmesh \([^)]*\)(.*?\n)(?=gmesh \(|\Z)", text, re.S)[0]
+open(path, "w").write(re.sub(r"\([^)]*\)", f"({sys.argv[1]})", entry, count=1) + "\n" + text)
+PYTHON
+        "$@"
+    )
+    if build "$root" /build/gmesh "$LOGS/build-$name.log" DEB_BUILD_OPTIONS='nocheck nodoc' DEB_BUILD_PROFILES='nocheck nodoc'; then
+        mkdir -p "$DEBS/$name"
+        cp "$root"/build/*.deb "$DEBS/$name/"
+        touch "$DEBS/$name/done"
+    else
+        tail -n 15 "$LOGS/build-$name.log" | sed 's/^/         | /'
+        failed "the variant $name builds"
+    fi
+    drop "variant-$name"
+    [ -e "$DEBS/$name/done" ]
+}
+
+prepare_build_root() {
+    if ! BUILD_ROOT=$(root build "$SUITE" "$(build_packages)"); then
+        not_run "packages: no $SUITE root to build in (no network, and none in $CACHE)"
+        return 1
+    fi
+}
+
+first_build() {
+    local root log=$LOGS/build.log passes
+    root=$(overlay "$BUILD_ROOT" build)
+    chroot_mounts "$root"
+    source_tree "$root/build/gmesh"
+    say "building the packages, the suite included, without network"
+    if build "$root" /build/gmesh "$log" TZ=UTC; then
+        passed "dpkg-buildpackage without network"
+    else
+        failed "dpkg-buildpackage without network (the end of $log follows)"
+        grep -E '^(FAILED|ERROR) |^E  |: error|Error ' "$log" | head -n 40 | sed 's/^/         | /' || true
+        tail -n 25 "$log" | sed 's/^/         | /'
+        # The remaining checks need packages, whatever the suite said.
+        build "$root" /build/gmesh "$log.nocheck" TZ=UTC DEB_BUILD_OPTIONS=nocheck || return 1
+    fi
+    passes=$(grep -oE '[0-9]+ passed' "$log" | tail -n 1 | cut -d' ' -f1 || true)
+    check "the suite ran in the chroot: ${passes:-0} passed, at least $PASSED_FLOOR wanted" \
+        test "${passes:-0}" -ge "$PASSED_FLOOR"
+    mkdir -p "$DEBS/first"
+    cp "$root"/build/*.deb "$root"/build/*.changes "$root"/build/*.buildinfo "$DEBS/first/"
+    run_lintian "$root"
+    drop build
+}
+
+run_lintian() {
+    say "lintian"
+    (cd "$1/build/gmesh" && chroot "$1" sh -c 'cd /build/gmesh && dpkg-source --before-build . &&
+        tar -C /build -caf /build/gmesh_$(dpkg-parsechangelog -S Version | sed "s/-[^-]*$//").orig.tar.gz \
+            --exclude=./debian --exclude=.pybuild gmesh && dpkg-source -b .' >"$LOGS/source.log" 2>&1) ||
+        tail -n 5 "$LOGS/source.log"
+    CHECK_LINES=40 check "lintian has no error and no warning" \
+        chroot "$1" sh -c 'cd /build && lintian -EI --fail-on error,warning --no-tag-display-limit \
+            --allow-root --suppress-tags bad-distribution-in-changes-file *.changes *.dsc'
+    check "every lintian override has a comment" overrides_explained
+}
+
+overrides_explained() {
+    local file
+    for file in "$TOP"/debian/*lintian-overrides "$TOP"/debian/source/lintian-overrides; do
+        [ -e "$file" ] || continue
+        awk '/^#/ { told = 1; next } /^$/ { told = 0; next } !told { print FILENAME ": " $0; bad = 1 } END { exit bad }' "$file"
+    done
+}
+
+# Another directory, another umask, zone and language, and no tests: the same bytes.
+second_build() {
+    local root deb
+    say "building again, elsewhere"
+    root=$(overlay "$BUILD_ROOT" again)
+    chroot_mounts "$root"
+    (umask 0027 && source_tree "$root/srv/another/place/gmesh-0")
+    (umask 0027 && build "$root" /srv/another/place/gmesh-0 "$LOGS/again.log" \
+        TZ=Pacific/Kiritimati LC_ALL=POSIX DEB_BUILD_OPTIONS=nocheck) || {
+        failed "the second build"
+        tail -n 15 "$LOGS/again.log" | sed 's/^/         | /'
+        return
+    }
+    for deb in "$DEBS"/first/*.deb; do
+        check "built twice, the same bytes: ${deb##*/}" cmp "$deb" "$root/srv/another/place/${deb##*/}"
+    done
+    drop again
+}
+
+listing() { dpkg-deb -c "$1" | awk '{ print $6 }'; }
+depends() { dpkg-deb -f "$DEBS"/first/"$1"_*.deb Depends | tr ',' '\n' | sed 's/^ *//'; }
+
+contents() {
+    local deb path library name floor
+    say "contents"
+    for name in python3-gmesh gmesh-authority gmesh-node gmesh-doc; do
+        deb=$(echo "$DEBS/first/${name}"_*.deb)
+        equal "$name: Architecture: all" all "$(dpkg-deb -f "$deb" Architecture)"
+    done
+    library=$(listing "$DEBS"/first/python3-gmesh_*.deb)
+    for path in ./usr/lib/python3/dist-packages/twisted/plugins/gmesh_authority.py \
+        ./usr/lib/python3/dist-packages/twisted/plugins/gmesh_node.py \
+        ./usr/lib/python3/dist-packages/gmesh/authority/store/migrations/0001_initial.sql \
+        ./usr/lib/python3/dist-packages/gmesh/py.typed ./usr/bin/gmesh \
+        ./usr/share/bash-completion/completions/gmesh ./usr/share/zsh/vendor-completions/_gmesh \
+        ./usr/share/man/man1/gmesh.1.gz ./usr/share/man/man1/gmesh-join.1.gz; do
+        check "python3-gmesh has $path" grep -qxF "$path" <<<"$library"
+    done
+    check "python3-gmesh has nothing of Twisted's, no tests, no caches" refuse grep -E \
+        '/twisted/(plugins/)?__init__\.py|dropin\.cache|/tests/|__pycache__|dist-packages/(docs|bench|debian)/' \
+        <<<"$library"
+    equal "every module of the tree is in it" \
+        "$(cd "$TOP" && find gmesh twisted -name '*.py' | sort)" \
+        "$(sed -n 's,^./usr/lib/python3/dist-packages/\(.*\.py\)$,\1,p' <<<"$library" | sort)"
+    check "its trigger is awaited" grep -qx 'activate-await twisted-plugins-cache' \
+        <<<"$(dpkg-deb --ctrl-tarfile "$DEBS"/first/python3-gmesh_*.deb | tar -xO ./triggers)"
+    # Every floor of setup.cfg must have arrived in Depends, under Debian's name for the module.
+    while read -r name floor; do
+        check "Depends: $name (>= $floor)" grep -qxF "$name (>= $floor)" <<<"$(depends python3-gmesh)"
+    done < <(python3 - "$TOP/setup.cfg" <<'PYTHON'
+import configparser, re, sys
+settings = configparser.ConfigParser()
+settings.read(sys.argv[1])
+names = {"attrs": "attr", "pyopenssl": "openssl", "PyNaCl": "nacl"}
+for requirement in settings["options"]["install_requires"].split():
+    name, floor = re.split("[=>]=", requirement)
+    print("python3-" + names.get(name, name), floor)
+PYTHON
+    )
+    for name in gmesh-authority gmesh-node; do
+        library=$(listing "$DEBS"/first/${name}_*.deb)
+        for path in "./usr/lib/systemd/system/$name.service" "./usr/lib/sysusers.d/$name.conf" \
+            "./usr/lib/tmpfiles.d/$name.conf" "./etc/default/$name" "./usr/share/man/man8/$name.8.gz"; do
+            check "$name has $path" grep -qxF "$path" <<<"$library"
+        done
+        check "$name needs exactly this library" grep -q '^python3-gmesh (= ' <<<"$(depends "$name")"
+        check "$name: /etc/default/$name is a conffile" grep -qx "/etc/default/$name" \
+            <<<"$(dpkg-deb --ctrl-tarfile "$DEBS"/first/${name}_*.deb | tar -xO ./conffiles)"
+    done
+    check "gmesh-node: /etc/gmesh/node.toml is a conffile" grep -qx /etc/gmesh/node.toml \
+        <<<"$(dpkg-deb --ctrl-tarfile "$DEBS"/first/gmesh-node_*.deb | tar -xO ./conffiles)"
+    check "gmesh-doc has the manual" grep -qx ./usr/share/doc/gmesh-doc/html/index.html \
+        <<<"$(listing "$DEBS"/first/gmesh-doc_*.deb)"
+    equal "one module imports the Noise library" gmesh/wire/noise.py \
+        "$(cd "$TOP" && grep -rlE '^ *(import|from) +(noise|noiseprotocol)\b' gmesh --include='*.py' | xargs)"
+}
+
+# By the systemd of the target, offline; the live figures are in lifecycle.sh.
+security() {
+    local root unit
+    say "sandbox of the units"
+    root=$(overlay "$RUN_ROOT" security)
+    for unit in authority node; do
+        dpkg-deb -x "$DEBS"/first/gmesh-${unit}_*.deb "$root"
+    done
+    for unit in gmesh-authority gmesh-node gmesh-node-enrol; do
+        check "systemd-analyze security $unit: $(chroot "$root" systemd-analyze security --offline=yes \
+            "/usr/lib/systemd/system/$unit.service" 2>/dev/null | tail -n 1 | grep -oE '[0-9.]+ [A-Z]+')" \
+            chroot "$root" systemd-analyze security --offline=yes --threshold=$SECURITY_THRESHOLD \
+            "/usr/lib/systemd/system/$unit.service"
+    done
+    drop security
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    prepare_build_root || exit 0
+    first_build
+    second_build
+    contents
+    if RUN_ROOT=$(root run "$SUITE" "$(run_packages)"); then
+        security
+    else
+        not_run "the security threshold: no $SUITE root to run in"
+    fi
+fi

@@ -1,0 +1,282 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The life of the packages on one booted host: install, enrol, run, be killed, reload, upgrade, remove, purge.
+. "$(dirname "$0")/containers.sh"
+. "$(dirname "$0")/build.sh"
+
+LIVE_SECURITY=1.5
+UNITS=(gmesh-authority gmesh-node)
+
+# drop_in NAME UNIT TEXT: a drop-in of this check, in force.
+drop_in() {
+    shell "$1" "mkdir -p /etc/systemd/system/$2.service.d; cat >/etc/systemd/system/$2.service.d/check.conf <<'END'
+[Service]
+$3
+END
+systemctl daemon-reload"
+}
+
+drop_out() { shell "$1" "rm -rf /etc/systemd/system/$2.service.d; systemctl daemon-reload"; }
+
+install_without_keys() {
+    local unit
+    say "install, no key yet"
+    check "the packages install" install_debs one first "${EVERYTHING[@]}"
+    for unit in "${UNITS[@]}" gmesh-node-enrol; do
+        equal "$unit is enabled" enabled "$(guest one systemctl is-enabled "$unit" || true)"
+        equal "$unit is skipped without key, not failed" "no inactive success" \
+            "$(property one "$unit" ConditionResult) $(property one "$unit" ActiveState) $(property one "$unit" Result)"
+    done
+    equal "the socket is left to the administrator" disabled \
+        "$(guest one systemctl is-enabled gmesh-authority.socket || true)"
+    equal "nothing failed" "" "$(guest one systemctl --failed --no-legend --plain)"
+    equal "the system is running" running "$(guest one systemctl is-system-running || true)"
+    for unit in authority node; do
+        equal "user _gmesh-$unit" "/var/lib/gmesh-$unit /usr/sbin/nologin" \
+            "$(guest one getent passwd "_gmesh-$unit" | awk -F: '{ print $6, $7 }')"
+        equal "state of gmesh-$unit is its own" "_gmesh-$unit:_gmesh-$unit 700" \
+            "$(guest one stat -c '%U:%G %a' "/var/lib/gmesh-$unit")"
+    done
+    equal "the keys are root's" "root:root 700" "$(guest one stat -c '%U:%G %a' /etc/gmesh/authority.keys)"
+    check "a man page for every command" guest one bash -euo pipefail -c '
+        python3 -c "
+import click
+from gmesh.cli.main import gmesh
+def walk(group, path):
+    print(path)
+    context = click.Context(group)
+    for name in group.list_commands(context) if isinstance(group, click.Group) else ():
+        walk(group.get_command(context, name), f\"{path}-{name}\")
+walk(gmesh, \"gmesh\")" | while read -r name; do test -s "/usr/share/man/man1/$name.1.gz" || { echo "$name"; exit 1; }; done'
+    equal "bash completes gmesh commands" "join" "$(shell one '. /usr/share/bash-completion/bash_completion
+        . /usr/share/bash-completion/completions/gmesh
+        COMP_WORDS=(gmesh joi) COMP_CWORD=1 COMPREPLY=(); _gmesh_completion gmesh joi gmesh; echo "${COMPREPLY[*]}"')"
+}
+
+start_both() {
+    local began
+    say "keys, enrolment, start"
+    check "gmesh init, and the authority's files in their places" \
+        found_network one http://127.0.0.1:8440 --anchor "one=$SUBNET.1:7443"
+    began=$(now_ms)
+    check "the authority starts" guest one systemctl start gmesh-authority
+    passed "the authority was READY after $(($(now_ms) - began)) ms"
+    check "healthz answers" guest one curl -fsS http://127.0.0.1:8440/healthz
+    check "readyz answers: it can sign and write" guest one curl -fsS http://127.0.0.1:8440/readyz
+    equal "its key came as a credential" "" "$(guest one find /var/lib/gmesh-authority -name '*.key')"
+    check "gmesh join as root" shell one "gmesh join \"\$(gmesh admin --operator /root/net/operator \
+        invite --name one --role anchor)\" --state /var/lib/gmesh-node"
+    equal "what root wrote belongs to the daemon" "_gmesh-node:_gmesh-node" \
+        "$(guest one find /var/lib/gmesh-node -printf '%u:%g\n' | sort -u)"
+    equal "its keys are for nobody else" "600 600" \
+        "$(guest one stat -c %a /var/lib/gmesh-node/identity.key /var/lib/gmesh-node/noise.key | xargs)"
+    began=$(now_ms)
+    check "the node starts" guest one systemctl start gmesh-node
+    passed "the node was READY after $(($(now_ms) - began)) ms"
+    check "port 7443 accepts" guest one bash -c 'exec 3<>/dev/tcp/127.0.0.1/7443'
+    equal "gmesh status as root" one "$(guest one gmesh status --json | json name)"
+    guest one useradd --create-home --groups _gmesh-node member
+    guest one useradd --create-home stranger
+    equal "gmesh status as a member of the group" one "$(as one member gmesh status --json | json name)"
+    check "gmesh status as anybody else is refused in one line" shell one \
+        '! text=$(runuser -u stranger -- gmesh status 2>&1); test "$(wc -l <<<"$text")" -eq 1'
+    eventually 15 logged_authority_reached || true
+    check "the node reached the authority" logged_authority_reached
+}
+
+logged_authority_reached() { [ "$(guest one gmesh status --json | json authority reachable)" = True ]; }
+
+# json KEY...: a member of the JSON document on standard input.
+json() {
+    python3 -c 'import json, sys
+value = json.load(sys.stdin)
+for key in sys.argv[1:]: value = value[key]
+print(value)' "$@"
+}
+
+sandbox() {
+    local unit pid
+    say "what the kernel says of the processes"
+    for unit in "${UNITS[@]}"; do
+        pid=$(main_pid one "$unit")
+        equal "$unit: no capability, no new privileges, seccomp, its own user" \
+            "CapInh:0 CapPrm:0 CapEff:0 CapBnd:0 CapAmb:0 NoNewPrivs:1 Seccomp:2 User:_$unit" \
+            "$(guest one awk '/^Cap/ { printf "%s%x ", $1, ("0x" $2) + 0 } /^(NoNewPrivs|Seccomp):/ { printf "%s%s ", $1, $2 }
+                /^Uid:/ { uid = $2 } END { "getent passwd " uid | getline name; sub(":.*", "", name); printf "User:%s", name }' \
+                "/proc/$pid/status" | reorder)"
+        check "$unit: systemd-analyze security $(exposure "$unit") <= $LIVE_SECURITY" \
+            awk -v found="$(exposure "$unit")" -v limit="$LIVE_SECURITY" 'BEGIN { exit !(found != "" && found <= limit) }'
+    done
+}
+
+# Uid comes before Cap in the file; the order of the words above is fixed by name here.
+reorder() {
+    tr ' ' '\n' | sed '/^$/d' | python3 -c 'import sys
+words = dict(line.strip().split(":", 1) for line in sys.stdin)
+print(" ".join(f"{name}:{words[name]}" for name in
+    "CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp User".split()))'
+}
+
+exposure() { guest one systemd-analyze security "$1.service" 2>/dev/null | tail -n 1 | grep -oE '[0-9]+\.[0-9]+'; }
+
+die_and_return() {
+    local unit pid
+    say "killed, frozen, reloaded, stopped"
+    for unit in "${UNITS[@]}"; do
+        pid=$(main_pid one "$unit")
+        guest one kill -KILL "$pid"
+        check "$unit: back after kill -9" eventually 15 replaced "$unit" "$pid"
+        equal "$unit: restarted once" 1 "$(property one "$unit" NRestarts)"
+    done
+    for unit in "${UNITS[@]}"; do
+        drop_in one "$unit" WatchdogSec=3
+        guest one systemctl restart "$unit"
+        pid=$(main_pid one "$unit")
+        guest one kill -STOP "$pid"
+        check "$unit: the watchdog notices a frozen daemon and restarts it" eventually 30 replaced "$unit" "$pid"
+        check "$unit: systemd says watchdog" logged one "$unit" "Failed with result 'watchdog'"
+        sleep 4
+        check "$unit: a running daemon feeds it" active one "$unit"
+        drop_out one "$unit"
+        guest one systemctl restart "$unit"
+        pid=$(main_pid one "$unit")
+        check "$unit: systemctl reload" guest one systemctl reload "$unit"
+        equal "$unit: the same process after it" "$pid active" "$(main_pid one "$unit") $(property one "$unit" ActiveState)"
+        check "$unit: it did reload" logged one "$unit" 'reload: '
+        clean_stop "$unit"
+        guest one systemctl start "$unit"
+    done
+}
+
+# replaced UNIT PID: the unit runs as another process now.
+replaced() { [ "$(property one "$1" ActiveState)" = active ] && [ "$(main_pid one "$1")" != "$2" ]; }
+
+clean_stop() {
+    local began took
+    began=$(now_ms)
+    guest one systemctl stop "$1"
+    took=$(($(now_ms) - began))
+    equal "$1: a clean stop (in $took ms)" "success inactive" "$(property one "$1" Result) $(property one "$1" ActiveState)"
+    check "$1: within TimeoutStopSec" test "$took" -lt 20000
+    check "$1: no traceback in its log" refuse logged one "$1" 'Traceback|Unhandled'
+}
+
+# pyOpenSSL under the sandbox: plain HTTP would never show that it cannot work.
+tls() {
+    say "TLS through the authority's unit"
+    shell one "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=one \
+        -addext subjectAltName=DNS:one -keyout /etc/gmesh/tls.key -out /etc/gmesh/tls.pem 2>/dev/null
+        chown _gmesh-authority /etc/gmesh/tls.key
+        echo 'ENDPOINT=ssl:8441:privateKey=/etc/gmesh/tls.key:certKey=/etc/gmesh/tls.pem' >>/etc/default/gmesh-authority
+        systemctl restart gmesh-authority"
+    check "an https request is answered under the sandbox" tls_request
+    drop_in one gmesh-authority MemoryDenyWriteExecute=yes
+    guest one systemctl restart gmesh-authority || true
+    check "mutation: with MemoryDenyWriteExecute=yes the same request fails" refuse tls_request
+    drop_out one gmesh-authority
+    shell one "sed -i /^ENDPOINT=ssl/d /etc/default/gmesh-authority; rm /etc/gmesh/tls.*; systemctl restart gmesh-authority"
+}
+
+tls_request() {
+    guest one curl -fsS --max-time 10 --cacert /etc/gmesh/tls.pem --resolve one:8441:127.0.0.1 https://one:8441/healthz
+}
+
+# AF_UNIX carries sd_notify: without it the unit can never become ready.
+unix_sockets() {
+    drop_in one gmesh-authority $'RestrictAddressFamilies=\nRestrictAddressFamilies=AF_INET AF_INET6\nTimeoutStartSec=6\nRestart=no'
+    check "mutation: without AF_UNIX the unit is never READY" refuse guest one systemctl restart gmesh-authority
+    drop_out one gmesh-authority
+    guest one systemctl reset-failed gmesh-authority
+    check "the authority starts again" guest one systemctl restart gmesh-authority
+}
+
+socket_activation() {
+    local began
+    say "socket activation on port 443"
+    shell one 'mkdir -p /etc/systemd/system/gmesh-authority.service.d
+        cp /usr/share/doc/gmesh-authority/examples/socket-activation.conf /etc/systemd/system/gmesh-authority.service.d/
+        systemctl daemon-reload
+        systemctl stop gmesh-authority
+        systemctl enable --now gmesh-authority.socket'
+    began=$(now_ms)
+    check "the first request on port 443 starts the authority" port_443
+    passed "it was answered after $(($(now_ms) - began)) ms"
+    equal "without a capability" 0 "$(guest one sed -n 's/^CapEff:\t0*\([0-9a-f]\)/\1/p' "/proc/$(main_pid one gmesh-authority)/status")"
+    guest one systemctl restart gmesh-authority
+    check "port 443 answers after a restart" port_443
+}
+
+port_443() { guest one curl -fsS --max-time 10 http://127.0.0.1:443/healthz; }
+
+# What the next release brings: another version, one more plugin, one more migration.
+next_release() {
+    sed -i 's/^__version__ = .*/__version__ = "0.1.1"/' gmesh/__init__.py
+    sed 's/gmesh-node/gmesh-probe/; s/gmesh_node/gmesh_probe/' twisted/plugins/gmesh_node.py >twisted/plugins/gmesh_probe.py
+    printf 'CREATE TABLE packaging_probe (number INTEGER PRIMARY KEY);\n' >gmesh/authority/store/migrations/9999_packaging_probe.sql
+}
+
+upgrade() {
+    local before pids unit
+    say "upgrade to the next release"
+    prepare_build_root && build_variant next 0.1.1-1 next_release || { failed "there is a next release"; return; }
+    guest one twistd3 --help >/dev/null
+    before=$(secrets one)
+    pids=$(for unit in "${UNITS[@]}"; do main_pid one "$unit"; done)
+    check "the upgrade installs" install_debs one next "${EVERYTHING[@]}"
+    for unit in "${UNITS[@]}"; do
+        check "$unit: active after the upgrade" eventually 15 active one "$unit"
+    done
+    check "both run as new processes" test "$pids" != "$(for unit in "${UNITS[@]}"; do main_pid one "$unit"; done)"
+    check "port 443 is alive" port_443
+    check "the new plugin is known although its file is older than the cache" \
+        shell one 'twistd3 --help | grep -q gmesh-probe'
+    equal "the command is the new one" "gmesh, version 0.1.1" "$(guest one gmesh --version)"
+    equal "keys and certificates as before" "$before" "$(secrets one)"
+    check "the database has the new schema" guest one python3 -c 'import sqlite3
+sqlite3.connect("/var/lib/gmesh-authority/authority.sqlite").execute("SELECT * FROM packaging_probe")'
+    check "and a backup of the old one lies beside it" guest one python3 -c 'import glob, sqlite3
+(backup,) = glob.glob("/var/lib/gmesh-authority/authority-before-*.sqlite")
+assert sqlite3.connect(backup).execute("SELECT max(number) FROM migration").fetchone()[0] < 9999'
+    guest one systemctl disable --now gmesh-authority.socket
+    drop_out one gmesh-authority
+    guest one systemctl restart gmesh-authority
+}
+
+remove_and_purge() {
+    local before
+    say "remove, reinstall, purge"
+    before=$(secrets one)
+    conffiles='/etc/default/gmesh-authority /etc/default/gmesh-node /etc/gmesh/node.toml'
+    check "remove" guest one dpkg --remove gmesh-authority gmesh-node python3-gmesh
+    equal "keys and certificates stay" "$before" "$(secrets one)"
+    check "conffiles stay" guest one ls $conffiles
+    check "the plugins are gone from twistd3 --help" shell one '! twistd3 --help | grep -q gmesh'
+    check "the ports are closed" shell one '! ss -Htln | grep -E ":(443|7443|8440) "'
+    check "reinstall" install_debs one next "${EVERYTHING[@]}"
+    for unit in "${UNITS[@]}"; do
+        check "$unit: active again without a new key" eventually 15 active one "$unit"
+    done
+    equal "the same keys and certificates" "$before" "$(secrets one)"
+    check "purge" guest one dpkg --purge gmesh-authority gmesh-node python3-gmesh
+    shell one 'rm -rf /root/net /home/member /home/stranger; journalctl --quiet --rotate --vacuum-time=1s || true'
+    equal "purge leaves nothing" "" "$(guest one find / -xdev -name '*gmesh*' -not -path '/debs*')"
+    equal "but the two users" "_gmesh-authority _gmesh-node" \
+        "$(guest one getent passwd | grep -o '^_gmesh-[a-z]*' | sort | xargs)"
+    equal "nothing failed on the way" "" "$(guest one systemctl --failed --no-legend --plain)"
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    prepare_containers "the booted life cycle" || exit 0
+    container one 1
+    boot one
+    install_without_keys
+    start_both
+    sandbox
+    die_and_return
+    tls
+    unix_sockets
+    socket_activation
+    upgrade
+    remove_and_purge
+    discard one
+fi
