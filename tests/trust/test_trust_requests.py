@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import base64
 import datetime
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from http_message_signatures import HTTPMessageSigner, HTTPMessageVerifier, algorithms
-from http_message_signatures.structures import CaseInsensitiveDict
 from hypothesis import given
 from hypothesis import strategies as st
 from trust.network import key
@@ -62,13 +59,14 @@ def refused(headers: dict[str, str], **changes: Any) -> None:
     assert caught.value.reason == "bad-signature"
 
 
-@dataclass
 class Message:
     """A request as the other implementation wants it."""
 
-    method: str = "POST"
-    url: str = "http://authority.example:8400" + TARGET
-    headers: CaseInsensitiveDict = field(default_factory=CaseInsensitiveDict)
+    method = "POST"
+    url = "http://authority.example:8400" + TARGET
+
+    def __init__(self, library: Any) -> None:
+        self.headers = library.structures.CaseInsensitiveDict()
 
 
 class Resolver:
@@ -146,22 +144,33 @@ def test_empty_query_is_a_question_mark() -> None:
     assert b'\n"@query": ?\n' in read(headers, "GET", "/crl", b"").base
 
 
-def test_the_other_implementation_verifies_ours() -> None:
+@pytest.fixture
+def library() -> Any:
+    """http-message-signatures, which Debian does not have."""
+    return pytest.importorskip("http_message_signatures", reason="http-message-signatures is on PyPI only")
+
+
+def test_the_other_implementation_verifies_ours(library: Any) -> None:
     """http-message-signatures accepts what we sign, and reads the same parameters."""
-    message = Message(headers=CaseInsensitiveDict(signed()))
-    verifier = HTTPMessageVerifier(signature_algorithm=algorithms.ED25519, key_resolver=Resolver())
+    message = Message(library)
+    message.headers.update(signed())
+    verifier = library.HTTPMessageVerifier(
+        signature_algorithm=library.algorithms.ED25519, key_resolver=Resolver()
+    )
     (result,) = verifier.verify(message, require_components=COMPONENTS, expect_tag=NODE_TAG)
     assert dict(result.parameters)["nonce"] == b64url_encode(NONCE)
     assert list(result.covered_components)[:-1] == [f'"{name}"' for name in COMPONENTS]
 
 
-def test_we_verify_the_other_implementation() -> None:
+def test_we_verify_the_other_implementation(library: Any) -> None:
     """What http-message-signatures signs in our profile is accepted, in its order of parameters."""
-    message = Message()
+    message = Message(library)
     message.headers.update(
         {"Content-Digest": content_digest(BODY), "Content-Type": JSON_TYPE, "Gmesh-Audience": AUDIENCE}
     )
-    signer = HTTPMessageSigner(signature_algorithm=algorithms.ED25519, key_resolver=Resolver())
+    signer = library.HTTPMessageSigner(
+        signature_algorithm=library.algorithms.ED25519, key_resolver=Resolver()
+    )
     signer.sign(
         message,
         key_id=SIGNER.key_id,
