@@ -42,18 +42,23 @@ class Passphrases:
         self._path = path
         self._ask = ask
         self._read: bytes | None = None
+        self._typed: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         return "<Passphrases>"
 
     def existing(self, what: str) -> bytes:
         """
-        The pass phrase that opens C{what}.
+        The pass phrase that opens C{what}; typed once, it serves a reload too.
 
         @raise ConfigurationError: C{passphrase-needed} when there is nobody to ask.
         """
         stored = self._stored()
-        return stored if stored is not None else self._from_terminal(f"Pass phrase of {what}: ", what)
+        if stored is not None:
+            return stored
+        if what not in self._typed:
+            self._typed[what] = self._from_terminal(f"Pass phrase of {what}: ", what)
+        return self._typed[what]
 
     def new(self, what: str) -> bytes:
         """

@@ -28,6 +28,7 @@ from gmesh.authority.store import certificates, documents, engine, invites, migr
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
+from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Crl, Document, Policy, parse_document
 from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.limits import DOCUMENT_LIMITS
@@ -112,12 +113,14 @@ def restore(
     crl_files: Sequence[Path] = (),
     policy_files: Sequence[Path] = (),
     accept_lost_revocations: bool = False,
+    passphrases: Passphrases | None = None,
 ) -> Restored:
     """
     Put a backup in the place of the database of a stopped daemon.
 
     @param crl_files: C{crl.json} of nodes, the newest that can be found.
     @param policy_files: C{policy.json} of nodes.
+    @param passphrases: asked for the signing keys that are sealed.
     @raise ConfigurationError: C{lost-revocations} without such files; C{in-use}.
     @raise StoreError: if the backup is damaged or another network's.
     """
@@ -129,7 +132,7 @@ def restore(
         )
     lock = StateLock(state)
     try:
-        directory = StateDirectory(state, now)
+        directory = StateDirectory(state, now, passphrases)
         manifest = backup.with_suffix(".json")
         if manifest.exists():
             _check_manifest(backup, manifest)

@@ -29,6 +29,7 @@ from gmesh.authority.records import Records
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import nonces
 from gmesh.authority.store.writer import Store
+from gmesh.keyfiles import Passphrases
 
 __all__ = ["Authority", "open_authority"]
 
@@ -139,16 +140,18 @@ def open_authority(
     wall: Callable[[], float],
     entropy: Callable[[int], bytes],
     pools: Callable[[Path], tuple[Any, Any]],
+    passphrases: Passphrases | None = None,
 ) -> Authority:
     """
     Open a state directory.
 
     @param pools: makes the writer pool and the reader pool of a database file.
+    @param passphrases: asked for the signing keys that are sealed.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
     """
     now = int(wall())
-    directory = StateDirectory(state, now)
+    directory = StateDirectory(state, now, passphrases)
     lock = StateLock(state)
     try:
         issuer = directory.issuer()

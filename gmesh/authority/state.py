@@ -24,6 +24,7 @@ from gmesh.authority.store import documents, engine, migrate, operators
 from gmesh.authority.store.transaction import Transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped
+from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Crl, Document, Genesis, Operator, Policy, Status, parse_document
 from gmesh.trust.ingest import parse_json
 from gmesh.trust.keys import decode_public, key_id
@@ -63,15 +64,16 @@ class StateDirectory:
     """
     The directory given with C{--state}, its files checked.
 
+    @param passphrases: asked for the signing keys that are sealed.
     @raise ConfigurationError: saying which file is wrong and what to do.
     """
 
-    def __init__(self, path: Path, now: int) -> None:
+    def __init__(self, path: Path, now: int, passphrases: Passphrases | None = None) -> None:
         if not path.is_dir():
             raise ConfigurationError("no-state", f"{path} is no directory: make it with gmesh init")
         self.path = path
         self.database = path / DATABASE
-        self.keys: KeyRing = load_keys(path)
+        self.keys: KeyRing = load_keys(path, passphrases)
         self.chain = self._read_genesis(now)
         self.network_id = network_id(self.chain[0])
 

@@ -27,6 +27,7 @@ from gmesh.authority.service import Authority, open_authority
 from gmesh.authority.signer import load_keys
 from gmesh.authority.store import engine
 from gmesh.errors import GmeshError
+from gmesh.keyfiles import Passphrases
 from gmesh.notify import HangupService, NotifyService, system_notifier
 
 __all__ = ["Options", "makeService"]
@@ -44,6 +45,13 @@ class Options(usage.Options):
     )
     optParameters: Sequence[Any] = [
         ["state", "s", None, "Directory with authority.key, genesis.json and the database."],
+        [
+            "passphrase-file",
+            None,
+            None,
+            "File (/dev/fd/N: open descriptor) with the pass phrase of sealed keys"
+            " [default: the systemd credential passphrase, else asked at the terminal].",
+        ],
         ["rate", None, RateLimits().address, "Requests a minute (and at once) from one address.", Rate.parse],
         [
             "key-rate",
@@ -137,10 +145,11 @@ class AuthorityService(MultiService):
 
     log = Logger()
 
-    def __init__(self, authority: Authority, state: Path) -> None:
+    def __init__(self, authority: Authority, state: Path, passphrases: Passphrases) -> None:
         super().__init__()
         self._authority = authority
         self._state = state
+        self._passphrases = passphrases
 
     def startService(self) -> None:
         """Begin."""
@@ -157,7 +166,7 @@ class AuthorityService(MultiService):
         """SIGHUP: read the signing keys again, so that a new one needs no restart."""
         issuer = self._authority.issuer
         try:
-            keys = load_keys(self._state)
+            keys = load_keys(self._state, self._passphrases)
         except GmeshError as error:
             self.log.error("reload: {cause}", cause=error.detail)
             return
@@ -184,6 +193,8 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     """
     if reactor is None:
         from twisted.internet import reactor
+    phrase = options["passphrase-file"]
+    passphrases = Passphrases(Path(phrase) if phrase else None)
     try:
         authority = open_authority(
             Path(options["state"]),
@@ -191,10 +202,11 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             time.time,
             os.urandom,
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
+            passphrases,
         )
     except GmeshError as error:
         raise SystemExit(f"gmesh-authority: {error.detail}") from None
-    service = AuthorityService(authority, Path(options["state"]))
+    service = AuthorityService(authority, Path(options["state"]), passphrases)
     rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)

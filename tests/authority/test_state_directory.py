@@ -20,6 +20,7 @@ from gmesh.authority.signer import load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.tap import Options, makeService
 from gmesh.errors import GmeshError, StoreError
+from gmesh.keyfiles import Passphrases, save_key
 from gmesh.trust.keys import SigningKey
 
 
@@ -236,3 +237,16 @@ def test_keys_may_come_as_systemd_credentials(tmp_path: Path, monkeypatch: pytes
         load_keys(state)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
     assert [key.key_id for key in load_keys(state)] == [made.key_id]
+
+
+def test_keys_may_be_sealed_with_a_pass_phrase(tmp_path: Path) -> None:
+    """A sealed key signs like any other once --passphrase-file opens it."""
+    made, phrase = SigningKey.generate(), tmp_path / "phrase"
+    phrase.touch(0o600)
+    phrase.write_text("correct horse battery\n")
+    save_key(tmp_path / "authority.key", made, b"correct horse battery")
+    assert [key.key_id for key in load_keys(tmp_path, Passphrases(phrase))] == [made.key_id]
+    phrase.write_text("another horse\n")
+    with pytest.raises(GmeshError) as refused:
+        load_keys(tmp_path, Passphrases(phrase))
+    assert refused.value.reason == "wrong-passphrase"
