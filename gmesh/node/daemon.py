@@ -2,7 +2,7 @@
 """
 The node as Twisted services: its start and clean stop, and what a reload does.
 
-Tests: C{tests/node/test_daemon.py}.
+Tests: C{tests/node/test_tap.py}, C{tests/live/test_node_daemon.py}.
 """
 
 from __future__ import annotations

@@ -219,7 +219,6 @@ def make_ends(means: Means, routes: Routes) -> Ends:
     echo = Echo(
         datagrams=datagrams,
         own=lambda: member.peer,
-        find_name=book.find_name,
         find_handle=book.find_handle,
         routes=engine,
         clock=clock,

@@ -2,7 +2,7 @@
 """
 The node as programs on its machine see it: names instead of handles, plain JSON values.
 
-Tests: C{tests/testing/test_memory_mesh.py} and, over the socket, C{tests/live}.
+Tests, over the socket: C{tests/live}.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The only composer: one node of the mesh from its identity, told the time and how
 
 Nothing here knows of daemons, files or sockets, so that L{gmesh.testing.mesh} runs the same object
 on a fake clock.  Each layer is built here from the ones below it and handed to those above.
-Tests: C{tests/node/test_runtime.py}, C{tests/node/test_memory_mesh.py}.
+Tests: C{tests/node/test_memory_mesh.py}, C{tests/node/test_tap.py}.
 """
 
 from __future__ import annotations
