@@ -57,6 +57,12 @@ def _left_in_reactor() -> dict[object, str]:
     return left
 
 
+def pytest_collection_finish() -> None:
+    """What the imports made stays: the collections after each test need not walk it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureCollector]:
     collector = FailureCollector()
