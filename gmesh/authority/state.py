@@ -93,7 +93,7 @@ class StateDirectory:
             connection = engine.connect(self.database)
             try:
                 self.database.chmod(0o600)
-                migrate.migrate(connection, now)
+                migrate.migrate(connection, now, keep=self._keep)
                 mirror = AuditMirror(self.path / MIRROR)
                 with engine.exclusive(connection) as cursor:
                     tx = Transaction(cursor, now)
@@ -106,6 +106,12 @@ class StateDirectory:
         except OSError as error:
             raise StoreError("unwritable", f"cannot write in {self.path}: {error.strerror}") from error
         return opened
+
+    def _keep(self, number: int) -> None:
+        """Copy the database as the release before left it: what a downgrade needs."""
+        copy = self.path / f"authority-before-{number:04d}.sqlite"
+        copy.touch(mode=0o600)
+        engine.backup(self.database, copy)
 
     def _open(self, tx: Transaction, issuer: Issuer, mirror: AuditMirror) -> Opened:
         if read_epoch(self.path) > epoch(tx):

@@ -242,3 +242,25 @@ def test_d3_statements_are_split_where_sqlite_ends_them() -> None:
     assert len(Migration(1, "x", sql).statements()) == 2
     with pytest.raises(StoreError):
         Migration(1, "x", "CREATE TABLE a (").statements()
+
+
+def test_m1_the_old_database_is_kept_before_a_migration(tmp_path: Path) -> None:
+    """A copy is asked for before the first pending migration of a database in use, never of a new one."""
+    one = Migration(1, "one", "CREATE TABLE a (x INTEGER);\n")
+    two = Migration(2, "two", "CREATE TABLE b (x INTEGER);\n")
+    three = Migration(3, "three", "CREATE TABLE c (x INTEGER);\n")
+    asked: list[tuple[int, int]] = []
+    connection = engine.connect(tmp_path / "a.sqlite")
+
+    def keep(number: int) -> None:
+        (tables,) = connection.execute(
+            "SELECT count(*) FROM sqlite_schema WHERE name IN ('b', 'c')"
+        ).fetchone()
+        asked.append((number, tables))
+
+    migrate(connection, NOW, [one], keep)
+    assert asked == []
+    migrate(connection, NOW, [one, two, three], keep)
+    migrate(connection, NOW, [one, two, three], keep)
+    connection.close()
+    assert asked == [(2, 0)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -60,15 +60,27 @@ def released() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
-def migrate(connection: Any, now: int, migrations: Sequence[Migration] | None = None) -> int:
+def migrate(
+    connection: Any,
+    now: int,
+    migrations: Sequence[Migration] | None = None,
+    keep: Callable[[int], object] | None = None,
+) -> int:
     """
     Bring the database up to this program's schema.
 
+    @param keep: makes a copy of a database that holds something, before the migration of this number.
     @return: how many migrations were applied.
     @raise StoreError: C{newer-schema} or C{changed-migration}.
     """
     wanted = released() if migrations is None else list(migrations)
     applied = 0
+    with engine.exclusive(connection) as cursor:
+        done = _recorded(cursor)
+        _check(done, wanted)
+    pending = [migration.number for migration in wanted if migration.number not in done]
+    if keep is not None and done and pending:
+        keep(pending[0])
     for migration in wanted:
         with engine.exclusive(connection) as cursor:
             done = _recorded(cursor)
