@@ -87,6 +87,7 @@ class Datagrams:
         self._inbound = Inbound(sessions, self.services, self.permissions, clock)
         self.counters = sessions.counters
         self._running = False
+        self._prepared: dict[bytes, list[Callable[[], None]]] = {}
         sessions.user = self
 
     def start(self) -> None:
@@ -166,6 +167,20 @@ class Datagrams:
         else:
             self._outbound.post(peer, service, data)
 
+    def prepare(self, peer: Peer, then: Callable[[], None] | None = None) -> bool:
+        """
+        See that there are keys for C{peer}, so that what is measured next is not the handshake.
+
+        @param then: called once when there are, if there are none yet; not at all if there never are.
+        @return: True if there are.
+        @raise SendRefused: C{busy}.
+        """
+        if self._sessions.ready(peer):
+            return True
+        if then is not None:
+            self._prepared.setdefault(peer.handle, []).append(then)
+        return False
+
     def admit(self, node: str, service: str, size: int = 0) -> Peer:
         """
         Every check that can be made before a message of C{size} bytes leaves.
@@ -240,6 +255,8 @@ class Datagrams:
 
     def ready(self, handle: bytes) -> None:
         """There are new keys for C{handle}: send what waits."""
+        for then in self._prepared.pop(handle, ()):
+            then()
         self._outbound.ready(handle)
 
     def bounced(self, handle: bytes, counter: int, reason: str) -> None:
@@ -248,5 +265,6 @@ class Datagrams:
 
     def gone(self, handle: bytes, reason: str) -> None:
         """A peer was given up."""
+        self._prepared.pop(handle, None)
         self._outbound.gone(handle, reason)
         self._inbound.gone(handle, reason)

@@ -44,9 +44,10 @@ class Hop:
 @dataclass(slots=True)
 class _Ping:
     node: str
-    node_id: str
     result: Deferred[float]
     deadline: float
+    node_id: str = ""
+    waits: bool = False
     again: IDelayedCall | None = None
 
 
@@ -63,7 +64,6 @@ class Echo:
         *,
         datagrams: Datagrams,
         own: Callable[[], Peer],
-        find_name: Callable[[str], Peer | None],
         find_handle: Callable[[bytes], Peer | None],
         routes: IRouteEngine,
         clock: IReactorTime,
@@ -71,7 +71,6 @@ class Echo:
     ) -> None:
         self._datagrams = datagrams
         self._own = own
-        self._find_name = find_name
         self._find_handle = find_handle
         self._routes = routes
         self._clock = clock
@@ -99,9 +98,7 @@ class Echo:
         """
         nonce = int.from_bytes(self._entropy(8), "big")
         result: Deferred[float] = Deferred(lambda _: self._drop(nonce))
-        peer = self._own() if node == self._own().name else self._find_name(node)
-        node_id = "" if peer is None else peer.node_id
-        self._pings[nonce] = _Ping(node, node_id, result, self._clock.seconds() + timeout)
+        self._pings[nonce] = _Ping(node, result, self._clock.seconds() + timeout)
         self._ask(nonce)
         return result
 
@@ -137,15 +134,24 @@ class Echo:
         return asked.addErrback(refused)
 
     def _ask(self, nonce: int) -> None:
-        ping = self._pings[nonce]
+        ping = self._pings.get(nonce)
+        if ping is None:
+            return
+        self._quiet(ping)
         now = self._clock.seconds()
         if now >= ping.deadline:
             self._fail(nonce, SendRefused("timed-out", f"{ping.node} did not answer in time"))
             return
-        question = EchoMessage(False, nonce, int(now * _MICROSECONDS))
-        pause = min(limits.PING_AGAIN, ping.deadline - now)
-        ping.again = self._clock.callLater(pause, self._ask, nonce)
+        ping.again = self._clock.callLater(min(limits.PING_AGAIN, ping.deadline - now), self._ask, nonce)
         try:
+            peer = self._datagrams.admit(ping.node, ECHO_SERVICE)
+            then = None if ping.waits else lambda: self._ask(nonce)
+            if peer.handle != self._own().handle and not self._datagrams.prepare(peer, then):
+                ping.waits = True
+                return
+            ping.waits = False
+            ping.node_id = peer.node_id
+            question = EchoMessage(False, nonce, int(now * _MICROSECONDS))
             self._datagrams.post(ping.node, ECHO_SERVICE, question.encode())
         except SendRefused as refusal:
             if refusal.reason != "busy" and nonce in self._pings:
@@ -170,7 +176,11 @@ class Echo:
 
     def _drop(self, nonce: int) -> None:
         ping = self._pings.pop(nonce, None)
-        if ping is not None and ping.again is not None and ping.again.active():
+        if ping is not None:
+            self._quiet(ping)
+
+    def _quiet(self, ping: _Ping) -> None:
+        if ping.again is not None and ping.again.active():
             ping.again.cancel()
 
     def _fail(self, nonce: int, refusal: SendRefused) -> None:

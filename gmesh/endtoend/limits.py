@@ -54,6 +54,7 @@ __all__ = [
     "SERVICE_QUEUE_BYTES",
     "SERVICE_QUEUE_MESSAGES",
     "TIE_TIME",
+    "TIMER_GRAIN",
     "TRIES_BEFORE_BLAME",
     "WINDOW_FIRST",
     "WINDOW_LEAST",
@@ -80,6 +81,9 @@ RECEIVE_GRACE = 5.0
 
 MAX_RETIRED = 3
 """Receive-only sessions kept with one peer."""
+
+TIMER_GRAIN = 0.001
+"""No timer is shorter: a deadline missed by a rounding error must not be asked about for ever."""
 
 HANDSHAKE_RETRY = 5.0
 HANDSHAKE_JITTER = 0.333

@@ -192,7 +192,7 @@ class Outbound:
         deadline = line.outbox.deadline()
         if deadline is None:
             return
-        delay = max(0.0, deadline - now)
+        delay = max(limits.TIMER_GRAIN, deadline - now)
         if line.timer is None or not line.timer.active():
             line.timer = self._clock.callLater(delay, self._tick, line)
         elif line.timer.getTime() > now + delay:

@@ -174,7 +174,7 @@ class ExchangeTable:
     def arm(self, exchange: Exchange, now: float) -> None:
         """Look at the exchange again when its next deadline comes, not later."""
         expiry = now + exchange.peer.not_after + CERTIFICATE_LEEWAY + 1 - self._wall()
-        delay = max(0.0, min(exchange.deadline(), expiry) - now)
+        delay = max(limits.TIMER_GRAIN, min(exchange.deadline(), expiry) - now)
         handle = exchange.peer.handle
         timer = self._timers.get(handle)
         if timer is None or not timer.active():

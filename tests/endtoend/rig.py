@@ -103,7 +103,9 @@ class Fabric:
 class End:
     """One node: keys, beliefs, sessions, datagrams, echo."""
 
-    def __init__(self, fabric: Fabric, name: str, serial: int, roles: tuple[str, ...] = ("client",), **options: object):
+    def __init__(
+        self, fabric: Fabric, name: str, serial: int, roles: tuple[str, ...] = ("client",), **options: object
+    ):
         self.fabric = fabric
         self.name = name
         self.certificate = fabric.network.certificate(
@@ -164,7 +166,6 @@ class End:
         self.echo = Echo(
             datagrams=self.datagrams,
             own=lambda: self.handshaker.own,
-            find_name=self.find_name,
             find_handle=self.find_handle,
             routes=self,
             clock=fabric.clock,

@@ -141,7 +141,9 @@ def test_denied_at_the_source(fabric, outcomes):
 def test_denied_at_the_destination(fabric, outcomes):
     """A policy held only by the destination keeps the receiver from seeing the message."""
     got = fabric.bob.serve()
-    fabric.bob.trust.offer(fabric.network.policy(2, rules=deny("log", sources=("node:alice",))), fabric.wall())
+    fabric.bob.trust.offer(
+        fabric.network.policy(2, rules=deny("log", sources=("node:alice",))), fabric.wall()
+    )
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"x"))
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", bytes(30_000)))
     fabric.run(1)
@@ -195,7 +197,9 @@ def test_stale(fabric, outcomes):
 
 def test_revoked_at_the_call(fabric, outcomes):
     """A revoked node cannot be sent to."""
-    fabric.alice.trust.offer(fabric.network.crl(1, revoked=[(2, fabric.bob.peer.not_after, 0)]), fabric.wall())
+    fabric.alice.trust.offer(
+        fabric.network.crl(1, revoked=[(2, fabric.bob.peer.not_after, 0)]), fabric.wall()
+    )
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
     assert outcomes == ["revoked"]
 
