@@ -159,12 +159,15 @@ class Handshakes:
             self.log.warn("No session with {name}: {detail}", name=exchange.peer.name, detail=error.detail)
             return
         retry = now + limits.HANDSHAKE_RETRY + self._rng.uniform(0, limits.HANDSHAKE_JITTER)
-        self._table.set_attempt(exchange, Attempt(initiation, began, now, retry))
-        self._table.arm(exchange, now)
+        attempt = Attempt(initiation, began, now, retry)
+        self._table.set_attempt(exchange, attempt)
         self._counters["began"] += 1
         path = self._outlet.path(handle, now)
-        if path is not None:
-            self._outlet.post(Kind.E2E_INIT, PathHeader(path, 0, initiation.number), initiation.message)
+        if path is None or not self._outlet.post(
+            Kind.E2E_INIT, PathHeader(path, 0, initiation.number), initiation.message
+        ):
+            attempt.retry = now + limits.HANDSHAKE_HURRY
+        self._table.arm(exchange, now)
 
     def _remember(self, source: bytes, number: int) -> None:
         self._greatest.pop(source, None)

@@ -42,9 +42,11 @@ class Outlet:
         self._counters["queue-full"] += 1
         return False
 
-    def post(self, kind: Kind, header: PathHeader, message: bytes) -> None:
-        """Make a frame of a handshake message, and send it."""
-        self.send(header.path, pack_path_frame(kind, header, message), header.source + header.destination)
+    def post(self, kind: Kind, header: PathHeader, message: bytes) -> bool:
+        """Make a frame of a handshake message, and send it. @return: False if it was dropped."""
+        return self.send(
+            header.path, pack_path_frame(kind, header, message), header.source + header.destination
+        )
 
     def blame(self, handle: bytes, now: float) -> None:
         """What goes to C{handle} is not answered: avoid the relays on the way for a while."""

@@ -91,7 +91,7 @@ class Session:
 
         @return: its counter, the whole frame, and the flow it belongs to.
         """
-        if path is not self._path:
+        if path is not self._path and path != self._path:
             self._template = FrameTemplate(path, self.remote_index)
             self._path = path
         template = self._template

@@ -7,6 +7,7 @@ Everything the relay sees is kept; what it does to a frame is decided by a seede
 
 from __future__ import annotations
 
+import itertools
 import random
 from types import SimpleNamespace
 
@@ -15,7 +16,6 @@ from twisted.internet.task import Clock
 
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.echo import Echo
-from gmesh.endtoend.numbers import HandshakeNumbers
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
 from gmesh.mesh.peer_identity import peer_of
@@ -32,7 +32,7 @@ class Fabric:
     Every node of a test, and the relay between all of them.
 
     @ivar seen: every frame the relay saw.
-    @ivar decide: called with (kind, header, frame); gives the delays after which copies arrive, none for a loss.
+    @ivar decide: called with (kind, header, frame); gives the delays after which copies arrive.
     """
 
     def __init__(self, *names: str, seed: int = 0) -> None:
@@ -119,7 +119,7 @@ class End:
         self.options = options
         self.unreachable: set[bytes] = set()
         self.lapsed = False
-        self.numbers = HandshakeNumbers(0, fabric.wall, lambda number: None)
+        self.numbers = itertools.count(1)
         self.starts = 0
         self.blamed: list[tuple[bytes, ...]] = []
         self.send_frame = fabric.carry
@@ -143,7 +143,7 @@ class End:
             find_handle=self.find_handle,
             routes=self,
             send_frame=lambda path, frame, flow: self.send_frame(path, frame, flow),
-            next_number=self.numbers,
+            next_number=self.numbers.__next__,
             clock=fabric.clock,
             wall=fabric.wall,
             rng=random.Random(self.name),

@@ -243,6 +243,17 @@ def test_bounced_handshake_is_repeated_soon(fabric):
     assert got == [b"x"]
 
 
+def test_handshake_without_a_way_is_tried_again_soon(fabric):
+    """When the first link has just gone, and routing not yet heard, a second is enough to recover."""
+    got = fabric.bob.serve()
+    carry, fabric.alice.send_frame = fabric.alice.send_frame, lambda path, frame, flow: False
+    fabric.alice.datagrams.post("bob", "log", b"x")
+    fabric.run(0.1)
+    fabric.alice.send_frame = carry
+    fabric.run(1)
+    assert got == [b"x"]
+
+
 def test_pending_is_bounded(fabric):
     """What waits for a handshake is bounded by number and bytes, the oldest goes, and it is counted."""
     got = fabric.bob.serve()
@@ -260,7 +271,7 @@ def test_pending_is_bounded(fabric):
 
 
 def test_flood_of_one_source(fabric):
-    """Handshakes that claim one source are looked at twice, then once in five seconds, before any exchange."""
+    """Handshakes that claim one source are looked at twice, then once in five seconds, before any DH."""
     fabric.decide = lambda kind, header, frame: ()
     for number in range(1, 51):
         header = PathHeader(fabric.alice.path(fabric.bob.handle, 0), 0, number)
@@ -560,7 +571,7 @@ def test_at_most_once_on_a_bad_network(seed, loss, copies):
 @settings(max_examples=15)
 @given(st.integers(0, 2**32), st.floats(0, 0.5))
 def test_make_before_break_whatever_the_handshakes_meet(seed, loss):
-    """Handshakes of both ends are lost, late and crossed; the data between them is neither, and all arrives."""
+    """Handshakes of both ends are lost, late and crossed; the data between them all arrives."""
     fabric = Fabric("alice", "bob", seed=seed)
 
     def decide(kind, header, frame):
