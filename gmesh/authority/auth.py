@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
+from gmesh.authority.problems import Telling
 from gmesh.authority.rate_limit import RateLimiter
 from gmesh.authority.store import nodes, nonces, operators
 from gmesh.authority.store.transaction import Transaction
@@ -174,12 +175,11 @@ class Authenticator:
         self._limiter.admit_key(signed.keyid)
 
 
-class Stale(RequestRefused):
+class Stale(Telling):
     """Signed too long ago, or in the future; the answer tells the authority's time."""
 
     def __init__(self, now: int) -> None:
-        super().__init__("stale", "the request was not signed just now: compare the clocks")
-        self.time = now
+        super().__init__("stale", "the request was not signed just now: compare the clocks", time=now)
 
 
 class ForbiddenRole(RequestRefused):

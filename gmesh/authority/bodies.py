@@ -13,6 +13,7 @@ from gmesh.trust.limits import MAX_INTEGER, MAX_ROLES
 from gmesh.trust.names import Identifier, Key, Name, Number, Role
 
 __all__ = [
+    "CommandBody",
     "EnrolmentBody",
     "GenesisBody",
     "HeartbeatBody",
@@ -88,6 +89,12 @@ class GenesisBody(_Body, frozen=True):
     """C{POST /admin/genesis}: the next version, signed by the root keys."""
 
     genesis: dict[str, Any]
+
+
+class CommandBody(_Body, frozen=True):
+    """C{POST /admin/commands}: a command, signed by the operator who gives it."""
+
+    command: dict[str, Any]
 
 
 class OperatorBody(_Body, frozen=True):

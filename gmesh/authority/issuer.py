@@ -14,13 +14,14 @@ import msgspec
 
 from gmesh.authority import limits
 from gmesh.authority.signer import KeyRing
-from gmesh.authority.store import audit, certificates, documents, operators
+from gmesh.authority.store import audit, certificates, commands, documents, operators
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.interfaces import ISigner
 from gmesh.trust.documents import (
     AuditHead,
     Certificate,
+    Command,
     Crl,
     CrlDelta,
     Document,
@@ -34,10 +35,18 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.limits import CERTIFICATE_LEEWAY
+from gmesh.trust.limits import CERTIFICATE_LEEWAY, MAX_INTEGER
 from gmesh.trust.verify import authority_keys
 
-__all__ = ["Issuer", "POLICY_SECONDS", "PolicyText", "clock_is_behind", "epoch", "policy_text"]
+__all__ = [
+    "Issuer",
+    "POLICY_SECONDS",
+    "PolicyText",
+    "clock_is_behind",
+    "epoch",
+    "newest_command",
+    "policy_text",
+]
 
 POLICY_SECONDS = 90 * 86_400
 NO_COMMAND = "0" * 64
@@ -207,7 +216,7 @@ class Issuer:
                 genesis=VersionedDigest(version=genesis.body.version, digest=genesis.digest),
                 policy=VersionedDigest(version=policy.body.version, digest=policy.digest),
                 crl=NumberedDigest(number=crl.body.number, digest=crl.digest),
-                commands=NumberedDigest(number=0, digest=NO_COMMAND),
+                commands=newest_command(tx),
                 audit=AuditHead(epoch=epoch(tx), size=size, head=head.hex()),
             ),
             [self._signer(tx)],
@@ -220,6 +229,15 @@ def clock_is_behind(reader: Reader, now: int) -> bool:
     """Whether C{now} lies below the newest time seen by more than a clock's correction."""
     mark = int(reader.value("SELECT value FROM meta WHERE name = 'high_water'"))
     return now < mark - limits.CLOCK_BACKSTEP_SECONDS
+
+
+def newest_command(reader: Reader) -> NumberedDigest:
+    """What a status says of commands: the newest number, the digest of that command or zeros before the first."""
+    newest = commands.page(reader, MAX_INTEGER, 1)
+    first = epoch(reader) * SERIALS_PER_EPOCH
+    if not newest or newest[0].number < first:
+        return NumberedDigest(number=first, digest=NO_COMMAND)
+    return NumberedDigest(number=newest[0].number, digest=parse_document(newest[0].document, Command).digest)
 
 
 def _policy_body(value: dict[str, Any]) -> Policy:

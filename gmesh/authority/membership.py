@@ -26,17 +26,21 @@ from gmesh.trust.documents import Certificate, Document
 from gmesh.trust.keys import decode_noise_public
 from gmesh.trust.verify import verify_signatures
 
-__all__ = ["Membership"]
+__all__ = ["Membership", "Presence"]
 
 
 class Membership:
-    """The use cases of members."""
+    """
+    The use cases of members.
+
+    @ivar presence: who was heard of.
+    """
 
     def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock) -> None:
         self._store = store
         self._issuer = issuer
         self._clock = clock
-        self._presence = Presence()
+        self.presence = Presence()
         self._generation = 0
         self._members: OrderedDict[int, tuple[str, int]] = OrderedDict()
 
@@ -175,7 +179,7 @@ class Membership:
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
         if caller.signed.created < int(self._clock.started):
             raise Stale(self._clock.now())
-        self._presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
+        self.presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
 
     def forget_members(self) -> None:
         """Something was revoked: judge every certificate anew, also what is being read right now."""
@@ -184,7 +188,7 @@ class Membership:
 
     def flush_presence(self) -> Deferred[None]:
         """Write down who was heard of since the last time."""
-        seen = self._presence.take()
+        seen = self.presence.take()
         if not seen:
             return succeed(None)
         return self._store.decide(lambda tx: nodes.seen(tx, seen))
@@ -216,6 +220,10 @@ class Presence:
             now,
             f'{{"genesis":{numbers.genesis},"policy":{numbers.policy},"crl":{numbers.crl},"status":{numbers.status}}}',
         )
+
+    def unwritten(self, node_id: str) -> tuple[int, str] | None:
+        """(time, numbers) of a heartbeat that L{take} has not given out yet."""
+        return self._news.get(node_id)
 
     def take(self) -> list[tuple[str, int, str]]:
         """(node_id, time, numbers) since the last call."""

@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 
-from gmesh.errors import GmeshError, StoreError
+from gmesh.errors import GmeshError, RequestRefused, StoreError
 
-__all__ = ["PROBLEM_TYPE", "problem_body", "status_of"]
+__all__ = ["PROBLEM_TYPE", "Telling", "problem_body", "status_of"]
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -47,6 +47,14 @@ _STATUS = {
     "corrupt": 503,
     "unavailable": 503,
 }
+
+
+class Telling(RequestRefused):
+    """A refusal that tells more: each of C{members} becomes a member of the problem document."""
+
+    def __init__(self, reason: str, detail: str, **members: int) -> None:
+        super().__init__(reason, detail)
+        self.members = members
 
 
 def status_of(error: GmeshError) -> int:

@@ -132,6 +132,10 @@ class Publisher:
         if self._timer is not None:
             self._timer.reset(0)
 
+    def commands_changed(self) -> None:
+        """A new command is durable."""
+        self._status_due()
+
     def _set_policy(self, document: Document[Policy]) -> None:
         self._issuer.policy = document
         self.policy = _published(document)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
 from gmesh.authority import limits
-from gmesh.errors import RequestRefused
+from gmesh.authority.problems import Telling
 
 __all__ = ["Buckets", "Rate", "RateLimits", "RateLimiter", "address_key"]
 
@@ -104,7 +104,7 @@ class RateLimiter:
         self.refused = 0
 
     def admit_address(self, address: str) -> None:
-        """Charge an address, before its request is read. @raise RequestRefused: C{rate-limited}."""
+        """Charge an address, before its request is read. @raise RateLimited: C{rate-limited}."""
         self._refuse_if(self.addresses.take(address))
 
     def admit_attempt(self, address: str, key_id: str) -> None:
@@ -116,7 +116,7 @@ class RateLimiter:
         self._refuse_if(self.failed_addresses.wait(address))
 
     def admit_key(self, key_id: str) -> None:
-        """Charge a key whose signature was good. @raise RequestRefused: C{rate-limited}."""
+        """Charge a key whose signature was good. @raise RateLimited: C{rate-limited}."""
         self._refuse_if(self.keys.take(key_id))
 
     def failed(self, address: str, key_id: str = "") -> None:
@@ -131,11 +131,11 @@ class RateLimiter:
             raise RateLimited(math.ceil(waiting))
 
 
-class RateLimited(RequestRefused):
+class RateLimited(Telling):
     """Too much from one address or key."""
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__("rate-limited", f"too many requests: wait {retry_after} s")
+        super().__init__("rate-limited", f"too many requests: wait {retry_after} s", retry_after=retry_after)
         self.retry_after = retry_after
 
 

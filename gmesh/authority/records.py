@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from gmesh.authority.clock import SteadyClock
+from gmesh.authority.membership import Presence
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, enrolments, invites, nodes, operators
+from gmesh.authority.store.nodes import NodeRow
 from gmesh.authority.store.transaction import Reader
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused
@@ -24,8 +27,9 @@ Json = dict[str, Any]
 class Records:
     """Reads only; a page starts after the last key of the one before, so it never scans."""
 
-    def __init__(self, store: Store, clock: SteadyClock) -> None:
+    def __init__(self, store: Store, clock: SteadyClock, presence: Presence) -> None:
         self._store = store
+        self._presence = presence
         self._clock = clock
 
     def invites(self, after: str, limit: int) -> Deferred[Json]:
@@ -76,7 +80,7 @@ class Records:
         """A page of members."""
 
         def page(reader: Reader) -> Json:
-            rows = nodes.page(reader, after, limit)
+            rows = [self._newest(row) for row in nodes.page(reader, after, limit)]
             listed = [
                 {
                     "name": row.name,
@@ -93,6 +97,11 @@ class Records:
             return {"nodes": listed, "next": rows[-1].name if len(rows) == limit else None}
 
         return self._store.read(page)
+
+    def _newest(self, row: NodeRow) -> NodeRow:
+        """With what its newest heartbeat said, though that may not be written down yet."""
+        heard = self._presence.unwritten(row.node_id)
+        return row if heard is None else replace(row, last_seen=heard[0], numbers=heard[1])
 
     def certificates(self, after: int, limit: int) -> Deferred[Json]:
         """A page of certificates."""

@@ -8,6 +8,7 @@ error becomes a problem document here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,10 +21,10 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from gmesh.authority import limits
-from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole, Stale
-from gmesh.authority.problems import PROBLEM_TYPE, problem_body, status_of
+from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
+from gmesh.authority.problems import PROBLEM_TYPE, Telling, problem_body, status_of
 from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
-from gmesh.authority.routes import admin, enrolment, governance, health, public
+from gmesh.authority.routes import admin, control, enrolment, governance, health, public
 from gmesh.authority.routes.table import Access, Answer, Call, Route
 from gmesh.authority.service import Authority
 from gmesh.errors import GmeshError, RequestRefused, StoreError
@@ -34,7 +35,7 @@ from gmesh.trust.requests import JSON_TYPE
 __all__ = ["ROUTES", "Server"]
 
 ROUTES: tuple[Route, ...] = tuple(
-    row for domain in (public, enrolment, admin, governance, health) for row in domain.table.rows
+    row for domain in (public, enrolment, control, admin, governance, health) for row in domain.table.rows
 )
 _AUDITED_NOT = frozenset({"replayed", "rate-limited", "stale"})
 
@@ -97,7 +98,7 @@ class Server:
         )
         body = _parse(envelope, route)
         caller = await self._judge(envelope, route, body)
-        call = Call(self._authority, request_id, _query(envelope.target), path, body, caller)
+        call = Call(self._authority, request_id, _query(envelope.target, route), path, body, caller)
         try:
             return await route.handler(call)
         except GmeshError as error:
@@ -160,18 +161,15 @@ class Server:
         if not isinstance(error, GmeshError):
             self.log.failure("request {request_id} failed", failure, request_id=request_id)
             error = StoreError("internal", "an error in the authority; its log names this request_id")
-        more: dict[str, object] = {}
+        more = error.members if isinstance(error, Telling) else {}
         if isinstance(error, RateLimited):
-            more["retry_after"] = error.retry_after
             request.setHeader("Retry-After", str(error.retry_after))
         elif isinstance(error, StoreError) and error.reason != "internal":
             request.setHeader("Retry-After", "5")
-        if isinstance(error, Stale):
-            more["time"] = error.time
         return self._problem(request, error.reason, status_of(error), error.detail, request_id, more)
 
     def _problem(
-        self, request: Any, slug: str, status: int, detail: str, request_id: str, more: dict[str, object]
+        self, request: Any, slug: str, status: int, detail: str, request_id: str, more: Mapping[str, object]
     ) -> bytes:
         body = problem_body(slug, status, detail, request_id, **more)
         request.setResponseCode(status)
@@ -198,11 +196,12 @@ def _too_slow(result: object, seconds: float) -> None:
     raise StoreError("unavailable", "the answer took too long; what was decided stands: ask again")
 
 
-def _query(target: str) -> dict[str, list[str]]:
+def _query(target: str, route: Route) -> dict[str, list[str]]:
     try:
-        return parse_qs(target.partition("?")[2], keep_blank_values=True, max_num_fields=16)
+        given = parse_qs(target.partition("?")[2], keep_blank_values=True, max_num_fields=16)
     except ValueError as error:
         raise RequestRefused("bad-request", "a query has at most 16 arguments") from error
+    return {name: values for name, values in given.items() if name in route.query}
 
 
 def _parse(envelope: Envelope, route: Route) -> Any:

@@ -20,6 +20,7 @@ from gmesh.authority import limits
 from gmesh.authority.administration import Administration
 from gmesh.authority.admission import Admission
 from gmesh.authority.clock import SteadyClock
+from gmesh.authority.control import Control
 from gmesh.authority.governance import Governance
 from gmesh.authority.issuer import Issuer
 from gmesh.authority.lock import StateLock
@@ -44,6 +45,7 @@ class Authority:
     @ivar membership: the use cases of members.
     @ivar administration: the use cases of operators.
     @ivar governance: the use cases of administrators.
+    @ivar control: commands and receipts.
     @ivar records: what operators may look up.
     @ivar publisher: the documents in force.
     """
@@ -68,7 +70,8 @@ class Authority:
         self.membership = Membership(store, issuer, steady)
         self.administration = Administration(store, issuer, publisher, self.membership, steady)
         self.governance = Governance(store, issuer, publisher)
-        self.records = Records(store, steady)
+        self.control = Control(store, issuer, publisher, steady)
+        self.records = Records(store, steady, self.membership.presence)
         self._reactor = clock
         self._entropy = entropy
         self._lock = lock

@@ -4,35 +4,33 @@
 from __future__ import annotations
 
 from gmesh.authority.bodies import EnrolmentBody, InviteBody, RevocationBody
-from gmesh.authority.routes.table import Access, Answer, Call, RouteTable, json_answer
+from gmesh.authority.routes.table import PAGE, Access, Answer, Call, RouteTable, json_answer
 
 __all__ = ["table"]
 
 table = RouteTable()
-_READ = (200, 400, 401, 403, 409)
-_CHANGE = (400, 401, 403, 409)
 
 
-@table.add("POST", "/admin/invites", Access.OPERATE, body=InviteBody, answers=(201, *_CHANGE))
+@table.add("POST", "/admin/invites", Access.OPERATE, body=InviteBody, answers=(201,))
 async def create_invite(call: Call) -> Answer:
     """Let the holder of a key join, once."""
     return json_answer(await call.authority.administration.invite(call.caller, call.body), 201)
 
 
-@table.add("GET", "/admin/invites", Access.READ, answers=_READ)
+@table.add("GET", "/admin/invites", Access.READ, query=PAGE)
 async def list_invites(call: Call) -> Answer:
     """Invites and what became of them."""
     return json_answer(await call.authority.records.invites(call.text("after"), call.limit()))
 
 
-@table.add("DELETE", "/admin/invites/<string(length=32):id>", Access.OPERATE, answers=(204, *_CHANGE, 404))
+@table.add("DELETE", "/admin/invites/<string(length=32):id>", Access.OPERATE, answers=(204, 404))
 async def withdraw_invite(call: Call) -> Answer:
     """Make an invite worthless."""
     await call.authority.administration.withdraw(call.caller, call.path["id"])
     return Answer(b"", 204)
 
 
-@table.add("GET", "/admin/enrolments", Access.READ, answers=_READ)
+@table.add("GET", "/admin/enrolments", Access.READ, query=PAGE)
 async def list_enrolments(call: Call) -> Answer:
     """Joins by invites that need approval."""
     return json_answer(await call.authority.records.enrolments(call.text("after"), call.limit()))
@@ -43,7 +41,7 @@ async def list_enrolments(call: Call) -> Answer:
     "/admin/enrolments/<string(length=32):id>",
     Access.OPERATE,
     body=EnrolmentBody,
-    answers=(200, *_CHANGE, 404),
+    answers=(200, 404),
 )
 async def decide_enrolment(call: Call) -> Answer:
     """Approve or reject a join that waits."""
@@ -51,31 +49,31 @@ async def decide_enrolment(call: Call) -> Answer:
     return json_answer(await administration.decide_enrolment(call.caller, call.path["id"], call.body))
 
 
-@table.add("GET", "/admin/nodes", Access.READ, answers=_READ)
+@table.add("GET", "/admin/nodes", Access.READ, query=PAGE)
 async def list_nodes(call: Call) -> Answer:
     """Members, when they were last heard of, what they have applied."""
     return json_answer(await call.authority.records.nodes(call.text("after"), call.limit()))
 
 
-@table.add("GET", "/admin/certificates", Access.READ, answers=_READ)
+@table.add("GET", "/admin/certificates", Access.READ, query=PAGE)
 async def list_certificates(call: Call) -> Answer:
     """Certificates, by serial."""
     return json_answer(await call.authority.records.certificates(call.number("after", 0), call.limit()))
 
 
-@table.add("POST", "/admin/revocations", Access.OPERATE, body=RevocationBody, answers=(201, *_CHANGE, 404))
+@table.add("POST", "/admin/revocations", Access.OPERATE, body=RevocationBody, answers=(201, 404))
 async def revoke(call: Call) -> Answer:
     """Revoke a node, a certificate or an identity key."""
     return json_answer(await call.authority.administration.revoke(call.caller, call.body), 201)
 
 
-@table.add("GET", "/admin/audit", Access.READ, answers=_READ)
+@table.add("GET", "/admin/audit", Access.READ, query=PAGE)
 async def list_audit(call: Call) -> Answer:
     """The audit chain, from the row after C{?after=}."""
     return json_answer(await call.authority.records.audit(call.number("after", 0), call.limit()))
 
 
-@table.add("POST", "/admin/backup", Access.ADMINISTER, answers=(201, *_CHANGE))
+@table.add("POST", "/admin/backup", Access.ADMINISTER, answers=(201,))
 async def backup(call: Call) -> Answer:
     """Copy the database, while it is in use, into the state directory."""
     return json_answer(await call.authority.administration.backup(call.caller), 201)

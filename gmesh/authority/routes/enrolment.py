@@ -19,7 +19,7 @@ def _certificate(document: bytes, status: int) -> Answer:
     return Answer(b'{"certificate":%s}' % document, status)
 
 
-@table.add("POST", "/join", Access.JOIN, body=JoinRequest, answers=(200, 201, 202, 400, 401, 403, 409))
+@table.add("POST", "/join", Access.JOIN, body=JoinRequest, answers=(200, 201, 202))
 async def join(call: Call) -> Answer:
     """Become a member by an invite; asked again, the same certificate; 202 while an operator must approve."""
     admitted = await call.authority.admission.admit(call.caller, call.body)
@@ -28,7 +28,7 @@ async def join(call: Call) -> Answer:
     return _certificate(admitted.certificate, 201 if admitted.new else 200)
 
 
-@table.add("POST", "/renew", Access.NODE, body=RenewBody, answers=(201, 400, 401, 403, 409))
+@table.add("POST", "/renew", Access.NODE, body=RenewBody, answers=(201,))
 async def renew(call: Call) -> Answer:
     """The next certificate of a member."""
     certificate = document_from_dict(call.body.certificate, Certificate)
@@ -36,18 +36,17 @@ async def renew(call: Call) -> Answer:
     return _certificate(document, 201)
 
 
-@table.add("POST", "/heartbeat", Access.NODE, body=HeartbeatBody, answers=(200, 400, 401, 403, 409))
+@table.add("POST", "/heartbeat", Access.NODE, body=HeartbeatBody)
 async def heartbeat(call: Call) -> Answer:
     """Tell that a member lives; the answer is the status in force and the authority's time."""
     certificate = document_from_dict(call.body.certificate, Certificate)
     await call.authority.membership.heartbeat(call.caller, certificate, call.body.sent_ms, call.body.numbers)
+    await call.authority.control.take_receipts(call.caller, certificate, call.body.receipts)
     time = json.dumps(call.authority.clock.now()).encode()
     return Answer(b'{"status":%s,"time":%s}' % (call.authority.publisher.status.body, time))
 
 
-@table.add(
-    "GET", "/certificates/<int(max=9007199254740991):serial>", Access.MEMBER, answers=(200, 401, 404, 409)
-)
+@table.add("GET", "/certificates/<int(max=9007199254740991):serial>", Access.MEMBER, answers=(200, 404))
 async def certificate(call: Call) -> Answer:
     """One certificate, to members and operators."""
     return Answer(await call.authority.records.certificate(call.path["serial"]))

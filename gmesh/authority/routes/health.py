@@ -16,7 +16,7 @@ async def alive(call: Call) -> Answer:
     return json_answer({"status": "ok"})
 
 
-@table.add("GET", "/readyz", Access.PUBLIC, answers=(200, 503))
+@table.add("GET", "/readyz", Access.PUBLIC)
 async def ready(call: Call) -> Answer:
     """Whether a decision could be written and signed, and the clock is right."""
     await call.authority.ready()

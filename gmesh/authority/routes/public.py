@@ -39,7 +39,7 @@ async def policy(call: Call) -> Answer:
     return _document(call.authority.publisher.policy)
 
 
-@table.add("GET", "/crl", Access.PUBLIC, answers=(200, 304, 400))
+@table.add("GET", "/crl", Access.PUBLIC, answers=(200, 304), query=("since",))
 async def crl(call: Call) -> Answer:
     """The CRL in force; with C{?since=NUMBER} what to add to that one, where a delta can be made."""
     since = call.number("since", 0)
@@ -50,7 +50,7 @@ async def crl(call: Call) -> Answer:
     return _document(call.authority.publisher.crl)
 
 
-@table.add("GET", "/status", Access.PUBLIC, answers=(200, 304, 503))
+@table.add("GET", "/status", Access.PUBLIC, answers=(200, 304), query=("after",))
 async def status(call: Call) -> Answer:
     """The status in force; with C{?after=DIGEST}, once another one names something else, or after 25 s."""
     publisher = call.authority.publisher

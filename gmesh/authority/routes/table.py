@@ -9,6 +9,7 @@ saying who may call it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,7 +25,11 @@ from gmesh.trust.limits import MAX_INTEGER
 if TYPE_CHECKING:
     from gmesh.authority.service import Authority
 
-__all__ = ["Access", "Answer", "Call", "Route", "RouteTable", "json_answer"]
+__all__ = ["PAGE", "Access", "Answer", "Call", "Route", "RouteTable", "json_answer"]
+
+
+PAGE = ("after", "limit")
+_CONVERTER = re.compile(r"<[^:>]*:")
 
 
 class Access(Enum):
@@ -105,7 +110,12 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row."""
+    """
+    One row.
+
+    @ivar answers: the statuses of its own; L{statuses} are all it can give.
+    @ivar query: the arguments it knows; others are ignored.
+    """
 
     method: str
     path: str
@@ -114,6 +124,26 @@ class Route:
     body: type[msgspec.Struct] | None
     body_limit: int
     answers: tuple[int, ...]
+    query: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """As C{approvals.json}, metrics and logs name it: without converters."""
+        return f"{self.method} {_CONVERTER.sub('<', self.path)}"
+
+    @property
+    def statuses(self) -> frozenset[int]:
+        """Every status it can answer with, but for those of a broken authority."""
+        found = {*self.answers, 429, 503}
+        if self.query or "<" in self.path:
+            found.add(400)
+        if self.body is not None:
+            found |= {400, 413, 415}
+        if self.access is not Access.PUBLIC:
+            found |= {400, 401, 403, 409}
+        if self.access.operator and self.method != "GET":
+            found.add(202)
+        return frozenset(found)
 
 
 class RouteTable:
@@ -130,11 +160,12 @@ class RouteTable:
         body: type[msgspec.Struct] | None = None,
         answers: tuple[int, ...] = (200,),
         body_limit: int = limits.BODY_BYTES,
+        query: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
         """Decorate the function that serves this method and path."""
 
         def register(handler: Handler) -> Handler:
-            self.rows.append(Route(method, path, access, handler, body, body_limit, answers))
+            self.rows.append(Route(method, path, access, handler, body, body_limit, answers, query))
             return handler
 
         return register
