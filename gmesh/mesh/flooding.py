@@ -23,6 +23,7 @@ from gmesh.mesh.network_limits import (
     IHAVE_ENTRIES,
     IHAVE_INTERVAL,
     LIST_ENTRIES,
+    TICK,
 )
 from gmesh.mesh.peer_identity import Peer
 from gmesh.routing.database import Offer, Outcome
@@ -262,7 +263,7 @@ class Flooding:
             return
         if self._retry_call is not None and self._retry_call.active():
             self._retry_call.cancel()
-        self._retry_call = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._retry)
+        self._retry_call = self._clock.callLater(max(0.0, due - self._clock.seconds()) + TICK, self._retry)
 
     def _retry(self) -> None:
         for source, data in self._waiting.due(self._clock.seconds()):

@@ -41,6 +41,9 @@ __all__ = [
     "WANT_BATCH",
 ]
 
+TICK: Final = 1e-6
+"""Added to a delay computed from a due time, so that rounding never wakes us a hair too early."""
+
 # -- flooding
 FLUSH_INTERVAL: Final = 0.020
 FLUSH_BYTES: Final = 64 * 1024

@@ -24,6 +24,7 @@ from gmesh.mesh.network_limits import (
     DUPLICATE_GRACE,
     HOUSEKEEPING_INTERVAL,
     RESYNC_INTERVAL,
+    TICK,
 )
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.metric import LinkMetric
@@ -162,7 +163,7 @@ class RouteKeeper:
             self._originate(now)
             due = self._engine.next_due()
         if due is not None:
-            self._own_call = self._clock.callLater(max(0.0, due - now), self.schedule)
+            self._own_call = self._clock.callLater(max(0.0, due - now) + TICK, self.schedule)
 
     def renewed(self) -> None:
         """Our own certificate is a newer one: records name it."""

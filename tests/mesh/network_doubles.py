@@ -8,6 +8,7 @@ A L{DoubleLink} keeps order and delays; it can be cut, made deaf for data, or wa
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -37,6 +38,11 @@ from gmesh.wire.messages import CloseReason, Hello
 from gmesh.wire.paths import PathHeader, pack_path_frame
 
 WALL = 1_760_000_000.0
+
+
+def forge(data: bytes) -> bytes:
+    """The same bytes with a signature that cannot be right."""
+    return data[:-40] + bytes([data[-40] ^ 1]) + data[-39:]
 
 
 @implementer(ILink)
@@ -234,7 +240,9 @@ class TestNode:
         path = header.pop("path", None) or self.engine.path(target.handle, self.clock.seconds())
         if path is None:
             return False
-        frame = pack_path_frame(66, PathHeader(path, header.pop("index", 7), header.pop("counter", 1)), payload)
+        frame = pack_path_frame(
+            66, PathHeader(path, header.pop("index", 7), header.pop("counter", 1)), payload
+        )
         return self.forwarding.send(path, frame, path[0] + path[-1])
 
 
@@ -287,20 +295,20 @@ class TestWorld:
     def line(self, *names: str) -> list[TestNode]:
         """Relays in a line, connected."""
         nodes = [self.add(name) for name in names]
-        for one, other in zip(nodes, nodes[1:], strict=False):
+        for one, other in pairwise(nodes):
             self.connect(one, other)
         return nodes
 
     def run(self, seconds: float) -> None:
         """Let time pass, event by event."""
         end = self.clock.seconds() + seconds
-        while True:
-            calls = [call.getTime() for call in self.clock.getDelayedCalls()]
-            due = min(calls, default=end)
+        while calls := self.clock.getDelayedCalls():
+            due = min(call.getTime() for call in calls)
             if due > end:
                 break
-            self.clock.advance(max(0.0, due - self.clock.seconds()))
-        self.clock.advance(max(0.0, end - self.clock.seconds()))
+            self.clock.rightNow = max(self.clock.rightNow, due)
+            self.clock.advance(0)
+        self.clock.rightNow = end
 
     def stop(self) -> None:
         """Stop every node; nothing may be left on the clock."""

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""Tests of L{gmesh.mesh.certificates}: who is known, under which certificate, and until when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gmesh.errors import DocumentRefused, PeerRefused
+from gmesh.mesh.certificates import CertificateBook
+from gmesh.mesh.network_limits import MAX_UNJUDGED
+from gmesh.mesh.peer_identity import Peer
+from gmesh.testing.issuer import DAY, Enrolled, Issuer
+from gmesh.trust.documents import AuthorityKey, sign_document
+from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.state import TrustState
+from gmesh.wire.messages import CertificateKey
+
+
+class Setting:
+    """A book, an authority and a wall clock to turn."""
+
+    def __init__(self, **others: Any) -> None:
+        self.now = 1_760_000_000.0
+        self.issuer = Issuer(lambda: self.now, Random(1))
+        self.trust = TrustState(self.issuer.network_id, self.issuer.genesis_chain)
+        for document in self.issuer.documents:
+            self.trust.offer(document, self.now)
+        self.book = CertificateBook(self.trust, lambda: self.now, **others)
+        self.seen: list[Peer] = []
+        self.book.observers.append(self.seen.append)
+
+    def add(self, node: Enrolled) -> Peer:
+        """Put a certificate into the book."""
+        return self.book.add(node.certificate)
+
+
+def test_directory() -> None:
+    """A node is found by handle, name and serial; what is not known is not found."""
+    s = Setting()
+    node = s.issuer.enrol("a", "relay")
+    peer = s.add(node)
+    assert s.book.find_handle(node.handle) == s.book.find_name("a") == peer
+    member = s.book.member(node.handle, peer.serial)
+    assert member is not None and member.relays and member.node_key == node.node_key.public
+    assert s.book.find_name("b") is None and s.book.find_handle(b"x" * 8) is None
+    assert s.book.member(node.handle, 99) is None
+    assert s.book.answer([CertificateKey(node.handle, peer.serial), CertificateKey(node.handle, 9)]) == [
+        node.certificate.encode()
+    ]
+
+
+def test_each_is_told_once() -> None:
+    """Observers hear of a certificate when it is new, not again."""
+    s = Setting()
+    node = s.issuer.enrol("a", "relay")
+    s.add(node)
+    s.book.add_encoded(node.certificate.encode())
+    assert [peer.name for peer in s.seen] == ["a"]
+
+
+def test_newest_counts_and_two_are_kept() -> None:
+    """After renewals the newest is found by handle; the one before it still serves records that name it."""
+    s = Setting()
+    first = s.issuer.enrol("a", "relay")
+    second = s.issuer.renew(first)
+    third = s.issuer.renew(second)
+    for node in (second, first, third):
+        s.add(node)
+    peer = s.book.find_handle(first.handle)
+    assert peer is not None and peer.serial == third.certificate.body.serial
+    assert s.book.member(first.handle, second.certificate.body.serial) is not None
+    assert s.book.member(first.handle, first.certificate.body.serial) is None
+    assert len(s.book) == 2
+
+
+def test_ended_is_as_good_as_none() -> None:
+    """Five minutes after its end a certificate is not found, and expire forgets it."""
+    s = Setting()
+    node = s.issuer.enrol("a", "relay")
+    s.add(node)
+    s.now += DAY + 300
+    assert s.book.find_name("a") is not None
+    s.now += 1
+    assert s.book.find_name("a") is None and s.book.member(node.handle, 1) is None
+    s.book.expire()
+    assert len(s.book) == 0 and s.book.peers() == []
+
+
+def test_revocation() -> None:
+    """After a CRL the node is gone and known as revoked; admitted again it is back."""
+    s = Setting()
+    node, other = s.issuer.enrol("a", "relay"), s.issuer.enrol("b", "relay")
+    s.add(node)
+    s.add(other)
+    s.trust.offer(s.issuer.revoke(node), s.now)
+    assert s.book.sweep() == [node.handle]
+    assert s.book.revoked(node.handle) and not s.book.revoked(other.handle)
+    with pytest.raises(PeerRefused) as refused:
+        s.add(node)
+    assert refused.value.reason == "revoked"
+    s.add(s.issuer.renew(node))
+    assert not s.book.revoked(node.handle) and s.book.find_name("a") is not None
+
+
+def test_revoked_key_is_known_without_a_certificate() -> None:
+    """A compromised key's handle is revoked even where its certificate was never seen."""
+    s = Setting()
+    node = s.issuer.enrol("a", "relay")
+    s.trust.offer(s.issuer.revoke(node, key=True), s.now)
+    s.book.sweep()
+    assert s.book.revoked(node.handle)
+
+
+def test_handle_collision() -> None:
+    """Another key with the handle of a known node is refused."""
+    s = Setting()
+    node, other = s.issuer.enrol("a", "relay"), s.issuer.enrol("b", "relay")
+    peer = s.add(node)
+    held = s.book._nodes.pop(node.handle)
+    s.book._nodes[other.handle] = {
+        serial: replace(entry, peer=replace(peer, handle=other.handle)) for serial, entry in held.items()
+    }
+    with pytest.raises(PeerRefused) as refused:
+        s.add(other)
+    assert refused.value.reason == "handle-collision"
+
+
+def test_full() -> None:
+    """More nodes than allowed are refused; known ones may renew."""
+    s = Setting(max_nodes=1)
+    node = s.issuer.enrol("a", "relay")
+    s.add(node)
+    with pytest.raises(PeerRefused) as refused:
+        s.add(s.issuer.enrol("b", "relay"))
+    assert refused.value.reason == "full"
+    s.add(s.issuer.renew(node))
+
+
+def test_unknown_signer_is_judged_again_with_a_newer_genesis() -> None:
+    """A certificate by an authority key not known yet is taken once the genesis lists that key."""
+    s = Setting()
+    issuer = s.issuer
+    old, new = issuer.authority, issuer.new_key()
+    issuer.authority = new
+    node = issuer.enrol("a", "relay")
+    with pytest.raises(PeerRefused) as refused:
+        s.add(node)
+    assert refused.value.reason == "unknown-key"
+    for number in range(MAX_UNJUDGED + 5):
+        with pytest.raises(PeerRefused):
+            s.add(issuer.enrol(f"n{number}", "client"))
+    assert len(s.book._unjudged) == MAX_UNJUDGED
+    s.trust.offer(next_genesis(issuer, old.public, new.public), s.now)
+    s.book.sweep()
+    s.book.genesis_changed()
+    assert s.book.find_name("a") is not None
+
+
+def next_genesis(issuer: Issuer, *keys: bytes) -> Any:
+    """Version 2 with these authority keys."""
+    body = issuer.genesis.body
+    until = body.authority[0].valid_to
+    return sign_document(
+        msgspec.structs.replace(
+            body,
+            version=2,
+            network_id=issuer.network_id,
+            previous=issuer.genesis.digest,
+            authority=tuple(
+                AuthorityKey(key=b64url_encode(key), valid_from=body.issued_at, valid_to=until)
+                for key in keys
+            ),
+        ),
+        [issuer.root],
+    )
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes(data: bytes) -> None:
+    """What is no certificate is refused with one error."""
+    with pytest.raises((DocumentRefused, PeerRefused)):
+        FUZZ.book.add_encoded(data)
+
+
+FUZZ = Setting()
