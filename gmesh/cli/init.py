@@ -12,29 +12,22 @@ from typing import Any
 import click
 import msgspec
 
+from gmesh.cli.options import passphrase_option
 from gmesh.errors import ConfigurationError
-from gmesh.files import KEY_MODE, write_atomic
-from gmesh.trust.documents import (
-    Anchor,
-    AuthorityKey,
-    Document,
-    Genesis,
-    PolicyFloor,
-    RootKeys,
-    sign_document,
-)
+from gmesh.files import read_capped, write_atomic
+from gmesh.keyfiles import Passphrases, load_key, save_key
+from gmesh.trust.ceremony import first_genesis
+from gmesh.trust.documents import Anchor, Document, Genesis, add_signature, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
+from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.names import Name, NetworkName, Url
-from gmesh.trust.verify import network_id
+from gmesh.trust.verify import authority_keys, network_id, verify_genesis_chain
 
-__all__ = ["anchor_endpoint", "create_network", "init", "policy_text"]
+__all__ = ["adopt_network", "anchor_endpoint", "create_network", "init", "policy_text"]
 
 DAY = 86_400
-YEAR = 365 * DAY
-GENESIS_LIFE = 10 * YEAR
 DEFAULT_URL = "http://127.0.0.1:8440"
-SUITES = ("Noise_XX_25519_AESGCM_SHA256", "Noise_XX_25519_ChaChaPoly_SHA256")
 DIRECTORY_MODE = 0o700
 
 
@@ -76,54 +69,90 @@ def anchor_endpoint(address: str) -> str:
 
 
 def create_network(
-    directory: Path, network: str, url: str, anchors: Sequence[Anchor], now: int
+    directory: Path,
+    network: str,
+    url: str,
+    anchors: Sequence[Anchor],
+    now: int,
+    passphrases: Passphrases | None = None,
 ) -> Document[Genesis]:
     """
     Make the keys and the genesis of a network and write C{root}, C{authority} and C{operator}.
 
     @param directory: does not exist yet, or is empty.
     @param now: Unix seconds.
+    @param passphrases: if given, the root's and the operator's key are sealed.
     @raise ConfigurationError: if the directory holds something.
     @raise DocumentRefused: if a name or address cannot stand in a genesis; nothing is then written.
     """
     root, authority, operator = (SigningKey.generate() for _ in range(3))
-    genesis = sign_document(
-        Genesis(
-            version=1,
-            issued_at=now,
-            expires_at=now + GENESIS_LIFE,
-            network=network,
-            root=RootKeys(keys=(b64url_encode(root.public),), threshold=1),
-            authority=(
-                AuthorityKey(
-                    key=b64url_encode(authority.public), valid_from=now, valid_to=now + GENESIS_LIFE
-                ),
-            ),
-            suites=SUITES,
-            anchors=tuple(anchors),
-            authority_urls=(url,),
-            policy=PolicyFloor(version=0),
-        ),
-        [root],
+    unsigned = first_genesis(
+        {
+            "network": network,
+            "root": {"keys": [b64url_encode(root.public)], "threshold": 1},
+            "authority": [{"key": b64url_encode(authority.public)}],
+            "anchors": [{"name": anchor.name, "endpoint": anchor.endpoint} for anchor in anchors],
+            "authority_urls": [url],
+        },
+        now,
     )
+    genesis = add_signature(unsigned, root)
+    files = {"root/genesis.json": genesis.encode()} | _daemon_files(genesis, operator, url)
+    keys = {"root/root.key": root, "authority/authority.key": authority, "operator/operator.key": operator}
+    _fill(directory, files, keys, passphrases)
+    return genesis
+
+
+def adopt_network(
+    directory: Path, genesis: Document[Genesis], authority: SigningKey, passphrases: Passphrases | None = None
+) -> None:
+    """
+    Write C{authority} and C{operator} of a network whose genesis its root holders have signed.
+
+    @raise ConfigurationError: if the directory holds something, or the genesis does not list the key.
+    @raise DocumentRefused: if the genesis is not the signed first one of a network.
+    """
+    verify_genesis_chain([genesis], None)
+    if authority.key_id not in authority_keys(genesis.body):
+        raise ConfigurationError("unlisted-key", "the genesis does not list this authority key")
+    if not genesis.body.authority_urls:
+        raise ConfigurationError("no-url", "the genesis names no authority_urls: nobody would find it")
+    operator = SigningKey.generate()
+    files = _daemon_files(genesis, operator, *genesis.body.authority_urls)
+    keys = {"authority/authority.key": authority, "operator/operator.key": operator}
+    _fill(directory, files, keys, passphrases)
+
+
+def _daemon_files(genesis: Document[Genesis], operator: SigningKey, *urls: str) -> dict[str, bytes]:
     operators = [{"key": b64url_encode(operator.public), "role": "administer", "name": "operator"}]
-    files: dict[str, bytes] = {
-        "root/genesis.json": genesis.encode(),
+    return {
         "authority/genesis.json": genesis.encode(),
         "operator/genesis.json": genesis.encode(),
         "authority/operators.json": _json(operators),
         "authority/policy-initial.json": _json(policy_text()),
-        "operator/authority.json": _json({"urls": [url]}),
+        "operator/authority.json": _json({"urls": list(urls)}),
     }
-    keys = {"root/root.key": root, "authority/authority.key": authority, "operator/operator.key": operator}
+
+
+def _fill(
+    directory: Path,
+    files: dict[str, bytes],
+    keys: dict[str, SigningKey],
+    passphrases: Passphrases | None,
+) -> None:
+    """Write everything; with pass phrases the keys of people are sealed, the daemon's is not."""
+    secrets = {
+        name: passphrases.new(name)
+        for name in keys
+        if passphrases is not None and not name.startswith("authority/")
+    }
     _claim(directory)
-    for room in ("root", "authority", "operator"):
+    for room in sorted({name.partition("/")[0] for name in files}):
         (directory / room).mkdir(mode=DIRECTORY_MODE)
     for name, key in keys.items():
-        write_atomic(directory / name, key.to_pem(), KEY_MODE)
+        save_key(directory / name, key, secrets.get(name))
     for name, data in files.items():
         write_atomic(directory / name, data)
-    return genesis
 
 
 def _claim(directory: Path) -> None:
@@ -161,7 +190,7 @@ def _read_anchor(text: str) -> Anchor:
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--network", required=True, metavar="NAME", help="What the network is called.")
+@click.option("--network", metavar="NAME", help="What the network is called.")
 @click.option(
     "--authority-url",
     "url",
@@ -177,44 +206,89 @@ def _read_anchor(text: str) -> Anchor:
     multiple=True,
     help="A node that is always reachable, so that others find the mesh; may be given several times.",
 )
-def init(directory: Path, network: str, url: str, anchors: tuple[str, ...]) -> None:
+@click.option("--protect", is_flag=True, help="Seal the root's and the operator's key with a pass phrase.")
+@passphrase_option
+@click.option(
+    "--genesis",
+    "genesis_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A first genesis that its root holders have signed, instead of a new one.",
+)
+@click.option(
+    "--authority-key",
+    "authority_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With --genesis: the key of the authority that it lists.",
+)
+def init(
+    directory: Path,
+    network: str | None,
+    url: str,
+    anchors: tuple[str, ...],
+    protect: bool,
+    passphrase_file: Path | None,
+    genesis_file: Path | None,
+    authority_file: Path | None,
+) -> None:
     """
     Create a network in DIR.
 
     DIR must not exist yet, or be empty.  It gets three directories: root (the root key, to be
     taken offline), authority (the state of the authority daemon) and operator (your own key).
+
+    With --genesis and --authority-key there is no root: its holders made the genesis apart
+    (see "gmesh genesis").
     """
-    _check_spelling(
-        network, NetworkName, "a network is named with letters, digits, and . _ - within, 63 at most"
-    )
-    _check_spelling(url, Url, "the authority's URL is http://HOST:PORT or https://HOST:PORT")
-    read = [_read_anchor(anchor) for anchor in anchors]
-    genesis = create_network(directory, network, url, read, int(time.time()))
-    first = read[0].name if read else "node-1"
+    passphrases = Passphrases(passphrase_file)
+    sealing = passphrases if protect else None
+    if (genesis_file is None) != (authority_file is None) or (genesis_file is None) == (network is None):
+        raise click.UsageError("give --network, or --genesis together with --authority-key")
+    if genesis_file is not None and authority_file is not None:
+        data = read_capped(genesis_file, DOCUMENT_LIMITS["genesis"])
+        genesis = parse_document(data, Genesis)
+        adopt_network(directory, genesis, load_key(authority_file, passphrases), sealing)
+        network, url = genesis.body.network, genesis.body.authority_urls[0]
+        read = list(genesis.body.anchors)
+    else:
+        network = network or ""
+        _check_spelling(
+            network, NetworkName, "a network is named with letters, digits, and . _ - within, 63 at most"
+        )
+        _check_spelling(url, Url, "the authority's URL is http://HOST:PORT or https://HOST:PORT")
+        read = [_read_anchor(anchor) for anchor in anchors]
+        genesis = create_network(directory, network, url, read, int(time.time()), sealing)
+    _tell(directory, genesis, read, url, with_root=genesis_file is None)
+
+
+def _tell(
+    directory: Path, genesis: Document[Genesis], anchors: Sequence[Anchor], url: str, with_root: bool
+) -> None:
+    first = anchors[0].name if anchors else "node-1"
     port = url.rsplit(":", 1)[-1].split("/")[0]
     port = port if port.isdigit() else "8440"
-    role = "anchor" if read else "client"
+    listen = " --listen tcp:" + anchors[0].endpoint.rsplit(":", 1)[-1] if anchors else ""
+    click.echo(f"Created the network {genesis.body.network}, network id {network_id(genesis)}.\n")
+    if with_root:
+        click.echo(f"""\
+  {directory}/root       the root key: it alone can replace the authority's key.
+  {" " * len(str(directory))}            Take this directory offline now, and keep a copy.""")
     click.echo(
         f"""\
-Created the network {network}, network id {network_id(genesis)}.
-
-  {directory}/root       the root key: it alone can replace the authority's key.
-  {" " * len(str(directory))}            Take this directory offline now, and keep a copy.
   {directory}/authority  the state of the authority daemon: its key, genesis, operators, first policy.
   {directory}/operator   your key as an operator, for "gmesh admin".  Keep it to yourself.
 
 All keys can be read by you alone (mode 0600).  Next:
 
   twistd -n gmesh-authority --state {directory}/authority --listen tcp:{port}
-  gmesh admin --operator {directory}/operator invite --name {first} --role {role}
+  gmesh admin --operator {directory}/operator invite --name {first} --role {"anchor" if anchors else "client"}
   gmesh join INVITE --state STATE          (on the node, with what the line before has printed)
-  twistd -n gmesh-node --state STATE{" --listen tcp:" + read[0].endpoint.rsplit(":", 1)[-1] if read else ""}
-""",
-        nl=False,
+  twistd -n gmesh-node --state STATE{listen}"""
     )
     if url == DEFAULT_URL:
         click.echo(f"\nNodes on other hosts cannot reach {url}: --authority-url gives one they can.")
-    if not read:
+    if not anchors:
         click.echo(
             "\nNo anchor is named: nodes find each other by --peer HOST:PORT, or --anchor names one here."
         )

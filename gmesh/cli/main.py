@@ -26,6 +26,8 @@ __all__ = ["COMMANDS", "LazyGroup", "gmesh", "main"]
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("gmesh.cli.demo", "demo", "Run a whole mesh on this machine and show it work."),
     "init": ("gmesh.cli.init", "init", "Create a network: its keys, its genesis, its directories."),
+    "key": ("gmesh.cli.key", "key", "Make and protect signing keys."),
+    "genesis": ("gmesh.cli.genesis", "genesis", "Make, sign and check the genesis, offline."),
     "admin": ("gmesh.cli.admin", "admin", "Admit, list and revoke nodes, as an operator."),
     "join": ("gmesh.cli.join", "join", "Enrol this host with an invite."),
     "status": ("gmesh.cli.node", "status", "What the node of this host is and knows."),

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""
+What a ceremony reads: genesis documents, detached signatures, and the one input file.
+
+The input is TOML that every root holder can read before anything is signed.  Its names are those of
+the genesis document, with times as TOML writes them and anchors as HOST:PORT.
+"""
+
+from __future__ import annotations
+
+import datetime
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from gmesh.cli.init import anchor_endpoint
+from gmesh.cli.transcript import Transcript
+from gmesh.errors import ConfigurationError, DocumentRefused
+from gmesh.files import read_capped
+from gmesh.trust.ceremony import MAX_DETACHED, DetachedSignature
+from gmesh.trust.documents import Document, Genesis, parse_document
+from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.verify import root_keys, verify_signatures
+
+__all__ = ["read_detached", "read_genesis", "read_input", "read_previous"]
+
+MAX_INPUT = 64 * 1024
+_FIELDS = {
+    "network",
+    "issued_at",
+    "expires_at",
+    "root",
+    "authority",
+    "suites",
+    "anchors",
+    "authority_urls",
+    "policy",
+}
+
+
+def read_input(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """
+    Read the input file of C{gmesh genesis create}.
+
+    @return: its bytes, for the transcript, and the fields it gives.
+    @raise ConfigurationError: if it is no TOML, or names what a genesis does not have.
+    """
+    data = read_capped(path, MAX_INPUT)
+    try:
+        fields = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError("bad-input", f"{path} is no TOML: {error}") from error
+    unknown = sorted(fields.keys() - _FIELDS)
+    if unknown:
+        raise ConfigurationError("bad-input", f"{path}: a genesis has no {unknown[0]}")
+    plain = _plain(fields)
+    if isinstance(plain.get("anchors"), list):
+        plain["anchors"] = [_anchor(entry, path) for entry in plain["anchors"]]
+    return data, plain
+
+
+def _anchor(entry: Any, path: Path) -> Any:
+    if not isinstance(entry, dict) or "address" not in entry:
+        return entry
+    if "endpoint" in entry or not isinstance(entry["address"], str):
+        raise ConfigurationError("bad-input", f"{path}: an anchor has either address or endpoint, a string")
+    rest = {name: value for name, value in entry.items() if name != "address"}
+    return rest | {"endpoint": anchor_endpoint(entry["address"])}
+
+
+def _plain(value: Any) -> Any:
+    """Times as Unix seconds; one without an offset would mean another moment on another machine."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError("bad-input", f"the time {value} has no offset: end it with Z for UTC")
+        return int(value.timestamp())
+    if isinstance(value, datetime.date | datetime.time):
+        raise ConfigurationError("bad-input", f"{value} is no moment: write 2030-01-01T00:00:00Z")
+    return value
+
+
+def read_genesis(path: Path, transcript: Transcript | None = None) -> Document[Genesis]:
+    """A genesis, unverified. @raise ConfigurationError: if it is none."""
+    data = read_capped(path, DOCUMENT_LIMITS["genesis"])
+    if transcript is not None:
+        transcript.read(path, data)
+    try:
+        return parse_document(data, Genesis)
+    except DocumentRefused as error:
+        raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
+
+
+def read_previous(path: Path | None, transcript: Transcript | None = None) -> Document[Genesis] | None:
+    """The version before; its own root must have signed it, or what follows it is worth nothing."""
+    if path is None:
+        return None
+    document = read_genesis(path, transcript)
+    try:
+        verify_signatures(document, root_keys(document.body), document.body.root.threshold)
+    except DocumentRefused as error:
+        raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
+    return document
+
+
+def read_detached(path: Path, transcript: Transcript) -> DetachedSignature:
+    """A detached signature, unverified. @raise ConfigurationError: if it is none."""
+    data = read_capped(path, MAX_DETACHED)
+    transcript.read(path, data)
+    try:
+        return DetachedSignature.parse(data)
+    except DocumentRefused as error:
+        raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
