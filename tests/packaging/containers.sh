@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Booted Debian containers, each in a network namespace of its own, all on one bridge without a way out.
-. "$(dirname "${BASH_SOURCE[0]}")/roots.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/build.sh"
 
 NET=gm${GMESH_PACKAGING_WORK##*.}
 SUBNET=10.77.0
@@ -20,6 +20,8 @@ container() {
     root=$(overlay "$RUN_ROOT" "$name")
     printf '%s\n' "$name" >"$root/etc/hostname"
     printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
+    # As systemd wants it before a first boot: else it would ask questions at the console.
+    tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
     rm -f "$root/etc/resolv.conf"
     mkdir -p "$root/debs" "$root/var/log/journal"
     ip netns add "$NET-$name"
@@ -69,6 +71,7 @@ as() {
 }
 
 halt() {
+    guest "$1" journalctl --no-pager >"$LOGS/journal-$1.log" 2>/dev/null || true
     guest "$1" systemctl poweroff >/dev/null 2>&1 || true
     eventually 40 refuse kill -0 "${BOOTED[$1]}" || kill -KILL "${BOOTED[$1]}"
     wait "${BOOTED[$1]}" 2>/dev/null || true
@@ -79,6 +82,7 @@ discard() {
     halt "$1"
     ip netns del "$NET-$1"
     drop "$1"
+    unset "BOOTED[$1]" "LEADER[$1]"
 }
 
 property() { guest "$1" systemctl show -P "$3" "$2"; }
@@ -130,8 +134,9 @@ prepare_containers() {
         not_run "$1: no $SUITE root to run in (no network, and none in $CACHE)"
         return 1
     fi
-    if [ ! -e "$DEBS/first" ]; then
-        not_run "$1: there are no packages (part build makes them)"
+    # A part that is run alone builds its packages, without their suite.
+    if [ ! -e "$DEBS/first" ] && ! { prepare_build_root && build_variant first "" true; }; then
+        not_run "$1: there are no packages"
         return 1
     fi
     if ! container probe 250 || ! boot probe; then
@@ -141,10 +146,22 @@ prepare_containers() {
     discard probe
 }
 
+# json KEY...: a member of the JSON document on standard input, or nothing.
+json() {
+    python3 -c 'import json, sys
+try:
+    value = json.load(sys.stdin)
+    for key in sys.argv[1:]: value = value[key]
+    print(value)
+except (ValueError, KeyError):
+    pass' "$@"
+}
+
 # Whatever happens, no container and no namespace outlives its part.
 end_containers() {
     local name
     for name in "${!BOOTED[@]}"; do
+        guest "$name" journalctl --no-pager >"$LOGS/journal-$name.log" 2>/dev/null || true
         kill -TERM "${BOOTED[$name]}" 2>/dev/null || true
     done
     for name in "${!BOOTED[@]}"; do

@@ -14,7 +14,8 @@ export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 WORK=${GMESH_PACKAGING_WORK:?start this through tests/packaging/run}
 RESULTS=$WORK/results
 LOGS=$WORK/logs
-DEBS=$WORK/debs
+# Packages already made may be given, to repeat a part: first/ and, if there, next/.
+DEBS=${GMESH_PACKAGING_DEBS:-$WORK/debs}
 mkdir -p "$LOGS" "$DEBS" "$CACHE"
 
 say() { printf '\n== %s (%d s)\n' "$*" "$(($(date +%s) - GMESH_PACKAGING_BEGAN))"; }

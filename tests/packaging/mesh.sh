@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: MIT
 # Four booted hosts on a private network: an authority, and three nodes whose images were built with a seed file.
 # a and c know only b: what they tell each other goes through it.
-. "$(dirname "$0")/containers.sh"
 . "$(dirname "$0")/lifecycle.sh"
 
 declare -A NUMBER=([authority]=1 [a]=11 [b]=12 [c]=13 [spare]=14)

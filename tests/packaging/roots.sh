@@ -39,6 +39,7 @@ root() {
         echo "$directory"
         return
     fi
+    unmount_below "$directory"
     rm -rf --one-file-system "$directory" "$directory.done"
     mmdebstrap --quiet --mode=root --variant=minbase --components=main --include="$packages" \
         --dpkgopt=force-unsafe-io --aptopt='Acquire::Retries "3"' --customize-hook='rm -f "$1/etc/machine-id" "$1/etc/hostname"' \
@@ -48,7 +49,18 @@ root() {
         return 1
     }
     touch "$directory.done"
+    find "$CACHE" -maxdepth 1 -name "$name-$suite-*.done" -mtime "+$CACHE_DAYS" | while read -r old; do
+        rm -rf --one-file-system "${old%.done}" "$old"
+    done
     echo "$directory"
+}
+
+# unmount_below DIRECTORY: what an interrupted run may have left mounted there, the deepest first.
+unmount_below() {
+    local mount
+    awk -v below="$1/" 'index($2 "/", below) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
+        umount "$mount" 2>/dev/null || umount -l "$mount" 2>/dev/null || true
+    done
 }
 
 # overlay LOWER NAME: a writable view of a root; prints its mount point.
@@ -69,8 +81,6 @@ chroot_mounts() {
 # drop NAME: unmount an overlay and all below it, then delete it, never crossing a mount.
 drop() {
     local base=$WORK/overlay/$1
-    if mountpoint -q "$base/root"; then
-        umount -R "$base/root" 2>/dev/null || umount -R -l "$base/root"
-    fi
+    unmount_below "$base"
     rm -rf --one-file-system "$base"
 }
