@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING = setup.cfg setup.py pyproject.toml
 NEEDED = gmesh needs Python 3.11 or newer with venv; on Debian and Ubuntu: apt install make python3-venv
 
-.PHONY: demo test lint soak bench clean
+.PHONY: demo test lint soak bench deb deb-full clean
 
 demo: $(VENV)/installed
 	@$(BIN)/gmesh demo
@@ -25,6 +25,13 @@ soak: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test
 	set -e; for script in bench/bench_*.py; do $(BIN)/python $$script; done
+
+# Debian packages into dist/, built in a clean root; needs root, makes what else it needs.
+deb:
+	GMESH_PACKAGING_OUTPUT=$(CURDIR)/dist tests/packaging/run build
+
+deb-full:
+	tests/packaging/run full
 
 clean:
 	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis docs/_build
