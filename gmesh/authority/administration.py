@@ -43,7 +43,7 @@ class Administration:
         """Note in the audit that a known operator was refused something."""
 
         def note(tx: Transaction) -> None:
-            caller.claim(tx)
+            caller.claim(tx, effect=False)
             audit.record(tx, caller.key_id, action, "", f"refused: {error.reason}", caller.request_id)
 
         return self._store.decide(note)

@@ -57,6 +57,7 @@ class Caller:
 
     @ivar role: of an operator; empty for a node.
     @ivar name: of an operator or node, for the audit.
+    @ivar approval: what takes the place of the nonce, where the request was counted as a vote before.
     """
 
     signed: SignedRequest
@@ -64,15 +65,23 @@ class Caller:
     address: str
     role: str = ""
     name: str = ""
+    approval: Callable[[Transaction], None] | None = None
 
     @property
     def key_id(self) -> str:
         """Whose key signed."""
         return self.signed.keyid
 
-    def claim(self, tx: Transaction) -> None:
-        """Use up the request's nonce in the transaction of its effect. @raise RequestRefused: C{replayed}."""
-        nonces.claim(tx, self.signed.keyid, self.signed.nonce, self.signed.created)
+    def claim(self, tx: Transaction, effect: bool = True) -> None:
+        """
+        Use up what allows the request, in the transaction of its effect, or of the note of its refusal.
+
+        @raise RequestRefused: C{replayed}; C{conflict}, if its approvals are gone.
+        """
+        if self.approval is None:
+            nonces.claim(tx, self.signed.keyid, self.signed.nonce, self.signed.created)
+        elif effect:
+            self.approval(tx)
 
 
 class Authenticator:

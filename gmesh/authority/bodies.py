@@ -20,6 +20,7 @@ __all__ = [
     "InviteBody",
     "Numbers",
     "OperatorBody",
+    "OperatorKeyBody",
     "PolicyBody",
     "RenewBody",
     "RevocationBody",
@@ -103,6 +104,12 @@ class OperatorBody(_Body, frozen=True):
     key: Key
     role: Literal["read", "operate", "administer"]
     name: Annotated[str, Meta(max_length=limits.REASON_CHARACTERS)] = ""
+
+
+class OperatorKeyBody(_Body, frozen=True):
+    """C{POST /admin/operators/<key_id>}: the key that takes its place."""
+
+    key: Key
 
 
 class RevocationBody(_Body, frozen=True):

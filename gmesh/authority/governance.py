@@ -12,8 +12,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit
+from gmesh.authority.approvals import Approvals
 from gmesh.authority.auth import Caller
-from gmesh.authority.bodies import OperatorBody, PolicyBody
+from gmesh.authority.bodies import OperatorBody, OperatorKeyBody, PolicyBody
 from gmesh.authority.issuer import Issuer, PolicyText, policy_text
 from gmesh.authority.publisher import Publisher
 from gmesh.authority.store import documents, operators
@@ -33,10 +34,11 @@ Json = dict[str, Any]
 class Governance:
     """The use cases of administrators."""
 
-    def __init__(self, store: Store, issuer: Issuer, publisher: Publisher) -> None:
+    def __init__(self, store: Store, issuer: Issuer, publisher: Publisher, approvals: Approvals) -> None:
         self._store = store
         self._issuer = issuer
         self._publisher = publisher
+        self._approvals = approvals
         self._state = store.path.parent
 
     def publish_policy(self, caller: Caller, body: PolicyBody) -> Deferred[Json]:
@@ -144,8 +146,10 @@ class Governance:
             row = operators.get(tx, name)
             if row is None or row.revoked_at is not None:
                 raise RequestRefused("not-found", "no operator has this key")
-            if row.role == "administer" and operators.administrators(tx) == 1:
-                raise RequestRefused("last-administrator", "nobody else may administer: add another first")
+            if row.role == "administer" and operators.administrators(tx) <= self._approvals.rules.required:
+                raise RequestRefused(
+                    "last-administrator", "too few would be left to administer: add one first"
+                )
             if name == caller.key_id:
                 raise RequestRefused("forbidden-role", "nobody removes his own key: ask another")
             operators.revoke(tx, name)
@@ -154,6 +158,39 @@ class Governance:
             return {"key_id": name, "policy_version": published["version"]}
 
         return self._store.decide(remove)
+
+    def replace_operator(self, caller: Caller, name: str, body: OperatorKeyBody) -> Deferred[Json]:
+        """
+        Put a new key in the place of an operator's: by himself, or by an administrator.
+
+        @raise RequestRefused: C{forbidden-role}, C{not-found}; C{conflict} for a key that is, or was,
+            an operator's.
+        """
+        new = key_id(decode_public(body.key))
+
+        def replace(tx: Transaction) -> Json:
+            caller.claim(tx)
+            if name != caller.key_id and not operators.may(caller.role, "administer"):
+                raise RequestRefused("forbidden-role", "you may replace your own key only")
+            row = operators.get(tx, name)
+            if row is None or row.revoked_at is not None:
+                raise RequestRefused("not-found", "no operator has this key")
+            fresh = operators.OperatorRow(new, body.key, row.role, row.name, tx.now, caller.key_id)
+            if not operators.add(tx, fresh):
+                raise RequestRefused("conflict", "this key is, or was, an operator's: make a new one")
+            operators.revoke(tx, name)
+            audit.record(
+                tx, caller.key_id, "replace-operator", name, request_id=caller.request_id, new_key=new
+            )
+            published = self._publish(tx, caller, policy_text(self._issuer.in_force(tx)), "operators-policy")
+            return {
+                "key_id": new,
+                "role": row.role,
+                "replaces": name,
+                "policy_version": published["version"],
+            }
+
+        return self._store.decide(replace)
 
     def _publish(self, tx: Transaction, caller: Caller, text: PolicyText, action: str) -> Json:
         document = self._issuer.next_policy(tx, text, caller.key_id)

@@ -232,7 +232,7 @@ def clock_is_behind(reader: Reader, now: int) -> bool:
 
 
 def newest_command(reader: Reader) -> NumberedDigest:
-    """What a status says of commands: the newest number, the digest of that command or zeros before the first."""
+    """What a status says of commands: the newest number and its digest, zeros before the first."""
     newest = commands.page(reader, MAX_INTEGER, 1)
     first = epoch(reader) * SERIALS_PER_EPOCH
     if not newest or newest[0].number < first:

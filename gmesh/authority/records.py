@@ -9,7 +9,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from gmesh.authority.audit import printable
 from gmesh.authority.clock import SteadyClock
+from gmesh.authority.issuer import Issuer
 from gmesh.authority.membership import Presence
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, enrolments, invites, nodes, operators
@@ -18,6 +20,8 @@ from gmesh.authority.store.transaction import Reader
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused
 from gmesh.trust.documents import RevocationReason
+from gmesh.trust.names import is_service
+from gmesh.trust.policy import PolicyRules, Subject
 
 __all__ = ["Records"]
 
@@ -27,8 +31,9 @@ Json = dict[str, Any]
 class Records:
     """Reads only; a page starts after the last key of the one before, so it never scans."""
 
-    def __init__(self, store: Store, clock: SteadyClock, presence: Presence) -> None:
+    def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock, presence: Presence) -> None:
         self._store = store
+        self._issuer = issuer
         self._presence = presence
         self._clock = clock
 
@@ -153,6 +158,38 @@ class Records:
 
         return self._store.read(page)
 
+    def explain(self, source: str, target: str, service: str) -> Deferred[Json]:
+        """
+        May C{source} reach C{service} of C{target}, under the policy in force, and by which rule?
+
+        @raise RequestRefused: C{not-found}, if one of them is no member; C{invalid-field}.
+        """
+        if not is_service(service):
+            raise RequestRefused("invalid-field", "?service= must name a service")
+
+        def explain(reader: Reader) -> Json:
+            policy = self._issuer.in_force(reader)
+            ends = {"source": _member(reader, source), "target": _member(reader, target)}
+            one, other = (Subject(row.name, frozenset(row.roles)) for row in ends.values())
+            decision = PolicyRules(policy.body).decide(one, other, service)
+            return {
+                "allowed": decision.allowed,
+                "rule": decision.rule,
+                "rule_text": None if decision.rule is None else policy.signed["rules"][decision.rule],
+                "policy_version": policy.body.version,
+                "service": service,
+                **{
+                    end: {
+                        "name": row.name,
+                        "roles": list(row.roles),
+                        "revoked": row.barred_at is not None,
+                    }
+                    for end, row in ends.items()
+                },
+            }
+
+        return self._store.read(explain)
+
     def operators(self) -> Deferred[Json]:
         """Everybody who may ask."""
 
@@ -173,3 +210,10 @@ class Records:
             }
 
         return self._store.read(page)
+
+
+def _member(reader: Reader, name: str) -> NodeRow:
+    row = nodes.by_name(reader, name)
+    if row is None:
+        raise RequestRefused("not-found", f"no node is named {printable(name)}")
+    return row

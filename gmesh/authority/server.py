@@ -9,6 +9,7 @@ error becomes a problem document here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -24,19 +25,15 @@ from gmesh.authority import limits
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
 from gmesh.authority.problems import PROBLEM_TYPE, Telling, problem_body, status_of
 from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
-from gmesh.authority.routes import admin, control, enrolment, governance, health, public
-from gmesh.authority.routes.table import Access, Answer, Call, Route
+from gmesh.authority.routes import ROUTES
+from gmesh.authority.routes.table import Access, Answer, Call, Route, json_answer
 from gmesh.authority.service import Authority
 from gmesh.errors import GmeshError, RequestRefused, StoreError
 from gmesh.trust.documents import Certificate, document_from_dict
 from gmesh.trust.ingest import parse_json
 from gmesh.trust.requests import JSON_TYPE
 
-__all__ = ["ROUTES", "Server"]
-
-ROUTES: tuple[Route, ...] = tuple(
-    row for domain in (public, enrolment, control, admin, governance, health) for row in domain.table.rows
-)
+__all__ = ["Server"]
 _AUDITED_NOT = frozenset({"replayed", "rate-limited", "stale"})
 
 
@@ -100,9 +97,14 @@ class Server:
         caller = await self._judge(envelope, route, body)
         call = Call(self._authority, request_id, _query(envelope.target, route), path, body, caller)
         try:
+            if caller is not None and self._authority.approvals.wanted(route.name, body):
+                approved = await self._authority.approvals.ask(caller, route, envelope.target, body)
+                if not isinstance(approved, Caller):
+                    return json_answer(approved, 202)
+                call = replace(call, judged=approved)
             return await route.handler(call)
         except GmeshError as error:
-            await self._note(caller, route, error)
+            await self._note(call.judged, route, error)
             raise
 
     async def _judge(self, envelope: Envelope, route: Route, body: Any) -> Caller | None:

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from gmesh.authority import limits
 from gmesh.authority.administration import Administration
 from gmesh.authority.admission import Admission
+from gmesh.authority.approvals import NO_APPROVALS, ApprovalRules, Approvals
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.control import Control
 from gmesh.authority.governance import Governance
@@ -45,6 +46,7 @@ class Authority:
     @ivar membership: the use cases of members.
     @ivar administration: the use cases of operators.
     @ivar governance: the use cases of administrators.
+    @ivar approvals: the votes of operators.
     @ivar control: commands and receipts.
     @ivar records: what operators may look up.
     @ivar publisher: the documents in force.
@@ -61,6 +63,7 @@ class Authority:
         clock: IReactorTime,
         entropy: Callable[[int], bytes],
         lock: StateLock,
+        rules: ApprovalRules = NO_APPROVALS,
     ) -> None:
         self.store = store
         self.issuer = issuer
@@ -69,9 +72,10 @@ class Authority:
         self.admission = Admission(store, issuer, steady)
         self.membership = Membership(store, issuer, steady)
         self.administration = Administration(store, issuer, publisher, self.membership, steady)
-        self.governance = Governance(store, issuer, publisher)
+        self.approvals = Approvals(store, rules)
+        self.governance = Governance(store, issuer, publisher, self.approvals)
         self.control = Control(store, issuer, publisher, steady)
-        self.records = Records(store, steady, self.membership.presence)
+        self.records = Records(store, issuer, steady, self.membership.presence)
         self._reactor = clock
         self._entropy = entropy
         self._lock = lock
@@ -167,4 +171,4 @@ def open_authority(
     store = Store(directory.database, writer, reader, steady, opened.mirror.append)
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
-    return Authority(store, issuer, publisher, steady, clock, entropy, lock)
+    return Authority(store, issuer, publisher, steady, clock, entropy, lock, opened.rules)

@@ -16,8 +16,10 @@ from typing import Any
 import msgspec
 
 from gmesh.authority import audit
+from gmesh.authority.approvals import APPROVALS_FILE, ApprovalRules, read_rules
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import Issuer, PolicyText, clock_is_behind, epoch, policy_text
+from gmesh.authority.routes import ROUTES
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, migrate, operators
@@ -58,6 +60,7 @@ class Opened:
     status: Document[Status]
     high_water: int
     mirror: AuditMirror
+    rules: ApprovalRules
 
 
 class StateDirectory:
@@ -139,7 +142,9 @@ class StateDirectory:
             status = parse_document(last, Status)
         else:
             status = issuer.status(tx)
-        return Opened(chain, policy, crl, status, high_water, mirror)
+        rules = read_rules(self.path, ROUTES)
+        rules.check(tx, str(self.path / APPROVALS_FILE))
+        return Opened(chain, policy, crl, status, high_water, mirror, rules)
 
     def _read_genesis(self, now: int) -> list[Document[Genesis]]:
         paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}

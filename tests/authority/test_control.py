@@ -165,7 +165,7 @@ def test_many_commands_come_in_pages(network: Any, operator: Operator) -> None:
 
 
 def test_the_policy_says_who_may_give_what(network: Any, operator: Operator) -> None:
-    """The signer's role and the caller's must both suffice; a command the policy does not list is nobody's."""
+    """The signer's role and the caller's must both suffice; what the policy does not list is nobody's."""
     keys = network.keys
     assert operator.give(operator.command(keys.reader), keys.reader).status == 201
     shut = {"command": "shutdown"}
@@ -236,7 +236,7 @@ def test_the_first_receipt_stands(network: Any, operator: Operator) -> None:
 
 
 def test_receipts_nobody_believes_are_dropped(network: Any, operator: Operator) -> None:
-    """Another's, of another network, for an unknown or another's command, or none at all: dropped and counted."""
+    """Another's, of another network, for another's command, or none at all: dropped and counted."""
     member, other = network.joined("pump-1"), network.joined("pump-2")
     everybody = operator.given()
     others = operator.given(target=CommandTarget(node="pump-2"))

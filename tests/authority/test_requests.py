@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from gmesh.authority.routes import ROUTES
 from gmesh.authority.routes.table import Access
-from gmesh.authority.server import ROUTES
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from gmesh.authority import limits
-from gmesh.authority.bodies import GenesisBody, OperatorBody, PolicyBody
+from gmesh.authority.bodies import GenesisBody, OperatorBody, OperatorKeyBody, PolicyBody
 from gmesh.authority.routes.table import PAGE, Access, Answer, Call, RouteTable, json_answer
 from gmesh.trust.documents import Genesis, document_from_dict
 from gmesh.trust.limits import MAX_INTEGER
@@ -71,3 +71,38 @@ async def add_operator(call: Call) -> Answer:
 async def remove_operator(call: Call) -> Answer:
     """Refuse a key from now on."""
     return json_answer(await call.authority.governance.remove_operator(call.caller, call.path["id"]))
+
+
+@table.add(
+    "POST",
+    "/admin/operators/<string(length=32):id>",
+    Access.READ,
+    body=OperatorKeyBody,
+    answers=(201, 404),
+)
+async def replace_operator(call: Call) -> Answer:
+    """Put a new key in the place of the caller's own, or as an administrator of another's."""
+    answer = await call.authority.governance.replace_operator(call.caller, call.path["id"], call.body)
+    return json_answer(answer, 201)
+
+
+@table.add("GET", "/admin/approvals", Access.READ, query=PAGE)
+async def list_approvals(call: Call) -> Answer:
+    """Requests that wait for more operators to ask for the same."""
+    authority = call.authority
+    return json_answer(
+        await authority.approvals.page(call.text("after"), call.limit(), authority.clock.now())
+    )
+
+
+@table.add(
+    "GET",
+    "/admin/policies/explain",
+    Access.READ,
+    answers=(200, 404),
+    query=("source", "target", "service"),
+)
+async def explain_policy(call: Call) -> Answer:
+    """Whether one member may reach a service of another, and the rule that says so."""
+    named = call.text("source"), call.text("target"), call.text("service")
+    return json_answer(await call.authority.records.explain(*named))

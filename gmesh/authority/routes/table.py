@@ -70,6 +70,7 @@ class Call:
     One request, parsed and judged.
 
     @ivar body: of the type its route names.
+    @ivar judged: who signed; None on a public route.
     """
 
     authority: Authority
@@ -77,14 +78,14 @@ class Call:
     query: Mapping[str, Sequence[str]]
     path: Mapping[str, Any]
     body: Any = None
-    _caller: Caller | None = None
+    judged: Caller | None = None
 
     @property
     def caller(self) -> Caller:
         """Who signed; not for public routes."""
-        if self._caller is None:
+        if self.judged is None:
             raise LookupError("a public route has no caller")
-        return self._caller
+        return self.judged
 
     def text(self, name: str, default: str = "") -> str:
         """A query argument, given at most once."""
