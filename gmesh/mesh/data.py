@@ -8,6 +8,7 @@ bounded cache makes a frame cost one dictionary access; no object is made on thi
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -19,15 +20,16 @@ from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.network_limits import MAX_VERDICTS
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import HANDLE
-from gmesh.wire.paths import AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, peek_path
+from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, PathHeader, peek_path
 
 __all__ = ["DataFactory", "DataProtocol"]
 
 SendData = Callable[[memoryview, bytes], bool]
-Verdict = tuple[SendData | None, int, bytes]
-"""Where to (None: here), the next hop index, the flow."""
+Verdict = tuple[SendData | None, int, bytes, tuple[bytes, ...]]
+"""Where to (None: here), the next hop index (here: ours), the flow, the path."""
 
 TAIL: Final = 12
+_TAIL = struct.Struct(">IQ")
 """Receiver index and counter, behind the path."""
 
 
@@ -67,9 +69,11 @@ class DataProtocol:
             verdict = self._judge(kind, record, start, end)
             if verdict is None:
                 return
-        send, hop, flow = verdict
+        send, hop, flow, path = verdict
         if send is None:
-            forwarding.deliver(kind, record, start, end, self._link)
+            index, counter = _TAIL.unpack_from(record, path_end)
+            header = PathHeader(path, index, counter, hop, record[start + AT_CLASS], record[start + AT_FLAGS])
+            forwarding.deliver(kind, header, record[path_end + TAIL : end], self._link)
             return
         record[start + AT_HOP] = hop
         if not send(record[start:end], flow):
@@ -87,13 +91,13 @@ class DataProtocol:
             return None
         verdict: Verdict
         if hop == len(path) - 1:
-            verdict = (None, 0, b"")
+            verdict = (None, hop, b"", path)
         else:
             link = forwarding.links.get(path[hop + 1])
             if link is None:
                 forwarding.reroute(kind, record, start, end)
                 return None
-            verdict = (link.send_data, hop + 1, path[0] + path[-1])
+            verdict = (link.send_data, hop + 1, path[0] + path[-1], path)
             forwarding.passes(path, kind, end - start)
         if len(self._verdicts) >= MAX_VERDICTS:
             self._verdicts.clear()

@@ -142,7 +142,7 @@ class Forwarding:
         return None
 
     def passes(self, path: tuple[bytes, ...], kind: int, size: int) -> None:
-        """Others' frames begin to pass through us; kept for people to look at: path -> (kind, size) of the first."""
+        """Others' frames begin to pass through us: path -> (kind, size) of the first, for people."""
         self.transits.pop(path, None)
         if len(self.transits) >= MAX_TRANSITS:
             del self.transits[next(iter(self.transits))]
@@ -150,15 +150,14 @@ class Forwarding:
 
     # -- arrived
 
-    def deliver(self, kind: int, record: memoryview, start: int, end: int, link: ILink) -> None:
+    def deliver(self, kind: int, header: PathHeader, payload: memoryview, link: ILink) -> None:
         """A frame whose destination we are. Nothing in it costs the link: a far end wrote it."""
-        header, payload = read_path(record, start, end)
         if kind in E2E:
             if self.local is not None:
-                self.local(kind, header, record[payload:end], link)
+                self.local(kind, header, payload, link)
         elif kind in NOTICES:
             try:
-                self._notice(kind, header, record[payload:end])
+                self._notice(kind, header, payload)
             except FrameRefused:
                 self.counters.count("notice-malformed")
 
@@ -195,7 +194,7 @@ class Forwarding:
     # -- the next link is gone
 
     def reroute(self, kind: int, record: memoryview, start: int, end: int) -> None:
-        """Splice another way behind what was visited, or drop the frame and say so; notices are just dropped."""
+        """Splice another way behind what was visited, or drop the frame and say so; drop notices."""
         if kind not in E2E:
             self.counters.count("notice-unreachable")
             return

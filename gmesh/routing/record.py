@@ -55,7 +55,7 @@ _LINK = struct.Struct(">8sH")
 _LENGTH = struct.Struct(">H")
 _SMALLEST: Final = _HEAD.size + _LENGTH.size + SIGNATURE_SIZE
 _TEXT: Final = re.compile(rb"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
-_SERVICE: Final = re.compile(rb"[a-z0-9_]([a-z0-9._-]*[a-z0-9])?")
+_SERVICE: Final = re.compile(rb"[a-z0-9_.-]+")
 
 
 class RecordFlag(IntFlag):

@@ -204,7 +204,7 @@ def test_flags_cost_and_serial_are_told() -> None:
 def test_too_many_capabilities() -> None:
     """What would not fit beside 64 links is refused when it is set."""
     capabilities = make_capabilities(
-        addresses=[f"{n}" + "h" * 127 for n in range(4)], services=["s" * 60 + f"{n}" for n in range(30)]
+        addresses=[f"{n}" + "h" * 127 for n in range(4)], services=["s" * 29 + f"{n}" for n in range(30)]
     )
     with pytest.raises(FrameRefused) as refused:
         make().set_capabilities(capabilities, 0.0)
