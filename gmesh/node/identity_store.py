@@ -215,9 +215,9 @@ class IdentityStore:
     def _state(self) -> NodeState:
         others = self._json(STATE)
         numbers = {}
-        for name in ("record_sequence", "handshake_number", "time_floor"):
+        for name, limit in (("record_sequence", 63), ("handshake_number", 63), ("time_floor", 36)):
             value = others.pop(name, 0)
-            numbers[name] = value if type(value) is int and 0 <= value < 2**63 else 0
+            numbers[name] = value if type(value) is int and 0 <= value < 2**limit else 0
         return NodeState(**numbers, others=others)
 
     def _authority_urls(self, genesis: Document[Genesis]) -> tuple[str, ...]:

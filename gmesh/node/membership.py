@@ -52,7 +52,9 @@ class Membership:
         self._store = store
         self._clock = clock
         self._system_wall = wall
+        self._floor_at = clock.seconds()
         self._saving: IDelayedCall | None = None
+        self.state.time_floor = self.state.time_floor or identity.certificate.body.issued_at
         self.trust = self._believe(identity)
         self.trust.observers.append(self._changed)
         self.trust.alarms.append(self._alarmed)
@@ -64,8 +66,16 @@ class Membership:
         self.trust.observers.insert(0, self._changed)
 
     def wall(self) -> float:
-        """Unix seconds, never before the time of the newest status this node has seen."""
-        return max(self._system_wall(), self.state.time_floor)
+        """
+        Unix seconds, never before the newest status was issued, and never slower than the monotonic clock since.
+
+        So a host without a battery, or one whose clock is set back, lives on in the present.
+        """
+        return max(self._system_wall(), self.state.time_floor + self._clock.seconds() - self._floor_at)
+
+    def clock_behind(self) -> float:
+        """Seconds by which the system's clock is certainly late; 0 if it may be right."""
+        return max(0.0, self.wall() - self._system_wall())
 
     @property
     def name(self) -> str:
@@ -100,6 +110,7 @@ class Membership:
         """
         self._store.save_document(document)
         self.certificate = document
+        self._time_is_at_least(document.body.issued_at)
         self.peer = peer_of(document)
         for observer in tuple(self.certificate_observers):
             observer()
@@ -140,6 +151,8 @@ class Membership:
                     kind=document.type,
                     cause=error.detail,
                 )
+        if trust.status is not None:
+            self.state.time_floor = trust.time_floor
         return trust
 
     def _trust_state(self, identity: Identity) -> TrustState:
@@ -163,8 +176,7 @@ class Membership:
     def _changed(self, kind: str) -> None:
         document = getattr(self.trust, kind)
         if kind == "status" and document is not None:
-            self.state.time_floor = document.body.issued_at
-            self._save_soon()
+            self._set_floor(document.body.issued_at)
         try:
             self._store.save_floors(self.trust.to_floors())
             if document is not None:
@@ -173,6 +185,14 @@ class Membership:
             self._log.error("{kind} is in force but not on disk: {cause}", kind=kind, cause=error.detail)
         if kind == "crl":
             self._look_at_own_certificate()
+
+    def _time_is_at_least(self, time: int) -> None:
+        if time > self.wall():
+            self._set_floor(time)
+
+    def _set_floor(self, time: int) -> None:
+        self.state.time_floor, self._floor_at = time, self._clock.seconds()
+        self._save_soon()
 
     def _alarmed(self, slug: str, detail: str) -> None:
         self._log.error("alarm {slug}: {detail}", slug=slug, detail=detail)

@@ -19,6 +19,7 @@ from twisted.python import usage
 import gmesh
 from gmesh.errors import ConfigurationError
 from gmesh.node.configuration import Configuration, check_address, read_configuration
+from gmesh.steady import keep_steady_time
 
 __all__ = ["Options", "makeService"]
 
@@ -85,6 +86,8 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
     """
     if reactor is None:
         from twisted.internet import reactor  # the tap alone may name the global reactor
+
+        keep_steady_time(reactor)
     try:
         return _compose(options.configuration, reactor)
     except ConfigurationError as error:

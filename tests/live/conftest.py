@@ -39,15 +39,16 @@ class Daemon:
     One C{twistd} process and everything it has written.
 
     @param arguments: the sub-command and its options.
+    @param program: what runs it.
     """
 
-    def __init__(self, arguments: list[str], directory: Path) -> None:
+    def __init__(self, arguments: list[str], directory: Path, program: list[str] = TWISTD) -> None:
         self.arguments = arguments
         self._lines: list[str] = []
         self._ended = False
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            [*TWISTD, *arguments],
+            [*program, *arguments],
             cwd=directory,
             env=_environment(),
             stdin=subprocess.DEVNULL,
@@ -148,8 +149,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """
     started: list[Daemon] = []
 
-    def starter(*arguments: str | Path) -> Daemon:
-        daemon = Daemon([str(argument) for argument in arguments], tmp_path)
+    def starter(*arguments: str | Path, program: list[str] = TWISTD) -> Daemon:
+        daemon = Daemon([str(argument) for argument in arguments], tmp_path, program)
         started.append(daemon)
         return daemon
 

@@ -8,6 +8,7 @@ import json
 import signal
 import socket
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,32 @@ def test_boots_routes_and_serves_without_its_authority(start: Start, enrol: Call
     reader.close()
     assert "no news from the authority" in b.log
     assert a.log.count("no news from the authority") == 1
+
+
+STEPPED = """
+import pathlib, time
+real, step = time.time, pathlib.Path({file!r})
+time.time = lambda: real() + (float(step.read_text()) if step.exists() else 0)
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+@pytest.mark.parametrize("step", [-86400, 7 * 86400])
+def test_timers_go_on_when_the_clock_is_stepped(
+    start: Start, enrol: Callable[..., Path], tmp_path: Path, free_port: Callable[[], int], step: int
+) -> None:
+    """A node whose time of day jumps a day back or a week ahead redials as if nothing had happened."""
+    states = {"a": enrol("a", "relay"), "b": enrol("b", "relay")}
+    port = free_port()
+    program = [sys.executable, "-c", STEPPED.format(file=str(tmp_path / "step")), "-n", "--pidfile="]
+    a = start("gmesh-node", "--state", states["a"], "--peer", f"127.0.0.1:{port}", program=program)
+    seen = a.wait_for("Could not connect to")
+    (tmp_path / "step").write_text(str(step))
+    seen = a.wait_for("Could not connect to", after=seen)
+    if step < 0:
+        start("gmesh-node", "--state", states["b"], "--listen", f"tcp:{port}:interface=127.0.0.1")
+        a.wait_for("Link to b at .* is up", after=seen)
 
 
 def test_stop_closes_links_with_a_reason(start: Start, enrol: Callable[..., Path]) -> None:

@@ -144,7 +144,8 @@ def test_the_newest_status_is_a_floor_for_the_clock(
     member.trust.offer(issuer.status, wall())
     clock.advance(5)
     wall.now = 1000.0
-    assert member.wall() == issued
+    assert member.wall() == issued + 5, "and goes on from there"
+    assert member.clock_behind() == issued + 5 - 1000
     again = Membership(store.load(), store, clock, wall)
     assert again.wall() == issued
     wall.now = issued + 50
