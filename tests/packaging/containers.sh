@@ -87,7 +87,7 @@ discard() {
 
 property() { guest "$1" systemctl show -P "$3" "$2"; }
 journal() { guest "$1" journalctl --no-pager -o cat -u "$2"; }
-logged() { journal "$1" "$2" | grep -qE -- "$3"; }
+logged() { journal "$1" "$2" | grep -E -- "$3" >/dev/null; }
 main_pid() { property "$1" "$2" MainPID; }
 
 # active NAME UNIT
