@@ -85,12 +85,26 @@ class Daemons:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.all: list[Daemon] = []
+        self._starting = self._interrupted = False
 
     def start(self, name: str, *arguments: str | Path) -> Daemon:
         """Start one more."""
-        daemon = Daemon(name, self._directory, [str(argument) for argument in arguments])
-        self.all.append(daemon)
+        self._starting = True
+        try:
+            daemon = Daemon(name, self._directory, [str(argument) for argument in arguments])
+            self.all.append(daemon)
+        finally:
+            self._starting = False
+        if self._interrupted:
+            raise KeyboardInterrupt
         return daemon
+
+    def interrupt(self) -> None:
+        """For signal handlers: end the demonstration, but not in the middle of a start."""
+        if self._starting:
+            self._interrupted = True
+        else:
+            raise KeyboardInterrupt
 
     def wait_until(self, what: str, true: Callable[[], object], seconds: float = 15.0) -> None:
         """

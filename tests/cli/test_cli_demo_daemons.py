@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +60,24 @@ def test_environment_of_a_daemon(daemons: Daemons, monkeypatch: pytest.MonkeyPat
     daemon.process.wait(30)
     expected = Path(sys.modules["gmesh"].__file__ or "").resolve()
     assert daemon.last_words() == f"{os.fspath(expected)} []"
+
+
+def test_interrupted_in_the_middle_of_a_start(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal between a daemon's start and its listing still ends the demonstration, and the daemon."""
+    started = subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> Any:
+        process = started(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return process
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: daemons.interrupt())
+    try:
+        monkeypatch.setattr(demo_daemons, "TWISTD", "import time; time.sleep(60)")
+        monkeypatch.setattr(subprocess, "Popen", popen)
+        with pytest.raises(KeyboardInterrupt):
+            daemons.start("node")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    daemons.stop()
+    assert [daemon.process.returncode for daemon in daemons.all] == [-15]
