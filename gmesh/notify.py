@@ -17,9 +17,11 @@ from types import FrameType
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 __all__ = ["HangupService", "Notifier", "NotifyService", "system_notifier"]
 
@@ -103,7 +105,7 @@ class HangupService(Service):
     The signal handler only wakes the reactor; the work is done in a turn of its own, and its
     failure is told and leaves the daemon running.
 
-    @param reload: what to do.
+    @param reload: what to do; READY waits for its Deferred, if it gives one.
     """
 
     _log = Logger()
@@ -131,12 +133,12 @@ class HangupService(Service):
         # systemd tells by its own clock which reload this answers; no other clock will do.
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._notifier.send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
-        try:
-            self._reload()
-        except Exception:
-            self._log.failure("reload failed, everything stays as it was")
-        finally:
-            self._notifier.send("READY=1")
+        done = maybeDeferred(self._reload)
+        done.addErrback(self._failed)
+        done.addCallback(lambda _: self._notifier.send("READY=1"))
+
+    def _failed(self, failure: Failure) -> None:
+        self._log.failure("reload failed, everything stays as it was", failure)
 
 
 def system_notifier() -> Notifier:

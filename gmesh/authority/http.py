@@ -144,6 +144,7 @@ class AuthorityChannel(HTTPChannel):
         if self.refused:
             return
         self.refused = True
+        self.site.refusals[slug] += 1
         body = problem_body(slug, status, detail, self.site.new_request_id())
         head = b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (
             status,
@@ -180,6 +181,7 @@ class AuthoritySite(server.Site):
     @param new_request_id: makes the id named in an answer.
     @param connections_per_address: 0 for no bound.
     @param uncounted: addresses of proxies, which carry many clients.
+    @ivar refusals: of requests that reached no route, by reason.
     """
 
     requestFactory = AuthorityRequest
@@ -198,6 +200,7 @@ class AuthoritySite(server.Site):
         self.new_request_id = new_request_id
         self.too_slow = 0
         self.too_many = 0
+        self.refusals: Counter[str] = Counter()
         self._per_address = connections_per_address
         self._uncounted = uncounted
         self._connections: Counter[str] = Counter()
@@ -211,6 +214,11 @@ class AuthoritySite(server.Site):
     def acceptableProtocols(self) -> list[bytes]:
         """What TLS may negotiate."""
         return [b"http/1.1"]
+
+    @property
+    def connected(self) -> int:
+        """How many connections are open."""
+        return self._connections.total()
 
     def opened(self, host: str) -> bool:
         """Count a connection. @return: False if its address has too many."""

@@ -99,6 +99,11 @@ class Publisher:
         return self._status_document
 
     @property
+    def crl_document(self) -> Document[Crl]:
+        """The CRL in force."""
+        return self._crl_document
+
+    @property
     def newest_genesis(self) -> Published:
         """The genesis in force."""
         return self.genesis[max(self.genesis)]

@@ -125,6 +125,12 @@ class RateLimiter:
         if key_id:
             self.failed_keys.take((key_id, address))
 
+    @property
+    def evicted(self) -> int:
+        """How many names were forgotten to make room."""
+        tables = (self.addresses, self.keys, self.failed_addresses, self.failed_keys)
+        return sum(table.evicted for table in tables)
+
     def _refuse_if(self, waiting: float) -> None:
         if waiting:
             self.refused += 1

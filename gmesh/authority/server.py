@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -22,7 +23,9 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from gmesh.authority import limits
+from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
+from gmesh.authority.journal import Exchange, Journal
 from gmesh.authority.problems import PROBLEM_TYPE, Telling, problem_body, status_of
 from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
 from gmesh.authority.routes import ROUTES
@@ -42,6 +45,7 @@ class Server:
     Builds the application around the use cases.
 
     @param trusted_proxies: addresses whose X-Forwarded-For is believed.
+    @param journal: counts and logs what was answered.
     """
 
     log = Logger()
@@ -53,12 +57,14 @@ class Server:
         limiter: RateLimiter,
         clock: IReactorTime,
         trusted_proxies: frozenset[str] = frozenset(),
+        journal: Journal | None = None,
     ) -> None:
         self._authority = authority
         self._authenticator = authenticator
         self._limiter = limiter
         self._clock = clock
         self._trusted_proxies = trusted_proxies
+        self._journal = journal or Journal(clock.seconds)
         self.app = Klein()
         for route in ROUTES:
             self._add(route)
@@ -72,17 +78,17 @@ class Server:
         self.app.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(serve)
 
     def _serve(self, request: Any, route: Route, path: dict[str, Any]) -> Deferred[bytes]:
-        request_id = self._authority.new_request_id()
-        answering: Deferred[Answer] = Deferred.fromCoroutine(self._answer(request, route, path, request_id))
+        exchange = self._journal.begin(self._authority.new_request_id(), route.name)
+        answering: Deferred[Answer] = Deferred.fromCoroutine(self._answer(request, route, path, exchange))
         answering.addTimeout(limits.ANSWER_SECONDS, self._clock, _too_slow)
         answering.addCallbacks(
-            lambda answer: self._write(request, answer),
-            lambda failure: self._refuse(request, failure, request_id),
+            lambda answer: self._write(request, answer, exchange),
+            lambda failure: self._refuse(request, failure, exchange),
         )
         return answering  # type: ignore[return-value]  # the callbacks above turn it into bytes
 
-    async def _answer(self, request: Any, route: Route, path: dict[str, Any], request_id: str) -> Answer:
-        address = self._address(request)
+    async def _answer(self, request: Any, route: Route, path: dict[str, Any], exchange: Exchange) -> Answer:
+        address = exchange.address = self._address(request)
         self._limiter.admit_address(address)
         raw = request.content.read()
         envelope = Envelope(
@@ -91,11 +97,13 @@ class Server:
             header=lambda name: request.requestHeaders.getRawHeaders(name, []),
             body=raw,
             address=address,
-            request_id=request_id,
+            request_id=exchange.request_id,
         )
         body = _parse(envelope, route)
         caller = await self._judge(envelope, route, body)
-        call = Call(self._authority, request_id, _query(envelope.target, route), path, body, caller)
+        if caller is not None:
+            exchange.caller = caller.key_id
+        call = Call(self._authority, exchange.request_id, _query(envelope.target, route), path, body, caller)
         try:
             if caller is not None and self._authority.approvals.wanted(route.name, body):
                 approved = await self._authority.approvals.ask(caller, route, envelope.target, body)
@@ -137,17 +145,19 @@ class Server:
             forwarded = request.requestHeaders.getRawHeaders("x-forwarded-for", [])
             if forwarded:
                 host = forwarded[-1].rpartition(",")[2].strip()
-        return address_key(host)
+        return printable(address_key(host))
 
     # Answers.
 
-    def _write(self, request: Any, answer: Answer) -> bytes:
+    def _write(self, request: Any, answer: Answer, exchange: Exchange) -> bytes:
         if answer.etag:
             request.setHeader("ETag", f'"{answer.etag}"')
             if f'"{answer.etag}"' in request.requestHeaders.getRawHeaders("if-none-match", []):
                 request.setResponseCode(304)
+                self._journal.answered(exchange, 304)
                 return b""
         request.setResponseCode(answer.status)
+        self._journal.answered(exchange, answer.status)
         if answer.status != 204:
             request.setHeader("Content-Type", JSON_TYPE)
             request.setHeader("Content-Length", str(len(answer.body)))
@@ -156,24 +166,31 @@ class Server:
             request.setHeader(name, value)
         return answer.body
 
-    def _refuse(self, request: Any, failure: Failure, request_id: str) -> bytes:
+    def _refuse(self, request: Any, failure: Failure, exchange: Exchange) -> bytes:
         error = failure.value
         if isinstance(error, CancelledError):
             return b""  # the client is gone
         if not isinstance(error, GmeshError):
-            self.log.failure("request {request_id} failed", failure, request_id=request_id)
+            self.log.failure("request {request_id} failed", failure, request_id=exchange.request_id)
             error = StoreError("internal", "an error in the authority; its log names this request_id")
         more = error.members if isinstance(error, Telling) else {}
         if isinstance(error, RateLimited):
             request.setHeader("Retry-After", str(error.retry_after))
         elif isinstance(error, StoreError) and error.reason != "internal":
             request.setHeader("Retry-After", "5")
-        return self._problem(request, error.reason, status_of(error), error.detail, request_id, more)
+        return self._problem(request, error.reason, status_of(error), error.detail, exchange, more)
 
     def _problem(
-        self, request: Any, slug: str, status: int, detail: str, request_id: str, more: Mapping[str, object]
+        self,
+        request: Any,
+        slug: str,
+        status: int,
+        detail: str,
+        exchange: Exchange,
+        more: Mapping[str, object] = MappingProxyType({}),
     ) -> bytes:
-        body = problem_body(slug, status, detail, request_id, **more)
+        body = problem_body(slug, status, detail, exchange.request_id, **more)
+        self._journal.answered(exchange, status, slug)
         request.setResponseCode(status)
         request.setHeader("Content-Type", PROBLEM_TYPE)
         request.setHeader("Content-Length", str(len(body)))
@@ -181,17 +198,15 @@ class Server:
         return body
 
     def _no_route(self, request: Any, failure: Failure) -> bytes:
-        request_id = self._authority.new_request_id()
+        exchange = self._journal.begin(self._authority.new_request_id())
         methods = getattr(failure.value, "valid_methods", None)
         if methods:
             request.setHeader("Allow", ", ".join(sorted(methods)))
-            return self._problem(
-                request, "method-not-allowed", 405, "this path has other methods", request_id, {}
-            )
-        return self._problem(request, "not-found", 404, "there is nothing at this path", request_id, {})
+            return self._problem(request, "method-not-allowed", 405, "this path has other methods", exchange)
+        return self._problem(request, "not-found", 404, "there is nothing at this path", exchange)
 
     def _broken(self, request: Any, failure: Failure) -> bytes:
-        return self._refuse(request, failure, self._authority.new_request_id())
+        return self._refuse(request, failure, self._journal.begin(self._authority.new_request_id()))
 
 
 def _too_slow(result: object, seconds: float) -> None:

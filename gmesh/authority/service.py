@@ -7,6 +7,7 @@ C{open_authority} is the only composer; the daemon's tap and the tests both call
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,24 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gmesh.authority import limits
+from gmesh.authority import audit, limits
 from gmesh.authority.administration import Administration
 from gmesh.authority.admission import Admission
-from gmesh.authority.approvals import NO_APPROVALS, ApprovalRules, Approvals
+from gmesh.authority.approvals import APPROVALS_FILE, NO_APPROVALS, ApprovalRules, Approvals, read_rules
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.control import Control
 from gmesh.authority.governance import Governance
 from gmesh.authority.issuer import Issuer
 from gmesh.authority.lock import StateLock
 from gmesh.authority.membership import Membership
+from gmesh.authority.openapi import describe
 from gmesh.authority.publisher import Publisher
 from gmesh.authority.records import Records
+from gmesh.authority.routes import ROUTES
+from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import nonces
+from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.keyfiles import Passphrases
 
@@ -50,6 +55,7 @@ class Authority:
     @ivar control: commands and receipts.
     @ivar records: what operators may look up.
     @ivar publisher: the documents in force.
+    @ivar description: the OpenAPI document.
     """
 
     log = Logger()
@@ -81,6 +87,7 @@ class Authority:
         self._lock = lock
         self._timers: dict[str, IDelayedCall] = {}
         self._probed_at = float("-inf")
+        self.description = json.dumps(describe(ROUTES)).encode()
 
     def new_request_id(self) -> str:
         """Names one request in its answer, the log and the audit."""
@@ -106,6 +113,28 @@ class Authority:
         await self.store.drained()
         self.store.close()
         self._lock.release()
+
+    def reload(self, directory: StateDirectory) -> Deferred[None]:
+        """
+        Take over the keys, the genesis and the approvals of the state directory as it is now.
+
+        @raise GmeshError: if something is wrong with them; then all of it stays as it was.
+        """
+        rules = read_rules(directory.path, ROUTES)
+
+        def take(tx: Transaction) -> None:
+            rules.check(tx, str(directory.path / APPROVALS_FILE))
+            tx.after_commit(self._take_over, directory.keys, rules)
+            for document in directory.add_genesis(tx):
+                version = document.body.version
+                audit.record(tx, "authority", "publish-genesis", str(version), digest=document.digest)
+                tx.after_commit(self.publisher.genesis_changed, document)
+
+        return self.store.decide(take)
+
+    def _take_over(self, keys: KeyRing, rules: ApprovalRules) -> None:
+        self.issuer.keys = keys
+        self.approvals.rules = rules
 
     async def ready(self) -> None:
         """

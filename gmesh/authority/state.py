@@ -171,10 +171,25 @@ class StateDirectory:
         except DocumentRefused as error:
             raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
 
+    def add_genesis(self, tx: Transaction) -> list[Document[Genesis]]:
+        """
+        Add the genesis files the database lacks. @return: those.
+
+        @raise DocumentRefused: if they do not continue the chain it holds.
+        """
+        fresh = [
+            document
+            for document in self.chain
+            if documents.add_genesis(tx, document.body.version, document.encode())
+        ]
+        if fresh:
+            chain = [parse_document(body, Genesis) for body in documents.genesis_chain(tx)]
+            verify_genesis_chain(chain, None, tx.now)
+        return fresh
+
     def store_genesis(self, tx: Transaction, issuer: Issuer) -> list[Document[Genesis]]:
         """Take newer genesis files into the database; the whole chain as it holds it then."""
-        for document in self.chain:
-            documents.add_genesis(tx, document.body.version, document.encode())
+        self.add_genesis(tx)
         chain = [parse_document(body, Genesis) for body in documents.genesis_chain(tx)]
         if network_id(chain[0]) != self.network_id:
             raise StoreError(

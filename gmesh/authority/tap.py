@@ -21,10 +21,12 @@ from gmesh import __version__
 from gmesh.authority import limits
 from gmesh.authority.auth import Authenticator
 from gmesh.authority.http import AuthoritySite
+from gmesh.authority.journal import Journal
+from gmesh.authority.metrics import AuthorityCollector, metrics_resource
 from gmesh.authority.rate_limit import Rate, RateLimiter, RateLimits
 from gmesh.authority.server import Server
 from gmesh.authority.service import Authority, open_authority
-from gmesh.authority.signer import load_keys
+from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine
 from gmesh.errors import GmeshError
 from gmesh.keyfiles import Passphrases
@@ -72,6 +74,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
+        self["metrics"] = []
         self["trusted-proxies"] = []
         self["connections"] = limits.CONNECTIONS_PER_ADDRESS
 
@@ -80,6 +83,10 @@ class Options(usage.Options):
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
+
+    def opt_metrics(self, endpoint: str) -> None:
+        """Endpoint to serve /metrics on, and nothing else; may be given several times."""
+        self["metrics"].append(endpoint)
 
     def opt_trusted_proxy(self, address: str) -> None:
         """Address whose X-Forwarded-For is believed; may be given several times."""
@@ -162,19 +169,22 @@ class AuthorityService(MultiService):
             policy=self._authority.issuer.policy.body.version,
         )
 
-    def reload(self) -> None:
-        """SIGHUP: read the signing keys again, so that a new one needs no restart."""
-        issuer = self._authority.issuer
+    def reload(self) -> defer.Deferred[None]:
+        """SIGHUP: read keys, genesis and approvals again, so that a new one needs no restart."""
+        return defer.Deferred.fromCoroutine(self._reload())
+
+    async def _reload(self) -> None:
         try:
-            keys = load_keys(self._state, self._passphrases)
+            directory = StateDirectory(self._state, self._authority.clock.now(), self._passphrases)
+            await self._authority.reload(directory)
         except GmeshError as error:
-            self.log.error("reload: {cause}", cause=error.detail)
+            self.log.error("not reloaded, all stays as it was: {cause}", cause=error.detail)
             return
-        if not keys.listed(issuer.genesis.body):
-            self.log.error("reload: no key here is listed in the genesis, the old ones stay")
-            return
-        issuer.keys = keys
-        self.log.info("reload: {count} signing keys held", count=len(list(keys)))
+        self.log.info(
+            "reloaded: {count} signing keys, genesis {genesis}",
+            count=len(list(directory.keys)),
+            genesis=self._authority.issuer.genesis.body.version,
+        )
 
     async def _stop(self) -> None:
         await defer.maybeDeferred(super().stopService)
@@ -211,16 +221,20 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)
     proxies = frozenset(options["trusted-proxies"])
-    server = Server(authority, authenticator, limiter, reactor, proxies)
+    journal = Journal(reactor.seconds)
+    server = Server(authority, authenticator, limiter, reactor, proxies, journal)
     site = AuthoritySite(
         server.app.resource(), reactor, authority.new_request_id, options["connections"], proxies
     )
-    for text in options["listen"]:
-        try:
-            endpoint = endpoints.serverFromString(reactor, text)
-        except (ValueError, TypeError, KeyError) as error:
-            raise SystemExit(f"gmesh-authority: --listen {text}: {error}") from None
-        Listener(text, endpoint, site).setServiceParent(service)
+    collector = AuthorityCollector(authority, limiter, [site], time.time)
+    pages = AuthoritySite(metrics_resource(journal.registry, collector), reactor, authority.new_request_id)
+    for option, served in (("listen", site), ("metrics", pages)):
+        for text in options[option]:
+            try:
+                endpoint = endpoints.serverFromString(reactor, text)
+            except (ValueError, TypeError, KeyError) as error:
+                raise SystemExit(f"gmesh-authority: --{option} {text}: {error}") from None
+            Listener(text, endpoint, served).setServiceParent(service)
     notifier = system_notifier()
     HangupService(reactor, notifier, service.reload).setServiceParent(service)
     notify = NotifyService(notifier, reactor)

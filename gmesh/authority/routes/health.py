@@ -16,6 +16,12 @@ async def alive(call: Call) -> Answer:
     return json_answer({"status": "ok"})
 
 
+@table.add("GET", "/openapi.json", Access.PUBLIC)
+async def description(call: Call) -> Answer:
+    """This document."""
+    return Answer(call.authority.description)
+
+
 @table.add("GET", "/readyz", Access.PUBLIC)
 async def ready(call: Call) -> Answer:
     """Whether a decision could be written and signed, and the clock is right."""

@@ -54,6 +54,9 @@ class Store:
     @param reader: a pool of connections that cannot write.
     @param clock: the time of decisions, and the mark below which no request is believed.
     @param mirror: called in the writer's thread with the audit entries of each commit.
+    @ivar writable: whether the last group was written.
+    @ivar decided: how many decisions were.
+    @ivar groups: how many groups were tried.
     """
 
     log = Logger()
@@ -61,6 +64,8 @@ class Store:
     def __init__(self, path: Path, writer: Any, reader: Any, clock: SteadyClock, mirror: Mirror) -> None:
         self.path = path
         self.writable = True
+        self.decided = 0
+        self.groups = 0
         self._writer = writer
         self._reader = reader
         self._clock = clock
@@ -103,6 +108,11 @@ class Store:
         done: Deferred[T] = self._reader.runWithConnection(lambda connection: function())
         return done
 
+    @property
+    def waiting(self) -> int:
+        """How many decisions wait for a group."""
+        return len(self._queue)
+
     def drained(self) -> Deferred[None]:
         """Fires when no decision is queued or running."""
         if not self._busy:
@@ -141,8 +151,10 @@ class Store:
 
     def _settle(self, group: list[_Decision]) -> None:
         self._busy = False
+        self.groups += 1
         for decision in group:
             if decision.transaction is not None and decision.failure is None:
+                self.decided += 1
                 try:
                     decision.transaction.committed()
                 except Exception:
