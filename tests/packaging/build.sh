@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Packages: built without network in a Debian root, twice and bit-identical; lintian; contents; unit security.
-. "$(dirname "$0")/roots.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/roots.sh"
 
 # The suite in the chroot gets this long, and must show at least so many passed tests.
 BUILD_SECONDS=${GMESH_PACKAGING_BUILD_SECONDS:-1500}

@@ -9,8 +9,8 @@ declare -A LEADER BOOTED
 # network: the bridge.
 network() {
     ip netns add "$NET"
-    ip -n "$NET" link add bridge type bridge
-    ip -n "$NET" link set bridge up
+    ip -n "$NET" link add name bridge type bridge
+    ip -n "$NET" link set dev bridge up
 }
 
 # container NAME NUMBER: a fresh root with the address 10.77.0.NUMBER, not booted yet.
@@ -25,11 +25,11 @@ container() {
     rm -f "$root/etc/resolv.conf"
     mkdir -p "$root/debs" "$root/var/log/journal"
     ip netns add "$NET-$name"
-    ip -n "$NET-$name" link set lo up
-    ip -n "$NET" link add "$name" type veth peer name eth0 netns "$NET-$name"
-    ip -n "$NET" link set "$name" master bridge up
+    ip -n "$NET-$name" link set dev lo up
+    ip -n "$NET" link add name "to-$name" type veth peer name eth0 netns "$NET-$name"
+    ip -n "$NET" link set dev "to-$name" master bridge up
     ip -n "$NET-$name" address add "$SUBNET.$number/24" dev eth0
-    ip -n "$NET-$name" link set eth0 up
+    ip -n "$NET-$name" link set dev eth0 up
 }
 
 root_of() { echo "$WORK/overlay/$1/root"; }
@@ -161,7 +161,7 @@ except (ValueError, KeyError):
 end_containers() {
     local name
     for name in "${!BOOTED[@]}"; do
-        guest "$name" journalctl --no-pager >"$LOGS/journal-$name.log" 2>/dev/null || true
+        timeout 10 nsenter --target "${LEADER[$name]:-0}" --all --root -- journalctl --no-pager >"$LOGS/journal-$name.log" 2>/dev/null || true
         kill -TERM "${BOOTED[$name]}" 2>/dev/null || true
     done
     for name in "${!BOOTED[@]}"; do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # The life of the packages on one booted host: install, enrol, run, be killed, reload, upgrade, remove, purge.
-. "$(dirname "$0")/containers.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/containers.sh"
 
 LIVE_SECURITY=1.5
 UNITS=(gmesh-authority gmesh-node)

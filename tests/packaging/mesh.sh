@@ -26,15 +26,21 @@ seed() {
     sh "$root/usr/share/doc/gmesh-node/examples/build-image" "$root" "$1" "$2"
 }
 
-links() { guest "$1" gmesh peers --json | python3 -c 'import json, sys; print(*sorted(peer["name"] for peer in json.load(sys.stdin)))'; }
-path() {
-    guest "$1" gmesh routes --json | python3 -c 'import json, sys
-for route in json.load(sys.stdin):
-    if route["name"] == sys.argv[1]:
-        print(*route["path"])' "$2"
+# has_links NAME "PEER...": the neighbours are these; has_path FROM TO "NAME...": and the way there is this.
+has_links() {
+    local found
+    found=$(guest "$1" gmesh peers --json) || return 1
+    python3 -c 'import json, sys
+found = " ".join(sorted(peer["name"] for peer in json.loads(sys.argv[1])))
+sys.exit(found != sys.argv[2] and f"links: {found}")' "$found" "$2"
 }
-has_links() { [ "$(links "$1")" = "$2" ]; }
-has_path() { [ "$(path "$1" "$2")" = "$3" ]; }
+has_path() {
+    local found
+    found=$(guest "$1" gmesh routes --json) || return 1
+    python3 -c 'import json, sys
+found = {route["name"]: " ".join(route["path"]) for route in json.loads(sys.argv[1])}
+sys.exit(found.get(sys.argv[2]) != sys.argv[3] and f"routes: {found}")' "$found" "$2" "$3"
+}
 
 # message FROM TO: one acknowledged message through the units, and what arrived.
 message() {
