@@ -21,13 +21,13 @@ from typing import Any
 
 import click
 
-from gmesh.cli.admin import Operator
 from gmesh.cli.authority import Authority
 from gmesh.cli.demo_daemons import DaemonFailed, Daemons, free_port
 from gmesh.cli.demo_nodes import Nodes, answers, next_message
 from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.init import anchor_endpoint, create_network
 from gmesh.cli.join import enrol
+from gmesh.cli.operator import Operator
 from gmesh.cli.picture import Spot, draw, glyphs
 from gmesh.cli.show import milliseconds, printable
 from gmesh.trust.documents import Anchor
@@ -231,11 +231,16 @@ def _bold(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end it as ^C does: by way of the clean-up."""
+def _stoppable(daemons: Daemons) -> Iterator[None]:
+    """
+    Let SIGTERM and SIGHUP end it as ^C does: by way of the clean-up.
+
+    A signal that comes while a daemon is being started waits until that one is in the list of
+    those to stop, or it would outlive us.
+    """
 
     def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        daemons.interrupt()
 
     before = {number: signal.signal(number, stop) for number in STOPPERS}
     try:
@@ -258,8 +263,8 @@ def demo(keep: bool) -> None:
     An authority and three nodes in a line, a message through the middle one, which cannot read
     it, and a node cut off.  Nothing is left behind.
     """
-    with _stoppable():
-        show = Demo(Path(tempfile.mkdtemp(prefix="gmesh-demo-")))
+    show = Demo(Path(tempfile.mkdtemp(prefix="gmesh-demo-")))
+    with _stoppable(show.daemons):
         try:
             show.run(keep)
         except BaseException:

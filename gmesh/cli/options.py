@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gmesh.errors import ConfigurationError
+from gmesh.trust.keys import decode_public, key_id
 
-__all__ = ["json_option", "passphrase_option", "seconds", "span"]
+__all__ = ["identifier", "json_option", "key_name", "passphrase_option", "seconds", "wait_options"]
 
+PUBLIC_CHARACTERS = 43
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -27,6 +30,35 @@ passphrase_option = click.option(
 )
 
 
+def wait_options(command: Any) -> Any:
+    """Decorate with C{--wait} and C{--timeout}."""
+    timeout = click.option(
+        "--timeout", default="2m", show_default=True, metavar="SPAN", help="How long to wait at most."
+    )
+    wait = click.option("--wait", is_flag=True, help="Wait for the nodes; tell who has not done it.")
+    return wait(timeout(command))
+
+
+def identifier(text: str) -> str:
+    """
+    C{text}, if it is an id: it goes into a path, where nothing else may stand.
+
+    @raise ConfigurationError: if it is none.
+    """
+    if len(text) != 32 or not set(text) <= set("0123456789abcdef"):
+        raise ConfigurationError("bad-id", f"{text!r} is no id: the lists show them, 32 hex characters")
+    return text
+
+
+def key_name(text: str) -> str:
+    """
+    The key_id of a key, given by that or as its public half.
+
+    @raise ConfigurationError: if it is neither.
+    """
+    return key_id(decode_public(text)) if len(text) == PUBLIC_CHARACTERS else identifier(text)
+
+
 def seconds(text: str) -> int:
     """
     A span of time such as C{90s}, C{30m}, C{1h} or C{7d}, in seconds.
@@ -37,11 +69,3 @@ def seconds(text: str) -> int:
     if match is None or int(match[1]) == 0:
         raise ConfigurationError("bad-duration", f"{text!r} is no span of time: 90s, 30m, 1h or 7d")
     return int(match[1]) * _UNITS[match[2] or "s"]
-
-
-def span(seconds: int) -> str:
-    """The same span as people write it."""
-    for unit in ("d", "h", "m"):
-        if seconds and seconds % _UNITS[unit] == 0:
-            return f"{seconds // _UNITS[unit]}{unit}"
-    return f"{seconds}s"

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from trust.network import NOW, Network, key
 
-from gmesh.cli import admin as admin_module
-from gmesh.cli.admin import seconds
+from gmesh.cli import operator as operator_module
 from gmesh.cli.authority import Authority
+from gmesh.cli.options import seconds
 from gmesh.errors import ConfigurationError
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.invite import Invite
@@ -30,7 +30,7 @@ def network(http_end: Any, monkeypatch: pytest.MonkeyPatch) -> Network:
     show["GET /status"] = (200, network.status().encode())
     show["GET /crl"] = (200, network.crl().encode())
     show["GET /policy"] = (200, network.policy().encode())
-    monkeypatch.setattr(admin_module, "Authority", partial(Authority, wall=lambda: NOW))
+    monkeypatch.setattr(operator_module, "Authority", partial(Authority, wall=lambda: NOW))
     return network
 
 

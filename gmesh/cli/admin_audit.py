@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: MIT
+"""
+C{gmesh admin audit}: the chain of what was done, shown, followed, checked and taken away.
+
+A check recomputes every row from the first, and holds the end against heads from elsewhere: the
+status the authority has signed, what this operator saw at the last check, and the status files of
+nodes.  A database that was changed and chained anew passes none of these.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gmesh.cli.http import HttpRefused
+from gmesh.cli.operator import Operator, operator_of
+from gmesh.cli.options import json_option
+from gmesh.cli.polling import PAUSE
+from gmesh.cli.show import Column, moment, print_json, printable, table, words
+from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
+from gmesh.files import read_capped, write_atomic
+from gmesh.trust.documents import AuditHead, Status, parse_document
+from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.verify import authority_keys, verify_signatures
+
+__all__ = ["audit"]
+
+PAGE = 500
+SHOWN = 50
+REMEMBERED = "audit-head.json"
+_KNOWN = ("at", "actor", "action", "target", "outcome", "request_id")
+_COLUMNS = [
+    Column("row", "seq"),
+    Column("at", "at", moment),
+    Column("by", "actor"),
+    Column("action", "action"),
+    Column("target", "target"),
+    Column("outcome", "outcome"),
+    Column("more", "more"),
+]
+
+
+@click.group(invoke_without_command=True)
+@click.option("--verify", is_flag=True, help="Recompute the whole chain and compare its head.")
+@click.option(
+    "--status",
+    "statuses",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="With --verify: status.json of a node, whose head the chain must pass through.",
+)
+@click.option("--follow", is_flag=True, help="Print new rows as they come.")
+@click.option("--after", type=click.IntRange(min=0), help="Only rows after this one.")
+@click.option("--last", type=click.IntRange(min=1), default=SHOWN, show_default=True, help="How many rows.")
+@json_option
+@click.pass_context
+def audit(
+    context: click.Context,
+    verify: bool,
+    statuses: tuple[Path, ...],
+    follow: bool,
+    after: int | None,
+    last: int,
+    as_json: bool,
+) -> None:
+    """
+    Show the last rows of the audit; or verify, follow or export it.
+
+    With --follow, --json prints one object a line.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if (verify and follow) or (statuses and not verify):
+        raise click.UsageError("--status goes with --verify, and --verify does not go with --follow")
+    operator = operator_of(context)
+    if verify:
+        return _verify(operator, statuses, as_json)
+    size = int(_page(operator, 0, 1).get("size") or 0)
+    start = after if after is not None else max(0, size - last)
+    if follow:
+        return _follow(operator, start, as_json)
+    rows = [entry for page in _pages(operator, start) for entry in page]
+    if as_json:
+        return print_json(rows)
+    table(_COLUMNS, map(_flat, rows), "no rows")
+
+
+def _page(operator: Operator, after: int, limit: int) -> dict[str, Any]:
+    return operator.ask("GET", f"/admin/audit?after={after}&limit={limit}")
+
+
+def _pages(operator: Operator, after: int) -> Iterator[list[dict[str, Any]]]:
+    """The rows after C{after} that there are now, page by page."""
+    while entries := _page(operator, after, PAGE).get("entries") or []:
+        yield entries
+        seen = entries[-1].get("seq")
+        if not isinstance(seen, int) or seen <= after:
+            raise HttpRefused("invalid-answer", "the audit does not go forward", 200, {})
+        after = seen
+
+
+def _flat(entry: dict[str, Any]) -> dict[str, Any]:
+    row = entry.get("row") or {}
+    more = {name: value for name, value in row.items() if name not in _KNOWN}
+    text = json.dumps(more, ensure_ascii=False) if more else None
+    return {"seq": entry.get("seq"), **{name: row.get(name) for name in _KNOWN}, "more": text}
+
+
+def _follow(operator: Operator, after: int, as_json: bool) -> None:
+    while True:
+        for page in _pages(operator, after):
+            for entry in page:
+                click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line(entry))
+            after = page[-1]["seq"]
+        time.sleep(PAUSE)
+
+
+def _line(entry: dict[str, Any]) -> str:
+    flat = _flat(entry)
+    return printable("  ".join(column.show(flat.get(column.key)) for column in _COLUMNS))
+
+
+@dataclass
+class _Chain:
+    """The chain while it is recomputed, and the heads it must pass through."""
+
+    expected: list[tuple[str, AuditHead]]
+    size: int = 0
+    head: bytes = bytes(32)
+
+    def take(self, entries: list[dict[str, Any]]) -> None:
+        """Recompute these rows, and compare where a head was seen elsewhere."""
+        from gmesh.authority.audit import verify_chain
+        from gmesh.trust.canonical import canonical
+
+        for entry in entries:
+            try:
+                row = (entry["seq"], canonical(entry["row"]), bytes.fromhex(entry["hash"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise GmeshError("audit-broken", f"audit row {self.size + 1} is no row") from error
+            self.size, self.head = verify_chain([row], self.size, self.head)
+            for where, seen in self.expected:
+                if seen.size == self.size and seen.head != self.head.hex():
+                    raise GmeshError("audit-fork", f"audit row {self.size} is another one than {where} names")
+
+    def end(self) -> None:
+        """@raise GmeshError: C{audit-fork}, if a head lies beyond the last row."""
+        for where, seen in self.expected:
+            if seen.size > self.size:
+                raise GmeshError(
+                    "audit-fork",
+                    f"the chain has {self.size} rows, but {where} names {seen.size}: rows are gone",
+                )
+
+
+def _verify(operator: Operator, statuses: tuple[Path, ...], as_json: bool) -> None:
+    chain = _Chain([])
+    signed = operator.trust.status
+    if signed is None:
+        raise DocumentRefused("no-status", "the authority has shown no status")
+    epoch = signed.body.audit.epoch
+    chain.expected = [("the authority's status", signed.body.audit)]
+    chain.expected += [(str(path), _head_of(operator, path)) for path in statuses]
+    remembered = operator.directory / REMEMBERED
+    if remembered.exists():
+        chain.expected.append(("the last check", _remembered(remembered)))
+    other = [where for where, seen in chain.expected if seen.epoch != epoch]
+    chain.expected = [(where, seen) for where, seen in chain.expected if seen.epoch == epoch]
+    for page in _pages(operator, 0):
+        chain.take(page)
+    chain.end()
+    found = {"epoch": epoch, "size": chain.size, "head": chain.head.hex()}
+    write_atomic(remembered, json.dumps(found).encode() + b"\n")
+    compared = [where for where, _ in chain.expected]
+    if as_json:
+        return print_json({**found, "good": True, "compared": compared, "other_epoch": other})
+    click.echo(f"good: {chain.size} rows, head {chain.head.hex()}, compared with {words(compared)}")
+    if other:
+        click.echo(f"restored since: {words(other)} cannot be compared with epoch {epoch}")
+
+
+def _head_of(operator: Operator, path: Path) -> AuditHead:
+    """The head in a node's status, which a key of this authority, of any time, has signed."""
+    keys: dict[str, bytes] = {}
+    for genesis in operator.trust.genesis_chain:
+        keys |= authority_keys(genesis.body)
+    try:
+        status = parse_document(read_capped(path, DOCUMENT_LIMITS["status"]), Status)
+        verify_signatures(status, keys)
+    except DocumentRefused as error:
+        raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
+    if status.body.network_id != operator.trust.network_id:
+        raise ConfigurationError("wrong-network", f"{path} belongs to another network")
+    return status.body.audit
+
+
+def _remembered(path: Path) -> AuditHead:
+    try:
+        return AuditHead(**json.loads(read_capped(path, 4096)))
+    except (ValueError, TypeError) as error:
+        raise ConfigurationError("bad-head", f"{path} is damaged: remove it if you know why") from error
+
+
+@audit.command()
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+@click.pass_context
+def export(context: click.Context, target: Path) -> None:
+    """Write the whole audit to FILE, one JSON object a line, as audit.jsonl on the authority."""
+    if target.exists():
+        raise ConfigurationError("exists", f"{target} exists: an export writes nothing over")
+    count = 0
+    operator = operator_of(context)
+    with open(target, "x", encoding="utf-8") as stream:
+        for page in _pages(operator, 0):
+            for entry in page:
+                stream.write(json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n")
+            count += len(page)
+    click.echo(f"{count} rows: {target}")

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: MIT
+"""Who may come in and who is in: invites, joins that wait, nodes, certificates."""
+
+from __future__ import annotations
+
+import click
+
+from gmesh.cli.operator import Pending, operator_of
+from gmesh.cli.options import identifier, json_option, seconds
+from gmesh.cli.show import Column, moment, print_json, table, words
+from gmesh.errors import ConfigurationError
+from gmesh.trust.keys import decode_public
+from gmesh.trust.names import is_name, is_role
+
+__all__ = ["certificates", "enrolments", "invite", "invites", "nodes"]
+
+
+@click.command()
+@click.option("--name", required=True, help="The name the node will have.")
+@click.option(
+    "--role",
+    "roles",
+    required=True,
+    multiple=True,
+    help="anchor, relay, client or service:NAME; several are possible.",
+)
+@click.option(
+    "--ttl", default="1h", show_default=True, metavar="SPAN", help="How long the invite is good for."
+)
+@click.option("--lifetime", metavar="SPAN", help="How long its certificates last; the policy's default else.")
+@click.option("--node-key", metavar="PUBLIC", help="The one host that may use it, by its identity key.")
+@click.option("--approve", is_flag=True, help="The join waits until an operator has approved it.")
+@json_option
+@click.pass_context
+def invite(
+    context: click.Context,
+    name: str,
+    roles: tuple[str, ...],
+    ttl: str,
+    lifetime: str | None,
+    node_key: str | None,
+    approve: bool,
+    as_json: bool,
+) -> None:
+    """Print an invite: it admits one host, once, under this name."""
+    if not is_name(name):
+        raise ConfigurationError("bad-name", f"{name!r} cannot name a node: a-z, 0-9, dashes within")
+    for role in roles:
+        if not is_role(role):
+            raise ConfigurationError("bad-role", f"{role!r} is none of anchor, relay, client, service:NAME")
+    if node_key is not None:
+        decode_public(node_key)
+    life = None if lifetime is None else seconds(lifetime)
+    operator = operator_of(context)
+    made, request = operator.make_invite(
+        name, roles, seconds(ttl), lifetime=life, node_key=node_key, approve=approve or None
+    )
+    try:
+        answer = operator.ask("POST", "/admin/invites", request)
+    except Pending:
+        click.echo(made)
+        raise
+    if as_json:
+        print_json({"invite": made, "id": answer.get("id"), "expires_at": answer.get("expires_at")})
+    else:
+        click.echo(made)
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def invites(context: click.Context, as_json: bool) -> None:
+    """List the invites and what became of them; or withdraw one."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_invites, as_json=as_json)
+
+
+@invites.command("list")
+@json_option
+@click.pass_context
+def list_invites(context: click.Context, as_json: bool) -> None:
+    """The invites and what became of them."""
+    rows = operator_of(context).pages("/admin/invites", "invites")
+    if as_json:
+        return print_json(rows)
+    columns = [
+        Column("id", "id"),
+        Column("name", "name"),
+        Column("roles", "roles"),
+        Column("state", "state"),
+        Column("expires", "expires_at", moment),
+    ]
+    table(columns, rows, "no invites")
+
+
+@invites.command()
+@click.argument("invite_id", metavar="ID")
+@click.pass_context
+def withdraw(context: click.Context, invite_id: str) -> None:
+    """Make an unused invite worthless."""
+    operator_of(context).ask("DELETE", f"/admin/invites/{identifier(invite_id)}")
+    click.echo(f"withdrawn: {invite_id}")
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def enrolments(context: click.Context, as_json: bool) -> None:
+    """List the joins that had to wait; or approve or reject one."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_enrolments, as_json=as_json)
+
+
+@enrolments.command("list")
+@json_option
+@click.pass_context
+def list_enrolments(context: click.Context, as_json: bool) -> None:
+    """Joins by invites that need approval."""
+    rows = operator_of(context).pages("/admin/enrolments", "enrolments")
+    if as_json:
+        return print_json(rows)
+    columns = [
+        Column("id", "id"),
+        Column("name", "name"),
+        Column("roles", "roles"),
+        Column("node key", "node_key"),
+        Column("state", "state"),
+        Column("asked", "requested_at", moment),
+    ]
+    table(columns, rows, "no joins wait")
+
+
+@enrolments.command()
+@click.argument("enrolment_id", metavar="ID")
+@click.pass_context
+def approve(context: click.Context, enrolment_id: str) -> None:
+    """Let the host in: it gets its certificate when it asks again."""
+    _decide(context, enrolment_id, "approve")
+
+
+@enrolments.command()
+@click.argument("enrolment_id", metavar="ID")
+@click.pass_context
+def reject(context: click.Context, enrolment_id: str) -> None:
+    """Refuse the host; its invite is spent."""
+    _decide(context, enrolment_id, "reject")
+
+
+def _decide(context: click.Context, enrolment_id: str, decision: str) -> None:
+    path = f"/admin/enrolments/{identifier(enrolment_id)}"
+    answer = operator_of(context).ask("POST", path, {"decision": decision})
+    click.echo(f"{words(answer.get('state'))}: {words(answer.get('name'))}")
+
+
+@click.command()
+@json_option
+@click.pass_context
+def nodes(context: click.Context, as_json: bool) -> None:
+    """List the nodes that were admitted."""
+    rows = operator_of(context).pages("/admin/nodes", "nodes")
+    if as_json:
+        return print_json(rows)
+    columns = [
+        Column("name", "name"),
+        Column("node id", "node_id"),
+        Column("roles", "roles"),
+        Column("serial", "serial"),
+        Column("certified until", "not_after", moment),
+        Column("last seen", "last_seen", moment),
+        Column("revoked", "revoked"),
+    ]
+    table(columns, rows, "no nodes")
+
+
+@click.command()
+@click.option("--node", metavar="NAME", help="Of this node only.")
+@json_option
+@click.pass_context
+def certificates(context: click.Context, node: str | None, as_json: bool) -> None:
+    """List the certificates that were issued, by serial."""
+    rows = operator_of(context).pages("/admin/certificates", "certificates")
+    if node is not None:
+        rows = [row for row in rows if row.get("name") == node]
+    if as_json:
+        return print_json(rows)
+    columns = [
+        Column("serial", "serial"),
+        Column("name", "name"),
+        Column("node id", "node_id"),
+        Column("from", "not_before", moment),
+        Column("until", "not_after", moment),
+        Column("revoked", "revoked_at", moment),
+        Column("reason", "reason"),
+    ]
+    table(columns, rows, "no certificates")

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""An operator: the key, where the authority is, the genesis that says who it is, and signed requests."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from gmesh.cli.authority import Authority, audience_of
+from gmesh.cli.http import HttpRefused
+from gmesh.cli.limits import MAX_PAGES
+from gmesh.errors import ConfigurationError, DocumentRefused
+from gmesh.files import read_capped
+from gmesh.keyfiles import Passphrases, load_key
+from gmesh.trust.documents import Genesis, parse_document
+from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.invite import Invite
+from gmesh.trust.keys import KEY_SIZE
+from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.requests import ADMIN_TAG
+from gmesh.trust.state import TrustState
+from gmesh.trust.verify import network_id, verify_genesis_chain
+
+__all__ = ["Operator", "Pending", "operator_of"]
+
+MAX_URL_FILE = 64 * 1024
+
+
+class Pending(HttpRefused):
+    """The request was taken, and is done once more operators have approved it."""
+
+
+class Operator:
+    """
+    What C{gmesh admin} acts with.
+
+    @param directory: as C{gmesh init} made it.
+    @param passphrases: asked if the key is sealed.
+    @raise ConfigurationError: if the directory is not complete.
+    """
+
+    def __init__(self, directory: Path, passphrases: Passphrases | None = None) -> None:
+        self.directory = directory
+        self.key = load_key(directory / "operator.key", passphrases or Passphrases())
+        try:
+            self.pin = parse_document(
+                read_capped(directory / "genesis.json", DOCUMENT_LIMITS["genesis"]), Genesis
+            )
+            urls = json.loads(read_capped(directory / "authority.json", MAX_URL_FILE))["urls"]
+        except DocumentRefused as error:
+            raise ConfigurationError("bad-operator", f"{directory} is damaged: {error.detail}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                "bad-operator", f"{directory}/authority.json is no {{'urls': [...]}}"
+            ) from error
+        if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
+            raise ConfigurationError("bad-operator", f"{directory}/authority.json names no URL")
+        self.authority = Authority(urls)
+        self._trust: TrustState | None = None
+
+    @property
+    def trust(self) -> TrustState:
+        """What the authority publishes, verified from the pinned genesis on; fetched once."""
+        if self._trust is None:
+            now = self.authority.wall()
+            chain = self.authority.genesis_chain()
+            network = self.pin.body.network_id or network_id(self.pin)
+            verify_genesis_chain(chain, network, now)
+            if self.pin.digest not in {genesis.digest for genesis in chain}:
+                raise DocumentRefused(
+                    "wrong-genesis", "the authority shows another genesis than this operator's"
+                )
+            self._trust = self.authority.beliefs(network, chain)
+        return self._trust
+
+    @property
+    def audience(self) -> str:
+        """The authority key that requests are meant for."""
+        return audience_of(self.trust, self.authority.wall())
+
+    def ask(self, method: str, path: str, value: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """
+        One signed request.
+
+        @raise Pending: if more operators must approve it first.
+        @raise HttpRefused: with the authority's reason.
+        """
+        body = b"" if value is None else json.dumps(value, separators=(",", ":")).encode()
+        answer = self.authority.signed(self.key, method, path, body, self.audience, ADMIN_TAG)
+        if answer.status == 204:
+            return {}
+        decoded = answer.json()
+        if not isinstance(decoded, dict):
+            raise HttpRefused(
+                "invalid-answer", "the authority did not answer with an object", answer.status, {}
+            )
+        if answer.status == 202:
+            raise Pending(
+                "pending",
+                f"waits for approval: {decoded.get('votes')} of {decoded.get('required')} operators;"
+                f" another one runs: gmesh admin approvals approve {decoded.get('id')}",
+                answer.status,
+                decoded,
+            )
+        return decoded
+
+    def get_document(self, path: str) -> bytes:
+        """The body of a signed request for a document in file form."""
+        return self.authority.signed(self.key, "GET", path, b"", self.audience, ADMIN_TAG).body
+
+    def make_invite(
+        self, name: str, roles: Sequence[str], ttl: int, **more: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """
+        Make an invite, whose public key is all the authority will know of it.
+
+        @param ttl: seconds.
+        @param more: C{lifetime}, C{node_key}, C{approve}; None leaves it to the authority.
+        @return: the invite, and the body of the request that makes it good.
+        """
+        made = Invite(
+            urls=tuple(self.authority.urls),
+            network_id=self.trust.network_id,
+            genesis_version=self.trust.genesis.body.version,
+            genesis_digest=self.trust.genesis.digest,
+            authority=self.audience,
+            seed=os.urandom(KEY_SIZE),
+        )
+        given = {field: value for field, value in more.items() if value is not None}
+        key = b64url_encode(made.key.public)
+        return made.encode(), {"invite_key": key, "name": name, "roles": list(roles), "ttl": ttl, **given}
+
+    def invite(self, name: str, roles: Sequence[str], ttl: int) -> tuple[str, dict[str, Any]]:
+        """Make an invite and have it accepted. @return: the invite, and the authority's answer."""
+        made, request = self.make_invite(name, roles, ttl)
+        return made, self.ask("POST", "/admin/invites", request)
+
+    def pages(self, path: str, member: str, after: str | None = None) -> list[dict[str, Any]]:
+        """All entries of a list that comes in pages, from the one after C{after}."""
+        rows: list[dict[str, Any]] = []
+        mark = "&after=" if "?" in path else "?after="
+        target = path if after is None else f"{path}{mark}{quote(after, safe='')}"
+        for _ in range(MAX_PAGES):
+            answer = self.ask("GET", target)
+            rows += answer.get(member) or []
+            if answer.get("next") is None:
+                return rows
+            target = f"{path}{mark}{quote(str(answer['next']), safe='')}"
+        raise HttpRefused("too-large", f"{path} has no end", 200, {})
+
+
+def operator_of(context: click.Context) -> Operator:
+    """The operator that the options of C{gmesh admin} name. @raise ConfigurationError: if they name none."""
+    found = context.find_object(dict)
+    directory = (found or {}).get("directory")
+    if directory is None:
+        raise ConfigurationError("no-operator", "who asks? give --operator DIR or set GMESH_OPERATOR")
+    return Operator(directory, Passphrases((found or {}).get("passphrase_file")))
