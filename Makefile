@@ -24,7 +24,8 @@ soak: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test
-	set -e; for script in bench/bench_*.py; do $(BIN)/python $$script; done
+	$(BIN)/python -m bench.floor
+	$(BIN)/python -m bench.links
 
 # Debian packages into dist/, built in a clean root; needs root, makes what else it needs.
 deb:
