@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 import pytest
 
@@ -50,21 +49,6 @@ def test_all_are_stopped(daemons: Daemons, monkeypatch: pytest.MonkeyPatch, deaf
     daemons.wait_until("it is up", (daemon.log.parent / "up").exists)
     daemons.stop()
     assert daemon.process.returncode == (-9 if deaf else -15)
-
-
-def test_interrupt_while_starting(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interrupt in the moment a process begins waits until that process is among those to stop."""
-    begin = demo_daemons.Daemon
-
-    def begin_and_interrupt(*arguments: Any) -> demo_daemons.Daemon:
-        daemon = begin(*arguments)
-        daemons.interrupt()
-        return daemon
-
-    monkeypatch.setattr(demo_daemons, "Daemon", begin_and_interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        daemons.start("node", "gmesh-nonsense")
-    assert [daemon.name for daemon in daemons.all] == ["node"]
 
 
 def test_environment_of_a_daemon(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
