@@ -29,6 +29,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "key": ("gmesh.cli.key", "key", "Make and protect signing keys."),
     "genesis": ("gmesh.cli.genesis", "genesis", "Make, sign and check the genesis, offline."),
     "admin": ("gmesh.cli.admin", "admin", "Admit, list and revoke nodes, as an operator."),
+    "restore": ("gmesh.cli.recovery", "restore", "Put a backup in the place of the authority's database."),
+    "recover-operator": (
+        "gmesh.cli.recovery",
+        "recover_operator",
+        "Let a new key administer, when the last one is lost.",
+    ),
     "join": ("gmesh.cli.join", "join", "Enrol this host with an invite."),
     "status": ("gmesh.cli.node", "status", "What the node of this host is and knows."),
     "peers": ("gmesh.cli.node", "peers", "The neighbours it has links to."),

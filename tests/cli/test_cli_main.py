@@ -27,7 +27,7 @@ ON_THIS_HOST = {
     "send",
     "receive",
 }
-DESIGNED = {"demo", "init", "key", "genesis", "admin", "join"} | ON_THIS_HOST
+DESIGNED = {"demo", "init", "key", "genesis", "admin", "restore", "recover-operator", "join"} | ON_THIS_HOST
 
 
 def test_every_command_is_listed(run: Callable[..., Any]) -> None:
