@@ -24,8 +24,8 @@ prepare_archive() {
 archive_root() {
     local root
     root=$(overlay "$MINIMAL_ROOT" "$1")
-    echo "deb [trusted=yes] file:$ARCHIVE ./" >"$root/etc/apt/sources.list.d/gmesh.list"
-    cp /etc/resolv.conf "$root/etc/resolv.conf"
+    echo "deb [trusted=yes] file:$ARCHIVE ./" >"${root:?}/etc/apt/sources.list.d/gmesh.list"
+    cp /etc/resolv.conf "${root:?}/etc/resolv.conf"
     echo "$root"
 }
 

@@ -42,9 +42,9 @@ build_variant() {
     [ ! -e "$DEBS/$name/done" ] || return 0
     root=$(overlay "$BUILD_ROOT" "variant-$name")
     chroot_mounts "$root"
-    source_tree "$root/build/gmesh"
+    source_tree "${root:?}/build/gmesh"
     (
-        cd "$root/build/gmesh"
+        cd "${root:?}/build/gmesh"
         [ -z "$version" ] || python3 - "$version" <<'PYTHON'
 import re, sys
 path = "debian/changelog"
@@ -77,7 +77,7 @@ first_build() {
     local root log=$LOGS/build.log passes
     root=$(overlay "$BUILD_ROOT" build)
     chroot_mounts "$root"
-    source_tree "$root/build/gmesh"
+    source_tree "${root:?}/build/gmesh"
     say "building the packages, the suite included, without network"
     if build "$root" /build/gmesh "$log" TZ=UTC DEB_BUILD_OPTIONS="${DEB_BUILD_OPTIONS:-}"; then
         passed "dpkg-buildpackage without network"
@@ -137,7 +137,7 @@ second_build() {
     say "building again, elsewhere"
     root=$(overlay "$BUILD_ROOT" again)
     chroot_mounts "$root"
-    (umask 0027 && source_tree "$root/srv/another/place/gmesh-0")
+    (umask 0027 && source_tree "${root:?}/srv/another/place/gmesh-0")
     (umask 0027 && build "$root" /srv/another/place/gmesh-0 "$LOGS/again.log" \
         TZ=Pacific/Kiritimati LC_ALL=POSIX DEB_BUILD_OPTIONS=nocheck) || {
         failed "the second build"
@@ -145,7 +145,7 @@ second_build() {
         return
     }
     for deb in "$DEBS"/first/*.deb; do
-        check "built twice, the same bytes: ${deb##*/}" cmp "$deb" "$root/srv/another/place/${deb##*/}"
+        check "built twice, the same bytes: ${deb##*/}" cmp "$deb" "${root:?}/srv/another/place/${deb##*/}"
     done
     drop again
 }

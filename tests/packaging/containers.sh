@@ -18,12 +18,14 @@ container() {
     local name=$1 number=$2 root
     [ -e "/run/netns/$NET" ] || network
     root=$(overlay "$RUN_ROOT" "$name")
-    printf '%s\n' "$name" >"$root/etc/hostname"
-    printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
+    # Without this, a failed overlay would have the lines below write to this host's own /etc.
+    [ -d "${root:?no overlay for $name}/etc" ] || return 1
+    printf '%s\n' "$name" >"${root:?}/etc/hostname"
+    printf '127.0.0.1 localhost\n' >"${root:?}/etc/hosts"
     # As systemd wants it before a first boot: else it would ask questions at the console.
-    tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
-    rm -f "$root/etc/resolv.conf"
-    mkdir -p "$root/debs" "$root/var/log/journal"
+    tr -d - </proc/sys/kernel/random/uuid >"${root:?}/etc/machine-id"
+    rm -f "${root:?}/etc/resolv.conf"
+    mkdir -p "${root:?}/debs" "${root:?}/var/log/journal"
     ip netns add "$NET-$name"
     ip -n "$NET-$name" link set dev lo up
     ip -n "$NET" link add name "to-$name" type veth peer name eth0 netns "$NET-$name"

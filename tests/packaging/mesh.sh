@@ -12,10 +12,10 @@ image() {
     local root
     container "$1" "${NUMBER[$1]}"
     root=$(root_of "$1")
-    cp "$DEBS"/first/python3-gmesh_*.deb "$DEBS"/first/gmesh-"$2"_*.deb "$root/debs/"
+    cp "$DEBS"/first/python3-gmesh_*.deb "$DEBS"/first/gmesh-"$2"_*.deb "${root:?}/debs/"
     chroot_mounts "$root"
     chroot "$root" sh -c 'dpkg -i /debs/*.deb' >"$LOGS/image-$1.log" 2>&1
-    umount -R "$root/proc" "$root/sys" "$root/dev"
+    umount -R "${root:?}/proc" "${root:?}/sys" "${root:?}/dev"
     rm "$root"/debs/*.deb
 }
 
@@ -23,7 +23,7 @@ image() {
 seed() {
     local root
     root=$(root_of "$1")
-    sh "$root/usr/share/doc/gmesh-node/examples/build-image" "$root" "$1" "$2"
+    sh "${root:?}/usr/share/doc/gmesh-node/examples/build-image" "$root" "$1" "$2"
 }
 
 # has_links NAME "PEER...": the neighbours are these; has_path FROM TO "NAME...": and the way there is this.

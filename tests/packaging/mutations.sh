@@ -15,9 +15,9 @@ dropped_package() {
     local root
     root=$(overlay "$BUILD_ROOT" dropped)
     chroot_mounts "$root"
-    source_tree "$root/build/gmesh"
+    source_tree "${root:?}/build/gmesh"
     check "the list of packages is right" list_test "$root"
-    sed -i '/^    gmesh\.routing$/d' "$root/build/gmesh/setup.cfg"
+    sed -i '/^    gmesh\.routing$/d' "${root:?}/build/gmesh/setup.cfg"
     check "mutation: a package dropped from setup.cfg fails its test" refuse list_test "$root"
     drop dropped
 }

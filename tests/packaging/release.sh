@@ -45,8 +45,8 @@ suite_before() {
         return
     fi
     root=$(overlay "$root" before)
-    echo "deb [trusted=yes] file:$ARCHIVE ./" >"$root/etc/apt/sources.list.d/gmesh.list"
-    cp /etc/resolv.conf "$root/etc/resolv.conf"
+    echo "deb [trusted=yes] file:$ARCHIVE ./" >"${root:?}/etc/apt/sources.list.d/gmesh.list"
+    cp /etc/resolv.conf "${root:?}/etc/resolv.conf"
     enter_archive "$root"
     in_root "$root" apt-get -q update >>"$LOGS/release.log" 2>&1 || true
     check "$BEFORE_SUITE refuses gmesh and names what is missing" shell_refuses "$root"
