@@ -507,10 +507,13 @@ def test_debians_name_of_the_library_is_found_first() -> None:
     """Where the module is called noiseprotocol, nothing called noise is touched."""
     program = """
 import sys
-import noise, noise.connection, noise.exceptions
-for name in [name for name in sys.modules if name.split(".")[0] == "noise"]:
-    sys.modules["noiseprotocol" + name[5:]] = sys.modules[name]
-    sys.modules[name] = None
+try:
+    import noiseprotocol.connection
+except ImportError:
+    import noise, noise.connection, noise.exceptions
+    for name in [name for name in sys.modules if name.split(".")[0] == "noise"]:
+        sys.modules["noiseprotocol" + name[5:]] = sys.modules.pop(name)
+sys.modules["noise"] = None
 from gmesh.wire.noise import NoiseSession
 from gmesh.wire.suites import Suite
 session = NoiseSession("XX", Suite.AESGCM_BLAKE2S, True, bytes(range(32)), b"")
