@@ -9,15 +9,22 @@ Tests: C{tests/node/test_authority_client.py}.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.interfaces import ISigner
 from gmesh.node.authority_http import AuthorityHTTP, StaleClock
-from gmesh.node.limits import ANSWER_LIMIT, ANSWER_TIMEOUT, GENESIS_VERSIONS_A_FETCH, LONG_POLL_TIMEOUT
+from gmesh.node.limits import (
+    ANSWER_LIMIT,
+    ANSWER_TIMEOUT,
+    GENESIS_VERSIONS_A_FETCH,
+    LONG_POLL_TIMEOUT,
+    MAX_COMMANDS_SEEN,
+)
 from gmesh.trust.documents import (
     Certificate,
+    Command,
     Crl,
     Document,
     Genesis,
@@ -67,14 +74,17 @@ class AuthorityClient:
     # What the node asks for
 
     async def heartbeat(
-        self, certificate: Document[Certificate], numbers: Mapping[str, int]
+        self,
+        certificate: Document[Certificate],
+        numbers: Mapping[str, int],
+        receipts: Sequence[dict[str, Any]] = (),
     ) -> Document[Status]:
-        """Report what this node holds; the authority's newest status, not yet applied."""
+        """Report what this node holds and what it did; the authority's newest status, not yet applied."""
         body = {
             "certificate": certificate.as_dict(),
             "sent_ms": int(self._wall() * 1000),
             "numbers": dict(numbers),
-            "receipts": [],
+            "receipts": list(receipts),
         }
         answer, _ = await self._signed("POST", "/heartbeat", body)
         return document_from_dict(_member(answer, "status", dict), Status)
@@ -92,6 +102,18 @@ class AuthorityClient:
                 "wrong-certificate", "the authority answered with another node's certificate"
             )
         return renewed
+
+    async def commands(self, since: int) -> list[Document[Command]]:
+        """The operators' commands above a number that have not expired, oldest first; not judged yet."""
+        found: list[Document[Command]] = []
+        while True:
+            answer, _ = await self._signed("GET", f"/commands?since={since}")
+            listed = _member(answer, "commands", list)
+            found += [document_from_dict(item, Command) for item in listed if isinstance(item, dict)]
+            following = answer.get("next")
+            if type(following) is not int or following <= since or len(found) >= MAX_COMMANDS_SEEN:
+                return found
+            since = following
 
     async def status(self, after: str | None = None) -> Document[Status]:
         """The newest status; with C{after}, a digest, the authority waits for a newer one."""
@@ -153,9 +175,11 @@ class AuthorityClient:
         valid = [entry for entry in keys if entry.valid_from <= now < entry.valid_to] or list(keys)
         return key_id(decode_public(max(valid, key=lambda entry: entry.valid_from).key))
 
-    async def _signed(self, method: str, path: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    async def _signed(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], float]:
         """The answer, and the time that the authority took for now."""
-        data = json.dumps(body, separators=(",", ":")).encode("utf-8")
+        data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode("utf-8")
         now = self._wall()
         try:
             answer = await self._signed_once(method, path, data, now)

@@ -25,17 +25,18 @@ from gmesh.node.limits import (
     HEARTBEAT_PERIOD,
     LONG_POLL_RETRY,
     LONG_POLL_SPACING,
+    RECEIPT_SPREAD,
     RENEWAL_CHECK,
     RENEWAL_JITTER,
     RENEWAL_RETRY_CEILING,
     RENEWAL_RETRY_FLOOR,
 )
 from gmesh.node.recurring import Recurring
-from gmesh.trust.documents import Certificate, Document, Status
+from gmesh.trust.documents import Certificate, Command, Document, Status
 from gmesh.trust.state import TrustState
 from gmesh.trust.verify import authority_keys
 
-__all__ = ["Heartbeat", "IMember"]
+__all__ = ["Heartbeat", "IControlLine", "IMember"]
 
 
 class IMember(Protocol):
@@ -47,15 +48,30 @@ class IMember(Protocol):
     def certificate(self) -> Document[Certificate]:
         """The certificate in use."""
 
-    @property
-    def noise_public(self) -> bytes:
-        """The public Noise key it names."""
+    def noise_to_certify(self) -> bytes:
+        """The public Noise key for the next certificate."""
 
     def numbers(self) -> dict[str, int]:
         """The numbers of the documents applied."""
 
     def adopt_certificate(self, document: Document[Certificate]) -> None:
         """Persist a renewed certificate, then use it."""
+
+
+class IControlLine(Protocol):
+    """What passes between operators and this node: L{gmesh.node.control.Control}."""
+
+    def receipts(self) -> list[dict[str, Any]]:
+        """What the authority has not got yet."""
+
+    def delivered(self, receipts: list[dict[str, Any]]) -> None:
+        """The authority has these."""
+
+    def fetched(self) -> int:
+        """The number up to which the authority was asked for commands."""
+
+    def take(self, documents: list[Document[Command]], number: int) -> None:
+        """Commands up to a number."""
 
 
 class Heartbeat(Service):
@@ -75,10 +91,12 @@ class Heartbeat(Service):
         clock: IReactorTime,
         wall: Callable[[], float],
         random: Random,
+        control: IControlLine | None = None,
     ) -> None:
         self.last_contact: float | None = None
         self.reachable = False
         self._node = node
+        self._control = control
         self._client = client
         self._wall = wall
         self._random = random
@@ -128,7 +146,7 @@ class Heartbeat(Service):
     async def _beat(self) -> float:
         try:
             try:
-                status = await self._client.heartbeat(self._node.certificate, self._node.numbers())
+                status = await self._report()
                 self._well("heartbeat")
             except RequestRefused as error:
                 self._ill("heartbeat", "the authority refuses the heartbeat: {cause}", error)
@@ -138,6 +156,16 @@ class Heartbeat(Service):
         except GmeshError as error:
             self._lost(error)
         return self._jittered(HEARTBEAT_PERIOD)
+
+    async def _report(self) -> Document[Status]:
+        receipts = self._control.receipts() if self._control is not None else []
+        certificate, numbers = self._node.certificate, self._node.numbers()
+        status = await self._client.heartbeat(certificate, numbers, receipts)
+        if self._control is not None:
+            self._control.delivered(receipts)
+            if self._control.receipts():
+                self._beats.soon()
+        return status
 
     async def _apply(self, status: Document[Status]) -> None:
         """Take over a status and pull what it says is newer than ours."""
@@ -151,6 +179,22 @@ class Heartbeat(Service):
             await self._client.offer(await self._client.crl())
         if trust.policy is None or trust.policy.body.version < body.policy.version:
             await self._client.offer(await self._client.policy())
+        await self._fetch_commands(body.commands.number)
+
+    async def _fetch_commands(self, number: int) -> None:
+        control = self._control
+        if control is None or number <= control.fetched():
+            return
+        try:
+            control.take(await self._client.commands(control.fetched()), number)
+        except RequestRefused as error:
+            self._ill("commands", "the authority does not tell the operators' commands: {cause}", error)
+        else:
+            self._well("commands")
+
+    def receipts_wait(self) -> None:
+        """There is something to report: do so soon, but not with everybody else at once."""
+        self._beats.within(self._random.uniform(0, RECEIPT_SPREAD))
 
     async def _poll(self) -> float:
         held = self._node.trust.status
@@ -172,7 +216,7 @@ class Heartbeat(Service):
         if wait > 0 and self._signer_listed():
             return min(wait, RENEWAL_CHECK)
         try:
-            renewed = await self._client.renew(self._node.certificate, self._node.noise_public)
+            renewed = await self._client.renew(self._node.certificate, self._node.noise_to_certify())
             self._node.adopt_certificate(renewed)
         except GmeshError as error:
             self._ill("renewal", "the certificate was not renewed and is tried again: {cause}", error)

@@ -11,7 +11,8 @@ written.  Tests: C{tests/node/test_identity_store.py}.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -20,13 +21,14 @@ from twisted.logger import Logger
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import KEY_MODE, read_capped, read_key_file, write_atomic
 from gmesh.node.limits import STATE_FILE_LIMIT
+from gmesh.node.node_state import NodeState
 from gmesh.trust.documents import Body, Certificate, Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import NoiseKey, SigningKey, noise_keys_from_pem
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.verify import network_id
 
-__all__ = ["Identity", "IdentityStore", "INodeStore", "NodeState"]
+__all__ = ["Identity", "IdentityStore", "INodeStore"]
 
 _B = TypeVar("_B", bound=Body)
 
@@ -39,19 +41,14 @@ STATE: Final = "state.json"
 AUTHORITY: Final = "authority.json"
 
 
-@dataclass(slots=True)
-class NodeState:
-    """C{state.json}: numbers that rise over restarts, and a floor for the clock."""
-
-    record_sequence: int = 0
-    handshake_number: int = 0
-    time_floor: int = 0
-    others: dict[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Everything a node starts with."""
+    """
+    Everything a node starts with.
+
+    @ivar noise_key: the one that the certificate names.
+    @ivar noise_keys: all of C{noise.key}, oldest first.
+    """
 
     node_key: SigningKey
     noise_key: NoiseKey
@@ -62,6 +59,7 @@ class Identity:
     floors: dict[str, Any]
     state: NodeState
     authority_urls: tuple[str, ...]
+    noise_keys: tuple[NoiseKey, ...] = ()
 
 
 class INodeStore(Protocol):
@@ -75,6 +73,9 @@ class INodeStore(Protocol):
 
     def save_state(self, state: NodeState) -> None:
         """Keep the rising numbers."""
+
+    def save_noise_keys(self, keys: Sequence[NoiseKey]) -> None:
+        """Keep exactly these Noise keys."""
 
 
 class IdentityStore:
@@ -107,6 +108,7 @@ class IdentityStore:
                 f"{self.directory} holds no certificate: {self._join_hint('enrols this host')}",
             )
         node_key = self._node_key()
+        noise_keys = self._noise_keys()
         certificate = self._required(CERTIFICATE, Certificate)
         if certificate.body.node_key != b64url_encode(node_key.public):
             raise self._damaged(CERTIFICATE, f"does not belong to {IDENTITY_KEY}")
@@ -116,7 +118,8 @@ class IdentityStore:
             raise self._damaged(CERTIFICATE, f"belongs to another network than {GENESIS}")
         return Identity(
             node_key=node_key,
-            noise_key=self._noise_key(certificate),
+            noise_key=self._named(noise_keys, certificate),
+            noise_keys=noise_keys,
             certificate=certificate,
             network_id=network,
             genesis_chain=chain,
@@ -145,11 +148,13 @@ class IdentityStore:
         except DocumentRefused as error:
             raise self._damaged(IDENTITY_KEY, f"is damaged ({error.detail})") from error
 
-    def _noise_key(self, certificate: Document[Certificate]) -> NoiseKey:
+    def _noise_keys(self) -> tuple[NoiseKey, ...]:
         try:
-            keys = noise_keys_from_pem(self._key_file(NOISE_KEY))
+            return tuple(noise_keys_from_pem(self._key_file(NOISE_KEY)))
         except DocumentRefused as error:
             raise self._damaged(NOISE_KEY, f"is damaged ({error.detail})") from error
+
+    def _named(self, keys: Sequence[NoiseKey], certificate: Document[Certificate]) -> NoiseKey:
         for key in keys:
             if b64url_encode(key.public) == certificate.body.noise_key:
                 return key
@@ -213,12 +218,7 @@ class IdentityStore:
         return value if isinstance(value, dict) else {}
 
     def _state(self) -> NodeState:
-        others = self._json(STATE)
-        numbers = {}
-        for name, limit in (("record_sequence", 63), ("handshake_number", 63), ("time_floor", 36)):
-            value = others.pop(name, 0)
-            numbers[name] = value if type(value) is int and 0 <= value < 2**limit else 0
-        return NodeState(**numbers, others=others)
+        return NodeState.from_dict(self._json(STATE))
 
     def _authority_urls(self, genesis: Document[Genesis]) -> tuple[str, ...]:
         listed = self._json(AUTHORITY).get("urls", [])
@@ -239,14 +239,11 @@ class IdentityStore:
 
     def save_state(self, state: NodeState) -> None:
         """Write C{state.json}, with what another version of gmesh keeps there."""
-        value = asdict(state)
-        value.update(value.pop("others"))
-        write_atomic(self._path(STATE), _encode(value))
+        write_atomic(self._path(STATE), _encode(state.to_dict()))
 
-    def append_noise_key(self, key: NoiseKey) -> None:
-        """Add a Noise key to C{noise.key}, before any certificate names it."""
-        data = read_key_file(self._path(NOISE_KEY))
-        write_atomic(self._path(NOISE_KEY), data + key.to_pem(), KEY_MODE)
+    def save_noise_keys(self, keys: Sequence[NoiseKey]) -> None:
+        """Write C{noise.key}: a new key before any certificate names it, without an old one after its time."""
+        write_atomic(self._path(NOISE_KEY), b"".join(key.to_pem() for key in keys), KEY_MODE)
 
 
 def _older_genesis(version: int) -> str:

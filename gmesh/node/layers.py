@@ -35,6 +35,8 @@ from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
 from gmesh.mesh.peers import Peers
 from gmesh.mesh.route_keeper import RouteKeeper
+from gmesh.node.command_flood import CommandFlood
+from gmesh.node.control import Control, NodeControl
 from gmesh.node.membership import Membership
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import RecordFlag, make_capabilities
@@ -52,6 +54,7 @@ __all__ = [
     "Means",
     "Routes",
     "SessionMaker",
+    "make_control",
     "make_ends",
     "make_links",
     "make_routes",
@@ -186,7 +189,7 @@ def make_ends(means: Means, routes: Routes) -> Ends:
     handshaker = Handshaker(
         trust=trust,
         own_certificate=lambda: member.certificate,
-        noise_keys=lambda: (member.noise_key,),
+        noise_keys=lambda: member.noise_keys,
         wall=member.wall,
     )
     sessions = Sessions(
@@ -201,6 +204,7 @@ def make_ends(means: Means, routes: Routes) -> Ends:
         rng=means.random,
         entropy=means.entropy,
         penalise=engine.penalise,
+        link_to=routes.forwarding.links.get,
     )
     routes.forwarding.local = sessions.frame_for_us
     routes.forwarding.undeliverable = sessions.undeliverable
@@ -225,6 +229,14 @@ def make_ends(means: Means, routes: Routes) -> Ends:
         entropy=means.entropy,
     )
     return Ends(sessions, datagrams, echo)
+
+
+def make_control(means: Means, links: Links, ends: Ends) -> Control:
+    """Operators' commands, over the links and from the authority."""
+    member, clock = means.member, means.clock
+    flood = CommandFlood(member.trust, clock, member.wall, means.counters)
+    links.dispatcher.register(flood)
+    return Control(member, flood, NodeControl(member, clock, links.peers, ends.echo), means.counters)
 
 
 def _routing_member(peer: Peer) -> Member:

@@ -15,16 +15,30 @@ __all__ = [
     "LONG_POLL_RETRY",
     "LONG_POLL_SPACING",
     "LONG_POLL_TIMEOUT",
+    "MAX_COMMANDS_HELD",
+    "MAX_COMMANDS_SEEN",
+    "MAX_COMMANDS_WAITING",
+    "MAX_COMMAND_BYTES_HELD",
+    "MAX_COMMAND_LIFE",
     "MAX_LINKS_ANCHOR",
     "MAX_LINKS_CLIENT",
     "MAX_LINKS_RELAY",
+    "MAX_OLD_NOISE_KEYS",
+    "MAX_RECEIPTS",
+    "NOISE_KEY_LIFE",
+    "NEWS_DEADLINE",
     "PING_COUNT_LIMIT",
+    "PING_REPORT_DEADLINE",
+    "PING_REPORT_NODES",
+    "RECEIPTS_A_HEARTBEAT",
+    "RECEIPT_SPREAD",
     "RECEIVE_QUEUE_BYTES",
     "RENEWAL_CHECK",
     "RENEWAL_JITTER",
     "RENEWAL_RETRY_CEILING",
     "RENEWAL_RETRY_FLOOR",
     "SEND_TIMEOUT_LIMIT",
+    "SHUTDOWN_DELAY",
     "STATE_FILE_LIMIT",
     "STATE_WRITE_BEHIND",
     "STOP_DEADLINE",
@@ -46,6 +60,28 @@ RENEWAL_CHECK = 600.0
 """Longest sleep before looking at the wall clock again: it may be stepped."""
 RENEWAL_RETRY_FLOOR = 5.0
 RENEWAL_RETRY_CEILING = 300.0
+
+NOISE_KEY_LIFE = 7 * 86400
+"""Seconds after which a renewal brings a new Noise key too."""
+MAX_OLD_NOISE_KEYS = 8
+
+MAX_COMMANDS_HELD = 64
+MAX_COMMAND_BYTES_HELD = 256 * 1024
+"""Commands kept for neighbours that ask; what a neighbour asks for at once fits its control queue."""
+MAX_COMMANDS_WAITING = 16
+"""Commands kept until the policy or genesis comes that may know their signer."""
+MAX_COMMANDS_SEEN = 1024
+MAX_COMMAND_LIFE = 7 * 86400
+MAX_RECEIPTS = 256
+RECEIPTS_A_HEARTBEAT = 32
+RECEIPT_SPREAD = 3.0
+"""Seconds over which the nodes of a fleet spread the heartbeats that carry a receipt."""
+NEWS_DEADLINE = 30.0
+"""Seconds in which a document that a command names must come."""
+PING_REPORT_NODES = 16
+PING_REPORT_DEADLINE = 10.0
+SHUTDOWN_DELAY = 4.0
+"""Seconds between the command and the end: its receipt goes first."""
 
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0

@@ -9,16 +9,20 @@ Tests: C{tests/node/test_membership.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 
+import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused, StoreError
+from gmesh.interfaces import ISigner
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.node.identity_store import Identity, INodeStore
 from gmesh.node.limits import STATE_WRITE_BEHIND
-from gmesh.trust.documents import Certificate, Document
+from gmesh.trust.documents import Anchor, Certificate, Document
+from gmesh.node.noise_keys import NoiseKeys
 from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
 
@@ -35,20 +39,26 @@ class Membership:
     @ivar trust: what this host believes.
     @ivar certificate: the one in use.
     @ivar peer: what it says, as of any other node.
-    @ivar certificate_observers: called after another certificate came into use.
+    @ivar certificate_observers: called after another certificate came into use, with True if its Noise
+        key is another one.
     """
 
     _log = Logger()
 
     def __init__(
-        self, identity: Identity, store: INodeStore, clock: IReactorTime, wall: Callable[[], float]
+        self,
+        identity: Identity,
+        store: INodeStore,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.node_key = identity.node_key
-        self.noise_key: NoiseKey = identity.noise_key
+        self._noise = NoiseKeys(identity, store, entropy)
         self.certificate = identity.certificate
         self.peer: Peer = peer_of(identity.certificate)
         self.state = identity.state
-        self.certificate_observers: list[Callable[[], None]] = []
+        self.certificate_observers: list[Callable[[bool], None]] = []
         self._store = store
         self._clock = clock
         self._system_wall = wall
@@ -88,9 +98,37 @@ class Membership:
         return self.peer.handle
 
     @property
-    def noise_public(self) -> bytes:
-        """The public Noise key that the certificate names."""
-        return self.noise_key.public
+    def roles(self) -> tuple[str, ...]:
+        """The certified roles."""
+        return tuple(self.peer.roles)
+
+    @property
+    def network_id(self) -> str:
+        """The network this node is a member of."""
+        return self.trust.network_id
+
+    @property
+    def signer(self) -> ISigner:
+        """The identity key."""
+        return self.node_key
+
+    @property
+    def noise_key(self) -> NoiseKey:
+        """The Noise key that the certificate names."""
+        return self._noise.current
+
+    @property
+    def noise_keys(self) -> tuple[NoiseKey, ...]:
+        """That one, and older ones that a certificate of ours still names."""
+        return self._noise.usable()
+
+    def noise_to_certify(self) -> bytes:
+        """
+        The public Noise key for the next certificate, a new one now and then.
+
+        @raise StoreError: if a new one cannot be written.
+        """
+        return self._noise.to_certify(self.wall())
 
     def numbers(self) -> dict[str, int]:
         """Versions and numbers of the documents applied, 0 where there is none."""
@@ -107,25 +145,61 @@ class Membership:
         Persist a renewed certificate, then use it.
 
         @raise StoreError: if it cannot be written; the old one stays in use.
+        @raise DocumentRefused: if it names a Noise key that is not ours.
         """
+        self._noise.find(document.body)
         self._store.save_document(document)
-        self.certificate = document
-        self._time_is_at_least(document.body.issued_at)
+        old, self.certificate = self.certificate, document
         self.peer = peer_of(document)
+        self._time_is_at_least(document.body.issued_at)
+        changed = False
+        try:
+            changed = self._noise.certified(document.body, old.body, self.wall())
+        except StoreError as error:
+            self._log.error("an old Noise key stays on disk: {cause}", cause=error.detail)
+        self.save_soon()
         for observer in tuple(self.certificate_observers):
-            observer()
+            observer(changed)
 
     def next_handshake_number(self) -> int:
         """A number above all this node ever used for end-to-end handshakes."""
         self.state.handshake_number = max(self.state.handshake_number + 1, int(self.wall()) << _TIME_SHIFT)
-        self._save_soon()
+        self.save_soon()
         return self.state.handshake_number
 
     def record_sequence_used(self, sequence: int) -> None:
         """The sequence of our newest node record, to begin above it after a restart."""
         if sequence > self.state.record_sequence:
             self.state.record_sequence = sequence
-            self._save_soon()
+            self.save_soon()
+
+    def set_bootstrap(self, anchors: Sequence[Anchor]) -> None:
+        """Dial these until a newer genesis names others. @raise StoreError: if that cannot be kept."""
+        listed = msgspec.to_builtins(list(anchors))
+        self.state.bootstrap = {"genesis": self.trust.genesis.body.version, "anchors": listed}
+        self.save_now()
+
+    def anchors(self) -> tuple[Anchor, ...]:
+        """The anchors of the newest genesis, or those a command named under it."""
+        genesis, named = self.trust.genesis.body, self.state.bootstrap
+        if named.get("genesis") == genesis.version:
+            try:
+                return msgspec.convert(named.get("anchors"), tuple[Anchor, ...], strict=True)
+            except msgspec.ValidationError as error:
+                self._log.warn("the anchors in state.json cannot be used: {cause}", cause=str(error))
+        return genesis.anchors
+
+    def save_soon(self) -> None:
+        """Write C{state.json} within some seconds."""
+        if self._saving is None:
+            self._saving = self._clock.callLater(STATE_WRITE_BEHIND, self._save_state)
+
+    def save_now(self) -> None:
+        """Write C{state.json}. @raise StoreError: if that fails."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
+        self._store.save_state(self.state)
 
     def stop(self) -> None:
         """Write what is not on disk yet."""
@@ -192,14 +266,10 @@ class Membership:
 
     def _set_floor(self, time: int) -> None:
         self.state.time_floor, self._floor_at = time, self._clock.seconds()
-        self._save_soon()
+        self.save_soon()
 
     def _alarmed(self, slug: str, detail: str) -> None:
         self._log.error("alarm {slug}: {detail}", slug=slug, detail=detail)
-
-    def _save_soon(self) -> None:
-        if self._saving is None:
-            self._saving = self._clock.callLater(STATE_WRITE_BEHIND, self._save_state)
 
     def _save_state(self) -> None:
         self._saving = None

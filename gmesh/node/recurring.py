@@ -50,6 +50,14 @@ class Recurring:
         elif self._running is not None:
             self._again = True
 
+    def within(self, delay: float) -> None:
+        """Do it in C{delay} seconds, if it would not be done before."""
+        if self._timer is not None:
+            if self._timer.getTime() - self._clock.seconds() > delay:
+                self._timer.reset(delay)
+        elif self._running is not None:
+            self._again = True
+
     def stop(self) -> Deferred[None]:
         """Cancel what waits or runs; fires when nothing of it is left."""
         self._stopped = True

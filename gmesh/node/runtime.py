@@ -25,7 +25,7 @@ from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
 from gmesh.node.identity_store import Identity, INodeStore
-from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_ends, make_links, make_routes
+from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_control, make_ends, make_links, make_routes
 from gmesh.node.limits import (
     MAX_LINKS_ANCHOR,
     MAX_LINKS_CLIENT,
@@ -54,7 +54,7 @@ class NodeRuntime:
     @ivar engine: the routes.
     @ivar datagrams: what applications send and receive through.
     @ivar echo: ping and trace.
-    @ivar transits: paths of others that passed through here, with kind and size of the first frame.
+    @ivar control: operators' commands.
     @ivar transits: paths of others that passed through here, with kind and size of the first frame.
     """
 
@@ -79,7 +79,7 @@ class NodeRuntime:
         self._targets = tuple(peers)
         self._boot_id = entropy(BOOT_ID)
         self._counters = Counters()
-        self.member = member = Membership(identity, store, clock, wall)
+        self.member = member = Membership(identity, store, clock, wall, entropy)
         self.book = CertificateBook(member.trust, member.wall)
         self._keep_own_certificate()
         means = Means(member, self.book, clock, random, entropy, self._counters)
@@ -97,6 +97,7 @@ class NodeRuntime:
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
+        self.control = make_control(means, links, ends)
 
     # Life
 
@@ -110,6 +111,8 @@ class NodeRuntime:
         self.book.observers.append(self._certified)
         self.datagrams.start()
         self.echo.start()
+        self.control.node.bootstrap_changed = self._set_targets
+        self.control.start()
         self._set_targets()
         self.dialler.start()
 
@@ -119,6 +122,7 @@ class NodeRuntime:
 
     async def _stop(self) -> None:
         self.dialler.stop()
+        await self.control.stop()
         self.echo.stop()
         self.datagrams.stop()
         if self.peers.links:
@@ -205,17 +209,19 @@ class NodeRuntime:
     def _set_targets(self) -> None:
         anchors = [
             anchor.endpoint
-            for anchor in self.member.trust.genesis.body.anchors
+            for anchor in self.member.anchors()
             if anchor.name != self.member.name and anchor.node_id != self.member.peer.node_id
         ]
         self.dialler.set_targets((*anchors, *self._targets))
 
-    def _renewed(self) -> None:
+    def _renewed(self, rekeyed: bool) -> None:
         """Our own certificate is a newer one: neighbours, records and sessions go on under it."""
         self._keep_own_certificate()
         self._control.announce_certificate(self.member.certificate)
         self._keeper.renewed()
         self.dialler.documents_changed("certificate")
+        if rekeyed:
+            self.dialler.redial()
 
     def _certified(self, peer: Peer) -> None:
         """A certificate came by gossip: a neighbour that renewed keeps its link."""

@@ -19,6 +19,7 @@ from twisted.python import usage
 import gmesh
 from gmesh.errors import ConfigurationError
 from gmesh.node.configuration import Configuration, check_address, read_configuration
+from gmesh.node.limits import SHUTDOWN_DELAY
 from gmesh.steady import keep_steady_time
 
 __all__ = ["Options", "makeService"]
@@ -125,7 +126,9 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     member = runtime.member
     http = AuthorityHTTP(http_client(reactor), lambda: identity.authority_urls, reactor)
     client = AuthorityClient(http, identity.node_key, member.trust, member.wall, os.urandom)
-    heartbeat = Heartbeat(member, client, reactor, member.wall, random)
+    heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control)
+    runtime.control.node.ask_for_news = heartbeat.soon
+    runtime.control.handler.observers.append(heartbeat.receipts_wait)
     notifier = system_notifier()
     notify = NotifyService(notifier, reactor)
 
@@ -137,7 +140,10 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
         listening.setServiceParent(daemon)
     site = local_site(LocalApi(LocalNode(runtime, heartbeat)).app.resource())
     ListenService(reactor, configuration.control_endpoint(), site, "local API").setServiceParent(daemon)
-    HangupService(reactor, notifier, Reload(store, member, heartbeat)).setServiceParent(daemon)
+    reload = Reload(store, member, heartbeat)
+    HangupService(reactor, notifier, reload).setServiceParent(daemon)
+    runtime.control.node.reload = reload
+    runtime.control.node.shutdown = lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop)
     notify.setServiceParent(daemon)
     reactor.callWhenRunning(notify.ready)
     return daemon

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from gmesh.errors import StoreError
-from gmesh.node.identity_store import NodeState
+from gmesh.node.node_state import NodeState
 from gmesh.trust.documents import Document
+from gmesh.trust.keys import NoiseKey
 from gmesh.wire.noise import NoiseSession
 
 __all__ = ["MemoryStore", "RecordingSession"]
@@ -25,6 +27,7 @@ class MemoryStore:
         self.documents: dict[str, Document[Any]] = {}
         self.floors: dict[str, Any] = {}
         self.state = NodeState()
+        self.noise_keys: tuple[NoiseKey, ...] = ()
         self.fault: StoreError | None = None
 
     def _check(self) -> None:
@@ -45,6 +48,11 @@ class MemoryStore:
         """Keep the rising numbers."""
         self._check()
         self.state = copy.deepcopy(state)
+
+    def save_noise_keys(self, keys: Sequence[NoiseKey]) -> None:
+        """Keep the Noise keys."""
+        self._check()
+        self.noise_keys = tuple(keys)
 
 
 class RecordingSession:

@@ -29,6 +29,7 @@ from gmesh.testing.doubles import MemoryStore, RecordingSession
 from gmesh.testing.issuer import DAY, Enrolled, Issuer
 from gmesh.testing.network import MemoryNetwork
 from gmesh.testing.transport import Wire
+from gmesh.trust.encoding import b64url_encode
 from gmesh.wire.noise import NoiseSession, StaticKey
 from gmesh.wire.suites import Suite
 
@@ -120,11 +121,15 @@ class MemoryNode:
 
     def _make(self) -> NodeRuntime:
         mesh, issuer, store = self._mesh, self._mesh.issuer, self.store
+        certificate = store.documents.get("certificate", self.enrolled.certificate)
+        keys = store.noise_keys or (self.enrolled.noise_key,)
+        named = [key for key in keys if b64url_encode(key.public) == certificate.body.noise_key]
         kept = [store.documents.get(document.type, document) for document in issuer.documents]
         identity = Identity(
             node_key=self.enrolled.node_key,
-            noise_key=self.enrolled.noise_key,
-            certificate=store.documents.get("certificate", self.enrolled.certificate),
+            noise_key=named[0],
+            noise_keys=keys,
+            certificate=certificate,
             network_id=issuer.network_id,
             genesis_chain=issuer.genesis_chain,
             documents=tuple(kept),

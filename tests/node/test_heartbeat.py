@@ -46,8 +46,10 @@ class Member:
         self.trust = trust
         self.enrolled = node
         self.certificate = node.certificate
-        self.noise_public = node.noise_key.public
         self.adopted: list[Document[Certificate]] = []
+
+    def noise_to_certify(self) -> bytes:
+        return self.enrolled.noise_key.public
 
     def numbers(self) -> dict[str, int]:
         return {"genesis": self.trust.genesis.body.version}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gmesh.errors import ConfigurationError
-from gmesh.node.identity_store import IdentityStore, NodeState
+from gmesh.node.identity_store import IdentityStore
+from gmesh.node.node_state import NodeState
 from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.trust.keys import NoiseKey, SigningKey
 
@@ -40,7 +41,7 @@ def test_documents_and_numbers_survive(directory: Path, issuer: Issuer) -> None:
     for document in issuer.documents:
         store.save_document(document)
     identity = IdentityStore(directory).load()
-    assert identity.state == NodeState(4, 9, 0, {"seen_commands": ["x"]})
+    assert identity.state == NodeState(4, 9, others={"seen_commands": ["x"]})
     assert identity.floors == {"genesis": 1}
     assert set(identity.documents) == set(issuer.documents)
 
@@ -48,9 +49,9 @@ def test_documents_and_numbers_survive(directory: Path, issuer: Issuer) -> None:
 def test_the_noise_key_that_the_certificate_names_is_used(
     directory: Path, node: Enrolled, another_noise_key: NoiseKey
 ) -> None:
-    """noise.key may hold several blocks; appending keeps the mode and the keys before it."""
+    """noise.key may hold several blocks; writing keeps the mode."""
     store = IdentityStore(directory)
-    store.append_noise_key(another_noise_key)
+    store.save_noise_keys([node.noise_key, another_noise_key])
     assert (directory / "noise.key").stat().st_mode & 0o777 == 0o600
     assert store.load().noise_key.public == node.noise_key.public
     (directory / "noise.key").write_bytes(another_noise_key.to_pem() + node.noise_key.to_pem())

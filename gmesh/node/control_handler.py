@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: MIT
+"""
+Obeys commands: each once, before it expires, if this node is a target; and says what became of it.
+
+That a command was taken up is on disk before it is obeyed, so that no restart obeys it again; one
+that a restart interrupted is reported as failed.  Receipts wait on disk until the authority has them.
+Tests: C{tests/node/test_control.py}.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gmesh.errors import GmeshError, StoreError
+from gmesh.interfaces import IControlCommand, ISigner
+from gmesh.mesh.counters import Counters
+from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_RECEIPTS, RECEIPTS_A_HEARTBEAT
+from gmesh.node.node_state import NodeState, SeenCommand
+from gmesh.trust.documents import Command, Document, Receipt, sign_document
+from gmesh.trust.limits import MAX_TEXT
+
+__all__ = ["ControlHandler", "IObedient"]
+
+
+class IObedient(Protocol):
+    """What is asked of the node itself: L{gmesh.node.membership.Membership}."""
+
+    state: NodeState
+
+    @property
+    def signer(self) -> ISigner:
+        """The identity key."""
+
+    @property
+    def name(self) -> str:
+        """The certified name."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The certified roles."""
+
+    @property
+    def network_id(self) -> str:
+        """The network."""
+
+    def wall(self) -> float:
+        """Unix seconds."""
+
+    def save_now(self) -> None:
+        """C{state.json} to disk. @raise StoreError: if it cannot be written."""
+
+    def save_soon(self) -> None:
+        """C{state.json} to disk, some time soon."""
+
+
+class ControlHandler:
+    """
+    The node's obedience.
+
+    @param commands: what this node can do, by name.
+    @param node: what the commands act on.
+    @ivar observers: called when there is a receipt to deliver.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, member: IObedient, commands: Iterable[IControlCommand], node: Any, counters: Counters
+    ) -> None:
+        self.observers: list[Callable[[], object]] = []
+        self._member = member
+        self._commands: Mapping[str, IControlCommand] = {command.name: command for command in commands}
+        self._node = node
+        self._counters = counters
+        self._running: dict[str, Deferred[Any]] = {}
+        self._stopped = False
+
+    def start(self) -> None:
+        """Report what the last stop interrupted."""
+        for identifier, seen in self._member.state.commands.items():
+            if not seen.finished:
+                self._finish(identifier, "failed", "the node stopped before it was done")
+
+    def stop(self) -> Deferred[Any]:
+        """Give up what is under way; the next start reports it."""
+        self._stopped = True
+        running = list(self._running.values())
+        for deferred in running:
+            deferred.cancel()
+        return DeferredList(running)
+
+    # -- commands
+
+    def obey(self, document: Document[Command]) -> None:
+        """Take up a command that was judged, unless it is for others, over, or was taken up before."""
+        body = document.body
+        if not body.concerns(self._member.name, self._member.roles):
+            self._counters.count("command-for-others")
+            return
+        if not self._take_up(body):
+            return
+        self.log.info("Command {command} {number}", command=body.command, number=body.number)
+        command = self._commands.get(body.command)
+        if command is None:
+            self._finish(body.id, "refused", f"this version does not know {body.command}")
+            return
+        deferred = maybeDeferred(command.run, body, self._node)
+        self._running[body.id] = deferred
+        deferred.addCallbacks(lambda detail: ("done", str(detail)), self._failed, errbackArgs=(body,))
+        deferred.addCallback(self._ended, body)
+
+    def refuse(self, document: Document[Command], detail: str) -> None:
+        """Nobody who signed it may give it, says the policy held here: the operator is told."""
+        body = document.body
+        state = self._member.state
+        if body.concerns(self._member.name, self._member.roles) and body.id not in state.commands:
+            self._receipt(body.id, "refused", detail)
+
+    def _take_up(self, body: Command) -> bool:
+        state, now = self._member.state, self._member.wall()
+        if body.id in state.commands or body.number <= state.commands_floor:
+            self._counters.count("command-replayed")
+            return False
+        if now > body.expires_at:
+            self._counters.count("command-expired")
+            return False
+        kept = {identifier: seen for identifier, seen in state.commands.items() if seen.expires_at >= now}
+        while len(kept) >= MAX_COMMANDS_SEEN:
+            oldest = min(kept, key=lambda identifier: kept[identifier].number)
+            state.commands_floor = max(state.commands_floor, kept.pop(oldest).number)
+        kept[body.id] = SeenCommand(body.number, body.expires_at)
+        state.commands = kept
+        try:
+            self._member.save_now()
+        except StoreError as error:
+            self._finish(body.id, "failed", f"not obeyed, for it could be obeyed twice: {error.detail}")
+            return False
+        return True
+
+    def _failed(self, failure: Failure, body: Command) -> tuple[str, str] | None:
+        if self._stopped:
+            return None
+        error = failure.value
+        if isinstance(error, StoreError):
+            return "failed", error.detail
+        if isinstance(error, GmeshError):
+            return "refused", error.detail
+        self.log.failure("command {command} failed", failure, command=body.command)
+        return "failed", "an error of the program: the node's log says which"
+
+    def _ended(self, ending: tuple[str, str] | None, body: Command) -> None:
+        del self._running[body.id]
+        if ending is not None:
+            self._finish(body.id, *ending)
+
+    def _finish(self, identifier: str, outcome: str, detail: str) -> None:
+        seen = self._member.state.commands.get(identifier)
+        if seen is not None:
+            seen.finished = True
+        self._receipt(identifier, outcome, detail)
+
+    # -- receipts
+
+    def _receipt(self, identifier: str, outcome: str, detail: str) -> None:
+        self._counters.count(f"command-{outcome}")
+        body = Receipt(
+            network_id=self._member.network_id,
+            command=identifier,
+            outcome=outcome,  # type: ignore[arg-type]  # one of three literals of this file
+            detail=_text(detail),
+            at=int(self._member.wall()),
+        )
+        receipts = self._member.state.receipts
+        receipts.append(sign_document(body, [self._member.signer]).as_dict())
+        del receipts[:-MAX_RECEIPTS]
+        try:
+            self._member.save_now()
+        except StoreError as error:
+            self.log.error("a receipt is not on disk: {cause}", cause=error.detail)
+        for observer in tuple(self.observers):
+            observer()
+
+    def receipts(self) -> list[dict[str, Any]]:
+        """What the next heartbeat shall carry, oldest first."""
+        return self._member.state.receipts[:RECEIPTS_A_HEARTBEAT]
+
+    def delivered(self, receipts: Iterable[dict[str, Any]]) -> None:
+        """The authority has these."""
+        gone = list(receipts)
+        if gone:
+            state = self._member.state
+            state.receipts = [receipt for receipt in state.receipts if receipt not in gone]
+            self._member.save_soon()
+
+
+def _text(detail: str) -> str:
+    plain = "".join(" " if unicodedata.category(one).startswith("C") else one for one in detail)
+    return unicodedata.normalize("NFC", plain)[:MAX_TEXT]
