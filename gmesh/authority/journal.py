@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 What an answered request leaves behind: a count, a time, and a log line if it changed something or
-was refused.
+was refused.  What strangers can have for the asking is only counted.
 
 No line holds text by strangers: routes, reasons and key ids are our own words or hex.
 """
@@ -19,7 +19,7 @@ __all__ = ["Exchange", "Journal"]
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 NO_ROUTE = "unknown"
 _FREQUENT = frozenset({"POST /heartbeat"})
-_FLOOD = frozenset({"rate-limited", "not-found", "method-not-allowed"})
+_ANYBODY = "-"
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Exchange:
     route: str
     began: float
     address: str = "-"
-    caller: str = "-"
+    caller: str = _ANYBODY
 
 
 class Journal:
@@ -84,9 +84,9 @@ class Journal:
             self._time.observe(took)
         if reason:
             self._refusals.labels(reason).inc()
-            if reason in _FLOOD:
+            if reason == "rate-limited" or (exchange.caller == _ANYBODY and _reads(exchange.route)):
                 return
-        elif exchange.route.startswith("GET ") or exchange.route in _FREQUENT:
+        elif _reads(exchange.route) or exchange.route in _FREQUENT:
             return
         self.log.info(
             "{route} {status} {reason} caller={caller} address={address} request={request_id} ms={ms}",
@@ -98,3 +98,7 @@ class Journal:
             request_id=exchange.request_id,
             ms=round(took * 1000),
         )
+
+
+def _reads(route: str) -> bool:
+    return route == NO_ROUTE or route.startswith("GET ")

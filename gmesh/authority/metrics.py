@@ -12,7 +12,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from twisted.web.resource import Resource
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource, Resource
 
 from gmesh import __version__
 from gmesh.authority.http import AuthoritySite
@@ -76,9 +77,14 @@ def metrics_resource(registry: CollectorRegistry, collector: AuthorityCollector)
     """The tree for C{--metrics}: C{/metrics} and nothing else."""
     registry.register(collector)
     ProcessCollector(registry=registry)
-    root = Resource()
+    root = _Root()
     root.putChild(b"metrics", _Page(registry))
     return root
+
+
+class _Root(Resource):
+    def getChild(self, path: bytes, request: Any) -> IResource:
+        return notFound()
 
 
 class _Page(Resource):

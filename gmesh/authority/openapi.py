@@ -110,13 +110,12 @@ def _response(status: int) -> Json:
     return response
 
 
-def _portable(value: Any) -> Any:
-    """Patterns in the dialect of JSON Schema, which lacks the anchors of Python."""
+def _portable(value: Any, name: str = "") -> Any:
+    """Patterns without the anchors of Python, which JSON Schema lacks; texts without markup."""
     if isinstance(value, dict):
-        return {
-            key: item.replace("\\A", "^").replace("\\Z", "$")
-            if key == "pattern" and isinstance(item, str)
-            else _portable(item)
-            for key, item in value.items()
-        }
-    return [_portable(item) for item in value] if isinstance(value, list) else value
+        return {key: _portable(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_portable(item) for item in value]
+    if name == "pattern" and isinstance(value, str):
+        return value.replace("\\A", "^").replace("\\Z", "$")
+    return _MARKUP.sub(r"\1", value) if name == "description" else value

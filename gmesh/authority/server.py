@@ -64,7 +64,7 @@ class Server:
         self._limiter = limiter
         self._clock = clock
         self._trusted_proxies = trusted_proxies
-        self._journal = journal or Journal(clock.seconds)
+        self.journal = journal or Journal(clock.seconds)
         self.app = Klein()
         for route in ROUTES:
             self._add(route)
@@ -78,7 +78,7 @@ class Server:
         self.app.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(serve)
 
     def _serve(self, request: Any, route: Route, path: dict[str, Any]) -> Deferred[bytes]:
-        exchange = self._journal.begin(self._authority.new_request_id(), route.name)
+        exchange = self.journal.begin(self._authority.new_request_id(), route.name)
         answering: Deferred[Answer] = Deferred.fromCoroutine(self._answer(request, route, path, exchange))
         answering.addTimeout(limits.ANSWER_SECONDS, self._clock, _too_slow)
         answering.addCallbacks(
@@ -154,10 +154,10 @@ class Server:
             request.setHeader("ETag", f'"{answer.etag}"')
             if f'"{answer.etag}"' in request.requestHeaders.getRawHeaders("if-none-match", []):
                 request.setResponseCode(304)
-                self._journal.answered(exchange, 304)
+                self.journal.answered(exchange, 304)
                 return b""
         request.setResponseCode(answer.status)
-        self._journal.answered(exchange, answer.status)
+        self.journal.answered(exchange, answer.status)
         if answer.status != 204:
             request.setHeader("Content-Type", JSON_TYPE)
             request.setHeader("Content-Length", str(len(answer.body)))
@@ -190,7 +190,7 @@ class Server:
         more: Mapping[str, object] = MappingProxyType({}),
     ) -> bytes:
         body = problem_body(slug, status, detail, exchange.request_id, **more)
-        self._journal.answered(exchange, status, slug)
+        self.journal.answered(exchange, status, slug)
         request.setResponseCode(status)
         request.setHeader("Content-Type", PROBLEM_TYPE)
         request.setHeader("Content-Length", str(len(body)))
@@ -198,7 +198,7 @@ class Server:
         return body
 
     def _no_route(self, request: Any, failure: Failure) -> bytes:
-        exchange = self._journal.begin(self._authority.new_request_id())
+        exchange = self.journal.begin(self._authority.new_request_id())
         methods = getattr(failure.value, "valid_methods", None)
         if methods:
             request.setHeader("Allow", ", ".join(sorted(methods)))
@@ -206,7 +206,7 @@ class Server:
         return self._problem(request, "not-found", 404, "there is nothing at this path", exchange)
 
     def _broken(self, request: Any, failure: Failure) -> bytes:
-        return self._refuse(request, failure, self._journal.begin(self._authority.new_request_id()))
+        return self._refuse(request, failure, self.journal.begin(self._authority.new_request_id()))
 
 
 def _too_slow(result: object, seconds: float) -> None:
