@@ -113,7 +113,7 @@ EVERYTHING=(python3-gmesh gmesh-authority gmesh-node)
 found_network() {
     local name=$1 url=$2
     shift 2
-    guest "$name" gmesh init /root/net --network packaged --authority-url "$url" "$@" &&
+    guest "$name" gmesh init /root/net --network packaged --authority-url "$url" "$@" >>"$LOGS/init-$name.log" &&
         shell "$name" 'cd /root/net/authority
             install -m 0600 authority.key /etc/gmesh/authority.keys/
             install -m 0600 -o _gmesh-authority -g _gmesh-authority \
@@ -125,8 +125,8 @@ invite() { guest "$1" gmesh admin --operator /root/net/operator invite --name "$
 
 # The keys and certificates of a host, to compare.
 secrets() {
-    shell "$1" 'cd / && find etc/gmesh/authority.keys var/lib/gmesh-authority var/lib/gmesh-node -type f \
-        \( -name "*.key" -o -name "certificate.json" -o -name "genesis.json" \) -print0 2>/dev/null |
+    shell "$1" 'cd / && { find etc/gmesh/authority.keys var/lib/gmesh-authority var/lib/gmesh-node -type f \
+        \( -name "*.key" -o -name "certificate.json" -o -name "genesis.json" \) -print0 2>/dev/null || true; } |
         sort -z | xargs -0 sha256sum'
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # What the parts of tests/packaging share: verdicts, a work space, the tools of this host. Sourced by bash.
-set -euo pipefail
+set -Eeuo pipefail
+trap 'echo "${BASH_SOURCE[0]##*/}, line $LINENO, status $?: $BASH_COMMAND" >&2' ERR
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TOP=$(cd "$HERE/../.." && pwd)
@@ -58,6 +59,10 @@ equal() {
         printf '         | expected: %s\n         | found:    %s\n' "$2" "$3"
     fi
 }
+
+# line_in LINE TEXT, matches REGEX TEXT: a whole line, or a pattern, in a text.
+line_in() { grep -qxF -- "$1" <<<"$2" || { echo "no line: $1"; return 1; }; }
+matches() { grep -E -- "$1" <<<"$2"; }
 
 # refuse COMMAND...: succeeds when the command fails.
 refuse() { ! "$@"; }
