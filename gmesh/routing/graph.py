@@ -47,6 +47,13 @@ class LinkGraph:
                 changed |= self._settle(node, neighbour)
         return changed
 
+    def adopt(self, other: LinkGraph) -> None:
+        """Begin with what another graph says; rows are replaced when they change, so both may share them."""
+        self.adjacency = dict(other.adjacency)
+        self.transit = set(other.transit)
+        self.edges = other.edges
+        self._claims = dict(other._claims)
+
     def claims(self, node: bytes) -> Mapping[bytes, int]:
         """What C{node} says of its links."""
         return self._claims.get(node, {})
@@ -59,12 +66,14 @@ class LinkGraph:
         if before == after:
             return False
         for node, neighbour in ((one, other), (other, one)):
-            row = self.adjacency.setdefault(node, {})
+            row = dict(self.adjacency.get(node, {}))
             if after is None:
                 del row[neighbour]
-                if not row:
-                    del self.adjacency[node]
             else:
                 row[neighbour] = after
+            if row:
+                self.adjacency[node] = row
+            else:
+                del self.adjacency[node]
         self.edges += (after is not None) - (before is not None)
         return True

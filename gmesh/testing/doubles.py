@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,16 +57,16 @@ class MemoryStore:
 
 
 class RecordingSession:
-    """A hop session that notes every byte it opened: what this node could have read."""
+    """A hop session that tells of every record it opened: what this node could have read."""
 
-    def __init__(self, inner: NoiseSession, opened: list[bytes]) -> None:
+    def __init__(self, inner: NoiseSession, opened: Callable[[bytes], object]) -> None:
         self._inner = inner
         self._opened = opened
 
     def open(self, ciphertext: bytes | memoryview) -> bytearray:
         """Open and note."""
         record = self._inner.open(ciphertext)
-        self._opened.append(bytes(record))
+        self._opened(bytes(record))
         return record
 
     def __getattr__(self, name: str) -> Any:

@@ -14,33 +14,32 @@ L{NodeRuntime<gmesh.node.runtime.NodeRuntime>}, the same Noise.  A run is repeat
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import combinations, product
 from random import Random
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 
 from gmesh.interfaces import INoiseSession
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.node.identity_store import Identity
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.doubles import MemoryStore, RecordingSession
-from gmesh.testing.issuer import DAY, Enrolled, Issuer
+from gmesh.testing.issuer import DAY, Enrolled
 from gmesh.testing.network import MemoryNetwork
-from gmesh.testing.transport import Wire
+from gmesh.testing.transport import MemoryConnection, Wire
+from gmesh.testing.world import World
 from gmesh.trust.encoding import b64url_encode
+from gmesh.wire.frames import is_data, iter_frames
+from gmesh.wire.limits import HANDLE
 from gmesh.wire.noise import NoiseSession, StaticKey
+from gmesh.wire.paths import AT_COUNT, AT_PATH
 from gmesh.wire.suites import Suite
 
 __all__ = ["MemoryMesh", "MemoryNode"]
 
-T = TypeVar("T")
-
-START = 1_800_000_000.0
 PORT = 7443
-STEP = 0.01
-"""Seconds after which a condition is looked at again, though nothing was due."""
 
 
 class MemoryNode:
@@ -48,6 +47,7 @@ class MemoryNode:
     One node of a L{MemoryMesh}.
 
     @ivar opened: every record it decrypted from its neighbours, headers and sealed payloads.
+    @ivar skew: seconds its wall clock is off.
     """
 
     def __init__(self, mesh: MemoryMesh, enrolled: Enrolled, host: str, peers: Sequence[str]) -> None:
@@ -55,6 +55,7 @@ class MemoryNode:
         self.host = host
         self.store = MemoryStore()
         self.opened: list[bytes] = []
+        self.skew = 0.0
         self._mesh = mesh
         self._peers = tuple(peers)
         self._port: Any = None
@@ -108,9 +109,25 @@ class MemoryNode:
             self._port = None
         return self.runtime.stop()
 
-    def restart(self) -> None:
-        """Stop, then begin again with what was stored."""
+    def kill(self, silently: bool = False) -> None:
+        """
+        Die without a word, losing what was not yet stored.
+
+        @param silently: the neighbours are not even told by their own hosts: they have to notice.
+        """
+        kept = copy.copy(self.store)
+        kept.documents = dict(kept.documents)
+        for connection in self._mesh.network.of_host(self.host):
+            connection.vanish(self.host) if silently else connection.cut()
         self._mesh.result(self.stop())
+        self.store = kept
+
+    def restart(self, keep: bool = True) -> None:
+        """Begin again with what was stored, or with nothing but the enrolment; stop first if it runs."""
+        if self._port is not None:
+            self._mesh.result(self.stop())
+        if not keep:
+            self.store = MemoryStore()
         self.runtime = self._make()
         self.start()
 
@@ -141,7 +158,7 @@ class MemoryNode:
             identity,
             store,
             clock=mesh.clock,
-            wall=mesh.wall,
+            wall=lambda: mesh.wall() + self.skew,
             random=Random(mesh.random.getrandbits(64)),
             entropy=mesh.random.randbytes,
             connect=lambda target: mesh.network.client(target, self.host),
@@ -155,10 +172,18 @@ class MemoryNode:
         self, suite: Suite, initiator: bool, static: bytes | StaticKey, prologue: bytes
     ) -> INoiseSession:
         inner = NoiseSession("XX", suite, initiator, static, prologue)
-        return cast(INoiseSession, RecordingSession(inner, self.opened))
+        return cast(INoiseSession, RecordingSession(inner, self._opened))
+
+    def _opened(self, record: bytes) -> None:
+        """Keep it; trace what repeats of it: sealed payloads are under fresh keys in every run."""
+        self.opened.append(record)
+        for kind, start, end in iter_frames(record):
+            if is_data(kind):
+                end = start + AT_PATH + HANDLE * record[start + AT_COUNT]
+            self._mesh.note(self.name, record[start:end])
 
 
-class MemoryMesh:
+class MemoryMesh(World):
     """
     Nodes, their network, their authority and their time.
 
@@ -168,11 +193,9 @@ class MemoryMesh:
     """
 
     def __init__(self, seed: int = 0, wire: Wire | None = None, profile: Liveliness = WAN) -> None:
-        self.clock = Clock()
-        self.random = Random(seed)
+        super().__init__(seed)
         self.profile = profile
         self.network = MemoryNetwork(self.clock, self.random, wire)
-        self.issuer = Issuer(self.wall, self.random)
         self.nodes: dict[str, MemoryNode] = {}
 
     @classmethod
@@ -190,10 +213,6 @@ class MemoryMesh:
 
     def __iter__(self) -> Iterator[MemoryNode]:
         return iter(self.nodes.values())
-
-    def wall(self) -> float:
-        """Unix seconds."""
-        return START + self.clock.seconds()
 
     def name_of(self, handle: bytes) -> str:
         """The name of the node with this handle."""
@@ -218,45 +237,40 @@ class MemoryMesh:
             node.stop()
         self.run(30)
 
-    def run(self, seconds: float) -> None:
-        """Let time pass, each thing at its own instant."""
-        end = self.clock.seconds() + seconds
-        while True:
-            calls = self.clock.getDelayedCalls()
-            due = min((call.getTime() for call in calls), default=end)
-            if due > end:
-                break
-            self.clock.advance(max(0.0, due - self.clock.seconds()))
-            if not calls:
-                break
-        self.clock.advance(max(0.0, end - self.clock.seconds()))
+    # -- what may happen
 
-    def run_until(self, condition: Callable[[], bool], within: float = 60.0) -> float:
-        """
-        Let time pass until C{condition} holds.
+    def cut(self, one: str, other: str) -> None:
+        """The connection between two nodes breaks, and both hosts say so; it may be dialled again."""
+        for connection in self._between(one, other):
+            connection.cut()
 
-        @return: the seconds it took.
-        @raise AssertionError: if it does not come true.
-        """
-        start = self.clock.seconds()
-        while not condition():
-            now = self.clock.seconds()
-            if now - start >= within:
-                raise AssertionError(f"not within {within} s")
-            calls = self.clock.getDelayedCalls()
-            due = min((call.getTime() for call in calls), default=now + STEP)
-            self.clock.advance(min(max(0.0, due - now), STEP))
-        return self.clock.seconds() - start
+    def silence(self, one: str, other: str, both: bool = True) -> None:
+        """From now on nothing from C{one} reaches C{other} (nor back), and nobody is told; until L{heal}."""
+        self.network.blocked.add(frozenset((self[one].host, self[other].host)))
+        for connection in self._between(one, other):
+            forth = connection.client.getHost().host == self[one].host
+            connection.silence(forth=both or forth, back=both or not forth)
 
-    def result(self, deferred: Deferred[T], within: float = 60.0) -> T:
-        """Let time pass until C{deferred} fires; its result, or its failure raised."""
-        fired: list[T] = []
-        failed: list[BaseException] = []
-        deferred.addCallbacks(fired.append, lambda failure: failed.append(failure.value))
-        self.run_until(lambda: bool(fired or failed), within)
-        if failed:
-            raise failed[0]
-        return fired[0]
+    def partition(self, *groups: Collection[str]) -> None:
+        """Break every connection between nodes of different groups; none is made again until L{heal}."""
+        for group, others in combinations(groups, 2):
+            for one, other in product(group, others):
+                self.network.blocked.add(frozenset((self[one].host, self[other].host)))
+                self.cut(one, other)
+
+    def heal(self) -> None:
+        """What L{silence} and L{partition} took away is back; bytes held back arrive."""
+        self.network.blocked.clear()
+        for connection in self.network.open_connections():
+            connection.heal()
+
+    def slow(self, one: str, other: str, rate: float | None) -> None:
+        """The connection between two nodes carries so many bytes a second each way from now on."""
+        for connection in self._between(one, other):
+            connection.set_rate(rate)
+
+    def _between(self, one: str, other: str) -> list[MemoryConnection]:
+        return self.network.between(self[one].host, self[other].host)
 
     def publish(self, *names: str) -> None:
         """Tell these nodes (all, if none is named) what the authority holds now, as a heartbeat would."""

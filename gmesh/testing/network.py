@@ -40,6 +40,7 @@ class MemoryNetwork:
     @ivar wire: what connections made from now on are like.
     @ivar connections: every connection made, closed ones included.
     @ivar unreachable: hosts that never answer.
+    @ivar blocked: pairs of hosts between which no connection is made.
     """
 
     def __init__(self, clock: IReactorTime, random: Random, wire: Wire | None = None) -> None:
@@ -48,6 +49,7 @@ class MemoryNetwork:
         self.wire = wire or Wire()
         self.connections: list[MemoryConnection] = []
         self.unreachable: set[str] = set()
+        self.blocked: set[frozenset[str]] = set()
         self.wire_between: Callable[[str, str], Wire] = lambda source, target: self.wire
         self._listening: dict[str, IProtocolFactory] = {}
         self._port = FIRST_EPHEMERAL
@@ -63,6 +65,14 @@ class MemoryNetwork:
     def open_connections(self) -> list[MemoryConnection]:
         """Those of which either end is still connected."""
         return [connection for connection in self.connections if connection.open]
+
+    def of_host(self, host: str) -> list[MemoryConnection]:
+        """The open connections of a host."""
+        return [
+            each
+            for each in self.open_connections()
+            if host in (each.client.getHost().host, each.server.getHost().host)
+        ]
 
     def between(self, one: str, other: str) -> list[MemoryConnection]:
         """The open connections between two hosts, whoever made them."""
@@ -179,6 +189,6 @@ class _Client:
             connection.client.attach(protocol)
             result.callback(protocol)
 
-        if host not in network.unreachable:
+        if host not in network.unreachable and frozenset((self._source, host)) not in network.blocked:
             calls.append(network.clock.callLater(delay, arrive))
         return result

@@ -10,6 +10,7 @@ above 64 KiB and resumed when the buffer is empty, C{loseConnection} waits for i
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 from typing import cast
 
@@ -259,6 +260,18 @@ class MemoryConnection:
         """The connection breaks: both ends notice now."""
         for end in (self.client, self.server):
             end.lost(Failure(ConnectionLost()))
+
+    def vanish(self, host: str) -> None:
+        """The host at one end dies: its protocol goes, the other end hears nothing more."""
+        self.silence()
+        for end in (self.client, self.server):
+            if end.getHost().host == host:
+                end.lost(Failure(ConnectionLost()))
+
+    def set_rate(self, rate: float | None) -> None:
+        """So many bytes a second each way from now on; None for no limit."""
+        for pipe in (self._forth, self._back):
+            pipe.wire = replace(pipe.wire, rate=rate)
 
     def silence(self, forth: bool = True, back: bool = True) -> None:
         """From now on nothing arrives (from the client, from the server), and nobody is told."""
