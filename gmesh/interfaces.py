@@ -140,6 +140,15 @@ class ILink(Interface):
         @return: True if taken, False if dropped and counted.
         """
 
+    def register_sender(flow, producer):
+        """
+        Name the L{twisted.internet.interfaces.IPushProducer} on this host that sends C{flow}: it is paused
+        while the link has no room for it, resumed when it has, stopped when the link ends; never dropped.
+        """
+
+    def unregister_sender(flow):
+        """That producer has sent its last frame; what waits still goes."""
+
     def close(reason):
         """Send CLOSE with a reason of L{gmesh.wire.messages.CloseReason}, drain, then disconnect."""
 

@@ -2,10 +2,11 @@
 """
 Packs the frames of one link into records, one write a reactor turn, never far ahead of the socket.
 
-While the transport keeps up, frames go straight into the open record.  After L{WRITE_AHEAD} bytes
-the rest waits in the queue until the transport has passed everything on, so that a control frame
-never stands behind more than that.  The transport is asked for it with a pull producer, registered
-only while something waits: one that stays registered would be polled for ever under TLS.
+While the transport keeps up, frames go straight into the open record.  What is written ahead of the
+transport is bounded, by time where it is slow; the rest waits in the queue until the transport has
+passed everything on, so that a control frame never stands behind more than that.  The transport is
+asked for it with a pull producer, registered only while something waits: one that stays registered
+would be polled for ever under TLS.
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ from zope.interface import implementer
 
 from gmesh.interfaces import ISecureTransport
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.limits import MAX_DATA_FRAME, REKEY_INTERVAL, REKEY_RECORDS, WRITE_AHEAD
+from gmesh.mesh.limits import (
+    AHEAD_FIRST,
+    AHEAD_LEAST,
+    AHEAD_MOST,
+    AHEAD_TIME,
+    MAX_DATA_FRAME,
+    PACE_WEIGHT,
+    RECORD_CLOSE,
+    REKEY_INTERVAL,
+    REKEY_RECORDS,
+)
 from gmesh.mesh.queues import EgressQueue
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
@@ -40,9 +51,11 @@ class Egress:
         self._counters = counters
         self.queue = EgressQueue(counters)
         self.blocked_since: float | None = None
+        # Of what may be written ahead, so much is left; of the open record, so much room.  There is room
+        # only while nothing is queued and the link lives: the fast path asks nothing else.
+        self._ahead = self._left = AHEAD_FIRST
+        self._room = RECORD_CLOSE
         self._open: list[bytes | memoryview] = []
-        self._open_bytes = 0
-        self._room = WRITE_AHEAD
         self._call: IDelayedCall | None = None
         self._registering = False
         self._last: bytes | None = None
@@ -63,47 +76,34 @@ class Egress:
     def data(self, frame: bytes | memoryview, flow: bytes) -> bool:
         """Send or queue a data frame. @return: False if it was dropped, and counted."""
         size = len(frame)
-        if self._stopped or size > MAX_DATA_FRAME:
-            self._counters.count("data-link-closed" if self._stopped else "data-too-large")
-            return False
-        if self._room > 0 and not self.queue.data_bytes:
+        if self._room > 0 and size <= MAX_DATA_FRAME:
             self._open.append(frame)
-            self._open_bytes += size
             self._room -= size
-            if self._call is None:
+            if self._room <= 0:
+                self._proceed()
+            elif self._call is None:
                 self._call = self._clock.callLater(0, self.flush)
             return True
-        return self.queue.push_data(frame, flow)
+        closed = self._stopped or self._last is not None
+        if closed or size > MAX_DATA_FRAME:
+            self._counters.count("data-link-closed" if closed else "data-too-large")
+            return False
+        return self.queue.push_data(frame, flow, self._clock.seconds())
 
     def flush(self) -> None:
         """Seal and write what is ready, unless the transport still has to pass on the last of it."""
         self._disarm()
         if self._stopped or self.blocked_since is not None:
             return
-        while self._room > 0 or self._open:
-            control = self.queue.take_control(MAX_RECORD_PLAINTEXT)
-            size = sum(map(len, control))
-            self._room -= size
-            if self.queue.data_bytes and self._room > 0 and not self.queue.control_bytes:
-                self._fill()
-            if control and size + self._open_bytes > MAX_RECORD_PLAINTEXT:
-                self._write(control)
-                control = []
-            frames: list[bytes | memoryview] = [*control, *self._open]
-            if not frames:
-                break
-            self._open = []
-            self._open_bytes = 0
-            self._write(frames)
+        self._proceed()
         if self._last is not None and not self.queue:
             self._finished()
-        elif self._room <= 0:
-            self._wait()
 
     def finish(self, last: bytes, drained: Callable[[], None]) -> None:
         """Send what waits, then C{last}, then call C{drained}; take nothing more."""
         self._last = last
         self._drained = drained
+        self.queue.stop_senders()
         if self.blocked_since is None:
             self.flush()
 
@@ -112,9 +112,10 @@ class Egress:
         self._stopped = True
         self._disarm()
         self._resume_none()
+        self._room = 0
         self._open = []
-        self._open_bytes = 0
         self.queue.clear()
+        self.queue.stop_senders()
 
     def part(self, last: bytes) -> None:
         """Drop everything, but write C{last} if the transport is keeping up."""
@@ -139,8 +140,12 @@ class Egress:
         """The transport has passed everything on."""
         if self._registering or self._stopped:
             return
+        if self.blocked_since is not None:
+            self._adapt(self._clock.seconds() - self.blocked_since)
         self.blocked_since = None
-        self._room = WRITE_AHEAD
+        self._left = self._ahead
+        self.flush()
+        self.queue.resume_senders()
         self.flush()
         if self.blocked_since is None:
             self._resume_none()
@@ -157,15 +162,39 @@ class Egress:
             self._call.cancel()
         self._call = None
 
-    def _fill(self) -> None:
-        frames = self.queue.take_data(self._room)
-        size = sum(map(len, frames))
-        self._open.extend(frames)
-        self._open_bytes += size
-        self._room -= size
+    def _adapt(self, seconds: float) -> None:
+        """The transport took so long for what was written ahead: slower counts at once, faster by and by."""
+        queue = self.queue
+        pace = seconds / (self._ahead - self._left)
+        queue.pace = max(pace, queue.pace + PACE_WEIGHT * (pace - queue.pace))
+        self._ahead = max(AHEAD_LEAST, min(AHEAD_MOST, int(AHEAD_TIME / (queue.pace or 1e-9))))
 
-    def _write(self, frames: list[bytes] | list[bytes | memoryview]) -> None:
-        self._transport.send_record(b"".join(frames))
+    def _proceed(self) -> None:
+        """Write records while there is something to write, and it may be written."""
+        while self._left > 0 and (self._open or self.queue):
+            self._write_record()
+        if self._left > 0:
+            self._room = min(self._left, RECORD_CLOSE)
+        else:
+            self._room = 0
+            self._wait()
+
+    def _write_record(self) -> None:
+        """One record, control first; two where control alone nearly fills one."""
+        queue = self.queue
+        control = b"".join(queue.take_control(MAX_RECORD_PLAINTEXT))
+        frames, self._open = self._open, []
+        if queue.data_bytes and not queue.control_bytes:
+            frames += queue.take_data(min(self._left, RECORD_CLOSE) - len(control))
+        data = b"".join(frames)
+        self._left -= len(control) + len(data)
+        if control and len(control) + len(data) > MAX_RECORD_PLAINTEXT:
+            self._seal(control)
+            control = b""
+        self._seal(control + data if control else data)
+
+    def _seal(self, plaintext: bytes) -> None:
+        self._transport.send_record(plaintext)
         self._records += 1
         if self._records >= REKEY_RECORDS:
             self.rekey_if_due()

@@ -6,6 +6,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "RECORD_CLOSE",
+    "PACE_WEIGHT",
+    "AHEAD_MOST",
+    "AHEAD_FIRST",
+    "AHEAD_LEAST",
+    "AHEAD_TIME",
+    "SOJOURN_FRAMES",
+    "SOJOURN",
+    "SENDER_LOW_WATER",
+    "SENDER_HIGH_WATER",
     "BLOCKED_DEADLINE",
     "CONTROL_QUEUE_BYTES",
     "DATA_FLOWS",
@@ -35,7 +45,6 @@ __all__ = [
     "TCP_UNSENT_LOW_WATER",
     "TCP_USER_TIMEOUT_MS",
     "WAN",
-    "WRITE_AHEAD",
     "HandshakeLimits",
     "Liveliness",
 ]
@@ -84,8 +93,14 @@ PARTING_DEADLINE = 1.0
 REKEY_RECORDS = 1 << 20
 REKEY_INTERVAL = 600.0
 
-# Data written but not yet taken by the kernel: what may stand before a control frame.
-WRITE_AHEAD = 32 * 1024
+# What may stand before a control frame in user space: so many seconds of data as the transport was
+# last seen to take it, within these bounds.  A record is closed at RECORD_CLOSE, or at what is left.
+AHEAD_TIME = 0.005
+AHEAD_LEAST = 16 * 1024
+AHEAD_FIRST = 32 * 1024
+AHEAD_MOST = 128 * 1024
+PACE_WEIGHT = 1 / 4
+RECORD_CLOSE = 32 * 1024
 MAX_DATA_FRAME = 20 * 1024
 TCP_UNSENT_LOW_WATER = 16 * 1024
 TCP_USER_TIMEOUT_MS = 20_000
@@ -97,6 +112,12 @@ DATA_FLOWS = 256
 DRR_QUANTUM = 16 * 1024
 SMALL_FRAME = 1024
 SMALL_FRAME_WEIGHT = 4
+# A relayed frame that has waited so long, and as long as so many of its size take to send, makes room.
+SOJOURN = 0.05
+SOJOURN_FRAMES = 4
+# A local sender is paused and resumed at these.
+SENDER_HIGH_WATER = 64 * 1024
+SENDER_LOW_WATER = 16 * 1024
 
 DIAL_DEADLINE = 5.0
 DIALS_AT_ONCE = 8

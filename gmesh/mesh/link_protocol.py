@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -65,6 +65,7 @@ class MeshProtocol:
         self._last_call: IDelayedCall | None = None
         self._liveness = Liveness(context.profile, context.random, context.clock.seconds())
         self._egress = Egress(transport, context.clock, context.counters)
+        self.send_data = self._egress.data
         self._watch = Watch(
             context.clock,
             context.wall,
@@ -111,9 +112,13 @@ class MeshProtocol:
         if self._state is State.UP and not self._egress.control(pack_frame(kind, body)):
             self._end("control-queue-full", CloseReason.OVERLOAD)
 
-    def send_data(self, frame: bytes | memoryview, flow: bytes) -> bool:
-        """Send or queue a data frame. @return: False if it was dropped, and counted."""
-        return self._egress.data(frame, flow)
+    def register_sender(self, flow: bytes, producer: IPushProducer) -> None:
+        """Pause C{producer}, which writes C{flow} on this host, instead of dropping what it sends."""
+        self._egress.queue.add_sender(flow, producer)
+
+    def unregister_sender(self, flow: bytes) -> None:
+        """It has sent its last; what waits still goes."""
+        self._egress.queue.remove_sender(flow)
 
     def close(self, reason: CloseReason) -> None:
         """Send what is queued and CLOSE, then disconnect."""

@@ -3,14 +3,17 @@
 What waits for one link: control strictly first, then data, fair between flows and bounded.
 
 A flow is source + destination handles.  Data is served by deficit round robin; when there is
-too much of it, the oldest frame of the largest flow goes, so that a greedy flow pays for itself.
-Frames are copied on entry: a slice would keep the whole record it was received in alive.
+too much of it, or it has waited too long, the oldest frame of the largest flow goes, so that a
+greedy flow pays for itself.  Frames are copied on entry: a slice would keep the whole record it
+was received in alive.  A flow of a local sender is never dropped: its producer is paused instead.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+
+from twisted.internet.interfaces import IPushProducer
 
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import (
@@ -19,23 +22,30 @@ from gmesh.mesh.limits import (
     DATA_FLOWS,
     DATA_QUEUE_BYTES,
     DRR_QUANTUM,
+    SENDER_HIGH_WATER,
+    SENDER_LOW_WATER,
     SMALL_FRAME,
     SMALL_FRAME_WEIGHT,
+    SOJOURN,
+    SOJOURN_FRAMES,
 )
 
 __all__ = ["EgressQueue"]
 
 
 class _Flow:
-    __slots__ = ("deficit", "frames", "size")
+    __slots__ = ("arrived", "deficit", "frames", "local", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, local: bool) -> None:
+        self.local = local
         self.frames: deque[bytes] = deque()
+        self.arrived: deque[float] = deque()
         self.size = 0
         self.deficit = 0
 
     def pop(self) -> bytes:
         frame = self.frames.popleft()
+        self.arrived.popleft()
         self.size -= len(frame)
         return frame
 
@@ -46,6 +56,7 @@ class EgressQueue:
 
     @param counters: told every drop, by cause.
     @param dropped: told the flow and the frame of every data frame that was accepted and then dropped.
+    @ivar pace: seconds the transport takes for a byte, as last seen.
     """
 
     def __init__(
@@ -66,8 +77,11 @@ class EgressQueue:
         self._control: deque[bytes] = deque()
         self._flows: dict[bytes, _Flow] = {}
         self._turn: deque[bytes] = deque()
+        self._senders: dict[bytes, IPushProducer] = {}
+        self._paused: dict[bytes, None] = {}
         self.control_bytes = 0
         self.data_bytes = 0
+        self.pace = 0.0
 
     def __bool__(self) -> bool:
         return bool(self.control_bytes or self.data_bytes)
@@ -86,26 +100,54 @@ class EgressQueue:
         self.control_bytes += len(frame)
         return True
 
-    def push_data(self, frame: bytes | memoryview, flow: bytes) -> bool:
-        """Queue a data frame, dropping what has waited longest where the limits say so. @return: taken?"""
+    def push_data(self, frame: bytes | memoryview, flow: bytes, now: float = 0.0) -> bool:
+        """
+        Queue a data frame, dropping what has waited longest where the limits say so.
+
+        @return: True if it was taken.
+        """
         state = self._flows.get(flow)
         if state is None:
             if len(self._flows) >= self._flows_limit:
                 self._counters.count("data-flows-full")
                 return False
-            state = self._flows[flow] = _Flow()
+            state = self._flows[flow] = _Flow(flow in self._senders)
             self._turn.append(flow)
         held = bytes(frame)
         size = len(held)
+        if state.local:
+            if state.size + size > self._flow_limit:
+                self._counters.count("data-sender-unpaused")
+                return False
+            self._pause(flow, state.size + size)
         state.frames.append(held)
+        state.arrived.append(now)
         state.size += size
         self.data_bytes += size
-        while state.size > self._flow_limit:
-            self._drop_oldest(flow, "data-flow-full")
-        while self.data_bytes > self._data_limit:
-            largest = max(self._flows, key=lambda each: self._flows[each].size)
-            self._drop_oldest(largest, "data-queue-full")
+        self._drop_excess(flow, state, now)
         return True
+
+    def add_sender(self, flow: bytes, producer: IPushProducer) -> None:
+        """From now on pause C{producer}, which writes this flow, rather than drop frames of it."""
+        self._senders[flow] = producer
+        state = self._flows.get(flow)
+        if state is not None:
+            state.local = True
+
+    def remove_sender(self, flow: bytes) -> None:
+        """The producer is done; what it wrote still goes."""
+        self._senders.pop(flow, None)
+        self._paused.pop(flow, None)
+
+    def resume_senders(self) -> None:
+        """There is room: let those go on whose own flow has little left, the one paused first first."""
+        for flow in list(self._paused):
+            state = self._flows.get(flow)
+            if state is None or state.size <= SENDER_LOW_WATER:
+                self._paused.pop(flow, None)
+                producer = self._senders.get(flow)
+                if producer is not None:
+                    producer.resumeProducing()
 
     def take_control(self, limit: int) -> list[bytes]:
         """The control frames that fit into C{limit} bytes, in order; at least one if any waits."""
@@ -143,6 +185,13 @@ class EgressQueue:
         self.data_bytes -= size
         return taken
 
+    def stop_senders(self) -> None:
+        """The link is gone: tell them."""
+        senders, self._senders = self._senders, {}
+        self._paused.clear()
+        for producer in senders.values():
+            producer.stopProducing()
+
     def purge(self, handle: bytes) -> None:
         """Drop what comes from or goes to a revoked node."""
         for flow in [each for each in self._flows if handle in (each[:8], each[8:16])]:
@@ -160,6 +209,29 @@ class EgressQueue:
         self._flows.clear()
         self._turn.clear()
         self.control_bytes = self.data_bytes = 0
+
+    def _pause(self, flow: bytes, size: int) -> None:
+        """A sender alone on its link is paused at once, so that it goes on writing past the queue."""
+        crowded = self.data_bytes > self._data_limit // 2
+        if flow not in self._paused and (size > SENDER_HIGH_WATER or len(self._flows) == 1 or crowded):
+            self._paused[flow] = None
+            self._senders[flow].pauseProducing()
+
+    def _drop_excess(self, flow: bytes, state: _Flow, now: float) -> None:
+        while state.size > self._flow_limit:
+            self._drop_oldest(flow, "data-flow-full")
+        while self.data_bytes > self._data_limit and self._drop_of_largest("data-queue-full"):
+            pass
+        if state.frames and now > state.arrived[0] + SOJOURN:
+            patience = SOJOURN_FRAMES * len(state.frames[0]) * self.pace
+            if now > state.arrived[0] + patience:
+                self._drop_of_largest("data-waited-long")
+
+    def _drop_of_largest(self, cause: str) -> bool:
+        relayed = [each for each, state in self._flows.items() if not state.local]
+        if relayed:
+            self._drop_oldest(max(relayed, key=lambda each: self._flows[each].size), cause)
+        return bool(relayed)
 
     def _drop_oldest(self, flow: bytes, cause: str) -> None:
         state = self._flows[flow]

@@ -253,7 +253,7 @@ class FrameTemplate:
     @ivar flow: source and destination handles, 16 bytes: the key of the queues.
     """
 
-    __slots__ = ("_associated", "_header", "_size", "flow")
+    __slots__ = ("_associated", "_constant", "_header", "_length", "_size", "flow")
 
     def __init__(
         self, path: Sequence[bytes], receiver_index: int, traffic_class: int = TrafficClass.NORMAL
@@ -261,6 +261,8 @@ class FrameTemplate:
         header = PathHeader(tuple(path), receiver_index, 0, 1, traffic_class, 0)
         self._header = header.encode()[: -_COUNTER.size]
         self._size = header.size
+        self._length = -1
+        self._constant = b""
         self._associated = associated_data(header)[: -_COUNTER.size]
         self.flow = header.source + header.destination
 
@@ -270,11 +272,8 @@ class FrameTemplate:
 
     def frame(self, counter: int, ciphertext: bytes) -> bytes:
         """The whole frame; C{ciphertext} has at most L{MAX_DATA_CIPHERTEXT} bytes, as its sealer saw to."""
-        return b"".join(
-            (
-                HEADER.pack(self._size + len(ciphertext), Kind.E2E_DATA),
-                self._header,
-                _COUNTER.pack(counter),
-                ciphertext,
-            )
-        )
+        length = len(ciphertext)
+        if length != self._length:
+            self._length = length
+            self._constant = HEADER.pack(self._size + length, Kind.E2E_DATA) + self._header
+        return self._constant + _COUNTER.pack(counter) + ciphertext

@@ -177,8 +177,8 @@ def test_a_peer_that_takes_nothing_is_cut(world):
     connection = world.network.connections[0]
     connection.server.pauseProducing()
     link = one.link(two)
-    for _ in range(200):
-        link.send_data(pack_frame(Kind.E2E_DATA, bytes(8000)), bytes(16))
+    for number in range(200):
+        link.send_data(pack_frame(Kind.E2E_DATA, bytes(8000)), b"%016d" % (number % 4))
     for _ in range(40):
         two.link(one) and two.link(one).send_control(16, b"still here")
         world.run(0.5)

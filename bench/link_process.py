@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: MIT
+"""
+One end of a link as a process: the real Noise and mesh layers, without routing and end-to-end seal.
+
+Run as C{python -m bench.link_process ROLE OPTIONS-AS-JSON}.  Both ends make the same network from
+the same seed, so nothing but a port number has to be passed between them.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from bench.process import Meter, cpu_seconds, run_process
+from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
+from gmesh.mesh.counters import Counters, Refusals
+from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.gate import HandshakeGate
+from gmesh.mesh.limits import HandshakeLimits
+from gmesh.mesh.link import MeshContext, MeshFactory
+from gmesh.mesh.noise import NoiseContext
+from gmesh.mesh.peer_identity import PeerVerifier
+from gmesh.mesh.peers import Peers
+from gmesh.testing.issuer import Issuer
+from gmesh.trust.state import TrustState
+from gmesh.wire.frames import Kind
+from gmesh.wire.messages import DIGEST_SIZE, CloseReason, Hello
+from gmesh.wire.noise import StaticKey
+from gmesh.wire.paths import FrameTemplate, read_path
+from gmesh.wire.suites import Suite
+
+SUITES = {"aesgcm": Suite.AESGCM_BLAKE2S, "chacha": Suite.CHACHAPOLY_BLAKE2S}
+NEAR = tuple(f"near{number}" for number in range(8))
+"""Who dials; C{far} listens."""
+
+BATCH = 64 * 1024
+END = b"the end"
+UNLIMITED = HandshakeLimits(10**6, 10**6, 1e9, 1e9, 1e9, 1e9)
+CONTROL = 200
+"""A kind without meaning, for control frames that come straight back."""
+
+
+class BenchNode:
+    """What C{node.runtime} composes, up to the links."""
+
+    def __init__(self, reactor: Any, name: str, options: dict[str, Any], receivers: IFrameReceiverFactory):
+        wall, suite = options["wall"], SUITES[options["suite"]]
+        issuer = Issuer(lambda: wall, Random(1))
+        enrolled = {each: issuer.enrol(each, "relay") for each in ("far", *NEAR)}
+        self.handles = {each: node.handle for each, node in enrolled.items()}
+        own = enrolled[name]
+        trust = TrustState(issuer.network_id, issuer.genesis_chain)
+        for document in issuer.documents:
+            trust.offer(document, wall)
+        verifier = PeerVerifier(trust, lambda: own.certificate, time.time)
+        counters = Counters()
+        refusals = Refusals(reactor, counters)
+        self.peers = Peers(own.node_key.public, verifier.judge, lambda: 10**6)
+        dispatcher = Dispatcher()
+        dispatcher.register(receivers)
+        static = StaticKey(own.noise_key.private)
+        boot = Random(name).randbytes(8)
+        noise = NoiseContext(
+            clock=reactor,
+            network_id=trust.network_id,
+            static_private=lambda: static,
+            suites=lambda: (suite,),
+            verifier=verifier,
+            gate=HandshakeGate(reactor, UNLIMITED),
+            refusals=refusals,
+        )
+        context = MeshContext(
+            clock=reactor,
+            wall=time.time,
+            random=Random(2),
+            peers=self.peers,
+            dispatcher=dispatcher,
+            hello=lambda initiator, observed: Hello(
+                boot, initiator, int(time.time() * 1000), 1, 0, 0, 0, 1, bytes(DIGEST_SIZE), "bench", observed
+            ),
+            refusals=refusals,
+            counters=counters,
+        )
+        self.mesh = MeshFactory(context, noise)
+        self.noise = noise
+        self.counters = counters
+
+
+@implementer(IFrameReceiverFactory)
+class Receivers:
+    """Builds one kind of receiver for each link and remembers them."""
+
+    def __init__(self, kinds: set[int], build: Callable[[ILink], IFrameReceiver]) -> None:
+        self.kinds = frozenset(kinds)
+        self.build = build
+
+    def build_receiver(self, link: ILink) -> IFrameReceiver:
+        return self.build(link)
+
+
+@implementer(IFrameReceiver)
+class Idle:
+    """Takes frames and does nothing; base of the others."""
+
+    def __init__(self, link: ILink) -> None:
+        self.link = link
+
+    def link_up(self) -> None:
+        pass
+
+    def link_down(self, reason: str) -> None:
+        pass
+
+    def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        pass
+
+
+class Sink(Idle):
+    """The application's end: takes its own bytes of each payload, as the bare receiver does."""
+
+    def __init__(self, link: ILink, meter: Meter, ended: Callable[[], None]) -> None:
+        super().__init__(link)
+        self.meter, self.ended = meter, ended
+        self.payload = 0
+
+    def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        meter = self.meter
+        if not meter.started:
+            meter.start()
+            self.payload = read_path(record, start, end)[1] - start
+        data = bytes(record[start + self.payload : end])
+        if data == END:
+            meter.stop()
+            self.ended()
+            return
+        meter.frames += 1
+
+
+@implementer(IPushProducer)
+class Source(Idle):
+    """Fills the link with frames of one size for some seconds, paused when the link is full."""
+
+    def __init__(
+        self,
+        link: ILink,
+        node: BenchNode,
+        reactor: Any,
+        options: dict[str, Any],
+        meter: Meter,
+        ended: Callable[[dict[str, Any]], None],
+    ) -> None:
+        super().__init__(link)
+        self.reactor, self.meter, self.ended = reactor, meter, ended
+        self.template = FrameTemplate((node.handles[NEAR[0]], node.handles["far"]), 7)
+        self.payload = bytes(options["payload"])
+        self.seconds = options["seconds"]
+        self.paused = False
+        self.counter = 0
+
+    def link_up(self) -> None:
+        self.reactor.callLater(0.2, self.start)
+
+    def start(self) -> None:
+        self.meter.start()
+        self.deadline = self.reactor.seconds() + self.seconds
+        self.link.register_sender(self.template.flow, self)
+        self.resumeProducing()
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def stopProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        payload, frame, send = self.payload, self.template.frame, self.link.send_data
+        flow = self.template.flow
+        counter = self.counter
+        while not self.paused:
+            if self.reactor.seconds() >= self.deadline:
+                self.paused = True
+                self.counter = counter
+                self.reactor.callLater(0, self.finish)
+                return
+            for _ in range(max(1, BATCH // (len(payload) + 64))):
+                send(frame(counter, payload), flow)
+                counter += 1
+                if self.paused:
+                    break
+        self.counter = counter
+
+    def finish(self) -> None:
+        self.meter.frames = self.counter
+        self.link.unregister_sender(self.template.flow)
+        self.link.send_data(self.template.frame(self.counter, END), self.template.flow)
+        self.meter.stop()
+        self.ended(self.meter.report())
+
+
+class Mirror(Idle):
+    """Sends every control frame straight back."""
+
+    def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        self.link.send_control(kind, bytes(record[start + 3 : end]))
+
+
+class Prober(Idle):
+    """Sends control frames of 100 bytes, one at a time, and times their return."""
+
+    def __init__(
+        self, link: ILink, reactor: Any, options: dict[str, Any], done: Callable[[list[float]], None]
+    ):
+        super().__init__(link)
+        self.reactor, self.options, self.done = reactor, options, done
+        self.trips: list[float] = []
+
+    def link_up(self) -> None:
+        self.reactor.callLater(0.2, self.send)
+
+    def send(self) -> None:
+        self.sent = time.perf_counter()
+        self.link.send_control(CONTROL, bytes(97))
+
+    def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        self.trips.append(time.perf_counter() - self.sent)
+        if len(self.trips) == self.options["count"]:
+            self.done(self.trips)
+        elif self.options["pace"]:
+            self.reactor.callLater(self.options["pace"], self.send)
+        else:
+            self.send()
+
+
+def rss_kib() -> int:
+    """Resident memory now."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+
+
+class Dialler:
+    """Makes links, so many at a time, and ends each as soon as it is up."""
+
+    def __init__(self, reactor: Any, options: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        self.reactor, self.done = reactor, done
+        self.endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", options["port"])
+        self.nodes = [
+            BenchNode(reactor, name, options, Receivers({CONTROL}, Idle))
+            for name in NEAR[: options["at_once"]]
+        ]
+        self.times: list[float] = []
+        self.started = time.perf_counter()
+        self.cpu = -cpu_seconds()
+        self.deadline = self.started + options["seconds"]
+        self.running = len(self.nodes)
+        for node in self.nodes:
+            self.next(node)
+
+    def next(self, node: BenchNode) -> None:
+        now = time.perf_counter()
+        if now < self.deadline:
+            self.endpoint.connect(node.mesh.dialling(_Dial(self, node)))
+            return
+        self.running -= 1
+        if not self.running:
+            self.done({"times": self.times, "seconds": now - self.started, "cpu": self.cpu + cpu_seconds()})
+
+
+class _Dial:
+    def __init__(self, dialler: Dialler, node: BenchNode) -> None:
+        self.dialler, self.node = dialler, node
+        self.started = time.perf_counter()
+
+    def linked(self, peer: Any) -> None:
+        self.dialler.times.append(time.perf_counter() - self.started)
+        self.node.peers.close(CloseReason.SHUTDOWN)
+
+    def ended(self, reason: str, peer: Any) -> None:
+        self.dialler.next(self.node)
+
+
+def main(reactor: Any, role: str, options: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None:
+    """Start one role; C{far...} listens, the others dial C{options["port"]}."""
+    meter = Meter()
+
+    def finish(report: dict[str, Any]) -> None:
+        say(report)
+        reactor.callLater(0.2, reactor.stop)
+
+    def listen(node: BenchNode) -> None:
+        port = reactor.listenTCP(
+            0, node.mesh.accepting(), backlog=1024, interface=options.get("listen", "127.0.0.1")
+        )
+        say({"port": port.getHost().port})
+
+    def dial(node: BenchNode) -> None:
+        host = options.get("host", "127.0.0.1")
+        TCP4ClientEndpoint(reactor, host, options["port"]).connect(node.mesh.dialling())
+
+    both = {Kind.E2E_DATA, CONTROL}
+    if role == "far":
+        sink = Receivers(both, lambda link: Sink(link, meter, lambda: finish(meter.report())))
+        listen(BenchNode(reactor, "far", options, sink))
+    elif role == "far-mirror":
+        node = BenchNode(reactor, "far", options, Receivers({CONTROL}, Mirror))
+        listen(node)
+    elif role == "far-idle":
+        idle = BenchNode(reactor, "far", options, Receivers(both, Idle))
+        listen(idle)
+        reactor.callLater(
+            options["seconds"], lambda: finish({"rss": rss_kib(), "links": len(idle.peers.links)})
+        )
+    elif role == "source":
+        source = Receivers(both, lambda link: Source(link, node, reactor, options, meter, say))
+        node = BenchNode(reactor, NEAR[0], options, source)
+        dial(node)
+    elif role == "prober":
+        node = BenchNode(
+            reactor,
+            NEAR[0],
+            options,
+            Receivers({CONTROL}, lambda link: Prober(link, reactor, options, lambda t: finish({"trips": t}))),
+        )
+        dial(node)
+    elif role == "dialler":
+        Dialler(reactor, options, finish)
+    else:
+        raise SystemExit(f"unknown role {role}")
+
+
+if __name__ == "__main__":
+    run_process(main, sys.argv[1], json.loads(sys.argv[2]))
