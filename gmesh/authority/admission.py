@@ -64,7 +64,12 @@ class Admission:
     def _admit(self, tx: Transaction, caller: Caller, body: JoinRequest) -> Admitted:
         caller.claim(tx)
         invite = invites.get(tx, key_id(b64url_decode(body.invite_key, KEY_SIZE)))
-        if invite is None or invite.revoked_at is not None or invite.node_key not in (None, body.node_key):
+        if (
+            invite is None
+            or not caller.vouched
+            or invite.revoked_at is not None
+            or invite.node_key not in (None, body.node_key)
+        ):
             raise enrolment_refused()
         if invite.used_serial is not None:
             return Admitted(invite.id, self._same_again(tx, invite, body), False)

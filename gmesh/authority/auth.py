@@ -57,6 +57,7 @@ class Caller:
 
     @ivar role: of an operator; empty for a node.
     @ivar name: of an operator or node, for the audit.
+    @ivar vouched: whether the invite key signed too; told apart only where any refusal takes as long.
     @ivar approval: what takes the place of the nonce, where the request was counted as a vote before.
     """
 
@@ -65,6 +66,7 @@ class Caller:
     address: str
     role: str = ""
     name: str = ""
+    vouched: bool = True
     approval: Callable[[Transaction], None] | None = None
 
     @property
@@ -138,9 +140,7 @@ class Authenticator:
 
     def joiner(self, envelope: Envelope, body: JoinRequest) -> Caller:
         """
-        The owner of the node key in this body, vouched for by the invite key in it.
-
-        @raise RequestRefused: C{enrolment-refused} whatever is wrong with the invite's signature.
+        The owner of the node key in this body, and whether the invite key in it vouches for it.
         """
         self._limiter.admit_join(envelope.address)
         signed = self._read(envelope, JOIN_TAG)
@@ -152,11 +152,13 @@ class Authenticator:
         try:
             verify_join_request(body)
         except DocumentRefused as error:
-            self._limiter.failed(envelope.address, signed.keyid)
             if error.reason != "bad-signature":
+                self._limiter.failed(envelope.address, signed.keyid)
                 raise
-            raise enrolment_refused() from error
-        return Caller(signed, envelope.request_id, envelope.address)
+            vouched = False
+        else:
+            vouched = True
+        return Caller(signed, envelope.request_id, envelope.address, vouched=vouched)
 
     def _read(self, envelope: Envelope, tag: str) -> SignedRequest:
         if not envelope.header("signature-input"):

@@ -163,6 +163,7 @@ def _rework(
             tx = Transaction(cursor, now)
             verify_audit(tx)
             issuer = directory.issuer()
+            directory.store_genesis(tx, issuer)
             keys = issuer.keys_ever(tx)
             crls = [_read(path, Crl, keys, issuer.network_id) for path in crl_files]
             policies = [_read(path, Policy, keys, issuer.network_id) for path in policy_files]
@@ -179,7 +180,6 @@ def _rework_rows(
     crls: list[Document[Crl]],
     policies: list[Document[Policy]],
 ) -> Restored:
-    directory.store_genesis(tx, issuer)
     seen = [document.body.number for document in crls] + [document.body.version for document in policies]
     raised = max(
         epoch(tx) + 1,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes as unquote
 
@@ -48,6 +48,8 @@ class AuthorityRequest(server.Request):
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
         if len(hosts) != 1:
             self.channel.refuse(400, "bad-request", "a request has exactly one Host header")
+        elif not all(map(_is_text, self.requestHeaders.getAllRawHeaders())):
+            self.channel.refuse(400, "bad-request", "a header is not UTF-8")
         elif length is not None and length > self.body_limit:
             self._too_large()
 
@@ -236,3 +238,11 @@ class AuthoritySite(server.Site):
 
     def log(self, request: Any) -> None:
         """No access log here: the application logs what it decided."""
+
+
+def _is_text(header: tuple[bytes, Sequence[bytes]]) -> bool:
+    try:
+        b"".join(header[1]).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from hmac import compare_digest
 from typing import Final
 
 from gmesh.errors import DocumentRefused, RequestRefused
@@ -137,7 +138,7 @@ def read_request(
     parameters = value.removeprefix(f"{LABEL}=")
     found = _read_parameters(parameters)
     digest = content_digest(body)
-    if _one(headers, "content-digest") != digest:
+    if not compare_digest(_one(headers, "content-digest").encode(), digest.encode()):
         raise _refused("Content-Digest does not fit the body")
     audience = _one(headers, "gmesh-audience")
     base = _base(method, target, digest, _one(headers, "content-type"), audience, parameters)
