@@ -149,6 +149,9 @@ class ILink(Interface):
     def unregister_sender(flow):
         """That producer has sent its last frame; what waits still goes."""
 
+    def capture(seconds, count):
+        """Headers of the frames that pass, for people. @return: Deferred of L{gmesh.mesh.capture.FrameTrace}s."""
+
     def close(reason):
         """Send CLOSE with a reason of L{gmesh.wire.messages.CloseReason}, drain, then disconnect."""
 

@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "routes": ("gmesh.cli.node", "routes", "The path to every node it can reach."),
     "nodes": ("gmesh.cli.node", "nodes", "All nodes it knows of."),
     "transits": ("gmesh.cli.node", "transits", "The paths of others that passed through it."),
+    "capture": ("gmesh.cli.node", "capture", "The headers of the frames on one of its links."),
     "services": ("gmesh.cli.node", "services", "The services of the mesh it knows of."),
     "ping": ("gmesh.cli.node", "ping", "Round trips to a node."),
     "trace": ("gmesh.cli.node", "trace", "The path to a node, hop by hop."),

@@ -21,6 +21,7 @@ from gmesh.cli.show import Column, age, facts, milliseconds, moment, print_json,
 from gmesh.errors import ConfigurationError
 
 __all__ = [
+    "capture",
     "locate",
     "nodes",
     "peers",
@@ -231,6 +232,37 @@ def trace(node: str, state: str | None, control: str | None, as_json: bool) -> N
         answer.get("hops") or [],
         "no hops",
     )
+
+
+@_command
+@click.argument("peer")
+@click.option(
+    "--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1, 60), help="For how long."
+)
+@click.option(
+    "--count", default=1000, show_default=True, type=click.IntRange(1, 4096), help="End after so many frames."
+)
+def capture(
+    peer: str, seconds: float, count: int, state: str | None, control: str | None, as_json: bool
+) -> None:
+    """Show the headers of the frames on the link to PEER; never what they carry."""
+    where = locate(state, control)
+    body = {"peer": peer, "seconds": seconds, "count": count}
+    rows = where.request_json("POST", "/v1/capture", body, seconds + NODE_TIMEOUT)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise HttpRefused("invalid-answer", f"{where.where} did not answer with a list", 200, {})
+    if as_json:
+        return print_json(rows)
+    columns = [
+        Column("at", "at_ms", milliseconds),
+        Column("", "sent", lambda sent: "sent" if sent else "received"),
+        Column("frame", "kind"),
+        Column("bytes", "bytes"),
+        Column("path", "path", _path),
+        Column("hop", "hop"),
+        Column("counter", "counter"),
+    ]
+    table(columns, rows, "nothing passed")
 
 
 @_command

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "CAPTURE_FRAMES",
+    "CAPTURE_SECONDS",
     "RECORD_CLOSE",
     "PACE_WEIGHT",
     "AHEAD_MOST",
@@ -118,6 +120,10 @@ SOJOURN_FRAMES = 4
 # A local sender is paused and resumed at these.
 SENDER_HIGH_WATER = 64 * 1024
 SENDER_LOW_WATER = 16 * 1024
+
+# What one look at a link may show.
+CAPTURE_FRAMES = 4096
+CAPTURE_SECONDS = 60.0
 
 DIAL_DEADLINE = 5.0
 DIALS_AT_ONCE = 8

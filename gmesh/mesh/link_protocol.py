@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from gmesh.errors import FrameRefused, GmeshError
 from gmesh.interfaces import ILink, ISecureTransport
+from gmesh.mesh.capture import Capture, FrameTrace
 from gmesh.mesh.dispatcher import Receive, Receivers
 from gmesh.mesh.egress import Egress
 from gmesh.mesh.limits import DRAIN_DEADLINE, PARTING_DEADLINE
@@ -120,6 +122,15 @@ class MeshProtocol:
         """It has sent its last; what waits still goes."""
         self._egress.queue.remove_sender(flow)
 
+    def capture(self, seconds: float, count: int) -> Deferred[list[FrameTrace]]:
+        """The headers of the next C{count} frames, or of those within C{seconds} or until the link ends."""
+        if self._state is not State.UP:
+            return succeed([])
+        captures = self._egress.captures
+        capture = Capture(self._clock, seconds, count, captures.remove)
+        captures.append(capture)
+        return capture.done
+
     def close(self, reason: CloseReason) -> None:
         """Send what is queued and CLOSE, then disconnect."""
         if self._state in (State.DRAINING, State.GONE):
@@ -174,6 +185,9 @@ class MeshProtocol:
             self._context.peers.changed(self)
         else:
             self._liveness.heard(self._clock.seconds())
+        if self._egress.captures:
+            for capture in tuple(self._egress.captures):
+                capture.record(False, record)
         view = memoryview(record)
         try:
             for kind, start, end in iter_frames(record):
@@ -303,6 +317,8 @@ class MeshProtocol:
     def _leave(self, reason: str) -> None:
         """A link for routing no longer."""
         self._watch.stop()
+        for capture in tuple(self._egress.captures):
+            capture.end()
         if self._reason is None:
             self._reason = reason
         if self._state is State.UP:

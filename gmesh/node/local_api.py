@@ -23,6 +23,7 @@ from werkzeug.exceptions import HTTPException
 
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
+from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
 from gmesh.node.limits import PING_COUNT_LIMIT, SEND_TIMEOUT_LIMIT
 from gmesh.node.local_http import json_response, problem, read_object
 from gmesh.node.streams import MessageStream
@@ -73,6 +74,9 @@ class ILocalNode(Protocol):
 
     def trace(self, name: str) -> Awaitable[dict[str, Any]]:
         """The path to a node and the round trip to each hop."""
+
+    def capture(self, name: str, seconds: float, count: int) -> Awaitable[list[dict[str, Any]]]:
+        """The headers of the frames on the link to a neighbour, for so long or so many."""
 
     def send(self, name: str, service: str, data: bytes, timeout: float) -> Awaitable[float]:
         """Deliver and return the round trip in milliseconds."""
@@ -139,6 +143,19 @@ class LocalApi:
     async def _trace(self, request: Request) -> bytes:
         body = read_object(request, {"node": str}, frozenset({"node"}))
         return json_response(request, await self._node.trace(body["node"]))
+
+    @app.route("/v1/capture", methods=["POST"])
+    async def _capture(self, request: Request) -> bytes:
+        fields = {"peer": str, "seconds": float, "count": int}
+        body = read_object(request, fields, frozenset({"peer"}))
+        seconds, count = float(body.get("seconds", 5.0)), body.get("count", 1000)
+        if not 0 < seconds <= CAPTURE_SECONDS:
+            raise RequestRefused(
+                "invalid-field", f"field 'seconds' must be above 0, at most {CAPTURE_SECONDS:g}"
+            )
+        if not 1 <= count <= CAPTURE_FRAMES:
+            raise RequestRefused("invalid-field", f"field 'count' must be 1 to {CAPTURE_FRAMES}")
+        return json_response(request, await self._node.capture(body["peer"], seconds, count))
 
     @app.route("/v1/send", methods=["POST"])
     async def _send(self, request: Request) -> bytes:

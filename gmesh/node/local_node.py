@@ -12,6 +12,8 @@ from typing import Any
 
 import gmesh
 from gmesh.endtoend.services import Message
+from gmesh.errors import RequestRefused
+from gmesh.mesh.capture import FrameTrace
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.runtime import NodeRuntime
 from gmesh.wire.frames import Kind
@@ -124,6 +126,29 @@ class LocalNode:
                 for hop in hops
             ],
         }
+
+    async def capture(self, name: str, seconds: float, count: int) -> list[dict[str, Any]]:
+        """@see: L{gmesh.node.local_api.ILocalNode.capture}"""
+        link = next((link for link in self._runtime.links() if link.peer.name == name), None)
+        if link is None:
+            raise RequestRefused("unknown-node", f"there is no link to {name}: gmesh peers lists the links")
+        traces: list[FrameTrace] = await link.capture(seconds, count)
+        return [self._frame(trace) for trace in traces]
+
+    def _frame(self, trace: FrameTrace) -> dict[str, Any]:
+        header = trace.header
+        row: dict[str, Any] = {
+            "at_ms": round(1000 * trace.at, 3),
+            "sent": trace.sent,
+            "kind": trace.kind,
+            "bytes": trace.size,
+        }
+        if header is not None:
+            row["path"] = [self._name(handle) for handle in header.path]
+            row["hop"] = header.hop
+            row["counter"] = header.counter
+            row["splices"] = header.splices
+        return row
 
     async def send(self, name: str, service: str, data: bytes, timeout: float) -> float:
         """@see: L{gmesh.node.local_api.ILocalNode.send}"""

@@ -93,6 +93,19 @@ def test_ping(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     assert json.loads(node_end.requests[0][3]) == {"node": "c", "count": 2}
 
 
+def test_capture(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """capture asks for one link, bounded, and prints a frame a line."""
+    frames = [
+        {"at_ms": 0.5, "sent": True, "kind": "E2E_DATA", "bytes": 612, "path": ["a", "b", "c"], "counter": 9},
+        {"at_ms": 1.5, "sent": False, "kind": "PING", "bytes": 19},
+    ]
+    node_end.json("POST /v1/capture", frames)
+    ended = run("capture", "b", "--seconds", "2", "--state", state)
+    assert ended.status == 0 and "a > b > c" in ended.out and "received" in ended.out
+    assert json.loads(node_end.requests[0][3]) == {"peer": "b", "seconds": 2.0, "count": 1000}
+    assert json.loads(run("capture", "b", "--state", state, "--json").out) == frames
+
+
 def test_trace(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """trace prints the path and the round trip to each hop."""
     hops = [{"name": "b", "rtt_ms": 1.0}, {"name": "c", "rtt_ms": None}]

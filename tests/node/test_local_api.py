@@ -51,6 +51,9 @@ class Node:
     async def trace(self, name: str) -> dict[str, Any]:
         return {"path": ["pump-07", name], "hops": [{"name": name, "rtt_ms": 1.5}]}
 
+    async def capture(self, name: str, seconds: float, count: int) -> list[dict[str, Any]]:
+        return [{"at_ms": 0.5, "sent": True, "kind": "PING", "bytes": 19}] * min(count, 2)
+
     async def send(self, name: str, service: str, data: bytes, timeout: float) -> float:
         if self.refusal is not None:
             raise self.refusal
@@ -93,6 +96,18 @@ async def test_ping_and_trace(web: StubTreq) -> None:
     assert json.loads(await response.content()) == {"node": "c", "rtt_ms": [1.235, 1.235]}
     response = await web.post("http://node/v1/trace", json={"node": "c"})
     assert json.loads(await response.content())["path"] == ["pump-07", "c"]
+
+
+async def test_capture(web: StubTreq) -> None:
+    """A look at a link is bounded in time and number, and answered as a list."""
+    response = await web.post("http://node/v1/capture", json={"peer": "valve-1", "seconds": 1, "count": 5})
+    assert (
+        json.loads(await response.content())
+        == [{"at_ms": 0.5, "sent": True, "kind": "PING", "bytes": 19}] * 2
+    )
+    for wrong in ({"seconds": 61}, {"seconds": 0}, {"count": 0}, {"count": 4097}):
+        response = await web.post("http://node/v1/capture", json={"peer": "valve-1", **wrong})
+        assert await problem_of(response) == (400, "invalid-field")
 
 
 async def test_send_hands_over_the_bytes(web: StubTreq, node: Node) -> None:
