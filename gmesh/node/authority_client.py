@@ -14,7 +14,8 @@ from typing import Any
 
 from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.interfaces import ISigner
-from gmesh.node.authority_http import AuthorityHTTP, StaleClock
+from gmesh.node.authority_http import StaleClock
+from gmesh.node.authority_relay import IAuthorityPath
 from gmesh.node.limits import (
     ANSWER_LIMIT,
     ANSWER_TIMEOUT,
@@ -55,7 +56,7 @@ class AuthorityClient:
 
     def __init__(
         self,
-        http: AuthorityHTTP,
+        http: IAuthorityPath,
         signer: ISigner,
         trust: TrustState,
         wall: Callable[[], float],

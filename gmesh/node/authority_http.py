@@ -7,7 +7,7 @@ Tests: C{tests/node/test_authority_client.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
@@ -27,7 +27,16 @@ from gmesh.errors import DocumentRefused, RequestRefused, StoreError
 from gmesh.node.limits import ANSWER_LIMIT, ANSWER_TIMEOUT, CONNECT_TIMEOUT, DETAIL_LIMIT
 from gmesh.trust.ingest import parse_json
 
-__all__ = ["AuthorityHTTP", "AuthorityUnreachable", "Headers", "IHTTPClient", "StaleClock", "http_client"]
+__all__ = [
+    "Answer",
+    "AuthorityHTTP",
+    "AuthorityUnreachable",
+    "Headers",
+    "IHTTPClient",
+    "StaleClock",
+    "http_client",
+    "read_answer",
+]
 
 Headers = Callable[[str], dict[str, str]]
 """The headers of a request, given its target: path and query as they go into the request line."""
@@ -115,6 +124,11 @@ class AuthorityHTTP:
         """Try no further URL: whoever cancels a request of ours wants its end."""
         self._closed = True
 
+    def prefix(self) -> str:
+        """The path prefix that requests by way of another node are signed with."""
+        urls = self._urls()
+        return _prefix(self._last_good or urls[0]) if urls else ""
+
     async def ask(
         self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
     ) -> bytes:
@@ -125,15 +139,29 @@ class AuthorityHTTP:
         @raise RequestRefused: with the authority's reason; L{StaleClock} with its time.
         @raise AuthorityUnreachable: if no URL answers as an authority does.
         """
-        answer = await self._any(method, path, headers, data, timeout)
-        if 200 <= answer.code < 300:
-            return answer.body
-        raise _problem(answer) or RequestRefused(
-            f"http-{answer.code}", f"the authority answered {answer.code} without saying why"
-        )
+        return read_answer(await self._any(method, path, headers, data, timeout))
 
-    async def _any(self, method: str, path: str, headers: Headers, data: bytes, timeout: float) -> Answer:
-        urls = sorted(self._urls(), key=lambda url: url != self._last_good)
+    async def forward(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
+        """
+        Pass on a request that another node signed, as it is.
+
+        @param target: raw path and query; only URLs whose path prefix it has are asked.
+        @raise AuthorityUnreachable: if none of them answers as an authority does.
+        """
+        prefixes = [url for url in self._urls() if _prefix(url) == target[: -len(_asked(target))]]
+        return await self._any(method, _asked(target), lambda _: headers, data, ANSWER_TIMEOUT, prefixes)
+
+    async def _any(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        data: bytes,
+        timeout: float,
+        among: Sequence[str] | None = None,
+    ) -> Answer:
+        listed = self._urls() if among is None else among
+        urls = sorted(listed, key=lambda url: url != self._last_good)
         if not urls:
             raise AuthorityUnreachable(
                 "no-authority", "neither the invite nor the genesis names an authority URL"
@@ -166,6 +194,31 @@ class AuthorityHTTP:
             return Answer(response.code, await _read(response))
 
         return Deferred.fromCoroutine(exchange()).addTimeout(timeout, self._clock)
+
+
+def _prefix(url: str) -> str:
+    return urlsplit(url.rstrip("/")).path
+
+
+def _asked(target: str) -> str:
+    """The part of a target behind the prefix of the authority's URL."""
+    path, mark, query = target.partition("?")
+    parts = path.split("/")
+    depth = 2 if parts[-2:-1] == ["genesis"] else 1
+    return "/" + "/".join(parts[-depth:]) + mark + query
+
+
+def read_answer(answer: Answer) -> bytes:
+    """
+    The body of a successful answer.
+
+    @raise RequestRefused: with the authority's reason; L{StaleClock} with its time.
+    """
+    if 200 <= answer.code < 300:
+        return answer.body
+    raise _problem(answer) or RequestRefused(
+        f"http-{answer.code}", f"the authority answered {answer.code} without saying why"
+    )
 
 
 class _Body(TwistedProtocol):

@@ -242,7 +242,7 @@ class IdentityStore:
         write_atomic(self._path(STATE), _encode(state.to_dict()))
 
     def save_noise_keys(self, keys: Sequence[NoiseKey]) -> None:
-        """Write C{noise.key}: a new key before any certificate names it, without an old one after its time."""
+        """Write C{noise.key}: a new key before a certificate names it, none whose time is over."""
         write_atomic(self._path(NOISE_KEY), b"".join(key.to_pem() for key in keys), KEY_MODE)
 
 

@@ -33,6 +33,13 @@ __all__ = [
     "RECEIPTS_A_HEARTBEAT",
     "RECEIPT_SPREAD",
     "RECEIVE_QUEUE_BYTES",
+    "RELAY_ANCHORS_TRIED",
+    "RELAY_ANSWER_LIMIT",
+    "RELAY_BODY_LIMIT",
+    "RELAY_BURST",
+    "RELAY_IN_FLIGHT",
+    "RELAY_RATE",
+    "RELAY_SOURCES",
     "RENEWAL_CHECK",
     "RENEWAL_JITTER",
     "RENEWAL_RETRY_CEILING",
@@ -64,6 +71,16 @@ RENEWAL_RETRY_CEILING = 300.0
 NOISE_KEY_LIFE = 7 * 86400
 """Seconds after which a renewal brings a new Noise key too."""
 MAX_OLD_NOISE_KEYS = 8
+
+RELAY_ANCHORS_TRIED = 2
+RELAY_BODY_LIMIT = 32 * 1024
+RELAY_ANSWER_LIMIT = 40 * 1024
+"""With base64 it fits a datagram; larger documents come by gossip."""
+RELAY_IN_FLIGHT = 64
+RELAY_RATE = 0.2
+RELAY_BURST = 10
+"""Requests a second, and at once, that an anchor passes on for one node."""
+RELAY_SOURCES = 4096
 
 MAX_COMMANDS_HELD = 64
 MAX_COMMAND_BYTES_HELD = 256 * 1024

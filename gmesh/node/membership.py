@@ -21,8 +21,8 @@ from gmesh.interfaces import ISigner
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.node.identity_store import Identity, INodeStore
 from gmesh.node.limits import STATE_WRITE_BEHIND
-from gmesh.trust.documents import Anchor, Certificate, Document
 from gmesh.node.noise_keys import NoiseKeys
+from gmesh.trust.documents import Anchor, Certificate, Document
 from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
 
@@ -77,7 +77,7 @@ class Membership:
 
     def wall(self) -> float:
         """
-        Unix seconds, never before the newest status was issued, and never slower than the monotonic clock since.
+        Unix seconds: not before the newest status was issued, nor slower than the monotonic clock since.
 
         So a host without a battery, or one whose clock is set back, lives on in the present.
         """

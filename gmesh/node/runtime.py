@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import cast
+from typing import Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
@@ -36,9 +36,19 @@ from gmesh.node.limits import (
 from gmesh.node.membership import Membership
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
 
-__all__ = ["NodeRuntime"]
+__all__ = ["IPart", "NodeRuntime"]
 
 _MAX_LINKS = {"anchor": MAX_LINKS_ANCHOR, "relay": MAX_LINKS_RELAY, "client": MAX_LINKS_CLIENT}
+
+
+class IPart(Protocol):
+    """Something that lives as long as the runtime."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End."""
 
 
 class NodeRuntime:
@@ -55,6 +65,7 @@ class NodeRuntime:
     @ivar datagrams: what applications send and receive through.
     @ivar echo: ping and trace.
     @ivar control: operators' commands.
+    @ivar parts: what else starts and stops with the node.
     @ivar transits: paths of others that passed through here, with kind and size of the first frame.
     """
 
@@ -98,6 +109,7 @@ class NodeRuntime:
         self.datagrams = ends.datagrams
         self.echo = ends.echo
         self.control = make_control(means, links, ends)
+        self.parts: list[IPart] = []
 
     # Life
 
@@ -113,6 +125,8 @@ class NodeRuntime:
         self.echo.start()
         self.control.node.bootstrap_changed = self._set_targets
         self.control.start()
+        for part in self.parts:
+            part.start()
         self._set_targets()
         self.dialler.start()
 
@@ -123,6 +137,8 @@ class NodeRuntime:
     async def _stop(self) -> None:
         self.dialler.stop()
         await self.control.stop()
+        for part in self.parts:
+            part.stop()
         self.echo.stop()
         self.datagrams.stop()
         if self.peers.links:
@@ -162,6 +178,19 @@ class NodeRuntime:
             for cause, number in source.items():
                 counted[cause] = counted.get(cause, 0) + number
         return dict(sorted(counted.items()))
+
+    def is_anchor(self) -> bool:
+        """Whether this node's certificate says so."""
+        return "anchor" in self.member.roles
+
+    def near_anchors(self) -> list[str]:
+        """The names of the other anchors that can be reached, nearest first."""
+        now = self.now()
+        names = {
+            node.handle: node.member.name for node in self.engine.nodes(now) if "anchor" in node.member.roles
+        }
+        ways = sorted(self.engine.table(now), key=lambda way: way[2])
+        return [names[handle] for handle, _, _ in ways if handle in names]
 
     # What the layers ask
 

@@ -99,6 +99,7 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     from gmesh.mesh.dialler import client_endpoint
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
+    from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
     from gmesh.node.daemon import NodeService, Reload
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
@@ -125,7 +126,11 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     )
     member = runtime.member
     http = AuthorityHTTP(http_client(reactor), lambda: identity.authority_urls, reactor)
-    client = AuthorityClient(http, identity.node_key, member.trust, member.wall, os.urandom)
+    relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom, http.prefix)
+    relay = AuthorityRelay(runtime.datagrams, http, relayed, runtime.is_anchor, reactor)
+    runtime.parts.append(relay)
+    path = AuthorityPath(http, relayed)
+    client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)
     heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control)
     runtime.control.node.ask_for_news = heartbeat.soon
     runtime.control.handler.observers.append(heartbeat.receipts_wait)

@@ -113,7 +113,7 @@ def test_a_renewed_certificate_is_used_only_once_stored(
     store.full = False
     stored: list[bytes] = []
     member.certificate_observers.append(
-        lambda: stored.append((store.directory / "certificate.json").read_bytes())
+        lambda rekeyed: stored.append((store.directory / "certificate.json").read_bytes())
     )
     member.adopt_certificate(renewed)
     assert stored == [renewed.encode()]

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: MIT
+"""
+Requests to the authority by way of an anchor, for a node that HTTP does not take there.
+
+They are signed by the node and sealed to the anchor, which passes them on verbatim and can alter
+neither them nor the signed documents in the answer.  Tests: C{tests/node/test_authority_relay.py}.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+
+from gmesh.endtoend.datagrams import Datagrams
+from gmesh.endtoend.permissions import AUTHORITY_SERVICE
+from gmesh.endtoend.services import Message
+from gmesh.errors import DocumentRefused, GmeshError, RequestRefused, SendRefused
+from gmesh.mesh.rates import TokenBucket
+from gmesh.node.authority_http import Answer, AuthorityUnreachable, Headers, read_answer
+from gmesh.node.limits import (
+    ANSWER_TIMEOUT,
+    RELAY_ANCHORS_TRIED,
+    RELAY_ANSWER_LIMIT,
+    RELAY_BODY_LIMIT,
+    RELAY_BURST,
+    RELAY_IN_FLIGHT,
+    RELAY_RATE,
+    RELAY_SOURCES,
+)
+from gmesh.trust.ingest import parse_json
+
+__all__ = ["AuthorityPath", "AuthorityRelay", "IAuthorityPath", "IForward", "RelayedAuthority"]
+
+_ALLOWED = re.compile(
+    r"POST /(?:heartbeat|renew)"
+    r"|GET /(?:commands\?since=[0-9]{1,16}|status|crl|policy|genesis(?:/[0-9]{1,9})?)"
+)
+_HEADERS = ("Accept", "Content-Type", "Content-Digest", "Gmesh-Audience", "Signature-Input", "Signature")
+_IDENTIFIER = 16
+
+
+class IAuthorityPath(Protocol):
+    """A way to the authority: L{AuthorityHTTP}, by an anchor, or whichever works."""
+
+    async def ask(
+        self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
+    ) -> bytes:
+        """The body of a successful answer."""
+
+    def close(self) -> None:
+        """Begin no further attempt."""
+
+
+class IForward(Protocol):
+    """What passes a request on as it came: L{AuthorityHTTP}."""
+
+    async def forward(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
+        """Whatever the authority answers."""
+
+
+class AuthorityPath:
+    """HTTP where it works, an anchor where it does not; long polls go by HTTP only."""
+
+    def __init__(self, direct: IAuthorityPath, relayed: IAuthorityPath) -> None:
+        self._direct = direct
+        self._relayed = relayed
+
+    async def ask(
+        self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
+    ) -> bytes:
+        """@see: L{IAuthorityPath.ask}"""
+        try:
+            return await self._direct.ask(method, path, headers, data, timeout)
+        except AuthorityUnreachable as unreachable:
+            if timeout > ANSWER_TIMEOUT:
+                raise
+            try:
+                return await self._relayed.ask(method, path, headers, data, timeout)
+            except SendRefused as error:
+                raise AuthorityUnreachable(
+                    "unreachable", f"{unreachable.detail}; by an anchor: {error.detail}"
+                ) from error
+
+    def close(self) -> None:
+        """@see: L{IAuthorityPath.close}"""
+        self._direct.close()
+        self._relayed.close()
+
+
+class RelayedAuthority:
+    """
+    The asking side.
+
+    @param anchors: the names of anchors that can be reached, nearest first.
+    @param prefix: the path prefix of the authority's URL, which the signature covers.
+    """
+
+    def __init__(
+        self,
+        datagrams: Datagrams,
+        anchors: Callable[[], list[str]],
+        clock: IReactorTime,
+        entropy: Callable[[int], bytes],
+        prefix: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._datagrams = datagrams
+        self._anchors = anchors
+        self._clock = clock
+        self._entropy = entropy
+        self._prefix = prefix
+        self._asked: dict[str, tuple[str, Deferred[Answer]]] = {}
+
+    def close(self) -> None:
+        """Whoever cancels a request wants its end; there is nothing else to stop."""
+
+    async def ask(
+        self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
+    ) -> bytes:
+        """
+        @see: L{IAuthorityPath.ask}
+
+        @raise SendRefused: if no anchor brings an answer.
+        """
+        target = self._prefix() + path
+        refusal = SendRefused("no-anchor", "no anchor can be reached")
+        for anchor in self._anchors()[:RELAY_ANCHORS_TRIED]:
+            try:
+                answer = await self._ask(anchor, method, target, headers(target), data, timeout)
+            except SendRefused as error:
+                refusal = error
+                continue
+            return read_answer(answer)
+        raise refusal
+
+    async def _ask(
+        self, anchor: str, method: str, target: str, headers: dict[str, str], data: bytes, timeout: float
+    ) -> Answer:
+        identifier = self._entropy(_IDENTIFIER).hex()
+        question = {
+            "ask": identifier,
+            "method": method,
+            "target": target,
+            "headers": [[name, text] for name, text in headers.items()],
+            "body": base64.b64encode(data).decode("ascii"),
+        }
+        answered: Deferred[Answer] = Deferred()
+        self._asked[identifier] = (anchor, answered)
+        try:
+            await self._datagrams.send(anchor, AUTHORITY_SERVICE, _encode(question))
+            return await answered.addTimeout(timeout, self._clock)
+        except DeferredTimeout:
+            raise SendRefused("timed-out", f"{anchor} brings no answer of the authority") from None
+        finally:
+            del self._asked[identifier]
+
+    def answered(self, source: str, value: dict[str, Any]) -> None:
+        """An anchor's answer; one that was not asked for is nobody's."""
+        anchor, deferred = self._asked.get(str(value.get("answer")), ("", None))
+        if deferred is None or deferred.called or anchor != source:
+            return
+        code, body = value.get("code"), _bytes(value.get("body"))
+        if type(code) is int and body is not None:
+            deferred.callback(Answer(code, body))
+        else:
+            deferred.errback(SendRefused("unreachable", f"{source} does not reach the authority either"))
+
+
+class AuthorityRelay:
+    """
+    The service C{_authority} of this node: questions of others, if it is an anchor, and answers to its own.
+
+    @param relays: whether this node passes requests on now.
+    """
+
+    def __init__(
+        self,
+        datagrams: Datagrams,
+        http: IForward,
+        relayed: RelayedAuthority,
+        relays: Callable[[], bool],
+        clock: IReactorTime,
+    ) -> None:
+        self._datagrams = datagrams
+        self._http = http
+        self._relayed = relayed
+        self._relays = relays
+        self._clock = clock
+        self._buckets: dict[str, TokenBucket] = {}
+
+    def start(self) -> None:
+        """Take messages; as many at once as requests may be under way."""
+        self._registration = self._datagrams.register(
+            AUTHORITY_SERVICE, self._received, reserved=True, concurrent=RELAY_IN_FLIGHT
+        )
+
+    def stop(self) -> None:
+        """Take no more."""
+        self._registration.unregister()
+
+    def _received(self, message: Message) -> Any:
+        try:
+            value = parse_json(message.data, len(message.data))
+        except DocumentRefused as error:
+            raise RequestRefused("invalid-json", error.detail) from error
+        if "answer" in value:
+            self._relayed.answered(message.source_name, value)
+            return None
+        if not self._relays() or not self._allows(message.source_name):
+            raise RequestRefused("refused", "this node does not pass requests on now")
+        question = _question(value)
+        return self._pass_on(message.source_name, str(value["ask"]), *question)
+
+    async def _pass_on(
+        self, source: str, identifier: str, method: str, target: str, headers: dict[str, str], data: bytes
+    ) -> None:
+        reply: dict[str, Any] = {"answer": identifier}
+        try:
+            answer = await self._http.forward(method, target, headers, data)
+        except GmeshError:
+            pass
+        else:
+            if len(answer.body) <= RELAY_ANSWER_LIMIT:
+                reply |= {"code": answer.code, "body": base64.b64encode(answer.body).decode("ascii")}
+        await self._datagrams.send(source, AUTHORITY_SERVICE, _encode(reply))
+
+    def _allows(self, source: str) -> bool:
+        now = self._clock.seconds()
+        bucket = self._buckets.get(source)
+        if bucket is None:
+            self._buckets = {name: one for name, one in self._buckets.items() if not one.full(now)}
+            if len(self._buckets) >= RELAY_SOURCES:
+                return False
+            bucket = self._buckets[source] = TokenBucket(RELAY_RATE, RELAY_BURST, now)
+        return bool(bucket.take(now))
+
+
+def _question(value: dict[str, Any]) -> tuple[str, str, dict[str, str], bytes]:
+    """@raise RequestRefused: for anything but a request that a node makes."""
+    method, target, listed = value.get("method"), value.get("target"), value.get("headers")
+    data = _bytes(value.get("body"))
+    if not isinstance(method, str) or not isinstance(target, str) or not isinstance(listed, list):
+        raise RequestRefused("invalid-field", "no request")
+    parts = urlsplit(target)
+    asked = f"{method} /{parts.path.rpartition('/')[2]}" + (f"?{parts.query}" if parts.query else "")
+    genesis = re.search(r"/genesis/[0-9]{1,9}\Z", target)
+    if genesis is not None:
+        asked = f"{method} {genesis[0]}"
+    if _ALLOWED.fullmatch(asked) is None or not target.isascii() or any(c.isspace() for c in target):
+        raise RequestRefused("not-allowed", "only what a node asks is passed on")
+    if data is None or len(data) > RELAY_BODY_LIMIT:
+        raise RequestRefused("too-large", "no body, or one too large")
+    for pair in listed:
+        if not isinstance(pair, list) or len(pair) != 2 or pair[0] not in _HEADERS or not _plain(pair[1]):
+            raise RequestRefused("invalid-field", "only the headers of a signed request are passed on")
+    return method, target, dict(listed), data
+
+
+def _plain(text: Any) -> bool:
+    return isinstance(text, str) and text.isascii() and text.isprintable()
+
+
+def _bytes(text: Any) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _encode(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("utf-8")
