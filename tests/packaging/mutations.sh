@@ -4,8 +4,13 @@
 # Two more are probed where they are booted anyway, in lifecycle.sh: MemoryDenyWriteExecute=yes and no AF_UNIX.
 . "$(dirname "$0")/lifecycle.sh"
 
-mutant() {
+# dpkg runs scripts and triggers of both releases, so both are made wrong.
+mutant_next() {
     next_release
+    mutant
+}
+
+mutant() {
     rm debian/python3-gmesh.triggers
     sed -i 's/ --no-stop-on-upgrade//' debian/rules
     sed -i 's/"\$1" = purge/"$1" = remove/' debian/gmesh-*.postrm
@@ -30,10 +35,11 @@ list_test() {
 prepare_containers "mutations" || exit 0
 prepare_build_root
 dropped_package
-build_variant mutant 0.1.1-1 mutant
+build_variant mutant "" mutant
+build_variant mutant-next 0.1.1-1 mutant_next
 container wrong 60
 boot wrong
-install_debs wrong first "${EVERYTHING[@]}"
+install_debs wrong mutant "${EVERYTHING[@]}"
 found_network wrong http://127.0.0.1:8440
 shell wrong 'mkdir -p /etc/systemd/system/gmesh-authority.service.d
     cp /usr/share/doc/gmesh-authority/examples/socket-activation.conf /etc/systemd/system/gmesh-authority.service.d/
@@ -43,7 +49,7 @@ shell wrong 'mkdir -p /etc/systemd/system/gmesh-authority.service.d
 answers_443() { guest wrong curl -fsS --max-time 10 http://127.0.0.1:443/healthz; }
 check "before: port 443 answers" answers_443
 before=$(secrets wrong)
-install_debs wrong mutant "${EVERYTHING[@]}" || true
+install_debs wrong mutant-next "${EVERYTHING[@]}" || true
 check "mutation: without the trigger a new plugin with an old time stays unknown" \
     shell wrong '! twistd3 --help | grep gmesh-probe >/dev/null'
 check "mutation: without --no-stop-on-upgrade port 443 is dead after an upgrade" refuse answers_443
