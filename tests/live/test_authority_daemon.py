@@ -3,160 +3,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import re
+import selectors
 import signal
 import socket
-import sqlite3
-import subprocess
-import sys
+import statistics
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
+from live.authority_rig import Daemon, Fleet, check_invariants, fixtures
+from prometheus_client.parser import text_string_to_metric_families
 
-from gmesh.authority.audit import verify_chain
 from gmesh.trust.documents import Certificate, parse_document
-from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.invite import Invite
-from gmesh.trust.join import make_join_request
-from gmesh.trust.keys import NoiseKey, SigningKey
-from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, sign_request
-from gmesh.trust.verify import network_id
 
 pytestmark = pytest.mark.live
-
-ROOT = Path(__file__).resolve().parents[2]
-_spec = importlib.util.spec_from_file_location("authority_fixtures", ROOT / "tests/authority/conftest.py")
-assert _spec is not None and _spec.loader is not None
-fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fixtures)
-
-
-class Daemon:
-    """One twistd process."""
-
-    def __init__(self, state: Path, *options: str) -> None:
-        self.state = state
-        self.options = options
-        self.log = state.parent / "daemon.log"
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def spawn(self, port: int = 0) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-c",
-            "from twisted.scripts.twistd import run; run()",
-            "-n",
-            "--pidfile=",
-            "gmesh-authority",
-            "--state",
-            str(self.state),
-            "--listen",
-            f"tcp:{port}:interface=127.0.0.1",
-            *self.options,
-        ]
-        with open(self.log, "wb") as stream:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.state.parent,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-        return self.process
-
-    def start(self) -> None:
-        process = self.spawn()
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and process.poll() is None:
-            found = re.search(rb"listening on tcp:(\d+)", self.log.read_bytes())
-            if found and b" ready," in self.log.read_bytes():
-                self.port = int(found[1])
-                return
-            time.sleep(0.02)
-        pytest.fail("the daemon did not start:\n" + self.log.read_text())
-
-    def refuses_to_start(self, port: int = 0) -> str:
-        """The one line it ends with."""
-        process = self.spawn(port)
-        assert process.wait(20) == 1
-        lines = [line for line in self.log.read_text().splitlines() if "gmesh-authority:" in line]
-        assert len(lines) == 1 and "Traceback" not in self.log.read_text(), self.log.read_text()
-        return lines[0]
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process is not None
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(20)
-
-    def ask(
-        self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b""
-    ) -> tuple[int, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{target}", data=body or None, headers=headers or {}, method=method
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                return response.status, json.loads(response.read() or b"null")
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.loads(error.read() or b"null")
-
-
-class Fleet:
-    """Signs what operators and joining hosts send."""
-
-    def __init__(self, daemon: Daemon, keys: Any, genesis: Any) -> None:
-        self.daemon = daemon
-        self.keys = keys
-        self.genesis = genesis
-
-    def signed(self, key: SigningKey, method: str, target: str, body: bytes, tag: str) -> dict[str, str]:
-        return sign_request(
-            key,
-            method,
-            target,
-            body,
-            audience=self.keys.authority.key_id,
-            created=int(time.time()),
-            nonce=os.urandom(16),
-            tag=tag,
-        )
-
-    def invite(self, name: str) -> Invite:
-        seed = SigningKey.generate()
-        value = {"invite_key": b64url_encode(seed.public), "name": name, "roles": ["client"]}
-        body = json.dumps(value).encode()
-        headers = self.signed(self.keys.admin, "POST", "/admin/invites", body, ADMIN_TAG)
-        status, answer = self.daemon.ask("POST", "/admin/invites", headers, body)
-        assert status == 201, answer
-        return Invite(
-            urls=("http://127.0.0.1:1",),
-            network_id=network_id(self.genesis),
-            genesis_version=1,
-            genesis_digest=self.genesis.digest,
-            authority=self.keys.authority.key_id,
-            seed=seed.seed,
-        )
-
-    def join_request(self, invite: Invite) -> tuple[dict[str, str], bytes]:
-        node, noise = SigningKey.generate(), NoiseKey.generate()
-        request = make_join_request(
-            invite, node, noise.public, invite.network_id, int(time.time()), os.urandom(16)
-        )
-        body = request.encode()
-        return self.signed(node, "POST", "/join", body, JOIN_TAG), body
 
 
 @pytest.fixture
@@ -211,10 +76,11 @@ def test_t2_one_invite_admits_one_of_sixty_four(fleet: Fleet) -> None:
             assert sorted(pool.map(join, requests)) == [201] + [403] * 63
 
 
-def test_t3_kill_under_load_loses_nothing(fleet: Fleet) -> None:
+@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.soak)])
+def test_t3_d1_kill_under_load_loses_nothing(fleet: Fleet, rounds: int) -> None:
     """kill -9 while hosts join: who saw 201 is a member, invite used <=> certificate <=> audit row."""
     admitted: list[int] = []
-    for round_ in range(3):
+    for round_ in range(rounds):
         fleet.daemon.start()
         invites = [fleet.invite(f"pump-{round_}-{number}") for number in range(60)]
         requests = [fleet.join_request(invite) for invite in invites]
@@ -236,28 +102,89 @@ def test_t3_kill_under_load_loses_nothing(fleet: Fleet) -> None:
             fleet.daemon.end(signal.SIGKILL)
             for job in jobs:
                 job.result()
+        fleet.daemon.start()
+        assert fleet.daemon.end() == -signal.SIGTERM
+        check_invariants(fleet.daemon.state, admitted)
+
+
+def test_it_tells_the_service_manager_and_rereads_on_sighup(fleet: Fleet, tmp_path: Path) -> None:
+    """READY when it listens; SIGHUP: RELOADING, the new key held, READY; STOPPING. And /metrics."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        daemon = fleet.daemon
+        daemon.environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "60000000"}
+        daemon.options = (*daemon.options, "--metrics", f"unix:{tmp_path / 'metrics'}")
+        daemon.start()
+        told = {manager.recv(200), manager.recv(200)}
+        assert told == {b"READY=1", b"WATCHDOG=1"}
+        key = daemon.state / "next.key"
+        key.touch(0o600)
+        key.write_bytes(fixtures.SigningKey.generate().to_pem())
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGHUP)
+        assert manager.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert manager.recv(200) == b"READY=1"
+        daemon.logged(rb"reloaded: 2 signing keys, genesis 1")
+        (daemon.state / "genesis.json").write_text("{}")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.logged(rb"not reloaded, all stays as it was: .*genesis.json")
+        assert daemon.ask("GET", "/readyz")[0] == 200
+        with socket.socket(socket.AF_UNIX) as scraper:
+            scraper.connect(str(tmp_path / "metrics"))
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            scraper.settimeout(20)
+            answer = b"".join(iter(lambda: scraper.recv(65536), b""))
+        text = answer.partition(b"\r\n\r\n")[2].decode()
+        names = {family.name for family in text_string_to_metric_families(text)}
+        assert {"gmesh_authority_answers", "gmesh_authority_writable", "process_cpu_seconds"} <= names
+        assert daemon.ask("GET", "/metrics")[0] == 404
+        daemon.end()
+        left = [manager.recv(200) for _ in range(3)]
+        assert left[-1] == b"STOPPING=1"
+
+
+BEGINNINGS = (b"GET /", b"POST /join HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
+
+
+@pytest.mark.soak
+def test_h2_a_thousand_slow_sockets(fleet: Fleet) -> None:
+    """1,000 connections of a byte a second: each is cut after 10 s, and good clients do not notice."""
     fleet.daemon.start()
-    assert fleet.daemon.end() == -signal.SIGTERM
-    check_invariants(fleet.daemon.state, admitted)
-
-
-def check_invariants(state: Path, admitted: list[int]) -> None:
-    """Look into the database with sqlite3 alone."""
-    database = sqlite3.connect(state / "authority.sqlite")
-    try:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        serials = {row[0] for row in database.execute("SELECT serial FROM certificate")}
-        used = [
-            row[0] for row in database.execute("SELECT used_serial FROM invite WHERE used_at IS NOT NULL")
-        ]
-        entries = database.execute("SELECT seq, entry, hash FROM audit ORDER BY seq").fetchall()
-    finally:
-        database.close()
-    joins = [row["serial"] for _, entry, _ in entries if (row := json.loads(entry))["action"] == "join"]
-    assert set(admitted) <= serials
-    assert sorted(used) == sorted(joins) == sorted(serials)
-    size, head = verify_chain(entries)
-    mirrored = [json.loads(line) for line in (state / "audit.jsonl").read_text().splitlines()]
-    assert [line["seq"] for line in mirrored] == list(range(1, size + 1))
-    assert mirrored[-1]["hash"] == head.hex()
-    assert [line["row"] for line in mirrored] == [json.loads(entry) for _, entry, _ in entries]
+    with selectors.DefaultSelector() as selector:
+        opened: dict[socket.socket, float] = {}
+        for number in range(1000):
+            slow = socket.create_connection(
+                ("127.0.0.1", fleet.daemon.port), 20, (f"127.0.{1 + number // 50}.{1 + number % 50}", 0)
+            )
+            slow.sendall(
+                b"POST /join HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n" if number % 2 else b"GET /"
+            )
+            slow.setblocking(False)
+            opened[slow] = time.monotonic()
+            selector.register(slow, selectors.EVENT_READ)
+        lives: list[float] = []
+        took: list[float] = []
+        next_drip = time.monotonic() + 1
+        while opened and time.monotonic() < max(opened.values()) + 20:
+            began = time.monotonic()
+            with urllib.request.urlopen(f"http://127.0.0.1:{fleet.daemon.port}/status", timeout=20) as answer:
+                assert answer.status == 200
+            took.append(time.monotonic() - began)
+            for key, _ in selector.select(0.02):
+                slow = key.fileobj
+                assert isinstance(slow, socket.socket)
+                lives.append(time.monotonic() - opened.pop(slow))
+                selector.unregister(slow)
+                slow.close()
+            if time.monotonic() >= next_drip:
+                next_drip += 1
+                for slow in opened:
+                    try:
+                        slow.send(b"a")
+                    except OSError:
+                        continue
+    assert len(lives) == 1000
+    assert min(lives) > 9 and max(lives) < 13
+    assert statistics.quantiles(took, n=100)[98] < 1
+    fleet.daemon.end()
