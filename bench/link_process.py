@@ -278,6 +278,8 @@ class Dialler:
 
 
 class _Dial:
+    suite_turn = 0
+
     def __init__(self, dialler: Dialler, node: BenchNode) -> None:
         self.dialler, self.node = dialler, node
         self.started = time.perf_counter()

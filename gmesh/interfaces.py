@@ -150,7 +150,7 @@ class ILink(Interface):
         """That producer has sent its last frame; what waits still goes."""
 
     def capture(seconds, count):
-        """Headers of the frames that pass, for people. @return: Deferred of L{gmesh.mesh.capture.FrameTrace}s."""
+        """Headers of the next frames. @return: Deferred of a list of L{gmesh.mesh.capture.FrameTrace}."""
 
     def close(reason):
         """Send CLOSE with a reason of L{gmesh.wire.messages.CloseReason}, drain, then disconnect."""

@@ -3,7 +3,8 @@
 Keeps this node connected to its targets: back-off, deadlines, few dials at once, patience.
 
 A target is an address; which node answers there is known after the first handshake.  From then
-on a link to that node, whoever dialled it, satisfies the target.
+on a link to that node, whoever dialled it, satisfies the target.  Spare targets are dialled only
+while there are too few links.  A session that grows old is replaced: the new one is made first.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ from gmesh.mesh.limits import (
     DIAL_REFUSED_RETRY,
     DIAL_STABLE,
     DIALS_AT_ONCE,
+    SESSION_JITTER,
+    SESSION_LIFE,
+    TARGET_ANCHORS,
+    TARGET_DEGREE,
 )
 from gmesh.mesh.noise import Attempt
 from gmesh.mesh.peer_identity import Peer
@@ -69,6 +74,10 @@ class _Dial:
         self.protocol: IProtocol | None = None
         self.counted = True
 
+    @property
+    def suite_turn(self) -> int:
+        return self.target.suite_turn
+
     def linked(self, peer: Peer) -> None:
         self._dialler._linked(self, peer)
 
@@ -84,6 +93,7 @@ class Dialler:
 
     @param connect: the endpoint for a target: L{client_endpoint} with a reactor, or a test's.
     @param factory: what to connect: L{gmesh.mesh.link.MeshFactory.dialling}.
+    @param degree: with how many links spare targets stay spare.
     """
 
     log = Logger()
@@ -95,12 +105,14 @@ class Dialler:
         peers: Peers,
         connect: Callable[[str], IStreamClientEndpoint],
         factory: Callable[[Attempt], IProtocolFactory],
+        degree: int = TARGET_DEGREE,
     ) -> None:
         self._clock = clock
         self._random = random
         self._peers = peers
         self._connect = connect
         self._factory = factory
+        self._degree = degree
         self._targets: dict[str, Target[_Dial]] = {}
         self._queue: deque[Target[_Dial]] = deque()
         self._dialling = 0
@@ -123,15 +135,27 @@ class Dialler:
         for target in list(self._targets.values()):
             self._drop(target)
 
-    def set_targets(self, addresses: Iterable[str]) -> None:
-        """Dial these from now on. Links to others stay; they are not dialled again when they end."""
-        wanted = dict.fromkeys(addresses)
+    def set_targets(self, addresses: Iterable[str], spares: Iterable[str] = ()) -> None:
+        """
+        Dial C{addresses} from now on, and of C{spares}, in random order, as many as there are links too few.
+
+        Links to others stay; they are not dialled again when they end.
+        """
+        wanted = dict.fromkeys(addresses, False)
+        others = [each for each in dict.fromkeys(spares) if each not in wanted]
+        self._random.shuffle(others)
+        wanted.update(dict.fromkeys(others, True))
         for address in [each for each in self._targets if each not in wanted]:
             self._drop(self._targets.pop(address))
-        for address in wanted:
-            if address not in self._targets:
-                target = self._targets[address] = Target(address)
+        for address, spare in wanted.items():
+            target = self._targets.get(address)
+            if target is None:
+                target = self._targets[address] = Target(address, spare)
                 if self._running:
+                    self._after(target, 0.0)
+            elif target.spare != spare:
+                target.spare = spare
+                if target.state is TargetState.SPARE:
                     self._after(target, 0.0)
 
     def documents_changed(self, kind: str) -> None:
@@ -144,6 +168,8 @@ class Dialler:
         if kind == "status":
             return
         for target in self._targets.values():
+            if kind == "genesis":
+                target.suite_turn = 0
             if target.state is TargetState.REFUSED:
                 if target.reason == "revoked" and kind not in ("crl", "certificate"):
                     continue
@@ -171,11 +197,21 @@ class Dialler:
     def link_down(self, link: ILink, reason: str) -> None:
         """A target that this link satisfied, though another dial made it, is due again."""
         for target in self._targets.values():
-            if (
-                target.state is TargetState.LINKED
-                and target.dial is None
-                and target.handle == link.peer.handle
-            ):
+            served = target.state is TargetState.LINKED and target.dial is None
+            if served and target.handle == link.peer.handle:
+                self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
+        self._call_spares()
+
+    def _enough(self) -> bool:
+        """Links that lead into the mesh, and anchors among them, made or being made: no spare is needed."""
+        peers = [link.peer for link in self._peers.links.values()]
+        relays = sum(peer.relay for peer in peers)
+        anchors = sum("anchor" in peer.roles for peer in peers)
+        return relays + self._dialling >= self._degree and anchors + self._dialling >= TARGET_ANCHORS
+
+    def _call_spares(self) -> None:
+        for target in self._targets.values():
+            if target.state is TargetState.SPARE:
                 self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
 
     # one target
@@ -189,8 +225,14 @@ class Dialler:
     def _due(self, target: Target[_Dial]) -> None:
         target.timer = None
         insist, target.insist = target.insist, False
-        if not insist and target.handle in self._peers.links:
+        link = self._peers.links.get(target.handle) if target.handle is not None else None
+        if not insist and link is not None:
             target.state = TargetState.LINKED
+            if link.initiator:
+                self._renew_later(target)
+            return
+        if target.spare and not insist and self._enough():
+            target.state = TargetState.SPARE
             return
         target.state = TargetState.QUEUED
         self._queue.append(target)
@@ -251,7 +293,17 @@ class Dialler:
             target.handle = peer.handle
             target.linked_at = self._clock.seconds()
             target.reason = ""
+            self._renew_later(target)
         self._pump()
+
+    def _renew_later(self, target: Target[_Dial]) -> None:
+        target.cancel()
+        life = SESSION_LIFE * self._random.uniform(1 - SESSION_JITTER, 1 + SESSION_JITTER)
+        target.timer = self._clock.callLater(life, self._renew, target)
+
+    def _renew(self, target: Target[_Dial]) -> None:
+        target.insist = True
+        self._due(target)
 
     def _ended(self, dial: _Dial, reason: str, peer: Peer | None) -> None:
         self._release(dial)
@@ -262,11 +314,16 @@ class Dialler:
             if peer is not None:
                 target.handle = peer.handle
             self._again(target, reason)
+            self._call_spares()
         self._pump()
 
     def _again(self, target: Target[_Dial], reason: str) -> None:
         now = self._clock.seconds()
         was_linked = target.state is TargetState.LINKED
+        if reason == "closed-in-handshake":
+            target.suite_turn += 1
+        elif was_linked:
+            target.suite_turn = 0
         if was_linked and now >= target.linked_at + DIAL_STABLE:
             target.failures = 0
         if reason == "self":

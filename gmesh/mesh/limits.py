@@ -6,6 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "TARGET_ANCHORS",
+    "TARGET_DEGREE",
+    "SESSION_LIFE",
+    "SESSION_JITTER",
     "CAPTURE_FRAMES",
     "CAPTURE_SECONDS",
     "RECORD_CLOSE",
@@ -131,6 +135,12 @@ DIAL_BACKOFF_FIRST = 1.0
 DIAL_BACKOFF_CAP = 60.0
 DIAL_STABLE = 60.0
 DIAL_REFUSED_RETRY = 60.0
+# With so many links to relays, and to anchors among them, a node dials no spare targets.
+TARGET_DEGREE = 4
+TARGET_ANCHORS = 2
+# A link of our own dialling is made anew after this, give or take a tenth: no session key lives longer.
+SESSION_LIFE = 86400.0
+SESSION_JITTER = 0.1
 
 # Of one cause: this many lines at once, then one in so many seconds.
 REFUSAL_LOG_BURST = 5

@@ -131,7 +131,8 @@ class NoiseProtocol(Protocol):
         self._locate()
         if self._closing or not self.initiator:
             return
-        suite = context.suites()[0]
+        suites = context.suites()
+        suite = suites[self._attempt.suite_turn % len(suites) if self._attempt is not None else 0]
         self._session = self._new_session(suite)
         message = self._session.write_message(encode_genesis_version(context.verifier.genesis_version()))
         self.transport.write(encode_preamble(suite) + frame_record(message))  # type: ignore[union-attr]  # set before connectionMade

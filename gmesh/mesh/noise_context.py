@@ -24,6 +24,10 @@ __all__ = ["Attempt", "NoiseContext", "RecordProtocol", "RecordProtocolFactory"]
 class Attempt(Shape):
     """Who dialled, and wants to know what came of it."""
 
+    @property
+    def suite_turn(self) -> int:
+        """Which of the allowed suites to propose, from 0, wrapping around."""
+
     def linked(self, peer: Peer) -> None:
         """The link exists for routing."""
 

@@ -49,6 +49,7 @@ class TargetState(Enum):
     LINKED = "linked"
     REFUSED = "refused"
     OURSELVES = "ourselves"
+    SPARE = "spare"
     STOPPED = "stopped"
 
 
@@ -59,10 +60,14 @@ class Target(Generic[D]):
     @ivar reason: why the last dial or link ended, for C{gmesh doctor}.
     @ivar handle: of the node that answered last.
     @ivar insist: dial even if there is a link to that node.
+    @ivar spare: dial only while there are too few links.
+    @ivar suite_turn: which of the allowed suites to propose: the first, until a peer hung up on it.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, spare: bool = False) -> None:
         self.address = address
+        self.spare = spare
+        self.suite_turn = 0
         self.state = TargetState.WAITING
         self.reason = ""
         self.handle: bytes | None = None

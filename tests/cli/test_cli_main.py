@@ -21,6 +21,7 @@ ON_THIS_HOST = {
     "routes",
     "nodes",
     "transits",
+    "capture",
     "services",
     "ping",
     "trace",

@@ -217,6 +217,68 @@ def test_a_new_noise_key_makes_links_anew_before_the_old_ones_end(world):
     assert len(world.network.open_connections()) == 1 and states(one) == [TargetState.LINKED]
 
 
+def test_a_session_is_replaced_each_day_new_before_old(world):
+    """After a day, give or take a tenth, the dialler makes the link anew; there is one at every moment."""
+    one, two = world.node("one"), world.node("two").listen()
+    for node in (one, two):
+        node.certificate = world.issuer.renew(node.enrolled, lifetime=3 * 86_400).certificate
+    dialling(one, two)
+    world.run(10)
+    due = one.dialler.targets[0].timer.getTime()
+    assert 0.89 * 86_400 < due < 1.11 * 86_400
+    world.run(due - world.clock.seconds() - 0.01)
+    assert one.recorder.events == [("up", "two")]
+    first = one.link(two).handshake_hash
+    for _ in range(100):
+        world.run(0.001)
+        assert one.link(two) is not None and two.link(one) is not None
+    assert one.link(two).handshake_hash != first
+    world.run(10)
+    assert one.recorder.events == [("up", "two"), ("down", "two", "duplicate"), ("up", "two")]
+    assert len(world.network.open_connections()) == 1
+
+
+def test_a_refused_suite_is_followed_by_the_next(world):
+    """A peer that hangs up on the first proposal is offered the next one the genesis allows."""
+    one, two = world.node("one"), world.node("two").listen()
+    first, second = one.noise.suites()[:2]
+    two.noise.suites = lambda: (second,)
+    dialling(one, two)
+    world.run(3)
+    assert one.link(two) is not None
+    assert two.counters["suite-not-allowed"] == 1
+    two.noise.suites = lambda: (first, second)
+    world.network.open_connections()[0].cut()
+    world.run(3)
+    assert one.link(two) is not None and two.counters["suite-not-allowed"] == 1
+    assert one.dialler.targets[0].suite_turn == 0
+
+
+def test_spare_targets_are_dialled_while_links_are_missing():
+    """Of ten anchors four are dialled; when one goes another takes its place; a named target is no spare."""
+    world = World(seed=5)
+    anchors = [world.node(f"anchor-{number}", "anchor", "relay").listen() for number in range(10)]
+    friend, one = world.node("friend").listen(), world.node("one", "client")
+    dead = [f"192.0.2.{number}:1" for number in range(3)]
+    one.dialler.set_targets([friend.address], [*dead, *(anchor.address for anchor in anchors)])
+    one.dialler.start()
+    world.run(30)
+    assert one.link(friend) is not None
+    assert 4 <= len(one.peers.links) <= 6
+    world.run(300)
+    kept = [anchor for anchor in anchors if one.link(anchor)]
+    for anchor in kept:
+        anchor.port.stopListening()
+        anchor.peers.close(CloseReason.SHUTDOWN)
+    world.run(10)
+    now = [anchor for anchor in anchors if one.link(anchor)]
+    assert len(now) >= 3 and not set(now) & set(kept)
+    one.dialler.set_targets([friend.address, *(anchor.address for anchor in anchors)])
+    world.run(100)
+    assert len(one.peers.links) == 11 - len(kept)
+    world.finish()
+
+
 def test_targets_may_change_at_any_time(world):
     """A removed target is dropped in whatever it was doing; its link stays; a new one is dialled."""
     one, two, three = world.node("one"), world.node("two").listen(), world.node("three").listen()

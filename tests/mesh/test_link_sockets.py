@@ -216,6 +216,8 @@ async def test_a_refusal_over_tcp_leaves_nothing_open(world):
     ended = []
 
     class Attempt:
+        suite_turn = 0
+
         def linked(self, peer):
             ended.append("linked")
 

@@ -48,6 +48,8 @@ def lines():
 class Outcome:
     """An attempt that remembers what it was told."""
 
+    suite_turn = 0
+
     def __init__(self):
         self.calls = []
 

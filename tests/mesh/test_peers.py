@@ -130,6 +130,8 @@ def test_one_link_too_many_is_told_so():
     ended = []
 
     class Attempt:
+        suite_turn = 0
+
         def linked(self, peer):
             pass
 
