@@ -241,7 +241,10 @@ class NodeRuntime:
             for anchor in self.member.anchors()
             if anchor.name != self.member.name and anchor.node_id != self.member.peer.node_id
         ]
-        self.dialler.set_targets((*anchors, *self._targets))
+        if "anchor" in self.member.peer.roles:
+            self.dialler.set_targets((*anchors, *self._targets))
+        else:
+            self.dialler.set_targets(self._targets, anchors)
 
     def _renewed(self, rekeyed: bool) -> None:
         """Our own certificate is a newer one: neighbours, records and sessions go on under it."""

@@ -68,6 +68,7 @@ class Issuer:
     @param wall: Unix seconds.
     @param random: where keys come from.
     @param anchors: (name, endpoint string) of the genesis.
+    @param suites: those the genesis allows, the preferred one first.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Issuer:
         random: Random,
         anchors: Sequence[tuple[str, str]] = (),
         authority_urls: Sequence[str] = (),
+        suites: Sequence[str] = SUITES,
     ) -> None:
         self._wall = wall
         self._random = random
@@ -94,7 +96,7 @@ class Issuer:
                 network="test",
                 root=RootKeys(keys=(b64url_encode(self.root.public),), threshold=1),
                 authority=(_authority_key(self.authority, now),),
-                suites=SUITES,
+                suites=tuple(suites),
                 anchors=tuple(Anchor(name=name, endpoint=endpoint) for name, endpoint in anchors),
                 authority_urls=tuple(authority_urls),
                 policy=PolicyFloor(version=1),
