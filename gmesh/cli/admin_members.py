@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from gmesh.cli.operator import Pending, operator_of
+from gmesh.cli.operator import Operator, Pending, operator_of
 from gmesh.cli.options import identifier, json_option, seconds
 from gmesh.cli.show import Column, moment, print_json, table, words
 from gmesh.errors import ConfigurationError
@@ -13,6 +13,8 @@ from gmesh.trust.keys import decode_public
 from gmesh.trust.names import is_name, is_role
 
 __all__ = ["certificates", "enrolments", "invite", "invites", "nodes"]
+
+ID_CHARACTERS = 32
 
 
 @click.command()
@@ -94,12 +96,14 @@ def list_invites(context: click.Context, as_json: bool) -> None:
 
 
 @invites.command()
-@click.argument("invite_id", metavar="ID")
+@click.argument("which", metavar="ID|NAME")
 @click.pass_context
-def withdraw(context: click.Context, invite_id: str) -> None:
-    """Make an unused invite worthless."""
-    operator_of(context).ask("DELETE", f"/admin/invites/{identifier(invite_id)}")
-    click.echo(f"withdrawn: {invite_id}")
+def withdraw(context: click.Context, which: str) -> None:
+    """Make an unused invite worthless; by NAME, if there is one for it only."""
+    operator = operator_of(context)
+    found = _find(operator, "/admin/invites", "invites", which, "open")
+    operator.ask("DELETE", f"/admin/invites/{found}")
+    click.echo(f"withdrawn: {found}")
 
 
 @click.group(invoke_without_command=True)
@@ -131,25 +135,39 @@ def list_enrolments(context: click.Context, as_json: bool) -> None:
 
 
 @enrolments.command()
-@click.argument("enrolment_id", metavar="ID")
+@click.argument("which", metavar="ID|NAME")
 @click.pass_context
-def approve(context: click.Context, enrolment_id: str) -> None:
+def approve(context: click.Context, which: str) -> None:
     """Let the host in: it gets its certificate when it asks again."""
-    _decide(context, enrolment_id, "approve")
+    _decide(context, which, "approve")
 
 
 @enrolments.command()
-@click.argument("enrolment_id", metavar="ID")
+@click.argument("which", metavar="ID|NAME")
 @click.pass_context
-def reject(context: click.Context, enrolment_id: str) -> None:
+def reject(context: click.Context, which: str) -> None:
     """Refuse the host; its invite is spent."""
-    _decide(context, enrolment_id, "reject")
+    _decide(context, which, "reject")
 
 
-def _decide(context: click.Context, enrolment_id: str, decision: str) -> None:
-    path = f"/admin/enrolments/{identifier(enrolment_id)}"
-    answer = operator_of(context).ask("POST", path, {"decision": decision})
+def _decide(context: click.Context, which: str, decision: str) -> None:
+    operator = operator_of(context)
+    found = _find(operator, "/admin/enrolments", "enrolments", which, "pending")
+    answer = operator.ask("POST", f"/admin/enrolments/{found}", {"decision": decision})
     click.echo(f"{words(answer.get('state'))}: {words(answer.get('name'))}")
+
+
+def _find(operator: Operator, path: str, member: str, which: str, state: str) -> str:
+    """The id of the one entry of this name and state; an id stands for itself."""
+    if not is_name(which) or len(which) == ID_CHARACTERS:
+        return identifier(which)
+    rows = operator.pages(path, member)
+    found = [str(row.get("id")) for row in rows if (row.get("name"), row.get("state")) == (which, state)]
+    if len(found) != 1:
+        raise ConfigurationError(
+            "not-found", f"{len(found)} {member} for {which} are {state}: name one by its id"
+        )
+    return identifier(found[0])
 
 
 @click.command()

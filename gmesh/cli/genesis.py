@@ -269,10 +269,13 @@ def verify(
 @genesis.command()
 @click.argument("source", metavar="GENESIS", type=_file)
 @_previous_option
+@click.option("--digest", "only_digest", is_flag=True, help="Only the digest, to be read out to the others.")
 @json_option
-def show(source: Path, previous: Path | None, as_json: bool) -> None:
+def show(source: Path, previous: Path | None, only_digest: bool, as_json: bool) -> None:
     """Print what GENESIS says, and who has signed it."""
     document, before = read_genesis(source), read_previous(previous)
+    if only_digest:
+        return click.echo(document.digest)
     if as_json:
         return print_json(genesis_json(document, before))
     review(document, before)

@@ -41,15 +41,16 @@ def create(path: Path, protect: bool, passphrase_file: Path | None) -> None:
 
 @key.command()
 @_file
+@click.option("--id", "as_id", is_flag=True, help="Print its key id instead.")
 @passphrase_option
 @json_option
-def show(path: Path, passphrase_file: Path | None, as_json: bool) -> None:
+def show(path: Path, as_id: bool, passphrase_file: Path | None, as_json: bool) -> None:
     """Print the public half of the key in FILE; a sealed key is not opened."""
     public = public_of(path, Passphrases(passphrase_file))
     if as_json:
         sealed = is_sealed(read_key_file(path))
         return print_json({"key": b64url_encode(public), "key_id": key_id(public), "sealed": sealed})
-    click.echo(b64url_encode(public))
+    click.echo(key_id(public) if as_id else b64url_encode(public))
 
 
 @key.command()
