@@ -29,9 +29,7 @@ __all__ = ["AuthorityChannel", "AuthorityRequest", "AuthoritySite"]
 
 _REASONS = {
     400: b"Bad Request",
-    408: b"Request Timeout",
     413: b"Content Too Large",
-    431: b"Headers Too Large",
 }
 
 

@@ -8,11 +8,11 @@ from http import HTTPStatus
 
 from gmesh.errors import GmeshError, RequestRefused, StoreError
 
-__all__ = ["PROBLEM_TYPE", "Telling", "problem_body", "status_of"]
+__all__ = ["PROBLEM_TYPE", "STATUSES", "Telling", "problem_body", "status_of"]
 
 PROBLEM_TYPE = "application/problem+json"
 
-_STATUS = {
+STATUSES = {
     "bad-request": 400,
     "invalid-json": 400,
     "invalid-field": 400,
@@ -26,12 +26,10 @@ _STATUS = {
     "cert-revoked": 403,
     "enrolment-refused": 403,
     "forbidden-role": 403,
-    "key-revoked": 403,
     "unknown-certificate": 403,
     "wrong-network": 403,
     "not-found": 404,
     "method-not-allowed": 405,
-    "timeout": 408,
     "conflict": 409,
     "key-taken": 409,
     "last-administrator": 409,
@@ -40,7 +38,6 @@ _STATUS = {
     "too-large": 413,
     "unsupported-type": 415,
     "rate-limited": 429,
-    "headers-too-large": 431,
     "internal": 500,
     "clock-suspect": 503,
     "read-only": 503,
@@ -60,8 +57,8 @@ class Telling(RequestRefused):
 def status_of(error: GmeshError) -> int:
     """The HTTP status of an error."""
     if isinstance(error, StoreError):
-        return _STATUS.get(error.reason, 503)
-    return _STATUS.get(error.reason, 400)
+        return STATUSES.get(error.reason, 503)
+    return STATUSES.get(error.reason, 400)
 
 
 def problem_body(slug: str, status: int, detail: str, request_id: str, **more: object) -> bytes:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gmesh.authority.backup import restore
+from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.trust.documents import (
     Command,
     CommandTarget,
@@ -279,3 +281,21 @@ def test_commands_are_for_members_and_operators(network: Any, operator: Operator
     network.admin("POST", "/admin/revocations", {"node": "pump-1"})
     assert since(network, member, 0).slug == "unknown-key"
     assert json.loads(network.admin("GET", "/commands?since=9").body) == {"commands": [], "next": None}
+
+
+def test_d4_after_a_restore_numbers_go_on_above_all_before(network: Any, operator: Operator) -> None:
+    """Commands of the lost days are unknown, their receipts dropped; the next number is of the new epoch."""
+    member = network.joined("pump-1")
+    taken = network.path / "backups" / network.admin("POST", "/admin/backup").json["file"]
+    lost = operator.given()
+    network.stop()
+    network.clock.advance(5)
+    restored = restore(network.path, taken, network.now, accept_lost_revocations=True)
+    network.clock.advance(1)
+    network.start()
+    first = restored.epoch * SERIALS_PER_EPOCH
+    status = parse_document(network.ask("GET", "/status").body, Status).body
+    assert (status.commands.number, operator.number()) == (first, first)
+    assert beat(network, member, receipt(network, member, lost)).status == 200
+    assert dict(network.authority.control.dropped) == {"unknown-command": 1}
+    assert operator.give(operator.command()).json["number"] == first + 1

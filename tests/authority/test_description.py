@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from gmesh.authority.openapi import describe
+from gmesh.authority.problems import STATUSES
 from gmesh.authority.rate_limit import Rate, RateLimits
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.routes.table import Access, Route
@@ -124,3 +126,19 @@ def test_fuzzing_finds_no_500_and_no_undeclared_answer(network: Any, route: Rout
         case.validate_response(sent(network, route, case), checks=CHECKS)
 
     fuzz()
+
+
+REFERENCE = (Path(__file__).resolve().parents[2] / "docs/http-api.rst").read_text()
+
+
+def test_the_reference_names_every_route_and_every_reason() -> None:
+    """docs/http-api.rst: each method with its path, each slug under its status."""
+    for route in ROUTES:
+        path = re.sub(r"<[^>]*:(\w+)>", "<", route.path)
+        assert f"{route.method} {path}" in REFERENCE, route.name
+    rows: dict[int, set[str]] = {}
+    for line in re.search(r"status slugs\n=.*?\n(.*?)\n=", REFERENCE, re.DOTALL)[1].splitlines():  # type: ignore[index]  # there
+        status = int(line[:3]) if line[:3].strip() else max(rows)
+        rows.setdefault(status, set()).update(re.findall(r"``([a-z0-9-]+)``", line))
+    for slug, status in STATUSES.items():
+        assert slug in rows.get(status, ()), (status, slug)
