@@ -63,11 +63,12 @@ unmount_below() {
     done
 }
 
-# overlay LOWER NAME: a writable view of a root; prints its mount point.
+# overlay LOWER NAME: a writable view of a root, or a copy where overlays cannot be; prints its place.
 overlay() {
     local base=$WORK/overlay/$2
     mkdir -p "$base/upper" "$base/work" "$base/root"
-    mount -t overlay "gmesh-$2" -o "lowerdir=$1,upperdir=$base/upper,workdir=$base/work" "$base/root"
+    mount -t overlay "gmesh-$2" -o "lowerdir=$1,upperdir=$base/upper,workdir=$base/work" "$base/root" 2>/dev/null ||
+        cp -a --reflink=auto "$1/." "$base/root/"
     echo "$base/root"
 }
 
