@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Strangers at the port of a real node: silent sockets and bad handshakes beside two good nodes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+import pytest
+
+from gmesh.testing.issuer import Issuer
+from gmesh.wire.preamble import encode_preamble
+from gmesh.wire.suites import Suite
+
+pytestmark = pytest.mark.live
+
+SILENT = 300
+PINGS = 400
+FLOOD_SPACING = 0.004
+
+
+class Local(http.client.HTTPConnection):
+    """HTTP over a node's unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(60)
+        self.sock.connect(self._path)
+
+
+def ask(state: Path, method: str, path: str, body: Any = None) -> Any:
+    connection = Local(state / "node.sock")
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body))
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
+def enrol(issuer: Issuer, directory: Path, name: str) -> Path:
+    node, state = issuer.enrol(name, "relay"), directory / name
+    state.mkdir()
+    for file, data in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
+        (state / file).write_bytes(data.to_pem())
+        (state / file).chmod(0o600)
+    (state / "genesis.json").write_bytes(issuer.genesis.encode())
+    (state / "certificate.json").write_bytes(node.certificate.encode())
+    for document in issuer.documents:
+        (state / f"{document.type}.json").write_bytes(document.encode())
+    return state
+
+
+def stranger(port: int, number: int) -> socket.socket:
+    """A connection from an address of its own: the loopback network is a /8."""
+    source = f"127.{1 + number // 60000}.{number // 250 % 250}.{1 + number % 250}"
+    return socket.create_connection(("127.0.0.1", port), timeout=10, source_address=(source, 0))
+
+
+def test_silent_sockets_and_bad_handshakes_do_not_slow_good_nodes(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    """300 sockets that never speak, a hundred bad handshakes a second: p99 of a round trip < 100 ms."""
+    issuer = Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
+    a, b = enrol(issuer, tmp_path, "a"), enrol(issuer, tmp_path, "b")
+    first = start("gmesh-node", "--state", a, "--listen", "tcp:0:interface=127.0.0.1")
+    line = first.wait_for(r"listening on tcp:\d+")
+    port = int(first.log.splitlines()[line - 1].rpartition(":")[2])
+    second = start("gmesh-node", "--state", b, "--peer", f"127.0.0.1:{port}")
+    second.wait_for("Link to a at .* is up")
+    while not ask(b, "GET", "/v1/routes"):
+        time.sleep(0.05)
+
+    stop = threading.Event()
+    flooded = [0]
+    preamble = encode_preamble(Suite.parse(issuer.genesis.body.suites[0]))
+
+    def hold() -> None:
+        """Keep 300 silent sockets open: whenever they are cut, others come."""
+        number = 0
+        while not stop.is_set():
+            held = [stranger(port, number + each) for each in range(SILENT)]
+            number += SILENT
+            stop.wait(4)
+            for each in held:
+                each.close()
+
+    def flood() -> None:
+        """First messages with a fresh key and the right form, then garbage instead of the third."""
+        number = 100_000
+        while not stop.wait(FLOOD_SPACING):
+            number += 1
+            with stranger(port, number) as bad:
+                bad.sendall(preamble + struct.pack(">H", 36) + os.urandom(32) + struct.pack(">I", 1))
+                bad.sendall(struct.pack(">H", 600) + os.urandom(600))
+            flooded[0] += 1
+
+    threads = [threading.Thread(target=hold), threading.Thread(target=flood)]
+    for thread in threads:
+        thread.start()
+    try:
+        trips: list[float] = []
+        while len(trips) < PINGS:
+            trips += ask(b, "POST", "/v1/ping", {"node": "a", "count": 50})["rtt_ms"]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    counters = ask(a, "GET", "/v1/status")["counters"]
+    assert sorted(trips)[int(0.99 * len(trips))] < 100, (sorted(trips)[-8:], flooded, counters)
+    assert flooded[0] > 20
+    assert sum(counters.get(cause, 0) for cause in ("handshake-failed", "handshake-rate", "bad-key")) > 20
+    assert ask(b, "GET", "/v1/status")["links"] == 1
+    assert "Link to a is down" not in second.log
