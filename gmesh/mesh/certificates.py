@@ -49,6 +49,7 @@ class CertificateBook:
         self._unjudged: dict[str, Document[Certificate]] = {}
         self._revoked: frozenset[bytes] = frozenset()
         self._revoked_by_serial: dict[bytes, None] = {}
+        self._revoked_names: dict[str, None] = {}
         self.sweep()
 
     def __len__(self) -> int:
@@ -70,6 +71,10 @@ class CertificateBook:
             peer for handle in self._names.get(name, ()) if (peer := self.find_handle(handle)) is not None
         ]
         return max((peer for peer in peers if peer.name == name), key=lambda peer: peer.serial, default=None)
+
+    def was_revoked(self, name: str) -> bool:
+        """Whether the last node known by this name was revoked."""
+        return name in self._revoked_names
 
     def member(self, handle: bytes, serial: int) -> Member | None:
         """What routing needs of one certificate, if it is held and valid."""
@@ -134,6 +139,7 @@ class CertificateBook:
             return known.peer
         held[peer.serial] = _Held(peer, _member(peer))
         self._names.setdefault(peer.name, set()).add(peer.handle)
+        self._revoked_names.pop(peer.name, None)
         if peer.handle in self._revoked_by_serial:
             del self._revoked_by_serial[peer.handle]
             self._index_revoked()
@@ -160,6 +166,8 @@ class CertificateBook:
                     self._trust.judge_certificate(entry.peer.certificate, self._wall())
                 except PeerRefused as error:
                     revoked = revoked or error.reason == "revoked"
+                    if error.reason == "revoked":
+                        self._revoked_names[entry.peer.name] = None
                     self._drop(handle, serial)
             if handle not in self._nodes:
                 gone.append(handle)
@@ -167,6 +175,8 @@ class CertificateBook:
                     self._revoked_by_serial[handle] = None
         while len(self._revoked_by_serial) > self.max_nodes:
             del self._revoked_by_serial[next(iter(self._revoked_by_serial))]
+        while len(self._revoked_names) > self.max_nodes:
+            del self._revoked_names[next(iter(self._revoked_names))]
         self._index_revoked()
         return gone
 

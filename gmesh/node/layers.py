@@ -7,7 +7,7 @@ Only L{gmesh.node.runtime} calls this; what the layers ask of the node comes in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -18,6 +18,7 @@ from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.echo import Echo
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
+from gmesh.errors import SendRefused
 from gmesh.interfaces import INoiseSession
 from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.control import ControlFactory
@@ -39,7 +40,7 @@ from gmesh.node.command_flood import CommandFlood
 from gmesh.node.control import Control, NodeControl
 from gmesh.node.membership import Membership
 from gmesh.routing.engine import RouteEngine
-from gmesh.routing.record import RecordFlag, make_capabilities
+from gmesh.routing.record import RecordFlag
 from gmesh.routing.store import Member
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
@@ -148,9 +149,7 @@ def make_links(
     return Links(peers, dispatcher, factory, dialler)
 
 
-def make_routes(
-    means: Means, links: Links, advertise: Sequence[str], alarm: Callable[[str, bytes], None]
-) -> Routes:
+def make_routes(means: Means, links: Links, alarm: Callable[[str, bytes], None]) -> Routes:
     """The link-state database, its flooding, the gossip of documents, forwarding."""
     member, book, clock, counters = means.member, means.book, means.clock, means.counters
     trust = member.trust
@@ -177,7 +176,6 @@ def make_routes(
     links.dispatcher.register(DataFactory(forwarding))
     used = member.record_sequence_used
     keeper = RouteKeeper(engine, flooding, forwarding, documents, book, trust, clock, member.wall, used)
-    keeper.advertise(make_capabilities(advertise, (), SOFTWARE))
     links.peers.add_listener(keeper)
     return Routes(engine, control, forwarding, keeper)
 
@@ -208,11 +206,18 @@ def make_ends(means: Means, routes: Routes) -> Ends:
     )
     routes.forwarding.local = sessions.frame_for_us
     routes.forwarding.undeliverable = sessions.undeliverable
+
+    def find_name(name: str) -> Peer | None:
+        peer = book.find_name(name)
+        if peer is None and book.was_revoked(name):
+            raise SendRefused("revoked", f"the node {name} is revoked")
+        return peer
+
     datagrams = Datagrams(
         sessions=sessions,
         trust=trust,
         own=lambda: member.peer,
-        find_name=book.find_name,
+        find_name=find_name,
         routes=engine,
         clock=clock,
         wall=member.wall,

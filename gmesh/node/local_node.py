@@ -91,6 +91,7 @@ class LocalNode:
                 "reachable": node.reachable or node.handle == runtime.member.handle,
                 "addresses": list(node.addresses),
                 "version": node.software,
+                "services": list(node.services),
             }
             for node in runtime.engine.nodes(runtime.now())
         ]

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamC
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from gmesh.endtoend.services import is_reserved
 from gmesh.errors import PeerRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.certificates import CertificateBook
@@ -34,6 +35,9 @@ from gmesh.node.limits import (
     STOP_POLL,
 )
 from gmesh.node.membership import Membership
+from gmesh.node.versions import VersionGate
+from gmesh.routing.limits import MAX_SERVICE, MAX_SERVICES
+from gmesh.routing.record import make_capabilities
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
 
 __all__ = ["IPart", "NodeRuntime"]
@@ -95,7 +99,7 @@ class NodeRuntime:
         self._keep_own_certificate()
         means = Means(member, self.book, clock, random, entropy, self._counters)
         links = make_links(means, self._hello, self._max_links, connect, profile, session)
-        routes = make_routes(means, links, advertise, self._alarm)
+        routes = make_routes(means, links, self._alarm)
         ends = make_ends(means, routes)
         self.peers = links.peers
         self.dialler = links.dialler
@@ -109,7 +113,12 @@ class NodeRuntime:
         self.datagrams = ends.datagrams
         self.echo = ends.echo
         self.control = make_control(means, links, ends)
-        self.parts: list[IPart] = []
+        gate = VersionGate(member.trust, links.peers, SOFTWARE, self._counters)
+        links.peers.add_listener(gate)
+        self.parts: list[IPart] = [gate]
+        self._advertised = tuple(advertise)
+        self.datagrams.services.changed = self.advertise
+        self.advertise()
 
     # Life
 
@@ -178,6 +187,12 @@ class NodeRuntime:
             for cause, number in source.items():
                 counted[cause] = counted.get(cause, 0) + number
         return dict(sorted(counted.items()))
+
+    def advertise(self) -> None:
+        """Tell addresses, services and version to everybody, in the node record."""
+        names = [name for name in self.datagrams.services.names if not is_reserved(name)]
+        told = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
+        self._keeper.advertise(make_capabilities(self._advertised, told, SOFTWARE))
 
     def is_anchor(self) -> bool:
         """Whether this node's certificate says so."""

@@ -301,11 +301,13 @@ class AuthorityLine:
     One node's way to a L{MemoryAuthority}, in place of HTTP.
 
     @ivar open: whether this node reaches it.
+    @ivar forward_only: whether only what others ask gets through.
     @ivar asked: every method and path, polls left out.
     """
 
     def __init__(self, authority: MemoryAuthority, clock: IReactorTime) -> None:
         self.open = True
+        self.forward_only = False
         self.asked: list[str] = []
         self._authority = authority
         self._clock = clock
@@ -325,11 +327,14 @@ class AuthorityLine:
             if path.endswith(self._authority.status.digest):
                 await self._authority.news(self._clock)
             path = "/status"
+        if self.forward_only:
+            raise AuthorityUnreachable("unreachable", "nobody there")
         return read_answer(await self.forward(method, path, headers(path), data))
 
     async def forward(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
         """@see: L{gmesh.node.authority_relay.IForward.forward}"""
         self.asked.append(f"{method} {target}")
-        if not self.open or not self._authority.up:
+        reached = self.open or self.forward_only
+        if not reached or not self._authority.up:
             raise AuthorityUnreachable("unreachable", "nobody there")
         return self._authority.answer(method, target, headers, data)

@@ -145,6 +145,7 @@ class CloseReason(IntEnum):
     TIMEOUT = 7
     RENEWED = 8
     OVERLOAD = 9
+    VERSION = 10
 
     @property
     def slug(self) -> str:

@@ -219,7 +219,6 @@ def test_the_same_command_signed_again_is_the_same_command(mesh: LivingMesh) -> 
     command = mesh.authority.command("reload", node="c")
     mesh.run(5)
     again = sign_document(command.body, [mesh.authority.operator, mesh.authority.authority])
-    assert mesh["b"].runtime.control.flood.offer(again)
+    assert not mesh["b"].runtime.control.flood.offer(again)
     mesh.run(5)
     assert mesh["c"].reloads == 1
-    assert mesh["c"].runtime.counters()["command-replayed"] == 1
