@@ -27,6 +27,7 @@ __all__ = [
     "Document",
     "add_signature",
     "document_from_dict",
+    "encoded_digest",
     "parse_document",
     "sign_document",
     "signature_input",
@@ -35,6 +36,7 @@ __all__ = [
 B = TypeVar("B", bound=Body, covariant=True)
 Made = TypeVar("Made", bound=Body)
 
+_SIGNED = b',"signed":'
 _PREFIX = b"gmesh-signature-v1\0"
 _NULL_FREE = (Crl, CrlDelta)
 """Types without an optional field or free arguments: a null never passes their struct."""
@@ -102,8 +104,13 @@ class Document(Generic[B]):
         """The file form, in canonical JSON."""
         if self._encoded is None:
             signatures = canonical(_signature_dicts(self.signatures))
-            self._encoded = b'{"signatures":' + signatures + b',"signed":' + self.canonical + b"}"
+            self._encoded = b'{"signatures":' + signatures + _SIGNED + self.canonical + b"}"
         return self._encoded
+
+
+def encoded_digest(data: bytes) -> str:
+    """The digest of a document whose bytes L{Document.encode} made, found without reading it."""
+    return digest_of(data[data.index(_SIGNED) + len(_SIGNED) : -1])
 
 
 def signature_input(document_type: str, signed: dict[str, Any]) -> bytes:

@@ -31,6 +31,7 @@ from gmesh.trust.documents import (
     SignatureEntry,
     add_signature,
     document_from_dict,
+    encoded_digest,
     parse_any_document,
     parse_document,
     sign_document,
@@ -95,6 +96,7 @@ def test_round_trip(kind: str) -> None:
             document.encode(),
             document.as_dict(),
         )
+    assert encoded_digest(document.encode()) == document.digest
 
 
 @pytest.mark.parametrize("kind", TYPES)
