@@ -10,15 +10,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-import requests
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from gmesh.authority.openapi import describe
 from gmesh.authority.problems import STATUSES
@@ -28,11 +20,15 @@ from gmesh.authority.routes.table import Access, Route
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 
+requests = pytest.importorskip("requests", reason="Schemathesis sends with it")
+schemathesis = pytest.importorskip("schemathesis", reason="Schemathesis is on PyPI only")
+conformance = pytest.importorskip("schemathesis.specs.openapi.checks")
+
 CHECKS: list[Any] = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
+    pytest.importorskip("schemathesis.checks").not_a_server_error,
+    conformance.status_code_conformance,
+    conformance.content_type_conformance,
+    conformance.response_schema_conformance,
 ]
 SCHEMA = schemathesis.openapi.from_dict(describe(ROUTES))
 EXAMPLES = 15
