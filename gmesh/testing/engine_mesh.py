@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
 from gmesh.routing.engine import RouteEngine
-from gmesh.routing.limits import BASE_COST, ORIGIN_BURST, ORIGIN_RATE
+from gmesh.routing.limits import ORIGIN_BURST, ORIGIN_RATE
+from gmesh.routing.metric import rtt_cost
 from gmesh.routing.rates import TokenBucket
 from gmesh.routing.store import Entry
 from gmesh.testing.engine_node import EngineNode
@@ -107,8 +108,8 @@ class EngineMesh(World):
         The first node judges all records; the others take over what it believes and has computed.
         """
         for one, other in edges:
-            self[one].engine.link_up(self[other].handle, BASE_COST, 0.0)
-            self[other].engine.link_up(self[one].handle, BASE_COST, 0.0)
+            self[one].engine.link_up(self[other].handle, self.cost(one, other), 0.0)
+            self[other].engine.link_up(self[one].handle, self.cost(one, other), 0.0)
         now, wall = self.now(), self.wall()
         made = {node.name: node.engine.originate(now, wall) for node in self}
         first = next(iter(self)).engine
@@ -127,15 +128,23 @@ class EngineMesh(World):
         edge = (min(one, other), max(one, other))
         if edge in self.edges or not (self[one].running and self[other].running):
             return
-        if delay is None:
-            delay = self._fixed.get(edge) or self.random.uniform(*self._delays)
-        self._fixed[edge] = delay
+        if delay is not None:
+            self._fixed[edge] = delay
         self.edges.add(edge)
-        here, there = QueueLink.pair(self[one], self[other], delay)
+        here, there = QueueLink.pair(self[one], self[other], self._delay(edge))
         self[one].links[other], self[other].links[one] = here, there
         here.up = there.up = True
         here.go_up()
         there.go_up()
+
+    def _delay(self, edge: Edge) -> float:
+        if edge not in self._fixed:
+            self._fixed[edge] = self.random.uniform(*self._delays)
+        return self._fixed[edge]
+
+    def cost(self, one: str, other: str) -> int:
+        """What a link between these costs: the metric of its round trip."""
+        return rtt_cost(2 * self._delay((min(one, other), max(one, other))))
 
     def link(self, one: str, other: str) -> QueueLink:
         """The end of a link at C{one}."""

@@ -197,6 +197,12 @@ class EngineNode:
         """Begin to look after routing."""
         self.running = True
         self.keeper.start()
+        self.trust.observers.append(self._sweep)
+
+    def _sweep(self, name: str) -> None:
+        """As L{gmesh.mesh.peers.Peers.sweep}: links to who is revoked end in this turn."""
+        for other in [other for other, link in self.links.items() if self.book.revoked(link.peer.handle)]:
+            self.mesh.cut(self.name, other)
 
     def stop(self) -> None:
         """Every timer is cancelled."""
