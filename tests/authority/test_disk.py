@@ -187,6 +187,7 @@ def make_first(path: Path) -> None:
     connection = engine.connect(path)
     migrate(connection, 1, released()[:1])
     connection.execute("INSERT INTO noise_key VALUES ('a', 'b')")
+    connection.execute("INSERT INTO node VALUES ('a', 'b', 'c', '[]', NULL, 1, 2, NULL, NULL, NULL)")
     connection.close()
 
 
@@ -200,6 +201,7 @@ def test_d3_each_schema_becomes_the_next_and_keeps_its_rows(tmp_path: Path) -> N
     assert schema(tmp_path / "old.sqlite") == schema(tmp_path / "new.sqlite")
     database = sqlite3.connect(tmp_path / "old.sqlite")
     assert database.execute("SELECT * FROM noise_key").fetchall() == [("a", "b")]
+    assert database.execute("SELECT value FROM meta WHERE name = 'nodes'").fetchall() == [(1,)]
     database.close()
 
 

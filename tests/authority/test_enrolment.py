@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gmesh.authority.store import nodes
 from gmesh.trust.documents import Certificate, Crl, Status, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import NODE_TAG
@@ -232,3 +233,26 @@ def test_pages(network: Any) -> None:
         found += [node["name"] for node in page["nodes"]]
         after = page["next"]
     assert found == names
+
+
+def test_members_are_counted_as_they_come_and_go(network: Any) -> None:
+    """The count that max_nodes is held against is the number of rows: joined, replaced, renamed."""
+
+    def counts() -> tuple[int, int]:
+        got: list[Any] = []
+        network.authority.store.read(
+            lambda reader: (nodes.count(reader), reader.value("SELECT count(*) FROM node"))
+        ).addCallback(got.append)
+        return got[0]  # type: ignore[no-any-return]  # a list of anything
+
+    member = network.joined("pump-1")
+    network.joined("pump-2")
+    assert counts() == (2, 2)
+    for name in ("pump-1", "pump-2"):
+        network.admin("POST", "/admin/revocations", {"node": name, "reason": "superseded"})
+    network.joined("pump-2")
+    assert counts() == (2, 2)
+    moved = network.invite("pump-3")
+    moved.node, moved.noise = member.node, member.noise
+    assert network.join(moved).status == 201
+    assert counts() == (2, 2)

@@ -68,12 +68,12 @@ def page(reader: Reader, after: str, limit: int) -> list[NodeRow]:
 
 def count(reader: Reader) -> int:
     """How many names are given out."""
-    return int(reader.value("SELECT count(*) FROM node"))
+    return int(reader.value("SELECT value FROM meta WHERE name = 'nodes'"))
 
 
 def put(tx: Transaction, node: NodeRow) -> None:
     """Insert, or replace the member of that name."""
-    tx.execute("DELETE FROM node WHERE name = ?", node.name)
+    replaced = tx.execute("DELETE FROM node WHERE name = ?", node.name)
     tx.execute(
         f"INSERT INTO node ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",
         node.name,
@@ -87,11 +87,17 @@ def put(tx: Transaction, node: NodeRow) -> None:
         node.last_seen,
         node.numbers,
     )
+    _counted(tx, 1 - replaced)
 
 
 def remove(tx: Transaction, name: str) -> None:
     """Forget a name whose node is barred or long gone."""
-    tx.execute("DELETE FROM node WHERE name = ?", name)
+    _counted(tx, -tx.execute("DELETE FROM node WHERE name = ?", name))
+
+
+def _counted(tx: Transaction, change: int) -> None:
+    if change:
+        tx.execute("UPDATE meta SET value = value + ? WHERE name = 'nodes'", change)
 
 
 def renewed(tx: Transaction, node_id: str, serial: int, not_after: int) -> None:
