@@ -26,6 +26,7 @@ from gmesh.node.limits import (
     LONG_POLL_RETRY,
     LONG_POLL_SPACING,
     RECEIPT_SPREAD,
+    RENEWAL_AFTER_CONTACT,
     RENEWAL_CHECK,
     RENEWAL_JITTER,
     RENEWAL_RETRY_CEILING,
@@ -37,6 +38,15 @@ from gmesh.trust.state import TrustState
 from gmesh.trust.verify import authority_keys
 
 __all__ = ["Heartbeat", "IControlLine", "IMember"]
+
+
+_NOT_RENEWED_YET = "the certificate was not renewed and is tried again: {cause}"
+_NOT_RENEWED = {
+    "cert-expired": "the certificate ended too long ago to be renewed ({cause}): get a new invite and run "
+    "`gmesh join INVITE` on this host",
+    "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join INVITE` "
+    "on this host bring it back",
+}
 
 
 class IMember(Protocol):
@@ -152,7 +162,7 @@ class Heartbeat(Service):
                 self._ill("heartbeat", "the authority refuses the heartbeat: {cause}", error)
                 status = await self._client.status()
             await self._apply(status)
-            self._well("contact")
+            self._found()
         except GmeshError as error:
             self._lost(error)
         return self._jittered(HEARTBEAT_PERIOD)
@@ -200,7 +210,7 @@ class Heartbeat(Service):
         held = self._node.trust.status
         try:
             await self._apply(await self._client.status(held.digest if held is not None else None))
-            self._well("contact")
+            self._found()
         except GmeshError as error:
             self._lost(error)
             return self._jittered(LONG_POLL_RETRY)
@@ -219,7 +229,7 @@ class Heartbeat(Service):
             renewed = await self._client.renew(self._node.certificate, self._node.noise_to_certify())
             self._node.adopt_certificate(renewed)
         except GmeshError as error:
-            self._ill("renewal", "the certificate was not renewed and is tried again: {cause}", error)
+            self._ill("renewal", _NOT_RENEWED.get(error.reason, _NOT_RENEWED_YET), error)
             ceiling = min(RENEWAL_RETRY_CEILING, RENEWAL_RETRY_FLOOR * 2**self._failures)
             self._failures = min(self._failures + 1, 16)
             return self._random.uniform(RENEWAL_RETRY_FLOOR, max(RENEWAL_RETRY_FLOOR, ceiling))
@@ -246,6 +256,11 @@ class Heartbeat(Service):
     def _jittered(self, period: float) -> float:
         return period * self._random.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)
 
+    def _found(self) -> None:
+        """The authority is back: a renewal that waited for it waits no longer, but not all nodes at once."""
+        if self._well("contact"):
+            self._renewals.within(self._random.uniform(0, RENEWAL_AFTER_CONTACT))
+
     def _lost(self, error: GmeshError) -> None:
         self.reachable = False
         self._ill("contact", "no news from the authority: {cause}", error)
@@ -255,6 +270,8 @@ class Heartbeat(Service):
             self._trouble[what] = error.reason
             self._log.warn(text, cause=error.detail)
 
-    def _well(self, what: str) -> None:
-        if self._trouble.pop(what, None) is not None:
+    def _well(self, what: str) -> bool:
+        again = self._trouble.pop(what, None) is not None
+        if again:
             self._log.info("{what} with the authority works again", what=what)
+        return again

@@ -40,6 +40,7 @@ __all__ = [
     "RELAY_IN_FLIGHT",
     "RELAY_RATE",
     "RELAY_SOURCES",
+    "RENEWAL_AFTER_CONTACT",
     "RENEWAL_CHECK",
     "RENEWAL_JITTER",
     "RENEWAL_RETRY_CEILING",
@@ -65,6 +66,8 @@ LONG_POLL_SPACING = 0.2
 RENEWAL_JITTER = 0.1
 RENEWAL_CHECK = 600.0
 """Longest sleep before looking at the wall clock again: it may be stepped."""
+RENEWAL_AFTER_CONTACT = 20.0
+"""Seconds over which nodes spread renewals that an outage held up."""
 RENEWAL_RETRY_FLOOR = 5.0
 RENEWAL_RETRY_CEILING = 300.0
 

@@ -36,6 +36,7 @@ class LivingNode(MemoryNode):
     A node with a heartbeat.
 
     @ivar line: its way to the authority.
+    @ivar running: whether it was started and not stopped.
     @ivar stopped: whether a command stopped it.
     @ivar reloads: how often a command reloaded it.
     """
@@ -43,6 +44,7 @@ class LivingNode(MemoryNode):
     def __init__(self, mesh: LivingMesh, enrolled: Enrolled, host: str, peers: Sequence[str]) -> None:
         self.line = AuthorityLine(mesh.authority, mesh.clock)
         self.stopped = False
+        self.running = False
         self.reloads = 0
         super().__init__(mesh, enrolled, host, peers)
 
@@ -54,10 +56,12 @@ class LivingNode(MemoryNode):
     def start(self) -> None:
         """Listen, dial, and keep in touch with the authority."""
         super().start()
+        self.running = True
         self.heartbeat.startService()
 
     def stop(self) -> Deferred[None]:
         """As on SIGTERM."""
+        self.running = False
         both = DeferredList([self.heartbeat.stopService(), super().stop()])
         return both.addCallback(lambda _: None)
 
