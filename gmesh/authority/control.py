@@ -24,6 +24,7 @@ from gmesh.authority.problems import Telling
 from gmesh.authority.publisher import Publisher
 from gmesh.authority.store import commands, nodes
 from gmesh.authority.store.commands import CommandRow
+from gmesh.authority.store.nodes import NodeRow
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import DocumentRefused, RequestRefused
@@ -170,27 +171,29 @@ class Control:
 
         def take(tx: Transaction) -> list[str]:
             refused = []
+            member = nodes.by_id(tx, caller.key_id)
             for value in receipts:
                 try:
-                    self._take(tx, caller.key_id, certificate.body, public, value)
+                    self._take(tx, member, public, value)
                 except DocumentRefused as error:
                     refused.append(error.reason)
             return refused
 
         return self._store.decide(take).addCallback(self._drop, caller)
 
-    def _take(self, tx: Transaction, node_id: str, member: Certificate, public: bytes, value: Json) -> None:
+    def _take(self, tx: Transaction, member: NodeRow | None, public: bytes, value: Json) -> None:
         document = document_from_dict(value, Receipt)
         verify_receipt(document, public, self._issuer.network_id)
         body, data = document.body, document.encode()
         row = commands.by_id(tx, body.command)
         if row is None:
             raise DocumentRefused("unknown-command")
-        if not parse_document(row.document, Command).body.concerns(member.name, member.roles):
+        command = parse_document(row.document, Command).body
+        if member is None or not command.concerns(member.name, member.roles):
             raise DocumentRefused("not-a-target")
         if len(data) > DOCUMENT_LIMITS["receipt"]:
             raise DocumentRefused("too-large")
-        commands.add_receipt(tx, body.command, node_id, body.outcome, body.detail, body.at, data)
+        commands.add_receipt(tx, body.command, member.node_id, body.outcome, body.detail, body.at, data)
 
     def _drop(self, reasons: list[str], caller: Caller) -> None:
         self.dropped.update(reasons)
@@ -198,7 +201,7 @@ class Control:
             self.log.warn(
                 "{count} receipts of {node} were dropped: {reason} (request {request_id})",
                 count=len(reasons),
-                node=caller.name,
+                node=caller.key_id,
                 reason=reasons[0],
                 request_id=caller.request_id,
             )

@@ -260,6 +260,24 @@ def test_receipts_nobody_believes_are_dropped(network: Any, operator: Operator) 
     assert operator.states(others) == {"pump-2": "no-answer"}
 
 
+def test_whom_a_command_concerns_is_not_for_a_member_to_say(network: Any, operator: Operator) -> None:
+    """A member that shows its certificate with another name in it answers for itself all the same."""
+    member = network.joined("pump-1")
+    network.joined("pump-2")
+    others = operator.given(target=CommandTarget(node="pump-2"))
+    shown = member.certificate.as_dict()
+    shown["signed"]["name"] = "pump-2"
+    network.clock.advance(1)
+    value = {
+        "certificate": shown,
+        "sent_ms": int(network.wall() * 1000),
+        "receipts": [receipt(network, member, others)],
+    }
+    network.node(member, "/heartbeat", value)
+    assert dict(network.authority.control.dropped) == {"not-a-target": 1}
+    assert operator.states(others) == {"pump-2": "no-answer"}
+
+
 def test_numbers_applied_are_shown_at_once(network: Any) -> None:
     """What the newest heartbeat told is in /admin/nodes before it is written down, and after."""
     member = network.joined("pump-1")
