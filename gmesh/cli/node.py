@@ -160,14 +160,20 @@ def peers(state: str | None, control: str | None, as_json: bool) -> None:
 
 
 @_command
-def routes(state: str | None, control: str | None, as_json: bool) -> None:
-    """List the path to every node that can be reached."""
+@click.argument("node", required=False)
+def routes(node: str | None, state: str | None, control: str | None, as_json: bool) -> None:
+    """
+    List the path to every node that can be reached.
+
+    With NODE: the paths to it, the best first, each without the relays of those before it.
+    """
     columns = [
         Column("name", "name"),
         Column("path", "path", _path),
         Column("cost", "cost"),
     ]
-    _listing("/v1/routes", columns, "no routes", state, control, as_json)
+    path = "/v1/routes" if node is None else f"/v1/routes?to={quote(node, safe='')}"
+    _listing(path, columns, "no routes", state, control, as_json)
 
 
 @_command
@@ -221,14 +227,16 @@ def ping(node: str, count: int, state: str | None, control: str | None, as_json:
 
 @_command
 @click.argument("node")
-def trace(node: str, state: str | None, control: str | None, as_json: bool) -> None:
-    """Show the path to NODE and the round trip to each hop of it."""
-    answer = _read_object(locate(state, control), "POST", "/v1/trace", {"node": node}, 4 * NODE_TIMEOUT)
+@click.option("--service", metavar="NAME", help="Ask the policy about this one; without it, about any.")
+def trace(node: str, service: str | None, state: str | None, control: str | None, as_json: bool) -> None:
+    """Show the path to NODE; for each hop the round trip, and whether the policy lets this node reach it."""
+    question = {"node": node} if service is None else {"node": node, "service": service}
+    answer = _read_object(locate(state, control), "POST", "/v1/trace", question, 4 * NODE_TIMEOUT)
     if as_json:
         return print_json(answer)
     print(" > ".join(map(words, answer.get("path") or [])))
     table(
-        [Column("hop", "name"), Column("round trip", "rtt_ms", milliseconds)],
+        [Column("hop", "name"), Column("round trip", "rtt_ms", milliseconds), Column("policy", "policy")],
         answer.get("hops") or [],
         "no hops",
     )

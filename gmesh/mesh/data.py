@@ -17,7 +17,8 @@ from zope.interface import implementer
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
 from gmesh.mesh.forwarding import Forwarding
-from gmesh.mesh.network_limits import MAX_VERDICTS
+from gmesh.mesh.network_limits import HEADER_BURST, HEADER_RATE, MAX_VERDICTS
+from gmesh.mesh.rates import TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import HANDLE
 from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, PathHeader, peek_path
@@ -43,6 +44,8 @@ class DataProtocol:
         self._ingress: bytes = link.peer.handle
         self._verdicts: dict[bytes, Verdict] = {}
         self._generation = -1
+        # A source that makes up paths pays at its first relay: those behind see only what passed here.
+        self._headers = TokenBucket(HEADER_RATE, HEADER_BURST, forwarding.now())
 
     def link_up(self) -> None:
         """Frames may come and go."""
@@ -82,6 +85,9 @@ class DataProtocol:
     def _judge(self, kind: int, record: memoryview, start: int, end: int) -> Verdict | None:
         """A verdict to remember, or None when the frame is dealt with."""
         _, hop, path_end = peek_path(record, start, end)
+        if hop == 1 and not self._headers.take(self._forwarding.now()):
+            self._forwarding.counters.count("forward-header-rate")
+            return None
         raw = bytes(record[start + AT_PATH : path_end])
         path = tuple(raw[at : at + HANDLE] for at in range(0, len(raw), HANDLE))
         forwarding = self._forwarding

@@ -81,6 +81,10 @@ class Forwarding:
         self._lost: dict[bytes, int] = {}
         self.transits: dict[tuple[bytes, ...], tuple[int, int]] = {}
 
+    def now(self) -> float:
+        """The monotonic clock."""
+        return self._clock.seconds()
+
     # -- links
 
     def link_up(self, link: ILink) -> None:

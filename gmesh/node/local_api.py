@@ -60,6 +60,9 @@ class ILocalNode(Protocol):
     def routes(self) -> list[dict[str, Any]]:
         """The cheapest path to every reachable node."""
 
+    def alternatives(self, name: str) -> list[dict[str, Any]]:
+        """The paths to one node, the best first, each without the relays of those before it."""
+
     def nodes(self) -> list[dict[str, Any]]:
         """Every node known from its record."""
 
@@ -72,8 +75,8 @@ class ILocalNode(Protocol):
     def ping(self, name: str, count: int) -> Awaitable[list[float]]:
         """Round trips in milliseconds."""
 
-    def trace(self, name: str) -> Awaitable[dict[str, Any]]:
-        """The path to a node and the round trip to each hop."""
+    def trace(self, name: str, service: str) -> Awaitable[dict[str, Any]]:
+        """The path to a node; to each hop the round trip, and what the policy says of a service of it."""
 
     def capture(self, name: str, seconds: float, count: int) -> Awaitable[list[dict[str, Any]]]:
         """The headers of the frames on the link to a neighbour, for so long or so many."""
@@ -116,7 +119,10 @@ class LocalApi:
 
     @app.route("/v1/routes", methods=["GET"])
     def _routes(self, request: Request) -> bytes:
-        return json_response(request, self._node.routes())
+        named = request.args.get(b"to")
+        if named is None:
+            return json_response(request, self._node.routes())
+        return json_response(request, self._node.alternatives(named[0].decode("ascii", "replace")))
 
     @app.route("/v1/nodes", methods=["GET"])
     def _nodes(self, request: Request) -> bytes:
@@ -141,8 +147,8 @@ class LocalApi:
 
     @app.route("/v1/trace", methods=["POST"])
     async def _trace(self, request: Request) -> bytes:
-        body = read_object(request, {"node": str}, frozenset({"node"}))
-        return json_response(request, await self._node.trace(body["node"]))
+        body = read_object(request, {"node": str, "service": str}, frozenset({"node"}))
+        return json_response(request, await self._node.trace(body["node"], body.get("service", "*")))
 
     @app.route("/v1/capture", methods=["POST"])
     async def _capture(self, request: Request) -> bytes:

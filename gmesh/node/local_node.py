@@ -16,6 +16,7 @@ from gmesh.errors import RequestRefused
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.runtime import NodeRuntime
+from gmesh.trust.policy import PolicyRules, Subject
 from gmesh.wire.frames import Kind
 
 __all__ = ["LocalNode"]
@@ -80,6 +81,15 @@ class LocalNode:
         ]
         return sorted(rows, key=lambda row: str(row["name"]))
 
+    def alternatives(self, name: str) -> list[dict[str, Any]]:
+        """@see: L{gmesh.node.local_api.ILocalNode.alternatives}"""
+        runtime = self._runtime
+        peer = runtime.book.find_name(name)
+        found = [] if peer is None else runtime.engine.alternatives(peer.handle, runtime.now())
+        return [
+            {"name": name, "path": [self._name(hop) for hop in path], "cost": cost} for path, cost in found
+        ]
+
     def nodes(self) -> list[dict[str, Any]]:
         """@see: L{gmesh.node.local_api.ILocalNode.nodes}"""
         runtime = self._runtime
@@ -113,7 +123,7 @@ class LocalNode:
         """@see: L{gmesh.node.local_api.ILocalNode.ping}"""
         return [1000 * await self._runtime.echo.ping(name) for _ in range(count)]
 
-    async def trace(self, name: str) -> dict[str, Any]:
+    async def trace(self, name: str, service: str = "*") -> dict[str, Any]:
         """@see: L{gmesh.node.local_api.ILocalNode.trace}"""
         hops = await self._runtime.echo.trace(name)
         return {
@@ -122,6 +132,7 @@ class LocalNode:
                 {
                     "name": hop.name,
                     "rtt_ms": None if hop.rtt is None else round(1000 * hop.rtt, 3),
+                    "policy": self._verdict(hop.name, service),
                     **({"reason": hop.reason} if hop.reason else {}),
                 }
                 for hop in hops
@@ -135,6 +146,17 @@ class LocalNode:
             raise RequestRefused("unknown-node", f"there is no link to {name}: gmesh peers lists the links")
         traces: list[FrameTrace] = await link.capture(seconds, count)
         return [self._frame(trace) for trace in traces]
+
+    def _verdict(self, name: str, service: str) -> str:
+        """What the policy says of us and a service of that node; C{*}: of whatever no rule names."""
+        member = self._runtime.member
+        policy, peer = member.trust.policy, self._runtime.book.find_name(name)
+        if policy is None or peer is None:
+            return "unknown"
+        here = Subject(member.name, frozenset(member.peer.roles))
+        decision = PolicyRules(policy.body).decide(here, Subject(peer.name, frozenset(peer.roles)), service)
+        word = "allowed" if decision.allowed else "denied"
+        return f"{word}: no rule" if decision.rule is None else f"{word}: rule {decision.rule}"
 
     def _frame(self, trace: FrameTrace) -> dict[str, Any]:
         header = trace.header

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from gmesh.interfaces import IRouteEngine
 from gmesh.routing.database import LinkStateDatabase, Offer, Outcome
 from gmesh.routing.graph import LinkGraph
-from gmesh.routing.limits import HARD_MAX_HOPS, MAX_HOPS, MAX_NODES, UNREACHABLE_DROP
+from gmesh.routing.limits import HARD_MAX_HOPS, MAX_ALTERNATIVES, MAX_HOPS, MAX_NODES, UNREACHABLE_DROP
 from gmesh.routing.origin import Originator, Signer
 from gmesh.routing.paths import PathChoice
 from gmesh.routing.record import Capability, RecordFlag
@@ -240,6 +240,11 @@ class RouteEngine:
         if not avoid and limit is None:
             return self._paths.path(destination, now)
         return self._paths.detour(destination, now, avoid, self.max_hops if limit is None else limit)
+
+    def alternatives(self, destination: bytes, now: float) -> list[tuple[tuple[bytes, ...], int]]:
+        """(path, cost): the best path and the best without its relays, and so on."""
+        paths = self._paths.alternatives(destination, now, MAX_ALTERNATIVES)
+        return [(path, self._paths.cost(path) or 0) for path in paths]
 
     def explain(self, destination: bytes, now: float) -> tuple[str, str]:
         """Why there is no path: a slug and a sentence."""

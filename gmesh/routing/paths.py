@@ -145,6 +145,18 @@ class PathChoice:
         self._detours[key] = (now + DETOUR_CACHE, path)
         return path
 
+    def alternatives(self, destination: bytes, now: float, most: int) -> list[Path]:
+        """The best path, then the best without the relays of those before it; for people, so unlimited."""
+        found: list[Path] = []
+        path = self.path(destination, now)
+        while path is not None and len(found) < most:
+            found.append(path)
+            if len(path) <= 2:
+                break
+            relays = frozenset(handle for each in found for handle in each[1:-1])
+            path = self._search(destination, relays, self.max_hops, False)
+        return found
+
     def _search(self, destination: bytes, avoid: frozenset[bytes], limit: int, fewest: bool) -> Path | None:
         tree = shortest_paths(
             self._graph.adjacency,

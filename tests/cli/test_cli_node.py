@@ -85,6 +85,13 @@ def test_plain_text_in_a_pipe(
         assert text in ended.out
 
 
+def test_routes_to_one_node(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """routes NODE asks for the alternatives to one node."""
+    node_end.json("GET /v1/routes?to=c", [*ROUTES, {"name": "c", "path": ["a", "d", "c"], "cost": 30}])
+    ended = run("routes", "c", "--state", state)
+    assert "a > b > c" in ended.out and "a > d > c" in ended.out
+
+
 def test_ping(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """ping asks for so many round trips and prints each."""
     node_end.json("POST /v1/ping", {"node": "c", "rtt_ms": [1.0, 2.0]})
@@ -107,11 +114,16 @@ def test_capture(run: Callable[..., Any], node_end: Any, state: Path) -> None:
 
 
 def test_trace(run: Callable[..., Any], node_end: Any, state: Path) -> None:
-    """trace prints the path and the round trip to each hop."""
-    hops = [{"name": "b", "rtt_ms": 1.0}, {"name": "c", "rtt_ms": None}]
+    """trace prints the path; for each hop the round trip and what the policy says."""
+    hops = [
+        {"name": "b", "rtt_ms": 1.0, "policy": "allowed: rule 0"},
+        {"name": "c", "rtt_ms": None, "policy": "denied: no rule"},
+    ]
     node_end.json("POST /v1/trace", {"path": ["a", "b", "c"], "hops": hops})
     ended = run("trace", "c", "--state", state)
-    assert ended.out == "a > b > c\nHOP  ROUND TRIP\nb    1.0 ms\nc    -\n"
+    assert ended.out == (
+        "a > b > c\nHOP  ROUND TRIP  POLICY\nb    1.0 ms      allowed: rule 0\nc    -           denied: no rule\n"
+    )
 
 
 @pytest.mark.parametrize(("arguments", "stdin"), [(["hello"], b""), (["-"], b"hello"), ([], b"hello")])

@@ -48,7 +48,7 @@ class Node:
     async def ping(self, name: str, count: int) -> list[float]:
         return [1.23456] * count
 
-    async def trace(self, name: str) -> dict[str, Any]:
+    async def trace(self, name: str, service: str) -> dict[str, Any]:
         return {"path": ["pump-07", name], "hops": [{"name": name, "rtt_ms": 1.5}]}
 
     async def capture(self, name: str, seconds: float, count: int) -> list[dict[str, Any]]:

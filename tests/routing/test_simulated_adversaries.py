@@ -12,6 +12,7 @@ import networkx as nx
 import pytest
 from routing.oracle import Visits, check_databases, check_paths, geometric, named
 
+from gmesh.mesh.network_limits import HEADER_BURST
 from gmesh.routing.record import NodeRecord, signing_input
 from gmesh.testing.engine_mesh import EngineMesh
 from gmesh.testing.engine_node import EngineNode, StubSigner
@@ -316,3 +317,19 @@ def test_a_relay_passes_on_what_arrived_from_where_the_path_says(grid: EngineMes
     assert grid["n0012"].delivered == []
     assert read_path(frame, 0, len(frame))[0].path == path
     assert pack_frame(Kind.LSA, b"")[:2] == b"\0\0"
+
+
+def test_a_source_of_made_up_paths_pays_at_its_first_relay(grid: EngineMesh) -> None:
+    """Ever new headers of one source are judged at a bounded rate; what others send goes on beside them."""
+    liar, relay, target = grid["n0010"], grid["n0011"], grid["n0012"]
+    path = tuple(node.handle for node in (liar, relay, target))
+    other = grid["n0006"]
+    for number in range(3 * HEADER_BURST):
+        stranger = number.to_bytes(8, "big")
+        frame = pack_path_frame(Kind.E2E_DATA, PathHeader((*path, stranger), 7, 1, 1), b"x")
+        liar.links[relay.name].send_data(frame, path[0] + stranger)
+    assert other.send(target.name, b"honest", (other.handle, relay.handle, target.handle))
+    grid.run(1)
+    assert relay.counters["forward-header-rate"] >= HEADER_BURST
+    assert target.counters["unreachable"] <= HEADER_BURST + 1
+    assert [payload for _, _, payload in target.delivered] == [b"honest"]

@@ -200,3 +200,16 @@ def test_a_run_repeats() -> None:
         traces.append((storm.mesh.trace, storm.mesh.events))
         storm.mesh.stop()
     assert traces[0] == traces[1] != traces[2]
+
+
+def test_alternatives_share_no_relay() -> None:
+    """Around a ring there are two ways to the far side; to a neighbour the link itself."""
+    mesh = EngineMesh(seed=1)
+    mesh.build(named(nx.cycle_graph(6)))
+    node = mesh["n0000"]
+    found = node.engine.alternatives(mesh["n0003"].handle, mesh.now())
+    assert sorted(len(path) - 1 for path, _ in found) == [3, 3]
+    assert not set(found[0][0][1:-1]) & set(found[1][0][1:-1])
+    assert found[0][1] <= found[1][1]
+    assert len(node.engine.alternatives(mesh["n0001"].handle, mesh.now())) == 1
+    mesh.stop()
