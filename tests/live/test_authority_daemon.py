@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import selectors
 import signal
@@ -10,9 +11,9 @@ import socket
 import statistics
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ pytestmark = pytest.mark.live
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A state directory with a daemon that is not started yet; ended after the test."""
     keys = fixtures.Keys()
-    genesis = fixtures.write_state(tmp_path / "authority", keys, int(time.time()) - 60)
+    policy = {**fixtures.POLICY_TEXT, "max_nodes": 100_000}
+    genesis = fixtures.write_state(tmp_path / "authority", keys, int(time.time()) - 60, policy)
     daemon = Daemon(
         tmp_path / "authority", "--rate", "100000000", "--key-rate", "100000000", "--failure-rate", "1000000",
         "--connections", "0",
@@ -97,7 +99,7 @@ def test_t3_d1_kill_under_load_loses_nothing(fleet: Fleet, rounds: int) -> None:
         before = len(admitted)
         with ThreadPoolExecutor(16) as pool:
             jobs = [pool.submit(join, request) for request in requests]
-            while len(admitted) < before + 20:
+            while len(admitted) < before + 20 and not all(job.done() for job in jobs):
                 time.sleep(0.001)
             fleet.daemon.end(signal.SIGKILL)
             for job in jobs:
@@ -147,44 +149,45 @@ def test_it_tells_the_service_manager_and_rereads_on_sighup(fleet: Fleet, tmp_pa
 BEGINNINGS = (b"GET /", b"POST /join HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
 
 
+def slow_client(port: int, number: int) -> socket.socket:
+    """A connection that begins a request, each from an address of its own."""
+    source = (f"127.0.{1 + number // 50}.{1 + number % 50}", 0)
+    slow = socket.create_connection(("127.0.0.1", port), 20, source)
+    slow.sendall(BEGINNINGS[number % 2])
+    slow.setblocking(False)
+    return slow
+
+
 @pytest.mark.soak
 def test_h2_a_thousand_slow_sockets(fleet: Fleet) -> None:
     """1,000 connections of a byte a second: each is cut after 10 s, and good clients do not notice."""
     fleet.daemon.start()
+    lives: list[float] = []
+    took: list[float] = []
+    opened: dict[socket.socket, float] = {}
+    numbers, next_drip = iter(range(1000)), time.monotonic() + 1
+    deadline = time.monotonic() + 120
     with selectors.DefaultSelector() as selector:
-        opened: dict[socket.socket, float] = {}
-        for number in range(1000):
-            slow = socket.create_connection(
-                ("127.0.0.1", fleet.daemon.port), 20, (f"127.0.{1 + number // 50}.{1 + number % 50}", 0)
-            )
-            slow.sendall(
-                b"POST /join HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n" if number % 2 else b"GET /"
-            )
-            slow.setblocking(False)
-            opened[slow] = time.monotonic()
-            selector.register(slow, selectors.EVENT_READ)
-        lives: list[float] = []
-        took: list[float] = []
-        next_drip = time.monotonic() + 1
-        while opened and time.monotonic() < max(opened.values()) + 20:
-            began = time.monotonic()
-            with urllib.request.urlopen(f"http://127.0.0.1:{fleet.daemon.port}/status", timeout=20) as answer:
-                assert answer.status == 200
-            took.append(time.monotonic() - began)
-            for key, _ in selector.select(0.02):
-                slow = key.fileobj
-                assert isinstance(slow, socket.socket)
+        while len(lives) < 1000 and time.monotonic() < deadline:
+            for number in islice(numbers, 25):
+                slow = slow_client(fleet.daemon.port, number)
+                opened[slow] = time.monotonic()
+                selector.register(slow, selectors.EVENT_READ)
+            for key, _ in selector.select(0.01):
+                slow = key.fileobj  # type: ignore[assignment]  # what was registered
                 lives.append(time.monotonic() - opened.pop(slow))
                 selector.unregister(slow)
                 slow.close()
             if time.monotonic() >= next_drip:
                 next_drip += 1
                 for slow in opened:
-                    try:
+                    with contextlib.suppress(OSError):
                         slow.send(b"a")
-                    except OSError:
-                        continue
+            began = time.monotonic()
+            assert fleet.daemon.ask("GET", "/status")[0] == 200
+            took.append(time.monotonic() - began)
     assert len(lives) == 1000
-    assert min(lives) > 9 and max(lives) < 13
+    assert min(lives) > 9
+    assert statistics.median(lives) < 11 and max(lives) < 13
     assert statistics.quantiles(took, n=100)[98] < 1
     fleet.daemon.end()
