@@ -190,10 +190,27 @@ socket_activation() {
 
 port_443() { guest one curl -fsS --max-time 10 http://127.0.0.1:443/healthz; }
 
-# What the next release brings: another version, one more plugin, one more migration.
+# watch_port_443 NAME, then never_refused NAME: whether every connection in between was taken.
+watch_port_443() {
+    shell "$1" 'rm -f /run/refused; touch /run/watching
+        while [ -e /run/watching ]; do
+            (exec 3<>/dev/tcp/127.0.0.1/443) 2>/dev/null || date +%T.%N >>/run/refused
+            sleep 0.05
+        done' >/dev/null 2>&1 </dev/null &
+    eventually 5 guest "$1" test -e /run/watching
+}
+
+never_refused() {
+    guest "$1" rm /run/watching
+    refuse guest "$1" cat /run/refused 2>/dev/null
+}
+
+# What the next release brings: another version, one more plugin in a file there was, one more migration.
 next_release() {
     sed -i 's/^__version__ = .*/__version__ = "0.1.1"/' gmesh/__init__.py
-    sed 's/gmesh-node/gmesh-probe/; s/gmesh_node/gmesh_probe/' twisted/plugins/gmesh_node.py >twisted/plugins/gmesh_probe.py
+    sed -n '/^gmesh_node = /,$p' twisted/plugins/gmesh_node.py |
+        sed 's/gmesh-node/gmesh-probe/; s/^gmesh_node/gmesh_probe/' >"$WORK/probe"
+    cat "$WORK/probe" >>twisted/plugins/gmesh_node.py
     printf 'CREATE TABLE packaging_probe (number INTEGER PRIMARY KEY);\n' >gmesh/authority/store/migrations/9999_packaging_probe.sql
 }
 
@@ -204,7 +221,9 @@ upgrade() {
     guest one twistd3 --help >/dev/null
     before=$(secrets one)
     pids=$(for unit in "${UNITS[@]}"; do main_pid one "$unit"; done)
+    watch_port_443 one
     check "the upgrade installs" install_debs one next "${EVERYTHING[@]}"
+    check "port 443 took every connection meanwhile" never_refused one
     for unit in "${UNITS[@]}"; do
         check "$unit: active after the upgrade" eventually 15 active one "$unit"
     done
