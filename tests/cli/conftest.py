@@ -66,7 +66,7 @@ def _handler(end: FarEnd) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_POST = do_GET
+        do_POST = do_DELETE = do_GET
 
         def address_string(self) -> str:
             return "test"

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: MIT
+"""gmesh admin: what it asks, whom it waits for, and what it refuses to believe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trust.network import NOW, Network, key
+
+from gmesh.authority.audit import chain_hash
+from gmesh.cli import operator as operator_module
+from gmesh.cli import polling
+from gmesh.cli.admin_command import read_arguments
+from gmesh.cli.authority import Authority
+from gmesh.cli.polling import poll
+from gmesh.errors import ConfigurationError
+from gmesh.trust.canonical import canonical
+from gmesh.trust.documents import AuditHead, Command, document_from_dict
+from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.verify import verify_signatures
+
+ID = "0123456789abcdef0123456789abcdef"
+
+
+def _show(end: Any, network: Network, audit: AuditHead | None = None) -> None:
+    end.answers["GET /genesis"] = end.answers["GET /genesis/1"] = (200, network.genesis.encode())
+    status = network.status() if audit is None else network.status(audit=audit)
+    end.answers["GET /status"] = (200, status.encode())
+    end.answers["GET /crl"] = (200, network.crl().encode())
+    end.answers["GET /policy"] = (200, network.policy().encode())
+
+
+@pytest.fixture
+def network(http_end: Any, monkeypatch: pytest.MonkeyPatch) -> Network:
+    """The network whose authority is the far end, at its own time; waiting costs no time."""
+    network = Network()
+    _show(http_end, network)
+    monkeypatch.setattr(operator_module, "Authority", partial(Authority, wall=lambda: NOW))
+    return network
+
+
+@pytest.fixture
+def admin(run: Callable[..., Any], network: Network, http_end: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Runs C{gmesh admin} as an operator of that network."""
+    directory = tmp_path / "operator"
+    directory.mkdir()
+    (directory / "operator.key").touch(0o600)
+    (directory / "operator.key").write_bytes(key("operator").to_pem())
+    (directory / "genesis.json").write_bytes(network.genesis.encode())
+    (directory / "authority.json").write_text(json.dumps({"urls": [http_end.where]}))
+    return partial(run, "admin", "--operator", directory)
+
+
+def _bodies(end: Any, path: str) -> list[Any]:
+    return [json.loads(body) for _, target, _, body in end.requests if target.startswith(path) and body]
+
+
+def test_invite_with_everything(admin: Callable[..., Any], http_end: Any) -> None:
+    """--lifetime, --node-key and --approve go into the request; what is not given does not."""
+    http_end.json("POST /admin/invites", {"id": ID, "expires_at": NOW}, 201)
+    node = b64url_encode(key("node").public)
+    ended = admin(
+        "invite", "--name", "p", "--role", "client", "--lifetime", "12h", "--node-key", node, "--approve"
+    )
+    assert (ended.status, ended.err) == (0, "")
+    (body,) = _bodies(http_end, "/admin/invites")
+    assert (body["lifetime"], body["node_key"], body["approve"]) == (43200, node, True)
+
+
+def test_invite_that_needs_others(admin: Callable[..., Any], http_end: Any) -> None:
+    """An invite that must be approved by others is printed, for it cannot be made again; it ends with 1."""
+    http_end.json("POST /admin/invites", {"state": "pending", "id": ID, "votes": 1, "required": 2}, 202)
+    ended = admin("invite", "--name", "p", "--role", "client")
+    assert (ended.status, ended.out.startswith("gmesh-invite:")) == (1, True)
+    assert ended.err == (
+        f"gmesh: waits for approval: 1 of 2 operators; another one runs: gmesh admin approvals approve {ID}\n"
+    )
+
+
+def test_approving_asks_for_the_same(admin: Callable[..., Any], http_end: Any) -> None:
+    """approve shows what was asked for, and sends the same method, target and body."""
+    body = {"node": "pump-07", "reason": "superseded"}
+    waiting = {"id": ID, "method": "POST", "target": "/admin/revocations", "body": body, "votes": []}
+    http_end.json("GET /admin/approvals", {"approvals": [waiting], "required": 2})
+    http_end.json("POST /admin/revocations", {"crl_number": 4, "serials": [7]}, 201)
+    ended = admin("approvals", "approve", ID, "--yes")
+    assert ended.status == 0 and "POST /admin/revocations" in ended.out
+    assert _bodies(http_end, "/admin/revocations") == [body]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_line"),
+    [
+        (["invites", "withdraw", ID], f"DELETE /admin/invites/{ID}"),
+        (["operators", "remove", ID], f"DELETE /admin/operators/{ID}"),
+        (
+            ["operators", "remove", b64url_encode(key("x").public)],
+            f"DELETE /admin/operators/{key('x').key_id}",
+        ),
+        (["policy", "rollback", "3"], "POST /admin/policies"),
+        (["enrolments", "approve", ID], f"POST /admin/enrolments/{ID}"),
+        (["backup"], "POST /admin/backup"),
+    ],
+)
+def test_what_is_asked(
+    admin: Callable[..., Any], http_end: Any, arguments: list[str], request_line: str
+) -> None:
+    """Each command makes its one request."""
+    http_end.json(request_line, {}, 200)
+    ended = admin(*arguments)
+    assert (ended.status, ended.err) == (0, "")
+    assert request_line in {f"{method} {target}" for method, target, _, _ in http_end.requests}
+
+
+@pytest.mark.parametrize("bad", ["../../x", "ID", "0" * 31, "0" * 32 + "/x"])
+def test_only_an_id_goes_into_a_path(admin: Callable[..., Any], http_end: Any, bad: str) -> None:
+    """What is no id never reaches a request line."""
+    ended = admin("operators", "remove", bad)
+    assert (ended.status, ended.err.count("\n"), http_end.requests) == (1, 1, [])
+
+
+def _nodes(*rows: tuple[str, int, bool, int]) -> dict[str, Any]:
+    return {
+        "nodes": [
+            {"name": name, "numbers": {"crl": crl}, "revoked": revoked, "not_after": NOW + life}
+            for name, crl, revoked, life in rows
+        ],
+        "next": None,
+    }
+
+
+def test_revoke_waits(admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--wait asks until every living member holds the CRL; revoked and expired ones are not waited for."""
+    monkeypatch.setattr(polling, "PAUSE", 0.01)
+    http_end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
+    http_end.json(
+        "GET /admin/nodes", _nodes(("a", 9, False, 60), ("gone", 0, True, 60), ("old", 0, False, -60))
+    )
+    ended = admin("revoke", "gone", "--wait", "--json")
+    assert (ended.status, json.loads(ended.out)["applied"]) == (0, ["a"])
+
+
+def test_revoke_tells_who_is_missing(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the time is up it names who has not told, and ends with 1."""
+    http_end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
+    http_end.json("GET /admin/nodes", _nodes(("a", 9, False, 60), ("b", 8, False, 60)))
+    monkeypatch.setattr("gmesh.cli.admin_revoke.poll", lambda ask, done, timeout: ask())
+    ended = admin("revoke", "gone", "--wait")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert ended.err == "gmesh: 1 nodes have not told yet that they hold CRL 9: b\n"
+
+
+@pytest.mark.parametrize("arguments", [["revoke"], ["revoke", "a", "--serial", "3"], ["command", "reload"]])
+def test_usage(admin: Callable[..., Any], arguments: list[str]) -> None:
+    """A target that is missing, or named twice, is wrong usage."""
+    assert admin(*arguments).status == 2
+
+
+def test_command_takes_the_number_it_is_told(admin: Callable[..., Any], http_end: Any) -> None:
+    """Somebody else was quicker: the command is signed again under the number the authority names."""
+
+    def answer(handler: Any) -> None:
+        first = len(_bodies(http_end, "/admin/commands")) == 1
+        value = {"type": "urn:gmesh:problem:conflict", "number": 7} if first else {"id": ID, "number": 7}
+        data = json.dumps(value).encode()
+        handler.send_response(409 if first else 201)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    http_end.answers["POST /admin/commands"] = answer
+    ended = admin("command", "log-level", "level=debug", "seconds=60", "--role", "relay", "--json")
+    assert (ended.status, json.loads(ended.out)["number"]) == (0, 7)
+    first, second = (
+        document_from_dict(body["command"], Command) for body in _bodies(http_end, "/admin/commands")
+    )
+    assert (second.body.number, second.body.id) == (7, first.body.id)
+    assert second.body.arguments == {"level": "debug", "seconds": 60}
+    assert second.body.target.role == "relay"
+    verify_signatures(second, {key("operator").key_id: key("operator").public})
+
+
+@pytest.mark.parametrize("pairs", [("x",), ("=1",), ("a=1", "a=2")])
+def test_bad_arguments(pairs: tuple[str, ...]) -> None:
+    """An argument is NAME=VALUE, each name once."""
+    with pytest.raises(ConfigurationError):
+        read_arguments(pairs)
+
+
+def _chain(count: int) -> list[dict[str, Any]]:
+    entries, head = [], bytes(32)
+    for seq in range(1, count + 1):
+        row = {"at": NOW, "actor": "authority", "action": "invite", "target": f"n-{seq}"}
+        head = chain_hash(seq, head, canonical(row))
+        entries.append({"seq": seq, "hash": head.hex(), "row": row})
+    return entries
+
+
+def _serve_chain(end: Any, entries: list[dict[str, Any]]) -> None:
+    size = len(entries)
+    for after in (0, size):
+        page = {"entries": entries[after:], "size": size, "head": "", "next": None}
+        end.json(f"GET /admin/audit?after={after}&limit=500", page)
+    end.json("GET /admin/audit?after=0&limit=1", {"entries": entries[:1], "size": size, "next": 1})
+
+
+def _head(entries: list[dict[str, Any]], epoch: int = 0) -> AuditHead:
+    return AuditHead(epoch=epoch, size=len(entries), head=entries[-1]["hash"])
+
+
+def test_audit_verifies(admin: Callable[..., Any], http_end: Any, network: Network, tmp_path: Path) -> None:
+    """A whole chain is good, and its head is remembered for the next check."""
+    entries = _chain(5)
+    _serve_chain(http_end, entries)
+    _show(http_end, network, _head(entries[:4]))
+    ended = admin("audit", "--verify", "--json")
+    found = json.loads(ended.out)
+    assert (ended.status, found["size"], found["head"], found["good"]) == (0, 5, entries[-1]["hash"], True)
+    again = json.loads(admin("audit", "--verify", "--json").out)
+    assert "the last check" in again["compared"]
+    node = tmp_path / "status.json"
+    node.write_bytes(network.status(audit=_head(entries[:2])).encode())
+    assert str(node) in json.loads(admin("audit", "--verify", "--status", node, "--json").out)["compared"]
+
+
+@pytest.mark.parametrize("harm", ["edit", "delete", "reorder"])
+def test_a1_changed_row_is_named(
+    admin: Callable[..., Any], http_end: Any, network: Network, harm: str
+) -> None:
+    """A row that was edited, deleted or moved is named."""
+    entries = _chain(5)
+    _show(http_end, network, _head(entries))
+    if harm == "edit":
+        entries[2]["row"] |= {"target": "somebody else"}
+    elif harm == "delete":
+        del entries[2]
+    else:
+        entries[2], entries[3] = entries[3], entries[2]
+    _serve_chain(http_end, entries)
+    ended = admin("audit", "--verify")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert "audit row 3 " in ended.err
+
+
+@pytest.mark.parametrize("where", ["status", "node"])
+def test_a1_rewritten_history_fits_no_earlier_head(
+    admin: Callable[..., Any], http_end: Any, network: Network, tmp_path: Path, where: str
+) -> None:
+    """A chain cut short, or made anew from some row on, disagrees with a head that was seen before."""
+    true = _chain(5)
+    node = tmp_path / "status.json"
+    node.write_bytes(network.status(audit=_head(true)).encode())
+    _show(http_end, network, _head(true if where == "status" else true[:3]))
+    _serve_chain(http_end, true[:3])
+    ended = admin("audit", "--verify", *(["--status", node] if where == "node" else []))
+    assert (ended.status, "rows are gone" in ended.err) == (1, True)
+    forged = _chain(4)
+    forged.append({"seq": 5, "row": {"forged": 1}, "hash": ""})
+    forged[4]["hash"] = chain_hash(5, bytes.fromhex(forged[3]["hash"]), canonical({"forged": 1})).hex()
+    _serve_chain(http_end, forged)
+    ended = admin("audit", "--verify", "--status", node)
+    assert (ended.status, "another one than" in ended.err) == (1, True)
+
+
+def test_audit_export(admin: Callable[..., Any], http_end: Any, tmp_path: Path) -> None:
+    """An export holds every row, one a line, and writes over nothing."""
+    entries = _chain(3)
+    _serve_chain(http_end, entries)
+    assert admin("audit", "export", tmp_path / "audit.jsonl").status == 0
+    lines = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == entries
+    assert admin("audit", "export", tmp_path / "audit.jsonl").status == 1
+
+
+def test_polling_gives_up() -> None:
+    """Pauses grow to five seconds and end with the time; the last answer is given back."""
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    answer = poll(lambda: now[0], lambda value: value > 100, 20, sleep, lambda: now[0])
+    assert answer == pytest.approx(20)
+    assert slept[0] == 1.0 and max(slept) == 5.0 and sum(slept) == pytest.approx(20)
