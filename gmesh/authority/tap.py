@@ -100,7 +100,8 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Print the version of gmesh and exit."""
-        raise SystemExit(f"gmesh-authority {__version__}")
+        print(f"gmesh {__version__}")  # noqa: T201  # what --version is for
+        raise SystemExit(0)
 
     def postOptions(self) -> None:
         """Check what belongs together."""

@@ -281,10 +281,10 @@ def _tell(
 
 All keys can be read by you alone (mode 0600).  Next:
 
-  twistd -n gmesh-authority --state {directory}/authority --listen tcp:{port}
+  twistd -n --pidfile= gmesh-authority --state {directory}/authority --listen tcp:{port}
   gmesh admin --operator {directory}/operator invite --name {first} --role {"anchor" if anchors else "client"}
   gmesh join INVITE --state STATE          (on the node, with what the line before has printed)
-  twistd -n gmesh-node --state STATE{listen}"""
+  twistd -n --pidfile= gmesh-node --state STATE{listen}"""
     )
     if url == DEFAULT_URL:
         click.echo(f"\nNodes on other hosts cannot reach {url}: --authority-url gives one they can.")

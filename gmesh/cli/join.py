@@ -194,4 +194,4 @@ def join(invite: str | None, seed: Path | None, state: str) -> None:
     node_id = SigningKey.from_pem(read_key_file(directory / "identity.key")).key_id
     click.echo(f"{how} {body.name} ({words(body.roles)}), node id {node_id},")
     click.echo(f"certificate {body.serial} until {moment(body.not_after)}; renewed by the daemon:")
-    click.echo(f"  twistd -n gmesh-node --state {directory}")
+    click.echo(f"  twistd -n --pidfile= gmesh-node --state {directory}")

@@ -22,6 +22,9 @@ from gmesh.errors import ConfigurationError
 
 __all__ = ["ListenService", "describe_address", "parse_server"]
 
+#: What Twisted calls a UNIX socket whose owner lives.
+UNIX_LOCK_TAKEN = "Cannot acquire lock"
+
 
 def parse_server(reactor: Any, text: str) -> Any:
     """
@@ -106,5 +109,7 @@ class ListenService(Service):
 def _cause(error: BaseException | None) -> str:
     if isinstance(error, CannotListenError):
         inner = error.socketError
+        if inner == UNIX_LOCK_TAKEN:
+            return "another process listens there"
         return str(getattr(inner, "strerror", None) or inner)
     return str(error)

@@ -41,7 +41,7 @@ def parse_json(data: bytes, limit: int) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise _refused("not UTF-8") from error
     if _too_deep(data):
-        raise _refused(f"nested deeper than {MAX_DEPTH}")
+        raise _refused(f"brackets left open, or nested deeper than {MAX_DEPTH}")
     try:
         value = _decode(text)
     except ValueError as error:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.task import Clock
 from twisted.python.usage import UsageError
 
+from gmesh import __version__
 from gmesh.authority.audit import chain_hash, verify_chain
 from gmesh.authority.signer import load_keys
 from gmesh.authority.store import audit as audit_rows
@@ -119,6 +120,14 @@ def test_options_say_what_is_wrong() -> None:
     options.parseOptions(["--state", "/nonexistent"])
     with pytest.raises(SystemExit, match="gmesh init"):
         makeService(options, Clock())
+
+
+def test_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard output, and a success."""
+    with pytest.raises(SystemExit) as ended:
+        Options().parseOptions(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"gmesh {__version__}\n"
 
 
 # Clock.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from twisted.application.service import IServiceMaker
+from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
@@ -58,8 +59,9 @@ def test_bad_options(arguments: list[str], message: str) -> None:
 
 def test_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
     """Not Twisted's."""
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         parsed("--version")
+    assert ended.value.code == 0
     assert capsys.readouterr().out == f"gmesh {gmesh.__version__}\n"
 
 
@@ -109,6 +111,17 @@ def test_a_busy_port_ends_the_daemon() -> None:
     service = ListenService(Busy(), "tcp:7443", Factory(), "listening")
     with pytest.raises(SystemExit, match=r"cannot listen on tcp:7443: Address already in use"):
         service.privilegedStartService()
+
+
+async def test_a_socket_of_a_running_daemon(tmp_path: Path) -> None:
+    """A second daemon on one state directory is told what is in the way, and leaves the first alone."""
+    endpoint = f"unix:{tmp_path}/node.sock"
+    first, second = (ListenService(reactor, endpoint, Factory(), "local API") for _ in range(2))
+    first.privilegedStartService()
+    with pytest.raises(SystemExit, match=r"node\.sock: another process listens there"):
+        second.privilegedStartService()
+    assert (tmp_path / "node.sock").is_socket()
+    await first.stopService()
 
 
 def test_addresses_in_the_log() -> None:

@@ -78,6 +78,12 @@ C1 = {
 }
 
 
+def test_a_cut_file_is_told_as_such() -> None:
+    """What a full disk or a broken copy leaves is not called too deep alone."""
+    with pytest.raises(DocumentRefused, match="left open"):
+        parse_json(b'{"signed":{"a":1', LIMIT)
+
+
 @pytest.mark.parametrize("data", C1.values(), ids=C1.keys())
 def test_c1(data: bytes) -> None:
     """Each hostile spelling is refused as invalid-json."""
