@@ -70,10 +70,46 @@ def echo(count: int, pace: float) -> list[float]:
         return trips
 
 
+def echo_pair(count: int, pace: float) -> list[float]:
+    """Round trips in seconds between two bare Twisted processes."""
+    with (
+        Process("bench.bare_trip", "echo-server", {}) as server,
+        Process("bench.bare_trip", "echo-client", {**server.line(), "count": count, "pace": pace}) as client,
+    ):
+        trips: list[float] = client.line()["trips"]
+        return trips
+
+
+def handshakes(at_once: int, seconds: float) -> dict[str, Any]:
+    """One round of bare XX handshakes, so many at a time: C{{"times", "seconds", "cpu"}}."""
+    with Process("bench.bare_trip", "handshake-server", {}) as server:
+        options = {**server.line(), "at_once": at_once, "seconds": seconds}
+        before = server.cpu()
+        with Process("bench.bare_trip", "handshake-client", options) as client:
+            answer = client.line()
+            return {**answer, "cpu": {"A": answer["cpu"], "C": server.cpu() - before}}
+
+
 def latency_row(name: str, trips: list[float]) -> Row:
     """Median and 99th percentile of round trips given in seconds."""
     cuts = statistics.quantiles(trips, n=100)
     return Row(name, p50_ms=statistics.median(trips) * 1e3, p99_ms=cuts[98] * 1e3, rounds=len(trips))
+
+
+def handshake_row(name: str, rounds: list[dict[str, Any]], floor: Row | None = None) -> Row:
+    """Rate, latency and CPU of handshakes."""
+    rates = [len(entry["times"]) / entry["seconds"] for entry in rounds]
+    row = latency_row(name, [trip for entry in rounds for trip in entry["times"]])
+    row.rate, row.unit, row.rounds = statistics.median(rates), "a second", len(rounds)
+    row.low, row.high = min(rates), max(rates)
+    row.cpu_us = {
+        role: statistics.median(e["cpu"][role] * 1e6 / max(1, len(e["times"])) for e in rounds)
+        for role in rounds[0]["cpu"]
+    }
+    row.others_busy = statistics.median(entry["others_busy"] for entry in rounds)
+    if floor is not None and floor.rate:
+        row.floor, row.ratio = floor.rate, row.rate / floor.rate
+    return row
 
 
 def main() -> None:
@@ -89,6 +125,10 @@ def main() -> None:
         }
         results = alternate(rounds, variants)
         rows += [throughput_row(name, size, results[name]) for name in variants]
+    for at_once in (1, 8):
+        variant = {"handshake": lambda at_once=at_once: handshakes(at_once, seconds)}
+        results = alternate(rounds, variant)
+        rows.append(handshake_row(f"XX by the library, {at_once} at a time", results["handshake"]))
     count = 200 if options.quick else 1000
     rows.append(latency_row("echo, back to back", echo(count, 0)))
     rows.append(latency_row("echo, one each 10 ms", echo(count // 2, 0.01)))

@@ -8,13 +8,10 @@ the same seed, so nothing but a port number has to be passed between them.
 
 from __future__ import annotations
 
-import gc
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -41,7 +38,7 @@ from gmesh.wire.paths import FrameTemplate, read_path
 from gmesh.wire.suites import Suite
 
 SUITES = {"aesgcm": Suite.AESGCM_BLAKE2S, "chacha": Suite.CHACHAPOLY_BLAKE2S}
-NEAR = tuple(f"near{number}" for number in range(8))
+NEAR = tuple(f"near{number}" for number in range(32))
 """Who dials; C{far} listens."""
 
 BATCH = 64 * 1024
@@ -54,7 +51,9 @@ CONTROL = 200
 class BenchNode:
     """What C{node.runtime} composes, up to the links."""
 
-    def __init__(self, reactor: Any, name: str, options: dict[str, Any], receivers: IFrameReceiverFactory):
+    def __init__(
+        self, reactor: Any, name: str, options: dict[str, Any], *receivers: IFrameReceiverFactory
+    ) -> None:
         wall, suite = options["wall"], SUITES[options["suite"]]
         issuer = Issuer(lambda: wall, Random(1))
         enrolled = {each: issuer.enrol(each, "relay") for each in ("far", *NEAR)}
@@ -68,7 +67,8 @@ class BenchNode:
         refusals = Refusals(reactor, counters)
         self.peers = Peers(own.node_key.public, verifier.judge, lambda: 10**6)
         dispatcher = Dispatcher()
-        dispatcher.register(receivers)
+        for factory in receivers:
+            dispatcher.register(factory)
         static = StaticKey(own.noise_key.private)
         boot = Random(name).randbytes(8)
         noise = NoiseContext(
@@ -227,7 +227,7 @@ class Prober(Idle):
         self.trips: list[float] = []
 
     def link_up(self) -> None:
-        self.reactor.callLater(0.2, self.send)
+        self.reactor.callLater(self.options.get("wait", 0.2), self.send)
 
     def send(self) -> None:
         self.sent = time.perf_counter()
@@ -241,12 +241,6 @@ class Prober(Idle):
             self.reactor.callLater(self.options["pace"], self.send)
         else:
             self.send()
-
-
-def rss_kib() -> int:
-    """Resident memory now."""
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
 class Dialler:
@@ -275,6 +269,27 @@ class Dialler:
         self.running -= 1
         if not self.running:
             self.done({"times": self.times, "seconds": now - self.started, "cpu": self.cpu + cpu_seconds()})
+
+
+class Holder:
+    """Makes one link from each of so many nodes, keeps them, and says when all are there."""
+
+    def __init__(self, reactor: Any, options: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
+        self.missing = options["links"]
+        self.done = done
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", options["port"])
+        self.nodes = [
+            BenchNode(reactor, name, options, Receivers({CONTROL}, self.built))
+            for name in NEAR[: options["links"]]
+        ]
+        for node in self.nodes:
+            endpoint.connect(node.mesh.dialling())
+
+    def built(self, link: ILink) -> IFrameReceiver:
+        self.missing -= 1
+        if not self.missing:
+            self.done({"links": len(self.nodes)})
+        return Idle(link)
 
 
 class _Dial:
@@ -310,33 +325,31 @@ def main(reactor: Any, role: str, options: dict[str, Any], say: Callable[[dict[s
         host = options.get("host", "127.0.0.1")
         TCP4ClientEndpoint(reactor, host, options["port"]).connect(node.mesh.dialling())
 
-    both = {Kind.E2E_DATA, CONTROL}
+    def end(link: ILink) -> IFrameReceiver:
+        return Sink(link, meter, lambda: finish(meter.report()))
+
+    def begin(link: ILink) -> IFrameReceiver:
+        return Source(link, node, reactor, options, meter, say)
+
+    def probe(link: ILink) -> IFrameReceiver:
+        return Prober(link, reactor, options, lambda trips: finish({"trips": trips}))
+
+    near = NEAR[0]
+    data, control = {int(Kind.E2E_DATA)}, {CONTROL}
     if role == "far":
-        sink = Receivers(both, lambda link: Sink(link, meter, lambda: finish(meter.report())))
-        listen(BenchNode(reactor, "far", options, sink))
-    elif role == "far-mirror":
-        node = BenchNode(reactor, "far", options, Receivers({CONTROL}, Mirror))
-        listen(node)
-    elif role == "far-idle":
-        idle = BenchNode(reactor, "far", options, Receivers(both, Idle))
-        listen(idle)
-        reactor.callLater(
-            options["seconds"], lambda: finish({"rss": rss_kib(), "links": len(idle.peers.links)})
-        )
+        listen(BenchNode(reactor, "far", options, Receivers(data, end), Receivers(control, Mirror)))
     elif role == "source":
-        source = Receivers(both, lambda link: Source(link, node, reactor, options, meter, say))
-        node = BenchNode(reactor, NEAR[0], options, source)
+        node = BenchNode(reactor, near, options, Receivers(data, begin))
         dial(node)
     elif role == "prober":
-        node = BenchNode(
-            reactor,
-            NEAR[0],
-            options,
-            Receivers({CONTROL}, lambda link: Prober(link, reactor, options, lambda t: finish({"trips": t}))),
-        )
+        dial(BenchNode(reactor, near, options, Receivers(control, probe)))
+    elif role == "loaded-prober":
+        node = BenchNode(reactor, near, options, Receivers(data, begin), Receivers(control, probe))
         dial(node)
     elif role == "dialler":
         Dialler(reactor, options, finish)
+    elif role == "holder":
+        Holder(reactor, options, say)
     else:
         raise SystemExit(f"unknown role {role}")
 

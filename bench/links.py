@@ -5,11 +5,17 @@ Links: the real Noise and mesh layers over one hop, against bare Twisted with an
 
 from __future__ import annotations
 
+import os
+import statistics
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from bench.floor import RECORD, SIZES, flow
-from bench.harness import Process, Row, alternate, arguments, settle, show, throughput_row
+from bench.floor import RECORD, SIZES, echo_pair, flow, handshake_row, handshakes, latency_row
+from bench.harness import Process, Row, alternate, arguments, others_busy, settle, show, throughput_row
+from bench.idle_node import idle_node_rss
 
 MODULE = "bench.link_process"
 READ_SIZE = 256 * 1024
@@ -32,11 +38,101 @@ def one_hop(payload: int, suite: str, seconds: float) -> dict[str, Any]:
         return {"reports": {"A": sent, "C": far.line()}}
 
 
-def main() -> None:
-    """Print the table."""
-    options = arguments(__doc__).parse_args()
-    rounds, seconds = settle(options)
-    rows: list[Row] = []
+def link_handshakes(at_once: int, seconds: float) -> dict[str, Any]:
+    """One round of whole links, made and closed: handshake, both judged, HELLO both ways."""
+    options = common("aesgcm", seconds, at_once=at_once)
+    with Process(MODULE, "far", options) as far:
+        port = far.line()["port"]
+        before = far.cpu()
+        with Process(MODULE, "dialler", {**options, "port": port}) as dialler:
+            answer = dialler.line()
+            return {**answer, "cpu": {"A": answer["cpu"], "C": far.cpu() - before}}
+
+
+def link_trips(count: int, pace: float) -> list[float]:
+    """Round trips of a control frame over a link."""
+    options = common("aesgcm", 0, count=count, pace=pace)
+    with (
+        Process(MODULE, "far", options) as far,
+        Process(MODULE, "prober", {**options, "port": far.line()["port"]}) as prober,
+    ):
+        trips: list[float] = prober.line()["trips"]
+        return trips
+
+
+def link_rss(links: int) -> tuple[int, int]:
+    """KiB of a process that only listens, and with so many links."""
+    options = common("aesgcm", 0, links=links)
+    with Process(MODULE, "far", options) as far:
+        port = far.line()["port"]
+        before = far.rss_kib()
+        with Process(MODULE, "holder", {**options, "port": port}) as holder:
+            holder.line()
+            time.sleep(0.5)
+            return before, far.rss_kib()
+
+
+@contextmanager
+def shaped_pair(rate: str) -> Iterator[tuple[str, str]]:
+    """
+    Two network namespaces joined by a pair of interfaces that pass C{rate} each way.
+
+    @raise OSError: where this machine does not allow that, with what it said.
+    """
+    names = [f"gmesh-bench-{os.getpid()}-{end}" for end in "ab"]
+
+    def run(*words: str) -> None:
+        answer = subprocess.run(words, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise OSError(f"{' '.join(words[:4])}: {answer.stderr.strip()}")
+
+    try:
+        for name in names:
+            run("ip", "netns", "add", name)
+        run(
+            "ip",
+            "link",
+            "add",
+            "veth0",
+            "netns",
+            names[0],
+            "type",
+            "veth",
+            "peer",
+            "veth0",
+            "netns",
+            names[1],
+        )
+        for number, name in enumerate(names, start=1):
+            inside = ("ip", "-n", name)
+            run(*inside, "addr", "add", f"10.99.0.{number}/24", "dev", "veth0")
+            run(*inside, "link", "set", "veth0", "up")
+            run(
+                *("tc", "-n", name, "qdisc", "add", "dev", "veth0", "root"),
+                *("tbf", "rate", rate, "burst", "16kb", "latency", "50ms"),
+            )
+        yield names[0], names[1]
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+def control_trips(count: int, payload: int) -> list[float]:
+    """Round trips of control frames, one each 100 ms, while data saturates 10 Mbit/s in one direction."""
+    with shaped_pair("10mbit") as (near, far):
+        options = common("aesgcm", count * 0.1 + 5, payload=payload, count=count, pace=0.1, wait=2.0)
+        enter = ("ip", "netns", "exec")
+        with Process(MODULE, "far", {**options, "listen": "10.99.0.2"}, (*enter, far)) as end:
+            there = {**options, "host": "10.99.0.2", "port": end.line()["port"]}
+            with Process(MODULE, "loaded-prober", there, (*enter, near)) as prober:
+                while True:
+                    said = prober.line()
+                    if "trips" in said:
+                        return list(said["trips"])
+
+
+def data_rows(rounds: int, seconds: float) -> Iterator[Row]:
+    """One hop against the bare pair, all sizes, both suites."""
     for suite in ("aesgcm", "chacha"):
         for size in SIZES:
             results = alternate(
@@ -47,8 +143,79 @@ def main() -> None:
                 },
             )
             floor = throughput_row(f"bare pair, {suite}", size, results["floor"])
-            rows += [floor, throughput_row(f"one link, {suite}", size, results["link"], floor)]
-    show("links", rows, {"record": RECORD, "malloc": "raised"}, options.json)
+            row = throughput_row(f"one link, {suite}", size, results["link"], floor)
+            share = sum(floor.cpu_us.values()) / sum(row.cpu_us.values())
+            row.note = f"{size} B: CPU of both ends is the floor's divided by {share:.2f}"
+            yield from (floor, row)
+
+
+def handshake_rows(rounds: int, seconds: float) -> Iterator[Row]:
+    """Whole links against the bare library, one and eight at a time."""
+    for at_once in (1, 8):
+        results = alternate(
+            rounds,
+            {
+                "floor": lambda at_once=at_once: handshakes(at_once, seconds),
+                "link": lambda at_once=at_once: link_handshakes(at_once, seconds),
+            },
+        )
+        floor = handshake_row(f"XX by the library, {at_once} at a time", results["floor"])
+        yield floor
+        yield handshake_row(f"link made and closed, {at_once} at a time", results["link"], floor)
+
+
+def trip_rows(rounds: int, count: int) -> Iterator[Row]:
+    """A control frame and back against a bare echo; the ratio is of medians, below 1 is faster."""
+    for name, pace in (("back to back", 0.0), ("one each 10 ms", 0.01)):
+        each = count // rounds
+        results = alternate(
+            rounds,
+            {
+                "floor": lambda each=each, pace=pace: {"trips": echo_pair(each, pace)},
+                "link": lambda each=each, pace=pace: {"trips": link_trips(each, pace)},
+            },
+        )
+        rows = [
+            latency_row(f"{what}, {name}", [trip for entry in results[key] for trip in entry["trips"]])
+            for key, what in (("floor", "bare echo"), ("link", "round trip over a link"))
+        ]
+        rows[1].note = f"p50 is {(rows[1].p50_ms or 0) / (rows[0].p50_ms or 1):.2f} x the echo's"
+        yield from rows
+
+
+def memory_rows() -> Iterator[Row]:
+    """What an idle node holds, and each link more."""
+    links = 32
+    before, after = link_rss(links)
+    yield Row("RSS, idle gmesh-node", rate=idle_node_rss() / 1024, unit="MiB")
+    yield Row("RSS, each link more", rate=(after - before) / links, unit="KiB")
+
+
+def control_row(count: int, payload: int) -> Row:
+    """Latency of control under load, or why it cannot be measured here."""
+    name = "control round trip, 10 Mbit/s saturated"
+    try:
+        entry = others_busy(lambda: {"trips": control_trips(count, payload)})
+    except OSError as error:
+        return Row(name, payload, note=f"not measured: network namespaces are not allowed here ({error})")
+    row = latency_row(name, entry["trips"])
+    row.size, row.others_busy = payload, entry["others_busy"]
+    row.note = f"{payload} B: p95 {statistics.quantiles(entry['trips'], n=20)[18] * 1e3:.0f} ms"
+    return row
+
+
+def main() -> None:
+    """Print the table."""
+    options = arguments(__doc__).parse_args()
+    rounds, seconds = settle(options)
+    rows = [
+        *data_rows(rounds, seconds),
+        *handshake_rows(rounds, seconds),
+        *trip_rows(rounds, 200 if options.quick else 1000),
+        *memory_rows(),
+        control_row(30 if options.quick else 100, 16_000),
+    ]
+    show("links", rows, {"record": RECORD, "read": READ_SIZE, "malloc": "raised"}, options.json)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ __all__ = [
     "SENDER_LOW_WATER",
     "SENDER_HIGH_WATER",
     "BLOCKED_DEADLINE",
+    "CERTIFICATES_READ",
     "CONTROL_QUEUE_BYTES",
     "DATA_FLOWS",
     "DATA_FLOW_BYTES",
@@ -89,6 +90,9 @@ LAN = Liveliness(ping_after=1.0, pong_within=0.5, dead_after=3.0)
 # A busy link is asked for its round trip this often, though it needs no PING to be known alive.
 RTT_REFRESH = 30.0
 RTT_WEIGHT = 42 / 256
+
+# Believed certificates of peers kept in parsed form, so that one that comes back costs less.
+CERTIFICATES_READ = 512
 
 # A peer that takes none of our bytes for this long is stuck.
 BLOCKED_DEADLINE = 15.0

@@ -8,13 +8,16 @@ network and revocation by L{gmesh.trust.state.TrustState}, then the key binding 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from zope.interface import implementer
 
 from gmesh.errors import DocumentRefused, FrameRefused, PeerRefused
 from gmesh.interfaces import IPeerVerifier
+from gmesh.mesh.limits import CERTIFICATES_READ
 from gmesh.trust.documents import Certificate, Document, Genesis, parse_document
 from gmesh.trust.keys import decode_noise_public, decode_public, handle, key_id
 from gmesh.trust.state import TrustState
@@ -99,6 +102,9 @@ class PeerVerifier:
         self._trust = trust
         self._own_certificate = own_certificate
         self._wall = wall
+        self._read: OrderedDict[bytes, Peer] = OrderedDict()
+        self._suites: tuple[Genesis | None, tuple[Suite, ...]] = (None, ())
+        self._own: tuple[Document[Certificate] | None, bytes] = (None, b"")
 
     def genesis_version(self) -> int:
         """The version of the genesis we hold."""
@@ -106,7 +112,10 @@ class PeerVerifier:
 
     def suites(self) -> tuple[Suite, ...]:
         """The cipher suites the current genesis allows, in its order."""
-        return allowed_suites(self._trust.genesis.body)
+        genesis = self._trust.genesis.body
+        if self._suites[0] is not genesis:
+            self._suites = (genesis, allowed_suites(genesis))
+        return self._suites[1]
 
     def payload(self, peer_genesis_version: int) -> bytes:
         """Our certificate, and the genesis documents that come after the peer's, as many as fit."""
@@ -118,27 +127,42 @@ class PeerVerifier:
             if room < 0 or len(documents) == MAX_HANDSHAKE_DOCUMENTS:
                 break
             documents.append(encoded)
-        own = self._own_certificate().encode()
-        return HandshakePayload(self.genesis_version(), own, tuple(documents)).encode()
+        own = self._own_certificate()
+        if self._own[0] is not own:
+            self._own = (own, own.encode())
+        return HandshakePayload(self.genesis_version(), self._own[1], tuple(documents)).encode()
 
     def verify(self, payload: bytes, remote_static: bytes | None) -> Peer:
         """Apply the genesis documents carried, then make all five checks, then refuse ourselves."""
         carried = HandshakePayload.decode(payload)
         self._apply(carried.genesis_documents)
-        try:
-            certificate = parse_document(carried.certificate, Certificate)
-        except DocumentRefused as error:
-            raise PeerRefused(
-                "bad-certificate", f"the peer's certificate is malformed: {error.detail}"
-            ) from error
-        peer = self.judge(certificate)
+        peer = self._judge_bytes(carried.certificate)
         if peer.noise_key != remote_static:
             raise PeerRefused(
                 "key-mismatch",
                 f"the certificate of {peer.name} names another Noise key than the handshake used",
             )
-        if certificate.body.node_key == self._own_certificate().body.node_key:
+        if peer.certificate.body.node_key == self._own_certificate().body.node_key:
             raise PeerRefused("self", "the address leads back to this node")
+        return peer
+
+    def _judge_bytes(self, data: bytes) -> Peer:
+        """L{judge}; what a believed certificate says is remembered, whether to believe it is judged anew."""
+        key = sha256(data).digest()
+        known = self._read.get(key)
+        if known is not None:
+            self._trust.judge_certificate(known.certificate, int(self._wall()))
+            self._read.move_to_end(key)
+            return known
+        try:
+            certificate = parse_document(data, Certificate)
+        except DocumentRefused as error:
+            raise PeerRefused(
+                "bad-certificate", f"the peer's certificate is malformed: {error.detail}"
+            ) from error
+        peer = self._read[key] = self.judge(certificate)
+        if len(self._read) > CERTIFICATES_READ:
+            self._read.popitem(last=False)
         return peer
 
     def judge(self, certificate: Document[Certificate]) -> Peer:

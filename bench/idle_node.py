@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""An idle node as shipped: the whole daemon in a process of its own, and the memory it holds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import SystemRandom
+
+from bench.harness import HERE
+from gmesh.testing.issuer import Issuer
+
+__all__ = ["idle_node_rss"]
+
+DEADLINE = 30.0
+
+
+def _enrol(state: Path) -> None:
+    issuer = Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
+    node = issuer.enrol("idle", "relay")
+    for file, key in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
+        (state / file).write_bytes(key.to_pem())
+        (state / file).chmod(0o600)
+    (state / "genesis.json").write_bytes(issuer.genesis.encode())
+    (state / "certificate.json").write_bytes(node.certificate.encode())
+    for document in issuer.documents:
+        (state / f"{document.type}.json").write_bytes(document.encode())
+
+
+def idle_node_rss() -> int:
+    """KiB of C{twistd gmesh-node} a moment after its local API answers; its authority is away."""
+    twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
+    with tempfile.TemporaryDirectory() as directory:
+        state = Path(directory)
+        _enrol(state)
+        listen = ["--state", directory, "--listen", "tcp:0:interface=127.0.0.1"]
+        node = subprocess.Popen(
+            [*twistd, "gmesh-node", *listen],
+            cwd=HERE,
+            env={**os.environ, "PYTHONPATH": str(HERE)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            until = time.monotonic() + DEADLINE
+            while not (state / "node.sock").exists():
+                if time.monotonic() > until or node.poll() is not None:
+                    raise RuntimeError("the idle node did not start")
+                time.sleep(0.1)
+            time.sleep(2.0)
+            pages = int(Path(f"/proc/{node.pid}/statm").read_text().split()[1])
+            return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+        finally:
+            node.terminate()
+            node.wait()
