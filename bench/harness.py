@@ -82,6 +82,16 @@ class Process:
         self.child.stdin.write(json.dumps(message) + "\n")
         self.child.stdin.flush()
 
+    def cpu(self) -> float:
+        """User and system CPU seconds it has used so far, start included (/proc/PID/stat)."""
+        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_kib(self) -> int:
+        """Its resident memory now (/proc/PID/statm)."""
+        pages = int(Path(f"/proc/{self.child.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
     def close(self) -> None:
         assert self.child.stdin is not None
         self.child.stdin.close()
