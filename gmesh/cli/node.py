@@ -17,6 +17,7 @@ import click
 
 from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import MAX_MESSAGE, MAX_PING_COUNT, NODE_TIMEOUT
+from gmesh.cli.options import NumberRange
 from gmesh.cli.show import Column, age, facts, milliseconds, moment, print_json, printable, table, words
 from gmesh.errors import ConfigurationError
 
@@ -244,9 +245,7 @@ def trace(node: str, service: str | None, state: str | None, control: str | None
 
 @_command
 @click.argument("peer")
-@click.option(
-    "--seconds", default=5.0, show_default=True, type=click.FloatRange(0.1, 60), help="For how long."
-)
+@click.option("--seconds", default=5.0, show_default=True, type=NumberRange(0.1, 60), help="For how long.")
 @click.option(
     "--count", default=1000, show_default=True, type=click.IntRange(1, 4096), help="End after so many frames."
 )
@@ -281,7 +280,7 @@ def capture(
     "--timeout",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(0.1, 3600),
+    type=NumberRange(0.1, 3600),
     help="Seconds until it is given up.",
 )
 def send(

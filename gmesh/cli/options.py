@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ import click
 from gmesh.errors import ConfigurationError
 from gmesh.trust.keys import decode_public, key_id
 
-__all__ = ["identifier", "json_option", "key_name", "passphrase_option", "seconds", "wait_options"]
+__all__ = [
+    "NumberRange",
+    "identifier",
+    "json_option",
+    "key_name",
+    "passphrase_option",
+    "seconds",
+    "wait_options",
+]
 
 PUBLIC_CHARACTERS = 43
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -28,6 +37,16 @@ passphrase_option = click.option(
     help="Holds the pass phrase of a sealed key; /dev/fd/N is an open descriptor.  Without it the systemd"
     " credential passphrase is used, or the terminal asks.",
 )
+
+
+class NumberRange(click.FloatRange):
+    """A number between two others, which C{nan} is not although no comparison says so."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        number = super().convert(value, parameter, context)
+        if isnan(number):
+            self.fail(f"{value!r} is no number.", parameter, context)
+        return number
 
 
 def wait_options(command: Any) -> Any:

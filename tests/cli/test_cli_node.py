@@ -151,6 +151,15 @@ def test_refused_send(run: Callable[..., Any], node_end: Any, state: Path) -> No
     assert (ended.status, ended.out, ended.err) == (1, "", "gmesh: there is no path to c\\nnow\n")
 
 
+@pytest.mark.parametrize("timeout", ["nan", "inf", "-1", "0", "soon"])
+def test_senseless_timeout(run: Callable[..., Any], node_end: Any, state: Path, timeout: str) -> None:
+    """What is no span of time is a usage error, and the node is not asked."""
+    ended = run("send", "c", "x", "--service", "s", "--timeout", timeout, "--state", state)
+    assert ended.status == 2
+    assert "--timeout" in ended.err and "Traceback" not in ended.err
+    assert node_end.requests == []
+
+
 def _stream(*messages: dict[str, Any]) -> Any:
     def answer(handler: Any) -> None:
         handler.send_response(200)
