@@ -254,7 +254,12 @@ def _question(value: dict[str, Any]) -> tuple[str, str, dict[str, str], bytes]:
     genesis = re.search(r"/genesis/[0-9]{1,9}\Z", target)
     if genesis is not None:
         asked = f"{method} {genesis[0]}"
-    if _ALLOWED.fullmatch(asked) is None or not target.isascii() or any(c.isspace() for c in target):
+    if (
+        not target.startswith("/")
+        or _ALLOWED.fullmatch(asked) is None
+        or not target.isascii()
+        or any(c.isspace() for c in target)
+    ):
         raise RequestRefused("not-allowed", "only what a node asks is passed on")
     if data is None or len(data) > RELAY_BODY_LIMIT:
         raise RequestRefused("too-large", "no body, or one too large")

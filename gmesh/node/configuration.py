@@ -18,10 +18,12 @@ from twisted.internet.endpoints import quoteStringArgument
 from gmesh.errors import ConfigurationError
 from gmesh.files import read_capped
 from gmesh.node.limits import STATE_FILE_LIMIT
+from gmesh.node.log_level import parse_level
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
 _HOST_LIMIT = 128
+_STRINGS = frozenset({"state", "control", "log_level"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Configuration:
     @ivar control: the endpoint string of the local API.
     @ivar advertise: C{HOST:PORT} by which others may reach this node.
     @ivar peer: C{HOST:PORT} to dial beside the anchors of the genesis.
+    @ivar log_level: the least level that is logged; all, if empty.
     """
 
     state: Path
@@ -41,6 +44,7 @@ class Configuration:
     control: str = ""
     advertise: tuple[str, ...] = ()
     peer: tuple[str, ...] = ()
+    log_level: str = ""
 
     def control_endpoint(self) -> str:
         """The endpoint string of the local API, C{node.sock} in the state directory if none was given."""
@@ -76,7 +80,7 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
     @raise ConfigurationError: one line naming the file, the key and what is wrong.
     """
     values = _read_file(file) if file is not None else {}
-    values.update({name: value for name, value in options.items() if value})
+    values.update({name.replace("-", "_"): value for name, value in options.items() if value})
     if not values.get("state"):
         raise ConfigurationError("no-state", "which node? give --state DIR, the directory `gmesh join` made")
     return Configuration(
@@ -85,7 +89,14 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         control=values.get("control", ""),
         advertise=tuple(check_address(text) for text in values.get("advertise", ())),
         peer=tuple(check_address(text) for text in values.get("peer", ())),
+        log_level=_level(values.get("log_level", "")),
     )
+
+
+def _level(name: str) -> str:
+    if name:
+        parse_level(name)
+    return name
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -94,16 +105,17 @@ def _read_file(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError("bad-configuration", f"{file} is not TOML: {error}") from error
     names = [field.name for field in fields(Configuration)]
+    values = {name.replace("-", "_"): value for name, value in values.items()}
     for name, value in values.items():
         if name not in names:
             near = get_close_matches(name, names, 1)
             hint = f": did you mean {near[0]}?" if near else f": there are {', '.join(names)}"
             raise ConfigurationError("bad-configuration", f"{file}: unknown key {name!r}{hint}")
-        if name in ("state", "control"):
+        if name in _STRINGS:
             good = isinstance(value, str)
         else:
             good = isinstance(value, list) and all(isinstance(item, str) for item in value)
         if not good:
-            wanted = "a string" if name in ("state", "control") else "a list of strings"
+            wanted = "a string" if name in _STRINGS else "a list of strings"
             raise ConfigurationError("bad-configuration", f"{file}: {name} must be {wanted}")
     return values

@@ -7,14 +7,17 @@ Tests: C{tests/node/test_tap.py}, C{tests/live/test_node_daemon.py}.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gmesh.errors import ConfigurationError, DocumentRefused
+from gmesh.node.configuration import Configuration
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import IdentityStore
-from gmesh.node.membership import Membership
+from gmesh.node.log_level import LogLevelService, parse_level
 from gmesh.node.runtime import NodeRuntime
 
 __all__ = ["NodeService", "Reload"]
@@ -38,29 +41,59 @@ class NodeService(Service):
 
 
 class Reload:
-    """Believes what an operator put into the state directory, and asks the authority for news now."""
+    """
+    Believes what an operator put into the state directory, follows the configuration file, asks for news.
+
+    Links stay as they are, except that peers no longer named are not dialled again.
+
+    @param reread: the configuration as it is now.
+    """
 
     _log = Logger()
 
-    def __init__(self, store: IdentityStore, member: Membership, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self,
+        store: IdentityStore,
+        runtime: NodeRuntime,
+        heartbeat: Heartbeat,
+        levels: LogLevelService,
+        configuration: Configuration,
+        reread: Callable[[], Configuration],
+    ) -> None:
         self._store = store
-        self._member = member
+        self._runtime = runtime
         self._heartbeat = heartbeat
+        self._levels = levels
+        self._configuration = configuration
+        self._reread = reread
 
     def __call__(self) -> None:
-        """Offer the documents of the directory to the trust layer; a bad one is told and left."""
+        """Take over what can be taken over; what is bad is told and left."""
         self._log.info("reload: reading {directory}", directory=str(self._store.directory))
         try:
+            self._configure(self._reread())
             identity = self._store.load()
         except ConfigurationError as error:
             self._log.error("reload: {cause}", cause=error.detail)
             return
-        trust = self._member.trust
+        trust = self._runtime.member.trust
         for document in (*identity.genesis_chain, *identity.documents):
             if document.type == "genesis" and document.body.version <= trust.genesis.body.version:
                 continue
             try:
-                trust.offer(document, self._member.wall())
+                trust.offer(document, self._runtime.member.wall())
             except DocumentRefused as error:
                 self._log.error("reload: {kind} refused: {cause}", kind=document.type, cause=error.detail)
         self._heartbeat.soon()
+
+    def _configure(self, new: Configuration) -> None:
+        old, self._configuration = self._configuration, new
+        if new.peer != old.peer:
+            self._runtime.set_peers(new.peer)
+        if new.advertise != old.advertise:
+            self._runtime.set_advertised(new.advertise)
+        if new.log_level != old.log_level:
+            self._levels.set(parse_level(new.log_level or "debug"))
+        for name in ("state", "listen", "control"):
+            if getattr(new, name) != getattr(old, name):
+                self._log.warn("reload: another {name} takes effect at the next start", name=name)

@@ -188,6 +188,16 @@ class NodeRuntime:
                 counted[cause] = counted.get(cause, 0) + number
         return dict(sorted(counted.items()))
 
+    def set_peers(self, peers: Sequence[str]) -> None:
+        """Dial these beside the anchors from now on."""
+        self._targets = tuple(peers)
+        self._set_targets()
+
+    def set_advertised(self, addresses: Sequence[str]) -> None:
+        """Tell these addresses from now on."""
+        self._advertised = tuple(addresses)
+        self.advertise()
+
     def advertise(self) -> None:
         """Tell addresses, services and version to everybody, in the node record."""
         names = [name for name in self.datagrams.services.names if not is_reserved(name)]

@@ -37,7 +37,9 @@ class Options(usage.Options):
         ("state", "s", None, "State directory, as `gmesh join` made it."),
         ("control", None, None, "Endpoint of the local API. [default: unix:STATE/node.sock:mode=660]"),
         ("config", "c", None, "Configuration file (TOML)."),
+        ("log-level", None, None, "Least level to log: debug, info, warn, error. [default: all]"),
     )
+    optFlags = (("check", None, "Check options, configuration file and state directory, and exit."),)
     compData = usage.Completions(optActions={"state": usage.CompleteDirs(), "config": usage.CompleteFiles()})
 
     def __init__(self) -> None:
@@ -65,11 +67,27 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """@raise UsageError: when something is missing or contradictory."""
-        file = self["config"]
         try:
-            self.configuration: Configuration = read_configuration(Path(file) if file else None, dict(self))
+            self.configuration: Configuration = self.reread()
         except ConfigurationError as error:
             raise usage.UsageError(str(error)) from error
+        if self["check"]:
+            try:
+                line = _check(self.configuration)
+            except ConfigurationError as error:
+                raise SystemExit(f"gmesh-node: {error}") from error
+            print(f"gmesh-node: {line}")  # noqa: T201  # what --check is for
+            raise SystemExit(0)
+
+    def reread(self) -> Configuration:
+        """
+        The settings as options and file say now.
+
+        @raise ConfigurationError: naming what is wrong.
+        """
+        file = self["config"]
+        options = {name: value for name, value in self.items() if name not in ("config", "check")}
+        return read_configuration(Path(file) if file else None, options)
 
 
 def _address(text: str) -> str:
@@ -77,6 +95,17 @@ def _address(text: str) -> str:
         return check_address(text)
     except ConfigurationError as error:
         raise usage.UsageError(str(error)) from error
+
+
+def _check(configuration: Configuration) -> str:
+    """@raise ConfigurationError: with the first thing that would keep the daemon from starting."""
+    from gmesh.node.identity_store import IdentityStore
+    from gmesh.node.listen import parse_server
+
+    for endpoint in (*configuration.listen, configuration.control_endpoint()):
+        parse_server(None, endpoint)
+    identity = IdentityStore(configuration.state).load()
+    return f"{configuration.state} and its configuration are good: {identity.certificate.body.name} may start"
 
 
 def makeService(options: Options, reactor: Any = None) -> MultiService:
@@ -90,12 +119,12 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
 
         keep_steady_time(reactor)
     try:
-        return _compose(options.configuration, reactor)
+        return _compose(options, reactor)
     except ConfigurationError as error:
         raise SystemExit(f"gmesh-node: {error}") from error
 
 
-def _compose(configuration: Configuration, reactor: Any) -> MultiService:
+def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.mesh.dialler import client_endpoint
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
@@ -107,9 +136,11 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
     from gmesh.node.local_api import LocalApi
     from gmesh.node.local_http import local_site
     from gmesh.node.local_node import LocalNode
+    from gmesh.node.log_level import LogLevelService, parse_level
     from gmesh.node.runtime import NodeRuntime
     from gmesh.notify import HangupService, NotifyService, system_notifier
 
+    configuration = options.configuration
     random = Random(SystemRandom().getrandbits(64))
     store = IdentityStore(configuration.state)
     identity = store.load()
@@ -145,7 +176,10 @@ def _compose(configuration: Configuration, reactor: Any) -> MultiService:
         listening.setServiceParent(daemon)
     site = local_site(LocalApi(LocalNode(runtime, heartbeat)).app.resource())
     ListenService(reactor, configuration.control_endpoint(), site, "local API").setServiceParent(daemon)
-    reload = Reload(store, member, heartbeat)
+    levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
+    levels.setServiceParent(daemon)
+    runtime.control.node.set_log_level = levels.set
+    reload = Reload(store, runtime, heartbeat, levels, configuration, options.reread)
     HangupService(reactor, notifier, reload).setServiceParent(daemon)
     runtime.control.node.reload = reload
     runtime.control.node.shutdown = lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop)

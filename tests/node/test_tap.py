@@ -13,13 +13,18 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 
 import gmesh
 from gmesh.node.configuration import Configuration
+from gmesh.node.daemon import NodeService
 from gmesh.node.listen import ListenService, describe_address
 from gmesh.node.tap import Options, makeService
+from gmesh.notify import HangupService
+from gmesh.testing.issuer import Enrolled, Issuer
+from gmesh.trust.documents import Command, CommandTarget, sign_document
 
 
 def parsed(*arguments: str) -> Configuration:
@@ -128,3 +133,95 @@ def test_addresses_in_the_log() -> None:
     """As in an endpoint string, so that scripts can read the port."""
     assert describe_address(IPv4Address("TCP", "0.0.0.0", 7443)) == "tcp:7443"
     assert describe_address(UNIXAddress(b"/run/n")) == "unix:/run/n"
+
+
+def test_check_says_what_is_wrong_or_that_all_is_well(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--check starts nothing: status 0 and one line, or status 1 and the first thing that is wrong."""
+    with pytest.raises(SystemExit) as ended:
+        parsed("--state", str(directory), "--check")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"gmesh-node: {directory} and its configuration are good: a may start\n"
+    with pytest.raises(SystemExit, match="'tcq:1' is no endpoint to listen on"):
+        parsed("--state", str(directory), "--listen", "tcq:1", "--check")
+    (directory / "certificate.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"certificate\.json is damaged"):
+        parsed("--state", str(directory), "--check")
+
+
+def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) -> None:
+    """Peers, addresses and log level change without a restart; a bad file is one line and changes nothing."""
+    file = tmp_path / "node.toml"
+    file.write_text(f'state = "{directory}"\npeer = ["10.0.0.9:7443"]\n')
+    options = Options()
+    options.parseOptions(["--config", str(file)])
+    reactor: Any = MemoryReactorClock()
+    daemon = makeService(options, reactor)
+    daemon.privilegedStartService()
+    daemon.startService()
+    [hangup] = [service for service in daemon if isinstance(service, HangupService)]
+    [node] = [service for service in daemon if isinstance(service, NodeService)]
+
+    def targets() -> list[str]:
+        return [target.address for target in node._runtime.dialler.targets]
+
+    assert targets() == ["10.0.0.9:7443"]
+    file.write_text(
+        f'state = "{directory}"\npeer = ["10.0.0.8:7443"]\nadvertise = ["pump:7443"]\nlisten = ["tcp:1"]\n'
+    )
+    with capturedLogs() as lines:
+        hangup._reload()
+    assert targets() == ["10.0.0.8:7443"]
+    assert [event["name"] for event in lines if "takes effect" in event["log_format"]] == ["listen"]
+    file.write_text('piers = ["10.0.0.8:7443"]\n')
+    with capturedLogs() as lines:
+        hangup._reload()
+    assert any("did you mean peer?" in str(event.get("cause")) for event in lines)
+    assert targets() == ["10.0.0.8:7443"]
+    daemon.stopService()
+    for _ in range(20):
+        reactor.advance(1)
+    assert reactor.getDelayedCalls() == []
+
+
+class Stoppable(MemoryReactorClock):
+    """A reactor that notes its end."""
+
+    ended = False
+
+    def stop(self) -> None:
+        self.ended = True
+
+
+def test_the_shutdown_command_ends_the_process(directory: Path, issuer: Issuer, node: Enrolled) -> None:
+    """After the time its receipt needs the reactor stops; the receipt is on disk before."""
+    options = Options()
+    options.parseOptions(["--state", str(directory)])
+    reactor: Any = Stoppable()
+    reactor.advance(1)
+    daemon = makeService(options, reactor)
+    daemon.privilegedStartService()
+    daemon.startService()
+    [service] = [service for service in daemon if isinstance(service, NodeService)]
+    now = int(service._runtime.member.wall())
+    body = Command(
+        network_id=issuer.network_id,
+        id="0" * 32,
+        number=1,
+        command="shutdown",
+        target=CommandTarget(node="a"),
+        arguments={},
+        issued_at=now,
+        expires_at=now + 60,
+    )
+    service._runtime.control.flood.offer(sign_document(body, [issuer.authority]))
+    assert '"outcome": "done"' in (directory / "state.json").read_text()
+    reactor.advance(3.9)
+    assert not reactor.ended
+    reactor.advance(0.2)
+    assert reactor.ended
+    daemon.stopService()
+    for _ in range(20):
+        reactor.advance(1)
+    assert reactor.getDelayedCalls() == []

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Requests to the authority by way of an anchor: verbatim, bounded, and no proxy for anything else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gmesh.endtoend.permissions import AUTHORITY_SERVICE
+from gmesh.errors import RequestRefused, SendRefused
+from gmesh.node.authority_relay import _question
+from gmesh.node.limits import RELAY_BURST
+from gmesh.testing.living import LivingMesh
+
+
+@pytest.fixture
+def mesh() -> Iterator[LivingMesh]:
+    """a - b - c; only the anchor a reaches the authority."""
+    made = LivingMesh(seed=21)
+    made.add("a", "anchor")
+    made.add("b", "relay", peers=["a"])
+    made.add("c", "client", peers=["b"], lifetime=3600)
+    for name in ("b", "c"):
+        made[name].line.open = False
+    made.start()
+    made.run_until(lambda: made["c"].reaches("a") and made["a"].reaches("c"))
+    made.run(90)
+    yield made
+    made.stop()
+    assert made.clock.getDelayedCalls() == []
+
+
+def question(**changed: Any) -> bytes:
+    fields = {
+        "ask": "0" * 32,
+        "method": "POST",
+        "target": "/heartbeat",
+        "headers": [["Signature", "gmesh=:x:"]],
+        "body": base64.b64encode(b"{}").decode(),
+    }
+    return json.dumps({key: value for key, value in (fields | changed).items() if value is not None}).encode()
+
+
+def test_heartbeats_arrive_from_two_hops_away(mesh: LivingMesh) -> None:
+    """Signed by the node, judged by the authority as if it came from there; it counts as in touch."""
+    assert set(mesh.authority.heard) == {"a", "b", "c"}
+    assert mesh["c"].heartbeat.reachable
+    assert "POST /heartbeat" in mesh["a"].line.asked
+
+
+def test_a_renewal_by_way_of_the_anchor(mesh: LivingMesh) -> None:
+    """At half life the certificate is another one, though HTTP never worked."""
+    serial = mesh["c"].runtime.member.peer.serial
+    mesh.run(2400)
+    assert mesh["c"].runtime.member.peer.serial > serial
+    assert mesh["c"].link_names == ["b"]
+
+
+def test_when_the_anchor_does_not_reach_the_authority_either(mesh: LivingMesh) -> None:
+    """The node is out of touch, says so once, and is back by itself."""
+    mesh.authority.up = False
+    mesh.run(150)
+    assert not mesh["c"].heartbeat.reachable
+    mesh.authority.up = True
+    mesh.run(90)
+    assert mesh["c"].heartbeat.reachable
+
+
+def test_only_anchors_pass_requests_on(mesh: LivingMesh) -> None:
+    """A relay refuses."""
+    send = mesh["c"].runtime.datagrams.send
+    with pytest.raises(SendRefused, match="refused"):
+        mesh.result(send("b", AUTHORITY_SERVICE, question()))
+
+
+def test_one_node_cannot_make_an_anchor_busy(mesh: LivingMesh) -> None:
+    """Beyond its burst it is refused; the others are served."""
+    send = mesh["c"].runtime.datagrams.send
+    refused = 0
+    for _ in range(RELAY_BURST + 5):
+        try:
+            mesh.result(send("a", AUTHORITY_SERVICE, question()))
+        except SendRefused:
+            refused += 1
+    assert refused >= 5
+    before = len(mesh["a"].line.asked)
+    mesh.result(mesh["b"].runtime.datagrams.send("a", AUTHORITY_SERVICE, question()))
+    mesh.run(1)
+    assert len(mesh["a"].line.asked) == before + 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": "DELETE"},
+        {"method": "GET", "target": "/heartbeat"},
+        {"target": "/admin/revocations"},
+        {"target": "/join"},
+        {"target": "http://elsewhere/heartbeat"},
+        {"method": "GET", "target": "/commands?since=1&x=2"},
+        {"method": "GET", "target": "/status?after=" + "0" * 64},
+        {"target": "/heart\r\nbeat"},
+        {"headers": [["Host", "elsewhere"]]},
+        {"headers": [["Signature", "a\r\nX: b"]]},
+        {"headers": {"Signature": "x"}},
+        {"headers": [["Signature"]]},
+        {"body": "!"},
+        {"body": base64.b64encode(bytes(40_000)).decode()},
+        {"body": None},
+    ],
+)
+def test_no_proxy_for_anything_else(changed: dict[str, Any]) -> None:
+    """What no node asks is not passed on."""
+    with pytest.raises(RequestRefused):
+        _question(json.loads(question(**changed)))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["method", "target", "headers", "body", "ask"]),
+        st.one_of(st.none(), st.integers(), st.text(), st.lists(st.lists(st.text()))),
+    )
+)
+def test_any_question_is_answered_by_a_refusal(value: dict[str, Any]) -> None:
+    """No input gets further than L{RequestRefused}."""
+    with pytest.raises(RequestRefused):
+        _question(value)
