@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""An application and its tests: a thermostat tells a boiler the temperature, over whatever relay there is."""
+
+import pytest
+
+from gmesh.errors import SendRefused
+
+
+class Boiler:
+    """Burns while the last reading of its own thermostat is below 19 degrees."""
+
+    def __init__(self, datagrams):
+        self.burning = False
+        self.readings = []
+        datagrams.register("temperature", self.received)
+
+    def received(self, message):
+        if message.source_name != "thermostat":
+            return
+        self.readings.append(float(message.data))
+        self.burning = self.readings[-1] < 19.0
+
+
+@pytest.fixture
+def house(memory_mesh):
+    """Two relays between thermostat and boiler, all up and routed."""
+    mesh = memory_mesh()
+    mesh.add("hall", "relay")
+    mesh.add("attic", "relay")
+    for name in ("thermostat", "boiler"):
+        mesh.add(name, "client", peers=["hall", "attic"])
+    mesh.start()
+    mesh.run_until(lambda: mesh["thermostat"].reaches("boiler") and mesh["boiler"].reaches("thermostat"))
+    return mesh
+
+
+@pytest.fixture
+def boiler(house):
+    return Boiler(house["boiler"].runtime.datagrams)
+
+
+def tell(mesh, degrees):
+    """One reading, until it is acknowledged; virtual time passes, real time hardly."""
+    datagrams = mesh["thermostat"].runtime.datagrams
+    return mesh.result(datagrams.send("boiler", "temperature", str(degrees).encode()))
+
+
+def test_a_cold_room_lights_the_boiler(house, boiler):
+    tell(house, 17.5)
+    assert boiler.burning
+    tell(house, 21)
+    assert boiler.readings == [17.5, 21.0] and not boiler.burning
+
+
+def test_a_dead_relay_costs_no_reading(house, boiler):
+    tell(house, 20)
+    used = house["thermostat"].path("boiler")[1]
+    house[used].kill()
+    tell(house, 16)
+    assert boiler.burning
+    assert house["thermostat"].path("boiler")[1] != used
+
+
+def test_a_silent_cable_is_routed_around(house, boiler):
+    used = house["thermostat"].path("boiler")[1]
+    house.silence("thermostat", used)
+    took = house.run_until(lambda: house["thermostat"].path("boiler")[1] != used)
+    assert took <= 16
+    tell(house, 18)
+    assert boiler.burning
+
+
+def test_a_revoked_thermostat_heats_nothing(house, boiler):
+    tell(house, 20)
+    house.issuer.revoke(house["thermostat"].enrolled)
+    house.publish("hall")
+    house.run(1)
+    with pytest.raises(SendRefused):
+        tell(house, 5)
+    assert boiler.readings == [20.0]
