@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.errors import DocumentRefused, RequestRefused
-from gmesh.node.authority_http import Answer, AuthorityUnreachable, Headers, read_answer
+from gmesh.node.authority_http import Answer
 from gmesh.testing.issuer import ALLOW_ALL, DAY, YEAR, Enrolled, Issuer
 from gmesh.trust.documents import (
     AuditHead,
@@ -44,7 +44,7 @@ from gmesh.trust.keys import SigningKey, key_id
 from gmesh.trust.requests import NODE_TAG, read_request
 from gmesh.trust.verify import verify_receipt
 
-__all__ = ["AuthorityLine", "MemoryAuthority"]
+__all__ = ["MemoryAuthority"]
 
 CLOCK_WINDOW = 120
 STATUS_LIFE = 3600
@@ -294,47 +294,3 @@ class MemoryAuthority(Issuer):
             return
         body = receipt.body
         self.receipts.setdefault((body.command, member.name), (body.outcome, body.detail))
-
-
-class AuthorityLine:
-    """
-    One node's way to a L{MemoryAuthority}, in place of HTTP.
-
-    @ivar open: whether this node reaches it.
-    @ivar forward_only: whether only what others ask gets through.
-    @ivar asked: every method and path, polls left out.
-    """
-
-    def __init__(self, authority: MemoryAuthority, clock: IReactorTime) -> None:
-        self.open = True
-        self.forward_only = False
-        self.asked: list[str] = []
-        self._authority = authority
-        self._clock = clock
-
-    def close(self) -> None:
-        """Nothing is kept open."""
-
-    def prefix(self) -> str:
-        """None."""
-        return ""
-
-    async def ask(
-        self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = 30.0
-    ) -> bytes:
-        """@see: L{gmesh.node.authority_relay.IAuthorityPath.ask}"""
-        if path.startswith("/status?"):
-            if path.endswith(self._authority.status.digest):
-                await self._authority.news(self._clock)
-            path = "/status"
-        if self.forward_only:
-            raise AuthorityUnreachable("unreachable", "nobody there")
-        return read_answer(await self.forward(method, path, headers(path), data))
-
-    async def forward(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
-        """@see: L{gmesh.node.authority_relay.IForward.forward}"""
-        self.asked.append(f"{method} {target}")
-        reached = self.open or self.forward_only
-        if not reached or not self._authority.up:
-            raise AuthorityUnreachable("unreachable", "nobody there")
-        return self._authority.answer(method, target, headers, data)

@@ -23,7 +23,8 @@ from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.runtime import NodeRuntime
-from gmesh.testing.authority import AuthorityLine, MemoryAuthority
+from gmesh.testing.authority import MemoryAuthority
+from gmesh.testing.authority_line import AuthorityLine
 from gmesh.testing.issuer import Enrolled
 from gmesh.testing.mesh import MemoryMesh, MemoryNode
 from gmesh.testing.transport import Wire
