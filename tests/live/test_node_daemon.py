@@ -108,7 +108,8 @@ def test_boots_routes_and_serves_without_its_authority(start: Start, enrol: Call
     assert (code, delivered["delivered"]) == (200, True)
     assert json.loads(stream.readline()) == {"from": "b", "service": "log", "data": "aGk="}
     reader.close()
-    assert "no news from the authority" in b.log
+    b.wait_for("no news from the authority")
+    a.wait_for("no news from the authority")
     assert a.log.count("no news from the authority") == 1
 
 
