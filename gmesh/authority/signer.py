@@ -18,7 +18,7 @@ from gmesh.errors import ConfigurationError, StoreError
 from gmesh.interfaces import ISigner
 from gmesh.keyfiles import Passphrases, load_key
 from gmesh.trust.documents import Genesis
-from gmesh.trust.keys import decode_public, key_id
+from gmesh.trust.verify import authority_keys
 
 __all__ = ["KeyRing", "load_keys"]
 
@@ -32,13 +32,16 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[ISigner]) -> None:
         self._keys = {key.key_id: key for key in keys}
+        self._judged: tuple[Genesis, frozenset[str]] | None = None
 
     def __iter__(self) -> Iterator[ISigner]:
         return iter(self._keys.values())
 
     def listed(self, genesis: Genesis) -> frozenset[str]:
         """key_ids that are held and that this genesis lists: the audiences requests may name."""
-        return frozenset(key_id(decode_public(entry.key)) for entry in genesis.authority) & self._keys.keys()
+        if self._judged is None or self._judged[0] is not genesis:
+            self._judged = genesis, frozenset(authority_keys(genesis).keys() & self._keys.keys())
+        return self._judged[1]
 
     def signer(self, genesis: Genesis, now: int) -> ISigner:
         """
@@ -47,8 +50,8 @@ class KeyRing:
         @raise StoreError: C{unavailable}, if no held key may sign under this genesis now.
         """
         usable = [
-            (entry.valid_from, key_id(decode_public(entry.key)))
-            for entry in genesis.authority
+            (entry.valid_from, name)
+            for name, entry in zip(authority_keys(genesis), genesis.authority, strict=True)
             if entry.valid_from <= now < entry.valid_to
         ]
         for _, name in sorted(usable, reverse=True):
