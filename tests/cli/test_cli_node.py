@@ -122,7 +122,8 @@ def test_trace(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     node_end.json("POST /v1/trace", {"path": ["a", "b", "c"], "hops": hops})
     ended = run("trace", "c", "--state", state)
     assert ended.out == (
-        "a > b > c\nHOP  ROUND TRIP  POLICY\nb    1.0 ms      allowed: rule 0\nc    -           denied: no rule\n"
+        "a > b > c\nHOP  ROUND TRIP  POLICY\nb    1.0 ms      allowed: rule 0\n"
+        "c    -           denied: no rule\n"
     )
 
 
