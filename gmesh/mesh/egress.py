@@ -63,7 +63,7 @@ class Egress:
         self._last: bytes | None = None
         self._drained: Callable[[], None] | None = None
         self._records = 0
-        self._rekeyed = clock.seconds()
+        self._rekeyed = self._began = clock.seconds()
         self._stopped = False
 
     def control(self, frame: bytes) -> bool:
@@ -143,7 +143,7 @@ class Egress:
         if self._registering or self._stopped:
             return
         if self.blocked_since is not None:
-            self._adapt(self._clock.seconds() - self.blocked_since)
+            self._adapt()
         self.blocked_since = None
         self._left = self._ahead
         self.flush()
@@ -164,10 +164,11 @@ class Egress:
             self._call.cancel()
         self._call = None
 
-    def _adapt(self, seconds: float) -> None:
-        """The transport took so long for what was written ahead: slower counts at once, faster by and by."""
-        queue = self.queue
-        pace = seconds / (self._ahead - self._left)
+    def _adapt(self) -> None:
+        """Slower than before counts at once, faster by and by; a trickle is slow too."""
+        queue, now = self.queue, self._clock.seconds()
+        pace = (now - self._began) / (self._ahead - self._left)
+        self._began = now
         queue.pace = max(pace, queue.pace + PACE_WEIGHT * (pace - queue.pace))
         self._ahead = max(AHEAD_LEAST, min(AHEAD_MOST, int(AHEAD_TIME / (queue.pace or 1e-9))))
 

@@ -104,12 +104,12 @@ REKEY_RECORDS = 1 << 20
 REKEY_INTERVAL = 600.0
 
 # What may stand before a control frame in user space: so many seconds of data as the transport was
-# last seen to take it, within these bounds.  A record is closed at RECORD_CLOSE, or at what is left.
+# last seen to pass on, within these bounds.  A record is closed at RECORD_CLOSE, or at what is left.
 AHEAD_TIME = 0.005
 AHEAD_LEAST = 16 * 1024
 AHEAD_FIRST = 32 * 1024
 AHEAD_MOST = 128 * 1024
-PACE_WEIGHT = 1 / 4
+PACE_WEIGHT = 1 / 2
 RECORD_CLOSE = 32 * 1024
 MAX_DATA_FRAME = 20 * 1024
 TCP_UNSENT_LOW_WATER = 16 * 1024
