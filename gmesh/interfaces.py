@@ -129,6 +129,12 @@ class ILink(Interface):
     address = Attribute("Peer address as C{HOST:PORT}.")
     rtt = Attribute("Smoothed round trip in seconds, or None before the first PONG.")
     hello = Attribute("The peer's L{gmesh.wire.messages.Hello}.")
+    suspect = Attribute("True while a PONG is missing: no new paths over this link.")
+    backlog = Attribute("Bytes of data that wait for the transport.")
+    control_backlog = Attribute("Bytes of control frames that wait for the transport.")
+
+    def set_dropped(dropped):
+        """Have C{dropped(flow, frame)} called for each queued data frame that is dropped."""
 
     def send_control(kind, body):
         """Queue a control frame (always before data). C{kind}: int, C{body}: bytes."""

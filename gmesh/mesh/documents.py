@@ -10,7 +10,6 @@ pulled in pieces, one of a type at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -20,12 +19,13 @@ from twisted.logger import Logger
 from gmesh.errors import DocumentRefused
 from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.network_limits import ASSEMBLY_STALL, STATUS_ASK_INTERVAL
+from gmesh.mesh.network_limits import STATUS_ASK_INTERVAL
+from gmesh.mesh.pulls import DocumentPulls
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
-from gmesh.wire.messages import NO_DIGEST, DocumentAssembler, DocumentPush, DocumentRequest
+from gmesh.wire.messages import NO_DIGEST, DocumentPush, DocumentRequest
 
 __all__ = ["PUSHES", "REQUESTS", "DocumentGossip"]
 
@@ -46,13 +46,6 @@ _PUSH_KIND = {name: kind for kind, name in PUSHES.items()}
 _REQUEST_KIND = {name: kind for kind, name in REQUESTS.items()}
 
 
-@dataclass(slots=True)
-class _Assembly:
-    channel: Channel
-    assembler: DocumentAssembler
-    deadline: float
-
-
 class DocumentGossip:
     """
     Signed documents between this node and its neighbours.
@@ -70,7 +63,7 @@ class DocumentGossip:
         self._wall = wall
         self._counters = counters
         self._channels: dict[bytes, Channel] = {}
-        self._assemblies: dict[str, _Assembly] = {}
+        self._pulls = DocumentPulls(clock, self._request)
         self._pending: dict[str, tuple[Channel, bytes]] = {}
         self._served: dict[tuple[str, int], tuple[Document[Any], bytes, bytes]] = {}
         self._pins = self._status_pins()
@@ -105,7 +98,7 @@ class DocumentGossip:
         """A neighbour is gone, and what it was sending."""
         if self._channels.get(channel.handle) is channel:
             del self._channels[channel.handle]
-        for name in [name for name, found in self._assemblies.items() if found.channel is channel]:
+        for name in self._pulls.of(channel):
             self._give_up(name)
         for name in [name for name, found in self._pending.items() if found[0] is channel]:
             del self._pending[name]
@@ -113,7 +106,7 @@ class DocumentGossip:
     def housekeeping(self) -> None:
         """Let another neighbour send what one has stopped sending; ask for a fresher status in time."""
         now = self._clock.seconds()
-        for name in [name for name, found in self._assemblies.items() if found.deadline <= now]:
+        for name in self._pulls.stalled():
             self._counters.count("document-stalled")
             self._give_up(name)
         status = self._trust.status
@@ -167,33 +160,21 @@ class DocumentGossip:
             channel.send(_PUSH_KIND[name], push.encode())
 
     def _announced(self, channel: Channel, name: str, push: DocumentPush) -> None:
-        if push.number <= self._held(name) or name in self._assemblies:
-            return
-        assembler = DocumentAssembler(push)
-        self._assemblies[name] = _Assembly(channel, assembler, self._clock.seconds() + ASSEMBLY_STALL)
-        channel.send(_REQUEST_KIND[name], assembler.request.encode())
+        if push.number > self._held(name) and name not in self._pulls:
+            self._pulls.begin(channel, name, push)
 
     def _piece(self, channel: Channel, name: str, push: DocumentPush) -> None:
-        assembly = self._assemblies.get(name)
-        if assembly is None or assembly.channel is not channel:
-            if not push.offset:
-                self._announced(channel, name, push)
-                assembly = self._assemblies.get(name)
-            if assembly is None or assembly.channel is not channel:
-                return
-        before = assembly.assembler.request.offset
-        document = assembly.assembler.add(push)
+        if not push.offset:
+            self._announced(channel, name, push)
+        if not self._pulls.comes_from(channel, name):
+            return
+        document = self._pulls.add(name, push)
         if document is not None:
-            del self._assemblies[name]
             self._judge(channel, name, document)
             self._try_others(name)
-        elif assembly.assembler.request.offset > before:
-            assembly.deadline = self._clock.seconds() + ASSEMBLY_STALL
-            channel.send(_REQUEST_KIND[name], assembly.assembler.request.encode())
 
     def _give_up(self, name: str) -> None:
-        stalled = self._assemblies.pop(name).channel
-        stalled.numbers[name] = 0
+        self._pulls.drop(name).numbers[name] = 0
         self._try_others(name)
 
     def _try_others(self, name: str) -> None:
@@ -203,7 +184,10 @@ class DocumentGossip:
             self._ask(best, name, held + 1)
 
     def _ask(self, channel: Channel, name: str, number: int) -> None:
-        channel.send(_REQUEST_KIND[name], DocumentRequest(number).encode())
+        self._request(channel, name, DocumentRequest(number))
+
+    def _request(self, channel: Channel, name: str, request: DocumentRequest) -> None:
+        channel.send(_REQUEST_KIND[name], request.encode())
 
     # -- judging
 

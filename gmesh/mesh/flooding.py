@@ -16,8 +16,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
+from gmesh.mesh.eager import eager_channels, is_leaf
 from gmesh.mesh.network_limits import (
-    EAGER_DEGREE,
+    FLUSH_BACKLOG,
     FLUSH_BYTES,
     FLUSH_INTERVAL,
     IHAVE_ENTRIES,
@@ -130,31 +131,17 @@ class Flooding:
         if entry is None or self._stopped:
             return
         sequence = entry.record.sequence
-        eager = self._eager()
+        store = self._engine.store
+        eager = eager_channels(self._engine.handle, self.channels.values())
         for channel in self.channels.values():
             if channel is but:
                 continue
-            if channel in eager or self._leaf(channel):
+            if channel in eager or is_leaf(store, channel):
                 channel.outbox.put(key, sequence, data)
             else:
                 channel.outbox.name(key, sequence)
                 self._arm_names()
         self._arm_flush()
-
-    def _eager(self) -> set[Channel]:
-        if len(self.channels) <= EAGER_DEGREE:
-            return set(self.channels.values())
-        own = int.from_bytes(self._engine.handle, "big")
-        by_distance = sorted(
-            self.channels.values(),
-            key=lambda channel: (not channel.anchor, own ^ int.from_bytes(channel.handle, "big")),
-        )
-        return set(by_distance[:EAGER_DEGREE])
-
-    def _leaf(self, channel: Channel) -> bool:
-        """A neighbour without other links cannot have it from elsewhere: naming it would only cost time."""
-        fragments = self._engine.store.fragments(channel.handle)
-        return len(fragments) == 1 and 0 in fragments and len(fragments[0].record.links) <= 1
 
     def _reply(self, channel: Channel, key: Key) -> None:
         entry = self._engine.store.get(key)
@@ -170,7 +157,8 @@ class Flooding:
         self._flush_call = None
         more = False
         for channel in list(self.channels.values()):
-            for records in channel.outbox.take(FLUSH_BYTES):
+            room = FLUSH_BACKLOG - channel.link.control_backlog
+            for records in channel.outbox.take(min(FLUSH_BYTES, room)):
                 self._counters.count("records-sent", len(records))
                 channel.send(Kind.LSA, Lsa(records).encode())
             more = more or bool(channel.outbox.eager)

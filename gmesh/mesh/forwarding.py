@@ -90,9 +90,7 @@ class Forwarding:
     def link_up(self, link: ILink) -> None:
         """Frames may leave by this link."""
         self.links[link.peer.handle] = link
-        set_dropped = getattr(link, "set_dropped", None)
-        if set_dropped is not None:
-            set_dropped(self.dropped)
+        link.set_dropped(self.dropped)
         self.forget_verdicts()
 
     def link_down(self, link: ILink) -> None:

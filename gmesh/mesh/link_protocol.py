@@ -105,6 +105,11 @@ class MeshProtocol:
         """Bytes of data that wait for the transport."""
         return self._egress.queue.data_bytes
 
+    @property
+    def control_backlog(self) -> int:
+        """Bytes of control frames that wait for the transport."""
+        return self._egress.queue.control_bytes
+
     def set_dropped(self, dropped: Callable[[bytes, bytes], None]) -> None:
         """Have C{dropped(flow, frame)} called for each queued data frame that is dropped."""
         self._egress.queue.dropped = dropped

@@ -13,11 +13,13 @@ __all__ = [
     "CERTIFICATE_FRAME",
     "DIGEST_BURST",
     "DIGEST_RATE",
+    "DOCUMENT_WINDOW",
     "DRAIN_TIME",
     "DUPLICATE_GRACE",
     "EAGER_DEGREE",
     "FAILURE_BURST",
     "FAILURE_RATE",
+    "FLUSH_BACKLOG",
     "FLUSH_BYTES",
     "FLUSH_INTERVAL",
     "HEADER_BURST",
@@ -49,6 +51,7 @@ TICK: Final = 1e-6
 # -- flooding
 FLUSH_INTERVAL: Final = 0.020
 FLUSH_BYTES: Final = 64 * 1024
+FLUSH_BACKLOG: Final = 256 * 1024
 LSA_FRAME: Final = 16 * 1024
 LSA_FRAME_RECORDS: Final = 256
 EAGER_DEGREE: Final = 8
@@ -79,6 +82,7 @@ MAX_UNJUDGED: Final = 64
 
 # -- documents
 ASSEMBLY_STALL: Final = 10.0
+DOCUMENT_WINDOW: Final = 4
 STATUS_ASK_INTERVAL: Final = 30.0
 
 # -- own links and time

@@ -137,7 +137,7 @@ class RouteKeeper:
         """It is suspect, or no longer, or its certificate was renewed."""
         held = self._links.get(link.peer.handle)
         if held is not None and held[0] is link:
-            held[1].suspect = bool(getattr(link, "suspect", False))
+            held[1].suspect = link.suspect
             self._engine.link_cost(link.peer.handle, held[1].cost, self._clock.seconds())
             self.schedule()
 

@@ -47,6 +47,7 @@ class QueueLink:
         self.suspect = False
         self.capacity = 0
         self.backlog = 0
+        self.control_backlog = 0
         self._death: IDelayedCall | None = None
 
     @classmethod

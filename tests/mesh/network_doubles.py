@@ -65,6 +65,11 @@ class DoubleLink:
         self.sent: list[tuple[int, bytes]] = []
         self.takes_data = True
         self.suspect = False
+        self.backlog = 0
+        self.control_backlog = 0
+
+    def set_dropped(self, dropped: Callable[[bytes, bytes], None]) -> None:
+        """Nothing that was taken is dropped here."""
 
     def send_control(self, kind: int, body: bytes) -> None:
         """Queue a control frame."""

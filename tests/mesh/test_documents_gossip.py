@@ -13,7 +13,12 @@ import pytest
 from mesh.network_doubles import DoubleLink, TestNode, TestWorld
 from mesh.test_certificates import next_genesis
 
-from gmesh.mesh.network_limits import ASSEMBLY_STALL, HOUSEKEEPING_INTERVAL, STATUS_ASK_INTERVAL
+from gmesh.mesh.network_limits import (
+    ASSEMBLY_STALL,
+    DOCUMENT_WINDOW,
+    HOUSEKEEPING_INTERVAL,
+    STATUS_ASK_INTERVAL,
+)
 from gmesh.trust.documents import Rule, sign_document
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import MAX_DOCUMENT_CHUNK
@@ -156,6 +161,20 @@ def test_large_document_is_pulled_in_pieces(world: TestWorld) -> None:
     assert all(node.trust.policy == policy for node in nodes)
     assert sent(nodes[1].links["a"], Kind.POLICY_REQ) == pieces
     assert sent(nodes[0].links["b"], Kind.POLICY) == pieces + 1
+
+
+def test_large_document_takes_few_round_trips(world: TestWorld) -> None:
+    """Pieces are asked for a few ahead: eight of them take two round trips, not eight."""
+    a, b = world.add("a"), world.add("b")
+    world.connect(a, b, delay=0.1)
+    world.run(1)
+    offer(a, world.issuer.publish_policy(*MANY, *MANY))
+    start = world.clock.seconds()
+    pieces = -(-len(world.issuer.policy.encode()) // MAX_DOCUMENT_CHUNK)
+    assert DOCUMENT_WINDOW < pieces <= 2 * DOCUMENT_WINDOW
+    while b.trust.policy != world.issuer.policy:
+        world.run(0.01)
+    assert world.clock.seconds() - start <= 0.1 + 2 * 0.2 + 0.02
 
 
 def test_large_document_from_another_when_one_stalls(world: TestWorld) -> None:

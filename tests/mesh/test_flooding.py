@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from gmesh.mesh.channel import Outbox
 from gmesh.mesh.fetch import Fetcher
-from gmesh.mesh.network_limits import ASK_AGAIN, ASK_STALL, EAGER_DEGREE, RESYNC_INTERVAL
+from gmesh.mesh.network_limits import ASK_AGAIN, ASK_STALL, EAGER_DEGREE, FLUSH_BACKLOG, RESYNC_INTERVAL
 from gmesh.routing.database import Outcome
 from gmesh.routing.record import NodeRecord, RecordFlag, decode_record, signing_input
 from gmesh.wire.frames import Kind
@@ -458,3 +458,20 @@ def test_wants_are_answered_from_the_database(world: TestWorld) -> None:
     b.links["a"].receive(Kind.SYNC_WANT, b"\0\0\0" + want.encode())
     world.run(0.1)
     assert len(records(b.links["a"])) == 1
+
+
+def test_a_link_that_lags_gets_no_more_records_until_it_has_caught_up(world: TestWorld) -> None:
+    """What waits in the outbox is replaced by newer records; what is queued on the link is not."""
+    a, b = world.line("a", "b")
+    world.run(3)
+    link = a.links["b"]
+    link.control_backlog = FLUSH_BACKLOG
+    before = len(link.sent)
+    c = world.add("c")
+    world.connect(a, c)
+    world.run(1)
+    assert not [kind for kind, _ in link.sent[before:] if kind == Kind.LSA]
+    assert b.engine.path(c.handle, world.clock.seconds()) is None
+    link.control_backlog = 0
+    world.run(1)
+    assert b.engine.path(c.handle, world.clock.seconds()) is not None
