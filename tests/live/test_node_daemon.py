@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import socket
 import stat
@@ -215,3 +216,22 @@ def test_busy_port_and_bad_endpoint(start: Start, enrol: Callable[..., Path]) ->
             f"cannot listen on {endpoint}: Address already in use"
         )
     assert refused(start, "--state", state, "--listen", "tcq:1").startswith("'tcq:1' is no endpoint")
+
+
+def cpu_seconds(pid: int) -> float:
+    """What the kernel has counted for a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_budgets_of_start_and_idleness(start: Start, enrol: Callable[..., Path]) -> None:
+    """At most a second of CPU until it listens, and half a percent of a core while nothing happens."""
+    a = start("gmesh-node", "--state", enrol("a", "anchor"), "--listen", LISTEN)
+    port = listening_port(a)
+    assert cpu_seconds(a.process.pid) <= 1.0
+    b = start("gmesh-node", "--state", enrol("b", "relay"), "--peer", f"127.0.0.1:{port}")
+    b.wait_for("Link to a at .* is up")
+    time.sleep(3)
+    before = cpu_seconds(a.process.pid) + cpu_seconds(b.process.pid)
+    time.sleep(10)
+    assert cpu_seconds(a.process.pid) + cpu_seconds(b.process.pid) - before <= 2 * 10 * 0.005
