@@ -278,17 +278,6 @@ def test_whom_a_command_concerns_is_not_for_a_member_to_say(network: Any, operat
     assert operator.states(others) == {"pump-2": "no-answer"}
 
 
-def test_numbers_applied_are_shown_at_once(network: Any) -> None:
-    """What the newest heartbeat told is in /admin/nodes before it is written down, and after."""
-    member = network.joined("pump-1")
-    network.heartbeat(member)
-    for _ in range(2):
-        (node,) = network.admin("GET", "/admin/nodes").json["nodes"]
-        assert node["numbers"] == {"genesis": 1, "policy": 1, "crl": 1, "status": 1}
-        assert node["last_seen"] in (network.now, network.now - 31)
-        network.clock.advance(31)
-
-
 def test_commands_are_for_members_and_operators(network: Any, operator: Operator) -> None:
     """A stranger, and a revoked node, are told nothing."""
     member = network.joined("pump-1")

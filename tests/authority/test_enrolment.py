@@ -256,3 +256,14 @@ def test_members_are_counted_as_they_come_and_go(network: Any) -> None:
     moved.node, moved.noise = member.node, member.noise
     assert network.join(moved).status == 201
     assert counts() == (2, 2)
+
+
+def test_numbers_applied_are_shown_at_once(network: Any) -> None:
+    """What the newest heartbeat told is in /admin/nodes before it is written down, and after."""
+    member = network.joined("pump-1")
+    network.heartbeat(member)
+    for _ in range(2):
+        (node,) = network.admin("GET", "/admin/nodes").json["nodes"]
+        assert node["numbers"] == {"genesis": 1, "policy": 1, "crl": 1, "status": 1}
+        assert node["last_seen"] in (network.now, network.now - 31)
+        network.clock.advance(31)
