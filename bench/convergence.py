@@ -135,8 +135,7 @@ def silent_failure(profile: Liveliness, name: str, bound: float) -> Figure:
     names = [f"n{index}" for index in range(6)]
     for index, each in enumerate(names):
         mesh.add(each, "relay", peers=[names[index - 1]] if index else [])
-    mesh["n0"]._peers = (mesh["n5"].address,)
-    mesh["n0"].runtime = mesh["n0"]._make()
+    mesh.redial("n0", "n5")
     mesh.start()
     mesh.run_until(lambda: all(node.reaches(*names) for node in mesh))
     mesh.run_until(lambda: mesh["n0"].path("n2") == ["n0", "n1", "n2"])

@@ -96,6 +96,11 @@ class MemoryNode:
         """Whether there is a path to each of these."""
         return all(self.path(name) is not None for name in names)
 
+    def dial(self, addresses: Sequence[str]) -> None:
+        """Dial these and no others, from the next start on."""
+        self._peers = tuple(addresses)
+        self.runtime = self._make()
+
     def start(self) -> None:
         """Listen and dial."""
         server = self._mesh.network.server(self.address)
@@ -239,6 +244,10 @@ class MemoryMesh(World):
         for node in self:
             node.stop()
         self.run(30)
+
+    def redial(self, name: str, *peers: str) -> None:
+        """Have a node that has not started dial these: what closes a ring."""
+        self[name].dial([self[peer].address for peer in peers])
 
     # -- what may happen
 
