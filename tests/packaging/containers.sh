@@ -36,18 +36,46 @@ container() {
 
 root_of() { echo "$WORK/overlay/$1/root"; }
 
+# cgroups: the directories of this shell in the hierarchies that systemd uses.
+cgroups() {
+    local mount
+    mount=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+    [ -z "$mount" ] || echo "$mount$(sed -n 's/^0:://p' /proc/self/cgroup)"
+    mount=$(awk '$3 == "cgroup" && $4 ~ /name=systemd/ { print $2; exit }' /proc/mounts)
+    [ -z "$mount" ] || echo "$mount$(sed -n 's/^[0-9]*:name=systemd://p' /proc/self/cgroup)"
+}
+
+# own_cgroup NAME: containers in one control group would kill each other's services.
+own_cgroup() {
+    local directory
+    for directory in $(cgroups); do
+        mkdir -p "$directory/$1"
+        echo "$BASHPID" >"$directory/$1/cgroup.procs"
+    done
+}
+
+leave_cgroup() {
+    local directory
+    for directory in $(cgroups); do
+        find "$directory/$1" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    done
+}
+
 # boot NAME: returns when systemd says that the system is up.
 boot() {
     local name=$1 pid
-    systemd-nspawn --quiet --register=no --keep-unit --link-journal=no --resolv-conf=off --timezone=off \
-        --directory="$(root_of "$name")" --machine="$NET-$name" --hostname="$name" \
-        --network-namespace-path="/run/netns/$NET-$name" --bind-ro="$DEBS:/debs" \
-        --boot --console=pipe >>"$LOGS/boot-$name.log" 2>&1 </dev/null &
+    (
+        own_cgroup "$NET-$name"
+        exec systemd-nspawn --quiet --register=no --keep-unit --link-journal=no --resolv-conf=off --timezone=off \
+            --directory="$(root_of "$name")" --machine="$NET-$name" --hostname="$name" \
+            --network-namespace-path="/run/netns/$NET-$name" --bind-ro="$DEBS:/debs" \
+            --boot --console=pipe
+    ) >>"$LOGS/boot-$name.log" 2>&1 </dev/null &
     pid=$!
     BOOTED[$name]=$pid
     echo "$pid" >>"$WORK/pids"
-    eventually 30 pgrep -P "$pid" || return 1
-    LEADER[$name]=$(pgrep -P "$pid" | head -n 1)
+    eventually 30 pgrep -P "$pid" -x systemd || return 1
+    LEADER[$name]=$(pgrep -P "$pid" -x systemd)
     eventually 60 booted "$name"
 }
 
@@ -77,6 +105,7 @@ halt() {
     guest "$1" systemctl poweroff >/dev/null 2>&1 || true
     eventually 40 refuse kill -0 "${BOOTED[$1]}" || kill -KILL "${BOOTED[$1]}"
     wait "${BOOTED[$1]}" 2>/dev/null || true
+    leave_cgroup "$NET-$1"
 }
 
 # discard NAME: halt a container and delete it.
@@ -168,6 +197,7 @@ end_containers() {
     done
     for name in "${!BOOTED[@]}"; do
         eventually 20 refuse kill -0 "${BOOTED[$name]}" 2>/dev/null || kill -KILL "${BOOTED[$name]}" 2>/dev/null || true
+        leave_cgroup "$NET-$name"
     done
     for name in $(ip netns list | awk -v net="$NET" 'index($1, net) == 1 { print $1 }'); do
         ip netns del "$name" || true

@@ -124,7 +124,7 @@ die_and_return() {
         pid=$(main_pid one "$unit")
         check "$unit: systemctl reload" guest one systemctl reload "$unit"
         equal "$unit: the same process after it" "$pid active" "$(main_pid one "$unit") $(property one "$unit" ActiveState)"
-        check "$unit: it did reload" logged one "$unit" 'reload: '
+        check "$unit: it did reload" logged one "$unit" 'reload(ed)?: '
         clean_stop "$unit"
         guest one systemctl start "$unit"
     done
