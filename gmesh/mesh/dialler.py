@@ -40,27 +40,9 @@ from gmesh.mesh.limits import (
 from gmesh.mesh.noise import Attempt
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.peers import Peers
-from gmesh.mesh.targets import Target, TargetState, client_endpoint
+from gmesh.mesh.targets import CERTIFICATE_REFUSALS, Target, TargetState, client_endpoint
 
 __all__ = ["CERTIFICATE_REFUSALS", "Dialler", "Target", "TargetState", "client_endpoint"]
-
-CERTIFICATE_REFUSALS = frozenset(
-    {
-        "bad-certificate",
-        "bad-genesis",
-        "bad-key",
-        "bad-signature",
-        "expired",
-        "handshake-failed",
-        "key-mismatch",
-        "not-yet-valid",
-        "revoked",
-        "unknown-key",
-        "unspecified",
-        "wrong-network",
-    }
-)
-"""Reasons that stay until some document changes: asking again at once is of no use."""
 
 
 class _Dial:

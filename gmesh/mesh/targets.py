@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.limits import DIAL_DEADLINE
 
-__all__ = ["Target", "TargetState", "client_endpoint"]
+__all__ = ["CERTIFICATE_REFUSALS", "Target", "TargetState", "client_endpoint"]
 
 D = TypeVar("D")
 
@@ -38,6 +38,26 @@ def client_endpoint(reactor: object, target: str) -> IStreamClientEndpoint:
         raise ConfigurationError(
             "bad-target", f"{target!r} is neither HOST:PORT nor an endpoint: {error}"
         ) from error
+
+
+CERTIFICATE_REFUSALS = frozenset(
+    {
+        "bad-certificate",
+        "bad-genesis",
+        "bad-key",
+        "bad-signature",
+        "expired",
+        "handshake-failed",
+        "key-mismatch",
+        "not-yet-valid",
+        "revoked",
+        "unknown-key",
+        "unspecified",
+        "version",
+        "wrong-network",
+    }
+)
+"""Reasons that stay until some document changes: asking again at once is of no use."""
 
 
 class TargetState(Enum):
