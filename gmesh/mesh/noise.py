@@ -26,9 +26,8 @@ from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.sockets import display_address, tune_socket
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
-from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, hop_prologue, read_preamble
+from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, read_preamble
 from gmesh.wire.records import RecordReader, frame_record
-from gmesh.wire.suites import Suite
 
 __all__ = [
     "Attempt",
@@ -133,7 +132,7 @@ class NoiseProtocol(Protocol):
             return
         suites = context.suites()
         suite = suites[self._attempt.suite_turn % len(suites) if self._attempt is not None else 0]
-        self._session = self._new_session(suite)
+        self._session = self._context.new_session(suite, self.initiator)
         message = self._session.write_message(encode_genesis_version(context.verifier.genesis_version()))
         self.transport.write(encode_preamble(suite) + frame_record(message))  # type: ignore[union-attr]  # set before connectionMade
 
@@ -171,11 +170,6 @@ class NoiseProtocol(Protocol):
 
     # the handshake
 
-    def _new_session(self, suite: Suite) -> INoiseSession:
-        context = self._context
-        prologue = hop_prologue(suite, context.network_id)
-        return context.session(suite, self.initiator, context.static_private(), prologue)
-
     def _locate(self) -> None:
         """Behind a proxy the peer's address is known from its first bytes only: then the place is moved."""
         address = self.transport.getPeer()  # type: ignore[union-attr]  # set before connectionMade
@@ -211,7 +205,7 @@ class NoiseProtocol(Protocol):
             return b""
         rest = self._preamble[PREAMBLE_SIZE:]
         self._preamble = None
-        self._session = self._new_session(suite)
+        self._session = self._context.new_session(suite, self.initiator)
         return rest
 
     def _read_handshake(self, message: memoryview) -> None:

@@ -15,7 +15,8 @@ from gmesh.interfaces import INoiseSession, IPeerVerifier, ISecureTransport
 from gmesh.mesh.counters import Refusals
 from gmesh.mesh.gate import HandshakeGate
 from gmesh.mesh.peer_identity import Peer
-from gmesh.wire.noise import NoiseSession
+from gmesh.wire.noise import NoiseSession, StaticKey
+from gmesh.wire.preamble import hop_prologue
 from gmesh.wire.suites import Suite
 
 __all__ = ["Attempt", "NoiseContext", "RecordProtocol", "RecordProtocolFactory"]
@@ -65,8 +66,8 @@ class NoiseContext:
     """
     What every handshake of this node shares.
 
-    @ivar static_private: the X25519 private key that the current own certificate names: 32 bytes, or the
-        L{gmesh.wire.noise.StaticKey} made of them once, which saves an exchange each time.
+    @ivar static_private: the X25519 private key that the current own certificate names, 32 bytes or a
+        L{gmesh.wire.noise.StaticKey}.
     @ivar suites: those the genesis allows, in its order; the first is proposed.
     @ivar session: builds the XX session: suite, initiator, static private key, prologue.
     """
@@ -81,3 +82,14 @@ class NoiseContext:
     session: Callable[[Suite, bool, Any, bytes], INoiseSession] = lambda suite, initiator, static, prologue: (
         NoiseSession("XX", suite, initiator, static, prologue)
     )
+
+    _static: tuple[bytes, StaticKey] | None = None
+
+    def new_session(self, suite: Suite, initiator: bool) -> INoiseSession:
+        """A session for one connection; the key object is made once for a key: that costs an exchange."""
+        private = self.static_private()
+        if not isinstance(private, StaticKey):
+            if self._static is None or self._static[0] != private:
+                self._static = (private, StaticKey(private))
+            private = self._static[1]
+        return self.session(suite, initiator, private, hop_prologue(suite, self.network_id))
