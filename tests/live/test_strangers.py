@@ -124,3 +124,32 @@ def test_silent_sockets_and_bad_handshakes_do_not_slow_good_nodes(
     assert sum(counters.get(cause, 0) for cause in ("handshake-failed", "handshake-rate", "bad-key")) > 20
     assert ask(b, "GET", "/v1/status")["links"] == 1
     assert "Link to a is down" not in second.log
+
+
+def test_a_capture_shows_headers_of_a_live_link(
+    start: Callable[..., Any], gmesh: Callable[..., Any], tmp_path: Path
+) -> None:
+    """gmesh capture lists the sealed ping that passes meanwhile, by its path, and refuses an unknown peer."""
+    issuer = Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
+    a, b = enrol(issuer, tmp_path, "a"), enrol(issuer, tmp_path, "b")
+    first = start("gmesh-node", "--state", a, "--listen", "tcp:0:interface=127.0.0.1")
+    line = first.wait_for(r"listening on tcp:\d+")
+    port = int(first.log.splitlines()[line - 1].rpartition(":")[2])
+    start("gmesh-node", "--state", b, "--peer", f"127.0.0.1:{port}").wait_for("Link to a at .* is up")
+    while not ask(b, "GET", "/v1/routes"):
+        time.sleep(0.05)
+    frames: list[dict[str, Any]] = []
+    looking = threading.Thread(
+        target=lambda: frames.extend(ask(b, "POST", "/v1/capture", {"peer": "a", "seconds": 60, "count": 8}))
+    )
+    looking.start()
+    while looking.is_alive():
+        ask(b, "POST", "/v1/ping", {"node": "a", "count": 1})
+    looking.join()
+    data = [frame for frame in frames if frame["kind"].startswith("E2E_")]
+    assert {(tuple(frame["path"]), frame["sent"]) for frame in data} == {
+        (("b", "a"), True),
+        (("a", "b"), False),
+    }
+    refused = gmesh("capture", "nobody", "--seconds", "1", "--state", b, check=False)
+    assert refused.returncode == 1 and "no link to nobody" in refused.stderr
