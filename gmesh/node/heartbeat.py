@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from gmesh.errors import GmeshError, RequestRefused
+from gmesh.errors import DocumentRefused, GmeshError, RequestRefused
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.limits import (
     HEARTBEAT_JITTER,
@@ -183,13 +183,20 @@ class Heartbeat(Service):
         if body.genesis.version > trust.genesis.body.version:
             await self._client.fetch_successors()
         await self._client.offer(status)
-        self.last_contact = self._wall()
-        self.reachable = True
+        late = self._wall() - body.expires_at
+        if late <= 0:
+            self.last_contact = self._wall()
+            self.reachable = True
         if trust.crl is None or trust.crl.body.number < body.crl.number:
             await self._client.offer(await self._client.crl())
         if trust.policy is None or trust.policy.body.version < body.policy.version:
             await self._client.offer(await self._client.policy())
         await self._fetch_commands(body.commands.number)
+        if late > 0:
+            raise DocumentRefused(
+                "frozen",
+                f"its status expired {int(late)} s ago: somebody holds newer ones back, or a clock is wrong",
+            )
 
     async def _fetch_commands(self, number: int) -> None:
         control = self._control

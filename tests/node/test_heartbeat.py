@@ -186,6 +186,7 @@ def test_an_outage_heals_by_itself(client: Life) -> None:
     assert texts.count("the certificate was not renewed and is tried again: {cause}") == 1
     before = len(life.member.adopted)
     life.http.up = True
+    life.issuer.publish_status()
     life.live(310)
     assert life.heartbeat.reachable
     assert len(life.member.adopted) == before + 1
