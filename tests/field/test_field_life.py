@@ -18,6 +18,7 @@ def mesh() -> Iterator[LivingMesh]:
     made.add("a", "anchor")
     made.add("b", "relay", peers=["a"])
     made.add("c", "client", peers=["b"])
+    made.network.blocked.add(frozenset((made["a"].host, made["c"].host)))
     made.start()
     made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
     made.run(60)

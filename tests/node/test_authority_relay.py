@@ -28,6 +28,7 @@ def mesh() -> Iterator[LivingMesh]:
     made.add("c", "client", peers=["b"], lifetime=3600)
     for name in ("b", "c"):
         made[name].line.open = False
+    made.network.blocked.add(frozenset((made["a"].host, made["c"].host)))
     made.start()
     made.run_until(lambda: made["c"].reaches("a") and made["a"].reaches("c"))
     made.run(90)
