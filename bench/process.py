@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import resource
@@ -58,10 +59,17 @@ class Meter:
         }
 
 
-def run_process(main: Callable[..., None], role: str, options: dict[str, Any]) -> None:
-    """Run C{main(reactor, role, options, say)} until it stops the reactor or its parent goes away."""
+def run_process(
+    main: Callable[..., Callable[[str], None] | None], role: str, options: dict[str, Any]
+) -> None:
+    """
+    Run C{main(reactor, role, options, say)} until it stops the reactor or its parent goes away.
+
+    What C{main} returns, if anything, is called with each word the parent says.
+    """
     raise_malloc_thresholds()
     from twisted.internet import fdesc, reactor
+    from twisted.internet.error import ReactorNotRunning
 
     if options.get("read_size"):
         from twisted.internet.abstract import FileDescriptor
@@ -72,8 +80,15 @@ def run_process(main: Callable[..., None], role: str, options: dict[str, Any]) -
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
 
-    class ParentGone:
-        """Standard input at end of file: the bench that started us is gone."""
+    told: list[Callable[[str], None] | None] = []
+
+    def heard(data: bytes) -> None:
+        for line in data.splitlines():
+            if told and told[0] is not None:
+                told[0](json.loads(line)["say"])
+
+    class Parent:
+        """Standard input: at its end the bench that started us is gone."""
 
         def fileno(self) -> int:
             return 0
@@ -82,13 +97,14 @@ def run_process(main: Callable[..., None], role: str, options: dict[str, Any]) -
             return "parent"
 
         def doRead(self) -> None:
-            if fdesc.readFromFD(0, lambda data: None) not in (None, 0):
-                reactor.removeReader(self)
-                reactor.stop()
+            if fdesc.readFromFD(0, heard) not in (None, 0):
+                self.connectionLost(None)
 
         def connectionLost(self, reason: Any) -> None:
-            pass
+            reactor.removeReader(self)
+            with contextlib.suppress(ReactorNotRunning):
+                reactor.stop()
 
-    reactor.callWhenRunning(lambda: reactor.addReader(ParentGone()))
-    reactor.callWhenRunning(main, reactor, role, options, say)
+    reactor.callWhenRunning(lambda: reactor.addReader(Parent()))
+    reactor.callWhenRunning(lambda: told.append(main(reactor, role, options, say)))
     reactor.run()

@@ -7,6 +7,7 @@ The policy is asked at both ends: here before a message leaves, there before a r
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,18 +15,20 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.flow import Flow
 from gmesh.endtoend.inbound import Inbound
+from gmesh.endtoend.lanes import Lanes
 from gmesh.endtoend.outbound import Outbound
 from gmesh.endtoend.permissions import Permissions
 from gmesh.endtoend.services import Message, Receiver, Registration, Services, valid_service
 from gmesh.endtoend.sessions import Sessions
-from gmesh.errors import FrameRefused, SendRefused
+from gmesh.errors import SendRefused
 from gmesh.interfaces import IRouteEngine
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.policy import Decision
 from gmesh.trust.state import TrustState
-from gmesh.wire.messages import Datagram, Inner, Outcome, Receipt, iter_inner
+from gmesh.wire.messages import Outcome
 
 __all__ = ["Datagrams", "Delivered"]
 
@@ -83,23 +86,35 @@ class Datagrams:
         self._wall = wall
         self._explain = explain
         self.permissions = Permissions(trust, own, lapsed)
-        self._outbound = Outbound(sessions, trust, routes, clock, int.from_bytes(entropy(4), "big"))
-        self._inbound = Inbound(sessions, self.services, self.permissions, clock)
+        self._lanes = Lanes(sessions, clock)
+        start = int.from_bytes(entropy(4), "big")
+        self._outbound = Outbound(sessions, self._lanes, trust, routes, clock, start)
+        self._inbound = Inbound(
+            sessions, self.services, self.permissions, self._lanes, clock, self._outbound.receipt
+        )
         self.counters = sessions.counters
         self._running = False
+        self._number = itertools.count(1).__next__
+        self._posts: dict[tuple[str, str], Flow] = {}
+        self._opened: dict[Flow, None] = {}
         self._prepared: dict[bytes, list[Callable[[], None]]] = {}
         sessions.user = self
 
     def start(self) -> None:
         """Listen to what is believed; sessions too."""
         self._running = True
+        self._trust.observers.append(self._trust_changed)
         self._sessions.start()
         self.permissions.start()
 
     def stop(self) -> None:
         """Fail what is under way, and wipe every session."""
         self._running = False
+        if self._trust_changed in self._trust.observers:
+            self._trust.observers.remove(self._trust_changed)
         self.permissions.stop()
+        for flow in list(self._opened):
+            flow.stop()
         self._outbound.stop()
         self._sessions.stop()
 
@@ -155,17 +170,30 @@ class Datagrams:
             return fail(refusal)
         return result.addCallback(Delivered)
 
+    def open(self, node: str, service: str) -> Flow:
+        """
+        The handle for many messages without acknowledgement to one service of a node.
+
+        Nothing is checked before its first message.
+        """
+        flow = Flow(node, service, self._lanes, self.admit, self._drop_here, self._number)
+        self._opened[flow] = None
+        return flow
+
     def post(self, node: str, service: str, data: bytes) -> None:
         """
         Send C{data} once, without acknowledgement and without a Deferred.
 
-        @raise SendRefused: as L{send}; C{busy} when the first link's queue is full.
+        @raise SendRefused: as L{send}; C{busy} when there is no room towards the node.
         """
-        peer = self.admit(node, service, len(data))
-        if peer.handle == self._own().handle:
-            self._deliver_here(service, data).addErrback(lambda failure: failure.trap(SendRefused))
-        else:
-            self._outbound.post(peer, service, data)
+        flow = self._posts.get((node, service))
+        if flow is None:
+            self.admit(node, service, len(data))
+            if len(self._posts) >= limits.MAX_POSTS:
+                self._posts.clear()
+            flow = Flow(node, service, self._lanes, self.admit, self._drop_here, self._number)
+            self._posts[node, service] = flow
+        flow.send(data)
 
     def prepare(self, peer: Peer, then: Callable[[], None] | None = None) -> bool:
         """
@@ -237,34 +265,34 @@ class Datagrams:
         self.services.deliver(Message(own.name, own.node_id, own.roles, service, bytes(data)), done)
         return result
 
+    def _drop_here(self, service: str, data: bytes) -> None:
+        self._deliver_here(service, data).addErrback(lambda failure: failure.trap(SendRefused))
+
+    def _trust_changed(self, kind: str) -> None:
+        self._lanes.ask_again()
+        self._inbound.ask_again()
+
     # what sessions tell
 
     def opened(self, peer: Peer, plaintext: bytes) -> None:
-        """One sealed frame of C{peer}: datagrams and receipts. A malformed one costs itself only."""
-        try:
-            for kind, start, end in iter_inner(plaintext):
-                body = memoryview(plaintext)[start + 3 : end]
-                if kind == Inner.DATAGRAM:
-                    self._inbound.datagram(peer, Datagram.decode(body))
-                elif kind == Inner.RECEIPT:
-                    self._outbound.receipt(peer, Receipt.decode(body))
-                else:
-                    self.counters["unknown-inner"] += 1
-        except FrameRefused as refusal:
-            self.counters[f"inner-{refusal.reason}"] += 1
+        """One sealed frame of C{peer}: datagrams and receipts."""
+        self._inbound.opened(peer, plaintext)
 
     def ready(self, handle: bytes) -> None:
         """There are new keys for C{handle}: send what waits."""
         for then in self._prepared.pop(handle, ()):
             then()
+        self._lanes.ready(handle)
         self._outbound.ready(handle)
 
     def bounced(self, handle: bytes, counter: int, reason: str) -> None:
         """A relay did not pass on a frame: slow down, and send again soon."""
+        self._lanes.bounced(handle)
         self._outbound.bounced(handle, counter)
 
     def gone(self, handle: bytes, reason: str) -> None:
         """A peer was given up."""
         self._prepared.pop(handle, None)
-        self._outbound.gone(handle, reason)
         self._inbound.gone(handle, reason)
+        self._lanes.gone(handle)
+        self._outbound.gone(handle, reason)

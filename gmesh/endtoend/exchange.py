@@ -59,6 +59,7 @@ class Exchange:
     @ivar pending: plaintexts that wait for a session.
     @ivar wanted: True if somebody above waits for a session.
     @ivar used: when a frame last went or came.
+    @ivar heard_by: the path by which a frame last came.
     """
 
     __slots__ = (
@@ -67,6 +68,7 @@ class Exchange:
         "answered",
         "attempt",
         "current",
+        "heard_by",
         "own",
         "peer",
         "pending",
@@ -83,6 +85,7 @@ class Exchange:
         self.pending: deque[bytes] = deque()
         self.wanted = False
         self.used = now
+        self.heard_by: tuple[bytes, ...] | None = None
         self._retired: list[_Retired] = []
         self._pending_bytes = 0
 

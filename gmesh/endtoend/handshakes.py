@@ -142,7 +142,8 @@ class Handshakes:
         self._table.add_session(exchange, session)
         self._table.arm(exchange, now)
         self._counters["answered"] += 1
-        path = self._outlet.path(header.source, now) or self._way_back(header.path)
+        exchange.heard_by = header.path
+        path = self._outlet.path(header.source, now) or self.way_back(header.path)
         if path is not None:
             self._outlet.post(Kind.E2E_RESP, PathHeader(path, session.remote_index, header.counter), message)
 
@@ -175,8 +176,8 @@ class Handshakes:
         if len(self._greatest) > limits.MAX_SOURCES:
             del self._greatest[next(iter(self._greatest))]
 
-    def _way_back(self, path: Sequence[bytes]) -> tuple[bytes, ...] | None:
-        """The way a handshake came, if all on it are members: its source may know links we do not."""
+    def way_back(self, path: Sequence[bytes]) -> tuple[bytes, ...] | None:
+        """The way a frame came, if all on it are members: its source may know links we do not."""
         for handle in path[1:-1]:
             member = self._find_handle(handle)
             if member is None or self._trust.revoked(member.serial, member.node_id):

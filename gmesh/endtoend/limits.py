@@ -5,6 +5,9 @@ from __future__ import annotations
 
 __all__ = [
     "ACK_WINDOW",
+    "BUNDLE_FIRST",
+    "BUNDLE_MOST",
+    "BUNDLE_SLOW",
     "DEFAULT_TIMEOUT",
     "FIRST_RTO",
     "FORGET_IDLE",
@@ -25,6 +28,8 @@ __all__ = [
     "MAX_OUTBOX_MESSAGES",
     "MAX_PENDING_BYTES",
     "MAX_PENDING_FRAMES",
+    "MAX_POSTS",
+    "MAX_QUESTIONS",
     "MAX_REASSEMBLIES",
     "MAX_REASSEMBLY_BYTES",
     "MAX_REASSEMBLY_TOTAL",
@@ -41,6 +46,7 @@ __all__ = [
     "MIN_RTO",
     "PING_AGAIN",
     "PING_TIMEOUT",
+    "QUESTIONS_A_WINDOW",
     "QUEUEING",
     "REASSEMBLY_TIME",
     "RECEIVE_GRACE",
@@ -53,9 +59,11 @@ __all__ = [
     "SERVICE_CONCURRENT",
     "SERVICE_QUEUE_BYTES",
     "SERVICE_QUEUE_MESSAGES",
+    "SLOW_PATH",
     "TIE_TIME",
     "TIMER_GRAIN",
     "TRIES_BEFORE_BLAME",
+    "WHOLE_SIZE",
     "WINDOW_FIRST",
     "WINDOW_LEAST",
     "WINDOW_MOST",
@@ -121,11 +129,22 @@ INIT_SOURCE_BURST = 2.0
 MAX_HANDSHAKE_FLOOD_KEYS = 4_096
 """Buckets of the handshake limits; full ones go first."""
 
+BUNDLE_FIRST = 8_192
+BUNDLE_MOST = 16_256
+BUNDLE_SLOW = 4_096
+"""Bytes of inner frames that share a seal: at first, then by the round trip (L{SLOW_PATH})."""
+
+SLOW_PATH = 0.1
+"""Round trip under load, in seconds, above which frames are kept small."""
+
 MAX_DATAGRAM = 65_536
 """Bytes of data in one datagram, refused at the call above it."""
 
 FRAGMENT_SIZE = 8_192
 """Bytes of data in one frame; only the source cuts a longer datagram and only the destination joins it."""
+
+WHOLE_SIZE = 16_256
+"""An unacknowledged datagram up to this is not cut: pieces would have to be put together again."""
 
 DEFAULT_TIMEOUT = 10.0
 MAX_TIMEOUT = 60.0
@@ -143,6 +162,10 @@ WINDOW_FIRST = 32 * 1024
 WINDOW_LEAST = 2 * 1024
 WINDOW_MOST = 192 * 1024
 """Unacknowledged bytes to one peer: at first, after losses, at most (a link takes 256 KiB of one flow)."""
+
+QUESTIONS_A_WINDOW = 4
+MAX_QUESTIONS = 16
+"""How often the far end is asked how far it has got, and how many questions are timed at once."""
 
 WINDOW_SHRINK = 0.7
 
@@ -168,6 +191,9 @@ MAX_SENDER_STARTS = 2
 MAX_OUTBOX_MESSAGES = 1_024
 MAX_OUTBOX_BYTES = 4 * 1024 * 1024
 """Acknowledged messages waiting or under way to one peer."""
+
+MAX_POSTS = 1_024
+"""Pairs of node and service whose way out is remembered."""
 
 MAX_SUBJECTS = 4_096
 """Nodes whose place in the policy is remembered."""

@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.endtoend import limits
-from gmesh.endtoend.outbox import Outbox, Outgoing, encode_datagram
+from gmesh.endtoend.lanes import Lanes
+from gmesh.endtoend.outbox import Outbox, Outgoing
 from gmesh.endtoend.sessions import Sessions
 from gmesh.errors import SendRefused
 from gmesh.interfaces import IRouteEngine
@@ -49,19 +50,26 @@ class Outbound:
     """
     What this node sends to every peer.
 
+    @param lanes: what was posted before a message leaves before it.
     @param start: upper half of the numbers of its acknowledged messages.
     """
 
     def __init__(
-        self, sessions: Sessions, trust: TrustState, routes: IRouteEngine, clock: IReactorTime, start: int
+        self,
+        sessions: Sessions,
+        lanes: Lanes,
+        trust: TrustState,
+        routes: IRouteEngine,
+        clock: IReactorTime,
+        start: int,
     ) -> None:
         self._sessions = sessions
+        self._lanes = lanes
         self._trust = trust
         self._routes = routes
         self._clock = clock
         self._start = start
         self._lines: dict[bytes, _Line] = {}
-        self._posted = 0
         self._counters = sessions.counters
 
     def add(self, peer: Peer, service: str, data: bytes, timeout: float) -> Deferred[float]:
@@ -85,16 +93,6 @@ class Outbound:
             line.outbox.remove(message)
             raise
         return result
-
-    def post(self, peer: Peer, service: str, data: bytes) -> None:
-        """Send once. @raise SendRefused: C{busy}."""
-        self._posted = (self._posted + 1) & 0xFFFFFFFFFFFFFFFF
-        now_ready = self._sessions.ready(peer)
-        for frame in encode_datagram(service, self._posted, bytes(data), False):
-            if not now_ready:
-                self._sessions.hold(peer, frame)
-            elif self._sessions.send(peer, frame) is None:
-                raise SendRefused("busy", f"the queue towards {peer.name} is full")
 
     def receipt(self, peer: Peer, receipt: Receipt) -> None:
         """C{peer} says what became of a message."""
@@ -169,6 +167,7 @@ class Outbound:
             self._fail_all(line, "revoked")
             return
         if len(line.outbox) and self._sessions.ready(line.peer):
+            self._lanes.flush(line.peer.handle)
             message = line.outbox.next()
             while message is not None:
                 self._transmit(line, message, now)
@@ -184,7 +183,7 @@ class Outbound:
                 break
             counters.append(counter)
         if message.reason != "busy":
-            no_way = not counters and self._routes.path(line.peer.handle, now) is None
+            no_way = self._routes.path(line.peer.handle, now) is None
             message.reason = "no-route" if no_way else "timed-out"
         line.outbox.sent(message, counters, now)
 

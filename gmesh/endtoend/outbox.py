@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""
-Acknowledged messages to one peer: how many fly at once, when to send one again, when to give up. Pure.
-
-Losses are rare and every hop queues before it drops, so the window grows until the round trip
-says that queues fill, and shrinks when a relay says that it dropped.
-"""
+"""Acknowledged messages to one peer: how many fly at once, when to send one again, when to give up. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.pace import Pace
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Datagram, Inner
 
-__all__ = ["Outbox", "Outgoing", "Pace", "encode_datagram"]
+__all__ = ["Outbox", "Outgoing", "encode_datagram"]
 
 
 def encode_datagram(service: str, message: int, data: bytes, want_ack: bool) -> list[bytes]:
@@ -36,50 +32,6 @@ def encode_datagram(service: str, message: int, data: bytes, want_ack: bool) -> 
         )
         for index in range(count)
     ]
-
-
-class Pace:
-    """
-    How fast a peer may be sent to.
-
-    @ivar window: bytes that may be unacknowledged.
-    @ivar rto: when an unanswered message is sent again, seconds.
-    """
-
-    __slots__ = ("_least", "_smooth", "_threshold", "_variation", "rto", "window")
-
-    def __init__(self) -> None:
-        self.window = float(limits.WINDOW_FIRST)
-        self.rto = limits.FIRST_RTO
-        self._threshold = float(limits.WINDOW_MOST)
-        self._smooth: float | None = None
-        self._variation = 0.0
-        self._least = 0.0
-
-    def answered(self, size: int, rtt: float | None) -> None:
-        """A message of C{size} bytes was answered. @param rtt: unless it was sent more than once."""
-        if rtt is not None:
-            if self._smooth is None:
-                self._smooth, self._variation, self._least = rtt, rtt / 2, rtt
-            else:
-                self._variation += (abs(self._smooth - rtt) - self._variation) / 4
-                self._smooth += (rtt - self._smooth) / 8
-                self._least = min(self._least, rtt)
-            self.rto = min(limits.MAX_RTO, max(limits.MIN_RTO, self._smooth + 4 * self._variation))
-        if self._smooth is not None and self._smooth > 2 * self._least + limits.QUEUEING:
-            return
-        slow_start = self.window < self._threshold
-        grown = self.window + (size if slow_start else size * limits.FRAGMENT_SIZE / self.window)
-        self.window = min(grown, float(limits.WINDOW_MOST))
-
-    def dropped(self) -> None:
-        """A relay dropped something of ours."""
-        self.window = self._threshold = max(self.window * limits.WINDOW_SHRINK, float(limits.WINDOW_LEAST))
-
-    def timed_out(self) -> None:
-        """Nobody answered in time."""
-        self._threshold = max(self.window * limits.WINDOW_SHRINK, float(limits.WINDOW_LEAST))
-        self.window = float(limits.WINDOW_LEAST)
 
 
 @dataclass(slots=True, eq=False)

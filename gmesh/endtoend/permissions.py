@@ -24,13 +24,13 @@ class Permissions:
 
     Reserved services are not its business: a node that a policy cuts off could else never be repaired.
 
-    @param lapsed: True when the grace after the last status is over.
+    @ivar lapsed: True when the grace after the last status is over.
     """
 
     def __init__(self, trust: TrustState, own: Callable[[], Peer], lapsed: Callable[[], bool]) -> None:
         self._trust = trust
         self._own = own
-        self._lapsed = lapsed
+        self.lapsed = lapsed
         self._rules = self._read()
         self._subjects: dict[bytes, tuple[Peer, Subject]] = {}
 
@@ -52,7 +52,7 @@ class Permissions:
 
     def refusal(self, source: Peer, target: Peer, service: str) -> SendRefused | None:
         """Why C{source} may not reach C{service} of C{target}, or None if it may."""
-        if self._lapsed() and service != AUTHORITY_SERVICE:
+        if self.lapsed() and service != AUTHORITY_SERVICE:
             return SendRefused(
                 "stale", "this node has not heard from the authority for longer than the policy allows"
             )
@@ -64,7 +64,7 @@ class Permissions:
 
     def accepts(self, source: Peer, service: str) -> bool:
         """May C{source} reach C{service} of this node?"""
-        if self._lapsed() and service != AUTHORITY_SERVICE:
+        if self.lapsed() and service != AUTHORITY_SERVICE:
             return False
         return self.decide(source, self._own(), service).allowed
 

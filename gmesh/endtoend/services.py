@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
@@ -14,15 +15,15 @@ from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
 from gmesh.errors import ConfigurationError, GmeshError
+from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.names import is_service
 from gmesh.wire.limits import MAX_SERVICE
 from gmesh.wire.messages import Outcome
 
-__all__ = ["Message", "Receiver", "Registration", "Services", "is_reserved", "valid_service"]
+__all__ = ["Message", "Receiver", "Registration", "Services", "Take", "is_reserved", "valid_service"]
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """
     A datagram as its receiver gets it.
 
@@ -48,6 +49,9 @@ L{GmeshError} at once refuses the message.
 """
 
 Done = Callable[[Outcome], None]
+
+Take = Callable[[bytes], None]
+"""Hands the data of one message over, nobody waiting for the outcome."""
 
 
 def valid_service(name: str) -> bool:
@@ -97,18 +101,28 @@ class _Place:
             and self.bytes + size <= limits.SERVICE_QUEUE_BYTES
         )
 
+    def wait(self, message: Message, done: Done) -> None:
+        self.queue.append(_Waiting(message, done))
+        self.bytes += len(message.data)
+
+
+def _ignore(outcome: Outcome) -> None:
+    """Nobody waits for it."""
+
 
 class Services:
     """
     The receivers of this node.
 
     @ivar counters: how often what happened, by slug.
+    @ivar changed: called after a service got another receiver or lost its own.
     """
 
     log = Logger()
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
+        self.changed: Callable[[], None] = lambda: None
         self._places: dict[str, _Place] = {}
 
     @property
@@ -152,6 +166,7 @@ class Services:
             )
         registration = Registration(self, service)
         self._places[service] = _Place(registration, receiver, concurrent)
+        self.changed()
         return registration
 
     def remove(self, registration: Registration) -> None:
@@ -160,6 +175,7 @@ class Services:
         if place is None or place.registration is not registration:
             return
         del self._places[registration.service]
+        self.changed()
         while place.queue:
             place.queue.popleft().done(Outcome.NO_SUCH_SERVICE)
 
@@ -182,10 +198,39 @@ class Services:
         elif place.busy < place.concurrent:
             self._hand(place, message, done)
         elif place.has_room(len(message.data)):
-            place.queue.append(_Waiting(message, done))
-            place.bytes += len(message.data)
+            place.wait(message, done)
         else:
             done(Outcome.BUSY)
+
+    def taker(self, peer: Peer, service: str, refused: Done) -> Take:
+        """
+        The short way for messages of C{peer} to a service that has a receiver, until L{changed}.
+
+        @param refused: called with the outcome of a message that was not taken.
+        """
+        place = self._places[service]
+        receiver, concurrent, counters = place.receiver, place.concurrent, self.counters
+        source = (peer.name, peer.node_id, peer.roles, service)
+        new = tuple.__new__
+
+        def take(data: bytes) -> None:
+            message = new(Message, (*source, data))
+            if place.busy < concurrent:
+                try:
+                    result = receiver(message)
+                except Exception:
+                    self._raised(service)
+                    refused(Outcome.REFUSED)
+                    return
+                counters["handed"] += 1
+                if result is not None:
+                    self._occupied(place, result)
+            elif place.has_room(len(data)):
+                place.wait(message, _ignore)
+            else:
+                refused(Outcome.BUSY)
+
+        return take
 
     def purge(self, source_id: str) -> None:
         """Drop what waits from a node that is not believed any more."""
@@ -198,22 +243,28 @@ class Services:
     def _hand(self, place: _Place, message: Message, done: Done) -> None:
         try:
             result = place.receiver(message)
-        except GmeshError:
-            self.counters["receiver-refused"] += 1
-            done(Outcome.REFUSED)
-            return
         except Exception:
-            self.counters["receiver-failed"] += 1
-            self.log.failure("The receiver of {service} failed", service=message.service)
+            self._raised(message.service)
             done(Outcome.REFUSED)
             return
         self.counters["handed"] += 1
         if result is not None:
-            place.busy += 1
-            deferred = result if isinstance(result, Deferred) else ensureDeferred(result)
-            deferred.addErrback(self._failed, message.service)
-            deferred.addCallback(self._free, place)
+            self._occupied(place, result)
         done(Outcome.DELIVERED)
+
+    def _raised(self, service: str) -> None:
+        """A receiver raised, which is its way to refuse a message when it is one of our errors."""
+        if isinstance(sys.exc_info()[1], GmeshError):
+            self.counters["receiver-refused"] += 1
+            return
+        self.counters["receiver-failed"] += 1
+        self.log.failure("The receiver of {service} failed", service=service)
+
+    def _occupied(self, place: _Place, result: Deferred[Any] | Coroutine[Deferred[Any], Any, Any]) -> None:
+        place.busy += 1
+        deferred = result if isinstance(result, Deferred) else ensureDeferred(result)
+        deferred.addErrback(self._failed, place.registration.service)
+        deferred.addCallback(self._free, place)
 
     def _failed(self, failure: Failure, service: str) -> None:
         self.counters["receiver-failed"] += 1

@@ -28,7 +28,7 @@ from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader
 
-__all__ = ["SessionUser", "Sessions"]
+__all__ = ["PathFollower", "SessionUser", "Sessions"]
 
 
 class SessionUser(Protocol):
@@ -50,6 +50,15 @@ class SessionUser(Protocol):
         """
 
 
+class PathFollower(Protocol):
+    """A sender that wants to know which way its frames leave."""
+
+    path: tuple[bytes, ...] | None
+
+    def follow(self, path: tuple[bytes, ...] | None, link: ILink | None) -> None:
+        """They leave along C{path} now, over C{link}."""
+
+
 class Sessions:
     """
     Sealed sessions with every peer of this node.
@@ -60,6 +69,7 @@ class Sessions:
     @param next_number: a handshake number above all this node ever used.
     @param rng: for jitter.
     @param entropy: as C{os.urandom}, for session indexes.
+    @param link_to: the link to a neighbour, by its routing handle.
     """
 
     def __init__(
@@ -76,11 +86,14 @@ class Sessions:
         rng: random.Random,
         entropy: Callable[[int], bytes],
         penalise: Penalise | None = None,
+        link_to: Callable[[bytes], ILink | None] = lambda handle: None,
         max_sessions: int = limits.MAX_SESSIONS,
     ) -> None:
         self.user: SessionUser | None = None
         self._trust = trust
         self._clock = clock
+        self._handshaker = handshaker
+        self._link_to = link_to
         self._table = ExchangeTable(
             own=lambda: handshaker.own.handle,
             trust=trust,
@@ -125,6 +138,11 @@ class Sessions:
         now = self._clock.seconds()
         return sum(1 for exchange in self._table if exchange.sealer(now) is not None)
 
+    @property
+    def own(self) -> bytes:
+        """The routing handle of this node."""
+        return self._handshaker.own.handle
+
     def ready(self, peer: Peer) -> bool:
         """
         True if L{send} would seal now; if not, a handshake is under way and the user will be told.
@@ -152,10 +170,11 @@ class Sessions:
             self.counters["pending-dropped"] += dropped
         self._ask(exchange, now)
 
-    def send(self, peer: Peer, plaintext: bytes) -> int | None:
+    def send(self, peer: Peer, plaintext: bytes, sender: PathFollower | None = None) -> int | None:
         """
         Seal and send now.
 
+        @param sender: told before, when the path is another one than it knows.
         @return: the counter of the frame; None if there is no session, no path, or no room at the link.
         """
         exchange = self._table.get(peer.handle)
@@ -163,7 +182,7 @@ class Sessions:
         session = exchange.sealer(now) if exchange is not None else None
         if exchange is None or session is None:
             return None
-        return self._seal(exchange, session, plaintext, now)
+        return self._seal(exchange, session, plaintext, now, sender)
 
     def blame(self, peer: Peer) -> None:
         """What goes to C{peer} is not answered: try another path."""
@@ -220,6 +239,7 @@ class Sessions:
             self.counters[error.reason] += 1
             return
         exchange.used = now
+        exchange.heard_by = header.path
         if not session.heard:
             self._first_heard(exchange, session, now)
         elif session is exchange.current and session.due(now):
@@ -249,16 +269,32 @@ class Sessions:
         if self.user is not None:
             self.user.ready(exchange.peer.handle)
 
-    def _seal(self, exchange: Exchange, session: Session, plaintext: bytes, now: float) -> int | None:
+    def _seal(
+        self,
+        exchange: Exchange,
+        session: Session,
+        plaintext: bytes,
+        now: float,
+        sender: PathFollower | None = None,
+    ) -> int | None:
         exchange.used = now
         if session.due(now):
             self._handshakes.begin_if_due(exchange, now)
-        path = self._outlet.path(session.peer.handle, now)
+        path = self._path(exchange, now)
         if path is None:
             self.counters["no-route"] += 1
             return None
+        if sender is not None and path is not sender.path:
+            sender.follow(path, self._link_to(path[1]))
         counter, frame, flow = session.seal(plaintext, path)
         return counter if self._outlet.send(path, frame, flow) else None
+
+    def _path(self, exchange: Exchange, now: float) -> tuple[bytes, ...] | None:
+        """The path to a peer; while routing knows none, the way it is heard by."""
+        path = self._outlet.path(exchange.peer.handle, now)
+        if path is None and exchange.heard_by is not None:
+            return self._handshakes.way_back(exchange.heard_by)
+        return path
 
     def _gone(self, handle: bytes, reason: str) -> None:
         if self.user is not None:

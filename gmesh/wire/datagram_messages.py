@@ -12,16 +12,18 @@ from gmesh.wire.limits import FRAME_HEADER, MAX_DATAGRAM_DATA, MAX_ECHO, MAX_FRA
 from gmesh.wire.session_messages import Inner
 
 __all__ = [
+    "DATAGRAM_HEAD",
     "Datagram",
     "DatagramTemplate",
     "Echo",
     "Outcome",
     "Receipt",
     "check_service",
-    "peek_datagram",
 ]
 
-_DATAGRAM = struct.Struct(">HBBQ")
+DATAGRAM_HEAD = struct.Struct(">HBBQB")
+"""Length, kind, flags, message, length of the service name: all before it in a DATAGRAM frame."""
+
 _FRAGMENT = struct.Struct(">HH")
 _RECEIPT = struct.Struct(">QB")
 _ECHO = struct.Struct(">BQQ")
@@ -99,41 +101,30 @@ class Datagram:
 
 
 class DatagramTemplate:
-    """The fast way to write whole datagrams to one service: the inner frame in one join."""
+    """The fast way to write whole datagrams to one service: all before the data is one pack."""
 
-    __slots__ = ("_fixed", "_flags", "_service")
+    __slots__ = ("_fixed", "_flags", "_pack", "_service", "size")
 
     def __init__(self, service: str, want_ack: bool = False) -> None:
-        self._service = encode_text("datagram", check_service(service), MAX_SERVICE)
+        name = check_service(service).encode("ascii")
+        self._service = name
         self._flags = _FLAG_WANT_ACK if want_ack else 0
-        self._fixed = _DATAGRAM.size - FRAME_HEADER + len(self._service)
+        head = struct.Struct(f"{DATAGRAM_HEAD.format}{len(name)}s")
+        self._pack = head.pack
+        self.size = head.size
+        self._fixed = head.size - FRAME_HEADER
+
+    def head(self, size: int, message: int = 0) -> bytes:
+        """All that stands before C{size} bytes of data, which are at most L{MAX_DATAGRAM_DATA}."""
+        name = self._service
+        return self._pack(self._fixed + size, Inner.DATAGRAM, self._flags, message, len(name), name)
 
     def frame(self, message: int, data: Buffer) -> bytes:
         """The whole inner frame. @raise FrameRefused: if C{data} is longer than L{MAX_DATAGRAM_DATA}."""
         size = len(data)
         if size > MAX_DATAGRAM_DATA:
             raise refused("datagram", f"cannot carry {size} bytes, at most {MAX_DATAGRAM_DATA}")
-        head = _DATAGRAM.pack(self._fixed + size, Inner.DATAGRAM, self._flags, message)
-        return b"".join((head, self._service, data))
-
-
-def peek_datagram(plaintext: Buffer, start: int, end: int) -> tuple[int, int, bytes, int] | None:
-    """
-    The fast way to read the DATAGRAM frame C{plaintext[start:end]} when it is a whole message.
-
-    The service is not checked: a name nobody can register finds no receiver.
-
-    @return: (want_ack, message, service, where the data begins), or None for a fragment or anything
-        malformed, which L{Datagram.decode} tells apart.
-    """
-    name = start + _DATAGRAM.size + 1
-    if name > end:
-        return None
-    _, _, flags, message = _DATAGRAM.unpack_from(plaintext, start)
-    begin = name + plaintext[name - 1]
-    if flags > _FLAG_WANT_ACK or begin > end:
-        return None
-    return flags, message, bytes(plaintext[name:begin]), begin
+        return b"".join((self.head(size, message), data))
 
 
 class Outcome(IntEnum):

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from gmesh.wire.datagram_messages import (
+    DATAGRAM_HEAD,
     Datagram,
     DatagramTemplate,
     Echo,
     Outcome,
     Receipt,
     check_service,
-    peek_datagram,
 )
 from gmesh.wire.document_messages import (
     NO_DIGEST,
@@ -34,14 +34,14 @@ from gmesh.wire.flood_messages import (
 )
 from gmesh.wire.link_messages import BOOT_ID, DIGEST_SIZE, Close, CloseReason, Hello, Ping, Pong, decode_rekey
 from gmesh.wire.path_messages import NO_HANDLE, Dropped, PathReply, PathRequest, Unreach
-from gmesh.wire.session_messages import Ack, E2eInit, E2eResponse, Inner, iter_inner
+from gmesh.wire.session_messages import E2eInit, E2eResponse, Inner, Mark, iter_inner
 
 __all__ = [
     "BOOT_ID",
+    "DATAGRAM_HEAD",
     "DIGEST_SIZE",
     "NO_DIGEST",
     "NO_HANDLE",
-    "Ack",
     "CertAnswer",
     "CertRequest",
     "CertificateKey",
@@ -61,6 +61,7 @@ __all__ = [
     "Ihave",
     "Inner",
     "Lsa",
+    "Mark",
     "Outcome",
     "PathReply",
     "PathRequest",
@@ -77,5 +78,4 @@ __all__ = [
     "check_service",
     "decode_rekey",
     "iter_inner",
-    "peek_datagram",
 ]

@@ -16,13 +16,10 @@ from gmesh.wire.codec import Buffer, Reader, check_range, pack_blob16, refused
 from gmesh.wire.frames import iter_frames
 from gmesh.wire.limits import MAX_CERTIFICATE, MAX_EXTENSION, MAX_NUMBER
 
-__all__ = ["MAX_ACK_RANGES", "Ack", "E2eInit", "E2eResponse", "Inner", "iter_inner"]
-
-MAX_ACK_RANGES = 4
+__all__ = ["E2eInit", "E2eResponse", "Inner", "Mark", "iter_inner"]
 
 _INIT_TAIL = struct.Struct(">QIQ")
 _RESPONSE = struct.Struct(">IQQQ")
-_RANGE = struct.Struct(">QQ")
 _U64 = struct.Struct(">Q")
 _MAX_U64 = 2**64 - 1
 _MAX_U32 = 2**32 - 1
@@ -39,6 +36,7 @@ class Inner(IntEnum):
     RECEIPT = 2
     ACK = 3
     CLOSE = 4
+    ASK = 5
 
 
 def iter_inner(plaintext: Buffer) -> list[tuple[int, int, int]]:
@@ -118,41 +116,28 @@ class E2eResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Ack:
+class Mark:
     """
-    Frames of the session that arrived, by counter.
+    The body of ASK and of ACK, which repeats it at once: so far has come what I send.
 
-    @ivar cumulative: all counters below this one have arrived.
-    @ivar ranges: up to 4 further (first, last) runs, ascending, apart, above C{cumulative}.
+    Nothing is sent again for it; its sender learns how much is still under way.
+
+    @ivar mark: a number of the asker, that rises.
     """
 
-    cumulative: int
-    ranges: tuple[tuple[int, int], ...] = ()
+    mark: int
 
     def encode(self) -> bytes:
-        """@raise FrameRefused: if the ranges are not in order."""
-        self._check()
-        return b"".join((_U64.pack(self.cumulative), *(_RANGE.pack(*pair) for pair in self.ranges)))
+        """@raise FrameRefused: if it is too large."""
+        return _U64.pack(check_range("acknowledgement", self.mark, _MAX_U64))
 
     @classmethod
-    def decode(cls, body: Buffer) -> Ack:
+    def decode(cls, body: Buffer) -> Mark:
         """@raise FrameRefused: if C{body} is not one."""
         reader = Reader(body, "acknowledgement")
-        cumulative = reader.u64()
-        if reader.left > MAX_ACK_RANGES * _RANGE.size or reader.left % _RANGE.size:
-            raise reader.refused("does not end with a range")
-        ack = cls(cumulative, tuple((reader.u64(), reader.u64()) for _ in range(reader.left // _RANGE.size)))
-        ack._check()
-        return ack
-
-    def _check(self) -> None:
-        above = check_range("acknowledgement", self.cumulative, _MAX_U64)
-        if len(self.ranges) > MAX_ACK_RANGES:
-            raise refused("acknowledgement", f"has {len(self.ranges)} ranges")
-        for first, last in self.ranges:
-            if not above < first <= last <= _MAX_U64:
-                raise refused("acknowledgement", "has ranges that are out of order or touch")
-            above = last + 1
+        mark = cls(reader.u64())
+        reader.finish()
+        return mark
 
 
 def _check_session(what: str, session: int) -> int:

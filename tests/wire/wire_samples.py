@@ -73,7 +73,7 @@ SAMPLES: dict[str, Any] = {
     "E2eResponse": m.E2eResponse(0xCAFE, 1_800_000_000 << 20, 9, 7),
     "Datagram": m.Datagram("metrics", 5, b"data", True, 1, 3),
     "Receipt": m.Receipt(5, m.Outcome.NO_SUCH_SERVICE),
-    "Ack": m.Ack(10, ((12, 13), (15, 15))),
+    "Mark": m.Mark(10),
     "Echo": m.Echo(True, 1, 2, b"padding"),
 }
 """By name of class; each has C{encode} and the class C{decode}."""
@@ -132,14 +132,6 @@ def datagrams(draw: st.DrawFn) -> m.Datagram:
     return m.Datagram(
         draw(services), draw(u64), draw(st.binary(max_size=300)), draw(st.booleans()), index, count
     )
-
-
-@st.composite
-def acks(draw: st.DrawFn) -> m.Ack:
-    """Acknowledgements with ranges in order."""
-    marks = sorted(draw(st.sets(st.integers(0, 2**40), min_size=1, max_size=9)))
-    cumulative, marks = marks[0], [mark * 2 for mark in marks[1:] if mark * 2 > marks[0]]
-    return m.Ack(cumulative, tuple(zip(marks[::2], marks[1::2], strict=False)))
 
 
 @st.composite
@@ -206,7 +198,7 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "E2eResponse": st.builds(m.E2eResponse, sessions, u64, numbers, numbers),
     "Datagram": datagrams(),
     "Receipt": st.builds(m.Receipt, u64, st.sampled_from(m.Outcome)),
-    "Ack": acks(),
+    "Mark": u64.map(m.Mark),
     "Echo": st.builds(m.Echo, st.booleans(), u64, u64, blobs),
 }
 """By name of class, as in L{SAMPLES}."""

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: MIT
+"""
+The way out to one peer: messages of one reactor turn share a seal, and who writes too fast is paused.
+
+The first message of a turn leaves at once.  Those that follow in the same turn are gathered, up to
+L{Lane.limit}, and sealed as one frame: the seal is the dearest
+part of a small message.
+
+Producers of the application are paused for want of keys, of room in the first link, or of window: a
+relay drops what its next link has no room for, so no more is under way than the far end has said it
+reached.  It is asked in the stream of messages itself, every quarter of a window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from zope.interface import implementer
+
+from gmesh.endtoend.limits import (
+    BUNDLE_FIRST,
+    BUNDLE_MOST,
+    BUNDLE_SLOW,
+    MAX_QUESTIONS,
+    QUESTIONS_A_WINDOW,
+    WINDOW_MOST,
+)
+from gmesh.endtoend.pace import Pace
+from gmesh.endtoend.sessions import Sessions
+from gmesh.errors import SendRefused
+from gmesh.interfaces import ILink
+from gmesh.mesh.peer_identity import Peer
+from gmesh.wire.frames import pack_frame
+from gmesh.wire.messages import Inner, Mark
+
+__all__ = ["CLOSED", "Lane"]
+
+CLOSED = 0
+"""The token of a lane that gathers nothing."""
+
+
+@implementer(IPushProducer)
+class Lane:
+    """
+    What leaves for one peer.
+
+    @ivar token: names the time in which messages may be added to C{parts} without asking anything
+        again; L{CLOSED} when there is none.
+    @ivar parts: inner frames, in pieces, that wait for the end of the turn.
+    @ivar size: their bytes.
+    @ivar limit: how many bytes may share a seal: few where the round trip is long.
+    @ivar path: the path of the last frame.
+    """
+
+    __slots__ = (
+        "_call",
+        "_clock",
+        "_full",
+        "_keyless",
+        "_late_call",
+        "_link",
+        "_marked",
+        "_pace",
+        "_paused",
+        "_producers",
+        "_questions",
+        "_reached",
+        "_sent",
+        "_sessions",
+        "_stalled",
+        "_tokens",
+        "flow",
+        "limit",
+        "parts",
+        "path",
+        "peer",
+        "size",
+        "token",
+    )
+
+    def __init__(self, sessions: Sessions, clock: IReactorTime, own: bytes, peer: Peer) -> None:
+        self.peer = peer
+        self.flow = own + peer.handle
+        self.token = CLOSED
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.limit = BUNDLE_FIRST
+        self.path: tuple[bytes, ...] | None = None
+        self._sessions = sessions
+        self._clock = clock
+        self._tokens = CLOSED
+        self._call: IDelayedCall | None = None
+        self._link: ILink | None = None
+        self._keyless = False
+        self._paused = False
+        self._producers: dict[IPushProducer, None] = {}
+        self._stalled: dict[IPushProducer, None] = {}
+        self._pace = Pace()
+        self._full = False
+        self._sent = self._marked = self._reached = 0  # bytes: in all, when last asked, known to be there
+        self._questions: deque[tuple[int, float]] = deque()
+        self._late_call: IDelayedCall | None = None
+
+    @property
+    def idle(self) -> bool:
+        """True if nobody would miss it."""
+        return not self._producers and not self.parts
+
+    # writing
+
+    def gather(self) -> int:
+        """Begin to gather, until the end of this turn. @return: the token, L{CLOSED} while paused."""
+        if self._paused or self._keyless or not self._sessions.ready(self.peer):
+            self.token = CLOSED
+        elif self.token == CLOSED:
+            self.token = self._tokens = self._tokens + 1
+            if self._call is None:
+                self._call = self._clock.callLater(0, self._turn_over)
+        return self.token
+
+    def put(self, frame: bytes) -> None:
+        """
+        Send an inner frame, the first of a turn at once, others gathered.
+
+        @raise SendRefused: C{busy}, if there is no room.
+        """
+        if self.token != CLOSED and self.size + len(frame) <= self.limit:
+            self.parts.append(frame)
+            self.size += len(frame)
+        else:
+            self.gather()
+            self.send(frame)
+
+    def send(self, plaintext: bytes) -> None:
+        """
+        Seal and send now, after what was gathered.
+
+        @raise SendRefused: C{busy}, if there is no room.
+        """
+        self.flush()
+        if not self._seal(plaintext):
+            raise SendRefused("busy", f"the queue towards {self.peer.name} is full")
+
+    def flush(self) -> None:
+        """Seal and send what was gathered."""
+        if self.parts:
+            plaintext = b"".join(self.parts)
+            self.parts.clear()
+            self.size = 0
+            if not self._seal(plaintext):
+                self._sessions.counters["bundle-lost"] += 1
+
+    def _seal(self, plaintext: bytes) -> bool:
+        """Send now, or when there are keys. @return: False if it is lost."""
+        self._sent += len(plaintext)
+        window = self._pace.window
+        asking = self._sent - self._marked >= window / QUESTIONS_A_WINDOW
+        sessions = self._sessions
+        if sessions.send(self.peer, plaintext + self._question() if asking else plaintext, self) is None:
+            if sessions.ready(self.peer):
+                return False
+            sessions.hold(self.peer, plaintext)
+            self._keyless = True
+            self._stall()
+        elif self._sent - self._reached >= window and self._producers and not self._full:
+            self._full = True
+            self._stall()
+            if self._late_call is None:
+                self._late_call = self._clock.callLater(self._pace.rto, self._late, self._reached)
+        return True
+
+    def _turn_over(self) -> None:
+        self._call = None
+        self.token = CLOSED
+        self.flush()
+
+    # the window
+
+    def _question(self) -> bytes:
+        self._marked = self._sent
+        if len(self._questions) >= MAX_QUESTIONS:
+            self._questions.popleft()
+        self._questions.append((self._sent, self._clock.seconds()))
+        return pack_frame(Inner.ASK, Mark(self._sent).encode())
+
+    def reached(self, mark: int) -> None:
+        """The far end has all that was sent before C{mark}, or it is lost."""
+        if not self._reached < mark <= self._sent:
+            return
+        asked = None
+        while self._questions and self._questions[0][0] <= mark:
+            number, at = self._questions.popleft()
+            if number == mark:
+                asked = self._clock.seconds() - at
+        self._pace.answered(mark - self._reached, asked)
+        self._reached = mark
+        self.limit = BUNDLE_SLOW if self._pace.slow else BUNDLE_MOST
+        self._full = self._full and self._sent - mark >= self._pace.window
+        self._resume()
+
+    def bounced(self) -> None:
+        """A relay dropped something."""
+        self._pace.dropped()
+
+    def _late(self, reached: int) -> None:
+        """Producers wait for an answer: if none came for so long, what was asked about is lost."""
+        self._late_call = None
+        if not self._full:
+            return
+        if self._reached == reached:
+            self._pace.timed_out()
+            self._reached = self._sent
+            self._questions.clear()
+            self._full = False
+            self._marked = self._sent - WINDOW_MOST
+        else:
+            self._late_call = self._clock.callLater(self._pace.rto, self._late, self._reached)
+        self._resume()
+
+    # pausing
+
+    def add_producer(self, producer: IPushProducer) -> None:
+        """Tell C{producer} to pause and to resume from now on."""
+        self._producers[producer] = None
+        if self._paused or self._keyless or self._full:
+            self._stall()
+
+    def remove_producer(self, producer: IPushProducer) -> None:
+        """Tell it no more."""
+        self._producers.pop(producer, None)
+        self._stalled.pop(producer, None)
+
+    def pauseProducing(self) -> None:
+        """The first link has no more room."""
+        self._paused = True
+        self._stall()
+
+    def resumeProducing(self) -> None:
+        """It has room again."""
+        self._paused = False
+        self._resume()
+
+    def stopProducing(self) -> None:
+        """The first link is gone: another may have room."""
+        self._link = None
+        self.path = None
+        self._paused = False
+        self._resume()
+
+    def ready(self) -> None:
+        """There are keys to seal with."""
+        self._keyless = False
+        self._resume()
+
+    def close(self) -> None:
+        """The peer was given up: forget what was gathered; producers go on, to be told why."""
+        self.token = CLOSED
+        self.parts.clear()
+        self.size = 0
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        if self._late_call is not None:
+            self._late_call.cancel()
+            self._late_call = None
+        self.follow(None, None)
+        self._reached = self._marked = self._sent
+        self._questions.clear()
+        self._paused = self._keyless = self._full = False
+        self._resume()
+
+    def _stall(self) -> None:
+        self.token = CLOSED
+        for producer in list(self._producers):
+            if producer not in self._stalled:
+                self._stalled[producer] = None
+                producer.pauseProducing()
+
+    def _resume(self) -> None:
+        """Let producers go on, the one that was paused first first, until one fills the link again."""
+        while self._stalled and not (self._paused or self._keyless or self._full):
+            producer = next(iter(self._stalled))
+            del self._stalled[producer]
+            producer.resumeProducing()
+
+    def follow(self, path: tuple[bytes, ...] | None, link: ILink | None) -> None:
+        """Frames leave along C{path} from now on: its first link does the pausing."""
+        self.path = path
+        old, self._link = self._link, link
+        if link is old:
+            return
+        if old is not None:
+            old.unregister_sender(self.flow)
+        if link is not None:
+            link.register_sender(self.flow, self)
+        if self._paused:
+            self._paused = False
+            self._resume()

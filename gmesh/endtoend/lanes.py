@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""Every lane of this node, by peer: made when first written to, told of what happens to its peer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted.internet.interfaces import IReactorTime
+
+from gmesh.endtoend.lane import CLOSED, Lane
+from gmesh.endtoend.sessions import Sessions
+from gmesh.mesh.peer_identity import Peer
+
+__all__ = ["Lanes"]
+
+
+class Lanes:
+    """One lane a peer that is written to."""
+
+    def __init__(self, sessions: Sessions, clock: IReactorTime) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._lanes: dict[bytes, Lane] = {}
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(list(self._lanes.values()))
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def lane(self, peer: Peer) -> Lane | None:
+        """The lane to C{peer}; None to this node itself."""
+        lane = self._lanes.get(peer.handle)
+        if lane is None:
+            own = self._sessions.own
+            if peer.handle == own:
+                return None
+            lane = self._lanes[peer.handle] = Lane(self._sessions, self._clock, own, peer)
+        lane.peer = peer
+        return lane
+
+    def flush(self, handle: bytes) -> None:
+        """Send what is gathered for a peer, before something that must not overtake it."""
+        lane = self._lanes.get(handle)
+        if lane is not None:
+            lane.flush()
+
+    def ask_again(self) -> None:
+        """What is believed or allowed changed: every writer asks again before its next message."""
+        for lane in self._lanes.values():
+            lane.token = CLOSED
+
+    def ready(self, handle: bytes) -> None:
+        """There are keys for a peer."""
+        lane = self._lanes.get(handle)
+        if lane is not None:
+            lane.ready()
+
+    def reached(self, handle: bytes, mark: int) -> None:
+        """A peer answers a question."""
+        lane = self._lanes.get(handle)
+        if lane is not None:
+            lane.reached(mark)
+
+    def bounced(self, handle: bytes) -> None:
+        """A relay dropped something on the way to a peer."""
+        lane = self._lanes.get(handle)
+        if lane is not None:
+            lane.bounced()
+
+    def gone(self, handle: bytes) -> None:
+        """A peer was given up."""
+        lane = self._lanes.get(handle)
+        if lane is not None:
+            if lane.idle:
+                del self._lanes[handle]
+            lane.close()
