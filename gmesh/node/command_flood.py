@@ -4,7 +4,7 @@ Operators' commands over links: whoever has one passes it on, once, to everybody
 
 A command is judged before it is passed on, so that nobody can flood what no operator signed.
 What a neighbour missed while it was away it asks for when the link comes up.
-Tests: C{tests/node/test_command_flood.py}.
+Tests: C{tests/node/test_control.py}.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 C{state.json}: numbers that rise over restarts, commands obeyed, receipts not yet delivered.
 
 None of it is worth a failed start: what cannot be used begins anew, field by field.
-Tests: C{tests/node/test_node_state.py}.
+Tests: C{tests/node/test_state_files.py}.
 """
 
 from __future__ import annotations
