@@ -39,6 +39,7 @@ class RouteKeeper:
     A listener of L{gmesh.mesh.peers.Peers} and of L{TrustState} on behalf of routing.
 
     @param wall: Unix seconds.
+    @ivar each_tick: called with every housekeeping.
     @param sequence_used: called with the sequence after each origination, to be persisted behind it.
     """
 
@@ -69,6 +70,7 @@ class RouteKeeper:
         self._tick_call: IDelayedCall | None = None
         self._resync_at = 0.0
         self._running = False
+        self.each_tick: Callable[[], object] = lambda: None
 
     # -- life
 
@@ -226,4 +228,5 @@ class RouteKeeper:
         if now >= self._resync_at:
             self._resync_at = now + RESYNC_INTERVAL
             self._flooding.resync()
+        self.each_tick()
         self.schedule()

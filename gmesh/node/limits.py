@@ -20,6 +20,7 @@ __all__ = [
     "MAX_COMMANDS_WAITING",
     "MAX_COMMAND_BYTES_HELD",
     "MAX_COMMAND_LIFE",
+    "MAX_LEARNED",
     "MAX_LINKS_ANCHOR",
     "MAX_LINKS_CLIENT",
     "MAX_LINKS_RELAY",
@@ -117,6 +118,7 @@ STATE_FILE_LIMIT = 1024 * 1024
 STATE_WRITE_BEHIND = 5.0
 """Seconds in which the rising numbers of C{state.json} are written once."""
 
+MAX_LEARNED = 64
 MAX_LINKS_CLIENT = 8
 MAX_LINKS_RELAY = 64
 MAX_LINKS_ANCHOR = 4096

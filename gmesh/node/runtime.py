@@ -23,11 +23,12 @@ from gmesh.errors import PeerRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.limits import TARGET_DEGREE, WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
 from gmesh.node.identity_store import Identity, INodeStore
 from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_control, make_ends, make_links, make_routes
 from gmesh.node.limits import (
+    MAX_LEARNED,
     MAX_LINKS_ANCHOR,
     MAX_LINKS_CLIENT,
     MAX_LINKS_RELAY,
@@ -109,6 +110,8 @@ class NodeRuntime:
         self.transits = routes.forwarding.transits
         self._control = routes.control
         self._keeper = routes.keeper
+        self._keeper.each_tick = self._look_for_anchors
+        self._learned: tuple[str, ...] = ()
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
@@ -267,9 +270,23 @@ class NodeRuntime:
             if anchor.name != self.member.name and anchor.node_id != self.member.peer.node_id
         ]
         if "anchor" in self.member.peer.roles:
-            self.dialler.set_targets((*anchors, *self._targets))
+            self.dialler.set_targets((*anchors, *self._targets), self._learned)
         else:
-            self.dialler.set_targets(self._targets, anchors)
+            self.dialler.set_targets(self._targets, (*anchors, *self._learned))
+
+    def _look_for_anchors(self) -> None:
+        """While links are too few, anchors known only by their records are spare targets."""
+        if len(self.peers.links) >= TARGET_DEGREE:
+            return
+        learned = tuple(
+            address
+            for node in self.engine.nodes(self.now())
+            if "anchor" in node.member.roles and node.handle != self.member.handle
+            for address in node.addresses
+        )[:MAX_LEARNED]
+        if learned != self._learned:
+            self._learned = learned
+            self._set_targets()
 
     def _renewed(self, rekeyed: bool) -> None:
         """Our own certificate is a newer one: neighbours, records and sessions go on under it."""

@@ -19,7 +19,7 @@ from itertools import combinations, product
 from random import Random
 from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from gmesh.interfaces import INoiseSession
 from gmesh.mesh.limits import WAN, Liveliness
@@ -108,10 +108,11 @@ class MemoryNode:
         self.runtime.start()
 
     def stop(self) -> Deferred[None]:
-        """Leave the mesh as the daemon does on SIGTERM."""
-        if self._port is not None:
-            self._port.stopListening()
-            self._port = None
+        """Leave the mesh as the daemon does on SIGTERM, if it runs."""
+        if self._port is None:
+            return succeed(None)
+        self._port.stopListening()
+        self._port = None
         return self.runtime.stop()
 
     def kill(self, silently: bool = False) -> None:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from gmesh.endtoend.services import Message
 from gmesh.errors import SendRefused
-from gmesh.mesh.limits import CONTROL_QUEUE_BYTES, DATA_QUEUE_BYTES, LAN, WAN, Liveliness
+from gmesh.mesh.limits import CONTROL_QUEUE_BYTES, DATA_QUEUE_BYTES, LAN, TARGET_DEGREE, WAN, Liveliness
 from gmesh.node.local_node import LocalNode
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.testing.transport import Wire
@@ -224,3 +224,20 @@ def test_a_run_with_traffic_repeats(ring: Make) -> None:
         mesh.run(5)
         traces.append(mesh.trace)
     assert traces[0] == traces[1] != traces[2]
+
+
+def test_a_node_reaches_its_degree_by_anchors_it_learns_of() -> None:
+    """It knows one relay; the anchors behind are in no genesis, only in records: it links to some."""
+    mesh = MemoryMesh(seed=2)
+    mesh.add("r", "relay")
+    for index in range(5):
+        mesh.add(f"anchor{index}", "anchor", peers=["r"])
+    mesh.add("x", "client", peers=["r"])
+    mesh.start()
+    mesh.run_until(lambda: len(mesh["x"].link_names) >= TARGET_DEGREE, within=60)
+    mesh.run(60)
+    assert len(mesh["x"].link_names) == TARGET_DEGREE
+    lost = next(name for name in mesh["x"].link_names if name != "r")
+    mesh[lost].kill()
+    mesh.run_until(lambda: len(mesh["x"].link_names) == TARGET_DEGREE, within=60)
+    mesh.stop()
