@@ -125,8 +125,10 @@ disturb() {
     guest b kill -KILL "$pid"
     began=$(now_ms)
     check "b: back after kill -9" eventually 15 replaced_on b gmesh-node "$pid"
-    check "messages pass again" eventually 60 both_ways
+    check "b has its links again" eventually 30 has_links b "a c"
     passed "$(($(now_ms) - began)) ms after the kill"
+    check "messages pass again" eventually 60 both_ways
+    passed "both ways $(($(now_ms) - began)) ms after the kill"
     drop_in b gmesh-node WatchdogSec=3
     guest b systemctl restart gmesh-node
     pid=$(main_pid b gmesh-node)
