@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Spreading node records: what is news goes to every other neighbour, once, joined for 20 ms.
+Spreading node records: what is news goes to every other neighbour, once; what follows within 20 ms is joined.
 
 To many neighbours only so many get a record unasked, anchors first; the others are told of it
 and pull what they lack.  On connect, and now and then after, neighbours compare digests and move
@@ -77,6 +77,7 @@ class Flooding:
         self._retry_call: IDelayedCall | None = None
         self._stopped = False
         self._resynced = -1
+        self._flushed = float("-inf")
         book.observers.append(self._certified)
 
     # -- neighbours
@@ -151,10 +152,12 @@ class Flooding:
 
     def _arm_flush(self) -> None:
         if self._flush_call is None and not self._stopped:
-            self._flush_call = self._clock.callLater(FLUSH_INTERVAL, self._flush)
+            wait = self._flushed + FLUSH_INTERVAL - self._clock.seconds()
+            self._flush_call = self._clock.callLater(max(0.0, wait), self._flush)
 
     def _flush(self) -> None:
         self._flush_call = None
+        self._flushed = self._clock.seconds()
         more = False
         for channel in list(self.channels.values()):
             room = FLUSH_BACKLOG - channel.link.control_backlog
