@@ -109,7 +109,7 @@ def test_never_back_to_the_sender(world: TestWorld) -> None:
 
 
 def test_changes_are_joined(world: TestWorld) -> None:
-    """The first leaves at once; several records within 20 ms leave in one frame, of one key only the newest."""
+    """The first leaves at once; those of the next 20 ms in one frame, of one key only the newest."""
     a, b, _c = world.line("a", "b", "c")
     world.run(5)
     before = kinds(b.links["c"]).count(Kind.LSA)
