@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: MIT
+"""Flows: messages of a turn share a seal, and whatever changes in the middle of one counts at once."""
+
+from __future__ import annotations
+
+import pytest
+from endtoend.rig import DAY, DELAY, NOW, Fabric, deny
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from gmesh.endtoend import limits
+from gmesh.endtoend.services import Message
+from gmesh.errors import SendRefused
+from gmesh.wire.frames import Kind, pack_frame
+from gmesh.wire.messages import Datagram, Inner
+
+
+@pytest.fixture
+def fabric():
+    made = Fabric("alice", "bob")
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def flow(fabric):
+    """A flow from alice to a service of bob, keys there."""
+    fabric.got = fabric.bob.serve()
+    made = fabric.alice.datagrams.open("bob", "log")
+    made.send(b"first")
+    fabric.run(0.2)
+    assert fabric.got == [b"first"]
+    fabric.got.clear()
+    fabric.seen.clear()
+    return made
+
+
+@implementer(IPushProducer)
+class Source:
+    """Writes numbered messages while it may."""
+
+    def __init__(self, flow, size=1000, eager=0):
+        self.flow, self.size, self.eager = flow, size, eager
+        self.paused, self.stopped, self.sent, self.refused = False, False, [], []
+        flow.registerProducer(self, True)
+
+    def produce(self, count):
+        for _ in range(count):
+            if self.paused:
+                return
+            data = len(self.sent).to_bytes(4, "big") + bytes(self.size)
+            try:
+                self.flow.send(data)
+            except SendRefused as refusal:
+                self.refused.append(refusal.reason)
+                return
+            self.sent.append(data)
+
+    def pauseProducing(self):
+        self.paused = True
+
+    def resumeProducing(self):
+        self.paused = False
+        self.produce(self.eager)
+
+    def stopProducing(self):
+        self.stopped = True
+
+
+class Link:
+    """A first link that only notes who it may pause."""
+
+    def __init__(self):
+        self.senders = {}
+
+    def register_sender(self, flow, producer):
+        self.senders[flow] = producer
+
+    def unregister_sender(self, flow):
+        del self.senders[flow]
+
+
+def refusal(send, *arguments):
+    """The reason a call is refused with, or None."""
+    try:
+        send(*arguments)
+    except SendRefused as error:
+        return error.reason
+    return None
+
+
+def test_provides_a_consumer(flow):
+    """A flow is a Twisted consumer of one push producer."""
+    assert verifyObject(IConsumer, flow)
+    with pytest.raises(RuntimeError):
+        flow.registerProducer(None, False)
+
+
+def test_a_turn_shares_seals(fabric, flow):
+    """The first message leaves at once, the others of the turn in few frames, all in order."""
+    messages = [bytes([index]) * 100 for index in range(200)]
+    for message in messages:
+        flow.send(message)
+    assert len(fabric.seen) >= 1
+    fabric.run(0.2)
+    data = fabric.frames(Kind.E2E_DATA)
+    assert fabric.got == messages
+    assert len([frame for frame in data if frame[7:15] == fabric.alice.handle]) <= 5
+    assert max(map(len, data)) <= limits.BUNDLE_MOST + 200
+
+
+def test_each_turn_is_sealed_at_its_end(fabric, flow):
+    """Nothing waits for a later turn."""
+    for index in range(3):
+        flow.send(bytes([index]))
+    fabric.clock.advance(0)
+    fabric.run(DELAY)
+    assert fabric.got == [b"\0", b"\1", b"\2"]
+
+
+def test_acknowledged_messages_do_not_overtake(fabric, flow):
+    """What was posted before a message that wants an answer arrives before it."""
+    for index in range(3):
+        flow.send(bytes([index]))
+    fabric.alice.datagrams.send("bob", "log", b"last")
+    fabric.run(0.2)
+    assert fabric.got == [b"\0", b"\1", b"\2", b"last"]
+
+
+def test_to_itself(fabric):
+    """A flow to this node's own service makes no frame."""
+    got = fabric.alice.serve()
+    own = fabric.alice.datagrams.open("alice", "log")
+    own.send(b"one")
+    own.write(b"two")
+    assert got == [b"one", b"two"]
+    assert fabric.seen == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 8192, limits.WHOLE_SIZE, limits.WHOLE_SIZE + 1, limits.MAX_DATAGRAM])
+def test_sizes_in_any_order(fabric, flow, size):
+    """Whole, cut and small messages of one turn all arrive."""
+    data = bytes(index % 251 for index in range(size))
+    for message in (b"before", data, bytearray(data), b"after"):
+        flow.send(message)
+    fabric.run(0.5)
+    assert fabric.got == [b"before", data, data, b"after"]
+
+
+def test_revocation_in_the_middle_of_a_turn(fabric, flow):
+    """Not a byte gathered for a node leaves after it was revoked, and the next call says so."""
+    for index in range(10):
+        flow.send(bytes([index]))
+    before = len(fabric.seen)
+    fabric.alice.trust.offer(fabric.network.crl(revoked=[[2, NOW + DAY, 0]]), fabric.wall())
+    assert refusal(flow.send, b"late") == "revoked"
+    fabric.run(0.2)
+    assert len([f for f in fabric.seen[before:] if f[2] == Kind.E2E_DATA]) <= 1  # no more than a farewell
+    assert fabric.got == [b"\0"]
+
+
+def test_revocation_between_two_messages_of_one_frame(fabric):
+    """A receiver gets nothing more of a node once it is revoked, though the frame is open already."""
+    got = []
+
+    def receive(message):
+        got.append(message.data)
+        if message.data == b"3":
+            fabric.bob.trust.offer(fabric.network.crl(revoked=[[1, NOW + DAY, 0]]), fabric.wall())
+
+    fabric.bob.datagrams.register("log", receive)
+    flow = fabric.alice.datagrams.open("bob", "log")
+    flow.send(b"keys")
+    fabric.run(0.2)
+    for index in range(8):
+        flow.send(b"%d" % index)
+    fabric.run(0.2)
+    assert got == [b"keys", b"0", b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("end", ["alice", "bob"])
+def test_policy_in_the_middle_of_a_turn(fabric, flow, end):
+    """A rule that forbids the service counts for the very next message, at the source or at the receiver."""
+    for index in range(4):
+        flow.send(bytes([index]))
+    fabric.run(0.2)
+    getattr(fabric, end).trust.offer(fabric.network.policy(2, rules=deny("log")), fabric.wall())
+    assert refusal(flow.send, b"late") == ("denied" if end == "alice" else None)
+    fabric.run(0.2)
+    assert fabric.got == [b"\0", b"\1", b"\2", b"\3"]
+
+
+def test_policy_after_gathering(fabric, flow):
+    """Gathered messages were allowed; the first after the change is not, in the same turn."""
+    flow.send(b"1")
+    flow.send(b"2")
+    fabric.alice.trust.offer(fabric.network.policy(2, rules=deny("log")), fabric.wall())
+    assert refusal(flow.send, b"3") == "denied"
+    fabric.run(0.2)
+    assert fabric.got == [b"1", b"2"]
+
+
+def test_receiver_gone_between_two_messages_of_one_frame(fabric):
+    """A receiver that unregisters itself is not called again."""
+    got = []
+
+    def receive(message):
+        got.append(message.data)
+        if len(got) == 4:
+            registration.unregister()
+
+    registration = fabric.bob.datagrams.register("log", receive)
+    flow = fabric.alice.datagrams.open("bob", "log")
+    flow.send(b"keys")
+    fabric.run(0.2)
+    for index in range(8):
+        flow.send(b"%d" % index)
+    fabric.run(0.2)
+    assert got == [b"keys", b"0", b"1", b"2"]
+    assert fabric.bob.sessions.counters["inbound-no-such-service"] == 5
+
+
+def test_route_change_in_the_middle_of_a_turn(fabric, flow):
+    """Frames follow the new path from the next seal on; nothing is lost or comes twice."""
+    other = fabric.add("carol", 9)
+    old = fabric.alice.path(fabric.bob.handle, 0)
+    new = (fabric.alice.handle, other.handle, fabric.bob.handle)
+    messages = [bytes([index]) * 500 for index in range(100)]
+    for message in messages[:50]:
+        flow.send(message)
+    fabric.alice.path = lambda destination, now, avoid=frozenset(): new
+    for message in messages[50:]:
+        flow.send(message)
+    fabric.run(0.2)
+    assert fabric.got == messages
+    relays = {frame[15:23] for frame in fabric.frames(Kind.E2E_DATA) if frame[7:15] == fabric.alice.handle}
+    assert relays == {old[1], new[1]}
+
+
+def test_route_lost_in_the_middle_of_a_turn(fabric, flow):
+    """Without a path the call is refused; what was gathered still tries the way the peer is heard by."""
+    for index in range(3):
+        flow.send(bytes([index]))
+    fabric.alice.unreachable.add(fabric.bob.handle)
+    fabric.clock.advance(0)
+    assert refusal(flow.send, b"late") == "no-route"
+    fabric.run(0.2)
+    assert fabric.got == [b"\0"] or fabric.got == [b"\0", b"\1", b"\2"]
+
+
+def test_rehandshake_under_load(fabric, flow):
+    """Ten minutes of turns of several messages, over five renewals of keys: each once, in order."""
+    sent = []
+    for _turn in range(1200):
+        for _ in range(5):
+            sent.append(len(sent).to_bytes(4, "big"))
+            flow.send(sent[-1])
+        fabric.run(0.5, step=0.05)
+    fabric.run(1)
+    assert fabric.got == sent
+    assert fabric.bob.sessions.counters["established"] == 5
+
+
+def test_keys_lost_at_the_far_end(fabric, flow):
+    """A producer goes on by itself after the receiving node restarted."""
+    source = Source(flow)
+    source.produce(5)
+    fabric.run(0.2)
+    fabric.bob.restart()
+    got = fabric.bob.serve()
+    for _ in range(100):
+        source.produce(2)
+        fabric.run(0.2)
+    assert len(got) > 100
+    assert len(got) == len(set(got))
+
+
+# pausing
+
+
+def test_paused_until_there_are_keys(fabric):
+    """A producer waits for the handshake, and loses nothing to it."""
+    got = fabric.bob.serve()
+    source = Source(fabric.alice.datagrams.open("bob", "log"))
+    source.produce(1000)
+    assert source.paused
+    assert len(source.sent) == 1
+    fabric.run(0.2)
+    assert not source.paused
+    assert got == source.sent
+
+
+def test_paused_by_the_window(fabric, flow):
+    """No more is under way than the far end can be said to take; all of it arrives."""
+    source = Source(flow)
+    source.produce(100_000)
+    assert source.paused
+    assert sum(map(len, source.sent)) <= limits.WINDOW_FIRST + limits.BUNDLE_MOST
+    for _ in range(200):
+        fabric.run(DELAY)
+        source.produce(100_000)
+        flying = sum(map(len, source.sent)) - sum(map(len, fabric.got))
+        assert flying <= limits.WINDOW_MOST + limits.BUNDLE_MOST
+    fabric.run(0.2)
+    assert fabric.got == source.sent
+    assert sum(map(len, source.sent)) > 10 * limits.WINDOW_MOST
+
+
+def test_window_survives_lost_answers(fabric, flow):
+    """When nothing comes back for a while everything is taken for lost, and the producer goes on."""
+    source = Source(flow)
+    fabric.decide = lambda kind, header, frame: ()
+    source.produce(100_000)
+    fabric.run(5)
+    assert not source.paused
+    fabric.decide = lambda kind, header, frame: (DELAY,)
+    before = len(source.sent)
+    for _ in range(200):
+        source.produce(100_000)
+        fabric.run(DELAY)
+    fabric.run(0.2)
+    assert fabric.got == source.sent[before:]
+    assert len(fabric.got) > 100
+
+
+def test_paused_by_the_first_link(fabric):
+    """The first link of the path pauses the producer; another first link is asked when the path changes."""
+    links = {fabric.relay.handle: Link(), b"another!": Link()}
+    end = fabric.add("hub", 9, link_to=links.get)
+    got = fabric.bob.serve()
+    flow = end.datagrams.open("bob", "log")
+    source = Source(flow)
+    source.produce(1)
+    fabric.run(0.2)
+    source.produce(1)
+    [(key, sender)] = links[fabric.relay.handle].senders.items()
+    assert key == end.handle + fabric.bob.handle
+    sender.pauseProducing()
+    assert source.paused
+    sender.resumeProducing()
+    assert not source.paused
+    end.path = lambda destination, now, avoid=frozenset(): (end.handle, b"another!", destination)
+    source.produce(3)
+    fabric.run(0.2)
+    assert links[fabric.relay.handle].senders == {}
+    assert list(links[b"another!"].senders) == [key]
+    assert got == source.sent
+    links[b"another!"].senders.clear()
+    sender.pauseProducing()
+    sender.stopProducing()
+    assert not source.paused
+    source.produce(1)
+    assert list(links[b"another!"].senders) == [key]
+    end.stop()
+    assert source.stopped
+    assert links[b"another!"].senders == {}
+
+
+def test_several_producers_take_turns(fabric, flow):
+    """Of two producers to one node the one paused first goes on first."""
+    first = Source(flow, eager=100_000)
+    second = Source(fabric.alice.datagrams.open("bob", "log"), eager=100_000)
+    second.produce(1)
+    first.produce(100_000)
+    fabric.run(0.5)
+    first.eager = second.eager = 0
+    fabric.run(0.2)
+    assert sorted(fabric.got) == sorted(first.sent + second.sent)
+    assert min(len(first.sent), len(second.sent)) > max(len(first.sent), len(second.sent)) / 3
+
+
+def test_a_producer_is_told_of_a_revocation(fabric, flow):
+    """One that is paused is let go on when its node is revoked, and hears why at its next message."""
+    source = Source(flow)
+    source.produce(100_000)
+    assert source.paused
+    fabric.alice.trust.offer(fabric.network.crl(revoked=[[2, NOW + DAY, 0]]), fabric.wall())
+    assert not source.paused
+    source.produce(1)
+    assert source.refused == ["revoked"]
+
+
+def test_tables_are_bounded(fabric, flow):
+    """Pairs of node and service that were posted to are remembered up to a limit."""
+    for index in range(limits.MAX_POSTS + 10):
+        fabric.alice.datagrams.post("bob", f"s{index}", b"")
+    assert len(fabric.alice.datagrams._posts) <= limits.MAX_POSTS
+
+
+# what a peer may put into a sealed frame
+
+MESSAGES = st.builds(
+    lambda data, number: pack_frame(Inner.DATAGRAM, Datagram("log", number, data).encode()),
+    st.binary(max_size=40),
+    st.integers(0, 2**64 - 1),
+)
+OTHERS = st.builds(pack_frame, st.integers(Inner.RECEIPT, 20), st.binary(max_size=30))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.one_of(MESSAGES, OTHERS), max_size=12), st.binary(max_size=12))
+def test_the_short_way_reads_what_the_long_way_reads(frames, rest):
+    """Any inner frames, known or not, then garbage: the messages as decoded one by one, and no failure."""
+    expected = [Datagram.decode(frame[3:]).data for frame in frames if frame[2] == Inner.DATAGRAM]
+    fabric = Fabric("alice", "bob")
+    got = fabric.bob.serve()
+    fabric.bob.datagrams.opened(fabric.alice.peer, b"".join(frames))
+    assert got == expected
+    fabric.bob.datagrams.opened(fabric.alice.peer, rest)
+    assert len(got) <= len(expected) + 1
+    fabric.stop()
+
+
+def test_a_message_hides_its_data():
+    """What is logged of a message is not its data."""
+    assert "secret" not in repr(Message("alice", "id", (), "log", b"secret"))
