@@ -159,7 +159,7 @@ def test_a_thousand_nodes() -> None:
 
 
 def test_a_partition_heals() -> None:
-    """Each half routes alone; afterwards what the border said has moved, thrice over a link at most, no more."""
+    """Each half routes alone; then what the border says moves, over each link thrice at most, and no more."""
     storm = Storm(named(nx.grid_2d_graph(6, 6)), seed=3)
     mesh = storm.mesh
     names = sorted(node.name for node in mesh)
