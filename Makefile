@@ -27,7 +27,7 @@ bench: $(VENV)/installed-test
 	$(BIN)/python -m bench.floor
 	$(BIN)/python -m bench.links
 
-# Debian packages into dist/, built in a clean root; needs root, makes what else it needs.
+# Debian packages into dist/, built in a clean root and judged; needs root, makes what else it needs.
 deb:
 	GMESH_PACKAGING_OUTPUT=$(CURDIR)/dist tests/packaging/run build
 
