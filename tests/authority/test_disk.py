@@ -134,13 +134,13 @@ def test_d2_a_read_only_disk_is_told_at_start(network: Any) -> None:
     script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" -c "$3" "$4" "$1"'
     command = ["unshare", "-rm", "sh", "-c", script, "sh", state, sys.executable, START, str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    network.clock.advance(1)
+    network.start()
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"no name space of its own here: {done.stderr.strip()}")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("gmesh-authority: cannot write") and state in line
-    network.clock.advance(1)
-    network.start()
 
 
 # D3: migrations.
