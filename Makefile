@@ -24,8 +24,7 @@ soak: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/installed-test
-	$(BIN)/python -m bench.floor
-	$(BIN)/python -m bench.links
+	for bench in floor links relay authority convergence; do $(BIN)/python -m bench.$$bench || exit 1; done
 
 # Debian packages into dist/, built in a clean root and judged; needs root, makes what else it needs.
 deb:
