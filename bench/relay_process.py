@@ -200,9 +200,10 @@ def _source(
     waiting = set(sender.names)
 
     def reached(_: object, name: str) -> None:
-        waiting.discard(name)
-        if not waiting:
-            say({"ready": True})
+        if name in waiting:
+            waiting.discard(name)
+            if not waiting:
+                say({"ready": True})
 
     def look(_: object = None) -> None:
         """Until an acknowledged message came through: there are keys, and a way there and back."""

@@ -60,6 +60,7 @@ class Exchange:
     @ivar wanted: True if somebody above waits for a session.
     @ivar used: when a frame last went or came.
     @ivar heard_by: the path by which a frame last came.
+    @ivar sent_by: the path by which one last went.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class Exchange:
         "own",
         "peer",
         "pending",
+        "sent_by",
         "used",
         "wanted",
     )
@@ -86,6 +88,7 @@ class Exchange:
         self.wanted = False
         self.used = now
         self.heard_by: tuple[bytes, ...] | None = None
+        self.sent_by: tuple[bytes, ...] | None = None
         self._retired: list[_Retired] = []
         self._pending_bytes = 0
 

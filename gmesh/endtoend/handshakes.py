@@ -27,6 +27,7 @@ class Handshakes:
     """
     Drives the handshakes of a table.
 
+    @param behind: called with the number of a CRL that a peer holds and this node does not.
     @param up: called with an exchange, its new session and the time when our own handshake is finished.
     """
 
@@ -43,6 +44,7 @@ class Handshakes:
         next_number: Callable[[], int],
         rng: random.Random,
         up: Callable[[Exchange, Session, float], None],
+        behind: Callable[[int], None],
     ) -> None:
         self._table = table
         self._outlet = outlet
@@ -52,6 +54,7 @@ class Handshakes:
         self._next_number = next_number
         self._rng = rng
         self._up = up
+        self._behind = behind
         self._counters = table.counters
         self._greatest: dict[bytes, int] = {}
         self._flood = FloodGate()
@@ -126,6 +129,7 @@ class Handshakes:
         self._table.add_session(exchange, session)
         self._table.wipe(exchange.finished(session, now))
         self._table.arm(exchange, now)
+        self._compare(session)
         self._up(exchange, session, now)
 
     def _answer(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
@@ -136,6 +140,7 @@ class Handshakes:
             self._counters[error.reason] += 1
             return
         self._remember(header.source, header.counter)
+        self._compare(session)
         exchange.used = now
         self._table.drop_attempt(exchange)
         self._table.wipe(exchange.answering(session))
@@ -169,6 +174,12 @@ class Handshakes:
         ):
             attempt.retry = now + limits.HANDSHAKE_HURRY
         self._table.arm(exchange, now)
+
+    def _compare(self, session: Session) -> None:
+        """A peer that knows of more revocations than we do: ask for them."""
+        crl = self._trust.crl
+        if session.peer_crl > (0 if crl is None else crl.body.number):
+            self._behind(session.peer_crl)
 
     def _remember(self, source: bytes, number: int) -> None:
         self._greatest.pop(source, None)

@@ -127,11 +127,11 @@ class Outbound:
                 self._arm(line, now)
 
     def gone(self, handle: bytes, reason: str) -> None:
-        """The peer was given up; unless that was only to make room, so are the messages to it."""
+        """The peer was given up; so are the messages to it, unless new keys would do."""
         line = self._lines.get(handle)
         if line is None:
             return
-        if reason not in ("idle", "evicted"):
+        if reason not in ("idle", "evicted", "closed"):
             self._fail_all(line, reason)
         elif not len(line.outbox):
             self._close(line)

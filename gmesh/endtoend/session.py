@@ -33,6 +33,7 @@ class Session:
     @ivar born: when this end finished the handshake, monotonic.
     @ivar heard: True once a frame was opened: the peer holds the keys and uses them.
     @ivar sent: frames sealed.
+    @ivar peer_crl: number of the newest CRL the peer held when it made the handshake.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Session:
         "local_index",
         "number",
         "peer",
+        "peer_crl",
         "remote_index",
         "sent",
     )
@@ -70,6 +72,7 @@ class Session:
         self.born = born
         self.heard = False
         self.sent = 0
+        self.peer_crl = 0
         self._noise = noise
         self._window = ReplayWindow()
         self._inbound = FrameTemplate((peer.handle, own), local)
@@ -151,9 +154,11 @@ class Initiation:
         answer = E2eResponse.decode(self._noise.read_message(message))
         if answer.handshake != self.number:
             raise FrameRefused("wrong-number", "the answer names another handshake than the one it answers")
-        return Session(
+        session = Session(
             self._noise, self.peer, self._own, True, self.local_index, answer.session, self.number, now
         )
+        session.peer_crl = answer.crl
+        return session
 
     def wipe(self) -> None:
         """Forget the keys; the answer will be refused."""
@@ -236,6 +241,7 @@ class Handshaker:
             E2eResponse(index, header.counter, self._crl_number(), own.serial).encode()
         )
         session = Session(noise, peer, own.handle, False, index, hello.session, header.counter, now)
+        session.peer_crl = hello.crl
         return session, reply
 
     def _judge(self, certificate: bytes, source: bytes, remote_static: bytes | None) -> Peer:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,43 +19,26 @@ from gmesh.endtoend.exchange import Exchange
 from gmesh.endtoend.handshakes import Handshakes
 from gmesh.endtoend.outlet import Outlet, Penalise, SendFrame
 from gmesh.endtoend.session import Handshaker, Session
+from gmesh.endtoend.session_user import PathFollower, SessionUser
 from gmesh.endtoend.table import ExchangeTable
 from gmesh.errors import GmeshError
 from gmesh.interfaces import ILink, IRouteEngine
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.state import TrustState
-from gmesh.wire.frames import Kind
+from gmesh.wire.frames import Kind, pack_frame
+from gmesh.wire.limits import FRAME_HEADER
+from gmesh.wire.messages import Close, CloseReason, Inner
 from gmesh.wire.paths import PathHeader
 
-__all__ = ["PathFollower", "SessionUser", "Sessions"]
+__all__ = ["Sessions"]
 
 
-class SessionUser(Protocol):
-    """What sessions are for: told of every change, in the turn it happens."""
-
-    def opened(self, peer: Peer, plaintext: bytes) -> None:
-        """One sealed frame of C{peer}."""
-
-    def ready(self, handle: bytes) -> None:
-        """There is a new session to send on."""
-
-    def bounced(self, handle: bytes, counter: int, reason: str) -> None:
-        """A relay says that it did not pass on the frame with this counter: a hint."""
-
-    def gone(self, handle: bytes, reason: str) -> None:
-        """
-        The peer was given up: C{timed-out}, C{idle}, C{evicted}, C{stopped}, or why it is not
-        believed any more: C{revoked}, C{expired} ...
-        """
-
-
-class PathFollower(Protocol):
-    """A sender that wants to know which way its frames leave."""
-
-    path: tuple[bytes, ...] | None
-
-    def follow(self, path: tuple[bytes, ...] | None, link: ILink | None) -> None:
-        """They leave along C{path} now, over C{link}."""
+_FAREWELLS = {
+    "stopped": CloseReason.SHUTDOWN,
+    "revoked": CloseReason.REVOKED,
+    "expired": CloseReason.EXPIRED,
+}
+_CLOSE_SIZE = FRAME_HEADER + 1
 
 
 class Sessions:
@@ -69,6 +51,7 @@ class Sessions:
     @param next_number: a handshake number above all this node ever used.
     @param rng: for jitter.
     @param entropy: as C{os.urandom}, for session indexes.
+    @param behind: told the number of a CRL that a peer holds and this node does not.
     @param link_to: the link to a neighbour, by its routing handle.
     """
 
@@ -87,9 +70,11 @@ class Sessions:
         entropy: Callable[[int], bytes],
         penalise: Penalise | None = None,
         link_to: Callable[[bytes], ILink | None] = lambda handle: None,
+        behind: Callable[[int], None] = lambda number: None,
         max_sessions: int = limits.MAX_SESSIONS,
     ) -> None:
         self.user: SessionUser | None = None
+        self._running = False
         self._trust = trust
         self._clock = clock
         self._handshaker = handshaker
@@ -102,6 +87,7 @@ class Sessions:
             wall=wall,
             entropy=entropy,
             due=lambda exchange, now: self._handshakes.due(exchange, now),
+            farewell=self._farewell,
             gone=self._gone,
             max_sessions=max_sessions,
         )
@@ -116,14 +102,17 @@ class Sessions:
             next_number=next_number,
             rng=rng,
             up=self._finished,
+            behind=behind,
         )
 
     def start(self) -> None:
-        """Listen to what is believed."""
+        """Listen to what is believed, and to frames."""
+        self._running = True
         self._trust.observers.append(self._table.trust_changed)
 
     def stop(self) -> None:
-        """Wipe everything."""
+        """Wipe everything; frames that still come are not for us."""
+        self._running = False
         if self._table.trust_changed in self._trust.observers:
             self._trust.observers.remove(self._table.trust_changed)
         for exchange in self._table:
@@ -197,7 +186,9 @@ class Sessions:
         @param body: the payload behind the path header.
         """
         now = self._clock.seconds()
-        if kind == Kind.E2E_DATA:
+        if not self._running:
+            self.counters["stopped"] += 1
+        elif kind == Kind.E2E_DATA:
             self._data(header, body, now)
         elif kind == Kind.E2E_INIT:
             self._handshakes.first_message(header, body, ingress_link.peer.handle, now)
@@ -237,6 +228,9 @@ class Sessions:
             plaintext = session.open(header, body)
         except GmeshError as error:
             self.counters[error.reason] += 1
+            return
+        if len(plaintext) == _CLOSE_SIZE and plaintext[2] == Inner.CLOSE:
+            self._closed(exchange, session, plaintext[FRAME_HEADER:])
             return
         exchange.used = now
         exchange.heard_by = header.path
@@ -284,6 +278,7 @@ class Sessions:
         if path is None:
             self.counters["no-route"] += 1
             return None
+        exchange.sent_by = path
         if sender is not None and path is not sender.path:
             sender.follow(path, self._link_to(path[1]))
         counter, frame, flow = session.seal(plaintext, path)
@@ -295,6 +290,24 @@ class Sessions:
         if path is None and exchange.heard_by is not None:
             return self._handshakes.way_back(exchange.heard_by)
         return path
+
+    def _farewell(self, exchange: Exchange, reason: str) -> None:
+        """Tell the peer, if that needs no waiting, by the last path: routing knows none to a revoked node."""
+        close, now = _FAREWELLS.get(reason), self._clock.seconds()
+        session, path = exchange.sealer(now), exchange.sent_by or self._path(exchange, now)
+        if close is not None and session is not None and path is not None:
+            _, frame, flow = session.seal(pack_frame(Inner.CLOSE, Close(close).encode()), path)
+            self._outlet.send(path, frame, flow)
+
+    def _closed(self, exchange: Exchange, session: Session, body: bytes) -> None:
+        """The peer has wiped this session; others with it live on."""
+        try:
+            self.counters[f"closed-{Close.decode(body).reason.slug}"] += 1
+        except GmeshError:
+            self.counters["inner-malformed"] += 1
+            return
+        if session in (exchange.current, exchange.answered):
+            self._table.kill(exchange, "closed")
 
     def _gone(self, handle: bytes, reason: str) -> None:
         if self.user is not None:

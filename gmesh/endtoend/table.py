@@ -32,6 +32,7 @@ class ExchangeTable:
     @param own: this node's routing handle.
     @param find_handle: the directory, by routing handle.
     @param due: called with an exchange when its deadline has come and something may be begun.
+    @param farewell: called with an exchange and the reason just before its keys are wiped.
     @param gone: called with the handle and the reason when a peer was given up.
     """
 
@@ -45,6 +46,7 @@ class ExchangeTable:
         wall: Callable[[], float],
         entropy: Callable[[int], bytes],
         due: Callable[[Exchange, float], None],
+        farewell: Callable[[Exchange, str], None],
         gone: Callable[[bytes, str], None],
         max_sessions: int,
     ) -> None:
@@ -56,6 +58,7 @@ class ExchangeTable:
         self._wall = wall
         self._entropy = entropy
         self._due = due
+        self._farewell = farewell
         self._gone = gone
         self._max_sessions = max_sessions
         self._exchanges: dict[bytes, Exchange] = {}
@@ -141,6 +144,7 @@ class ExchangeTable:
         if timer is not None and timer.active():
             timer.cancel()
         self.drop_attempt(exchange)
+        self._farewell(exchange, reason)
         self.wipe(list(exchange.sessions()))
         exchange.release()
         self.counters[f"gone-{reason}"] += 1

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from gmesh.errors import DocumentRefused
 from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.network_limits import STATUS_ASK_INTERVAL
+from gmesh.mesh.network_limits import STATUS_ASK_INTERVAL, WANTED_INTERVAL
 from gmesh.mesh.pulls import DocumentPulls
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
@@ -69,6 +69,7 @@ class DocumentGossip:
         self._pins = self._status_pins()
         self._asked = -1
         self._asked_at = float("-inf")
+        self._wanted_at = float("-inf")
 
     def start(self) -> None:
         """Pass on what changes from now on."""
@@ -119,6 +120,13 @@ class DocumentGossip:
     def ask_genesis(self, channel: Channel) -> None:
         """A neighbour sent what no authority key known here has signed: perhaps it has a newer genesis."""
         self._ask(channel, GENESIS, self._held(GENESIS) + 1)
+
+    def wanted(self, name: str, number: int) -> None:
+        """A far node says that there is a newer document: ask neighbours in turn, rarely, for it may lie."""
+        now = self._clock.seconds()
+        if number > self._held(name) and self._channels and now - self._wanted_at >= WANTED_INTERVAL:
+            self._wanted_at = now
+            self._ask(self._next_channel(), name, self._held(name) + 1)
 
     def _next_channel(self) -> Channel:
         handles = sorted(self._channels)

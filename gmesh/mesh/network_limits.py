@@ -42,6 +42,7 @@ __all__ = [
     "QUESTION_RATE",
     "RESYNC_INTERVAL",
     "STATUS_ASK_INTERVAL",
+    "WANTED_INTERVAL",
     "WANT_BATCH",
 ]
 
@@ -84,6 +85,7 @@ MAX_UNJUDGED: Final = 64
 ASSEMBLY_STALL: Final = 10.0
 DOCUMENT_WINDOW: Final = 4
 STATUS_ASK_INTERVAL: Final = 30.0
+WANTED_INTERVAL: Final = 5.0
 
 # -- own links and time
 HOUSEKEEPING_INTERVAL: Final = 5.0

@@ -96,6 +96,7 @@ class Routes:
     control: ControlFactory
     forwarding: Forwarding
     keeper: RouteKeeper
+    documents: DocumentGossip
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,7 @@ def make_routes(means: Means, links: Links, alarm: Callable[[str, bytes], None])
     used = member.record_sequence_used
     keeper = RouteKeeper(engine, flooding, forwarding, documents, book, trust, clock, member.wall, used)
     links.peers.add_listener(keeper)
-    return Routes(engine, control, forwarding, keeper)
+    return Routes(engine, control, forwarding, keeper, documents)
 
 
 def make_ends(means: Means, routes: Routes) -> Ends:
@@ -203,6 +204,7 @@ def make_ends(means: Means, routes: Routes) -> Ends:
         entropy=means.entropy,
         penalise=engine.penalise,
         link_to=routes.forwarding.links.get,
+        behind=lambda number: routes.documents.wanted("crl", number),
     )
     routes.forwarding.local = sessions.frame_for_us
     routes.forwarding.undeliverable = sessions.undeliverable

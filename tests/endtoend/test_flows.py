@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import pytest
+from endtoend.producers import Source
 from endtoend.rig import DAY, DELAY, NOW, Fabric, deny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.interfaces import IConsumer, IPushProducer
-from zope.interface import implementer
+from twisted.internet.interfaces import IConsumer
 from zope.interface.verify import verifyObject
 
 from gmesh.endtoend import limits
@@ -16,71 +16,6 @@ from gmesh.endtoend.services import Message
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import Datagram, Inner
-
-
-@pytest.fixture
-def fabric():
-    made = Fabric("alice", "bob")
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def flow(fabric):
-    """A flow from alice to a service of bob, keys there."""
-    fabric.got = fabric.bob.serve()
-    made = fabric.alice.datagrams.open("bob", "log")
-    made.send(b"first")
-    fabric.run(0.2)
-    assert fabric.got == [b"first"]
-    fabric.got.clear()
-    fabric.seen.clear()
-    return made
-
-
-@implementer(IPushProducer)
-class Source:
-    """Writes numbered messages while it may."""
-
-    def __init__(self, flow, size=1000, eager=0):
-        self.flow, self.size, self.eager = flow, size, eager
-        self.paused, self.stopped, self.sent, self.refused = False, False, [], []
-        flow.registerProducer(self, True)
-
-    def produce(self, count):
-        for _ in range(count):
-            if self.paused:
-                return
-            data = len(self.sent).to_bytes(4, "big") + bytes(self.size)
-            try:
-                self.flow.send(data)
-            except SendRefused as refusal:
-                self.refused.append(refusal.reason)
-                return
-            self.sent.append(data)
-
-    def pauseProducing(self):
-        self.paused = True
-
-    def resumeProducing(self):
-        self.paused = False
-        self.produce(self.eager)
-
-    def stopProducing(self):
-        self.stopped = True
-
-
-class Link:
-    """A first link that only notes who it may pause."""
-
-    def __init__(self):
-        self.senders = {}
-
-    def register_sender(self, flow, producer):
-        self.senders[flow] = producer
-
-    def unregister_sender(self, flow):
-        del self.senders[flow]
 
 
 def refusal(send, *arguments):
@@ -276,118 +211,6 @@ def test_keys_lost_at_the_far_end(fabric, flow):
         fabric.run(0.2)
     assert len(got) > 100
     assert len(got) == len(set(got))
-
-
-# pausing
-
-
-def test_paused_until_there_are_keys(fabric):
-    """A producer waits for the handshake, and loses nothing to it."""
-    got = fabric.bob.serve()
-    source = Source(fabric.alice.datagrams.open("bob", "log"))
-    source.produce(1000)
-    assert source.paused
-    assert len(source.sent) == 1
-    fabric.run(0.2)
-    assert not source.paused
-    assert got == source.sent
-
-
-def test_paused_by_the_window(fabric, flow):
-    """No more is under way than the far end can be said to take; all of it arrives."""
-    source = Source(flow)
-    source.produce(100_000)
-    assert source.paused
-    assert sum(map(len, source.sent)) <= limits.WINDOW_FIRST + limits.BUNDLE_MOST
-    for _ in range(200):
-        fabric.run(DELAY)
-        source.produce(100_000)
-        flying = sum(map(len, source.sent)) - sum(map(len, fabric.got))
-        assert flying <= limits.WINDOW_MOST + limits.BUNDLE_MOST
-    fabric.run(0.2)
-    assert fabric.got == source.sent
-    assert sum(map(len, source.sent)) > 10 * limits.WINDOW_MOST
-
-
-def test_window_survives_lost_answers(fabric, flow):
-    """When nothing comes back for a while everything is taken for lost, and the producer goes on."""
-    source = Source(flow)
-    fabric.decide = lambda kind, header, frame: ()
-    source.produce(100_000)
-    fabric.run(5)
-    assert not source.paused
-    fabric.decide = lambda kind, header, frame: (DELAY,)
-    before = len(source.sent)
-    for _ in range(200):
-        source.produce(100_000)
-        fabric.run(DELAY)
-    fabric.run(0.2)
-    assert fabric.got == source.sent[before:]
-    assert len(fabric.got) > 100
-
-
-def test_paused_by_the_first_link(fabric):
-    """The first link of the path pauses the producer; another first link is asked when the path changes."""
-    links = {fabric.relay.handle: Link(), b"another!": Link()}
-    end = fabric.add("hub", 9, link_to=links.get)
-    got = fabric.bob.serve()
-    flow = end.datagrams.open("bob", "log")
-    source = Source(flow)
-    source.produce(1)
-    fabric.run(0.2)
-    source.produce(1)
-    [(key, sender)] = links[fabric.relay.handle].senders.items()
-    assert key == end.handle + fabric.bob.handle
-    sender.pauseProducing()
-    assert source.paused
-    sender.resumeProducing()
-    assert not source.paused
-    end.path = lambda destination, now, avoid=frozenset(): (end.handle, b"another!", destination)
-    source.produce(3)
-    fabric.run(0.2)
-    assert links[fabric.relay.handle].senders == {}
-    assert list(links[b"another!"].senders) == [key]
-    assert got == source.sent
-    links[b"another!"].senders.clear()
-    sender.pauseProducing()
-    sender.stopProducing()
-    assert not source.paused
-    source.produce(1)
-    assert list(links[b"another!"].senders) == [key]
-    end.stop()
-    assert source.stopped
-    assert links[b"another!"].senders == {}
-
-
-def test_several_producers_take_turns(fabric, flow):
-    """Of two producers to one node the one paused first goes on first."""
-    first = Source(flow, eager=100_000)
-    second = Source(fabric.alice.datagrams.open("bob", "log"), eager=100_000)
-    second.produce(1)
-    first.produce(100_000)
-    fabric.run(0.5)
-    first.eager = second.eager = 0
-    fabric.run(0.2)
-    assert sorted(fabric.got) == sorted(first.sent + second.sent)
-    assert min(len(first.sent), len(second.sent)) > max(len(first.sent), len(second.sent)) / 3
-
-
-def test_a_producer_is_told_of_a_revocation(fabric, flow):
-    """One that is paused is let go on when its node is revoked, and hears why at its next message."""
-    source = Source(flow)
-    source.produce(100_000)
-    assert source.paused
-    fabric.alice.trust.offer(fabric.network.crl(revoked=[[2, NOW + DAY, 0]]), fabric.wall())
-    assert not source.paused
-    source.produce(1)
-    assert source.refused == ["revoked"]
-
-
-def test_tables_are_bounded(fabric, flow):
-    """Pairs of node and service that were posted to are remembered up to a limit."""
-    for index in range(limits.MAX_POSTS + 10):
-        fabric.alice.datagrams.post("bob", f"s{index}", b"")
-    assert len(fabric.alice.datagrams._posts) <= limits.MAX_POSTS
 
 
 # what a peer may put into a sealed frame

@@ -18,6 +18,7 @@ from gmesh.mesh.network_limits import (
     DOCUMENT_WINDOW,
     HOUSEKEEPING_INTERVAL,
     STATUS_ASK_INTERVAL,
+    WANTED_INTERVAL,
 )
 from gmesh.trust.documents import Rule, sign_document
 from gmesh.wire.frames import Kind
@@ -343,3 +344,20 @@ def test_revocation_reaches_everybody_and_cuts(world: TestWorld) -> None:
         for other in nodes:
             path = node.engine.path(other.handle, world.clock.seconds())
             assert path is None or victim.handle not in path
+
+
+def test_what_a_far_node_holds_is_asked_for_rarely(world: TestWorld) -> None:
+    """The word of a far node makes us ask a neighbour, once in a while: what is claimed may be a lie."""
+    a, b = world.line("a", "b")
+    world.run(5)
+    link = a.links["b"]
+    before = sent(link, Kind.CRL_REQ)
+    assert a.trust.crl is not None
+    a.documents.wanted("crl", a.trust.crl.body.number)
+    assert sent(link, Kind.CRL_REQ) == before
+    for claim in range(100):
+        a.documents.wanted("crl", 2**50 + claim)
+    assert sent(link, Kind.CRL_REQ) == before + 1
+    world.run(WANTED_INTERVAL)
+    a.documents.wanted("crl", 2**50)
+    assert sent(link, Kind.CRL_REQ) == before + 2

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""Producers of flows are paused for want of keys, window and room, and lose nothing to it."""
+
+from __future__ import annotations
+
+from endtoend.producers import Link, Source
+from endtoend.rig import DAY, DELAY, NOW
+
+from gmesh.endtoend import limits
+
+
+def test_paused_until_there_are_keys(fabric):
+    """A producer waits for the handshake, and loses nothing to it."""
+    got = fabric.bob.serve()
+    source = Source(fabric.alice.datagrams.open("bob", "log"))
+    source.produce(1000)
+    assert source.paused
+    assert len(source.sent) == 1
+    fabric.run(0.2)
+    assert not source.paused
+    assert got == source.sent
+
+
+def test_paused_by_the_window(fabric, flow):
+    """No more is under way than the far end can be said to take; all of it arrives."""
+    source = Source(flow)
+    source.produce(100_000)
+    assert source.paused
+    assert sum(map(len, source.sent)) <= limits.WINDOW_FIRST + limits.BUNDLE_MOST
+    for _ in range(200):
+        fabric.run(DELAY)
+        source.produce(100_000)
+        flying = sum(map(len, source.sent)) - sum(map(len, fabric.got))
+        assert flying <= limits.WINDOW_MOST + limits.BUNDLE_MOST
+    fabric.run(0.2)
+    assert fabric.got == source.sent
+    assert sum(map(len, source.sent)) > 10 * limits.WINDOW_MOST
+
+
+def test_window_survives_lost_answers(fabric, flow):
+    """When nothing comes back for a while everything is taken for lost, and the producer goes on."""
+    source = Source(flow)
+    fabric.decide = lambda kind, header, frame: ()
+    source.produce(100_000)
+    fabric.run(5)
+    assert not source.paused
+    fabric.decide = lambda kind, header, frame: (DELAY,)
+    before = len(source.sent)
+    for _ in range(200):
+        source.produce(100_000)
+        fabric.run(DELAY)
+    fabric.run(0.2)
+    assert fabric.got == source.sent[before:]
+    assert len(fabric.got) > 100
+
+
+def test_paused_by_the_first_link(fabric):
+    """The first link of the path pauses the producer; another first link is asked when the path changes."""
+    links = {fabric.relay.handle: Link(), b"another!": Link()}
+    end = fabric.add("hub", 9, link_to=links.get)
+    got = fabric.bob.serve()
+    flow = end.datagrams.open("bob", "log")
+    source = Source(flow)
+    source.produce(1)
+    fabric.run(0.2)
+    source.produce(1)
+    [(key, sender)] = links[fabric.relay.handle].senders.items()
+    assert key == end.handle + fabric.bob.handle
+    sender.pauseProducing()
+    assert source.paused
+    sender.resumeProducing()
+    assert not source.paused
+    end.path = lambda destination, now, avoid=frozenset(): (end.handle, b"another!", destination)
+    source.produce(3)
+    fabric.run(0.2)
+    assert links[fabric.relay.handle].senders == {}
+    assert list(links[b"another!"].senders) == [key]
+    assert got == source.sent
+    links[b"another!"].senders.clear()
+    sender.pauseProducing()
+    sender.stopProducing()
+    assert not source.paused
+    source.produce(1)
+    assert list(links[b"another!"].senders) == [key]
+    end.stop()
+    assert source.stopped
+    assert links[b"another!"].senders == {}
+
+
+def test_several_producers_take_turns(fabric, flow):
+    """Of two producers to one node the one paused first goes on first."""
+    first = Source(flow, eager=100_000)
+    second = Source(fabric.alice.datagrams.open("bob", "log"), eager=100_000)
+    second.produce(1)
+    first.produce(100_000)
+    fabric.run(0.5)
+    first.eager = second.eager = 0
+    fabric.run(0.2)
+    assert sorted(fabric.got) == sorted(first.sent + second.sent)
+    assert min(len(first.sent), len(second.sent)) > max(len(first.sent), len(second.sent)) / 3
+
+
+def test_a_producer_is_told_of_a_revocation(fabric, flow):
+    """One that is paused is let go on when its node is revoked, and hears why at its next message."""
+    source = Source(flow)
+    source.produce(100_000)
+    assert source.paused
+    fabric.alice.trust.offer(fabric.network.crl(revoked=[[2, NOW + DAY, 0]]), fabric.wall())
+    assert not source.paused
+    source.produce(1)
+    assert source.refused == ["revoked"]
+
+
+def test_tables_are_bounded(fabric, flow):
+    """Pairs of node and service that were posted to are remembered up to a limit."""
+    for index in range(limits.MAX_POSTS + 10):
+        fabric.alice.datagrams.post("bob", f"s{index}", b"")
+    assert len(fabric.alice.datagrams._posts) <= limits.MAX_POSTS

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""Acknowledged datagrams: repeated in time, found again, held within the window."""
+
+from __future__ import annotations
+
+from endtoend.rig import DELAY
+
+from gmesh.endtoend import limits
+from gmesh.wire.frames import Kind
+
+
+def test_route_lost_on_the_way(fabric, outcomes):
+    """A path that went away while a message was repeated is the reason of its failure; else it is time."""
+    fabric.bob.serve()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
+    fabric.run(1)
+    fabric.decide = lambda kind, header, frame: ()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"", timeout=3))
+    fabric.run(4)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"", timeout=3))
+    fabric.alice.unreachable.add(fabric.bob.handle)
+    fabric.run(4)
+    assert outcomes[1:] == ["timed-out", "no-route"]
+
+
+def test_restarted_receiver_is_found_again(fabric, outcomes):
+    """A node that forgot its keys offers new ones to who still uses the old: little is lost."""
+    fabric.bob.serve()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"one"))
+    fabric.run(1)
+    fabric.bob.restart()
+    got = fabric.bob.serve()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"two"))
+    fabric.run(3)
+    assert got == [b"two"]
+    assert len(outcomes) == 2
+
+
+def test_restarted_sender_is_not_mistaken_for_a_repeat(fabric, outcomes):
+    """Messages of a sender that starts anew are new, though it counts from the beginning."""
+    got = fabric.bob.serve()
+    for _ in range(3):
+        outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"same"))
+        fabric.run(6)
+        fabric.alice.restart()
+    assert got == [b"same"] * 3
+
+
+def test_bounced_frame_is_sent_again_soon(fabric, outcomes):
+    """When a relay says that it could not pass a frame on, it is repeated long before its time."""
+    got = fabric.bob.serve()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"one"))
+    fabric.run(1)
+    headers = []
+
+    def lose(kind, header, frame):
+        headers.append(header)
+        return ()
+
+    fabric.decide = lose
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"two"))
+    fabric.decide = lambda kind, header, frame: (DELAY,)
+    fabric.alice.sessions.undeliverable(headers[0], "unreach")
+    fabric.run(0.1)
+    assert got == [b"one", b"two"]
+
+
+def test_dead_path_is_blamed(fabric, outcomes):
+    """Repeated silence makes routing prefer another path."""
+    fabric.bob.serve()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"one"))
+    fabric.run(1)
+    fabric.decide = lambda kind, header, frame: ()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"two"))
+    fabric.run(5)
+    assert fabric.alice.blamed == [fabric.alice.path(fabric.bob.handle, 0)]
+
+
+def test_a_burst_keeps_within_the_link_queue(fabric, outcomes):
+    """However much is sent at once, no more flies than the first link takes of one flow."""
+    got = fabric.bob.serve()
+    flying = []
+    for _ in range(60):
+        outcomes.watch(fabric.alice.datagrams.send("bob", "log", bytes(limits.MAX_DATAGRAM), timeout=60))
+    for _ in range(300):
+        before = len(fabric.frames(Kind.E2E_DATA))
+        fabric.clock.advance(DELAY)
+        flying.append(sum(map(len, fabric.frames(Kind.E2E_DATA)[before:])))
+    assert len(got) == 60
+    assert max(flying) <= 2 * limits.WINDOW_MOST
