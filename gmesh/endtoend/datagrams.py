@@ -110,6 +110,7 @@ class Datagrams:
     def stop(self) -> None:
         """Fail what is under way, and wipe every session."""
         self._running = False
+        self._lanes.ask_again()
         if self._trust_changed in self._trust.observers:
             self._trust.observers.remove(self._trust_changed)
         self.permissions.stop()

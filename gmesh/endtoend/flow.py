@@ -14,6 +14,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from zope.interface import implementer
 
+from gmesh.endtoend import limits
 from gmesh.endtoend.lane import CLOSED, Lane
 from gmesh.endtoend.lanes import Lanes
 from gmesh.endtoend.limits import WHOLE_SIZE
@@ -42,6 +43,7 @@ class Flow:
     __slots__ = (
         "_admit",
         "_fixed",
+        "_generation",
         "_head",
         "_here",
         "_lane",
@@ -51,6 +53,7 @@ class Flow:
         "_size",
         "_template",
         "_token",
+        "_until",
         "node",
         "service",
     )
@@ -76,6 +79,8 @@ class Flow:
         self._size = -1
         self._lane: Lane | None = None
         self._token = CLOSED
+        self._generation = -1
+        self._until = 0.0
         self._producer: IPushProducer | None = None
 
     def send(self, data: bytes) -> None:
@@ -105,10 +110,11 @@ class Flow:
     write = send
 
     def _send_first(self, data: bytes) -> None:
-        """One message after every check, at once; those of the same turn after it are gathered."""
+        """The first message of a turn, at once; those of the same turn after it are gathered."""
         self._token = -1
-        peer = self._admit(self.node, self.service, len(data))
-        lane = self._attach(peer)
+        lane = self._lane
+        if len(data) > limits.MAX_DATAGRAM or not self._lanes.admitted(lane, self._generation, self._until):
+            lane = self._ask(data)
         if lane is None:
             self._here(self.service, data)
         elif len(data) > WHOLE_SIZE:
@@ -117,6 +123,13 @@ class Flow:
         else:
             self._token = lane.gather() or -1
             lane.send(self._template.frame(0, data))
+
+    def _ask(self, data: bytes) -> Lane | None:
+        """Every check. @return: the lane, None if the node is this one."""
+        self._generation = -1
+        peer = self._admit(self.node, self.service, len(data))
+        self._generation, self._until = self._lanes.generation, self._lanes.admit_until()
+        return self._attach(peer)
 
     # IConsumer
 

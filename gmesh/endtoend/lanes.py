@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.endtoend.lane import CLOSED, Lane
+from gmesh.endtoend.limits import ADMISSION_LIFE
 from gmesh.endtoend.sessions import Sessions
 from gmesh.mesh.peer_identity import Peer
 
@@ -15,12 +16,17 @@ __all__ = ["Lanes"]
 
 
 class Lanes:
-    """One lane a peer that is written to."""
+    """
+    One lane a peer that is written to.
+
+    @ivar generation: changes whenever a writer must not rely on what it was told before.
+    """
 
     def __init__(self, sessions: Sessions, clock: IReactorTime) -> None:
         self._sessions = sessions
         self._clock = clock
         self._lanes: dict[bytes, Lane] = {}
+        self.generation = 0
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(list(self._lanes.values()))
@@ -39,6 +45,19 @@ class Lanes:
         lane.peer = peer
         return lane
 
+    def admitted(self, lane: Lane | None, generation: int, until: float) -> bool:
+        """True if what was allowed at C{generation} still is, before C{until}, and there is a way."""
+        return (
+            lane is not None
+            and generation == self.generation
+            and self._clock.seconds() < until
+            and self._sessions.routed(lane.peer)
+        )
+
+    def admit_until(self) -> float:
+        """How long a writer may rely on what it is told now."""
+        return self._clock.seconds() + ADMISSION_LIFE
+
     def flush(self, handle: bytes) -> None:
         """Send what is gathered for a peer, before something that must not overtake it."""
         lane = self._lanes.get(handle)
@@ -47,6 +66,7 @@ class Lanes:
 
     def ask_again(self) -> None:
         """What is believed or allowed changed: every writer asks again before its next message."""
+        self.generation += 1
         for lane in self._lanes.values():
             lane.token = CLOSED
 
@@ -70,6 +90,7 @@ class Lanes:
 
     def gone(self, handle: bytes) -> None:
         """A peer was given up."""
+        self.generation += 1
         lane = self._lanes.get(handle)
         if lane is not None:
             if lane.idle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 __all__ = [
     "ACK_WINDOW",
+    "ADMISSION_LIFE",
     "BUNDLE_FIRST",
     "BUNDLE_MOST",
     "BUNDLE_SLOW",
@@ -128,6 +129,9 @@ INIT_SOURCE_BURST = 2.0
 
 MAX_HANDSHAKE_FLOOD_KEYS = 4_096
 """Buckets of the handshake limits; full ones go first."""
+
+ADMISSION_LIFE = 1.0
+"""How long a flow relies on its checks while nothing of which it is told changes."""
 
 BUNDLE_FIRST = 8_192
 BUNDLE_MOST = 16_256

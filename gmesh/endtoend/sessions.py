@@ -132,6 +132,10 @@ class Sessions:
         """The routing handle of this node."""
         return self._handshaker.own.handle
 
+    def routed(self, peer: Peer) -> bool:
+        """True if routing knows a path."""
+        return self._outlet.path(peer.handle, self._clock.seconds()) is not None
+
     def ready(self, peer: Peer) -> bool:
         """
         True if L{send} would seal now; if not, a handshake is under way and the user will be told.
