@@ -150,6 +150,8 @@ class Heartbeat(Service):
     def _document_changed(self, kind: str) -> None:
         if kind == "genesis":
             self._renewals.soon()
+        elif kind != "status":
+            self.receipts_wait()  # an operator may be waiting to hear who has applied it
 
     # Heartbeat
 

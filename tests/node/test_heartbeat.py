@@ -157,6 +157,20 @@ def test_an_anchor_hears_at_once_by_long_poll(life: Life) -> None:
     assert len(life.authority.polls) == 2
 
 
+def test_what_was_applied_is_reported_within_seconds(life: Life) -> None:
+    """A CRL that came by another way is told to the authority at once, not with the next minute's heartbeat."""
+    life.live(30)
+    before = _beats(life)
+    life.trust.offer(life.issuer.revoke(life.issuer.enrol("b", "client")), life.wall())
+    life.live(5, 0.5)
+    assert _beats(life) == before + 1
+
+
+def _beats(life: Life) -> int:
+    """How many heartbeats the authority has got."""
+    return sum(1 for method, path, *_ in life.authority.requests if (method, path) == ("POST", "/heartbeat"))
+
+
 def test_a_client_does_not_poll(client: Life) -> None:
     """Only anchors hold connections open at the authority."""
     client.live(30)
