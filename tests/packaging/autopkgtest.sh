@@ -9,6 +9,7 @@ base=$(archive_root autopkgtest)
 rm "$base/etc/apt/sources.list.d/gmesh.list"
 source_tree "$WORK/autopkgtest-source"
 CHECK_LINES=40 check "autopkgtest: unit and daemons" autopkgtest --apt-upgrade --no-built-binaries \
-    --summary-file="$LOGS/autopkgtest.summary" "$DEBS"/first/*.deb "$WORK/autopkgtest-source/" -- chroot "$base"
+    --log-file="$LOGS/autopkgtest.log" --summary-file="$LOGS/autopkgtest.summary" "$DEBS"/first/*.deb "$WORK/autopkgtest-source/" -- chroot "$base"
 sed 's/^/         | /' "$LOGS/autopkgtest.summary" || true
+grep -E '^(FAILED|ERROR|E  ) ' "$LOGS/autopkgtest.log" | head -n 40 | sed 's/^/         | /' || true
 drop autopkgtest
