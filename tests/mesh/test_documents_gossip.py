@@ -348,7 +348,7 @@ def test_revocation_reaches_everybody_and_cuts(world: TestWorld) -> None:
 
 def test_what_a_far_node_holds_is_asked_for_rarely(world: TestWorld) -> None:
     """The word of a far node makes us ask a neighbour, once in a while: what is claimed may be a lie."""
-    a, b = world.line("a", "b")
+    a, _b = world.line("a", "b")
     world.run(5)
     link = a.links["b"]
     before = sent(link, Kind.CRL_REQ)

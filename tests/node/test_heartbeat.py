@@ -158,7 +158,7 @@ def test_an_anchor_hears_at_once_by_long_poll(life: Life) -> None:
 
 
 def test_what_was_applied_is_reported_within_seconds(life: Life) -> None:
-    """A CRL that came by another way is told to the authority at once, not with the next minute's heartbeat."""
+    """A CRL that came by another way is told to the authority within seconds, not with the next heartbeat."""
     life.live(30)
     before = _beats(life)
     life.trust.offer(life.issuer.revoke(life.issuer.enrol("b", "client")), life.wall())
