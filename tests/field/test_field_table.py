@@ -19,14 +19,14 @@ SHOWN = {
     ],
     "T2 the sender is who sealed": [
         "endtoend/test_datagrams.py::test_delivers_with_identity",
-        "endtoend/test_sessions.py::test_frame_of_another_source",
+        "endtoend/test_hostile_relay.py::test_frame_of_another_source",
     ],
     "T3 delivered once, replays counted": [
         "node/test_memory_mesh.py::test_a_replayed_frame_is_delivered_once_and_counted",
-        "endtoend/test_sessions.py::test_replayed_frame",
+        "endtoend/test_hostile_relay.py::test_replayed_frame",
     ],
     "T4 a stranger is refused before any payload": [
-        "endtoend/test_sessions.py::test_certificate_of_another_authority",
+        "endtoend/test_hostile_relay.py::test_certificate_of_another_authority",
         "mesh/test_noise_transport.py::test_each_check_refuses_with_its_reason",
     ],
     "T5 a revocation stops traffic, its number is shown everywhere": [
@@ -39,8 +39,8 @@ SHOWN = {
     ],
     "T7 an end of a certificate cuts, a renewal before it does not": [
         "mesh/test_link.py::test_an_expired_certificate_ends_the_link",
-        "endtoend/test_sessions.py::test_expiry_cuts",
-        "endtoend/test_sessions.py::test_renewal_saves_a_session",
+        "endtoend/test_cut_off.py::test_expiry_cuts",
+        "endtoend/test_cut_off.py::test_renewal_saves_a_session",
     ],
     "T8 idle sockets have a deadline and a cap": [
         "mesh/test_noise_transport.py::test_half_open_handshakes_are_capped_in_total_and_by_address",
