@@ -33,7 +33,7 @@ SHOWN = {
         "field/test_field_life.py::test_t5_a_revoked_node_is_cut_and_every_node_shows_the_new_number",
     ],
     "T6 session, queues, routes and handshakes go in one turn": [
-        "endtoend/test_sessions.py::test_revocation_cuts_in_the_same_turn",
+        "endtoend/test_cut_off.py::test_revocation_cuts_in_the_same_turn",
         "mesh/test_flooding.py::test_revocation_in_one_turn",
         "mesh/test_noise_transport.py::test_revocation_at_each_step_leaves_nothing",
     ],
