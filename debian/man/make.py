@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -59,24 +59,56 @@ def commands(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[tuple[
             yield from commands(command, (*path, name))
 
 
-def command_page(path: tuple[str, ...], command: click.Command) -> str:
-    """The page of one command."""
-    parent = None
-    for part in path[:-1]:
-        parent = click.Context(click.Group(part), info_name=part, parent=parent)
-    context = click.Context(command, info_name=path[-1], parent=parent, help_option_names=["-h", "--help"])
-    help_text = command.help or ""
-    synopsis = " ".join(command.collect_usage_pieces(context))
-    options = [record for item in command.get_params(context) if (record := item.get_help_record(context))]
-    page = heading("-".join(path), 1)
-    page += f".SH NAME\n{roff('-'.join(path))} \\- {roff(command.get_short_help_str(200).rstrip('.'))}\n"
-    page += f".SH SYNOPSIS\n.B {roff(' '.join(path))}\n{roff(synopsis)}\n"
-    page += f".SH DESCRIPTION\n{paragraphs(help_text)}.SH OPTIONS\n{entries(options)}"
+def reference(path: tuple[str, ...]) -> str:
+    """The page of a command, as others name it."""
+    return f".BR {roff('-'.join(path))} (1)"
+
+
+def options_of(context: click.Context, items: Sequence[click.Parameter]) -> list[tuple[str, str]]:
+    """Options in the words of a command's own C{--help}."""
+    options = [item for item in items if isinstance(item, click.Option)]
+    return [record for item in options if (record := item.get_help_record(context))]
+
+
+def variables(group: click.Group) -> list[tuple[str, str]]:
+    """Every environment variable that stands for an option, and in which commands."""
+    served: dict[tuple[str, str], list[str]] = {}
+    for path, command in commands(group, ("gmesh",)):
+        for item in command.params:
+            if isinstance(item.envvar, str):
+                served.setdefault((item.envvar, max(item.opts, key=len)), []).append(" ".join(path))
+    return [(name, f"Stands for {option} of: {', '.join(paths)}.")
+            for (name, option), paths in sorted(served.items())]  # fmt: skip
+
+
+def command_page(
+    parents: list[tuple[tuple[str, ...], click.Command]], path: tuple[str, ...], command: click.Command
+) -> str:
+    """The page of one command; the options of the groups it is in go before its name."""
+    context = click.Context(gmesh, info_name="gmesh")
+    words, inherited = ["gmesh"], ""
+    for above, group in parents:
+        context = click.Context(group, info_name=above[-1], parent=context)
+        words.append(above[-1])
+        if found := options_of(context, group.params):
+            words.append("[OPTIONS]")
+            inherited += f".SH OPTIONS OF {roff(' '.join(above).upper())}\n"
+            inherited += f"They stand before the command.\n{entries(found)}"
+    context = click.Context(command, info_name=path[-1], parent=context, help_option_names=["-h", "--help"])
+    words += [path[-1], *command.collect_usage_pieces(context)]
+    name = "-".join(path)
+    page = heading(name, 1)
+    page += f".SH NAME\n{roff(name)} \\- {roff(command.get_short_help_str(200).rstrip('.'))}\n"
+    page += f".SH SYNOPSIS\n{roff(' '.join(words))}\n"
+    page += f".SH DESCRIPTION\n{paragraphs(command.help or '')}"
+    page += f".SH OPTIONS\n{entries(options_of(context, command.get_params(context)))}{inherited}"
+    others = [("gmesh",), *(above for above, _ in parents)]
     if isinstance(command, click.Group):
-        parts = [(name, sub.get_short_help_str(200)) for name in command.list_commands(context)
-                 if (sub := command.get_command(context, name))]  # fmt: skip
-        page += f".SH COMMANDS\n{entries(parts)}"
-    return page + ".SH SEE ALSO\n.BR gmesh (1)\n"
+        below = [(part, command.get_command(context, part)) for part in command.list_commands(context)]
+        parts = [(part, sub.get_short_help_str(200)) for part, sub in below if sub]
+        page += f".SH COMMANDS\nEach has a page of its own.\n{entries(parts)}"
+        others += [(*path, part) for part, _ in below]
+    return page + ".SH SEE ALSO\n" + ",\n".join(map(reference, others)) + "\n"
 
 
 def daemon_options(options: usage.Options) -> str:
@@ -89,8 +121,10 @@ def daemon_options(options: usage.Options) -> str:
 def main(output: Path) -> None:
     """Write every page."""
     output.mkdir(parents=True, exist_ok=True)
-    for path, command in commands(gmesh, ("gmesh",)):
-        (output / f"{'-'.join(path)}.1").write_text(command_page(path, command))
+    every = dict(commands(gmesh, ("gmesh",)))
+    for path, command in every.items():
+        parents = [(path[:length], every[path[:length]]) for length in range(2, len(path))]
+        (output / f"{'-'.join(path)}.1").write_text(command_page(parents, path, command))
     parts = {
         "gmesh.1": entries([(name, text) for name, (_, _, text) in COMMANDS.items()]),
         "gmesh-authority.8": daemon_options(AuthorityOptions()),
@@ -99,7 +133,10 @@ def main(output: Path) -> None:
     for name, generated in parts.items():
         stem, _, section = name.rpartition(".")
         template = (HERE / f"{name}.in").read_text().partition("\n")[2]
-        (output / name).write_text(heading(stem, int(section)) + template.replace("@GENERATED@\n", generated))
+        text = template.replace("@GENERATED@\n", generated).replace(
+            "@VARIABLES@\n", entries(variables(gmesh))
+        )
+        (output / name).write_text(heading(stem, int(section)) + text)
 
 
 if __name__ == "__main__":

@@ -37,19 +37,31 @@ install_without_keys() {
             "$(guest one stat -c '%U:%G %a' "/var/lib/gmesh-$unit")"
     done
     equal "the keys are root's" "root:root 700" "$(guest one stat -c '%U:%G %a' /etc/gmesh/authority.keys)"
-    check "a man page for every command" guest one bash -euo pipefail -c '
-        python3 -c "
-import click
-from gmesh.cli.main import gmesh
-def walk(group, path):
-    print(path)
-    context = click.Context(group)
-    for name in group.list_commands(context) if isinstance(group, click.Group) else ():
-        walk(group.get_command(context, name), f\"{path}-{name}\")
-walk(gmesh, \"gmesh\")" | while read -r name; do test -s "/usr/share/man/man1/$name.1.gz" || { echo "$name"; exit 1; }; done'
-    equal "bash completes gmesh commands" "join" "$(shell one '. /usr/share/bash-completion/bash_completion
+    cp "$HERE/manpages.py" "$(root_of one)/root/"
+    check "man pages name every command and every option, and nothing else" guest one python3 /root/manpages.py
+    completions
+}
+
+# What a person gets by the tab key, from the shells themselves where they can be asked without a terminal.
+completions() {
+    equal "bash completes gmesh commands" "join" "$(bash_completes gmesh joi)"
+    equal "bash completes below them" "invite invites" "$(bash_completes gmesh admin invi)"
+    equal "bash completes options" "--service" "$(bash_completes gmesh receive --ser)"
+    equal "fish completes gmesh commands" "join" "$(guest one fish -c 'complete -C "gmesh joi"' | cut -f1)"
+    equal "fish completes below them" "invite invites" \
+        "$(guest one fish -c 'complete -C "gmesh admin invi"' | cut -f1 | sort | xargs)"
+    equal "zsh completes gmesh by what the package brings" "_gmesh" \
+        "$(guest one zsh -fc 'autoload -U compinit && compinit -u -D && print $_comps[gmesh]')"
+    equal "and is told the right words" "invite invites" "$(guest one env _GMESH_COMPLETE=zsh_complete \
+        COMP_WORDS='gmesh admin invi' COMP_CWORD=2 gmesh | grep -x 'invites*' | sort | xargs)"
+}
+
+# bash_completes WORD...: what bash offers for the last word.
+bash_completes() {
+    guest one bash -c '. /usr/share/bash-completion/bash_completion
         . /usr/share/bash-completion/completions/gmesh
-        COMP_WORDS=(gmesh joi) COMP_CWORD=1 COMPREPLY=(); _gmesh_completion gmesh joi gmesh; echo "${COMPREPLY[*]}"')"
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+        _gmesh_completion gmesh "${!#}" "${@: -2:1}"; printf "%s\n" "${COMPREPLY[@]}" | sort | xargs' bash "$@"
 }
 
 start_both() {

@@ -26,7 +26,7 @@ build_packages() {
 run_packages() {
     {
         control_field Depends python3-gmesh
-        echo systemd systemd-sysv dbus bash-completion curl openssl iproute2 procps python3-noise
+        echo systemd systemd-sysv dbus bash-completion fish zsh curl openssl iproute2 procps python3-noise
     } | xargs | tr ' ' ,
 }
 
