@@ -8,6 +8,7 @@ Tests: C{tests/node/test_configuration.py}.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,12 +19,14 @@ from twisted.internet.endpoints import quoteStringArgument
 from gmesh.errors import ConfigurationError
 from gmesh.files import read_capped
 from gmesh.node.limits import STATE_FILE_LIMIT
+from gmesh.node.journal import LOG_FORMATS
 from gmesh.node.log_level import parse_level
+from gmesh.node.peer_credentials import find_group
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
 _HOST_LIMIT = 128
-_STRINGS = frozenset({"state", "control", "log_level"})
+_LISTS = frozenset({"listen", "advertise", "peer", "metrics"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,10 @@ class Configuration:
     @ivar advertise: C{HOST:PORT} by which others may reach this node.
     @ivar peer: C{HOST:PORT} to dial beside the anchors of the genesis.
     @ivar log_level: the least level that is logged; all, if empty.
+    @ivar log_format: C{text} or C{json}; twistd's own, if empty.
+    @ivar read_group: the group that may look at the node over the local API.
+    @ivar write_group: the group that may also send and receive over it.
+    @ivar metrics: endpoint strings for C{/metrics} alone.
     """
 
     state: Path
@@ -45,12 +52,30 @@ class Configuration:
     advertise: tuple[str, ...] = ()
     peer: tuple[str, ...] = ()
     log_level: str = ""
+    log_format: str = ""
+    read_group: str = ""
+    write_group: str = ""
+    metrics: tuple[str, ...] = ()
 
     def control_endpoint(self) -> str:
-        """The endpoint string of the local API, C{node.sock} in the state directory if none was given."""
-        if self.control:
-            return self.control
-        return f"unix:{quoteStringArgument(str(self.state / 'node.sock'))}:mode=660"
+        """
+        The endpoint string of the local API, C{node.sock} in the state directory if none was given.
+
+        A unix socket is for owner and group alone, unless its string says otherwise.
+        """
+        endpoint = self.control or f"unix:{quoteStringArgument(str(self.state / 'node.sock'))}"
+        if endpoint.startswith("unix:") and ":mode=" not in endpoint:
+            endpoint += ":mode=660"
+        return endpoint
+
+    def metrics_endpoints(self) -> list[str]:
+        """The endpoint strings for C{/metrics}; a TCP port is one of loopback, unless its string says otherwise."""
+        return [
+            f"{endpoint}:interface=127.0.0.1"
+            if endpoint.startswith("tcp:") and ":interface=" not in endpoint
+            else endpoint
+            for endpoint in self.metrics
+        ]
 
 
 def check_address(text: str) -> str:
@@ -89,14 +114,25 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         control=values.get("control", ""),
         advertise=tuple(check_address(text) for text in values.get("advertise", ())),
         peer=tuple(check_address(text) for text in values.get("peer", ())),
-        log_level=_level(values.get("log_level", "")),
+        log_level=_checked(parse_level, values.get("log_level", "")),
+        log_format=_checked(_check_format, values.get("log_format", "")),
+        read_group=_checked(find_group, values.get("read_group", "")),
+        write_group=_checked(find_group, values.get("write_group", "")),
+        metrics=tuple(values.get("metrics", ())),
     )
 
 
-def _level(name: str) -> str:
-    if name:
-        parse_level(name)
-    return name
+def _checked(check: Callable[[str], object], text: str) -> str:
+    if text:
+        check(text)
+    return text
+
+
+def _check_format(name: str) -> None:
+    if name not in LOG_FORMATS:
+        raise ConfigurationError(
+            "bad-format", f"{name!r} is no log format: there are {', '.join(LOG_FORMATS)}"
+        )
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -111,11 +147,11 @@ def _read_file(file: Path) -> dict[str, Any]:
             near = get_close_matches(name, names, 1)
             hint = f": did you mean {near[0]}?" if near else f": there are {', '.join(names)}"
             raise ConfigurationError("bad-configuration", f"{file}: unknown key {name!r}{hint}")
-        if name in _STRINGS:
-            good = isinstance(value, str)
-        else:
+        if name in _LISTS:
             good = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        else:
+            good = isinstance(value, str)
         if not good:
-            wanted = "a string" if name in _STRINGS else "a list of strings"
+            wanted = "a list of strings" if name in _LISTS else "a string"
             raise ConfigurationError("bad-configuration", f"{file}: {name} must be {wanted}")
     return values

@@ -22,6 +22,9 @@ from gmesh.node.runtime import NodeRuntime
 
 __all__ = ["NodeService", "Reload"]
 
+AT_START = ("state", "listen", "control", "log_format", "read_group", "write_group", "metrics")
+"""Settings that a reload leaves as they are."""
+
 
 class NodeService(Service):
     """Starts and stops a L{NodeRuntime} with the daemon."""
@@ -94,6 +97,6 @@ class Reload:
             self._runtime.set_advertised(new.advertise)
         if new.log_level != old.log_level:
             self._levels.set(parse_level(new.log_level or "debug"))
-        for name in ("state", "listen", "control"):
+        for name in AT_START:
             if getattr(new, name) != getattr(old, name):
                 self._log.warn("reload: another {name} takes effect at the next start", name=name)

@@ -7,6 +7,7 @@ Tests: C{tests/node/test_tap.py}.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.application.service import Service
@@ -53,15 +54,19 @@ class ListenService(Service):
 
     @param text: an endpoint string.
     @param purpose: what the log calls it: C{listening} or C{local API}.
+    @param group: the group that shall own a unix socket; None leaves it as it is made.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, text: str, factory: IProtocolFactory, purpose: str) -> None:
+    def __init__(
+        self, reactor: Any, text: str, factory: IProtocolFactory, purpose: str, group: int | None = None
+    ) -> None:
         self._endpoint = parse_server(reactor, text)
         self._text = text
         self._factory = factory
         self._purpose = purpose
+        self._group = group
         self._reactor = reactor
         self._opening: Deferred[Any] | None = None
         self._port: IListeningPort | None = None
@@ -70,7 +75,8 @@ class ListenService(Service):
         """@raise SystemExit: with one line, when the port cannot be had."""
         failures: list[Failure] = []
         self._opening = maybeDeferred(self._endpoint.listen, self._factory)
-        self._opening.addCallbacks(self._listening, failures.append)
+        self._opening.addCallback(self._listening)
+        self._opening.addErrback(failures.append)
         if failures:
             raise SystemExit(f"gmesh-node: cannot listen on {self._text}: {_cause(failures[0].value)}")
         self._opening.addCallback(lambda _: self._late(failures))
@@ -94,9 +100,10 @@ class ListenService(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
-        self._log.info(
-            "{purpose} on {address}", purpose=self._purpose, address=describe_address(port.getHost())
-        )
+        address = port.getHost()
+        if self._group is not None and isinstance(address, UNIXAddress) and address.name:
+            _give(address.name, self._group)
+        self._log.info("{purpose} on {address}", purpose=self._purpose, address=describe_address(address))
 
     def _late(self, failures: list[Failure]) -> None:
         if failures and self.running:
@@ -104,6 +111,19 @@ class ListenService(Service):
                 "cannot listen on {endpoint}: {cause}", endpoint=self._text, cause=_cause(failures[0].value)
             )
             self._reactor.stop()
+
+
+def _give(path: bytes, group: int) -> None:
+    """@raise ConfigurationError: when this process may not give the socket away."""
+    if os.stat(path).st_gid == group:
+        return
+    try:
+        os.chown(path, -1, group)
+    except OSError as error:
+        raise ConfigurationError(
+            "no-group",
+            f"the socket cannot be given to group {group} ({error.strerror}): start with that group",
+        ) from error
 
 
 def _cause(error: BaseException | None) -> str:

@@ -24,7 +24,21 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
 def test_default_control_endpoint() -> None:
     """The local API is a socket in the state directory that only owner and group may use."""
     assert Configuration(Path("/var/lib/g:1")).control_endpoint() == r"unix:/var/lib/g\:1/node.sock:mode=660"
-    assert Configuration(Path("/x"), control="unix:/run/n").control_endpoint() == "unix:/run/n"
+    assert Configuration(Path("/x"), control="unix:/run/n").control_endpoint() == "unix:/run/n:mode=660"
+    open_to_all = Configuration(Path("/x"), control="unix:/run/n:mode=666")
+    assert open_to_all.control_endpoint() == "unix:/run/n:mode=666"
+    assert Configuration(Path("/x"), control="tcp:1").control_endpoint() == "tcp:1"
+
+
+def test_metrics_are_for_this_host_unless_it_is_said_otherwise(tmp_path: Path) -> None:
+    """A bare TCP port is one of loopback."""
+    file = tmp_path / "node.toml"
+    file.write_text('state = "/x"\nmetrics = ["tcp:9443", "tcp:9443:interface=0.0.0.0", "unix:/m"]\n')
+    assert read_configuration(file, {}).metrics_endpoints() == [
+        "tcp:9443:interface=127.0.0.1",
+        "tcp:9443:interface=0.0.0.0",
+        "unix:/m",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +48,10 @@ def test_default_control_endpoint() -> None:
         ("zzzzz = 1", "unknown key 'zzzzz': there are state, listen, control, advertise, peer"),
         ('listen = "tcp:1"', "listen must be a list of strings"),
         ("state = 1", "state must be a string"),
+        ('metrics = "tcp:1"', "metrics must be a list of strings"),
+        ('log-fromat = "json"', "unknown key 'log_fromat': did you mean log_format?"),
+        ('state = "x"\nlog_format = "xml"', "'xml' is no log format: there are text, json"),
+        ('state = "x"\nread_group = "nobody-has-this"', "there is no group 'nobody-has-this' on this host"),
         ("state = ", "is not TOML"),
         ('peer = ["nowhere"]\nstate = "x"', "'nowhere' is not HOST:PORT"),
         ("", "give --state DIR"),

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""
+What the daemon logs, as lines of text or as JSON lines, and with its priority for the journal.
+
+twistd asks for the observer before it logs anything; under systemd, whose journal reads standard
+output, each line begins with C{<N>} as L{sd-daemon(3)} describes.  Tests: C{tests/node/test_journal.py}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from math import isfinite
+from string import Formatter
+from typing import Any, TextIO
+
+from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.python.logfile import LogFile
+
+__all__ = ["LOG_FORMATS", "json_line", "observer_factory", "text_line", "under_journal"]
+
+LOG_FORMATS = ("text", "json")
+
+_PRIORITIES = {
+    LogLevel.debug: 7,
+    LogLevel.info: 6,
+    LogLevel.warn: 4,
+    LogLevel.error: 3,
+    LogLevel.critical: 2,
+}
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
+    """Whether this stream is the one that systemd connected to its journal."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def observer_factory(
+    log_format: str, logfile: str | None, environ: Mapping[str, str]
+) -> Callable[[], ILogObserver] | None:
+    """
+    What makes the observer that twistd shall log with, or None where its own will do.
+
+    @param log_format: C{text}, C{json} or nothing.
+    @param logfile: as given to twistd: a path, C{-} for standard output, or nothing.
+    """
+    to_file = bool(logfile) and logfile != "-"
+    journal = not to_file and under_journal(environ, sys.stdout)
+    line = json_line if log_format == "json" else text_line
+    if not log_format and not journal:
+        return None
+
+    def make() -> ILogObserver:
+        stream: Any = LogFile.fromFullPath(logfile) if to_file else sys.stdout
+        return FileLogObserver(stream, partial(_for_journal, line) if journal else line)
+
+    return make
+
+
+def text_line(event: LogEvent, timed: bool = True) -> str:
+    """One event as text: time, level, where, what; more lines are indented, so that none is taken for an event."""
+    place = f"[{event.get('log_namespace', '-')}#{_level(event).name}]"
+    text = _printable("\n".join(part for part in (formatEvent(event), _traceback(event)) if part))
+    if not text:
+        return ""
+    return " ".join([*([_time(event)] if timed else []), place, text.replace("\n", "\n\t")]) + "\n"
+
+
+def json_line(event: LogEvent, timed: bool = True) -> str:
+    """One event as a JSON object: only what its format names goes out, nothing else that came with it."""
+    text, traceback = formatEvent(event), _traceback(event)
+    if not text and not traceback:
+        return ""
+    line: dict[str, Any] = {
+        "time": _time(event),
+        "level": _level(event).name,
+        "namespace": event.get("log_namespace", "-"),
+        "message": text,
+    }
+    fields = {name: _plain(event[name]) for name in _named(event) if isinstance(event.get(name, ...), _PLAIN)}
+    if fields:
+        line["event"] = event["log_format"]
+        line["fields"] = fields
+    if traceback:
+        line["traceback"] = traceback
+    return json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+
+def _named(event: LogEvent) -> list[str]:
+    try:
+        names = [name for _, name, _, _ in Formatter().parse(str(event.get("log_format") or "")) if name]
+    except ValueError:
+        return []
+    return [name for name in names if not name.startswith("log_")]
+
+
+def _for_journal(line: Callable[[LogEvent, bool], str], event: LogEvent) -> str:
+    """Without the time, which the journal keeps itself; each line with the priority, which it forgets."""
+    mark = f"<{_PRIORITIES[_level(event)]}>"
+    return "".join(mark + text for text in line(event, False).splitlines(keepends=True))
+
+
+def _level(event: LogEvent) -> Any:
+    return event.get("log_level") or (LogLevel.critical if "log_failure" in event else LogLevel.info)
+
+
+def _time(event: LogEvent) -> str:
+    moment = datetime.fromtimestamp(event.get("log_time") or 0, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _traceback(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    return "" if failure is None else str(failure.getTraceback())
+
+
+def _printable(text: str) -> str:
+    """Control characters by their escapes: what a peer says moves no cursor."""
+    return "".join(
+        character if character in "\n\t" or character.isprintable() else ascii(character)[1:-1]
+        for character in text
+    )
