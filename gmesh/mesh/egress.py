@@ -2,6 +2,8 @@
 """
 Packs the frames of one link into records, one write a reactor turn, never far ahead of the socket.
 
+Frames wait for the end of the turn, so that one record carries all of them; those sent while records
+are received wait only until all of these were read, since that is when the answers are complete.
 While the transport keeps up, frames go straight into the open record.  What is written ahead of the
 transport is bounded, by time where it is slow; the rest waits in the queue until the transport has
 passed everything on, so that a control frame never stands behind more than that.  The transport is
@@ -59,6 +61,7 @@ class Egress:
         self._room = RECORD_CLOSE
         self._open: list[bytes | memoryview] = []
         self._call: IDelayedCall | None = None
+        self._armed = False
         self._registering = False
         self._last: bytes | None = None
         self._drained: Callable[[], None] | None = None
@@ -72,7 +75,8 @@ class Egress:
             return True
         if not self.queue.push_control(frame):
             return False
-        self._arm()
+        if not self._armed:
+            self._arm()
         return True
 
     def data(self, frame: bytes | memoryview, flow: bytes) -> bool:
@@ -83,14 +87,25 @@ class Egress:
             self._room -= size
             if self._room <= 0:
                 self._proceed()
-            elif self._call is None:
-                self._call = self._clock.callLater(0, self.flush)
+            elif not self._armed:
+                self._arm()
             return True
         closed = self._stopped or self._last is not None
         if closed or size > MAX_DATA_FRAME:
             self._counters.count("data-link-closed" if closed else "data-too-large")
             return False
         return self.queue.push_data(frame, flow, self._clock.seconds())
+
+    def hold(self) -> None:
+        """Frames were received: the answers to all of them leave together, with L{release}."""
+        self._armed = True
+
+    def release(self) -> None:
+        """All that was received at once is dealt with: an answer waits for the reactor no longer."""
+        if self._call is None:
+            self._armed = False
+            if self._open or self.queue:
+                self.flush()
 
     def flush(self) -> None:
         """Seal and write what is ready, unless the transport still has to pass on the last of it."""
@@ -156,13 +171,15 @@ class Egress:
         """The connection is lost; its protocol hears of it by other means."""
 
     def _arm(self) -> None:
-        if self._call is None and self.blocked_since is None:
+        if self.blocked_since is None:
+            self._armed = True
             self._call = self._clock.callLater(0, self.flush)
 
     def _disarm(self) -> None:
         if self._call is not None and self._call.active():
             self._call.cancel()
         self._call = None
+        self._armed = False
 
     def _adapt(self) -> None:
         """Slower than before counts at once, faster by and by; a trickle is slow too."""
@@ -198,8 +215,9 @@ class Egress:
 
     def _seal(self, plaintext: bytes) -> None:
         self._transport.send_record(plaintext)
-        for capture in tuple(self.captures):
-            capture.record(True, plaintext)
+        if self.captures:
+            for capture in tuple(self.captures):
+                capture.record(True, plaintext)
         self._records += 1
         if self._records >= REKEY_RECORDS:
             self.rekey_if_due()

@@ -185,6 +185,7 @@ class MeshProtocol:
         """Hand each frame to its receiver."""
         if self._state is State.GONE:
             return
+        self._egress.hold()
         if self._liveness.suspect:
             self._liveness.heard(self._clock.seconds())
             self._context.peers.changed(self)
@@ -204,6 +205,10 @@ class MeshProtocol:
         except GmeshError as error:
             self._context.refusals.refuse(error.reason, error.detail, self.address, self.initiator)
             self._end(error.reason, CloseReason.PROTOCOL)
+
+    def records_ended(self) -> None:
+        """Let the answers go."""
+        self._egress.release()
 
     def secure_connection_lost(self, reason: str) -> None:
         """The connection is gone, whoever ended it."""

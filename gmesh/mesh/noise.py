@@ -151,6 +151,8 @@ class NoiseProtocol(Protocol):
                     self._read_handshake(message)
                 if self._closing:
                     return
+            if self._upper is not None:
+                self._upper.records_ended()
         except (FrameRefused, PeerRefused) as error:
             self._refuse(error)
 

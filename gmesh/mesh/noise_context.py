@@ -45,6 +45,9 @@ class RecordProtocol(Shape):
     def record_received(self, record: bytearray) -> None:
         """One opened record."""
 
+    def records_ended(self) -> None:
+        """All that arrived at once was handed over."""
+
     def secure_connection_lost(self, reason: str) -> None:
         """No more records. C{reason} is a slug."""
 

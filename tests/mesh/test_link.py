@@ -58,6 +58,36 @@ def test_one_write_a_turn():
     world.finish()
 
 
+def test_answers_leave_with_the_bytes_that_asked_for_them():
+    """All answers to what arrived at once leave in one write, before the reactor turns again."""
+    world = World(wire=Wire(chunked=False))
+    one, two = world.pair()
+    world.run(6)
+    link, end = two.link(one), world.network.connections[0].server
+    before, after = [], []
+
+    def answer(kind, record, start, end_of_frame):
+        before.append(end.writes)
+        link.send_data(pack_frame(Kind.E2E_DATA, bytes(100)), b"f" * 16)
+        link.send_control(16, bytes(record[start + 3 : end_of_frame]))
+
+    received = end.protocol.dataReceived
+
+    def spy(data):
+        received(data)
+        after.append(end.writes)
+
+    link._table[16] = answer
+    end.protocol.dataReceived = spy
+    for _ in range(20):
+        one.link(two).send_control(16, b"x")
+    world.run(0.1)
+    assert before == [before[0]] * 20
+    assert after == [before[0] + 1]
+    assert [kind for _, kind, _ in one.recorder.frames] == [16] * 20 + [66] * 20
+    world.finish()
+
+
 def test_close_is_told_with_its_reason(world):
     """The end that is closed hears the reason, and both tell their listeners the same one."""
     one, two = world.pair()
