@@ -143,6 +143,11 @@ class Heartbeat(Service):
         times = [time for time in (self.last_contact, self._status_time()) if time is not None]
         return max(0.0, self._wall() - max(times)) if times else None
 
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What does not work with the authority now (C{contact}, C{renewal}...), and why, a slug."""
+        return dict(self._trouble)
+
     def _status_time(self) -> float | None:
         status = self._node.trust.status
         return None if status is None else status.body.issued_at

@@ -8,6 +8,7 @@ __all__ = [
     "ANSWER_TIMEOUT",
     "CONNECT_TIMEOUT",
     "DETAIL_LIMIT",
+    "FOLLOW_EVERY",
     "GENESIS_VERSIONS_A_FETCH",
     "HEARTBEAT_JITTER",
     "HEARTBEAT_PERIOD",
@@ -26,8 +27,8 @@ __all__ = [
     "MAX_LINKS_RELAY",
     "MAX_OLD_NOISE_KEYS",
     "MAX_RECEIPTS",
-    "NOISE_KEY_LIFE",
     "NEWS_DEADLINE",
+    "NOISE_KEY_LIFE",
     "PING_COUNT_LIMIT",
     "PING_REPORT_DEADLINE",
     "PING_REPORT_NODES",
@@ -52,6 +53,7 @@ __all__ = [
     "STATE_WRITE_BEHIND",
     "STOP_DEADLINE",
     "STOP_POLL",
+    "WHOIS_CANDIDATES",
 ]
 
 HEARTBEAT_PERIOD = 60.0
@@ -127,6 +129,11 @@ LOCAL_BODY_LIMIT = 2 * 1024 * 1024
 SEND_TIMEOUT_LIMIT = 3600.0
 PING_COUNT_LIMIT = 1000
 RECEIVE_QUEUE_BYTES = 4 * 1024 * 1024
+
+FOLLOW_EVERY = 0.5
+"""Seconds between two looks at a table that somebody follows."""
+WHOIS_CANDIDATES = 8
+"""Names told when the beginning of a name fits several nodes."""
 
 STOP_POLL = 0.05
 STOP_DEADLINE = 6.0

@@ -24,8 +24,10 @@ from werkzeug.exceptions import HTTPException
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
+from gmesh.node.following import Follower
 from gmesh.node.limits import PING_COUNT_LIMIT, SEND_TIMEOUT_LIMIT
 from gmesh.node.local_http import json_response, problem, read_object
+from gmesh.node.local_views import ILocalViews
 from gmesh.node.streams import MessageStream
 
 __all__ = ["ILocalNode", "LocalApi"]
@@ -50,6 +52,10 @@ _STATUS_OF = {
 
 class ILocalNode(Protocol):
     """What the API needs of a node: L{gmesh.node.runtime.NodeRuntime} and a double in tests."""
+
+    @property
+    def views(self) -> ILocalViews:
+        """What is asked about more than one table."""
 
     def status(self) -> dict[str, Any]:
         """The C{status} object."""
@@ -136,6 +142,32 @@ class LocalApi:
     def _transits(self, request: Request) -> bytes:
         return json_response(request, self._node.transits())
 
+    @app.route("/v1/whois", methods=["GET"])
+    def _whois(self, request: Request) -> bytes:
+        return json_response(request, self._node.views.whois(_argument(request, "node")))
+
+    @app.route("/v1/topology", methods=["GET"])
+    def _topology(self, request: Request) -> bytes:
+        return json_response(request, self._node.views.topology())
+
+    @app.route("/v1/doctor", methods=["GET"])
+    def _doctor(self, request: Request) -> bytes:
+        return json_response(request, self._node.views.doctor())
+
+    @app.route("/v1/follow", methods=["GET"])
+    async def _follow(self, request: Request) -> bytes:
+        views = self._node.views
+        follower = Follower(request, views.table(_argument(request, "what")), views.wall)
+        stop = views.on_change(follower.look)
+        try:
+            follower.begin()
+            # As in L{_receive}: ended by the client alone.
+            await Deferred()
+        finally:
+            stop()
+            follower.end()
+        return b""
+
     @app.route("/v1/ping", methods=["POST"])
     async def _ping(self, request: Request) -> bytes:
         body = read_object(request, {"node": str, "count": int}, frozenset({"node"}))
@@ -199,6 +231,14 @@ class LocalApi:
 
 def _slug(text: str) -> str:
     return text.lower().replace(" ", "-")
+
+
+def _argument(request: Request, name: str) -> str:
+    """@raise RequestRefused: if the query does not name it exactly once."""
+    values = (request.args or {}).get(name.encode(), [])
+    if len(values) != 1:
+        raise RequestRefused("invalid-field", f"give {name} once: ?{name}=...")
+    return values[0].decode("utf-8", "replace")
 
 
 def _service(text: str) -> str:

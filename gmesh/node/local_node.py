@@ -15,6 +15,7 @@ from gmesh.endtoend.services import Message
 from gmesh.errors import RequestRefused
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.heartbeat import Heartbeat
+from gmesh.node.local_views import ILocalViews
 from gmesh.node.runtime import NodeRuntime
 from gmesh.trust.policy import PolicyRules, Subject
 from gmesh.wire.frames import Kind
@@ -27,7 +28,8 @@ class LocalNode:
     Provides L{gmesh.node.local_api.ILocalNode} over a runtime and its heartbeat.
     """
 
-    def __init__(self, runtime: NodeRuntime, heartbeat: Heartbeat) -> None:
+    def __init__(self, runtime: NodeRuntime, heartbeat: Heartbeat, views: ILocalViews) -> None:
+        self.views = views
         self._runtime = runtime
         self._heartbeat = heartbeat
 

@@ -136,6 +136,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.local_api import LocalApi
     from gmesh.node.local_http import local_site
     from gmesh.node.local_node import LocalNode
+    from gmesh.node.local_views import LocalViews, Settings
     from gmesh.node.log_level import LogLevelService, parse_level
     from gmesh.node.runtime import NodeRuntime
     from gmesh.notify import HangupService, NotifyService, system_notifier
@@ -174,7 +175,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     for endpoint in configuration.listen:
         listening = ListenService(reactor, endpoint, runtime.accepting(), "listening")
         listening.setServiceParent(daemon)
-    site = local_site(LocalApi(LocalNode(runtime, heartbeat)).app.resource())
+    settings = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
+    views = LocalViews(runtime, heartbeat, reactor, settings)
+    site = local_site(LocalApi(LocalNode(runtime, heartbeat, views)).app.resource())
     ListenService(reactor, configuration.control_endpoint(), site, "local API").setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)

@@ -203,8 +203,8 @@ def test_trace_shows_the_verdict_of_the_policy(ring: Make) -> None:
     mesh.issuer.publish_policy(deny, allow)
     mesh.publish("a")
     mesh.run(1)
-    heartbeat: Any = None
-    local = LocalNode(mesh["a"].runtime, heartbeat)
+    nothing: Any = None
+    local = LocalNode(mesh["a"].runtime, nothing, nothing)
     traced = mesh.result(Deferred.fromCoroutine(local.trace("c", "log")))
     assert traced["path"] == ["a", "b", "c"]
     assert [hop["policy"] for hop in traced["hops"]] == ["allowed: rule 1", "denied: rule 0"]
