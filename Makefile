@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	@$(BIN)/gmesh demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
