@@ -4,6 +4,7 @@
 
 NET=gm${GMESH_PACKAGING_WORK##*.}
 SUBNET=10.77.0
+CANNOT_BOOT=3
 declare -A LEADER BOOTED
 
 # network: the bridge.
@@ -74,10 +75,12 @@ boot() {
     pid=$!
     BOOTED[$name]=$pid
     echo "$pid" >>"$WORK/pids"
-    eventually 30 pgrep -P "$pid" -x systemd || return 1
-    LEADER[$name]=$(pgrep -P "$pid" -x systemd)
+    eventually 30 begun_or_dead "$pid" || return 1
+    LEADER[$name]=$(pgrep -P "$pid" -x systemd) || return 1
     eventually 60 booted "$name"
 }
+
+begun_or_dead() { pgrep -P "$1" -x systemd || ! kill -0 "$1"; }
 
 booted() { [[ $(guest "$1" systemctl is-system-running) =~ ^(running|degraded)$ ]]; }
 
@@ -149,8 +152,15 @@ found_network() {
                 genesis.json operators.json policy-initial.json /var/lib/gmesh-authority/'
 }
 
-# invite NAME NODE ROLE: a new invite, made where the operator's directory is.
-invite() { guest "$1" gmesh admin --operator /root/net/operator invite --name "$2" --role "$3"; }
+# admin NAME ARGUMENT...: as the operator, where his directory is.
+admin() {
+    local name=$1
+    shift
+    guest "$name" gmesh admin --operator /root/net/operator "$@"
+}
+
+# invite NAME NODE ROLE [OPTION...]: a new invite.
+invite() { admin "$1" invite --name "$2" --role "$3" "${@:4}"; }
 
 # The keys and certificates of a host, to compare.
 secrets() {
@@ -172,7 +182,7 @@ prepare_containers() {
     fi
     if ! container probe 250 || ! boot probe; then
         not_run "$1: systemd-nspawn cannot boot a container here: $(tail -n 1 "$LOGS/boot-probe.log" 2>/dev/null)"
-        return 1
+        return "$CANNOT_BOOT"
     fi
     discard probe
 }

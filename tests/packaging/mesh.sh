@@ -5,6 +5,8 @@
 . "$(dirname "$0")/lifecycle.sh"
 
 declare -A NUMBER=([authority]=1 [a]=11 [b]=12 [c]=13 [spare]=14)
+# The packages the fleet begins with.
+RELEASE=first
 AUTHORITY_URL=http://$SUBNET.1:8440
 
 # image NAME: a root with the packages in it, made as an image builder makes it, without a running system.
@@ -12,7 +14,7 @@ image() {
     local root
     container "$1" "${NUMBER[$1]}"
     root=$(root_of "$1")
-    cp "$DEBS"/first/python3-gmesh_*.deb "$DEBS"/first/gmesh-"$2"_*.deb "${root:?}/debs/"
+    cp "$DEBS/$RELEASE"/python3-gmesh_*.deb "$DEBS/$RELEASE"/gmesh-"$2"_*.deb "${root:?}/debs/"
     chroot_mounts "$root"
     chroot "$root" sh -c 'dpkg -i /debs/*.deb' >"$LOGS/image-$1.log" 2>&1
     umount -R "${root:?}/proc" "${root:?}/sys" "${root:?}/dev"
@@ -173,23 +175,54 @@ rolling_upgrade() {
 
 revoke() {
     local began
-    say "revoke, replace, purge"
+    say "revoke"
     began=$(now_ms)
-    check "the operator revokes c" guest authority gmesh admin --operator /root/net/operator revoke c
+    check "the operator revokes c" admin authority revoke c
     check "b has cut c off" eventually 30 has_links b a
     passed "$(($(now_ms) - began)) ms after the operator asked for it"
     check "a cannot send to c any more" refuse guest a gmesh send c --service packaging --timeout 3 no
     sleep 3
     check "c does not get in again" has_links b a
     check "c: the daemon is alive and says why" logged c gmesh-node 'revoked'
+}
 
+# As the manual has it, seed file elsewhere included.
+repair() {
+    local before
+    say "c comes back from repair"
+    before=$(secrets c)
+    shell c 'systemctl stop gmesh-node
+        find /var/lib/gmesh-node -mindepth 1 -delete
+        mkdir -p /data /etc/systemd/system/gmesh-node-enrol.service.d'
+    manual_block ini >"$(root_of c)/etc/systemd/system/gmesh-node-enrol.service.d/seed.conf"
+    (umask 077 && invite authority c client >"$(root_of c)/data/invite.seed")
+    shell c 'systemctl daemon-reload; systemctl restart gmesh-node-enrol'
+    check "emptied and with a new invite, it enrols itself" eventually 30 active c gmesh-node
+    check "the seed file, which lay elsewhere, is gone" refuse test -e "$(root_of c)/data/invite.seed"
+    check "its keys are new ones" test "$before" != "$(secrets c)"
+    check "messages pass" eventually 60 both_ways
+}
+
+# manual_block LANGUAGE: what the manual shows in that language.
+manual_block() {
+    sed -n "/^\.\. code-block:: $1\$/,/^[^ ]/s/^    //p" "$TOP/docs/operations-appliances.rst"
+}
+
+replace_and_purge() {
+    say "replace, purge"
+    admin authority revoke c >/dev/null
     image spare node
-    seed spare "$(invite authority c client)"
+    seed spare "$(invite authority c client --approve)"
     boot spare
-    check "another machine takes the place of c, under its name" eventually 30 active spare gmesh-node
+    check "another machine, under the name of c, waits for an approval" eventually 30 \
+        logged spare gmesh-node-enrol 'approve'
+    check "meanwhile its node is skipped" refuse active spare gmesh-node
+    check "the operator approves it" admin authority enrolments approve c
+    check "it enrols itself soon" eventually 60 active spare gmesh-node
     check "and messages for c reach it" eventually 30 message_to_spare
 
     check "purge on c" guest c dpkg --purge gmesh-node python3-gmesh
+    shell c 'rm -r /etc/systemd/system/gmesh-node-enrol.service.d'
     equal "nothing stays on c" "" "$(guest c find / -xdev -name '*gmesh*' -not -path '/debs*' -not -path '/var/log/journal/*')"
     check "the others go on" eventually 20 message_to_spare
 }
@@ -210,6 +243,8 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     disturb
     rolling_upgrade
     revoke
+    repair
+    replace_and_purge
     for name in spare c a b authority; do
         discard "$name"
     done
