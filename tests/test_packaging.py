@@ -103,12 +103,15 @@ def test_twisted_stays_twisteds() -> None:
     assert not list((ROOT / "twisted").rglob("__init__.py"))
 
 
+PLUGINS = "twisted/plugins/*.py"
+
+
 def test_wheel_contents(wheel: Path) -> None:
-    """The wheel holds every module, plugin and SQL file, the type marker, and no part of Twisted."""
+    """Every module, plugin, SQL file, API description and the type marker, and no part of Twisted."""
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("gmesh/**/*.py", "gmesh/**/*.sql", "gmesh/py.typed", "twisted/plugins/*.py")
+        for pattern in ("gmesh/**/*.py", "gmesh/**/*.sql", "gmesh/**/*.json", "gmesh/py.typed", PLUGINS)
         for path in ROOT.glob(pattern)
     }
     assert {

@@ -38,6 +38,7 @@ class Refusals:
     Counts refused peers by reason and logs a bounded number of them, each naming the reason.
 
     @param clock: spaces the log lines of one reason.
+    @ivar refused: how often each reason was given, apart from what else is counted.
     """
 
     log = Logger()
@@ -45,6 +46,7 @@ class Refusals:
     def __init__(self, clock: IReactorTime, counters: Counters | None = None) -> None:
         self._clock = clock
         self._counters = Counters() if counters is None else counters
+        self.refused = Counters()
         self._buckets: dict[str, TokenBucket] = {}
         self._suppressed = Counters()
 
@@ -56,10 +58,11 @@ class Refusals:
     def quiet(self, reason: str) -> None:
         """Count what is not worth a line: port scanners, browsers, floods."""
         self._counters.count(reason)
+        self.refused.count(reason)
 
     def refuse(self, reason: str, detail: str, address: str, dialled: bool) -> None:
         """Count one refusal and log it, unless many of this reason were logged just now."""
-        self._counters.count(reason)
+        self.quiet(reason)
         now = self._clock.seconds()
         bucket = self._buckets.get(reason)
         if bucket is None:

@@ -18,8 +18,8 @@ from twisted.internet.endpoints import quoteStringArgument
 
 from gmesh.errors import ConfigurationError
 from gmesh.files import read_capped
-from gmesh.node.limits import STATE_FILE_LIMIT
 from gmesh.node.journal import LOG_FORMATS
+from gmesh.node.limits import STATE_FILE_LIMIT
 from gmesh.node.log_level import parse_level
 from gmesh.node.peer_credentials import find_group
 
@@ -69,7 +69,7 @@ class Configuration:
         return endpoint
 
     def metrics_endpoints(self) -> list[str]:
-        """The endpoint strings for C{/metrics}; a TCP port is one of loopback, unless its string says otherwise."""
+        """The endpoint strings for C{/metrics}; a bare TCP port is one of loopback."""
         return [
             f"{endpoint}:interface=127.0.0.1"
             if endpoint.startswith("tcp:") and ":interface=" not in endpoint

@@ -67,7 +67,7 @@ def observer_factory(
 
 
 def text_line(event: LogEvent, timed: bool = True) -> str:
-    """One event as text: time, level, where, what; more lines are indented, so that none is taken for an event."""
+    """One event as text; its further lines are indented, so that none is taken for an event."""
     place = f"[{event.get('log_namespace', '-')}#{_level(event).name}]"
     text = _printable("\n".join(part for part in (formatEvent(event), _traceback(event)) if part))
     if not text:

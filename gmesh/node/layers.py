@@ -86,6 +86,7 @@ class Links:
     dispatcher: Dispatcher
     factory: MeshFactory
     dialler: Dialler
+    refusals: Refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def make_links(
     factory = MeshFactory(mesh, noise)
     dialler = Dialler(clock, means.random, peers, connect, factory.dialling)
     peers.add_listener(dialler)
-    return Links(peers, dispatcher, factory, dialler)
+    return Links(peers, dispatcher, factory, dialler, refusals)
 
 
 def make_routes(means: Means, links: Links, alarm: Callable[[str, bytes], None]) -> Routes:

@@ -12,6 +12,8 @@ __all__ = [
     "GENESIS_VERSIONS_A_FETCH",
     "HEARTBEAT_JITTER",
     "HEARTBEAT_PERIOD",
+    "LAG_BUCKETS",
+    "LAG_PERIOD",
     "LOCAL_BODY_LIMIT",
     "LONG_POLL_RETRY",
     "LONG_POLL_SPACING",
@@ -134,6 +136,10 @@ FOLLOW_EVERY = 0.5
 """Seconds between two looks at a table that somebody follows."""
 WHOIS_CANDIDATES = 8
 """Names told when the beginning of a name fits several nodes."""
+
+LAG_PERIOD = 1.0
+LAG_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
+"""Seconds by which the reactor may be late; a second or more and keepalives begin to suffer."""
 
 STOP_POLL = 0.05
 STOP_DEADLINE = 6.0

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from klein import Klein
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +25,7 @@ from werkzeug.exceptions import HTTPException
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
+from gmesh.node.description import description
 from gmesh.node.following import Follower
 from gmesh.node.limits import PING_COUNT_LIMIT, SEND_TIMEOUT_LIMIT
 from gmesh.node.local_http import json_response, problem, read_object
@@ -38,6 +40,7 @@ _STATUS_OF = {
     "bad-service": 400,
     "bad-timeout": 400,
     "denied": 403,
+    "forbidden": 403,
     "unknown-node": 404,
     "no-such-service": 404,
     "service-taken": 409,
@@ -95,13 +98,19 @@ class ILocalNode(Protocol):
 
 
 class LocalApi:
-    """The Klein routes over one node."""
+    """
+    The Klein routes over one node.  C{openapi.json} beside this module describes each; who may ask is
+    decided before (L{gmesh.node.local_http.local_site}).
+
+    @param metrics: makes the page C{/metrics}.
+    """
 
     app = Klein()
     _log = Logger()
 
-    def __init__(self, node: ILocalNode) -> None:
+    def __init__(self, node: ILocalNode, metrics: Callable[[], bytes] = bytes) -> None:
         self._node = node
+        self._metrics = metrics
 
     @app.handle_errors(Exception)
     def _failed(self, request: IRequest, failure: Failure) -> bytes:
@@ -114,6 +123,16 @@ class LocalApi:
             return problem(request, error.reason, _STATUS_OF.get(error.reason, default), error.detail)
         self._log.failure("the local API failed", failure=failure)
         return problem(request, "internal", 500, "the node failed on this request; its log says why")
+
+    @app.route("/openapi.json", methods=["GET"])
+    def _description(self, request: Request) -> bytes:
+        request.setHeader(b"content-type", b"application/json")
+        return description()
+
+    @app.route("/metrics", methods=["GET"])
+    def _page(self, request: Request) -> bytes:
+        request.setHeader(b"content-type", CONTENT_TYPE_LATEST.encode("ascii"))
+        return self._metrics()
 
     @app.route("/v1/status", methods=["GET"])
     def _status(self, request: Request) -> bytes:
@@ -238,7 +257,7 @@ def _argument(request: Request, name: str) -> str:
     values = (request.args or {}).get(name.encode(), [])
     if len(values) != 1:
         raise RequestRefused("invalid-field", f"give {name} once: ?{name}=...")
-    return values[0].decode("utf-8", "replace")
+    return str(values[0].decode("utf-8", "replace"))
 
 
 def _service(text: str) -> str:

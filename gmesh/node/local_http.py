@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
-HTTP manners of the local API: bodies with a cap, JSON answers, problem documents.
+HTTP manners of the local API: who may ask, bodies with a cap, JSON answers, problem documents.
 
-Tests: C{tests/node/test_local_api.py}.
+Tests: C{tests/node/test_local_api.py}, C{tests/node/test_peer_credentials.py}.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from typing import Any
 
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.iweb import IRequest
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from gmesh.errors import RequestRefused
 from gmesh.node.limits import LOCAL_BODY_LIMIT
+from gmesh.node.peer_credentials import Access, Gate, peer_credentials
 
-__all__ = ["CappedRequest", "json_response", "local_site", "problem", "read_object"]
+__all__ = ["CappedRequest", "QuietSite", "access_of", "json_response", "local_site", "problem", "read_object"]
+
+
+RECEIVE = b"/v1/receive"
 
 
 class CappedRequest(Request):
@@ -51,16 +55,44 @@ class CappedRequest(Request):
             channel.loseConnection()
 
 
-class _QuietSite(Site):
+class QuietSite(Site):
+    """A site that logs no requests."""
+
     noisy = False
 
     def log(self, request: HTTPRequest) -> None:
         """Requests of programs on this machine are not logged one by one."""
 
 
-def local_site(resource: IResource) -> Site:
-    """A quiet site with the cap; its only client is on this machine."""
-    return _QuietSite(resource, requestFactory=CappedRequest)
+def access_of(method: bytes, path: bytes) -> Access:
+    """What a request takes: to look is to read; to send, or to take messages, is to write."""
+    return Access.READ if method in (b"GET", b"HEAD") and path != RECEIVE else Access.WRITE
+
+
+class _Guarded(Resource):
+    """Asks the gate before anything else, so that a new route cannot forget to."""
+
+    isLeaf = True
+
+    def __init__(self, inner: IResource, gate: Gate) -> None:
+        super().__init__()
+        self._inner = inner
+        self._gate = gate
+
+    def render(self, request: Any) -> Any:
+        """What the inner resource answers, or why nothing is answered."""
+        try:
+            # The path as Klein reads it, so that no spelling of it takes less.
+            path = b"/" + b"/".join(request.postpath)
+            self._gate.admit(peer_credentials(request.transport), access_of(request.method, path))
+        except RequestRefused as error:
+            return problem(request, error.reason, 403, error.detail)
+        return self._inner.render(request)
+
+
+def local_site(resource: IResource, gate: Gate) -> Site:
+    """A quiet site with gate and cap; its only clients are on this machine."""
+    return QuietSite(_Guarded(resource, gate), requestFactory=CappedRequest)
 
 
 def json_response(request: IRequest, value: object, status: int = 200) -> bytes:

@@ -71,6 +71,7 @@ class NodeRuntime:
     @ivar echo: ping and trace.
     @ivar control: operators' commands.
     @ivar parts: what else starts and stops with the node.
+    @ivar refusals: peers that were refused, by cause.
     @ivar transits: paths of others that passed through here, with kind and size of the first frame.
     """
 
@@ -104,6 +105,7 @@ class NodeRuntime:
         ends = make_ends(means, routes)
         self.peers = links.peers
         self.dialler = links.dialler
+        self.refusals = links.refusals
         self._factory = links.factory
         self.engine = routes.engine
         self.forwarding = routes.forwarding

@@ -19,6 +19,7 @@ from twisted.python import usage
 import gmesh
 from gmesh.errors import ConfigurationError
 from gmesh.node.configuration import Configuration, check_address, read_configuration
+from gmesh.node.journal import observer_factory
 from gmesh.node.limits import SHUTDOWN_DELAY
 from gmesh.steady import keep_steady_time
 
@@ -38,6 +39,9 @@ class Options(usage.Options):
         ("control", None, None, "Endpoint of the local API. [default: unix:STATE/node.sock:mode=660]"),
         ("config", "c", None, "Configuration file (TOML)."),
         ("log-level", None, None, "Least level to log: debug, info, warn, error. [default: all]"),
+        ("log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"),
+        ("read-group", None, None, "Group that may look at the node over the local API; the socket is its."),
+        ("write-group", None, None, "Group that may also send and receive over the local API."),
     )
     optFlags = (("check", None, "Check options, configuration file and state directory, and exit."),)
     compData = usage.Completions(optActions={"state": usage.CompleteDirs(), "config": usage.CompleteFiles()})
@@ -47,6 +51,7 @@ class Options(usage.Options):
         self["listen"] = []
         self["advertise"] = []
         self["peer"] = []
+        self["metrics"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Endpoint to accept links on, for example tcp:7443 (repeatable). [default: none, only dial]"""
@@ -60,6 +65,10 @@ class Options(usage.Options):
         """HOST:PORT to dial beside the anchors of the genesis (repeatable)."""
         self["peer"].append(_address(address))
 
+    def opt_metrics(self, endpoint: str) -> None:
+        """Endpoint to serve /metrics on, and nothing else (repeatable); tcp:PORT is one of loopback."""
+        self["metrics"].append(endpoint)
+
     def opt_version(self) -> None:
         """Print the version of gmesh and exit."""
         print(f"gmesh {gmesh.__version__}")  # noqa: T201  # what --version is for
@@ -71,6 +80,7 @@ class Options(usage.Options):
             self.configuration: Configuration = self.reread()
         except ConfigurationError as error:
             raise usage.UsageError(str(error)) from error
+        self._log_as(self.configuration.log_format)
         if self["check"]:
             try:
                 line = _check(self.configuration)
@@ -78,6 +88,17 @@ class Options(usage.Options):
                 raise SystemExit(f"gmesh-node: {error}") from error
             print(f"gmesh-node: {line}")  # noqa: T201  # what --check is for
             raise SystemExit(0)
+
+    def _log_as(self, log_format: str) -> None:
+        """Have twistd, whose options these are part of, log in this format from its first line on."""
+        if self.parent is None or self.parent.get("logger"):
+            return
+        if self.parent.get("syslog"):
+            if log_format:
+                raise usage.UsageError("--syslog has a format of its own: leave log-format out")
+            return
+        logfile = self.parent.get("logfile") or (None if self.parent.get("nodaemon") else "twistd.log")
+        self.parent["logger"] = observer_factory(log_format, logfile, os.environ)
 
     def reread(self) -> Configuration:
         """
@@ -102,7 +123,8 @@ def _check(configuration: Configuration) -> str:
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listen import parse_server
 
-    for endpoint in (*configuration.listen, configuration.control_endpoint()):
+    endpoints = (*configuration.listen, configuration.control_endpoint(), *configuration.metrics_endpoints())
+    for endpoint in endpoints:
         parse_server(None, endpoint)
     identity = IdentityStore(configuration.state).load()
     return f"{configuration.state} and its configuration are good: {identity.certificate.body.name} may start"
@@ -134,10 +156,13 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listen import ListenService
     from gmesh.node.local_api import LocalApi
-    from gmesh.node.local_http import local_site
+    from gmesh.node.local_http import QuietSite, local_site
     from gmesh.node.local_node import LocalNode
     from gmesh.node.local_views import LocalViews, Settings
     from gmesh.node.log_level import LogLevelService, parse_level
+    from gmesh.node.metrics import NodeCollector, NodeMetrics, metrics_resource
+    from gmesh.node.peer_credentials import Gate
+    from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.runtime import NodeRuntime
     from gmesh.notify import HangupService, NotifyService, system_notifier
 
@@ -177,8 +202,17 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         listening.setServiceParent(daemon)
     settings = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
     views = LocalViews(runtime, heartbeat, reactor, settings)
-    site = local_site(LocalApi(LocalNode(runtime, heartbeat, views)).app.resource())
-    ListenService(reactor, configuration.control_endpoint(), site, "local API").setServiceParent(daemon)
+    gate = Gate(configuration.read_group, configuration.write_group)
+    lag = ReactorLag(reactor)
+    lag.setServiceParent(daemon)
+    metrics = NodeMetrics(NodeCollector(runtime, heartbeat, lag))
+    for endpoint in configuration.metrics_endpoints():
+        page = QuietSite(metrics_resource(metrics))
+        ListenService(reactor, endpoint, page, "metrics").setServiceParent(daemon)
+    api = LocalApi(LocalNode(runtime, heartbeat, views), metrics.page)
+    site = local_site(api.app.resource(), gate)
+    control = configuration.control_endpoint()
+    ListenService(reactor, control, site, "local API", gate.group).setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)
     runtime.control.node.set_log_level = levels.set

@@ -19,6 +19,7 @@ from gmesh.errors import SendRefused
 from gmesh.node.limits import LOCAL_BODY_LIMIT, RECEIVE_QUEUE_BYTES
 from gmesh.node.local_api import LocalApi
 from gmesh.node.local_http import local_site
+from gmesh.node.peer_credentials import Gate
 from gmesh.node.streams import MessageStream
 
 
@@ -237,7 +238,7 @@ def test_a_slow_reader_is_bounded() -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 def test_oversized_bodies_are_cut(node: Node, chunked: bool) -> None:
     """A body above the cap is answered 413 and the connection closed before it is read."""
-    channel = local_site(LocalApi(node).app.resource()).buildProtocol(None)
+    channel = local_site(LocalApi(node).app.resource(), Gate()).buildProtocol(None)
     transport = StringTransport()
     channel.makeConnection(transport)
     head = b"POST /v1/send HTTP/1.1\r\nHost: node\r\n"

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: MIT
+"""
+C{/metrics} of a node: numbers that are at hand anyway, read when they are asked for.
+
+Every name begins with C{gmesh_node_}; causes are words of the code, so there are few of each.
+Tests: C{tests/node/test_metrics.py}.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request
+
+import gmesh
+from gmesh.node.heartbeat import Heartbeat
+from gmesh.node.reactor_lag import ReactorLag
+from gmesh.node.runtime import NodeRuntime
+
+__all__ = ["NodeCollector", "NodeMetrics", "is_drop", "metrics_resource"]
+
+PREFIX = "gmesh_node_"
+_COMMAND = "command-"
+_DROP_PREFIXES = ("data-", "forward-", "inbound-", "inner-")
+_DROPS = frozenset(
+    {
+        "bundle-lost",
+        "no-receiver",
+        "no-session",
+        "notice-malformed",
+        "notice-unreachable",
+        "own-link-gone",
+        "pending-dropped",
+        "purged",
+        "queue-full",
+        "replayed",
+        "unknown-inner",
+        "unknown-kind",
+        "unreachable",
+    }
+)
+
+
+def is_drop(cause: str) -> bool:
+    """Whether a cause is one for which a frame or a message went no further."""
+    return cause in _DROPS or cause.startswith(_DROP_PREFIXES)
+
+
+class NodeCollector:
+    """
+    The state of a node as metrics.
+
+    @param lag: what measures how late the reactor is.
+    """
+
+    def __init__(self, runtime: NodeRuntime, heartbeat: Heartbeat, lag: ReactorLag) -> None:
+        self._runtime = runtime
+        self._heartbeat = heartbeat
+        self._lag = lag
+
+    def collect(self) -> Iterable[Metric]:
+        """Every number of now."""
+        yield _gauge("info", "The version that runs.", 1, version=gmesh.__version__)
+        yield from self._beliefs()
+        yield from self._links()
+        yield from self._paths()
+        counters = self._runtime.counters()
+        drops = {cause: number for cause, number in counters.items() if is_drop(cause)}
+        commands = {
+            cause.removeprefix(_COMMAND): number
+            for cause, number in counters.items()
+            if cause.startswith(_COMMAND)
+        }
+        refused = self._runtime.refusals.refused
+        yield _counters("handshake_failures", "Peers refused, at the handshake or later.", "cause", refused)
+        yield _counters("drops", "Frames and messages that went no further.", "cause", drops)
+        yield _counters("commands", "Operators' commands, by what became of them.", "outcome", commands)
+        yield _counters("events", "Whatever is counted, the above included.", "cause", counters)
+        yield self._lags()
+
+    def _beliefs(self) -> Iterable[Metric]:
+        member = self._runtime.member
+        now, trust = member.wall(), member.trust
+        left = member.certificate.body.not_after - now
+        yield _gauge("certificate_seconds_left", "Until the certificate ends.", left)
+        if trust.status is not None:
+            age = now - trust.status.body.issued_at
+            yield _gauge("status_age_seconds", "Since the newest status was signed.", age)
+        yield _gauge("authority_reachable", "1 if the last attempt reached it.", self._heartbeat.reachable)
+        for kind, number in member.numbers().items():
+            unit = "number" if kind in ("crl", "status") else "version"
+            yield _gauge(f"{kind}_{unit}", f"The newest {kind} that is applied.", number)
+
+    def _links(self) -> Iterable[Metric]:
+        links = self._runtime.links()
+        yield _gauge("links", "Neighbours.", len(links))
+        queues = {
+            "control": sum(each.control_backlog for each in links),
+            "data": sum(each.backlog for each in links),
+        }
+        family = GaugeMetricFamily(PREFIX + "queue_bytes", "Waiting for the links.", labels=["kind"])
+        for kind, size in queues.items():
+            family.add_metric([kind], size)
+        yield family
+
+    def _paths(self) -> Iterable[Metric]:
+        runtime = self._runtime
+        lengths = Counter(len(path) - 1 for _, path, _ in runtime.engine.table(runtime.now()))
+        family = GaugeMetricFamily(
+            PREFIX + "paths", "Nodes that can be reached, by the hops of the best path.", labels=["hops"]
+        )
+        for hops, number in sorted(lengths.items()):
+            family.add_metric([str(hops)], number)
+        yield family
+        longest = max(lengths, default=0)
+        yield _gauge("path_hops_longest", "Hops of the longest of the best paths.", longest)
+
+    def _lags(self) -> Metric:
+        buckets = [(str(limit), float(number)) for limit, number in self._lag.cumulative()]
+        return HistogramMetricFamily(
+            PREFIX + "reactor_lag_seconds",
+            "How late the reactor comes to what is due.",
+            buckets=[*buckets, ("+Inf", float(self._lag.count))],
+            sum_value=self._lag.total,
+        )
+
+
+class NodeMetrics:
+    """The page, over a registry of this node's own."""
+
+    def __init__(self, collector: NodeCollector) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(collector)
+        ProcessCollector(registry=self._registry)
+
+    def page(self) -> bytes:
+        """The text format of Prometheus."""
+        return bytes(generate_latest(self._registry))
+
+
+def metrics_resource(metrics: NodeMetrics) -> Resource:
+    """The tree for C{--metrics}: C{/metrics} and nothing else."""
+    root = _Root()
+    root.putChild(b"metrics", _Page(metrics))
+    return root
+
+
+class _Root(Resource):
+    def getChild(self, path: bytes, request: Request) -> IResource:
+        return notFound()
+
+
+class _Page(Resource):
+    isLeaf = True
+
+    def __init__(self, metrics: NodeMetrics) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def render_GET(self, request: Request) -> bytes:
+        """The page."""
+        request.setHeader(b"content-type", CONTENT_TYPE_LATEST.encode("ascii"))
+        return self._metrics.page()
+
+
+def _gauge(name: str, text: str, value: float, **labels: str) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

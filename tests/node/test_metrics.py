@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""The numbers of a node: each moves when what it counts happens, and Prometheus can read them all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from treq.testing import StubTreq
+from twisted.internet.task import Clock
+
+import gmesh
+from gmesh.errors import SendRefused
+from gmesh.node.metrics import PREFIX, NodeCollector, NodeMetrics, is_drop, metrics_resource
+from gmesh.node.reactor_lag import ReactorLag
+from gmesh.testing.mesh import MemoryMesh
+from gmesh.trust.documents import Command, CommandTarget, sign_document
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def mesh() -> Iterator[MemoryMesh]:
+    made = MemoryMesh.line("a", "b", "c")
+    made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
+    yield made
+    made.stop()
+
+
+def page_of(mesh: MemoryMesh, name: str, lag: ReactorLag | None = None) -> NodeMetrics:
+    heartbeat: Any = SimpleNamespace(reachable=False)
+    return NodeMetrics(NodeCollector(mesh[name].runtime, heartbeat, lag or ReactorLag(mesh.clock)))
+
+
+def samples(metrics: NodeMetrics) -> dict[str, float]:
+    """Each sample under its name and labels, as Prometheus' own parser reads it."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(metrics.page().decode()):
+        assert family.documentation and family.type != "unknown", family.name
+        for sample in family.samples:
+            labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+            key = sample.name.removeprefix(PREFIX) + (f"{{{labels}}}" if labels else "")
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+def test_what_a_quiet_node_says(mesh: MemoryMesh) -> None:
+    """Age, time left, numbers, links and paths are those of the node."""
+    metrics = page_of(mesh, "b")
+    before = samples(metrics)
+    mesh.run(100)
+    now = samples(metrics)
+    assert before["certificate_seconds_left"] - now["certificate_seconds_left"] == pytest.approx(100)
+    assert now["status_age_seconds"] - before["status_age_seconds"] == pytest.approx(100)
+    body = mesh["b"].enrolled.certificate.body
+    assert now["certificate_seconds_left"] == pytest.approx(body.not_after - mesh.wall())
+    expected = {
+        f"info{{version={gmesh.__version__}}}": 1,
+        "authority_reachable": 0,
+        "links": 2,
+        "paths{hops=1}": 2,
+        "path_hops_longest": 1,
+        "queue_bytes{kind=data}": 0,
+        "queue_bytes{kind=control}": 0,
+        "genesis_version": 1,
+        "policy_version": mesh.issuer.policy.body.version,
+        "crl_number": mesh.issuer.crl.body.number,
+    }
+    assert {name: now.get(name) for name in expected} == expected
+    assert samples(page_of(mesh, "a"))["paths{hops=2}"] == 1
+    assert now["process_resident_memory_bytes"] > 0
+
+
+def test_two_nodes_have_two_registries(mesh: MemoryMesh) -> None:
+    """What one counts, the other does not."""
+    assert samples(page_of(mesh, "a"))["links"] == 1
+    assert samples(page_of(mesh, "b"))["links"] == 2
+
+
+def test_a_refused_neighbour_is_counted_by_cause(mesh: MemoryMesh) -> None:
+    """A revoked node that dials: a handshake failure, under its reason."""
+    metrics = page_of(mesh, "b")
+    assert "handshake_failures_total{cause=revoked}" not in samples(metrics)
+    mesh.issuer.revoke(mesh["a"].enrolled)
+    mesh.publish("b", "c")
+    mesh["a"].restart()
+    mesh["b"].runtime.dialler.stop()
+    mesh.run(90)
+    mesh["b"].runtime.dialler.set_targets((mesh["a"].address,), ())
+    mesh["b"].runtime.dialler.start()
+    mesh.run(120)
+    assert samples(metrics)["handshake_failures_total{cause=revoked}"] >= 1
+
+
+def test_a_message_nobody_takes_is_a_drop(mesh: MemoryMesh) -> None:
+    """At the receiving node, under its cause."""
+    metrics = page_of(mesh, "c")
+    with pytest.raises(SendRefused):
+        mesh.result(mesh["a"].runtime.datagrams.send("c", "nothing", b"x", timeout=5))
+    assert samples(metrics)["drops_total{cause=inbound-no-such-service}"] == 1
+    assert samples(metrics)["events_total{cause=inbound-no-such-service}"] == 1
+
+
+def test_what_waits_for_a_link_is_shown(mesh: MemoryMesh) -> None:
+    """Bytes wait while the transport takes none, and are forgotten with the link."""
+    metrics, link = page_of(mesh, "b"), mesh["b"].link("c")
+    mesh.silence("b", "c")
+    while not link.backlog:
+        link.send_data(b"x" * 1000, b"f" * 16)
+    assert samples(metrics)["queue_bytes{kind=data}"] == link.backlog
+    mesh.run(60)
+    assert samples(metrics)["queue_bytes{kind=data}"] == 0
+
+
+def test_commands_are_counted_by_outcome(mesh: MemoryMesh) -> None:
+    """Done where it was meant for, for-others elsewhere."""
+    now = int(mesh.wall())
+    body = Command(
+        network_id=mesh.issuer.network_id,
+        id="0" * 32,
+        number=1,
+        command="log-level",
+        target=CommandTarget(node="c"),
+        arguments={"level": "info"},
+        issued_at=now,
+        expires_at=now + 60,
+    )
+    mesh["c"].runtime.control.node.set_log_level = lambda level: None
+    mesh["a"].runtime.control.flood.offer(sign_document(body, [mesh.issuer.authority]))
+    mesh.run(5)
+    assert samples(page_of(mesh, "c"))["commands_total{outcome=done}"] == 1
+    assert samples(page_of(mesh, "b"))["commands_total{outcome=for-others}"] == 1
+
+
+class LateClock(Clock):
+    """A clock whose calls come as late as it is told."""
+
+    late = 0.0
+
+    def seconds(self) -> float:
+        return super().seconds() + self.late
+
+
+def test_reactor_lag(mesh: MemoryMesh) -> None:
+    """How late the timer was, in buckets; in step again afterwards."""
+    clock = LateClock()
+    lag = ReactorLag(clock)
+    metrics = page_of(mesh, "b", lag)
+    lag.startService()
+    clock.advance(1)
+    clock.late = 0.05
+    clock.advance(1)
+    clock.late = 3.05
+    clock.advance(1)
+    found = samples(metrics)
+    name = "reactor_lag_seconds"
+    assert found[f"{name}_count"] == found[f"{name}_bucket{{le=+Inf}}"] == 3
+    assert [found[f"{name}_bucket{{le={limit}}}"] for limit in ("0.001", "0.02", "0.1", "2.0", "10.0")] == [
+        1,
+        1,
+        2,
+        2,
+        3,
+    ]
+    assert found[f"{name}_sum"] == pytest.approx(3.05)
+    lag.stopService()
+    assert clock.getDelayedCalls() == []
+
+
+async def test_the_page_of_its_own(mesh: MemoryMesh) -> None:
+    """--metrics serves /metrics, and nothing else at all."""
+    web = StubTreq(metrics_resource(page_of(mesh, "b")))
+    answer = await web.get("http://node/metrics")
+    assert answer.code == 200
+    assert answer.headers.getRawHeaders("content-type")[0].startswith("text/plain; version=")
+    assert b"gmesh_node_links 2.0" in await answer.content()
+    for path in ("", "v1/status", "openapi.json"):
+        assert (await web.get(f"http://node/{path}")).code == 404, path
+
+
+def test_every_metric_is_in_the_reference(mesh: MemoryMesh) -> None:
+    """docs/local-api.rst names each, with its labels; and names no other."""
+    text = (ROOT / "docs/local-api.rst").read_text(encoding="utf-8")
+    section = text[text.index("\nMetrics\n") : text.index("\nLogs\n")]
+    families = {
+        family.name.removeprefix(PREFIX) + ("_total" if family.type == "counter" else "")
+        for family in text_string_to_metric_families(page_of(mesh, "b").page().decode())
+        if family.name.startswith(PREFIX)
+    }
+    terms = "\n".join(re.findall(r"^``.*``$", section, re.MULTILINE))
+    assert set(re.findall(r"``(\w+)(?:\{\w+\})?``", terms)) == families
+
+
+def test_drops_are_told_from_other_events() -> None:
+    """Every cause for which the code drops a frame is a drop; what it merely notes is none."""
+    for cause in ("data-waited-long", "forward-revoked", "inbound-denied", "no-session", "replayed"):
+        assert is_drop(cause), cause
+    for cause in ("handed", "records-sent", "spliced", "crl-applied", "established"):
+        assert not is_drop(cause), cause
