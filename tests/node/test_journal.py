@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""The lines of the log: text, JSON, and either with its priority for the journal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher
+from twisted.python.failure import Failure
+from twisted.python.usage import UsageError
+from twisted.scripts.twistd import ServerOptions
+
+from gmesh.node.journal import json_line, observer_factory, text_line, under_journal
+from gmesh.node.tap import Options
+
+
+def event(text: str, level: Any = LogLevel.warn, **fields: Any) -> LogEvent:
+    """As a Logger makes it."""
+    made: list[LogEvent] = []
+    publisher = LogPublisher(made.append)
+    Logger("gmesh.mesh", observer=publisher).emit(level, text, **fields)
+    made[0]["log_time"] = 1_800_000_000.25
+    return made[0]
+
+
+def failed() -> Failure:
+    try:
+        raise ValueError("no\x1b[31m")
+    except ValueError:
+        return Failure()
+
+
+def test_a_line_of_text() -> None:
+    """Time, place, level and what; nothing a peer says makes a second event or moves the cursor."""
+    line = text_line(event("refused {who}", who="a\nb\x1b[2J"))
+    assert line == "2027-01-15T08:00:00.250Z [gmesh.mesh#warn] refused a\n\tb\\x1b[2J\n"
+    traceback = text_line(event("it failed", LogLevel.critical, log_failure=failed()))
+    first, *more = traceback.splitlines()
+    assert first.endswith("[gmesh.mesh#critical] it failed")
+    assert all(each.startswith("\t") for each in more)
+    assert "ValueError: no\\x1b[31m" in traceback
+
+
+def test_a_line_of_json() -> None:
+    """What its format names and nothing else: an object that came along stays here."""
+    line = json_line(
+        event("refused {who} after {seconds} s", who="a\nb", seconds=1.5, secret="s", peer=object())
+    )
+    assert line.count("\n") == 1
+    assert json.loads(line) == {
+        "time": "2027-01-15T08:00:00.250Z",
+        "level": "warn",
+        "namespace": "gmesh.mesh",
+        "message": "refused a\nb after 1.5 s",
+        "event": "refused {who} after {seconds} s",
+        "fields": {"who": "a\nb", "seconds": 1.5},
+    }
+    told = json.loads(json_line(event("it failed", LogLevel.critical, log_failure=failed())))
+    assert "ValueError" in told["traceback"]
+    assert told.keys().isdisjoint({"event", "fields"})
+
+
+@given(
+    st.text(),
+    st.dictionaries(st.from_regex(r"[a-z]{1,4}", fullmatch=True), st.text() | st.floats() | st.none()),
+    st.sampled_from(list(LogLevel.iterconstants())),
+)
+def test_any_event_is_one_line(text: str, fields: dict[str, Any], level: Any) -> None:
+    """However odd its format and fields: an observer that raises would be taken out of service."""
+    made = event("x", level)
+    made.update(fields, log_format=text)
+    told = json_line(made)
+    assert told.count("\n") <= 1
+    assert not told or json.loads(told)["level"] == level.name
+    lines = text_line(made).split("\n")
+    assert lines.pop() == ""
+    assert all(line.startswith("\t") for line in lines[1:])
+
+
+def test_an_event_without_text_is_no_line() -> None:
+    """Twisted has such."""
+    assert text_line({"log_level": LogLevel.info}) == json_line({"log_level": LogLevel.info}) == ""
+
+
+def journalled(log_format: str, monkeypatch: pytest.MonkeyPatch, path: Path) -> list[str]:
+    """What a file gets to hold that is the journal, as far as the environment says."""
+    with path.open("w") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        found = os.fstat(stream.fileno())
+        environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        assert under_journal(environ, stream)
+        factory = observer_factory(log_format, None, environ)
+        assert factory is not None
+        observer = factory()
+        for level in LogLevel.iterconstants():
+            observer(event("two\nlines", level))
+    return path.read_text().splitlines()
+
+
+def test_priorities_for_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line with its own, by sd-daemon(3): 7 debug, 6 info, 4 warning, 3 error, 2 critical."""
+    lines = journalled("", monkeypatch, tmp_path / "text")
+    assert lines[:2] == ["<7>[gmesh.mesh#debug] two", "<7>\tlines"]
+    assert [line[:3] for line in lines[::2]] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+    lines = journalled("json", monkeypatch, tmp_path / "json")
+    assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+    assert all(json.loads(line[3:])["message"] == "two\nlines" for line in lines)
+
+
+def test_when_it_is_not_the_journal(tmp_path: Path) -> None:
+    """A variable that was inherited, a stream without a file, another file: as twistd logs anyway."""
+    with (tmp_path / "log").open("w") as stream:
+        assert not under_journal({"JOURNAL_STREAM": "1:2"}, stream)
+        assert not under_journal({}, stream)
+    assert not under_journal({"JOURNAL_STREAM": "1:2"}, io.StringIO())
+    assert observer_factory("", None, {}) is None
+    assert observer_factory("", str(tmp_path / "log"), {}) is None
+
+
+def test_a_log_file(tmp_path: Path) -> None:
+    """--logfile of twistd is kept to."""
+    factory = observer_factory("json", str(tmp_path / "log"), {})
+    assert factory is not None
+    observer: Any = factory()
+    observer(event("hello"))
+    observer._outFile.close()
+    assert json.loads((tmp_path / "log").read_text())["message"] == "hello"
+
+
+def within_twistd(*arguments: str) -> ServerOptions:
+    whole = ServerOptions()
+    options = Options()
+    options.parent = whole
+    for name in ("nodaemon", "syslog", "logfile"):
+        whole[name] = None
+    whole["nodaemon"] = True
+    if "--syslog" in arguments:
+        whole["syslog"] = True
+    options.parseOptions([each for each in arguments if each != "--syslog"])
+    return whole
+
+
+def test_twistd_is_told(tmp_path: Path) -> None:
+    """Before it logs its first line; with nothing to tell it, it does as always."""
+    (tmp_path / "node.toml").write_text('state = "/s"\nlog_format = "json"\n')
+    assert callable(within_twistd("--config", str(tmp_path / "node.toml"))["logger"])
+    assert callable(within_twistd("--state", "/s", "--log-format", "text")["logger"])
+    assert within_twistd("--state", "/s")["logger"] is None
+    assert within_twistd("--state", "/s", "--syslog")["logger"] is None
+    with pytest.raises(UsageError, match="--syslog has a format of its own"):
+        within_twistd("--state", "/s", "--syslog", "--log-format", "json")
+    with pytest.raises(UsageError, match="'xml' is no log format: there are text, json"):
+        within_twistd("--state", "/s", "--log-format", "xml")
