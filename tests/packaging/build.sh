@@ -149,9 +149,9 @@ contents() {
     check "python3-gmesh has nothing of Twisted's, no tests, no caches" refuse matches \
         '/twisted/(plugins/)?__init__\.py|dropin\.cache|/tests/|__pycache__|dist-packages/(docs|bench|debian)/' \
         "$library"
-    equal "every module of the tree is in it" \
-        "$(cd "$TOP" && find gmesh twisted -name '*.py' | sort)" \
-        "$(sed -n 's,^./usr/lib/python3/dist-packages/\(.*\.py\)$,\1,p' <<<"$library" | sort)"
+    equal "every module and data file of the tree is in it, nothing else" \
+        "$(cd "$TOP" && find gmesh twisted -type f ! -name '*.pyc' ! -name dropin.cache | sort)" \
+        "$(sed -nE 's,^./usr/lib/python3/dist-packages/((gmesh|twisted)/.*[^/])$,\1,p' <<<"$library" | sort)"
     check "its trigger is awaited" line_in 'activate-await twisted-plugins-cache' "$(control_file python3-gmesh triggers)"
     # Every floor of setup.cfg must have arrived in Depends, under Debian's name for the module.
     while read -r name floor; do
