@@ -110,10 +110,11 @@ class Originator:
         return {handle: link.cost for handle, link in self._links.items()}
 
     def set_flags(self, flags: RecordFlag, now: float) -> None:
-        """Say from now on that we are this."""
+        """Say at once that we are this: who is about to leave cannot wait for the spacing."""
         if flags != self._flags:
             self._flags = flags
             self._change(0, now)
+            self._fragments[0].due = now
 
     def set_capabilities(self, capabilities: tuple[tuple[int, bytes], ...], now: float) -> None:
         """

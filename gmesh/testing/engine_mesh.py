@@ -184,6 +184,12 @@ class EngineMesh(World):
         self[name].stop()
         return neighbours
 
+    def drain(self, name: str) -> list[str]:
+        """A node asks to be routed around, waits, and goes, as on SIGTERM. @return: who its neighbours were."""
+        neighbours = sorted(self[name].links)
+        self[name].keeper.drain().addCallback(lambda _: self.kill(name))
+        return neighbours
+
     def restart(self, name: str, neighbours: Iterable[str], keep: bool = True) -> None:
         """It begins again, with or without what it had persisted, and is linked to these."""
         node = self[name]

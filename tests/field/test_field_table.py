@@ -119,11 +119,11 @@ SHOWN = {
     ],
     "R2 no loop": [
         "mesh/test_forwarding.py::test_no_frame_visits_a_node_twice",
-        "routing/test_simulated_adversaries.py::test_no_frame_loops_among_liars_and_stale_databases",
+        "routing/test_simulated_traffic_attacks.py::test_no_frame_loops_among_liars_and_stale_databases",
     ],
     "R3 nobody speaks for another": [
-        "routing/test_simulated_adversaries.py::test_forged_and_altered_records_are_refused",
-        "routing/test_simulated_adversaries.py::test_a_one_sided_link_is_none",
+        "routing/test_simulated_liars.py::test_forged_and_altered_records_are_refused",
+        "routing/test_simulated_liars.py::test_a_one_sided_link_is_none",
     ],
     "R4 one record a member, certified keys only": [
         "routing/test_routing_database.py::test_full",

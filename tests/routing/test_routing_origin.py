@@ -201,6 +201,19 @@ def test_flags_cost_and_serial_are_told() -> None:
     assert len(sign(origin, 400.01)) == 1
 
 
+def test_a_farewell_waits_for_no_spacing() -> None:
+    """After a dozen changes in a row, OVERLOAD is still signed in the turn in which it is said."""
+    origin = make()
+    for number in range(12):
+        origin.link_up(handle(number + 1), 96, number * 0.5)
+        sign(origin, number * 0.5 + 0.4)
+    now = 6.0
+    origin.set_cost(handle(1), 200, now)
+    assert due(origin) > now + 1
+    origin.set_flags(RecordFlag.RELAY | RecordFlag.OVERLOAD, now)
+    assert RecordFlag.OVERLOAD in sign(origin, now)[0].flags
+
+
 def test_too_many_capabilities() -> None:
     """What would not fit beside 64 links is refused when it is set."""
     capabilities = make_capabilities(
