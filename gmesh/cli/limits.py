@@ -13,6 +13,7 @@ __all__ = [
     "MAX_PAGES",
     "MAX_PING_COUNT",
     "NODE_TIMEOUT",
+    "PING_TIMEOUT",
 ]
 
 #: Seconds to reach a daemon at all.
@@ -21,6 +22,8 @@ CONNECT_TIMEOUT = 5.0
 AUTHORITY_TIMEOUT = 30.0
 #: Seconds of silence after which an answer of the local node is given up.
 NODE_TIMEOUT = 30.0
+#: Seconds that one of several pings may take.
+PING_TIMEOUT = 10.0
 #: The largest answer read from a daemon; a CRL of 100,000 entries has 4 MiB.
 MAX_ANSWER = 16 * 1024 * 1024
 #: The longest line of a stream of messages.

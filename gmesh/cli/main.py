@@ -41,13 +41,20 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "routes": ("gmesh.cli.node", "routes", "The path to every node it can reach."),
     "nodes": ("gmesh.cli.node", "nodes", "All nodes it knows of."),
     "transits": ("gmesh.cli.node", "transits", "The paths of others that passed through it."),
-    "capture": ("gmesh.cli.node", "capture", "The headers of the frames on one of its links."),
+    "capture": ("gmesh.cli.probe", "capture", "The headers of the frames on one of its links."),
     "services": ("gmesh.cli.node", "services", "The services of the mesh it knows of."),
-    "ping": ("gmesh.cli.node", "ping", "Round trips to a node."),
-    "trace": ("gmesh.cli.node", "trace", "The path to a node, hop by hop."),
-    "send": ("gmesh.cli.node", "send", "Send a message to a service of a node."),
-    "receive": ("gmesh.cli.node", "receive", "Print the messages sent to a service of this node."),
+    "whois": ("gmesh.cli.whois", "whois", "All it knows of one node."),
+    "ping": ("gmesh.cli.probe", "ping", "Round trips to a node."),
+    "trace": ("gmesh.cli.probe", "trace", "The path to a node, hop by hop."),
+    "send": ("gmesh.cli.messages", "send", "Send a message to a service of a node."),
+    "receive": ("gmesh.cli.messages", "receive", "Print the messages sent to a service of this node."),
+    "doctor": ("gmesh.cli.doctor", "doctor", "What is wrong with the node of this host, and what to do."),
+    "watch": ("gmesh.cli.watch", "watch", "A live view of the mesh, with a picture."),
 }
+
+
+#: Raised by a group that was given nothing; click 8.1 prints the help and exits instead.
+_NO_ARGUMENTS: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class LazyGroup(click.Group):
@@ -89,6 +96,17 @@ def _fail(message: str) -> int:
     return 1
 
 
+def _misused(error: click.UsageError) -> int:
+    """One line too; the help of a group that was given nothing is its own answer."""
+    if isinstance(error, _NO_ARGUMENTS):
+        error.show()
+        return error.exit_code
+    told = " ".join(error.format_message().split()).rstrip(".")
+    hint = f' (see "{error.ctx.command_path} --help")' if error.ctx is not None else ""
+    _fail(told + hint)
+    return error.exit_code
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: the console script, and the only place that turns errors into text."""
     sys.exit(_run(arguments))
@@ -101,8 +119,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.UsageError as error:
+        return _misused(error)
     except click.ClickException as error:
-        error.show()
+        _fail(error.format_message())
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT

@@ -14,7 +14,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Column", "age", "facts", "milliseconds", "moment", "print_json", "printable", "table", "words"]
+__all__ = [
+    "Column",
+    "age",
+    "chain",
+    "facts",
+    "milliseconds",
+    "moment",
+    "print_json",
+    "printable",
+    "table",
+    "words",
+]
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
@@ -22,6 +33,11 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 def printable(text: str) -> str:
     """C{text} on one line, safe for a terminal whoever wrote it: controls become escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def chain(names: Any) -> str:
+    """A path of names."""
+    return " > ".join(map(words, names or [])) or "-"
 
 
 def print_json(value: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gmesh.cli.node import locate
+from gmesh.cli.local import locate
 from gmesh.errors import ConfigurationError
 
 STATUS = {

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""Checks of what can be reached: names, the authority over HTTP, the anchors, and this node's own address."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from gmesh.cli.check_documents import Kept
+from gmesh.cli.endpoint_text import Place, client_place, server_place
+from gmesh.cli.findings import Finding, fail, ok, softened, unless_all, warn
+from gmesh.cli.http import Endpoint
+from gmesh.cli.show import age, milliseconds, printable
+from gmesh.errors import GmeshError
+from gmesh.trust.documents import Status, parse_document
+from gmesh.trust.state import TrustState
+
+__all__ = ["anchors", "authority", "listening", "names"]
+
+#: Seconds for one connection or look-up; all of a kind are tried at once.
+DIAL_SECONDS = 4.0
+MAX_AT_ONCE = 16
+_REFUSALS = {
+    "revoked": "this node is revoked there: ask the operators; a new invite brings it back",
+    "expired": "its certificate, or ours, has ended: see the certificate line",
+    "not-yet-valid": "one of the two clocks is wrong: see the clock line",
+    "wrong-network": "another network answers there: correct the anchor's address",
+    "unknown-key": "one side lacks the newest genesis: it is fetched from the authority",
+    "version": "one side runs an old gmesh: upgrade it",
+}
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def _at_once(do: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    if not items:
+        return []
+    with ThreadPoolExecutor(min(MAX_AT_ONCE, len(items))) as pool:
+        return list(pool.map(do, items))
+
+
+def names(places: Iterable[Place]) -> list[Finding]:
+    """Every host that is a name has an address."""
+    hosts = list(dict.fromkeys(each.host for each in places if each.address is None))
+    if not hosts:
+        return [ok("names", "none to look up: the authority and the anchors are addresses")]
+    return _at_once(_look_up, hosts)
+
+
+def _look_up(host: str) -> Finding:
+    try:
+        found = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
+    except OSError as error:
+        advice = "see resolv.conf and the name server, or correct the name"
+        return fail("names", f"{host} has no address: {error.strerror or error}", advice)
+    return ok("names", f"{host} is {', '.join(found[:4])}")
+
+
+def authority(urls: Sequence[str], kept: Kept, facts: Mapping[str, Any] | None) -> tuple[list[Finding], Any]:
+    """
+    Each URL of the authority gives a status of this network.
+
+    @param facts: what the daemon says, if it runs.
+    @return: and the body of the newest status got.
+    """
+    if not urls:
+        advice = "the root holders put one into the genesis, or write it to authority.json"
+        return [fail("authority", "no URL of the authority is known", advice)], None
+    results = _at_once(lambda url: _ask(url, kept), list(urls))
+    found = unless_all(finding for finding, _ in results)
+    bodies = [body for _, body in results if body is not None]
+    told = (facts or {}).get("authority") or {}
+    if not bodies and told.get("reachable"):
+        detail = f"not over HTTP; by way of an anchor, {age(told.get('age'))} ago"
+        well = "nothing, if this host is not meant to reach it"
+        found = [warn("authority", detail, well), *softened(found)]
+    for what, reason in sorted((told.get("troubles") or {}).items()):
+        if what != "contact":
+            text = f"the daemon's {what} does not succeed: {printable(str(reason))}"
+            found.append(warn("authority", text, "its log says more"))
+    return found, max(bodies, key=lambda body: body.number, default=None)
+
+
+def _ask(url: str, kept: Kept) -> tuple[Finding, Any]:
+    began = time.monotonic()
+    try:
+        data = Endpoint(url).request("GET", "/status", timeout=DIAL_SECONDS).body
+        took = 1000 * (time.monotonic() - began)
+        status = parse_document(data, Status)
+        TrustState(kept.trust.network_id, kept.trust.genesis_chain).offer(status, kept.wall())
+    except GmeshError as error:
+        advice = "see that it runs and that no firewall or proxy is between"
+        return fail("authority", f"{url}: {error.detail}", advice), None
+    held = kept.trust.status
+    if held is not None and status.body.number < held.body.number:
+        detail = f"{url} shows status {status.body.number}, {held.body.number} is held here"
+        return fail("authority", detail, "it was restored, or newer ones are held back"), None
+    return ok("authority", f"{url} answers in {milliseconds(took)}, status {status.body.number}"), status.body
+
+
+def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
+    """The anchors take connections, and the daemon is linked to those it wants."""
+    own = kept.identity.certificate.body.name
+    wanted = [anchor for anchor in kept.trust.genesis.body.anchors if anchor.name != own]
+    if not wanted:
+        return [ok("anchors", "none but this node: others find it")]
+    targets = {str(each.get("address")): each for each in (facts or {}).get("targets") or []}
+    dialled = _at_once(lambda anchor: _dial(anchor.endpoint), wanted)
+    found = []
+    for anchor, trouble in zip(wanted, dialled, strict=True):
+        where = f"{anchor.name} at {anchor.endpoint}"
+        target = targets.get(anchor.endpoint, {})
+        reason = printable(str(target.get("reason", "")))
+        if target.get("state") == "linked":
+            found.append(ok("anchors", f"{where} is linked"))
+        elif trouble:
+            found.append(fail("anchors", f"{where}: {trouble}", "see that it runs, and the way to it"))
+        elif target.get("state") == "refused":
+            advice = _REFUSALS.get(reason, "the log of the daemon, and that of the anchor, say more")
+            found.append(fail("anchors", f"{where} is reached, the handshake ends: {reason}", advice))
+        else:
+            found.append(ok("anchors", f"{where} takes connections"))
+    return unless_all(found)
+
+
+def _dial(endpoint: str) -> str:
+    """@return: why nothing can be reached there, or nothing."""
+    where = client_place(endpoint)
+    return "" if where is None else _knock(where)
+
+
+def _knock(where: Place) -> str:
+    try:
+        socket.create_connection((where.host, where.port), DIAL_SECONDS).close()
+    except OSError as error:
+        return "no answer" if isinstance(error, TimeoutError) else str(error.strerror or error)
+    return ""
+
+
+def listening(kept: Kept, facts: Mapping[str, Any]) -> list[Finding]:
+    """The ports are open, and what is told to others is an address they can use."""
+    roles, listen = kept.identity.certificate.body.roles, [str(text) for text in facts.get("listen") or []]
+    told = [str(text) for text in facts.get("advertise") or []]
+    if not listen:
+        if "anchor" in roles or "relay" in roles:
+            advice = "start it with --listen tcp:PORT, and --advertise HOST:PORT"
+            return [warn("listen", f"it listens nowhere, though it is {', '.join(roles)}", advice)]
+        return [ok("listen", "nowhere: this node only dials")]
+    found = []
+    for text in listen:
+        where = server_place(text)
+        trouble = "" if where is None else _knock(where)
+        if trouble:
+            advice = "see the log of the daemon, and what else holds the port"
+            found.append(fail("listen", f"{text} is not open here: {trouble}", advice))
+        else:
+            found.append(ok("listen", f"{text} is open"))
+    own = {anchor.name for anchor in kept.trust.genesis.body.anchors}
+    if not told and kept.identity.certificate.body.name not in own:
+        advice = "start it with --advertise HOST:PORT, as others see it"
+        found.append(warn("listen", "it listens and tells nobody where", advice))
+    return found + [_told(text) for text in told]
+
+
+def _told(text: str) -> Finding:
+    where = client_place(text)
+    address = None if where is None else where.address
+    local = where is not None and where.host == "localhost"
+    if local or (address is not None and (address.is_loopback or address.is_unspecified)):
+        advice = "no other host can use it: give --advertise HOST:PORT as others see this one"
+        return warn("listen", f"it tells others {text}", advice)
+    return ok("listen", f"it tells others {text}")

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""C{doctor}: every check of this host's node in one go, whether its daemon runs or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gmesh.cli import check_documents, check_host, check_reach
+from gmesh.cli.endpoint_text import client_place
+from gmesh.cli.findings import Finding, Level, fail, ok, warn
+from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
+from gmesh.cli.local import SYSTEM_SOCKET, locate, node_options, read_object
+from gmesh.cli.show import print_json, printable
+from gmesh.errors import ConfigurationError, GmeshError
+
+__all__ = ["doctor"]
+
+#: Where the Debian unit keeps the state.
+SYSTEM_STATE = Path("/var/lib/gmesh-node")
+_COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+
+
+@node_options
+def doctor(state: str | None, control: str | None, as_json: bool) -> None:
+    """
+    Tell what is wrong with the node of this host, and what to do.
+
+    Looks at clock, names, authority, anchors, listening address, certificate, freshness, files and
+    disk.  Works without the daemon too, from the state directory.  Ends with 1 if something FAILs.
+    """
+    daemon, facts = _ask_daemon(state, control)
+    directory = _directory(state, facts)
+    if directory is None and facts is None:
+        raise ConfigurationError(
+            "no-node", "which node? give --state DIR, or set GMESH_STATE to its state directory"
+        )
+    found = [*daemon, *(_examine(directory, facts) if directory is not None else [])]
+    failed = sum(finding.level is Level.FAIL for finding in found)
+    if as_json:
+        checks = [finding.as_dict() for finding in found]
+        print_json({"ok": not failed, "daemon": facts is not None, "checks": checks})
+    else:
+        for finding in found:
+            _print(finding)
+    if failed:
+        raise GmeshError("unhealthy", f"{failed} of {len(found)} checks failed")
+
+
+def _print(finding: Finding) -> None:
+    level = click.style(f"{finding.level.name:4}", fg=_COLOURS[finding.level], bold=bool(finding.level))
+    advice = f": {finding.advice}" if finding.advice else ""
+    click.echo(f"{level}  {finding.check:11}  {printable(finding.detail + advice)}")
+
+
+def _ask_daemon(state: str | None, control: str | None) -> tuple[list[Finding], dict[str, Any] | None]:
+    """What the daemon says of itself; None if there is no answer."""
+    try:
+        where = _endpoint(state, control)
+        facts = read_object(where, "/v1/doctor")
+    except (Unreachable, HttpRefused, ConfigurationError) as error:
+        if control is not None and isinstance(error, ConfigurationError):
+            raise
+        advice = "start it, and see its log if it ends; what follows is from the state directory"
+        return [fail("daemon", f"it does not answer: {error.detail}", advice)], None
+    found = [ok("daemon", f"it runs and answers at {where.where}, links: {facts.get('links')}")]
+    if not facts.get("links"):
+        found = [warn("daemon", f"it answers at {where.where}, but has no link", "see the anchors lines")]
+    behind = facts.get("clock_behind") or 0
+    if behind > check_documents.CLOCK_WARN:
+        detail = f"the daemon goes by signed time: the clock of this host is {behind:.0f} s late"
+        found.append(warn("clock", detail, check_documents.SET_CLOCK))
+    return found, facts
+
+
+def _endpoint(state: str | None, control: str | None) -> Endpoint:
+    """Where the daemon answers; with the directory of the Debian unit, its socket too."""
+    if control is None and state is not None and Path(state) == SYSTEM_STATE and SYSTEM_SOCKET.exists():
+        return locate(None, None)
+    return locate(state, control)
+
+
+def _directory(state: str | None, facts: Mapping[str, Any] | None) -> Path | None:
+    if state is not None:
+        return Path(state)
+    if facts is not None:
+        told = Path(str(facts.get("state", "")))
+        return told if told.is_absolute() and told.is_dir() else None
+    return SYSTEM_STATE if SYSTEM_STATE.is_dir() else None
+
+
+def _examine(directory: Path, facts: Mapping[str, Any] | None) -> list[Finding]:
+    if _closed(directory):
+        advice = "run it as root, or as the daemon's user, to have the files looked at"
+        return [warn("state", f"{directory} may not be read by this user", advice)]
+    kept, found = check_documents.read_state(directory)
+    if directory.is_dir():
+        found += [*check_host.permissions(directory), *check_host.disk(directory)]
+    if kept is None:
+        return found
+    urls = kept.identity.authority_urls
+    endpoints = [*urls, *(anchor.endpoint for anchor in kept.trust.genesis.body.anchors)]
+    places = [place for text in endpoints if (place := client_place(text)) is not None]
+    reached, fresh = check_reach.authority(urls, kept, facts)
+    return [
+        *found,
+        *check_documents.clock(kept, fresh),
+        *check_documents.certificate(kept),
+        *check_documents.genesis(kept),
+        *check_documents.freshness(kept),
+        *check_reach.names(places),
+        *reached,
+        *check_reach.anchors(kept, facts),
+        *(check_reach.listening(kept, facts) if facts is not None else []),
+    ]
+
+
+def _closed(directory: Path) -> bool:
+    """Whether only others may look into it: the group of the socket may ask the daemon, and no more."""
+    try:
+        owner = directory.stat().st_uid
+        return os.geteuid() not in (0, owner) and not os.access(directory / "identity.key", os.R_OK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True

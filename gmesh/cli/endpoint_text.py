@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Endpoint strings as Twisted writes them, read without it: where a client connects, a server listens."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+__all__ = ["Place", "client_place", "server_place", "split"]
+
+_BRACKETS = re.compile(r"(?:tcp:)?\[([^\]]+)\]:([0-9]{1,5})")
+#: Where to knock at a port that is open on every interface.
+_WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A host and a port of it."""
+
+    host: str
+    port: int
+
+    @property
+    def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+        """The host, unless it is a name."""
+        try:
+            return ipaddress.ip_address(self.host.partition("%")[0])
+        except ValueError:
+            return None
+
+
+def split(text: str) -> tuple[str, list[str], dict[str, str]]:
+    """The kind of an endpoint, its arguments by position, and those by name."""
+    kind, *parts = (part.replace("\0", ":") for part in text.replace("\\:", "\0").split(":"))
+    named = dict(part.split("=", 1) for part in parts if "=" in part)
+    return kind, [part for part in parts if "=" not in part], named
+
+
+def client_place(text: str) -> Place | None:
+    """The place of C{HOST:PORT}, C{tcp:HOST:PORT}, C{tls:HOST:PORT} or a URL; None for anything else."""
+    if text.startswith(("http://", "https://")):
+        try:
+            url = urlsplit(text)
+            return Place(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
+        except ValueError:
+            return None
+    match = _BRACKETS.fullmatch(text)
+    if match is not None:
+        return _place(match[1], match[2])
+    kind, plain, named = split(text)
+    if kind not in ("tcp", "tls"):
+        return _place(kind, plain[0]) if len(plain) == 1 and not named else None
+    host = named.get("host") or (plain.pop(0) if plain else "")
+    return _place(host, named.get("port") or (plain.pop(0) if plain else ""))
+
+
+def server_place(text: str) -> Place | None:
+    """Where a server with this string can be reached on its own host; None unless it is C{tcp} or C{tcp6}."""
+    kind, plain, named = split(text)
+    if kind not in ("tcp", "tcp6"):
+        return None
+    interface = named.get("interface", "::" if kind == "tcp6" else "")
+    return _place(_WILDCARDS.get(interface, interface), named.get("port") or (plain[0] if plain else ""))
+
+
+def _place(host: str, port: str) -> Place | None:
+    return Place(host, int(port)) if host and port.isdecimal() and 0 < int(port) < 65536 else None

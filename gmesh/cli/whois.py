@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""C{whois}: all that the node of this host knows of one node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from gmesh.cli.http import Endpoint
+from gmesh.cli.local import node_command, read_object
+from gmesh.cli.show import age, chain, facts, milliseconds, moment, print_json, words
+
+__all__ = ["whois"]
+
+
+@node_command
+@click.argument("node", metavar="NAME|NODE-ID|PREFIX")
+def whois(node: str, where: Endpoint, as_json: bool) -> None:
+    """
+    Show all that is known of a node: certificate, addresses, path, links, revoked or not.
+
+    The beginning of a name or node id will do where it fits one node alone.
+    """
+    answer = read_object(where, f"/v1/whois?node={quote(node, safe='')}")
+    if as_json:
+        return print_json(answer)
+    certificate: Mapping[str, Any] = answer.get("certificate") or {}
+    facts(
+        [
+            ("name", words(answer.get("name"))),
+            ("node id", words(answer.get("node_id"))),
+            ("roles", words(answer.get("roles"))),
+            ("revoked", words(answer.get("revoked"))),
+            ("certificate", words(certificate.get("serial"))),
+            ("valid", _validity(certificate)),
+            ("node key", words(answer.get("node_key"))),
+            ("reachable", words(answer.get("reachable"))),
+            ("path", chain(answer.get("path"))),
+            ("link", _link(answer.get("link"))),
+            ("linked to", _links(answer.get("links"))),
+            ("addresses", words(answer.get("addresses"))),
+            ("services", words(answer.get("services"))),
+            ("version", words(answer.get("version"))),
+            ("last heard", _heard(answer.get("last_heard"))),
+        ]
+    )
+
+
+def _validity(certificate: Mapping[str, Any]) -> str:
+    if not certificate:
+        return "-"
+    return f"{moment(certificate.get('not_before'))} to {moment(certificate.get('not_after'))}"
+
+
+def _link(link: Any) -> str:
+    if not isinstance(link, dict):
+        return "-"
+    return f"{words(link.get('address'))}, round trip {milliseconds(link.get('rtt_ms'))}"
+
+
+def _links(links: Any) -> str:
+    return words([f"{words(link.get('name'))} (cost {words(link.get('cost'))})" for link in links or []])
+
+
+def _heard(at: Any) -> str:
+    """Its newest record, which it signs anew whenever its links change and before the last one ends."""
+    if not isinstance(at, int | float):
+        return "-"
+    return f"{moment(at)}, {age(max(0.0, time.time() - at))} ago"
