@@ -16,12 +16,11 @@ from twisted.internet.task import LoopingCall
 
 from gmesh.errors import RequestRefused
 from gmesh.interfaces import ILink
-from gmesh.mesh.peer_identity import Peer
 from gmesh.node.following import Rows
 from gmesh.node.heartbeat import Heartbeat
-from gmesh.node.limits import FOLLOW_EVERY, WHOIS_CANDIDATES
+from gmesh.node.limits import FOLLOW_EVERY
 from gmesh.node.runtime import NodeRuntime
-from gmesh.trust.encoding import b64url_encode
+from gmesh.node.whois import links_of, name_of, whois
 
 __all__ = ["ILocalViews", "LocalViews", "Settings"]
 
@@ -88,93 +87,9 @@ class LocalViews:
         """@see: L{ILocalViews.wall}"""
         return self._runtime.member.wall()
 
-    # whois
-
     def whois(self, text: str) -> dict[str, Any]:
         """@see: L{ILocalViews.whois}"""
-        peer = self._find(text)
-        if peer is None:
-            return self._whois_revoked(text)
-        runtime, now = self._runtime, self._runtime.now()
-        body = peer.certificate.body
-        node = next((node for node in runtime.engine.nodes(now) if node.handle == peer.handle), None)
-        own = peer.handle == runtime.member.handle
-        path = (peer.handle,) if own else runtime.engine.path(peer.handle, now)
-        records = runtime.engine.store.fragments(peer.handle).values()
-        link = next((link for link in runtime.links() if link.peer.handle == peer.handle), None)
-        return {
-            "name": peer.name,
-            "node_id": peer.node_id,
-            "roles": list(peer.roles),
-            "revoked": False,
-            "certificate": {
-                "serial": body.serial,
-                "issued_at": body.issued_at,
-                "not_before": body.not_before,
-                "not_after": body.not_after,
-            },
-            "node_key": b64url_encode(peer.node_key),
-            "reachable": path is not None,
-            "path": None if path is None else [self._name(handle) for handle in path],
-            "link": None if link is None else _link(link),
-            "links": [
-                {"name": self._name(handle), "cost": cost}
-                for handle, cost in sorted(self._links_of(peer.handle).items())
-            ],
-            "addresses": [] if node is None else list(node.addresses),
-            "services": [] if node is None else list(node.services),
-            "version": None if node is None else node.software,
-            "last_heard": max((entry.record.issued_at for entry in records), default=None),
-        }
-
-    def _find(self, text: str) -> Peer | None:
-        """@raise RequestRefused: C{ambiguous}, when several nodes begin so."""
-        own = self._runtime.member.peer
-        if text in (own.name, own.node_id):
-            return own
-        found = self._runtime.book.find_name(text)
-        if found is not None or not text:
-            return found
-        known = {peer.handle: peer for peer in (*self._runtime.book.peers(), own)}
-        near = [
-            peer for peer in known.values() if peer.name.startswith(text) or peer.node_id.startswith(text)
-        ]
-        if len(near) > 1:
-            names = sorted(peer.name for peer in near)
-            more = f" and {len(names) - WHOIS_CANDIDATES} more" if len(names) > WHOIS_CANDIDATES else ""
-            raise RequestRefused(
-                "ambiguous",
-                f"{len(names)} nodes begin with {text[:40]}: {', '.join(names[:WHOIS_CANDIDATES])}{more}",
-            )
-        return near[0] if near else None
-
-    def _whois_revoked(self, text: str) -> dict[str, Any]:
-        """What is left of a node whose certificate is believed no longer."""
-        crl = self._runtime.member.trust.crl
-        keys = (
-            []
-            if crl is None or not text
-            else [key for key, _ in crl.body.revoked_keys if key.startswith(text)]
-        )
-        by_name = self._runtime.book.was_revoked(text)
-        if not by_name and len(keys) != 1:
-            raise RequestRefused("unknown-node", f"no node is known by the name or node id {text[:64]}")
-        return {
-            "name": text if by_name else None,
-            "node_id": keys[0] if len(keys) == 1 else None,
-            "roles": [],
-            "revoked": True,
-            "certificate": None,
-            "node_key": None,
-            "reachable": False,
-            "path": None,
-            "link": None,
-            "links": [],
-            "addresses": [],
-            "services": [],
-            "version": None,
-            "last_heard": None,
-        }
+        return whois(self._runtime, text)
 
     # topology
 
@@ -183,7 +98,9 @@ class LocalViews:
         runtime = self._runtime
         own = runtime.member.handle
         nodes = runtime.engine.nodes(runtime.now())
-        claims = {node.handle: self._links_of(node.handle) for node in nodes} | {own: self._links_of(own)}
+        claims = {node.handle: links_of(runtime, node.handle) for node in nodes} | {
+            own: links_of(runtime, own)
+        }
         rows = {
             node.handle: _node(node.member.name, node.member.node_id, node.member.roles, node.reachable)
             for node in nodes
@@ -194,19 +111,15 @@ class LocalViews:
             "self": member.name,
             "nodes": sorted(rows.values(), key=lambda row: str(row["name"])),
             "links": [
-                {"ends": [self._name(one), self._name(other)], "cost": max(cost, claims[other][one])}
+                {
+                    "ends": [name_of(self._runtime, one), name_of(self._runtime, other)],
+                    "cost": max(cost, claims[other][one]),
+                }
                 for one, links in sorted(claims.items())
                 for other, cost in sorted(links.items())
                 if one < other and one in claims.get(other, {})
             ],
         }
-
-    def _links_of(self, handle: bytes) -> dict[bytes, int]:
-        """What a node says of its links."""
-        if handle == self._runtime.member.handle:
-            return dict(self._runtime.engine.originator.links)
-        fragments = self._runtime.engine.store.fragments(handle)
-        return {peer: cost for entry in fragments.values() for peer, cost in entry.record.links}
 
     # doctor
 
@@ -232,7 +145,7 @@ class LocalViews:
                     "state": target.state.value,
                     "reason": target.reason,
                     "failures": target.failures,
-                    "name": None if target.handle is None else self._name(target.handle),
+                    "name": None if target.handle is None else name_of(self._runtime, target.handle),
                 }
                 for target in runtime.dialler.targets
             ],
@@ -262,7 +175,10 @@ class LocalViews:
     def _routes(self) -> Rows:
         runtime = self._runtime
         return {
-            handle.hex(): {"name": self._name(handle), "path": [self._name(hop) for hop in path]}
+            handle.hex(): {
+                "name": name_of(self._runtime, handle),
+                "path": [name_of(self._runtime, hop) for hop in path],
+            }
             for handle, path, _ in runtime.engine.table(runtime.now())
         }
 
@@ -310,18 +226,6 @@ class LocalViews:
 
     def link_changed(self, link: ILink) -> None:
         """Nothing that is told."""
-
-    def _name(self, handle: bytes) -> str:
-        peer = self._runtime.book.find_handle(handle)
-        return peer.name if peer is not None else handle.hex()
-
-
-def _link(link: ILink) -> dict[str, Any]:
-    return {
-        "address": link.address,
-        "rtt_ms": None if link.rtt is None else round(link.rtt * 1000, 3),
-        "initiator": link.initiator,
-    }
 
 
 def _node(name: str, node_id: str, roles: Sequence[str] | frozenset[str], reachable: bool) -> dict[str, Any]:
