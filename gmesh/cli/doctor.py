@@ -53,8 +53,9 @@ def doctor(state: str | None, control: str | None, as_json: bool) -> None:
 
 def _print(finding: Finding) -> None:
     level = click.style(f"{finding.level.name:4}", fg=_COLOURS[finding.level], bold=bool(finding.level))
-    advice = f": {finding.advice}" if finding.advice else ""
-    click.echo(f"{level}  {finding.check:11}  {printable(finding.detail + advice)}")
+    detail = finding.detail if finding.detail.endswith("?") or not finding.advice else f"{finding.detail}."
+    advice = f" To do: {finding.advice}" if finding.advice else ""
+    click.echo(f"{level}  {finding.check:11}  {printable(detail + advice)}")
 
 
 def _ask_daemon(state: str | None, control: str | None) -> tuple[list[Finding], dict[str, Any] | None]:
@@ -69,7 +70,7 @@ def _ask_daemon(state: str | None, control: str | None) -> tuple[list[Finding], 
         return [fail("daemon", f"it does not answer: {error.detail}", advice)], None
     found = [ok("daemon", f"it runs and answers at {where.where}, links: {facts.get('links')}")]
     if not facts.get("links"):
-        found = [warn("daemon", f"it answers at {where.where}, but has no link", "see the anchors lines")]
+        found = [warn("daemon", f"it answers at {where.where}, but has no link", "see the anchors and listen lines")]
     behind = facts.get("clock_behind") or 0
     if behind > check_documents.CLOCK_WARN:
         detail = f"the daemon goes by signed time: the clock of this host is {behind:.0f} s late"

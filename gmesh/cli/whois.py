@@ -29,25 +29,24 @@ def whois(node: str, where: Endpoint, as_json: bool) -> None:
     if as_json:
         return print_json(answer)
     certificate: Mapping[str, Any] = answer.get("certificate") or {}
-    facts(
-        [
-            ("name", words(answer.get("name"))),
-            ("node id", words(answer.get("node_id"))),
-            ("roles", words(answer.get("roles"))),
-            ("revoked", words(answer.get("revoked"))),
-            ("certificate", words(certificate.get("serial"))),
-            ("valid", _validity(certificate)),
-            ("node key", words(answer.get("node_key"))),
-            ("reachable", words(answer.get("reachable"))),
-            ("path", chain(answer.get("path"))),
-            ("link", _link(answer.get("link"))),
-            ("linked to", _links(answer.get("links"))),
-            ("addresses", words(answer.get("addresses"))),
-            ("services", words(answer.get("services"))),
-            ("version", words(answer.get("version"))),
-            ("last heard", _heard(answer.get("last_heard"))),
-        ]
-    )
+    known = [
+        ("name", words(answer.get("name"))),
+        ("node id", words(answer.get("node_id"))),
+        ("roles", words(answer.get("roles"))),
+        ("revoked", words(answer.get("revoked"))),
+        ("certificate", words(certificate.get("serial"))),
+        ("valid", _validity(certificate)),
+        ("node key", words(answer.get("node_key"))),
+        ("reachable", words(answer.get("reachable"))),
+        ("path", chain(answer.get("path"))),
+        ("link", _link(answer.get("link"))),
+        ("linked to", _links(answer.get("links"))),
+        ("addresses", words(answer.get("addresses"))),
+        ("services", words(answer.get("services"))),
+        ("version", words(answer.get("version"))),
+        ("last heard", _heard(answer.get("last_heard"))),
+    ]
+    facts((name, value) for name, value in known if value != "-" or not answer.get("revoked"))
 
 
 def _validity(certificate: Mapping[str, Any]) -> str:
