@@ -14,7 +14,7 @@ from typing import Any
 from gmesh.authority.issuer import Issuer
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import certificates, engine, invites, nodes
-from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store.transaction import Transaction, transaction
 from gmesh.cli.init import create_network
 from gmesh.keyfiles import Passphrases, load_key
 from gmesh.trust.documents import Certificate, Document, parse_document
@@ -56,8 +56,8 @@ class State:
     def _write(self, write: Any) -> None:
         connection = engine.connect(self.path / "authority.sqlite")
         try:
-            with engine.exclusive(connection) as cursor:
-                write(Transaction(cursor, int(time.time())))
+            with transaction(connection, int(time.time())) as tx:
+                write(tx)
         finally:
             connection.close()
 

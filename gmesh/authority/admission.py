@@ -151,13 +151,12 @@ class Admission:
     def _check_free(self, tx: Transaction, invite: InviteRow, node_id: str) -> None:
         if certificates.key_revoked(tx, node_id):
             raise AdmissionRefused("cert-revoked", "this node key was revoked as compromised: make a new one")
-        same_name = nodes.by_name(tx, invite.name)
+        same_name, same_key = nodes.sharing(tx, invite.name, node_id)
         if same_name is not None and same_name.node_id != node_id and self._lives(same_name, tx.now):
             raise AdmissionRefused(
                 "name-taken",
                 f"{invite.name} is another node: an operator must revoke it before it is replaced",
             )
-        same_key = nodes.by_id(tx, node_id)
         if same_key is not None and same_key.name != invite.name:
             if self._lives(same_key, tx.now):
                 raise AdmissionRefused("key-taken", f"this node key is already a member, as {same_key.name}")

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gmesh.authority import limits
-from gmesh.authority.store import audit as rows
 from gmesh.authority.store.transaction import Transaction
 from gmesh.errors import StoreError
 from gmesh.trust.canonical import canonical
@@ -54,7 +53,7 @@ def record(
     @param actor: key_id of who asked, or C{authority}.
     @param target: what it was done to: a node's name, a serial, a version.
     """
-    seq, previous = rows.head(tx)
+    seq, previous = tx.audit_head
     seq += 1
     entry = canonical(
         {
@@ -67,7 +66,7 @@ def record(
             **more,
         }
     )
-    rows.append(tx, seq, entry, chain_hash(seq, previous, entry))
+    tx.append_audit(seq, entry, chain_hash(seq, previous, entry))
 
 
 def verify_chain(entries: Iterable[Entry], seq: int = 0, head: bytes = bytes(32)) -> tuple[int, bytes]:

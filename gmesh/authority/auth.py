@@ -58,6 +58,7 @@ class Caller:
     @ivar role: of an operator; empty for a node.
     @ivar name: of an operator or node, for the audit.
     @ivar vouched: whether the invite key signed too; told apart only where any refusal takes as long.
+    @ivar presented: the certificate a node sent with its request, not judged beyond its key.
     @ivar approval: what takes the place of the nonce, where the request was counted as a vote before.
     """
 
@@ -68,11 +69,19 @@ class Caller:
     name: str = ""
     vouched: bool = True
     approval: Callable[[Transaction], None] | None = None
+    presented: Document[Certificate] | None = None
 
     @property
     def key_id(self) -> str:
         """Whose key signed."""
         return self.signed.keyid
+
+    @property
+    def certificate(self) -> Document[Certificate]:
+        """What a node presented; only for routes that want one."""
+        if self.presented is None:
+            raise LookupError("this route takes no certificate")
+        return self.presented
 
     def claim(self, tx: Transaction, effect: bool = True) -> None:
         """
@@ -136,7 +145,8 @@ class Authenticator:
             self._limiter.failed(envelope.address)
             raise RequestRefused("bad-signature", "the certificate is for another key than the request's")
         self._verify(signed, public, envelope)
-        return Caller(signed, envelope.request_id, envelope.address, name=certificate.body.name)
+        name = certificate.body.name
+        return Caller(signed, envelope.request_id, envelope.address, name=name, presented=certificate)
 
     def joiner(self, envelope: Envelope, body: JoinRequest) -> Caller:
         """
@@ -150,7 +160,7 @@ class Authenticator:
             raise RequestRefused("bad-signature", "keyid is not the name of node_key")
         self._verify(signed, public, envelope)
         try:
-            verify_join_request(body)
+            verify_join_request(body, invite_key_checked=True)
         except DocumentRefused as error:
             if error.reason != "bad-signature":
                 self._limiter.failed(envelope.address, signed.keyid)

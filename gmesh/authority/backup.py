@@ -25,7 +25,7 @@ from gmesh.authority.lock import StateLock
 from gmesh.authority.state import DATABASE, EPOCH_FILE, MIRROR, StateDirectory, read_epoch
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
-from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
+from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
@@ -159,8 +159,7 @@ def _rework(
     connection = engine.connect(fresh)
     try:
         migrate.migrate(connection, now)
-        with engine.exclusive(connection) as cursor:
-            tx = Transaction(cursor, now)
+        with transaction(connection, now) as tx:
             verify_audit(tx)
             issuer = directory.issuer()
             directory.store_genesis(tx, issuer)
@@ -188,14 +187,10 @@ def _rework_rows(
         *(number // SERIALS_PER_EPOCH + 1 for number in seen),
     )
     before = epoch(tx)
-    tx.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", raised)
-    tx.execute("UPDATE meta SET value = ? WHERE name = 'high_water'", tx.now)
-    tx.execute(
-        "INSERT INTO meta (name, value) VALUES ('restored_at', ?)"
-        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        tx.now,
-    )
-    tx.execute("UPDATE counter SET n = 0")
+    tx.set_mark("epoch", raised)
+    tx.set_mark("high_water", tx.now)
+    tx.set_mark("restored_at", tx.now)
+    tx.restart_counters()
     withdrawn = invites.withdraw_all(tx)
     revocations = sum(_merge_crl(tx, document.body) for document in crls)
     held = documents.newest_policy(tx)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes as unquote
 
@@ -46,7 +46,7 @@ class AuthorityRequest(server.Request):
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
         if len(hosts) != 1:
             self.channel.refuse(400, "bad-request", "a request has exactly one Host header")
-        elif not all(map(_is_text, self.requestHeaders.getAllRawHeaders())):
+        elif not _is_text(self.requestHeaders.getAllRawHeaders()):
             self.channel.refuse(400, "bad-request", "a header is not UTF-8")
         elif length is not None and length > self.body_limit:
             self._too_large()
@@ -66,7 +66,8 @@ class AuthorityRequest(server.Request):
         try:
             path.decode("ascii")
             command.decode("ascii")
-            unquote(path).decode("utf-8")
+            if b"%" in path:
+                unquote(path).decode("utf-8")
         except UnicodeDecodeError:
             self.channel.refuse(
                 400, "bad-request", "the request line is not ASCII, or not UTF-8 when decoded"
@@ -245,9 +246,10 @@ class AuthoritySite(server.Site):
         """No access log here: the application logs what it decided."""
 
 
-def _is_text(header: tuple[bytes, Sequence[bytes]]) -> bool:
+def _is_text(headers: Iterable[tuple[bytes, Sequence[bytes]]]) -> bool:
+    """Whether each value is UTF-8 by itself: a line end between two keeps them apart."""
     try:
-        b"".join(header[1]).decode("utf-8")
+        b"\n".join([value for _, values in headers for value in values]).decode("utf-8")
     except UnicodeDecodeError:
         return False
     return True

@@ -8,16 +8,13 @@ commit that changed them.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from gmesh.authority import limits
 from gmesh.authority.signer import KeyRing
-from gmesh.authority.store import audit, certificates, commands, documents, operators
+from gmesh.authority.store import certificates, commands, documents, operators
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.interfaces import ISigner
@@ -39,6 +36,7 @@ from gmesh.trust.documents import (
 )
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, MAX_INTEGER
+from gmesh.trust.tables import collector_paused
 from gmesh.trust.verify import authority_keys
 
 __all__ = [
@@ -133,7 +131,7 @@ class Issuer:
         number = tx.next_number("crl")
         ended_after = max(tx.now - self.grace(), documents.crl_cut(tx))
         certificates.list_under(tx, number)
-        with _collector_paused():
+        with collector_paused():
             document = sign_document(
                 Crl(
                     network_id=self.network_id,
@@ -214,7 +212,7 @@ class Issuer:
         policy = self.in_force(tx)
         crl_number, crl_digest = self._crl_in_force(tx)
         genesis = parse_document(documents.genesis_chain(tx)[-1], Genesis)
-        size, head = audit.head(tx)
+        size, head = tx.audit_head
         number = tx.next_number("status")
         document = sign_document(
             Status(
@@ -234,26 +232,9 @@ class Issuer:
         return document
 
 
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """
-    No garbage collection meanwhile.
-
-    With a hundred thousand young entries each one holds every thread for a tenth of a second.
-    """
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
-
-
 def clock_is_behind(reader: Reader, now: int) -> bool:
     """Whether C{now} lies below the newest time seen by more than a clock's correction."""
-    mark = int(reader.value("SELECT value FROM meta WHERE name = 'high_water'"))
-    return now < mark - limits.CLOCK_BACKSTEP_SECONDS
+    return now < (reader.mark("high_water") or 0) - limits.CLOCK_BACKSTEP_SECONDS
 
 
 def newest_command(reader: Reader) -> NumberedDigest:
@@ -280,4 +261,4 @@ def _there(document: bytes | None) -> bytes:
 
 def epoch(reader: Reader) -> int:
     """How often the state was restored."""
-    return int(reader.value("SELECT value FROM meta WHERE name = 'epoch'"))
+    return reader.mark("epoch") or 0

@@ -13,6 +13,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from gmesh.authority import limits
 from gmesh.authority.problems import Telling
@@ -145,6 +146,7 @@ class RateLimited(Telling):
         self.retry_after = retry_after
 
 
+@lru_cache(maxsize=limits.ADDRESSES_REMEMBERED // 16)
 def address_key(host: str) -> str:
     """The name of an address in the table: itself, or its /64 for IPv6."""
     try:

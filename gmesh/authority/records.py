@@ -148,7 +148,7 @@ class Records:
             listed = [
                 {"seq": seq, "hash": digest.hex(), "row": json.loads(entry)} for seq, entry, digest in rows
             ]
-            size, head = audit_rows.head(reader)
+            size, head = reader.audit_head
             return {
                 "entries": listed,
                 "size": size,

@@ -15,7 +15,7 @@ from gmesh.authority.issuer import policy_text
 from gmesh.authority.lock import StateLock
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine, operators
-from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store.transaction import transaction
 from gmesh.errors import ConfigurationError
 from gmesh.keyfiles import Passphrases
 from gmesh.trust.encoding import b64url_encode
@@ -44,8 +44,7 @@ def recover_operator(
         directory.open(issuer, now)
         connection = engine.connect(directory.database)
         try:
-            with engine.exclusive(connection) as cursor:
-                tx = Transaction(cursor, now)
+            with transaction(connection, now) as tx:
                 held = operators.get(tx, operator)
                 if held is not None and held.revoked_at is None and held.role == "administer":
                     raise ConfigurationError("conflict", "this key administers already")

@@ -80,7 +80,8 @@ class Server:
     def _serve(self, request: Any, route: Route, path: dict[str, Any]) -> Deferred[bytes]:
         exchange = self.journal.begin(self._authority.new_request_id(), route.name)
         answering: Deferred[Answer] = Deferred.fromCoroutine(self._answer(request, route, path, exchange))
-        answering.addTimeout(limits.ANSWER_SECONDS, self._clock, _too_slow)
+        if not answering.called:
+            answering.addTimeout(limits.ANSWER_SECONDS, self._clock, _too_slow)
         answering.addCallbacks(
             lambda answer: self._write(request, answer, exchange),
             lambda failure: self._refuse(request, failure, exchange),
@@ -214,6 +215,8 @@ def _too_slow(result: object, seconds: float) -> None:
 
 
 def _query(target: str, route: Route) -> dict[str, list[str]]:
+    if "?" not in target:
+        return {}
     try:
         given = parse_qs(target.partition("?")[2], keep_blank_values=True, max_num_fields=16)
     except ValueError as error:

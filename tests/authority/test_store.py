@@ -13,11 +13,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
-from gmesh.authority import limits
+from gmesh.authority import audit, limits
 from gmesh.authority.clock import SteadyClock
+from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import engine
 from gmesh.authority.store.migrate import Migration, migrate, released
-from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused, StoreError
 from gmesh.interfaces import IAuthorityStore
@@ -128,6 +129,45 @@ def test_a_refusal_rolls_back_alone(bench: Bench) -> None:
     bench.writer.go()
     assert [type(result[0]) for result in got] == [str, RequestRefused, str]
     assert bench.rows() == ["a", "b", "first"]
+
+
+def test_a_refusal_takes_back_what_it_had_counted(bench: Bench) -> None:
+    """Numbers stay dense, marks and the audit chain as they were: the next of the group starts from there."""
+
+    def decide(refuse: bool = False) -> Callable[[Transaction], int]:
+        def run(tx: Transaction) -> int:
+            number = tx.next_number("serial")
+            tx.set_mark("nodes", (tx.mark("nodes") or 0) + 1)
+            audit.record(tx, "authority", "test", str(number))
+            if refuse:
+                raise RequestRefused("forbidden-role")
+            return number
+
+        return run
+
+    got = [outcome(bench.store.decide(decide(refuse))) for refuse in (False, False, True, False, True, True)]
+    bench.writer.go()
+    assert [result[0] for result in got if isinstance(result[0], int)] == [1, 2, 3]
+    reader = Reader(bench.writer.connection.cursor())
+    assert (reader.mark("nodes"), reader.value("SELECT n FROM counter WHERE name = 'serial'")) == (3, 3)
+    rows = audit_rows.page(reader, 0, 10)
+    assert audit.verify_chain(rows) == reader.audit_head == (3, rows[-1][2]) and bench.mirrored == rows
+
+
+def test_a2_rows_of_a_group_that_cannot_be_written_fail_it(bench: Bench) -> None:
+    """The database itself refuses an audit row: nothing of the group is there, and everybody hears so."""
+    bench.writer.connection.execute(
+        "CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+
+    def audited(tx: Transaction) -> None:
+        tx.execute("INSERT INTO t (k) VALUES ('x')")
+        audit.record(tx, "authority", "test", "x")
+
+    got = [outcome(bench.store.decide(function)) for function in (insert("a"), audited, insert("b"))]
+    bench.writer.go()
+    assert [type(result[0]) for result in got] == [str, StoreError, StoreError]
+    assert bench.rows() == ["a"] and bench.mirrored == []
 
 
 def test_a_constraint_refuses_one_decision(bench: Bench) -> None:

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import json
-
 from gmesh.authority.bodies import HeartbeatBody, RenewBody
 from gmesh.authority.routes.table import Access, Answer, Call, RouteTable, json_answer
-from gmesh.trust.documents import Certificate, document_from_dict
 from gmesh.trust.join import JoinRequest
 
 __all__ = ["table"]
@@ -31,19 +28,19 @@ async def join(call: Call) -> Answer:
 @table.add("POST", "/renew", Access.NODE, body=RenewBody, answers=(201,))
 async def renew(call: Call) -> Answer:
     """The next certificate of a member."""
-    certificate = document_from_dict(call.body.certificate, Certificate)
-    document = await call.authority.membership.renew(call.caller, certificate, call.body.noise_key)
+    caller = call.caller
+    document = await call.authority.membership.renew(caller, caller.certificate, call.body.noise_key)
     return _certificate(document, 201)
 
 
 @table.add("POST", "/heartbeat", Access.NODE, body=HeartbeatBody)
 async def heartbeat(call: Call) -> Answer:
     """Tell that a member lives; the answer is the status in force and the authority's time."""
-    certificate = document_from_dict(call.body.certificate, Certificate)
-    await call.authority.membership.heartbeat(call.caller, certificate, call.body.sent_ms, call.body.numbers)
-    await call.authority.control.take_receipts(call.caller, certificate, call.body.receipts)
-    time = json.dumps(call.authority.clock.now()).encode()
-    return Answer(b'{"status":%s,"time":%s}' % (call.authority.publisher.status.body, time))
+    authority, caller, body = call.authority, call.caller, call.body
+    await authority.membership.heartbeat(caller, caller.certificate, body.sent_ms, body.numbers)
+    if body.receipts:
+        await authority.control.take_receipts(caller, caller.certificate, body.receipts)
+    return Answer(b'{"status":%s,"time":%d}' % (authority.publisher.status.body, authority.clock.now()))
 
 
 @table.add("GET", "/certificates/<int(max=9007199254740991):serial>", Access.MEMBER, answers=(200, 404))

@@ -21,9 +21,15 @@ __all__ = [
     "remove",
     "renewed",
     "seen",
+    "sharing",
 ]
 
 _COLUMNS = "name, node_id, node_key, roles, lifetime, serial, not_after, barred_at, last_seen, numbers"
+_INSERT = f"INSERT INTO node ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (name) DO NOTHING"
+_REPLACE = (
+    "UPDATE node SET node_id = ?, node_key = ?, roles = ?, lifetime = ?, serial = ?, not_after = ?,"
+    " barred_at = ?, last_seen = ?, numbers = ? WHERE name = ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,14 @@ def by_id(reader: Reader, node_id: str) -> NodeRow | None:
     return _row(reader.one(f"SELECT {_COLUMNS} FROM node WHERE node_id = ?", node_id))
 
 
+def sharing(reader: Reader, name: str, node_id: str) -> tuple[NodeRow | None, NodeRow | None]:
+    """The member of this name and the one with this identity key; often the same, or none."""
+    found = reader.all(f"SELECT {_COLUMNS} FROM node WHERE name = ? OR node_id = ?", name, node_id)
+    rows = [row for row in map(_row, found) if row is not None]
+    named = next((row for row in rows if row.name == name), None)
+    return named, next((row for row in rows if row.node_id == node_id), None)
+
+
 def page(reader: Reader, after: str, limit: int) -> list[NodeRow]:
     """Members by name, from the one after C{after}."""
     rows = reader.all(f"SELECT {_COLUMNS} FROM node WHERE name > ? ORDER BY name LIMIT ?", after, limit)
@@ -68,14 +82,12 @@ def page(reader: Reader, after: str, limit: int) -> list[NodeRow]:
 
 def count(reader: Reader) -> int:
     """How many names are given out."""
-    return int(reader.value("SELECT value FROM meta WHERE name = 'nodes'"))
+    return reader.mark("nodes") or 0
 
 
 def put(tx: Transaction, node: NodeRow) -> None:
     """Insert, or replace the member of that name."""
-    replaced = tx.execute("DELETE FROM node WHERE name = ?", node.name)
-    tx.execute(
-        f"INSERT INTO node ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",
+    values = (
         node.name,
         node.node_id,
         node.node_key,
@@ -87,7 +99,10 @@ def put(tx: Transaction, node: NodeRow) -> None:
         node.last_seen,
         node.numbers,
     )
-    _counted(tx, 1 - replaced)
+    if tx.execute(_INSERT, *values):
+        _counted(tx, 1)
+    else:
+        tx.execute(_REPLACE, *values[1:], node.name)
 
 
 def remove(tx: Transaction, name: str) -> None:
@@ -96,8 +111,7 @@ def remove(tx: Transaction, name: str) -> None:
 
 
 def _counted(tx: Transaction, change: int) -> None:
-    if change:
-        tx.execute("UPDATE meta SET value = value + ? WHERE name = 'nodes'", change)
+    tx.set_mark("nodes", count(tx) + change)
 
 
 def renewed(tx: Transaction, node_id: str, serial: int, not_after: int) -> None:

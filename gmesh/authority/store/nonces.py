@@ -16,12 +16,11 @@ def claim(tx: Transaction, key_id: str, nonce: str, created: int) -> None:
 
     @raise RequestRefused: C{replayed}, or C{stale} for one so old that its nonce may be forgotten.
     """
-    high_water = tx.value("SELECT value FROM meta WHERE name = 'high_water'")
-    if created < high_water - limits.NONCE_KEPT_SECONDS:
+    if created < (tx.mark("high_water") or 0) - limits.NONCE_KEPT_SECONDS:
         raise RequestRefused(
             "stale", "the request was signed too long ago: check the clock and sign it again"
         )
-    restored_at = tx.value("SELECT value FROM meta WHERE name = 'restored_at'")
+    restored_at = tx.mark("restored_at")
     if restored_at is not None and created <= restored_at:
         raise RequestRefused("stale", "the request is older than the restored authority: sign it again")
     if not tx.execute(
@@ -35,10 +34,9 @@ def claim(tx: Transaction, key_id: str, nonce: str, created: int) -> None:
 
 def prune(tx: Transaction) -> int:
     """Forget some nonces that no request could use any more. @return: how many."""
-    high_water = tx.value("SELECT value FROM meta WHERE name = 'high_water'")
     return tx.execute(
         "DELETE FROM nonce WHERE (key_id, nonce) IN"
         " (SELECT key_id, nonce FROM nonce WHERE created < ? LIMIT ?)",
-        high_water - limits.NONCE_KEPT_SECONDS,
+        (tx.mark("high_water") or 0) - limits.NONCE_KEPT_SECONDS,
         limits.PRUNE_ROWS,
     )

@@ -5,14 +5,20 @@ What a use case sees of the database: a few verbs on a cursor, its time, and wha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["SERIALS_PER_EPOCH", "Reader", "Transaction"]
+from gmesh.authority.store import engine
+from gmesh.authority.store.ledger import Ledger, read_audit_head
+
+__all__ = ["SERIALS_PER_EPOCH", "AuditRow", "Reader", "Transaction", "transaction", "write_audit"]
 
 SERIALS_PER_EPOCH = 2**40
+AUDIT_ROWS_AT_ONCE = 64
 
 Row = tuple[Any, ...]
+AuditRow = tuple[int, bytes, bytes]
 
 
 class Reader:
@@ -40,21 +46,33 @@ class Reader:
         row = self.one(sql, *values)
         return None if row is None else row[0]
 
+    def mark(self, name: str) -> int | None:
+        """A mark of the database: C{epoch}, C{high_water}, C{nodes}, C{restored_at}."""
+        value: int | None = self.value("SELECT value FROM meta WHERE name = ?", name)
+        return value
+
+    @property
+    def audit_head(self) -> tuple[int, bytes]:
+        """(sequence number, hash) of the newest audit row; (0, 32 zero bytes) before the first."""
+        return read_audit_head(self._cursor)
+
 
 class Transaction(Reader):
     """
     One write decision.
 
+    @param ledger: the state the decision starts from, its own to change; read if not given.
     @ivar now: whole seconds, the same for the decisions of one group.
-    @ivar audit_entries: rows of the audit chain this decision appended.
+    @ivar audit_rows: of the audit chain, that this decision appends.
     """
 
-    __slots__ = ("_hooks", "audit_entries", "now")
+    __slots__ = ("_hooks", "audit_rows", "ledger", "now")
 
-    def __init__(self, cursor: Any, now: int) -> None:
+    def __init__(self, cursor: Any, now: int, ledger: Ledger | None = None) -> None:
         super().__init__(cursor)
         self.now = now
-        self.audit_entries: list[tuple[int, bytes, bytes]] = []
+        self.ledger = Ledger.read(cursor) if ledger is None else ledger
+        self.audit_rows: list[AuditRow] = []
         self._hooks: list[Callable[[], None]] = []
 
     def execute(self, sql: str, *values: object) -> int:
@@ -63,11 +81,32 @@ class Transaction(Reader):
         count: int = self._cursor.rowcount
         return count
 
+    def mark(self, name: str) -> int | None:
+        """@see: L{Reader.mark}"""
+        return self.ledger.marks.get(name)
+
+    def set_mark(self, name: str, value: int) -> None:
+        """Change a mark."""
+        self.ledger.marks[name] = value
+
+    @property
+    def audit_head(self) -> tuple[int, bytes]:
+        """@see: L{Reader.audit_head}"""
+        return self.ledger.audit_head
+
+    def append_audit(self, seq: int, entry: bytes, digest: bytes) -> None:
+        """The next row of the audit chain; it is mirrored once it is committed."""
+        self.audit_rows.append((seq, entry, digest))
+        self.ledger.audit_head = (seq, digest)
+
     def next_number(self, name: str) -> int:
         """The next number of a counter in this epoch: epoch * 2^40 + n."""
-        n = self.value("UPDATE counter SET n = n + 1 WHERE name = ? RETURNING n", name)
-        epoch = self.value("SELECT value FROM meta WHERE name = 'epoch'")
-        return int(epoch) * SERIALS_PER_EPOCH + int(n)
+        self.ledger.counters[name] += 1
+        return self.ledger.marks["epoch"] * SERIALS_PER_EPOCH + self.ledger.counters[name]
+
+    def restart_counters(self) -> None:
+        """Begin at 0 again, in a new epoch."""
+        self.ledger.counters = dict.fromkeys(self.ledger.counters, 0)
 
     def after_commit(self, function: Callable[..., None], *arguments: object) -> None:
         """Have C{function} called in the reactor thread once this is durable, whoever still listens."""
@@ -77,3 +116,23 @@ class Transaction(Reader):
         """Run the hooks; called by the writer alone."""
         for hook in self._hooks:
             hook()
+
+
+def write_audit(cursor: Any, rows: list[AuditRow]) -> None:
+    """Insert rows of the audit chain, many a statement."""
+    for start in range(0, len(rows), AUDIT_ROWS_AT_ONCE):
+        some = rows[start : start + AUDIT_ROWS_AT_ONCE]
+        places = ",".join(["(?,?,?)"] * len(some))
+        values = [value for row in some for value in row]
+        cursor.execute(f"INSERT INTO audit (seq, entry, hash) VALUES {places}", values)
+
+
+@contextmanager
+def transaction(connection: Any, now: int) -> Iterator[Transaction]:
+    """One decision alone, on the caller's own connection: committed, or rolled back by an exception."""
+    with engine.exclusive(connection) as cursor:
+        before = Ledger.read(cursor)
+        alone = Transaction(cursor, now, before.copy())
+        yield alone
+        alone.ledger.write(cursor, before)
+        write_audit(cursor, alone.audit_rows)

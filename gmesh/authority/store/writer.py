@@ -22,14 +22,15 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import engine
-from gmesh.authority.store.transaction import Reader, Transaction
+from gmesh.authority.store.ledger import Ledger
+from gmesh.authority.store.transaction import AuditRow, Reader, Transaction, write_audit
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore
 
 __all__ = ["Mirror", "Store"]
 
 T = TypeVar("T")
-Mirror = Callable[[list[tuple[int, bytes, bytes]]], None]
+Mirror = Callable[[list[AuditRow]], None]
 
 
 class _Decision:
@@ -174,9 +175,12 @@ class Store:
         """In the writer's thread: one transaction, one savepoint a decision."""
         cursor = connection.cursor()
         cursor.execute(engine.BEGIN)
-        cursor.execute("UPDATE meta SET value = ? WHERE name = 'high_water' AND value < ?", (mark, mark))
+        before = Ledger.read(cursor)
+        ledger = before.copy()
+        ledger.marks["high_water"] = max(mark, ledger.marks["high_water"])
+        rows: list[AuditRow] = []
         for decision in group:
-            transaction = Transaction(cursor, now)
+            transaction = Transaction(cursor, now, ledger.copy())
             cursor.execute("SAVEPOINT decision")
             try:
                 decision.answer = decision.function(transaction)
@@ -192,15 +196,13 @@ class Store:
                 decision.failure = Failure()
             else:
                 decision.transaction = transaction
+                ledger = transaction.ledger
+                rows += transaction.audit_rows
             cursor.execute("RELEASE decision")
+        ledger.write(cursor, before)
+        write_audit(cursor, rows)
         cursor.close()
         connection.commit()
         self.writable = True
-        entries = [
-            entry
-            for decision in group
-            if decision.transaction
-            for entry in decision.transaction.audit_entries
-        ]
-        if entries:
-            self._mirror(entries)
+        if rows:
+            self._mirror(rows)
