@@ -29,7 +29,7 @@ class INoiseSession(Interface):
     One Noise handshake and the two transport ciphers it yields.
 
     Called by C{mesh.noise} (XX, hop by hop) and C{endtoend.session} (IK); the provider in
-    C{wire.noise} is the only user of the Noise library.  Every failure is a
+    C{wire.noise} stands on the Noise library.  Every failure is a
     L{gmesh.errors.FrameRefused} or L{gmesh.errors.PeerRefused}; after one, the session is dead.
     """
 

@@ -60,6 +60,7 @@ class NoiseProtocol(Protocol):
         self._reader = RecordReader(INITIATOR_READS if initiator else RESPONDER_READS)
         self._preamble = b"" if not initiator else None
         self._group: str | None = None
+        self._located: object = None
         self._timer: IDelayedCall | None = None
         self._deadline = 0.0
         self._reason = "closed-in-handshake"
@@ -175,6 +176,9 @@ class NoiseProtocol(Protocol):
     def _locate(self) -> None:
         """Behind a proxy the peer's address is known from its first bytes only: then the place is moved."""
         address = self.transport.getPeer()  # type: ignore[union-attr]  # set before connectionMade
+        if address == self._located:
+            return
+        self._located = address
         self.address = display_address(address)
         if self.initiator:
             return

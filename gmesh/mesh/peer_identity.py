@@ -19,7 +19,7 @@ from gmesh.errors import DocumentRefused, FrameRefused, PeerRefused
 from gmesh.interfaces import IPeerVerifier
 from gmesh.mesh.limits import CERTIFICATES_READ
 from gmesh.trust.documents import Certificate, Document, Genesis, parse_document
-from gmesh.trust.keys import decode_noise_public, decode_public, handle, key_id
+from gmesh.trust.keys import decode_noise_public, handle, key_id
 from gmesh.trust.state import TrustState
 from gmesh.wire.handshake import HandshakePayload
 from gmesh.wire.limits import MAX_HANDSHAKE_DOCUMENT_BYTES, MAX_HANDSHAKE_DOCUMENTS
@@ -57,9 +57,9 @@ class Peer:
 
 
 def peer_of(certificate: Document[Certificate]) -> Peer:
-    """The member a certificate describes, which the caller has judged."""
+    """The member a certificate describes, which the caller has judged and with it the node key."""
     body = certificate.body
-    node_key = decode_public(body.node_key)
+    node_key = body.node_public
     return Peer(
         node_id=key_id(node_key),
         handle=handle(node_key),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Noise sessions, XX between neighbours and IK between ends; the only user of the Noise library.
+Noise sessions, XX between neighbours and IK between ends.
 
 The library does the handshake. Afterwards both keys are taken out of its cipher states and
 the AEAD is called directly: that is faster and allows explicit counters and associated data.
@@ -22,14 +22,8 @@ from gmesh.wire.limits import (
     MAX_RECORD_PLAINTEXT,
     TAG,
 )
+from gmesh.wire.noise_library import LIBRARY_ERRORS, KeyPair, connection, refusal, set_remote_static
 from gmesh.wire.suites import Aead, Suite
-
-try:  # Debian's name of the module comes first: there, "noise" is another library
-    from noiseprotocol import exceptions as _exceptions
-    from noiseprotocol.connection import Keypair, NoiseConnection
-except ImportError:
-    from noise import exceptions as _exceptions
-    from noise.connection import Keypair, NoiseConnection
 
 __all__ = ["NoiseSession", "StaticKey"]
 
@@ -37,41 +31,6 @@ KEY_SIZE = 32
 PATTERNS = ("XX", "IK")
 
 _REKEY_INPUT = bytes(KEY_SIZE)
-_LIBRARY_ERRORS = (
-    _exceptions.NoiseHandshakeError,
-    _exceptions.NoiseInvalidMessage,
-    _exceptions.NoiseMaxNonceError,
-    _exceptions.NoisePSKError,
-    _exceptions.NoiseProtocolNameError,
-    _exceptions.NoiseValidationError,
-    _exceptions.NoiseValueError,
-    InvalidTag,
-    ValueError,
-)
-
-
-def _refusal(error: Exception) -> GmeshError:
-    """Our error for one of the library or of C{cryptography}: the one place that knows them."""
-    if isinstance(error, InvalidTag):
-        return PeerRefused(
-            "handshake-failed",
-            "the peer's handshake message is not authentic: it holds another key, network or suite, "
-            "or something between us changed it",
-        )
-    if isinstance(error, _exceptions.NoiseHandshakeError):
-        return FrameRefused("out-of-turn", "a handshake message came, or was asked for, out of turn")
-    if isinstance(error, ValueError):
-        return PeerRefused("bad-key", "the peer's X25519 key has no use: every exchange with it yields zero")
-    return FrameRefused("bad-handshake", "the handshake message is malformed")
-
-
-def _keypair_class() -> type:
-    """The library's X25519 key pair."""
-    klass: type = NoiseConnection.from_name(b"Noise_XX_25519_AESGCM_SHA256").noise_protocol.dh_fn.klass
-    return klass
-
-
-_KeyPair = _keypair_class()
 
 
 class StaticKey:
@@ -87,7 +46,7 @@ class StaticKey:
     def __init__(self, private: bytes) -> None:
         if len(private) != KEY_SIZE:
             raise FrameRefused("bad-key", f"an X25519 private key has {KEY_SIZE} bytes")
-        self._pair = _KeyPair.from_private_bytes(bytes(private))  # type: ignore[attr-defined]  # untyped library
+        self._pair = KeyPair.from_private_bytes(bytes(private))
 
     @property
     def public(self) -> bytes:
@@ -140,20 +99,18 @@ class NoiseSession:
         self._sent = 0
         self._received = 0
         static = static_private if isinstance(static_private, StaticKey) else StaticKey(static_private)
-        connection = NoiseConnection.from_name(suite.noise_name(pattern).encode("ascii"))
-        connection.set_as_initiator() if initiator else connection.set_as_responder()
-        connection.set_prologue(prologue)
-        connection.noise_protocol.keypairs["s"] = static._pair
+        handshake = connection(suite.noise_name(pattern), initiator, prologue)
+        handshake.noise_protocol.keypairs["s"] = static._pair
         try:
             if remote_static is not None:
-                connection.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, bytes(remote_static))
+                set_remote_static(handshake, bytes(remote_static))
                 self.remote_static = bytes(remote_static)
-            connection.start_handshake()
-        except _LIBRARY_ERRORS as error:
-            raise _refusal(error) from error
-        self._connection = connection
+            handshake.start_handshake()
+        except LIBRARY_ERRORS as error:
+            raise refusal(error) from error
+        self._connection = handshake
         # The library deletes its own reference with the last message, before anybody can ask for "rs".
-        self._state = connection.noise_protocol.handshake_state
+        self._state = handshake.noise_protocol.handshake_state
         if ephemeral is not None:
             self._state.e = StaticKey(ephemeral)._pair
 
@@ -248,8 +205,8 @@ class NoiseSession:
                 self.remote_static = bytes(static)
             if self._connection.handshake_finished:
                 self._finish()
-        except _LIBRARY_ERRORS as error:
-            raise self._die(_refusal(error)) from error
+        except LIBRARY_ERRORS as error:
+            raise self._die(refusal(error)) from error
         return result
 
     def _finish(self) -> None:

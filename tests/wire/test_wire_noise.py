@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import hmac as hmac_of_python
 import json
 import subprocess
 import sys
@@ -35,6 +37,7 @@ from gmesh.errors import FrameRefused, GmeshError, PeerRefused
 from gmesh.interfaces import INoiseSession
 from gmesh.wire.limits import MAX_HANDSHAKE_MESSAGE, MAX_NONCE, MAX_RECORD, MAX_RECORD_PLAINTEXT, TAG
 from gmesh.wire.noise import NoiseSession, StaticKey
+from gmesh.wire.noise_library import hmac
 from gmesh.wire.suites import Suite
 
 VECTORS = json.loads((Path(__file__).parent / "noise_vectors.json").read_text())["vectors"]
@@ -210,7 +213,7 @@ def test_only_one_module_imports_the_noise_library() -> None:
                 names = [node.module or ""]
             if any(name.split(".")[0] in {"noise", "noiseprotocol"} for name in names):
                 importers.add(str(path.relative_to(package)))
-    assert importers == {"wire/noise.py"}
+    assert importers == {"wire/noise_library.py"}
 
 
 def test_the_initiator_knows_the_responder_before_it_reveals_itself() -> None:
@@ -524,3 +527,12 @@ assert len(session.write_message(b"")) == 32
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["sha256", "blake2s"])
+@given(key=st.binary(max_size=64), data=st.binary(max_size=300))
+def test_the_hmac_given_to_the_library_is_that_of_the_standard_library(
+    name: str, key: bytes, data: bytes
+) -> None:
+    """For every key of at most a block, and both hashes."""
+    assert hmac(key, data, getattr(hashlib, name)) == hmac_of_python.digest(key, data, name)
