@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """
-What every test obeys: nothing logged as a failure, nothing left in the reactor, no Deferred lost.
+What every test obeys: nothing logged as a failure, nothing left in the reactor, no Deferred lost, no
+secret in the log.
 
-pytest-twisted lets all three pass (pytest-dev/pytest-twisted#43); the fixture here does not.
+pytest-twisted lets all of them pass (pytest-dev/pytest-twisted#43); the fixture here does not.
 C{tests/test_conftest.py} shows that it fails on each.
 """
 
@@ -17,6 +18,11 @@ from hypothesis import HealthCheck, settings
 from twisted.internet import reactor
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
+
+from gmesh.testing.secrecy import SecretWatch
+
+#: Knows every key, invite, pass phrase and payload of the session, and reads all that is logged in it.
+SECRETS = SecretWatch()
 
 settings.register_profile("gmesh", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gmesh")
@@ -57,6 +63,30 @@ def _left_in_reactor() -> dict[object, str]:
     return left
 
 
+def pytest_configure() -> None:
+    """From before the first import of a test to the end of the session."""
+    SECRETS.start()
+    globalLogPublisher.addObserver(SECRETS)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What was told after the last test fails the session."""
+    if SECRETS.told:
+        pytest.exit("; ".join(SECRETS.told), returncode=1)
+
+
+def pytest_unconfigure() -> None:
+    """Leave the classes as they were."""
+    globalLogPublisher.removeObserver(SECRETS)
+    SECRETS.stop()
+
+
+@pytest.fixture(scope="session")
+def secrets() -> SecretWatch:
+    """What must not be written anywhere; for tests that read what other processes write."""
+    return SECRETS
+
+
 def pytest_collection_finish() -> None:
     """What the imports made stays: the collections after each test need not walk it again and again."""
     gc.collect()
@@ -77,6 +107,8 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureColl
         event["log_failure"].getErrorMessage() if event.get("log_failure") else str(event.get("log_format"))
         for event in collector.events
     ]
+    problems += SECRETS.told
+    SECRETS.told.clear()
     problems += sorted(text for key, text in _left_in_reactor().items() if key not in before)
     if problems:
         pytest.fail("left behind by the test:\n  " + "\n  ".join(problems))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,12 +12,17 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
+
 LEAVERS = """
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+
+from gmesh.testing.mesh import MemoryMesh
+from gmesh.trust.keys import SigningKey
 
 log = Logger()
 
@@ -54,6 +60,19 @@ def test_lost_deferred():
     fail(ValueError("nobody looked"))
 
 
+def test_logged_key():
+    log.info("key {key}", key=SigningKey.generate().seed.hex())
+
+
+def test_logged_payload():
+    payload = b"canary: the pump runs at 4.2 bar, 17 degrees"
+    mesh = MemoryMesh.line("a", "b")
+    mesh.run_until(lambda: mesh["a"].reaches("b"))
+    mesh["b"].runtime.datagrams.register("log", lambda message: log.debug("got it", message=message.data))
+    mesh.result(mesh["a"].runtime.datagrams.send("b", "log", payload))
+    mesh.stop()
+
+
 def test_flushed(flush_logged_errors):
     try:
         raise ValueError("expected")
@@ -79,7 +98,13 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (directory / "test_leavers.py").write_text(LEAVERS)
     command = [sys.executable, "-m", "pytest", "--reactor=default", "-p", "no:cacheprovider", "-rA", "-q"]
     run = subprocess.run(
-        [*command, str(directory)], cwd=directory, capture_output=True, text=True, timeout=60, check=False
+        [*command, str(directory)],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     found = re.findall(r"^(PASSED|FAILED|ERROR) \S+::(\w+)(.*)$", run.stdout, re.MULTILINE)
     ends = {}
@@ -98,9 +123,18 @@ def test_clean_tests_pass(outcomes: dict[str, str], name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["logged_failure", "critical_event", "delayed_call", "reader", "lost_deferred", "flush_of_another_type"],
+    [
+        "logged_failure",
+        "critical_event",
+        "delayed_call",
+        "reader",
+        "lost_deferred",
+        "flush_of_another_type",
+        "logged_key",
+        "logged_payload",
+    ],
 )
 def test_what_is_left_fails(outcomes: dict[str, str], name: str) -> None:
-    """A logged failure, a delayed call, a reader, a lost Deferred: each fails its own test, by that cause."""
+    """A logged failure or secret, a delayed call, a reader, a lost Deferred: each fails its own test."""
     assert outcomes[f"test_{name}"].startswith("ERROR")
     assert "left behind by" in outcomes[f"test_{name}"]
