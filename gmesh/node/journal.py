@@ -18,10 +18,12 @@ from math import isfinite
 from string import Formatter
 from typing import Any, TextIO
 
+from twisted.application.service import MultiService
 from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
-__all__ = ["LOG_FORMATS", "json_line", "observer_factory", "text_line", "under_journal"]
+__all__ = ["LOG_FORMATS", "LoggedService", "json_line", "observer_factory", "text_line", "under_journal"]
 
 LOG_FORMATS = ("text", "json")
 
@@ -64,6 +66,24 @@ def observer_factory(
         return FileLogObserver(stream, partial(_for_journal, line) if journal else line)
 
     return make
+
+
+class LoggedService(MultiService):
+    """
+    A daemon that twistd logs with an observer of its own choice, from the first line on.
+
+    @param observer: makes it, when the application has this service; None for twistd's own.
+    """
+
+    def __init__(self, observer: Callable[[], ILogObserver] | None) -> None:
+        super().__init__()
+        self._observer = observer
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Take a place in the application, and tell it of the observer."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer())
+        super().setServiceParent(parent)
 
 
 def text_line(event: LogEvent, timed: bool = True) -> str:

@@ -8,18 +8,20 @@ Tests: C{tests/node/test_tap.py}, C{tests/live/test_node_daemon.py}.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from random import Random, SystemRandom
 from time import time
 from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.logger import ILogObserver
 from twisted.python import usage
 
 import gmesh
 from gmesh.errors import ConfigurationError
 from gmesh.node.configuration import Configuration, check_address, read_configuration
-from gmesh.node.journal import observer_factory
+from gmesh.node.journal import LoggedService, observer_factory
 from gmesh.node.limits import SHUTDOWN_DELAY
 from gmesh.steady import keep_steady_time
 
@@ -44,6 +46,8 @@ class Options(usage.Options):
         ("write-group", None, None, "Group that may also send and receive over the local API."),
     )
     optFlags = (("check", None, "Check options, configuration file and state directory, and exit."),)
+    observer: Callable[[], ILogObserver] | None = None
+    """What makes the observer that twistd shall log with, where its own will not do."""
     compData = usage.Completions(optActions={"state": usage.CompleteDirs(), "config": usage.CompleteFiles()})
 
     def __init__(self) -> None:
@@ -98,7 +102,8 @@ class Options(usage.Options):
                 raise usage.UsageError("--syslog has a format of its own: leave log-format out")
             return
         logfile = self.parent.get("logfile") or (None if self.parent.get("nodaemon") else "twistd.log")
-        self.parent["logger"] = observer_factory(log_format, logfile, os.environ)
+        # Not as its option "logger": twistd would take that for a name to import.
+        self.observer = observer_factory(log_format, logfile, os.environ)
 
     def reread(self) -> Configuration:
         """
@@ -194,7 +199,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     notifier = system_notifier()
     notify = NotifyService(notifier, reactor)
 
-    daemon = MultiService()
+    daemon = LoggedService(options.observer)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
     for endpoint in configuration.listen:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import LogEvent, Logger, LogLevel, LogPublisher
+from twisted.application.service import Application
+from twisted.logger import FileLogObserver, ILogObserver, LogEvent, Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions
 
-from gmesh.node.journal import json_line, observer_factory, text_line, under_journal
+from gmesh.node.journal import LoggedService, json_line, observer_factory, text_line, under_journal
 from gmesh.node.tap import Options
 
 
@@ -134,27 +135,33 @@ def test_a_log_file(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "log").read_text())["message"] == "hello"
 
 
-def within_twistd(*arguments: str) -> ServerOptions:
+def within_twistd(*arguments: str) -> Options:
+    """The daemon's options, read by twistd itself as part of its own."""
     whole = ServerOptions()
-    options = Options()
-    options.parent = whole
-    for name in ("nodaemon", "syslog", "logfile"):
-        whole[name] = None
-    whole["nodaemon"] = True
-    if "--syslog" in arguments:
-        whole["syslog"] = True
-    options.parseOptions([each for each in arguments if each != "--syslog"])
-    return whole
+    own = [each for each in arguments if each == "--syslog"]
+    whole.parseOptions(["--nodaemon", *own, "gmesh-node", *(each for each in arguments if each not in own)])
+    options = whole.subOptions
+    assert isinstance(options, Options)
+    return options
 
 
 def test_twistd_is_told(tmp_path: Path) -> None:
     """Before it logs its first line; with nothing to tell it, it does as always."""
     (tmp_path / "node.toml").write_text('state = "/s"\nlog_format = "json"\n')
-    assert callable(within_twistd("--config", str(tmp_path / "node.toml"))["logger"])
-    assert callable(within_twistd("--state", "/s", "--log-format", "text")["logger"])
-    assert within_twistd("--state", "/s")["logger"] is None
-    assert within_twistd("--state", "/s", "--syslog")["logger"] is None
+    assert callable(within_twistd("--config", str(tmp_path / "node.toml")).observer)
+    assert callable(within_twistd("--state", "/s", "--log-format", "text").observer)
+    assert within_twistd("--state", "/s").observer is None
+    assert within_twistd("--state", "/s", "--syslog").observer is None
     with pytest.raises(UsageError, match="--syslog has a format of its own"):
         within_twistd("--state", "/s", "--syslog", "--log-format", "json")
     with pytest.raises(UsageError, match="'xml' is no log format: there are text, json"):
         within_twistd("--state", "/s", "--log-format", "xml")
+
+
+def test_the_application_logs_with_it(tmp_path: Path) -> None:
+    """twistd finds the observer where it looks: among the components of the application."""
+    chosen = FileLogObserver(io.StringIO(), json_line)
+    for observer, found in ((lambda: chosen, chosen), (None, None)):
+        application = Application("gmesh-node")
+        LoggedService(observer).setServiceParent(application)
+        assert application.getComponent(ILogObserver) is found
