@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""The program that the documentation shows, over two real nodes, run as its reader would run it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gmesh.testing.processes import ProcessMesh
+
+pytestmark = pytest.mark.live
+
+PROGRAM = Path(__file__).resolve().parents[2] / "docs" / "examples" / "readings.py"
+DEADLINE = 30
+
+
+@pytest.fixture
+def mesh(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[ProcessMesh]:
+    """Two nodes with a link."""
+    port = free_port()
+    mesh = ProcessMesh(tmp_path)
+    mesh.add("boiler", "anchor", arguments=["--listen", f"tcp:{port}:interface=127.0.0.1"])
+    mesh.add("gauge", "client", arguments=["--peer", f"127.0.0.1:{port}"])
+    try:
+        for node in mesh.nodes.values():
+            node.start()
+        mesh.wait(lambda: mesh["gauge"].reaches("boiler"))
+        yield mesh
+    finally:
+        mesh.stop()
+
+
+def program(mesh: ProcessMesh, node: str, *arguments: str) -> subprocess.Popen[str]:
+    socket = str(mesh[node].state / "node.sock")
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), socket, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_readings_arrive_and_a_missing_collector_is_told(mesh: ProcessMesh) -> None:
+    """Nobody collects: the reporter is told so; somebody does: he has the name and the value, once."""
+    early = program(mesh, "gauge", "report", "boiler", "20.5")
+    _, words = early.communicate(timeout=DEADLINE)
+    assert early.returncode == 1
+    assert words.startswith("not sent: ") and "readings" in words and words.count("\n") == 1
+    collector = program(mesh, "boiler", "collect")
+    try:
+        mesh.wait(lambda: {"service": "readings"} in mesh["boiler"].ask("GET", "/v1/services"), DEADLINE)
+        told = program(mesh, "gauge", "report", "boiler", "21.5")
+        words, _ = told.communicate(timeout=DEADLINE)
+        assert told.returncode == 0 and re.fullmatch(r"arrived after \d+(\.\d+)? ms\n", words)
+        assert collector.stdout is not None
+        assert collector.stdout.readline() == "gauge: 21.5\n"
+    finally:
+        collector.terminate()
+        collector.communicate(timeout=DEADLINE)
