@@ -12,12 +12,15 @@ from pathlib import Path
 import click
 import pytest
 
-from gmesh.cli.main import gmesh
+from gmesh.cli.main import COMMANDS, gmesh
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
 OPERATORS = {"|", "||", "&&", ">", ">>", "<"}
 LINE = re.compile(r"^ {2,}(?:\$ )?gmesh (?P<words>[a-z].*?)(?: {2,}#.*| {2,}\(.*| &)?$", re.MULTILINE)
+
+
+REFERENCE = ROOT / "docs/command-line.rst"
 
 
 def _commands() -> Iterator[str]:
@@ -46,3 +49,32 @@ def test_documented_command_is_understood(line: str) -> None:
         assert found is not None, line
         command = found
     command.make_context(command.name or "", words)
+
+
+def test_the_reference_names_every_command() -> None:
+    """docs/command-line.rst has every command, and nothing that is none, in its first table."""
+    table = REFERENCE.read_text(encoding="utf-8").partition("What there is")[2].partition("Exit status")[0]
+    named = {words.split()[0] for words in re.findall(r"``([a-z][^`]*)``", table.partition("Those from")[0])}
+    groups = {"key", "genesis", "admin"}
+    below = {
+        name for group in ("key", "genesis") for name in _group(group).list_commands(click.Context(gmesh))
+    }
+    assert set(COMMANDS) <= named
+    assert named - set(COMMANDS) - groups - below == {"gmesh"}
+
+
+def _group(name: str) -> click.Group:
+    found = gmesh.get_command(click.Context(gmesh), name)
+    assert isinstance(found, click.Group)
+    return found
+
+
+def test_the_reference_names_every_check() -> None:
+    """Its table of the doctor has a row for each check that the doctor makes."""
+    table = REFERENCE.read_text(encoding="utf-8").partition("The doctor\n")[2]
+    rows = set(re.findall(r"^([a-z]+) {2,}[a-z]", table, re.MULTILINE)) - {"check"}
+    made = set()
+    for module in ("doctor", "check_documents", "check_host", "check_reach"):
+        source = (ROOT / f"gmesh/cli/{module}.py").read_text(encoding="utf-8")
+        made |= set(re.findall(r"\b(?:ok|warn|fail|Finding)\(\s*\"([a-z]+)\"", source))
+    assert rows == made
