@@ -258,8 +258,8 @@ def test_refusals_are_as_described(world: World, method: str, target: str, body:
 
 def test_a_service_is_received_once(world: World) -> None:
     """409 is told too."""
-    stop = world.node.receive("log", lambda source, data: None)
-    assert world.answers("GET", "/v1/receive?service=log")["status"] == 409
+    stop = world.node.receive("once", lambda source, data: None)
+    assert world.answers("GET", "/v1/receive?service=once")["status"] == 409
     stop()
 
 
