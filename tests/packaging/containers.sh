@@ -124,6 +124,13 @@ journal() { guest "$1" journalctl --no-pager -o cat -u "$2"; }
 logged() { journal "$1" "$2" | grep -E -- "$3" >/dev/null; }
 main_pid() { property "$1" "$2" MainPID; }
 
+# signal_unit NAME UNIT SIGNAL: to its main process; "kill 0" would hit these scripts themselves.
+signal_unit() {
+    local pid
+    pid=$(main_pid "$1" "$2")
+    [ "${pid:-0}" -gt 1 ] && guest "$1" kill "-$3" "$pid"
+}
+
 # active NAME UNIT
 active() { guest "$1" systemctl --quiet is-active "$2"; }
 

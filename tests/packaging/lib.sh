@@ -17,7 +17,7 @@ RESULTS=$WORK/results
 LOGS=$WORK/logs
 # Packages already made may be given, to repeat a part: first/ and, if there, next/.
 DEBS=${GMESH_PACKAGING_DEBS:-$WORK/debs}
-mkdir -p "$LOGS" "$DEBS" "$CACHE"
+mkdir -p "$LOGS" "$DEBS"
 
 say() { printf '\n== %s (%d s)\n' "$*" "$(($(date +%s) - GMESH_PACKAGING_BEGAN))"; }
 

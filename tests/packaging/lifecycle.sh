@@ -118,7 +118,7 @@ die_and_return() {
     say "killed, frozen, reloaded, stopped"
     for unit in "${UNITS[@]}"; do
         pid=$(main_pid one "$unit")
-        guest one kill -KILL "$pid"
+        signal_unit one "$unit" KILL
         check "$unit: back after kill -9" eventually 15 replaced "$unit" "$pid"
         equal "$unit: restarted once" 1 "$(property one "$unit" NRestarts)"
     done
@@ -126,7 +126,7 @@ die_and_return() {
         drop_in one "$unit" WatchdogSec=3
         guest one systemctl restart "$unit"
         pid=$(main_pid one "$unit")
-        guest one kill -STOP "$pid"
+        signal_unit one "$unit" STOP
         check "$unit: the watchdog notices a frozen daemon and restarts it" eventually 30 replaced "$unit" "$pid"
         check "$unit: systemd says watchdog" eventually 10 logged one "$unit" "Failed with result 'watchdog'"
         sleep 4
@@ -294,7 +294,7 @@ unbooted() {
     root=$(overlay "$RUN_ROOT" unbooted)
     chroot_mounts "$root"
     mkdir -p "${root:?}/debs" "${root:?}/tests" "${root:?}/tmp/daemons"
-    cp "$DEBS"/first/*.deb "${root:?}/debs/"
+    cp "$DEBS"/first/{python3-gmesh,gmesh-authority,gmesh-node}_*.deb "${root:?}/debs/"
     cp "$TOP/debian/tests/daemons" "${root:?}/tests/"
     check "the packages install into a chroot" chroot "$root" sh -c 'dpkg -i /debs/*.deb'
     check "init, invite, join, and both daemons answer" unshare --net --fork --pid --kill-child -- bash -euc \

@@ -124,7 +124,7 @@ disturb() {
     local pid began
     say "the relay is killed, frozen; the authority is away"
     pid=$(main_pid b gmesh-node)
-    guest b kill -KILL "$pid"
+    signal_unit b gmesh-node KILL
     began=$(now_ms)
     check "b: back after kill -9" eventually 15 replaced_on b gmesh-node "$pid"
     check "b has its links again" eventually 30 has_links b "a c"
@@ -134,7 +134,7 @@ disturb() {
     drop_in b gmesh-node WatchdogSec=3
     guest b systemctl restart gmesh-node
     pid=$(main_pid b gmesh-node)
-    guest b kill -STOP "$pid"
+    signal_unit b gmesh-node STOP
     check "b: the watchdog restarts a frozen relay" eventually 30 replaced_on b gmesh-node "$pid"
     drop_out b gmesh-node
     check "messages pass again" eventually 60 both_ways

@@ -33,6 +33,9 @@ run_packages() {
 # root NAME SUITE PACKAGES: the directory of a cached root; made, or made anew when it is old.
 root() {
     local name=$1 suite=$2 packages=$3 key directory
+    mkdir -p "$CACHE"
+    # Others can make directories where the cache is: what lies in theirs must not run as root.
+    [ -O "$CACHE" ] || { echo "$CACHE belongs to somebody else" >&2; return 1; }
     key=$(printf '%s' "$suite $packages" | sha256sum | cut -c1-12)
     directory=$CACHE/$name-$suite-$key
     if [ -e "$directory.done" ] && [ -z "$(find "$directory.done" -mtime "+$CACHE_DAYS")" ]; then
