@@ -25,6 +25,8 @@ __all__ = ["ListenService", "describe_address", "parse_server"]
 
 #: What Twisted calls a UNIX socket whose owner lives.
 UNIX_LOCK_TAKEN = "Cannot acquire lock"
+#: How an endpoint string begins that names a socket which somebody else made.
+GIVEN = "systemd:"
 
 
 def parse_server(reactor: Any, text: str) -> Any:
@@ -36,7 +38,9 @@ def parse_server(reactor: Any, text: str) -> Any:
     try:
         return serverFromString(reactor, text)
     except Exception as error:  # endpoint plugins raise what they like on a bad string
-        raise ConfigurationError("bad-endpoint", f"{text!r} is no endpoint to listen on: {error}") from error
+        given = text.startswith(GIVEN) and isinstance(error, IndexError | KeyError)
+        cause = "the service manager passed no such socket" if given else error
+        raise ConfigurationError("bad-endpoint", f"{text!r} is no endpoint to listen on: {cause}") from error
 
 
 def describe_address(address: IAddress) -> str:
@@ -54,7 +58,7 @@ class ListenService(Service):
 
     @param text: an endpoint string.
     @param purpose: what the log calls it: C{listening} or C{local API}.
-    @param group: the group that shall own a unix socket; None leaves it as it is made.
+    @param group: the group that shall own a unix socket made here; None leaves it as it is.
     """
 
     _log = Logger()
@@ -101,7 +105,8 @@ class ListenService(Service):
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
         address = port.getHost()
-        if self._group is not None and isinstance(address, UNIXAddress) and address.name:
+        made_here = not self._text.startswith(GIVEN)
+        if self._group is not None and made_here and isinstance(address, UNIXAddress) and address.name:
             _give(address.name, self._group)
         self._log.info("{purpose} on {address}", purpose=self._purpose, address=describe_address(address))
 

@@ -3,11 +3,12 @@
 Real C{twistd} processes and real C{gmesh} commands for the tests in this directory.
 
 A daemon is waited for by what it logs, never by sleeping, and every daemon that a test
-started must end cleanly: stopped by its signal, with no traceback in its log.
+started must end cleanly: stopped by its signal, with no traceback and no secret in its log.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -15,11 +16,19 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import SystemRandom
 from typing import IO
 
 import pytest
+
+from gmesh.errors import GmeshError
+from gmesh.testing.issuer import Enrolled, Issuer
+from gmesh.testing.secrecy import SecretWatch
+from gmesh.trust.invite import INVITE_PREFIX, Invite
+from gmesh.trust.keys import SigningKey, noise_keys_from_pem
 
 ROOT = Path(__file__).resolve().parents[2]
 TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
@@ -139,8 +148,19 @@ class Daemon:
         self.wait()
 
 
+INVITE = re.compile(re.escape(INVITE_PREFIX) + r"[A-Za-z0-9_-]+")
+
+
+def know_keys_of(directory: Path) -> None:
+    """Load every key that other processes have made there: so the session's watch knows them."""
+    for path in directory.rglob("*.key"):
+        for load in (SigningKey.from_pem, noise_keys_from_pem):
+            with contextlib.suppress(GmeshError):
+                load(path.read_bytes())
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+def start(tmp_path: Path, secrets: SecretWatch) -> Iterator[Callable[..., Daemon]]:
     """
     A function that starts C{twistd -n} with the given arguments.
 
@@ -164,11 +184,19 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
             if daemon.process.poll() is None:
                 daemon.kill()
             daemon._reader.join(STOP_DEADLINE)
+    know_keys_of(tmp_path)
+    for daemon in started:
+        told = [line for line in daemon.log.splitlines() if secrets.finds(line)]
+        assert not told, f"{' '.join(daemon.arguments)} wrote a secret:\n" + "\n".join(told)
 
 
 @pytest.fixture
-def gmesh(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """A function that runs one C{gmesh} command to its end; C{check=False} where it shall fail."""
+def gmesh(tmp_path: Path, secrets: SecretWatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """
+    A function that runs one C{gmesh} command to its end; C{check=False} where it shall fail.
+
+    An invite that it prints is known from then on; standard error never holds a secret.
+    """
 
     def runner(
         *arguments: str | Path, check: bool = True, stdin: str = "", timeout: float = 60.0
@@ -186,6 +214,11 @@ def gmesh(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         if check:
             assert run.returncode == 0, f"gmesh {' '.join(map(str, arguments))}: {run.stdout}{run.stderr}"
         assert "Traceback" not in run.stderr, run.stderr
+        for invite in INVITE.findall(run.stdout):
+            with contextlib.suppress(GmeshError):
+                Invite.parse(invite)
+        know_keys_of(tmp_path)
+        assert not secrets.finds(run.stderr), run.stderr
         return run
 
     return runner
@@ -206,3 +239,29 @@ def free_port() -> Callable[[], int]:
                 return port
 
     return finder
+
+
+@pytest.fixture
+def issuer() -> Issuer:
+    """An authority of this test alone; its URL leads nowhere."""
+    return Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
+
+
+@pytest.fixture
+def enrol(issuer: Issuer, tmp_path: Path) -> Callable[..., Path]:
+    """A function that makes the state directory of a new node."""
+
+    def made(name: str, *roles: str, cached: bool = True) -> Path:
+        node: Enrolled = issuer.enrol(name, *roles)
+        state = tmp_path / name
+        state.mkdir()
+        for file, data in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
+            (state / file).write_bytes(data.to_pem())
+            (state / file).chmod(0o600)
+        (state / "genesis.json").write_bytes(issuer.genesis.encode())
+        (state / "certificate.json").write_bytes(node.certificate.encode())
+        for document in issuer.documents if cached else ():
+            (state / f"{document.type}.json").write_bytes(document.encode())
+        return state
+
+    return made

@@ -3,89 +3,21 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import signal
 import socket
 import stat
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from random import SystemRandom
 from typing import Any
 
 import pytest
-
-from gmesh.testing.issuer import Enrolled, Issuer
+from live.node_rig import LISTEN, LocalConnection, ask, listening_port, until
 
 pytestmark = pytest.mark.live
 
-LISTEN = "tcp:0:interface=127.0.0.1"
 Start = Callable[..., Any]
-
-
-class LocalConnection(http.client.HTTPConnection):
-    """HTTP over the node's unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(10)
-        self.sock.connect(self._path)
-
-
-def ask(state: Path, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    connection = LocalConnection(state / "node.sock")
-    try:
-        connection.request(method, path, None if body is None else json.dumps(body))
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-    finally:
-        connection.close()
-
-
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Ask again until it is so; every question is answered by a daemon that has other things to do."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never became so"
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def issuer() -> Issuer:
-    """An authority of this test alone; its URL leads nowhere."""
-    return Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
-
-
-@pytest.fixture
-def enrol(issuer: Issuer, tmp_path: Path) -> Callable[..., Path]:
-    """A function that makes the state directory of a new node."""
-
-    def made(name: str, *roles: str, cached: bool = True) -> Path:
-        node: Enrolled = issuer.enrol(name, *roles)
-        state = tmp_path / name
-        state.mkdir()
-        for file, data in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
-            (state / file).write_bytes(data.to_pem())
-            (state / file).chmod(0o600)
-        (state / "genesis.json").write_bytes(issuer.genesis.encode())
-        (state / "certificate.json").write_bytes(node.certificate.encode())
-        for document in issuer.documents if cached else ():
-            (state / f"{document.type}.json").write_bytes(document.encode())
-        return state
-
-    return made
-
-
-def listening_port(daemon: Any) -> int:
-    line = daemon.wait_for(r"listening on tcp:\d+")
-    return int(daemon.log.splitlines()[line - 1].rpartition(":")[2])
 
 
 def test_boots_routes_and_serves_without_its_authority(start: Start, enrol: Callable[..., Path]) -> None:
@@ -216,22 +148,3 @@ def test_busy_port_and_bad_endpoint(start: Start, enrol: Callable[..., Path]) ->
             f"cannot listen on {endpoint}: Address already in use"
         )
     assert refused(start, "--state", state, "--listen", "tcq:1").startswith("'tcq:1' is no endpoint")
-
-
-def cpu_seconds(pid: int) -> float:
-    """What the kernel has counted for a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def test_budgets_of_start_and_idleness(start: Start, enrol: Callable[..., Path]) -> None:
-    """At most a second of CPU until it listens, and half a percent of a core while nothing happens."""
-    a = start("gmesh-node", "--state", enrol("a", "anchor"), "--listen", LISTEN)
-    port = listening_port(a)
-    assert cpu_seconds(a.process.pid) <= 1.0
-    b = start("gmesh-node", "--state", enrol("b", "relay"), "--peer", f"127.0.0.1:{port}")
-    b.wait_for("Link to a at .* is up")
-    time.sleep(3)
-    before = cpu_seconds(a.process.pid) + cpu_seconds(b.process.pid)
-    time.sleep(10)
-    assert cpu_seconds(a.process.pid) + cpu_seconds(b.process.pid) - before <= 2 * 10 * 0.005
