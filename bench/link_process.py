@@ -27,7 +27,7 @@ from gmesh.mesh.gate import HandshakeGate
 from gmesh.mesh.limits import HandshakeLimits
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.noise import NoiseContext
-from gmesh.mesh.peer_identity import PeerVerifier
+from gmesh.mesh.peer_identity import Peer, PeerVerifier
 from gmesh.mesh.peers import Peers
 from gmesh.testing.issuer import Issuer
 from gmesh.trust.state import TrustState
@@ -62,7 +62,8 @@ class BenchNode:
         trust = TrustState(issuer.network_id, issuer.genesis_chain)
         for document in issuer.documents:
             trust.offer(document, wall)
-        verifier = PeerVerifier(trust, lambda: own.certificate, time.time)
+        build = PeerVerifier if options.get("known", True) else _Forgetful
+        verifier = build(trust, lambda: own.certificate, time.time)
         counters = Counters()
         refusals = Refusals(reactor, counters)
         self.peers = Peers(own.node_key.public, verifier.judge, lambda: 10**6)
@@ -95,6 +96,15 @@ class BenchNode:
         self.mesh = MeshFactory(context, noise)
         self.noise = noise
         self.counters = counters
+
+
+class _Forgetful(PeerVerifier):
+    """Meets everybody for the first time: nothing read or verified before is used."""
+
+    def verify(self, payload: bytes, remote_static: bytes | None) -> Peer:
+        self._read.clear()
+        self._trust._verdicts._good.clear()
+        return super().verify(payload, remote_static)
 
 
 @implementer(IFrameReceiverFactory)

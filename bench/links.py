@@ -9,7 +9,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from bench.idle_node import idle_node_rss
 
 MODULE = "bench.link_process"
 READ_SIZE = 256 * 1024
+PARTS = ("data", "handshakes", "trips", "memory", "control")
 
 
 def common(suite: str, seconds: float, **more: Any) -> dict[str, Any]:
@@ -38,9 +39,13 @@ def one_hop(payload: int, suite: str, seconds: float) -> dict[str, Any]:
         return {"reports": {"A": sent, "C": far.line()}}
 
 
-def link_handshakes(at_once: int, seconds: float) -> dict[str, Any]:
-    """One round of whole links, made and closed: handshake, both judged, HELLO both ways."""
-    options = common("aesgcm", seconds, at_once=at_once)
+def link_handshakes(at_once: int, seconds: float, known: bool) -> dict[str, Any]:
+    """
+    One round of whole links, made and closed: handshake, both judged, HELLO both ways.
+
+    @param known: whether both ends saw each other's certificate before, as after a lost connection.
+    """
+    options = common("aesgcm", seconds, at_once=at_once, known=known)
     with Process(MODULE, "far", options) as far:
         port = far.line()["port"]
         before = far.cpu()
@@ -156,12 +161,17 @@ def handshake_rows(rounds: int, seconds: float) -> Iterator[Row]:
             rounds,
             {
                 "floor": lambda at_once=at_once: handshakes(at_once, seconds),
-                "link": lambda at_once=at_once: link_handshakes(at_once, seconds),
+                "link": lambda at_once=at_once: link_handshakes(at_once, seconds, True),
+                "first": lambda at_once=at_once: link_handshakes(at_once, seconds, False),
             },
         )
         floor = handshake_row(f"XX by the library, {at_once} at a time", results["floor"])
         yield floor
-        yield handshake_row(f"link made and closed, {at_once} at a time", results["link"], floor)
+        for key, what in (("link", "link made and closed"), ("first", "the same, first contact")):
+            row = handshake_row(f"{what}, {at_once} at a time", results[key], floor)
+            share = sum(floor.cpu_us.values()) / sum(row.cpu_us.values())
+            row.note = f"CPU of both ends is the floor's divided by {share:.2f}"
+            yield row
 
 
 def trip_rows(rounds: int, count: int) -> Iterator[Row]:
@@ -206,15 +216,18 @@ def control_row(count: int, payload: int) -> Row:
 
 def main() -> None:
     """Print the table."""
-    options = arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be given again")
+    options = parser.parse_args()
     rounds, seconds = settle(options)
-    rows = [
-        *data_rows(rounds, seconds),
-        *handshake_rows(rounds, seconds),
-        *trip_rows(rounds, 200 if options.quick else 1000),
-        *memory_rows(),
-        control_row(30 if options.quick else 100, 16_000),
-    ]
+    parts: dict[str, Callable[[], Iterable[Row]]] = {
+        "data": lambda: data_rows(rounds, seconds),
+        "handshakes": lambda: handshake_rows(rounds, seconds),
+        "trips": lambda: trip_rows(rounds, 200 if options.quick else 1000),
+        "memory": memory_rows,
+        "control": lambda: [control_row(30 if options.quick else 100, 16_000)],
+    }
+    rows = [row for part in options.part or PARTS for row in parts[part]()]
     show("links", rows, {"record": RECORD, "read": READ_SIZE, "malloc": "raised"}, options.json)
 
 
