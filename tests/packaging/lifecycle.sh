@@ -97,6 +97,22 @@ start_both() {
 
 logged_authority_reached() { [ "$(guest one gmesh status --json | json authority reachable)" = True ]; }
 
+# Who may look and who may also send, as docs/local-api.rst divides them, under the unit.
+reading_group() {
+    say "a group that may only look"
+    shell one 'groupadd viewers
+        useradd --create-home --groups viewers looker
+        cp /etc/gmesh/node.toml /root/node.toml
+        echo "read_group = \"viewers\"" >>/etc/gmesh/node.toml'
+    drop_in one gmesh-node $'SupplementaryGroups=viewers\nSystemCallFilter=@chown'
+    check "the node starts with the group added by a drop-in" guest one systemctl restart gmesh-node
+    equal "who may look sees the status" one "$(as one looker gmesh status --json | json name)"
+    check "but may not send" matches 'looker .*may not' "$(as one looker gmesh send one --service log hello 2>&1 || true)"
+    shell one 'mv /root/node.toml /etc/gmesh/node.toml'
+    drop_out one gmesh-node
+    guest one systemctl restart gmesh-node
+}
+
 sandbox() {
     local unit pid
     say "what the kernel says of the processes"
@@ -280,7 +296,7 @@ remove_and_purge() {
     done
     equal "the same keys and certificates" "$before" "$(secrets one)"
     check "purge" guest one dpkg --purge gmesh-authority gmesh-node python3-gmesh
-    shell one 'rm -rf /root/net /home/member /home/stranger; journalctl --quiet --rotate --vacuum-time=1s || true'
+    shell one 'rm -rf /root/net /home/member /home/stranger /home/looker; journalctl --quiet --rotate --vacuum-time=1s || true'
     equal "purge leaves nothing" "" "$(guest one find / -xdev -name '*gmesh*' -not -path '/debs*')"
     equal "but the two users" "_gmesh-authority _gmesh-node" \
         "$(guest one getent passwd | grep -o '^_gmesh-[a-z]*' | sort | xargs)"
@@ -312,6 +328,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     boot one
     install_without_keys
     start_both
+    reading_group
     sandbox
     die_and_return
     tls

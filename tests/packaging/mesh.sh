@@ -116,6 +116,8 @@ route() {
     check "a message from c to a" message c a
     check "gmesh ping" guest a gmesh ping c --count 3
     check "gmesh trace shows every hop" guest a gmesh trace c
+    check "gmesh doctor finds nothing wrong with b" guest b gmesh doctor
+    check "nor with a" guest a gmesh doctor
     check "b cannot have read them: its journal and state hold no word" refuse \
         shell b 'grep -rqs "from a to c" /var/lib/gmesh-node || journalctl | grep "from a to c" >/dev/null'
 }
