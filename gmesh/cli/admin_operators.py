@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gmesh.cli.operator import operator_of
-from gmesh.cli.options import identifier, json_option, key_name
+from gmesh.cli.options import json_option, key_name
 from gmesh.cli.show import Column, moment, print_json, printable, table, words
 from gmesh.errors import ConfigurationError
 from gmesh.trust.keys import decode_public
@@ -124,10 +124,9 @@ def approve(context: click.Context, approval_id: str, yes: bool) -> None:
     """Read what another operator asks for, and ask for the same."""
     operator = operator_of(context)
     waiting = operator.ask("GET", "/admin/approvals").get("approvals") or ()
-    wanted = identifier(approval_id)
-    found = next((row for row in waiting if row.get("id") == wanted), None)
+    found = next((row for row in waiting if row.get("id") == approval_id), None)
     if found is None:
-        raise ConfigurationError("not-found", f"nothing waits under the id {wanted}")
+        raise ConfigurationError("not-found", f"nothing waits under the id {approval_id}")
     method, target, body = str(found.get("method")), str(found.get("target")), found.get("body")
     click.echo(printable(f"{method} {target} {json.dumps(body, ensure_ascii=False)}"))
     if not yes:

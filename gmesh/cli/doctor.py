@@ -70,7 +70,8 @@ def _ask_daemon(state: str | None, control: str | None) -> tuple[list[Finding], 
         return [fail("daemon", f"it does not answer: {error.detail}", advice)], None
     found = [ok("daemon", f"it runs and answers at {where.where}, links: {facts.get('links')}")]
     if not facts.get("links"):
-        found = [warn("daemon", f"it answers at {where.where}, but has no link", "see the anchors and listen lines")]
+        alone = f"it answers at {where.where}, but has no link"
+        found = [warn("daemon", alone, "see the anchors and listen lines")]
     behind = facts.get("clock_behind") or 0
     if behind > check_documents.CLOCK_WARN:
         detail = f"the daemon goes by signed time: the clock of this host is {behind:.0f} s late"

@@ -101,6 +101,10 @@ def test_tutorial(gmesh: Callable[..., Any], mesh: dict[str, Any], start: Any, t
     ]
     assert ["a", "b", "c"] in [transit["path"] for transit in _read(gmesh, "transits", "--state", "b")]
 
+    assert "nodes 3 of 3" in gmesh("watch", "--once", "--state", "a").stdout
+    assert _read(gmesh, "whois", "c", "--state", "a")["path"] == ["a", "b", "c"]
+    assert _read(gmesh, "doctor", "--state", "a")["ok"] is True
+
     gmesh("admin", "--operator", "net/operator", "revoke", "c")
     _until(lambda: [peer["name"] for peer in _read(gmesh, "peers", "--state", "b")] == ["a"])
     listed = {node["name"]: node for node in _read(gmesh, "admin", "--operator", "net/operator", "nodes")}
