@@ -131,6 +131,13 @@ signal_unit() {
     [ "${pid:-0}" -gt 1 ] && guest "$1" kill "-$3" "$pid"
 }
 
+# replaced NAME UNIT PID: the unit runs, as another process; asked at once, for in between it is "active" without one.
+replaced() {
+    local found
+    found=$(guest "$1" systemctl show -p ActiveState -p MainPID "$2" | sort | xargs)
+    [[ $found =~ ^ActiveState=active\ MainPID=[1-9][0-9]*$ && $found != *"MainPID=$3" ]]
+}
+
 # active NAME UNIT
 active() { guest "$1" systemctl --quiet is-active "$2"; }
 

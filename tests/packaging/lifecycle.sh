@@ -135,7 +135,7 @@ die_and_return() {
     for unit in "${UNITS[@]}"; do
         pid=$(main_pid one "$unit")
         signal_unit one "$unit" KILL
-        check "$unit: back after kill -9" eventually 15 replaced "$unit" "$pid"
+        check "$unit: back after kill -9" eventually 15 replaced one "$unit" "$pid"
         equal "$unit: restarted once" 1 "$(property one "$unit" NRestarts)"
     done
     for unit in "${UNITS[@]}"; do
@@ -143,7 +143,7 @@ die_and_return() {
         guest one systemctl restart "$unit"
         pid=$(main_pid one "$unit")
         signal_unit one "$unit" STOP
-        check "$unit: the watchdog notices a frozen daemon and restarts it" eventually 30 replaced "$unit" "$pid"
+        check "$unit: the watchdog notices a frozen daemon and restarts it" eventually 30 replaced one "$unit" "$pid"
         check "$unit: systemd says watchdog" eventually 10 logged one "$unit" "Failed with result 'watchdog'"
         sleep 4
         check "$unit: a running daemon feeds it" active one "$unit"
@@ -157,9 +157,6 @@ die_and_return() {
         guest one systemctl start "$unit"
     done
 }
-
-# replaced UNIT PID: the unit runs as another process now.
-replaced() { [ "$(property one "$1" ActiveState)" = active ] && [ "$(main_pid one "$1")" != "$2" ]; }
 
 clean_stop() {
     local began took
