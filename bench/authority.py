@@ -102,11 +102,17 @@ def row(name: str, results: list[dict[str, Any]], floor: Row | None = None) -> R
         low=min(rates),
         high=max(rates),
         others_busy=statistics.median(each["others_busy"] for each in results),
-        note=f"longest stall {max(each['server']['stall'] for each in results) * 1e3:.0f} ms",
+        note=stalls(*(each["server"] for each in results)),
     )
     if floor is not None and floor.rate:
         made.floor, made.ratio = floor.rate, (made.rate or 0) / floor.rate
     return made
+
+
+def stalls(*reports: dict[str, float]) -> str:
+    """The longest callback, and the longest turn of the reactor, of some reports."""
+    callback, turn = (max(report[name] for report in reports) * 1e3 for name in ("callback", "stall"))
+    return f"longest callback {callback:.0f} ms, longest turn {turn:.0f} ms"
 
 
 def raw_joins(directory: Path, count: int) -> dict[str, Any]:
@@ -135,7 +141,12 @@ def raw_joins(directory: Path, count: int) -> dict[str, Any]:
         times.append(time.perf_counter() - start)
     seconds = time.monotonic() - began
     connection.close()
-    return {"frames": count, "seconds": seconds, "times": times, "server": {"cpu": 0.0, "stall": 0.0}}
+    return {
+        "frames": count,
+        "seconds": seconds,
+        "times": times,
+        "server": {"cpu": 0.0, "stall": 0.0, "callback": 0.0},
+    }
 
 
 def rates(directory: Path, rounds: int, quick: bool) -> list[Row]:
@@ -224,7 +235,7 @@ def revocations(state: State, server: Running, members: Any, quick: bool) -> Row
         p50_ms=statistics.median(times) * 1e3,
         p99_ms=times[-1] * 1e3,
         rounds=len(times),
-        note=f"back to back, p99 = the longest; longest stall {server.report()['stall'] * 1e3:.0f} ms",
+        note=f"back to back, p99 = the longest; {stalls(server.report())}",
     )
 
 

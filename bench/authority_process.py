@@ -25,13 +25,27 @@ TICK = 0.005
 
 
 class Stalls:
-    """How long the reactor went without turning, at most, between two questions."""
+    """
+    How long the reactor went without turning, at most, between two questions, and its longest callback.
+
+    A turn serves every socket that is readable, so with 256 clients at once it is long by their number.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self._seconds = reactor.seconds
-        self.longest = 0.0
+        self.longest = self.callback = 0.0
         self._last = self._seconds()
+        for name in ("_doReadOrWrite", "runUntilCurrent"):
+            setattr(reactor, name, self._timed(getattr(reactor, name)))
         LoopingCall(self._tick).start(TICK)
+
+    def _timed(self, function: Any) -> Any:
+        def run(*arguments: Any, **named: Any) -> None:
+            began = time.perf_counter()
+            function(*arguments, **named)
+            self.callback = max(self.callback, time.perf_counter() - began)
+
+        return run
 
     def _tick(self) -> None:
         now = self._seconds()
@@ -49,8 +63,15 @@ def report_on(reactor: Any, say: Any) -> Any:
     stalls, began = Stalls(reactor), [cpu_seconds()]
 
     def heard(word: str) -> None:
-        say({"cpu": cpu_seconds() - began[0], "stall": stalls.longest, "rss": resident()})
-        began[0], stalls.longest = cpu_seconds(), 0.0
+        say(
+            {
+                "cpu": cpu_seconds() - began[0],
+                "stall": stalls.longest,
+                "callback": stalls.callback,
+                "rss": resident(),
+            }
+        )
+        began[0], stalls.longest, stalls.callback = cpu_seconds(), 0.0, 0.0
 
     return heard
 

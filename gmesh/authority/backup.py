@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from gmesh.authority.lock import StateLock
 from gmesh.authority.state import DATABASE, EPOCH_FILE, MIRROR, StateDirectory, read_epoch
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
+from gmesh.authority.store.clean import take_clean
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
@@ -64,22 +66,20 @@ def make_backup(database: Path, target: Path, now: int) -> dict[str, Any]:
     target.parent.mkdir(mode=0o700, exist_ok=True)
     part = target.with_suffix(".part")
     try:
+        part.touch(0o600)
         engine.backup(database, part)
-        part.chmod(0o600)
-        engine.check_integrity(part)
-        connection = engine.connect(part)
-        try:
-            reader = Reader(connection.cursor())
-            size, head = verify_audit(reader)
-            raised = epoch(reader)
-        finally:
-            connection.close()
-        with open(part, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        with ThreadPoolExecutor(2) as pool:
+            synced, digest = pool.submit(engine.sync, part), pool.submit(_digest, part)
+            engine.check_integrity(part, still=True)
+            with engine.reading(part) as cursor:
+                reader = Reader(cursor)
+                size, head = verify_audit(reader)
+                raised = epoch(reader)
+            synced.result()
         manifest = {
             "file": target.name,
             "bytes": part.stat().st_size,
-            "sha256": digest,
+            "sha256": digest.result(),
             "taken_at": now,
             "epoch": raised,
             "audit": {"size": size, "head": head},
@@ -94,6 +94,11 @@ def make_backup(database: Path, target: Path, now: int) -> dict[str, Any]:
         for leftover in part.parent.glob(part.name + "*"):
             leftover.unlink()
     return manifest
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ def restore(
         manifest = backup.with_suffix(".json")
         if manifest.exists():
             _check_manifest(backup, manifest)
-        engine.check_integrity(backup)
+        engine.check_integrity(backup, still=True)
         fresh = state / (DATABASE + ".restoring")
         shutil.copyfile(backup, fresh)
         fresh.chmod(0o600)
@@ -249,18 +254,17 @@ def _read(path: Path, struct: Any, keys: dict[str, bytes], network: str) -> Docu
 
 
 def _check_manifest(backup: Path, manifest: Path) -> None:
-    with open(backup, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     try:
         said = json.loads(read_capped(manifest, 64 * 1024))["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError("corrupt", f"{manifest} is no manifest") from error
-    if said != digest:
+    if said != _digest(backup):
         raise StoreError("corrupt", f"{backup} is not the file its manifest describes")
 
 
 def _swap(state: Path, fresh: Path, now: int, raised: int) -> None:
     write_atomic(state / EPOCH_FILE, json.dumps({"epoch": raised}).encode(), 0o600)
+    take_clean(state / DATABASE)
     for name in (DATABASE, DATABASE + "-wal", DATABASE + "-shm", MIRROR):
         path = state / name
         if path.exists():

@@ -12,6 +12,7 @@ __all__ = [
     "CERTIFICATE_SECONDS_MIN",
     "CLOCK_BACKSTEP_SECONDS",
     "CLOCK_SETTLE_SECONDS",
+    "COLLECTOR_THRESHOLDS",
     "COMMANDS_PAGE",
     "COMMAND_SECONDS_MAX",
     "CONNECTIONS_PER_ADDRESS",
@@ -59,6 +60,8 @@ REQUEST_WINDOW_SECONDS = 120
 NONCE_KEPT_SECONDS = 2 * REQUEST_WINDOW_SECONDS
 CLOCK_BACKSTEP_SECONDS = 120
 CLOCK_SETTLE_SECONDS = 3600  # after a jump inside the process, until the new time counts
+
+COLLECTOR_THRESHOLDS = (20_000, 20, 20)  # new objects, and collections of the younger generation
 
 # Durable state.
 GROUP_REQUESTS = 64  # decisions in one commit

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred
 
 from gmesh.authority.audit import printable
@@ -95,7 +96,7 @@ class Records:
                     "not_after": row.not_after,
                     "revoked": row.barred_at is not None,
                     "last_seen": row.last_seen,
-                    "numbers": None if row.numbers is None else json.loads(row.numbers),
+                    "numbers": None if row.numbers is None else msgspec.Raw(row.numbers.encode()),
                 }
                 for row in rows
             ]
@@ -146,7 +147,7 @@ class Records:
         def page(reader: Reader) -> Json:
             rows = audit_rows.page(reader, after, limit)
             listed = [
-                {"seq": seq, "hash": digest.hex(), "row": json.loads(entry)} for seq, entry, digest in rows
+                {"seq": seq, "hash": digest.hex(), "row": msgspec.Raw(entry)} for seq, entry, digest in rows
             ]
             size, head = reader.audit_head
             return {

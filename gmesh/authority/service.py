@@ -33,9 +33,11 @@ from gmesh.authority.records import Records
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
-from gmesh.authority.store import nonces
+from gmesh.authority.store import engine, nonces
+from gmesh.authority.store.clean import leave_clean
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
+from gmesh.errors import StoreError
 from gmesh.keyfiles import Passphrases
 
 __all__ = ["Authority", "open_authority"]
@@ -70,6 +72,7 @@ class Authority:
         entropy: Callable[[int], bytes],
         lock: StateLock,
         rules: ApprovalRules = NO_APPROVALS,
+        checked: bool = True,
     ) -> None:
         self.store = store
         self.issuer = issuer
@@ -85,6 +88,8 @@ class Authority:
         self._reactor = clock
         self._entropy = entropy
         self._lock = lock
+        self._checked = checked
+        self._stopping = False
         self._timers: dict[str, IDelayedCall] = {}
         self._probed_at = float("-inf")
         self.description = json.dumps(describe(ROUTES)).encode()
@@ -94,13 +99,16 @@ class Authority:
         return self._entropy(8).hex()
 
     def start(self) -> None:
-        """Begin to refresh, prune and flush."""
+        """Begin to refresh, prune and flush; read the database through, if that was put off."""
         self.publisher.start()
+        if not self._checked:
+            self._check()
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
         self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.membership.flush_presence)
 
     async def stop(self) -> None:
         """Finish what was begun, then close the database."""
+        self._stopping = True
         for timer in self._timers.values():
             if timer.active():
                 timer.cancel()
@@ -112,6 +120,8 @@ class Authority:
             self.log.failure("could not write down who was heard of")
         await self.store.drained()
         self.store.close()
+        if self._checked:
+            leave_clean(self.store.path)
         self._lock.release()
 
     def reload(self, directory: StateDirectory) -> Deferred[None]:
@@ -143,6 +153,8 @@ class Authority:
         @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}.
         """
         self.clock.check()
+        if self.store.damage is not None:
+            raise self.store.damage
         self.issuer.keys.signer(self.issuer.genesis.body, self.clock.now())
         now = self._reactor.seconds()
         if now - self._probed_at < PROBE_SECONDS and self.store.writable:
@@ -155,6 +167,23 @@ class Authority:
             )
         )
         self._probed_at = now
+
+    def _check(self) -> None:
+        """A clean stop left this file whole; whether the disk kept it so is found out beside the work."""
+        done = self.store.in_thread(
+            lambda: engine.check_integrity(self.store.path, given_up=lambda: self._stopping)
+        )
+        done.addCallbacks(self._found_good, self._found_damaged)
+
+    def _found_good(self, result: None) -> None:
+        self._checked = True
+
+    def _found_damaged(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, StoreError) and error.reason == "corrupt":
+            self.store.damage = error
+        if not self._stopping:
+            self.log.error("the database was read through: {error}", error=failure.getErrorMessage())
 
     def _prune(self) -> Deferred[int]:
         return self.store.decide(nonces.prune)
@@ -200,4 +229,4 @@ def open_authority(
     store = Store(directory.database, writer, reader, steady, opened.mirror.append)
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
-    return Authority(store, issuer, publisher, steady, clock, entropy, lock, opened.rules)
+    return Authority(store, issuer, publisher, steady, clock, entropy, lock, opened.rules, opened.checked)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from gmesh.authority.routes import ROUTES
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, migrate, operators
+from gmesh.authority.store.clean import take_clean
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped
@@ -52,7 +53,11 @@ class OperatorEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What the database holds when the daemon starts."""
+    """
+    What the database holds when the daemon starts.
+
+    @ivar checked: whether the whole file was read and found good; if not, a clean stop had left it so.
+    """
 
     chain: list[Document[Genesis]]
     policy: Document[Policy]
@@ -61,6 +66,7 @@ class Opened:
     high_water: int
     mirror: AuditMirror
     rules: ApprovalRules
+    checked: bool = True
 
 
 class StateDirectory:
@@ -90,7 +96,8 @@ class StateDirectory:
 
         @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}.
         """
-        if self.database.exists():
+        clean = take_clean(self.database)
+        if self.database.exists() and not clean:
             engine.check_integrity(self.database)
         try:
             connection = engine.connect(self.database)
@@ -99,7 +106,7 @@ class StateDirectory:
                 migrate.migrate(connection, now, keep=self._keep)
                 mirror = AuditMirror(self.path / MIRROR)
                 with transaction(connection, now) as tx:
-                    opened = self._open(tx, issuer, mirror)
+                    opened = replace(self._open(tx, issuer, mirror), checked=not clean)
                 _catch_up(connection, mirror)
             finally:
                 connection.close()
@@ -114,6 +121,7 @@ class StateDirectory:
         copy = self.path / f"authority-before-{number:04d}.sqlite"
         copy.touch(mode=0o600)
         engine.backup(self.database, copy)
+        engine.sync(copy)
 
     def _open(self, tx: Transaction, issuer: Issuer, mirror: AuditMirror) -> Opened:
         if read_epoch(self.path) > epoch(tx):

@@ -19,7 +19,7 @@ from msgspec import Meta
 from gmesh.trust.limits import MAX_INTEGER
 from gmesh.trust.names import Identifier
 
-__all__ = ["collector_paused", "plain_table", "read_table", "table_json"]
+__all__ = ["collector_paused", "plain_table", "read_table"]
 
 MIN_ROWS = 64
 _Whole = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
@@ -43,12 +43,6 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def table_json(value: Any) -> bytes | None:
-    """The canonical JSON of a table. @return: None for anything else."""
-    rows = read_table(value)
-    return None if rows is None else msgspec.json.encode(rows)
-
-
 def plain_table(value: Any) -> list[list[Any]] | None:
     """A table as readers of JSON have it, a list of lists. @return: None for anything else."""
     rows = read_table(value)
@@ -63,7 +57,8 @@ def read_table(value: Any) -> list[tuple[Any, ...]] | None:
         return None
     for rows in (_NUMBERS, _NAMED):
         try:
-            return msgspec.convert(value, rows, strict=True)
+            found: list[tuple[Any, ...]] = msgspec.convert(value, rows, strict=True)
+            return found
         except msgspec.ValidationError:
             continue
     return None

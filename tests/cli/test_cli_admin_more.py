@@ -13,8 +13,8 @@ import pytest
 from trust.network import NOW, Network, key
 
 from gmesh.authority.audit import chain_hash
+from gmesh.cli import admin_audit, polling
 from gmesh.cli import operator as operator_module
-from gmesh.cli import polling
 from gmesh.cli.admin_command import read_arguments
 from gmesh.cli.authority import Authority
 from gmesh.cli.polling import poll
@@ -205,7 +205,7 @@ def _chain(count: int) -> list[dict[str, Any]]:
 
 def _serve_chain(end: Any, entries: list[dict[str, Any]]) -> None:
     size = len(entries)
-    for after in (0, size):
+    for after in range(size + 1):
         page = {"entries": entries[after:], "size": size, "head": "", "next": None}
         end.json(f"GET /admin/audit?after={after}&limit=500", page)
     end.json("GET /admin/audit?after=0&limit=1", {"entries": entries[:1], "size": size, "next": 1})
@@ -290,3 +290,25 @@ def test_polling_gives_up() -> None:
     answer = poll(lambda: now[0], lambda value: value > 100, 20, sleep, lambda: now[0])
     assert answer == pytest.approx(20)
     assert slept[0] == 1.0 and max(slept) == 5.0 and sum(slept) == pytest.approx(20)
+
+
+def test_audit_follows(admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--follow prints what there is, then each new row once as it comes, until it is interrupted."""
+    entries = _chain(4)
+    _serve_chain(http_end, entries[:2])
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+        _serve_chain(http_end, entries[: 2 + len(pauses)])
+
+    monkeypatch.setattr(admin_audit.time, "sleep", pause)
+    ended = admin("audit", "--follow", "--json", "--last", "1")
+    assert [json.loads(line) for line in ended.out.splitlines()] == entries[1:]
+    assert (ended.status, ended.err.strip()) == (130, "")
+    pauses.clear()
+    _serve_chain(http_end, entries[:2])
+    lines = admin("audit", "--follow", "--after", "0").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3", "4"]

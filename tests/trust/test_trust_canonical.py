@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +76,26 @@ def test_c2_second_implementation(value: Any) -> None:
     twin = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     assert canonical(value) == twin
     assert digest(value) == sha256(twin).hexdigest()
+
+
+TEXT = st.text() | st.text(st.characters(max_codepoint=0x7F))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-MAX_INTEGER, MAX_INTEGER) | TEXT | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(TEXT, JSON))
+def test_c2_the_library_decides(value: dict[str, Any]) -> None:
+    """Of any object, floats and escapes included, come the bytes that rfc8785 makes, or its refusal."""
+    try:
+        expected = rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError:
+        with pytest.raises(DocumentRefused):
+            canonical(value)
+    else:
+        assert canonical(value) == expected
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from gmesh.trust.documents import Crl, CrlDelta, Document, document_from_dict, p
 from gmesh.trust.ingest import check_restricted, parse_json
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INTEGER
-from gmesh.trust.tables import MIN_ROWS, plain_table, table_json
+from gmesh.trust.tables import MIN_ROWS, plain_table, read_table
 
 KEY = SigningKey.from_seed(bytes(range(32)))
 WHOLE = st.integers(-MAX_INTEGER, MAX_INTEGER)
@@ -70,9 +70,9 @@ def test_c2_a_table_is_spelled_as_the_library_spells_it(rows: list[Any], more: d
 )
 def test_what_is_no_table(row: Any) -> None:
     """Floats, truth values, texts that are no identifier, integers beyond 2^53-1: the long way."""
-    assert table_json([[1]] * MIN_ROWS + [row]) is None
+    assert read_table([[1]] * MIN_ROWS + [row]) is None
     assert plain_table([[1]] * MIN_ROWS + [row]) is None
-    assert table_json([[1]] * (MIN_ROWS - 1)) is None
+    assert read_table([[1]] * (MIN_ROWS - 1)) is None
 
 
 @pytest.mark.parametrize("row", [[1.5], [MAX_INTEGER + 1], ["\u2028", 1]])

@@ -8,7 +8,6 @@ saying who may call it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +60,7 @@ class Answer:
 
 def json_answer(value: Any, status: int = 200) -> Answer:
     """An answer made from a value."""
-    return Answer(json.dumps(value).encode(), status)
+    return Answer(msgspec.json.encode(value), status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ Another database means another module like this one; nothing else in the store n
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from twisted.enterprise import adbapi
 
@@ -28,6 +30,8 @@ __all__ = [
     "exclusive",
     "explain",
     "reader_pool",
+    "reading",
+    "sync",
     "writer_pool",
 ]
 
@@ -37,6 +41,8 @@ EngineError = sqlite3.Error
 ConstraintError = sqlite3.IntegrityError
 BUSY_MILLISECONDS = 5000
 READERS = 4
+READ_BYTES = 1 << 20
+PROGRESS_STEPS = 100_000
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -105,14 +111,18 @@ def exclusive(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
     connection.commit()
 
 
-def check_integrity(path: Path) -> None:
+def check_integrity(path: Path, still: bool = False, given_up: Callable[[], bool] = lambda: False) -> None:
     """
     Read the whole database file and refuse a damaged one.
 
-    @raise StoreError: C{corrupt}, with what to do about it.
+    @param still: nobody writes this file, and it is not touched: a backup.
+    @param given_up: asked now and then, in this thread.
+    @raise StoreError: C{corrupt}, with what to do about it; C{unavailable}, when it was given up.
     """
+    _read_ahead(path, given_up)
     try:
-        connection = connect(path)
+        connection = _connect_still(path) if still else connect(path)
+        connection.set_progress_handler(given_up, PROGRESS_STEPS)
         try:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()
         finally:
@@ -122,6 +132,18 @@ def check_integrity(path: Path) -> None:
     if found is None or found[0] != "ok":
         why = " ".join(found[0].split()) if found else "no answer"
         raise StoreError("corrupt", _RESTORE.format(path=path, why=why))
+
+
+def _read_ahead(path: Path, given_up: Callable[[], bool]) -> None:
+    """In the order of the file, which a disk gives several times faster than in the order of the tree."""
+    buffer = bytearray(READ_BYTES)
+    with contextlib.suppress(OSError), open(path, "rb", buffering=0) as stream:
+        while stream.readinto(buffer) and not given_up():
+            pass
+
+
+def _connect_still(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?immutable=1", uri=True)
 
 
 _RESTORE = "{path} is damaged ({why}): keep a copy, then restore the newest backup with gmesh restore"
@@ -140,13 +162,33 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
 
 
 def backup(path: Path, target: Path) -> None:
-    """Copy the live database to C{target} while others go on writing. Blocks: call it in a thread."""
+    """
+    Copy the live database to C{target}, a new or empty file, while others go on writing.
+
+    One read transaction, at the speed of the disk: copying it in steps takes half as long again, and
+    begins anew when something is written in between.  Blocks, and leaves syncing to the caller.
+    """
     source = connect(path)
     try:
-        copy = sqlite3.connect(target)
-        try:
-            source.backup(copy, pages=2048)
-        finally:
-            copy.close()
+        source.execute("VACUUM INTO ?", (str(target),))
     finally:
         source.close()
+
+
+def sync(path: Path) -> None:
+    """Have a file on the disk before it is counted on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Cursor]:
+    """Questions to a database file that nobody writes; the file is not touched."""
+    connection = _connect_still(path)
+    try:
+        yield connection.cursor()
+    finally:
+        connection.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gmesh.authority.store.transaction import Reader, Row, Transaction
 
@@ -51,9 +52,13 @@ class NodeRow:
 def _row(row: Row | None) -> NodeRow | None:
     if row is None:
         return None
-    values = list(row)
-    values[3] = tuple(json.loads(values[3]))
-    return NodeRow(*values)
+    return NodeRow(*row[:3], _roles(row[3]), *row[4:])
+
+
+@lru_cache(maxsize=1024)
+def _roles(text: str) -> tuple[str, ...]:
+    """A fleet has few combinations of roles."""
+    return tuple(json.loads(text))
 
 
 def by_name(reader: Reader, name: str) -> NodeRow | None:

@@ -58,6 +58,7 @@ class Store:
     @ivar writable: whether the last group was written.
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
+    @ivar damage: what was found wrong with the file since the start; nothing is written any more.
     """
 
     log = Logger()
@@ -67,6 +68,7 @@ class Store:
         self.writable = True
         self.decided = 0
         self.groups = 0
+        self.damage: StoreError | None = None
         self._writer = writer
         self._reader = reader
         self._clock = clock
@@ -77,6 +79,8 @@ class Store:
 
     def decide(self, function: Callable[[Transaction], T]) -> Deferred[T]:
         """Run C{function} in the next group. @return: its result, after the commit."""
+        if self.damage is not None:
+            return fail(self.damage)
         if len(self._queue) >= limits.WRITE_QUEUE_REQUESTS:
             return fail(
                 StoreError("unavailable", "too many requests are waiting for the disk: try again soon")

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""D2 after a clean stop: the file is read through beside the work, and no damage is worked with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gmesh.authority.store import engine
+from gmesh.authority.store.clean import leave_clean, take_clean
+from gmesh.errors import StoreError
+
+
+@pytest.fixture
+def read_through(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """When the database was read through: before the daemon answered, or after."""
+    times: list[str] = []
+    check = engine.check_integrity
+
+    def watched(path: Path, **more: Any) -> None:
+        times.append("after" if "given_up" in more else "before")
+        check(path, **more)
+
+    monkeypatch.setattr(engine, "check_integrity", watched)
+    return times
+
+
+def damage(path: Path) -> None:
+    """Overwrite pages in the middle of the file."""
+    with open(path, "r+b") as stream:
+        stream.seek(os.stat(path).st_size // 4096 // 2 * 4096)
+        stream.write(os.urandom(4 * 4096))
+
+
+def test_d2_a_file_left_whole_is_read_after_the_start(network: Any, read_through: list[str]) -> None:
+    """The note of a clean stop puts the reading off, and counts once."""
+    network.stop()
+    network.start()
+    assert read_through == ["after"]
+    assert not (network.path / "authority.clean").exists()
+
+
+def test_d2_damage_found_after_the_start_ends_all_writing(network: Any) -> None:
+    """A disk that lost pages though nobody wrote: changes and readyz answer 503 corrupt, reads go on."""
+    member = network.joined("pump-1")
+    network.stop()
+    path = network.path / "authority.sqlite"
+    before, whole = path.stat(), path.read_bytes()
+    damage(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    network.start()
+    for answer in (network.renew(member), network.ask("GET", "/readyz")):
+        assert (answer.status, answer.slug) == (503, "corrupt")
+        assert "gmesh restore" in answer.json["detail"]
+    assert network.ask("GET", "/crl").status == 200
+    network.stop()
+    assert not (network.path / "authority.clean").exists()
+    with pytest.raises(StoreError, match="gmesh restore"):
+        network.start()
+    path.write_bytes(whole)
+    network.start()
+
+
+def test_d2_a_file_that_was_changed_since_is_read_before(network: Any, read_through: list[str]) -> None:
+    """The note fits the file as it was left; another one is read through, and refused if it is damaged."""
+    network.stop()
+    path = network.path / "authority.sqlite"
+    whole = path.read_bytes()
+    damage(path)
+    with pytest.raises(StoreError, match="damaged"):
+        network.start()
+    assert read_through == ["before"]
+    path.write_bytes(whole)
+    network.start()
+
+
+def test_no_note_without_a_clean_stop(tmp_path: Path) -> None:
+    """None was left: none is found; with a write-ahead log beside the file nothing is left either."""
+    database = tmp_path / "authority.sqlite"
+    database.write_bytes(b"x")
+    assert not take_clean(database)
+    leave_clean(database)
+    assert take_clean(database)
+    assert not take_clean(database)
+    (tmp_path / "authority.sqlite-wal").touch()
+    leave_clean(database)
+    assert not take_clean(database)
