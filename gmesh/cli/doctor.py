@@ -66,6 +66,9 @@ def _ask_daemon(state: str | None, control: str | None) -> tuple[list[Finding], 
     except (Unreachable, HttpRefused, ConfigurationError) as error:
         if control is not None and isinstance(error, ConfigurationError):
             raise
+        if error.reason == "forbidden":
+            advice = "run it as root, or become a member of the group of the socket"
+            return [warn("daemon", f"it may not be asked: {error.detail}", advice)], None
         advice = "start it, and see its log if it ends; what follows is from the state directory"
         return [fail("daemon", f"it does not answer: {error.detail}", advice)], None
     found = [ok("daemon", f"it runs and answers at {where.where}, links: {facts.get('links')}")]

@@ -84,6 +84,8 @@ def _told(where: str) -> Iterator[None]:
         raise Unreachable("unreachable", f"nothing listens at {where}") from error
     except FileNotFoundError as error:
         raise Unreachable("unreachable", f"there is no socket at {where}: is the daemon running?") from error
+    except PermissionError as error:
+        raise Unreachable("forbidden", f"{where} is for its owner and group, not for this user") from error
     except (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionResetError) as error:
         raise Unreachable("closed", f"{where} closed the connection before it had answered") from error
     except http.client.HTTPException as error:

@@ -354,6 +354,22 @@ def test_the_command_without_a_daemon(run: Callable[..., Any], directory: Path) 
     assert ended.err.startswith("gmesh: 1 of ") and ended.err.count("\n") == 1
 
 
+def test_a_daemon_that_may_not_be_asked(
+    run: Callable[..., Any], node_end: Any, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no failure of the daemon: this user is told whom it answers, by the system or its gate."""
+    node_end.problem("GET /v1/doctor", "forbidden", 403, "that takes the group adm")
+    ended = run("doctor", "--state", directory)
+    assert ended.out.startswith("WARN  daemon") and "adm" in ended.out
+
+    def refuse(*arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    [line] = [line for line in run("doctor", "--state", directory).out.splitlines() if "daemon" in line][:1]
+    assert line.startswith("WARN  daemon") and "owner and group" in line
+
+
 def test_the_command_without_anything(run: Callable[..., Any], tmp_path: Path) -> None:
     """A directory that is none: daemon and state fail, each with what to do."""
     ended = run("doctor", "--state", tmp_path / "nowhere")
