@@ -99,6 +99,8 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureColl
     before = _left_in_reactor()
     globalLogPublisher.addObserver(collector)
     try:
+        gc.collect()
+        gc.freeze()  # what came before this test need not be walked again after it
         yield collector
         gc.collect()
     finally:

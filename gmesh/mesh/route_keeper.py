@@ -27,6 +27,7 @@ from gmesh.mesh.network_limits import (
     TICK,
 )
 from gmesh.routing.engine import RouteEngine
+from gmesh.routing.limits import MAX_FUTURE
 from gmesh.routing.metric import LinkMetric
 from gmesh.trust.state import TrustState
 from gmesh.wire.messages import CloseReason
@@ -69,6 +70,7 @@ class RouteKeeper:
         self._own_call: IDelayedCall | None = None
         self._tick_call: IDelayedCall | None = None
         self._resync_at = 0.0
+        self._ahead = 0.0
         self._running = False
         self.each_tick: Callable[[], object] = lambda: None
 
@@ -82,6 +84,7 @@ class RouteKeeper:
         self._documents.start()
         self._apply_policy()
         self._resync_at = self._clock.seconds() + RESYNC_INTERVAL
+        self._ahead = self._wall() - self._clock.seconds()
         self._tick_call = self._clock.callLater(HOUSEKEEPING_INTERVAL, self._tick)
         self.schedule()
 
@@ -169,7 +172,7 @@ class RouteKeeper:
 
     def renewed(self) -> None:
         """Our own certificate is a newer one: records name it."""
-        self._engine.originator.serial_changed(self._clock.seconds())
+        self._engine.originator.sign_again(self._clock.seconds())
         self.schedule()
 
     def advertise(self, capabilities: tuple[tuple[int, bytes], ...]) -> None:
@@ -228,5 +231,19 @@ class RouteKeeper:
         if now >= self._resync_at:
             self._resync_at = now + RESYNC_INTERVAL
             self._flooding.resync()
+        self._look_at_wall_clock(now)
         self.each_tick()
         self.schedule()
+
+    def _look_at_wall_clock(self, now: float) -> None:
+        """
+        When it was set, sign anew what bears the wrong time, and ask each neighbour what we refused by it.
+
+        Otherwise a clock that was wrong for a minute would hide what changed in it until the next refresh.
+        """
+        ahead = self._wall() - now
+        if abs(ahead - self._ahead) > MAX_FUTURE:
+            self._ahead = ahead
+            self._engine.originator.sign_again(now)
+            for _ in self._links:
+                self._flooding.resync()

@@ -128,8 +128,8 @@ class Originator:
             self._capabilities = capabilities
             self._change(0, now)
 
-    def serial_changed(self, now: float) -> None:
-        """Our certificate was renewed: every record names it."""
+    def sign_again(self, now: float) -> None:
+        """Our certificate was renewed or our clock set: every record names the one and bears the other."""
         for index in list(self._fragments):
             self._change(index, now)
 

@@ -185,7 +185,7 @@ class EngineMesh(World):
         return neighbours
 
     def drain(self, name: str) -> list[str]:
-        """A node asks to be routed around, waits, and goes, as on SIGTERM. @return: who its neighbours were."""
+        """A node asks to be routed around and goes, as on SIGTERM. @return: who its neighbours were."""
         neighbours = sorted(self[name].links)
         self[name].keeper.drain().addCallback(lambda _: self.kill(name))
         return neighbours

@@ -16,7 +16,10 @@ import networkx as nx
 import pytest
 
 from gmesh.errors import FrameRefused
+from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS
+from gmesh.routing.limits import MAX_DETOURS
 from gmesh.testing.engine_mesh import EngineMesh
+from gmesh.testing.engine_node import EngineNode
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import read_path
 
@@ -123,6 +126,21 @@ def check_numbers(mesh: EngineMesh, seen: dict[tuple[str, bytes, int], int]) -> 
             place = (node.name, *key)
             assert entry.record.sequence >= seen.get(place, 0), (node.name, mesh.name_of(key[0]))
             seen[place] = entry.record.sequence
+
+
+def bounded(node: EngineNode, nodes: int, links: int = 3) -> None:
+    """Invariant 6: no table of a node is larger than its limit, whatever has happened."""
+    engine, forwarding, flooding = node.engine, node.forwarding, node.flooding
+    assert len(engine.store) <= nodes and engine.store.tombstones <= 2 * nodes
+    assert len(engine._paths._detours) <= MAX_DETOURS and len(engine._paths._paths) <= nodes
+    assert len(engine._unreachable) <= nodes
+    assert len(engine.originator._lost) <= links and len(engine.originator.links) <= links
+    assert len(forwarding._notices) <= MAX_NOTICE_FLOWS and len(forwarding._lost) <= MAX_NOTICE_FLOWS
+    assert len(forwarding.transits) <= MAX_TRANSITS and len(forwarding.links) <= links
+    assert len(flooding._waiting) <= links * nodes and len(flooding.channels) <= links
+    for channel in flooding.channels.values():
+        assert len(channel.outbox.eager) + len(channel.outbox.lazy) <= nodes
+        assert len(channel.records._asked) <= 2 * nodes
 
 
 class Visits:

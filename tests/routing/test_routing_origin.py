@@ -197,7 +197,7 @@ def test_flags_cost_and_serial_are_told() -> None:
     assert sign(origin, 200.01)[0].links == ((handle(1), 200),)
     origin.set_cost(handle(1), 200, 300.0)
     assert sign(origin, 300.01) == []
-    origin.serial_changed(400.0)
+    origin.sign_again(400.0)
     assert len(sign(origin, 400.01)) == 1
 
 

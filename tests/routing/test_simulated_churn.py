@@ -11,10 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from hypothesis.strategies import booleans, data, floats, integers, sampled_from
-from routing.oracle import Visits, check_databases, check_numbers, check_paths, named
+from routing.oracle import Visits, bounded, check_databases, check_numbers, check_paths, named
 
-from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS
-from gmesh.routing.limits import MAX_DETOURS, MAX_RECORD, MAX_RECORD_LINKS
+from gmesh.routing.limits import MAX_RECORD, MAX_RECORD_LINKS
 from gmesh.testing.engine_mesh import EngineMesh
 
 SETTLE = 14.0
@@ -138,21 +137,6 @@ def churn(events: int, nodes: int, seed: int) -> None:
     assert max(timers) < 40 * nodes, max(timers)
     mesh.stop()
     gc.collect()
-
-
-def bounded(node: object, nodes: int) -> None:
-    """Invariant 6: no table of a node is larger than its limit, whatever has happened."""
-    engine, forwarding, flooding = node.engine, node.forwarding, node.flooding
-    assert len(engine.store) <= nodes and engine.store.tombstones <= 2 * nodes
-    assert len(engine._paths._detours) <= MAX_DETOURS and len(engine._paths._paths) <= nodes
-    assert len(engine._unreachable) <= nodes
-    assert len(engine.originator._lost) <= 3 and len(engine.originator.links) <= 3
-    assert len(forwarding._notices) <= MAX_NOTICE_FLOWS and len(forwarding._lost) <= MAX_NOTICE_FLOWS
-    assert len(forwarding.transits) <= MAX_TRANSITS and len(forwarding.links) <= 3
-    assert len(flooding._waiting) <= 3 * nodes and len(flooding.channels) <= 3
-    for channel in flooding.channels.values():
-        assert len(channel.outbox.eager) + len(channel.outbox.lazy) <= nodes
-        assert len(channel.records._asked) <= 2 * nodes
 
 
 def test_two_thousand_churn_events_stay_bounded() -> None:

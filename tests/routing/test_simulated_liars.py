@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Liars in what they say of themselves and others, in a mesh of honest nodes, and the bound on what it gains."""
+"""Liars in what they say of themselves and others, among honest nodes, and the bound on what it gains."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_withheld_revocation_arrives_another_way(grid: EngineMesh) -> None:
 
 
 def test_withheld_records_hide_nobody_who_has_another_way(grid: EngineMesh) -> None:
-    """A relay that passes no record on: a new node behind its neighbour is reached as soon as a link is told."""
+    """A relay passes no record on: a new node behind its neighbour is reached as soon as its link is told."""
     liar = grid["n0012"]
     told = {Kind.LSA, Kind.IHAVE, Kind.SYNC_LIST, Kind.SYNC_DIGEST, Kind.SYNC_WANT}
     liar.tampers = lambda kind, frame, to: None if kind in told else frame

@@ -22,7 +22,8 @@ from routing.oracle import (
     two_cliques,
 )
 
-from gmesh.routing.limits import MAX_RECORD_LINKS
+from gmesh.mesh.network_limits import HOUSEKEEPING_INTERVAL
+from gmesh.routing.limits import MAX_RECORD_LINKS, SPACING_MAX
 from gmesh.testing.engine_mesh import EngineMesh
 
 TOPOLOGIES: dict[str, Callable[[int], Any]] = {
@@ -211,4 +212,25 @@ def test_alternatives_share_no_relay() -> None:
     assert not set(found[0][0][1:-1]) & set(found[1][0][1:-1])
     assert found[0][1] <= found[1][1]
     assert len(node.engine.alternatives(mesh["n0001"].handle, mesh.now())) == 1
+    mesh.stop()
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_clock_that_was_wrong_hides_nothing_for_long(step: float) -> None:
+    """What was said and refused by a clock an hour off is said and asked for again once it is right."""
+    mesh = EngineMesh(seed=6)
+    mesh.build(named(nx.grid_2d_graph(4, 4)))
+    mesh.run(QUIET)
+    node = mesh["n0005"]
+    node.skew = step
+    mesh.run(20)
+    mesh.cut("n0005", "n0006")
+    mesh.cut("n0014", "n0015")
+    mesh.run(20)
+    with pytest.raises(AssertionError):
+        check_databases(mesh)
+    node.skew = 0.0
+    mesh.run(HOUSEKEEPING_INTERVAL + SPACING_MAX + 1)
+    check_databases(mesh)
+    check_paths(mesh)
     mesh.stop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Liars in the frames they send and pass on, in a mesh of honest nodes, and the bound on what it gains."""
+"""Liars in the frames they send and pass on, among honest nodes, and the bound on what it gains."""
 
 from __future__ import annotations
 
