@@ -27,6 +27,7 @@ def status(where: Endpoint, as_json: bool, follow_it: bool) -> None:
     certificate = answer.get("certificate") or {}
     authority = answer.get("authority") or {}
     reachable = "reachable" if authority.get("reachable") else "not reachable"
+    freshness = f", {words(authority['freshness'])}" if "freshness" in authority else ""
     facts(
         [
             ("name", words(answer.get("name"))),
@@ -37,7 +38,7 @@ def status(where: Endpoint, as_json: bool, follow_it: bool) -> None:
                 "certificate",
                 f"{words(certificate.get('serial'))}, until {moment(certificate.get('not_after'))}",
             ),
-            ("authority", f"{reachable}, last heard {age(authority.get('age'))} ago"),
+            ("authority", f"{reachable}, last heard {age(authority.get('age'))} ago{freshness}"),
             ("crl", words(answer.get("crl_number"))),
             ("policy", words(answer.get("policy_version"))),
             ("links", words(answer.get("links"))),

@@ -51,8 +51,10 @@ def whois(runtime: NodeRuntime, text: str) -> dict[str, Any]:
         "path": None if path is None else [name_of(runtime, handle) for handle in path],
         "link": None if link is None else _link(link),
         "links": [
-            {"name": name_of(runtime, handle), "cost": cost}
-            for handle, cost in sorted(links_of(runtime, peer.handle).items())
+            {"name": name, "cost": cost}
+            for name, cost in sorted(
+                (name_of(runtime, handle), cost) for handle, cost in links_of(runtime, peer.handle).items()
+            )
         ],
         "addresses": [] if node is None else list(node.addresses),
         "services": [] if node is None else list(node.services),
