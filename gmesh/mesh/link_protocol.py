@@ -13,7 +13,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -22,15 +22,17 @@ from gmesh.interfaces import ILink, ISecureTransport
 from gmesh.mesh.capture import Capture, FrameTrace
 from gmesh.mesh.dispatcher import Receive, Receivers
 from gmesh.mesh.egress import Egress
-from gmesh.mesh.limits import DRAIN_DEADLINE, PARTING_DEADLINE
 from gmesh.mesh.link_context import MeshContext
+from gmesh.mesh.link_ending import Ending
 from gmesh.mesh.liveness import Liveness
 from gmesh.mesh.noise_context import Attempt
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.peers import Session
+from gmesh.mesh.pinger import Pinger
 from gmesh.mesh.watch import Alarm, Watch
 from gmesh.wire.frames import Kind, is_optional, iter_frames, pack_frame
 from gmesh.wire.limits import FRAME_HEADER
-from gmesh.wire.messages import Close, CloseReason, Hello, Ping, Pong, decode_rekey
+from gmesh.wire.messages import Close, CloseReason, Hello, decode_rekey
 
 __all__ = ["MeshProtocol"]
 
@@ -64,9 +66,10 @@ class MeshProtocol:
         self._peer: Peer = transport.peer
         self._receivers: Receivers | None = None
         self._table: dict[int, Receive] = {Kind.HELLO: self._hello_received, Kind.CLOSE: self._close_received}
-        self._last_call: IDelayedCall | None = None
         self._liveness = Liveness(context.profile, context.random, context.clock.seconds())
         self._egress = Egress(transport, context.clock, context.counters)
+        self._ending = Ending(context.clock, transport, self._egress)
+        self._pinger = Pinger(context.clock, context.random, self._liveness, self.send_control)
         self.send_data = self._egress.data
         self._watch = Watch(
             context.clock,
@@ -143,8 +146,26 @@ class MeshProtocol:
         self._leave(reason.slug)
         self._state = State.DRAINING
         self._table = {Kind.REKEY: self._rekey_received, Kind.CLOSE: self._close_received}
-        self._last_call = self._clock.callLater(DRAIN_DEADLINE, self._transport.abort)
-        self._egress.finish(pack_frame(Kind.CLOSE, Close(reason).encode()), self._transport.lose)
+        self._ending.drain(reason)
+
+    def give_way(self, heir: Session) -> None:
+        """
+        C{heir} is the link to the same node from now on.
+
+        What is queued here is sent, what is under way from there is handed to C{heir}'s receivers; when
+        both ends have said CLOSE, nothing is under way any more.
+        """
+        self._leave(CloseReason.DUPLICATE.slug)
+        self._state = State.DRAINING
+        self._heir = heir
+        self._table = {Kind.REKEY: self._rekey_received, Kind.CLOSE: self._close_received}
+        self._ending.hand_over()
+
+    def inherit(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        """A frame came late, by a session that gave way to this one."""
+        receive = self._table.get(kind)
+        if receive is not None:
+            receive(kind, record, start, end)
 
     def cut(self, reason: CloseReason) -> None:
         """Drop everything, say CLOSE if that needs no waiting, and disconnect."""
@@ -156,7 +177,7 @@ class MeshProtocol:
         """Show life within one PONG's time or die."""
         if self._state is State.UP:
             self._liveness.probe(self._clock.seconds())
-            self._ping()
+            self._pinger.ask()
             self._watch.start()
 
     def renew(self, peer: Peer) -> None:
@@ -201,7 +222,7 @@ class MeshProtocol:
                 if receive is not None:
                     receive(kind, view, start, end)
                 else:
-                    self._no_receiver(kind)
+                    self._no_receiver(kind, view, start, end)
         except GmeshError as error:
             self._context.refusals.refuse(error.reason, error.detail, self.address, self.initiator)
             self._end(error.reason, CloseReason.PROTOCOL)
@@ -212,9 +233,10 @@ class MeshProtocol:
 
     def secure_connection_lost(self, reason: str) -> None:
         """The connection is gone, whoever ended it."""
-        self._leave(reason)
+        self._leave(self._reason or reason)
         self._state = State.GONE
-        self._cancel_last_call()
+        self._heir = None
+        self._ending.ended()
         self._egress.stop()
         self._context.peers.leave(self)
         if self._attempt is not None:
@@ -236,8 +258,8 @@ class MeshProtocol:
         self._receivers = context.dispatcher.receivers(self)
         self._table = {
             **self._receivers.table,
-            Kind.PING: self._ping_received,
-            Kind.PONG: self._pong_received,
+            Kind.PING: self._pinger.ping_received,
+            Kind.PONG: self._pinger.pong_received,
             Kind.REKEY: self._rekey_received,
             Kind.CLOSE: self._close_received,
         }
@@ -247,19 +269,10 @@ class MeshProtocol:
             context.peers.up(self)
         if self._state is State.UP:
             self._watch.up()
-            self._ping()
+            self._pinger.ask()
             self._watch.start()
             if self._attempt is not None:
                 self._attempt.linked(self._peer)
-
-    def _ping_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
-        ping = Ping.decode(record[start + FRAME_HEADER : end])
-        self.send_control(Kind.PONG, Pong(ping.nonce, ping.stamp).encode())
-
-    def _pong_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
-        pong = Pong.decode(record[start + FRAME_HEADER : end])
-        if pong.nonce == self._nonce:
-            self._liveness.answered(self._pinged, self._clock.seconds())
 
     def _rekey_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
         decode_rekey(record[start + FRAME_HEADER : end])
@@ -269,12 +282,19 @@ class MeshProtocol:
 
     def _close_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
         reason = Close.decode(record[start + FRAME_HEADER : end]).reason
+        self._ending.close_heard()
         if self._state is State.DRAINING:
+            return
+        if reason is CloseReason.DUPLICATE and self._context.peers.rivalled(self):
+            self._reason = reason.slug
+            self._ending.limit()
             return
         self.log.info("{name} closed the link: {reason}", name=self._peer.name, reason=reason.slug)
         self._end(reason.slug, None)
 
-    def _no_receiver(self, kind: int) -> None:
+    def _no_receiver(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        if self._heir is not None:
+            self._heir.inherit(kind, record, start, end)
         if self._state in (State.DRAINING, State.GONE):
             return
         if self._state is State.GREETING:
@@ -287,18 +307,9 @@ class MeshProtocol:
 
     # the timer
 
-    _nonce = -1
-    _pinged = 0.0
-
-    def _ping(self) -> None:
-        now = self._pinged = self._clock.seconds()
-        self._nonce = self._context.random.getrandbits(64)
-        self.send_control(Kind.PING, Ping(self._nonce, int(now * 1_000_000)).encode())
-        self._liveness.asked(now)
-
     def _came_due(self, alarm: Alarm) -> None:
         if alarm is Alarm.PING:
-            self._ping()
+            self._pinger.ask()
         elif alarm is Alarm.SUSPECT:
             self._context.peers.changed(self)
         elif alarm is Alarm.STUCK:
@@ -308,21 +319,18 @@ class MeshProtocol:
 
     # endings
 
+    _heir: Session | None = None
+
     def _end(self, reason: str, farewell: CloseReason | None) -> None:
         """The link is over, now, for C{reason}; the peer is told if that needs no waiting."""
         if self._state is State.GONE:
             return
         self._leave(reason)
         self._state = State.GONE
+        self._heir = None
         self._table = {}
         self._context.peers.leave(self)
-        if farewell is None:
-            self._egress.stop()
-        else:
-            self._egress.part(pack_frame(Kind.CLOSE, Close(farewell).encode()))
-        self._cancel_last_call()
-        self._last_call = self._clock.callLater(PARTING_DEADLINE, self._transport.abort)
-        self._transport.lose()
+        self._ending.cut(farewell)
 
     def _leave(self, reason: str) -> None:
         """A link for routing no longer."""
@@ -337,8 +345,3 @@ class MeshProtocol:
             self.log.info("Link to {name} is down: {reason}", name=self._peer.name, reason=reason)
             if self._receivers is not None:
                 self._receivers.link_down(reason)
-
-    def _cancel_last_call(self) -> None:
-        if self._last_call is not None and self._last_call.active():
-            self._last_call.cancel()
-        self._last_call = None

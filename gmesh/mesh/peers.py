@@ -57,6 +57,12 @@ class Session(Shape):
     def close(self, reason: CloseReason) -> None:
         """Drain, then disconnect."""
 
+    def give_way(self, heir: Session) -> None:
+        """Drain both ways, handing what arrives to C{heir}, the link from now on; then disconnect."""
+
+    def inherit(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        """A frame came late, by a session that gave way to this one."""
+
     def cut(self, reason: CloseReason) -> None:
         """Disconnect now."""
 
@@ -129,7 +135,7 @@ class Peers:
         """
         Both HELLOs were read. @return: None if this is now the link to its node, else why not.
 
-        A link that is replaced is closed here; one that stays has to show that it lives.
+        A link that is replaced gives way here; one that stays has to show that it lives.
         """
         handle = session.peer.handle
         old = self.links.get(handle)
@@ -147,9 +153,15 @@ class Peers:
             old.probe()
             return CloseReason.DUPLICATE
         else:
-            old.close(CloseReason.DUPLICATE)
+            old.give_way(session)
         self.links[handle] = session
         return None
+
+    def rivalled(self, session: Session) -> bool:
+        """Whether another session with the same node has been judged and may yet take over."""
+        return any(
+            each is not session and each.peer.node_key == session.peer.node_key for each in self._sessions
+        )
 
     def up(self, session: Session) -> None:
         """Its receivers were told: now tell the others."""
