@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -66,6 +66,26 @@ def test_wrong_usage(run: Callable[..., Any], arguments: list[str]) -> None:
     ended = run(*arguments)
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert ended.err.startswith("gmesh: ") and ended.err.endswith('--help")\n')
+
+
+def _below(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command and group."""
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from _below(found, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(_below(group)), ids=lambda path: " ".join(("gmesh", *path)))
+def test_an_unknown_option(run: Callable[..., Any], path: tuple[str, ...]) -> None:
+    """Each command and group tells of an option that it does not know in one line, and where its help is."""
+    ended = run(*path, "--no-such-option")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("gmesh: No such option") and ended.err.count("\n") == 1
+    assert ended.err.endswith(f'(see "{" ".join(("gmesh", *path))} --help")\n')
 
 
 @pytest.mark.parametrize(

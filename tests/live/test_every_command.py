@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 import pytest
@@ -100,19 +100,27 @@ def test_as_json(rig: Rig, name: str) -> None:
         json.loads(text)
 
 
-@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
+def _check_refused(rig: Rig, name: str, words: Sequence[str], terminal: bool) -> None:
+    ended = rig.run(*_words(name, list(words)), terminal=terminal)
+    assert ended.status in (1, 2), (name, words, ended)
+    assert "Traceback" not in ended.out + ended.err
+    told = ended.err.strip("\n").split("\n")
+    assert len(told) == 1 and told[0].startswith("gmesh: ") and len(told[0]) > 15, (name, words, ended)
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_used_badly(rig: Rig, name: str, terminal: bool) -> None:
+def test_used_badly(rig: Rig, name: str) -> None:
     """Bad input ends with 1 or 2 and one line that says why; there is no traceback."""
-    cases = [*CASES[name].bad, ["--no-such-option"]]
+    for words in CASES[name].bad:
+        _check_refused(rig, name, words, False)
     if name.startswith("admin "):
-        cases.append(["--operator", "nowhere", *name.split()[1:]])
-    for words in cases:
-        ended = rig.run(*_words(name, list(words)), terminal=terminal)
-        assert ended.status in (1, 2), (name, words, ended)
-        assert "Traceback" not in ended.out + ended.err
-        told = ended.err.strip("\n").split("\n")
-        assert len(told) == 1 and told[0].startswith("gmesh: ") and len(told[0]) > 15, (name, words, ended)
+        _check_refused(rig, name, ["--operator", "nowhere", *name.split()[1:]], False)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].bad])
+def test_used_badly_at_a_terminal(rig: Rig, name: str) -> None:
+    """The same on a terminal."""
+    _check_refused(rig, name, CASES[name].bad[0], True)
 
 
 @pytest.mark.parametrize("what", FOLLOWED)
