@@ -14,14 +14,21 @@ from random import SystemRandom
 from bench.harness import HERE
 from gmesh.testing.issuer import Issuer
 
-__all__ = ["idle_node_rss"]
+__all__ = ["TWISTD", "enrol", "idle_node_rss", "lone_issuer"]
 
 DEADLINE = 30.0
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
 
 
-def _enrol(state: Path) -> None:
-    issuer = Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
-    node = issuer.enrol("idle", "relay")
+def lone_issuer() -> Issuer:
+    """An authority that nobody reaches."""
+    return Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
+
+
+def enrol(issuer: Issuer, name: str, role: str, state: Path) -> None:
+    """Make the state directory of a new node."""
+    state.mkdir(exist_ok=True)
+    node = issuer.enrol(name, role)
     for file, key in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
         (state / file).write_bytes(key.to_pem())
         (state / file).chmod(0o600)
@@ -33,13 +40,12 @@ def _enrol(state: Path) -> None:
 
 def idle_node_rss() -> int:
     """KiB of C{twistd gmesh-node} a moment after its local API answers; its authority is away."""
-    twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
     with tempfile.TemporaryDirectory() as directory:
         state = Path(directory)
-        _enrol(state)
+        enrol(lone_issuer(), "idle", "relay", state)
         listen = ["--state", directory, "--listen", "tcp:0:interface=127.0.0.1"]
         node = subprocess.Popen(
-            [*twistd, "gmesh-node", *listen],
+            [*TWISTD, "gmesh-node", *listen],
             cwd=HERE,
             env={**os.environ, "PYTHONPATH": str(HERE)},
             stdout=subprocess.DEVNULL,
