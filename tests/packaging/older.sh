@@ -4,8 +4,8 @@
 # host by host: the authority with its database first, then a relay, then what lies behind it.
 . "$(dirname "$0")/mesh.sh"
 
-# The newest release that this tree is not; before there are any, the commit below, which packages were first made of.
-OLDER=${GMESH_PACKAGING_OLDER:-$(git -C "$TOP" describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo 0c3b9da)}
+# The newest release that this tree is not; before there are any, the commit below, whose packages were judged good.
+OLDER=${GMESH_PACKAGING_OLDER:-$(git -C "$TOP" describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo 75a0e0f)}
 
 older_source() {
     find . -mindepth 1 -delete
