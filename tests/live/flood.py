@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A process that floods a port with bad handshakes: C{python flood.py PORT COUNT SUITE}; prints how many it made."""
+"""A process that floods a port with bad handshakes: C{flood.py PORT COUNT SUITE}; says how many it made."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -23,18 +24,12 @@ def address(number: int) -> str:
 
 
 def bad_handshake(port: int, number: int, preamble: bytes) -> None:
-    """A first message with a fresh key and the right form, then garbage instead of the third; until cut off."""
-    with socket.create_connection(
-        ("127.0.0.1", port), timeout=10, source_address=(address(number), 0)
-    ) as bad:
-        bad.sendall(
-            preamble
-            + struct.pack(">H", 36)
-            + os.urandom(32)
-            + struct.pack(">I", 1)
-            + struct.pack(">H", 600)
-            + os.urandom(600)
-        )
+    """A first message with a fresh key and the right form, then garbage for the third; until cut off."""
+    first = struct.pack(">H", 36) + os.urandom(32) + struct.pack(">I", 1)
+    third = struct.pack(">H", 600) + os.urandom(600)
+    source = (address(number), 0)
+    with socket.create_connection(("127.0.0.1", port), timeout=10, source_address=source) as bad:
+        bad.sendall(preamble + first + third)
         while bad.recv(4096):
             pass
 
@@ -47,10 +42,8 @@ def main() -> None:
 
     def work() -> None:
         while (number := next(numbers)) < FIRST + count:
-            try:
+            with contextlib.suppress(ConnectionError):
                 bad_handshake(port, number, preamble)
-            except ConnectionError:
-                pass
             made.append(number)
 
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
@@ -58,7 +51,7 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    print(len(made))
+    sys.stdout.write(f"{len(made)}\n")
 
 
 if __name__ == "__main__":
