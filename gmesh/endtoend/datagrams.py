@@ -15,25 +15,21 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.admission import Admission, Explain, Seek
 from gmesh.endtoend.flow import Flow
 from gmesh.endtoend.inbound import Inbound
 from gmesh.endtoend.lanes import Lanes
 from gmesh.endtoend.outbound import Outbound
 from gmesh.endtoend.permissions import Permissions
-from gmesh.endtoend.services import Message, Receiver, Registration, Services, valid_service
+from gmesh.endtoend.services import Message, Receiver, Registration, Services
 from gmesh.endtoend.sessions import Sessions
 from gmesh.errors import SendRefused
 from gmesh.interfaces import IRouteEngine
 from gmesh.mesh.peer_identity import Peer
-from gmesh.trust.limits import CERTIFICATE_LEEWAY
-from gmesh.trust.policy import Decision
 from gmesh.trust.state import TrustState
 from gmesh.wire.messages import Outcome
 
 __all__ = ["Datagrams", "Delivered"]
-
-Explain = Callable[[bytes, float], tuple[str, str]]
-"""Why there is no path to a handle: a slug and a sentence, as L{gmesh.routing.engine.RouteEngine.explain}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +54,10 @@ class Datagrams:
     @param own: this node, as its current certificate says.
     @param find_name: the directory, by node name.
     @param explain: why there is no path.
+    @param seek: finds nodes, where this node keeps no table of them.
+    @ivar admit: every check that can be made before a message leaves, as L{Admission.admit}.
+    @ivar decide: what the policy says of a message, as L{Admission.decide}.
+    @ivar seek: find a node before anything is sent to it, as L{Admission.seek}.
     @param entropy: as C{os.urandom}, for the numbers of messages.
     @param lapsed: True when this node has not heard from the authority for longer than the policy allows.
     """
@@ -74,18 +74,29 @@ class Datagrams:
         wall: Callable[[], float],
         entropy: Callable[[int], bytes],
         explain: Explain | None = None,
+        seek: Seek | None = None,
         lapsed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.services = Services()
         self._sessions = sessions
         self._trust = trust
         self._own = own
-        self._find_name = find_name
-        self._routes = routes
         self._clock = clock
-        self._wall = wall
-        self._explain = explain
         self.permissions = Permissions(trust, own, lapsed)
+        self._admission = Admission(
+            trust=trust,
+            own=own,
+            find_name=find_name,
+            routes=routes,
+            permissions=self.permissions,
+            clock=clock,
+            wall=wall,
+            explain=explain,
+            seek=seek,
+        )
+        self.admit = self._admission.admit
+        self.decide = self._admission.decide
+        self.seek = self._admission.seek
         self._lanes = Lanes(sessions, clock)
         start = int.from_bytes(entropy(4), "big")
         self._outbound = Outbound(sessions, self._lanes, trust, routes, clock, start)
@@ -93,23 +104,22 @@ class Datagrams:
             sessions, self.services, self.permissions, self._lanes, clock, self._outbound.receipt
         )
         self.counters = sessions.counters
-        self._running = False
         self._number = itertools.count(1).__next__
         self._posts: dict[tuple[str, str], Flow] = {}
         self._opened: dict[Flow, None] = {}
         self._prepared: dict[bytes, list[Callable[[], None]]] = {}
-        sessions.user = self
+        sessions.serve(self)
 
     def start(self) -> None:
         """Listen to what is believed; sessions too."""
-        self._running = True
+        self._admission.open = True
         self._trust.observers.append(self._trust_changed)
         self._sessions.start()
         self.permissions.start()
 
     def stop(self) -> None:
         """Fail what is under way, and wipe every session."""
-        self._running = False
+        self._admission.open = False
         self._lanes.ask_again()
         if self._trust_changed in self._trust.observers:
             self._trust.observers.remove(self._trust_changed)
@@ -130,14 +140,6 @@ class Datagrams:
         """As L{Services.register}."""
         return self.services.register(service, receiver, concurrent=concurrent, reserved=reserved)
 
-    def decide(self, node: str, service: str) -> Decision:
-        """
-        What the policy held here says about sending to C{service} of C{node}.
-
-        @raise SendRefused: C{unknown-node}.
-        """
-        return self.permissions.decide(self._own(), self._find(node), service)
-
     def send(
         self,
         node: str,
@@ -155,18 +157,27 @@ class Datagrams:
 
         @return: Deferred of L{Delivered}; fails with L{SendRefused}.
         """
+        if acknowledge and not 0 < timeout <= limits.MAX_TIMEOUT:
+            detail = f"a timeout lies between 0 and {limits.MAX_TIMEOUT:g} seconds"
+            return fail(SendRefused("bad-timeout", detail))
+        data, since = bytes(data), self._clock.seconds()
+
+        def sought(_: None) -> Deferred[Delivered]:
+            return self._send(node, service, data, acknowledge, timeout - (self._clock.seconds() - since))
+
+        return self.seek(node).addCallback(sought)
+
+    def _send(
+        self, node: str, service: str, data: bytes, acknowledge: bool, timeout: float
+    ) -> Deferred[Delivered]:
         try:
             if not acknowledge:
                 self.post(node, service, data)
                 return succeed(Delivered(None))
-            if not 0 < timeout <= limits.MAX_TIMEOUT:
-                raise SendRefused(
-                    "bad-timeout", f"a timeout lies between 0 and {limits.MAX_TIMEOUT:g} seconds"
-                )
             peer = self.admit(node, service, len(data))
             if peer.handle == self._own().handle:
                 return self._deliver_here(service, data)
-            result = self._outbound.add(peer, service, bytes(data), timeout)
+            result = self._outbound.add(peer, service, data, timeout)
         except SendRefused as refusal:
             return fail(refusal)
         return result.addCallback(Delivered)
@@ -209,49 +220,6 @@ class Datagrams:
         if then is not None:
             self._prepared.setdefault(peer.handle, []).append(then)
         return False
-
-    def admit(self, node: str, service: str, size: int = 0) -> Peer:
-        """
-        Every check that can be made before a message of C{size} bytes leaves.
-
-        @return: the node called C{node}.
-        @raise SendRefused: the first that failed.
-        """
-        if not self._running:
-            raise SendRefused("stopped", "this node is not running")
-        if not valid_service(service):
-            raise SendRefused("bad-service", f"{service[:64]!r} is not a service name")
-        if size > limits.MAX_DATAGRAM:
-            raise SendRefused(
-                "too-large", f"{size} bytes are more than the {limits.MAX_DATAGRAM} of a datagram"
-            )
-        peer = self._find(node)
-        if self._trust.revoked(peer.serial, peer.node_id):
-            raise SendRefused("revoked", f"the node {node} is revoked")
-        if self._wall() > peer.not_after + CERTIFICATE_LEEWAY:
-            raise SendRefused("expired", f"the certificate of {node} has expired and no newer one arrived")
-        own = self._own()
-        refusal = self.permissions.refusal(own, peer, service)
-        if refusal is not None:
-            raise refusal
-        if peer.handle != own.handle and self._routes.path(peer.handle, self._clock.seconds()) is None:
-            raise self._no_route(peer)
-        return peer
-
-    def _find(self, node: str) -> Peer:
-        own = self._own()
-        peer = own if node == own.name else self._find_name(node)
-        if peer is None:
-            raise SendRefused("unknown-node", f"no node called {node[:64]!r} is known here")
-        return peer
-
-    def _no_route(self, peer: Peer) -> SendRefused:
-        detail = f"no way to {peer.name} at present"
-        if self._explain is not None:
-            slug, detail = self._explain(peer.handle, self._clock.seconds())
-            if slug == "too-far":
-                return SendRefused(slug, detail)
-        return SendRefused("no-route", detail)
 
     def _deliver_here(self, service: str, data: bytes) -> Deferred[Delivered]:
         own = self._own()

@@ -99,7 +99,7 @@ class Echo:
         nonce = int.from_bytes(self._entropy(8), "big")
         result: Deferred[float] = Deferred(lambda _: self._drop(nonce))
         self._pings[nonce] = _Ping(node, result, self._clock.seconds() + timeout)
-        self._ask(nonce)
+        self._datagrams.seek(node).addCallback(lambda _: self._ask(nonce))
         return result
 
     def trace(self, node: str, timeout: float = limits.PING_TIMEOUT) -> Deferred[tuple[Hop, ...]]:
@@ -108,6 +108,9 @@ class Echo:
 
         @return: Deferred of the nodes after this one; fails with L{SendRefused} if there is no way.
         """
+        return self._datagrams.seek(node).addCallback(lambda _: self._trace(node, timeout))
+
+    def _trace(self, node: str, timeout: float) -> Deferred[tuple[Hop, ...]]:
         own = self._own()
         try:
             target = self._datagrams.admit(node, ECHO_SERVICE)

@@ -55,12 +55,14 @@ class Exchange:
     @ivar peer: the newest identity the peer proved or the directory knows.
     @ivar current: the session that seals, or None.
     @ivar answered: a session we answered and have not heard on, or None.
+    @ivar reply: message 2 of C{answered}, while there was no way to send it.
     @ivar attempt: our own handshake under way, or None.
     @ivar pending: plaintexts that wait for a session.
     @ivar wanted: True if somebody above waits for a session.
     @ivar used: when a frame last went or came.
     @ivar heard_by: the path by which a frame last came.
     @ivar sent_by: the path by which one last went.
+    @ivar follows: the path to take instead of that of routing, or None.
     """
 
     __slots__ = (
@@ -69,10 +71,12 @@ class Exchange:
         "answered",
         "attempt",
         "current",
+        "follows",
         "heard_by",
         "own",
         "peer",
         "pending",
+        "reply",
         "sent_by",
         "used",
         "wanted",
@@ -83,12 +87,14 @@ class Exchange:
         self.peer = peer
         self.current: Session | None = None
         self.answered: Session | None = None
+        self.reply: bytes | None = None
         self.attempt: Attempt | None = None
         self.pending: deque[bytes] = deque()
         self.wanted = False
         self.used = now
         self.heard_by: tuple[bytes, ...] | None = None
         self.sent_by: tuple[bytes, ...] | None = None
+        self.follows: tuple[bytes, ...] | None = None
         self._retired: list[_Retired] = []
         self._pending_bytes = 0
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from twisted.logger import Logger
 
@@ -14,6 +14,7 @@ from gmesh.endtoend.flood import FloodGate
 from gmesh.endtoend.outlet import Outlet
 from gmesh.endtoend.session import Handshaker, Session
 from gmesh.endtoend.table import ExchangeTable
+from gmesh.endtoend.ways import Ways
 from gmesh.errors import GmeshError
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.state import TrustState
@@ -38,6 +39,7 @@ class Handshakes:
         *,
         table: ExchangeTable,
         outlet: Outlet,
+        ways: Ways,
         handshaker: Handshaker,
         trust: TrustState,
         find_handle: Callable[[bytes], Peer | None],
@@ -48,6 +50,7 @@ class Handshakes:
     ) -> None:
         self._table = table
         self._outlet = outlet
+        self._ways = ways
         self._handshaker = handshaker
         self._trust = trust
         self._find_handle = find_handle
@@ -72,7 +75,7 @@ class Handshakes:
                 self.begin_if_due(exchange, now)
         elif now >= attempt.retry:
             if now - attempt.sent >= limits.HANDSHAKE_RETRY:
-                self._outlet.blame(exchange.peer.handle, now)
+                self._ways.blame(exchange, now)
             self._begin(exchange, attempt.began, now)
 
     def bounced(self, number: int, now: float) -> None:
@@ -144,13 +147,30 @@ class Handshakes:
         exchange.used = now
         self._table.drop_attempt(exchange)
         self._table.wipe(exchange.answering(session))
+        exchange.reply = None
         self._table.add_session(exchange, session)
         self._table.arm(exchange, now)
         self._counters["answered"] += 1
-        exchange.heard_by = header.path
-        path = self._outlet.path(header.source, now) or self.way_back(header.path)
-        if path is not None:
-            self._outlet.post(Kind.E2E_RESP, PathHeader(path, session.remote_index, header.counter), message)
+        path = self._ways.answer(exchange, header.path, now)
+        if path is None:
+            exchange.reply = message
+        else:
+            self._reply(path, session, message)
+
+    def way_found(self, handle: bytes, now: float) -> None:
+        """There is a path to a node again: send what waits for one."""
+        exchange, path = self._table.get(handle), self._outlet.path(handle, now)
+        if exchange is None or path is None:
+            return
+        session, message, attempt = exchange.answered, exchange.reply, exchange.attempt
+        exchange.reply = None
+        if session is not None and message is not None:
+            self._reply(path, session, message)
+        elif attempt is not None and attempt.retry <= now + limits.HANDSHAKE_HURRY:
+            self._begin(exchange, attempt.began, now)
+
+    def _reply(self, path: tuple[bytes, ...], session: Session, message: bytes) -> None:
+        self._outlet.post(Kind.E2E_RESP, PathHeader(path, session.remote_index, session.number), message)
 
     def _begin(self, exchange: Exchange, began: float, now: float) -> None:
         """Make message 1, anew for each retry, and send it if there is a path."""
@@ -186,11 +206,3 @@ class Handshakes:
         self._greatest[source] = number
         if len(self._greatest) > limits.MAX_SOURCES:
             del self._greatest[next(iter(self._greatest))]
-
-    def way_back(self, path: Sequence[bytes]) -> tuple[bytes, ...] | None:
-        """The way a frame came, if all on it are members: its source may know links we do not."""
-        for handle in path[1:-1]:
-            member = self._find_handle(handle)
-            if member is None or self._trust.revoked(member.serial, member.node_id):
-                return None
-        return tuple(reversed(path))

@@ -210,6 +210,7 @@ class Lane:
             return
         if self._reached == reached:
             self._pace.timed_out()
+            self._sessions.blame(self.peer)
             self._reached = self._sent
             self._questions.clear()
             self._full = False

@@ -17,16 +17,16 @@ from twisted.internet.interfaces import IReactorTime
 from gmesh.endtoend import limits
 from gmesh.endtoend.exchange import Exchange
 from gmesh.endtoend.handshakes import Handshakes
+from gmesh.endtoend.opener import Opener
 from gmesh.endtoend.outlet import Outlet, Penalise, SendFrame
 from gmesh.endtoend.session import Handshaker, Session
 from gmesh.endtoend.session_user import PathFollower, SessionUser
 from gmesh.endtoend.table import ExchangeTable
-from gmesh.errors import GmeshError
+from gmesh.endtoend.ways import Ways
 from gmesh.interfaces import ILink, IRouteEngine
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind, pack_frame
-from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import Close, CloseReason, Inner
 from gmesh.wire.paths import PathHeader
 
@@ -38,7 +38,6 @@ _FAREWELLS = {
     "revoked": CloseReason.REVOKED,
     "expired": CloseReason.EXPIRED,
 }
-_CLOSE_SIZE = FRAME_HEADER + 1
 
 
 class Sessions:
@@ -46,7 +45,6 @@ class Sessions:
     Sealed sessions with every peer of this node.
 
     @ivar counters: how often what happened, by slug.
-    @ivar user: the one above, set before L{start}.
     @param find_handle: the directory, by routing handle.
     @param next_number: a handshake number above all this node ever used.
     @param rng: for jitter.
@@ -73,7 +71,7 @@ class Sessions:
         behind: Callable[[int], None] = lambda number: None,
         max_sessions: int = limits.MAX_SESSIONS,
     ) -> None:
-        self.user: SessionUser | None = None
+        self._user: SessionUser | None = None
         self._running = False
         self._trust = trust
         self._clock = clock
@@ -93,9 +91,11 @@ class Sessions:
         )
         self.counters: Counter[str] = self._table.counters
         self._outlet = Outlet(routes, send_frame, penalise, self.counters)
+        self._ways = Ways(self._outlet, trust, find_handle, link_to, self.counters)
         self._handshakes = Handshakes(
             table=self._table,
             outlet=self._outlet,
+            ways=self._ways,
             handshaker=handshaker,
             trust=trust,
             find_handle=find_handle,
@@ -104,6 +104,12 @@ class Sessions:
             up=self._finished,
             behind=behind,
         )
+        self._opener = Opener(self._table, self._handshakes, self._ways, self._up)
+
+    def serve(self, user: SessionUser) -> None:
+        """Tell C{user} of everything, from before L{start} on."""
+        self._user = user
+        self._opener.opened = user.opened
 
     def start(self) -> None:
         """Listen to what is believed, and to frames."""
@@ -179,7 +185,9 @@ class Sessions:
 
     def blame(self, peer: Peer) -> None:
         """What goes to C{peer} is not answered: try another path."""
-        self._outlet.blame(peer.handle, self._clock.seconds())
+        exchange = self._table.get(peer.handle)
+        if exchange is not None:
+            self._ways.blame(exchange, self._clock.seconds())
 
     def frame_for_us(
         self, kind: int, header: PathHeader, body: bytes | memoryview, ingress_link: ILink
@@ -193,13 +201,17 @@ class Sessions:
         if not self._running:
             self.counters["stopped"] += 1
         elif kind == Kind.E2E_DATA:
-            self._data(header, body, now)
+            self._opener.data(header, body, now)
         elif kind == Kind.E2E_INIT:
             self._handshakes.first_message(header, body, ingress_link.peer.handle, now)
         elif kind == Kind.E2E_RESP:
             self._handshakes.second_message(header, body, now)
         else:
             self.counters["unknown-kind"] += 1
+
+    def way_found(self, handle: bytes) -> None:
+        """Routing knows a path that it did not know when it was asked."""
+        self._handshakes.way_found(handle, self._clock.seconds())
 
     def undeliverable(self, header: PathHeader, reason: str) -> None:
         """
@@ -211,48 +223,17 @@ class Sessions:
         self.counters["bounced"] += 1
         if index == 0:
             self._handshakes.bounced(counter, self._clock.seconds())
-        elif self.user is not None:
+        elif self._user is not None:
             for exchange in self._table:
                 if exchange.sent(index, counter):
-                    self.user.bounced(exchange.peer.handle, counter, reason)
+                    if reason == "unreachable":
+                        exchange.follows = None
+                    self._user.bounced(exchange.peer.handle, counter, reason)
 
     def _ask(self, exchange: Exchange, now: float) -> None:
         exchange.used = now
         self._handshakes.begin_if_due(exchange, now)
         self._table.arm(exchange, now)
-
-    def _data(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
-        found = self._table.session(header.receiver_index)
-        if found is None or header.source != found[1].peer.handle:
-            self.counters["no-session"] += 1
-            self._handshakes.offer(header.source, now)
-            return
-        exchange, session = found
-        try:
-            plaintext = session.open(header, body)
-        except GmeshError as error:
-            self.counters[error.reason] += 1
-            return
-        if len(plaintext) == _CLOSE_SIZE and plaintext[2] == Inner.CLOSE:
-            self._closed(exchange, session, plaintext[FRAME_HEADER:])
-            return
-        exchange.used = now
-        exchange.heard_by = header.path
-        if not session.heard:
-            self._first_heard(exchange, session, now)
-        elif session is exchange.current and session.due(now):
-            self._handshakes.begin_if_due(exchange, now)
-        if plaintext and self.user is not None:
-            self.user.opened(session.peer, plaintext)
-
-    def _first_heard(self, exchange: Exchange, session: Session, now: float) -> None:
-        confirmed = session is exchange.answered
-        if confirmed:
-            self._table.drop_attempt(exchange)
-        self._table.wipe(exchange.heard(session, now))
-        self._table.arm(exchange, now)
-        if confirmed:
-            self._up(exchange, session, now)
 
     def _finished(self, exchange: Exchange, session: Session, now: float) -> None:
         self._up(exchange, session, now)
@@ -264,8 +245,8 @@ class Sessions:
         exchange.wanted = False
         for plaintext in exchange.release():
             self._seal(exchange, session, plaintext, now)
-        if self.user is not None:
-            self.user.ready(exchange.peer.handle)
+        if self._user is not None:
+            self._user.ready(exchange.peer.handle)
 
     def _seal(
         self,
@@ -278,7 +259,7 @@ class Sessions:
         exchange.used = now
         if session.due(now):
             self._handshakes.begin_if_due(exchange, now)
-        path = self._path(exchange, now)
+        path = self._ways.path(exchange, now)
         if path is None:
             self.counters["no-route"] += 1
             return None
@@ -288,31 +269,14 @@ class Sessions:
         counter, frame, flow = session.seal(plaintext, path)
         return counter if self._outlet.send(path, frame, flow) else None
 
-    def _path(self, exchange: Exchange, now: float) -> tuple[bytes, ...] | None:
-        """The path to a peer; while routing knows none, the way it is heard by."""
-        path = self._outlet.path(exchange.peer.handle, now)
-        if path is None and exchange.heard_by is not None:
-            return self._handshakes.way_back(exchange.heard_by)
-        return path
-
     def _farewell(self, exchange: Exchange, reason: str) -> None:
         """Tell the peer, if that needs no waiting, by the last path: routing knows none to a revoked node."""
         close, now = _FAREWELLS.get(reason), self._clock.seconds()
-        session, path = exchange.sealer(now), exchange.sent_by or self._path(exchange, now)
+        session, path = exchange.sealer(now), exchange.sent_by or self._ways.path(exchange, now)
         if close is not None and session is not None and path is not None:
             _, frame, flow = session.seal(pack_frame(Inner.CLOSE, Close(close).encode()), path)
             self._outlet.send(path, frame, flow)
 
-    def _closed(self, exchange: Exchange, session: Session, body: bytes) -> None:
-        """The peer has wiped this session; others with it live on."""
-        try:
-            self.counters[f"closed-{Close.decode(body).reason.slug}"] += 1
-        except GmeshError:
-            self.counters["inner-malformed"] += 1
-            return
-        if session in (exchange.current, exchange.answered):
-            self._table.kill(exchange, "closed")
-
     def _gone(self, handle: bytes, reason: str) -> None:
-        if self.user is not None:
-            self.user.gone(handle, reason)
+        if self._user is not None:
+            self._user.gone(handle, reason)

@@ -172,6 +172,7 @@ class ExchangeTable:
         """Judge every peer again when a document changed by which they are believed."""
         if kind in ("crl", "genesis"):
             for exchange in self:
+                exchange.follows = None
                 if self._exchanges.get(exchange.peer.handle) is exchange:
                     self.judge(exchange)
 

@@ -61,6 +61,7 @@ class ControlProtocol:
             Kind.CERT_REQ: self._certificates_wanted,
             Kind.CERT: self._certificates_received,
             Kind.PATH_REQ: self._path_wanted,
+            Kind.PATH_REP: lambda body: factory.path_answered(channel, PathReply.decode(body)),
         }
 
     def link_up(self) -> None:
@@ -133,16 +134,17 @@ class ControlProtocol:
             channel.certificates.came(CertificateKey(peer.handle, peer.serial))
 
     def _path_wanted(self, body: memoryview) -> None:
-        """Which way we would go, with the records that prove it: a neighbour cannot invent links."""
+        """The way through us, with the records that prove it: a neighbour cannot invent links."""
         request = PathRequest.decode(body)
-        factory = self._factory
+        factory, asker = self._factory, self._channel.handle
         if not self._channel.may_ask():
             return
-        path = factory.engine.path(request.destination, factory.clock.seconds())
-        if path is None or len(path) < 2:
+        path = factory.way(request)
+        if path is None or asker in path:
             self._channel.send(Kind.PATH_REP, PathReply(request.request, ()).encode())
             return
-        records = [data for one, other in pairwise(path) for data in factory.proof(one, other)]
+        path = (asker, *path)
+        records = list(dict.fromkeys(data for pair in pairwise(path) for data in factory.proof(*pair)))
         batches = [tuple(records[at : at + PATH_RECORDS]) for at in range(0, len(records), PATH_RECORDS)]
         for number, batch in enumerate(batches, 1):
             reply = PathReply(request.request, path, batch, more=number < len(batches))
@@ -159,6 +161,7 @@ class ControlFactory:
     Builds the control half of each link and holds what all of them share.
 
     @ivar channels: every neighbour, in the order in which they came up.
+    @ivar path_answered: takes the answers to PATH_REQ, where somebody asks.
     """
 
     kinds = frozenset(
@@ -171,6 +174,7 @@ class ControlFactory:
             Kind.CERT_REQ,
             Kind.CERT,
             Kind.PATH_REQ,
+            Kind.PATH_REP,
             *PUSHES,
             *REQUESTS,
         }
@@ -192,6 +196,7 @@ class ControlFactory:
         self.clock = clock
         self.counters = counters
         self.channels: dict[Channel, None] = {}
+        self.path_answered: Callable[[Channel, PathReply], None] = self._unasked
 
     def build_receiver(self, link: ILink) -> ControlProtocol:
         """A receiver for this link."""
@@ -214,6 +219,21 @@ class ControlFactory:
             size += len(encoded)
         if batch:
             channel.send(Kind.CERT, CertAnswer(tuple(batch)).encode())
+
+    def way(self, request: PathRequest) -> tuple[bytes, ...] | None:
+        """The path from us to whom an asker knows by handle or only by name."""
+        destination = request.destination
+        if request.name:
+            peer = self.book.find_name(request.name)
+            if peer is None:
+                return None
+            destination = peer.handle
+        if destination == self.engine.handle:
+            return (destination,)
+        return self.engine.path(destination, self.clock.seconds())
+
+    def _unasked(self, channel: Channel, reply: PathReply) -> None:
+        self.counters.count("path-unasked")
 
     def proof(self, one: bytes, other: bytes) -> list[bytes]:
         """The records in which two neighbours on a path list each other."""

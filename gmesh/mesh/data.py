@@ -17,8 +17,8 @@ from zope.interface import implementer
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
 from gmesh.mesh.forwarding import Forwarding
-from gmesh.mesh.network_limits import HEADER_BURST, HEADER_RATE, MAX_VERDICTS
-from gmesh.mesh.rates import TokenBucket
+from gmesh.mesh.network_limits import HEADER_BURST, HEADER_RATE, MAX_VERDICTS, SOURCE_BURST, SOURCE_RATE
+from gmesh.mesh.rates import Budget, TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import HANDLE
 from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, PathHeader, peek_path
@@ -26,8 +26,11 @@ from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, Path
 __all__ = ["DataFactory", "DataProtocol"]
 
 SendData = Callable[[memoryview, bytes], bool]
-Verdict = tuple[SendData | None, int, bytes, tuple[bytes, ...]]
-"""Where to (None: here), the next hop index (here: ours), the flow, the path."""
+Verdict = tuple[SendData | None, int, bytes, tuple[bytes, ...], int]
+"""
+Where to (None: here), the next hop index (here: ours), the flow, the path, and by how many hops we
+multiply what the source sends: 0 behind its first relay, which is the one that counts.
+"""
 
 TAIL: Final = 12
 _TAIL = struct.Struct(">IQ")
@@ -46,6 +49,7 @@ class DataProtocol:
         self._generation = -1
         # A source that makes up paths pays at its first relay: those behind see only what passed here.
         self._headers = TokenBucket(HEADER_RATE, HEADER_BURST, forwarding.now())
+        self._carried = Budget(SOURCE_RATE, SOURCE_BURST, forwarding.now())
 
     def link_up(self) -> None:
         """Frames may come and go."""
@@ -72,15 +76,25 @@ class DataProtocol:
             verdict = self._judge(kind, record, start, end)
             if verdict is None:
                 return
-        send, hop, flow, path = verdict
+        send, hop, flow, path, hops = verdict
         if send is None:
             index, counter = _TAIL.unpack_from(record, path_end)
             header = PathHeader(path, index, counter, hop, record[start + AT_CLASS], record[start + AT_FLAGS])
             forwarding.deliver(kind, header, record[path_end + TAIL : end], self._link)
             return
         record[start + AT_HOP] = hop
-        if not send(record[start:end], flow):
+        if (hops and not self._allows(hops * (end - start))) or not send(record[start:end], flow):
             forwarding.refused(kind, record, start, end)
+
+    def _allows(self, carried: int) -> bool:
+        """May the source have so many bytes carried now?"""
+        budget = self._carried
+        budget.left -= carried
+        if budget.left >= 0 or budget.more(self._forwarding.now()):
+            return True
+        budget.left += carried
+        self._forwarding.counters.count("forward-source-rate")
+        return False
 
     def _judge(self, kind: int, record: memoryview, start: int, end: int) -> Verdict | None:
         """A verdict to remember, or None when the frame is dealt with."""
@@ -97,13 +111,14 @@ class DataProtocol:
             return None
         verdict: Verdict
         if hop == len(path) - 1:
-            verdict = (None, hop, b"", path)
+            verdict = (None, hop, b"", path, 0)
         else:
             link = forwarding.links.get(path[hop + 1])
             if link is None:
                 forwarding.reroute(kind, record, start, end)
                 return None
-            verdict = (link.send_data, hop + 1, path[0] + path[-1], path)
+            hops = len(path) - 1 - hop if hop == 1 else 0
+            verdict = (link.send_data, hop + 1, path[0] + path[-1], path, hops)
             forwarding.passes(path, kind, end - start)
         if len(self._verdicts) >= MAX_VERDICTS:
             self._verdicts.clear()

@@ -7,9 +7,10 @@ from collections.abc import Collection
 
 from gmesh.mesh.channel import Channel
 from gmesh.mesh.network_limits import EAGER_DEGREE
+from gmesh.routing.record import RecordFlag
 from gmesh.routing.store import RecordStore
 
-__all__ = ["eager_channels", "is_leaf"]
+__all__ = ["eager_channels", "is_leaf", "is_stub"]
 
 
 def eager_channels(own: bytes, channels: Collection[Channel]) -> set[Channel]:
@@ -22,6 +23,12 @@ def eager_channels(own: bytes, channels: Collection[Channel]) -> set[Channel]:
         key=lambda channel: (not channel.anchor, here ^ int.from_bytes(channel.handle, "big")),
     )
     return set(by_distance[:EAGER_DEGREE])
+
+
+def is_stub(store: RecordStore, channel: Channel) -> bool:
+    """A neighbour that keeps no table, as its record says: it asks when it wants to know."""
+    first = store.get((channel.handle, 0))
+    return first is not None and RecordFlag.STUB in first.record.flags
 
 
 def is_leaf(store: RecordStore, channel: Channel) -> bool:

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.eager import eager_channels, is_leaf
+from gmesh.mesh.eager import eager_channels, is_leaf, is_stub
 from gmesh.mesh.network_limits import (
     FLUSH_BACKLOG,
     FLUSH_BYTES,
@@ -113,9 +113,10 @@ class Flooding:
 
     def resync(self) -> None:
         """Compare digests with the next neighbour in turn, to heal whatever was lost on the way."""
-        if not self.channels:
+        store = self._engine.store
+        handles = sorted(handle for handle, each in self.channels.items() if not is_stub(store, each))
+        if not handles:
             return
-        handles = sorted(self.channels)
         self._resynced = (self._resynced + 1) % len(handles)
         digest = self._engine.store.digest()
         buckets = tuple(
@@ -135,7 +136,7 @@ class Flooding:
         store = self._engine.store
         eager = eager_channels(self._engine.handle, self.channels.values())
         for channel in self.channels.values():
-            if channel is but:
+            if channel is but or is_stub(store, channel):
                 continue
             if channel in eager or is_leaf(store, channel):
                 channel.outbox.put(key, sequence, data)

@@ -31,16 +31,24 @@ __all__ = [
     "LSA_FRAME",
     "LSA_FRAME_RECORDS",
     "MAX_NOTICE_FLOWS",
+    "MAX_QUESTIONS",
     "MAX_SERIALS",
+    "MAX_STUB_ORIGINS",
+    "MAX_STUB_PATHS",
     "MAX_TRANSITS",
     "MAX_UNJUDGED",
     "MAX_VERDICTS",
     "MAX_WANTED",
     "NOTICE_BURST",
     "NOTICE_RATE",
+    "PATH_AGAIN",
+    "PATH_FRESH",
+    "PATH_PATIENCE",
     "QUESTION_BURST",
     "QUESTION_RATE",
     "RESYNC_INTERVAL",
+    "SOURCE_BURST",
+    "SOURCE_RATE",
     "STATUS_ASK_INTERVAL",
     "WANTED_INTERVAL",
     "WANT_BATCH",
@@ -73,6 +81,14 @@ MAX_WANTED: Final = 16_384
 QUESTION_RATE: Final = 100.0
 QUESTION_BURST: Final = 200
 
+# -- paths asked for by a node without a table
+PATH_PATIENCE: Final = 1.0
+PATH_AGAIN: Final = 1.0
+PATH_FRESH: Final = 60.0
+MAX_QUESTIONS: Final = 64
+MAX_STUB_PATHS: Final = 512
+MAX_STUB_ORIGINS: Final = 512
+
 # -- refusals that a link may cause
 FAILURE_RATE: Final = 50 / 60
 FAILURE_BURST: Final = 50
@@ -99,4 +115,7 @@ MAX_NOTICE_FLOWS: Final = 1024
 NOTICE_RATE: Final = 10.0
 HEADER_RATE: Final = 2000.0
 HEADER_BURST: Final = 4096
+# Bytes a source may make others carry, each counted once for every hop behind its first relay.
+SOURCE_RATE: Final = 512 * 1024 * 1024
+SOURCE_BURST: Final = 64 * 1024 * 1024
 NOTICE_BURST: Final = 10

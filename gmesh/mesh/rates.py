@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TokenBucket"]
+__all__ = ["Budget", "TokenBucket"]
 
 
 class TokenBucket:
@@ -32,3 +32,27 @@ class TokenBucket:
     def full(self, now: float) -> bool:
         """True if forgetting this bucket would change nothing."""
         return self._tokens + (now - self._when) * self._rate >= self._burst
+
+
+class Budget:
+    """
+    Allows C{burst} at once and C{rate} a second after that, in amounts: for a path on which a clock is dear.
+
+    Who spends subtracts from C{left}, and only when that is used up asks L{more}: so after a rest
+    it may be twice C{burst} that is spent at once.
+
+    @ivar left: what may be spent without asking.
+    """
+
+    __slots__ = ("_burst", "_rate", "_when", "left")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = self.left = burst
+        self._when = now
+
+    def more(self, now: float) -> bool:
+        """What came in since the last time. @return: True if something is left."""
+        self.left = min(self._burst, self.left + (now - self._when) * self._rate)
+        self._when = now
+        return self.left >= 0

@@ -19,7 +19,7 @@ from gmesh.endtoend.echo import Echo
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
 from gmesh.errors import SendRefused
-from gmesh.interfaces import INoiseSession
+from gmesh.interfaces import INoiseSession, IRouteEngine
 from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.control import ControlFactory
 from gmesh.mesh.counters import Counters, Refusals
@@ -36,6 +36,7 @@ from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
 from gmesh.mesh.peers import Peers
 from gmesh.mesh.route_keeper import RouteKeeper
+from gmesh.mesh.stub import PathSeeker, StubFlooding
 from gmesh.node.command_flood import CommandFlood
 from gmesh.node.control import Control, NodeControl
 from gmesh.node.membership import Membership
@@ -91,13 +92,18 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """Which way, and what neighbours tell each other."""
+    """
+    Which way, and what neighbours tell each other.
+
+    @ivar seeker: asks for paths, in a node that keeps no table.
+    """
 
     engine: RouteEngine
     control: ControlFactory
     forwarding: Forwarding
     keeper: RouteKeeper
     documents: DocumentGossip
+    seeker: PathSeeker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +157,14 @@ def make_links(
     return Links(peers, dispatcher, factory, dialler, refusals)
 
 
-def make_routes(means: Means, links: Links, alarm: Callable[[str, bytes], None]) -> Routes:
-    """The link-state database, its flooding, the gossip of documents, forwarding."""
+def make_routes(
+    means: Means, links: Links, alarm: Callable[[str, bytes], None], stub: bool = False
+) -> Routes:
+    """
+    The link-state database, its flooding, the gossip of documents, forwarding.
+
+    @param stub: keep no table, ask for paths.
+    """
     member, book, clock, counters = means.member, means.book, means.clock, means.counters
     trust = member.trust
     engine = RouteEngine(
@@ -163,29 +175,40 @@ def make_routes(means: Means, links: Links, alarm: Callable[[str, bytes], None])
         trust.revoked,
         verify,
         means.random,
-        flags=_flags(member.peer),
+        flags=RecordFlag.STUB if stub else _flags(member.peer),
         sequence=member.state.record_sequence,
         now=clock.seconds(),
         alarm=alarm,
+        prompt=stub,
     )
-    flooding = Flooding(engine, book, clock, member.wall, counters)
+    flooding = (StubFlooding if stub else Flooding)(engine, book, clock, member.wall, counters)
     documents = DocumentGossip(trust, clock, member.wall, counters)
     control = ControlFactory(engine, flooding, documents, book, clock, counters)
+    seeker = None
+    if isinstance(flooding, StubFlooding):
+        seeker = PathSeeker(engine, flooding, book.find_name, clock, counters)
+        control.path_answered = seeker.answered
     forwarding = Forwarding(
-        engine, flooding, clock, counters, relays=lambda: member.peer.relay, revoked=book.revoked
+        engine,
+        flooding,
+        clock,
+        counters,
+        relays=lambda: member.peer.relay and not stub,
+        revoked=book.revoked,
     )
     links.dispatcher.register(control)
     links.dispatcher.register(DataFactory(forwarding))
     used = member.record_sequence_used
     keeper = RouteKeeper(engine, flooding, forwarding, documents, book, trust, clock, member.wall, used)
     links.peers.add_listener(keeper)
-    return Routes(engine, control, forwarding, keeper, documents)
+    return Routes(engine, control, forwarding, keeper, documents, seeker)
 
 
 def make_ends(means: Means, routes: Routes) -> Ends:
     """Sealed sessions, datagrams over them, ping and trace over those."""
     member, book, clock = means.member, means.book, means.clock
-    trust, engine = member.trust, routes.engine
+    trust, engine, seeker = member.trust, routes.engine, routes.seeker
+    ways: IRouteEngine = seeker or engine
     handshaker = Handshaker(
         trust=trust,
         own_certificate=lambda: member.certificate,
@@ -196,7 +219,7 @@ def make_ends(means: Means, routes: Routes) -> Ends:
         handshaker=handshaker,
         trust=trust,
         find_handle=book.find_handle,
-        routes=engine,
+        routes=ways,
         send_frame=routes.forwarding.send,
         next_number=member.next_handshake_number,
         clock=clock,
@@ -209,6 +232,8 @@ def make_ends(means: Means, routes: Routes) -> Ends:
     )
     routes.forwarding.local = sessions.frame_for_us
     routes.forwarding.undeliverable = sessions.undeliverable
+    if seeker is not None:
+        seeker.found = sessions.way_found
 
     def find_name(name: str) -> Peer | None:
         peer = book.find_name(name)
@@ -221,18 +246,19 @@ def make_ends(means: Means, routes: Routes) -> Ends:
         trust=trust,
         own=lambda: member.peer,
         find_name=find_name,
-        routes=engine,
+        routes=ways,
         clock=clock,
         wall=member.wall,
         entropy=means.entropy,
         explain=engine.explain,
+        seek=None if seeker is None else seeker.seek,
         lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
     )
     echo = Echo(
         datagrams=datagrams,
         own=lambda: member.peer,
         find_handle=book.find_handle,
-        routes=engine,
+        routes=ways,
         clock=clock,
         entropy=means.entropy,
     )

@@ -65,6 +65,7 @@ class NodeRuntime:
     @param peers: targets to dial beside the anchors of the genesis.
     @param profile: how soon a silent neighbour is doubted and given up.
     @param session: makes hop sessions; tests record with it.
+    @param stub: keep no table of the network, ask neighbours for each path; never relay.
     @ivar member: who this node is and what it believes.
     @ivar engine: the routes.
     @ivar datagrams: what applications send and receive through.
@@ -91,6 +92,7 @@ class NodeRuntime:
         peers: Sequence[str] = (),
         profile: Liveliness = WAN,
         session: SessionMaker | None = None,
+        stub: bool = False,
     ) -> None:
         self._clock = clock
         self._targets = tuple(peers)
@@ -101,7 +103,7 @@ class NodeRuntime:
         self._keep_own_certificate()
         means = Means(member, self.book, clock, random, entropy, self._counters)
         links = make_links(means, self._hello, self._max_links, connect, profile, session)
-        routes = make_routes(means, links, self._alarm)
+        routes = make_routes(means, links, self._alarm, stub)
         ends = make_ends(means, routes)
         self.peers = links.peers
         self.dialler = links.dialler
@@ -111,6 +113,7 @@ class NodeRuntime:
         self.forwarding = routes.forwarding
         self.transits = routes.forwarding.transits
         self._control = routes.control
+        self._seeker = routes.seeker
         self._keeper = routes.keeper
         self._keeper.each_tick = self._look_for_anchors
         self._learned: tuple[str, ...] = ()
@@ -155,6 +158,8 @@ class NodeRuntime:
             part.stop()
         self.echo.stop()
         self.datagrams.stop()
+        if self._seeker is not None:
+            self._seeker.stop()
         if self.peers.links:
             await self._keeper.drain()
         self.peers.close(CloseReason.SHUTDOWN)

@@ -53,6 +53,7 @@ class RouteEngine:
     @param verify: (public key, signature, data) -> bool.
     @param sequence: the last record sequence, as persisted.
     @param alarm: called with a slug and a handle: C{equivocation}, C{own-record}.
+    @param prompt: look for paths as soon as a record changes: the graph is small, and somebody waits.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class RouteEngine:
         alarm: Callable[[str, bytes], None] = lambda slug, handle: None,
         max_hops: int = MAX_HOPS,
         max_nodes: int = MAX_NODES,
+        prompt: bool = False,
     ) -> None:
+        self._prompt = prompt
         self._own_member = own_member
         self.database = LinkStateDatabase(
             network_id, signer.public, member, revoked, verify, self._record_changed, alarm, max_nodes
@@ -184,6 +187,13 @@ class RouteEngine:
         self.database.revoke(handle, now)
         self._paths.invalidate(now)
 
+    def forget(self, now: float) -> None:
+        """Drop what others said, to hear it anew: for a node that keeps no table."""
+        self._now = now
+        for key, _ in list(self.store.entries()):
+            if key[0] != self.handle:
+                self.store.forget(key)
+
     def revocations_changed(self, now: float) -> list[bytes]:
         """Ask the revocation set about every record; the handles dropped."""
         self._now = now
@@ -218,7 +228,7 @@ class RouteEngine:
         first = fragments.get(0)
         transit = first is not None and _transit(first.member, first.record.flags)
         if self._graph.claim(handle, links, transit):
-            self._paths.changed(self._now)
+            self._paths.changed(self._now, urgent=self._prompt)
         if not fragments:
             self._paths.invalidate(self._now)
 

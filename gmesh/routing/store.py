@@ -126,15 +126,24 @@ class RecordStore:
 
     def drop(self, key: Key, now: float) -> None:
         """Remove, remembering the sequence."""
+        entry = self._remove(key)
+        while len(self._tombstones) >= self._max_tombstones:
+            del self._tombstones[next(iter(self._tombstones))]
+        self._tombstones[key] = (entry.record.sequence, now + TOMBSTONE_LIFE)
+        self._changed(key[0])
+
+    def forget(self, key: Key) -> None:
+        """Remove; the same record may come again."""
+        self._remove(key)
+        self._changed(key[0])
+
+    def _remove(self, key: Key) -> Entry:
         entry = self._origins[key[0]].pop(key[1])
         if not self._origins[key[0]]:
             del self._origins[key[0]]
         self._members[key[0][0]].discard(key)
         self._toggle(key[0], entry.hash)
-        while len(self._tombstones) >= self._max_tombstones:
-            del self._tombstones[next(iter(self._tombstones))]
-        self._tombstones[key] = (entry.record.sequence, now + TOMBSTONE_LIFE)
-        self._changed(key[0])
+        return entry
 
     def forget_tombstones(self, now: float) -> None:
         """Let go of those whose time is over."""

@@ -58,6 +58,7 @@ class MemoryNode:
         self.skew = 0.0
         self._mesh = mesh
         self._peers = tuple(peers)
+        self._stub = False
         self._port: Any = None
         self.runtime = self._make()
 
@@ -99,6 +100,11 @@ class MemoryNode:
     def dial(self, addresses: Sequence[str]) -> None:
         """Dial these and no others, from the next start on."""
         self._peers = tuple(addresses)
+        self.runtime = self._make()
+
+    def keep_no_table(self) -> None:
+        """Be a stub, which asks its neighbours for paths, from the next start on."""
+        self._stub = True
         self.runtime = self._make()
 
     def start(self) -> None:
@@ -172,6 +178,7 @@ class MemoryNode:
             advertise=(self.address,),
             profile=mesh.profile,
             session=self._session,
+            stub=self._stub,
         )
 
     def _session(

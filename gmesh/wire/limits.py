@@ -31,6 +31,7 @@ __all__ = [
     "MAX_HANDSHAKE_MESSAGE",
     "MAX_HANDSHAKE_PAYLOAD",
     "MAX_HOPS",
+    "MAX_NODE_NAME",
     "MAX_NODE_RECORD",
     "MAX_NODE_RECORDS",
     "MAX_NONCE",
@@ -95,6 +96,7 @@ RESPONDER_READS = (MESSAGE_1, MAX_HANDSHAKE_MESSAGE)
 INITIATOR_READS = (MAX_HANDSHAKE_MESSAGE,)
 """Largest length of each handshake record that end reads, before any full-sized record."""
 
+MAX_NODE_NAME = 63
 MAX_NODE_RECORD = 2_048
 MAX_NODE_RECORDS = 256
 """Node records in one frame."""

@@ -6,8 +6,15 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from gmesh.wire.codec import Buffer, Reader, check_bytes, check_range, pack_blob16
-from gmesh.wire.limits import HANDLE, MAX_HANDLES, MAX_NODE_RECORD, MAX_NODE_RECORDS, MIN_HANDLES
+from gmesh.wire.codec import Buffer, Reader, check_bytes, check_range, encode_text, pack_blob16
+from gmesh.wire.limits import (
+    HANDLE,
+    MAX_HANDLES,
+    MAX_NODE_NAME,
+    MAX_NODE_RECORD,
+    MAX_NODE_RECORDS,
+    MIN_HANDLES,
+)
 
 __all__ = ["NO_HANDLE", "Dropped", "PathReply", "PathRequest", "Unreach"]
 
@@ -83,31 +90,40 @@ class PathRequest:
     The body of PATH_REQ: which way would you go?
 
     @ivar request: chosen by the asker, repeated in the answer.
+    @ivar destination: L{NO_HANDLE} if the asker knows only the name.
+    @ivar name: of the destination, if the asker does not know its handle.
     """
 
     request: int
     destination: bytes
+    name: str = ""
 
     def encode(self) -> bytes:
         """@raise FrameRefused: if a limit would be exceeded."""
         check_bytes("PATH_REQ", self.destination, HANDLE, HANDLE)
-        return _REQUEST.pack(check_range("PATH_REQ", self.request, _MAX_U32), self.destination)
+        head = _REQUEST.pack(check_range("PATH_REQ", self.request, _MAX_U32), self.destination)
+        return head + encode_text("PATH_REQ", self.name, MAX_NODE_NAME) if self.name else head
 
     @classmethod
     def decode(cls, body: Buffer) -> PathRequest:
         """@raise FrameRefused: if C{body} is not one."""
         reader = Reader(body, "PATH_REQ")
-        request = cls(reader.u32(), reader.handle())
+        number, destination = reader.u32(), reader.handle()
+        name = ""
+        if reader.left:
+            name = reader.text8(MAX_NODE_NAME)
+            if not name:
+                raise reader.refused("has an empty name")
         reader.finish()
-        return request
+        return cls(number, destination, name)
 
 
 @dataclass(frozen=True, slots=True)
 class PathReply:
     """
-    The body of PATH_REP: a path from the answerer, and the node records along it as proof.
+    The body of PATH_REP: a path through the answerer, and the node records along it as proof.
 
-    @ivar path: handles, first the answerer, last the destination; empty when there is none.
+    @ivar path: handles, first the asker, then the answerer, last the destination; empty when there is none.
     @ivar records: encoded node records, for the asker to verify.
     @ivar more: True if another reply with the same path brings more records.
     """

@@ -91,7 +91,7 @@ def test_no_route(fabric, outcomes):
     """Without a path the call is refused; the reason of routing is told when it is the distance."""
     fabric.alice.unreachable.add(fabric.bob.handle)
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
-    fabric.alice.datagrams._explain = lambda handle, now: ("too-far", "too far: 40 hops, limit 32")
+    fabric.alice.datagrams._admission._explain = lambda handle, now: ("too-far", "too far: 40 hops, limit 32")
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
     assert outcomes == ["no-route", "too-far"]
 

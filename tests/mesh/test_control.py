@@ -18,7 +18,15 @@ from gmesh.mesh.control import ControlFactory
 from gmesh.routing.record import decode_record
 from gmesh.trust.documents import sign_document
 from gmesh.wire.frames import Kind
-from gmesh.wire.messages import CertAnswer, CertificateKey, CertRequest, CloseReason, PathReply, PathRequest
+from gmesh.wire.messages import (
+    NO_HANDLE,
+    CertAnswer,
+    CertificateKey,
+    CertRequest,
+    CloseReason,
+    PathReply,
+    PathRequest,
+)
 
 
 @pytest.fixture
@@ -119,23 +127,28 @@ def test_announced_renewal(world: TestWorld) -> None:
 
 
 def test_path_with_proof(world: TestWorld) -> None:
-    """PATH_REQ is answered with the path and records in which each pair on it lists each other."""
+    """PATH_REQ is answered with the path from the asker on, and records that list each pair both ways."""
     a, b, c, d = world.line("a", "b", "c", "d")
     world.run(5)
     link = b.links["a"]
     link.sent.clear()
     link.receive(Kind.PATH_REQ, b"\0\0\0" + PathRequest(7, d.handle).encode())
     link.receive(Kind.PATH_REQ, b"\0\0\0" + PathRequest(8, b"n" * 8).encode())
-    first, second = (PathReply.decode(frame[3:]) for kind, frame in link.sent if kind == Kind.PATH_REP)
-    assert first.request == 7 and first.path == (b.handle, c.handle, d.handle) and not first.more
+    link.receive(Kind.PATH_REQ, b"\0\0\0" + PathRequest(9, NO_HANDLE, "d").encode())
+    link.receive(Kind.PATH_REQ, b"\0\0\0" + PathRequest(10, NO_HANDLE, "nobody").encode())
+    link.receive(Kind.PATH_REQ, b"\0\0\0" + PathRequest(11, b.handle).encode())
+    answers = [frame[3:] for kind, frame in link.sent if kind == Kind.PATH_REP]
+    first, second, named, unknown, here = map(PathReply.decode, answers)
+    assert first.request == 7 and first.path == (a.handle, b.handle, c.handle, d.handle) and not first.more
     listed = {
         (record.handle, peer)
         for record in (decode_record(data, b.engine.database.network_id) for data in first.records)
         for peer, _ in record.links
     }
-    for one, other in ((b, c), (c, d)):
+    for one, other in ((a, b), (b, c), (c, d)):
         assert (one.handle, other.handle) in listed and (other.handle, one.handle) in listed
-    assert second == PathReply(8, ())
+    assert second == PathReply(8, ()) and unknown == PathReply(10, ())
+    assert named.path == first.path and here.path == (a.handle, b.handle)
     assert a.links["b"].up
 
 

@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.data import DataFactory
-from gmesh.mesh.network_limits import MAX_VERDICTS
+from gmesh.mesh.network_limits import MAX_VERDICTS, NOTICE_BURST, NOTICE_RATE, SOURCE_BURST, SOURCE_RATE
 from gmesh.routing.limits import MAX_HOPS
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import Dropped, Unreach
@@ -337,6 +337,45 @@ def test_dropped_is_a_hint(world: TestWorld) -> None:
         a.links["b"].receive(Kind.DROPPED, frame)
     assert a.counters["notice-malformed"] == 1 and len(a.undelivered) == 1
     assert a.refusals == []
+
+
+def flood(world: TestWorld, source: TestNode, path: tuple[bytes, ...], seconds: float) -> int:
+    """Frames that are sent along C{path} in so many seconds, more than any first relay lets pass."""
+    frame = pack_path_frame(DATA, PathHeader(path, 7, 1), bytes(16_000))
+    passes = 2 * (2 * SOURCE_BURST + SOURCE_RATE * seconds) / len(frame) / (len(path) - 2)
+    rounds = 20
+    for _ in range(rounds):
+        for _ in range(int(passes / rounds)):
+            source.links["b"].other.receive(DATA, frame)
+        world.run(seconds / rounds)
+    return len(frame)
+
+
+def test_what_a_source_makes_others_carry_is_bounded(world: TestWorld) -> None:
+    """Of a long path the first relay passes on so many bytes a second, each counted for every hop of it."""
+    a, b, c = world.line("a", "b", "c")
+    world.run(2)
+    path = (a.handle, b.handle, c.handle, *(bytes([n]) * 8 for n in range(1, 31)))
+    passed: list[int] = []
+    b.links["c"].send_data = lambda frame, flow: passed.append(len(frame)) or True  # type: ignore[method-assign]  # no need to queue it
+    size = flood(world, a, path, 0.5)
+    carried = sum(passed) * (len(path) - 2)
+    bound = 2 * SOURCE_BURST + SOURCE_RATE * 0.5
+    assert 0.9 * bound < carried <= bound + size * len(path)
+    assert b.counters["forward-source-rate"] > 0
+    assert 0 < b.counters["dropped-sent"] <= NOTICE_BURST + NOTICE_RATE * 0.5 + 1
+
+
+def test_only_the_first_relay_counts(world: TestWorld) -> None:
+    """Behind the first relay a frame is passed on whatever its source has sent: carrying is not punished."""
+    a, b, c, d = world.line("a", "b", "c", "d")
+    world.run(2)
+    path = (a.handle, b.handle, c.handle, d.handle)
+    frame = pack_path_frame(DATA, PathHeader(path, 7, 1, 2), bytes(16_000))
+    c.links["d"].send_data = lambda frame, flow: True  # type: ignore[method-assign]  # no need to queue it
+    for _ in range(int(2 * SOURCE_BURST / len(frame)) + 1000):
+        c.links["b"].receive(DATA, frame)
+    assert "forward-source-rate" not in c.counters
 
 
 def test_own_link_gone(world: TestWorld) -> None:

@@ -162,6 +162,7 @@ TOO_MUCH: list[Any] = [
     m.Unreach(A, b"", b"r"),
     m.Dropped(A, 2**32),
     m.PathRequest(2**32, A),
+    m.PathRequest(1, A, "x" * 64),
     m.PathReply(1, (A,) * 66),
     m.PathReply(1, (A, b"")),
     m.E2eInit(b"c", 1, 0),

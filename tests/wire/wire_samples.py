@@ -186,7 +186,7 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "CommandRequest": st.builds(m.CommandRequest, numbers),
     "Unreach": st.builds(m.Unreach, handles, handles, blobs),
     "Dropped": st.builds(m.Dropped, handles, u32),
-    "PathRequest": st.builds(m.PathRequest, u32, handles),
+    "PathRequest": st.builds(m.PathRequest, u32, handles, st.from_regex(r"[a-z0-9-]{0,63}", fullmatch=True)),
     "PathReply": st.builds(
         m.PathReply,
         u32,

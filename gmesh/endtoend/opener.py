@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""Sealed frames that arrive: their session found, opened once, and what a first frame on new keys means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gmesh.endtoend.exchange import Exchange
+from gmesh.endtoend.handshakes import Handshakes
+from gmesh.endtoend.session import Session
+from gmesh.endtoend.table import ExchangeTable
+from gmesh.endtoend.ways import Ways
+from gmesh.errors import GmeshError
+from gmesh.mesh.peer_identity import Peer
+from gmesh.wire.limits import FRAME_HEADER
+from gmesh.wire.messages import Close, Inner
+from gmesh.wire.paths import PathHeader
+
+__all__ = ["CLOSE_SIZE", "Opener"]
+
+CLOSE_SIZE = FRAME_HEADER + 1
+
+
+class Opener:
+    """
+    The receiving half of L{gmesh.endtoend.sessions.Sessions}.
+
+    @param up: called with an exchange, its session and the time when the peer was heard on keys we answered.
+    @ivar opened: takes the sender and the plaintext of every good frame.
+    """
+
+    def __init__(
+        self,
+        table: ExchangeTable,
+        handshakes: Handshakes,
+        ways: Ways,
+        up: Callable[[Exchange, Session, float], None],
+    ) -> None:
+        self.opened: Callable[[Peer, bytes], None] = lambda peer, plaintext: None
+        self._table = table
+        self._handshakes = handshakes
+        self._ways = ways
+        self._up = up
+        self._counters = table.counters
+
+    def data(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
+        """One E2E_DATA frame for us; nothing in it costs the link it came by."""
+        found = self._table.session(header.receiver_index)
+        if found is None or header.source != found[1].peer.handle:
+            self._counters["no-session"] += 1
+            self._handshakes.offer(header.source, now)
+            return
+        exchange, session = found
+        try:
+            plaintext = session.open(header, body)
+        except GmeshError as error:
+            self._counters[error.reason] += 1
+            return
+        if len(plaintext) == CLOSE_SIZE and plaintext[2] == Inner.CLOSE:
+            self._closed(exchange, session, plaintext[FRAME_HEADER:])
+            return
+        exchange.used = now
+        path = header.path
+        if path is not exchange.heard_by and path != exchange.heard_by:
+            self._ways.heard(exchange, path, now)
+        if not session.heard:
+            self._first_heard(exchange, session, now)
+        elif session is exchange.current and session.due(now):
+            self._handshakes.begin_if_due(exchange, now)
+        if plaintext:
+            self.opened(session.peer, plaintext)
+
+    def _first_heard(self, exchange: Exchange, session: Session, now: float) -> None:
+        confirmed = session is exchange.answered
+        if confirmed:
+            self._table.drop_attempt(exchange)
+        self._table.wipe(exchange.heard(session, now))
+        self._table.arm(exchange, now)
+        if confirmed:
+            self._up(exchange, session, now)
+
+    def _closed(self, exchange: Exchange, session: Session, body: bytes) -> None:
+        """The peer has wiped this session; others with it live on."""
+        try:
+            self._counters[f"closed-{Close.decode(body).reason.slug}"] += 1
+        except GmeshError:
+            self._counters["inner-malformed"] += 1
+            return
+        if session in (exchange.current, exchange.answered):
+            self._table.kill(exchange, "closed")

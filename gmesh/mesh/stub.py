@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""
+A node that keeps no table: it asks a neighbour for each path it needs, and believes signatures only.
+
+The neighbour answers with the node records along its path.  They are judged like all others and make
+a small graph, on which paths are found as everywhere: so a neighbour can hide links but not invent
+them.  When an UNREACH proves that a link of it fell, there is no path any more and the question
+is asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from gmesh.interfaces import IRouteEngine
+from gmesh.mesh.channel import Channel
+from gmesh.mesh.counters import Counters
+from gmesh.mesh.flooding import Flooding
+from gmesh.mesh.network_limits import (
+    MAX_QUESTIONS,
+    MAX_STUB_ORIGINS,
+    MAX_STUB_PATHS,
+    PATH_AGAIN,
+    PATH_FRESH,
+    PATH_PATIENCE,
+)
+from gmesh.mesh.peer_identity import Peer
+from gmesh.routing.engine import RouteEngine
+from gmesh.routing.record import peek
+from gmesh.routing.store import Key
+from gmesh.wire.frames import Kind
+from gmesh.wire.messages import NO_HANDLE, PathReply, PathRequest, RecordNumber, RecordSummary
+
+__all__ = ["PathSeeker", "StubFlooding"]
+
+_NOWHERE: frozenset[bytes] = frozenset()
+
+
+class StubFlooding(Flooding):
+    """
+    Records of a node that keeps no table: it tells of itself, and takes what it asked for.
+
+    @ivar learned: called when a record of another node is believed.
+    """
+
+    learned: Callable[[], None] = staticmethod(lambda: None)
+
+    def spread(self, key: Key, data: bytes, but: Channel | None = None) -> None:
+        """Our own record goes to every neighbour; nothing of others does."""
+        if key[0] == self._engine.handle:
+            super().spread(key, data, but)
+        else:
+            self.learned()
+
+    def records_received(self, channel: Channel, records: Iterable[bytes]) -> None:
+        """Unasked, only what is newer than something held. @raise FrameRefused: as in any other node."""
+        store = self._engine.store
+        for data in records:
+            seen = peek(data)
+            if seen is None or store.fragments(seen[0]):
+                self._offer(channel, data)
+
+    def proved(self, channel: Channel, records: Iterable[bytes]) -> None:
+        """What a neighbour answered. @raise FrameRefused: if one is no record of this network."""
+        super().records_received(channel, records)
+
+    def named(self, channel: Channel, entries: Iterable[RecordNumber]) -> None:
+        """IHAVE: nothing is wanted."""
+
+    def listed(self, channel: Channel, entries: Iterable[RecordSummary]) -> None:
+        """SYNC_LIST: nothing is wanted."""
+
+    def resync(self) -> None:
+        """There is no table to compare."""
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    """
+    A path somebody waits for.
+
+    @ivar left: the neighbours to ask next.
+    @ivar asked: the one asked last.
+    """
+
+    destination: bytes
+    name: str
+    left: list[Channel]
+    asked: Channel | None = None
+    number: int = 0
+    timer: IDelayedCall | None = None
+    waiting: list[Deferred[None]] = field(default_factory=list)
+
+
+@implementer(IRouteEngine)
+class PathSeeker:
+    """
+    Paths as needed.
+
+    @param find_name: the certificates held, by node name.
+    @ivar found: called with the handle of a node to which there is a path now.
+    """
+
+    def __init__(
+        self,
+        engine: RouteEngine,
+        flooding: StubFlooding,
+        find_name: Callable[[str], Peer | None],
+        clock: IReactorTime,
+        counters: Counters,
+    ) -> None:
+        self.found: Callable[[bytes], Any] = lambda handle: None
+        self._engine = engine
+        self._flooding = flooding
+        self._find_name = find_name
+        self._clock = clock
+        self._counters = counters
+        self._questions: dict[tuple[bytes, str], _Question] = {}
+        self._number = 0
+        self._asked: dict[tuple[bytes, str], float] = {}
+        flooding.learned = self._look
+
+    def path(
+        self, destination: bytes, now: float, avoid: frozenset[bytes] = _NOWHERE
+    ) -> tuple[bytes, ...] | None:
+        """The path as far as is known; asked for if there is none, and now and then while it is used."""
+        path = self._engine.path(destination, now, avoid)
+        last = self._asked.get((destination, ""))
+        if last is None or now - last >= (PATH_AGAIN if path is None else PATH_FRESH):
+            self._ask(destination, "")
+        return path
+
+    def seek(self, name: str) -> Deferred[None]:
+        """
+        Find the node of this name and the way to it.
+
+        @return: Deferred that fires when that is done, well or not.
+        """
+        peer = self._find_name(name)
+        handle = NO_HANDLE if peer is None else peer.handle
+        if peer is not None and self._engine.path(handle, self._clock.seconds()) is not None:
+            return succeed(None)
+        question = self._ask(handle, name if peer is None else "")
+        if question is None:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred(question.waiting.remove)
+        question.waiting.append(waiting)
+        return waiting
+
+    def answered(self, channel: Channel, reply: PathReply) -> None:
+        """PATH_REP. @raise FrameRefused: if it holds what is no record of this network."""
+        for question in self._questions.values():
+            if question.number == reply.request and question.asked is channel:
+                break
+        else:
+            self._counters.count("path-unasked")
+            return
+        if reply.path:
+            self._flooding.proved(channel, reply.records)
+            self._look()
+        else:
+            self._next(question)
+
+    def stop(self) -> None:
+        """Wait for nothing more."""
+        for question in list(self._questions.values()):
+            self._end(question)
+
+    def _ask(self, destination: bytes, name: str) -> _Question | None:
+        """Begin to ask, unless that is under way or was done just now."""
+        key, now = (destination, name), self._clock.seconds()
+        question = self._questions.get(key)
+        if question is not None:
+            return question
+        if len(self._questions) >= MAX_QUESTIONS or now - self._asked.get(key, -PATH_AGAIN) < PATH_AGAIN:
+            self._counters.count("path-not-asked")
+            return None
+        neighbours = self._flooding.channels
+        relays = [channel for channel in neighbours.values() if channel.link.peer.relay]
+        itself = neighbours.get(destination)
+        question = _Question(destination, name, relays if itself is None else [itself])
+        self._make_room(now)
+        self._asked.pop(key, None)
+        self._asked[key] = now
+        self._questions[key] = question
+        self._next(question)
+        return question
+
+    def _make_room(self, now: float) -> None:
+        """What is known is not kept for ever: when it is too much, it is asked for again."""
+        if self._engine.store.origins > MAX_STUB_ORIGINS:
+            self._engine.forget(now)
+            self._asked.clear()
+        while len(self._asked) >= MAX_STUB_PATHS:
+            del self._asked[next(iter(self._asked))]
+
+    def _next(self, question: _Question) -> None:
+        """Ask the next neighbour."""
+        if question.timer is not None and question.timer.active():
+            question.timer.cancel()
+        if not question.left:
+            self._counters.count("path-not-found")
+            self._end(question)
+            return
+        question.asked = question.left.pop(0)
+        self._number = question.number = (self._number + 1) % 2**32
+        self._counters.count("path-asked")
+        question.timer = self._clock.callLater(PATH_PATIENCE, self._next, question)
+        request = PathRequest(question.number, question.destination, question.name)
+        question.asked.send(Kind.PATH_REQ, request.encode())
+
+    def _look(self) -> None:
+        """Something is news: whose question does it answer?"""
+        now = self._clock.seconds()
+        for question in list(self._questions.values()):
+            peer = self._find_name(question.name) if question.name else None
+            handle = question.destination if peer is None else peer.handle
+            if handle != NO_HANDLE and self._engine.path(handle, now) is not None:
+                self._asked[handle, ""] = now
+                self._end(question)
+                self.found(handle)
+
+    def _end(self, question: _Question) -> None:
+        """Answered, or given up."""
+        if question.timer is not None and question.timer.active():
+            question.timer.cancel()
+        del self._questions[question.destination, question.name]
+        waiting, question.waiting = question.waiting, []
+        for deferred in waiting:
+            deferred.callback(None)

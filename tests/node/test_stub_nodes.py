@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""A node that keeps no table, in a mesh of nodes that do: it asks for paths, and believes signatures only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gmesh.errors import SendRefused
+from gmesh.testing.mesh import MemoryMesh
+from gmesh.wire.frames import Kind, iter_frames
+
+
+@pytest.fixture
+def mesh() -> Iterator[MemoryMesh]:
+    """A stub C{s} at C{a} and C{b}, which reach C{c} by two ways; C{far} dials C{c}."""
+    made = MemoryMesh(7)
+    made.add("c", "relay")
+    made.add("a", "relay", peers=("c",))
+    made.add("b", "relay", peers=("c",))
+    made.add("far", "client", peers=("c",))
+    made.add("s", "client", peers=("a", "b"))
+    made["s"].keep_no_table()
+    made.start()
+    made.run_until(lambda: made["far"].reaches("s") and made["c"].reaches("a", "b", "far"))
+    made.run(5)
+    yield made
+    made.stop()
+
+
+def known(mesh: MemoryMesh) -> set[str]:
+    """Whose records the stub holds."""
+    return {mesh.name_of(handle) for handle in mesh["s"].runtime.engine.store.handles()}
+
+
+def told(mesh: MemoryMesh, kinds: set[Kind]) -> int:
+    """Frames of these kinds that reached the stub."""
+    return sum(kind in kinds for record in mesh["s"].opened for kind, _, _ in iter_frames(record))
+
+
+def test_asks_by_name_and_sends(mesh: MemoryMesh) -> None:
+    """The first message to a name never heard of finds its node, and its records are all the stub holds."""
+    assert known(mesh) == {"s"}
+    taken = []
+    mesh["far"].runtime.datagrams.register("log", taken.append)
+    mesh.result(mesh["s"].runtime.datagrams.send("far", "log", b"hello", timeout=3))
+    assert [(message.source_name, message.data) for message in taken] == [("s", b"hello")]
+    assert len(known(mesh)) == 4 and known(mesh) < {"s", "a", "b", "c", "far"}
+
+
+def test_is_sent_to(mesh: MemoryMesh) -> None:
+    """Who keeps a table reaches a stub at once: it asks for the way back."""
+    taken = []
+    mesh["s"].runtime.datagrams.register("log", taken.append)
+    since = mesh.now()
+    mesh.result(mesh["far"].runtime.datagrams.send("s", "log", b"hello", timeout=3))
+    assert [message.source_name for message in taken] == ["far"]
+    assert mesh.now() - since < 1
+
+
+def test_neighbours_spare_it_the_floods(mesh: MemoryMesh) -> None:
+    """What changes elsewhere is not told to a stub."""
+    kinds = {Kind.LSA, Kind.IHAVE, Kind.SYNC_LIST, Kind.SYNC_DIGEST}
+    before = told(mesh, kinds)
+    mesh["far"].runtime.set_advertised(("192.0.2.9:1",))
+    mesh.run(400)
+    assert told(mesh, kinds) == before and known(mesh) == {"s"}
+
+
+def test_asks_again_when_a_link_fell(mesh: MemoryMesh) -> None:
+    """The relay's proof takes the path away, the next answer brings another; the message arrives."""
+    taken = []
+    mesh["far"].runtime.datagrams.register("log", lambda message: taken.append(message.data))
+    stub = mesh["s"].runtime
+    mesh.result(stub.datagrams.send("far", "log", b"one", timeout=3))
+    first = mesh["s"].path("far")
+    assert first is not None
+    other = {"a": "b", "b": "a"}[first[1]]
+    mesh.partition({first[1]}, {"c"})
+    # The relay could send it round by the stub's other neighbour only through the stub.
+    mesh.run(1)
+    mesh.result(stub.datagrams.send("far", "log", b"two", timeout=5))
+    assert taken == [b"one", b"two"]
+    assert mesh["s"].path("far") == ["s", other, "c", "far"]
+    assert stub.counters()["unreach-heard"] >= 1
+
+
+def test_unknown_names(mesh: MemoryMesh) -> None:
+    """A name that no neighbour knows is refused when all have said so, at once."""
+    since = mesh.now()
+    with pytest.raises(SendRefused, match="nobody") as refused:
+        mesh.result(mesh["s"].runtime.datagrams.send("nobody", "log", b"", timeout=3))
+    assert refused.value.reason == "unknown-node"
+    assert mesh.now() - since < 0.5
+
+
+def test_ping_and_trace(mesh: MemoryMesh) -> None:
+    """Ping and trace of a name never heard of ask for it first."""
+    assert mesh.result(mesh["s"].runtime.echo.ping("far")) < 1
+    hops = mesh.result(mesh["s"].runtime.echo.trace("far"))
+    assert [hop.name for hop in hops][1:] == ["c", "far"] and all(hop.rtt for hop in hops)
+
+
+def test_never_relays(mesh: MemoryMesh) -> None:
+    """A stub is no interior hop, whatever its certificate allows."""
+    mesh.partition({"a"}, {"c"})
+    mesh.run(5)
+    assert mesh["a"].path("far") is None
