@@ -39,12 +39,13 @@ class Administration:
         self._membership = membership
         self._clock = clock
 
-    def refused(self, caller: Caller, action: str, error: GmeshError) -> Deferred[None]:
+    def refused(self, caller: Caller, action: str, target: str, error: GmeshError) -> Deferred[None]:
         """Note in the audit that a known operator was refused something."""
+        outcome = f"refused: {error.reason}"
 
         def note(tx: Transaction) -> None:
             caller.claim(tx, effect=False)
-            audit.record(tx, caller.key_id, action, "", f"refused: {error.reason}", caller.request_id)
+            audit.record(tx, caller.key_id, action, audit.printable(target), outcome, caller.request_id)
 
         return self._store.decide(note)
 
@@ -61,7 +62,10 @@ class Administration:
             decode_public(body.node_key)
         longest = limits.INVITE_SECONDS_MAX_APPROVED if body.approve else limits.INVITE_SECONDS_MAX
         if body.ttl > longest:
-            raise RequestRefused("invalid-field", f"ttl is at most {longest} s for such an invite")
+            advice = "" if body.approve else "; one that waits for approval may last a year"
+            raise RequestRefused(
+                "invalid-field", f"ttl is at most {longest // 86_400} days for such an invite{advice}"
+            )
         if len(set(body.roles)) != len(body.roles):
             raise RequestRefused("invalid-field", "a role stands twice in roles")
         life = self._issuer.policy.body.certificate

@@ -129,6 +129,8 @@ def restore(
     @raise ConfigurationError: C{lost-revocations} without such files; C{in-use}.
     @raise StoreError: if the backup is damaged or another network's.
     """
+    if not backup.is_file():
+        raise ConfigurationError("missing-file", f"{backup} does not exist")
     if not (crl_files and policy_files) and not accept_lost_revocations:
         raise ConfigurationError(
             "lost-revocations",

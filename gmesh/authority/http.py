@@ -194,6 +194,7 @@ class AuthoritySite(server.Site):
 
     requestFactory = AuthorityRequest
     protocol: Any = AuthorityChannel
+    noisy = False
     reactor: IReactorTime
 
     def __init__(

@@ -101,7 +101,7 @@ class Server:
             request_id=exchange.request_id,
         )
         body = _parse(envelope, route)
-        caller = await self._judge(envelope, route, body)
+        caller = await self._judge(envelope, route, path, body)
         if caller is not None:
             exchange.caller = caller.key_id
         call = Call(self._authority, exchange.request_id, _query(envelope.target, route), path, body, caller)
@@ -113,10 +113,12 @@ class Server:
                 call = replace(call, judged=approved)
             return await route.handler(call)
         except GmeshError as error:
-            await self._note(call.judged, route, error)
+            await self._note(call.judged, route, path, error)
             raise
 
-    async def _judge(self, envelope: Envelope, route: Route, body: Any) -> Caller | None:
+    async def _judge(
+        self, envelope: Envelope, route: Route, path: Mapping[str, Any], body: Any
+    ) -> Caller | None:
         if route.access is Access.PUBLIC:
             return None
         if route.access is Access.JOIN:
@@ -128,17 +130,20 @@ class Server:
         try:
             return await self._authenticator.operator(envelope, route.access.value)
         except ForbiddenRole as error:
-            await self._note(error.caller, route, error)
+            await self._note(error.caller, route, path, error)
             raise
 
-    async def _note(self, caller: Caller | None, route: Route, error: GmeshError) -> None:
+    async def _note(
+        self, caller: Caller | None, route: Route, path: Mapping[str, Any], error: GmeshError
+    ) -> None:
         """Count a refusal, or write it into the audit when it is a known operator's."""
         if caller is None or isinstance(error, StoreError):
             return
         if error.reason in ("enrolment-refused", "unknown-certificate"):
             self._limiter.failed(caller.address, caller.key_id)
         if caller.role and error.reason not in _AUDITED_NOT:
-            await self._authority.administration.refused(caller, f"{route.method} {route.path}", error)
+            target = " ".join(map(str, path.values()))
+            await self._authority.administration.refused(caller, route.name, target, error)
 
     def _address(self, request: Any) -> str:
         host = getattr(request.getClientAddress(), "host", None) or "unix"

@@ -6,10 +6,9 @@ from __future__ import annotations
 import click
 
 from gmesh.cli.operator import Operator, Pending, operator_of
-from gmesh.cli.options import identifier, json_option, seconds
+from gmesh.cli.options import identifier, json_option, public_key, seconds
 from gmesh.cli.show import Column, moment, print_json, table, words
 from gmesh.errors import ConfigurationError
-from gmesh.trust.keys import decode_public
 from gmesh.trust.names import is_name, is_role
 
 __all__ = ["certificates", "enrolments", "invite", "invites", "nodes"]
@@ -51,7 +50,7 @@ def invite(
         if not is_role(role):
             raise ConfigurationError("bad-role", f"{role!r} is none of anchor, relay, client, service:NAME")
     if node_key is not None:
-        decode_public(node_key)
+        public_key(node_key)
     life = None if lifetime is None else seconds(lifetime)
     operator = operator_of(context)
     made, request = operator.make_invite(

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from gmesh.cli.operator import operator_of
-from gmesh.cli.options import json_option, key_name
+from gmesh.cli.options import json_option, key_name, public_key
 from gmesh.cli.show import Column, moment, print_json, printable, table, words
 from gmesh.errors import ConfigurationError
-from gmesh.trust.keys import decode_public
 
 __all__ = ["approvals", "operators"]
 
@@ -52,7 +51,7 @@ def list_operators(context: click.Context, as_json: bool) -> None:
 @click.pass_context
 def add(context: click.Context, key: str, role: str, name: str, as_json: bool) -> None:
     """Let the holder of a key act; the policy that names it is published with it."""
-    decode_public(key)
+    public_key(key)
     body = {"key": key, "role": role, "name": name}
     _tell("added", operator_of(context).ask("POST", "/admin/operators", body), as_json)
 
@@ -63,7 +62,8 @@ def add(context: click.Context, key: str, role: str, name: str, as_json: bool) -
 @click.pass_context
 def remove(context: click.Context, key: str, as_json: bool) -> None:
     """Refuse a key, by its id or public half, from now on."""
-    _tell("removed", operator_of(context).ask("DELETE", f"/admin/operators/{key_name(key)}"), as_json)
+    held = key_name(key)
+    _tell("removed", operator_of(context).ask("DELETE", f"/admin/operators/{held}"), as_json)
 
 
 @operators.command()
@@ -73,7 +73,7 @@ def remove(context: click.Context, key: str, as_json: bool) -> None:
 @click.pass_context
 def replace(context: click.Context, new: str, old: str | None, as_json: bool) -> None:
     """Put a new key in the place of your own, or of another operator's."""
-    decode_public(new)
+    public_key(new)
     operator = operator_of(context)
     held = operator.key.key_id if old is None else key_name(old)
     _tell("replaced by", operator.ask("POST", f"/admin/operators/{held}", {"key": new}), as_json)

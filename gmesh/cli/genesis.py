@@ -18,7 +18,7 @@ import click
 from gmesh.cli.genesis_input import read_detached, read_genesis, read_input, read_previous
 from gmesh.cli.genesis_review import as_json as genesis_json
 from gmesh.cli.genesis_review import network_of, print_quorums, review
-from gmesh.cli.options import json_option, passphrase_option, seconds
+from gmesh.cli.options import json_option, passphrase_option, public_key, seconds
 from gmesh.cli.show import print_json
 from gmesh.cli.transcript import TRANSCRIPT, Transcript
 from gmesh.errors import ConfigurationError, DocumentRefused
@@ -33,7 +33,6 @@ from gmesh.trust.ceremony import (
     sign_detached,
 )
 from gmesh.trust.documents import Document, Genesis
-from gmesh.trust.keys import decode_public
 from gmesh.trust.selfcheck import self_check
 from gmesh.trust.verify import root_keys, verify_next_genesis
 
@@ -145,7 +144,7 @@ def rotate(
     document = rotate_authority(
         before,
         now,
-        add=None if key is None else decode_public(key),
+        add=None if key is None else public_key(key),
         valid_from=None if stolen else now + seconds(overlap),
         drop=drop,
         stolen=stolen,

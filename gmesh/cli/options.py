@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gmesh.errors import ConfigurationError
+from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.trust.keys import decode_public, key_id
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "json_option",
     "key_name",
     "passphrase_option",
+    "public_key",
     "seconds",
     "wait_options",
 ]
@@ -75,7 +76,22 @@ def key_name(text: str) -> str:
 
     @raise ConfigurationError: if it is neither.
     """
-    return key_id(decode_public(text)) if len(text) == PUBLIC_CHARACTERS else identifier(text)
+    return key_id(public_key(text)) if len(text) == PUBLIC_CHARACTERS else identifier(text)
+
+
+def public_key(text: str) -> bytes:
+    """
+    The key of which C{text} is the public half, as C{gmesh key show} prints it.
+
+    @raise ConfigurationError: if it is none.
+    """
+    try:
+        return decode_public(text)
+    except DocumentRefused as error:
+        raise ConfigurationError(
+            error.reason,
+            f"{text!r} is no public key: gmesh key show prints it, {PUBLIC_CHARACTERS} characters",
+        ) from error
 
 
 def seconds(text: str) -> int:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import click
 
-from gmesh.cli.options import json_option, passphrase_option
+from gmesh.cli.options import json_option, passphrase_option, public_key
 from gmesh.cli.show import print_json
 from gmesh.keyfiles import Passphrases
-from gmesh.trust.keys import decode_public
 
 __all__ = ["recover_operator", "restore"]
 
@@ -95,7 +94,7 @@ def recover_operator(
     """Let a new key administer, when the last administrator's is lost; the daemon must be stopped."""
     from gmesh.authority.recovery import recover_operator as recover
 
-    version = recover(state, decode_public(public), name, int(time.time()), Passphrases(passphrase_file))
+    version = recover(state, public_key(public), name, int(time.time()), Passphrases(passphrase_file))
     if as_json:
         return print_json({"policy_version": version})
     click.echo(f"the key administers from policy {version} on: start the authority again")

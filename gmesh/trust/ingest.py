@@ -45,6 +45,8 @@ def parse_json(data: bytes, limit: int) -> dict[str, Any]:
         raise _refused(f"brackets left open, or nested deeper than {MAX_DEPTH}")
     try:
         value = _decode(text)
+    except json.JSONDecodeError as error:
+        raise _refused(f"not JSON, line {error.lineno}, column {error.colno}: {error.msg.lower()}") from error
     except ValueError as error:
         raise _refused("not JSON") from error
     if not isinstance(value, dict):

@@ -87,7 +87,9 @@ class Invite:
         """
         text = text.strip()
         if not text.startswith(INVITE_PREFIX) or len(text) > MAX_INVITE:
-            raise DocumentRefused("bad-invite", f"an invite starts with {INVITE_PREFIX}: copy the whole line")
+            raise DocumentRefused(
+                "bad-invite", f"an invite is one line that starts with {INVITE_PREFIX} - copy all of it"
+            )
         try:
             data = b64url_decode(text[len(INVITE_PREFIX) :])
             value = parse_json(data, MAX_INVITE)

@@ -63,6 +63,8 @@ class TrustState:
         document changed (it may have become None).
     @ivar alarms: called with a slug and a sentence when the authority contradicts itself:
         C{digest-mismatch}, C{audit-fork}, C{audit-epoch}, C{epoch-jump}.
+    @ivar dated: asked whether it may be this late, when the authority signed a certificate then that
+        our clock says is yet to come.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class TrustState:
         self.status: Document[Status] | None = None
         self.observers: list[Callable[[str], None]] = []
         self.alarms: list[Callable[[str, str], None]] = []
+        self.dated: Callable[[int], bool] = lambda time: False
         self._revoked_serials: frozenset[int] = frozenset()
         self._revoked_keys: frozenset[str] = frozenset()
         self._chain = verify_stored_chain(genesis_chain, network_id)
@@ -144,6 +147,8 @@ class TrustState:
         if now > genesis.expires_at + CERTIFICATE_LEEWAY:
             raise PeerRefused("expired", f"our genesis {genesis.version} has expired: fetch a newer one")
         body = document.body
+        if body.issued_at > now + CERTIFICATE_LEEWAY and self._our_clock_is_late(document):
+            now = body.issued_at
         try:
             verdict = self._verdicts.judge(document, now)
         except DocumentRefused as error:
@@ -151,6 +156,14 @@ class TrustState:
         if self.revoked(body.serial, verdict.node_id):
             raise PeerRefused("revoked", f"the certificate of {body.name}, serial {body.serial}, is revoked")
         return body
+
+    def _our_clock_is_late(self, document: Document[Certificate]) -> bool:
+        """Whether the authority signed this at a time that is now or past, whatever our clock says."""
+        try:
+            self._verdicts.judge(document, document.body.issued_at)
+        except DocumentRefused:
+            return False
+        return self.dated(document.body.issued_at)
 
     def judge_command(self, document: Document[Command], now: float) -> str:
         """

@@ -6,11 +6,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.routes.table import Access
+from gmesh.trust.canonical import canonical
+from gmesh.trust.documents import signature_input
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.join import make_join_request
+from gmesh.trust.keys import key_id
 from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 
 PUBLIC = {"/genesis", "/genesis/N", "/policy", "/crl", "/status", "/healthz", "/readyz", "/openapi.json"}
@@ -167,6 +172,19 @@ def test_o1_roles(network: Any) -> None:
     ]
 
 
+def test_o1_a_refusal_tells_of_what(network: Any) -> None:
+    """The audit names the route without its converters, and what it was asked of."""
+    asked = "0123456789abcdef" * 2
+    reader = network.keys.reader
+    assert network.admin("DELETE", f"/admin/invites/{asked}", key=reader).slug == "forbidden-role"
+    row = network.admin("GET", "/admin/audit?limit=500").json["entries"][-1]["row"]
+    assert (row["actor"], row["action"], row["target"]) == (
+        reader.key_id,
+        "DELETE /admin/invites/<id>",
+        asked,
+    )
+
+
 def test_o2_forgeries_do_not_lock_the_operator_out(network: Any) -> None:
     """Bad signatures under an operator's key id block the forger's address, not the operator's."""
     forged = network.signed(network.keys.admin, "GET", "/admin/nodes")
@@ -223,6 +241,34 @@ def test_e2_small_order_keys_are_refused(network: Any) -> None:
     assert network.admin("POST", "/admin/invites", invite).slug == "bad-key"
     bound = {**invite, "invite_key": b64url_encode(network.keys.signing().public), "node_key": weak}
     assert network.admin("POST", "/admin/invites", bound).slug == "bad-key"
+
+
+def test_e2_a_node_with_a_small_order_key_does_not_join(network: Any) -> None:
+    """Anybody can sign with the identity point: neither as node key nor as invite key does it admit."""
+    identity, anything = bytes([1]) + bytes(31), bytes([1]) + bytes(63)
+    weak, signature = b64url_encode(identity), b64url_encode(anything)
+    member = network.invite("pump-1")
+    request = make_join_request(
+        member.invite, member.node, member.noise.public, network.network_id, network.now, network.entropy(16)
+    )
+
+    class Anybody:
+        key_id = key_id(identity)
+
+        def sign(self, data: bytes) -> bytes:
+            return anything
+
+    unsigned = {**msgspec.to_builtins(request), "node_key": weak}
+    del unsigned["invite_signature"]
+    made = b64url_encode(member.invite.key.sign(signature_input("join", unsigned)))
+    body = canonical({**unsigned, "invite_signature": made})
+    answer = network.ask("POST", "/join", network.signed(Anybody(), "POST", "/join", body, JOIN_TAG), body)
+    assert answer.status >= 400 and answer.slug in ("bad-key", "bad-signature")
+
+    body = canonical({**msgspec.to_builtins(request), "invite_key": weak, "invite_signature": signature})
+    answer = network.ask("POST", "/join", network.signed(member.node, "POST", "/join", body, JOIN_TAG), body)
+    assert (answer.status, answer.slug) == (403, "enrolment-refused")
+    assert network.join(member).status == 201
 
 
 def test_e3_low_order_noise_keys_are_refused(network: Any) -> None:

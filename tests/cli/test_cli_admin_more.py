@@ -312,3 +312,19 @@ def test_audit_follows(admin: Callable[..., Any], http_end: Any, monkeypatch: py
     _serve_chain(http_end, entries[:2])
     lines = admin("audit", "--follow", "--after", "0").out.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["admin", "operators", "add", "xyz", "--role", "read"],
+        ["admin", "operators", "replace", "A" * 43],
+        ["admin", "operators", "remove", "!" * 43],
+        ["admin", "invite", "--name", "p", "--role", "client", "--node-key", "xyz"],
+        ["recover-operator", "--state", ".", "--key", "xyz"],
+    ],
+)
+def test_what_is_no_public_key(run: Callable[..., Any], arguments: list[str]) -> None:
+    """A key that was mistyped is named, with what prints it; nothing is asked of the authority."""
+    ended = run(*arguments)
+    assert ended.status == 1 and "is no public key: gmesh key show prints it" in ended.err
