@@ -34,7 +34,7 @@ SHOWN = {
     ],
     "T6 session, queues, routes and handshakes go in one turn": [
         "endtoend/test_cut_off.py::test_revocation_cuts_in_the_same_turn",
-        "mesh/test_flooding.py::test_revocation_in_one_turn",
+        "mesh/test_route_keeper.py::test_revocation_in_one_turn",
         "mesh/test_noise_transport.py::test_revocation_at_each_step_leaves_nothing",
     ],
     "T7 an end of a certificate cuts, a renewal before it does not": [
@@ -143,7 +143,7 @@ SHOWN = {
     ],
     "R8 a CRL forgets, is pulled in pieces, is a set": [
         "authority/test_enrolment.py::test_crl_forgets_what_could_not_be_renewed_any_more",
-        "mesh/test_documents_gossip.py::test_large_document_is_pulled_in_pieces",
+        "mesh/test_documents_pulled.py::test_large_document_is_pulled_in_pieces",
     ],
     "R9 pages, no scans": [
         "authority/test_enrolment.py::test_pages",

@@ -1,66 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.flooding}, C{channel}, C{fetch} and C{route_keeper}: how records spread."""
+"""Tests of L{gmesh.mesh.flooding} and C{channel}: how records spread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import networkx as nx
 import pytest
-from mesh.network_doubles import DoubleLink, TestNode, TestWorld, forge
-from twisted.internet.task import Clock
+from mesh.network_doubles import TestWorld, forge
+from mesh.records import equal, kinds, records, sign
 
 from gmesh.mesh.channel import Outbox
-from gmesh.mesh.fetch import Fetcher
-from gmesh.mesh.network_limits import ASK_AGAIN, ASK_STALL, EAGER_DEGREE, FLUSH_BACKLOG, RESYNC_INTERVAL
-from gmesh.routing.database import Outcome
-from gmesh.routing.record import NodeRecord, RecordFlag, decode_record, signing_input
+from gmesh.mesh.network_limits import EAGER_DEGREE, FLUSH_BACKLOG
+from gmesh.routing.record import decode_record
 from gmesh.wire.frames import Kind
-from gmesh.wire.messages import CloseReason, Lsa, RecordKey, SyncList, SyncWant
-
-
-@pytest.fixture
-def world() -> Iterator[TestWorld]:
-    """A world that leaves nothing behind."""
-    made = TestWorld()
-    yield made
-    made.stop()
-
-
-def kinds(link: DoubleLink) -> list[int]:
-    """What was sent over a link."""
-    return [kind for kind, _ in link.sent]
-
-
-def records(link: DoubleLink) -> list[bytes]:
-    """The node records sent over a link."""
-    return [
-        record for kind, frame in link.sent if kind == Kind.LSA for record in Lsa.decode(frame[3:]).records
-    ]
-
-
-def sign(node: TestNode, sequence: int, links: tuple[tuple[bytes, int], ...] = (), **others: object) -> bytes:
-    """A record of C{node} made by its key."""
-    fields = {
-        "network_id": bytes.fromhex(node.world.issuer.network_id),
-        "node_key": node.peer.node_key,
-        "serial": node.peer.serial,
-        "fragment": 0,
-        "sequence": sequence,
-        "issued_at": int(node.world.wall()),
-        "lifetime": 3600,
-        "flags": RecordFlag.RELAY,
-        "links": links,
-        **others,
-    }
-    unsigned = NodeRecord(**fields).encode_unsigned()  # type: ignore[arg-type]  # by name
-    return unsigned + node.enrolled.node_key.sign(signing_input(unsigned))
-
-
-def equal(world: TestWorld) -> bool:
-    """Invariant 3."""
-    return len({node.engine.store.digest() for node in world.nodes.values()}) == 1
+from gmesh.wire.messages import CloseReason, Lsa
 
 
 @pytest.mark.parametrize(
@@ -170,57 +124,6 @@ def test_leaves_are_not_told_lazily(world: TestWorld) -> None:
     assert all(Kind.IHAVE not in kinds(hub.links[client.name]) for client in clients)
 
 
-def test_sync_on_connect_moves_only_what_differs(world: TestWorld) -> None:
-    """Two halves that meet exchange what the other lacks, and on a repeat nothing."""
-    left = world.line("a", "b")
-    right = world.line("c", "d")
-    world.run(5)
-    here, there = world.connect(left[1], right[0])
-    world.run(5)
-    assert equal(world)
-    assert len(records(here)) < 8 and len(records(there)) < 8
-    world.cut(left[1], right[0])
-    world.run(0.001)
-    world.connect(left[1], right[0])
-    world.run(10)
-    assert equal(world)
-
-
-def test_equal_databases_exchange_no_list(world: TestWorld) -> None:
-    """A digest that agrees costs nothing beyond the HELLO."""
-    a, _b, c = world.line("a", "b", "c")
-    world.run(5)
-    here, there = world.connect(a, c)
-    assert kinds(here) == [] and kinds(there) == []
-    world.run(5)
-    assert equal(world)
-
-
-def test_certificate_is_fetched_once(world: TestWorld) -> None:
-    """A record of an unknown node waits for its certificate, which is asked for once."""
-    a, _b, c = world.line("a", "b", "c")
-    world.run(5)
-    asked = kinds(a.links["b"]).count(Kind.CERT_REQ)
-    assert asked == 1
-    assert a.engine.store.get((c.handle, 0)) is not None
-
-
-def test_withheld_certificate_is_asked_for_again(world: TestWorld) -> None:
-    """An unanswered request is repeated after 30 s when the record comes again, and blocks nothing else."""
-    a, b, c = (world.add(name) for name in "abc")
-    b.withholds = lambda kind, frame: kind == Kind.CERT
-    world.connect(a, b)
-    world.connect(b, c)
-    world.run(ASK_AGAIN - 5)
-    assert a.engine.store.get((c.handle, 0)) is None
-    assert kinds(a.links["b"]).count(Kind.CERT_REQ) == 1
-    b.withholds = None
-    world.run(10)
-    c.keeper.advertise(((9, b"x"),))
-    world.run(2)
-    assert a.engine.store.get((c.handle, 0)) is not None
-
-
 def test_forged_records_cost_the_link(world: TestWorld) -> None:
     """More than fifty records that do not verify within a minute end the link; none is passed on."""
     a, b, _c = world.line("a", "b", "c")
@@ -269,131 +172,6 @@ def test_own_record_of_an_earlier_life_is_outbid(world: TestWorld) -> None:
     assert held is not None and held.record.sequence == a.engine.sequence > 2**30
 
 
-def test_loss_is_healed_by_comparing_digests(world: TestWorld) -> None:
-    """A record that a neighbour withheld arrives by the periodic comparison."""
-    a, b, _c = world.line("a", "b", "c")
-    world.run(5)
-    b.withholds = lambda kind, frame: kind == Kind.LSA
-    a.keeper.advertise(((9, b"secret"),))
-    world.run(5)
-    b.withholds = None
-    assert not equal(world)
-    world.run(2 * RESYNC_INTERVAL + 20)
-    assert equal(world)
-
-
-def test_digests_are_compared_at_a_bounded_rate(world: TestWorld) -> None:
-    """A neighbour that floods digests is answered a few times and ignored."""
-    a, b = world.line("a", "b")
-    world.run(5)
-    b.links["a"].sent.clear()
-    a.keeper.advertise(((9, b"x"),))
-    body = (1).to_bytes(2, "big") + bytes([a.handle[0]]) + bytes(8)
-    for _ in range(20):
-        b.links["a"].receive(Kind.SYNC_DIGEST, b"\0\0\0" + body)
-    assert kinds(b.links["a"]).count(Kind.SYNC_LIST) == 3
-    assert b.counters["question-ignored"] == 17
-    (frame, *_) = (frame for kind, frame in b.links["a"].sent if kind == Kind.SYNC_LIST)
-    assert SyncList.decode(frame[3:]).entries[0].origin == a.handle
-
-
-def test_revocation_in_one_turn(world: TestWorld) -> None:
-    """Applying the CRL drops record, paths and what waits to be sent, before control returns."""
-    nodes = world.line("a", "b", "c", "d")
-    world.run(5)
-    a, _b, c, _ = nodes
-    now = world.clock.seconds()
-    a.trust.offer(world.issuer.revoke(c.enrolled), world.wall())
-    assert a.engine.store.get((c.handle, 0)) is None
-    assert a.book.find_handle(c.handle) is None and a.book.revoked(c.handle)
-    assert a.engine.path(c.handle, now) is None and a.engine.path(nodes[3].handle, now) is None
-    data = sign(c, c.engine.sequence + 1)
-    assert a.engine.offer(data, now, world.wall()).outcome is Outcome.REVOKED
-
-
-def test_duplicate_link_costs_no_record(world: TestWorld) -> None:
-    """When a second link to a node replaces the first, nothing is re-signed; when none comes, it is."""
-    a, b = world.line("a", "b")
-    world.run(40)
-    before = a.engine.sequence
-    world.cut(a, b, "duplicate")
-    world.connect(a, b)
-    world.run(5)
-    assert a.engine.sequence == before
-    world.cut(a, b, "duplicate")
-    world.run(1.1)
-    assert a.engine.sequence > before
-
-
-def test_suspect_link_is_dearer(world: TestWorld) -> None:
-    """While a PONG is missing the link costs four times as much, for everybody."""
-    a, b, c = world.line("a", "b", "c")
-    world.run(40)
-    link = b.links["c"]
-    link.suspect = True
-    b.keeper.link_changed(link)
-    world.run(1)
-    costs = {path[-1]: cost for _, path, cost in a.engine.table(world.clock.seconds())}
-    assert costs[c.handle] == 96 + 4 * 96
-    link.suspect = False
-    b.keeper.link_changed(link)
-    world.run(2)
-    assert a.engine.table(world.clock.seconds())[0][2] in (96, 192)
-
-
-def test_round_trip_reaches_the_cost(world: TestWorld) -> None:
-    """The round trip that a link measures becomes part of its cost."""
-    a, b = world.line("a", "b")
-    a.links["b"].rtt = 0.120
-    world.run(10)
-    assert b.engine.table(world.clock.seconds())[0][2] == 246
-
-
-def test_drain(world: TestWorld) -> None:
-    """Before a shutdown others route around us within half a second."""
-    a, b, c, d = (world.add(name) for name in "abcd")
-    for one, other in ((a, b), (b, d), (a, c), (c, d)):
-        world.connect(one, other)
-    world.run(5)
-    first = a.engine.path(d.handle, world.clock.seconds())
-    assert first is not None
-    relay = b if first[1] == b.handle else c
-    done = relay.keeper.drain()
-    world.run(0.6)
-    assert done.called
-    path = a.engine.path(d.handle, world.clock.seconds())
-    assert path is not None and path[1] not in (relay.handle,)
-
-
-def test_renewed_certificate_is_named(world: TestWorld) -> None:
-    """After a renewal records name the new serial, and everybody fetches the new certificate."""
-    a, _b, c = world.line("a", "b", "c")
-    world.run(5)
-    renewed = world.issuer.renew(a.enrolled)
-    a.enrolled = renewed
-    a.book.add(renewed.certificate)
-    a.keeper.renewed()
-    a.control.announce_certificate(renewed.certificate)
-    world.run(5)
-    peer = c.book.find_name("a")
-    assert peer is not None and peer.serial == renewed.certificate.body.serial
-    held = c.engine.store.get((a.handle, 0))
-    assert held is not None and held.record.serial == peer.serial
-
-
-def test_expired_certificate_ends_its_records(world: TestWorld) -> None:
-    """A node that does not renew is out of database and book after leeway."""
-    a, b = world.line("a", "b")
-    late = TestNode(world, world.issuer.enrol("late", "relay", lifetime=100))
-    world.nodes["late"] = late
-    world.connect(b, late)
-    world.run(5)
-    assert a.book.find_name("late") is not None
-    world.run(410)
-    assert a.book.find_name("late") is None
-    assert a.engine.store.get((late.handle, 0)) is None
-
-
 def test_outbox_is_bounded_by_its_keys() -> None:
     """An outbox holds one record a key, sends the newest, forgets what the other end has."""
     outbox = Outbox()
@@ -419,45 +197,6 @@ def test_outbox_takes_in_pieces() -> None:
     frames = outbox.take(64 * 1024)
     assert sum(map(len, frames)) == 66 and all(sum(map(len, frame)) <= 16 * 1024 for frame in frames)
     assert len(outbox.eager) == 234
-
-
-def test_fetcher_batches_and_goes_on() -> None:
-    """Keys are asked for in batches, each once, the next batch when the last came or stalled."""
-    clock = Clock()
-    asked: list[list[int]] = []
-    fetcher: Fetcher[int] = Fetcher(clock, asked.append, 3)
-    for number in range(7):
-        assert fetcher.want(number)
-    clock.advance(0)
-    assert asked == [[0, 1, 2]]
-    for number in (0, 1, 1, 2):
-        fetcher.came(number)
-    assert asked[1:] == [[3, 4, 5]]
-    fetcher.want(3)
-    clock.advance(ASK_STALL)
-    assert asked[2:] == [[6]]
-    fetcher.came(6)
-    fetcher.want(4)
-    clock.advance(0)
-    assert len(asked) == 3
-    clock.advance(ASK_AGAIN)
-    fetcher.want(4)
-    clock.advance(0)
-    assert asked[3:] == [[4]]
-    fetcher.stop()
-    fetcher.want(9)
-    assert clock.getDelayedCalls() == [] and fetcher.idle
-
-
-def test_wants_are_answered_from_the_database(world: TestWorld) -> None:
-    """SYNC_WANT is answered with the record; what is not held is not answered."""
-    a, b = world.line("a", "b")
-    world.run(5)
-    b.links["a"].sent.clear()
-    want = SyncWant((RecordKey(a.handle, 0), RecordKey(b"n" * 8, 0)))
-    b.links["a"].receive(Kind.SYNC_WANT, b"\0\0\0" + want.encode())
-    world.run(0.1)
-    assert len(records(b.links["a"])) == 1
 
 
 def test_a_link_that_lags_gets_no_more_records_until_it_has_caught_up(world: TestWorld) -> None:
