@@ -144,9 +144,15 @@ def test_routes_do_not_depend_on_the_host(browser: Browser, host: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "drip", [b"GET /x HTTP/1.1\r\nHost: a\r\nX: ", HEAD + b"Content-Length: 100\r\n\r\n"]
+    "drip",
+    [
+        b"GET /x HTTP/1.1\r\nHost: a\r\nX: ",
+        HEAD + b"Content-Length: 100\r\n\r\n",
+        b"GET /x HTTP/1.1\nHost: a\n\n",
+    ],
+    ids=["in the head", "in the body", "bare LF, which ends no line"],
 )
-def test_h2_slow_requests_are_cut(browser: Browser, drip: bytes) -> None:
+def test_h1_h2_slow_requests_are_cut(browser: Browser, drip: bytes) -> None:
     """One byte a second re-arms nothing: ten seconds after the connection it is cut."""
     transport = browser.send(drip)
     for _ in range(limits.RECEIVE_SECONDS - 1):

@@ -46,62 +46,6 @@ def test_unsigned_requests_are_refused(network: Any, route: Any) -> None:
     assert answer.slug in ("unsigned", "invalid-field")
 
 
-def test_r1_an_admin_request_counts_once(network: Any) -> None:
-    """The same bytes again are refused: at once, after a restart, and after their nonce was pruned."""
-    body = json.dumps(
-        {"invite_key": b64url_encode(network.keys.signing().public), "name": "a", "roles": ["client"]}
-    )
-    headers = network.signed(network.keys.admin, "POST", "/admin/invites", body.encode())
-    request = ("POST", "/admin/invites", headers, body.encode())
-    assert network.ask(*request).status == 201
-    assert network.ask(*request).slug == "replayed"
-    network.restart()
-    assert network.ask(*request).slug == "replayed"
-    network.clock.advance(300)
-    assert network.ask(*request).slug == "stale"
-
-
-def test_r1_a_read_counts_once(network: Any) -> None:
-    """A recorded GET of an operator is refused again at once and after a restart."""
-    headers = network.signed(network.keys.admin, "GET", "/admin/nodes")
-    assert network.ask("GET", "/admin/nodes", headers).status == 200
-    assert network.ask("GET", "/admin/nodes", headers).slug == "replayed"
-    network.restart()
-    assert network.ask("GET", "/admin/nodes", headers).slug == "stale"
-
-
-def test_r1_a_clock_set_back_lets_nothing_in_again(network: Any) -> None:
-    """With the server clock 10 minutes back, an old request is still too old or already used."""
-    member = network.joined("pump-1")
-    body = json.dumps(
-        {"certificate": member.certificate.as_dict(), "noise_key": b64url_encode(member.noise.public)}
-    )
-    request = (
-        "POST",
-        "/renew",
-        network.signed(member.node, "POST", "/renew", body.encode(), NODE_TAG),
-        body.encode(),
-    )
-    assert network.ask(*request).status == 201
-    network.clock.advance(600)
-    network.admin("GET", "/admin/nodes")
-    network.joined("pump-2")
-    network.offset -= 600
-    assert network.ask(*request).slug == "stale"
-    network.restart()
-    assert network.ask(*request).slug == "stale"
-
-
-def test_r1_a_refused_request_burns_nothing(network: Any) -> None:
-    """A join refused for its name may be sent again, byte for byte, when the name is free."""
-    network.joined("pump-1")
-    member = network.invite("pump-1")
-    headers, body = network.join_request(member)
-    assert network.ask("POST", "/join", headers, body).slug == "name-taken"
-    network.admin("POST", "/admin/revocations", {"node": "pump-1"})
-    assert network.ask("POST", "/join", headers, body).status == 201
-
-
 def test_r2_a_signed_request_fits_one_route_only(network: Any) -> None:
     """Each signed request on every other route, method and query is refused."""
     member = network.joined("pump-1")

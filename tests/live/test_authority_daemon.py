@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import selectors
 import signal
 import socket
@@ -144,6 +145,41 @@ def test_it_tells_the_service_manager_and_rereads_on_sighup(fleet: Fleet, tmp_pa
         daemon.end()
         left = [manager.recv(200) for _ in range(3)]
         assert left[-1] == b"STOPPING=1"
+
+
+def resident(daemon: Daemon) -> int:
+    """Bytes of memory the daemon holds."""
+    assert daemon.process is not None
+    fields = Path(f"/proc/{daemon.process.pid}/statm").read_text().split()
+    return int(fields[1]) * resource.getpagesize()
+
+
+BIG_BODIES = (
+    b"POST /join HTTP/1.1\r\nHost: a\r\nContent-Length: 80000000\r\n\r\n",
+    b"POST /join HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + 32 * (b"10000\r\n" + bytes(0x10000) + b"\r\n"),
+)
+
+
+def test_h1_large_bodies_take_no_memory(fleet: Fleet) -> None:
+    """64 at once, of 80 MB or in chunks without end: each is cut off, and less than 8 MB more is held."""
+    fleet.daemon.start()
+
+    def send(number: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", fleet.daemon.port), 20) as peer:
+            answer = b""
+            with contextlib.suppress(OSError):
+                peer.sendall(BIG_BODIES[number % 2])
+                answer = peer.recv(1000)
+            return answer
+
+    with ThreadPoolExecutor(64) as pool:
+        list(pool.map(send, range(4)))
+        before = resident(fleet.daemon)
+        answers = list(pool.map(send, range(64)))
+    assert resident(fleet.daemon) - before < 8_000_000
+    assert {answer[:12] for answer in answers} <= {b"HTTP/1.1 413", b""} and any(answers)
+    assert fleet.daemon.ask("GET", "/readyz")[0] == 200
 
 
 BEGINNINGS = (b"GET /", b"POST /join HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
