@@ -209,13 +209,18 @@ os.environ["JOURNAL_STREAM"] = f"{{found.st_dev}}:{{found.st_ino}}"
 
 
 def test_a_wrong_key_ends_the_start(start: Start, enrol: Enrol, tmp_path: Path) -> None:
-    """With the key that was meant."""
-    config = tmp_path / "node.toml"
+    """With the key that was meant; --check finds it too, and says so when all is well."""
+    state, config = enrol("a", "anchor"), tmp_path / "node.toml"
     config.write_text('metrisc = ["tcp:1"]\n')
-    daemon = start("gmesh-node", "--state", enrol("a", "anchor"), "--config", config)
-    assert daemon.wait() == 1
-    assert "unknown key 'metrisc': did you mean metrics?" in daemon.log
-    assert "Traceback" not in daemon.log
+    for more in ((), ("--check",)):
+        daemon = start("gmesh-node", "--state", state, "--config", config, *more)
+        assert daemon.wait() == 1
+        assert "unknown key 'metrisc': did you mean metrics?" in daemon.log
+        assert "Traceback" not in daemon.log
+    config.write_text('metrics = ["tcp:1"]\nlog-format = "json"\n')
+    daemon = start("gmesh-node", "--state", state, "--config", config, "--check")
+    assert daemon.wait() == 0
+    assert daemon.log == f"gmesh-node: {state} and its configuration are good: a may start"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
