@@ -259,6 +259,23 @@ def test_full_service_queue_is_retried_then_refused(fabric, outcomes):
     assert got == [b"again"]
 
 
+def test_service_queue_is_bounded_in_bytes(fabric):
+    """What waits for one receiver has at most so many bytes; the rest is counted, other services go on."""
+    fabric.bob.datagrams.register("log", lambda message: Deferred(), concurrent=1)
+    other = fabric.bob.serve("other")
+    size = 16_000
+    for _ in range(2 * limits.SERVICE_QUEUE_BYTES // size):
+        fabric.alice.datagrams.post("bob", "log", bytes(size))
+        fabric.run(0.01)
+    place = fabric.bob.datagrams.services._places["log"]
+    assert limits.SERVICE_QUEUE_BYTES - size < place.bytes <= limits.SERVICE_QUEUE_BYTES
+    refused = 2 * limits.SERVICE_QUEUE_BYTES // size - len(place.queue) - 1
+    assert fabric.bob.sessions.counters["inbound-busy"] == refused > 0
+    fabric.alice.datagrams.post("bob", "other", b"here")
+    fabric.run(0.1)
+    assert other == [b"here"]
+
+
 def test_failing_receiver(fabric, outcomes, flush_logged_errors):
     """A receiver that fails refuses its message and is logged; one that refuses is not."""
 

@@ -146,6 +146,21 @@ def test_rehandshake_loses_nothing(talking, fabric):
     assert len(fabric.frames(Kind.E2E_INIT)) == 5
 
 
+def test_rehandshake_by_frames(talking, fabric):
+    """A session that sealed 2^32 frames begins the next at any age; none seals the 2^60th."""
+    [exchange] = fabric.alice.sessions._table
+    old = exchange.current
+    old.sent = limits.REHANDSHAKE_FRAMES - 1
+    fabric.alice.datagrams.post("bob", "log", b"last")
+    fabric.run(0.2)
+    assert exchange.current is old
+    fabric.alice.datagrams.post("bob", "log", b"one more")
+    fabric.run(0.2)
+    assert exchange.current is not old and talking[-2:] == [b"last", b"one more"]
+    exchange.current.sent = limits.REFUSE_FRAMES
+    assert exchange.sealer(fabric.clock.seconds()) is None
+
+
 def test_responder_begins_when_the_initiator_does_not(talking, fabric):
     """Whichever end notices first renews: a responder does at 165 s."""
     received = fabric.alice.serve()
