@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 
 from gmesh.errors import DocumentRefused, PeerRefused
 from gmesh.mesh.network_limits import MAX_SERIALS, MAX_UNJUDGED
@@ -50,6 +51,7 @@ class CertificateBook:
         self._revoked: frozenset[bytes] = frozenset()
         self._revoked_by_serial: dict[bytes, None] = {}
         self._revoked_names: dict[str, None] = {}
+        self._first_end = inf
         self.sweep()
 
     def __len__(self) -> int:
@@ -138,6 +140,7 @@ class CertificateBook:
         if known is not None:
             return known.peer
         held[peer.serial] = _Held(peer, _member(peer))
+        self._first_end = min(self._first_end, peer.not_after + CERTIFICATE_LEEWAY)
         self._names.setdefault(peer.name, set()).add(peer.handle)
         self._revoked_names.pop(peer.name, None)
         if peer.handle in self._revoked_by_serial:
@@ -190,11 +193,15 @@ class CertificateBook:
                 continue
 
     def expire(self) -> None:
-        """Let go of what has ended."""
+        """Let go of what has ended; costs nothing while nothing has."""
+        if self._wall() <= self._first_end:
+            return
         for handle, held in list(self._nodes.items()):
             for serial, entry in list(held.items()):
                 if not self._holds(entry.peer):
                     self._drop(handle, serial)
+        ends = (entry.peer.not_after for held in self._nodes.values() for entry in held.values())
+        self._first_end = min(ends, default=inf) + CERTIFICATE_LEEWAY
 
     def _drop(self, handle: bytes, serial: int) -> None:
         held = self._nodes[handle]

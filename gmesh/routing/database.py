@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from typing import NamedTuple
 
 from gmesh.routing.limits import (
@@ -88,6 +89,7 @@ class LinkStateDatabase:
         self._revoked = revoked
         self._verify = verify
         self._alarm = alarm
+        self._first_ends = self._first_over = 0.0
 
     def offer(self, data: bytes, now: float, wall: float) -> Offer:
         """
@@ -145,7 +147,9 @@ class LinkStateDatabase:
                 return Outcome.EQUIVOCATION
         bucket.take(now)
         left = min(record.issued_at + record.lifetime - wall, MAX_LIFETIME)
-        self.store.put(key, Entry(record, data, digest, member, now + left + EXPIRY_GRACE, bucket))
+        entry = Entry(record, data, digest, member, now + left + EXPIRY_GRACE, bucket)
+        self._soonest(entry, member.not_after + CERTIFICATE_GRACE)
+        self.store.put(key, entry)
         return Outcome.ACCEPTED
 
     def _signed(self, record: NodeRecord, data: bytes) -> bool:
@@ -162,7 +166,9 @@ class LinkStateDatabase:
         bucket = TokenBucket(ORIGIN_RATE, ORIGIN_BURST, now)
         expires_at = now + record.lifetime + EXPIRY_GRACE
         key = (record.handle, record.fragment)
-        self.store.put(key, Entry(record, data, record_hash(data), member, expires_at, bucket))
+        entry = Entry(record, data, record_hash(data), member, expires_at, bucket)
+        self._soonest(entry, inf)
+        self.store.put(key, entry)
 
     def revoke(self, handle: bytes, now: float) -> bool:
         """Drop every record of a node at once; True if there was one."""
@@ -184,8 +190,20 @@ class LinkStateDatabase:
 
     def expire(self, now: float, wall: float) -> None:
         """Drop what is over: records, records of ended certificates, tombstones."""
-        for key, entry in list(self.store.entries()):
-            ended = entry.member.not_after + CERTIFICATE_GRACE < wall and key[0] != self.handle
-            if entry.expires_at <= now or ended:
-                self.store.drop(key, now)
+        if now >= self._first_over or wall > self._first_ends:
+            self._drop_what_is_over(now, wall)
         self.store.forget_tombstones(now)
+
+    def _drop_what_is_over(self, now: float, wall: float) -> None:
+        """Also note before when nothing that is left will be over, lest each tick look at everything."""
+        self._first_over = self._first_ends = inf
+        for key, entry in list(self.store.entries()):
+            ends = entry.member.not_after + CERTIFICATE_GRACE if key[0] != self.handle else inf
+            if entry.expires_at <= now or ends < wall:
+                self.store.drop(key, now)
+            else:
+                self._soonest(entry, ends)
+
+    def _soonest(self, entry: Entry, ends: float) -> None:
+        self._first_over = min(self._first_over, entry.expires_at)
+        self._first_ends = min(self._first_ends, ends)

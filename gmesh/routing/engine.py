@@ -53,6 +53,7 @@ class RouteEngine:
     @param verify: (public key, signature, data) -> bool.
     @param sequence: the last record sequence, as persisted.
     @param alarm: called with a slug and a handle: C{equivocation}, C{own-record}.
+    @ivar records: how often a record was stored or dropped.
     @param prompt: look for paths as soon as a record changes: the graph is small, and somebody waits.
     """
 
@@ -87,6 +88,8 @@ class RouteEngine:
         self._paths = PathChoice(self._graph, self.handle, min(max_hops, HARD_MAX_HOPS), now)
         self._now = now
         self._unreachable: dict[bytes, float] = {}
+        self._reached: tuple[int, int] | None = None
+        self.records = 0
         self._seen_generation = -1
         self._claim_own()
 
@@ -214,10 +217,15 @@ class RouteEngine:
 
     def _note_reachable(self, now: float) -> None:
         tree = self._paths.tree(now)
+        seen = (self.generation, self.records)
+        if seen == self._reached:
+            return
+        self._reached = seen
         missing = [handle for handle in self.store.handles() if handle not in tree]
         self._unreachable = {handle: self._unreachable.get(handle, now) for handle in missing}
 
     def _record_changed(self, handle: bytes) -> None:
+        self.records += 1
         if handle == self.handle:
             return
         fragments = self.store.fragments(handle)
