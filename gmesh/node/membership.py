@@ -65,7 +65,9 @@ class Membership:
         self._floor_at = clock.seconds()
         self._saving: IDelayedCall | None = None
         self.state.time_floor = self.state.time_floor or identity.certificate.body.issued_at
+        self._heard_status = False
         self.trust = self._believe(identity)
+        self.trust.dated = self._may_be
         self.trust.observers.append(self._changed)
         self.trust.alarms.append(self._alarmed)
         self._look_at_own_certificate()
@@ -250,6 +252,7 @@ class Membership:
     def _changed(self, kind: str) -> None:
         document = getattr(self.trust, kind)
         if kind == "status" and document is not None:
+            self._heard_status = True
             self._set_floor(document.body.issued_at)
         try:
             self._store.save_floors(self.trust.to_floors())
@@ -259,6 +262,18 @@ class Membership:
             self._log.error("{kind} is in force but not on disk: {cause}", kind=kind, cause=error.detail)
         if kind == "crl":
             self._look_at_own_certificate()
+
+    def _may_be(self, time: int) -> bool:
+        """
+        Whether to take C{time}, at which the authority signed something, for now.
+
+        A status outdoes it: once one has come since the start, only times within its life are believed.
+        """
+        status = self.trust.status
+        if self._heard_status and (status is None or time > status.body.expires_at):
+            return False
+        self._time_is_at_least(time)
+        return True
 
     def _time_is_at_least(self, time: int) -> None:
         if time > self.wall():
