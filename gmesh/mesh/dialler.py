@@ -32,6 +32,7 @@ from gmesh.mesh.limits import (
     DIAL_REFUSED_RETRY,
     DIAL_STABLE,
     DIALS_AT_ONCE,
+    REDIAL_SPREAD,
     SESSION_JITTER,
     SESSION_LIFE,
     TARGET_ANCHORS,
@@ -157,16 +158,20 @@ class Dialler:
                     continue
                 self._after(target, 0.0)
 
-    def redial(self) -> None:
+    def redial(self, handle: bytes | None = None) -> None:
         """
-        Our Noise key is new: make the links that we dialled anew, before the old certificate ends.
+        A Noise key is new: make the links that we dialled anew, before the old certificate ends.
 
         The old link stays until the new one is there; then the tie rules replace it.
+
+        @param handle: whose key it is; all its neighbours dial, so they take their time.  None: ours.
         """
+        spread = DIAL_BACKOFF_FIRST if handle is None else REDIAL_SPREAD
         for target in self._targets.values():
-            if target.state is TargetState.LINKED and target.dial is not None:
+            concerned = handle in (None, target.handle)
+            if concerned and target.state is TargetState.LINKED and target.dial is not None:
                 target.insist = True
-                self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
+                self._after(target, self._random.uniform(0, spread))
 
     # gmesh.mesh.peers.PeersListener
 

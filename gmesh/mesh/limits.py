@@ -43,6 +43,7 @@ __all__ = [
     "PARTING_DEADLINE",
     "REFUSAL_LOG_BURST",
     "REFUSAL_LOG_SPACING",
+    "REDIAL_SPREAD",
     "REKEY_INTERVAL",
     "REKEY_RECORDS",
     "RTT_REFRESH",
@@ -139,6 +140,8 @@ DIAL_BACKOFF_FIRST = 1.0
 DIAL_BACKOFF_CAP = 60.0
 DIAL_STABLE = 60.0
 DIAL_REFUSED_RETRY = 60.0
+# The neighbours of a node with a new Noise key dial it within this; its old certificate lasts for hours.
+REDIAL_SPREAD = 30.0
 # With so many links to relays, and to anchors among them, a node dials no spare targets.
 TARGET_DEGREE = 4
 TARGET_ANCHORS = 2

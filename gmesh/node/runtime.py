@@ -117,6 +117,7 @@ class NodeRuntime:
         self._keeper = routes.keeper
         self._keeper.each_tick = self._look_for_anchors
         self._learned: tuple[str, ...] = ()
+        self._looked_at = -1
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
@@ -283,8 +284,9 @@ class NodeRuntime:
 
     def _look_for_anchors(self) -> None:
         """While links are too few, anchors known only by their records are spare targets."""
-        if len(self.peers.links) >= TARGET_DEGREE:
+        if len(self.peers.links) >= TARGET_DEGREE or self.engine.records == self._looked_at:
             return
+        self._looked_at = self.engine.records
         learned = tuple(
             address
             for node in self.engine.nodes(self.now())
@@ -305,6 +307,9 @@ class NodeRuntime:
             self.dialler.redial()
 
     def _certified(self, peer: Peer) -> None:
-        """A certificate came by gossip: a neighbour that renewed keeps its link."""
-        if peer.handle in self.peers.links:
-            self.peers.refresh(peer.certificate)
+        """A certificate came by gossip: a neighbour that renewed keeps its link, or gets a new one."""
+        link = self.peers.links.get(peer.handle)
+        if link is None or self.peers.refresh(peer.certificate):
+            return
+        if peer.serial > link.peer.serial and peer.noise_key != link.peer.noise_key:
+            self.dialler.redial(peer.handle)
