@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Keeps this node connected to its targets: back-off, deadlines, few dials at once, patience.
+Keeps this node connected to its targets: what is dialled when, back-off, patience, spares.
 
 A target is an address; which node answers there is known after the first handshake.  From then
 on a link to that node, whoever dialled it, satisfies the target.  Spare targets are dialled only
@@ -9,63 +9,30 @@ while there are too few links.  A session that grows old is replaced: the new on
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 
 from gmesh.interfaces import ILink
+from gmesh.mesh.dials import Dial, Dials
 from gmesh.mesh.limits import (
     DIAL_BACKOFF_CAP,
     DIAL_BACKOFF_FIRST,
-    DIAL_DEADLINE,
     DIAL_REFUSED_RETRY,
     DIAL_STABLE,
-    DIALS_AT_ONCE,
     REDIAL_SPREAD,
     SESSION_JITTER,
     SESSION_LIFE,
     TARGET_ANCHORS,
     TARGET_DEGREE,
 )
-from gmesh.mesh.noise import Attempt
+from gmesh.mesh.noise_context import Attempt
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.peers import Peers
 from gmesh.mesh.targets import CERTIFICATE_REFUSALS, Target, TargetState, client_endpoint
 
 __all__ = ["CERTIFICATE_REFUSALS", "Dialler", "Target", "TargetState", "client_endpoint"]
-
-
-class _Dial:
-    """One attempt, from the first packet to the end of the connection."""
-
-    def __init__(self, dialler: Dialler, target: Target[_Dial]) -> None:
-        self._dialler = dialler
-        self.target = target
-        self.pending: Deferred[IProtocol] | None = None
-        self.timer: IDelayedCall | None = None
-        self.protocol: IProtocol | None = None
-        self.counted = True
-
-    @property
-    def suite_turn(self) -> int:
-        return self.target.suite_turn
-
-    def linked(self, peer: Peer) -> None:
-        self._dialler._linked(self, peer)
-
-    def ended(self, reason: str, peer: Peer | None) -> None:
-        self._dialler._ended(self, reason, peer)
 
 
 class Dialler:
@@ -79,8 +46,6 @@ class Dialler:
     @param degree: with how many links spare targets stay spare.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         clock: IReactorTime,
@@ -93,16 +58,13 @@ class Dialler:
         self._clock = clock
         self._random = random
         self._peers = peers
-        self._connect = connect
-        self._factory = factory
+        self._dials = Dials(clock, connect, factory, self)
         self._degree = degree
-        self._targets: dict[str, Target[_Dial]] = {}
-        self._queue: deque[Target[_Dial]] = deque()
-        self._dialling = 0
+        self._targets: dict[str, Target[Dial]] = {}
         self._running = False
 
     @property
-    def targets(self) -> tuple[Target[_Dial], ...]:
+    def targets(self) -> tuple[Target[Dial], ...]:
         """What is dialled and how it goes; not to be changed."""
         return tuple(self._targets.values())
 
@@ -194,7 +156,7 @@ class Dialler:
         peers = [link.peer for link in self._peers.links.values()]
         relays = sum(peer.relay for peer in peers)
         anchors = sum("anchor" in peer.roles for peer in peers)
-        return relays + self._dialling >= self._degree and anchors + self._dialling >= TARGET_ANCHORS
+        return relays + self._dials.busy >= self._degree and anchors + self._dials.busy >= TARGET_ANCHORS
 
     def _call_spares(self) -> None:
         for target in self._targets.values():
@@ -203,13 +165,13 @@ class Dialler:
 
     # one target
 
-    def _after(self, target: Target[_Dial], delay: float, state: TargetState = TargetState.WAITING) -> None:
+    def _after(self, target: Target[Dial], delay: float, state: TargetState = TargetState.WAITING) -> None:
         target.cancel()
         if self._running:
             target.state = state
             target.timer = self._clock.callLater(delay, self._due, target)
 
-    def _due(self, target: Target[_Dial]) -> None:
+    def _due(self, target: Target[Dial]) -> None:
         target.timer = None
         insist, target.insist = target.insist, False
         link = self._peers.links.get(target.handle) if target.handle is not None else None
@@ -222,58 +184,12 @@ class Dialler:
             target.state = TargetState.SPARE
             return
         target.state = TargetState.QUEUED
-        self._queue.append(target)
-        self._pump()
+        self._dials.push(target)
 
-    def _pump(self) -> None:
-        while self._queue and self._dialling < DIALS_AT_ONCE:
-            target = self._queue.popleft()
-            if target.state is TargetState.QUEUED:
-                self._dial(target)
+    # gmesh.mesh.dials.Outcome
 
-    def _dial(self, target: Target[_Dial]) -> None:
-        dial = target.dial = _Dial(self, target)
-        target.state = TargetState.DIALLING
-        self._dialling += 1
-        try:
-            pending = self._connect(target.address).connect(self._factory(dial))
-        except (
-            Exception
-        ) as error:  # a target is text from outside: whatever is wrong with it concerns it alone
-            self._not_connected(Failure(error), dial)
-            return
-        dial.pending = pending
-        dial.timer = self._clock.callLater(DIAL_DEADLINE, pending.cancel)
-        pending.addCallbacks(self._connected, self._not_connected, callbackArgs=(dial,), errbackArgs=(dial,))
-
-    def _connected(self, protocol: IProtocol, dial: _Dial) -> None:
-        self._settle(dial)
-        dial.protocol = protocol
-        if dial.target.dial is not dial and dial.counted:
-            _abort(protocol)
-
-    def _not_connected(self, failure: Failure, dial: _Dial) -> None:
-        self._settle(dial)
-        self.log.info(
-            "Could not connect to {target}: {reason}",
-            target=dial.target.address,
-            reason=failure.getErrorMessage(),
-        )
-        self._ended(dial, "connect-failed", None)
-
-    def _settle(self, dial: _Dial) -> None:
-        dial.pending = None
-        if dial.timer is not None and dial.timer.active():
-            dial.timer.cancel()
-        dial.timer = None
-
-    def _release(self, dial: _Dial) -> None:
-        if dial.counted:
-            dial.counted = False
-            self._dialling -= 1
-
-    def _linked(self, dial: _Dial, peer: Peer) -> None:
-        self._release(dial)
+    def linked(self, dial: Dial, peer: Peer) -> None:
+        """This dial led to a link."""
         target = dial.target
         if target.dial is dial:
             target.state = TargetState.LINKED
@@ -281,19 +197,9 @@ class Dialler:
             target.linked_at = self._clock.seconds()
             target.reason = ""
             self._renew_later(target)
-        self._pump()
 
-    def _renew_later(self, target: Target[_Dial]) -> None:
-        target.cancel()
-        life = SESSION_LIFE * self._random.uniform(1 - SESSION_JITTER, 1 + SESSION_JITTER)
-        target.timer = self._clock.callLater(life, self._renew, target)
-
-    def _renew(self, target: Target[_Dial]) -> None:
-        target.insist = True
-        self._due(target)
-
-    def _ended(self, dial: _Dial, reason: str, peer: Peer | None) -> None:
-        self._release(dial)
+    def ended(self, dial: Dial, reason: str, peer: Peer | None) -> None:
+        """It is over: its target is due again, later."""
         target = dial.target
         if target.dial is dial:
             target.dial = None
@@ -302,9 +208,17 @@ class Dialler:
                 target.handle = peer.handle
             self._again(target, reason)
             self._call_spares()
-        self._pump()
 
-    def _again(self, target: Target[_Dial], reason: str) -> None:
+    def _renew_later(self, target: Target[Dial]) -> None:
+        target.cancel()
+        life = SESSION_LIFE * self._random.uniform(1 - SESSION_JITTER, 1 + SESSION_JITTER)
+        target.timer = self._clock.callLater(life, self._renew, target)
+
+    def _renew(self, target: Target[Dial]) -> None:
+        target.insist = True
+        self._due(target)
+
+    def _again(self, target: Target[Dial], reason: str) -> None:
         now = self._clock.seconds()
         was_linked = target.state is TargetState.LINKED
         if reason == "closed-in-handshake":
@@ -326,20 +240,10 @@ class Dialler:
             target.failures += 1
             self._after(target, self._random.uniform(0, limit))
 
-    def _drop(self, target: Target[_Dial]) -> None:
+    def _drop(self, target: Target[Dial]) -> None:
         target.cancel()
         was_linked = target.state is TargetState.LINKED
         target.state = TargetState.STOPPED
         dial, target.dial = target.dial, None
-        if dial is None or was_linked:
-            return
-        if dial.pending is not None:
-            dial.pending.cancel()
-        elif dial.protocol is not None:
-            _abort(dial.protocol)
-
-
-def _abort(protocol: IProtocol) -> None:
-    abort = getattr(protocol, "abort", None)
-    if abort is not None:
-        abort()
+        if dial is not None and not was_linked:
+            self._dials.give_up(dial)
