@@ -22,6 +22,7 @@ from twisted.internet.task import LoopingCall
 from bench.process import cpu_seconds, run_process
 
 TICK = 0.005
+BACKLOG = 512  # of clients that connect at once; one that finds no room tries again a second later
 
 
 class Stalls:
@@ -97,7 +98,7 @@ def floor(reactor: Any, role: str, options: dict[str, Any], say: Any) -> Any:
         request.setHeader("content-length", "11")
         return b'{"ok":true}'
 
-    port = reactor.listenTCP(0, Site(app.resource()), interface="127.0.0.1")
+    port = reactor.listenTCP(0, Site(app.resource()), backlog=BACKLOG, interface="127.0.0.1")
     say({"port": port.getHost().port})
     return report_on(reactor, say)
 
@@ -116,7 +117,7 @@ def product(reactor: Any, role: str, options: dict[str, Any], say: Any) -> Any:
     here = "interface=127.0.0.1"
     arguments = {
         "--state": options["state"],
-        "--listen": f"tcp:{options['port']}:{here}",
+        "--listen": f"tcp:{options['port']}:backlog={BACKLOG}:{here}",
         "--metrics": f"tcp:{options['metrics']}:{here}",
         "--connections": "0",
         "--rate": rate,

@@ -2,7 +2,7 @@
 """
 What everybody may fetch, as ready bytes: genesis chain, policy, CRL, status; kept fresh and waited for.
 
-A change of policy, CRL or genesis makes a new status, at most one a second; without any the
+A change of policy, CRL or genesis makes a new status, at most one in L{limits.STATUS_SPACING_SECONDS}; without any the
 status, the CRL and the policy are re-issued when half of their time is over.
 """
 

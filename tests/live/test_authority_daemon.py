@@ -18,10 +18,12 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from live.authority_rig import Daemon, Fleet, check_invariants, fixtures
+from authority import state_files
+from live.authority_rig import Daemon, Fleet, check_invariants
 from prometheus_client.parser import text_string_to_metric_families
 
 from gmesh.trust.documents import Certificate, parse_document
+from gmesh.trust.keys import SigningKey
 
 pytestmark = pytest.mark.live
 
@@ -29,9 +31,9 @@ pytestmark = pytest.mark.live
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A state directory with a daemon that is not started yet; ended after the test."""
-    keys = fixtures.Keys()
-    policy = {**fixtures.POLICY_TEXT, "max_nodes": 100_000}
-    genesis = fixtures.write_state(tmp_path / "authority", keys, int(time.time()) - 60, policy)
+    keys = state_files.Keys()
+    policy = {**state_files.POLICY_TEXT, "max_nodes": 100_000}
+    genesis = state_files.write_state(tmp_path / "authority", keys, int(time.time()) - 60, policy)
     daemon = Daemon(
         tmp_path / "authority", "--rate", "100000000", "--key-rate", "100000000", "--failure-rate", "1000000",
         "--connections", "0",
@@ -123,7 +125,7 @@ def test_it_tells_the_service_manager_and_rereads_on_sighup(fleet: Fleet, tmp_pa
         assert told == {b"READY=1", b"WATCHDOG=1"}
         key = daemon.state / "next.key"
         key.touch(0o600)
-        key.write_bytes(fixtures.SigningKey.generate().to_pem())
+        key.write_bytes(SigningKey.generate().to_pem())
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGHUP)
         assert manager.recv(200).startswith(b"RELOADING=1\nMONOTONIC_USEC=")

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""The daemon's own database pools, called in the caller's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.python.failure import Failure
+
+from gmesh.authority.store import engine
+
+
+class InPlaceReactor:
+    """What adbapi asks of a reactor, done at once."""
+
+    def callFromThread(self, function: Callable[..., Any], *arguments: Any) -> None:
+        function(*arguments)
+
+    def callWhenRunning(self, function: Callable[..., Any]) -> None:
+        return None
+
+
+class InPlaceThreads:
+    """A thread pool that runs its work in the caller's thread."""
+
+    def callInThreadWithCallback(
+        self, done: Callable[[bool, Any], None], function: Any, *arguments: Any
+    ) -> None:
+        try:
+            result = function(*arguments)
+        except BaseException:
+            done(False, Failure())
+        else:
+            done(True, result)
+
+    def stop(self) -> None:
+        pass
+
+
+def in_place_pools(path: Path) -> tuple[Any, Any]:
+    """The daemon's own pools, called in place."""
+    pools = engine.writer_pool(path, InPlaceReactor()), engine.reader_pool(path, InPlaceReactor())
+    for pool in pools:
+        pool.threadpool = InPlaceThreads()
+    return pools

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""An authority in one process and whoever talks to it: operators, hosts with invites, members."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from authority.in_place import in_place_pools
+from authority.state_files import START, Keys, write_state
+from treq.testing import StubTreq
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from gmesh.authority.auth import Authenticator
+from gmesh.authority.rate_limit import RateLimiter, RateLimits
+from gmesh.authority.server import Server
+from gmesh.authority.service import Authority, open_authority
+from gmesh.trust.documents import Certificate, Document, parse_document
+from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.invite import Invite
+from gmesh.trust.join import make_join_request
+from gmesh.trust.keys import NoiseKey, SigningKey
+from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, sign_request
+from gmesh.trust.verify import network_id
+
+
+class Answered:
+    """One answer of the authority."""
+
+    def __init__(self, status: int, headers: Any, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def slug(self) -> str:
+        """The last part of a problem's type; fails on anything but a well-formed problem document."""
+        assert self.headers.getRawHeaders("content-type") == ["application/problem+json"], self.body
+        problem = self.json
+        assert problem["status"] == self.status and problem["detail"] and problem["request_id"]
+        kind, slug = problem["type"].rsplit(":", 1)
+        assert kind == "urn:gmesh:problem"
+        return str(slug)
+
+
+class Member:
+    """A host that joined, or wants to."""
+
+    def __init__(self, invite: Invite, node: SigningKey, noise: NoiseKey) -> None:
+        self.invite = invite
+        self.node = node
+        self.noise = noise
+        self.certificate: Document[Certificate] | None = None
+
+
+class Network:
+    """An authority and everything a test needs to talk to it."""
+
+    def __init__(self, path: Path, rates: RateLimits) -> None:
+        self.path = path
+        self.keys = Keys()
+        self.genesis = write_state(path, self.keys)
+        self.network_id = network_id(self.genesis)
+        self.clock = Clock()
+        self.offset = float(START)
+        self.rates = rates
+        self._counter = 0
+        self.pools = in_place_pools
+        self.authority: Authority
+        self.start()
+
+    def wall(self) -> float:
+        return self.clock.seconds() + self.offset
+
+    @property
+    def now(self) -> int:
+        return int(self.wall())
+
+    def entropy(self, size: int) -> bytes:
+        self._counter += 1
+        return self._counter.to_bytes(size, "big")
+
+    def start(self) -> None:
+        self.authority = open_authority(self.path, self.clock, self.wall, self.entropy, in_place_pools)
+        self.limiter = RateLimiter(self.rates, self.clock.seconds)
+        authority = self.authority
+        authenticator = Authenticator(authority.store, authority.issuer, authority.clock, self.limiter)
+        self.server = Server(authority, authenticator, self.limiter, self.clock)
+        self.treq = StubTreq(self.server.app.resource())
+        authority.start()
+
+    def stop(self) -> None:
+        stopped: list[Any] = []
+        Deferred.fromCoroutine(self.authority.stop()).addBoth(stopped.append)
+        assert stopped == [None]
+
+    def restart(self) -> None:
+        self.stop()
+        self.clock.advance(1)
+        self.start()
+
+    # Requests.
+
+    def ask(
+        self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> Answered:
+        """One request, answered at once."""
+        got: list[Any] = []
+        self.begin(method, target, headers, body).addBoth(got.append)
+        self.treq.flush()
+        assert got, "no answer yet"
+        if isinstance(got[0], Failure):
+            got[0].raiseException()
+        return got[0]  # type: ignore[no-any-return]  # a list of anything
+
+    def begin(
+        self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> Deferred[Answered]:
+        """A request whose answer may take time."""
+
+        async def run() -> Answered:
+            response = await self.treq.request(
+                method, f"http://authority.example{target}", headers=headers, data=body
+            )
+            return Answered(response.code, response.headers, await response.content())
+
+        return Deferred.fromCoroutine(run())
+
+    def signed(
+        self,
+        key: SigningKey,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        tag: str = ADMIN_TAG,
+        created: int | None = None,
+        nonce: bytes | None = None,
+        audience: str | None = None,
+    ) -> dict[str, str]:
+        """The headers of a signed request."""
+        return sign_request(
+            key,
+            method,
+            target,
+            body,
+            audience=audience or self.keys.authority.key_id,
+            created=self.now if created is None else created,
+            nonce=nonce or self.entropy(16),
+            tag=tag,
+        )
+
+    def admin(self, method: str, target: str, value: Any = None, key: SigningKey | None = None) -> Answered:
+        """A request of an operator, by default the administrator."""
+        body = b"" if value is None else json.dumps(value).encode()
+        return self.ask(method, target, self.signed(key or self.keys.admin, method, target, body), body)
+
+    def invite(self, name: str, role: str = "client", **more: Any) -> Member:
+        """A host with a fresh invite in hand."""
+        seed = self.keys.signing()
+        key = b64url_encode(seed.public)
+        answer = self.admin(
+            "POST", "/admin/invites", {"invite_key": key, "name": name, "roles": [role], **more}
+        )
+        assert answer.status == 201, answer.body
+        return self.member(seed)
+
+    def member(self, seed: SigningKey) -> Member:
+        """A host with an invite that may be known or not."""
+        invite = Invite(
+            urls=("http://authority.example",),
+            network_id=self.network_id,
+            genesis_version=1,
+            genesis_digest=self.genesis.digest,
+            authority=self.keys.authority.key_id,
+            seed=seed.seed,
+        )
+        return Member(invite, self.keys.signing(), self.keys.noise())
+
+    def join(self, member: Member) -> Answered:
+        """Send the join request."""
+        headers, body = self.join_request(member)
+        answer = self.ask("POST", "/join", headers, body)
+        if answer.status in (200, 201):
+            member.certificate = parse_document(json.dumps(answer.json["certificate"]).encode(), Certificate)
+        return answer
+
+    def join_request(self, member: Member) -> tuple[dict[str, str], bytes]:
+        """The headers and body of a join request."""
+        request = make_join_request(
+            member.invite, member.node, member.noise.public, self.network_id, self.now, self.entropy(16)
+        )
+        body = request.encode()
+        return self.signed(member.node, "POST", "/join", body, JOIN_TAG), body
+
+    def joined(self, name: str, role: str = "client", **more: Any) -> Member:
+        """A host that is a member."""
+        member = self.invite(name, role, **more)
+        answer = self.join(member)
+        assert answer.status == 201, answer.body
+        return member
+
+    def node(self, member: Member, target: str, value: Any) -> Answered:
+        """A POST by a member."""
+        body = json.dumps(value).encode()
+        return self.ask("POST", target, self.signed(member.node, "POST", target, body, NODE_TAG), body)
+
+    def renew(self, member: Member, noise: NoiseKey | None = None) -> Answered:
+        """Send the renewal request."""
+        assert member.certificate is not None
+        value = {
+            "certificate": member.certificate.as_dict(),
+            "noise_key": b64url_encode((noise or member.noise).public),
+        }
+        return self.node(member, "/renew", value)
+
+    def heartbeat(self, member: Member, sent_ms: int | None = None) -> Answered:
+        """Send a heartbeat."""
+        assert member.certificate is not None
+        self.clock.advance(0.01)
+        value = {
+            "certificate": member.certificate.as_dict(),
+            "sent_ms": int(self.wall() * 1000) if sent_ms is None else sent_ms,
+            "numbers": {"genesis": 1, "policy": 1, "crl": 1, "status": 1},
+            "receipts": [],
+        }
+        return self.node(member, "/heartbeat", value)
