@@ -27,6 +27,7 @@ __all__ = ["Configuration", "check_address", "read_configuration"]
 
 _HOST_LIMIT = 128
 _LISTS = frozenset({"listen", "advertise", "peer", "metrics"})
+_SWITCHES = frozenset({"stub"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Configuration:
     @ivar read_group: the group that may look at the node over the local API.
     @ivar write_group: the group that may also send and receive over it.
     @ivar metrics: endpoint strings for C{/metrics} alone.
+    @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
     """
 
     state: Path
@@ -56,6 +58,7 @@ class Configuration:
     read_group: str = ""
     write_group: str = ""
     metrics: tuple[str, ...] = ()
+    stub: bool = False
 
     def control_endpoint(self) -> str:
         """
@@ -119,6 +122,7 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         read_group=_checked(find_group, values.get("read_group", "")),
         write_group=_checked(find_group, values.get("write_group", "")),
         metrics=tuple(values.get("metrics", ())),
+        stub=bool(values.get("stub")),
     )
 
 
@@ -149,9 +153,11 @@ def _read_file(file: Path) -> dict[str, Any]:
             raise ConfigurationError("bad-configuration", f"{file}: unknown key {name!r}{hint}")
         if name in _LISTS:
             good = isinstance(value, list) and all(isinstance(item, str) for item in value)
+            wanted = "a list of strings"
+        elif name in _SWITCHES:
+            good, wanted = isinstance(value, bool), "true or false"
         else:
-            good = isinstance(value, str)
+            good, wanted = isinstance(value, str), "a string"
         if not good:
-            wanted = "a list of strings" if name in _LISTS else "a string"
             raise ConfigurationError("bad-configuration", f"{file}: {name} must be {wanted}")
     return values

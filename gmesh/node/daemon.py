@@ -22,7 +22,7 @@ from gmesh.node.runtime import NodeRuntime
 
 __all__ = ["NodeService", "Reload"]
 
-AT_START = ("state", "listen", "control", "log_format", "read_group", "write_group", "metrics")
+AT_START = ("state", "listen", "control", "log_format", "read_group", "write_group", "metrics", "stub")
 """Settings that a reload leaves as they are."""
 
 

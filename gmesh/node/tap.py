@@ -45,7 +45,10 @@ class Options(usage.Options):
         ("read-group", None, None, "Group that may look at the node over the local API; the socket is its."),
         ("write-group", None, None, "Group that may also send and receive over the local API."),
     )
-    optFlags = (("check", None, "Check options, configuration file and state directory, and exit."),)
+    optFlags = (
+        ("stub", None, "Keep no table of the network: ask neighbours for paths, never relay."),
+        ("check", None, "Check options, configuration file and state directory, and exit."),
+    )
     observer: Callable[[], ILogObserver] | None = None
     """What makes the observer that twistd shall log with, where its own will not do."""
     compData = usage.Completions(optActions={"state": usage.CompleteDirs(), "config": usage.CompleteFiles()})
@@ -185,6 +188,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         connect=lambda target: client_endpoint(reactor, target),
         advertise=configuration.advertise,
         peers=configuration.peer,
+        stub=configuration.stub,
     )
     member = runtime.member
     http = AuthorityHTTP(http_client(reactor), lambda: identity.authority_urls, reactor)

@@ -41,6 +41,16 @@ def test_metrics_are_for_this_host_unless_it_is_said_otherwise(tmp_path: Path) -
     ]
 
 
+def test_stub(tmp_path: Path) -> None:
+    """A switch of the file is true or false; the option turns it on."""
+    file = tmp_path / "node.toml"
+    file.write_text('state = "/s"\nstub = false\n')
+    assert not read_configuration(file, {"stub": 0}).stub
+    assert read_configuration(file, {"stub": 1}).stub
+    file.write_text('state = "/s"\nstub = true\n')
+    assert read_configuration(file, {}).stub
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -48,6 +58,7 @@ def test_metrics_are_for_this_host_unless_it_is_said_otherwise(tmp_path: Path) -
         ("zzzzz = 1", "unknown key 'zzzzz': there are state, listen, control, advertise, peer"),
         ('listen = "tcp:1"', "listen must be a list of strings"),
         ("state = 1", "state must be a string"),
+        ('stub = "yes"', "stub must be true or false"),
         ('metrics = "tcp:1"', "metrics must be a list of strings"),
         ('log-fromat = "json"', "unknown key 'log_fromat': did you mean log_format?"),
         ('state = "x"\nlog_format = "xml"', "'xml' is no log format: there are text, json"),
