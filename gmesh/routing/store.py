@@ -9,6 +9,7 @@ of its records, so that an equivocation changes it too.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from gmesh.routing.record import NodeRecord
 __all__ = ["Entry", "Key", "Member", "RecordStore", "record_hash"]
 
 Key = tuple[bytes, int]
+_DIGEST = struct.Struct(f">{BUCKETS}Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class RecordStore:
 
     def digest(self) -> bytes:
         """256 buckets of 8 bytes."""
-        return b"".join(bucket.to_bytes(BUCKET_SIZE, "big") for bucket in self._buckets)
+        return _DIGEST.pack(*self._buckets)
 
     def _toggle(self, handle: bytes, digest: bytes) -> None:
         self._buckets[handle[0]] ^= int.from_bytes(digest[:BUCKET_SIZE], "big")

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""A liar's hand between a whole node and its links: it sees every frame that the node sends, and decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gmesh.wire.frames import pack_frame
+from gmesh.wire.limits import FRAME_HEADER
+
+__all__ = ["Hand", "Tampering"]
+
+Hand = Callable[[int, bytes, str], bytes | None]
+"""(kind, frame, name of the neighbour) -> the frame to send instead, or None for none."""
+
+
+class Tampering:
+    """
+    A listener of L{Peers<gmesh.mesh.peers.Peers>} that stands between a node and each link that comes up.
+
+    @param hand: gives the hand in force, or None while the node is honest.
+    """
+
+    def __init__(self, hand: Callable[[], Hand | None]) -> None:
+        self._hand = hand
+
+    def link_up(self, link: Any) -> None:
+        """From now on frames to this neighbour pass the hand."""
+        link.send_data = partial(self._data, link.send_data, link.peer.name)
+        link.send_control = partial(self._control, link.send_control, link.peer.name)
+
+    def link_down(self, link: Any, reason: str) -> None:
+        """Nothing more is sent."""
+
+    def link_changed(self, link: Any) -> None:
+        """It is the same link."""
+
+    def _data(
+        self,
+        send: Callable[[bytes | memoryview, bytes], bool],
+        name: str,
+        frame: bytes | memoryview,
+        flow: bytes,
+    ) -> bool:
+        hand = self._hand()
+        if hand is None:
+            return send(frame, flow)
+        altered = hand(frame[2], bytes(frame), name)
+        return True if altered is None else send(altered, flow)
+
+    def _control(self, send: Callable[[int, bytes], None], name: str, kind: int, body: bytes) -> None:
+        hand = self._hand()
+        if hand is None:
+            send(kind, body)
+            return
+        altered = hand(kind, pack_frame(kind, body), name)
+        if altered is not None:
+            send(altered[2], altered[FRAME_HEADER:])
