@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ import click
 from gmesh.cli.authority import Authority, audience_of
 from gmesh.cli.http import Answer, HttpRefused
 from gmesh.cli.show import moment, words
-from gmesh.errors import ConfigurationError, DocumentRefused
+from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.files import KEY_MODE, read_capped, read_key_file, write_atomic
 from gmesh.trust.documents import Certificate, Document, document_from_dict
 from gmesh.trust.encoding import b64url_encode
@@ -25,11 +26,13 @@ from gmesh.trust.limits import MAX_INVITE, NONCE_SIZE
 from gmesh.trust.requests import JOIN_TAG
 from gmesh.trust.state import TrustState
 
-__all__ = ["enrol", "join"]
+__all__ = ["enrol", "enrolled", "join"]
 
 DIRECTORY_MODE = 0o700
 MAX_JOIN_ANSWER = 64 * 1024
 MAX_SEED = 64 * 1024
+#: Why a certificate is worth no more than none.
+ENDED = frozenset({"expired", "revoked"})
 
 
 def host_keys(directory: Path) -> tuple[SigningKey, NoiseKey]:
@@ -109,7 +112,12 @@ def _ask(
         return ask(theirs)
 
 
-def _enrolled(directory: Path, invite: Invite) -> Document[Certificate] | None:
+def enrolled(directory: Path, invite: Invite, now: float) -> Document[Certificate] | None:
+    """
+    The certificate that this host has already; None if it needs one: it has none, or one that has ended.
+
+    @raise ConfigurationError: if it is a member of another network, or its files are damaged.
+    """
     from gmesh.node.identity_store import IdentityStore
 
     try:
@@ -122,6 +130,16 @@ def _enrolled(directory: Path, invite: Invite) -> Document[Certificate] | None:
         raise ConfigurationError(
             "other-network", f"{directory} belongs to another network than the invite: name another directory"
         )
+    trust = TrustState(identity.network_id, identity.genesis_chain)
+    for document in identity.documents:
+        # What is not believed here is no reason to enrol again: the daemon sees to it.
+        with suppress(DocumentRefused):
+            trust.offer(document, now)
+    try:
+        trust.judge_certificate(identity.certificate, now)
+    except PeerRefused as error:
+        if error.reason in ENDED:
+            return None
     return identity.certificate
 
 
@@ -167,7 +185,8 @@ def join(invite: str | None, seed: Path | None, state: str) -> None:
     Enrol this host with INVITE, or with what standard input holds if it is -.
 
     The keys are made here and never leave DIR.  The same command again, after an answer was
-    lost, gets the same certificate; an enrolled host spends nothing.
+    lost, gets the same certificate; an enrolled host spends nothing, unless its certificate was
+    revoked or has expired.
     """
     if (invite is None) == (seed is None):
         raise click.UsageError("give INVITE or --seed FILE")
@@ -183,7 +202,7 @@ def join(invite: str | None, seed: Path | None, state: str) -> None:
         raise ConfigurationError(
             "unusable-directory", f"cannot create {directory}: {error.strerror}"
         ) from error
-    certificate = _enrolled(directory, parsed)
+    certificate = enrolled(directory, parsed, time.time())
     how = "Already enrolled as"
     if certificate is None:
         certificate = enrol(parsed, directory, Authority(parsed.urls, time.time))

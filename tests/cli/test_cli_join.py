@@ -15,7 +15,7 @@ from trust.network import DAY, NOW, Network, key
 
 from gmesh.cli.authority import Authority
 from gmesh.cli.http import HttpRefused, Unreachable
-from gmesh.cli.join import enrol
+from gmesh.cli.join import enrol, enrolled
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.invite import Invite
@@ -277,6 +277,17 @@ def test_enrolled_host_spends_nothing(run: Callable[..., Any], enrolling: Enroll
     ended = run("join", enrolling.invite.encode(), "--state", enrolling.state)
     assert (ended.status, len(enrolling.end.requests)) == (0, before)
     assert ended.out.startswith("Already enrolled as pump (relay), node id ")
+
+
+def test_a_certificate_that_has_ended_is_none(enrolling: Enrolling) -> None:
+    """A host whose certificate expired, or was revoked as far as it knows, uses its next invite."""
+    certificate = enrolling.enrol()
+    assert enrolled(enrolling.state, enrolling.invite, NOW) == certificate
+    assert enrolled(enrolling.state, enrolling.invite, certificate.body.not_after + 3600) is None
+    body = certificate.body
+    crl = enrolling.network.crl(2, revoked=[(body.serial, body.not_after, 0)])
+    (enrolling.state / "crl.json").write_bytes(crl.encode())
+    assert enrolled(enrolling.state, enrolling.invite, NOW) is None
 
 
 def test_other_network_into_an_enrolled_directory(run: Callable[..., Any], enrolling: Enrolling) -> None:
