@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from twisted.logger import Logger, LogPublisher
 from twisted.python.failure import Failure
 
+from gmesh.testing.mesh import MemoryMesh
 from gmesh.testing.secrecy import SecretWatch
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
@@ -91,6 +92,24 @@ def test_events_are_looked_at(watch: SecretWatch) -> None:
         "a secret was logged by gmesh.node: 'loaded'",
         "a secret was logged by gmesh.node: 'not loaded'",
     ]
+
+
+def test_payloads_are_known_however_they_are_sent(watch: SecretWatch) -> None:
+    """Acknowledged, posted, as a flow; by their beginning."""
+    canaries = [b"canary %d: the valve stands at 42 per cent" % number for number in range(3)]
+    mesh = MemoryMesh.line("a", "b")
+    mesh.run_until(lambda: mesh["a"].reaches("b"))
+    mesh["b"].runtime.datagrams.register("log", lambda message: None)
+    datagrams = mesh["a"].runtime.datagrams
+    mesh.result(datagrams.send("b", "log", data=canaries[0]))
+    datagrams.post("b", "log", canaries[1])
+    flow = datagrams.open("b", "log")
+    flow.send(canaries[2])
+    mesh.run(5)
+    flow.stop()
+    mesh.stop()
+    for canary in canaries:
+        assert watch.finds(f"handed over {canary!r}")
 
 
 def test_it_leaves_no_trace() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from twisted.logger import LogEvent, eventAsText
 
 from gmesh.endtoend.datagrams import Datagrams
+from gmesh.endtoend.flow import Flow
 from gmesh.keyfiles import Passphrases
 from gmesh.trust.invite import Invite
 from gmesh.trust.keys import NoiseKey, SigningKey
@@ -69,14 +70,9 @@ class SecretWatch:
         self._after(Invite, "__init__", lambda invite: self.add(invite.seed))
         self._result(Passphrases, "existing", self.add_phrase)
         self._result(Passphrases, "new", self.add_phrase)
-        original = Datagrams.send
-
-        @wraps(original)
-        def send(datagrams: Datagrams, name: str, service: str, data: bytes, *more: Any, **named: Any) -> Any:
-            self.add(data)
-            return original(datagrams, name, service, data, *more, **named)
-
-        self._replace(Datagrams, "send", send)
+        self._argument(Datagrams, "send", 2)
+        self._argument(Datagrams, "post", 2)
+        self._argument(Flow, "send", 0)
 
     def stop(self) -> None:
         """Leave everything as it was."""
@@ -101,6 +97,16 @@ class SecretWatch:
             result = original(*arguments, **named)
             look(result)
             return result
+
+        self._replace(owner, name, replaced)
+
+    def _argument(self, owner: type, name: str, place: int) -> None:
+        original = getattr(owner, name)
+
+        @wraps(original)
+        def replaced(it: Any, *arguments: Any, **named: Any) -> Any:
+            self.add(arguments[place] if len(arguments) > place else named["data"])
+            return original(it, *arguments, **named)
 
         self._replace(owner, name, replaced)
 
