@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
-Spreading node records: what is news goes to every other neighbour, once; what follows within 20 ms is joined.
+Node records from neighbours: each is judged once, what is news goes on, what is missing is asked for.
 
-To many neighbours only so many get a record unasked, anchors first; the others are told of it
-and pull what they lack.  On connect, and now and then after, neighbours compare digests and move
-only what differs.
+On connect, and now and then after, neighbours compare digests and move only what differs.
 """
 
 from __future__ import annotations
@@ -16,17 +14,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.eager import eager_channels, is_leaf, is_stub
-from gmesh.mesh.network_limits import (
-    FLUSH_BACKLOG,
-    FLUSH_BYTES,
-    FLUSH_INTERVAL,
-    IHAVE_ENTRIES,
-    IHAVE_INTERVAL,
-    LIST_ENTRIES,
-    TICK,
-)
+from gmesh.mesh.eager import is_stub
+from gmesh.mesh.network_limits import LIST_ENTRIES, TICK
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.spreading import Spreader
 from gmesh.routing.database import Offer, Outcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import BUCKET_SIZE
@@ -36,8 +27,6 @@ from gmesh.routing.waiting import WaitingRecords
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import (
     CertificateKey,
-    Ihave,
-    Lsa,
     RecordKey,
     RecordNumber,
     RecordSummary,
@@ -72,12 +61,10 @@ class Flooding:
         self._wall = wall
         self._counters = counters
         self._waiting = WaitingRecords()
-        self._flush_call: IDelayedCall | None = None
-        self._name_call: IDelayedCall | None = None
+        self._out = Spreader(engine, clock, counters, self.channels)
         self._retry_call: IDelayedCall | None = None
         self._stopped = False
         self._resynced = -1
-        self._flushed = float("-inf")
         book.observers.append(self._certified)
 
     # -- neighbours
@@ -97,10 +84,14 @@ class Flooding:
     def stop(self) -> None:
         """Send nothing more."""
         self._stopped = True
-        for call in (self._flush_call, self._name_call, self._retry_call):
-            if call is not None and call.active():
-                call.cancel()
-        self._flush_call = self._name_call = self._retry_call = None
+        self._out.stop()
+        if self._retry_call is not None and self._retry_call.active():
+            self._retry_call.cancel()
+        self._retry_call = None
+
+    def spread(self, key: Key, data: bytes) -> None:
+        """A record of our own is news to every neighbour."""
+        self._out.spread(key, data)
 
     def forget(self, handle: bytes) -> None:
         """A node is revoked: nothing of it goes out."""
@@ -124,62 +115,6 @@ class Flooding:
             for index in range(len(digest) // BUCKET_SIZE)
         )
         self.channels[handles[self._resynced]].send(Kind.SYNC_DIGEST, SyncDigest(buckets).encode())
-
-    # -- records out
-
-    def spread(self, key: Key, data: bytes, but: Channel | None = None) -> None:
-        """A record is news: to all neighbours but the one it came from."""
-        entry = self._engine.store.get(key)
-        if entry is None or self._stopped:
-            return
-        sequence = entry.record.sequence
-        store = self._engine.store
-        eager = eager_channels(self._engine.handle, self.channels.values())
-        for channel in self.channels.values():
-            if channel is but or is_stub(store, channel):
-                continue
-            if channel in eager or is_leaf(store, channel):
-                channel.outbox.put(key, sequence, data)
-            else:
-                channel.outbox.name(key, sequence)
-                self._arm_names()
-        self._arm_flush()
-
-    def _reply(self, channel: Channel, key: Key) -> None:
-        entry = self._engine.store.get(key)
-        if entry is not None and not self._stopped:
-            channel.outbox.put(key, entry.record.sequence, entry.data)
-            self._arm_flush()
-
-    def _arm_flush(self) -> None:
-        if self._flush_call is None and not self._stopped:
-            wait = self._flushed + FLUSH_INTERVAL - self._clock.seconds()
-            self._flush_call = self._clock.callLater(max(0.0, wait), self._flush)
-
-    def _flush(self) -> None:
-        self._flush_call = None
-        self._flushed = self._clock.seconds()
-        more = False
-        for channel in list(self.channels.values()):
-            room = FLUSH_BACKLOG - channel.link.control_backlog
-            for records in channel.outbox.take(min(FLUSH_BYTES, room)):
-                self._counters.count("records-sent", len(records))
-                channel.send(Kind.LSA, Lsa(records).encode())
-            more = more or bool(channel.outbox.eager)
-        if more:
-            self._arm_flush()
-
-    def _arm_names(self) -> None:
-        if self._name_call is None and not self._stopped:
-            self._name_call = self._clock.callLater(IHAVE_INTERVAL, self._name)
-
-    def _name(self) -> None:
-        self._name_call = None
-        for channel in list(self.channels.values()):
-            named = [RecordNumber(*key, sequence) for key, sequence in channel.outbox.lazy.items()]
-            channel.outbox.lazy.clear()
-            for start in range(0, len(named), IHAVE_ENTRIES):
-                channel.send(Kind.IHAVE, Ihave(tuple(named[start : start + IHAVE_ENTRIES])).encode())
 
     # -- records in
 
@@ -206,7 +141,7 @@ class Flooding:
                 channel.outbox.seen(key, record.sequence)
         if outcome is Outcome.ACCEPTED:
             self._counters.count("record-accepted")
-            self.spread(key, data, channel)
+            self._out.spread(key, data, channel)
         elif outcome is Outcome.DUPLICATE:
             entry = self._engine.store.get(key)
             if channel is not None and entry is not None:
@@ -228,7 +163,7 @@ class Flooding:
         now: float,
     ) -> None:
         if outcome in (Outcome.OLD, Outcome.EQUIVOCATION):
-            self._reply(channel, key)
+            self._out.reply(channel, key)
         elif outcome is Outcome.CERTIFICATE_MISSING:
             if self._waiting.park(channel, key, serial, sequence, data, now):
                 channel.certificates.want(CertificateKey(key[0], serial))
@@ -283,7 +218,7 @@ class Flooding:
     def wanted(self, channel: Channel, keys: Iterable[RecordKey]) -> None:
         """SYNC_WANT: send what we hold of it."""
         for key in keys:
-            self._reply(channel, (key.origin, key.fragment))
+            self._out.reply(channel, (key.origin, key.fragment))
 
     def listed(self, channel: Channel, entries: Iterable[RecordSummary]) -> None:
         """SYNC_LIST: ask for what is newer than ours."""
