@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gmesh
-from gmesh.endtoend.services import Message
+from gmesh.endtoend.services import Message, is_reserved, valid_service
 from gmesh.errors import RequestRefused
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.heartbeat import Heartbeat
@@ -86,8 +86,15 @@ class LocalNode:
     def alternatives(self, name: str) -> list[dict[str, Any]]:
         """@see: L{gmesh.node.local_api.ILocalNode.alternatives}"""
         runtime = self._runtime
+        if name == runtime.member.name:
+            return [{"name": name, "path": [name], "cost": 0}]
         peer = runtime.book.find_name(name)
-        found = [] if peer is None else runtime.engine.alternatives(peer.handle, runtime.now())
+        if peer is None:
+            raise RequestRefused("unknown-node", f"no node called {name[:64]!r} is known here")
+        found = runtime.engine.alternatives(peer.handle, runtime.now())
+        if not found:
+            slug, detail = runtime.engine.explain(peer.handle, runtime.now())
+            raise RequestRefused("too-far" if slug == "too-far" else "no-route", detail)
         return [
             {"name": name, "path": [self._name(hop) for hop in path], "cost": cost} for path, cost in found
         ]
@@ -127,6 +134,8 @@ class LocalNode:
 
     async def trace(self, name: str, service: str = "*") -> dict[str, Any]:
         """@see: L{gmesh.node.local_api.ILocalNode.trace}"""
+        if service != "*" and not valid_service(service):
+            raise RequestRefused("bad-service", f"{service[:64]!r} is not a service name")
         hops = await self._runtime.echo.trace(name)
         return {
             "path": [self._runtime.member.name, *(hop.name for hop in hops)],
@@ -151,6 +160,8 @@ class LocalNode:
 
     def _verdict(self, name: str, service: str) -> str:
         """What the policy says of us and a service of that node; C{*}: of whatever no rule names."""
+        if is_reserved(service):
+            return "allowed: no policy cuts it"
         member = self._runtime.member
         policy, peer = member.trust.policy, self._runtime.book.find_name(name)
         if policy is None or peer is None:

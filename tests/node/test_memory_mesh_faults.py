@@ -11,7 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from gmesh.endtoend.services import Message
-from gmesh.errors import SendRefused
+from gmesh.errors import RequestRefused, SendRefused
 from gmesh.mesh.limits import CONTROL_QUEUE_BYTES, DATA_QUEUE_BYTES, LAN, TARGET_DEGREE, WAN, Liveliness
 from gmesh.node.local_node import LocalNode
 from gmesh.testing.mesh import MemoryMesh
@@ -211,6 +211,26 @@ def test_trace_shows_the_verdict_of_the_policy(ring: Make) -> None:
     assert all(hop["rtt_ms"] > 0 for hop in traced["hops"])
     ways = [row["path"] for row in local.alternatives("c")]
     assert ways == [["a", "b", "c"], ["a", "f", "e", "d", "c"]]
+    own = mesh.result(Deferred.fromCoroutine(local.trace("c", "_echo")))
+    assert {hop["policy"] for hop in own["hops"]} == {"allowed: no policy cuts it"}
+
+
+def test_trace_and_routes_say_why_not(ring: Make) -> None:
+    """A name nobody has, a service that cannot be, a node out of reach: refused with the reason."""
+    mesh = ring()
+    nothing: Any = None
+    local = LocalNode(mesh["a"].runtime, nothing, nothing)
+    with pytest.raises(RequestRefused, match="not a service name"):
+        mesh.result(Deferred.fromCoroutine(local.trace("c", "no such")))
+    with pytest.raises(RequestRefused, match="no node called 'nobody'") as refused:
+        local.alternatives("nobody")
+    assert refused.value.reason == "unknown-node"
+    assert local.alternatives("a") == [{"name": "a", "path": ["a"], "cost": 0}]
+    mesh.partition({"c"}, set(mesh.nodes) - {"c"})
+    mesh.run(5)
+    with pytest.raises(RequestRefused, match="no chain of links") as refused:
+        local.alternatives("c")
+    assert refused.value.reason == "no-route"
 
 
 def test_a_run_with_traffic_repeats(ring: Make) -> None:
