@@ -8,20 +8,29 @@ Tests: C{tests/node/test_local_api.py}, C{tests/node/test_peer_credentials.py}.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.iweb import IRequest
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import IResource, Resource, getChildForRequest
 from twisted.web.server import Request, Site
 
 from gmesh.errors import RequestRefused
 from gmesh.node.limits import LOCAL_BODY_LIMIT
 from gmesh.node.peer_credentials import Access, Gate, peer_credentials
 
-__all__ = ["CappedRequest", "QuietSite", "access_of", "json_response", "local_site", "problem", "read_object"]
+__all__ = [
+    "CappedRequest",
+    "LateResource",
+    "QuietSite",
+    "access_of",
+    "json_response",
+    "local_site",
+    "problem",
+    "read_object",
+]
 
 
 RECEIVE = b"/v1/receive"
@@ -88,6 +97,27 @@ class _Guarded(Resource):
         except RequestRefused as error:
             return problem(request, error.reason, 403, error.detail)
         return self._inner.render(request)
+
+
+class LateResource(Resource):
+    """
+    A tree that is made for its first request.
+
+    @param make: makes it.
+    """
+
+    isLeaf = True
+
+    def __init__(self, make: Callable[[], IResource]) -> None:
+        super().__init__()
+        self._make = make
+        self._tree: IResource | None = None
+
+    def render(self, request: Any) -> Any:
+        """What the tree answers."""
+        if self._tree is None:
+            self._tree = self._make()
+        return getChildForRequest(self._tree, request).render(request)
 
 
 def local_site(resource: IResource, gate: Gate) -> Site:

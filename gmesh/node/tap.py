@@ -155,6 +155,8 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
 
 
 def _compose(options: Options, reactor: Any) -> MultiService:
+    from twisted.web.resource import IResource
+
     from gmesh.mesh.dialler import client_endpoint
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
@@ -163,12 +165,8 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listen import ListenService
-    from gmesh.node.local_api import LocalApi
-    from gmesh.node.local_http import QuietSite, local_site
-    from gmesh.node.local_node import LocalNode
-    from gmesh.node.local_views import LocalViews, Settings
+    from gmesh.node.local_http import LateResource, QuietSite, local_site
     from gmesh.node.log_level import LogLevelService, parse_level
-    from gmesh.node.metrics import NodeCollector, NodeMetrics, metrics_resource
     from gmesh.node.peer_credentials import Gate
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.runtime import NodeRuntime
@@ -209,17 +207,26 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     for endpoint in configuration.listen:
         listening = ListenService(reactor, endpoint, runtime.accepting(), "listening")
         listening.setServiceParent(daemon)
-    settings = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
-    views = LocalViews(runtime, heartbeat, reactor, settings)
     gate = Gate(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
-    metrics = NodeMetrics(NodeCollector(runtime, heartbeat, lag))
+
+    def local_api() -> IResource:
+        from gmesh.node.local_composition import local_resource
+        from gmesh.node.local_views import Settings
+
+        told = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
+        return local_resource(runtime, heartbeat, reactor, told, lag)
+
+    def metrics() -> IResource:
+        from gmesh.node.local_composition import metrics_page
+
+        return metrics_page(runtime, heartbeat, lag)
+
     for endpoint in configuration.metrics_endpoints():
-        page = QuietSite(metrics_resource(metrics))
+        page = QuietSite(LateResource(metrics))
         ListenService(reactor, endpoint, page, "metrics").setServiceParent(daemon)
-    api = LocalApi(LocalNode(runtime, heartbeat, views), metrics.page)
-    site = local_site(api.app.resource(), gate)
+    site = local_site(LateResource(local_api), gate)
     control = configuration.control_endpoint()
     ListenService(reactor, control, site, "local API", gate.group).setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)

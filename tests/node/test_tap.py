@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,23 @@ def test_twistd_knows_it() -> None:
     """The plugin names this module without importing it."""
     [maker] = [maker for maker in getPlugins(IServiceMaker) if maker.tapname == "gmesh-node"]
     assert maker.module == "gmesh.node.tap"
+
+
+def test_an_idle_daemon_spares_what_only_its_local_api_needs(directory: Path) -> None:
+    """Klein, Werkzeug and the metrics library are loaded with the first request, not before."""
+    program = (
+        "import sys\n"
+        "from twisted.internet.testing import MemoryReactorClock\n"
+        "from gmesh.node.tap import Options, makeService\n"
+        "options = Options()\n"
+        "options.parseOptions(['--state', sys.argv[1]])\n"
+        "makeService(options, MemoryReactorClock()).startService()\n"
+        "print(sorted({'klein', 'werkzeug', 'prometheus_client'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(directory)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_the_daemon_starts_and_stops(directory: Path) -> None:
