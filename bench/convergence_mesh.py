@@ -207,13 +207,20 @@ def change(name: str, what: str, trials: int, known: tuple[int, int]) -> list[Fi
 
 
 def cold_start(name: str, seconds: float, megabytes: float) -> list[Figure]:
-    """Nodes that know nothing; links come up within a second: until all databases are complete and equal."""
+    """Nodes start with their first links, which come up within a second: until all databases are equal."""
     edges, roles = shape(name, seed=6)
     mesh, random = EngineMesh(seed=6), Random(6)
     for node in sorted({end for edge in edges for end in edge}):
-        mesh.add(node, *roles(node)).start()
+        mesh.add(node, *roles(node))
+
+    def begin(*edge: str) -> None:
+        for each in edge:
+            if not mesh[each].running:
+                mesh[each].start()
+        mesh.connect(*edge)
+
     for edge in edges:
-        mesh.clock.callLater(random.uniform(0, 1), mesh.connect, *edge)
+        mesh.clock.callLater(random.uniform(0, 1), begin, *edge)
     mesh.run(1)
     while len({node.engine.store.digest() for node in mesh}) > 1 or len(mesh["n00000"].engine.store) < len(
         mesh.nodes
