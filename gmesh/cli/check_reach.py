@@ -13,12 +13,12 @@ from gmesh.cli.check_documents import Kept
 from gmesh.cli.endpoint_text import Place, client_place, server_place
 from gmesh.cli.findings import Finding, fail, ok, softened, unless_all, warn
 from gmesh.cli.http import Endpoint
-from gmesh.cli.show import age, milliseconds, printable
-from gmesh.errors import GmeshError
+from gmesh.cli.show import age, milliseconds, printable, words
+from gmesh.errors import DocumentRefused, GmeshError
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.state import TrustState
 
-__all__ = ["anchors", "authority", "listening", "names"]
+__all__ = ["anchors", "anchors_of", "authority", "listening", "names"]
 
 #: Seconds for one connection or look-up; all of a kind are tried at once.
 DIAL_SECONDS = 4.0
@@ -48,7 +48,7 @@ def names(places: Iterable[Place]) -> list[Finding]:
     hosts = list(dict.fromkeys(each.host for each in places if each.address is None))
     if not hosts:
         return [ok("names", "none to look up: the authority and the anchors are addresses")]
-    return _at_once(_look_up, hosts)
+    return unless_all(_at_once(_look_up, hosts))
 
 
 def _look_up(host: str) -> Finding:
@@ -92,6 +92,9 @@ def _ask(url: str, kept: Kept) -> tuple[Finding, Any]:
         took = 1000 * (time.monotonic() - began)
         status = parse_document(data, Status)
         TrustState(kept.trust.network_id, kept.trust.genesis_chain).offer(status, kept.wall())
+    except DocumentRefused as error:
+        advice = "another network's, or the newest genesis is missing here: the daemon fetches that"
+        return fail("authority", f"{url} shows a status not to be believed: {error.detail}", advice), None
     except GmeshError as error:
         advice = "see that it runs and that no firewall or proxy is between"
         return fail("authority", f"{url}: {error.detail}", advice), None
@@ -103,17 +106,21 @@ def _ask(url: str, kept: Kept) -> tuple[Finding, Any]:
 
 
 def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
-    """The anchors take connections, and the daemon is linked to those it wants."""
-    own = kept.identity.certificate.body.name
-    wanted = [anchor for anchor in kept.trust.genesis.body.anchors if anchor.name != own]
+    """
+    The anchors, and what else the daemon dials, take connections, or are linked.
+
+    @param facts: what the daemon says, if it runs: with links of others it needs none of these.
+    """
+    told = facts or {}
+    targets = {str(each.get("address")): each for each in told.get("targets") or []}
+    wanted = {address: words(target.get("name")) for address, target in targets.items()}
+    wanted |= anchors_of(kept)
     if not wanted:
         return [ok("anchors", "none but this node: others find it")]
-    targets = {str(each.get("address")): each for each in (facts or {}).get("targets") or []}
-    dialled = _at_once(lambda anchor: _dial(anchor.endpoint), wanted)
     found = []
-    for anchor, trouble in zip(wanted, dialled, strict=True):
-        where = f"{anchor.name} at {anchor.endpoint}"
-        target = targets.get(anchor.endpoint, {})
+    for address, trouble in zip(wanted, _at_once(_dial, list(wanted)), strict=True):
+        where = f"{wanted[address]} at {printable(address)}"
+        target = targets.get(address, {})
         reason = printable(str(target.get("reason", "")))
         if target.get("state") == "linked":
             found.append(ok("anchors", f"{where} is linked"))
@@ -124,7 +131,17 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
             found.append(fail("anchors", f"{where} is reached, the handshake ends: {reason}", advice))
         else:
             found.append(ok("anchors", f"{where} takes connections"))
-    return unless_all(found)
+    return softened(found) if told.get("links") else unless_all(found)
+
+
+def anchors_of(kept: Kept) -> dict[str, str]:
+    """The others by address: those of the genesis, or of an operator's command that came after it."""
+    genesis, named = kept.trust.genesis.body, kept.identity.state.bootstrap
+    listed = {anchor.endpoint: anchor.name for anchor in genesis.anchors}
+    if named.get("genesis") == genesis.version:
+        listed = {str(each.get("endpoint")): words(each.get("name")) for each in named.get("anchors") or []}
+    own = kept.identity.certificate.body.name
+    return {address: name for address, name in listed.items() if name != own}
 
 
 def _dial(endpoint: str) -> str:

@@ -108,8 +108,7 @@ def _examine(directory: Path, facts: Mapping[str, Any] | None) -> list[Finding]:
     if kept is None:
         return found
     urls = kept.identity.authority_urls
-    endpoints = [*urls, *(anchor.endpoint for anchor in kept.trust.genesis.body.anchors)]
-    places = [place for text in endpoints if (place := client_place(text)) is not None]
+    places = [place for text in (*urls, *check_reach.anchors_of(kept)) if (place := client_place(text))]
     reached, fresh = check_reach.authority(urls, kept, facts)
     return [
         *found,

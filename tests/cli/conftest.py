@@ -6,15 +6,23 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
+from gmesh.cli.endpoint_text import client_place
 from gmesh.cli.main import main
+from gmesh.node.identity_store import IdentityStore
+from gmesh.testing.issuer import Enrolled, Issuer
+
+#: Seconds since the node of L{directory} joined.
+JOINED = 1800
 
 
 @dataclass
@@ -144,3 +152,44 @@ def run(
         return Ended(int(stop.value.code or 0), out, err)
 
     return runner
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def issuer(http_end: Any, closed_port: int) -> Issuer:
+    """Root and authority; one anchor is the HTTP server of the authority, which takes connections."""
+    place = client_place(http_end.where)
+    assert place is not None
+    anchors = [("b", f"tcp:{place.host}:{place.port}"), ("gone", f"tcp:127.0.0.1:{closed_port}")]
+    now = int(time.time())
+    made = Issuer(lambda: now - JOINED, Random(7), anchors, [http_end.where])
+    http_end.answers["GET /status"] = (200, made.status.encode())
+    return made
+
+
+@pytest.fixture
+def enrolled(issuer: Issuer) -> Enrolled:
+    return issuer.enrol("a", "client")
+
+
+@pytest.fixture
+def directory(tmp_path: Path, issuer: Issuer, enrolled: Enrolled) -> Path:
+    """The state directory of a, half an hour after it joined."""
+    path = tmp_path / "node"
+    path.mkdir(mode=0o700, exist_ok=True)
+    keys = {"identity.key": enrolled.node_key, "noise.key": enrolled.noise_key}
+    for name, key in keys.items():
+        (path / name).write_bytes(key.to_pem())
+        (path / name).chmod(0o600)
+    store = IdentityStore(path)
+    for document in (issuer.genesis, enrolled.certificate, *issuer.documents):
+        store.save_document(document)
+    return path
