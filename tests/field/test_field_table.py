@@ -96,7 +96,8 @@ SHOWN = {
         "live/test_node_daemon.py::test_boots_routes_and_serves_without_its_authority",
     ],
     "L7 everybody known within one flood": [
-        "field/test_field_life.py::test_l7_everybody_knows_everybody_in_a_chain"
+        "field/test_field_life.py::test_l7_everybody_knows_everybody_in_a_chain",
+        "cli/test_cli_doctor_reach.py::test_listening",
     ],
     "L8 a send says what became of it": [
         "field/test_field_life.py::test_l8_the_result_of_a_send_is_what_became_of_it",
