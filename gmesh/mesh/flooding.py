@@ -43,7 +43,10 @@ class Flooding:
 
     @param own_due: called when our own record has to be signed anew.
     @ivar channels: the neighbours by handle.
+    @cvar spreader: sends records out.
     """
+
+    spreader = Spreader
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class Flooding:
         self._wall = wall
         self._counters = counters
         self._waiting = WaitingRecords()
-        self._out = Spreader(engine, clock, counters, self.channels)
+        self._out = self.spreader(engine, clock, counters, self.channels)
         self._retry_call: IDelayedCall | None = None
         self._stopped = False
         self._resynced = -1

@@ -31,6 +31,8 @@ from gmesh.mesh.network_limits import (
     PATH_PATIENCE,
 )
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.spreading import Spreader
+from gmesh.routing.database import Offer, Outcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import peek
 from gmesh.routing.store import Key
@@ -42,6 +44,15 @@ __all__ = ["PathSeeker", "StubFlooding"]
 _NOWHERE: frozenset[bytes] = frozenset()
 
 
+class _OwnRecord(Spreader):
+    """Our own record goes to every neighbour; nothing of others does."""
+
+    def spread(self, key: Key, data: bytes, but: Channel | None = None) -> None:
+        """To all, or to nobody."""
+        if key[0] == self._engine.handle:
+            super().spread(key, data, but)
+
+
 class StubFlooding(Flooding):
     """
     Records of a node that keeps no table: it tells of itself, and takes what it asked for.
@@ -50,13 +61,13 @@ class StubFlooding(Flooding):
     """
 
     learned: Callable[[], None] = staticmethod(lambda: None)
+    spreader = _OwnRecord
 
-    def spread(self, key: Key, data: bytes, but: Channel | None = None) -> None:
-        """Our own record goes to every neighbour; nothing of others does."""
-        if key[0] == self._engine.handle:
-            super().spread(key, data, but)
-        else:
+    def _offer(self, channel: Channel | None, data: bytes) -> Offer:
+        offer = super()._offer(channel, data)
+        if offer.outcome is Outcome.ACCEPTED:
             self.learned()
+        return offer
 
     def records_received(self, channel: Channel, records: Iterable[bytes]) -> None:
         """Unasked, only what is newer than something held. @raise FrameRefused: as in any other node."""
