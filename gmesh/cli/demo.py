@@ -186,7 +186,8 @@ class Demo:
 The authority and the three nodes go on running.  Talk to them:
 
   export GMESH_STATE={self.directory}/a GMESH_OPERATOR={self.directory}/net/operator
-  gmesh status
+  gmesh watch
+  gmesh doctor
   gmesh nodes
   gmesh ping c
   gmesh receive --service chat --state {self.directory}/c &
