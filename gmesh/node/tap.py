@@ -165,7 +165,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listen import ListenService
-    from gmesh.node.local_http import LateResource, QuietSite, local_site
+    from gmesh.node.local_http import CappedRequest, LateResource, QuietSite, local_site
     from gmesh.node.log_level import LogLevelService, parse_level
     from gmesh.node.peer_credentials import Gate
     from gmesh.node.reactor_lag import ReactorLag
@@ -224,7 +224,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         return metrics_page(runtime, heartbeat, lag)
 
     for endpoint in configuration.metrics_endpoints():
-        page = QuietSite(LateResource(metrics))
+        page = QuietSite(LateResource(metrics), requestFactory=CappedRequest)
         ListenService(reactor, endpoint, page, "metrics").setServiceParent(daemon)
     site = local_site(LateResource(local_api), gate)
     control = configuration.control_endpoint()

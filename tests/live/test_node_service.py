@@ -34,7 +34,7 @@ class Manager:
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
 
     def next(self, skip: bytes = b"WATCHDOG=1") -> bytes:
         """The next message that is not C{skip}."""
@@ -195,6 +195,9 @@ os.environ["JOURNAL_STREAM"] = f"{{found.st_dev}}:{{found.st_ino}}"
     with socket.create_connection(("127.0.0.1", int(port_of("metrics"))), timeout=10) as scrape:
         scrape.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         page = b"".join(iter(lambda: scrape.recv(65536), b""))
+    with socket.create_connection(("127.0.0.1", int(port_of("metrics"))), timeout=10) as flood:
+        flood.sendall(b"POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n")
+        assert flood.recv(100).startswith(b"HTTP/1.1 413 "), "nothing is kept of a body"
     head, _, text = page.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.0 200") or head.startswith(b"HTTP/1.1 200")
     found = {family.name for family in text_string_to_metric_families(text.decode())}

@@ -243,6 +243,7 @@ def test_every_stream_is_as_described(world: World) -> None:
     [
         ("GET", "/v1/whois", None, 400),
         ("GET", "/v1/whois?node=nobody", None, 404),
+        ("GET", "/v1/routes?to=nobody", None, 404),
         ("GET", "/v1/follow?what=weather", None, 400),
         ("GET", "/v1/receive", None, 400),
         ("POST", "/v1/ping", {"node": "nobody"}, 404),
