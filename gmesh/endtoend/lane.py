@@ -13,21 +13,12 @@ reached.  It is asked in the stream of messages itself, every quarter of a windo
 
 from __future__ import annotations
 
-from collections import deque
-
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from gmesh.endtoend.limits import (
-    BUNDLE_FIRST,
-    BUNDLE_MOST,
-    BUNDLE_SLOW,
-    MAX_QUESTIONS,
-    QUESTIONS_A_WINDOW,
-    WINDOW_MOST,
-)
-from gmesh.endtoend.pace import Pace
+from gmesh.endtoend.limits import BUNDLE_FIRST, BUNDLE_MOST, BUNDLE_SLOW
 from gmesh.endtoend.sessions import Sessions
+from gmesh.endtoend.window import Window
 from gmesh.errors import SendRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.peer_identity import Peer
@@ -60,16 +51,12 @@ class Lane:
         "_keyless",
         "_late_call",
         "_link",
-        "_marked",
-        "_pace",
         "_paused",
         "_producers",
-        "_questions",
-        "_reached",
-        "_sent",
         "_sessions",
         "_stalled",
         "_tokens",
+        "_window",
         "flow",
         "limit",
         "parts",
@@ -96,10 +83,8 @@ class Lane:
         self._paused = False
         self._producers: dict[IPushProducer, None] = {}
         self._stalled: dict[IPushProducer, None] = {}
-        self._pace = Pace()
+        self._window = Window()
         self._full = False
-        self._sent = self._marked = self._reached = 0  # bytes: in all, when last asked, known to be there
-        self._questions: deque[tuple[int, float]] = deque()
         self._late_call: IDelayedCall | None = None
 
     @property
@@ -153,21 +138,21 @@ class Lane:
 
     def _seal(self, plaintext: bytes) -> bool:
         """Send now, or when there are keys. @return: False if it is lost."""
-        self._sent += len(plaintext)
-        window = self._pace.window
-        asking = self._sent - self._marked >= window / QUESTIONS_A_WINDOW
-        sessions = self._sessions
-        if sessions.send(self.peer, plaintext + self._question() if asking else plaintext, self) is None:
+        window, sessions = self._window, self._sessions
+        sealed = plaintext
+        if window.send(len(plaintext)):
+            mark = window.question(self._clock.seconds())
+            sealed = plaintext + pack_frame(Inner.ASK, Mark(mark).encode())
+        if sessions.send(self.peer, sealed, self) is None:
             if sessions.ready(self.peer):
                 return False
             sessions.hold(self.peer, plaintext)
             self._keyless = True
             self._stall()
-        elif self._sent - self._reached >= window and self._producers and not self._full:
+        elif self._producers and not self._full and window.full:
             self._full = True
             self._stall()
-            if self._late_call is None:
-                self._late_call = self._clock.callLater(self._pace.rto, self._late, self._reached)
+            self._wait()
         return True
 
     def _turn_over(self) -> None:
@@ -177,47 +162,36 @@ class Lane:
 
     # the window
 
-    def _question(self) -> bytes:
-        self._marked = self._sent
-        if len(self._questions) >= MAX_QUESTIONS:
-            self._questions.popleft()
-        self._questions.append((self._sent, self._clock.seconds()))
-        return pack_frame(Inner.ASK, Mark(self._sent).encode())
-
     def reached(self, mark: int) -> None:
         """The far end has all that was sent before C{mark}, or it is lost."""
-        if not self._reached < mark <= self._sent:
+        window = self._window
+        if not window.answer(mark, self._clock.seconds()):
             return
-        asked = None
-        while self._questions and self._questions[0][0] <= mark:
-            number, at = self._questions.popleft()
-            if number == mark:
-                asked = self._clock.seconds() - at
-        self._pace.answered(mark - self._reached, asked)
-        self._reached = mark
-        self.limit = BUNDLE_SLOW if self._pace.slow else BUNDLE_MOST
-        self._full = self._full and self._sent - mark >= self._pace.window
+        self.limit = BUNDLE_SLOW if window.pace.slow else BUNDLE_MOST
+        self._full = self._full and window.full
         self._resume()
 
     def bounced(self) -> None:
         """A relay dropped something."""
-        self._pace.dropped()
+        self._window.pace.dropped()
 
     def _late(self, reached: int) -> None:
         """Producers wait for an answer: if none came for so long, what was asked about is lost."""
         self._late_call = None
         if not self._full:
             return
-        if self._reached == reached:
-            self._pace.timed_out()
+        if self._window.reached == reached:
+            self._window.silent()
             self._sessions.blame(self.peer)
-            self._reached = self._sent
-            self._questions.clear()
             self._full = False
-            self._marked = self._sent - WINDOW_MOST
         else:
-            self._late_call = self._clock.callLater(self._pace.rto, self._late, self._reached)
+            self._wait()
         self._resume()
+
+    def _wait(self) -> None:
+        """See in time that an answer came."""
+        if self._late_call is None:
+            self._late_call = self._clock.callLater(self._window.pace.rto, self._late, self._window.reached)
 
     # pausing
 
@@ -266,8 +240,7 @@ class Lane:
             self._late_call.cancel()
             self._late_call = None
         self.follow(None, None)
-        self._reached = self._marked = self._sent
-        self._questions.clear()
+        self._window.forget()
         self._paused = self._keyless = self._full = False
         self._resume()
 

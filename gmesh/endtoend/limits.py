@@ -22,6 +22,7 @@ __all__ = [
     "INIT_LINK_RATE",
     "INIT_SOURCE_BURST",
     "INIT_SOURCE_RATE",
+    "LANE_WINDOW",
     "MAX_DATAGRAM",
     "MAX_HANDSHAKE_FLOOD_KEYS",
     "MAX_HURRIES",
@@ -165,7 +166,13 @@ MAX_RTO = 10.0
 WINDOW_FIRST = 32 * 1024
 WINDOW_LEAST = 2 * 1024
 WINDOW_MOST = 192 * 1024
-"""Unacknowledged bytes to one peer: at first, after losses, at most (a link takes 256 KiB of one flow)."""
+"""Unacknowledged bytes to one peer: at first, after losses, at most."""
+
+LANE_WINDOW = 768 * 1024
+"""
+At most under way to one peer of what is not acknowledged a message; both windows together stay below
+the 1 MiB a link holds of one flow, so that a relay whose next link stalls drops nothing of either.
+"""
 
 QUESTIONS_A_WINDOW = 4
 MAX_QUESTIONS = 16

@@ -17,16 +17,17 @@ class Pace:
     """
     How fast a peer may be sent to.
 
+    @param most: the largest window.
     @ivar window: bytes that may be unacknowledged.
     @ivar rto: when an unanswered message is sent again, seconds.
     """
 
-    __slots__ = ("_least", "_smooth", "_threshold", "_variation", "rto", "window")
+    __slots__ = ("_least", "_most", "_smooth", "_threshold", "_variation", "rto", "window")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = limits.WINDOW_MOST) -> None:
         self.window = float(limits.WINDOW_FIRST)
         self.rto = limits.FIRST_RTO
-        self._threshold = float(limits.WINDOW_MOST)
+        self._threshold = self._most = float(most)
         self._smooth: float | None = None
         self._variation = 0.0
         self._least = 0.0
@@ -50,7 +51,7 @@ class Pace:
             return
         slow_start = self.window < self._threshold
         grown = self.window + (size if slow_start else size * limits.FRAGMENT_SIZE / self.window)
-        self.window = min(grown, float(limits.WINDOW_MOST))
+        self.window = min(grown, self._most)
 
     def dropped(self) -> None:
         """A relay dropped something of ours."""

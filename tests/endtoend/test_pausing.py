@@ -31,7 +31,7 @@ def test_paused_by_the_window(fabric, flow):
         fabric.run(DELAY)
         source.produce(100_000)
         flying = sum(map(len, source.sent)) - sum(map(len, fabric.got))
-        assert flying <= limits.WINDOW_MOST + limits.BUNDLE_MOST
+        assert flying <= limits.LANE_WINDOW + limits.BUNDLE_MOST
     fabric.run(0.2)
     assert fabric.got == source.sent
     assert sum(map(len, source.sent)) > 10 * limits.WINDOW_MOST

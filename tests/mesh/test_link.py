@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from mesh.linkworld import World
 
-from gmesh.mesh.limits import Liveliness
+from gmesh.mesh.limits import DATA_FLOW_BYTES, Liveliness
 from gmesh.testing.transport import Wire
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import CloseReason
@@ -183,11 +183,11 @@ def test_a_slow_reader_costs_bounded_memory_and_keeps_control_first(world):
     one, two = world.pair()
     link = one.link(two)
     frame = pack_frame(Kind.E2E_DATA, bytes(8000))
-    taken = sum(link.send_data(frame, b"%016d" % (number % 3)) for number in range(1000))
+    taken = sum(link.send_data(frame, b"%016d" % (number % 2)) for number in range(1000))
     assert taken == 1000
-    assert link.backlog <= 3 * 256 * 1024
+    assert link.backlog <= 2 * DATA_FLOW_BYTES
     written = 4
-    assert one.counters["data-flow-full"] == 1000 - written - 3 * (256 * 1024 // len(frame))
+    assert one.counters["data-flow-full"] == 1000 - written - 2 * (DATA_FLOW_BYTES // len(frame))
     world.run(0.5)
     link.send_control(16, b"urgent")
     world.run(0.9)

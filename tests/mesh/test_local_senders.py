@@ -7,7 +7,7 @@ import pytest
 from mesh.linkworld import World
 
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.limits import AHEAD_LEAST, AHEAD_MOST, MAX_DATA_FRAME, SENDER_HIGH_WATER
+from gmesh.mesh.limits import AHEAD_LEAST, AHEAD_MOST, DATA_FLOW_BYTES, MAX_DATA_FRAME, SENDER_HIGH_WATER
 from gmesh.mesh.queues import EgressQueue
 from gmesh.testing.transport import Wire
 from gmesh.wire.frames import Kind, pack_frame
@@ -105,9 +105,9 @@ def test_a_sender_that_ignores_its_pause_is_refused_not_unbounded(world):
     one, two = world.pair()
     link = one.link(two)
     sender = Sender(link)
-    taken = [link.send_data(pack_frame(Kind.E2E_DATA, b"o%07d" % n + bytes(8000)), OWN) for n in range(100)]
+    taken = [link.send_data(pack_frame(Kind.E2E_DATA, b"o%07d" % n + bytes(8000)), OWN) for n in range(300)]
     assert taken.count(False) == one.counters["data-sender-unpaused"] > 50
-    assert sender.paused and link.backlog <= 256 * 1024
+    assert sender.paused and link.backlog <= DATA_FLOW_BYTES
 
 
 @pytest.mark.parametrize("end", ["close", "cut", "lost"])
