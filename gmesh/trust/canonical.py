@@ -17,6 +17,8 @@ from gmesh.trust.tables import read_table
 
 __all__ = ["canonical", "digest", "digest_of"]
 
+_CONTAINERS = frozenset({dict, list, tuple})
+
 
 def canonical(value: Any) -> bytes:
     """
@@ -45,17 +47,23 @@ def _spelled_one_way(value: Any) -> bytes | None:
 
 
 def _is_simple(value: Any) -> bool:
-    """Whether it is made of texts, integers up to 2^53-1, truth values, null, lists and objects alone."""
-    kind = type(value)
-    if kind is str:
+    """Whether a list or object holds texts, integers up to 2^53-1, truth values, null and such alone."""
+    if type(value) is dict:
+        if not all(type(name) is str for name in value):
+            return False
+        value = value.values()
+    elif read_table(value) is not None:
         return True
-    if kind is int:
-        return bool(-MAX_INTEGER <= value <= MAX_INTEGER)
-    if kind is dict:
-        return all(type(name) is str for name in value) and all(map(_is_simple, value.values()))
-    if kind is list or kind is tuple:
-        return all(map(_is_simple, value)) if read_table(value) is None else True
-    return kind is bool or value is None
+    for item in value:
+        kind = type(item)
+        if kind is str or kind is bool or item is None:
+            continue
+        if kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:
+                return False
+        elif kind not in _CONTAINERS or not _is_simple(item):
+            return False
+    return True
 
 
 def digest_of(data: bytes) -> str:

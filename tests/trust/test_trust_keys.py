@@ -8,6 +8,8 @@ from hashlib import sha256
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nacl import bindings
+from nacl.exceptions import CryptoError
 from trust import edwards
 from zope.interface.verify import verifyObject
 
@@ -179,6 +181,11 @@ E3_LOW_ORDER = [  # u coordinates whose order divides 8, on the curve and on its
 ]
 
 
+def near(u: int) -> st.SearchStrategy[int]:
+    """The numbers beside one."""
+    return st.integers(max(0, u - 2), u + 2)
+
+
 @pytest.mark.parametrize("u", E3_LOW_ORDER)
 def test_e3_low_order(u: int) -> None:
     """X25519 keys of low order, in any spelling, are refused."""
@@ -186,6 +193,23 @@ def test_e3_low_order(u: int) -> None:
         with pytest.raises(DocumentRefused) as caught:
             keys.check_noise_public(raw.to_bytes(32, "little"))
         assert caught.value.reason == "bad-key"
+
+
+@given(
+    st.integers(0, 2**255 - 20) | st.sampled_from(E3_LOW_ORDER).flatmap(near) | st.sampled_from(E3_LOW_ORDER)
+)
+def test_e3_agrees_with_the_library(u: int) -> None:
+    """Of canonical encodings those are refused with which libsodium's X25519 gives zero, and no others."""
+    raw = u.to_bytes(32, "little")
+    try:
+        bindings.crypto_scalarmult(bytes(range(32)), raw)
+        good = u < 2**255 - 19
+    except CryptoError:
+        good = False
+    try:
+        assert keys.check_noise_public(raw) == raw and good
+    except DocumentRefused:
+        assert not good
 
 
 def test_e3_second_spelling() -> None:

@@ -118,9 +118,11 @@ def revoked_since(reader: Reader, ended_after: int, listed_after: int = -1) -> l
 
     @param listed_after: only what CRLs after this number listed first.
     """
+    # The few of a delta are found by the number they were listed under: "+" keeps the order from choosing.
+    order = "serial" if listed_after < 0 else "+serial"
     rows = reader.all(
         "SELECT serial, not_after, reason FROM certificate"
-        " WHERE revoked_at IS NOT NULL AND not_after > ? AND crl_number > ? ORDER BY serial",
+        f" WHERE revoked_at IS NOT NULL AND not_after > ? AND crl_number > ? ORDER BY {order}",
         ended_after,
         listed_after,
     )
