@@ -2,8 +2,8 @@
 """
 What everybody may fetch, as ready bytes: genesis chain, policy, CRL, status; kept fresh and waited for.
 
-A change of policy, CRL or genesis makes a new status, at most one in L{limits.STATUS_SPACING_SECONDS}; without any the
-status, the CRL and the policy are re-issued when half of their time is over.
+A change of policy, CRL or genesis makes a new status, at most one each STATUS_SPACING_SECONDS;
+without any the status, the CRL and the policy are re-issued when half of their time is over.
 """
 
 from __future__ import annotations

@@ -115,11 +115,12 @@ def check_integrity(path: Path, still: bool = False, given_up: Callable[[], bool
     """
     Read the whole database file and refuse a damaged one.
 
-    @param still: nobody writes this file, and it is not touched: a backup.
+    @param still: nobody writes this file, and it is not touched: a backup, perhaps just written.
     @param given_up: asked now and then, in this thread.
     @raise StoreError: C{corrupt}, with what to do about it; C{unavailable}, when it was given up.
     """
-    _read_ahead(path, given_up)
+    if not still:
+        _read_ahead(path, given_up)
     try:
         connection = _connect_still(path) if still else connect(path)
         connection.set_progress_handler(given_up, PROGRESS_STEPS)

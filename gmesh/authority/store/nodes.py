@@ -52,7 +52,9 @@ class NodeRow:
 def _row(row: Row | None) -> NodeRow | None:
     if row is None:
         return None
-    return NodeRow(*row[:3], _roles(row[3]), *row[4:])
+    values = list(row)
+    values[3] = _roles(values[3])
+    return NodeRow(*values)
 
 
 @lru_cache(maxsize=1024)
