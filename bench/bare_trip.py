@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
-from bench.bare import BareEcho
+from bench.bare import BareEcho, BareHop
 from bench.process import cpu_seconds, run_process
 
 try:
@@ -104,7 +104,10 @@ class EchoClient(Protocol):
     def send(self) -> None:
         self.missing = 100
         self.sent = time.perf_counter()
-        self.transport.write(bytes(100))
+        self.write(bytes(100))
+
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
 
     def dataReceived(self, data: bytes) -> None:
         self.missing -= len(data)
@@ -117,6 +120,31 @@ class EchoClient(Protocol):
             self.reactor.callLater(self.options["pace"], self.send)
         else:
             self.send()
+
+
+class SealedEcho(BareHop):
+    """Opens each record and seals it again: one AEAD call each way at each end."""
+
+    def __init__(self) -> None:
+        super().__init__("aesgcm", self.write_record)
+
+
+class SealedEchoClient(EchoClient):
+    """The same messages, each a sealed record."""
+
+    def __init__(self, reactor: Any, options: dict[str, Any], done: Callable[[list[float]], None]) -> None:
+        super().__init__(reactor, options, done)
+        self.hop = BareHop("aesgcm", super().dataReceived)
+
+    def connectionMade(self) -> None:
+        self.hop.transport = self.transport
+        super().connectionMade()
+
+    def write(self, data: bytes) -> None:
+        self.hop.write_record(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.hop.dataReceived(data)
 
 
 def _factory(build: Callable[[], Protocol]) -> Factory:
@@ -132,16 +160,19 @@ def main(reactor: Any, role: str, options: dict[str, Any], say: Callable[[dict[s
         say(report)
         reactor.callLater(0.2, reactor.stop)
 
-    if role in ("handshake-server", "echo-server"):
-        build: Callable[[], Protocol] = BareEcho
-        if role == "handshake-server":
-            build = lambda: BareHandshake(False, lambda done: None)  # noqa: E731  # one of two factories
-        port = reactor.listenTCP(0, _factory(build), backlog=1024, interface="127.0.0.1")
+    servers: dict[str, Callable[[], Protocol]] = {
+        "echo-server": BareEcho,
+        "sealed-echo-server": SealedEcho,
+        "handshake-server": lambda: BareHandshake(False, lambda done: None),
+    }
+    if role in servers:
+        port = reactor.listenTCP(0, _factory(servers[role]), backlog=1024, interface="127.0.0.1")
         say({"port": port.getHost().port})
         return
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", options["port"])
-    if role == "echo-client":
-        client = EchoClient(reactor, options, lambda trips: finish({"trips": trips}))
+    if role in ("echo-client", "sealed-echo-client"):
+        kind = EchoClient if role == "echo-client" else SealedEchoClient
+        client = kind(reactor, options, lambda trips: finish({"trips": trips}))
         endpoint.connect(_factory(lambda: client))
         return
     started = time.perf_counter()

@@ -70,11 +70,13 @@ def echo(count: int, pace: float) -> list[float]:
         return trips
 
 
-def echo_pair(count: int, pace: float) -> list[float]:
-    """Round trips in seconds between two bare Twisted processes."""
+def echo_pair(count: int, pace: float, sealed: bool = False) -> list[float]:
+    """Round trips in seconds between two bare Twisted processes, with an AEAD call each way or without."""
+    kind = "sealed-echo" if sealed else "echo"
+    options = {"count": count, "pace": pace}
     with (
-        Process("bench.bare_trip", "echo-server", {}) as server,
-        Process("bench.bare_trip", "echo-client", {**server.line(), "count": count, "pace": pace}) as client,
+        Process("bench.bare_trip", f"{kind}-server", {}) as server,
+        Process("bench.bare_trip", f"{kind}-client", {**server.line(), **options}) as client,
     ):
         trips: list[float] = client.line()["trips"]
         return trips

@@ -182,14 +182,21 @@ def trip_rows(rounds: int, count: int) -> Iterator[Row]:
             rounds,
             {
                 "floor": lambda each=each, pace=pace: {"trips": echo_pair(each, pace)},
+                "sealed": lambda each=each, pace=pace: {"trips": echo_pair(each, pace, True)},
                 "link": lambda each=each, pace=pace: {"trips": link_trips(each, pace)},
             },
         )
         rows = [
             latency_row(f"{what}, {name}", [trip for entry in results[key] for trip in entry["trips"]])
-            for key, what in (("floor", "bare echo"), ("link", "round trip over a link"))
+            for key, what in (
+                ("floor", "bare echo"),
+                ("sealed", "bare echo of sealed records"),
+                ("link", "round trip over a link"),
+            )
         ]
-        rows[1].note = f"p50 is {(rows[1].p50_ms or 0) / (rows[0].p50_ms or 1):.2f} x the echo's"
+        echo, sealed, link = (row.p50_ms or 1.0 for row in rows)
+        rows[1].note = f"p50 is {sealed / echo:.2f} x the echo's"
+        rows[2].note = f"p50 is {link / echo:.2f} x the echo's, {link / sealed:.2f} x the sealed echo's"
         yield from rows
 
 
