@@ -36,6 +36,7 @@ class Recurring:
         self._after_error = after_error
         self._timer: IDelayedCall | None = None
         self._running: Deferred[Any] | None = None
+        self._busy = False
         self._again = False
         self._stopped = False
 
@@ -47,7 +48,7 @@ class Recurring:
         """Do it at once, or again right after the one that runs."""
         if self._timer is not None:
             self._timer.reset(0.0)
-        elif self._running is not None:
+        elif self._busy:
             self._again = True
 
     def within(self, delay: float) -> None:
@@ -55,7 +56,7 @@ class Recurring:
         if self._timer is not None:
             if self._timer.getTime() - self._clock.seconds() > delay:
                 self._timer.reset(delay)
-        elif self._running is not None:
+        elif self._busy:
             self._again = True
 
     def stop(self) -> Deferred[None]:
@@ -73,6 +74,7 @@ class Recurring:
 
     def _run(self) -> None:
         self._timer = None
+        self._busy = True
         step = Deferred.fromCoroutine(self._step())
         self._running = step
         step.addErrback(self._failed).addCallback(self._schedule)
@@ -84,6 +86,7 @@ class Recurring:
 
     def _schedule(self, delay: float) -> None:
         self._running = None
+        self._busy = False
         if not self._stopped:
             self._timer = self._clock.callLater(0.0 if self._again else delay, self._run)
             self._again = False

@@ -57,6 +57,23 @@ def test_soon_while_waiting_and_while_running() -> None:
     work.recurring.stop()
 
 
+def test_asked_by_its_own_step() -> None:
+    """A step that ends without waiting may ask for the next one as well."""
+    clock, times = Clock(), []
+
+    async def step() -> float:
+        times.append(clock.seconds())
+        if len(times) < 3:
+            recurring.soon() if len(times) == 1 else recurring.within(5.0)
+        return 10.0
+
+    recurring = Recurring(clock, step, 60.0)
+    recurring.start()
+    clock.pump([0] * 5)
+    assert times == [0, 0, 0]
+    recurring.stop()
+
+
 def test_stop_cancels_what_runs() -> None:
     """The step is cancelled and stop waits until it has ended."""
     work = Work()
