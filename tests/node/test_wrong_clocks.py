@@ -72,6 +72,18 @@ def test_a_neighbour_that_renews_while_the_status_is_old(mesh: LivingMesh) -> No
     assert mesh["b"].link_names == ["a"]
 
 
+def test_a_clock_late_by_the_age_of_a_status_loses_no_route(mesh: LivingMesh) -> None:
+    """Half an hour at most: what others tell of themselves now is believed all the same."""
+    mesh.run(1650)
+    assert mesh.authority.status.body.issued_at < mesh.wall() - 1600
+    mesh["b"].skew = -mesh.wall()
+    mesh["b"].restart()
+    mesh.run(60)
+    assert mesh["b"].runtime.member.clock_behind() > 1000
+    assert mesh["b"].reaches("a")
+    assert mesh["a"].reaches("b")
+
+
 def test_a_status_outdoes_the_date_of_a_certificate(mesh: LivingMesh) -> None:
     """The authority's clock was a day ahead for a moment: who knows a status believes no such certificate."""
     with patch.object(mesh.issuer, "_wall", lambda: mesh.wall() + 86400):

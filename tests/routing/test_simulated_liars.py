@@ -119,7 +119,7 @@ def test_an_old_record_has_no_effect(grid: EngineMesh) -> None:
 
 
 def test_a_record_from_the_future_waits_for_its_time(grid: EngineMesh) -> None:
-    """More than ten minutes ahead: refused everywhere, whoever signed it."""
+    """More than 45 minutes ahead: refused everywhere, whoever signed it."""
     node = grid["n0007"]
     record = own_record(node)
     ahead = int(grid.wall()) + 3600
