@@ -64,6 +64,7 @@ class MemoryAuthority(Issuer):
     @ivar receipts: outcome and detail by (command id, node name).
     @ivar heard: name of each node -> the numbers it reported last.
     @ivar lifetime: seconds that certificates it renews are good for.
+    @ivar status_life: seconds that a status is good for.
     """
 
     def __init__(self, wall: Callable[[], float], random: Random, **options: Any) -> None:
@@ -73,6 +74,7 @@ class MemoryAuthority(Issuer):
         self.receipts: dict[tuple[str, str], tuple[str, str]] = {}
         self.heard: dict[str, dict[str, int]] = {}
         self.lifetime = DAY
+        self.status_life = STATUS_LIFE
         self.settings: dict[str, Any] = {"max_hops": 32, "stale_grace": 7 * DAY, "min_version": None}
         self._commands: list[Document[Command]] = []
         self._barred: set[str] = set()
@@ -191,7 +193,7 @@ class MemoryAuthority(Issuer):
             network_id=self.network_id,
             number=self._number,
             issued_at=now,
-            expires_at=now + STATUS_LIFE,
+            expires_at=now + self.status_life,
             genesis=VersionedDigest(version=self.genesis.body.version, digest=self.genesis.digest),
             policy=VersionedDigest(version=self.policy.body.version, digest=self.policy.digest),
             crl=NumberedDigest(number=self.crl.body.number, digest=self.crl.digest),

@@ -13,7 +13,7 @@ authority in memory::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -112,6 +112,9 @@ class LivingMesh(MemoryMesh):
 
     def __getitem__(self, name: str) -> LivingNode:
         return self.nodes[name]
+
+    def __iter__(self) -> Iterator[LivingNode]:
+        return iter(self.nodes.values())
 
     def __init__(self, seed: int = 0, wire: Wire | None = None, profile: Liveliness = WAN) -> None:
         super().__init__(seed, wire, profile)
