@@ -28,14 +28,16 @@ from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.reactor_lag import ReactorLag
 from gmesh.node.runtime import NodeRuntime
 
-__all__ = ["NodeCollector", "NodeMetrics", "is_drop", "metrics_resource"]
+__all__ = ["DROPS", "NodeCollector", "NodeMetrics", "is_drop", "metrics_resource"]
 
 PREFIX = "gmesh_node_"
+"""Of every name."""
 _COMMAND = "command-"
 _DROP_PREFIXES = ("data-", "forward-", "inbound-", "inner-")
-_DROPS = frozenset(
+DROPS = frozenset(
     {
         "bundle-lost",
+        "control-queue-full",
         "no-receiver",
         "no-session",
         "notice-malformed",
@@ -45,6 +47,8 @@ _DROPS = frozenset(
         "purged",
         "queue-full",
         "replayed",
+        "reply-lost",
+        "stopped",
         "unknown-inner",
         "unknown-kind",
         "unreachable",
@@ -54,7 +58,7 @@ _DROPS = frozenset(
 
 def is_drop(cause: str) -> bool:
     """Whether a cause is one for which a frame or a message went no further."""
-    return cause in _DROPS or cause.startswith(_DROP_PREFIXES)
+    return cause in DROPS or cause.startswith(_DROP_PREFIXES)
 
 
 class NodeCollector:

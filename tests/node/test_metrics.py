@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 
 import gmesh
 from gmesh.errors import SendRefused
-from gmesh.node.metrics import PREFIX, NodeCollector, NodeMetrics, is_drop, metrics_resource
+from gmesh.node.metrics import DROPS, PREFIX, NodeCollector, NodeMetrics, is_drop, metrics_resource
 from gmesh.node.reactor_lag import ReactorLag
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.trust.documents import Command, CommandTarget, sign_document
@@ -198,7 +198,15 @@ def test_every_metric_is_in_the_reference(mesh: MemoryMesh) -> None:
 
 
 def test_drops_are_told_from_other_events() -> None:
-    """Every cause for which the code drops a frame is a drop; what it merely notes is none."""
+    """Every cause for which a frame or message is lost is a drop; what is merely noted is none."""
+    counted = re.compile(r'"([a-z-]+)"')
+    causes = {
+        cause
+        for room in ("mesh", "endtoend")
+        for file in (ROOT / "gmesh" / room).glob("*.py")
+        for cause in counted.findall(file.read_text(encoding="utf-8"))
+    }
+    assert causes >= DROPS, "no name is stale"
     for cause in ("data-waited-long", "forward-revoked", "inbound-denied", "no-session", "replayed"):
         assert is_drop(cause), cause
     for cause in ("handed", "records-sent", "spliced", "crl-applied", "established"):
