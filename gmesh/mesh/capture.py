@@ -18,7 +18,7 @@ from gmesh.errors import FrameRefused
 from gmesh.wire.frames import Kind, is_data, iter_frames
 from gmesh.wire.paths import PathHeader, read_path
 
-__all__ = ["Capture", "FrameTrace"]
+__all__ = ["Capture", "Captures", "FrameTrace"]
 
 _NAMES = {int(kind): kind.name for kind in Kind}
 
@@ -85,6 +85,34 @@ class Capture:
         if self._timer.active():
             self._timer.cancel()
         self._ended(self)
+
+
+class Captures:
+    """
+    Those who look at one link.
+
+    @ivar active: empty most of the time, so asked before anything else is done.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self.active: list[Capture] = []
+
+    def start(self, seconds: float, count: int) -> Deferred[list[FrameTrace]]:
+        """The headers of the next C{count} frames, or of those within C{seconds} or until L{end}."""
+        capture = Capture(self._clock, seconds, count, self.active.remove)
+        self.active.append(capture)
+        return capture.done
+
+    def record(self, sent: bool, record: bytes | bytearray | memoryview) -> None:
+        """One record passed, in clear."""
+        for capture in tuple(self.active):
+            capture.record(sent, record)
+
+    def end(self) -> None:
+        """The link is gone."""
+        for capture in tuple(self.active):
+            capture.end()
 
 
 def _header(kind: int, record: bytes | bytearray | memoryview, start: int, end: int) -> PathHeader | None:

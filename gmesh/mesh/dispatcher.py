@@ -7,9 +7,11 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
+from gmesh.wire.frames import Kind, is_optional
 
-__all__ = ["Dispatcher", "Receive", "Receivers"]
+__all__ = ["Dispatcher", "Receive", "Receivers", "check_unclaimed"]
 
 Receive = Callable[[int, memoryview, int, int], None]
 
@@ -73,3 +75,21 @@ class Dispatcher:
     def receivers(self, link: ILink) -> Receivers:
         """Build the receivers of one link."""
         return Receivers(self._factories, link)
+
+
+_KINDS = frozenset(Kind)
+
+
+def check_unclaimed(kind: int, greeting: bool) -> None:
+    """
+    A frame came that nobody takes.
+
+    @param greeting: the peer's HELLO was not read yet.
+    @raise FrameRefused: unless it may be ignored.
+    """
+    if greeting:
+        raise FrameRefused("bad-hello", "the first frame of a link is not HELLO")
+    if kind == Kind.HELLO:
+        raise FrameRefused("bad-hello", "a second HELLO came on the same link")
+    if kind not in _KINDS and not is_optional(kind):
+        raise FrameRefused("unknown-kind", f"frames of kind {kind} are not known here")

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IPullProducer, IReactorTim
 from zope.interface import implementer
 
 from gmesh.interfaces import ISecureTransport
-from gmesh.mesh.capture import Capture
+from gmesh.mesh.capture import Captures
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import (
     AHEAD_FIRST,
@@ -53,7 +53,7 @@ class Egress:
         self._clock = clock
         self._counters = counters
         self.queue = EgressQueue(counters)
-        self.captures: list[Capture] = []
+        self.captures = Captures(clock)
         self.blocked_since: float | None = None
         # Of what may be written ahead, so much is left; of the open record, so much room.  There is room
         # only while nothing is queued and the link lives: the fast path asks nothing else.
@@ -215,9 +215,8 @@ class Egress:
 
     def _seal(self, plaintext: bytes) -> None:
         self._transport.send_record(plaintext)
-        if self.captures:
-            for capture in tuple(self.captures):
-                capture.record(True, plaintext)
+        if self.captures.active:
+            self.captures.record(True, plaintext)
         self._records += 1
         if self._records >= REKEY_RECORDS:
             self.rekey_if_due()

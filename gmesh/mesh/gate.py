@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from gmesh.mesh.limits import HandshakeLimits
 from gmesh.mesh.rates import TokenBucket
 
-__all__ = ["HandshakeGate", "address_group"]
+__all__ = ["HandshakeGate", "Place", "address_group"]
 
 
 def address_group(host: str) -> str:
@@ -87,3 +87,32 @@ class HandshakeGate:
         if not self._bucket.take(now):
             return "handshake-rate"
         return None
+
+
+class Place:
+    """One accepted connection among the half-open: taken, moved when its address turns out another, left."""
+
+    def __init__(self, gate: HandshakeGate) -> None:
+        self._gate = gate
+        self._group: str | None = None
+
+    def take(self, host: str) -> str | None:
+        """The connection comes from C{host}. @return: None if it may stay, else the cause."""
+        group = address_group(host)
+        if group == self._group:
+            return None
+        self.leave()
+        cause = self._gate.enter(group)
+        if cause is None:
+            self._group = group
+        return cause
+
+    def begin(self) -> str | None:
+        """As L{HandshakeGate.begin}."""
+        return self._gate.begin(self._group or "")
+
+    def leave(self) -> None:
+        """It was judged, or is gone. May be called twice."""
+        if self._group is not None:
+            self._gate.leave(self._group)
+            self._group = None

@@ -19,8 +19,8 @@ from zope.interface import implementer
 
 from gmesh.errors import FrameRefused, GmeshError
 from gmesh.interfaces import ILink, ISecureTransport
-from gmesh.mesh.capture import Capture, FrameTrace
-from gmesh.mesh.dispatcher import Receive, Receivers
+from gmesh.mesh.capture import FrameTrace
+from gmesh.mesh.dispatcher import Receive, Receivers, check_unclaimed
 from gmesh.mesh.egress import Egress
 from gmesh.mesh.link_context import MeshContext
 from gmesh.mesh.link_ending import Ending
@@ -30,13 +30,11 @@ from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.peers import Session
 from gmesh.mesh.pinger import Pinger
 from gmesh.mesh.watch import Alarm, Watch
-from gmesh.wire.frames import Kind, is_optional, iter_frames, pack_frame
+from gmesh.wire.frames import Kind, iter_frames, pack_frame
 from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import Close, CloseReason, Hello, decode_rekey
 
 __all__ = ["MeshProtocol"]
-
-_KINDS = frozenset(Kind)
 
 
 class State(Enum):
@@ -134,10 +132,7 @@ class MeshProtocol:
         """The headers of the next C{count} frames, or of those within C{seconds} or until the link ends."""
         if self._state is not State.UP:
             return succeed([])
-        captures = self._egress.captures
-        capture = Capture(self._clock, seconds, count, captures.remove)
-        captures.append(capture)
-        return capture.done
+        return self._egress.captures.start(seconds, count)
 
     def close(self, reason: CloseReason) -> None:
         """Send what is queued and CLOSE, then disconnect."""
@@ -212,9 +207,8 @@ class MeshProtocol:
             self._context.peers.changed(self)
         else:
             self._liveness.heard(self._clock.seconds())
-        if self._egress.captures:
-            for capture in tuple(self._egress.captures):
-                capture.record(False, record)
+        if self._egress.captures.active:
+            self._egress.captures.record(False, record)
         view = memoryview(record)
         try:
             for kind, start, end in iter_frames(record):
@@ -297,12 +291,7 @@ class MeshProtocol:
             self._heir.inherit(kind, record, start, end)
         if self._state in (State.DRAINING, State.GONE):
             return
-        if self._state is State.GREETING:
-            raise FrameRefused("bad-hello", "the first frame of a link is not HELLO")
-        if kind == Kind.HELLO:
-            raise FrameRefused("bad-hello", "a second HELLO came on the same link")
-        if kind not in _KINDS and not is_optional(kind):
-            raise FrameRefused("unknown-kind", f"frames of kind {kind} are not known here")
+        check_unclaimed(kind, self._state is State.GREETING)
         self._context.counters.count("no-receiver")
 
     # the timer
@@ -335,8 +324,7 @@ class MeshProtocol:
     def _leave(self, reason: str) -> None:
         """A link for routing no longer."""
         self._watch.stop()
-        for capture in tuple(self._egress.captures):
-            capture.end()
+        self._egress.captures.end()
         if self._reason is None:
             self._reason = reason
         if self._state is State.UP:

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from gmesh.errors import FrameRefused, GmeshError, PeerRefused
 from gmesh.interfaces import INoiseSession, ISecureTransport
-from gmesh.mesh.gate import address_group
+from gmesh.mesh.gate import Place
 from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
 from gmesh.mesh.noise_context import Attempt, NoiseContext, RecordProtocol, RecordProtocolFactory
 from gmesh.mesh.peer_identity import Peer
@@ -59,7 +59,7 @@ class NoiseProtocol(Protocol):
         self._session: INoiseSession | None = None
         self._reader = RecordReader(INITIATOR_READS if initiator else RESPONDER_READS)
         self._preamble = b"" if not initiator else None
-        self._group: str | None = None
+        self._place = Place(context.gate)
         self._located: object = None
         self._timer: IDelayedCall | None = None
         self._deadline = 0.0
@@ -160,7 +160,7 @@ class NoiseProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell whoever is above exactly once, and leave nothing running."""
         self._cancel_timer()
-        self._leave_gate()
+        self._place.leave()
         self._closing = True
         self._session = None
         if self._upper is not None:
@@ -182,20 +182,9 @@ class NoiseProtocol(Protocol):
         self.address = display_address(address)
         if self.initiator:
             return
-        group = address_group(getattr(address, "host", ""))
-        if group == self._group:
-            return
-        self._leave_gate()
-        cause = self._context.gate.enter(group)
+        cause = self._place.take(getattr(address, "host", ""))
         if cause is not None:
             self._give_up(cause)
-            return
-        self._group = group
-
-    def _leave_gate(self) -> None:
-        if self._group is not None:
-            self._context.gate.leave(self._group)
-            self._group = None
 
     def _read_preamble(self, data: bytes) -> bytes:
         assert self._preamble is not None
@@ -224,7 +213,7 @@ class NoiseProtocol(Protocol):
             self._write_message(verifier.payload(version))
             self._secured()
         elif session.remote_static is None and not self._answered:
-            cause = self._context.gate.begin(cast(str, self._group))
+            cause = self._place.begin()
             if cause is not None:
                 self._give_up(cause)
                 return
@@ -247,7 +236,7 @@ class NoiseProtocol(Protocol):
 
     def _secured(self) -> None:
         self._cancel_timer()
-        self._leave_gate()
+        self._place.leave()
         self._reason = "connection-lost"
         self._upper = self._upper_factory.build_secure(self, self._deadline, self._attempt)
         self._upper.secure_connection_made()
