@@ -70,9 +70,7 @@ def read_state(directory: Path, wall: Callable[[], float] = time.time) -> tuple[
         except DocumentRefused as error:
             bad.append((kind, error.detail))
     found = [
-        warn(
-            "state", f"{directory / kind}.json is not believed: {why}", "nothing: the daemon fetches it again"
-        )
+        warn("state", f"{directory / kind}.json is not believed: {why}", "the daemon fetches it again")
         for kind, why in bad
     ]
     name = identity.certificate.body.name
@@ -95,9 +93,7 @@ def clock(kept: Kept, fresh: Any = None) -> list[Finding]:
     )
     behind = signed - now
     if behind > CLOCK_WARN:
-        detail = (
-            f"the clock of this host is at least {age(behind)} behind: {moment(signed)} is signed already"
-        )
+        detail = f"at least {age(behind)} behind: {moment(signed)} is signed already"
         return [(fail if behind > CLOCK_FAIL else warn)("clock", detail, SET_CLOCK)]
     if fresh is not None and now > fresh.expires_at:
         detail = f"the clock is at least {age(now - fresh.expires_at)} ahead of the status got just now"
@@ -105,9 +101,7 @@ def clock(kept: Kept, fresh: Any = None) -> list[Finding]:
     if fresh is not None:
         return [ok("clock", f"within the status that the authority signed {age(now - fresh.issued_at)} ago")]
     if status is None:
-        return [
-            warn("clock", "no signed time to compare with", "the first status from the authority brings it")
-        ]
+        return [warn("clock", "no signed time to compare with", "the first status brings one")]
     return [ok("clock", f"not before the newest signed time, {moment(signed)}")]
 
 

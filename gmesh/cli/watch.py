@@ -110,7 +110,6 @@ def watch(interval: float, once: bool, where: Endpoint, as_json: bool) -> None:
 
     It fills the terminal until ^C; in a pipe each look is printed below the last.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the terminal is put back then, too
     look = take(where)
     if not as_json and not once and _fills_terminal():
         return _live(where, look, interval)
@@ -166,6 +165,7 @@ def _live(where: Endpoint, look: Look, interval: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the terminal is put back then, too
     console = Console(highlight=False)
     with Live(_screen(look, console), console=console, screen=True, auto_refresh=False) as live:
         while True:
