@@ -155,11 +155,15 @@ def test_followed_events(rig: Rig) -> None:
         routes.until(lambda: " + c by a > b > c" in routes.out, "that the route is back")
 
 
-def test_watch_fills_the_terminal_and_puts_it_back(rig: Rig) -> None:
-    """watch draws the mesh on a screen of its own, anew and anew; ^C gives the old one back."""
-    running = rig.start("watch", "--interval", "0.2", terminal=True, controlled=True)
+@pytest.mark.parametrize("typed", [True, False], ids=["^C", "SIGTERM"])
+def test_watch_fills_the_terminal_and_puts_it_back(rig: Rig, typed: bool) -> None:
+    """watch draws the mesh on a screen of its own, anew and anew; its end gives the old one back."""
+    running = rig.start("watch", "--interval", "0.2", terminal=True, controlled=typed)
     running.until(lambda: running.out.count("nodes 3 of 3") >= 2, "two looks")
-    running.type(b"\x03")
+    if typed:
+        running.type(b"\x03")
+    else:
+        running.process.terminate()
     ended = running.end()
     assert ended.status == 130
     assert "Traceback" not in ended.out + ended.err
