@@ -142,9 +142,10 @@ class PathSeeker:
     ) -> tuple[bytes, ...] | None:
         """The path as far as is known; asked for if there is none, and now and then while it is used."""
         path = self._engine.path(destination, now, avoid)
-        last = self._asked.get((destination, ""))
-        if last is None or now - last >= (PATH_AGAIN if path is None else PATH_FRESH):
+        if path is None:
             self._ask(destination, "")
+        elif now - self._asked.setdefault((destination, ""), now) >= PATH_FRESH:
+            self._ask(destination, "", afresh=False)
         return path
 
     def seek(self, name: str) -> Deferred[None]:
@@ -183,8 +184,12 @@ class PathSeeker:
         for question in list(self._questions.values()):
             self._end(question)
 
-    def _ask(self, destination: bytes, name: str) -> _Question | None:
-        """Begin to ask, unless that is under way or was done just now."""
+    def _ask(self, destination: bytes, name: str, afresh: bool = True) -> _Question | None:
+        """
+        Begin to ask, unless that is under way or was done just now.
+
+        @param afresh: what is known is of no use, and may go when it is too much.
+        """
         key, now = (destination, name), self._clock.seconds()
         question = self._questions.get(key)
         if question is not None:
@@ -196,20 +201,16 @@ class PathSeeker:
         relays = [channel for channel in neighbours.values() if channel.link.peer.relay]
         itself = neighbours.get(destination)
         question = _Question(destination, name, relays if itself is None else [itself])
-        self._make_room(now)
+        if afresh and self._engine.store.origins > MAX_STUB_ORIGINS:
+            self._engine.forget(now)
+            self._asked.clear()
+        while len(self._asked) >= MAX_STUB_PATHS:
+            del self._asked[next(iter(self._asked))]
         self._asked.pop(key, None)
         self._asked[key] = now
         self._questions[key] = question
         self._next(question)
         return question
-
-    def _make_room(self, now: float) -> None:
-        """What is known is not kept for ever: when it is too much, it is asked for again."""
-        if self._engine.store.origins > MAX_STUB_ORIGINS:
-            self._engine.forget(now)
-            self._asked.clear()
-        while len(self._asked) >= MAX_STUB_PATHS:
-            del self._asked[next(iter(self._asked))]
 
     def _next(self, question: _Question) -> None:
         """Ask the next neighbour."""

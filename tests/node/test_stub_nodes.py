@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from zope.interface.verify import verifyObject
 
 from gmesh.errors import SendRefused
+from gmesh.interfaces import IRouteEngine
+from gmesh.mesh.network_limits import PATH_PATIENCE
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.wire.frames import Kind, iter_frames
 
@@ -107,3 +111,53 @@ def test_never_relays(mesh: MemoryMesh) -> None:
     mesh.partition({"a"}, {"c"})
     mesh.run(5)
     assert mesh["a"].path("far") is None
+
+
+def test_seam(mesh: MemoryMesh) -> None:
+    """Who asks for paths stands where the engine stands."""
+    assert verifyObject(IRouteEngine, mesh["s"].runtime._seeker)
+
+
+def test_neighbours_cannot_invent_links(mesh: MemoryMesh) -> None:
+    """Records with another word than their node's own are refused, and no path is made of them."""
+    for name in ("a", "b"):
+        control: Any = mesh[name].runtime._control
+        honest = control.proof
+        control.proof = lambda one, other, honest=honest: [
+            data[:-70] + bytes([data[-70] ^ 1]) + data[-69:] for data in honest(one, other)
+        ]
+    with pytest.raises(SendRefused) as refused:
+        mesh.result(mesh["s"].runtime.datagrams.send("far", "log", b"", timeout=5))
+    assert refused.value.reason in ("unknown-node", "no-route")
+    assert mesh["s"].runtime.counters()["record-bad-signature"] > 0
+    assert known(mesh) == {"s"}
+
+
+def test_what_it_holds_is_bounded(mesh: MemoryMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it holds too much it forgets all, and asks again for what it uses."""
+    monkeypatch.setattr("gmesh.mesh.stub.MAX_STUB_ORIGINS", 2)
+    stub = mesh["s"].runtime
+    sizes = []
+    for name in ("far", "c", "a", "b", "far", "c"):
+        assert mesh.result(stub.echo.ping(name)) < 1
+        sizes.append(len(known(mesh)))
+        mesh.run(2)
+    assert all(size <= 2 + len("a c far".split()) for size in sizes) and sizes[2] == len({"s", "a"})
+
+
+def test_a_neighbour_that_knows_no_way(mesh: MemoryMesh) -> None:
+    """The next one is asked."""
+    ignorant: Any = mesh["a"].runtime._control
+    ignorant.way = lambda request: None
+    assert mesh.result(mesh["s"].runtime.echo.ping("far")) < 1
+    assert mesh["s"].path("far") == ["s", "b", "c", "far"]
+
+
+def test_a_neighbour_that_does_not_answer(mesh: MemoryMesh) -> None:
+    """The next one is asked after a second."""
+    silent: Any = mesh["a"].runtime
+    for channel in silent._control.channels:
+        channel.may_ask = lambda: False
+    since = mesh.now()
+    mesh.result(mesh["s"].runtime.echo.ping("far"))
+    assert mesh["s"].path("far") == ["s", "b", "c", "far"] and mesh.now() - since < PATH_PATIENCE + 0.5
