@@ -20,7 +20,10 @@ schema() {
 print(sqlite3.connect(path).execute("SELECT max(number) FROM migration").fetchone()[0])' "$2"
 }
 
-newest_schema() { find "$TOP/gmesh/authority/store/migrations" -name '0*.sql' -printf '%f\n' | sort | tail -n 1 | sed 's/^0*//; s/_.*//'; }
+# newest_schema [RELEASE]: the number of the newest migration that the packages bring.
+newest_schema() {
+    dpkg-deb -c "$DEBS/${1:-first}"/python3-gmesh_*.deb | sed -nE 's,.*/migrations/0*([0-9]+)_.*\.sql$,\1,p' | sort -n | tail -n 1
+}
 
 begin() {
     local name
@@ -88,6 +91,27 @@ upgrade_nodes() {
     check "no daemon failed on the way" no_tracebacks
 }
 
+# As the manual has it.
+go_back() {
+    say "the authority goes back"
+    if [ "$(schema authority authority.sqlite)" = "$(newest_schema older)" ]; then
+        echo "the older release has the same schema"
+        return
+    fi
+    install_debs authority older python3-gmesh gmesh-authority || true
+    check "the older authority refuses the newer database, and says so" eventually 15 \
+        logged authority gmesh-authority 'newer'
+    shell authority 'systemctl stop gmesh-authority
+        cd /var/lib/gmesh-authority
+        mv authority-before-*.sqlite authority.sqlite
+        rm -f authority.sqlite-wal authority.sqlite-shm
+        systemctl reset-failed gmesh-authority
+        systemctl start gmesh-authority'
+    check "with the copy in its place it runs" eventually 15 active authority gmesh-authority
+    equal "and knows the nodes it had" "a b c" "$(admin authority nodes --json | json_names)"
+    check "newer nodes reach it" eventually 60 reaches_authority a
+}
+
 no_tracebacks() {
     local name
     for name in a b c; do
@@ -105,6 +129,7 @@ prepare_build_root && build_variant older "" older_source || { failed "the older
 begin
 upgrade_authority
 upgrade_nodes
+go_back
 for name in c a b authority; do
     discard "$name"
 done
