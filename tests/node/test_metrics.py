@@ -20,6 +20,7 @@ from gmesh.node.metrics import DROPS, PREFIX, NodeCollector, NodeMetrics, is_dro
 from gmesh.node.reactor_lag import ReactorLag
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.trust.documents import Command, CommandTarget, sign_document
+from gmesh.wire.frames import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,6 +78,48 @@ def test_what_a_quiet_node_says(mesh: MemoryMesh) -> None:
     assert now["process_resident_memory_bytes"] > 0
 
 
+class LateClock(Clock):
+    """A clock whose calls come as late as it is told."""
+
+    late = 0.0
+
+    def seconds(self) -> float:
+        return super().seconds() + self.late
+
+
+def test_every_metric_moves(mesh: MemoryMesh) -> None:
+    """In ten minutes in which enough happens, each changes, but the version that runs and genesis."""
+    heartbeat: Any = SimpleNamespace(reachable=True)
+    clock = LateClock()
+    lag = ReactorLag(clock)
+    metrics = NodeMetrics(NodeCollector(mesh["b"].runtime, heartbeat, lag))
+    before = samples(metrics)
+    lag.startService()
+    clock.late = 0.5
+    clock.advance(1)
+    heartbeat.reachable = False
+    mesh.issuer.publish_policy()
+    obey(mesh, "b")
+    mesh.issuer.revoke(mesh["a"].enrolled)
+    mesh.publish("b", "c")
+    mesh.run(600)
+    link = mesh["b"].link("c")
+    with pytest.raises(SendRefused):
+        mesh.result(mesh["c"].runtime.datagrams.send("b", "nothing", b"x", timeout=5))
+    mesh.silence("b", "c")
+    while not link.backlog:
+        link.send_data(b"x" * 1000, b"f" * 16)
+    link.send_control(Kind.PING, b"x" * 8)
+    pages = [before, samples(metrics)]
+    mesh.run(60)
+    pages.append(samples(metrics))
+    names = {name for page in pages for name in page}
+    moved = {name.partition("{")[0] for name in names if len({page.get(name) for page in pages}) > 1}
+    still = {name.partition("{")[0] for name in names} - moved
+    assert {name for name in still if not name.startswith("process_")} == {"info", "genesis_version"}
+    lag.stopService()
+
+
 def test_two_nodes_have_two_registries(mesh: MemoryMesh) -> None:
     """What one counts, the other does not."""
     assert samples(page_of(mesh, "a"))["links"] == 1
@@ -118,33 +161,29 @@ def test_what_waits_for_a_link_is_shown(mesh: MemoryMesh) -> None:
     assert samples(metrics)["queue_bytes{kind=data}"] == 0
 
 
-def test_commands_are_counted_by_outcome(mesh: MemoryMesh) -> None:
-    """Done where it was meant for, for-others elsewhere."""
+def obey(mesh: MemoryMesh, name: str) -> None:
+    """A command of the authority for one node, flooded by another."""
     now = int(mesh.wall())
     body = Command(
         network_id=mesh.issuer.network_id,
         id="0" * 32,
         number=1,
         command="log-level",
-        target=CommandTarget(node="c"),
+        target=CommandTarget(node=name),
         arguments={"level": "info"},
         issued_at=now,
         expires_at=now + 60,
     )
-    mesh["c"].runtime.control.node.set_log_level = lambda level: None
+    mesh[name].runtime.control.node.set_log_level = lambda level: None
     mesh["a"].runtime.control.flood.offer(sign_document(body, [mesh.issuer.authority]))
     mesh.run(5)
+
+
+def test_commands_are_counted_by_outcome(mesh: MemoryMesh) -> None:
+    """Done where it was meant for, for-others elsewhere."""
+    obey(mesh, "c")
     assert samples(page_of(mesh, "c"))["commands_total{outcome=done}"] == 1
     assert samples(page_of(mesh, "b"))["commands_total{outcome=for-others}"] == 1
-
-
-class LateClock(Clock):
-    """A clock whose calls come as late as it is told."""
-
-    late = 0.0
-
-    def seconds(self) -> float:
-        return super().seconds() + self.late
 
 
 def test_reactor_lag(mesh: MemoryMesh) -> None:
