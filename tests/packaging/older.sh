@@ -45,17 +45,17 @@ begin() {
 }
 
 upgrade_authority() {
-    local before nodes old
+    local before nodes
     say "the authority gets this release"
     before=$(secrets authority)
-    old=$(schema authority authority.sqlite)
+    BEFORE_SCHEMA=$(schema authority authority.sqlite)
     nodes=$(admin authority nodes --json | json_names)
     check "upgraded" install_debs authority first python3-gmesh gmesh-authority
     check "active" eventually 15 active authority gmesh-authority
     equal "keys as before" "$before" "$(secrets authority)"
     equal "the database has the schema of this release" "$(newest_schema)" "$(schema authority authority.sqlite)"
-    if [ "$old" != "$(newest_schema)" ]; then
-        equal "a backup with schema $old lies beside it" "$old" "$(schema authority 'authority-before-*.sqlite')"
+    if [ "$BEFORE_SCHEMA" != "$(newest_schema)" ]; then
+        equal "a backup with schema $BEFORE_SCHEMA lies beside it" "$BEFORE_SCHEMA" "$(schema authority 'authority-before-*.sqlite')"
     fi
     equal "it knows the same nodes" "$nodes" "$(admin authority nodes --json | json_names)"
     check "its audit is whole" admin authority audit --verify
@@ -101,16 +101,16 @@ go_back() {
     install_debs authority older python3-gmesh gmesh-authority || true
     check "the older authority refuses the newer database, and says so" eventually 15 \
         logged authority gmesh-authority 'newer'
-    shell authority 'systemctl stop gmesh-authority
-        cd /var/lib/gmesh-authority
-        mv authority-before-*.sqlite authority.sqlite
-        rm -f authority.sqlite-wal authority.sqlite-shm
-        systemctl reset-failed gmesh-authority
-        systemctl start gmesh-authority'
-    check "with the copy in its place it runs" eventually 15 active authority gmesh-authority
+    cp "$(root_of a)"/var/lib/gmesh-node/{crl,policy}.json "$(root_of authority)/root/"
+    check "the copy is restored by the manual's commands" shell authority "cd /root
+        $(manual_block sh | sed "s/NUMBER/$BEFORE_SCHEMA/")"
+    check "it runs" eventually 15 active authority gmesh-authority
     equal "and knows the nodes it had" "a b c" "$(admin authority nodes --json | json_names)"
-    check "newer nodes reach it" eventually 60 reaches_authority a
+    check "what was revoked since stays revoked" revoked_is_listed
+    check "newer nodes reach it" eventually 90 reaches_authority a
 }
+
+revoked_is_listed() { admin authority nodes --json | grep -A 20 '"c"' | grep -E '"revoked": *true'; }
 
 no_tracebacks() {
     local name
