@@ -103,7 +103,7 @@ go_back() {
         logged authority gmesh-authority 'newer'
     cp "$(root_of a)"/var/lib/gmesh-node/{crl,policy}.json "$(root_of authority)/root/"
     check "the copy is restored by the manual's commands" shell authority "cd /root
-        $(manual_block sh | sed "s/NUMBER/$BEFORE_SCHEMA/")"
+        $(manual_block sh | sed "s/NUMBER/*/")"
     check "it runs" eventually 15 active authority gmesh-authority
     equal "and knows the nodes it had" "a b c" "$(admin authority nodes --json | json_names)"
     check "what was revoked since stays revoked" revoked_is_listed
