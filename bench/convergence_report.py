@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,20 @@ from rich.table import Table
 from bench.convergence_mesh import Figure
 from bench.harness import cpu_model, versions
 
-__all__ = ["draw", "show"]
+__all__ = ["Figures", "draw", "show"]
+
+WIDTH, HEIGHT = 640, 360
+COLOURS = ("#1b6ca8", "#c1440e", "#3a7d44")
+
+
+class Figures(list[Figure]):
+    """What was measured so far; each is also told on standard error, for the whole takes minutes."""
+
+    def add(self, *figures: Figure) -> None:
+        """Measured."""
+        for figure in figures:
+            self.append(figure)
+            print(f"{figure.what}: {figure.measured:.2f} {figure.unit}", file=sys.stderr, flush=True)
 
 
 def show(figures: Sequence[Figure], spread: dict[str, list[float]], as_json: bool) -> None:
@@ -62,16 +76,24 @@ def text_plot(name: str, times: Sequence[float], width: int = 60) -> str:
     return "\n".join(lines)
 
 
-def draw(path: Path, spread: dict[str, list[float]]) -> bool:
-    """The same as a picture. @return: False if matplotlib is not installed."""
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        return False
-    for name, times in spread.items():
-        pyplot.step(times, [(index + 1) / len(times) for index in range(len(times))], label=name)
-    pyplot.xlabel("virtual seconds since the first node knew")
-    pyplot.ylabel("share of the nodes")
-    pyplot.legend()
-    pyplot.savefig(path)
-    return True
+def draw(path: Path, spread: dict[str, list[float]]) -> None:
+    """The same as an SVG picture: a step for each node, a line for each mesh."""
+    end = max(times[-1] for times in spread.values())
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH + 90} {HEIGHT + 60}">',
+        f'<rect x="60" y="10" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#888"/>',
+    ]
+    for tick in range(5):
+        x, y = 60 + WIDTH * tick / 4, 10 + HEIGHT * (4 - tick) / 4
+        lines.append(f'<text x="{x}" y="{HEIGHT + 28}" text-anchor="middle">{end * tick / 4:.2f} s</text>')
+        lines.append(f'<text x="54" y="{y + 5}" text-anchor="end">{tick * 25} %</text>')
+    for number, (name, times) in enumerate(sorted(spread.items())):
+        colour = COLOURS[number % len(COLOURS)]
+        steps = [f"M60 {10 + HEIGHT}"]
+        for index, when in enumerate(times, 1):
+            steps.append(f"H{60 + WIDTH * when / end:.1f}V{10 + HEIGHT * (1 - index / len(times)):.1f}")
+        lines.append(f'<path d="{"".join(steps)}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        lines.append(f'<text x="{WIDTH - 60}" y="{HEIGHT - 20 * number}" fill="{colour}">{name}</text>')
+    title = "nodes that have applied a revocation, since the first knew"
+    lines.append(f'<text x="{60 + WIDTH / 2}" y="{HEIGHT + 52}" text-anchor="middle">{title}</text></svg>')
+    path.write_text("\n".join(lines) + "\n")
