@@ -34,10 +34,15 @@ def corrupt(mesh: MemoryMesh) -> str:
     """The relay that C{s} uses passes nothing on from now on, and says nothing."""
     path = mesh["s"].path("t")
     assert path is not None
-    forwarding: Any = mesh[path[1]].runtime.forwarding
+    silence(mesh, path[1])
+    return path[1]
+
+
+def silence(mesh: MemoryMesh, name: str) -> None:
+    """This relay passes nothing on, and says nothing."""
+    forwarding: Any = mesh[name].runtime.forwarding
     forwarding.judge = lambda *header: Refusal("forward-evil")
     forwarding.forget_verdicts()
-    return path[1]
 
 
 def test_first_contact(mesh: MemoryMesh) -> None:
@@ -116,3 +121,22 @@ def test_unacknowledged_messages(mesh: MemoryMesh) -> None:
     assert len(taken) - before > 50
     assert mesh["s"].runtime.counters()["blamed"] == 1
     writer.stop()
+
+
+def test_a_way_followed_in_vain(mesh: MemoryMesh) -> None:
+    """Who was led by a rewritten path to answer over a relay that drops goes back to the path of routing."""
+    taken: list[bytes] = []
+    mesh["s"].runtime.datagrams.register("log", lambda message: taken.append(message.data))
+    source = mesh["t"].runtime
+    mesh.result(source.datagrams.send("s", "log", b"one"))
+    path = mesh["t"].path("s")
+    assert path is not None
+    evil = {"a": "b", "b": "a"}[path[1]]
+    silence(mesh, evil)
+    sessions: Any = source.datagrams._sessions
+    [exchange] = [each for each in sessions._table if each.peer.name == "s"]
+    exchange.follows = tuple(mesh[name].handle for name in ("t", evil, "s"))
+    since = mesh.now()
+    mesh.result(source.datagrams.send("s", "log", b"two"))
+    assert taken == [b"one", b"two"] and mesh.now() - since < 4 * FIRST_RTO
+    assert exchange.follows is None and mesh["t"].path("s") == path
