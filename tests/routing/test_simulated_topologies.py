@@ -37,6 +37,8 @@ TOPOLOGIES: dict[str, Callable[[int], Any]] = {
     "two-cliques": lambda seed: two_cliques(8),
     "sndlib": lambda seed: real("sndlib/germany50"),
     "topozoo": lambda seed: real("topozoo/TataNld"),
+    "gabriel": lambda seed: real("gabriel/100/0"),
+    "caida": lambda seed: real("caida/2024-08/9829"),
 }
 QUIET = 4.0
 """Seconds after which every database and every path has followed: flood, spacing, a flapping link's hold."""
