@@ -164,12 +164,17 @@ def closed_port() -> int:
 
 
 @pytest.fixture
-def issuer(http_end: Any, closed_port: int) -> Issuer:
+def now() -> int:
+    """The time of the test, in Unix seconds."""
+    return int(time.time())
+
+
+@pytest.fixture
+def issuer(http_end: Any, closed_port: int, now: int) -> Issuer:
     """Root and authority; one anchor is the HTTP server of the authority, which takes connections."""
     place = client_place(http_end.where)
     assert place is not None
     anchors = [("b", f"tcp:{place.host}:{place.port}"), ("gone", f"tcp:127.0.0.1:{closed_port}")]
-    now = int(time.time())
     made = Issuer(lambda: now - JOINED, Random(7), anchors, [http_end.where])
     http_end.answers["GET /status"] = (200, made.status.encode())
     return made

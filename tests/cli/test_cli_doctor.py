@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -15,11 +14,10 @@ from gmesh.cli.findings import Finding, Level
 from gmesh.node.identity_store import IdentityStore
 from gmesh.testing.issuer import DAY, Enrolled, Issuer
 
-NOW = int(time.time())
 JOINED = 1800
 
 
-def _kept(directory: Path, now: float = NOW) -> Kept:
+def _kept(directory: Path, now: float) -> Kept:
     kept, _ = read_state(directory, lambda: now)
     assert kept is not None
     return kept
@@ -38,22 +36,22 @@ def _levels(findings: list[Finding]) -> set[Level]:
         ("genesis.json", b"x", "is damaged"),
     ],
 )
-def test_state(directory: Path, name: str, content: bytes | None, told: str) -> None:
+def test_state(now: int, directory: Path, name: str, content: bytes | None, told: str) -> None:
     """What keeps a node from starting fails, with the file and what to do; nothing more is looked at."""
-    kept, found = read_state(directory, lambda: NOW)
+    kept, found = read_state(directory, lambda: now)
     assert kept is not None and _levels(found) == {Level.OK}
     (directory / name).unlink()
     if content is not None:
         (directory / name).write_bytes(content)
-    kept, [found_bad] = read_state(directory, lambda: NOW)
+    kept, [found_bad] = read_state(directory, lambda: now)
     assert (kept, found_bad.level) == (None, Level.FAIL)
     assert name in found_bad.detail and told in found_bad.detail and "gmesh join" in found_bad.advice
 
 
-def test_a_damaged_document_is_a_warning(directory: Path) -> None:
+def test_a_damaged_document_is_a_warning(now: int, directory: Path) -> None:
     """The daemon fetches it again."""
     (directory / "crl.json").write_bytes(b"junk")
-    kept, found = read_state(directory, lambda: NOW)
+    kept, found = read_state(directory, lambda: now)
     assert kept is not None
     assert [finding.level for finding in found] == [Level.WARN, Level.OK]
     assert "crl.json" in found[0].detail
@@ -63,9 +61,9 @@ def test_a_damaged_document_is_a_warning(directory: Path) -> None:
     ("off", "level"),
     [(0, Level.OK), (-JOINED - 4, Level.OK), (-JOINED - 60, Level.WARN), (-JOINED - 300, Level.FAIL)],
 )
-def test_clock_against_signed_time(directory: Path, off: int, level: Level) -> None:
+def test_clock_against_signed_time(now: int, directory: Path, off: int, level: Level) -> None:
     """A clock before a signed time is wrong by at least that."""
-    assert _levels(check_documents.clock(_kept(directory, NOW + off))) == {level}
+    assert _levels(check_documents.clock(_kept(directory, now + off))) == {level}
 
 
 def test_clock_ahead(directory: Path, issuer: Issuer) -> None:
@@ -86,23 +84,23 @@ def test_clock_ahead(directory: Path, issuer: Issuer) -> None:
         (400 * DAY, Level.FAIL, "gmesh join INVITE"),
     ],
 )
-def test_certificate(directory: Path, age: float, level: Level, advice: str) -> None:
+def test_certificate(now: int, directory: Path, age: float, level: Level, advice: str) -> None:
     """Renewed late is a warning; ended is a failure, whose advice depends on the grace of the policy."""
-    [finding] = check_documents.certificate(_kept(directory, NOW - JOINED + age))
+    [finding] = check_documents.certificate(_kept(directory, now - JOINED + age))
     assert finding.level is level and advice in finding.advice
 
 
-def test_a_revoked_certificate(directory: Path, issuer: Issuer, enrolled: Enrolled) -> None:
+def test_a_revoked_certificate(now: int, directory: Path, issuer: Issuer, enrolled: Enrolled) -> None:
     """The CRL on disk names it."""
     IdentityStore(directory).save_document(issuer.revoke(enrolled))
-    [finding] = check_documents.certificate(_kept(directory))
+    [finding] = check_documents.certificate(_kept(directory, now))
     assert finding.level is Level.FAIL and "revoked" in finding.detail and "invite" in finding.advice
 
 
 @pytest.mark.parametrize(("years", "level"), [(1, Level.OK), (9.95, Level.WARN), (10.1, Level.FAIL)])
-def test_genesis(directory: Path, years: float, level: Level) -> None:
+def test_genesis(now: int, directory: Path, years: float, level: Level) -> None:
     """It warns a month before the end."""
-    assert _levels(check_documents.genesis(_kept(directory, NOW + years * 365 * DAY))) == {level}
+    assert _levels(check_documents.genesis(_kept(directory, now + years * 365 * DAY))) == {level}
 
 
 @pytest.mark.parametrize(("later", "level"), [(0, Level.OK), (2 * DAY, Level.WARN), (300 * DAY, Level.FAIL)])
@@ -112,18 +110,18 @@ def test_freshness(directory: Path, issuer: Issuer, later: int, level: Level) ->
     assert found[0].level is level
 
 
-def test_a_crl_that_is_behind(directory: Path, issuer: Issuer, enrolled: Enrolled) -> None:
+def test_a_crl_that_is_behind(now: int, directory: Path, issuer: Issuer, enrolled: Enrolled) -> None:
     """The status names a newer one than is held."""
     issuer.revoke(issuer.enrol("x", "client"))
     IdentityStore(directory).save_document(issuer.publish_status())
-    found = check_documents.freshness(_kept(directory))
+    found = check_documents.freshness(_kept(directory, now))
     assert [finding.detail.split()[0] for finding in found if finding.level is Level.WARN] == ["crl"]
 
 
-def test_no_status(directory: Path) -> None:
+def test_no_status(now: int, directory: Path) -> None:
     """Nothing fresh was ever heard."""
     (directory / "status.json").unlink()
-    assert _levels(check_documents.freshness(_kept(directory))) == {Level.FAIL}
+    assert _levels(check_documents.freshness(_kept(directory, now))) == {Level.FAIL}
 
 
 @pytest.mark.parametrize(

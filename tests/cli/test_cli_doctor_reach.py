@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -20,11 +19,10 @@ from gmesh.cli.findings import Finding, Level, fail, ok, unless_all
 from gmesh.node.identity_store import IdentityStore
 from gmesh.testing.issuer import Issuer
 
-NOW = int(time.time())
 JOINED = 1800
 
 
-def _kept(directory: Path, now: float = NOW) -> Kept:
+def _kept(directory: Path, now: float) -> Kept:
     kept, _ = read_state(directory, lambda: now)
     assert kept is not None
     return kept
@@ -35,32 +33,32 @@ def _levels(findings: list[Finding]) -> set[Level]:
     return {finding.level for finding in findings}
 
 
-def test_authority(directory: Path, http_end: Any, issuer: Issuer) -> None:
+def test_authority(now: int, directory: Path, http_end: Any, issuer: Issuer) -> None:
     """A status of this network is well; nothing, an old one, or another network's is not."""
-    kept = _kept(directory)
+    kept = _kept(directory, now)
     found, fresh = check_reach.authority([http_end.where], kept, None)
     assert (_levels(found), fresh) == ({Level.OK}, issuer.status.body)
-    http_end.answers["GET /status"] = (200, Issuer(lambda: NOW - 60, Random(8)).status.encode())
+    http_end.answers["GET /status"] = (200, Issuer(lambda: now - 60, Random(8)).status.encode())
     found, fresh = check_reach.authority([http_end.where], kept, None)
     assert (_levels(found), fresh) == ({Level.FAIL}, None)
     http_end.answers["GET /status"] = (200, issuer.status.encode())
     IdentityStore(directory).save_document(issuer.publish_status())
-    found, fresh = check_reach.authority([http_end.where], _kept(directory), None)
+    found, fresh = check_reach.authority([http_end.where], _kept(directory, now), None)
     assert (_levels(found), fresh) == ({Level.FAIL}, None) and "is held here" in found[0].detail
     assert _levels(check_reach.authority([], kept, None)[0]) == {Level.FAIL}
 
 
-def test_authority_by_way_of_an_anchor(directory: Path, closed_port: int) -> None:
+def test_authority_by_way_of_an_anchor(now: int, directory: Path, closed_port: int) -> None:
     """Without HTTP a node that the daemon serves through an anchor has only warnings."""
     facts = {"authority": {"reachable": True, "age": 5, "troubles": {"renewal": "cert-revoked"}}}
-    found, _ = check_reach.authority([f"http://127.0.0.1:{closed_port}"], _kept(directory), facts)
+    found, _ = check_reach.authority([f"http://127.0.0.1:{closed_port}"], _kept(directory, now), facts)
     assert _levels(found) == {Level.WARN}
     assert "by way of an anchor" in found[0].detail and "cert-revoked" in found[-1].detail
 
 
-def test_anchors(directory: Path, issuer: Issuer) -> None:
+def test_anchors(now: int, directory: Path, issuer: Issuer) -> None:
     """One that takes connections and one that does not: a warning; a refusal is told with its reason."""
-    kept = _kept(directory)
+    kept = _kept(directory, now)
     assert [finding.level for finding in check_reach.anchors(kept, None)] == [Level.OK, Level.WARN]
     address = issuer.genesis.body.anchors[0].endpoint
     refused = {"targets": [{"address": address, "state": "refused", "reason": "revoked"}]}
@@ -76,12 +74,12 @@ def test_anchors(directory: Path, issuer: Issuer) -> None:
     assert "is linked" in check_reach.anchors(kept, linked)[0].detail
 
 
-def test_anchors_of_a_command_and_other_peers(directory: Path, closed_port: int) -> None:
+def test_anchors_of_a_command_and_other_peers(now: int, directory: Path, closed_port: int) -> None:
     """What an operator's command named stands for the genesis' anchors; what else is dialled is tried too."""
     named = {"genesis": 1, "anchors": [{"name": "new", "endpoint": f"tcp:127.0.0.1:{closed_port}"}]}
     (directory / "state.json").write_text(json.dumps({"bootstrap": named}))
     facts = {"targets": [{"address": f"localhost:{closed_port}", "state": "waiting", "name": "peer"}]}
-    found = check_reach.anchors(_kept(directory), facts)
+    found = check_reach.anchors(_kept(directory, now), facts)
     assert [finding.detail.split(" at ")[0] for finding in found] == ["peer", "new"]
     assert _levels(found) == {Level.FAIL}
 
@@ -99,14 +97,14 @@ def test_anchors_of_a_command_and_other_peers(directory: Path, closed_port: int)
     ],
 )
 def test_listening(
-    directory: Path, http_end: Any, closed_port: int, facts: dict[str, Any], levels: list[Level]
+    now: int, directory: Path, http_end: Any, closed_port: int, facts: dict[str, Any], levels: list[Level]
 ) -> None:
     """Its ports are open, and it tells others an address that is not a loopback one."""
     place = client_place(http_end.where)
     assert place is not None
     texts = {"OPEN": f"tcp:{place.port}:interface=127.0.0.1", "CLOSED": f"tcp:{closed_port}"}
     told = facts | {"listen": [texts.get(text, text) for text in facts.get("listen", [])]}
-    assert [finding.level for finding in check_reach.listening(_kept(directory), told)] == levels
+    assert [finding.level for finding in check_reach.listening(_kept(directory, now), told)] == levels
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
