@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import time
@@ -89,7 +90,8 @@ def shape(name: str, seed: int) -> tuple[list[tuple[str, str]], Callable[[str], 
 
 
 def world(name: str, seed: int, profile: Liveliness = WAN) -> EngineMesh:
-    """A converged mesh of that shape."""
+    """A converged mesh of that shape, in the memory of the one before."""
+    gc.collect()
     mesh = EngineMesh(seed, profile=profile)
     mesh.build(*shape(name, seed))
     mesh.run(1)
