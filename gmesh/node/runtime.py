@@ -287,12 +287,8 @@ class NodeRuntime:
         if len(self.peers.links) >= TARGET_DEGREE or self.engine.records == self._looked_at:
             return
         self._looked_at = self.engine.records
-        learned = tuple(
-            address
-            for node in self.engine.nodes(self.now())
-            if "anchor" in node.member.roles and node.handle != self.member.handle
-            for address in node.addresses
-        )[:MAX_LEARNED]
+        told = self.engine.addresses("anchor")
+        learned = tuple(address for handle, address in told if handle != self.member.handle)[:MAX_LEARNED]
         if learned != self._learned:
             self._learned = learned
             self._set_targets()

@@ -287,6 +287,15 @@ class RouteEngine:
                 found.append((handle, path, cost))
         return found
 
+    def addresses(self, role: str) -> list[tuple[bytes, str]]:
+        """(handle, address) of every node with this role that tells one, ascending by handle."""
+        return [
+            (handle, address)
+            for (handle, fragment), entry in self.store.entries()
+            if not fragment and role in entry.member.roles
+            for address in entry.record.values(Capability.ADDRESS)
+        ]
+
     def nodes(self, now: float) -> list[KnownNode]:
         """Every node with a record here, ascending by handle."""
         tree = self._paths.tree(now)

@@ -39,7 +39,7 @@ DAYS: dict[str, float] = {"policy": 7, "rotate": 91, "drop": 40, "reboot": 9, "s
 BACK = 120.0
 """Seconds after the authority's return, or any other event, in which every node must be back."""
 OUTAGES = (2 * HOUR, 9 * HOUR, 15 * HOUR, 2.0 * DAY, 6.0 * DAY, 20.0 * DAY)
-REBOOT = 600.0
+REBOOT = 240.0
 """Longest time for which a node is off."""
 RECORD_LIFE = 60_000
 """About as long as a record can say that it lives; it must outlast the pace."""
@@ -222,7 +222,7 @@ class Fate:
 
     def _look_for_the_ended(self) -> None:
         """Nobody with a clock that is right keeps a link to a node whose certificate has ended."""
-        ended = self.mesh.wall() - CERTIFICATE_LEEWAY - HOUR
+        ended = self.mesh.wall() - CERTIFICATE_LEEWAY - HOUR - self._pace * self.mesh.profile.ping_after
         for node in self.mesh:
             links = node.runtime.links() if node.skew >= 0 else []
             kept = [link.peer.name for link in links if self.mesh[link.peer.name].not_after < ended]

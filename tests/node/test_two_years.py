@@ -21,6 +21,7 @@ from gmesh.testing.transport import Wire
 
 SLOW = Liveliness(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
 """Keepalives are no part of these tests, and most of their time."""
+CALM = Liveliness(ping_after=30.0, pong_within=10.0, dead_after=90.0)
 EVERYTHING = {"policy", "rotate", "drop", "reboot", "step", "command", "outage", "come_back"}
 HURRIED = {"policy": 3, "rotate": 6, "drop": 5, "reboot": 2, "step": 3, "command": 3, "outage": 5}
 """Days between events of a kind, for a life of three weeks with all of them."""
@@ -28,7 +29,7 @@ HURRIED = {"policy": 3, "rotate": 6, "drop": 5, "reboot": 2, "step": 3, "command
 
 def fleet(size: int, seed: int) -> LivingMesh:
     """Clients under two anchors that are linked to each other."""
-    mesh = LivingMesh(seed, wire=Wire(chunked=False))
+    mesh = LivingMesh(seed, wire=Wire(chunked=False), profile=CALM)
     mesh.authority.status_life = DAY // 2
     mesh.add("a0", "anchor")
     mesh.add("a1", "anchor", peers=["a0"])
