@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,8 +39,26 @@ def enrol(issuer: Issuer, name: str, role: str, state: Path) -> None:
         (state / f"{document.type}.json").write_bytes(document.encode())
 
 
-def idle_node_rss() -> int:
-    """KiB of C{twistd gmesh-node} a moment after its local API answers; its authority is away."""
+def _rss(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def _ask(path: Path) -> None:
+    """One question to the local API."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as local:
+        local.connect(str(path))
+        local.sendall(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: local.recv(65536), b""))
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(f"the idle node answered {answer[:80]!r}")
+
+
+def idle_node_rss() -> tuple[int, int]:
+    """
+    KiB of C{twistd gmesh-node} a moment after it started, its authority away, and after the first
+    question to its local API, which loads what answers.
+    """
     with tempfile.TemporaryDirectory() as directory:
         state = Path(directory)
         enrol(lone_issuer(), "idle", "relay", state)
@@ -58,8 +77,9 @@ def idle_node_rss() -> int:
                     raise RuntimeError("the idle node did not start")
                 time.sleep(0.1)
             time.sleep(2.0)
-            pages = int(Path(f"/proc/{node.pid}/statm").read_text().split()[1])
-            return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+            idle = _rss(node.pid)
+            _ask(state / "node.sock")
+            return idle, _rss(node.pid)
         finally:
             node.terminate()
             node.wait()
