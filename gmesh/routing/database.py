@@ -135,7 +135,7 @@ class LinkStateDatabase:
             return Outcome.CERTIFICATE_MISSING
         if member.node_key != record.node_key or (record.fragment and "anchor" not in member.roles):
             return Outcome.NOT_ALLOWED
-        bucket = held.bucket if held else TokenBucket(ORIGIN_RATE, ORIGIN_BURST, now)
+        bucket = (held.bucket if held else None) or TokenBucket(ORIGIN_RATE, ORIGIN_BURST, now)
         if bucket.ready_at(now) > now:
             return Outcome.RATE_LIMITED
         if not self._signed(record, data):
@@ -159,7 +159,12 @@ class LinkStateDatabase:
     def ready_at(self, key: Key, now: float) -> float:
         """When a record refused as L{Outcome.RATE_LIMITED} may be offered again."""
         held = self.store.get(key)
-        return held.bucket.ready_at(now) if held else now
+        return held.bucket.ready_at(now) if held and held.bucket else now
+
+    def adopt(self, other: LinkStateDatabase) -> None:
+        """Begin with what another database of the same network believes."""
+        self.store.adopt(other.store)
+        self._first_over, self._first_ends = other._first_over, other._first_ends
 
     def install_own(self, record: NodeRecord, data: bytes, member: Member, now: float) -> None:
         """Store a record we have just signed."""

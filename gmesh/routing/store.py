@@ -45,6 +45,7 @@ class Entry:
     """
     A stored record.
 
+    @ivar bucket: the rate of its origin; None is a full one.
     @ivar expires_at: on the monotonic clock, fixed when the record was accepted: a step of the
         wall clock must not empty the database.
     """
@@ -54,7 +55,7 @@ class Entry:
     hash: bytes
     member: Member
     expires_at: float
-    bucket: TokenBucket
+    bucket: TokenBucket | None
 
 
 class RecordStore:
@@ -71,7 +72,7 @@ class RecordStore:
         self._origins: dict[bytes, dict[int, Entry]] = {}
         self._tombstones: dict[Key, tuple[int, float]] = {}
         self._buckets = [0] * BUCKETS
-        self._members: list[set[Key]] = [set() for _ in range(BUCKETS)]
+        self._members: list[frozenset[Key]] = [frozenset()] * BUCKETS
 
     def __len__(self) -> int:
         return sum(map(len, self._origins.values()))
@@ -120,8 +121,8 @@ class RecordStore:
         before = self.get(key)
         if before is not None:
             self._toggle(key[0], before.hash)
-        self._origins.setdefault(key[0], {})[key[1]] = entry
-        self._members[key[0][0]].add(key)
+        self._origins[key[0]] = {**self.fragments(key[0]), key[1]: entry}
+        self._members[key[0][0]] |= {key}
         self._toggle(key[0], entry.hash)
         self._tombstones.pop(key, None)
         self._changed(key[0])
@@ -140,10 +141,11 @@ class RecordStore:
         self._changed(key[0])
 
     def _remove(self, key: Key) -> Entry:
-        entry = self._origins[key[0]].pop(key[1])
-        if not self._origins[key[0]]:
-            del self._origins[key[0]]
-        self._members[key[0][0]].discard(key)
+        rest = dict(self._origins.pop(key[0]))
+        entry = rest.pop(key[1])
+        if rest:
+            self._origins[key[0]] = rest
+        self._members[key[0][0]] -= {key}
         self._toggle(key[0], entry.hash)
         return entry
 
@@ -151,6 +153,12 @@ class RecordStore:
         """Let go of those whose time is over."""
         for key in [key for key, (_, until) in self._tombstones.items() if until <= now]:
             del self._tombstones[key]
+
+    def adopt(self, other: RecordStore) -> None:
+        """Begin with what another store holds; what changes in either is replaced, so both share the rest."""
+        self._origins = dict(other._origins)
+        self._members = list(other._members)
+        self._buckets = list(other._buckets)
 
     def digest(self) -> bytes:
         """256 buckets of 8 bytes."""

@@ -18,10 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
 from gmesh.routing.engine import RouteEngine
-from gmesh.routing.limits import ORIGIN_BURST, ORIGIN_RATE
 from gmesh.routing.metric import rtt_cost
-from gmesh.routing.rates import TokenBucket
-from gmesh.routing.store import Entry
 from gmesh.testing.engine_node import EngineNode
 from gmesh.testing.queue_link import CONTROL_RECORDS, QueueLink
 from gmesh.testing.world import World
@@ -116,6 +113,8 @@ class EngineMesh(World):
         for node in self:
             for _, data in made[node.name]:
                 first.offer(data, now, wall)
+        for _, entry in first.store.entries():
+            entry.bucket = None
         for node in self:
             node.sequence = node.engine.sequence
             if node.engine is not first:
@@ -229,23 +228,7 @@ class EngineMesh(World):
 
 
 def _adopt(engine: RouteEngine, other: RouteEngine, now: float) -> None:
-    """Believe and have computed what another engine of the same network does; only rates are one's own."""
-    theirs, ours = other.store, engine.store
-    ours._origins = {
-        handle: {
-            fragment: Entry(
-                entry.record,
-                entry.data,
-                entry.hash,
-                entry.member,
-                entry.expires_at,
-                TokenBucket(ORIGIN_RATE, ORIGIN_BURST, now),
-            )
-            for fragment, entry in fragments.items()
-        }
-        for handle, fragments in theirs._origins.items()
-    }
-    ours._buckets = list(theirs._buckets)
-    ours._members = [set(members) for members in theirs._members]
+    """Believe and have computed what another engine of the same network does."""
+    engine.database.adopt(other.database)
     engine._graph.adopt(other._graph)
     engine._paths.invalidate(now)

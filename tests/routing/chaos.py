@@ -152,9 +152,12 @@ class Chaos:
         self._leave(name, self.random.expovariate(1 / NODE_GAP), keep=self.random.random() < 0.7)
 
     def _leave(self, name: str, seconds: float, keep: bool) -> None:
+        """It comes back with an empty database, and knows its own last sequence, if anything."""
         self.gone.add(name)
-        if not keep:
-            self.numbers = {key: value for key, value in self.numbers.items() if key[0] != name}
+        own = (name, self.mesh[name].handle)
+        self.numbers = {
+            key: value for key, value in self.numbers.items() if key[0] != name or (keep and key[:2] == own)
+        }
         self._after(seconds, self._return, name, keep)
 
     def _return(self, name: str, keep: bool = True) -> None:
