@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority.conftest import Member as Host
-from authority.conftest import Network
+from authority.network import Member as Host
+from authority.network import Network
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
