@@ -8,7 +8,7 @@ what is believed changes; one that ended is as good as none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -50,7 +50,7 @@ class CertificateBook:
         self._unjudged: dict[str, Document[Certificate]] = {}
         self._revoked: frozenset[bytes] = frozenset()
         self._revoked_by_serial: dict[bytes, None] = {}
-        self._revoked_names: dict[str, None] = {}
+        self._revoked_names: dict[str, tuple[bytes, int]] = {}
         self._first_end = inf
         self.sweep()
 
@@ -82,6 +82,20 @@ class CertificateBook:
         """What routing needs of one certificate, if it is held and valid."""
         held = self._nodes.get(handle, {}).get(serial)
         return held.member if held is not None and self._holds(held.peer) else None
+
+    @property
+    def revoked_nodes(self) -> dict[str, tuple[str, int]]:
+        """Name -> handle in hex and serial of every node that was known here and is revoked."""
+        return {name: (handle.hex(), serial) for name, (handle, serial) in self._revoked_names.items()}
+
+    def remember(self, revoked: Mapping[str, tuple[str, int]]) -> None:
+        """Know again, after a restart, who was revoked: what L{revoked_nodes} gave, if it still holds."""
+        self._trust.remember_revoked(serial for _, serial in revoked.values())
+        for name, (handle, serial) in revoked.items():
+            if self._trust.revoked(serial, ""):
+                self._revoked_names[name] = (bytes.fromhex(handle), serial)
+                self._revoked_by_serial[bytes.fromhex(handle)] = None
+        self._index_revoked()
 
     def revoked(self, handle: bytes) -> bool:
         """Whether a node that was known by this handle, or its key, is revoked."""
@@ -170,7 +184,7 @@ class CertificateBook:
                 except PeerRefused as error:
                     revoked = revoked or error.reason == "revoked"
                     if error.reason == "revoked":
-                        self._revoked_names[entry.peer.name] = None
+                        self._revoked_names[entry.peer.name] = (handle, serial)
                     self._drop(handle, serial)
             if handle not in self._nodes:
                 gone.append(handle)

@@ -29,6 +29,7 @@ __all__ = [
     "MAX_LINKS_RELAY",
     "MAX_OLD_NOISE_KEYS",
     "MAX_RECEIPTS",
+    "MAX_REVOKED_KEPT",
     "NEWS_DEADLINE",
     "NOISE_KEY_LIFE",
     "PING_COUNT_LIMIT",
@@ -98,6 +99,7 @@ MAX_COMMANDS_WAITING = 16
 MAX_COMMANDS_SEEN = 1024
 MAX_COMMAND_LIFE = 7 * 86400
 MAX_RECEIPTS = 256
+MAX_REVOKED_KEPT = 4096
 RECEIPTS_A_HEARTBEAT = 32
 RECEIPT_SPREAD = 3.0
 """Seconds over which the nodes of a fleet spread the heartbeats that carry a receipt."""

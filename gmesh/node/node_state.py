@@ -8,14 +8,16 @@ Tests: C{tests/node/test_state_files.py}.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_OLD_NOISE_KEYS, MAX_RECEIPTS
+from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_OLD_NOISE_KEYS, MAX_RECEIPTS, MAX_REVOKED_KEPT
 
 __all__ = ["NodeState", "SeenCommand"]
 
+_HANDLE = re.compile(r"[0-9a-f]{16}")
 _NUMBER_BITS = 63
 _TIME_BITS = 36
 """Two thousand years: a time beyond is damage, and a clock that believed it could sign nothing."""
@@ -47,6 +49,7 @@ class NodeState:
     @ivar bootstrap: anchors that a command named, and the genesis version they were named under.
     @ivar noise_made_at: when the Noise key in use was made.
     @ivar noise_ends: public key in base64url of each older Noise key -> when its last certificate ends.
+    @ivar revoked: name -> handle in hex and serial of nodes that were known here when they were revoked.
     @ivar others: what another version of gmesh keeps here.
     """
 
@@ -60,6 +63,7 @@ class NodeState:
     bootstrap: dict[str, Any] = field(default_factory=dict)
     noise_made_at: int = 0
     noise_ends: dict[str, int] = field(default_factory=dict)
+    revoked: dict[str, tuple[str, int]] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -101,6 +105,16 @@ def _ends(value: Any) -> dict[str, int]:
     return {key: end for key, end in _items(value, MAX_OLD_NOISE_KEYS) if type(end) is int}
 
 
+def _revoked(value: Any) -> dict[str, tuple[str, int]]:
+    found = {}
+    for name, entry in _items(value, MAX_REVOKED_KEPT):
+        if isinstance(entry, (list, tuple)) and len(entry) == 2:
+            handle, serial = entry
+            if isinstance(handle, str) and _HANDLE.fullmatch(handle) and type(serial) is int:
+                found[name] = (handle, serial)
+    return found
+
+
 def _items(value: Any, limit: int) -> list[tuple[str, Any]]:
     return list(value.items())[:limit] if isinstance(value, dict) else []
 
@@ -116,4 +130,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "bootstrap": lambda value: value if isinstance(value, dict) else {},
     "noise_made_at": _integer(_TIME_BITS),
     "noise_ends": _ends,
+    "revoked": _revoked,
 }

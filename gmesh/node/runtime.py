@@ -100,6 +100,7 @@ class NodeRuntime:
         self._counters = Counters()
         self.member = member = Membership(identity, store, clock, wall, entropy)
         self.book = CertificateBook(member.trust, member.wall)
+        self.book.remember(member.state.revoked)
         self._keep_own_certificate()
         means = Means(member, self.book, clock, random, entropy, self._counters)
         links = make_links(means, self._hello, self._max_links, connect, profile, session)
@@ -267,6 +268,8 @@ class NodeRuntime:
         """After the routes were swept: cut whoever is no member any more, in this turn."""
         if kind in ("crl", "genesis"):
             self.peers.sweep()
+            self.member.state.revoked = self.book.revoked_nodes
+            self.member.save_soon()
         if kind == "genesis":
             self._set_targets()
         self.dialler.documents_changed(kind)

@@ -10,7 +10,7 @@ its expiry makes this host stale but never stops a document with a higher number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -90,6 +90,7 @@ class TrustState:
         self.dated: Callable[[int], bool] = lambda time: False
         self._revoked_serials: frozenset[int] = frozenset()
         self._revoked_keys: frozenset[str] = frozenset()
+        self._remembered: frozenset[int] = frozenset()
         self._chain = verify_stored_chain(genesis_chain, network_id)
         self._verdicts = Verdicts(self.genesis.body, network_id)
         if self.genesis.body.version < floors.genesis:
@@ -134,6 +135,11 @@ class TrustState:
     def revoked(self, serial: int, node_id: str) -> bool:
         """True if the CRL names this certificate or the key of this node."""
         return serial in self._revoked_serials or node_id in self._revoked_keys
+
+    def remember_revoked(self, serials: Iterable[int]) -> None:
+        """Refuse these as long as no CRL is held: it was lost, and they were on it."""
+        self._remembered = frozenset(serials)
+        self._index_crl()
 
     def judge_certificate(self, document: Document[Certificate], now: float) -> Certificate:
         """
@@ -279,7 +285,8 @@ class TrustState:
     def _index_crl(self) -> None:
         revoked = self.crl.body.revoked if self.crl is not None else ()
         keys = self.crl.body.revoked_keys if self.crl is not None else ()
-        self._revoked_serials = frozenset(entry[0] for entry in revoked)
+        listed = frozenset(entry[0] for entry in revoked)
+        self._revoked_serials = listed if self.crl is not None else self._remembered
         self._revoked_keys = frozenset(entry[0] for entry in keys)
 
     def _watch_audit(self, audit: AuditHead) -> None:
