@@ -142,6 +142,18 @@ class IdentityStore:
             f"then {self._join_hint('with a new invite enrols this host again')}",
         )
 
+    def _unusable(self, name: str, error: ConfigurationError) -> ConfigurationError:
+        """What to do about a file that the system does not give."""
+        if error.reason == "missing-file":
+            return self._damaged(name, "is missing")
+        if isinstance(error.__cause__, PermissionError):
+            return ConfigurationError(
+                error.reason, f"{error.detail}: `chown` it to the user that the daemon runs as"
+            )
+        if error.reason in ("unreadable-file", "too-large"):
+            return self._damaged(name, f"cannot be used ({error.detail})")
+        return error
+
     def _node_key(self) -> SigningKey:
         try:
             return SigningKey.from_pem(self._key_file(IDENTITY_KEY))
@@ -164,9 +176,7 @@ class IdentityStore:
         try:
             return read_key_file(self._path(name))
         except ConfigurationError as error:
-            if error.reason == "missing-file":
-                raise self._damaged(name, "is missing") from error
-            raise
+            raise self._unusable(name, error) from error
 
     def _required(self, name: str, body: type[_B]) -> Document[_B]:
         path = self._path(name)
@@ -174,6 +184,8 @@ class IdentityStore:
             raise self._damaged(name, "is missing")
         try:
             return parse_document(read_capped(path, DOCUMENT_LIMITS[body.TYPE]), body)
+        except ConfigurationError as error:
+            raise self._unusable(name, error) from error
         except DocumentRefused as error:
             raise self._damaged(name, f"is damaged ({error.detail})") from error
 

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""A real daemon over each damaged file of its state directory: it runs, or one line says what to do."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gmesh.testing.processes import ProcessMesh, ProcessNode
+
+pytestmark = pytest.mark.live
+
+NEEDED = ("identity.key", "noise.key", "certificate.json", "genesis.json")
+FETCHED = ("crl.json", "policy.json", "status.json")
+KEPT = ("floors.json", "state.json", "authority.json")
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def into_a_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+HARMS: dict[str, Callable[[Path], object]] = {
+    "cut": cut,
+    "removed": Path.unlink,
+    "empty": lambda file: file.write_bytes(b""),
+    "garbage": lambda file: file.write_bytes(bytes(range(256))),
+    "directory": into_a_directory,
+}
+DAILY = ("cut",)
+
+
+def each_day(names: list[str]) -> list[object]:
+    """The first of these in the suite, the others with C{make soak}: each is a process of its own."""
+    return [name if name in DAILY else pytest.param(name, marks=pytest.mark.soak) for name in names]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> ProcessNode:
+    """One that was up: every file is there."""
+    made = ProcessMesh(tmp_path).add("a", "anchor")
+    for name, text in zip(KEPT, ("{}", '{"record_sequence": 7}', '{"urls": []}'), strict=True):
+        (made.state / name).write_text("\n" * 64 + text)
+    return made
+
+
+def lines_of_a_refusal(node: ProcessNode) -> list[str]:
+    """What the daemon said before it ended by itself."""
+    ended = subprocess.run(node._arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    return [line for line in ended.stderr.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("harm", each_day(list(HARMS)))
+@pytest.mark.parametrize("name", NEEDED)
+def test_what_it_cannot_be_without(node: ProcessNode, name: str, harm: str) -> None:
+    """It ends at once with one line: the file, and what to do."""
+    HARMS[harm](node.state / name)
+    [line] = lines_of_a_refusal(node)
+    assert line.startswith("gmesh-node: ")
+    assert name.partition(".")[0] in line
+    assert "gmesh join INVITE" in line or "restore" in line
+
+
+@pytest.mark.parametrize("name", NEEDED[:2])
+def test_a_key_that_others_may_read(node: ProcessNode, name: str) -> None:
+    """The line is the command that mends it."""
+    (node.state / name).chmod(0o644)
+    [line] = lines_of_a_refusal(node)
+    assert re.search(rf"chmod 0600 .*{name}", line)
+
+
+@pytest.mark.parametrize("harm", each_day(list(HARMS)))
+def test_what_comes_back_by_itself(node: ProcessNode, harm: str) -> None:
+    """With every other file damaged at once it runs, says one line for each, and stops cleanly."""
+    damaged = (*FETCHED, *KEPT)
+    for name in damaged:
+        HARMS[harm](node.state / name)
+    node.start()
+    mesh = ProcessMesh(node.state.parent)
+    try:
+        mesh.wait(lambda: (node.state / "node.sock").exists())
+        assert node.ask("GET", "/v1/status")["name"] == "a"
+    finally:
+        process = node._process
+        node.stop()
+    assert process is not None
+    assert process.returncode in (0, -signal.SIGTERM)
+    log = node.log.read_text()
+    assert "Traceback" not in log
+    if harm != "removed":
+        for name in damaged:
+            assert len(re.findall(rf"{name} cannot be used", log)) == 1, name
