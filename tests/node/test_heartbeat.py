@@ -12,7 +12,7 @@ from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError as TwistedConnectionRefused
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_http import AuthorityHTTP
@@ -225,6 +225,27 @@ def test_a_refused_heartbeat_still_brings_the_news(life: Life) -> None:
     assert life.trust.crl == crl
     told = [event for event in lines if event.get("cause") == "because cert-revoked"]
     assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"), [("cert-expired", "ended too long ago"), ("cert-revoked", "this node is revoked")]
+)
+def test_a_refused_renewal_says_once_what_to_do(life: Life, reason: str, says: str) -> None:
+    """Too late or revoked: one line with the way back, however often it is tried, which is for ever."""
+    life.authority.refuse["/renew"] = (403, reason)
+    life.heartbeat._renew_point = 0.0
+    with capturedLogs() as lines:
+        life.heartbeat.soon()
+        life.live(3000)
+    told = [formatEvent(event) for event in lines if event.get("cause") == f"because {reason}"]
+    assert len(told) == 1
+    assert says in told[0]
+    assert "`gmesh join INVITE` on this host" in told[0]
+    assert life.authority.requests.count(("POST", "/renew")) > 5
+    life.authority.refuse.clear()
+    held = len(life.member.adopted)
+    life.live(400)
+    assert len(life.member.adopted) > held
 
 
 def test_garbage_changes_nothing(life: Life, issuer: Issuer) -> None:
