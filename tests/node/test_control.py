@@ -15,6 +15,8 @@ from gmesh.interfaces import IControlCommand
 from gmesh.node.control_commands import COMMANDS
 from gmesh.testing.living import LivingMesh
 from gmesh.trust.documents import Anchor, sign_document
+from gmesh.wire.frames import Kind
+from gmesh.wire.messages import DocumentPush
 
 
 @pytest.fixture
@@ -102,14 +104,19 @@ def test_who_was_away_asks_for_it(mesh: LivingMesh) -> None:
 
 
 def test_an_expired_command_has_no_effect(mesh: LivingMesh) -> None:
-    """A partition that lasts longer than the command leaves its nodes alone."""
+    """A partition that lasts longer than the command leaves its nodes alone; so does who says it late."""
     mesh.result(mesh["c"].stop())
-    mesh.authority.command("reload", lifetime=60)
+    command = mesh.authority.command("reload", lifetime=60)
     mesh.run(300)
     mesh["c"].runtime = mesh["c"]._make()
     mesh["c"].start()
     mesh.run(60)
     assert mesh["c"].reloads == 0
+    [channel] = [one for one in mesh["b"].runtime.control.flood.channels if one.link.peer.name == "c"]
+    channel.send(Kind.COMMAND, DocumentPush.of(command.body.number, command.encode()).encode())
+    mesh.run(5)
+    assert mesh["c"].reloads == 0
+    assert mesh["c"].runtime.counters()["command-expired"] == 1
 
 
 def test_forged_and_unauthorised_commands(mesh: LivingMesh) -> None:
