@@ -51,7 +51,8 @@ def test_any_mesh(links: list[tuple[str, str]], width: int, height: int, fine: b
     """Whoever is connected stands where the label says or is left out; nothing overlaps or sticks out."""
     middle = links[0][0] if links else "node-00"
     drawn = chart(middle, links, width, height, fine)
-    graph = networkx.Graph(links)
+    graph = networkx.Graph()
+    graph.add_edges_from(links)
     graph.add_node(middle)
     labelled = [label.name for label in drawn.labels]
     assert sorted([*labelled, *drawn.left_out]) == sorted(networkx.node_connected_component(graph, middle))
