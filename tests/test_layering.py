@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "interfaces": set(),
     "files": {"errors"},
     "notify": set(),
+    "loglines": set(),
     "steady": set(),
     "keyfiles": BASE | {"trust"},
     "trust": BASE,
@@ -26,8 +27,8 @@ MAY_IMPORT = {
     "routing": BASE,
     "mesh": STACK,
     "endtoend": STACK | {"mesh"},
-    "node": DAEMONLESS | {"notify", "steady"},
-    "authority": BASE | {"trust", "notify", "steady", "keyfiles"},
+    "node": DAEMONLESS | {"notify", "steady", "loglines"},
+    "authority": BASE | {"trust", "notify", "steady", "loglines", "keyfiles"},
     "testing": DAEMONLESS | {"node", "keyfiles"},
     "cli": DAEMONLESS | {"node", "authority", "testing", "keyfiles"},
 }

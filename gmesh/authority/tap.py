@@ -6,15 +6,15 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import MultiService, Service
+from twisted.application.service import Service
 from twisted.internet import defer, endpoints
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
@@ -31,6 +31,7 @@ from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine
 from gmesh.errors import GmeshError
 from gmesh.keyfiles import Passphrases
+from gmesh.loglines import LOG_FORMATS, LoggedService, observer_for
 from gmesh.notify import HangupService, NotifyService, system_notifier
 from gmesh.steady import keep_steady_time
 
@@ -71,7 +72,10 @@ class Options(usage.Options):
             "Failures a minute (and at once) by one address, or key.",
             Rate.parse,
         ],
+        ["log-format", None, "", "Lines of the log: text or json. [default: twistd's text]"],
     ]
+    observer: Callable[[], ILogObserver] | None = None
+    """What makes the observer that twistd shall log with, where its own will not do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,6 +113,11 @@ class Options(usage.Options):
         """Check what belongs together."""
         if not self["state"]:
             raise usage.UsageError("--state DIR is needed: the directory that gmesh init made")
+        if self["log-format"] not in ("", *LOG_FORMATS):
+            raise usage.UsageError(
+                f"{self['log-format']!r} is no log format: there are {', '.join(LOG_FORMATS)}"
+            )
+        self.observer = observer_for(self.parent, self["log-format"])
         if not self["listen"]:
             self["listen"].append(DEFAULT_LISTEN)
 
@@ -150,13 +159,19 @@ class Listener(Service):
         return None if port is None else defer.maybeDeferred(port.stopListening)
 
 
-class AuthorityService(MultiService):
+class AuthorityService(LoggedService):
     """Runs the authority beside its listeners; stops them first."""
 
     log = Logger()
 
-    def __init__(self, authority: Authority, state: Path, passphrases: Passphrases) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        authority: Authority,
+        state: Path,
+        passphrases: Passphrases,
+        observer: Callable[[], ILogObserver] | None,
+    ) -> None:
+        super().__init__(observer)
         self._authority = authority
         self._state = state
         self._passphrases = passphrases
@@ -232,7 +247,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
         )
     except GmeshError as error:
         raise SystemExit(f"gmesh-authority: {error.detail}") from None
-    service = AuthorityService(authority, Path(options["state"]), passphrases)
+    service = AuthorityService(authority, Path(options["state"]), passphrases, options.observer)
     rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)

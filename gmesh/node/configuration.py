@@ -18,7 +18,7 @@ from twisted.internet.endpoints import quoteStringArgument
 
 from gmesh.errors import ConfigurationError
 from gmesh.files import read_capped
-from gmesh.node.journal import LOG_FORMATS
+from gmesh.loglines import LOG_FORMATS
 from gmesh.node.limits import STATE_FILE_LIMIT
 from gmesh.node.log_level import parse_level
 from gmesh.node.peer_credentials import find_group

@@ -20,8 +20,8 @@ from twisted.python import usage
 
 import gmesh
 from gmesh.errors import ConfigurationError
+from gmesh.loglines import LoggedService, observer_for
 from gmesh.node.configuration import Configuration, check_address, read_configuration
-from gmesh.node.journal import LoggedService, observer_factory
 from gmesh.node.limits import SHUTDOWN_DELAY
 from gmesh.steady import keep_steady_time
 
@@ -87,7 +87,7 @@ class Options(usage.Options):
             self.configuration: Configuration = self.reread()
         except ConfigurationError as error:
             raise usage.UsageError(str(error)) from error
-        self._log_as(self.configuration.log_format)
+        self.observer = observer_for(self.parent, self.configuration.log_format)
         if self["check"]:
             try:
                 line = _check(self.configuration)
@@ -95,18 +95,6 @@ class Options(usage.Options):
                 raise SystemExit(f"gmesh-node: {error}") from error
             print(f"gmesh-node: {line}")  # noqa: T201  # what --check is for
             raise SystemExit(0)
-
-    def _log_as(self, log_format: str) -> None:
-        """Have twistd, whose options these are part of, log in this format from its first line on."""
-        if self.parent is None or self.parent.get("logger"):
-            return
-        if self.parent.get("syslog"):
-            if log_format:
-                raise usage.UsageError("--syslog has a format of its own: leave log-format out")
-            return
-        logfile = self.parent.get("logfile") or (None if self.parent.get("nodaemon") else "twistd.log")
-        # Not as its option "logger": twistd would take that for a name to import.
-        self.observer = observer_factory(log_format, logfile, os.environ)
 
     def reread(self) -> Configuration:
         """

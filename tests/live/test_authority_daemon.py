@@ -58,6 +58,26 @@ def test_starts_answers_and_stops_cleanly(fleet: Fleet) -> None:
     assert "Traceback" not in log and "Unhandled" not in log, log
 
 
+def test_json_lines_of_the_log(fleet: Fleet) -> None:
+    """Every line is an object, and a refusal's carries the reason and the request id of its answer."""
+    fleet.daemon.options += ("--log-format", "json")
+    fleet.daemon.start()
+    code, problem = fleet.daemon.ask("POST", "/admin/invites", {"Content-Type": "application/json"}, b"{}")
+    assert (code, problem["type"]) == (400, "urn:gmesh:problem:invalid-field")
+    assert fleet.daemon.end() == -signal.SIGTERM
+    lines = [json.loads(line) for line in fleet.daemon.log.read_text().splitlines()]
+    assert lines[0]["message"].startswith("twistd "), "from the first line on"
+    told = [line for line in lines if problem["request_id"] in line["message"]]
+    assert len(told) == 1 and "400 invalid-field" in told[0]["message"] and told[0]["level"] == "info"
+
+
+def test_an_unknown_log_format_is_wrong_usage(fleet: Fleet) -> None:
+    """The daemon does not start, and says which there are."""
+    fleet.daemon.options += ("--log-format", "xml")
+    assert fleet.daemon.spawn().wait(20) == 1
+    assert "'xml' is no log format: there are text, json" in fleet.daemon.log.read_text()
+
+
 def test_a_busy_port_is_one_line(fleet: Fleet) -> None:
     """A port in use ends the program with exit code 1 and says which."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

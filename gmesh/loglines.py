@@ -3,7 +3,7 @@
 What the daemon logs, as lines of text or as JSON lines, and with its priority for the journal.
 
 twistd asks for the observer before it logs anything; under systemd, whose journal reads standard
-output, each line begins with C{<N>} as L{sd-daemon(3)} describes.  Tests: C{tests/node/test_journal.py}.
+output, each line begins with C{<N>} as L{sd-daemon(3)} describes.  Tests: C{tests/test_loglines.py}.
 """
 
 from __future__ import annotations
@@ -20,10 +20,19 @@ from typing import Any, TextIO
 
 from twisted.application.service import MultiService
 from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
 
-__all__ = ["LOG_FORMATS", "LoggedService", "json_line", "observer_factory", "text_line", "under_journal"]
+__all__ = [
+    "LOG_FORMATS",
+    "LoggedService",
+    "json_line",
+    "observer_factory",
+    "observer_for",
+    "text_line",
+    "under_journal",
+]
 
 LOG_FORMATS = ("text", "json")
 
@@ -66,6 +75,24 @@ def observer_factory(
         return FileLogObserver(stream, partial(_for_journal, line) if journal else line)
 
     return make
+
+
+def observer_for(twistd: usage.Options | None, log_format: str) -> Callable[[], ILogObserver] | None:
+    """
+    What a daemon shall log with from its first line on, by what twistd was told.
+
+    @param twistd: the options that the daemon's are part of, or None outside of twistd.
+    @raise UsageError: when both have a say in the format.
+    """
+    if twistd is None or twistd.get("logger"):
+        return None
+    if twistd.get("syslog"):
+        if log_format:
+            raise usage.UsageError("--syslog has a format of its own: leave log-format out")
+        return None
+    logfile = twistd.get("logfile") or (None if twistd.get("nodaemon") else "twistd.log")
+    # Not as twistd's option "logger", which it would take for a name to import.
+    return observer_factory(log_format, logfile, os.environ)
 
 
 class LoggedService(MultiService):

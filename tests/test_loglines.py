@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions
 
-from gmesh.node.journal import LoggedService, json_line, observer_factory, text_line, under_journal
+from gmesh.loglines import LoggedService, json_line, observer_factory, text_line, under_journal
 from gmesh.node.tap import Options
 
 
