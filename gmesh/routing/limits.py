@@ -91,7 +91,7 @@ MAX_CAPABILITIES: Final = MAX_RECORD - 146 - 10 * MAX_RECORD_LINKS
 LIFETIME: Final = 3600
 MAX_LIFETIME: Final = 7200
 MAX_FUTURE: Final = 2700
-"""A host with no other clock than its newest status is late by up to half the life of that: 30 minutes."""
+"""A host without a clock of its own starts late by as long as it was off; it shall have routes at once."""
 EXPIRY_GRACE: Final = 600
 CERTIFICATE_GRACE: Final = 300
 UNREACHABLE_DROP: Final = 3600
