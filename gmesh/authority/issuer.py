@@ -18,6 +18,7 @@ from gmesh.authority.store import certificates, commands, documents, operators
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.interfaces import ISigner
+from gmesh.trust.body_policy import POLICY_TEXT_FIELDS
 from gmesh.trust.documents import (
     AuditHead,
     Certificate,
@@ -52,12 +53,11 @@ __all__ = [
 POLICY_SECONDS = 90 * 86_400
 NO_COMMAND = "0" * 64
 PolicyText = dict[str, Any]
-_TEXT_FIELDS = ("min_version", "certificate", "max_hops", "max_nodes", "rules", "control", "stale_grace")
 
 
 def policy_text(policy: Document[Policy]) -> PolicyText:
     """What people write of a policy: all but type, network, version, times and operators."""
-    return {name: policy.signed[name] for name in _TEXT_FIELDS if name in policy.signed}
+    return {name: policy.signed[name] for name in POLICY_TEXT_FIELDS if name in policy.signed}
 
 
 class Issuer:
@@ -183,7 +183,7 @@ class Issuer:
 
     def next_policy(self, tx: Transaction, text: PolicyText, published_by: str) -> Document[Policy]:
         """The next policy version with this text and the operators of now; stored."""
-        unknown = text.keys() - set(_TEXT_FIELDS)
+        unknown = text.keys() - set(POLICY_TEXT_FIELDS)
         if unknown:
             raise DocumentRefused("invalid-field", f"a policy text has no field {min(unknown)}")
         version = tx.next_number("policy")

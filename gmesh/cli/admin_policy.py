@@ -15,14 +15,13 @@ from gmesh.cli.options import json_option
 from gmesh.cli.show import Column, facts, moment, print_json, printable, table, words
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import read_capped
+from gmesh.trust.body_policy import POLICY_TEXT_FIELDS
 from gmesh.trust.documents import Document, Policy, parse_document
 from gmesh.trust.ingest import parse_json
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.verify import authority_keys, verify_signatures
 
 __all__ = ["policy"]
-
-TEXT_FIELDS = ("min_version", "certificate", "max_hops", "max_nodes", "rules", "control", "stale_grace")
 
 
 @click.group()
@@ -56,7 +55,9 @@ def show(context: click.Context, version: int | None, text: bool, as_json: bool)
     """Show the policy in force, or an earlier VERSION."""
     document = _policy(operator_of(context), version)
     if text:
-        return print_json({name: document.signed[name] for name in TEXT_FIELDS if name in document.signed})
+        return print_json(
+            {name: document.signed[name] for name in POLICY_TEXT_FIELDS if name in document.signed}
+        )
     if as_json:
         return print_json(document.signed)
     body = document.body
@@ -68,6 +69,7 @@ def show(context: click.Context, version: int | None, text: bool, as_json: bool)
             ("certificates", f"{body.certificate.default} s, at most {body.certificate.max} s"),
             ("hops at most", str(body.max_hops)),
             ("nodes at most", str(body.max_nodes)),
+            ("links to keep", "as nodes see fit" if body.target_degree is None else str(body.target_degree)),
             ("operators", str(len(body.operators))),
         ]
     )

@@ -43,7 +43,7 @@ class Dialler:
 
     @param connect: the endpoint for a target: L{client_endpoint} with a reactor, or a test's.
     @param factory: what to connect: L{gmesh.mesh.link.MeshFactory.dialling}.
-    @param degree: with how many links spare targets stay spare.
+    @ivar degree: with how many links spare targets stay spare; to be changed by L{set_degree}.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Dialler:
         self._random = random
         self._peers = peers
         self._dials = Dials(clock, connect, factory, self)
-        self._degree = degree
+        self.degree = degree
         self._targets: dict[str, Target[Dial]] = {}
         self._running = False
 
@@ -120,6 +120,12 @@ class Dialler:
                     continue
                 self._after(target, 0.0)
 
+    def set_degree(self, degree: int | None) -> None:
+        """Keep so many links to relays by spare targets; more stay.  None: as many as without a policy."""
+        before, self.degree = self.degree, TARGET_DEGREE if degree is None else degree
+        if self.degree > before:
+            self._call_spares()
+
     def redial(self, handle: bytes | None = None) -> None:
         """
         A Noise key is new: make the links that we dialled anew, before the old certificate ends.
@@ -156,7 +162,7 @@ class Dialler:
         peers = [link.peer for link in self._peers.links.values()]
         relays = sum(peer.relay for peer in peers)
         anchors = sum("anchor" in peer.roles for peer in peers)
-        return relays + self._dials.busy >= self._degree and anchors + self._dials.busy >= TARGET_ANCHORS
+        return relays + self._dials.busy >= self.degree and anchors + self._dials.busy >= TARGET_ANCHORS
 
     def _call_spares(self) -> None:
         for target in self._targets.values():

@@ -23,7 +23,7 @@ from gmesh.errors import PeerRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.limits import TARGET_DEGREE, WAN, Liveliness
+from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
 from gmesh.node.identity_store import Identity, INodeStore
 from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_control, make_ends, make_links, make_routes
@@ -146,6 +146,7 @@ class NodeRuntime:
         self.control.start()
         for part in self.parts:
             part.start()
+        self._follow_policy()
         self._set_targets()
         self.dialler.start()
 
@@ -272,7 +273,14 @@ class NodeRuntime:
             self.member.save_soon()
         if kind == "genesis":
             self._set_targets()
+        if kind == "policy":
+            self._follow_policy()
         self.dialler.documents_changed(kind)
+
+    def _follow_policy(self) -> None:
+        policy = self.member.trust.policy
+        self.dialler.set_degree(None if policy is None else policy.body.target_degree)
+        self._looked_at = -1
 
     def _set_targets(self) -> None:
         anchors = [
@@ -287,7 +295,7 @@ class NodeRuntime:
 
     def _look_for_anchors(self) -> None:
         """While links are too few, anchors known only by their records are spare targets."""
-        if len(self.peers.links) >= TARGET_DEGREE or self.engine.records == self._looked_at:
+        if len(self.peers.links) >= self.dialler.degree or self.engine.records == self._looked_at:
             return
         self._looked_at = self.engine.records
         told = self.engine.addresses("anchor")

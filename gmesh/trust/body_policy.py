@@ -33,6 +33,7 @@ __all__ = [
     "NumberedDigest",
     "Operator",
     "OperatorRole",
+    "POLICY_TEXT_FIELDS",
     "Policy",
     "Rule",
     "Status",
@@ -40,6 +41,17 @@ __all__ = [
 ]
 
 OperatorRole = Literal["read", "operate", "administer"]
+POLICY_TEXT_FIELDS = (
+    "min_version",
+    "certificate",
+    "max_hops",
+    "max_nodes",
+    "target_degree",
+    "rules",
+    "control",
+    "stale_grace",
+)
+"""What people write of a policy; the authority adds the rest."""
 _OPERATOR_RANK = {"read": 0, "operate": 1, "administer": 2}
 
 
@@ -86,6 +98,7 @@ class Policy(Body, frozen=True, kw_only=True):
     operators: Annotated[tuple[Operator, ...], Meta(max_length=limits.MAX_OPERATORS)]
     control: dict[str, OperatorRole]
     stale_grace: Count
+    target_degree: Annotated[int, Meta(ge=2, le=16)] | None = None
 
     def check(self) -> None:
         """@see: L{Body.check}"""

@@ -72,6 +72,25 @@ def test_max_hops(mesh: LivingMesh) -> None:
     assert send(mesh, "c", "a") == "delivered"
 
 
+def test_target_degree() -> None:
+    """A node that knows of six anchors links to as many as the policy says, and to more when it says more."""
+    mesh = LivingMesh(seed=3)
+    mesh.add("a0", "anchor")
+    for name in ("a1", "a2", "a3", "a4", "a5"):
+        mesh.add(name, "anchor", peers=["a0"])
+    mesh.add("x", "client", peers=["a0"])
+    mesh.authority.publish_policy(target_degree=2)
+    mesh.start()
+    mesh.run_until(lambda: mesh["x"].reaches("a1", "a2", "a3", "a4", "a5"))
+    mesh.run(60)
+    assert len(mesh["x"].link_names) == 2
+    mesh.authority.publish_policy(target_degree=5)
+    mesh.run_until(lambda: len(mesh["x"].link_names) == 5, within=30)
+    mesh.run(60)
+    assert len(mesh["x"].link_names) == 5
+    mesh.stop()
+
+
 def test_min_version(mesh: LivingMesh) -> None:
     """Links to nodes that are too old are closed at once and stay closed; lowering it heals the mesh."""
     with capturedLogs() as lines:
