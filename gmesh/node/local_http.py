@@ -8,7 +8,7 @@ Tests: C{tests/node/test_local_api.py}, C{tests/node/test_peer_credentials.py}.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -78,6 +78,11 @@ def access_of(method: bytes, path: bytes) -> Access:
     return Access.READ if method in (b"GET", b"HEAD") and path != RECEIVE else Access.WRITE
 
 
+def _plain_path(segments: Sequence[bytes]) -> bytes:
+    """The path as Klein reads it, which drops slashes that repeat: no spelling of it takes less."""
+    return b"/" + b"/".join(filter(None, b"/".join(segments).split(b"/")))
+
+
 class _Guarded(Resource):
     """Asks the gate before anything else, so that a new route cannot forget to."""
 
@@ -91,9 +96,8 @@ class _Guarded(Resource):
     def render(self, request: Any) -> Any:
         """What the inner resource answers, or why nothing is answered."""
         try:
-            # The path as Klein reads it, so that no spelling of it takes less.
-            path = b"/" + b"/".join(request.postpath)
-            self._gate.admit(peer_credentials(request.transport), access_of(request.method, path))
+            access = access_of(request.method, _plain_path(request.postpath))
+            self._gate.admit(peer_credentials(request.transport), access)
         except RequestRefused as error:
             return problem(request, error.reason, 403, error.detail)
         return self._inner.render(request)
