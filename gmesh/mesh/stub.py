@@ -189,6 +189,7 @@ class PathSeeker:
         Begin to ask, unless that is under way or was done just now.
 
         @param afresh: what is known is of no use, and may go when it is too much.
+        @return: None where there is nothing to wait for, as without a neighbour to ask.
         """
         key, now = (destination, name), self._clock.seconds()
         question = self._questions.get(key)
@@ -210,7 +211,7 @@ class PathSeeker:
         self._asked[key] = now
         self._questions[key] = question
         self._next(question)
-        return question
+        return self._questions.get(key)
 
     def _next(self, question: _Question) -> None:
         """Ask the next neighbour."""

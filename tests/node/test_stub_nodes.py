@@ -99,6 +99,19 @@ def test_unknown_names(mesh: MemoryMesh) -> None:
     assert mesh.now() - since < 0.5
 
 
+def test_nobody_to_ask(mesh: MemoryMesh) -> None:
+    """Without a neighbour everything is refused at once, again and again."""
+    mesh.partition({"s"}, {"a", "b"})
+    mesh.run(30)
+    stub = mesh["s"].runtime
+    assert not stub.links()
+    since = mesh.now()
+    for ask in (lambda: stub.datagrams.send("far", "log", b"", timeout=3), lambda: stub.echo.ping("far")):
+        with pytest.raises(SendRefused, match="no node called 'far'"):
+            mesh.result(ask())
+    assert mesh.now() - since < 0.5
+
+
 def test_ping_and_trace(mesh: MemoryMesh) -> None:
     """Ping and trace of a name never heard of ask for it first."""
     assert mesh.result(mesh["s"].runtime.echo.ping("far")) < 1
