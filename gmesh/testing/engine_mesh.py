@@ -73,7 +73,13 @@ class EngineMesh(World):
     # -- making
 
     def add(self, name: str, *roles: str) -> EngineNode:
-        """Enrol a node: a relay if nothing else is said."""
+        """
+        Enrol a node: a relay if nothing else is said.
+
+        @raise ValueError: if there is one of this name, whose links would be left over.
+        """
+        if name in self.nodes:
+            raise ValueError(f"there is a node {name} already")
         node = EngineNode(self, self.issuer.enrol(name, *(roles or ("relay",)), lifetime=YEAR))
         self.nodes[name] = node
         self.directory[node.handle, node.peer.serial] = node.peer
@@ -151,7 +157,6 @@ class EngineMesh(World):
 
     def cut(self, one: str, other: str) -> None:
         """A link falls, seen by both ends at once."""
-        self.edges.discard((min(one, other), max(one, other)))
         self.link(one, other).fall()
 
     def silence(self, one: str, other: str, both: bool = True) -> None:

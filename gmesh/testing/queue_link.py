@@ -129,6 +129,8 @@ class QueueLink:
 
     def fall(self, reason: str = "lost") -> None:
         """Gone at both ends."""
+        names = sorted((self.node.name, self.far.name))
+        self.node.mesh.edges.discard((names[0], names[1]))
         self.go_down(reason)
         self.other.go_down(reason)
 

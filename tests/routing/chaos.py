@@ -67,7 +67,7 @@ class Chaos:
             (UPGRADE_EVERY, self._upgrade),
             (PARTITION_EVERY, self._part),
             (CLOCK_EVERY, self._clock_steps),
-            (REVOKE_EVERY, self._revoke),
+            (REVOKE_EVERY, self.revoke),
         ):
             self._every(period / haste, event)
         self._every(TRAFFIC_EVERY, self._talk)
@@ -195,9 +195,9 @@ class Chaos:
         node.skew = self.random.choice((-3600.0, 3600.0))
         self._after(CLOCK_FOR, setattr, node, "skew", 0.0)
 
-    def _revoke(self) -> None:
+    def revoke(self) -> None:
         """A relay is revoked, and another node takes its place."""
-        relays = [node for node in self.running() if node.peer.relay]
+        relays = [node for node in self.running() if node.peer.relay and node.name not in self.revoked]
         old, witness = self.random.sample(relays, 2)
         self.happened["revoked"] += 1
         self.revoked.add(old.name)

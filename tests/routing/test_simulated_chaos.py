@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import networkx as nx
 import pytest
-from routing.chaos import Chaos
+from routing.chaos import TOLD_WITHIN, Chaos
 from routing.oracle import bounded, check_databases, check_paths, named
 
 from gmesh.testing.engine_mesh import EngineMesh
@@ -51,3 +51,18 @@ def test_a_fleet_survives_chaos(seed: int, seconds: float, haste: float) -> None
     expected = {"cut", "silent", "killed", "drained", "parted", "clock", "revoked"}
     assert set(chaos.happened) == expected, chaos.happened
     assert chaos.arrived > 0.7 * chaos.sent, (chaos.arrived, chaos.sent)
+
+
+def test_nobody_is_revoked_twice() -> None:
+    """Each time another member goes, and another node comes in its place."""
+    mesh = EngineMesh(seed=4)
+    mesh.build(named(nx.complete_graph(4)))
+    chaos = Chaos(mesh, seed=4)
+    for _ in range(12):
+        chaos.revoke()
+        mesh.run(TOLD_WITHIN)
+    chaos.calm(CALM)
+    assert (len(chaos.revoked), len(mesh.nodes)) == (12, 4 + 12)
+    with pytest.raises(ValueError, match="already"):
+        mesh.add("n0000")
+    mesh.stop()

@@ -102,7 +102,7 @@ def test_forged_and_altered_records_are_refused(grid: EngineMesh) -> None:
         say(liar, forged)
         grid.run(0.01)
     assert liar.links == {}
-    grid.edges = {edge for edge in grid.edges if liar.name not in edge}
+    assert not any(liar.name in edge for edge in grid.edges)
     grid.run(QUIET)
 
 
