@@ -28,7 +28,6 @@ from gmesh.mesh.peer_identity import Peer
 from gmesh.node.identity_store import Identity, INodeStore
 from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_control, make_ends, make_links, make_routes
 from gmesh.node.limits import (
-    MAX_LEARNED,
     MAX_LINKS_ANCHOR,
     MAX_LINKS_CLIENT,
     MAX_LINKS_RELAY,
@@ -36,6 +35,7 @@ from gmesh.node.limits import (
     STOP_POLL,
 )
 from gmesh.node.membership import Membership
+from gmesh.node.targets import Targets
 from gmesh.node.versions import VersionGate
 from gmesh.routing.limits import MAX_SERVICE, MAX_SERVICES
 from gmesh.routing.record import make_capabilities
@@ -95,7 +95,6 @@ class NodeRuntime:
         stub: bool = False,
     ) -> None:
         self._clock = clock
-        self._targets = tuple(peers)
         self._boot_id = entropy(BOOT_ID)
         self._counters = Counters()
         self.member = member = Membership(identity, store, clock, wall, entropy)
@@ -116,9 +115,8 @@ class NodeRuntime:
         self._control = routes.control
         self._seeker = routes.seeker
         self._keeper = routes.keeper
-        self._keeper.each_tick = self._look_for_anchors
-        self._learned: tuple[str, ...] = ()
-        self._looked_at = -1
+        self._targets = Targets(member, routes.engine, links.dialler, links.peers, peers)
+        self._keeper.each_tick = self._targets.look_for_anchors
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
@@ -142,12 +140,12 @@ class NodeRuntime:
         self.book.observers.append(self._certified)
         self.datagrams.start()
         self.echo.start()
-        self.control.node.bootstrap_changed = self._set_targets
+        self.control.node.bootstrap_changed = self._targets.tell
         self.control.start()
         for part in self.parts:
             part.start()
-        self._follow_policy()
-        self._set_targets()
+        self._targets.follow_policy()
+        self._targets.tell()
         self.dialler.start()
 
     def stop(self) -> Deferred[None]:
@@ -203,8 +201,7 @@ class NodeRuntime:
 
     def set_peers(self, peers: Sequence[str]) -> None:
         """Dial these beside the anchors from now on."""
-        self._targets = tuple(peers)
-        self._set_targets()
+        self._targets.set_named(peers)
 
     def set_advertised(self, addresses: Sequence[str]) -> None:
         """Tell these addresses from now on."""
@@ -272,37 +269,10 @@ class NodeRuntime:
             self.member.state.revoked = self.book.revoked_nodes
             self.member.save_soon()
         if kind == "genesis":
-            self._set_targets()
+            self._targets.tell()
         if kind == "policy":
-            self._follow_policy()
+            self._targets.follow_policy()
         self.dialler.documents_changed(kind)
-
-    def _follow_policy(self) -> None:
-        policy = self.member.trust.policy
-        self.dialler.set_degree(None if policy is None else policy.body.target_degree)
-        self._looked_at = -1
-
-    def _set_targets(self) -> None:
-        anchors = [
-            anchor.endpoint
-            for anchor in self.member.anchors()
-            if anchor.name != self.member.name and anchor.node_id != self.member.peer.node_id
-        ]
-        if "anchor" in self.member.peer.roles:
-            self.dialler.set_targets((*anchors, *self._targets), self._learned)
-        else:
-            self.dialler.set_targets(self._targets, (*anchors, *self._learned))
-
-    def _look_for_anchors(self) -> None:
-        """While links are too few, anchors known only by their records are spare targets."""
-        if len(self.peers.links) >= self.dialler.degree or self.engine.records == self._looked_at:
-            return
-        self._looked_at = self.engine.records
-        told = self.engine.addresses("anchor")
-        learned = tuple(address for handle, address in told if handle != self.member.handle)[:MAX_LEARNED]
-        if learned != self._learned:
-            self._learned = learned
-            self._set_targets()
 
     def _renewed(self, rekeyed: bool) -> None:
         """Our own certificate is a newer one: neighbours, records and sessions go on under it."""

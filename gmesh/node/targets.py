@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""
+Whom this node dials: the anchors, who is named beside them, and anchors known only by their records.
+
+Anchors dial each other and never stop; to everybody else an anchor is one of many, called while
+links are too few.  Tests: C{tests/node/test_memory_mesh.py}, C{tests/node/test_policy_bites.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gmesh.mesh.dialler import Dialler
+from gmesh.mesh.peers import Peers
+from gmesh.node.limits import MAX_LEARNED
+from gmesh.node.membership import Membership
+from gmesh.routing.engine import RouteEngine
+
+__all__ = ["Targets"]
+
+
+class Targets:
+    """
+    Tells a L{Dialler} whom to dial, and how many links are enough.
+
+    @param named: targets beside the anchors, dialled always.
+    """
+
+    def __init__(
+        self, member: Membership, engine: RouteEngine, dialler: Dialler, peers: Peers, named: Sequence[str]
+    ) -> None:
+        self._member = member
+        self._engine = engine
+        self._dialler = dialler
+        self._peers = peers
+        self._named = tuple(named)
+        self._learned: tuple[str, ...] = ()
+        self._looked_at = -1
+
+    def set_named(self, named: Sequence[str]) -> None:
+        """Dial these beside the anchors from now on."""
+        self._named = tuple(named)
+        self.tell()
+
+    def tell(self) -> None:
+        """The dialler takes over who is a target now."""
+        member = self._member
+        anchors = [
+            anchor.endpoint
+            for anchor in member.anchors()
+            if anchor.name != member.name and anchor.node_id != member.peer.node_id
+        ]
+        if "anchor" in member.peer.roles:
+            self._dialler.set_targets((*anchors, *self._named), self._learned)
+        else:
+            self._dialler.set_targets(self._named, (*anchors, *self._learned))
+
+    def follow_policy(self) -> None:
+        """So many links as the policy says are enough; whether they are is seen at the next look."""
+        policy = self._member.trust.policy
+        self._dialler.set_degree(None if policy is None else policy.body.target_degree)
+        self._looked_at = -1
+
+    def look_for_anchors(self) -> None:
+        """While links are too few, anchors known only by their records are spare targets."""
+        if len(self._peers.links) >= self._dialler.degree or self._engine.records == self._looked_at:
+            return
+        self._looked_at = self._engine.records
+        told = self._engine.addresses("anchor")
+        others = (address for handle, address in told if handle != self._member.handle)
+        learned = tuple(others)[:MAX_LEARNED]
+        if learned != self._learned:
+            self._learned = learned
+            self.tell()
