@@ -72,6 +72,23 @@ class Floors:
         numbers = self._numbers[kind]
         return max((numbers.get(key_id, 0) for key_id in key_ids), default=0)
 
+    def see_audit(self, audit: AuditHead) -> tuple[str, str] | None:
+        """
+        Remember the furthest audit head.
+
+        @return: an alarm, slug and sentence, if the chain was cut, forked or restored.
+        """
+        seen = self.audit
+        if seen is None or (audit.epoch, audit.size) > (seen.epoch, seen.size):
+            self.audit = audit
+        if seen is None:
+            return None
+        if audit.epoch != seen.epoch:
+            return "audit-epoch", f"the audit chain went from epoch {seen.epoch} to {audit.epoch}"
+        if audit.size < seen.size or (audit.size == seen.size and audit.head != seen.head):
+            return "audit-fork", f"the audit chain lost rows: {audit.size} after {seen.size}"
+        return None
+
     def lift(self, kind: str, key_ids: Iterable[str], number: int) -> None:
         """A document of this number, signed by these keys, is held: never go below it again."""
         numbers = self._numbers[kind]

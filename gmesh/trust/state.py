@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 from gmesh.errors import DocumentRefused, PeerRefused
 from gmesh.trust.documents import (
-    AuditHead,
     Certificate,
     Command,
     Crl,
@@ -29,6 +28,7 @@ from gmesh.trust.documents import (
 from gmesh.trust.floors import Floors
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, DEFAULT_STALE_GRACE, EPOCH
 from gmesh.trust.revocation import apply_delta
+from gmesh.trust.revoked import Revoked
 from gmesh.trust.verdicts import Verdicts
 from gmesh.trust.verify import (
     authority_keys,
@@ -88,9 +88,7 @@ class TrustState:
         self.observers: list[Callable[[str], None]] = []
         self.alarms: list[Callable[[str, str], None]] = []
         self.dated: Callable[[int], bool] = lambda time: False
-        self._revoked_serials: frozenset[int] = frozenset()
-        self._revoked_keys: frozenset[str] = frozenset()
-        self._remembered: frozenset[int] = frozenset()
+        self._revoked = Revoked()
         self._chain = verify_stored_chain(genesis_chain, network_id)
         self._verdicts = Verdicts(self.genesis.body, network_id)
         if self.genesis.body.version < floors.genesis:
@@ -134,12 +132,11 @@ class TrustState:
 
     def revoked(self, serial: int, node_id: str) -> bool:
         """True if the CRL names this certificate or the key of this node."""
-        return serial in self._revoked_serials or node_id in self._revoked_keys
+        return self._revoked.names(serial, node_id)
 
     def remember_revoked(self, serials: Iterable[int]) -> None:
         """Refuse these as long as no CRL is held: it was lost, and they were on it."""
-        self._remembered = frozenset(serials)
-        self._index_crl()
+        self._revoked.remember(serials)
 
     def judge_certificate(self, document: Document[Certificate], now: float) -> Certificate:
         """
@@ -203,9 +200,11 @@ class TrustState:
             return False
         setattr(self, body.TYPE, document)
         if isinstance(body, Crl):
-            self._index_crl()
+            self._revoked.follow(body)
         elif isinstance(body, Status):
-            self._watch_audit(body.audit)
+            alarm = self.floors.see_audit(body.audit)
+            if alarm is not None:
+                self._alarm(*alarm)
         self._notify(body.TYPE)
         return True
 
@@ -236,7 +235,7 @@ class TrustState:
                 setattr(self, kind, None)
                 changed.append(kind)
         if self.crl is None:
-            self._index_crl()
+            self._revoked.follow(None)
         return changed
 
     def _admit(self, document: Document[Any], body: Crl | Policy | Status, now: float) -> bool:
@@ -281,25 +280,6 @@ class TrustState:
             )
             if _number(body) == number and document.digest != digest:
                 self._mismatch(f"the {body.TYPE} {number} is not the one that status {status.number} names")
-
-    def _index_crl(self) -> None:
-        revoked = self.crl.body.revoked if self.crl is not None else ()
-        keys = self.crl.body.revoked_keys if self.crl is not None else ()
-        listed = frozenset(entry[0] for entry in revoked)
-        self._revoked_serials = listed if self.crl is not None else self._remembered
-        self._revoked_keys = frozenset(entry[0] for entry in keys)
-
-    def _watch_audit(self, audit: AuditHead) -> None:
-        """Remember the furthest audit head, and tell when the chain was cut, forked or restored."""
-        seen = self.floors.audit
-        if seen is not None:
-            if audit.epoch != seen.epoch:
-                self._alarm("audit-epoch", f"the audit chain went from epoch {seen.epoch} to {audit.epoch}")
-            elif audit.size < seen.size or (audit.size == seen.size and audit.head != seen.head):
-                self._alarm("audit-fork", f"the audit chain lost rows: {audit.size} after {seen.size}")
-            if (audit.epoch, audit.size) <= (seen.epoch, seen.size):
-                return
-        self.floors.audit = audit
 
     def _mismatch(self, detail: str) -> NoReturn:
         self._alarm("digest-mismatch", detail)
