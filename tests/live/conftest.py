@@ -35,6 +35,9 @@ TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()",
 START_DEADLINE = 20.0
 STOP_DEADLINE = 15.0
 CLEAN_ENDS = (0, -signal.SIGTERM)
+# Started in the background by a shell, the suite ignores ^C, and so would all that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 TROUBLE = re.compile(r"Traceback|Unhandled|\bcritical\b", re.IGNORECASE)
 
 
