@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,7 +127,9 @@ class Approvals:
                     votes=count,
                 )
             if count >= required:
-                return replace(caller, approval=lambda later: self._use(later, name, least, required))
+                return msgspec.structs.replace(
+                    caller, approval=lambda later: self._use(later, name, least, required)
+                )
             if not new:
                 raise RequestRefused(
                     "conflict", "you approved this before: another operator must ask for the same"

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
@@ -32,8 +33,7 @@ from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, r
 __all__ = ["Authenticator", "Caller", "Envelope"]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """
     A request as it was received.
 
@@ -50,8 +50,7 @@ class Envelope:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """
     Somebody whose signature was good.
 

@@ -95,6 +95,7 @@ class AuthorityChannel(HTTPChannel):
     One connection.
 
     @ivar refused: an answer was written and the connection is going down: take nothing more.
+    @ivar _due: when the next request must be here; None while one is answered.
     """
 
     log = Logger()
@@ -102,7 +103,8 @@ class AuthorityChannel(HTTPChannel):
     requestFactory = AuthorityRequest
     transport: ITCPTransport
     refused = False
-    _deadline: IDelayedCall | None = None
+    _due: float | None = None
+    _timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Start the clock, and count the connection against its address."""
@@ -132,7 +134,7 @@ class AuthorityChannel(HTTPChannel):
         """The request arrived in time; now the answer has its own."""
         if self.refused:
             return
-        self._stop_deadline()
+        self._due = None
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
@@ -143,7 +145,9 @@ class AuthorityChannel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection."""
-        self._stop_deadline()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.site.closed(self._host)
         super().connectionLost(reason)
 
@@ -167,16 +171,19 @@ class AuthorityChannel(HTTPChannel):
         self.refuse(400, "bad-request", "not a well-formed HTTP/1.1 request")
 
     def _expect_request(self) -> None:
-        self._stop_deadline()
-        self._deadline = self.site.reactor.callLater(limits.RECEIVE_SECONDS, self._too_slow)
+        """The timer is not moved with each request: it looks again when it fires."""
+        self._due = self.site.reactor.seconds() + limits.RECEIVE_SECONDS
+        if self._timer is None:
+            self._timer = self.site.reactor.callLater(limits.RECEIVE_SECONDS, self._look)
 
-    def _stop_deadline(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        self._deadline = None
-
-    def _too_slow(self) -> None:
-        self._deadline = None
+    def _look(self) -> None:
+        self._timer = None
+        if self._due is None:
+            return
+        left = self._due - self.site.reactor.seconds()
+        if left > 0:
+            self._timer = self.site.reactor.callLater(left, self._look)
+            return
         self.site.too_slow += 1
         self.transport.abortConnection()
 

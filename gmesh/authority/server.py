@@ -8,8 +8,8 @@ error becomes a problem document here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs
@@ -25,6 +25,7 @@ from werkzeug.exceptions import HTTPException
 from gmesh.authority import limits
 from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
+from gmesh.authority.dispatch import AuthorityResource, Deadline
 from gmesh.authority.journal import Exchange, Journal
 from gmesh.authority.problems import PROBLEM_TYPE, Telling, problem_body, status_of
 from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
@@ -37,6 +38,8 @@ from gmesh.trust.ingest import parse_json
 from gmesh.trust.requests import JSON_TYPE
 
 __all__ = ["Server"]
+_JSON = [JSON_TYPE.encode()]
+_NO_STORE = [b"no-store"]
 _AUDITED_NOT = frozenset({"replayed", "rate-limited", "stale"})
 
 
@@ -62,8 +65,8 @@ class Server:
         self._authority = authority
         self._authenticator = authenticator
         self._limiter = limiter
-        self._clock = clock
         self._trusted_proxies = trusted_proxies
+        self._deadline = Deadline(clock, limits.ANSWER_SECONDS)
         self.journal = journal or Journal(clock.seconds)
         self.app = Klein()
         for route in ROUTES:
@@ -75,13 +78,20 @@ class Server:
         def serve(request: Any, **path: Any) -> Deferred[bytes]:
             return self._serve(request, route, path)
 
-        self.app.route(route.path, methods=[route.method], endpoint=f"{route.method} {route.path}")(serve)
+        self.app.route(route.path, methods=[route.method], endpoint=_endpoint(route))(serve)
+
+    def resource(self) -> AuthorityResource:
+        """The application, to be put on a site."""
+        plain = (route for route in ROUTES if "<" not in route.path)
+        return AuthorityResource(
+            self.app, {(route.method.encode(), route.path.encode()): _endpoint(route) for route in plain}
+        )
 
     def _serve(self, request: Any, route: Route, path: dict[str, Any]) -> Deferred[bytes]:
         exchange = self.journal.begin(self._authority.new_request_id(), route.name)
         answering: Deferred[Answer] = Deferred.fromCoroutine(self._answer(request, route, path, exchange))
         if not answering.called:
-            answering.addTimeout(limits.ANSWER_SECONDS, self._clock, _too_slow)
+            self._deadline.watch(answering)
         answering.addCallbacks(
             lambda answer: self._write(request, answer, exchange),
             lambda failure: self._refuse(request, failure, exchange),
@@ -95,7 +105,7 @@ class Server:
         envelope = Envelope(
             method=request.method.decode("ascii"),
             target=request.uri.decode("ascii"),
-            header=lambda name: request.requestHeaders.getRawHeaders(name, []),
+            header=_headers(request.requestHeaders),
             body=raw,
             address=address,
             request_id=exchange.request_id,
@@ -110,7 +120,7 @@ class Server:
                 approved = await self._authority.approvals.ask(caller, route, envelope.target, body)
                 if not isinstance(approved, Caller):
                     return json_answer(approved, 202)
-                call = replace(call, judged=approved)
+                call = msgspec.structs.replace(call, judged=approved)
             return await route.handler(call)
         except GmeshError as error:
             await self._note(call.judged, route, path, error)
@@ -151,7 +161,7 @@ class Server:
             forwarded = request.requestHeaders.getRawHeaders("x-forwarded-for", [])
             if forwarded:
                 host = forwarded[-1].rpartition(",")[2].strip()
-        return printable(address_key(host))
+        return _address_name(host)
 
     # Answers.
 
@@ -164,10 +174,11 @@ class Server:
                 return b""
         request.setResponseCode(answer.status)
         self.journal.answered(exchange, answer.status)
+        headers = request.responseHeaders
         if answer.status != 204:
-            request.setHeader("Content-Type", JSON_TYPE)
-            request.setHeader("Content-Length", str(len(answer.body)))
-        request.setHeader("Cache-Control", "no-store")
+            headers.setRawHeaders(b"Content-Type", _JSON)
+            headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])
+        headers.setRawHeaders(b"Cache-Control", _NO_STORE)
         for name, value in answer.headers.items():
             request.setHeader(name, value)
         return answer.body
@@ -215,8 +226,26 @@ class Server:
         return self._refuse(request, failure, self.journal.begin(self._authority.new_request_id()))
 
 
-def _too_slow(result: object, seconds: float) -> None:
-    raise StoreError("unavailable", "the answer took too long; what was decided stands: ask again")
+def _headers(received: Any) -> Callable[[str], Sequence[str]]:
+    """What gives all values of a header: each is asked for once or twice, and decoded once."""
+    known: dict[str, Sequence[str]] = {}
+
+    def header(name: str) -> Sequence[str]:
+        values = known.get(name)
+        if values is None:
+            values = known[name] = received.getRawHeaders(name, [])
+        return values
+
+    return header
+
+
+@lru_cache(maxsize=1024)
+def _address_name(host: str) -> str:
+    return printable(address_key(host))
+
+
+def _endpoint(route: Route) -> str:
+    return f"{route.method} {route.path}"
 
 
 def _query(target: str, route: Route) -> dict[str, list[str]]:

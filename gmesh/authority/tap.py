@@ -255,7 +255,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     journal = Journal(reactor.seconds)
     server = Server(authority, authenticator, limiter, reactor, proxies, journal)
     site = AuthoritySite(
-        server.app.resource(), reactor, authority.new_request_id, options["connections"], proxies
+        server.resource(), reactor, authority.new_request_id, options["connections"], proxies
     )
     collector = AuthorityCollector(authority, limiter, [site], time.time)
     pages = AuthoritySite(metrics_resource(journal.registry, collector), reactor, authority.new_request_id)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Final
+
+import msgspec
 
 from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.interfaces import ISigner
@@ -53,8 +54,7 @@ _AUDIENCE = re.compile(r"[0-9a-f]{32}")
 _CONTENT_TYPE = re.compile(r"[!-~]+(?:[ ][!-~]+)*")
 
 
-@dataclass(frozen=True)
-class SignedRequest:
+class SignedRequest(msgspec.Struct, frozen=True):
     """
     What the signature headers of a request say, well formed but not verified.
 

@@ -93,7 +93,7 @@ class Network:
         authority = self.authority
         authenticator = Authenticator(authority.store, authority.issuer, authority.clock, self.limiter)
         self.server = Server(authority, authenticator, self.limiter, self.clock)
-        self.treq = StubTreq(self.server.app.resource())
+        self.treq = StubTreq(self.server.resource())
         authority.start()
 
     def stop(self) -> None:

@@ -203,7 +203,7 @@ READ = [b"Signature-Input", b"Signature", b"Content-Type", b"If-None-Match", b"X
 @pytest.mark.parametrize("name", READ)
 def test_headers_that_are_not_utf8_are_refused(network: Any, name: bytes) -> None:
     """Bytes that are no text in a header: a problem document and the end, never a 500."""
-    site = AuthoritySite(network.server.app.resource(), network.clock, lambda: "id")
+    site = AuthoritySite(network.server.resource(), network.clock, lambda: "id")
     for line in (b"GET /admin/nodes", b"POST /join", b"GET /crl"):
         address = IPv4Address("TCP", "192.0.2.1", 50_000)
         channel = site.buildProtocol(address)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -48,13 +50,12 @@ class Access(Enum):
         return self in (Access.READ, Access.OPERATE, Access.ADMINISTER)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What goes out: bytes of JSON unless said otherwise."""
 
     body: bytes
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     etag: str = ""
 
 
@@ -63,8 +64,7 @@ def json_answer(value: Any, status: int = 200) -> Answer:
     return Answer(msgspec.json.encode(value), status)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """
     One request, parsed and judged.
 
@@ -108,7 +108,7 @@ class Call:
 Handler = Callable[[Call], Awaitable[Answer]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Route:
     """
     One row.
@@ -126,7 +126,7 @@ class Route:
     answers: tuple[int, ...]
     query: tuple[str, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """As C{approvals.json}, metrics and logs name it: without converters."""
         return f"{self.method} {_CONVERTER.sub('<', self.path)}"
