@@ -168,13 +168,13 @@ WINDOW_LEAST = 2 * 1024
 WINDOW_MOST = 192 * 1024
 """Unacknowledged bytes to one peer: at first, after losses, at most."""
 
-LANE_WINDOW = 768 * 1024
+LANE_WINDOW = 1536 * 1024
 """
 At most under way to one peer of what is not acknowledged a message; both windows together stay below
-the 1 MiB a link holds of one flow, so that a relay whose next link stalls drops nothing of either.
+the 2 MiB a link holds of one flow, so that a relay whose next link stalls drops nothing of either.
 """
 
-QUESTIONS_A_WINDOW = 4
+QUESTIONS_A_WINDOW = 2
 MAX_QUESTIONS = 16
 """How often the far end is asked how far it has got, and how many questions are timed at once."""
 

@@ -82,6 +82,8 @@ class Egress:
     def data(self, frame: bytes | memoryview, flow: bytes) -> bool:
         """Send or queue a data frame. @return: False if it was dropped, and counted."""
         size = len(frame)
+        if size > self._room > 0 and self._open:
+            self._proceed()
         if self._room > 0 and size <= MAX_DATA_FRAME:
             self._open.append(frame)
             self._room -= size

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
+
 __all__ = [
     "TARGET_ANCHORS",
     "TARGET_DEGREE",
@@ -105,20 +107,23 @@ REKEY_RECORDS = 1 << 20
 REKEY_INTERVAL = 600.0
 
 # What may stand before a control frame in user space: so many seconds of data as the transport was
-# last seen to pass on, within these bounds.  A record is closed at RECORD_CLOSE, or at what is left.
+# last seen to pass on, within these bounds: AHEAD_MOST is those seconds at 100 MB/s, and what a link
+# may cost beside its queue.  A record holds what fits into RECORD_CLOSE, or into what is left.
 AHEAD_TIME = 0.005
 AHEAD_LEAST = 16 * 1024
 AHEAD_FIRST = 32 * 1024
-AHEAD_MOST = 128 * 1024
+AHEAD_MOST = 496 * 1024
 PACE_WEIGHT = 1 / 2
-RECORD_CLOSE = 32 * 1024
+RECORD_CLOSE = MAX_RECORD_PLAINTEXT
 MAX_DATA_FRAME = 20 * 1024
 TCP_UNSENT_LOW_WATER = 16 * 1024
 TCP_USER_TIMEOUT_MS = 20_000
 
+# One flow may fill the queue of a link, so that a stalled link drops nothing of a whole end-to-end window;
+# when others want room, the largest flow makes it.
 CONTROL_QUEUE_BYTES = 512 * 1024
 DATA_QUEUE_BYTES = 2 * 1024 * 1024
-DATA_FLOW_BYTES = 1024 * 1024
+DATA_FLOW_BYTES = 2 * 1024 * 1024
 DATA_FLOWS = 256
 DRR_QUANTUM = 16 * 1024
 SMALL_FRAME = 1024

@@ -27,7 +27,7 @@ from gmesh.mesh.sockets import display_address, tune_socket
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
 from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, read_preamble
-from gmesh.wire.records import RecordReader, frame_record
+from gmesh.wire.records import RecordReader, frame_record, record_head
 
 __all__ = [
     "Attempt",
@@ -83,7 +83,8 @@ class NoiseProtocol(Protocol):
     def send_record(self, plaintext: bytes) -> None:
         """Seal and write one record; nothing once the transport is closing."""
         if not self._closing and self._session is not None and self.transport is not None:
-            self.transport.write(frame_record(self._session.seal(plaintext)))
+            sealed = self._session.seal(plaintext)
+            self.transport.writeSequence((record_head(sealed), sealed))  # the transport joins, once
 
     def rekey_outbound(self) -> None:
         """Switch the outbound key."""

@@ -162,7 +162,7 @@ class EgressQueue:
         return taken
 
     def take_data(self, limit: int) -> list[bytes]:
-        """Data frames, fair between flows, until C{limit} bytes are reached: the last may pass it."""
+        """Data frames, fair between flows, as many as fit into C{limit} bytes, if above 0 at least one."""
         taken: list[bytes] = []
         size = 0
         turn = self._turn
@@ -172,9 +172,12 @@ class EgressQueue:
             if state.deficit <= 0:
                 small = len(state.frames[0]) <= SMALL_FRAME
                 state.deficit += DRR_QUANTUM * (SMALL_FRAME_WEIGHT if small else 1)
-            while state.frames and state.deficit > 0 and size < limit:
+            while state.frames and state.deficit > 0:
+                if taken and size + len(state.frames[0]) > limit:
+                    return taken
                 frame = state.pop()
                 state.deficit -= len(frame)
+                self.data_bytes -= len(frame)
                 size += len(frame)
                 taken.append(frame)
             if not state.frames:
@@ -182,7 +185,6 @@ class EgressQueue:
                 turn.popleft()
             elif state.deficit <= 0:
                 turn.rotate(-1)
-        self.data_bytes -= size
         return taken
 
     def stop_senders(self) -> None:

@@ -10,21 +10,26 @@ from gmesh.errors import FrameRefused
 from gmesh.wire.codec import Buffer
 from gmesh.wire.limits import MAX_RECORD, TAG
 
-__all__ = ["LENGTH_SIZE", "RecordReader", "frame_record"]
+__all__ = ["LENGTH_SIZE", "RecordReader", "frame_record", "record_head"]
 
 LENGTH_SIZE = 2
 
 _LENGTH = struct.Struct(">H")
 
 
-def frame_record(ciphertext: bytes) -> bytes:
-    """The Noise message with its length before it. @raise FrameRefused: if it is empty or too long."""
+def record_head(ciphertext: bytes) -> bytes:
+    """What stands before a Noise message: its length. @raise FrameRefused: if it is empty or too long."""
     size = len(ciphertext)
     if not 0 < size <= MAX_RECORD:
         raise FrameRefused(
             "record-size", f"a record of {size} bytes cannot be sent, the limit is {MAX_RECORD}"
         )
-    return _LENGTH.pack(size) + ciphertext
+    return _LENGTH.pack(size)
+
+
+def frame_record(ciphertext: bytes) -> bytes:
+    """The Noise message with its length before it. @raise FrameRefused: if it is empty or too long."""
+    return record_head(ciphertext) + ciphertext
 
 
 class RecordReader:
@@ -71,9 +76,12 @@ class RecordReader:
         if len(view) < self._missing:
             self._hold(view)
             return []
-        joined = self._held + view
-        self._held = bytearray()
-        return self._cut(memoryview(joined).toreadonly())
+        held, self._held = self._held, bytearray()
+        if len(held) < LENGTH_SIZE:
+            return self._cut(memoryview(held + view).toreadonly())
+        first, rest = view[: self._missing], view[self._missing :]  # the rest, often far more, is not copied
+        held += first
+        return self._cut(memoryview(held).toreadonly()) + self._cut(rest.toreadonly())
 
     def _hold(self, view: memoryview) -> None:
         self._held += view

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from mesh.linkworld import World
 
-from gmesh.mesh.limits import DATA_FLOW_BYTES, Liveliness
+from gmesh.mesh.limits import DATA_QUEUE_BYTES, Liveliness
 from gmesh.testing.transport import Wire
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import CloseReason
@@ -177,6 +177,25 @@ def test_rekey_by_records(world, monkeypatch):
     assert [body for _, _, body in two.recorder.frames] == [b"%d" % number for number in range(50)]
 
 
+def test_a_record_holds_what_fits(world, monkeypatch):
+    """Frames of a turn share records, none is cut, none is larger than Noise allows, and order is kept."""
+    monkeypatch.setattr("gmesh.mesh.egress.AHEAD_FIRST", 512 * 1024)
+    one, two = world.pair()
+    link, sizes = one.link(two), []
+    seal = link._transport.send_record
+    link._transport.send_record = lambda plaintext: (sizes.append(len(plaintext)), seal(plaintext))
+    frames = [pack_frame(Kind.E2E_DATA, b"%04d" % number + bytes(16_070)) for number in range(9)]
+    assert all(link.send_data(frame, b"f" * 16) for frame in frames)
+    world.run(0.5)
+    size = len(frames[0])
+    assert [length for length in sizes if length >= size] == [4 * size, 4 * size, size]
+    assert [body[:4] for kind, _, body in _data(two)] == [b"%04d" % number for number in range(9)]
+
+
+def _data(node):
+    return [(kind, name, body) for name, kind, body in node.recorder.frames if kind == Kind.E2E_DATA]
+
+
 def test_a_slow_reader_costs_bounded_memory_and_keeps_control_first(world):
     """A saturated link drops data within its queue limits, and control still passes at once."""
     world.network.wire = Wire(rate=100_000, capacity=16 * 1024)
@@ -185,9 +204,9 @@ def test_a_slow_reader_costs_bounded_memory_and_keeps_control_first(world):
     frame = pack_frame(Kind.E2E_DATA, bytes(8000))
     taken = sum(link.send_data(frame, b"%016d" % (number % 2)) for number in range(1000))
     assert taken == 1000
-    assert link.backlog <= 2 * DATA_FLOW_BYTES
+    assert link.backlog <= DATA_QUEUE_BYTES
     written = 4
-    assert one.counters["data-flow-full"] == 1000 - written - 2 * (DATA_FLOW_BYTES // len(frame))
+    assert one.counters["data-queue-full"] == 1000 - written - DATA_QUEUE_BYTES // len(frame)
     world.run(0.5)
     link.send_control(16, b"urgent")
     world.run(0.9)
@@ -196,7 +215,7 @@ def test_a_slow_reader_costs_bounded_memory_and_keeps_control_first(world):
     assert world.network.connections[0].client.buffered <= 48 * 1024
     world.run(30)
     assert link.backlog == 0
-    assert sum(kind == 66 for _, kind, _ in two.recorder.frames) == 1000 - one.counters["data-flow-full"]
+    assert sum(kind == 66 for _, kind, _ in two.recorder.frames) == 1000 - one.counters["data-queue-full"]
 
 
 def test_a_peer_that_takes_nothing_is_cut(world):

@@ -105,7 +105,7 @@ def test_a_sender_that_ignores_its_pause_is_refused_not_unbounded(world):
     one, two = world.pair()
     link = one.link(two)
     sender = Sender(link)
-    taken = [link.send_data(pack_frame(Kind.E2E_DATA, b"o%07d" % n + bytes(8000)), OWN) for n in range(300)]
+    taken = [link.send_data(pack_frame(Kind.E2E_DATA, b"o%07d" % n + bytes(8000)), OWN) for n in range(400)]
     assert taken.count(False) == one.counters["data-sender-unpaused"] > 50
     assert sender.paused and link.backlog <= DATA_FLOW_BYTES
 
