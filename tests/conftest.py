@@ -112,7 +112,7 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureColl
     problems += SECRETS.told
     SECRETS.told.clear()
     problems += sorted(text for key, text in _left_in_reactor().items() if key not in before)
-    if problems:
+    if problems and reactor.running:
         pytest.fail("left behind by the test:\n  " + "\n  ".join(problems))
 
 
@@ -129,6 +129,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
     It wraps the inner test anew for every parameter set, and the second wrapping fails
     because it waits inside the reactor's greenlet.
+
+    A stopped reactor ends the session: all later tests would fail, for no fault of their own.
     """
     handle = getattr(pyfuncitem.obj, "hypothesis", None)
     inner = getattr(handle, "inner_test", None)
@@ -137,3 +139,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     finally:
         if inner is not None:
             handle.inner_test = inner
+        if not reactor.running:
+            pytest.exit(f"the reactor was stopped, by SIGTERM or a test, before {pyfuncitem.nodeid} ended", 1)

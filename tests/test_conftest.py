@@ -90,14 +90,29 @@ def test_flush_of_another_type(flush_logged_errors):
 """
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Each test of LEAVERS and how it ended, in a pytest of its own."""
-    directory = tmp_path_factory.mktemp("leavers")
+STOPPED = """
+import os
+import signal
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+
+async def test_that_waits():
+    reactor.callLater(0, os.kill, os.getpid(), signal.SIGTERM)
+    await Deferred()
+
+
+def test_without_fault():
+    pass
+"""
+
+
+def run_tests(directory: Path, tests: str) -> subprocess.CompletedProcess[str]:
+    """A pytest of its own, with the C{conftest.py} that is tested."""
     shutil.copy(Path(__file__).with_name("conftest.py"), directory)
-    (directory / "test_leavers.py").write_text(LEAVERS)
+    (directory / "test_leavers.py").write_text(tests)
     command = [sys.executable, "-m", "pytest", "--reactor=default", "-p", "no:cacheprovider", "-rA", "-q"]
-    run = subprocess.run(
+    return subprocess.run(
         [*command, str(directory)],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -106,6 +121,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         timeout=60,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Each test of LEAVERS and how it ended, in a pytest of its own."""
+    run = run_tests(tmp_path_factory.mktemp("leavers"), LEAVERS)
     found = re.findall(r"^(PASSED|FAILED|ERROR) \S+::(\w+)(.*)$", run.stdout, re.MULTILINE)
     ends = {}
     for outcome, name, text in found:
@@ -138,3 +159,13 @@ def test_what_is_left_fails(outcomes: dict[str, str], name: str) -> None:
     """A logged failure or secret, a delayed call, a reader, a lost Deferred: each fails its own test."""
     assert outcomes[f"test_{name}"].startswith("ERROR")
     assert "left behind by" in outcomes[f"test_{name}"]
+
+
+def test_a_stopped_reactor_ends_the_session(tmp_path: Path) -> None:
+    """SIGTERM, as from timeout(1), is told as what it is, and no other test fails of it."""
+    run = run_tests(tmp_path, STOPPED)
+    assert run.returncode == 1, run.stdout
+    assert (
+        "the reactor was stopped, by SIGTERM or a test, before test_leavers.py::test_that_waits" in run.stdout
+    )
+    assert "test_without_fault" not in run.stdout
