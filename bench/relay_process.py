@@ -134,12 +134,12 @@ class Sender:
             for _ in range(max(1, BATCH // (len(payload) + 64) // len(sends))):
                 for send in sends:
                     send(payload)
-                sent += 1
+                    sent += 1
                 if paused:
                     break
         except SendRefused:
             self.refused += 1
-        self.meter.frames += sent * len(sends)
+        self.meter.frames += sent
         self.go_on()
 
     def finish(self) -> None:
@@ -200,19 +200,17 @@ def _source(
     waiting = set(sender.names)
 
     def reached(_: object, name: str) -> None:
-        if name in waiting:
-            waiting.discard(name)
-            if not waiting:
-                say({"ready": True})
+        waiting.discard(name)
+        if not waiting:
+            say({"ready": True})
 
-    def look(_: object = None) -> None:
-        """Until an acknowledged message came through: there are keys, and a way there and back."""
-        for name in waiting:
-            trial = node.datagrams.send(name, SERVICE, TRIAL, timeout=30)
-            trial.addCallback(reached, name)
-            trial.addErrback(lambda failure: reactor.callLater(POLL, look))
+    def look(name: str) -> None:
+        """One trial at a time, until it came through: there are keys, and a way there and back."""
+        trial = node.datagrams.send(name, SERVICE, TRIAL, timeout=30)
+        trial.addCallbacks(reached, lambda failure: reactor.callLater(POLL, look, name), callbackArgs=(name,))
 
-    look()
+    for name in sender.names:
+        look(name)
     return lambda word: sender.start(ended)
 
 
