@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What both daemons tell systemd (the C{sd_notify} datagrams) and hear from it (SIGHUP: reload).
+What both daemons tell systemd (the C{sd_notify} datagrams) and hear from it (SIGHUP: reload; SIGTERM once).
 
 Without C{NOTIFY_SOCKET} in the environment nothing is sent.
 Tests: C{tests/test_notify.py}.
@@ -23,7 +23,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["HangupService", "Notifier", "NotifyService", "system_notifier"]
+__all__ = ["HangupService", "Notifier", "NotifyService", "stop_once", "system_notifier"]
 
 
 class Notifier:
@@ -139,6 +139,16 @@ class HangupService(Service):
 
     def _failed(self, failure: Failure) -> None:
         self._log.failure("reload failed, everything stays as it was", failure)
+
+
+def stop_once(reactor: Any) -> None:
+    """Let SIGTERM and SIGINT change nothing while the daemon stops; Twisted would log a failure of each."""
+
+    def stopping() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+    reactor.addSystemEventTrigger("before", "shutdown", stopping)
 
 
 def system_notifier() -> Notifier:

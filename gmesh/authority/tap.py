@@ -32,7 +32,7 @@ from gmesh.authority.store import engine
 from gmesh.errors import GmeshError
 from gmesh.keyfiles import Passphrases
 from gmesh.loglines import LOG_FORMATS, LoggedService, observer_for
-from gmesh.notify import HangupService, NotifyService, system_notifier
+from gmesh.notify import HangupService, NotifyService, stop_once, system_notifier
 from gmesh.steady import keep_steady_time
 
 __all__ = ["Options", "makeService"]
@@ -272,4 +272,5 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     notify.setServiceParent(service)
     reactor.callWhenRunning(_calm_collector)
     reactor.callWhenRunning(notify.ready)
+    stop_once(reactor)
     return service

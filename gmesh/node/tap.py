@@ -158,7 +158,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.peer_credentials import Gate
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.runtime import NodeRuntime
-    from gmesh.notify import HangupService, NotifyService, system_notifier
+    from gmesh.notify import HangupService, NotifyService, stop_once, system_notifier
 
     configuration = options.configuration
     random = Random(SystemRandom().getrandbits(64))
@@ -226,4 +226,5 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     runtime.control.node.shutdown = lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop)
     notify.setServiceParent(daemon)
     reactor.callWhenRunning(notify.ready)
+    stop_once(reactor)
     return daemon

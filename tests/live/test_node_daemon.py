@@ -73,13 +73,16 @@ def test_timers_go_on_when_the_clock_is_stepped(
 
 
 def test_stop_closes_links_with_a_reason(start: Start, enrol: Callable[..., Path]) -> None:
-    """SIGTERM: the neighbour hears shutdown, the process ends by the signal, the socket is gone."""
+    """SIGTERM, also twice: the neighbour hears shutdown, the process ends by it, the socket is gone."""
     states = {"a": enrol("a", "anchor"), "b": enrol("b", "relay")}
     a = start("gmesh-node", "--state", states["a"], "--listen", LISTEN)
     port = listening_port(a)
     b = start("gmesh-node", "--state", states["b"], "--listen", LISTEN, "--peer", f"127.0.0.1:{port}")
     a.wait_for("Link to b at .* is up")
     b.wait_for("Link to a at .* is up")
+    b.signal(signal.SIGTERM)
+    b.wait_for("node.sock.* Closed")
+    assert b.process.poll() is None, "it tells its neighbours first"
     b.stop()
     a.wait_for("b closed the link: shutdown")
     assert not (states["b"] / "node.sock").exists()
