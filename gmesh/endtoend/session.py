@@ -20,6 +20,8 @@ from gmesh.wire.suites import Suite
 
 __all__ = ["Handshaker", "Initiation", "Session"]
 
+_NORMAL = int(TrafficClass.NORMAL)  # a member of an Enum is looked up by a function in Python 3.11
+
 
 class Session:
     """
@@ -112,7 +114,7 @@ class Session:
         counter = header.counter
         if not self._window.fresh(counter):
             raise FrameRefused("replayed", "a sealed frame came twice or too late")
-        if header.traffic_class == TrafficClass.NORMAL:
+        if header.traffic_class == _NORMAL:
             associated = self._inbound.associated(counter)
         else:
             associated = associated_data(header)

@@ -32,6 +32,7 @@ from gmesh.wire.paths import PathHeader
 
 __all__ = ["Sessions"]
 
+_DATA = int(Kind.E2E_DATA)  # a member of an Enum is looked up by a function in Python 3.11
 
 _FAREWELLS = {
     "stopped": CloseReason.SHUTDOWN,
@@ -200,7 +201,7 @@ class Sessions:
         now = self._clock.seconds()
         if not self._running:
             self.counters["stopped"] += 1
-        elif kind == Kind.E2E_DATA:
+        elif kind == _DATA:
             self._opener.data(header, body, now)
         elif kind == Kind.E2E_INIT:
             self._handshakes.first_message(header, body, ingress_link.peer.handle, now)

@@ -33,6 +33,7 @@ multiply what the source sends: 0 behind its first relay, which is the one that 
 """
 
 TAIL: Final = 12
+_new = tuple.__new__
 _TAIL = struct.Struct(">IQ")
 """Receiver index and counter, behind the path."""
 
@@ -79,7 +80,9 @@ class DataProtocol:
         send, hop, flow, path, hops = verdict
         if send is None:
             index, counter = _TAIL.unpack_from(record, path_end)
-            header = PathHeader(path, index, counter, hop, record[start + AT_CLASS], record[start + AT_FLAGS])
+            header = _new(
+                PathHeader, (path, index, counter, hop, record[start + AT_CLASS], record[start + AT_FLAGS])
+            )
             forwarding.deliver(kind, header, record[path_end + TAIL : end], self._link)
             return
         record[start + AT_HOP] = hop
