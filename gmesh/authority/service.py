@@ -120,7 +120,7 @@ class Authority:
             self.log.failure("could not write down who was heard of")
         await self.store.drained()
         self.store.close()
-        if self._checked:
+        if self._checked and self.store.damage is None:
             leave_clean(self.store.path)
         self._lock.release()
 

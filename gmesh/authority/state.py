@@ -117,11 +117,14 @@ class StateDirectory:
         return opened
 
     def _keep(self, number: int) -> None:
-        """Copy the database as the release before left it: what a downgrade needs."""
+        """Copy the database as the release before left it, whole or not at all: what a downgrade needs."""
         copy = self.path / f"authority-before-{number:04d}.sqlite"
-        copy.touch(mode=0o600)
-        engine.backup(self.database, copy)
-        engine.sync(copy)
+        part = copy.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600)
+        engine.backup(self.database, part)
+        engine.sync(part)
+        part.replace(copy)
 
     def _open(self, tx: Transaction, issuer: Issuer, mirror: AuditMirror) -> Opened:
         if read_epoch(self.path) > epoch(tx):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,24 @@ def test_no_note_without_a_clean_stop(tmp_path: Path) -> None:
     (tmp_path / "authority.sqlite-wal").touch()
     leave_clean(database)
     assert not take_clean(database)
+
+
+def test_d2_damage_met_by_a_question_leaves_no_clean_note(network: Any) -> None:
+    """A page that turns out unreadable long after the start: writing ends, and the next start reads all."""
+    network.stop()
+    network.start()
+    assert network.ask("GET", "/readyz").status == 200
+
+    def meets_damage(reader: Any) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorname = "SQLITE_CORRUPT"
+        raise error
+
+    refused: list[Any] = []
+    network.authority.store.read(meets_damage).addErrback(refused.append)
+    assert refused[0].value.reason == "corrupt"
+    network.clock.advance(60)
+    assert network.ask("GET", "/readyz").status == 503
+    network.stop()
+    assert not (network.path / "authority.clean").exists()
+    network.start()

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gmesh.authority.store import engine
-from gmesh.authority.store.migrate import migrate, released
+from gmesh.authority.store.migrate import Migration, migrate, released
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -231,3 +231,20 @@ def test_d3_two_at_once(tmp_path: Path) -> None:
         done = list(pool.map(lambda _: run_migration(path), range(4)))
     assert [process.returncode for process in done] == [0] * 4, [process.stderr for process in done]
     assert schema(path) == schema(whole)
+
+
+def test_d3_an_upgrade_can_be_made_again(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After going back a release, and after a copy that was cut short: the copy is made anew, whole."""
+    network.stop()
+    coming = [*released(), Migration(9999, "more", "CREATE TABLE more (x);")]
+    copy = network.path / "authority-before-9999.sqlite"
+    copy.write_bytes(b"an earlier copy")
+    copy.with_suffix(".part").write_bytes(b"half of one")
+    monkeypatch.setattr("gmesh.authority.store.migrate.released", lambda: coming)
+    network.start()
+    kept = [path.name for path in network.path.glob("authority-before-*")]
+    assert kept == [copy.name] and copy.stat().st_mode & 0o777 == 0o600
+    database = sqlite3.connect(copy)
+    assert database.execute("SELECT max(number) FROM migration").fetchone() == (coming[-2].number,)
+    assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    database.close()

@@ -99,7 +99,7 @@ class Store:
                 cursor.execute(engine.BEGIN_READ)
                 return function(Reader(cursor))
             except engine.EngineError as error:
-                raise engine.explain(error, self.path) from error
+                raise self._explained(error) from error
             finally:
                 cursor.close()
 
@@ -141,10 +141,17 @@ class Store:
         done.addErrback(self._group_failed, group)
         done.addCallback(lambda _: self._settle(group))
 
+    def _explained(self, error: engine.EngineError) -> StoreError:
+        """What it means; damage that a question met is damage from then on."""
+        explained = engine.explain(error, self.path)
+        if explained.reason == "corrupt" and self.damage is None:
+            self.damage = explained
+        return explained
+
     def _group_failed(self, failure: Failure, group: list[_Decision]) -> None:
         error = failure.value
         if isinstance(error, engine.EngineError):
-            error = engine.explain(error, self.path)
+            error = self._explained(error)
         elif not isinstance(error, StoreError):
             self.log.failure("a group of decisions failed", failure)
             error = StoreError("unavailable", "the database failed")
