@@ -103,6 +103,7 @@ class NodeRuntime:
         self._keep_own_certificate()
         means = Means(member, self.book, clock, random, entropy, self._counters)
         links = make_links(means, self._hello, self._max_links, connect, profile, session)
+        self._stub = stub
         routes = make_routes(means, links, self._alarm, stub)
         ends = make_ends(means, routes)
         self.peers = links.peers
@@ -219,13 +220,21 @@ class NodeRuntime:
         return "anchor" in self.member.roles
 
     def near_anchors(self) -> list[str]:
-        """The names of the other anchors that can be reached, nearest first."""
+        """
+        The names of the other anchors, nearest first: those that can be reached.
+
+        A stub does not know whom: after the few it has paths to, its neighbours and those it was told of.
+        """
         now = self.now()
         names = {
             node.handle: node.member.name for node in self.engine.nodes(now) if "anchor" in node.member.roles
         }
         ways = sorted(self.engine.table(now), key=lambda way: way[2])
-        return [names[handle] for handle, _, _ in ways if handle in names]
+        near = [names[handle] for handle, _, _ in ways if handle in names]
+        if self._stub:
+            near += [link.peer.name for link in self.peers.links.values() if "anchor" in link.peer.roles]
+            near += [anchor.name for anchor in self.member.anchors() if anchor.name != self.member.name]
+        return list(dict.fromkeys(near))
 
     # What the layers ask
 

@@ -63,6 +63,26 @@ def test_a_renewal_by_way_of_the_anchor(mesh: LivingMesh) -> None:
     assert mesh["c"].link_names == ["b"]
 
 
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_stub_is_renewed_by_way_of_an_anchor(linked: bool) -> None:
+    """It keeps no table: it asks an anchor it is linked to, or one behind a relay that it was told of."""
+    mesh = LivingMesh(seed=22)
+    mesh.add("a", "anchor")
+    mesh.add("b", "relay", peers=["a"])
+    stub = mesh.add("s", "client", peers=["a" if linked else "b"], lifetime=3600)
+    stub.keep_no_table()
+    stub.line.open = False
+    if not linked:
+        mesh.network.blocked.add(frozenset((mesh["a"].host, stub.host)))
+        told = [{"name": "a", "endpoint": f"tcp:{mesh['a'].host}:7443"}]
+        stub.runtime.member.state.bootstrap = {"genesis": 1, "anchors": told}
+    mesh.start()
+    serial = stub.runtime.member.peer.serial
+    mesh.run(2400)
+    assert stub.heartbeat.reachable and stub.runtime.member.peer.serial > serial
+    mesh.stop()
+
+
 def test_when_the_anchor_does_not_reach_the_authority_either(mesh: LivingMesh) -> None:
     """The node is out of touch, says so once, and is back by itself."""
     mesh.authority.up = False
