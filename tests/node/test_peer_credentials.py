@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -141,18 +141,22 @@ RECEIVES = (
 
 
 @asynccontextmanager
-async def served(directory: Path, gate: Gate) -> AsyncIterator[str]:
-    """The local API behind a gate on a real unix socket; its path."""
-    for parent in (directory, *directory.parents[:2]):
-        parent.chmod(0o755)
-    path = directory / "node.sock"
-    site = local_site(LocalApi(Node()).app.resource(), gate)  # type: ignore[arg-type]  # the parts asked for
-    service = ListenService(reactor, f"unix:{path}:mode=660", site, "local API", gate.group)
-    try:
-        service.privilegedStartService()
-        yield str(path)
-    finally:
-        await service.stopService()
+async def served(gate: Gate) -> AsyncIterator[str]:
+    """
+    The local API behind a gate on a real unix socket; its path.
+
+    Not below C{tmp_path}: every pytest that starts closes the directory above it to other users.
+    """
+    with TemporaryDirectory(prefix="gmesh-") as directory:
+        os.chmod(directory, 0o755)
+        path = f"{directory}/node.sock"
+        site = local_site(LocalApi(Node()).app.resource(), gate)  # type: ignore[arg-type]  # the parts asked for
+        service = ListenService(reactor, f"unix:{path}:mode=660", site, "local API", gate.group)
+        try:
+            service.privilegedStartService()
+            yield path
+        finally:
+            await service.stopService()
 
 
 async def asked(path: str, uid: int | None, groups: list[int], method: str, target: str, body: Any) -> Any:
@@ -163,18 +167,18 @@ async def asked(path: str, uid: int | None, groups: list[int], method: str, targ
     return json.loads(run.stdout)
 
 
-async def test_own_user_may_everything(tmp_path: Path) -> None:
+async def test_own_user_may_everything() -> None:
     """Whatever groups are asked for."""
     own = str(os.getgid())
-    async with served(tmp_path, Gate(own, own)) as path:
+    async with served(Gate(own, own)) as path:
         assert await asked(path, None, [], "GET", "/v1/status", None) == [200, {"name": "pump-07"}]
         assert (await asked(path, None, [], "POST", "/v1/send", SEND))[0] == 200
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
-async def test_another_user_by_his_groups(tmp_path: Path) -> None:
+async def test_another_user_by_his_groups() -> None:
     """A reader reads, a writer does all, a stranger does not get in; each refusal is a problem document."""
-    async with served(tmp_path, Gate(str(READERS), str(WRITERS))) as path:
+    async with served(Gate(str(READERS), str(WRITERS))) as path:
         assert os.stat(path).st_gid == READERS
         reader, writer = [OTHERS, READERS], [OTHERS, READERS, WRITERS]
         assert (await asked(path, STRANGER, reader, "GET", "/v1/status", None))[0] == 200
@@ -190,9 +194,7 @@ async def test_another_user_by_his_groups(tmp_path: Path) -> None:
         assert (await asked(path, STRANGER, [OTHERS], "GET", "/v1/status", None))[0] == 403
 
 
-async def test_a_group_that_is_not_ours_ends_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_group_that_is_not_ours_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one line that says what to do."""
 
     def refused(path: bytes, user: int, group: int) -> None:
@@ -200,5 +202,5 @@ async def test_a_group_that_is_not_ours_ends_the_start(
 
     monkeypatch.setattr("os.chown", refused)
     with pytest.raises(SystemExit, match=r"given to group 61001 \(Operation not permitted\): start with"):
-        async with served(tmp_path, Gate(str(READERS))):
+        async with served(Gate(str(READERS))):
             pass
