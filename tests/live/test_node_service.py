@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -226,13 +227,19 @@ def test_a_wrong_key_ends_the_start(start: Start, enrol: Enrol, tmp_path: Path) 
     assert daemon.log == f"gmesh-node: {state} and its configuration are good: a may start"
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory for others too: what C{tmp_path} is in, every pytest that starts closes to them."""
+    with TemporaryDirectory(prefix="gmesh-") as directory:
+        yield Path(directory)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
-def test_groups_of_a_real_daemon(start: Start, enrol: Enrol, tmp_path: Path) -> None:
+def test_groups_of_a_real_daemon(place: Path, start: Start, enrol: Enrol) -> None:
     """Who is in neither group is refused with the reason, by the daemon as it runs."""
     state = enrol("a", "anchor")
-    socket_path = tmp_path / "api.sock"
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
+    place.chmod(0o755)
+    socket_path = place / "api.sock"
     options = ("--control", f"unix:{socket_path}", "--read-group", "61001", "--write-group", "61002")
     daemon = start("gmesh-node", "--state", state, *options)
     daemon.wait_for("local API on unix:")
