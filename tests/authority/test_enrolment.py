@@ -150,6 +150,17 @@ def test_an_expired_node_may_renew_within_the_grace(network: Any) -> None:
     assert network.renew(late).slug == "cert-expired"
 
 
+def test_a_certificate_found_good_before_is_judged_by_its_end_each_time(network: Any) -> None:
+    """A node that was heard of goes on within the grace after its certificate's end, and not beyond."""
+    member = network.joined("pump-1")
+    assert network.heartbeat(member).status == 200
+    network.clock.advance(31 * 86_400)
+    assert network.heartbeat(member).status == 200
+    network.clock.advance(600)
+    assert network.heartbeat(member).slug == "cert-expired"
+    assert network.heartbeat(member).slug == "cert-expired"
+
+
 def test_revocation_bars_from_renewal_heartbeat_and_join(network: Any) -> None:
     """A revoked node gets nothing more, not even by repeating its join."""
     member = network.joined("pump-1")
