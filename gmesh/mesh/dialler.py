@@ -30,7 +30,7 @@ from gmesh.mesh.limits import (
 from gmesh.mesh.noise_context import Attempt
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.peers import Peers
-from gmesh.mesh.targets import CERTIFICATE_REFUSALS, Target, TargetState, client_endpoint
+from gmesh.mesh.targets import CERTIFICATE_REFUSALS, Target, TargetState, client_endpoint, may_help
 
 __all__ = ["CERTIFICATE_REFUSALS", "Dialler", "Target", "TargetState", "client_endpoint"]
 
@@ -105,7 +105,7 @@ class Dialler:
 
     def documents_changed(self, kind: str) -> None:
         """
-        Ask again where a certificate was refused.
+        Ask again where a certificate was refused, or is about to be: a dial under way began without the news.
 
         @param kind: C{"genesis"}, C{"crl"}, C{"policy"}, C{"status"} as from
             L{gmesh.trust.state.TrustState.observers}, or C{"certificate"}: our own was renewed.
@@ -115,9 +115,9 @@ class Dialler:
         for target in self._targets.values():
             if kind == "genesis":
                 target.suite_turn = 0
-            if target.state is TargetState.REFUSED:
-                if target.reason == "revoked" and kind not in ("crl", "certificate"):
-                    continue
+            if target.state is TargetState.DIALLING:
+                target.news.add(kind)
+            elif target.state is TargetState.REFUSED and may_help(kind, target.reason):
                 self._after(target, 0.0)
 
     def set_degree(self, degree: int | None) -> None:
@@ -189,6 +189,7 @@ class Dialler:
         if target.spare and not insist and self._enough():
             target.state = TargetState.SPARE
             return
+        target.news.clear()
         target.state = TargetState.QUEUED
         self._dials.push(target)
 
@@ -202,6 +203,7 @@ class Dialler:
             target.handle = peer.handle
             target.linked_at = self._clock.seconds()
             target.reason = ""
+            target.news.clear()
             self._renew_later(target)
 
     def ended(self, dial: Dial, reason: str, peer: Peer | None) -> None:
@@ -235,6 +237,8 @@ class Dialler:
             target.failures = 0
         if reason == "self":
             target.state = TargetState.OURSELVES
+        elif reason in CERTIFICATE_REFUSALS and any(may_help(kind, reason) for kind in target.news):
+            self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
         elif reason == "revoked":
             target.state = TargetState.REFUSED
         elif reason in CERTIFICATE_REFUSALS and not was_linked:

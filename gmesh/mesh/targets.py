@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.limits import DIAL_DEADLINE
 
-__all__ = ["CERTIFICATE_REFUSALS", "Target", "TargetState", "client_endpoint"]
+__all__ = ["CERTIFICATE_REFUSALS", "Target", "TargetState", "client_endpoint", "may_help"]
 
 D = TypeVar("D")
 
@@ -60,6 +60,11 @@ CERTIFICATE_REFUSALS = frozenset(
 """Reasons that stay until some document changes: asking again at once is of no use."""
 
 
+def may_help(kind: str, reason: str) -> bool:
+    """Whether a change of the documents of this kind makes it worth asking again after that refusal."""
+    return reason != "revoked" or kind in ("crl", "certificate")
+
+
 class TargetState(Enum):
     """What the dialler is doing about a target."""
 
@@ -81,6 +86,7 @@ class Target(Generic[D]):
     @ivar handle: of the node that answered last.
     @ivar insist: dial even if there is a link to that node.
     @ivar spare: dial only while there are too few links.
+    @ivar news: the kinds of documents that changed since its dial under way began.
     @ivar suite_turn: which of the allowed suites to propose: the first, until a peer hung up on it.
     """
 
@@ -93,6 +99,7 @@ class Target(Generic[D]):
         self.handle: bytes | None = None
         self.failures = 0
         self.insist = False
+        self.news: set[str] = set()
         self.linked_at = 0.0
         self.timer: IDelayedCall | None = None
         self.dial: D | None = None

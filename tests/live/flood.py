@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A process that floods a port with bad handshakes: C{flood.py PORT COUNT SUITE}; says how many it made."""
+"""
+A process that floods a port with bad handshakes: C{flood.py PORT COUNT SUITE}.
+
+It makes so many, and more until its standard input ends; then it says how many it made.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +43,11 @@ def main() -> None:
     port, count, preamble = int(sys.argv[1]), int(sys.argv[2]), encode_preamble(Suite.parse(sys.argv[3]))
     numbers = itertools.count(FIRST)
     made: list[int] = []
+    wanted = threading.Event()
+    wanted.set()
 
     def work() -> None:
-        while (number := next(numbers)) < FIRST + count:
+        while (number := next(numbers)) < FIRST + count or wanted.is_set():
             with contextlib.suppress(ConnectionError):
                 bad_handshake(port, number, preamble)
             made.append(number)
@@ -49,6 +55,8 @@ def main() -> None:
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
+    sys.stdin.read()
+    wanted.clear()
     for thread in threads:
         thread.join()
     sys.stdout.write(f"{len(made)}\n")

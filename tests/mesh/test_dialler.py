@@ -185,6 +185,28 @@ def test_a_refused_certificate_is_retried_every_minute_and_at_a_change(world):
     assert one.link(two) is not None
 
 
+@pytest.mark.parametrize(("kind", "soon"), [("certificate", True), ("status", False)])
+def test_news_during_a_dial_makes_its_refusal_no_reason_to_wait(world, kind, soon):
+    """Our certificate is renewed between the peer's look at the old one and its refusal."""
+    one, two = world.node("one"), world.node("two").listen()
+    one.certificate = world.issuer.certify(
+        one.enrolled.node_key, one.enrolled.noise_key, "one", ["relay"], lifetime=60
+    )
+    world.clock.advance(400)
+    verify = two.verifier.verify
+
+    def renewed_meanwhile(payload, remote_static):
+        one.certificate = world.issuer.renew(one.enrolled).certificate
+        one.dialler.documents_changed(kind)
+        return verify(payload, remote_static)
+
+    two.verifier.verify = renewed_meanwhile
+    dialling(one, two)
+    times = attempts(world, one, 50)
+    assert len(times) == (2 if soon else 1)
+    assert (one.link(two) is not None) == soon
+
+
 def test_a_revoked_node_waits_for_a_crl_or_a_certificate(world):
     """Nothing else can help, so nothing else makes it dial."""
     one, two = world.node("one"), world.node("two").listen()
