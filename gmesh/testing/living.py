@@ -14,6 +14,7 @@ authority in memory::
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -29,7 +30,7 @@ from gmesh.testing.issuer import Enrolled
 from gmesh.testing.mesh import MemoryMesh, MemoryNode
 from gmesh.testing.transport import Wire
 
-__all__ = ["LivingMesh", "LivingNode"]
+__all__ = ["LivingMesh", "LivingNode", "living_line"]
 
 
 class LivingNode(MemoryNode):
@@ -122,3 +123,19 @@ class LivingMesh(MemoryMesh):
 
     def _make_node(self, enrolled: Enrolled, host: str, peers: Sequence[str]) -> LivingNode:
         return LivingNode(self, enrolled, host, peers)
+
+
+@contextmanager
+def living_line(seed: int, settle: float) -> Iterator[LivingMesh]:
+    """a - b - c, where a is an anchor and never meets c; C{settle} seconds after it found its routes."""
+    mesh = LivingMesh(seed=seed)
+    mesh.add("a", "anchor")
+    mesh.add("b", "relay", peers=["a"])
+    mesh.add("c", "client", peers=["b"])
+    mesh.network.blocked.add(frozenset((mesh["a"].host, mesh["c"].host)))
+    mesh.start()
+    mesh.run_until(lambda: mesh["a"].reaches("c") and mesh["c"].reaches("a"))
+    mesh.run(settle)
+    yield mesh
+    mesh.stop()
+    assert mesh.clock.getDelayedCalls() == []

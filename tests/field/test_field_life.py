@@ -8,23 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from gmesh.errors import SendRefused
-from gmesh.testing.living import LivingMesh
+from gmesh.testing.living import LivingMesh, living_line
 
 
 @pytest.fixture
 def mesh() -> Iterator[LivingMesh]:
     """a - b - c; a is the anchor."""
-    made = LivingMesh(seed=31)
-    made.add("a", "anchor")
-    made.add("b", "relay", peers=["a"])
-    made.add("c", "client", peers=["b"])
-    made.network.blocked.add(frozenset((made["a"].host, made["c"].host)))
-    made.start()
-    made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
-    made.run(60)
-    yield made
-    made.stop()
-    assert made.clock.getDelayedCalls() == []
+    with living_line(seed=31, settle=60) as made:
+        yield made
 
 
 def send(mesh: LivingMesh, source: str, target: str) -> str:

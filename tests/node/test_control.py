@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.interfaces import IControlCommand
 from gmesh.node.control_commands import COMMANDS
-from gmesh.testing.living import LivingMesh
+from gmesh.testing.living import LivingMesh, living_line
 from gmesh.trust.documents import Anchor, sign_document
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import DocumentPush
@@ -22,17 +22,8 @@ from gmesh.wire.messages import DocumentPush
 @pytest.fixture
 def mesh() -> Iterator[LivingMesh]:
     """a - b - c, a an anchor that polls."""
-    made = LivingMesh(seed=5)
-    made.add("a", "anchor")
-    made.add("b", "relay", peers=["a"])
-    made.add("c", "client", peers=["b"])
-    made.network.blocked.add(frozenset((made["a"].host, made["c"].host)))
-    made.start()
-    made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
-    made.run(130)
-    yield made
-    made.stop()
-    assert made.clock.getDelayedCalls() == []
+    with living_line(seed=5, settle=130) as made:
+        yield made
 
 
 def outcomes(mesh: LivingMesh, command: Any) -> dict[str, tuple[str, str]]:

@@ -13,7 +13,7 @@ from gmesh.errors import SendRefused
 from gmesh.node.runtime import SOFTWARE
 from gmesh.node.versions import parse_version
 from gmesh.testing.issuer import ALLOW_ALL
-from gmesh.testing.living import LivingMesh
+from gmesh.testing.living import LivingMesh, living_line
 from gmesh.trust.documents import Rule
 from gmesh.trust.state import Freshness
 
@@ -23,17 +23,8 @@ BOUND = 2.0
 
 @pytest.fixture
 def mesh() -> Iterator[LivingMesh]:
-    made = LivingMesh(seed=11)
-    made.add("a", "anchor")
-    made.add("b", "relay", peers=["a"])
-    made.add("c", "client", peers=["b"])
-    made.network.blocked.add(frozenset((made["a"].host, made["c"].host)))
-    made.start()
-    made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
-    made.run(30)
-    yield made
-    made.stop()
-    assert made.clock.getDelayedCalls() == []
+    with living_line(seed=11, settle=30) as made:
+        yield made
 
 
 def send(mesh: LivingMesh, source: str, target: str, service: str = "log") -> str:

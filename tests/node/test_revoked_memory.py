@@ -10,24 +10,17 @@ import pytest
 
 from gmesh.errors import PeerRefused, SendRefused
 from gmesh.node.node_state import NodeState
-from gmesh.testing.living import LivingMesh
+from gmesh.testing.living import LivingMesh, living_line
 
 
 @pytest.fixture
 def mesh() -> Iterator[LivingMesh]:
     """a - b - c; c is revoked by serial, then the authority goes away and b restarts."""
-    made = LivingMesh(seed=71)
-    made.add("a", "anchor")
-    made.add("b", "relay", peers=["a"])
-    made.add("c", "client", peers=["b"])
-    made.network.blocked.add(frozenset((made["a"].host, made["c"].host)))
-    made.start()
-    made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
-    made.authority.revoke(made["c"].enrolled)
-    made.run(90)
-    made.authority.up = False
-    yield made
-    made.stop()
+    with living_line(seed=71, settle=0) as made:
+        made.authority.revoke(made["c"].enrolled)
+        made.run(90)
+        made.authority.up = False
+        yield made
 
 
 def test_a_revoked_name_is_told_after_a_restart(mesh: LivingMesh) -> None:
