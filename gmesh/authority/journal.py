@@ -30,6 +30,7 @@ class Exchange:
     @ivar route: the name of the row that serves it.
     @ivar began: monotonic time.
     @ivar caller: key_id of who signed, once that was verified.
+    @ivar operator: whether that is an operator.
     """
 
     request_id: str
@@ -37,6 +38,7 @@ class Exchange:
     began: float
     address: str = "-"
     caller: str = _ANYBODY
+    operator: bool = False
 
 
 class Journal:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from gmesh.errors import GmeshError, RequestRefused, StoreError
 
-__all__ = ["PROBLEM_TYPE", "STATUSES", "Telling", "problem_body", "status_of"]
+__all__ = ["PROBLEM_TYPE", "STATUSES", "Telling", "problem_body", "status_of", "told"]
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -45,6 +45,13 @@ STATUSES = {
     "unavailable": 503,
 }
 
+_NO_FILES = frozenset({"conflict", "internal", "clock-suspect"})
+_SAY_LESS = {
+    "read-only": "nothing can be written now, and the log of the authority says why: ask again later",
+    "corrupt": "the database is damaged, and the log of the authority says what to do",
+}
+_SAY_LITTLE = "this cannot be done now, and the log of the authority says why: ask again soon"
+
 
 class Telling(RequestRefused):
     """A refusal that tells more: each of C{members} becomes a member of the problem document."""
@@ -59,6 +66,13 @@ def status_of(error: GmeshError) -> int:
     if isinstance(error, StoreError):
         return STATUSES.get(error.reason, 503)
     return STATUSES.get(error.reason, 400)
+
+
+def told(error: GmeshError, operator: bool) -> str:
+    """The detail of an error; for strangers without what durable state says of files and the disk."""
+    if operator or not isinstance(error, StoreError) or error.reason in _NO_FILES:
+        return error.detail
+    return _SAY_LESS.get(error.reason, _SAY_LITTLE)
 
 
 def problem_body(slug: str, status: int, detail: str, request_id: str, **more: object) -> bytes:

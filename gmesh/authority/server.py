@@ -27,7 +27,7 @@ from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
 from gmesh.authority.dispatch import AuthorityResource, Deadline
 from gmesh.authority.journal import Exchange, Journal
-from gmesh.authority.problems import PROBLEM_TYPE, Telling, problem_body, status_of
+from gmesh.authority.problems import PROBLEM_TYPE, Telling, problem_body, status_of, told
 from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.routes.table import Access, Answer, Call, Route, json_answer
@@ -113,7 +113,7 @@ class Server:
         body = _parse(envelope, route)
         caller = await self._judge(envelope, route, path, body)
         if caller is not None:
-            exchange.caller = caller.key_id
+            exchange.caller, exchange.operator = caller.key_id, bool(caller.role)
         call = Call(self._authority, exchange.request_id, _query(envelope.target, route), path, body, caller)
         try:
             if caller is not None and self._authority.approvals.wanted(route.name, body):
@@ -195,7 +195,15 @@ class Server:
             request.setHeader("Retry-After", str(error.retry_after))
         elif isinstance(error, StoreError) and error.reason != "internal":
             request.setHeader("Retry-After", "5")
-        return self._problem(request, error.reason, status_of(error), error.detail, exchange, more)
+        detail = told(error, exchange.operator)
+        if detail != error.detail:
+            self.log.error(
+                "request {request_id}: {reason}: {detail}",
+                request_id=exchange.request_id,
+                reason=error.reason,
+                detail=error.detail,
+            )
+        return self._problem(request, error.reason, status_of(error), detail, exchange, more)
 
     def _problem(
         self,

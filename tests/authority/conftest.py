@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from authority.network import Network
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from gmesh.authority.rate_limit import RateLimits
 
@@ -25,3 +26,17 @@ def network(tmp_path: Path, rates: RateLimits) -> Iterator[Network]:
     yield network
     network.stop()
     assert not network.clock.getDelayedCalls()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Every line the authority logs, as text."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if event["log_namespace"].startswith("gmesh.authority"):
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)

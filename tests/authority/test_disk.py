@@ -19,6 +19,7 @@ import pytest
 
 from gmesh.authority.store import engine
 from gmesh.authority.store.migrate import Migration, migrate, released
+from gmesh.errors import StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,7 +65,7 @@ def test_d2_t3_a_full_disk_stops_writing_and_nothing_else(network: Any) -> None:
             if answer.status != 201:
                 assert (answer.status, answer.slug) == (503, "unavailable")
                 assert answer.headers.getRawHeaders("retry-after") == ["5"]
-                assert "disk" in answer.json["detail"]
+                assert "soon" in answer.json["detail"]
         for _ in range(30):
             network.clock.advance(1.1)
             ready = network.ask("GET", "/readyz").status
@@ -94,26 +95,42 @@ def test_a2_on_a_full_disk_no_change_is_made_unseen(network: Any) -> None:
     assert all(json.loads(line)["row"]["action"] != "revoke" for line in lines)
 
 
+def allow_writing(network: Any, allowed: bool) -> None:
+    """Have the database refuse writes, or take them again."""
+    writer = network.authority.store._writer
+    writer.runWithConnection(lambda connection: connection.execute(f"PRAGMA query_only={int(not allowed)}"))
+
+
 def test_d2_a_read_only_database_serves_reads(network: Any) -> None:
     """While it takes no writes: 503 read-only for changes, documents and look-ups go on; then all is well."""
     member, waiting = network.joined("pump-1"), network.invite("pump-2")
-
-    def allow_writing(allowed: bool) -> None:
-        writer = network.authority.store._writer
-        writer.runWithConnection(
-            lambda connection: connection.execute(f"PRAGMA query_only={int(not allowed)}")
-        )
-
-    allow_writing(False)
+    allow_writing(network, False)
     for answer in (network.join(waiting), network.renew(member), network.ask("GET", "/readyz")):
         assert (answer.status, answer.slug) == (503, "read-only")
     for path in ("/crl", "/policy", "/status", "/genesis"):
         assert network.ask("GET", path).status == 200
     assert network.heartbeat(member).status == 200
     assert network.admin("GET", "/admin/nodes").status == 200
-    allow_writing(True)
+    allow_writing(network, True)
     assert network.join(waiting).status == 201
     assert network.ask("GET", "/readyz").status == 200
+
+
+def test_a3_only_operators_are_told_of_files(network: Any, logged: list[str]) -> None:
+    """Where the database lies and what ails it is for the log and operators; others get a reason."""
+    member, waiting = network.joined("pump-1"), network.invite("pump-2")
+    where = str(network.path)
+    allow_writing(network, False)
+    for answer in (network.join(waiting), network.renew(member), network.ask("GET", "/readyz")):
+        assert answer.slug == "read-only" and where not in answer.body.decode()
+        request_id = answer.json["request_id"]
+        assert any(request_id in line and where in line for line in logged)
+    told = network.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    assert told.slug == "read-only" and where in told.json["detail"]
+    allow_writing(network, True)
+    network.authority.store.damage = StoreError("corrupt", f"{where}/authority.sqlite is damaged")
+    for answer in (network.join(waiting), network.ask("GET", "/readyz")):
+        assert answer.slug == "corrupt" and where not in answer.body.decode()
 
 
 START = """

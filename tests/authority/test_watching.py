@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -13,25 +12,10 @@ from urllib.parse import quote
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from treq.testing import StubTreq
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from gmesh.authority.metrics import AuthorityCollector, metrics_resource
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import JOIN_TAG
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """Every line the authority logs, as text."""
-    lines: list[str] = []
-
-    def observe(event: LogEvent) -> None:
-        if event["log_namespace"].startswith("gmesh.authority"):
-            lines.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield lines
-    globalLogPublisher.removeObserver(observe)
 
 
 def scrape(network: Any, path: str = "/metrics") -> tuple[int, dict[tuple[str, ...], float]]:
