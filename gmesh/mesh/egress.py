@@ -32,7 +32,7 @@ from gmesh.mesh.limits import (
     REKEY_INTERVAL,
     REKEY_RECORDS,
 )
-from gmesh.mesh.queues import EgressQueue
+from gmesh.mesh.queues import DataRoom, EgressQueue
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
 
@@ -44,15 +44,18 @@ class Egress:
     """
     The sending half of one link.
 
+    @param room: for data that waits, shared by the links of the node.
     @ivar blocked_since: since when the transport has not taken what was written, or None.
     @ivar drained: called once when everything is written after L{finish}.
     """
 
-    def __init__(self, transport: ISecureTransport, clock: IReactorTime, counters: Counters) -> None:
+    def __init__(
+        self, transport: ISecureTransport, clock: IReactorTime, counters: Counters, room: DataRoom
+    ) -> None:
         self._transport = transport
         self._clock = clock
         self._counters = counters
-        self.queue = EgressQueue(counters)
+        self.queue = EgressQueue(counters, room=room)
         self.captures = Captures(clock)
         self.blocked_since: float | None = None
         # Of what may be written ahead, so much is left; of the open record, so much room.  There is room

@@ -42,6 +42,7 @@ __all__ = [
     "HANDSHAKE_MESSAGE",
     "LAN",
     "MAX_DATA_FRAME",
+    "NODE_DATA_BYTES",
     "PARTING_DEADLINE",
     "REFUSAL_LOG_BURST",
     "REFUSAL_LOG_SPACING",
@@ -125,6 +126,8 @@ CONTROL_QUEUE_BYTES = 512 * 1024
 DATA_QUEUE_BYTES = 2 * 1024 * 1024
 DATA_FLOW_BYTES = 2 * 1024 * 1024
 DATA_FLOWS = 256
+# All links of a node together: so many bytes of data wait, however many links are slow.
+NODE_DATA_BYTES = 64 * 1024 * 1024
 DRR_QUANTUM = 16 * 1024
 SMALL_FRAME = 1024
 SMALL_FRAME_WEIGHT = 4

@@ -13,6 +13,7 @@ from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peers import Peers
+from gmesh.mesh.queues import DataRoom
 from gmesh.wire.messages import Hello
 
 __all__ = ["MeshContext"]
@@ -25,6 +26,7 @@ class MeshContext:
 
     @ivar wall: Unix seconds, for the expiry of certificates.
     @ivar random: jitter and nonces of PINGs.
+    @ivar room: for the data that waits for all links.
     @ivar hello: our HELLO for a link: initiator flag, the peer's address as we see it.
     """
 
@@ -37,3 +39,4 @@ class MeshContext:
     refusals: Refusals
     counters: Counters = field(default_factory=Counters)
     profile: Liveliness = WAN
+    room: DataRoom = field(default_factory=DataRoom)

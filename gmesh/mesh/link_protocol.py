@@ -65,7 +65,7 @@ class MeshProtocol:
         self._receivers: Receivers | None = None
         self._table: dict[int, Receive] = {Kind.HELLO: self._hello_received, Kind.CLOSE: self._close_received}
         self._liveness = Liveness(context.profile, context.random, context.clock.seconds())
-        self._egress = Egress(transport, context.clock, context.counters)
+        self._egress = Egress(transport, context.clock, context.counters, context.room)
         self._ending = Ending(context.clock, transport, self._egress)
         self._pinger = Pinger(context.clock, context.random, self._liveness, self.send_control)
         self.send_data = self._egress.data
@@ -161,6 +161,8 @@ class MeshProtocol:
         receive = self._table.get(kind)
         if receive is not None:
             receive(kind, record, start, end)
+        elif self._heir is not None:
+            self._heir.inherit(kind, record, start, end)
 
     def cut(self, reason: CloseReason) -> None:
         """Drop everything, say CLOSE if that needs no waiting, and disconnect."""
@@ -229,7 +231,6 @@ class MeshProtocol:
         """The connection is gone, whoever ended it."""
         self._leave(self._reason or reason)
         self._state = State.GONE
-        self._heir = None
         self._ending.ended()
         self._egress.stop()
         self._context.peers.leave(self)

@@ -6,6 +6,8 @@ A flow is source + destination handles.  Data is served by deficit round robin; 
 too much of it, or it has waited too long, the oldest frame of the largest flow goes, so that a
 greedy flow pays for itself.  Frames are copied on entry: a slice would keep the whole record it
 was received in alive.  A flow of a local sender is never dropped: its producer is paused instead.
+All links of a node share one room: each may hold as much as is still free of it, so that many slow
+links together stay within it, and one that holds little always finds some.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from gmesh.mesh.limits import (
     DATA_FLOWS,
     DATA_QUEUE_BYTES,
     DRR_QUANTUM,
+    NODE_DATA_BYTES,
     SENDER_HIGH_WATER,
     SENDER_LOW_WATER,
     SMALL_FRAME,
@@ -30,7 +33,22 @@ from gmesh.mesh.limits import (
     SOJOURN_FRAMES,
 )
 
-__all__ = ["EgressQueue"]
+__all__ = ["DataRoom", "EgressQueue"]
+
+
+class DataRoom:
+    """
+    Room for the data that waits for all links of a node.
+
+    @ivar limit: bytes.
+    @ivar held: bytes that wait now, the sum over the queues.
+    """
+
+    __slots__ = ("held", "limit")
+
+    def __init__(self, limit: int = NODE_DATA_BYTES) -> None:
+        self.limit = limit
+        self.held = 0
 
 
 class _Flow:
@@ -56,6 +74,7 @@ class EgressQueue:
 
     @param counters: told every drop, by cause.
     @param dropped: told the flow and the frame of every data frame that was accepted and then dropped.
+    @param room: shared with the other links of the node.
     @ivar pace: seconds the transport takes for a byte, as last seen.
     """
 
@@ -67,8 +86,10 @@ class EgressQueue:
         data_bytes: int = DATA_QUEUE_BYTES,
         flow_bytes: int = DATA_FLOW_BYTES,
         flows: int = DATA_FLOWS,
+        room: DataRoom | None = None,
     ) -> None:
         self._counters = counters
+        self._room = DataRoom() if room is None else room
         self.dropped = dropped
         self._control_limit = control_bytes
         self._data_limit = data_bytes
@@ -124,6 +145,7 @@ class EgressQueue:
         state.arrived.append(now)
         state.size += size
         self.data_bytes += size
+        self._room.held += size
         self._drop_excess(flow, state, now)
         return True
 
@@ -174,10 +196,10 @@ class EgressQueue:
                 state.deficit += DRR_QUANTUM * (SMALL_FRAME_WEIGHT if small else 1)
             while state.frames and state.deficit > 0:
                 if taken and size + len(state.frames[0]) > limit:
+                    self._freed(size)
                     return taken
                 frame = state.pop()
                 state.deficit -= len(frame)
-                self.data_bytes -= len(frame)
                 size += len(frame)
                 taken.append(frame)
             if not state.frames:
@@ -185,6 +207,7 @@ class EgressQueue:
                 turn.popleft()
             elif state.deficit <= 0:
                 turn.rotate(-1)
+        self._freed(size)
         return taken
 
     def stop_senders(self) -> None:
@@ -199,7 +222,7 @@ class EgressQueue:
         for flow in [each for each in self._flows if handle in (each[:8], each[8:16])]:
             state = self._flows.pop(flow)
             self._turn.remove(flow)
-            self.data_bytes -= state.size
+            self._freed(state.size)
             self._counters.count("data-purged", len(state.frames))
 
     def clear(self) -> None:
@@ -210,11 +233,16 @@ class EgressQueue:
         self._control.clear()
         self._flows.clear()
         self._turn.clear()
-        self.control_bytes = self.data_bytes = 0
+        self._freed(self.data_bytes)
+        self.control_bytes = 0
+
+    def _freed(self, size: int) -> None:
+        self.data_bytes -= size
+        self._room.held -= size
 
     def _pause(self, flow: bytes, size: int) -> None:
         """A sender alone on its link is paused at once, so that it goes on writing past the queue."""
-        crowded = self.data_bytes > self._data_limit // 2
+        crowded = self.data_bytes > min(self._data_limit, self._room.limit - self._room.held) // 2
         if flow not in self._paused and (size > SENDER_HIGH_WATER or len(self._flows) == 1 or crowded):
             self._paused[flow] = None
             self._senders[flow].pauseProducing()
@@ -223,6 +251,9 @@ class EgressQueue:
         while state.size > self._flow_limit:
             self._drop_oldest(flow, "data-flow-full")
         while self.data_bytes > self._data_limit and self._drop_of_largest("data-queue-full"):
+            pass
+        room = self._room
+        while self.data_bytes > room.limit - room.held and self._drop_of_largest("data-node-full"):
             pass
         if state.frames and now > state.arrived[0] + SOJOURN:
             patience = SOJOURN_FRAMES * len(state.frames[0]) * self.pace
@@ -238,7 +269,7 @@ class EgressQueue:
     def _drop_oldest(self, flow: bytes, cause: str) -> None:
         state = self._flows[flow]
         frame = state.pop()
-        self.data_bytes -= len(frame)
+        self._freed(len(frame))
         if not state.frames:
             del self._flows[flow]
             self._turn.remove(flow)

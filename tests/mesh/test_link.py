@@ -196,17 +196,21 @@ def _data(node):
     return [(kind, name, body) for name, kind, body in node.recorder.frames if kind == Kind.E2E_DATA]
 
 
-def test_a_slow_reader_costs_bounded_memory_and_keeps_control_first(world):
+@pytest.mark.parametrize(("flows", "cause"), [(1, "data-flow-full"), (2, "data-queue-full")])
+def test_a_slow_reader_costs_bounded_memory_and_keeps_control_first(world, flows, cause):
     """A saturated link drops data within its queue limits, and control still passes at once."""
     world.network.wire = Wire(rate=100_000, capacity=16 * 1024)
     one, two = world.pair()
     link = one.link(two)
     frame = pack_frame(Kind.E2E_DATA, bytes(8000))
-    taken = sum(link.send_data(frame, b"%016d" % (number % 2)) for number in range(1000))
+    taken = sum(link.send_data(frame, b"%016d" % (number % flows)) for number in range(1000))
     assert taken == 1000
     assert link.backlog <= DATA_QUEUE_BYTES
     written = 4
-    assert one.counters["data-queue-full"] == 1000 - written - DATA_QUEUE_BYTES // len(frame)
+    lost = 1000 - written - DATA_QUEUE_BYTES // len(frame)
+    assert {each: number for each, number in one.counters.items() if each.startswith("data-")} == {
+        cause: lost
+    }
     world.run(0.5)
     link.send_control(16, b"urgent")
     world.run(0.9)
@@ -215,7 +219,33 @@ def test_a_slow_reader_costs_bounded_memory_and_keeps_control_first(world):
     assert world.network.connections[0].client.buffered <= 48 * 1024
     world.run(30)
     assert link.backlog == 0
-    assert sum(kind == 66 for _, kind, _ in two.recorder.frames) == 1000 - one.counters["data-queue-full"]
+    assert sum(kind == 66 for _, kind, _ in two.recorder.frames) == 1000 - lost
+
+
+def test_slow_readers_share_the_room_of_the_node(world):
+    """Ten neighbours that take nothing hold what the node allows; what another takes at once arrives."""
+    world.network.wire = Wire(capacity=16 * 1024)
+    hub = world.node("hub")
+    hub.context.room.limit = 256 * 1024
+    readers = [world.node(f"reader-{number}").listen() for number in range(11)]
+    for each in readers:
+        hub.dial(each)
+    world.run(0.5)
+    quick = readers.pop()
+    for connection in world.network.connections[:10]:
+        connection.server.pauseProducing()
+    for number in range(100):
+        for each in readers * 3:
+            assert hub.link(each).send_data(pack_frame(Kind.E2E_DATA, bytes(4000)), b"greedy--" * 2)
+        assert hub.link(quick).send_data(pack_frame(Kind.E2E_DATA, b"%d" % number), b"frugal--" * 2)
+        world.run(0.001)
+        assert sum(hub.link(each).backlog for each in readers) <= 256 * 1024
+    world.run(0.5)
+    assert hub.counters["data-node-full"] > 0
+    assert len(quick.recorder.frames) == 100
+    hub.peers.close(CloseReason.SHUTDOWN)
+    world.run(6)
+    assert hub.context.room.held == 0
 
 
 def test_a_peer_that_takes_nothing_is_cut(world):

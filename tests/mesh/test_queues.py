@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.queues import EgressQueue
+from gmesh.mesh.queues import DataRoom, EgressQueue
 
 A, B, C = (bytes([letter]) * 16 for letter in b"abc")
 
@@ -81,6 +81,66 @@ def test_a_flow_has_its_own_limit_and_flows_have_a_number():
     assert counters == {"data-flow-full": 2, "data-flows-full": 1}
 
 
+def test_many_slow_links_share_one_room():
+    """Fifty links that take nothing stay within the room of the node; a small flow on another keeps all."""
+    counters, room = Counters(), DataRoom(100_000)
+    slow = [EgressQueue(counters, room=room) for _ in range(50)]
+    lost = []
+    good = EgressQueue(counters, lambda flow, frame: lost.append(frame), room=room)
+    for _ in range(20):
+        for link in slow:
+            link.push_data(b"a" * 1000, A)
+            link.push_data(b"b" * 400, B)
+            assert room.held == sum(each.data_bytes for each in (*slow, good)) <= room.limit
+        assert good.push_data(b"c" * 700, C)
+        assert good.take_data(10_000) == [b"c" * 700]
+    assert lost == []
+    held = [link.data_bytes for link in slow]
+    assert min(held) > 0 and max(held) <= room.limit - room.held + 1400
+    assert set(counters) == {"data-node-full"}
+
+
+def test_the_room_comes_back():
+    """What a link sends, purges or forgets is room for the others; then one may fill its queue again."""
+    room = DataRoom(1000)
+    one, two = (EgressQueue(Counters(), room=room, data_bytes=900) for _ in range(2))
+    for _ in range(20):
+        one.push_data(b"a" * 100, A)
+        two.push_data(b"b" * 100, B)
+    assert one.data_bytes == two.data_bytes == 300
+    one.take_data(150)
+    one.clear()
+    assert room.held == two.data_bytes
+    two.purge(B[:8])
+    assert room.held == 0
+    for _ in range(20):
+        one.push_data(b"a" * 100, A)
+    assert one.data_bytes == room.held == 500
+
+
+def test_a_crowded_node_pauses_its_own_senders():
+    """Frames of this host are not dropped for want of room: who writes them waits, even in a short queue."""
+    paused = []
+
+    class Producer:
+        def pauseProducing(self):
+            paused.append(A)
+
+    room = DataRoom(10_000)
+    full, own = (EgressQueue(Counters(), room=room) for _ in range(2))
+    own.add_sender(A, Producer())
+    for _ in range(3):
+        own.push_data(b"b" * 100, B)
+    own.push_data(b"a" * 100, A)
+    assert paused == []
+    for _ in range(20):
+        full.push_data(b"c" * 900, C)
+    for _ in range(40):
+        own.push_data(b"a" * 100, A)
+    assert paused == [A]
+    assert own.data_bytes >= 4100
+
+
 def test_what_is_queued_is_a_copy():
     """A slice of a received record is copied, so that the record is not kept alive or changed under us."""
     waiting = queue()
@@ -115,8 +175,9 @@ OPERATIONS = st.lists(
 def test_a_naive_twin_agrees(operations):
     """Each flow stays in order, nothing is invented, and bytes are counted right, whatever happens."""
     lost = []
+    room = DataRoom()
     waiting = EgressQueue(
-        Counters(), lambda flow, frame: lost.append(frame), data_bytes=300, flow_bytes=150, flows=2
+        Counters(), lambda flow, frame: lost.append(frame), data_bytes=300, flow_bytes=150, flows=2, room=room
     )
     twin = {A: [], B: [], C: []}
     serial = 0
@@ -142,6 +203,6 @@ def test_a_naive_twin_agrees(operations):
             waiting.purge(arguments[0])
             twin[arguments[0] * 2] = []
         sizes = {flow: sum(map(len, frames)) for flow, frames in twin.items()}
-        assert waiting.data_bytes == sum(sizes.values()) <= 300
+        assert room.held == waiting.data_bytes == sum(sizes.values()) <= 300
         assert max(sizes.values()) <= 150
         assert waiting.flows == sum(map(bool, twin.values()))
