@@ -99,3 +99,23 @@ def test_a_new_noise_key_loses_no_frame(seed):
     load.stop()
     assert len(world.network.open_connections()) == 1
     world.finish()
+
+
+def test_two_new_sessions_in_a_row_lose_no_frame(world):
+    """What the oldest session still carries when the second gives way too goes to the third."""
+    one, two = linked(world)
+    numbers = range(100)
+    for link in (one.link(two), two.link(one)):
+        for number in numbers:
+            assert link.send_data(pack_frame(Kind.E2E_DATA, struct.pack(">Q", number) + bytes(1000)), FLOW)
+    world.network.connections[0].set_rate(40_000)
+    for _ in range(2):
+        old = one.link(two)
+        one.dial(two)
+        world.run(0.5)
+        assert one.link(two) not in (None, old)
+    assert len(two.recorder.frames) < 50
+    world.run(5)
+    for node in (one, two):
+        assert [struct.unpack(">Q", body[:8])[0] for _, _, body in node.recorder.frames] == list(numbers)
+    assert len(world.network.open_connections()) == 1
