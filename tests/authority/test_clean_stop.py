@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,32 @@ def test_d2_a_file_left_whole_is_read_after_the_start(network: Any, read_through
     network.start()
     assert read_through == ["after"]
     assert not (network.path / "authority.clean").exists()
+
+
+LOOK = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+print(*database.execute("SELECT name FROM node ORDER BY name"))
+database.close()
+"""
+
+
+def look(network: Any) -> str:
+    """Who is a member, as another program sees it that opens the live database and closes it."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LOOK, network.path / "authority.sqlite"], stdout=subprocess.PIPE, check=True
+    )
+    return ran.stdout.decode()
+
+
+def test_d1_a_stranger_may_look_while_it_is_read(network: Any) -> None:
+    """Reading the file through ends no lock on it: who opens and closes it takes no log away."""
+    network.joined("pump-1")
+    network.restart()
+    network.joined("pump-2")
+    assert look(network) == "('pump-1',) ('pump-2',)\n"
+    network.joined("pump-3")
+    assert look(network) == "('pump-1',) ('pump-2',) ('pump-3',)\n"
 
 
 def test_d2_damage_found_after_the_start_ends_all_writing(network: Any) -> None:

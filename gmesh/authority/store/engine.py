@@ -111,16 +111,16 @@ def exclusive(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
     connection.commit()
 
 
-def check_integrity(path: Path, still: bool = False, given_up: Callable[[], bool] = lambda: False) -> None:
+def check_integrity(path: Path, still: bool = False, given_up: Callable[[], bool] | None = None) -> None:
     """
     Read the whole database file and refuse a damaged one.
 
     @param still: nobody writes this file, and it is not touched: a backup, perhaps just written.
-    @param given_up: asked now and then, in this thread.
+    @param given_up: asked now and then, in this thread: other connections of this process are at work.
     @raise StoreError: C{corrupt}, with what to do about it; C{unavailable}, when it was given up.
     """
-    if not still:
-        _read_ahead(path, given_up)
+    if not still and given_up is None:
+        _read_ahead(path)
     try:
         connection = _connect_still(path) if still else connect(path)
         connection.set_progress_handler(given_up, PROGRESS_STEPS)
@@ -135,11 +135,16 @@ def check_integrity(path: Path, still: bool = False, given_up: Callable[[], bool
         raise StoreError("corrupt", _RESTORE.format(path=path, why=why))
 
 
-def _read_ahead(path: Path, given_up: Callable[[], bool]) -> None:
-    """In the order of the file, which a disk gives several times faster than in the order of the tree."""
+def _read_ahead(path: Path) -> None:
+    """
+    In the order of the file, which a disk gives several times faster than in the order of the tree.
+
+    Only where this process has no connection to the file: closing it here would end their locks
+    (POSIX), and a stranger's look into the database would then take the log away from under them.
+    """
     buffer = bytearray(READ_BYTES)
     with contextlib.suppress(OSError), open(path, "rb", buffering=0) as stream:
-        while stream.readinto(buffer) and not given_up():
+        while stream.readinto(buffer):
             pass
 
 
@@ -167,12 +172,15 @@ def backup(path: Path, target: Path) -> None:
     Copy the live database to C{target}, a new or empty file, while others go on writing.
 
     One read transaction, at the speed of the disk: copying it in steps takes half as long again, and
-    begins anew when something is written in between.  Blocks, and leaves syncing to the caller.
+    begins anew when something is written in between.  Blocks, and leaves syncing to the caller, who has
+    something to do meanwhile.
     """
     source = connect(path)
     try:
+        source.execute("PRAGMA synchronous=OFF")  # the copy takes this over; the source is only read
         source.execute("VACUUM INTO ?", (str(target),))
     finally:
+        source.execute("PRAGMA synchronous=FULL")  # for the checkpoint of a last connection
         source.close()
 
 
