@@ -9,7 +9,6 @@ out, paths come out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 
 from zope.interface import implementer
@@ -17,29 +16,17 @@ from zope.interface import implementer
 from gmesh.interfaces import IRouteEngine
 from gmesh.routing.database import LinkStateDatabase, Offer, Outcome
 from gmesh.routing.graph import LinkGraph
+from gmesh.routing.known import KnownNode, known_nodes, told_addresses
 from gmesh.routing.limits import HARD_MAX_HOPS, MAX_ALTERNATIVES, MAX_HOPS, MAX_NODES, UNREACHABLE_DROP
 from gmesh.routing.origin import Originator, Signer
 from gmesh.routing.paths import PathChoice
-from gmesh.routing.record import Capability, RecordFlag
-from gmesh.routing.store import Entry, Key, Member, RecordStore
+from gmesh.routing.record import RecordFlag
+from gmesh.routing.store import Key, Member, RecordStore
 
-__all__ = ["KnownNode", "RouteEngine"]
+__all__ = ["RouteEngine"]
 
 _NOWHERE: frozenset[bytes] = frozenset()
 _NO_FLAGS = RecordFlag(0)
-
-
-@dataclass(frozen=True, slots=True)
-class KnownNode:
-    """What the database says of one node."""
-
-    handle: bytes
-    member: Member
-    reachable: bool
-    flags: RecordFlag
-    addresses: tuple[str, ...]
-    services: tuple[str, ...]
-    software: str
 
 
 @implementer(IRouteEngine)
@@ -289,35 +276,12 @@ class RouteEngine:
 
     def addresses(self, role: str) -> list[tuple[bytes, str]]:
         """(handle, address) of every node with this role that tells one, ascending by handle."""
-        return [
-            (handle, address)
-            for (handle, fragment), entry in self.store.entries()
-            if not fragment and role in entry.member.roles
-            for address in entry.record.values(Capability.ADDRESS)
-        ]
+        return told_addresses(self.store, role)
 
     def nodes(self, now: float) -> list[KnownNode]:
         """Every node with a record here, ascending by handle."""
-        tree = self._paths.tree(now)
-        return [
-            _known(handle, self.store.fragments(handle), handle in tree) for handle in self.store.handles()
-        ]
+        return known_nodes(self.store, self._paths.tree(now))
 
 
 def _transit(member: Member, flags: RecordFlag) -> bool:
     return member.relays and RecordFlag.RELAY in flags and RecordFlag.OVERLOAD not in flags
-
-
-def _known(handle: bytes, fragments: dict[int, Entry], reachable: bool) -> KnownNode:
-    first = fragments.get(0)
-    entry = first or next(iter(fragments.values()))
-    record = first.record if first else None
-    return KnownNode(
-        handle=handle,
-        member=entry.member,
-        reachable=reachable,
-        flags=record.flags if record else _NO_FLAGS,
-        addresses=record.values(Capability.ADDRESS) if record else (),
-        services=record.values(Capability.SERVICE) if record else (),
-        software="".join(record.values(Capability.SOFTWARE)) if record else "",
-    )
