@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""
+A node written from docs/protocol alone: it links, keeps alive, signs a record, speaks end to end.
+
+Imports nothing of gmesh.  It blocks, dials one neighbour, and believes nothing that it has not checked.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from struct import calcsize, pack, unpack_from
+from typing import Any
+
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from live.outside_noise import Handshake
+
+SUITES = {
+    "Noise_XX_25519_ChaChaPoly_SHA256": 1,
+    "Noise_XX_25519_AESGCM_SHA256": 2,
+    "Noise_XX_25519_ChaChaPoly_BLAKE2s": 3,
+    "Noise_XX_25519_AESGCM_BLAKE2s": 4,
+}
+HELLO, PING, PONG, REKEY, CLOSE, LSA, E2E_INIT, E2E_RESP, E2E_DATA = 1, 2, 3, 4, 5, 16, 64, 65, 66
+DATAGRAM = 1
+HELLO_HEAD = ">8sBQQQQQI"
+HELLO_FIELDS = ("boot", "flags", "clock", "serial", "status", "crl", "policy", "genesis")
+
+
+def unbase64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def frame(kind: int, body: bytes) -> bytes:
+    return pack(">HB", len(body), kind) + body
+
+
+def frames(record: bytes) -> Iterator[tuple[int, bytes]]:
+    while record:
+        size, kind = unpack_from(">HB", record)
+        assert len(record) >= 3 + size
+        yield kind, record[3 : 3 + size]
+        record = record[3 + size :]
+
+
+def handle(certificate: dict[str, Any]) -> bytes:
+    return sha256(unbase64(certificate["node_key"])).digest()[:8]
+
+
+class OutsideNode:
+    """
+    @param state: a directory that C{gmesh join} has made.
+    @param suite: the suite to propose, one of the genesis.
+    """
+
+    def __init__(self, state: Path, suite: str) -> None:
+        identity = load_pem_private_key((state / "identity.key").read_bytes(), None)
+        noise = load_pem_private_key((state / "noise.key").read_bytes(), None)
+        assert isinstance(identity, Ed25519PrivateKey) and isinstance(noise, X25519PrivateKey)
+        self.identity, self.noise, self.suite = identity, noise, suite
+        document = (state / "certificate.json").read_bytes()
+        self.shown = pack(">H", len(document)) + document
+        self.certificate = json.loads(document)["signed"]
+        self.genesis = json.loads((state / "genesis.json").read_bytes())["signed"]
+        self.network = bytes.fromhex(self.certificate["network_id"])
+        self.seen: list[tuple[int, bytes]] = []
+
+    # -- a link
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def connect(self, address: tuple[str, int]) -> dict[str, Any]:
+        """Preamble, Noise XX, HELLO. @return: the neighbour's HELLO, field by field."""
+        self.socket = socket.create_connection(address, timeout=10)
+        preamble = b"gmesh" + bytes([1, SUITES[self.suite], 0])
+        version = pack(">I", self.genesis["version"])
+        noise = Handshake(self.suite, preamble + self.network, self.noise)
+        self.socket.sendall(preamble)
+        self._put(noise.write("e", version))
+        answer = noise.read("e ee s es", self._record())
+        end = 6 + unpack_from(">H", answer, 4)[0]
+        self.neighbour = self._believe(answer[6:end], noise.remote)
+        assert answer[end:] == b"\0", "we lack no genesis"
+        self._put(noise.write("s se", version + self.shown + b"\0"))
+        self.out, self.into = noise.split()
+        now, serial = int(time.time() * 1000), self.certificate["serial"]
+        head = pack(HELLO_HEAD, os.urandom(8), 1, now, serial, 0, 0, 0, self.genesis["version"])
+        texts = [b"outside/1", "{}:{}".format(*self.socket.getpeername()).encode()]
+        self.send(HELLO, head + bytes(2048) + b"".join(bytes([len(text)]) + text for text in texts))
+        body = self.wait(HELLO)
+        hello = dict(zip(HELLO_FIELDS, unpack_from(HELLO_HEAD, body), strict=True))
+        for name, start in (("software", calcsize(HELLO_HEAD) + 2048), ("seen", None)):
+            begin = end + 1 if start is None else start + 1
+            end = begin + body[begin - 1]
+            hello[name] = body[begin:end].decode()
+        return hello
+
+    def _believe(self, document: bytes, proven: bytes) -> dict[str, Any]:
+        certificate: dict[str, Any] = json.loads(document)["signed"]
+        (entry,) = json.loads(document)["signatures"]
+        authority = unbase64(self.genesis["authority"][0]["key"])
+        assert entry["key_id"] == sha256(authority).hexdigest()[:32]
+        message = b"gmesh-signature-v1\0certificate\0" + rfc8785.dumps(certificate)
+        Ed25519PublicKey.from_public_bytes(authority).verify(unbase64(entry["signature"]), message)
+        assert certificate["type"] == "certificate"
+        assert bytes.fromhex(certificate["network_id"]) == self.network
+        assert certificate["not_before"] - 300 <= time.time() <= certificate["not_after"] + 300
+        assert unbase64(certificate["noise_key"]) == proven
+        return certificate
+
+    def _exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            assert more, "the other end hung up"
+            data += more
+        return data
+
+    def _record(self) -> bytes:
+        return self._exactly(unpack_from(">H", self._exactly(2))[0])
+
+    def _put(self, message: bytes) -> None:
+        self.socket.sendall(pack(">H", len(message)) + message)
+
+    def send(self, kind: int, body: bytes) -> None:
+        """One frame as one record."""
+        self._put(self.out.seal(frame(kind, body)))
+        if kind == REKEY:
+            self.out.rekey()
+
+    def wait(self, wanted: int) -> bytes:
+        """@return: the body of the next frame of that kind. A PING before it is answered, others are kept."""
+        while True:
+            for index, (kind, body) in enumerate(self.seen):
+                if kind == wanted:
+                    del self.seen[index]
+                    return body
+            for kind, body in frames(self.into.open(self._record())):
+                assert kind != CLOSE or wanted == CLOSE, f"CLOSE {body[0]}"
+                if kind == PING:
+                    self.send(PONG, body)
+                if kind == REKEY:
+                    self.into.rekey()
+                self.seen.append((kind, body))
+
+    # -- routing
+
+    def announce(self) -> None:
+        """A node record with the one link we have."""
+        now = int(time.time())
+        record = b"\x01" + self.network + unbase64(self.certificate["node_key"])
+        record += pack(">QBQQHBHB", self.certificate["serial"], 0, now << 20, now, 3600, 0, 0, 1)
+        record += handle(self.neighbour) + pack(">HH", 96, 0)
+        record += self.identity.sign(b"gmesh-lsa-v1\0" + record)
+        self.send(LSA, pack(">HH", 1, len(record)) + record)
+
+    # -- end to end
+
+    def echo(self, data: bytes) -> bytes:
+        """
+        A sealed session to the neighbour, and one request to its echo.
+
+        @param data: nonce, stamp and padding.
+        @return: the data of the reply.
+        """
+        here, there = handle(self.certificate), handle(self.neighbour)
+        path, back = bytes([0, 1, 0, 2]) + here + there, bytes([0, 1, 0, 2]) + there + here
+        prologue = b"gmesh-e2e/1" + bytes([SUITES[self.suite]]) + self.network + here + there
+        known = unbase64(self.neighbour["noise_key"])
+        noise = Handshake(self.suite.replace("_XX_", "_IK_"), prologue, self.noise, known)
+        number, mine = int(time.time()) << 20, 77
+        payload = self.shown + pack(">QIQ", number, mine, 0)
+        self.send(E2E_INIT, path + pack(">IQ", 0, number) + noise.write("e es s ss", payload))
+        answer = self.wait(E2E_RESP)
+        assert answer[:32] == back + pack(">IQ", mine, number)
+        theirs, answered, _, serial = unpack_from(">IQQQ", noise.read("e ee se", answer[32:]))
+        assert (answered, serial) == (number, self.neighbour["serial"])
+        out, into = noise.split()
+        request = frame(DATAGRAM, pack(">BQB", 0, 0, 5) + b"_echo\x01" + data)
+        tail = pack(">IQ", theirs, 0)
+        covered = bytes([E2E_DATA, 0]) + here + there + tail
+        self.send(E2E_DATA, path + tail + out.seal(request, covered, 0))
+        while True:
+            body = self.wait(E2E_DATA)
+            receiver, counter = unpack_from(">IQ", body, 20)
+            assert body[:20] == back and receiver == mine
+            covered = bytes([E2E_DATA, body[2]]) + body[4:32]
+            for kind, inner in frames(into.open(body[32:], covered, counter)):
+                if kind == DATAGRAM and inner[10:15] == b"_echo":
+                    return inner[15:]
