@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""What docs/ says in passing: limits, options, reasons and commands are those of the code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from gmesh.authority import limits as authority
+from gmesh.authority.tap import Options as AuthorityOptions
+from gmesh.cli import check_documents, check_host
+from gmesh.cli.main import gmesh
+from gmesh.endtoend import limits as sealed
+from gmesh.mesh import limits as link
+from gmesh.mesh import network_limits as network
+from gmesh.node import limits as node
+from gmesh.node.control_commands import COMMANDS
+from gmesh.node.tap import Options as NodeOptions
+from gmesh.routing import limits as routing
+from gmesh.trust import limits as trust
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+KIB, MIB, DAY = 1024, 1024 * 1024, 86400
+
+# Sentences with the values of the code in them; white space counts as one blank.
+SENTENCES = {
+    "protocol/wire": [
+        f"until both HELLOs were read an end waits {link.HANDSHAKE_DEADLINE:g} s",
+        f"after {link.WAN.ping_after:g} s without a sign of life",
+        f"and every {link.RTT_REFRESH:g} s on a busy link",
+        f"unanswered for {link.WAN.pong_within:g} s",
+        f"After {link.WAN.dead_after:g} s of silence",
+        f"takes none of our bytes for {link.BLOCKED_DEADLINE:g} s",
+        f"the other's CLOSE has come too, or after {link.DRAIN_DEADLINE:g} s",
+        f"after 2^{link.REKEY_RECORDS.bit_length() - 1} records or ten minutes",
+    ],
+    "protocol/documents": [
+        f"At most {trust.MAX_SIGNATURES} signatures",
+        f"nested at most {trust.MAX_DEPTH} deep",
+        f"[a-z0-9_]{{1,{trust.MAX_KEY_CHARACTERS}}}",
+        f"``epoch * 2^{trust.EPOCH.bit_length() - 1} + n``",
+        f"1 to {trust.MAX_ROOT_KEYS} public keys",
+        f"1 to {trust.MAX_AUTHORITY_KEYS} of {{``key``",
+        f"up to {trust.MAX_ANCHORS} of {{``name``",
+        f"up to {trust.MAX_URLS} URLs",
+        f"1 to {trust.MAX_ROLES} roles",
+        f"up to {trust.MAX_RULES:,} of {{``effect``",
+        f"up to {trust.MAX_OPERATORS} of {{``key``",
+        f"up to {trust.MAX_TEXT} characters",
+        f"without it {link.TARGET_DEGREE}",
+        *(f"At most {size // KIB} KiB" for size in trust.DOCUMENT_LIMITS.values() if size < MIB),
+        *(f"At most {size // MIB} MiB" for size in trust.DOCUMENT_LIMITS.values() if size >= MIB),
+    ],
+    "protocol/routing": [
+        f"1 to {routing.MAX_LIFETIME} seconds; {routing.LIFETIME} is sent",
+        f"at most {routing.MAX_RECORD_LINKS}",
+        f"at most {routing.MAX_ADDRESSES} of {routing.MAX_ADDRESS} printable",
+        f"at most {routing.MAX_SERVICES} of {routing.MAX_SERVICE} characters",
+        f"issued at most {routing.MAX_FUTURE} s ahead",
+        f"most {routing.MAX_PARKED_PER_SOURCE} a link and {routing.PARK_LIFE:g} s",
+        f"rate: {routing.ORIGIN_BURST} at once, then {routing.ORIGIN_RATE:g} a second",
+        f"{network.FAILURE_BURST} failures at once, or more than {network.FAILURE_RATE * 60:g} a minute",
+        f"A record ends {routing.EXPIRY_GRACE} s after its lifetime",
+        f"It also ends {routing.CERTIFICATE_GRACE} s after its certificate",
+        f"remembered for {routing.TOMBSTONE_LIFE / 3600:g} hours",
+        f"signed after {routing.FIRST_DELAY * 1000:g} ms",
+        f"{routing.SPACING_FIRST * 1000:g}, 500, 1000 ms ... {routing.SPACING_MAX:g} s apart",
+        f"after {routing.SPACING_QUIET:g} s of quiet",
+        f"at once, {routing.DOWN_BURST} times, then one more every {1 / routing.DOWN_RATE:g} s",
+        f"returns within {routing.FLAP_MEMORY:g} s after {routing.UP_STABLE:g} s, unless",
+        f"whatever was said just before; then {network.DRAIN_TIME:g} s",
+        f"costs {routing.BASE_COST}, plus 0 to {routing.RTT_PENALTY} in {routing.RTT_STEPS} steps",
+        f"of {routing.RTT_MIN * 1000:g} to {routing.RTT_MAX * 1000:g} ms",
+        f"more than {routing.HYSTERESIS:.0%} away".replace("%", " %"),
+        f"at once or {network.FLUSH_INTERVAL * 1000:g} ms after the last",
+        f"at most {network.FLUSH_BYTES // KIB} KiB a link and flush",
+        f"{network.WANT_BATCH} at a time",
+        f"With more than {network.EAGER_DEGREE} neighbours {network.EAGER_DEGREE} of them",
+        f"told after {network.IHAVE_INTERVAL * 1000:g} ms with IHAVE",
+        f"Every {network.RESYNC_INTERVAL / 60:g} minutes one neighbour",
+        f"again after {network.ASK_AGAIN:g} s. A batch that stalls for {network.ASK_STALL:g} s",
+        f"a sender that stops for {network.ASSEMBLY_STALL:g} s",
+        f"in turn, every {network.STATUS_ASK_INTERVAL:g} s",
+        f"no sooner than {routing.SPF_SPACING * 1000:g} ms after the last time",
+        f"at most {routing.SPF_SPACING_MAX:g} s",
+        f"at most {routing.DETOUR_RATE:g} times a second and its answer kept for {routing.DETOUR_CACHE:g} s",
+        f"the {network.HEADER_RATE:,.0f} new headers a second (burst {network.HEADER_BURST:,})",
+        f"{network.SOURCE_RATE // MIB} MiB a second carried (burst {network.SOURCE_BURST // MIB} MiB)",
+        f"remembered ({network.MAX_VERDICTS:,} a link)",
+        f"At most {network.NOTICE_RATE:g} a second of either",
+        f"{network.PATH_PATIENCE:g} s each, with PATH_REQ",
+        f"every {network.PATH_FRESH:g} s while a path is in use",
+        f"bounded by {network.MAX_STUB_ORIGINS} nodes",
+    ],
+    "protocol/endtoend": [
+        f"{sealed.REHANDSHAKE_AFTER:g} s or 2\\ :sup:`{sealed.REHANDSHAKE_FRAMES.bit_length() - 1}` frames",
+        f"{sealed.REHANDSHAKE_EITHER:g} s either end does",
+        f"{sealed.REFUSE_AFTER:g} s or 2\\ :sup:`{sealed.REFUSE_FRAMES.bit_length() - 1}` frames",
+        f"newer keys + {sealed.RECEIVE_GRACE:g} s",
+        f"{sealed.REFUSE_AFTER + sealed.RECEIVE_GRACE:g} s all keys are wiped",
+        f"{sealed.FORGET_IDLE / 60:g} min without a frame",
+        f"the last {sealed.REPLAY_WINDOW:,} counters",
+        f"above {sealed.INIT_LINK_RATE:g} a second from one neighbour",
+        f"above one in {1 / sealed.INIT_SOURCE_RATE:g} s with a burst of {sealed.INIT_SOURCE_BURST:g}",
+        f"anew after {sealed.HANDSHAKE_RETRY:g} s and up to {sealed.HANDSHAKE_JITTER * 1000:g} ms more",
+        f"shortens this to {sealed.HANDSHAKE_HURRY:g} s. After {sealed.HANDSHAKE_GIVE_UP:g} s",
+        f"Up to {sealed.MAX_PENDING_FRAMES} frames or {sealed.MAX_PENDING_BYTES // KIB} KiB wait",
+        f"for more than {sealed.TIE_TIME:g} s it gives way",
+        f"At most {sealed.MAX_SESSIONS:,} peers",
+        f"at most {sealed.MAX_DATAGRAM:,} bytes",
+        f"Above {sealed.FRAGMENT_SIZE:,} bytes ({sealed.WHOLE_SIZE:,} without",
+        f"up to {sealed.BUNDLE_MOST:,} bytes ({sealed.BUNDLE_FIRST:,} before",
+        f"{sealed.BUNDLE_SLOW:,} when it is above {sealed.SLOW_PATH * 1000:g} ms",
+        f"at most {sealed.LANE_WINDOW // KIB:,} KiB",
+        f"({sealed.DEFAULT_TIMEOUT:g} s, at most {sealed.MAX_TIMEOUT:g} s)",
+        f"the last {sealed.ACK_WINDOW:,} numbers of the last two starts",
+        f"from {sealed.MIN_RTO * 1000:g} ms ({sealed.FIRST_RTO:g} s before the first answer)",
+        f"doubling up to {sealed.MAX_RTO:g} s",
+        f"{sealed.WINDOW_FIRST // KIB} KiB at first, growing to at most {sealed.WINDOW_MOST // KIB} KiB",
+        f"times {sealed.WINDOW_SHRINK:g} when a relay says that it dropped a frame",
+        f"{sealed.WINDOW_LEAST // KIB} KiB after silence",
+        f"up to {sealed.SERVICE_CONCURRENT} messages at once",
+        f"up to {sealed.SERVICE_QUEUE_MESSAGES} messages or {sealed.SERVICE_QUEUE_BYTES // MIB} MiB more",
+        f"{sealed.MAX_REASSEMBLIES} or {sealed.MAX_REASSEMBLY_BYTES // KIB} KiB a peer",
+        f"{sealed.MAX_REASSEMBLY_TOTAL // MIB} MiB altogether are kept, for {sealed.REASSEMBLY_TIME:g} s",
+    ],
+    "http-api": [
+        f"``created`` may lie {authority.REQUEST_WINDOW_SECONDS} s off",
+        f"or after {authority.LONG_POLL_SECONDS} s",
+        f"ascending, at most {authority.COMMANDS_PAGE}",
+        f"``?limit=`` up to {authority.PAGE_ROWS_MAX}",
+        f"must arrive within {authority.RECEIVE_SECONDS} s and has {authority.BODY_BYTES // KIB} KiB",
+        f"(a policy {authority.POLICY_BODY_BYTES // KIB} KiB); answering has {authority.ANSWER_SECONDS} s",
+        f"may hold {authority.CONNECTIONS_PER_ADDRESS} connections",
+        f"A command lives at most {authority.COMMAND_SECONDS_MAX // DAY} days",
+        f"A proposal ends after {authority.APPROVAL_SECONDS // 3600} h",
+    ],
+    "local-api": [
+        f"A body has at most {node.LOCAL_BODY_LIMIT // MIB} MiB",
+        f"lets {node.RECEIVE_QUEUE_BYTES // MIB} MiB wait",
+    ],
+    "commands": [
+        f"ends {node.SHUTDOWN_DELAY:g} s later",
+        f"(at most {node.PING_REPORT_NODES})",
+        f"at most {node.MAX_COMMANDS_WAITING} of them",
+        f"must come within {node.NEWS_DEADLINE:g} s",
+        f"at most {node.RECEIPT_SPREAD:g} s later",
+        f"at most {node.MAX_COMMAND_LIFE // DAY} days",
+        f"above {node.RELAY_ANSWER_LIMIT // KIB} KiB",
+        f"for one node {node.RELAY_BURST} times at once and then every {1 / node.RELAY_RATE:g} s",
+    ],
+    "command-line": [
+        f"under {check_host.DISK_FAIL // MIB} MiB or {check_host.INODES_FAIL} inodes free",
+        f"under {check_host.DISK_WARN // MIB} MiB free",
+        f"over {check_documents.CLOCK_FAIL // 60} min behind",
+        f"over {check_documents.CLOCK_WARN} s behind",
+        f"past {check_documents.RENEWAL_LATE * 100:g} % of its life",
+        f"ends within {check_documents.GENESIS_WARN // DAY} days",
+    ],
+}
+# Options of other programs that the pages tell people to type.
+OTHERS = {
+    *("pidfile", "unix-socket", "no-buffer"),  # twistd, curl
+    *("variant", "include", "customize-hook", "reflink"),  # mmdebstrap, cp
+    *("pipe", "wait", "working-directory", "property"),  # systemd-run
+    *("quick", "plot"),  # bench
+}
+
+
+def _plain(page: str) -> str:
+    return " ".join((DOCS / f"{page}.rst").read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize("page", SENTENCES)
+def test_numbers_are_those_of_the_code(page: str) -> None:
+    """Each sentence stands in its page with the value that the constant has."""
+    text = _plain(page)
+    assert [sentence for sentence in SENTENCES[page] if sentence not in text] == []
+
+
+def _pages() -> Iterator[tuple[str, str]]:
+    for path in (ROOT / "README.rst", *sorted(DOCS.rglob("*.rst"))):
+        yield path.name, path.read_text(encoding="utf-8")
+
+
+def _options_of(command: click.Command, context: click.Context) -> Iterator[str]:
+    for parameter in command.params:
+        yield from (option.removeprefix("--") for option in parameter.opts)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from _options_of(found, context)
+
+
+def _daemon_options() -> set[str]:
+    return {name.rstrip("=") for kind in (NodeOptions, AuthorityOptions) for name in kind().longOpt}
+
+
+def test_every_option_named_is_an_option() -> None:
+    """No page names an option that neither the command nor a daemon has."""
+    known = {*_options_of(gmesh, click.Context(gmesh)), *_daemon_options(), *OTHERS}
+    for name, text in _pages():
+        assert set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)) <= known, name
+
+
+def test_every_option_of_a_daemon_is_named() -> None:
+    """Whoever runs a daemon finds each of its options somewhere."""
+    text = "".join(text for _, text in _pages())
+    assert {name for name in _daemon_options() if f"--{name}" not in text} == set()
+
+
+def test_every_command_to_nodes_has_its_row() -> None:
+    """docs/commands.rst: these and no other."""
+    rows = re.findall(r"^``([a-z-]+)`` {2,}", (DOCS / "commands.rst").read_text(encoding="utf-8"), re.M)
+    assert rows == [command.name for command in COMMANDS]
+
+
+@pytest.mark.parametrize(
+    ("page", "start", "room"),
+    [
+        ("protocol/endtoend", "A responder refuses message 1", "endtoend"),
+        ("protocol/endtoend", "A send is refused with one", "endtoend"),
+        ("protocol/routing", "A relay, and the destination, check", "mesh"),
+    ],
+)
+def test_reasons_named_are_given(page: str, start: str, room: str) -> None:
+    """Each reason in the first column of a table is one that the code of its room gives."""
+    table = (DOCS / f"{page}.rst").read_text(encoding="utf-8").partition(start)[2].split("\n\n")[1]
+    named = re.findall(r"^``([a-z-]+)``", table, re.M)
+    assert len(named) >= 8
+    rooms = [ROOT / "gmesh" / name for name in (room, "trust", "wire")]
+    source = "".join(path.read_text(encoding="utf-8") for folder in rooms for path in folder.glob("*.py"))
+    assert [reason for reason in named if not re.search(rf"\b{reason}\b[\"}}]", source)] == []
