@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING = setup.cfg setup.py pyproject.toml
 NEEDED = gmesh needs Python 3.11 or newer with venv; on Debian and Ubuntu: apt install make python3-venv
 
-.PHONY: demo test lint soak bench deb deb-full clean
+.PHONY: demo test lint docs soak bench deb deb-full clean
 
 demo: $(VENV)/installed
 	@$(BIN)/gmesh demo
@@ -19,6 +19,9 @@ lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
 
 soak: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak

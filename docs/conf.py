@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sphinx settings: plain, no extensions, warnings are errors in `make docs`."""
+"""Sphinx settings: plain, no extensions; for `make docs` a warning is an error."""
 
 from gmesh import __version__
 

@@ -237,3 +237,19 @@ def test_reasons_named_are_given(page: str, start: str, room: str) -> None:
     rooms = [ROOT / "gmesh" / name for name in (room, "trust", "wire")]
     source = "".join(path.read_text(encoding="utf-8") for folder in rooms for path in folder.glob("*.py"))
     assert [reason for reason in named if not re.search(rf"\b{reason}\b[\"}}]", source)] == []
+
+
+def test_every_reason_of_a_send_has_its_status() -> None:
+    """docs/local-api.rst has each reason of docs/protocol/endtoend.rst, under the status that the code gives."""
+    reasons = (DOCS / "protocol/endtoend.rst").read_text(encoding="utf-8")
+    reasons = reasons.partition("A send is refused with one")[2].split("\n\n")[1]
+    table = (DOCS / "local-api.rst").read_text(encoding="utf-8").partition("status slugs")[2]
+    told = {
+        slug: status
+        for status, slugs in re.findall(r"^(\d{3}) +(``.*)$", table.split("\n\n")[0], re.M)
+        for slug in re.findall(r"``([a-z-]+)``", slugs)
+    }
+    assert set(told) == set(re.findall(r"^``([a-z-]+)``", reasons, re.M))
+    source = (ROOT / "gmesh/node/local_api.py").read_text(encoding="utf-8")
+    given = dict(re.findall(r"^    \"([a-z-]+)\": (\d{3}),$", source, re.M))
+    assert told == {slug: given.get(slug, "502") for slug in told}

@@ -76,7 +76,7 @@ first_build() {
     local root log=$LOGS/build.log
     root=$(overlay "$BUILD_ROOT" build)
     chroot_mounts "$root"
-    source_tree "$root/build/gmesh"
+    source_tree "${root:?}/build/gmesh"
     say "building the packages without network"
     if ! build "$root" /build/gmesh "$log" TZ=UTC DEB_BUILD_OPTIONS=nocheck; then
         failed "dpkg-buildpackage without network"

@@ -34,7 +34,7 @@ check "the packages are not left in it" refuse test -e "$RUN_ROOT/debs"
 check "a seed file is placed by the example" sh "$RUN_ROOT/usr/share/doc/gmesh-node/examples/build-image" "$RUN_ROOT" pump-07 gmesh1-x
 equal "for root alone" "600 root" "$(stat -c '%a %U' "$RUN_ROOT/etc/gmesh/invite.seed")"
 equal "with the name of the machine" pump-07 "$(cat "$RUN_ROOT/etc/hostname")"
-rm "$RUN_ROOT/etc/gmesh/invite.seed"
+rm "${RUN_ROOT:?}/etc/gmesh/invite.seed"
 container image 70
 boot image
 equal "it boots, and nothing fails" running "$(guest image systemctl is-system-running || true)"

@@ -14,7 +14,7 @@ second_build() {
     local root deb log=$LOGS/suite.log passes
     root=$(overlay "$BUILD_ROOT" again)
     chroot_mounts "$root"
-    (umask 0027 && source_tree "$root/srv/another/place/gmesh-0")
+    (umask 0027 && source_tree "${root:?}/srv/another/place/gmesh-0")
     if (umask 0027 && build "$root" /srv/another/place/gmesh-0 "$log" TZ=Pacific/Kiritimati LC_ALL=POSIX); then
         passed "dpkg-buildpackage with the suite, without network"
     else
