@@ -240,7 +240,7 @@ def test_reasons_named_are_given(page: str, start: str, room: str) -> None:
 
 
 def test_every_reason_of_a_send_has_its_status() -> None:
-    """docs/local-api.rst has each reason of docs/protocol/endtoend.rst, under the status that the code gives."""
+    """docs/local-api.rst has each reason of docs/protocol/endtoend.rst, under the status the code gives."""
     reasons = (DOCS / "protocol/endtoend.rst").read_text(encoding="utf-8")
     reasons = reasons.partition("A send is refused with one")[2].split("\n\n")[1]
     table = (DOCS / "local-api.rst").read_text(encoding="utf-8").partition("status slugs")[2]
