@@ -32,6 +32,7 @@ SUITES = {
 }
 HELLO, PING, PONG, REKEY, CLOSE, LSA, E2E_INIT, E2E_RESP, E2E_DATA = 1, 2, 3, 4, 5, 16, 64, 65, 66
 DATAGRAM = 1
+DEADLINE = 15.0
 HELLO_HEAD = ">8sBQQQQQI"
 HELLO_FIELDS = ("boot", "flags", "clock", "serial", "status", "crl", "policy", "genesis")
 
@@ -81,7 +82,7 @@ class OutsideNode:
 
     def connect(self, address: tuple[str, int]) -> dict[str, Any]:
         """Preamble, Noise XX, HELLO. @return: the neighbour's HELLO, field by field."""
-        self.socket = socket.create_connection(address, timeout=10)
+        self.socket = socket.create_connection(address, timeout=DEADLINE)
         preamble = b"gmesh" + bytes([1, SUITES[self.suite], 0])
         version = pack(">I", self.genesis["version"])
         noise = Handshake(self.suite, preamble + self.network, self.noise)
@@ -140,7 +141,9 @@ class OutsideNode:
 
     def wait(self, wanted: int) -> bytes:
         """@return: the body of the next frame of that kind. A PING before it is answered, others are kept."""
+        end = time.monotonic() + DEADLINE
         while True:
+            assert time.monotonic() < end, f"no frame of kind {wanted} came"
             for index, (kind, body) in enumerate(self.seen):
                 if kind == wanted:
                     del self.seen[index]
