@@ -7,7 +7,10 @@ Tests: C{tests/node/test_tap.py}, C{tests/live/test_node_daemon.py}.
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -20,10 +23,50 @@ from gmesh.node.identity_store import IdentityStore
 from gmesh.node.log_level import LogLevelService, parse_level
 from gmesh.node.runtime import NodeRuntime
 
-__all__ = ["NodeService", "Reload"]
+__all__ = ["NodeService", "Reload", "StateLock"]
 
 AT_START = ("state", "listen", "control", "log_format", "read_group", "write_group", "metrics", "stub")
 """Settings that a reload leaves as they are."""
+
+
+class StateLock(Service):
+    """
+    One daemon a state directory: two with one identity would take each other's links and sequence numbers.
+
+    The kernel lets go of the lock with the process, however it ends; no file is written for it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._descriptor: int | None = None
+
+    def privilegedStartService(self) -> None:
+        """@raise SystemExit: with one line, when another daemon works there."""
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise SystemExit(
+                f"gmesh-node: another daemon works on {self._directory}: "
+                "stop it first (systemctl stop gmesh-node)"
+            ) from None
+        except OSError:
+            pass  # a file system without locks of directories, as NFS: nothing keeps a second one out there
+        self._descriptor = descriptor
+
+    def startService(self) -> None:
+        """Take the lock now, if no privileged start came before."""
+        super().startService()
+        if self._descriptor is None:
+            self.privilegedStartService()
+
+    def stopService(self) -> None:
+        """Let others in."""
+        super().stopService()
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 class NodeService(Service):
@@ -67,7 +110,7 @@ class Reload:
         self._runtime = runtime
         self._heartbeat = heartbeat
         self._levels = levels
-        self._configuration = configuration
+        self._configuration = self._started_with = configuration
         self._reread = reread
 
     def __call__(self) -> None:
@@ -98,5 +141,7 @@ class Reload:
         if new.log_level != old.log_level:
             self._levels.set(parse_level(new.log_level or "debug"))
         for name in AT_START:
-            if getattr(new, name) != getattr(old, name):
-                self._log.warn("reload: another {name} takes effect at the next start", name=name)
+            if getattr(new, name) != getattr(self._started_with, name):
+                self._log.warn(
+                    "reload: {name} stays what it was at the start: restart the node to change it", name=name
+                )

@@ -95,6 +95,7 @@ class NodeRuntime:
         stub: bool = False,
     ) -> None:
         self._clock = clock
+        self._software = SOFTWARE
         self._boot_id = entropy(BOOT_ID)
         self._counters = Counters()
         self.member = member = Membership(identity, store, clock, wall, entropy)
@@ -122,7 +123,7 @@ class NodeRuntime:
         self.datagrams = ends.datagrams
         self.echo = ends.echo
         self.control = make_control(means, links, ends)
-        gate = VersionGate(member.trust, links.peers, SOFTWARE, self._counters)
+        gate = VersionGate(member.trust, links.peers, self._software, self._counters)
         links.peers.add_listener(gate)
         self.parts: list[IPart] = [gate]
         self._advertised = tuple(advertise)
@@ -213,7 +214,7 @@ class NodeRuntime:
         """Tell addresses, services and version to everybody, in the node record."""
         names = [name for name in self.datagrams.services.names if not is_reserved(name)]
         told = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
-        self._keeper.advertise(make_capabilities(self._advertised, told, SOFTWARE))
+        self._keeper.advertise(make_capabilities(self._advertised, told, self._software))
 
     def is_anchor(self) -> bool:
         """Whether this node's certificate says so."""
@@ -253,7 +254,7 @@ class NodeRuntime:
             policy=numbers["policy"],
             genesis=numbers["genesis"],
             digest=self.engine.store.digest(),
-            software=SOFTWARE,
+            software=self._software,
             observed=observed,
         )
 

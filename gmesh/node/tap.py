@@ -82,17 +82,14 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def postOptions(self) -> None:
-        """@raise UsageError: when something is missing or contradictory."""
+        """@raise SystemExit: with one line, when something is missing or wrong, and after C{--check}."""
         try:
             self.configuration: Configuration = self.reread()
+            line = _check(self.configuration) if self["check"] else ""
         except ConfigurationError as error:
-            raise usage.UsageError(str(error)) from error
+            raise SystemExit(f"gmesh-node: {error}") from error
         self.observer = observer_for(self.parent, self.configuration.log_format)
         if self["check"]:
-            try:
-                line = _check(self.configuration)
-            except ConfigurationError as error:
-                raise SystemExit(f"gmesh-node: {error}") from error
             print(f"gmesh-node: {line}")  # noqa: T201  # what --check is for
             raise SystemExit(0)
 
@@ -111,7 +108,7 @@ def _address(text: str) -> str:
     try:
         return check_address(text)
     except ConfigurationError as error:
-        raise usage.UsageError(str(error)) from error
+        raise SystemExit(f"gmesh-node: {error}") from error
 
 
 def _check(configuration: Configuration) -> str:
@@ -149,7 +146,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
-    from gmesh.node.daemon import NodeService, Reload
+    from gmesh.node.daemon import NodeService, Reload, StateLock
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listen import ListenService
@@ -190,6 +187,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     notify = NotifyService(notifier, reactor)
 
     daemon = LoggedService(options.observer)
+    StateLock(configuration.state).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
     for endpoint in configuration.listen:

@@ -62,12 +62,20 @@ class Targets:
         self._looked_at = -1
 
     def look_for_anchors(self) -> None:
-        """While links are too few, anchors known only by their records are spare targets."""
+        """
+        While links are too few, anchors known only by their records are spare targets.
+
+        Not a linked one: its record may spell an address that is dialled already in another way.
+        """
         if len(self._peers.links) >= self._dialler.degree or self._engine.records == self._looked_at:
             return
         self._looked_at = self._engine.records
-        told = self._engine.addresses("anchor")
-        others = (address for handle, address in told if handle != self._member.handle)
+        known = {self._member.handle, *self._peers.links}
+        others = [
+            address
+            for handle, address in self._engine.addresses("anchor")
+            if handle not in known or address in self._learned
+        ]
         learned = tuple(others)[:MAX_LEARNED]
         if learned != self._learned:
             self._learned = learned

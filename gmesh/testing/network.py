@@ -59,8 +59,8 @@ class MemoryNetwork:
         return _Server(self, address)
 
     def client(self, address: str, source: str = "127.0.0.1") -> IStreamClientEndpoint:
-        """Connects to C{HOST:PORT} from the host C{source}."""
-        return _Client(self, address, source)
+        """Connects to C{HOST:PORT} or C{tcp:HOST:PORT} from the host C{source}."""
+        return _Client(self, address.removeprefix("tcp:"), source)
 
     def open_connections(self) -> list[MemoryConnection]:
         """Those of which either end is still connected."""

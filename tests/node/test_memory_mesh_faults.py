@@ -261,3 +261,16 @@ def test_a_node_reaches_its_degree_by_anchors_it_learns_of() -> None:
     mesh[lost].kill()
     mesh.run_until(lambda: len(mesh["x"].link_names) == TARGET_DEGREE, within=60)
     mesh.stop()
+
+
+def test_a_linked_anchor_is_not_dialled_by_the_address_of_its_record() -> None:
+    """Its link would be made anew only because the genesis spells its address in another way."""
+    mesh = MemoryMesh(seed=2)
+    mesh.add("anchor", "anchor")
+    mesh.add("x", "client")
+    mesh["x"].dial([f"tcp:{mesh['anchor'].address}"])
+    mesh.start()
+    mesh.run_until(lambda: mesh["x"].reaches("anchor"), within=60)
+    mesh.run(60)
+    assert len(mesh.network.connections) == 1
+    mesh.stop()

@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs
 from gmesh.endtoend.services import Message
 from gmesh.errors import SendRefused
 from gmesh.node.runtime import SOFTWARE
-from gmesh.node.versions import parse_version
+from gmesh.node.versions import VersionGate, parse_version
 from gmesh.testing.issuer import ALLOW_ALL
 from gmesh.testing.living import LivingMesh, living_line
 from gmesh.trust.documents import Rule
@@ -94,6 +94,46 @@ def test_min_version(mesh: LivingMesh) -> None:
     mesh.authority.publish_policy(min_version="0.1")
     mesh.run(130)
     assert mesh["a"].reaches("b", "c")
+
+
+@pytest.fixture
+def mixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[LivingMesh]:
+    """a, b and c meet each other; b alone runs what is too old for the policy it does not hold yet."""
+    made = LivingMesh(seed=5)
+    made.add("a", "anchor")
+    with monkeypatch.context() as older:
+        older.setattr("gmesh.node.runtime.SOFTWARE", "gmesh/0.0.9")
+        made.add("b", "relay", peers=["a"])
+    made.add("c", "client", peers=["a", "b"])
+    yield made
+    made.stop()
+
+
+def test_only_the_old_node_is_barred(mixed: LivingMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others judge what their neighbour runs, even if that one closes nothing; it says what it needs."""
+    [gate] = [part for part in mixed["b"].runtime.parts if isinstance(part, VersionGate)]
+    monkeypatch.setattr(gate, "_judge", lambda link: None)
+    mixed.start()
+    mixed.run_until(lambda: len(mixed["a"].link_names) == len(mixed["c"].link_names) == 2)
+    with capturedLogs() as lines:
+        mixed.authority.publish_policy(min_version="0.1")
+        mixed.run(BOUND)
+    assert [node.link_names for node in mixed] == [["c"], [], ["a"]]
+    assert [event["own"] for event in lines if "upgrade it" in event["log_format"]] == ["gmesh/0.0.9"]
+    mixed.run(60)
+    assert [node.link_names for node in mixed] == [["c"], [], ["a"]]
+    assert not mixed["a"].reaches("b")
+
+
+def test_an_old_node_that_starts_under_the_policy(mesh: LivingMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downgraded under a policy it holds, it says at its start that it must be upgraded, before any link."""
+    mesh.authority.publish_policy(min_version="0.1")
+    mesh.run(BOUND)
+    mesh["b"].kill()
+    monkeypatch.setattr("gmesh.node.runtime.SOFTWARE", "gmesh/0.0.9")
+    with capturedLogs() as lines:
+        mesh["b"].restart()
+    assert [event["own"] for event in lines if "upgrade it" in event["log_format"]] == ["gmesh/0.0.9"]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from twisted.python.usage import UsageError
 
 import gmesh
 from gmesh.node.configuration import Configuration
-from gmesh.node.daemon import NodeService
+from gmesh.node.daemon import NodeService, StateLock
 from gmesh.node.listen import ListenService, describe_address
 from gmesh.node.tap import Options, makeService
 from gmesh.notify import HangupService
@@ -55,13 +55,19 @@ def test_every_option(tmp_path: Path) -> None:
         (["--state", "s", "--peer", "nowhere"], "'nowhere' is not HOST:PORT"),
         (["--state", "s", "--advertise", "a"], "'a' is not HOST:PORT"),
         (["--config", "/nonexistent/node.toml"], "does not exist"),
-        (["--nonsense"], "nonsense"),
     ],
 )
 def test_bad_options(arguments: list[str], message: str) -> None:
-    """Each is a usage error that names what is wrong."""
-    with pytest.raises(UsageError, match=message):
+    """Each is one line that names what is wrong, without the pages of help, which would hide it."""
+    with pytest.raises(SystemExit, match=f"^gmesh-node: .*{message}") as ended:
         parsed(*arguments)
+    assert "\n" not in str(ended.value)
+
+
+def test_an_unknown_option() -> None:
+    """What only twistd can refuse it refuses, with the help."""
+    with pytest.raises(UsageError, match="nonsense"):
+        parsed("--nonsense")
 
 
 def test_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,6 +154,21 @@ async def test_a_socket_of_a_running_daemon(tmp_path: Path) -> None:
     await first.stopService()
 
 
+def test_a_second_daemon_on_the_state_directory(directory: Path) -> None:
+    """Even with another socket it ends at once: two nodes with one identity would fight over every link."""
+    options = Options()
+    options.parseOptions(["--state", str(directory)])
+    first, second = (StateLock(options.configuration.state) for _ in range(2))
+    [lock] = [service for service in makeService(options, MemoryReactorClock()) if type(service) is StateLock]
+    first.startService()
+    for other in (lock, second):
+        with pytest.raises(SystemExit, match=f"gmesh-node: another daemon works on {directory}"):
+            other.privilegedStartService()
+    first.stopService()
+    second.startService()
+    second.stopService()
+
+
 def test_addresses_in_the_log() -> None:
     """As in an endpoint string, so that scripts can read the port."""
     assert describe_address(IPv4Address("TCP", "0.0.0.0", 7443)) == "tcp:7443"
@@ -192,7 +213,12 @@ def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) 
     with capturedLogs() as lines:
         hangup._reload()
     assert targets() == ["10.0.0.8:7443"]
-    assert [event["name"] for event in lines if "takes effect" in event["log_format"]] == ["listen"]
+    assert [event["name"] for event in lines if "restart the node" in event["log_format"]] == ["listen"]
+    with capturedLogs() as lines:
+        hangup._reload()
+    assert [event["name"] for event in lines if "restart the node" in event["log_format"]] == ["listen"], (
+        "as long as it was not restarted"
+    )
     file.write_text('piers = ["10.0.0.8:7443"]\n')
     with capturedLogs() as lines:
         hangup._reload()
