@@ -25,6 +25,7 @@ docs: $(VENV)/installed-docs
 
 soak: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m "not soak and not live" --hypothesis-profile=fresh
 
 bench: $(VENV)/installed-test
 	for bench in floor links relay authority convergence node; do $(BIN)/python -m bench.$$bench || exit 1; done

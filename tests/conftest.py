@@ -24,7 +24,11 @@ from gmesh.testing.secrecy import SecretWatch
 #: Knows every key, invite, pass phrase and payload of the session, and reads all that is logged in it.
 SECRETS = SecretWatch()
 
-settings.register_profile("gmesh", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The suite tries the same examples each time; "make soak" runs it with new ones.
+settings.register_profile(
+    "gmesh", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("fresh", settings.get_profile("gmesh"), derandomize=False)
 settings.load_profile("gmesh")
 
 

@@ -48,7 +48,7 @@ def _run(command: list[str], cwd: Path) -> str:
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "GMESH_STATE")
     }
     run = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout

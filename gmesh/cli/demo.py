@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 from gmesh.cli.authority import Authority
-from gmesh.cli.demo_daemons import DaemonFailed, Daemons, free_port
+from gmesh.cli.demo_daemons import DaemonFailed, Daemons
 from gmesh.cli.demo_nodes import Nodes, answers, next_message
 from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.init import anchor_endpoint, create_network
@@ -61,7 +61,7 @@ class Demo:
 
     def create(self) -> int:
         """Make the network. @return: the port that b will listen on."""
-        authority, anchor = free_port(), free_port()
+        authority, anchor = self.daemons.port(), self.daemons.port()
         self.url = f"http://127.0.0.1:{authority}"
         anchors = [Anchor(name="b", endpoint=anchor_endpoint(f"127.0.0.1:{anchor}"))]
         create_network(self.directory / "net", "demo", self.url, anchors, int(time.time()))

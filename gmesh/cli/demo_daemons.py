@@ -16,9 +16,10 @@ from pathlib import Path
 import gmesh
 from gmesh.errors import GmeshError
 
-__all__ = ["Daemon", "DaemonFailed", "Daemons", "free_port"]
+__all__ = ["WAIT_SECONDS", "Daemon", "DaemonFailed", "Daemons"]
 
 TWISTD = "from twisted.scripts.twistd import run; run()"
+WAIT_SECONDS = 60.0
 STOP_SECONDS = 8.0
 LOOK_EVERY = 0.02
 MAX_LOG_READ = 64 * 1024
@@ -27,14 +28,6 @@ _LOG_PREFIX = re.compile(r"^\S+ \[[^]]*\] ")
 
 class DaemonFailed(GmeshError):
     """A daemon ended, or did not do in time what it should."""
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Daemon:
@@ -86,6 +79,20 @@ class Daemons:
         self._directory = directory
         self.all: list[Daemon] = []
         self._starting = self._interrupted = False
+        self._held: list[socket.socket] = []
+
+    def port(self) -> int:
+        """
+        A TCP port of loopback for a daemon to listen on; the kernel gives it to nobody else meanwhile.
+
+        It is held by a socket that does not listen, which lets another one with SO_REUSEADDR do so.
+        """
+        holder = socket.socket()
+        self._held.append(holder)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        return port
 
     def start(self, name: str, *arguments: str | Path) -> Daemon:
         """Start one more."""
@@ -106,7 +113,7 @@ class Daemons:
         else:
             raise KeyboardInterrupt
 
-    def wait_until(self, what: str, true: Callable[[], object], seconds: float = 15.0) -> None:
+    def wait_until(self, what: str, true: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
         """
         Look again and again until something is so, while all daemons run.
 
@@ -135,3 +142,5 @@ class Daemons:
             except subprocess.TimeoutExpired:
                 daemon.process.kill()
                 daemon.process.wait()
+        for holder in self._held:
+            holder.close()

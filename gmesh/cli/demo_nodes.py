@@ -10,14 +10,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from gmesh.cli.demo_daemons import DaemonFailed
+from gmesh.cli.demo_daemons import WAIT_SECONDS, DaemonFailed
 from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
 
 __all__ = ["Nodes", "answers", "next_message"]
 
 SERVICE = "demo"
-WAIT_SECONDS = 15.0
-SEND_SECONDS = 5.0
+SEND_SECONDS = 20.0
 
 
 class Nodes:

@@ -28,8 +28,8 @@ __all__ = ["ProcessMesh", "ProcessNode"]
 
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=")
 POLL = 0.05
-ANSWER_DEADLINE = 30.0
-STOP_DEADLINE = 15.0
+ANSWER_DEADLINE = 60.0
+STOP_DEADLINE = 60.0
 
 
 class _Local(http.client.HTTPConnection):
@@ -170,7 +170,7 @@ class ProcessMesh:
         node = self.nodes[name] = ProcessNode(name, state, arguments, behind)
         return node
 
-    def wait(self, condition: Callable[[], object], within: float = 60.0) -> float:
+    def wait(self, condition: Callable[[], object], within: float = 180.0) -> float:
         """
         Ask again and again, in real time, until it is so.
 

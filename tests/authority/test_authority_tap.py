@@ -29,6 +29,6 @@ def test_k1_timers_keep_steady_time(tmp_path: Path) -> None:
         cwd=Path(__file__).resolve().parents[2],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")

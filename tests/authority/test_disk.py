@@ -150,7 +150,7 @@ def test_d2_a_read_only_disk_is_told_at_start(network: Any) -> None:
     state = str(network.path)
     script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" -c "$3" "$4" "$1"'
     command = ["unshare", "-rm", "sh", "-c", script, "sh", state, sys.executable, START, str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     network.clock.advance(1)
     network.start()
     if "unshare" in done.stderr or "mount:" in done.stderr:
@@ -184,7 +184,7 @@ print(left)
 def run_migration(path: Path, kill_at: int = 0) -> subprocess.CompletedProcess[str]:
     """Migrate in a process of its own, which kills itself at its statement number C{kill_at}."""
     command = [sys.executable, "-c", MIGRATE, str(ROOT), str(path), str(kill_at)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
 def schema(path: Path) -> list[tuple[str, str]]:

@@ -155,12 +155,11 @@ def run(
 
 
 @pytest.fixture
-def closed_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def closed_port() -> Iterator[int]:
+    """A TCP port of loopback that nobody listens on, as long as the test takes."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,13 +39,23 @@ def test_wait_in_vain(daemons: Daemons) -> None:
         daemons.wait_until("pigs fly", lambda: False, 0.0)
 
 
+def test_a_port_is_kept_for_its_daemon(daemons: Daemons) -> None:
+    """Before it listens nobody is answered there; it can listen there; each has another one."""
+    port = daemons.port()
+    assert daemons.port() != port
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 60)
+    with socket.create_server(("127.0.0.1", port)):
+        socket.create_connection(("127.0.0.1", port), 60).close()
+
+
 @pytest.mark.parametrize("deaf", [False, True])
 def test_all_are_stopped(daemons: Daemons, monkeypatch: pytest.MonkeyPatch, deaf: bool) -> None:
     """SIGTERM stops a daemon; one that does not hear it is killed."""
     ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
     code = f"{ignore}open('up', 'w').close(); import time; time.sleep(60)"
     monkeypatch.setattr(demo_daemons, "TWISTD", code)
-    monkeypatch.setattr(demo_daemons, "STOP_SECONDS", 0.2 if deaf else 30.0)
+    monkeypatch.setattr(demo_daemons, "STOP_SECONDS", 0.2 if deaf else 60.0)
     daemon = daemons.start("node")
     daemons.wait_until("it is up", (daemon.log.parent / "up").exists)
     daemons.stop()
@@ -57,7 +68,7 @@ def test_environment_of_a_daemon(daemons: Daemons, monkeypatch: pytest.MonkeyPat
     code = "import os, gmesh; print(gmesh.__file__, [n for n in os.environ if n.startswith('GMESH')])"
     monkeypatch.setattr(demo_daemons, "TWISTD", code)
     daemon = daemons.start("node")
-    daemon.process.wait(30)
+    daemon.process.wait(60)
     expected = Path(sys.modules["gmesh"].__file__ or "").resolve()
     assert daemon.last_words() == f"{os.fspath(expected)} []"
 

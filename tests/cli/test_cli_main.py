@@ -126,7 +126,7 @@ def test_reader_that_leaves() -> None:
     assert writer.stdout is not None
     writer.stdout.close()
     writer.stdout = None
-    _, errors = writer.communicate("", timeout=30)
+    _, errors = writer.communicate("", timeout=60)
     assert (writer.returncode, errors) == (1, "")
 
 
@@ -134,5 +134,5 @@ def test_reader_that_leaves() -> None:
 def test_commands_start_without_twisted(module: str) -> None:
     """Importing any command imports neither Twisted nor rich: that is what keeps each start short."""
     code = f"import sys, {module}; print({{'twisted', 'rich', 'klein', 'asyncio'}} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout == "set()\n"

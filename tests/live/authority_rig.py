@@ -27,6 +27,7 @@ from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, sign_request
 from gmesh.trust.verify import network_id
 
 ROOT = Path(__file__).resolve().parents[2]
+DEADLINE = 60.0
 
 
 class Daemon:
@@ -66,7 +67,7 @@ class Daemon:
 
     def logged(self, pattern: bytes) -> re.Match[bytes]:
         """Wait until the log has it."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             if found := re.search(pattern, self.log.read_bytes()):
                 return found
@@ -75,7 +76,7 @@ class Daemon:
 
     def start(self) -> None:
         process = self.spawn()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline and process.poll() is None:
             found = re.search(rb"listening on tcp:(\d+)", self.log.read_bytes())
             if found and b" ready," in self.log.read_bytes():
@@ -87,7 +88,7 @@ class Daemon:
     def refuses_to_start(self, port: int = 0) -> str:
         """The one line it ends with."""
         process = self.spawn(port)
-        assert process.wait(20) == 1
+        assert process.wait(DEADLINE) == 1
         lines = [line for line in self.log.read_text().splitlines() if "gmesh-authority:" in line]
         assert len(lines) == 1 and "Traceback" not in self.log.read_text(), self.log.read_text()
         return lines[0]
@@ -96,7 +97,7 @@ class Daemon:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(DEADLINE)
 
     def ask(
         self, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b""
@@ -105,7 +106,7 @@ class Daemon:
             f"http://127.0.0.1:{self.port}{target}", data=body or None, headers=headers or {}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=DEADLINE) as response:
                 return response.status, json.loads(response.read() or b"null")
         except urllib.error.HTTPError as error:
             with error:

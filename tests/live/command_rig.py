@@ -10,7 +10,6 @@ import os
 import pty
 import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from typing import Any
 
 import pytest
 from live.conftest import Daemon, _environment
+from live.node_rig import until
+from live.ports import Ports
 
 GMESH = [sys.executable, "-m", "gmesh.cli.main"]
 PHRASE = "correct horse battery staple\n"
@@ -111,7 +112,7 @@ class Running:
 
     def end(self) -> Ended:
         """Wait for its end."""
-        self.until(lambda: False, "its end")
+        until(lambda: False, "its end")
         status = self.process.wait(DEADLINE)
         return Ended(status, self.out, self._texts[1].decode("utf-8", "replace").replace("\r\n", "\n"))
 
@@ -248,13 +249,13 @@ class Rig:
         authority = self.daemons["authority"]
         seen = len(authority.log.splitlines())
         authority.signal(signal.SIGHUP)
-        authority.wait_for("reload", seen)
+        authority.wait_for("reloaded: ", seen)
 
     def served(self, node: str, service: str) -> None:
         """See that a program on C{node} receives C{service}."""
         if {"service": service} not in self.read("services", "--state", node):
             self._receivers.append(self.start("receive", "--service", service, "--state", node))
-            self.until(lambda: {"service": service} in self.read("services", "--state", node))
+            until(lambda: {"service": service} in self.read("services", "--state", node))
 
     def restart(self, name: str) -> None:
         """Start a daemon that was stopped again, as it was."""
@@ -266,27 +267,13 @@ class Rig:
             running.process.send_signal(signal.SIGINT)
             running.end()
 
-    def until(self, true: Callable[[], bool], tries: int = 200) -> None:
-        """Ask again until it is so; each question is a whole command, so this takes its time by itself."""
-        for _ in range(tries):
-            if true():
-                return
-        pytest.fail("it never became so")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
 
 @contextlib.contextmanager
 def running_rig(directory: Path) -> Iterator[Rig]:
     """Make the network, start its daemons, and stop them at the end, each cleanly."""
     rig = Rig(directory)
-    authority, anchor = _free_ports(2)
+    ports = Ports()
+    authority, anchor = ports(), ports()
     url = f"http://127.0.0.1:{authority}"
     rig.gmesh("init", "net", "--network", "lab", "--authority-url", url, "--anchor", f"b=127.0.0.1:{anchor}")
 
@@ -301,7 +288,7 @@ def running_rig(directory: Path) -> Iterator[Rig]:
             rig.gmesh("join", rig.gmesh("admin", "invite", "--name", name, "--role", role), "--state", name)
             options = ["--listen", f"tcp:{anchor}:interface=127.0.0.1"] if name == "b" else []
             daemon(name, "gmesh-node", "--state", name, *options)
-        rig.until(lambda: {"b", "c"} <= {route["name"] for route in rig.read("routes")})
+        until(lambda: {"b", "c"} <= {route["name"] for route in rig.read("routes")})
         yield rig
         rig.close()
         for each in reversed(rig.daemons.values()):
@@ -310,3 +297,4 @@ def running_rig(directory: Path) -> Iterator[Rig]:
         for each in rig.daemons.values():
             if each.process.poll() is None:
                 each.kill()
+        ports.close()

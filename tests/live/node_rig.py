@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 LISTEN = "tcp:0:interface=127.0.0.1"
+ANSWER = 60.0
+#: Seconds; a node that found nobody at home calls again after a minute at most, on a slow machine too.
+PATIENCE = 180.0
 
 
 class LocalConnection(http.client.HTTPConnection):
     """HTTP over the node's unix socket."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=ANSWER)
         self._path = str(path)
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(10)
+        self.sock.settimeout(ANSWER)
         self.sock.connect(self._path)
 
 
@@ -37,12 +40,21 @@ def ask(state: Path, method: str, path: str, body: Any = None) -> tuple[int, Any
         connection.close()
 
 
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Ask again until it is so; every question is answered by a daemon that has other things to do."""
-    end = time.monotonic() + seconds
+def until(condition: Callable[[], bool], told: Callable[[], str] = str) -> None:
+    """
+    Ask again until it is so; every question is answered by a daemon that has other things to do.
+
+    @param told: what is told when it never becomes so.
+    """
+    end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, "it never became so"
+        assert time.monotonic() < end, f"it never became so {told()}"
         time.sleep(0.05)
+
+
+def until_time(moment: float) -> None:
+    """Wait for a moment of Unix time that something in a document begins with."""
+    until(lambda: time.time() > moment)
 
 
 def listening_port(daemon: Any) -> int:

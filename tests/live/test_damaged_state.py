@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from live.node_rig import until
 
 from gmesh.testing.processes import ProcessMesh, ProcessNode
 
@@ -86,9 +87,8 @@ def test_what_comes_back_by_itself(node: ProcessNode, harm: str) -> None:
     for name in damaged:
         HARMS[harm](node.state / name)
     node.start()
-    mesh = ProcessMesh(node.state.parent)
     try:
-        mesh.wait(lambda: (node.state / "node.sock").exists())
+        until(node.reaches)
         assert node.ask("GET", "/v1/status")["name"] == "a"
     finally:
         process = node._process

@@ -17,6 +17,7 @@ import click
 import pytest
 from live.command_cases import CASES, Case
 from live.command_rig import Ended, Rig, running_rig
+from live.node_rig import until
 
 from gmesh.cli.main import gmesh
 
@@ -200,4 +201,4 @@ def test_doctor_without_the_daemon(rig: Rig) -> None:
     (rig.directory / "c/identity.key").chmod(0o600)
     rig.restart("c")
     rig.daemons["c"].wait_for("local API")
-    rig.until(lambda: rig.run("doctor", "--state", "c").status == 0)
+    until(lambda: rig.run("doctor", "--state", "c").status == 0)

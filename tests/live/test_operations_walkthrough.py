@@ -9,12 +9,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from live.node_rig import until_time
 
 pytestmark = pytest.mark.live
 
@@ -24,6 +26,7 @@ BLOCK = re.compile(r"^\.\. code-block:: console\n\n((?:   .*\n|\n)+)", re.MULTIL
 SYSTEMCTL = re.compile(r"systemctl (start|stop|restart|reload) gmesh-(authority|node@(\w+))")
 #: What cannot be as on the page in a test: the port numbers of others, and two days.
 DAYS, IN_A_TEST = "--overlap 48h", "--overlap 1s"
+DEADLINE = 60.0
 
 
 def commands() -> Iterator[str]:
@@ -90,7 +93,7 @@ class Shell:
         self._process.stdin.close()
         self._process.stdout.read()
         self._process.stdout.close()
-        self._process.wait(30)
+        self._process.wait(DEADLINE)
 
 
 class Daemons:
@@ -111,7 +114,7 @@ class Daemons:
             daemon = self._running[unit]
             seen = len(daemon.log.splitlines())
             daemon.signal(signal.SIGHUP)
-            daemon.wait_for("reload", seen)
+            daemon.wait_for("reloaded: ", seen)
 
     def _begin(self, unit: str) -> Any:
         if unit == "authority":
@@ -120,7 +123,9 @@ class Daemons:
                 "gmesh-authority", "--state", self._directory / "net/authority", "--listen", listen
             )
             daemon.wait_for("ready")
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._authority}/readyz") as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self._authority}/readyz", timeout=DEADLINE
+            ) as answer:
                 assert answer.status == 200
             return daemon
         name = unit.removeprefix("node@")
@@ -146,7 +151,8 @@ def test_walk_through(start: Callable[..., Any], free_port: Callable[[], int], t
     authority, anchor = free_port(), free_port()
     daemons = Daemons(start, tmp_path, authority, anchor)
     shell = Shell(tmp_path)
-    ports = {"8440": str(authority), "7443": str(anchor), DAYS: IN_A_TEST}
+    here = {"8440": str(authority), "7443": str(anchor), DAYS: IN_A_TEST}
+    new_key_signs = 0.0
     seen: dict[str, str] = {}
     try:
         for command in commands():
@@ -155,9 +161,11 @@ def test_walk_through(start: Callable[..., Any], free_port: Callable[[], int], t
                 daemons.obey(systemctl[1], systemctl[2])
                 continue
             assert not command.startswith("systemctl"), command
-            for written, used in ports.items():
-                command = command.replace(written, used)
-            seen[command] = shell.run(command)
+            if "--drop" in command:
+                until_time(new_key_signs)
+            seen[command] = shell.run(re.sub("|".join(here), lambda found: here[found[0]], command))
+            if DAYS in command:
+                new_key_signs = time.time() + 1
         nodes = json.loads(shell.run("gmesh admin nodes --json"))
         certificates = json.loads(shell.run("gmesh admin certificates --node a --json"))
     finally:

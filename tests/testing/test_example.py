@@ -31,7 +31,7 @@ def test_the_documented_examples_pass(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
