@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from live.command_rig import Rig, Running
+from live.node_rig import until
 
 Words = Sequence[str]
 NOBODY = "0" * 32
@@ -131,7 +132,7 @@ def _given(rig: Rig) -> Words:
 @contextlib.contextmanager
 def _sent_to_a(rig: Rig, running: Running) -> Iterator[None]:
     """Messages from c, until the command on a has had its one."""
-    rig.until(lambda: any(row["service"] == "inbox" for row in rig.read("services")))
+    until(lambda: any(row["service"] == "inbox" for row in rig.read("services")))
     rig.gmesh("send", "a", "hello", "--service", "inbox", "--state", "c")
     yield
 

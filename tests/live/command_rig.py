@@ -112,7 +112,7 @@ class Running:
 
     def end(self) -> Ended:
         """Wait for its end."""
-        until(lambda: False, "its end")
+        self.until(lambda: False, "its end")
         status = self.process.wait(DEADLINE)
         return Ended(status, self.out, self._texts[1].decode("utf-8", "replace").replace("\r\n", "\n"))
 
@@ -271,14 +271,16 @@ class Rig:
 @contextlib.contextmanager
 def running_rig(directory: Path) -> Iterator[Rig]:
     """Make the network, start its daemons, and stop them at the end, each cleanly."""
-    rig = Rig(directory)
-    ports = Ports()
-    authority, anchor = ports(), ports()
+    with Ports() as ports:
+        yield from _run_rig(Rig(directory), ports(), ports())
+
+
+def _run_rig(rig: Rig, authority: int, anchor: int) -> Iterator[Rig]:
     url = f"http://127.0.0.1:{authority}"
     rig.gmesh("init", "net", "--network", "lab", "--authority-url", url, "--anchor", f"b=127.0.0.1:{anchor}")
 
     def daemon(name: str, *arguments: str) -> None:
-        rig.daemons[name] = Daemon(list(arguments), directory)
+        rig.daemons[name] = Daemon(list(arguments), rig.directory)
         rig.daemons[name].wait_for("ready|READY|local API")
 
     try:
@@ -297,4 +299,3 @@ def running_rig(directory: Path) -> Iterator[Rig]:
         for each in rig.daemons.values():
             if each.process.poll() is None:
                 each.kill()
-        ports.close()

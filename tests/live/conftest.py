@@ -231,9 +231,8 @@ def gmesh(tmp_path: Path, secrets: SecretWatch) -> Callable[..., subprocess.Comp
 @pytest.fixture
 def free_port() -> Iterator[Callable[[], int]]:
     """A function that names a TCP port of loopback, a new one each time, which is kept for this test."""
-    ports = Ports()
-    yield ports
-    ports.close()
+    with Ports() as ports:
+        yield ports
 
 
 @pytest.fixture

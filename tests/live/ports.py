@@ -29,7 +29,9 @@ class Ports:
         port: int = holder.getsockname()[1]
         return port
 
-    def close(self) -> None:
-        """Give them back."""
+    def __enter__(self) -> Ports:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         for holder in self._held:
             holder.close()

@@ -161,7 +161,7 @@ def test_a_capture_shows_headers_of_a_live_link(
         time.sleep(0.05)
     frames: list[dict[str, Any]] = []
     looking = threading.Thread(
-        target=lambda: frames.extend(ask(b, "POST", "/v1/capture", {"peer": "a", "seconds": 60, "count": 8}))
+        target=lambda: frames.extend(ask(b, "POST", "/v1/capture", {"peer": "a", "seconds": 60, "count": 64}))
     )
     looking.start()
     while looking.is_alive():
