@@ -119,7 +119,7 @@ class Authenticator:
         caller = Caller(signed, envelope.request_id, envelope.address, row.role, row.name)
         if not operators.may(row.role, least):
             raise ForbiddenRole(caller, least)
-        if envelope.method == "GET":
+        if envelope.method in ("GET", "HEAD"):
             self._reads.claim(signed)
         return caller
 

@@ -24,6 +24,7 @@ from twisted.web.resource import IResource
 
 from gmesh.authority import limits
 from gmesh.authority.problems import PROBLEM_TYPE, problem_body
+from gmesh.authority.rate_limit import address_key
 
 __all__ = ["AuthorityChannel", "AuthorityRequest", "AuthoritySite"]
 
@@ -46,6 +47,8 @@ class AuthorityRequest(server.Request):
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
         if len(hosts) != 1:
             self.channel.refuse(400, "bad-request", "a request has exactly one Host header")
+        elif len(self.requestHeaders.getRawHeaders(b"Transfer-Encoding", [])) > 1:
+            self.channel.refuse(400, "bad-request", "a request has at most one Transfer-Encoding")
         elif not _is_text(self.requestHeaders.getAllRawHeaders()):
             self.channel.refuse(400, "bad-request", "a header is not UTF-8")
         elif length is not None and length > self.body_limit:
@@ -73,6 +76,9 @@ class AuthorityRequest(server.Request):
                 400, "bad-request", "the request line is not ASCII, or not UTF-8 when decoded"
             )
             return
+        if not path.startswith(b"/") or command != command.upper():
+            self.channel.refuse(400, "bad-request", "a request is METHOD /path, the method in capitals")
+            return
         # What http.Request does, but for the parsing of forms: no route takes one, and it costs
         # as much as verifying a signature.
         if self.content is not None:
@@ -96,6 +102,7 @@ class AuthorityChannel(HTTPChannel):
 
     @ivar refused: an answer was written and the connection is going down: take nothing more.
     @ivar _due: when the next request must be here; None while one is answered.
+    @ivar _sending: seconds that the last answer may take on a slow line.
     """
 
     log = Logger()
@@ -104,6 +111,7 @@ class AuthorityChannel(HTTPChannel):
     transport: ITCPTransport
     refused = False
     _due: float | None = None
+    _sending = 0
     _timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -138,7 +146,8 @@ class AuthorityChannel(HTTPChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        """An answer is out: the next request has its time from here."""
+        """An answer is out: the next request has its time from here, and that to send a long answer."""
+        self._sending = request.sentLength // limits.SEND_BYTES_A_SECOND
         if not self.refused:
             self._expect_request()
         super().requestDone(request)
@@ -172,7 +181,7 @@ class AuthorityChannel(HTTPChannel):
 
     def _expect_request(self) -> None:
         """The timer is not moved with each request: it looks again when it fires."""
-        self._due = self.site.reactor.seconds() + limits.RECEIVE_SECONDS
+        self._due = self.site.reactor.seconds() + limits.RECEIVE_SECONDS + self._sending
         if self._timer is None:
             self._timer = self.site.reactor.callLater(limits.RECEIVE_SECONDS, self._look)
 
@@ -238,17 +247,19 @@ class AuthoritySite(server.Site):
 
     def opened(self, host: str) -> bool:
         """Count a connection. @return: False if its address has too many."""
-        self._connections[host] += 1
-        if self._per_address and host not in self._uncounted and self._connections[host] > self._per_address:
+        name = address_key(host)
+        self._connections[name] += 1
+        if self._per_address and host not in self._uncounted and self._connections[name] > self._per_address:
             self.too_many += 1
             return False
         return True
 
     def closed(self, host: str) -> None:
         """Forget a connection."""
-        self._connections[host] -= 1
-        if self._connections[host] <= 0:
-            del self._connections[host]
+        name = address_key(host)
+        self._connections[name] -= 1
+        if self._connections[name] <= 0:
+            del self._connections[name]
 
     def log(self, request: Any) -> None:
         """No access log here: the application logs what it decided."""

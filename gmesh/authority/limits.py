@@ -37,6 +37,7 @@ __all__ = [
     "REASON_CHARACTERS",
     "RECEIVE_SECONDS",
     "REQUEST_WINDOW_SECONDS",
+    "SEND_BYTES_A_SECOND",
     "STATUSES_REMEMBERED",
     "STATUS_MAX_AGE_SECONDS",
     "STATUS_SECONDS",
@@ -49,6 +50,7 @@ BODY_BYTES = 64 * 1024
 POLICY_BODY_BYTES = 256 * 1024
 RECEIVE_SECONDS = 10  # from connection made, or the previous answer, to the whole request
 ANSWER_SECONDS = 30
+SEND_BYTES_A_SECOND = 8192  # what a line carries at least: a long CRL has as much time more to get through
 CONNECTIONS_PER_ADDRESS = 64
 LONG_POLLS = 1000
 LONG_POLL_SECONDS = 25

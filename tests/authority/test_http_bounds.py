@@ -37,12 +37,13 @@ class Browser:
     def __init__(self) -> None:
         app = Klein()
         self.bodies: list[int] = []
+        self.answer = b"ok"
 
         @app.route("/x", methods=["GET", "POST"])
         def serve(request: Any) -> bytes:
             self.bodies.append(len(request.content.read()))
-            request.setHeader("Content-Length", "2")
-            return b"ok"
+            request.setHeader("Content-Length", str(len(self.answer)))
+            return self.answer
 
         self.clock = Clock()
         self.site = AuthoritySite(app.resource(), self.clock, lambda: "id", connections_per_address=3)
@@ -124,6 +125,10 @@ BAD_HEADS = {
     "non-ascii target": b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
     "target not utf-8": b"GET /%ff HTTP/1.1\r\nHost: a\r\n\r\n",
     "no request line": b"hello\r\n\r\n",
+    "two encodings": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    "no path": b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a whole URL": b"GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "method not in capitals": b"get /x HTTP/1.1\r\nHost: a\r\n\r\n",
 }
 
 
@@ -173,6 +178,27 @@ def test_h2_the_deadline_starts_again_after_an_answer(browser: Browser) -> None:
     browser.clock.advance(1)
     assert transport.aborted
     assert browser.bodies == [0, 0]
+
+
+def test_a_long_answer_has_time_to_get_through(browser: Browser) -> None:
+    """Who is sent a CRL over a slow line is not cut ten seconds after it was written, but in the end."""
+    browser.answer = bytes(20 * limits.SEND_BYTES_A_SECOND)
+    transport = browser.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    browser.clock.pump([1] * (limits.RECEIVE_SECONDS + 19))
+    assert transport.connected
+    browser.clock.advance(1)
+    assert transport.aborted
+
+
+def test_h2_connections_of_one_ipv6_network(browser: Browser) -> None:
+    """Who has a /64 has one address, here as in the buckets."""
+    held = [browser.connect(f"2001:db8::{number}") for number in range(3)]
+    assert browser.connect("2001:db8::ffff").aborted
+    other = browser.connect("2001:db8:0:1::1")
+    assert not other.aborted
+    for transport in (*held, other):
+        transport.loseConnection()
+    assert browser.site.connected == 0
 
 
 def test_h2_connections_per_address(browser: Browser) -> None:
