@@ -222,7 +222,8 @@ class Originator:
             links=tuple(links),
             capabilities=self._capabilities if index == 0 else (),
         )
-        item.spacing.acted(now)
+        if self._links or item.refresh_at is not None:  # nobody hears a first record without links
+            item.spacing.acted(now)
         item.due = None
         for when in later:
             self._change(index, when)

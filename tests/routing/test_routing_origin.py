@@ -91,6 +91,7 @@ def test_old_fragment_is_emptied() -> None:
 def test_spacing_grows_and_decays() -> None:
     """Repeated changes are signed 250, 500, 1000 ms ... 10 s apart; after a quiet spell 10 ms do."""
     origin = make()
+    origin.link_up(handle(1), 96, 0.0)
     times = []
     now = 0.0
     for number in range(9):
@@ -103,6 +104,17 @@ def test_spacing_grows_and_decays() -> None:
     sign(origin, due(origin))
     origin.set_capabilities((), now + 100)
     assert due(origin) == now + 100 + 0.010
+
+
+def test_what_nobody_heard_holds_up_nothing() -> None:
+    """The record signed at the start, before any link, delays the one that tells of a link by no spacing."""
+    origin = make()
+    sign(origin, 0.010)
+    origin.link_up(handle(1), 96, 0.050)
+    assert due(origin) == pytest.approx(0.060)
+    sign(origin, 0.061)
+    origin.link_up(handle(2), 96, 0.070)
+    assert due(origin) == pytest.approx(0.311)
 
 
 def test_link_down_is_told_at_once_within_the_burst() -> None:
