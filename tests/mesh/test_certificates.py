@@ -118,6 +118,18 @@ def test_revoked_key_is_known_without_a_certificate() -> None:
     assert s.book.revoked(node.handle)
 
 
+def test_the_revoked_are_remembered_up_to_a_number() -> None:
+    """Of more revoked nodes than there may be nodes, those revoked last are known by handle and by name."""
+    s = Setting(max_nodes=2)
+    nodes = [s.issuer.enrol(f"n{number}", "relay") for number in range(5)]
+    for node in nodes:
+        s.add(node)
+        s.trust.offer(s.issuer.revoke(node), s.now)
+        s.book.sweep()
+    assert [s.book.revoked(node.handle) for node in nodes] == [False, False, False, True, True]
+    assert sorted(s.book.revoked_nodes) == ["n3", "n4"]
+
+
 def test_handle_collision() -> None:
     """Another key with the handle of a known node is refused."""
     s = Setting()

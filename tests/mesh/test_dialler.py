@@ -8,7 +8,11 @@ from itertools import pairwise
 
 import pytest
 from mesh.linkworld import World
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
 
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.dialler import TargetState, client_endpoint
@@ -336,6 +340,31 @@ def test_a_broken_target_concerns_itself_alone(world):
     world.run(1)
     assert one.link(two) is not None
     assert one.dialler.targets[0].reason == "connect-failed"
+
+
+class Resolver:
+    """Names this host has two addresses."""
+
+    def resolveHostName(self, receiver, host, port=0, *others, **named):
+        receiver.resolutionBegan(None)
+        receiver.addressResolved(IPv6Address("TCP", "2001:db8::1", port))
+        receiver.addressResolved(IPv4Address("TCP", "192.0.2.1", port))
+        receiver.resolutionComplete()
+
+
+def test_a_dead_address_of_a_host_holds_up_no_other():
+    """Of a host with a silent address of each kind the other is tried within a third of a second."""
+    reactor = MemoryReactorClock()
+    reactor.nameResolver = Resolver()
+    pending = client_endpoint(reactor, "mesh.example:7443").connect(Factory.forProtocol(Protocol))
+    tried = []
+    for _ in range(8):
+        tried.append(len(reactor.tcpClients))
+        reactor.advance(0.1)
+    assert tried[0] == 1 and tried[4] == 2
+    assert [host for host, *_ in reactor.tcpClients] == ["2001:db8::1", "192.0.2.1"]
+    pending.addErrback(lambda failure: failure.trap(ConnectingCancelledError))
+    pending.cancel()
 
 
 def test_target_strings():

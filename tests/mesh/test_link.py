@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 from mesh.linkworld import World
+from twisted.logger import formatEvent, globalLogPublisher
 
 from gmesh.mesh.limits import DATA_QUEUE_BYTES, Liveliness
 from gmesh.testing.transport import Wire
@@ -194,6 +195,33 @@ def test_a_record_holds_what_fits(world, monkeypatch):
 
 def _data(node):
     return [(kind, name, body) for name, kind, body in node.recorder.frames if kind == Kind.E2E_DATA]
+
+
+@pytest.mark.parametrize("ending", ["close", "cut"])
+@pytest.mark.parametrize("reason", [CloseReason.SHUTDOWN, CloseReason.REVOKED, CloseReason.RENEWED])
+def test_both_ends_log_the_reason(world, ending, reason):
+    """Whoever closes a link, and whoever hears of it, says why in one line about the link's end."""
+    one, two = world.pair()
+    lines = []
+
+    def with_text(event):
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(with_text)
+    try:
+        getattr(one.link(two), ending)(reason)
+        world.run(2)
+    finally:
+        globalLogPublisher.removeObserver(with_text)
+    assert one.link(two) is None and two.link(one) is None
+    for line in (
+        f"Link to two is down: {reason.slug}",
+        f"one closed the link: {reason.slug}",
+        f"Link to one is down: {reason.slug}",
+    ):
+        assert lines.count(line) == 1
+    assert one.recorder.events[-1] == ("down", "two", reason.slug)
+    assert two.recorder.events[-1] == ("down", "one", reason.slug)
 
 
 @pytest.mark.parametrize(("flows", "cause"), [(1, "data-flow-full"), (2, "data-queue-full")])

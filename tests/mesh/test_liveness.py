@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmesh.mesh.limits import LAN, WAN
+from gmesh.mesh.limits import LAN, RTT_REFRESH, WAN
 from gmesh.mesh.liveness import Liveness, Verdict
 
 
@@ -51,6 +51,20 @@ def test_traffic_is_life():
     said = play(WAN, heard=range(1, 100), until=80.0)
     assert {verdict for _, verdict in said} == {Verdict.PING}
     assert len(said) <= 1 + 80 // 4
+
+
+def test_a_busy_link_is_measured_now_and_then():
+    """Traffic is life, but says nothing of the round trip: that is asked for each 30 s."""
+    liveness = Liveness(WAN, Random(1), 0.0)
+    asked = []
+    for now in range(100):
+        liveness.heard(now)
+        if liveness.verdict(now) is Verdict.PING:
+            asked.append(now)
+            liveness.asked(now)
+            liveness.answered(now, now)
+        assert liveness.due() <= asked[-1] + RTT_REFRESH
+    assert asked == [0, 30, 60, 90]
 
 
 def test_the_round_trip_is_smoothed():

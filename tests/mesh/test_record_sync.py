@@ -8,7 +8,7 @@ from mesh.records import equal, kinds, records
 from twisted.internet.task import Clock
 
 from gmesh.mesh.fetch import Fetcher
-from gmesh.mesh.network_limits import ASK_AGAIN, ASK_STALL, RESYNC_INTERVAL
+from gmesh.mesh.network_limits import ASK_AGAIN, ASK_STALL, MAX_WANTED, RESYNC_INTERVAL
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import RecordKey, SyncList, SyncWant
 
@@ -118,6 +118,34 @@ def test_fetcher_batches_and_goes_on() -> None:
     fetcher.stop()
     fetcher.want(9)
     assert clock.getDelayedCalls() == [] and fetcher.idle
+
+
+def test_a_batch_that_trickles_in_does_not_stall() -> None:
+    """Each answer is waited for anew; one that stays away holds up what comes after it for 5 s only."""
+    clock, asked = Clock(), list[list[int]]()
+    fetcher: Fetcher[int] = Fetcher(clock, asked.append, 3)
+    for key in range(6):
+        fetcher.want(key)
+    clock.advance(0)
+    for key in range(2):
+        clock.advance(4)
+        fetcher.came(key)
+    clock.advance(4)
+    assert asked == [[0, 1, 2]]
+    clock.advance(1)
+    assert asked == [[0, 1, 2], [3, 4, 5]]
+    fetcher.stop()
+
+
+def test_only_so_much_is_wanted_of_a_neighbour() -> None:
+    """A neighbour that names what does not exist fills its own bounded list."""
+    clock, asked = Clock(), list[list[int]]()
+    fetcher: Fetcher[int] = Fetcher(clock, asked.append, 3)
+    assert all(fetcher.want(key) for key in range(MAX_WANTED))
+    assert not fetcher.want(-1)
+    clock.advance(0)
+    assert fetcher.want(-1) and asked == [[0, 1, 2]]
+    fetcher.stop()
 
 
 def test_wants_are_answered_from_the_database(world: TestWorld) -> None:
