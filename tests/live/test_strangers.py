@@ -17,6 +17,7 @@ from random import SystemRandom
 from typing import Any
 
 import pytest
+from live.node_rig import until
 
 from gmesh.testing.issuer import Issuer
 
@@ -83,8 +84,7 @@ def beset(start: Callable[..., Any], directory: Path) -> list[float]:
     port = int(first.log.splitlines()[line - 1].rpartition(":")[2])
     second = start("gmesh-node", "--state", b, "--peer", f"127.0.0.1:{port}")
     second.wait_for("Link to a at .* is up")
-    while not ask(b, "GET", "/v1/routes"):
-        time.sleep(0.05)
+    until(lambda: bool(ask(b, "GET", "/v1/routes")))
 
     stop = threading.Event()
 
@@ -157,8 +157,7 @@ def test_a_capture_shows_headers_of_a_live_link(
     line = first.wait_for(r"listening on tcp:\d+")
     port = int(first.log.splitlines()[line - 1].rpartition(":")[2])
     start("gmesh-node", "--state", b, "--peer", f"127.0.0.1:{port}").wait_for("Link to a at .* is up")
-    while not ask(b, "GET", "/v1/routes"):
-        time.sleep(0.05)
+    until(lambda: bool(ask(b, "GET", "/v1/routes")))
     frames: list[dict[str, Any]] = []
     looking = threading.Thread(
         target=lambda: frames.extend(ask(b, "POST", "/v1/capture", {"peer": "a", "seconds": 60, "count": 64}))
