@@ -8,6 +8,8 @@ Tests: C{tests/node/test_tap.py}.
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -79,6 +81,7 @@ class ListenService(Service):
         """@raise SystemExit: with one line, when the port cannot be had."""
         failures: list[Failure] = []
         self._opening = maybeDeferred(self._endpoint.listen, self._factory)
+        self._opening.addErrback(self._over_a_dead_socket)
         self._opening.addCallback(self._listening)
         self._opening.addErrback(failures.append)
         if failures:
@@ -110,6 +113,25 @@ class ListenService(Service):
             _give(address.name, self._group)
         self._log.info("{purpose} on {address}", purpose=self._purpose, address=describe_address(address))
 
+    def _over_a_dead_socket(self, failure: Failure) -> Any:
+        """
+        Listen where a daemon was killed, though another process has its number by now.
+
+        Twisted's lock of a socket names a process, which says nothing after a restart of the host: whether
+        somebody answers does.
+        """
+        error = failure.value
+        if not isinstance(error, CannotListenError) or error.socketError != UNIX_LOCK_TAKEN:
+            return failure
+        path = os.fsdecode(error.port)
+        if _answers(path):
+            return failure
+        with suppress(FileNotFoundError):
+            os.unlink(f"{path}.lock")
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return self._endpoint.listen(self._factory)
+
     def _late(self, failures: list[Failure]) -> None:
         if failures and self.running:
             self._log.critical(
@@ -129,6 +151,19 @@ def _give(path: bytes, group: int) -> None:
             "no-group",
             f"the socket cannot be given to group {group} ({error.strerror}): start with that group",
         ) from error
+
+
+def _answers(path: str) -> bool:
+    """Whether a process listens on this unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # its queue is full, or it is not ours to ask: somebody is there
+    return True
 
 
 def _cause(error: BaseException | None) -> str:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +154,21 @@ async def test_a_socket_of_a_running_daemon(tmp_path: Path) -> None:
         second.privilegedStartService()
     assert (tmp_path / "node.sock").is_socket()
     await first.stopService()
+
+
+async def test_a_socket_left_by_a_killed_daemon(tmp_path: Path) -> None:
+    """It is taken over even if another process has the dead one's number, as after a power cut."""
+    path = tmp_path / "node.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    (tmp_path / "node.sock.lock").symlink_to(str(os.getppid()))
+    service = ListenService(reactor, f"unix:{path}:mode=660", Factory(), "local API")
+    service.privilegedStartService()
+    service.startService()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    await service.stopService()
+    assert not path.exists()
 
 
 def test_a_second_daemon_on_the_state_directory(directory: Path) -> None:
