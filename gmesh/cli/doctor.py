@@ -34,11 +34,15 @@ def doctor(state: str | None, control: str | None, as_json: bool) -> None:
     disk.  Works without the daemon too, from the state directory.  Ends with 1 if something FAILs.
     """
     daemon, facts = _ask_daemon(state, control)
-    directory = _directory(state, facts)
+    uid = _endpoint(state, control).owner() if facts is not None and state is None else None
+    directory = _directory(state, facts, uid)
     if directory is None and facts is None:
         raise ConfigurationError(
             "no-node", "which node? give --state DIR, or set GMESH_STATE to its state directory"
         )
+    if directory is None:
+        advice = "give --state DIR to have its files looked at"
+        daemon.append(warn("state", "the daemon names no state directory of its own here", advice))
     found = [*daemon, *(_examine(directory, facts) if directory is not None else [])]
     failed = sum(finding.level is Level.FAIL for finding in found)
     if as_json:
@@ -89,12 +93,21 @@ def _endpoint(state: str | None, control: str | None) -> Endpoint:
     return locate(state, control)
 
 
-def _directory(state: str | None, facts: Mapping[str, Any] | None) -> Path | None:
+def _directory(state: str | None, facts: Mapping[str, Any] | None, uid: int | None) -> Path | None:
+    """
+    What to look at: what the user named, or what the daemon does, if it owns that.
+
+    Else a daemon in wrong hands could have root read, and be told to change, the files of others.
+
+    @param uid: whose process the daemon is, if that is known.
+    """
     if state is not None:
         return Path(state)
     if facts is not None:
         told = Path(str(facts.get("state", "")))
-        return told if told.is_absolute() and told.is_dir() else None
+        if not told.is_absolute() or not told.is_dir():
+            return None
+        return told if told == SYSTEM_STATE or uid is None or told.stat().st_uid == uid else None
     return SYSTEM_STATE if SYSTEM_STATE.is_dir() else None
 
 

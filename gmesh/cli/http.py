@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from gmesh.errors import ConfigurationError, GmeshError
 __all__ = ["Answer", "Endpoint", "HttpRefused", "Unreachable"]
 
 JSON_TYPE = "application/json"
+_UCRED = struct.Struct("=iII")  # pid, uid, gid: struct ucred of socket(7)
 PROBLEM_PREFIX = "urn:gmesh:problem:"
 
 
@@ -107,6 +109,20 @@ class Endpoint:
     def target(self, path: str) -> str:
         """The request target of C{path} here, as it is sent and signed."""
         return path if self.where.startswith("unix:") else urlsplit(self.where).path.rstrip("/") + path
+
+    def owner(self) -> int | None:
+        """The uid of who listens on a unix socket, as the kernel knows it; None if that is nobody."""
+        if not self.where.startswith("unix:"):
+            return None
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.settimeout(CONNECT_TIMEOUT)
+                probe.connect(self.where.removeprefix("unix:"))
+            except OSError:
+                return None
+            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        uid: int = _UCRED.unpack(credentials)[1]
+        return uid
 
     def _connection(self) -> http.client.HTTPConnection:
         if self.where.startswith("unix:"):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 
 from gmesh.cli import check_reach
 from gmesh.cli.check_documents import Kept, read_state
+from gmesh.cli.doctor import _directory
 from gmesh.cli.endpoint_text import Place, client_place, server_place
 from gmesh.cli.findings import Finding, Level, fail, ok, unless_all
+from gmesh.cli.http import Endpoint
 from gmesh.node.identity_store import IdentityStore
 from gmesh.testing.issuer import Issuer
 
@@ -207,3 +210,17 @@ def test_the_command_without_anything(run: Callable[..., Any], tmp_path: Path) -
     ended = run("doctor", "--state", tmp_path / "nowhere")
     assert ended.status == 1
     assert [line.split()[:2] for line in ended.out.splitlines()] == [["FAIL", "daemon"], ["FAIL", "state"]]
+
+
+def test_a_daemon_is_believed_about_its_own_directory_only(tmp_path: Path) -> None:
+    """The kernel says whose process answers; what belongs to somebody else is not looked at for it."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        uid = Endpoint(f"unix:{tmp_path / 's'}").owner()
+    assert uid == os.geteuid()
+    assert Endpoint(f"unix:{tmp_path / 's'}").owner() is None, "nobody listens any more"
+    facts = {"state": str(tmp_path)}
+    assert _directory(None, facts, uid) == tmp_path
+    assert _directory(None, facts, uid + 1) is None
+    assert _directory(str(tmp_path), facts, uid + 1) == tmp_path, "the user's own word"
