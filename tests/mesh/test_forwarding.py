@@ -18,7 +18,14 @@ from zope.interface.verify import verifyObject
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.data import DataFactory
-from gmesh.mesh.network_limits import MAX_VERDICTS, NOTICE_BURST, NOTICE_RATE, SOURCE_BURST, SOURCE_RATE
+from gmesh.mesh.network_limits import (
+    MAX_NOTICE_FLOWS,
+    MAX_VERDICTS,
+    NOTICE_BURST,
+    NOTICE_RATE,
+    SOURCE_BURST,
+    SOURCE_RATE,
+)
 from gmesh.routing.limits import MAX_HOPS
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import Dropped, Unreach
@@ -327,6 +334,22 @@ def test_queue_that_drops_later_is_told_too(world: TestWorld) -> None:
     world.run(0.5)
     assert [(header.counter, reason) for header, reason in a.undelivered] == [(11, "dropped")]
     assert [(header.counter, reason) for header, reason in b.undelivered] == [(12, "dropped")]
+
+
+def test_what_is_remembered_for_notices_is_bounded(world: TestWorld) -> None:
+    """Made-up sources fill a bounded table, which empties when they are quiet; then others are told again."""
+    a, b, c = world.line("a", "b", "c")
+    world.run(2)
+    for number in range(MAX_NOTICE_FLOWS + 50):
+        path = (number.to_bytes(8, "big"), a.handle, b.handle, c.handle)
+        b.forwarding.dropped(b"", pack_path_frame(DATA, PathHeader(path, 1, 1, 3), b""))
+    assert b.counters["dropped-sent"] == MAX_NOTICE_FLOWS
+    assert len(b.forwarding._notices) <= MAX_NOTICE_FLOWS and len(b.forwarding._lost) <= MAX_NOTICE_FLOWS
+    world.run(2)
+    b.forwarding.housekeeping()
+    assert not b.forwarding._notices and not b.forwarding._lost
+    b.forwarding.dropped(b"", pack_path_frame(DATA, PathHeader((a.handle, b.handle, c.handle), 1, 1, 2), b""))
+    assert b.counters["dropped-sent"] == MAX_NOTICE_FLOWS + 1
 
 
 def test_dropped_is_a_hint(world: TestWorld) -> None:
