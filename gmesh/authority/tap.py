@@ -72,7 +72,7 @@ class Options(usage.Options):
             "Failures a minute (and at once) by one address, or key.",
             Rate.parse,
         ],
-        ["log-format", None, "", "Lines of the log: text or json. [default: twistd's text]"],
+        ["log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"],
     ]
     observer: Callable[[], ILogObserver] | None = None
     """What makes the observer that twistd shall log with, where its own will not do."""
@@ -113,11 +113,11 @@ class Options(usage.Options):
         """Check what belongs together."""
         if not self["state"]:
             raise usage.UsageError("--state DIR is needed: the directory that gmesh init made")
-        if self["log-format"] not in ("", *LOG_FORMATS):
+        if self["log-format"] not in (None, *LOG_FORMATS):
             raise usage.UsageError(
                 f"{self['log-format']!r} is no log format: there are {', '.join(LOG_FORMATS)}"
             )
-        self.observer = observer_for(self.parent, self["log-format"])
+        self.observer = observer_for(self.parent, self["log-format"] or "")
         if not self["listen"]:
             self["listen"].append(DEFAULT_LISTEN)
 

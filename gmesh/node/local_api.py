@@ -22,19 +22,19 @@ from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 
+from gmesh.endtoend.limits import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
 from gmesh.node.description import description
 from gmesh.node.following import Follower
-from gmesh.node.limits import PING_COUNT_LIMIT, SEND_TIMEOUT_LIMIT
+from gmesh.node.limits import PING_COUNT_LIMIT
 from gmesh.node.local_http import json_response, problem, read_object
 from gmesh.node.local_views import ILocalViews
 from gmesh.node.streams import MessageStream
 
 __all__ = ["ILocalNode", "LocalApi"]
 
-_DEFAULT_TIMEOUT = 10.0
 
 _STATUS_OF = {
     "bad-service": 400,
@@ -218,11 +218,9 @@ class LocalApi:
     async def _send(self, request: Request) -> bytes:
         fields = {"node": str, "service": str, "data": str, "timeout": float}
         body = read_object(request, fields, frozenset({"node", "service", "data"}))
-        timeout = float(body.get("timeout", _DEFAULT_TIMEOUT))
-        if not 0 < timeout <= SEND_TIMEOUT_LIMIT:
-            raise RequestRefused(
-                "invalid-field", f"field 'timeout' must be above 0, at most {SEND_TIMEOUT_LIMIT:g}"
-            )
+        timeout = float(body.get("timeout", DEFAULT_TIMEOUT))
+        if not 0 < timeout <= MAX_TIMEOUT:
+            raise RequestRefused("invalid-field", f"field 'timeout' must be above 0, at most {MAX_TIMEOUT:g}")
         try:
             data = base64.b64decode(body["data"], validate=True)
         except (binascii.Error, ValueError) as error:
