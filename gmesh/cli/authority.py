@@ -8,14 +8,12 @@ genesis that the invite or the operator's directory pins.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from gmesh.cli.http import Answer, Endpoint, HttpRefused, Unreachable
+from gmesh.cli.http import Answer, Endpoint, Unreachable
 from gmesh.cli.limits import MAX_GENESIS_VERSIONS
 from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
@@ -101,25 +99,6 @@ class Authority:
             return endpoint.request(method, path, body, headers)
 
         return self._first(ask)
-
-    def signed_json(
-        self,
-        signer: ISigner,
-        method: str,
-        path: str,
-        value: Mapping[str, Any] | None,
-        audience: str,
-        tag: str,
-    ) -> dict[str, Any]:
-        """The same with JSON objects both ways."""
-        body = b"" if value is None else json.dumps(value, separators=(",", ":")).encode()
-        answer = self.signed(signer, method, path, body, audience, tag)
-        decoded = answer.json()
-        if not isinstance(decoded, dict):
-            raise HttpRefused(
-                "invalid-answer", "the authority did not answer with an object", answer.status, {}
-            )
-        return decoded
 
     def _first(self, ask: Callable[[Endpoint], Answer]) -> Answer:
         failures = []

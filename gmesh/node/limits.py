@@ -52,6 +52,7 @@ __all__ = [
     "RENEWAL_RETRY_FLOOR",
     "SHUTDOWN_DELAY",
     "STATE_FILE_LIMIT",
+    "STATE_WRITE_AGAIN",
     "STATE_WRITE_BEHIND",
     "STOP_DEADLINE",
     "STOP_POLL",
@@ -122,6 +123,8 @@ STATE_FILE_LIMIT = 1024 * 1024
 
 STATE_WRITE_BEHIND = 5.0
 """Seconds in which the rising numbers of C{state.json} are written once."""
+STATE_WRITE_AGAIN = 60.0
+"""Seconds until what a full disk did not take is written again."""
 
 MAX_LEARNED = 64
 MAX_LINKS_CLIENT = 8

@@ -13,15 +13,15 @@ import os
 from collections.abc import Callable, Sequence
 
 import msgspec
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused, StoreError
 from gmesh.interfaces import ISigner
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.node.identity_store import Identity, INodeStore
-from gmesh.node.limits import STATE_WRITE_BEHIND
 from gmesh.node.noise_keys import NoiseKeys
+from gmesh.node.state_writer import StateWriter
 from gmesh.trust.documents import Anchor, Certificate, Document
 from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
@@ -63,7 +63,7 @@ class Membership:
         self._clock = clock
         self._system_wall = wall
         self._floor_at = clock.seconds()
-        self._saving: IDelayedCall | None = None
+        self._writer = StateWriter(store, clock, identity.state)
         self.state.time_floor = self.state.time_floor or identity.certificate.body.issued_at
         self._heard_status = False
         self.trust = self._believe(identity)
@@ -193,21 +193,15 @@ class Membership:
 
     def save_soon(self) -> None:
         """Write C{state.json} within some seconds."""
-        if self._saving is None:
-            self._saving = self._clock.callLater(STATE_WRITE_BEHIND, self._save_state)
+        self._writer.soon()
 
     def save_now(self) -> None:
         """Write C{state.json}. @raise StoreError: if that fails."""
-        if self._saving is not None:
-            self._saving.cancel()
-            self._saving = None
-        self._store.save_state(self.state)
+        self._writer.now()
 
     def stop(self) -> None:
         """Write what is not on disk yet."""
-        if self._saving is not None:
-            self._saving.cancel()
-            self._save_state()
+        self._writer.stop()
 
     def _believe(self, identity: Identity) -> TrustState:
         try:
@@ -254,12 +248,7 @@ class Membership:
         if kind == "status" and document is not None:
             self._heard_status = True
             self._set_floor(document.body.issued_at)
-        try:
-            self._store.save_floors(self.trust.to_floors())
-            if document is not None:
-                self._store.save_document(document)
-        except StoreError as error:
-            self._log.error("{kind} is in force but not on disk: {cause}", kind=kind, cause=error.detail)
+        self._writer.document(kind, self.trust)
         if kind == "crl":
             self._look_at_own_certificate()
 
@@ -285,10 +274,3 @@ class Membership:
 
     def _alarmed(self, slug: str, detail: str) -> None:
         self._log.error("alarm {slug}: {detail}", slug=slug, detail=detail)
-
-    def _save_state(self) -> None:
-        self._saving = None
-        try:
-            self._store.save_state(self.state)
-        except StoreError as error:
-            self._log.error("state.json is not on disk: {cause}", cause=error.detail)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ def full(directory: Path, issuer: Issuer, wall: Any) -> Iterator[Path]:
     yield directory
 
 
-def start(directory: Path, wall: Any) -> Membership:
-    return Membership(IdentityStore(directory).load(), IdentityStore(directory), Clock(), wall)
+def start(directory: Path, wall: Any, clock: Clock | None = None) -> Membership:
+    return Membership(IdentityStore(directory).load(), IdentityStore(directory), clock or Clock(), wall)
 
 
 def damage(file: Path, how: str) -> None:
@@ -96,17 +97,17 @@ def test_time_is_known_without_state_and_status(full: Path, wall: Any) -> None:
     assert member.trust.policy is not None, "documents of that day are believed"
 
 
+def no_room(*arguments: Any) -> None:
+    raise StoreError("unwritable", "No space left on device")
+
+
 def test_a_full_disk_at_every_write(
     full: Path, issuer: Issuer, wall: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Revocations cut all the same, each failure is a line, and what was on disk stays whole."""
-
-    def fail(*arguments: Any) -> None:
-        raise StoreError("unwritable", "No space left on device")
-
     before = {path.name: path.read_bytes() for path in full.iterdir()}
     member = start(full, wall)
-    monkeypatch.setattr("gmesh.node.identity_store.write_atomic", fail)
+    monkeypatch.setattr("gmesh.node.identity_store.write_atomic", no_room)
     crl = issuer.revoke(issuer.enrol("b", "client"))
     with capturedLogs() as lines:
         assert member.trust.offer(crl, wall())
@@ -114,6 +115,25 @@ def test_a_full_disk_at_every_write(
     assert member.trust.crl is crl
     assert any("not on disk" in event["log_format"] for event in lines)
     assert {path.name: path.read_bytes() for path in full.iterdir()} == before
+
+
+def test_what_a_full_disk_did_not_take_is_written_when_there_is_room(
+    full: Path, issuer: Issuer, wall: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without another change: within a minute the CRL and the numbers are on disk; nothing waits then."""
+    clock = Clock()
+    member = start(full, wall, clock)
+    crl = issuer.revoke(issuer.enrol("b", "client"))
+    with monkeypatch.context() as patch:
+        patch.setattr("gmesh.node.identity_store.write_atomic", no_room)
+        assert member.trust.offer(crl, wall())
+        number = member.next_handshake_number()
+        clock.pump([1] * 600)
+        assert (full / "crl.json").read_bytes() != crl.encode()
+    clock.pump([1] * 60)
+    assert (full / "crl.json").read_bytes() == crl.encode()
+    assert json.loads((full / "state.json").read_bytes())["handshake_number"] == number
+    assert clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize(
