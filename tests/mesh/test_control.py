@@ -152,6 +152,16 @@ def test_path_with_proof(world: TestWorld) -> None:
     assert a.links["b"].up
 
 
+def test_no_path_back_through_the_asker(world: TestWorld) -> None:
+    """Who asks a neighbour whose only way leads back hears that there is none."""
+    _, b, _, d = world.line("a", "b", "c", "d")
+    world.run(5)
+    link = b.links["c"]
+    link.sent.clear()
+    link.receive(Kind.PATH_REQ, b"\0\0\0" + PathRequest(7, d.handle).encode())
+    assert [frame[3:] for kind, frame in link.sent if kind == Kind.PATH_REP] == [PathReply(7, ()).encode()]
+
+
 def test_nothing_is_left_after_stop(world: TestWorld) -> None:
     """A link that goes down and a node that stops leave no timer behind."""
     a, b = world.line("a", "b")

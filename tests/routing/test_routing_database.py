@@ -12,8 +12,9 @@ from routing.simulation import NETWORK, WALL, StubSigner, make_key, make_member,
 
 from gmesh.errors import FrameRefused
 from gmesh.routing.database import LinkStateDatabase, Outcome
-from gmesh.routing.limits import MAX_PARKED_PER_SOURCE
-from gmesh.routing.record import decode_record, handle_of, signing_input
+from gmesh.routing.known import told_addresses
+from gmesh.routing.limits import EXPIRY_GRACE, MAX_FUTURE, MAX_LIFETIME, MAX_PARKED_PER_SOURCE
+from gmesh.routing.record import decode_record, handle_of, make_capabilities, signing_input
 from gmesh.routing.store import Member, record_hash
 from gmesh.routing.sync import buckets_that_differ, missing, summaries
 from gmesh.routing.waiting import WaitingRecords
@@ -195,6 +196,27 @@ def test_expiry_is_by_our_own_timer() -> None:
     assert s.sequence("a") == 1
     s.database.expire(50.0 + 3500 + 600, WALL)
     assert s.sequence("a") is None
+
+
+def test_a_record_from_the_future_lives_no_longer() -> None:
+    """Being ahead by what is tolerated makes a record live no longer than the longest lifetime."""
+    s = Setting()
+    s.offer(make_record("a", issued_at=WALL + MAX_FUTURE, lifetime=MAX_LIFETIME))
+    s.database.expire(MAX_LIFETIME + EXPIRY_GRACE - 1, WALL)
+    assert s.sequence("a") == 1
+    s.database.expire(MAX_LIFETIME + EXPIRY_GRACE, WALL)
+    assert s.sequence("a") is None
+
+
+def test_addresses_are_told_in_the_first_fragment() -> None:
+    """Capabilities count in fragment 0 only, and for those who have the role that is asked for."""
+    s = Setting()
+    first, second, other = (make_capabilities(addresses=[f"192.0.2.{number}:1"]) for number in range(3))
+    assert s.offer(make_record("anchor", capabilities=first)) is Outcome.ACCEPTED
+    assert s.offer(make_record("anchor", fragment=1, capabilities=second)) is Outcome.ACCEPTED
+    assert s.offer(make_record("a", capabilities=other)) is Outcome.ACCEPTED
+    anchor = handle_of(make_key("anchor"))
+    assert told_addresses(s.database.store, "anchor") == [(anchor, "192.0.2.0:1")]
 
 
 def test_tombstone() -> None:

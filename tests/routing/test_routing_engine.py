@@ -202,13 +202,16 @@ def test_table_and_nodes() -> None:
 
 
 def test_unreachable_is_forgotten_after_an_hour() -> None:
-    """A node out of reach keeps its record for an hour, then it is dropped."""
+    """A node out of reach keeps its record for an hour, whatever else changes, then it is dropped."""
     world = build(nx.path_graph(2), seed=1)
     world.run(QUIET)
     one, other = world.nodes.values()
     world.cut(one, other)
     now = world.now
     one.engine.expire(now + 1, world.wall)
+    one.engine.overload(now + 1800)
+    assert one.engine.originate(now + 1800, world.wall)
+    one.engine.expire(now + 1800, world.wall)
     one.engine.expire(now + 3500, world.wall)
     assert one.engine.store.origins == 2
     one.engine.expire(now + 3601, world.wall)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from routing.simulation import NETWORK, WALL, StubSigner, make_key, stub_verify
 
 from gmesh.errors import FrameRefused
-from gmesh.routing.limits import MAX_SEQUENCE
+from gmesh.routing.limits import FLAP_MEMORY, MAX_SEQUENCE
 from gmesh.routing.metric import LinkMetric, rtt_cost, smoothed
 from gmesh.routing.origin import Originator
 from gmesh.routing.rates import Spacing, TokenBucket
@@ -146,6 +146,15 @@ def test_returning_link_must_hold() -> None:
     origin.link_up(handle(2), 96, 200.0)
     assert listed(sign(origin, due(origin))[0]) == [1]
     assert listed(sign(origin, due(origin))[0]) == [1, 2]
+
+
+def test_lost_links_are_remembered_for_a_minute() -> None:
+    """A host that ever other neighbours come to and leave remembers those of the last minute."""
+    origin = make()
+    for number in range(1000):
+        origin.link_up(handle(number), 96, float(number))
+        origin.link_down(handle(number), float(number))
+    assert len(origin._lost) == FLAP_MEMORY
 
 
 def test_only_link_does_not_wait() -> None:

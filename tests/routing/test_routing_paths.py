@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmesh.routing.graph import LinkGraph
-from gmesh.routing.limits import DETOUR_BURST
+from gmesh.routing.limits import DETOUR_BURST, DETOUR_RATE, MAX_DETOURS
 from gmesh.routing.paths import PathChoice
 from gmesh.routing.spf import shortest_paths, walk
 
@@ -190,6 +190,14 @@ def test_detours_are_limited_and_cached() -> None:
     assert choice.detour(handle(25), 0.051, frozenset([handle(29)]), 32) is not None
     assert choice.detour(handle(3), 5.0, frozenset([handle(2)]), 32) is None
     assert choice.detour(handle(3), 5.0, frozenset(), 2) is None
+
+
+def test_detours_remembered_are_bounded() -> None:
+    """Frames that name ever other nodes to avoid fill a bounded table."""
+    _, choice = choice_on(line(3))
+    for number in range(MAX_DETOURS + 50):
+        choice.detour(handle(2), number / DETOUR_RATE, frozenset([handle(100 + number)]), 32)
+    assert len(choice._detours) == MAX_DETOURS
 
 
 def test_penalty_for_loss() -> None:
