@@ -146,6 +146,12 @@ class ILink(Interface):
         @return: True if taken, False if dropped and counted.
         """
 
+    def hold():
+        """More frames follow at once: let them share a record, until C{release}, in the same turn."""
+
+    def release():
+        """That was all: they leave now, unless something else waits for the end of the turn."""
+
     def register_sender(flow, producer):
         """
         Name the L{twisted.internet.interfaces.IPushProducer} on this host that sends C{flow}: it is paused

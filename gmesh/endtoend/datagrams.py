@@ -103,6 +103,7 @@ class Datagrams:
         self._inbound = Inbound(
             sessions, self.services, self.permissions, self._lanes, clock, self._outbound.receipt
         )
+        self.opened = self._inbound.opened
         self.counters = sessions.counters
         self._number = itertools.count(1).__next__
         self._posts: dict[tuple[str, str], Flow] = {}
@@ -242,10 +243,6 @@ class Datagrams:
         self._inbound.ask_again()
 
     # what sessions tell
-
-    def opened(self, peer: Peer, plaintext: bytes) -> None:
-        """One sealed frame of C{peer}: datagrams and receipts."""
-        self._inbound.opened(peer, plaintext)
 
     def ready(self, handle: bytes) -> None:
         """There are new keys for C{handle}: send what waits."""

@@ -99,7 +99,8 @@ class Flow:
             self._size, self._head = size, self._template.head(size)
         total = lane.size + self._fixed + size
         if total > lane.limit:
-            lane.flush()
+            if lane.parts:
+                lane.cut()
             if self._token != lane.token:
                 self._send_first(data)
                 return
@@ -110,7 +111,7 @@ class Flow:
     write = send
 
     def _send_first(self, data: bytes) -> None:
-        """The first message of a turn, at once; those of the same turn after it are gathered."""
+        """The first message of a turn, at once unless a producer writes; those after it are gathered."""
         self._token = -1
         lane = self._lane
         if len(data) > limits.MAX_DATAGRAM or not self._lanes.admitted(lane, self._generation, self._until):
@@ -122,7 +123,10 @@ class Flow:
                 lane.send(frame)
         else:
             self._token = lane.gather() or -1
-            lane.send(self._template.frame(0, data))
+            if self._producer is not None and self._token == lane.token:
+                self.send(data)  # who is paused in time need not know at once whether there is room
+            else:
+                lane.send(self._template.frame(0, data))
 
     def _ask(self, data: bytes) -> Lane | None:
         """Every check. @return: the lane, None if the node is this one."""

@@ -67,11 +67,14 @@ class Inbound:
         self._sources: OrderedDict[bytes, _Source] = OrderedDict()
         self._counters = sessions.counters
         self._lapsed = False
+        self._look = 0.0
         services.changed = self.ask_again
 
     def opened(self, peer: Peer, plaintext: bytes) -> None:
         """The inner frames of one sealed frame of C{peer}. A malformed one ends this frame only."""
-        source = self._source(peer)
+        source = self._sources.get(peer.handle)
+        if source is None or source.peer is not peer or self._clock.seconds() >= self._look:
+            source = self._source(peer)
         takes = source.takes
         unpack = DATAGRAM_HEAD.unpack_from
         size = DATAGRAM_HEAD.size
@@ -94,6 +97,7 @@ class Inbound:
 
     def ask_again(self) -> None:
         """What is allowed, believed or registered changed."""
+        self._look = 0.0
         for source in self._sources.values():
             source.takes.clear()
 
@@ -114,6 +118,7 @@ class Inbound:
         if self._permissions.lapsed() is not self._lapsed:
             self._lapsed = not self._lapsed
             self.ask_again()
+        self._look = self._clock.seconds() + limits.ADMISSION_LIFE
         source = self._sources.get(peer.handle)
         if source is None:
             if len(self._sources) >= limits.MAX_SOURCES:
@@ -155,7 +160,7 @@ class Inbound:
                 self._receipt(peer, Receipt.decode(body))
             elif kind == Inner.ASK:
                 Mark.decode(body)
-                self._reply(peer, pack_frame(Inner.ACK, body))
+                self._reply(peer, pack_frame(Inner.ACK, body), alone=True)
             elif kind == Inner.ACK:
                 self._lanes.reached(peer.handle, Mark.decode(body).mark)
             else:
@@ -218,10 +223,11 @@ class Inbound:
     def _answer(self, peer: Peer, message: int, outcome: Outcome) -> None:
         self._reply(peer, pack_frame(Inner.RECEIPT, Receipt(message, outcome).encode()))
 
-    def _reply(self, peer: Peer, frame: bytes) -> None:
+    def _reply(self, peer: Peer, frame: bytes, alone: bool = False) -> None:
+        """@param alone: no more answers are to be expected in this turn."""
         lane = self._lanes.lane(peer)
         if lane is not None:
             try:
-                lane.put(frame)
+                (lane.send if alone else lane.put)(frame)
             except SendRefused:
                 self._counters["reply-lost"] += 1

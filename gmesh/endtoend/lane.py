@@ -2,9 +2,9 @@
 """
 The way out to one peer: messages of one reactor turn share a seal, and who writes too fast is paused.
 
-The first message of a turn leaves at once.  Those that follow in the same turn are gathered, up to
-L{Lane.limit}, and sealed as one frame: the seal is the dearest
-part of a small message.
+The first message of a turn leaves at once, unless a producer writes it.  Those that follow in the same
+turn are gathered, up to L{Lane.limit}, and sealed as one frame: the seal is the dearest part of a small
+message.  The frames of a turn leave together, so that keys, path and link are looked up once for all.
 
 Producers of the application are paused for want of keys, of room in the first link, or of window: a
 relay drops what its next link has no room for, so no more is under way than the far end has said it
@@ -13,10 +13,12 @@ reached.  It is asked in the stream of messages itself, every half of a window.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from gmesh.endtoend.limits import BUNDLE_FIRST, BUNDLE_MOST, BUNDLE_SLOW
+from gmesh.endtoend.limits import BATCH, BUNDLE_FIRST, BUNDLE_MOST, BUNDLE_SLOW
 from gmesh.endtoend.sessions import Sessions
 from gmesh.endtoend.window import Window
 from gmesh.errors import SendRefused
@@ -45,6 +47,7 @@ class Lane:
     """
 
     __slots__ = (
+        "_batch",
         "_call",
         "_clock",
         "_full",
@@ -74,6 +77,7 @@ class Lane:
         self.size = 0
         self.limit = BUNDLE_FIRST
         self.path: tuple[bytes, ...] | None = None
+        self._batch: list[bytes] = []
         self._sessions = sessions
         self._clock = clock
         self._tokens = CLOSED
@@ -90,7 +94,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """True if nobody would miss it."""
-        return not self._producers and not self.parts
+        return not self._producers and not self.parts and not self._batch
 
     # writing
 
@@ -124,41 +128,63 @@ class Lane:
         @raise SendRefused: C{busy}, if there is no room.
         """
         self.flush()
-        if not self._seal(plaintext):
+        if self._leave([self._asking(plaintext)]):
             raise SendRefused("busy", f"the queue towards {self.peer.name} is full")
+
+    def cut(self) -> None:
+        """What was gathered is a frame; what follows goes into another."""
+        self._batch.append(self._asking(b"".join(self.parts)))
+        self.parts.clear()
+        self.size = 0
+        if len(self._batch) >= BATCH or self._window.full:
+            self.flush()
 
     def flush(self) -> None:
         """Seal and send what was gathered."""
         if self.parts:
-            plaintext = b"".join(self.parts)
-            self.parts.clear()
-            self.size = 0
-            if not self._seal(plaintext):
-                self._sessions.counters["bundle-lost"] += 1
+            self.cut()
+        if self._batch:
+            batch, self._batch = self._batch, []
+            lost = self._leave(batch)
+            if lost:
+                self._sessions.counters["bundle-lost"] += lost
 
-    def _seal(self, plaintext: bytes) -> bool:
-        """Send now, or when there are keys. @return: False if it is lost."""
-        window, sessions = self._window, self._sessions
-        sealed = plaintext
-        if window.send(len(plaintext)):
-            mark = window.question(self._clock.seconds())
-            sealed = plaintext + pack_frame(Inner.ASK, Mark(mark).encode())
-        if sessions.send(self.peer, sealed, self) is None:
+    def _asking(self, plaintext: bytes) -> bytes:
+        """The next to leave, with a question how far the far end has got when it is time for one."""
+        if not self._window.send(len(plaintext)):
+            return plaintext
+        mark = self._window.question(self._clock.seconds())
+        return plaintext + pack_frame(Inner.ASK, Mark(mark).encode())
+
+    def _leave(self, plaintexts: Sequence[bytes]) -> int:
+        """Send now, or when there are keys. @return: how many are lost."""
+        sessions = self._sessions
+        unsent = sessions.send_all(self.peer, plaintexts, self)
+        if unsent:
             if sessions.ready(self.peer):
-                return False
-            sessions.hold(self.peer, plaintext)
+                return len(unsent)
+            for plaintext in unsent:
+                sessions.hold(self.peer, plaintext)
             self._keyless = True
             self._stall()
-        elif self._producers and not self._full and window.full:
+        elif self._producers and not self._full and self._window.full:
             self._full = True
             self._stall()
             self._wait()
-        return True
+        return 0
 
     def _turn_over(self) -> None:
         self._call = None
         self.token = CLOSED
-        self.flush()
+        link = self._link
+        if link is None:
+            self.flush()
+            return
+        link.hold()
+        try:
+            self.flush()
+        finally:
+            link.release()
 
     # the window
 
@@ -232,6 +258,7 @@ class Lane:
         """The peer was given up: forget what was gathered; producers go on, to be told why."""
         self.token = CLOSED
         self.parts.clear()
+        self._batch.clear()
         self.size = 0
         if self._call is not None:
             self._call.cancel()

@@ -6,6 +6,7 @@ from __future__ import annotations
 __all__ = [
     "ACK_WINDOW",
     "ADMISSION_LIFE",
+    "BATCH",
     "BUNDLE_FIRST",
     "BUNDLE_MOST",
     "BUNDLE_SLOW",
@@ -138,6 +139,9 @@ BUNDLE_FIRST = 8_192
 BUNDLE_MOST = 16_256
 BUNDLE_SLOW = 4_096
 """Bytes of inner frames that share a seal: at first, then by the round trip (L{SLOW_PATH})."""
+
+BATCH = 4
+"""Frames sealed one after the other: as many of the largest as a record of a link holds."""
 
 SLOW_PATH = 0.1
 """Round trip under load, in seconds, above which frames are kept small."""

@@ -45,10 +45,11 @@ class Opener:
 
     def data(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
         """One E2E_DATA frame for us; nothing in it costs the link it came by."""
+        path = header.path
         found = self._table.session(header.receiver_index)
-        if found is None or header.source != found[1].peer.handle:
+        if found is None or path[0] != found[1].peer.handle:
             self._counters["no-session"] += 1
-            self._handshakes.offer(header.source, now)
+            self._handshakes.offer(path[0], now)
             return
         exchange, session = found
         try:
@@ -60,7 +61,6 @@ class Opener:
             self._closed(exchange, session, plaintext[FRAME_HEADER:])
             return
         exchange.used = now
-        path = header.path
         if path is not exchange.heard_by and path != exchange.heard_by:
             self._ways.heard(exchange, path, now)
         if not session.heard:

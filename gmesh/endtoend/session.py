@@ -35,6 +35,7 @@ class Session:
     @ivar born: when this end finished the handshake, monotonic.
     @ivar heard: True once a frame was opened: the peer holds the keys and uses them.
     @ivar sent: frames sealed.
+    @ivar wiped: True once the keys are forgotten.
     @ivar peer_crl: number of the newest CRL the peer held when it made the handshake.
     """
 
@@ -53,6 +54,7 @@ class Session:
         "peer_crl",
         "remote_index",
         "sent",
+        "wiped",
     )
 
     def __init__(
@@ -74,6 +76,7 @@ class Session:
         self.born = born
         self.heard = False
         self.sent = 0
+        self.wiped = False
         self.peer_crl = 0
         self._noise = noise
         self._window = ReplayWindow()
@@ -124,6 +127,7 @@ class Session:
 
     def wipe(self) -> None:
         """Forget the keys; nothing is sealed or opened any more."""
+        self.wiped = True
         self._noise.wipe()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -184,6 +184,30 @@ class Sessions:
             return None
         return self._seal(exchange, session, plaintext, now, sender)
 
+    def send_all(self, peer: Peer, plaintexts: Sequence[bytes], sender: PathFollower) -> Sequence[bytes]:
+        """
+        Seal and send now, each as a frame, in order: what is alike for them is looked up once.
+
+        @return: those that did not leave, for the reasons of L{send}.
+        """
+        exchange = self._table.get(peer.handle)
+        now = self._clock.seconds()
+        session = exchange.sealer(now) if exchange is not None else None
+        path = None
+        if exchange is not None and session is not None:
+            path = self._way(exchange, session, now, sender)
+        if session is None or path is None:
+            return plaintexts
+        seal, send = session.seal, self._outlet.send
+        unsent = []
+        for plaintext in plaintexts:
+            if session.wiped:
+                break  # the peer was given up, and with it all that was to leave
+            _, frame, flow = seal(plaintext, path)
+            if not send(path, frame, flow):
+                unsent.append(plaintext)
+        return unsent
+
     def blame(self, peer: Peer) -> None:
         """What goes to C{peer} is not answered: try another path."""
         exchange = self._table.get(peer.handle)
@@ -257,6 +281,16 @@ class Sessions:
         now: float,
         sender: PathFollower | None = None,
     ) -> int | None:
+        path = self._way(exchange, session, now, sender)
+        if path is None:
+            return None
+        counter, frame, flow = session.seal(plaintext, path)
+        return counter if self._outlet.send(path, frame, flow) else None
+
+    def _way(
+        self, exchange: Exchange, session: Session, now: float, sender: PathFollower | None
+    ) -> tuple[bytes, ...] | None:
+        """The path for what is sealed next, if there is one; C{sender} is told when it is another."""
         exchange.used = now
         if session.due(now):
             self._handshakes.begin_if_due(exchange, now)
@@ -267,8 +301,7 @@ class Sessions:
         exchange.sent_by = path
         if sender is not None and path is not sender.path:
             sender.follow(path, self._link_to(path[1]))
-        counter, frame, flow = session.seal(plaintext, path)
-        return counter if self._outlet.send(path, frame, flow) else None
+        return path
 
     def _farewell(self, exchange: Exchange, reason: str) -> None:
         """Tell the peer, if that needs no waiting, by the last path: routing knows none to a revoked node."""

@@ -7,8 +7,8 @@ are received wait only until all of these were read, since that is when the answ
 While the transport keeps up, frames go straight into the open record.  What is written ahead of the
 transport is bounded, by time where it is slow; the rest waits in the queue until the transport has
 passed everything on, so that a control frame never stands behind more than that.  The transport is
-asked for it with a pull producer, registered only while something waits: one that stays registered
-would be polled for ever under TLS.
+asked for it with a pull producer, when half of what may be written ahead is: so one that keeps up never
+makes anybody wait.  It is registered only until then: one that stays would be polled for ever under TLS.
 """
 
 from __future__ import annotations
@@ -102,11 +102,11 @@ class Egress:
         return self.queue.push_data(frame, flow, self._clock.seconds())
 
     def hold(self) -> None:
-        """Frames were received: the answers to all of them leave together, with L{release}."""
+        """Several frames come, such as the answers to what was received: they leave with L{release}."""
         self._armed = True
 
     def release(self) -> None:
-        """All that was received at once is dealt with: an answer waits for the reactor no longer."""
+        """All are here: they wait for the reactor no longer."""
         if self._call is None:
             self._armed = False
             if self._open or self.queue:
@@ -162,7 +162,7 @@ class Egress:
         """The transport has passed everything on."""
         if self._registering or self._stopped:
             return
-        if self.blocked_since is not None:
+        if self._left < self._ahead:
             self._adapt()
         self.blocked_since = None
         self._left = self._ahead
@@ -200,9 +200,12 @@ class Egress:
             self._write_record()
         if self._left > 0:
             self._room = min(self._left, RECORD_CLOSE)
+            if self._left < self._ahead // 2:
+                self._ask()
         else:
             self._room = 0
-            self._wait()
+            self.blocked_since = self._clock.seconds()
+            self._ask()
 
     def _write_record(self) -> None:
         """One record, control first; two where control alone nearly fills one."""
@@ -228,8 +231,8 @@ class Egress:
 
     _registered = False
 
-    def _wait(self) -> None:
-        self.blocked_since = self._clock.seconds()
+    def _ask(self) -> None:
+        """Have L{resumeProducing} called when the transport has passed everything on."""
         if not self._registered:
             # Right after a write the transport has something to pass on, so it will call again;
             # the call that registering itself makes says nothing.

@@ -69,6 +69,8 @@ class MeshProtocol:
         self._ending = Ending(context.clock, transport, self._egress)
         self._pinger = Pinger(context.clock, context.random, self._liveness, self.send_control)
         self.send_data = self._egress.data
+        self.hold = self._egress.hold
+        self.release = self._egress.release
         self._watch = Watch(
             context.clock,
             context.wall,

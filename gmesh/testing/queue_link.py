@@ -60,6 +60,12 @@ class QueueLink:
     def set_dropped(self, dropped: object) -> None:
         """Nothing that was taken is dropped here."""
 
+    def hold(self) -> None:
+        """Frames share nothing here."""
+
+    def release(self) -> None:
+        """They left already."""
+
     def register_sender(self, flow: bytes, producer: IPushProducer) -> None:
         """Nobody is ever paused here."""
 

@@ -276,4 +276,4 @@ class FrameTemplate:
         if length != self._length:
             self._length = length
             self._constant = HEADER.pack(self._size + length, Kind.E2E_DATA) + self._header
-        return self._constant + _COUNTER.pack(counter) + ciphertext
+        return b"".join((self._constant, _COUNTER.pack(counter), ciphertext))

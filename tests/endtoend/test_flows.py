@@ -47,6 +47,18 @@ def test_a_turn_shares_seals(fabric, flow):
     assert max(map(len, data)) <= limits.BUNDLE_MOST + 200
 
 
+def test_what_a_producer_writes_in_a_turn_leaves_at_its_end(fabric, flow):
+    """All of it shares seals from the first message on."""
+    source = Source(flow, size=500)
+    source.produce(20)
+    assert fabric.seen == []
+    fabric.clock.advance(0)
+    sizes = [len(frame) for frame in fabric.frames(Kind.E2E_DATA)]
+    assert len(sizes) == 2
+    fabric.run(0.2)
+    assert fabric.got == source.sent
+
+
 def test_each_turn_is_sealed_at_its_end(fabric, flow):
     """Nothing waits for a later turn."""
     for index in range(3):
@@ -95,6 +107,28 @@ def test_revocation_in_the_middle_of_a_turn(fabric, flow):
     fabric.run(0.2)
     assert len([f for f in fabric.seen[before:] if f[2] == Kind.E2E_DATA]) <= 1  # no more than a farewell
     assert fabric.got == [b"\0"]
+
+
+def test_revocation_between_two_frames_that_leave_together(fabric, flow):
+    """Frames of a turn leave one after the other; when the first leads to a revocation, no other does."""
+    source = Source(flow, size=limits.BUNDLE_MOST - 100)
+    source.produce(1)
+    fabric.run(0.2)
+
+    def decide(kind, header, frame):
+        fabric.decide = lambda kind, header, frame: (DELAY,)
+        fabric.alice.trust.offer(fabric.network.crl(revoked=[[2, NOW + DAY, 0]]), fabric.wall())
+        return (DELAY,)
+
+    before, fabric.decide = len(fabric.seen), decide
+    source.produce(3)
+    fabric.run(0.2)
+    ours = [frame for frame in fabric.seen[before:] if frame[7:15] == fabric.alice.handle]
+    assert [len(frame) > limits.BUNDLE_FIRST for frame in ours] == [
+        True,
+        False,
+    ]  # of three one, and a farewell
+    assert len(fabric.got) <= 2
 
 
 def test_revocation_between_two_messages_of_one_frame(fabric):

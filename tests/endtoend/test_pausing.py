@@ -64,6 +64,7 @@ def test_paused_by_the_first_link(fabric):
     source.produce(1)
     fabric.run(0.2)
     source.produce(1)
+    fabric.run(DELAY)
     [(key, sender)] = links[fabric.relay.handle].senders.items()
     assert key == end.handle + fabric.bob.handle
     sender.pauseProducing()
@@ -81,6 +82,7 @@ def test_paused_by_the_first_link(fabric):
     sender.stopProducing()
     assert not source.paused
     source.produce(1)
+    fabric.run(DELAY)
     assert list(links[b"another!"].senders) == [key]
     end.stop()
     assert source.stopped

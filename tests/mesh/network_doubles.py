@@ -71,6 +71,12 @@ class DoubleLink:
     def set_dropped(self, dropped: Callable[[bytes, bytes], None]) -> None:
         """Nothing that was taken is dropped here."""
 
+    def hold(self) -> None:
+        """Frames share nothing here."""
+
+    def release(self) -> None:
+        """They left already."""
+
     def send_control(self, kind: int, body: bytes) -> None:
         """Queue a control frame."""
         self._post(kind, pack_frame(kind, body))

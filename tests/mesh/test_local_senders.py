@@ -157,6 +157,24 @@ def test_what_waited_too_long_makes_room_from_the_largest_flow():
     assert lost[1:] == [b"1" * 1000]
 
 
+def test_a_transport_that_keeps_up_never_pauses_a_sender():
+    """Far more than may be written ahead leaves in one go when the transport passes on each turn's share."""
+    world = World(wire=Wire(rate=None, delay=0.0001, capacity=1 << 30))
+    one, two = world.pair()
+    link = one.link(two)
+    pauses = []
+    sender = Sender(link, size=4000, limit=0)
+    sender.pauseProducing = lambda: pauses.append(sender.sent)
+    for _ in range(200):
+        sender.limit += 3
+        sender.resumeProducing()
+        assert not link.backlog
+        world.run(0.001)
+    assert pauses == []
+    assert len(arrived(two, OWN)) == 600
+    world.finish()
+
+
 def test_how_far_ahead_follows_the_pace_of_the_transport():
     """A slow link is filled 16 KiB ahead, in records of that size, a fast one more, and each finds out."""
     world = World(wire=Wire(rate=1_250_000, capacity=16 * 1024))
