@@ -124,10 +124,7 @@ def test_revocation_between_two_frames_that_leave_together(fabric, flow):
     source.produce(3)
     fabric.run(0.2)
     ours = [frame for frame in fabric.seen[before:] if frame[7:15] == fabric.alice.handle]
-    assert [len(frame) > limits.BUNDLE_FIRST for frame in ours] == [
-        True,
-        False,
-    ]  # of three one, and a farewell
+    assert [len(frame) > limits.BUNDLE_FIRST for frame in ours] == [True, False]  # one, and a farewell
     assert len(fabric.got) <= 2
 
 
