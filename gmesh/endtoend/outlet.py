@@ -26,7 +26,7 @@ class Outlet:
         self, routes: IRouteEngine, send_frame: SendFrame, penalise: Penalise | None, counters: Counter[str]
     ) -> None:
         self._routes = routes
-        self._send_frame = send_frame
+        self.send_frame = send_frame
         self._penalise = penalise
         self._counters = counters
 
@@ -37,7 +37,7 @@ class Outlet:
 
     def send(self, path: tuple[bytes, ...], frame: bytes, flow: bytes) -> bool:
         """Hand over a whole frame. @return: False if it was dropped."""
-        if self._send_frame(path, frame, flow):
+        if self.send_frame(path, frame, flow):
             return True
         self._counters["queue-full"] += 1
         return False

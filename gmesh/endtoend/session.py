@@ -115,14 +115,15 @@ class Session:
         @raise FrameRefused: C{replayed} or C{not-authentic}; nothing has changed then.
         """
         counter = header.counter
-        if not self._window.fresh(counter):
+        window = self._window
+        if counter <= window.highest and not window.fresh(counter):
             raise FrameRefused("replayed", "a sealed frame came twice or too late")
         if header.traffic_class == _NORMAL:
             associated = self._inbound.associated(counter)
         else:
             associated = associated_data(header)
         plaintext = self._noise.open_at(counter, associated, ciphertext)
-        self._window.mark(counter)
+        window.mark(counter)
         return plaintext
 
     def wipe(self) -> None:

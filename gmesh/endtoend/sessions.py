@@ -198,13 +198,14 @@ class Sessions:
             path = self._way(exchange, session, now, sender)
         if session is None or path is None:
             return plaintexts
-        seal, send = session.seal, self._outlet.send
+        seal, send = session.seal, self._outlet.send_frame
         unsent = []
         for plaintext in plaintexts:
             if session.wiped:
                 break  # the peer was given up, and with it all that was to leave
             _, frame, flow = seal(plaintext, path)
             if not send(path, frame, flow):
+                self.counters["queue-full"] += 1
                 unsent.append(plaintext)
         return unsent
 

@@ -33,6 +33,7 @@ multiply what the source sends: 0 behind its first relay, which is the one that 
 """
 
 TAIL: Final = 12
+_DATA = int(Kind.E2E_DATA)  # a member of an Enum is looked up by a function in Python 3.11
 _new = tuple.__new__
 _TAIL = struct.Struct(">IQ")
 """Receiver index and counter, behind the path."""
@@ -83,7 +84,11 @@ class DataProtocol:
             header = _new(
                 PathHeader, (path, index, counter, hop, record[start + AT_CLASS], record[start + AT_FLAGS])
             )
-            forwarding.deliver(kind, header, record[path_end + TAIL : end], self._link)
+            payload = record[path_end + TAIL : end]
+            if kind == _DATA and forwarding.local is not None:
+                forwarding.local(kind, header, payload, self._link)
+            else:
+                forwarding.deliver(kind, header, payload, self._link)
             return
         record[start + AT_HOP] = hop
         if (hops and not self._allows(hops * (end - start))) or not send(record[start:end], flow):
