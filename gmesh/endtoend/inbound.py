@@ -4,7 +4,8 @@ Datagrams that arrive: judged by the policy, put together, handed over once, and
 
 What a peer may reach is asked once and remembered as a callable for each service; then a whole
 message without acknowledgement costs a look into its header, a dictionary access and a slice.
-Whatever could change the answer empties what is remembered, even between two messages of a frame.
+Whatever could change the answer empties what is remembered, even between two messages of a frame; only
+that this node has lost touch with its authority, which comes with time, is looked for once a second.
 """
 
 from __future__ import annotations

@@ -170,11 +170,10 @@ class Sessions:
             self.counters["pending-dropped"] += dropped
         self._ask(exchange, now)
 
-    def send(self, peer: Peer, plaintext: bytes, sender: PathFollower | None = None) -> int | None:
+    def send(self, peer: Peer, plaintext: bytes) -> int | None:
         """
         Seal and send now.
 
-        @param sender: told before, when the path is another one than it knows.
         @return: the counter of the frame; None if there is no session, no path, or no room at the link.
         """
         exchange = self._table.get(peer.handle)
@@ -182,12 +181,13 @@ class Sessions:
         session = exchange.sealer(now) if exchange is not None else None
         if exchange is None or session is None:
             return None
-        return self._seal(exchange, session, plaintext, now, sender)
+        return self._seal(exchange, session, plaintext, now)
 
     def send_all(self, peer: Peer, plaintexts: Sequence[bytes], sender: PathFollower) -> Sequence[bytes]:
         """
         Seal and send now, each as a frame, in order: what is alike for them is looked up once.
 
+        @param sender: told before, when the path is another one than it knows.
         @return: those that did not leave, for the reasons of L{send}.
         """
         exchange = self._table.get(peer.handle)
@@ -274,22 +274,15 @@ class Sessions:
         if self._user is not None:
             self._user.ready(exchange.peer.handle)
 
-    def _seal(
-        self,
-        exchange: Exchange,
-        session: Session,
-        plaintext: bytes,
-        now: float,
-        sender: PathFollower | None = None,
-    ) -> int | None:
-        path = self._way(exchange, session, now, sender)
+    def _seal(self, exchange: Exchange, session: Session, plaintext: bytes, now: float) -> int | None:
+        path = self._way(exchange, session, now)
         if path is None:
             return None
         counter, frame, flow = session.seal(plaintext, path)
         return counter if self._outlet.send(path, frame, flow) else None
 
     def _way(
-        self, exchange: Exchange, session: Session, now: float, sender: PathFollower | None
+        self, exchange: Exchange, session: Session, now: float, sender: PathFollower | None = None
     ) -> tuple[bytes, ...] | None:
         """The path for what is sealed next, if there is one; C{sender} is told when it is another."""
         exchange.used = now
