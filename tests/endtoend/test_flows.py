@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from endtoend.producers import Source
 from endtoend.rig import DAY, DELAY, NOW, Fabric, deny
@@ -157,6 +159,28 @@ def test_policy_in_the_middle_of_a_turn(fabric, flow, end):
     assert refusal(flow.send, b"late") == ("denied" if end == "alice" else None)
     fabric.run(0.2)
     assert fabric.got == [b"\0", b"\1", b"\2", b"\3"]
+
+
+def test_touch_with_the_authority_lost_and_found_under_load(fabric, flow):
+    """A receiver that has lost touch takes nothing a second later, and again once it is back in touch."""
+    sent = itertools.count()
+
+    def keep_sending(seconds):
+        for _ in range(round(seconds / 0.1)):
+            flow.send(b"%d" % next(sent))
+            fabric.run(0.1)
+
+    keep_sending(2)
+    fabric.bob.lapsed = True
+    keep_sending(limits.ADMISSION_LIFE + 0.2)
+    before = len(fabric.got)
+    keep_sending(3)
+    assert len(fabric.got) == before
+    fabric.bob.lapsed = False
+    keep_sending(limits.ADMISSION_LIFE + 0.2)
+    before = len(fabric.got)
+    keep_sending(2)
+    assert len(fabric.got) == before + 20
 
 
 def test_policy_after_gathering(fabric, flow):
