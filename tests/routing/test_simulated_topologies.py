@@ -41,7 +41,7 @@ TOPOLOGIES: dict[str, Callable[[int], Any]] = {
 }
 QUIET = 4.0
 """Seconds after which every database and every path has followed: flood, spacing, a flapping link's hold."""
-SEEDS = (4, pytest.param(40, marks=pytest.mark.soak))
+SEEDS = (2, pytest.param(40, marks=pytest.mark.soak))
 """How many seeds of N = 200, one of each kind at least."""
 
 
