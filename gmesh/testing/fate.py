@@ -71,6 +71,7 @@ def lapsing(pace: float) -> Iterator[None]:
         "gmesh.routing.record.MAX_LIFETIME": RECORD_LIFE,
         "gmesh.routing.database.MAX_LIFETIME": RECORD_LIFE,
         "gmesh.routing.database.MAX_FUTURE": RECORD_LIFE / 2,
+        "gmesh.mesh.route_keeper.MAX_FUTURE": RECORD_LIFE / 2,
         "gmesh.routing.origin.REFRESH": 0.85 * RECORD_LIFE / pace,
         "gmesh.routing.origin.REFRESH_SPREAD": 0.1 * RECORD_LIFE / pace,
         "gmesh.node.heartbeat.RENEWAL_CHECK": HOUR / pace,
