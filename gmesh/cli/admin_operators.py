@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gmesh.cli.key_argument import KeyCommand, key_text
 from gmesh.cli.operator import operator_of
 from gmesh.cli.options import json_option, key_name, public_key
 from gmesh.cli.show import Column, moment, print_json, printable, table, words
@@ -43,8 +44,8 @@ def list_operators(context: click.Context, as_json: bool) -> None:
     table(columns, rows, "no operators")
 
 
-@operators.command()
-@click.argument("key", metavar="PUBLIC")
+@operators.command(cls=KeyCommand)
+@click.argument("key", metavar="PUBLIC", type=key_text)
 @click.option("--role", type=click.Choice(["read", "operate", "administer"]), required=True)
 @click.option("--name", default="", help="Who it is, for people.")
 @json_option
@@ -56,8 +57,8 @@ def add(context: click.Context, key: str, role: str, name: str, as_json: bool) -
     _tell("added", operator_of(context).ask("POST", "/admin/operators", body), as_json)
 
 
-@operators.command()
-@click.argument("key", metavar="KEY")
+@operators.command(cls=KeyCommand)
+@click.argument("key", metavar="KEY", type=key_text)
 @json_option
 @click.pass_context
 def remove(context: click.Context, key: str, as_json: bool) -> None:
@@ -66,9 +67,9 @@ def remove(context: click.Context, key: str, as_json: bool) -> None:
     _tell("removed", operator_of(context).ask("DELETE", f"/admin/operators/{held}"), as_json)
 
 
-@operators.command()
-@click.argument("new", metavar="PUBLIC")
-@click.option("--of", "old", metavar="KEY", help="Whose key it replaces. [default: your own]")
+@operators.command(cls=KeyCommand)
+@click.argument("new", metavar="PUBLIC", type=key_text)
+@click.option("--of", "old", metavar="KEY", type=key_text, help="Whose key it replaces. [default: your own]")
 @json_option
 @click.pass_context
 def replace(context: click.Context, new: str, old: str | None, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,30 @@ def test_audit_follows(admin: Callable[..., Any], http_end: Any, monkeypatch: py
     _serve_chain(http_end, entries[:2])
     lines = admin("audit", "--follow", "--after", "0").out.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3", "4"]
+
+
+HYPHENED = next(each for each in map(key, map(str, count())) if b64url_encode(each.public).startswith("-"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_line"),
+    [
+        (["add", "PUBLIC", "--role", "read"], "POST /admin/operators"),
+        (["remove", "PUBLIC"], f"DELETE /admin/operators/{HYPHENED.key_id}"),
+        (["replace", "--of", "PUBLIC", "PUBLIC"], f"POST /admin/operators/{HYPHENED.key_id}"),
+    ],
+)
+def test_a_key_may_begin_with_a_hyphen(
+    admin: Callable[..., Any], http_end: Any, arguments: list[str], request_line: str
+) -> None:
+    """One of 64 does: it is a key all the same, not options."""
+    public = b64url_encode(HYPHENED.public)
+    http_end.json(request_line, {}, 200)
+    ended = admin("operators", *(public if each == "PUBLIC" else each for each in arguments))
+    assert (ended.status, ended.err) == (0, "")
+    if "remove" not in arguments:
+        (body,) = _bodies(http_end, request_line.partition(" ")[2])
+        assert body["key"] == public
 
 
 @pytest.mark.parametrize(
