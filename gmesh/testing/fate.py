@@ -210,6 +210,7 @@ class Fate:
 
         @raise AssertionError: naming who is not.
         """
+        self.mesh.network.forget_closed()
         mesh, day = self.mesh, (self.mesh.wall() - self.mesh.began) / DAY
         good = [node for node in mesh if node.not_after >= mesh.wall()]
         if mesh.authority.up:

@@ -38,7 +38,7 @@ class MemoryNetwork:
 
     @param random: where chunks are cut; seeded, so that a run repeats.
     @ivar wire: what connections made from now on are like.
-    @ivar connections: every connection made, closed ones included.
+    @ivar connections: every connection made, closed ones included until L{forget_closed}.
     @ivar unreachable: hosts that never answer.
     @ivar blocked: pairs of hosts between which no connection is made.
     """
@@ -65,6 +65,10 @@ class MemoryNetwork:
     def open_connections(self) -> list[MemoryConnection]:
         """Those of which either end is still connected."""
         return [connection for connection in self.connections if connection.open]
+
+    def forget_closed(self) -> None:
+        """Let what is closed be collected: a long life makes many connections."""
+        self.connections[:] = self.open_connections()
 
     def of_host(self, host: str) -> list[MemoryConnection]:
         """The open connections of a host."""
