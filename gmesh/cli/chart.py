@@ -67,7 +67,7 @@ def chart(middle: str, links: Iterable[Collection[str]], width: int, height: int
     places = _scale(_places(middle, children, shown, TWIST if rings else 0.0), width, height)
     canvas = Canvas(width, height, fine)
     for name in shown:
-        for other in neighbours[name]:
+        for other in sorted(neighbours[name]):
             if name < other and other in places:
                 canvas.line(*places[name], *places[other])
     labels = [label for name in shown if (label := _label(canvas, name, *places[name])) is not None]

@@ -11,8 +11,10 @@ from mesh.linkworld import World
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
+from zope.interface import implementer
 
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.dialler import TargetState, client_endpoint
@@ -342,8 +344,16 @@ def test_a_broken_target_concerns_itself_alone(world):
     assert one.dialler.targets[0].reason == "connect-failed"
 
 
-class Resolver:
-    """Names this host has two addresses."""
+@implementer(IReactorPluggableNameResolver)
+class TwoAddresses(MemoryReactorClock):
+    """A reactor to which every host has an address of each kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.nameResolver = self
+
+    def installNameResolver(self, resolver):
+        raise NotImplementedError
 
     def resolveHostName(self, receiver, host, port=0, *others, **named):
         receiver.resolutionBegan(None)
@@ -354,8 +364,7 @@ class Resolver:
 
 def test_a_dead_address_of_a_host_holds_up_no_other():
     """Of a host with a silent address of each kind the other is tried within a third of a second."""
-    reactor = MemoryReactorClock()
-    reactor.nameResolver = Resolver()
+    reactor = TwoAddresses()
     pending = client_endpoint(reactor, "mesh.example:7443").connect(Factory.forProtocol(Protocol))
     tried = []
     for _ in range(8):
