@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gmesh
+from gmesh.cli.demo_ports import Ports
 from gmesh.errors import GmeshError
 
 __all__ = ["WAIT_SECONDS", "Daemon", "DaemonFailed", "Daemons"]
@@ -73,26 +73,17 @@ class Daemon:
 
 
 class Daemons:
-    """All daemons of the demonstration, in the order they were started."""
+    """
+    All daemons of the demonstration, in the order they were started.
+
+    @ivar port: called for a TCP port of loopback for a daemon to listen on, held until L{stop}.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.all: list[Daemon] = []
         self._starting = self._interrupted = False
-        self._held: list[socket.socket] = []
-
-    def port(self) -> int:
-        """
-        A TCP port of loopback for a daemon to listen on; the kernel gives it to nobody else meanwhile.
-
-        It is held by a socket that does not listen, which lets another one with SO_REUSEADDR do so.
-        """
-        holder = socket.socket()
-        self._held.append(holder)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        port: int = holder.getsockname()[1]
-        return port
+        self.port = Ports()
 
     def start(self, name: str, *arguments: str | Path) -> Daemon:
         """Start one more."""
@@ -142,5 +133,4 @@ class Daemons:
             except subprocess.TimeoutExpired:
                 daemon.process.kill()
                 daemon.process.wait()
-        for holder in self._held:
-            holder.close()
+        self.port.close()

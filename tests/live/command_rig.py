@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 from live.conftest import Daemon, _environment
 from live.node_rig import until
-from live.ports import Ports
+
+from gmesh.cli.demo_ports import Ports
 
 GMESH = [sys.executable, "-m", "gmesh.cli.main"]
 PHRASE = "correct horse battery staple\n"

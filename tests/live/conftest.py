@@ -22,8 +22,8 @@ from random import SystemRandom
 from typing import IO
 
 import pytest
-from live.ports import Ports
 
+from gmesh.cli.demo_ports import Ports
 from gmesh.errors import GmeshError
 from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.testing.secrecy import SecretWatch

@@ -10,7 +10,7 @@ __all__ = ["Ports"]
 
 class Ports:
     """
-    Holds a port of loopback for each daemon, from when it is named to the end of the test.
+    Holds a port of loopback for each daemon, from when it is named until L{close}.
 
     A socket that is bound with SO_REUSEADDR and does not listen lets another such socket listen there,
     as Twisted's do, and refuses connections until then; the kernel gives its port to nobody who asks for
@@ -29,9 +29,13 @@ class Ports:
         port: int = holder.getsockname()[1]
         return port
 
+    def close(self) -> None:
+        """Hold none any more."""
+        for holder in self._held:
+            holder.close()
+
     def __enter__(self) -> Ports:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for holder in self._held:
-            holder.close()
+        self.close()
