@@ -22,8 +22,7 @@ from typing import Any
 from gmesh.authority import audit
 from gmesh.authority.audit import AuditMirror, verify_chain
 from gmesh.authority.issuer import Issuer, epoch, policy_text
-from gmesh.authority.lock import StateLock
-from gmesh.authority.state import DATABASE, EPOCH_FILE, MIRROR, StateDirectory, read_epoch
+from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, read_epoch
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
 from gmesh.authority.store.clean import take_clean
@@ -31,6 +30,7 @@ from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transac
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
+from gmesh.statelock import StateLock
 from gmesh.trust.documents import Crl, Document, Policy, parse_document
 from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.limits import DOCUMENT_LIMITS
@@ -137,7 +137,7 @@ def restore(
             "what was revoked since the backup would be allowed again: give a node's newest crl.json and"
             " policy.json, or --accept-lost-revocations",
         )
-    lock = StateLock(state)
+    lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         directory = StateDirectory(state, now, passphrases)
         manifest = backup.with_suffix(".json")

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from gmesh.authority import audit
 from gmesh.authority.issuer import policy_text
-from gmesh.authority.lock import StateLock
-from gmesh.authority.state import StateDirectory
+from gmesh.authority.state import LOCK, StateDirectory
 from gmesh.authority.store import engine, operators
 from gmesh.authority.store.transaction import transaction
 from gmesh.errors import ConfigurationError
 from gmesh.keyfiles import Passphrases
+from gmesh.statelock import StateLock
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import check_public, key_id
 
@@ -37,7 +37,7 @@ def recover_operator(
     @raise StoreError: if the database cannot be used.
     """
     operator = key_id(check_public(public))
-    lock = StateLock(state)
+    lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         directory = StateDirectory(state, now, passphrases)
         issuer = directory.issuer()

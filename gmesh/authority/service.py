@@ -25,20 +25,20 @@ from gmesh.authority.clock import SteadyClock
 from gmesh.authority.control import Control
 from gmesh.authority.governance import Governance
 from gmesh.authority.issuer import Issuer
-from gmesh.authority.lock import StateLock
 from gmesh.authority.membership import Membership
 from gmesh.authority.openapi import describe
 from gmesh.authority.publisher import Publisher
 from gmesh.authority.records import Records
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.signer import KeyRing
-from gmesh.authority.state import StateDirectory
+from gmesh.authority.state import LOCK, StateDirectory
 from gmesh.authority.store import engine, nonces
 from gmesh.authority.store.clean import leave_clean
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import StoreError
 from gmesh.keyfiles import Passphrases
+from gmesh.statelock import StateLock
 
 __all__ = ["Authority", "open_authority"]
 
@@ -217,7 +217,7 @@ def open_authority(
     """
     now = int(wall())
     directory = StateDirectory(state, now, passphrases)
-    lock = StateLock(state)
+    lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         issuer = directory.issuer()
         opened = directory.open(issuer, now)

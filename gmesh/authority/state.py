@@ -34,8 +34,9 @@ from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.verify import network_id, verify_genesis_chain
 
-__all__ = ["DATABASE", "EPOCH_FILE", "MIRROR", "Opened", "StateDirectory", "read_epoch"]
+__all__ = ["DATABASE", "EPOCH_FILE", "LOCK", "MIRROR", "Opened", "StateDirectory", "read_epoch"]
 
+LOCK = "authority.lock"
 DATABASE = "authority.sqlite"
 MIRROR = "audit.jsonl"
 EPOCH_FILE = "epoch.json"

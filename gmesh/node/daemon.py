@@ -7,8 +7,6 @@ Tests: C{tests/node/test_tap.py}, C{tests/live/test_node_daemon.py}.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,51 +20,40 @@ from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import IdentityStore
 from gmesh.node.log_level import LogLevelService, parse_level
 from gmesh.node.runtime import NodeRuntime
+from gmesh.statelock import StateLock
 
-__all__ = ["NodeService", "Reload", "StateLock"]
+__all__ = ["LockService", "NodeService", "Reload"]
 
 AT_START = ("state", "listen", "control", "log_format", "read_group", "write_group", "metrics", "stub")
 """Settings that a reload leaves as they are."""
 
 
-class StateLock(Service):
-    """
-    One daemon a state directory: two with one identity would take each other's links and sequence numbers.
-
-    The kernel lets go of the lock with the process, however it ends; no file is written for it.
-    """
+class LockService(Service):
+    """One daemon a state directory: two with one identity would fight over every link."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._descriptor: int | None = None
+        self._lock: StateLock | None = None
 
     def privilegedStartService(self) -> None:
         """@raise SystemExit: with one line, when another daemon works there."""
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise SystemExit(
-                f"gmesh-node: another daemon works on {self._directory}: "
-                "stop it first (systemctl stop gmesh-node)"
-            ) from None
-        except OSError:
-            pass  # a file system without locks of directories, as NFS: nothing keeps a second one out there
-        self._descriptor = descriptor
+            self._lock = StateLock(self._directory, "gmesh-node")
+        except ConfigurationError as error:
+            raise SystemExit(f"gmesh-node: {error.detail}") from error
 
     def startService(self) -> None:
         """Take the lock now, if no privileged start came before."""
         super().startService()
-        if self._descriptor is None:
+        if self._lock is None:
             self.privilegedStartService()
 
     def stopService(self) -> None:
         """Let others in."""
         super().stopService()
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
 
 
 class NodeService(Service):

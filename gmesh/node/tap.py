@@ -146,7 +146,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
-    from gmesh.node.daemon import NodeService, Reload, StateLock
+    from gmesh.node.daemon import LockService, NodeService, Reload
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listen import ListenService
@@ -187,7 +187,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     notify = NotifyService(notifier, reactor)
 
     daemon = LoggedService(options.observer)
-    StateLock(configuration.state).setServiceParent(daemon)
+    LockService(configuration.state).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
     for endpoint in configuration.listen:

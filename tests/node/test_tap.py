@@ -23,7 +23,7 @@ from twisted.python.usage import UsageError
 
 import gmesh
 from gmesh.node.configuration import Configuration
-from gmesh.node.daemon import NodeService, StateLock
+from gmesh.node.daemon import LockService, NodeService
 from gmesh.node.listen import ListenService, describe_address
 from gmesh.node.tap import Options, makeService
 from gmesh.notify import HangupService
@@ -175,8 +175,10 @@ def test_a_second_daemon_on_the_state_directory(directory: Path) -> None:
     """Even with another socket it ends at once: two nodes with one identity would fight over every link."""
     options = Options()
     options.parseOptions(["--state", str(directory)])
-    first, second = (StateLock(options.configuration.state) for _ in range(2))
-    [lock] = [service for service in makeService(options, MemoryReactorClock()) if type(service) is StateLock]
+    first, second = (LockService(options.configuration.state) for _ in range(2))
+    [lock] = [
+        service for service in makeService(options, MemoryReactorClock()) if type(service) is LockService
+    ]
     first.startService()
     for other in (lock, second):
         with pytest.raises(SystemExit, match=f"gmesh-node: another daemon works on {directory}"):
