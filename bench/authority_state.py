@@ -194,6 +194,10 @@ def million(state: State, count: int, revoked: int) -> None:
                 for n in range(count)
             ),
         )
+        connection.execute(
+            "INSERT INTO revoked_certificate (serial, not_after, reason)"
+            " SELECT serial, not_after, reason FROM certificate WHERE revoked_at IS NOT NULL"
+        )
         connection.execute("UPDATE counter SET n = ? WHERE name = 'serial'", (count + 10,))
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -130,7 +130,7 @@ class Issuer:
         """The next CRL: everything revoked that could still be believed or renewed; stored."""
         number = tx.next_number("crl")
         ended_after = max(tx.now - self.grace(), documents.crl_cut(tx))
-        certificates.list_under(tx, number)
+        certificates.list_under(tx, number, ended_after)
         with collector_paused():
             document = sign_document(
                 Crl(

@@ -197,11 +197,22 @@ def test_revoking_a_node_takes_every_serial(network: Any) -> None:
 
 def test_crl_forgets_what_could_not_be_renewed_any_more(network: Any) -> None:
     """An entry stays until the certificate's end plus grace plus leeway, then the next CRL drops it."""
+
+    def kept() -> int:
+        got: list[int] = []
+        question = "SELECT count(*) FROM revoked_certificate"
+        network.authority.store.read(lambda reader: reader.value(question)).addCallback(got.append)
+        return got[0]
+
     network.joined("pump-1")
     network.admin("POST", "/admin/revocations", {"node": "pump-1"})
-    network.clock.advance(31 * 86_400 + 301)
+    network.clock.advance(31 * 86_400)
+    network.clock.advance(10)
+    assert (len(parse_document(network.ask("GET", "/crl").body, Crl).body.revoked), kept()) == (1, 1)
+    network.clock.advance(8 * 86_400)
     network.clock.advance(10)
     assert parse_document(network.ask("GET", "/crl").body, Crl).body.revoked == ()
+    assert kept() == 0
 
 
 def test_heartbeat_answers_the_status_and_is_seen(network: Any) -> None:

@@ -60,6 +60,8 @@ def add(tx: Transaction, certificate: CertificateRow) -> None:
         certificate.revoked_at,
         certificate.reason,
     )
+    if certificate.revoked_at is not None:
+        _enlist(tx, certificate.serial)
 
 
 def get(reader: Reader, serial: int) -> CertificateRow | None:
@@ -94,22 +96,34 @@ def last_end(reader: Reader, node_id: str) -> int:
 
 def revoke(tx: Transaction, serial: int, reason: int) -> bool:
     """Revoke one. @return: False if it is unknown or was revoked before."""
-    return bool(
-        tx.execute(
-            "UPDATE certificate SET revoked_at = ?, reason = ? WHERE serial = ? AND revoked_at IS NULL",
-            tx.now,
-            reason,
-            serial,
-        )
+    done = tx.execute(
+        "UPDATE certificate SET revoked_at = ?, reason = ? WHERE serial = ? AND revoked_at IS NULL",
+        tx.now,
+        reason,
+        serial,
     )
+    if done:
+        _enlist(tx, serial)
+    return bool(done)
 
 
-def list_under(tx: Transaction, number: int) -> None:
-    """Note on what is revoked and not listed yet the CRL that lists it first, so that deltas can be made."""
+def _enlist(tx: Transaction, serial: int) -> None:
+    """Have the next CRL name it: what CRLs are made of has a narrow table of its own."""
     tx.execute(
-        "UPDATE certificate SET crl_number = ? WHERE revoked_at IS NOT NULL AND crl_number IS NULL", number
+        "INSERT INTO revoked_certificate (serial, not_after, reason)"
+        " SELECT serial, not_after, reason FROM certificate WHERE serial = ?",
+        serial,
     )
-    tx.execute("UPDATE revoked_key SET crl_number = ? WHERE crl_number IS NULL", number)
+
+
+def list_under(tx: Transaction, number: int, ended_after: int) -> None:
+    """
+    Forget what no CRL will name again, for it ended by C{ended_after}; and note on what none named yet
+    the number of the first that does, so that deltas can be made.
+    """
+    tx.execute("DELETE FROM revoked_certificate WHERE not_after <= ?", ended_after)
+    for table in ("revoked_certificate", "revoked_key"):
+        tx.execute(f"UPDATE {table} SET crl_number = ? WHERE crl_number IS NULL", number)
 
 
 def revoked_since(reader: Reader, ended_after: int, listed_after: int = -1) -> list[tuple[int, int, int]]:
@@ -121,8 +135,8 @@ def revoked_since(reader: Reader, ended_after: int, listed_after: int = -1) -> l
     # The few of a delta are found by the number they were listed under: "+" keeps the order from choosing.
     order = "serial" if listed_after < 0 else "+serial"
     rows = reader.all(
-        "SELECT serial, not_after, reason FROM certificate"
-        f" WHERE revoked_at IS NOT NULL AND not_after > ? AND crl_number > ? ORDER BY {order}",
+        "SELECT serial, not_after, reason FROM revoked_certificate"
+        f" WHERE not_after > ? AND crl_number > ? ORDER BY {order}",
         ended_after,
         listed_after,
     )
