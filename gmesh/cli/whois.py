@@ -33,7 +33,8 @@ def whois(node: str, where: Endpoint, as_json: bool) -> None:
         ("name", words(answer.get("name"))),
         ("node id", words(answer.get("node_id"))),
         ("roles", words(answer.get("roles"))),
-        ("revoked", words(answer.get("revoked"))),
+        ("revoked", _revoked(answer)),
+        ("expired", _expired(answer, certificate)),
         ("certificate", words(certificate.get("serial"))),
         ("valid", _validity(certificate)),
         ("node key", words(answer.get("node_key"))),
@@ -44,9 +45,28 @@ def whois(node: str, where: Endpoint, as_json: bool) -> None:
         ("addresses", words(answer.get("addresses"))),
         ("services", words(answer.get("services"))),
         ("version", words(answer.get("version"))),
-        ("last heard", _heard(answer.get("last_heard"))),
+        ("last heard", _ago(answer.get("last_heard"))),
     ]
-    facts((name, value) for name, value in known if value != "-" or not answer.get("revoked"))
+    left = answer.get("revoked") or answer.get("expired")
+    facts((name, value) for name, value in known if value != "-" or not (left or name == "expired"))
+
+
+def _revoked(answer: Mapping[str, Any]) -> str:
+    """Yes or no; and of yes which certificate, why, by which CRL and since when that is known here."""
+    told: Mapping[str, Any] = answer.get("revocation") or {}
+    facets = [
+        ("serial ", words(told.get("serial"))),
+        ("", words(told.get("reason"))),
+        ("by CRL ", words(told.get("crl_number"))),
+        ("known here since ", _ago(told.get("known_at"))),
+    ]
+    return ", ".join(
+        [words(answer.get("revoked")), *(name + value for name, value in facets if value != "-")]
+    )
+
+
+def _expired(answer: Mapping[str, Any], certificate: Mapping[str, Any]) -> str:
+    return f"yes, {_ago(certificate.get('not_after'))}" if answer.get("expired") else "-"
 
 
 def _validity(certificate: Mapping[str, Any]) -> str:
@@ -65,8 +85,7 @@ def _links(links: Any) -> str:
     return words([f"{words(link.get('name'))} (cost {words(link.get('cost'))})" for link in links or []])
 
 
-def _heard(at: Any) -> str:
-    """Its newest record, which it signs anew whenever its links change and before the last one ends."""
+def _ago(at: Any) -> str:
     if not isinstance(at, int | float):
         return "-"
     return f"{moment(at)}, {age(max(0.0, time.time() - at))} ago"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 
 from gmesh.errors import DocumentRefused, PeerRefused
+from gmesh.mesh.departed import Departures
 from gmesh.mesh.network_limits import MAX_SERIALS, MAX_UNJUDGED
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.routing.limits import MAX_NODES
@@ -38,11 +39,13 @@ class CertificateBook:
     @param wall: Unix seconds.
     @ivar observers: called with each L{Peer} whose certificate is new here.
     @ivar max_nodes: how many nodes may be in the book.
+    @ivar departures: who is in it no more.
     """
 
     def __init__(self, trust: TrustState, wall: Callable[[], float], max_nodes: int = MAX_NODES) -> None:
         self.max_nodes = max_nodes
         self.observers: list[Callable[[Peer], object]] = []
+        self.departures = Departures(trust)
         self._trust = trust
         self._wall = wall
         self._nodes: dict[bytes, dict[int, _Held]] = {}
@@ -157,6 +160,7 @@ class CertificateBook:
         self._first_end = min(self._first_end, peer.not_after + CERTIFICATE_LEEWAY)
         self._names.setdefault(peer.name, set()).add(peer.handle)
         self._revoked_names.pop(peer.name, None)
+        self.departures.back(peer.name)
         if peer.handle in self._revoked_by_serial:
             del self._revoked_by_serial[peer.handle]
             self._index_revoked()
@@ -195,6 +199,7 @@ class CertificateBook:
         while len(self._revoked_names) > self.max_nodes:
             del self._revoked_names[next(iter(self._revoked_names))]
         self._index_revoked()
+        self.departures.crl_changed(self._wall())
         return gone
 
     def genesis_changed(self) -> None:
@@ -227,6 +232,7 @@ class CertificateBook:
                 del self._names[name]
         if not held:
             del self._nodes[handle]
+            self.departures.gone(entry.peer, self._wall())
 
     def _index_revoked(self) -> None:
         keys = self._trust.crl.body.revoked_keys if self._trust.crl is not None else ()

@@ -30,6 +30,7 @@ __all__ = [
     "LIST_ENTRIES",
     "LSA_FRAME",
     "LSA_FRAME_RECORDS",
+    "MAX_DEPARTED",
     "MAX_NOTICE_FLOWS",
     "MAX_QUESTIONS",
     "MAX_SERIALS",
@@ -96,6 +97,7 @@ FAILURE_BURST: Final = 50
 # -- certificates
 MAX_SERIALS: Final = 2
 MAX_UNJUDGED: Final = 64
+MAX_DEPARTED: Final = 512
 
 # -- documents
 ASSEMBLY_STALL: Final = 10.0

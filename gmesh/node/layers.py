@@ -239,6 +239,8 @@ def make_ends(means: Means, routes: Routes) -> Ends:
         peer = book.find_name(name)
         if peer is None and book.was_revoked(name):
             raise SendRefused("revoked", f"the node {name} is revoked")
+        if peer is None and book.departures.ended(name, member.wall()):
+            raise SendRefused("expired", f"the certificate of {name} has expired and no newer one arrived")
         return peer
 
     datagrams = Datagrams(

@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
+
+from gmesh.mesh.departed import Departed
+from gmesh.mesh.network_limits import MAX_DEPARTED
 from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_OLD_NOISE_KEYS, MAX_RECEIPTS, MAX_REVOKED_KEPT
 
 __all__ = ["NodeState", "SeenCommand"]
@@ -50,6 +55,7 @@ class NodeState:
     @ivar noise_made_at: when the Noise key in use was made.
     @ivar noise_ends: public key in base64url of each older Noise key -> when its last certificate ends.
     @ivar revoked: name -> handle in hex and serial of nodes that were known here when they were revoked.
+    @ivar departed: name -> what was known of nodes that are members no more.
     @ivar others: what another version of gmesh keeps here.
     """
 
@@ -64,6 +70,7 @@ class NodeState:
     noise_made_at: int = 0
     noise_ends: dict[str, int] = field(default_factory=dict)
     revoked: dict[str, tuple[str, int]] = field(default_factory=dict)
+    departed: dict[str, Departed] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -115,6 +122,14 @@ def _revoked(value: Any) -> dict[str, tuple[str, int]]:
     return found
 
 
+def _departed(value: Any) -> dict[str, Departed]:
+    found = {}
+    for name, entry in _items(value, MAX_DEPARTED):
+        with suppress(msgspec.ValidationError):
+            found[name] = msgspec.convert(entry, Departed)
+    return found
+
+
 def _items(value: Any, limit: int) -> list[tuple[str, Any]]:
     return list(value.items())[:limit] if isinstance(value, dict) else []
 
@@ -131,4 +146,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "noise_made_at": _integer(_TIME_BITS),
     "noise_ends": _ends,
     "revoked": _revoked,
+    "departed": _departed,
 }

@@ -101,6 +101,7 @@ class NodeRuntime:
         self.member = member = Membership(identity, store, clock, wall, entropy)
         self.book = CertificateBook(member.trust, member.wall)
         self.book.remember(member.state.revoked)
+        self.book.departures.nodes = member.state.departed
         self._keep_own_certificate()
         means = Means(member, self.book, clock, random, entropy, self._counters)
         links = make_links(means, self._hello, self._max_links, connect, profile, session)

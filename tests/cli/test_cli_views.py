@@ -18,6 +18,8 @@ WHOIS = {
     "node_id": "22",
     "roles": ["client"],
     "revoked": False,
+    "revocation": None,
+    "expired": False,
     "certificate": {"serial": 3, "issued_at": 1, "not_before": 0, "not_after": 86400},
     "node_key": "k",
     "reachable": True,
@@ -34,6 +36,11 @@ REVOKED = {key: None for key in WHOIS} | {
     "revoked": True,
     "reachable": False,
     "links": [],
+}
+FORMER = REVOKED | {
+    "certificate": WHOIS["certificate"],
+    "expired": True,
+    "revocation": {"serial": 3, "reason": "key-compromise", "crl_number": 7, "known_at": 60},
 }
 STATUS = {"name": "a", "authority": {"reachable": False, "age": 200, "freshness": "stale"}, "links": 1}
 PEERS = [{"name": "b", "node_id": "11", "address": "10.0.0.1:7443", "rtt_ms": 1.25}]
@@ -85,6 +92,17 @@ def test_whois_of_a_revoked_node(run: Callable[..., Any], node_end: Any, state: 
     out = run("whois", "c", "--state", state).out
     assert [line.split(":")[0] for line in out.splitlines()] == ["name", "revoked", "reachable"]
     assert "\x1b" not in out
+
+
+def test_whois_of_a_node_that_was_known(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """Which serial, why, by which CRL, since when; when its certificate ended."""
+    node_end.json("GET /v1/whois?node=c", FORMER)
+    lines = run("whois", "c", "--state", state).out.splitlines()
+    assert lines[1].startswith(
+        "revoked:     yes, serial 3, key-compromise, by CRL 7, known here since 1970-01-01 00:01:00 UTC, "
+    )
+    assert lines[2].startswith("expired:     yes, 1970-01-02 00:00:00 UTC, ")
+    assert [line.split(":")[0] for line in lines[3:]] == ["certificate", "valid", "reachable"]
 
 
 @pytest.mark.parametrize(

@@ -113,13 +113,27 @@ def test_whois_of_nobody_or_several(views: LocalViews, text: str, reason: str) -
 
 
 def test_whois_of_a_revoked_node(views: LocalViews, mesh: MemoryMesh) -> None:
-    """It says revoked, and nothing that the certificate alone could tell."""
+    """Which serial, why, by which CRL, since when; what its certificate said; and no way to it."""
+    said = views.whois("pump-c")
     mesh.issuer.revoke(mesh["pump-c"].enrolled)
     mesh.publish("pump-a")
     mesh.run(2)
     told = views.whois("pump-c")
-    assert (told["revoked"], told["reachable"], told["certificate"]) == (True, False, None)
+    assert (told["revoked"], told["reachable"], told["path"], told["links"]) == (True, False, None, [])
+    assert [told[key] for key in ("node_id", "roles", "certificate")] == [
+        said[key] for key in ("node_id", "roles", "certificate")
+    ]
+    known_at = told["revocation"].pop("known_at")
+    assert 0 <= views.wall() - known_at <= 3
+    assert told["revocation"] == {
+        "serial": said["certificate"]["serial"],
+        "reason": "unspecified",
+        "crl_number": mesh["pump-a"].runtime.member.trust.crl.body.number,
+    }
     assert told.keys() == views.whois("relay-b").keys()
+    assert views.whois(told["node_id"][:12]) == told | {
+        "revocation": told["revocation"] | {"known_at": known_at}
+    }
 
 
 def test_topology(views: LocalViews) -> None:
