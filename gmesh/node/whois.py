@@ -45,7 +45,7 @@ _NOTHING: dict[str, Any] = {
 
 def whois(runtime: NodeRuntime, text: str) -> dict[str, Any]:
     """
-    All that is known of the node with this name, node id, or beginning of either; members before those that were.
+    All that is known of the node with this name, node id, or beginning of either; members go first.
 
     @raise RequestRefused: C{unknown-node}, or C{ambiguous} when several nodes begin so.
     """
@@ -143,7 +143,7 @@ def _departed(runtime: NodeRuntime, text: str) -> dict[str, Any]:
 
 
 def _revoked_key(runtime: NodeRuntime, text: str) -> str | None:
-    """The one key of the CRL that begins so; a key-compromise is known by it even where the node never was."""
+    """The one key of the CRL that begins so; known even where the node never was."""
     crl = runtime.member.trust.crl
     keys = [] if crl is None else [key for key, _ in crl.body.revoked_keys if key.startswith(text)]
     return keys[0] if len(keys) == 1 else None
@@ -163,14 +163,14 @@ def _revocation(runtime: NodeRuntime, name: str, serial: int | None, node_id: st
     crl = runtime.member.trust.crl
     reasons = {} if crl is None else {entry[0]: entry[2] for entry in crl.body.revoked}
     keys = () if crl is None else {key for key, _ in crl.body.revoked_keys}
-    reason = RevocationReason.KEY_COMPROMISE if node_id in keys else reasons.get(serial)
+    reason = RevocationReason.KEY_COMPROMISE if node_id in keys else reasons.get(serial or 0)
     node = runtime.book.departures.nodes.get(name)
-    known = node is not None and node.crl_number != 0
+    known = node if node is not None and node.crl_number else None
     return {
         "serial": serial,
         "reason": _slug(reason),
-        "crl_number": node.crl_number if known else None,
-        "known_at": node.known_at if known else None,
+        "crl_number": None if known is None else known.crl_number,
+        "known_at": None if known is None else known.known_at,
     }
 
 

@@ -94,6 +94,7 @@ def test_one_that_is_back(mesh: LivingMesh) -> None:
     told = told_by_b(mesh)
     assert (told["expired"], told["revoked"]) == (False, False)
     assert told["node_key"] is not None
+    assert "c" not in mesh["b"].runtime.member.state.departed
 
 
 def test_beginnings(mesh: LivingMesh) -> None:
