@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -107,7 +106,7 @@ class Records:
     def _newest(self, row: NodeRow) -> NodeRow:
         """With what its newest heartbeat said, though that may not be written down yet."""
         heard = self._presence.unwritten(row.node_id)
-        return row if heard is None else replace(row, last_seen=heard[0], numbers=heard[1])
+        return row if heard is None else msgspec.structs.replace(row, last_seen=heard[0], numbers=heard[1])
 
     def certificates(self, after: int, limit: int) -> Deferred[Json]:
         """A page of certificates."""

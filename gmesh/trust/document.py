@@ -181,17 +181,20 @@ def document_from_dict(value: Any, struct: type[Made]) -> Document[Made]:
     if not isinstance(value, dict) or value.keys() != {"signed", "signatures"}:
         raise DocumentRefused("invalid-field", "a document has the members signed and signatures only")
     signed = value["signed"]
+    return Document(_read_body(signed, struct), signed, _read_signatures(value["signatures"]))
+
+
+def _read_body(signed: Any, struct: type[Made]) -> Made:
     if not isinstance(signed, dict) or signed.get("type") != struct.TYPE:
         raise DocumentRefused("wrong-type", f"not a document of type {struct.TYPE}")
     if struct not in _NULL_FREE and _has_null(signed):
         raise DocumentRefused("invalid-field", "null is no value: leave the field out")
-    signatures = _read_signatures(value["signatures"])
     try:
         body = msgspec.convert(signed, struct, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
         raise DocumentRefused("invalid-field", f"{struct.TYPE}: {error}") from error
     body.check()
-    return Document(body, signed, signatures)
+    return body
 
 
 def sign_document(body: Made, signers: Iterable[ISigner]) -> Document[Made]:
@@ -202,7 +205,7 @@ def sign_document(body: Made, signers: Iterable[ISigner]) -> Document[Made]:
     """
     signed = _plain(msgspec.to_builtins(body))
     check_restricted(signed)
-    document = document_from_dict({"signed": signed, "signatures": []}, type(body))
+    document = Document(_read_body(signed, type(body)), signed, ())
     for signer in signers:
         document = add_signature(document, signer)
     if len(document.encode()) > DOCUMENT_LIMITS[document.type]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from gmesh.authority.store.transaction import Reader, Transaction
 
@@ -26,8 +26,7 @@ __all__ = [
 _COLUMNS = "serial, name, node_id, noise_key, document, not_before, not_after, revoked_at, reason"
 
 
-@dataclass(frozen=True, slots=True)
-class CertificateRow:
+class CertificateRow(msgspec.Struct, frozen=True):
     """One certificate as stored; C{document} is its file form."""
 
     serial: int

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import msgspec
 
+from gmesh.authority.store.roles import read_roles, roles_text
 from gmesh.authority.store.transaction import Reader, Transaction
 
 __all__ = ["InviteRow", "add", "get", "page", "state", "use", "withdraw", "withdraw_all"]
@@ -16,8 +16,7 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class InviteRow:
+class InviteRow(msgspec.Struct, frozen=True):
     """One invite as stored."""
 
     id: str
@@ -37,7 +36,7 @@ class InviteRow:
 
 def _row(row: tuple) -> InviteRow:  # type: ignore[type-arg]  # a row of _COLUMNS
     values = list(row)
-    values[3] = tuple(json.loads(values[3]))
+    values[3] = read_roles(values[3])
     values[6] = bool(values[6])
     return InviteRow(*values)
 
@@ -59,7 +58,7 @@ def add(tx: Transaction, invite: InviteRow) -> bool:
             invite.id,
             invite.invite_key,
             invite.name,
-            json.dumps(invite.roles),
+            roles_text(invite.roles),
             invite.lifetime,
             invite.node_key,
             int(invite.approve),

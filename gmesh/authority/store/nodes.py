@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
 
+import msgspec
+
+from gmesh.authority.store.roles import read_roles, roles_text
 from gmesh.authority.store.transaction import Reader, Row, Transaction
 
 __all__ = [
@@ -33,8 +33,7 @@ _REPLACE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRow:
+class NodeRow(msgspec.Struct, frozen=True):
     """One member as stored; C{serial} and C{not_after} are its newest certificate's."""
 
     name: str
@@ -53,14 +52,8 @@ def _row(row: Row | None) -> NodeRow | None:
     if row is None:
         return None
     values = list(row)
-    values[3] = _roles(values[3])
+    values[3] = read_roles(values[3])
     return NodeRow(*values)
-
-
-@lru_cache(maxsize=1024)
-def _roles(text: str) -> tuple[str, ...]:
-    """A fleet has few combinations of roles."""
-    return tuple(json.loads(text))
 
 
 def by_name(reader: Reader, name: str) -> NodeRow | None:
@@ -98,7 +91,7 @@ def put(tx: Transaction, node: NodeRow) -> None:
         node.name,
         node.node_id,
         node.node_key,
-        json.dumps(node.roles),
+        roles_text(node.roles),
         node.lifetime,
         node.serial,
         node.not_after,
