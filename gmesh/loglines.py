@@ -19,13 +19,24 @@ from string import Formatter
 from typing import Any, TextIO
 
 from twisted.application.service import MultiService
-from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    formatEvent,
+    textFileLogObserver,
+)
 from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
+from zope.interface import implementer
+
+from gmesh.errors import ConfigurationError
 
 __all__ = [
     "LOG_FORMATS",
+    "Lines",
     "LoggedService",
     "json_line",
     "observer_factory",
@@ -55,29 +66,58 @@ def under_journal(environ: Mapping[str, str], stream: TextIO) -> bool:
     return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
+@implementer(ILogObserver)
+class Lines:
+    """
+    Writes each event as lines of a format, which may become another one.
+
+    @param stream: where to.
+    @param log_format: C{text}, C{json}, or nothing: twistd's own, but text for the journal.
+    @param journal: whether systemd's journal reads the stream.
+    """
+
+    def __init__(self, stream: Any, log_format: str, journal: bool) -> None:
+        self._stream = stream
+        self._journal = journal
+        self.use(log_format)
+
+    def use(self, log_format: str) -> None:
+        """From the next event on."""
+        line = json_line if log_format == "json" else text_line
+        if self._journal:
+            self._observer: ILogObserver = FileLogObserver(self._stream, partial(_for_journal, line))
+        elif log_format:
+            self._observer = FileLogObserver(self._stream, line)
+        else:
+            self._observer = textFileLogObserver(self._stream)
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write it."""
+        self._observer(event)
+
+
 def observer_factory(
     log_format: str, logfile: str | None, environ: Mapping[str, str]
-) -> Callable[[], ILogObserver] | None:
+) -> Callable[[], Lines] | None:
     """
-    What makes the observer that twistd shall log with, or None where its own will do.
+    What makes the observer that twistd shall log with, or None where its own must: that of a file turns
+    over on SIGUSR1.
 
     @param log_format: C{text}, C{json} or nothing.
     @param logfile: as given to twistd: a path, C{-} for standard output, or nothing.
     """
     to_file = bool(logfile) and logfile != "-"
-    journal = not to_file and under_journal(environ, sys.stdout)
-    line = json_line if log_format == "json" else text_line
-    if not log_format and not journal:
+    if to_file and not log_format:
         return None
 
-    def make() -> ILogObserver:
+    def make() -> Lines:
         stream: Any = LogFile.fromFullPath(logfile) if to_file else sys.stdout
-        return FileLogObserver(stream, partial(_for_journal, line) if journal else line)
+        return Lines(stream, log_format, not to_file and under_journal(environ, sys.stdout))
 
     return make
 
 
-def observer_for(twistd: usage.Options | None, log_format: str) -> Callable[[], ILogObserver] | None:
+def observer_for(twistd: usage.Options | None, log_format: str) -> Callable[[], Lines] | None:
     """
     What a daemon shall log with from its first line on, by what twistd was told.
 
@@ -102,15 +142,27 @@ class LoggedService(MultiService):
     @param observer: makes it, when the application has this service; None for twistd's own.
     """
 
-    def __init__(self, observer: Callable[[], ILogObserver] | None) -> None:
+    def __init__(self, observer: Callable[[], Lines] | None) -> None:
         super().__init__()
         self._observer = observer
+        self._lines: Lines | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Take a place in the application, and tell it of the observer."""
         if self._observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer())
+            self._lines = self._observer()
+            parent.setComponent(ILogObserver, self._lines)
         super().setServiceParent(parent)
+
+    def use_format(self, log_format: str) -> None:
+        """
+        Log in this format from now on.
+
+        @raise ConfigurationError: where twistd logs with an observer of its own.
+        """
+        if self._lines is None:
+            raise ConfigurationError("not-ours", "twistd writes this log: restart the node to change it")
+        self._lines.use(log_format)
 
 
 def text_line(event: LogEvent, timed: bool = True) -> str:

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.application.service import Application
-from twisted.logger import FileLogObserver, ILogObserver, LogEvent, Logger, LogLevel, LogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, textFileLogObserver
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions
 
-from gmesh.loglines import LoggedService, json_line, observer_factory, text_line, under_journal
+from gmesh.errors import ConfigurationError
+from gmesh.loglines import Lines, LoggedService, json_line, observer_factory, text_line, under_journal
 from gmesh.node.tap import Options
 
 
@@ -115,13 +116,19 @@ def test_priorities_for_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert all(json.loads(line[3:])["message"] == "two\nlines" for line in lines)
 
 
-def test_when_it_is_not_the_journal(tmp_path: Path) -> None:
+def test_when_it_is_not_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that was inherited, a stream without a file, another file: as twistd logs anyway."""
     with (tmp_path / "log").open("w") as stream:
         assert not under_journal({"JOURNAL_STREAM": "1:2"}, stream)
         assert not under_journal({}, stream)
     assert not under_journal({"JOURNAL_STREAM": "1:2"}, io.StringIO())
-    assert observer_factory("", None, {}) is None
+    standard = io.StringIO()
+    monkeypatch.setattr("sys.stdout", standard)
+    factory, twistds = observer_factory("", None, {}), io.StringIO()
+    assert factory is not None
+    for observer in (factory(), textFileLogObserver(twistds)):
+        observer(event("hello"))
+    assert standard.getvalue() == twistds.getvalue() != ""
     assert observer_factory("", str(tmp_path / "log"), {}) is None
 
 
@@ -131,7 +138,7 @@ def test_a_log_file(tmp_path: Path) -> None:
     assert factory is not None
     observer: Any = factory()
     observer(event("hello"))
-    observer._outFile.close()
+    observer._stream.close()
     assert json.loads((tmp_path / "log").read_text())["message"] == "hello"
 
 
@@ -150,7 +157,6 @@ def test_twistd_is_told(tmp_path: Path) -> None:
     (tmp_path / "node.toml").write_text('state = "/s"\nlog_format = "json"\n')
     assert callable(within_twistd("--config", str(tmp_path / "node.toml")).observer)
     assert callable(within_twistd("--state", "/s", "--log-format", "text").observer)
-    assert within_twistd("--state", "/s").observer is None
     assert within_twistd("--state", "/s", "--syslog").observer is None
     with pytest.raises(UsageError, match="--syslog has a format of its own"):
         within_twistd("--state", "/s", "--syslog", "--log-format", "json")
@@ -160,8 +166,34 @@ def test_twistd_is_told(tmp_path: Path) -> None:
 
 def test_the_application_logs_with_it(tmp_path: Path) -> None:
     """twistd finds the observer where it looks: among the components of the application."""
-    chosen = FileLogObserver(io.StringIO(), json_line)
+    chosen = Lines(io.StringIO(), "json", journal=False)
     for observer, found in ((lambda: chosen, chosen), (None, None)):
         application = Application("gmesh-node")
         LoggedService(observer).setServiceParent(application)
         assert application.getComponent(ILogObserver) is found
+
+
+def test_another_format_while_it_runs() -> None:
+    """From the next event on, in the same stream; where twistd logs by itself it is refused."""
+    stream = io.StringIO()
+    lines = Lines(stream, "", journal=False)
+    service = LoggedService(lambda: lines)
+    service.setServiceParent(Application("gmesh-node"))
+    for name in ("", "json", "text", "json"):
+        service.use_format(name)
+        lines(event("hello"))
+    _, json_one, text_one, last = stream.getvalue().splitlines()
+    assert json.loads(json_one)["message"] == json.loads(last)["message"] == "hello"
+    assert text_one.endswith("[gmesh.mesh#warn] hello")
+    with pytest.raises(ConfigurationError, match="twistd writes this log"):
+        LoggedService(None).use_format("json")
+
+
+def test_the_journal_keeps_its_priorities(tmp_path: Path) -> None:
+    """Whatever the format becomes."""
+    stream = io.StringIO()
+    lines = Lines(stream, "", journal=True)
+    for name in ("json", "text", ""):
+        lines.use(name)
+        lines(event("hello"))
+    assert [line[:3] for line in stream.getvalue().splitlines()] == ["<4>"] * 3

@@ -14,7 +14,7 @@ from twisted.application.service import Service
 from twisted.internet import defer, endpoints
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
 
@@ -31,7 +31,7 @@ from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine
 from gmesh.errors import GmeshError
 from gmesh.keyfiles import Passphrases
-from gmesh.loglines import LOG_FORMATS, LoggedService, observer_for
+from gmesh.loglines import LOG_FORMATS, Lines, LoggedService, observer_for
 from gmesh.notify import HangupService, NotifyService, stop_once, system_notifier
 from gmesh.steady import keep_steady_time
 
@@ -74,7 +74,7 @@ class Options(usage.Options):
         ],
         ["log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"],
     ]
-    observer: Callable[[], ILogObserver] | None = None
+    observer: Callable[[], Lines] | None = None
     """What makes the observer that twistd shall log with, where its own will not do."""
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ class AuthorityService(LoggedService):
         authority: Authority,
         state: Path,
         passphrases: Passphrases,
-        observer: Callable[[], ILogObserver] | None,
+        observer: Callable[[], Lines] | None,
     ) -> None:
         super().__init__(observer)
         self._authority = authority

@@ -53,7 +53,7 @@ class NodeControl:
         self.ask_for_news: Callable[[], object] = lambda: None
         self.bootstrap_changed: Callable[[], object] = lambda: None
         self.shutdown: Callable[[], object] = _unable("stop itself")
-        self.reload: Callable[[], object] = _unable("reload")
+        self.reload: Callable[[], Deferred[str]] = _unable("reload")
         self.set_log_level: Callable[[LogLevel], object] = _unable("change what it logs")
         self._member = member
         self._clock = clock

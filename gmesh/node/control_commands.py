@@ -38,8 +38,8 @@ class IControlled(Protocol):
     def shutdown(self) -> None:
         """End the daemon soon."""
 
-    def reload(self) -> None:
-        """As on SIGHUP."""
+    def reload(self) -> Deferred[str]:
+        """As on SIGHUP. @return: what became of it, in words."""
 
     def set_log_level(self, level: LogLevel) -> None:
         """Log from this level on."""
@@ -132,8 +132,7 @@ async def shutdown(arguments: dict[str, Any], node: IControlled) -> str:
 @_command("reload")
 async def reload(arguments: dict[str, Any], node: IControlled) -> str:
     """As on SIGHUP."""
-    node.reload()
-    return "reloaded"
+    return await node.reload()
 
 
 @_command("log-level", level=str)

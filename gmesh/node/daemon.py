@@ -2,12 +2,13 @@
 """
 The node as Twisted services: its start and clean stop, and what a reload does.
 
-Tests: C{tests/node/test_tap.py}, C{tests/live/test_node_daemon.py}.
+Tests: C{tests/node/test_tap.py}, C{tests/node/test_reload.py}, C{tests/live/test_node_daemon.py}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 
 from twisted.application.service import Service
@@ -18,14 +19,12 @@ from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.node.configuration import Configuration
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import IdentityStore
-from gmesh.node.log_level import LogLevelService, parse_level
+from gmesh.node.listen import ListenService
+from gmesh.node.peer_credentials import Gate
 from gmesh.node.runtime import NodeRuntime
 from gmesh.statelock import StateLock
 
-__all__ = ["LockService", "NodeService", "Reload"]
-
-AT_START = ("state", "listen", "control", "log_format", "read_group", "write_group", "metrics", "stub")
-"""Settings that a reload leaves as they are."""
+__all__ = ["LockService", "NodeService", "Reload", "regroup"]
 
 
 class LockService(Service):
@@ -73,6 +72,9 @@ class NodeService(Service):
         return self._runtime.stop()
 
 
+Follow = Callable[[Configuration], Awaitable[object] | object]
+
+
 class Reload:
     """
     Believes what an operator put into the state directory, follows the configuration file, asks for news.
@@ -80,6 +82,9 @@ class Reload:
     Links stay as they are, except that peers no longer named are not dialled again.
 
     @param reread: the configuration as it is now.
+    @param follow: for each setting, or several that belong together, what puts a new value into force; it
+        raises L{ConfigurationError} and leaves the old one in force where that cannot be done.  Settings
+        without stay as they were at the start.
     """
 
     _log = Logger()
@@ -89,26 +94,30 @@ class Reload:
         store: IdentityStore,
         runtime: NodeRuntime,
         heartbeat: Heartbeat,
-        levels: LogLevelService,
         configuration: Configuration,
         reread: Callable[[], Configuration],
+        follow: Mapping[tuple[str, ...], Follow],
     ) -> None:
         self._store = store
         self._runtime = runtime
         self._heartbeat = heartbeat
-        self._levels = levels
-        self._configuration = self._started_with = configuration
+        self._in_force = configuration
         self._reread = reread
+        self._follow = follow
 
-    def __call__(self) -> None:
-        """Take over what can be taken over; what is bad is told and left."""
+    def __call__(self) -> Deferred[str]:
+        """Take over what can be taken over; what is bad is told and left. @return: that, in words."""
+        return Deferred.fromCoroutine(self._reload())
+
+    async def _reload(self) -> str:
         self._log.info("reload: reading {directory}", directory=str(self._store.directory))
         try:
-            self._configure(self._reread())
+            new = self._reread()
             identity = self._store.load()
         except ConfigurationError as error:
             self._log.error("reload: {cause}", cause=error.detail)
-            return
+            return f"nothing reloaded: {error.detail}"
+        troubles = await self._configure(new)
         trust = self._runtime.member.trust
         for document in (*identity.genesis_chain, *identity.documents):
             if document.type == "genesis" and document.body.version <= trust.genesis.body.version:
@@ -117,18 +126,42 @@ class Reload:
                 trust.offer(document, self._runtime.member.wall())
             except DocumentRefused as error:
                 self._log.error("reload: {kind} refused: {cause}", kind=document.type, cause=error.detail)
+                troubles.append(f"{document.type} refused: {error.detail}")
         self._heartbeat.soon()
+        return "; ".join(["reloaded", *troubles])
 
-    def _configure(self, new: Configuration) -> None:
-        old, self._configuration = self._configuration, new
-        if new.peer != old.peer:
-            self._runtime.set_peers(new.peer)
-        if new.advertise != old.advertise:
-            self._runtime.set_advertised(new.advertise)
-        if new.log_level != old.log_level:
-            self._levels.set(parse_level(new.log_level or "debug"))
-        for name in AT_START:
-            if getattr(new, name) != getattr(self._started_with, name):
+    async def _configure(self, new: Configuration) -> list[str]:
+        troubles = []
+        for names, follow in self._follow.items():
+            values = {name: getattr(new, name) for name in names}
+            if all(getattr(self._in_force, name) == value for name, value in values.items()):
+                continue
+            try:
+                done = follow(new)
+                if isinstance(done, Awaitable):
+                    await done
+            except ConfigurationError as error:
+                text = " and ".join(names)
+                self._log.error("reload: {name} stays what it was: {cause}", name=text, cause=error.detail)
+                troubles.append(f"{text} stays what it was: {error.detail}")
+                continue
+            self._in_force = replace(self._in_force, **values)
+        following = {name for names in self._follow for name in names}
+        for name in (field.name for field in fields(Configuration)):
+            if name not in following and getattr(new, name) != getattr(self._in_force, name):
                 self._log.warn(
                     "reload: {name} stays what it was at the start: restart the node to change it", name=name
                 )
+                troubles.append(f"{name} takes a restart")
+        return troubles
+
+
+def regroup(gate: Gate, socket: ListenService, new: Configuration) -> None:
+    """
+    Give the local API to the groups of this configuration.
+
+    @raise ConfigurationError: when its socket cannot be given to them; all stays as it was.
+    """
+    fresh = Gate(new.read_group, new.write_group)
+    socket.give(fresh.group)
+    gate.become(fresh)

@@ -77,16 +77,35 @@ class ListenService(Service):
         self._opening: Deferred[Any] | None = None
         self._port: IListeningPort | None = None
 
-    def privilegedStartService(self) -> None:
-        """@raise SystemExit: with one line, when the port cannot be had."""
-        failures: list[Failure] = []
+    def open(self) -> Deferred[None]:
+        """Listen from now on; fails with a L{ConfigurationError} when the port cannot be had."""
         self._opening = maybeDeferred(self._endpoint.listen, self._factory)
         self._opening.addErrback(self._over_a_dead_socket)
         self._opening.addCallback(self._listening)
-        self._opening.addErrback(failures.append)
+        self._opening.addErrback(self._refused)
+        return self._opening
+
+    def privilegedStartService(self) -> None:
+        """@raise SystemExit: with one line, when the port cannot be had."""
+        if self._opening is not None:
+            return
+        failures: list[Failure] = []
+        opening = self.open()
+        opening.addErrback(failures.append)
         if failures:
-            raise SystemExit(f"gmesh-node: cannot listen on {self._text}: {_cause(failures[0].value)}")
-        self._opening.addCallback(lambda _: self._late(failures))
+            raise SystemExit(f"gmesh-node: {_detail(failures[0])}")
+        opening.addCallback(lambda _: self._late(failures))
+
+    def give(self, group: int | None) -> None:
+        """
+        Let the unix socket made here belong to this group; None gives it back to the daemon's own.
+
+        @raise ConfigurationError: when this process may not give it away; it stays whose it was.
+        """
+        path = self._made_here()
+        if path is not None:
+            _give(path, os.getegid() if group is None else group)
+        self._group = group
 
     def startService(self) -> None:
         """Open the port now, if no privileged start came before."""
@@ -107,11 +126,21 @@ class ListenService(Service):
 
     def _listening(self, port: IListeningPort) -> None:
         self._port = port
-        address = port.getHost()
-        made_here = not self._text.startswith(GIVEN)
-        if self._group is not None and made_here and isinstance(address, UNIXAddress) and address.name:
-            _give(address.name, self._group)
-        self._log.info("{purpose} on {address}", purpose=self._purpose, address=describe_address(address))
+        if self._group is not None:
+            self.give(self._group)
+        address = describe_address(port.getHost())
+        self._log.info("{purpose} on {address}", purpose=self._purpose, address=address)
+
+    def _made_here(self) -> bytes | None:
+        """The path of the open unix socket, unless somebody else made it."""
+        address = None if self._port is None else self._port.getHost()
+        given = self._text.startswith(GIVEN)
+        return address.name if isinstance(address, UNIXAddress) and not given else None
+
+    def _refused(self, failure: Failure) -> Any:
+        raise ConfigurationError(
+            "no-port", f"cannot listen on {self._text}: {_cause(failure.value)}"
+        ) from failure.value
 
     def _over_a_dead_socket(self, failure: Failure) -> Any:
         """
@@ -134,9 +163,7 @@ class ListenService(Service):
 
     def _late(self, failures: list[Failure]) -> None:
         if failures and self.running:
-            self._log.critical(
-                "cannot listen on {endpoint}: {cause}", endpoint=self._text, cause=_cause(failures[0].value)
-            )
+            self._log.critical("{cause}", cause=_detail(failures[0]))
             self._reactor.stop()
 
 
@@ -166,7 +193,14 @@ def _answers(path: str) -> bool:
     return True
 
 
+def _detail(failure: Failure) -> str:
+    error = failure.value
+    return error.detail if isinstance(error, ConfigurationError) else str(error)
+
+
 def _cause(error: BaseException | None) -> str:
+    if isinstance(error, ConfigurationError):
+        return error.detail
     if isinstance(error, CannotListenError):
         inner = error.socketError
         if inner == UNIX_LOCK_TAKEN:

@@ -47,10 +47,10 @@ class ILocalViews(Protocol):
         """Unix seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Settings:
     """
-    What the daemon was told, as far as C{doctor} wants to know.
+    What the daemon was told, as far as C{doctor} wants to know; a reload may change it.
 
     @ivar state: the state directory, absolute.
     @ivar listen: endpoint strings.

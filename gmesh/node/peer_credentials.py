@@ -107,6 +107,10 @@ class Gate:
         """The group that the socket must belong to, so that all who may ask get in."""
         return self._numbers.get(Access.READ, self._numbers.get(Access.WRITE))
 
+    def become(self, other: Gate) -> None:
+        """Judge by its groups from the next request on, also those of connections that are open."""
+        self._names, self._numbers = other._names, other._numbers
+
     def admit(self, credentials: Credentials | None, access: Access) -> None:
         """@raise RequestRefused: C{forbidden}, saying who lacks what."""
         if not self._numbers:

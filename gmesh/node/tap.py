@@ -15,12 +15,11 @@ from time import time
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.logger import ILogObserver
 from twisted.python import usage
 
 import gmesh
 from gmesh.errors import ConfigurationError
-from gmesh.loglines import LoggedService, observer_for
+from gmesh.loglines import Lines, LoggedService, observer_for
 from gmesh.node.configuration import Configuration, check_address, read_configuration
 from gmesh.node.limits import SHUTDOWN_DELAY
 from gmesh.steady import keep_steady_time
@@ -49,7 +48,7 @@ class Options(usage.Options):
         ("stub", None, "Keep no table of the network: ask neighbours for paths, never relay."),
         ("check", None, "Check options, configuration file and state directory, and exit."),
     )
-    observer: Callable[[], ILogObserver] | None = None
+    observer: Callable[[], Lines] | None = None
     """What makes the observer that twistd shall log with, where its own will not do."""
     compData = usage.Completions(optActions={"state": usage.CompleteDirs(), "config": usage.CompleteFiles()})
 
@@ -146,11 +145,13 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
-    from gmesh.node.daemon import LockService, NodeService, Reload
+    from gmesh.node.daemon import Follow, LockService, NodeService, Reload, regroup
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listen import ListenService
+    from gmesh.node.listeners import Listeners
     from gmesh.node.local_http import CappedRequest, LateResource, QuietSite, local_site
+    from gmesh.node.local_views import Settings
     from gmesh.node.log_level import LogLevelService, parse_level
     from gmesh.node.peer_credentials import Gate
     from gmesh.node.reactor_lag import ReactorLag
@@ -190,18 +191,16 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     LockService(configuration.state).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
-    for endpoint in configuration.listen:
-        listening = ListenService(reactor, endpoint, runtime.accepting(), "listening")
-        listening.setServiceParent(daemon)
+    listening = Listeners(reactor, runtime.accepting, "listening", configuration.listen)
+    listening.setServiceParent(daemon)
+    told = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
     gate = Gate(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
 
     def local_api() -> IResource:
         from gmesh.node.local_composition import local_resource
-        from gmesh.node.local_views import Settings
 
-        told = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
         return local_resource(runtime, heartbeat, reactor, told, lag)
 
     def metrics() -> IResource:
@@ -209,16 +208,32 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
         return metrics_page(runtime, heartbeat, lag)
 
-    for endpoint in configuration.metrics_endpoints():
-        page = QuietSite(LateResource(metrics), requestFactory=CappedRequest)
-        ListenService(reactor, endpoint, page, "metrics").setServiceParent(daemon)
+    def metrics_site() -> QuietSite:
+        return QuietSite(LateResource(metrics), requestFactory=CappedRequest)
+
+    scraped = Listeners(reactor, metrics_site, "metrics", configuration.metrics_endpoints())
+    scraped.setServiceParent(daemon)
     site = local_site(LateResource(local_api), gate)
-    control = configuration.control_endpoint()
-    ListenService(reactor, control, site, "local API", gate.group).setServiceParent(daemon)
+    local = ListenService(reactor, configuration.control_endpoint(), site, "local API", gate.group)
+    local.setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)
     runtime.control.node.set_log_level = levels.set
-    reload = Reload(store, runtime, heartbeat, levels, configuration, options.reread)
+
+    async def listen(new: Configuration) -> None:
+        await listening.follow(new.listen)
+        told.listen = new.listen
+
+    follow: dict[tuple[str, ...], Follow] = {
+        ("log_format",): lambda new: daemon.use_format(new.log_format),
+        ("log_level",): lambda new: levels.set(parse_level(new.log_level or "debug")),
+        ("peer",): lambda new: runtime.set_peers(new.peer),
+        ("advertise",): lambda new: runtime.set_advertised(new.advertise),
+        ("listen",): listen,
+        ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
+        ("read_group", "write_group"): lambda new: regroup(gate, local, new),
+    }
+    reload = Reload(store, runtime, heartbeat, configuration, options.reread, follow)
     HangupService(reactor, notifier, reload).setServiceParent(daemon)
     runtime.control.node.reload = reload
     runtime.control.node.shutdown = lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop)

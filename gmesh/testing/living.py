@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.node.authority_client import AuthorityClient
@@ -95,8 +95,9 @@ class LivingNode(MemoryNode):
     def _opened(self, record: bytes) -> None:
         """Keep nothing: these nodes live for years."""
 
-    def _reloaded(self) -> None:
+    def _reloaded(self) -> Deferred[str]:
         self.reloads += 1
+        return succeed("reloaded")
 
     def _shut_down(self) -> None:
         self.stopped = True

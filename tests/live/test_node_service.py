@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import re
@@ -120,6 +121,60 @@ def test_a_life_under_a_service_manager(
     b.wait_for("a closed the link: shutdown")
     assert "is down: connection-lost" not in b.log
     until(lambda: ask(states["b"], "GET", "/v1/routes") == (200, []))
+
+
+def test_a_reload_puts_into_force_what_it_can(start: Start, enrol: Enrol, tmp_path: Path) -> None:
+    """Ports, log format and group without a restart or a lost link; what cannot be had stays and is told."""
+    states = {"a": enrol("a", "anchor"), "b": enrol("b", "client")}
+    config = tmp_path / "a.toml"
+    settings = {"listen": [LISTEN], "metrics": ["tcp:0"]}
+
+    def reload(**changes: Any) -> None:
+        settings.update(changes)
+        config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
+
+    def metrics() -> list[int]:
+        return [int(port) for port in re.findall(r"metrics on tcp:(\d+)", a.log)]
+
+    def links() -> list[tuple[str, str]]:
+        return [(peer["name"], peer["address"]) for peer in ask(states["a"], "GET", "/v1/peers")[1]]
+
+    reload()
+    a = start("gmesh-node", "--state", states["a"], "--config", config)
+    start("gmesh-node", "--state", states["b"], "--peer", f"127.0.0.1:{listening_port(a)}")
+    a.wait_for("Link to b at .* is up")
+    before = links()
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = taken.getsockname()[1]
+        reload(metrics=[f"tcp:{busy}"])
+        a.signal(signal.SIGHUP)
+        a.wait_for(f"metrics stays what it was: cannot listen on tcp:{busy}:.*: Address already in use")
+    old = metrics()[-1]
+    assert scraped(old)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        new = free.getsockname()[1]
+    reload(metrics=[f"tcp:{new}"], log_format="json", read_group=str(os.getegid()), listen=[])
+    a.signal(signal.SIGHUP)
+    a.wait_for(rf'"message":"metrics on tcp:{new}"')
+    a.wait_for("listening no more on")
+    assert scraped(new)
+    with pytest.raises(ConnectionRefusedError):
+        scraped(old)
+    assert links() == before, "the same connection"
+    assert ask(states["a"], "GET", "/v1/doctor")[1]["listen"] == []
+    reload(log_format="text", stub=True)
+    a.signal(signal.SIGHUP)
+    a.wait_for(r"#warn\] reload: stub stays what it was at the start: restart the node to change it")
+
+
+def scraped(port: int) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read()
+    finally:
+        connection.close()
 
 
 WITH_SOCKETS = """

@@ -227,15 +227,15 @@ def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) 
 
     assert targets() == ["10.0.0.9:7443"]
     file.write_text(
-        f'state = "{directory}"\npeer = ["10.0.0.8:7443"]\nadvertise = ["pump:7443"]\nlisten = ["tcp:1"]\n'
+        f'state = "{directory}"\npeer = ["10.0.0.8:7443"]\nadvertise = ["pump:7443"]\nstub = true\n'
     )
     with capturedLogs() as lines:
         hangup._reload()
     assert targets() == ["10.0.0.8:7443"]
-    assert [event["name"] for event in lines if "restart the node" in event["log_format"]] == ["listen"]
+    assert [event["name"] for event in lines if "restart the node" in event["log_format"]] == ["stub"]
     with capturedLogs() as lines:
         hangup._reload()
-    assert [event["name"] for event in lines if "restart the node" in event["log_format"]] == ["listen"], (
+    assert [event["name"] for event in lines if "restart the node" in event["log_format"]] == ["stub"], (
         "as long as it was not restarted"
     )
     file.write_text('piers = ["10.0.0.8:7443"]\n')
