@@ -155,7 +155,7 @@ def test_clean_tests_pass(outcomes: dict[str, str], name: str) -> None:
         "logged_payload",
     ],
 )
-def test_what_is_left_fails(outcomes: dict[str, str], name: str) -> None:
+def test_field_t1_what_is_left_fails(outcomes: dict[str, str], name: str) -> None:
     """A logged failure or secret, a delayed call, a reader, a lost Deferred: each fails its own test."""
     assert outcomes[f"test_{name}"].startswith("ERROR")
     assert "left behind by" in outcomes[f"test_{name}"]

@@ -26,7 +26,7 @@ def test_an_invite_becomes_a_certificate(network: Any) -> None:
     assert body.not_after - body.not_before == 7200
 
 
-def test_t4_the_same_join_again_gets_the_same_certificate(network: Any) -> None:
+def test_field_l5_the_same_join_again_gets_the_same_certificate(network: Any) -> None:
     """A lost answer costs nothing: same invite, same keys, same certificate; also after a restart."""
     member = network.invite("pump-1")
     first = network.join(member)
@@ -195,7 +195,7 @@ def test_revoking_a_node_takes_every_serial(network: Any) -> None:
     )
 
 
-def test_crl_forgets_what_could_not_be_renewed_any_more(network: Any) -> None:
+def test_field_r8_test_crl_forgets_what_could_not_be_renewed_any_more(network: Any) -> None:
     """An entry stays until the certificate's end plus grace plus leeway, then the next CRL drops it."""
 
     def kept() -> int:
@@ -243,7 +243,7 @@ def test_r1_a_heartbeat_counts_once(network: Any) -> None:
     assert network.ask(*request).slug == "stale"
 
 
-def test_pages(network: Any) -> None:
+def test_field_r9_test_pages(network: Any) -> None:
     """Lists come in pages that join without gap or overlap."""
     names = [f"pump-{number}" for number in range(7)]
     for name in names:

@@ -13,7 +13,9 @@ from gmesh.authority import limits
 from gmesh.authority.store.transaction import Transaction
 
 
-def test_t16_readiness_tells_nothing_of_the_inside(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_field_t16_readiness_tells_nothing_of_the_inside(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ready or not, and no more: no path, no key, no version; numbers have a listener of their own."""
     network.joined("pump-1")
     ready = network.ask("GET", "/readyz")
@@ -39,7 +41,7 @@ def test_t16_readiness_tells_nothing_of_the_inside(network: Any, monkeypatch: py
         assert network.ask("GET", path).status == 404
 
 
-def test_l10_the_audit_chain_goes_on_after_a_restart(network: Any) -> None:
+def test_field_l10_the_audit_chain_goes_on_after_a_restart(network: Any) -> None:
     """One chain over three runs of the daemon: each head of then is a row of now."""
     heads = []
     for run in range(3):
@@ -53,7 +55,7 @@ def test_l10_the_audit_chain_goes_on_after_a_restart(network: Any) -> None:
     assert {head["epoch"] for head in heads} == {0}
 
 
-def test_l10_failures_are_counted_and_write_no_rows(network: Any) -> None:
+def test_field_l10_failures_are_counted_and_write_no_rows(network: Any) -> None:
     """Hundreds of requests of strangers: not one row, and the rest of them is refused by the address."""
     network.joined("pump-1")
     before = audit(network)["size"]

@@ -83,7 +83,7 @@ def test_r1_a_read_counts_once(network: Any, method: str) -> None:
     assert [*statuses, network.ask(method, "/admin/nodes", headers).status] == [200, 409, 401]
 
 
-def test_r1_a_clock_set_back_lets_nothing_in_again(network: Any) -> None:
+def test_field_t17_a_clock_set_back_lets_nothing_in_again(network: Any) -> None:
     """With the server clock 10 minutes back, an old request is still too old or already used."""
     member = network.joined("pump-1")
     body = json.dumps(

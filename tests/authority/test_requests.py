@@ -36,7 +36,7 @@ def test_every_route_is_signed_or_listed_as_public() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {simple(route.path)}")
-def test_unsigned_requests_are_refused(network: Any, route: Any) -> None:
+def test_field_t12_test_unsigned_requests_are_refused(network: Any, route: Any) -> None:
     """Every route that is not public answers 4xx to a request without signature, as a problem."""
     if route.access is Access.PUBLIC:
         return
@@ -46,7 +46,7 @@ def test_unsigned_requests_are_refused(network: Any, route: Any) -> None:
     assert answer.slug in ("unsigned", "invalid-field")
 
 
-def test_r2_a_signed_request_fits_one_route_only(network: Any) -> None:
+def test_field_t13_a_signed_request_fits_one_route_only(network: Any) -> None:
     """Each signed request on every other route, method and query is refused."""
     member = network.joined("pump-1")
     renewal = json.dumps(

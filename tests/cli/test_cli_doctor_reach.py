@@ -99,7 +99,7 @@ def test_anchors_of_a_command_and_other_peers(now: int, directory: Path, closed_
         ({"listen": ["systemd:domain=INET:index=0"], "advertise": ["10.0.0.7:7443"]}, [Level.OK, Level.OK]),
     ],
 )
-def test_listening(
+def test_field_l7_listening(
     now: int, directory: Path, http_end: Any, closed_port: int, facts: dict[str, Any], levels: list[Level]
 ) -> None:
     """Its ports are open, and it tells others an address that is not a loopback one."""

@@ -185,7 +185,7 @@ def _malformed_genesis(enrolling: Enrolling) -> None:
         (_malformed_genesis, "invalid-json"),
     ],
 )
-def test_nothing_is_spent_on_another_network(
+def test_field_t14_nothing_is_spent_on_another_network(
     enrolling: Enrolling, spoil: Callable[[Enrolling], None], reason: str
 ) -> None:
     """What does not lead back to the invite's network is refused before the invite is shown to anybody."""
@@ -270,7 +270,7 @@ def test_second_url(enrolling: Enrolling) -> None:
     assert certificate.body.name == "pump"
 
 
-def test_enrolled_host_spends_nothing(run: Callable[..., Any], enrolling: Enrolling) -> None:
+def test_field_l5_enrolled_host_spends_nothing(run: Callable[..., Any], enrolling: Enrolling) -> None:
     """A second join into an enrolled directory asks nobody and succeeds."""
     enrolling.enrol()
     before = len(enrolling.end.requests)

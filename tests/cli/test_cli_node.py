@@ -145,7 +145,7 @@ def test_send(
     assert body == {"node": "c", "service": "s", "data": base64.b64encode(b"hello").decode(), "timeout": 5.0}
 
 
-def test_refused_send(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+def test_field_l8_refused_send(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """A refused message is one line on standard error and exit status 1."""
     node_end.problem("POST /v1/send", "no-route", 503, "there is no path to c\nnow")
     ended = run("send", "c", "x", "--service", "s", "--state", state)

@@ -17,7 +17,7 @@ def revoke(fabric, end, number=1):
     )
 
 
-def test_revocation_cuts_in_the_same_turn(talking, fabric, outcomes):
+def test_field_t6_revocation_cuts_in_the_same_turn(talking, fabric, outcomes):
     """One change of the revocation set fails what is under way and wipes the keys before anything else."""
     fabric.decide = lambda kind, header, frame: ()
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"x"))
@@ -135,7 +135,7 @@ def test_revocation_purges_what_waits_for_a_receiver(talking, fabric):
     assert got == [b"\0"]
 
 
-def test_expiry_cuts(fabric, outcomes):
+def test_field_t7_expiry_cuts(fabric, outcomes):
     """A session ends with the certificate of its peer, and its leeway."""
     fabric.bob.certificate = fabric.network.certificate(
         "bob", serial=2, roles=("client",), not_after=NOW + 150
@@ -151,7 +151,7 @@ def test_expiry_cuts(fabric, outcomes):
     assert fabric.alice.sessions.counters["gone-expired"] == 1
 
 
-def test_renewal_saves_a_session(fabric, outcomes):
+def test_field_t7_renewal_saves_a_session(fabric, outcomes):
     """A newer certificate for the same keys takes the place of one that ends: nothing is cut."""
     short = fabric.network.certificate("bob", serial=2, roles=("client",), not_after=NOW + 150)
     fabric.bob.certificate, fabric.bob.peer = short, peer_of(short)

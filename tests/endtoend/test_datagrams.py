@@ -11,7 +11,7 @@ from gmesh.endtoend import limits
 from gmesh.errors import ConfigurationError, SendRefused
 
 
-def test_delivers_with_identity(fabric, outcomes):
+def test_field_t2_delivers_with_identity(fabric, outcomes):
     """A message reaches its receiver with the certified name, id and roles of its sender."""
     messages = []
     fabric.bob.datagrams.register("log", messages.append)
@@ -23,7 +23,7 @@ def test_delivers_with_identity(fabric, outcomes):
     assert outcomes[0].rtt == pytest.approx(2 * DELAY, abs=0.001)
 
 
-def test_relay_sees_no_payload(fabric, outcomes):
+def test_field_t1_relay_sees_no_payload(fabric, outcomes):
     """Neither the data nor the name of the service is in any byte that a relay holds."""
     canary = b"CANARY-7f3a" * 20
     got = fabric.bob.serve("secret-service")
@@ -57,7 +57,7 @@ def test_to_itself(fabric, outcomes):
 
 
 @pytest.mark.parametrize("size", [0, 1, limits.FRAGMENT_SIZE, limits.FRAGMENT_SIZE + 1, limits.MAX_DATAGRAM])
-def test_sizes(fabric, outcomes, size):
+def test_field_t11_sizes(fabric, outcomes, size):
     """Every size up to the limit arrives whole, cut by the source and joined by the destination only."""
     got = fabric.bob.serve()
     data = bytes(index % 251 for index in range(size))

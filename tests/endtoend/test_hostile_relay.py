@@ -37,7 +37,7 @@ def test_altered_frame(talking, fabric):
     assert talking == [b"x"]
 
 
-def test_replayed_frame(talking, fabric):
+def test_field_t3_replayed_frame(talking, fabric):
     """A frame that comes again, at once or much later, is delivered once."""
     fabric.decide = lambda kind, header, frame: (DELAY, 2 * DELAY, 3.0)
     fabric.alice.datagrams.post("bob", "log", b"x")
@@ -57,7 +57,7 @@ def test_injected_frame(talking, fabric):
     assert talking == [b"x"]
 
 
-def test_frame_of_another_source(fabric, talking):
+def test_field_t2_frame_of_another_source(fabric, talking):
     """A frame that names another source than its session's is not opened."""
     fabric.add("carol", 3)
     fabric.alice.datagrams.post("bob", "log", b"x")
@@ -159,7 +159,7 @@ def test_key_of_another_certificate(fabric):
     assert len(fabric.bob.sessions) == 0
 
 
-def test_certificate_of_another_authority(fabric):
+def test_field_t4_certificate_of_another_authority(fabric):
     """A certificate that no key of the genesis signed is refused."""
     from trust.network import key
 

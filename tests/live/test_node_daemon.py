@@ -20,7 +20,9 @@ pytestmark = pytest.mark.live
 Start = Callable[..., Any]
 
 
-def test_boots_routes_and_serves_without_its_authority(start: Start, enrol: Callable[..., Path]) -> None:
+def test_field_l4_l6_boots_routes_and_serves_without_its_authority(
+    start: Start, enrol: Callable[..., Path]
+) -> None:
     """From the signed cache alone, which one gives to the other, two nodes link and exchange a message."""
     states = {"a": enrol("a", "anchor"), "b": enrol("b", "client", cached=False)}
     a = start("gmesh-node", "--state", states["a"], "--listen", LISTEN)
@@ -90,7 +92,7 @@ def test_stop_closes_links_with_a_reason(start: Start, enrol: Callable[..., Path
     assert json.loads((states["b"] / "state.json").read_text())["record_sequence"] > 0
 
 
-def test_socket_mode_signals_and_notify(
+def test_field_l6_socket_mode_signals_and_notify(
     start: Start, enrol: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The local API is 0660; systemd hears READY and STOPPING; SIGHUP reloads and ends nothing."""

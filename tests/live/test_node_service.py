@@ -68,7 +68,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
     made.close()
 
 
-def test_a_life_under_a_service_manager(
+def test_field_l6_a_life_under_a_service_manager(
     start: Start, enrol: Enrol, manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """READY, pings, RELOADING and READY with every link kept, STOPPING, and a drain."""
@@ -220,7 +220,7 @@ def test_a_socket_that_was_not_given(start: Start, enrol: Enrol) -> None:
 CANARY = b"canary 5d0c: the valve stands at 42 per cent, open"
 
 
-def test_json_for_the_journal_and_metrics(
+def test_field_t1_json_for_the_journal_and_metrics(
     start: Start, enrol: Enrol, tmp_path: Path, secrets: SecretWatch
 ) -> None:
     """Each line is its priority and an object; a message leaves no trace in it, but moves the numbers."""

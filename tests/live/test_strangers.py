@@ -139,7 +139,7 @@ def test_silent_sockets_and_a_flood_of_bad_handshakes_cost_good_nodes_nothing(
 
 
 @pytest.mark.soak
-def test_silent_sockets_and_a_flood_of_bad_handshakes_do_not_slow_good_nodes(
+def test_field_t8_silent_sockets_and_a_flood_of_bad_handshakes_do_not_slow_good_nodes(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
     """p99 of a round trip stays under 100 ms."""

@@ -100,7 +100,7 @@ def test_a_link_that_never_stays_keeps_backing_off(world):
     assert len(times) < 40
 
 
-def test_a_silent_address_delays_nobody(world):
+def test_field_t9_a_silent_address_delays_nobody(world):
     """Dials have a deadline and run side by side: a black hole costs its own slot only."""
     one, two = world.node("one"), world.node("two").listen()
     holes = [f"192.0.2.{number}:1" for number in range(DIALS_AT_ONCE - 1)]

@@ -16,7 +16,7 @@ from gmesh.wire.limits import MAX_DOCUMENT_CHUNK
 from gmesh.wire.messages import DocumentPush
 
 
-def test_large_document_is_pulled_in_pieces(world: TestWorld) -> None:
+def test_field_r8_large_document_is_pulled_in_pieces(world: TestWorld) -> None:
     """A policy above 8 KiB is announced, pulled piece by piece, verified whole and announced further."""
     nodes = world.line("a", "b", "c")
     policy = world.issuer.publish_policy(*MANY)

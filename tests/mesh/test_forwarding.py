@@ -223,7 +223,7 @@ def test_header_must_not_reach_into_the_next_frame(world: TestWorld) -> None:
         receiver.frame_received(DATA, record, 0, len(good) - 1)
 
 
-def test_splice_around_a_lost_link(world: TestWorld) -> None:
+def test_field_r5_splice_around_a_lost_link(world: TestWorld) -> None:
     """A relay whose next link is gone sends the frame another way that avoids whom it has visited."""
     a, b, c, d = (world.add(name) for name in "abcd")
     for one, other in ((a, b), (b, c), (c, d), (b, d)):
@@ -309,7 +309,7 @@ def test_notices_are_rate_limited_per_source(world: TestWorld) -> None:
     assert b.counters["unreach-sent"] == 11
 
 
-def test_full_queue_is_told(world: TestWorld) -> None:
+def test_field_r7_full_queue_is_told(world: TestWorld) -> None:
     """A frame that a relay's next queue did not take costs a DROPPED to its source: flow and counter."""
     a, b, c = world.line("a", "b", "c")
     world.run(2)
@@ -425,7 +425,7 @@ def check_visits(world: TestWorld, limit: int = MAX_HOPS) -> None:
 
 @settings(max_examples=6)
 @given(st.integers(0, 2**16))
-def test_no_frame_visits_a_node_twice(seed: int) -> None:
+def test_field_r2_no_frame_visits_a_node_twice(seed: int) -> None:
     """While links fall and return and databases disagree, each frame visits each node at most once."""
     random = Random(seed)
     world = TestWorld(seed)

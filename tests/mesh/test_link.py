@@ -304,7 +304,7 @@ def test_too_much_control_ends_the_link(world):
     assert one.counters["control-queue-full"] == 1
 
 
-def test_an_expired_certificate_ends_the_link(world):
+def test_field_t7_an_expired_certificate_ends_the_link(world):
     """When the certificate and the leeway are over, both ends cut, within one timer."""
     one, two = world.node("one"), world.node("two")
     short = world.issuer.certify(

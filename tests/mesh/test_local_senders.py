@@ -49,7 +49,7 @@ def arrived(node, flow):
     return [int(body[1:8]) for _, _, body in node.recorder.frames if body[:1] == flow[:1]]
 
 
-def test_a_local_sender_is_paused_and_loses_nothing(world):
+def test_field_r7_a_local_sender_is_paused_and_loses_nothing(world):
     """Eight megabytes over ten megabits a second: all arrive in order, little waits at any time."""
     one, two = world.pair()
     link = one.link(two)

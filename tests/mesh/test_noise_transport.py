@@ -153,7 +153,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("fault", "reason", "told"), FAULTS)
 @pytest.mark.parametrize("direction", ["dial", "accept"])
-def test_each_check_refuses_with_its_reason(world, lines, fault, reason, told, direction):
+def test_field_t4_each_check_refuses_with_its_reason(world, lines, fault, reason, told, direction):
     """On dial and on accept: exactly that reason, counted, in one log line, and nothing left open."""
     good, bad = world.node("good").listen(), world.node("bad").listen()
     fault(world, bad)
@@ -276,7 +276,7 @@ def test_garbage_never_comes_through(data, prefix):
     world.finish()
 
 
-def test_silence_has_a_deadline(world):
+def test_field_t8_silence_has_a_deadline(world):
     """A socket that never speaks is gone after the handshake deadline."""
     node = world.node("node").listen()
     raw = stranger(world, node, b"")
@@ -300,7 +300,7 @@ def test_the_deadline_covers_the_handshake_as_a_whole(world):
             assert node.peers.sessions == 0 and node.peers.links == {}
 
 
-def test_half_open_handshakes_are_capped_in_total_and_by_address():
+def test_field_t8_half_open_handshakes_are_capped_in_total_and_by_address():
     """The next silent socket of an address, and of everybody, is cut at once; a good node still gets in."""
     world = World()
     node = world.node("node", limits=HandshakeLimits(half_open=6, half_open_per_address=4)).listen()
@@ -445,7 +445,7 @@ def test_a_forged_genesis_in_the_handshake_is_refused(world):
 
 @pytest.mark.parametrize("direction", ["dial", "accept"])
 @pytest.mark.parametrize("moment", [0.0005 * step for step in range(2, 14)])
-def test_revocation_at_each_step_leaves_nothing(direction, moment):
+def test_field_t6_revocation_at_each_step_leaves_nothing(direction, moment):
     """Whenever in the handshake or after it the CRL arrives: no link and no socket remain."""
     world = World(wire=Wire(chunked=False))
     good, bad = world.node("good").listen(), world.node("bad").listen()

@@ -29,7 +29,7 @@ def settled(world, one, two):
 STEPS = 4
 
 
-def test_simultaneous_dials_end_with_one_link_in_every_interleaving():
+def test_field_t10_simultaneous_dials_end_with_one_link_in_every_interleaving():
     """Two connections, four messages each, delivered in each of the 70 possible orders."""
     orders = list(combinations(range(2 * STEPS), STEPS))
     assert len(orders) == 70
@@ -102,7 +102,7 @@ def test_a_restarted_node_replaces_its_old_link(seed):
     world.finish()
 
 
-def test_a_kept_link_that_is_dead_is_found_out_by_the_duplicate():
+def test_field_t10_a_kept_link_that_is_dead_is_found_out_by_the_duplicate():
     """The old link stays by the rule, but has one PONG's time to show that it lives; then a dial succeeds."""
     world = World()
     nodes = [world.node("one").listen(), world.node("two").listen()]
@@ -186,7 +186,7 @@ def test_closing_all_links_tells_every_neighbour():
     world.finish()
 
 
-def test_connects_and_drops_leave_nothing():
+def test_field_t17_connects_and_drops_leave_nothing():
     """A thousand connections that come and go leave no timer, no session, no half-open place."""
     world = World()
     hub = world.node("hub").listen()

@@ -9,7 +9,7 @@ from mesh.records import sign
 from gmesh.routing.database import Outcome
 
 
-def test_revocation_in_one_turn(world: TestWorld) -> None:
+def test_field_t6_revocation_in_one_turn(world: TestWorld) -> None:
     """Applying the CRL drops record, paths and what waits to be sent, before control returns."""
     nodes = world.line("a", "b", "c", "d")
     world.run(5)

@@ -30,7 +30,7 @@ def test_default_control_endpoint() -> None:
     assert Configuration(Path("/x"), control="tcp:1").control_endpoint() == "tcp:1"
 
 
-def test_metrics_are_for_this_host_unless_it_is_said_otherwise(tmp_path: Path) -> None:
+def test_field_t16_metrics_are_for_this_host_unless_it_is_said_otherwise(tmp_path: Path) -> None:
     """A bare TCP port is one of loopback."""
     file = tmp_path / "node.toml"
     file.write_text('state = "/x"\nmetrics = ["tcp:9443", "tcp:9443:interface=0.0.0.0", "unix:/m"]\n')

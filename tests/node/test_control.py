@@ -40,7 +40,9 @@ def test_every_command_provides_the_seam() -> None:
     }
 
 
-def test_a_command_reaches_every_node_and_is_answered_within_five_seconds(mesh: LivingMesh) -> None:
+def test_field_l11_r6_a_command_reaches_every_node_and_is_answered_within_five_seconds(
+    mesh: LivingMesh,
+) -> None:
     """From the one anchor that polls over two hops; each obeys once, each receipt arrives."""
     command = mesh.authority.command("reload")
     mesh.run(1)
@@ -62,7 +64,7 @@ def test_targets(mesh: LivingMesh) -> None:
     assert set(outcomes(mesh, role)) == {"b"}
 
 
-def test_obeyed_once_over_a_restart(mesh: LivingMesh) -> None:
+def test_field_l11_obeyed_once_over_a_restart(mesh: LivingMesh) -> None:
     """What a neighbour still passes on is known, also after a reboot."""
     mesh.authority.command("reload")
     mesh.run(5)
@@ -110,7 +112,7 @@ def test_an_expired_command_has_no_effect(mesh: LivingMesh) -> None:
     assert mesh["c"].runtime.counters()["command-expired"] == 1
 
 
-def test_forged_and_unauthorised_commands(mesh: LivingMesh) -> None:
+def test_field_t15_forged_and_unauthorised_commands(mesh: LivingMesh) -> None:
     """A stranger's is dropped; of an operator whose role does not suffice the targets refuse, and say so."""
     authority = mesh.authority
     forged = authority.command("reload", signer=authority.new_key(), publish=False)
@@ -124,7 +126,7 @@ def test_forged_and_unauthorised_commands(mesh: LivingMesh) -> None:
     assert "role" in told["a"][1]
 
 
-def test_a_policy_that_comes_later_allows_it(mesh: LivingMesh) -> None:
+def test_field_t15_a_policy_that_comes_later_allows_it(mesh: LivingMesh) -> None:
     """A command whose signer nobody knows yet waits for the policy that names him."""
     authority = mesh.authority
     newcomer = authority.new_key()

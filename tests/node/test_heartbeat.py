@@ -186,7 +186,7 @@ def test_renewal_at_half_life_for_ever(client: Life) -> None:
     assert 16 <= len(life.member.adopted) <= 25
 
 
-def test_an_outage_heals_by_itself(client: Life) -> None:
+def test_field_l3_an_outage_heals_by_itself(client: Life) -> None:
     """Fifteen hours without authority: age grows, one line, renewal within minutes of the return."""
     life = client
     life.live(3600, 60.0)

@@ -101,7 +101,7 @@ def test_a_full_disk_does_not_keep_a_revocation_from_cutting(
     assert [event["cause"] for event in lines] == ["No space left on device"]
 
 
-def test_a_renewed_certificate_is_used_only_once_stored(
+def test_field_l2_a_renewed_certificate_is_used_only_once_stored(
     member: Membership, issuer: Issuer, store: FullDisk, node: Enrolled
 ) -> None:
     """On a full disk the old one stays; then the new one is on disk when observers hear of it."""

@@ -87,7 +87,7 @@ def test_a_sealed_message_arrives_once_and_is_acknowledged(inbox: list[Message],
     assert [(message.source_name, message.data) for message in inbox] == [("a", CANARY)]
 
 
-def test_no_byte_of_the_payload_is_readable_at_the_relay(
+def test_field_t1_no_byte_of_the_payload_is_readable_at_the_relay(
     mesh: MemoryMesh, inbox: list[Message], send: Send
 ) -> None:
     """b decrypted every hop record that carried the message, and the payload is in none of them."""
@@ -117,7 +117,7 @@ def test_an_altered_frame_is_not_delivered_and_counted(
     assert [message.data for message in inbox] == [b"first", b"last"]
 
 
-def test_a_replayed_frame_is_delivered_once_and_counted(
+def test_field_t3_a_replayed_frame_is_delivered_once_and_counted(
     mesh: MemoryMesh, inbox: list[Message], send: Send
 ) -> None:
     """The same frame three times: one delivery, two counted replays."""

@@ -87,7 +87,7 @@ class LateClock(Clock):
         return super().seconds() + self.late
 
 
-def test_every_metric_moves(mesh: MemoryMesh) -> None:
+def test_field_l9_every_metric_moves(mesh: MemoryMesh) -> None:
     """In ten minutes in which enough happens, each changes, but the version that runs and genesis."""
     heartbeat: Any = SimpleNamespace(reachable=True)
     clock = LateClock()

@@ -36,7 +36,7 @@ def send(mesh: LivingMesh, source: str, target: str, service: str = "log") -> st
     return "delivered"
 
 
-def test_rules_services_and_roles(mesh: LivingMesh) -> None:
+def test_field_l12_rules_services_and_roles(mesh: LivingMesh) -> None:
     """L12: what the policy denies by service or role is refused at once; lifting it lets it through."""
     received: list[Message] = []
     mesh["a"].runtime.datagrams.register("log", received.append)
@@ -52,7 +52,7 @@ def test_rules_services_and_roles(mesh: LivingMesh) -> None:
     assert send(mesh, "c", "a", "shell") == "delivered"
 
 
-def test_max_hops(mesh: LivingMesh) -> None:
+def test_field_l12_max_hops(mesh: LivingMesh) -> None:
     """A limit of one hop makes the far end too far, with the reason; a higher one brings it back."""
     mesh["a"].runtime.datagrams.register("log", lambda message: None)
     mesh.authority.publish_policy(max_hops=1)
@@ -82,7 +82,7 @@ def test_target_degree() -> None:
     mesh.stop()
 
 
-def test_min_version(mesh: LivingMesh) -> None:
+def test_field_l12_min_version(mesh: LivingMesh) -> None:
     """Links to nodes that are too old are closed at once and stay closed; lowering it heals the mesh."""
     with capturedLogs() as lines:
         mesh.authority.publish_policy(min_version="99.1")
@@ -150,7 +150,7 @@ def test_our_own_version_can_be_compared() -> None:
     assert parse_version(SOFTWARE) > ()
 
 
-def test_stale_grace(mesh: LivingMesh) -> None:
+def test_field_l12_stale_grace(mesh: LivingMesh) -> None:
     """Without a status for longer than the grace messages stop, links stay; its return heals it."""
     authority = mesh.authority
     mesh["a"].runtime.datagrams.register("log", lambda message: None)

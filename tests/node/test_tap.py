@@ -258,7 +258,9 @@ class Stoppable(MemoryReactorClock):
         self.ended = True
 
 
-def test_the_shutdown_command_ends_the_process(directory: Path, issuer: Issuer, node: Enrolled) -> None:
+def test_field_l11_the_shutdown_command_ends_the_process(
+    directory: Path, issuer: Issuer, node: Enrolled
+) -> None:
     """After the time its receipt needs the reactor stops; the receipt is on disk before."""
     options = Options()
     options.parseOptions(["--state", str(directory)])

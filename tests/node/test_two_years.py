@@ -74,7 +74,7 @@ def test_three_weeks_of_a_mesh() -> None:
 @pytest.mark.parametrize(
     "outage", [13 * HOUR, *(pytest.param(days * DAY, marks=pytest.mark.soak) for days in (2, 25))]
 )
-def test_back_within_two_minutes(outage: float) -> None:
+def test_field_l3_back_within_two_minutes(outage: float) -> None:
     """After an outage longer than its certificate a node renews within the grace, and is linked again."""
     mesh = LivingMesh(seed=2, profile=SLOW, wire=Wire(chunked=False))
     mesh.add("a", "anchor")

@@ -117,7 +117,7 @@ def test_revoked_origin() -> None:
     assert s.offer(make_record("stranger")) is Outcome.REVOKED
 
 
-def test_key_of_another_node() -> None:
+def test_field_r4_key_of_another_node() -> None:
     """A record whose key is not the certified one of its handle is refused."""
     s = Setting()
     impostor = replace(make_member("b"), node_key=make_key("a"))
@@ -125,7 +125,7 @@ def test_key_of_another_node() -> None:
     assert s.offer(make_record("b")) is Outcome.NOT_ALLOWED
 
 
-def test_full() -> None:
+def test_field_r4_full() -> None:
     """New origins are refused beyond max_nodes; known ones may still change."""
     s = Setting(max_nodes=1)
     s.offer(make_record("a"))

@@ -55,7 +55,7 @@ claims_strategy = st.dictionaries(
 
 
 @given(claims_strategy, st.integers(0, 9))
-def test_costs_equal_dijkstra(claims: Claims, source: int) -> None:
+def test_field_r5_costs_equal_dijkstra(claims: Claims, source: int) -> None:
     """Cost and reach of every node equal networkx on the two-sided, dearer-end, relay-only graph."""
     claims.setdefault(source, ({}, True))
     graph = graph_of(claims)
@@ -94,7 +94,7 @@ def test_avoided_nodes(claims: Claims, source: int, avoid: set[int]) -> None:
 
 
 @given(claims_strategy, st.integers(0, 9), st.randoms(use_true_random=False))
-def test_ties_do_not_depend_on_order(claims: Claims, source: int, random: object) -> None:
+def test_field_r5_ties_do_not_depend_on_order(claims: Claims, source: int, random: object) -> None:
     """However the claims came in, the tree is the same to the last parent."""
     items = list(claims.items())
     random.shuffle(items)  # type: ignore[attr-defined]  # a random.Random

@@ -145,7 +145,7 @@ def test_two_thousand_churn_events_stay_bounded() -> None:
 
 
 @pytest.mark.soak
-def test_ten_thousand_churn_events_stay_bounded() -> None:
+def test_field_t17_ten_thousand_churn_events_stay_bounded() -> None:
     """The same, five times as long and with more nodes."""
     churn(10_000, nodes=20, seed=12)
 

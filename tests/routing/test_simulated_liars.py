@@ -76,7 +76,7 @@ def test_a_lone_liar_attracts_its_honest_share(shape: str) -> None:
     mesh.stop()
 
 
-def test_a_one_sided_link_is_none(grid: EngineMesh) -> None:
+def test_field_r3_a_one_sided_link_is_none(grid: EngineMesh) -> None:
     """A link that only one end lists leads nowhere, however cheap."""
     liar = grid["n0000"]
     liar.engine.originator.link_up(grid["n0024"].handle, 1, grid.now())
@@ -85,7 +85,7 @@ def test_a_one_sided_link_is_none(grid: EngineMesh) -> None:
     assert any(handle == grid["n0024"].handle for handle, _ in own_record(liar).links)
 
 
-def test_forged_and_altered_records_are_refused(grid: EngineMesh) -> None:
+def test_field_r3_forged_and_altered_records_are_refused(grid: EngineMesh) -> None:
     """Signed by another key, or changed on the way: refused at once; a link that goes on with it ends."""
     liar, victim = grid["n0012"], grid["n0024"]
     record = own_record(victim)

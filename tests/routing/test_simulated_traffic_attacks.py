@@ -118,7 +118,7 @@ def test_forged_unreach_and_dropped_bring_down_nothing(grid: EngineMesh) -> None
     assert source.path(target.name) == before
 
 
-def test_no_frame_loops_among_liars_and_stale_databases() -> None:
+def test_field_r2_no_frame_loops_among_liars_and_stale_databases() -> None:
     """Invariant 1 while every fifth node claims links it lacks and links fall faster than records travel."""
     random = Random(6)
     mesh = EngineMesh(seed=6, delays=(0.05, 0.2))

@@ -237,7 +237,7 @@ def test_good_names(name: str) -> None:
 @pytest.mark.parametrize(
     "roles", [(), ("admin",), ("service:",), ("service:A",), ("relay", "relay"), ("Relay",)]
 )
-def test_roles(roles: tuple[str, ...]) -> None:
+def test_field_t18_roles(roles: tuple[str, ...]) -> None:
     """Roles are a closed list, each once, at least one."""
     with pytest.raises(DocumentRefused):
         NETWORK.certificate(roles=roles)
