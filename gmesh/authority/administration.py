@@ -55,7 +55,8 @@ class Administration:
         """
         Let the holder of a key join, once.
 
-        @raise RequestRefused: C{conflict} for a key that was invited before, C{name-taken}.
+        Whether the name is free is judged when it joins: an appliance may be invited before it replaces one.
+        @raise RequestRefused: C{conflict} for a key that was invited before.
         """
         invite_id = key_id(decode_public(body.invite_key))
         if body.node_key is not None:
@@ -181,7 +182,8 @@ class Administration:
             caller.claim(tx)
             serials, target, changed = self._revoke(tx, body, reason)
             if not changed:
-                raise RequestRefused("conflict", f"{target} was already revoked")
+                what = target if body.serial is None else f"certificate {target}"
+                raise RequestRefused("conflict", f"{what} was already revoked")
             crl = self._issuer.crl(tx)
             audit.record(
                 tx,

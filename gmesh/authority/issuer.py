@@ -37,6 +37,7 @@ from gmesh.trust.documents import (
 )
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, MAX_INTEGER
+from gmesh.trust.names import spoken
 from gmesh.trust.tables import collector_paused
 from gmesh.trust.verify import authority_keys
 
@@ -250,7 +251,7 @@ def _policy_body(value: dict[str, Any]) -> Policy:
     try:
         return msgspec.convert(value, Policy, strict=True)
     except msgspec.ValidationError as error:
-        raise DocumentRefused("invalid-field", f"policy: {error}") from error
+        raise DocumentRefused("invalid-field", f"policy: {spoken(error)}") from error
 
 
 def _there(document: bytes | None) -> bytes:

@@ -35,6 +35,7 @@ from gmesh.authority.service import Authority
 from gmesh.errors import GmeshError, RequestRefused, StoreError
 from gmesh.trust.documents import Certificate, document_from_dict
 from gmesh.trust.ingest import parse_json
+from gmesh.trust.names import spoken
 from gmesh.trust.requests import JSON_TYPE
 
 __all__ = ["Server"]
@@ -278,4 +279,4 @@ def _parse(envelope: Envelope, route: Route) -> Any:
     try:
         return msgspec.convert(value, route.body, strict=True)
     except msgspec.ValidationError as error:
-        raise RequestRefused("invalid-field", str(error)) from error
+        raise RequestRefused("invalid-field", spoken(error)) from error

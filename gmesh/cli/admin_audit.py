@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from gmesh.cli.http import HttpRefused
 from gmesh.cli.operator import Operator, operator_of
@@ -203,8 +204,8 @@ def _head_of(operator: Operator, path: Path) -> AuditHead:
 
 def _remembered(path: Path) -> AuditHead:
     try:
-        return AuditHead(**json.loads(read_capped(path, 4096)))
-    except (ValueError, TypeError) as error:
+        return msgspec.json.decode(read_capped(path, 4096), type=AuditHead)
+    except msgspec.DecodeError as error:
         raise ConfigurationError("bad-head", f"{path} is damaged: remove it if you know why") from error
 
 

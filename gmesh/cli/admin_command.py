@@ -109,10 +109,10 @@ def command(
     patience = seconds(timeout)
     operator = operator_of(context)
     answer = give(operator, name, target, read_arguments(pairs), seconds(ttl))
+    if not as_json:
+        click.echo(f"command {words(answer.get('number'))}: {words(answer.get('id'))}")
     if not wait:
-        if as_json:
-            return print_json(answer)
-        return click.echo(f"command {words(answer.get('number'))}: {words(answer.get('id'))}")
+        return print_json(answer) if as_json else None
     found = poll(lambda: outcome(operator, str(answer.get("id"))), _answered, patience)
     _print_outcome(found, as_json)
     _judge(found)

@@ -59,7 +59,9 @@ def revoke(
     operator = operator_of(context)
     answer = operator.ask("POST", "/admin/revocations", {kind: target, "reason": reason})
     number = int(answer.get("crl_number") or 0)
-    text = f"revoked {target}: serials {words(answer.get('serials'))}, in CRL {number}"
+    serials = answer.get("serials")
+    listed = f"serials {words(serials)}" if serials else "no certificate was left to revoke"
+    text = f"revoked {target}: {listed}, in CRL {number}"
     if not wait:
         return print_json(answer) if as_json else click.echo(text)
     if not as_json:

@@ -15,10 +15,18 @@ from pathlib import Path
 
 import click
 
-from gmesh.cli.genesis_input import read_detached, read_genesis, read_input, read_previous
+from gmesh.cli.genesis_input import (
+    check_genesis_out,
+    check_previous,
+    check_signature_out,
+    read_detached,
+    read_genesis,
+    read_input,
+    read_previous,
+)
 from gmesh.cli.genesis_review import as_json as genesis_json
 from gmesh.cli.genesis_review import network_of, print_quorums, review
-from gmesh.cli.options import json_option, passphrase_option, public_key, seconds
+from gmesh.cli.options import identifier, json_option, passphrase_option, public_key, seconds
 from gmesh.cli.show import print_json
 from gmesh.cli.transcript import TRANSCRIPT, Transcript
 from gmesh.errors import ConfigurationError, DocumentRefused
@@ -38,6 +46,7 @@ from gmesh.trust.verify import root_keys, verify_next_genesis
 
 __all__ = ["genesis"]
 
+DIGEST_CHARACTERS = 16  # 64 bits: whoever wants another genesis with the same must try 2^64
 _file = click.Path(path_type=Path)
 _previous_option = click.option(
     "--previous", metavar="FILE", type=_file, help="The signed genesis of the version before."
@@ -59,15 +68,6 @@ def genesis() -> None:
     The genesis says what a network is and which key speaks for it.  Root keys sign it, each
     on the machine of its holder; no command here uses the network.
     """
-
-
-def _needs_previous(document: Document[Genesis], previous: Document[Genesis] | None) -> None:
-    if document.body.version > 1 and previous is None:
-        raise ConfigurationError(
-            "no-previous",
-            f"this is version {document.body.version}: give --previous, the signed version before,"
-            " whose root must sign too",
-        )
 
 
 def _write_unsigned(
@@ -101,7 +101,10 @@ def create(source: Path, out: Path, previous: Path | None, transcript: Path | No
     notes.read(source, data)
     before = read_previous(previous, notes)
     now = int(time.time())
-    document = first_genesis(fields, now) if before is None else next_genesis(before, now, fields)
+    try:
+        document = first_genesis(fields, now) if before is None else next_genesis(before, now, fields)
+    except DocumentRefused as error:
+        raise ConfigurationError(error.reason, f"{source}: {error.detail}") from error
     _write_unsigned(document, before, out, notes)
 
 
@@ -179,9 +182,10 @@ def sign(
     notes.note(self_check=self_check())
     document = read_genesis(source, notes)
     before = read_previous(previous, notes)
-    _needs_previous(document, before)
+    check_previous(document, before)
     if before is not None:
         _check_follows(before, document)
+    check_signature_out(out)
     review(document, before)
     _confirm(document.digest, digest)
     signer = load_key(key, Passphrases(passphrase_file))
@@ -211,9 +215,15 @@ def _confirm(expected: str, given: str | None) -> None:
     if given is None:
         if not sys.stdin.isatty():
             raise ConfigurationError("unconfirmed", "give --digest, the digest that was agreed on")
-        given = click.prompt("\nType the first 16 characters of the digest you agreed on").strip()
+        given = click.prompt(
+            f"\nType the first {DIGEST_CHARACTERS} characters of the digest you agreed on"
+        ).strip()
     given = given.lower()
-    if len(given) < 16 or not hmac.compare_digest(expected[: len(given)], given):
+    if len(given) < DIGEST_CHARACTERS:
+        raise ConfigurationError(
+            "wrong-digest", f"nothing is signed: give {DIGEST_CHARACTERS} characters of the digest or more"
+        )
+    if not hmac.compare_digest(expected[: len(given)], given):
         raise ConfigurationError("wrong-digest", f"nothing is signed: the digest here is {expected}")
 
 
@@ -241,9 +251,13 @@ def verify(
     """
     notes = Transcript(transcript or (out or source).parent / TRANSCRIPT, "verify")
     notes.note(self_check=self_check())
+    if network is not None:
+        identifier(network)
     document = read_genesis(source, notes)
     before = read_previous(previous, notes)
-    _needs_previous(document, before)
+    check_previous(document, before)
+    if out is not None:
+        check_genesis_out(out, document)
     document = attach(document, [read_detached(path, notes) for path in detached], before)
     if as_json:
         print_json(genesis_json(document, before))
@@ -255,8 +269,6 @@ def verify(
     notes.note(version=document.body.version, digest=document.digest)
     notes.note(signed_by=sorted({name for quorum in quorums(document, before) for name in quorum.signed}))
     if out is not None:
-        if out.exists() and read_genesis(out).digest != document.digest:
-            raise ConfigurationError("exists", f"{out} holds another genesis: it is not written over")
         write_atomic(out, document.encode())
         notes.wrote(out, document.encode())
     if out is not None or transcript is not None:

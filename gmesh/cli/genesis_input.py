@@ -15,14 +15,21 @@ from typing import Any
 
 from gmesh.cli.init import anchor_endpoint
 from gmesh.cli.transcript import Transcript
-from gmesh.errors import ConfigurationError, DocumentRefused
+from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
 from gmesh.files import read_capped
 from gmesh.trust.ceremony import MAX_DETACHED, DetachedSignature
 from gmesh.trust.documents import Document, Genesis, parse_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.verify import root_keys, verify_signatures
 
-__all__ = ["read_detached", "read_genesis", "read_input", "read_previous"]
+__all__ = [
+    "check_genesis_out",
+    "check_signature_out",
+    "read_detached",
+    "read_genesis",
+    "read_input",
+    "read_previous",
+]
 
 MAX_INPUT = 64 * 1024
 _FIELDS = {
@@ -106,6 +113,16 @@ def read_previous(path: Path | None, transcript: Transcript | None = None) -> Do
     return document
 
 
+def check_previous(document: Document[Genesis], previous: Document[Genesis] | None) -> None:
+    """@raise ConfigurationError: C{no-previous}, if the version before was needed and not given."""
+    if document.body.version > 1 and previous is None:
+        raise ConfigurationError(
+            "no-previous",
+            f"this is version {document.body.version}: give --previous, the signed version before,"
+            " whose root must sign too",
+        )
+
+
 def read_detached(path: Path, transcript: Transcript) -> DetachedSignature:
     """A detached signature, unverified. @raise ConfigurationError: if it is none."""
     data = read_capped(path, MAX_DETACHED)
@@ -114,3 +131,30 @@ def read_detached(path: Path, transcript: Transcript) -> DetachedSignature:
         return DetachedSignature.parse(data)
     except DocumentRefused as error:
         raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
+
+
+def check_signature_out(out: Path) -> None:
+    """
+    A slip of the hand must not cost a key: only a signature is written over by another.
+
+    @raise ConfigurationError: C{exists}.
+    """
+    try:
+        if out.exists():
+            DetachedSignature.parse(read_capped(out, MAX_DETACHED))
+    except GmeshError as error:
+        raise ConfigurationError("exists", f"{out} is no signature: it is not written over") from error
+
+
+def check_genesis_out(out: Path, document: Document[Genesis]) -> None:
+    """
+    A genesis is written over by the same with more signatures alone.
+
+    @raise ConfigurationError: C{exists}.
+    """
+    try:
+        same = not out.exists() or read_genesis(out).digest == document.digest
+    except GmeshError:
+        same = False
+    if not same:
+        raise ConfigurationError("exists", f"{out} holds something else: it is not written over")

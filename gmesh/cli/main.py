@@ -8,6 +8,7 @@ Exit status: 0 success, 1 refused or failed (one line on standard error), 2 wron
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -113,6 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    if sys.stderr is None:  # closed by whoever started us
+        sys.stderr = io.StringIO()
+    if sys.stdout is None:
+        return _fail("standard output is closed: nothing was done")
     options: dict[str, Any] = {"prog_name": "gmesh", "standalone_mode": False}
     try:
         gmesh.main(None if arguments is None else list(arguments), **options)

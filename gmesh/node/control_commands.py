@@ -22,6 +22,7 @@ from gmesh.interfaces import IControlCommand
 from gmesh.node.limits import PING_REPORT_NODES
 from gmesh.trust.documents import Anchor, Command
 from gmesh.trust.limits import MAX_ANCHORS
+from gmesh.trust.names import spoken
 
 __all__ = ["COMMANDS", "IControlled"]
 
@@ -169,4 +170,4 @@ def _anchor(item: Any) -> Anchor:
     try:
         return msgspec.convert(item, Anchor, strict=True)
     except msgspec.ValidationError as error:
-        raise RequestRefused("invalid-argument", f"not an anchor: {error}") from error
+        raise RequestRefused("invalid-argument", f"not an anchor: {spoken(error)}") from error

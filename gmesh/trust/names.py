@@ -3,13 +3,13 @@
 How names, keys, digests, times and selectors are spelled in documents.
 
 Each spelling is a pattern, a type with that pattern for the structs of L{gmesh.trust.documents},
-and, where others need it, a predicate.
+what it is in words and, where others need it, a predicate.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
@@ -21,6 +21,7 @@ __all__ = [
     "is_name",
     "is_role",
     "is_service",
+    "spoken",
     "Count",
     "Digest",
     "Endpoint",
@@ -98,3 +99,35 @@ Suite = Annotated[str, Meta(pattern=r"\ANoise_XX_25519_(ChaChaPoly|AESGCM)_(SHA2
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 SoftwareVersion = Annotated[str, Meta(pattern=r"\A[0-9]{1,6}(\.[0-9]{1,6}){0,3}\Z")]
 """As C{gmesh.__version__}, without suffix: C{1.4.2}."""
+
+_LABEL_WORDS: Final = "a-z, 0-9 and dashes within, at most 63"
+_ROLE_WORDS: Final = "anchor, relay, client or service:NAME"
+_WORDS: Final[dict[Any, str]] = {
+    Name: f"a node's name ({_LABEL_WORDS})",
+    NetworkName: "a network's name (letters, digits, and . _ - within, at most 63)",
+    Role: f"a role ({_ROLE_WORDS})",
+    Selector: f"a selector (*, node:NAME, or role: and one of {_ROLE_WORDS})",
+    ServiceSelector: f"* or a service's name ({_LABEL_WORDS})",
+    Slug: "a word (a-z, 0-9 and dashes within, at most 40)",
+    Identifier: "an id (32 characters of 0-9, a-f)",
+    Digest: "a digest (64 characters of 0-9, a-f)",
+    Key: "a key in base64url (43 characters)",
+    Signature: "a signature in base64url (86 characters)",
+    Nonce: "a nonce in base64url (22 characters)",
+    Endpoint: "an endpoint (tcp:HOST:PORT)",
+    Url: "a URL (http:// or https://, a host, perhaps a port and a path)",
+    Suite: "a suite (Noise_XX_25519_, ChaChaPoly or AESGCM, _, SHA256 or BLAKE2s)",
+    SoftwareVersion: "a version (numbers with dots between, at most four)",
+}
+_SPOKEN: Final = {
+    f"Expected `str` matching regex {kind.__metadata__[0].pattern!r}": f"Expected {words}"
+    for kind, words in _WORDS.items()
+}
+
+
+def spoken(error: Exception) -> str:
+    """What C{msgspec} found wrong, for people: in the place of a pattern what it stands for."""
+    text = str(error)
+    for pattern, words in _SPOKEN.items():
+        text = text.replace(pattern, words)
+    return text

@@ -104,6 +104,13 @@ def test_revoke(run: Callable[..., Any], http_end: Any, operator: Path) -> None:
     assert _asked(http_end, "/admin/revocations") == ("POST", {"node": "pump-07", "reason": "key-compromise"})
 
 
+def test_revoking_a_key_of_nobody_says_so(run: Callable[..., Any], http_end: Any, operator: Path) -> None:
+    """A key that has no certificate is barred all the same; an id that was mistyped is seen by this."""
+    http_end.json("POST /admin/revocations", {"crl_number": 4, "serials": []}, 201)
+    ended = run("admin", "--operator", operator, "revoke", "--key", "0" * 32)
+    assert (ended.status, "no certificate was left to revoke, in CRL 4" in ended.out) == (0, True)
+
+
 def test_refusal_is_told(run: Callable[..., Any], http_end: Any, operator: Path) -> None:
     """What the authority refuses is one line."""
     http_end.problem("POST /admin/revocations", "not-found", 404, "no node is named zz")

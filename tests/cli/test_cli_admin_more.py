@@ -164,6 +164,20 @@ def test_usage(admin: Callable[..., Any], arguments: list[str]) -> None:
     assert admin(*arguments).status == 2
 
 
+def test_what_is_waited_for_is_told_first(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever interrupts the waiting knows the number and the id of what was given."""
+    http_end.json("POST /admin/commands", {"id": ID, "number": 7}, 201)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gmesh.cli.admin_command.poll", interrupted)
+    ended = admin("command", "reload", "--all", "--wait")
+    assert (ended.status, ended.out) == (130, f"command 7: {ID}\n")
+
+
 def test_command_takes_the_number_it_is_told(admin: Callable[..., Any], http_end: Any) -> None:
     """Somebody else was quicker: the command is signed again under the number the authority names."""
 
@@ -268,6 +282,20 @@ def test_a1_rewritten_history_fits_no_earlier_head(
     _serve_chain(http_end, forged)
     ended = admin("audit", "--verify", "--status", node)
     assert (ended.status, "another one than" in ended.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "text", ["x", '{"epoch": "a", "size": "5", "head": 7}', '{"epoch": 0, "size": 1}', "[]"]
+)
+def test_a_damaged_memory_of_the_last_check_is_told(
+    admin: Callable[..., Any], http_end: Any, network: Network, tmp_path: Path, text: str
+) -> None:
+    """What is no head is not taken for one of another epoch: it would switch the comparison off."""
+    _serve_chain(http_end, entries := _chain(3))
+    _show(http_end, network, _head(entries))
+    (tmp_path / "operator/audit-head.json").write_text(text)
+    ended = admin("audit", "--verify")
+    assert (ended.status, "audit-head.json is damaged" in ended.err) == (1, True)
 
 
 def test_audit_export(admin: Callable[..., Any], http_end: Any, tmp_path: Path) -> None:

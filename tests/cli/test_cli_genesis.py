@@ -125,7 +125,56 @@ def test_short_digest_confirms_nothing(run: Run, unsigned: tuple[Path, str], dig
     path, whole = unsigned
     given = whole[:8] if digest else ""
     ended = run("genesis", "sign", path, "--key", "alice.key", "--digest", given, "--out", "x.sig")
-    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert (ended.status, ended.err.count("\n"), "give 16 characters" in ended.err) == (1, 1, True)
+
+
+@pytest.mark.parametrize("target", ["alice.key", "unsigned.json", "input.toml"])
+def test_a_signature_is_written_over_nothing_else(
+    run: Run, unsigned: tuple[Path, str], tmp_path: Path, target: str
+) -> None:
+    """--out that names a key, a genesis or anything but a signature by mistake: refused, it stays."""
+    path, digest = unsigned
+    before = (tmp_path / target).read_bytes()
+    ended = run("genesis", "sign", path, "--key", "alice.key", "--digest", digest, "--out", target)
+    assert (ended.status, f"{target} is no signature" in ended.err) == (1, True)
+    assert (tmp_path / target).read_bytes() == before
+    for _ in range(2):
+        _sign(run, path, digest, "alice")
+
+
+def test_a_genesis_is_written_over_nothing_else(run: Run, unsigned: tuple[Path, str], tmp_path: Path) -> None:
+    """verify --out adds signatures to the same genesis, and touches no other file."""
+    path, digest = unsigned
+    for name in ("alice", "bob", "carol"):
+        _sign(run, path, digest, name)
+    before = (tmp_path / "alice.key").read_bytes()
+    ended = run("genesis", "verify", path, "alice.sig", "bob.sig", "--out", "alice.key")
+    assert (ended.status, "not written over" in ended.err) == (1, True)
+    assert (tmp_path / "alice.key").read_bytes() == before
+    assert run("genesis", "verify", path, "alice.sig", "bob.sig", "--out", "genesis.json").status == 0
+    assert run("genesis", "verify", "genesis.json", "carol.sig", "--out", "genesis.json").status == 0
+    signed = json.loads((tmp_path / "genesis.json").read_bytes())
+    assert len(signed["signatures"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('authority_urls = ["ftp://x"]', "input.toml: genesis: Expected a URL (http:// or https://,"),
+        ('network = "no name!"', "input.toml: genesis: Expected a network's name (letters, digits"),
+        ("threshold = 4", "input.toml: the root threshold is above the number of root keys"),
+    ],
+)
+def test_what_an_input_lacks_is_told_in_words(
+    run: Run, unsigned: tuple[Path, str], tmp_path: Path, line: str, told: str
+) -> None:
+    """The file, the field and what it should hold; no regular expression."""
+    source, field = tmp_path / "input.toml", line.partition(" = ")[0]
+    lines = [line if text.startswith(field + " =") else text for text in source.read_text().splitlines()]
+    source.write_text("\n".join(lines))
+    ended = run("genesis", "create", source, "--out", "other.json")
+    assert (ended.status, ended.err.count("\n"), told in ended.err) == (1, 1, True), ended.err
+    assert "regex" not in ended.err
 
 
 def test_key_of_nobody(run: Run, unsigned: tuple[Path, str]) -> None:

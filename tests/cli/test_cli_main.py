@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,8 @@ import pytest
 from gmesh.cli.main import COMMANDS
 from gmesh.cli.main import gmesh as group
 from gmesh.errors import StoreError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 ON_THIS_HOST = {
     "status",
@@ -128,6 +131,18 @@ def test_reader_that_leaves() -> None:
     writer.stdout = None
     _, errors = writer.communicate("", timeout=60)
     assert (writer.returncode, errors) == (1, "")
+
+
+def test_closed_standard_output(tmp_path: Path) -> None:
+    """Without a place to print it to nothing is done; without one for errors there is no traceback."""
+    program = f"exec {sys.executable} -m gmesh.cli.main key create {tmp_path}/new.key"
+    told = {">&-": "gmesh: standard output is closed: nothing was done\n", ">&- 2>&-": ""}
+    for closing, message in told.items():
+        ended = subprocess.run(
+            ["sh", "-c", f"{program} {closing}"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert (ended.returncode, ended.stderr) == (1, message)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("module", sorted({module for module, _, _ in COMMANDS.values()}))
