@@ -128,15 +128,16 @@ class Lane:
         @raise SendRefused: C{busy}, if there is no room.
         """
         self.flush()
-        if self._leave([self._asking(plaintext)]):
+        if self._leave([self._asking(plaintext) if self._window.send(len(plaintext)) else plaintext]):
             raise SendRefused("busy", f"the queue towards {self.peer.name} is full")
 
     def cut(self) -> None:
         """What was gathered is a frame; what follows goes into another."""
-        self._batch.append(self._asking(b"".join(self.parts)))
+        plaintext, window = b"".join(self.parts), self._window
+        self._batch.append(self._asking(plaintext) if window.send(len(plaintext)) else plaintext)
         self.parts.clear()
         self.size = 0
-        if len(self._batch) >= BATCH or self._window.full:
+        if len(self._batch) >= BATCH or window.full:
             self.flush()
 
     def flush(self) -> None:
@@ -150,9 +151,7 @@ class Lane:
                 self._sessions.counters["bundle-lost"] += lost
 
     def _asking(self, plaintext: bytes) -> bytes:
-        """The next to leave, with a question how far the far end has got when it is time for one."""
-        if not self._window.send(len(plaintext)):
-            return plaintext
+        """With a question how far the far end has got."""
         mark = self._window.question(self._clock.seconds())
         return plaintext + pack_frame(Inner.ASK, Mark(mark).encode())
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.interfaces import IReactorTime
+
 from gmesh.endtoend.exchange import Exchange
 from gmesh.endtoend.handshakes import Handshakes
 from gmesh.endtoend.session import Session
 from gmesh.endtoend.table import ExchangeTable
 from gmesh.endtoend.ways import Ways
 from gmesh.errors import GmeshError
+from gmesh.interfaces import ILink
 from gmesh.mesh.peer_identity import Peer
+from gmesh.wire.frames import Kind
 from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import Close, Inner
 from gmesh.wire.paths import PathHeader
@@ -19,6 +23,7 @@ from gmesh.wire.paths import PathHeader
 __all__ = ["CLOSE_SIZE", "Opener"]
 
 CLOSE_SIZE = FRAME_HEADER + 1
+_DATA = int(Kind.E2E_DATA)  # a member of an Enum is looked up by a function in Python 3.11
 
 
 class Opener:
@@ -27,6 +32,7 @@ class Opener:
 
     @param up: called with an exchange, its session and the time when the peer was heard on keys we answered.
     @ivar opened: takes the sender and the plaintext of every good frame.
+    @ivar running: whether frames are for this node now.
     """
 
     def __init__(
@@ -34,17 +40,24 @@ class Opener:
         table: ExchangeTable,
         handshakes: Handshakes,
         ways: Ways,
+        clock: IReactorTime,
         up: Callable[[Exchange, Session, float], None],
     ) -> None:
         self.opened: Callable[[Peer, bytes], None] = lambda peer, plaintext: None
+        self.running = False
+        self._clock = clock
         self._table = table
         self._handshakes = handshakes
         self._ways = ways
         self._up = up
         self._counters = table.counters
 
-    def data(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
-        """One E2E_DATA frame for us; nothing in it costs the link it came by."""
+    def frame(self, kind: int, header: PathHeader, body: bytes | memoryview, ingress_link: ILink) -> None:
+        """One E2E frame for us; nothing in it costs the link it came by."""
+        now = self._clock.seconds()
+        if kind != _DATA or not self.running:
+            self._other(kind, header, body, ingress_link, now)
+            return
         path = header.path
         found = self._table.session(header.receiver_index)
         if found is None or path[0] != found[1].peer.handle:
@@ -69,6 +82,18 @@ class Opener:
             self._handshakes.begin_if_due(exchange, now)
         if plaintext:
             self.opened(session.peer, plaintext)
+
+    def _other(
+        self, kind: int, header: PathHeader, body: bytes | memoryview, ingress_link: ILink, now: float
+    ) -> None:
+        if not self.running:
+            self._counters["stopped"] += 1
+        elif kind == Kind.E2E_INIT:
+            self._handshakes.first_message(header, body, ingress_link.peer.handle, now)
+        elif kind == Kind.E2E_RESP:
+            self._handshakes.second_message(header, body, now)
+        else:
+            self._counters["unknown-kind"] += 1
 
     def _first_heard(self, exchange: Exchange, session: Session, now: float) -> None:
         confirmed = session is exchange.answered

@@ -10,10 +10,14 @@ from gmesh.interfaces import IRouteEngine
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader, pack_path_frame
 
-__all__ = ["Outlet", "Penalise", "SendFrame"]
+__all__ = ["Outlet", "Penalise", "SenderAlong"]
 
-SendFrame = Callable[[tuple[bytes, ...], bytes, bytes], bool]
-"""C{send_frame(path, frame, flow)}: hand a whole frame to the first link of the path; False if dropped."""
+SenderAlong = Callable[[tuple[bytes, ...]], Callable[[bytes, bytes], bool]]
+"""
+C{sender(path)(frame, flow)}: hand a whole frame to the first link of the path; False if dropped.
+
+What C{sender} gives serves one reactor turn.
+"""
 
 Penalise = Callable[[tuple[bytes, ...], float], None]
 """C{penalise(path, now)}: things got lost on this path; prefer another for a while."""
@@ -23,10 +27,10 @@ class Outlet:
     """Routing and forwarding, as sessions see them."""
 
     def __init__(
-        self, routes: IRouteEngine, send_frame: SendFrame, penalise: Penalise | None, counters: Counter[str]
+        self, routes: IRouteEngine, sender: SenderAlong, penalise: Penalise | None, counters: Counter[str]
     ) -> None:
         self._routes = routes
-        self.send_frame = send_frame
+        self.sender = sender
         self._penalise = penalise
         self._counters = counters
 
@@ -37,7 +41,7 @@ class Outlet:
 
     def send(self, path: tuple[bytes, ...], frame: bytes, flow: bytes) -> bool:
         """Hand over a whole frame. @return: False if it was dropped."""
-        if self.send_frame(path, frame, flow):
+        if self.sender(path)(frame, flow):
             return True
         self._counters["queue-full"] += 1
         return False

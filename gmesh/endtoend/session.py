@@ -14,7 +14,7 @@ from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
 from gmesh.wire.messages import E2eInit, E2eResponse
 from gmesh.wire.noise import NoiseSession, StaticKey
-from gmesh.wire.paths import FrameTemplate, PathHeader, TrafficClass, associated_data
+from gmesh.wire.paths import FrameTemplate, PathHeader, TrafficClass, associated_data, pack_counter
 from gmesh.wire.preamble import end_prologue
 from gmesh.wire.suites import Suite
 
@@ -104,9 +104,10 @@ class Session:
             self._path = path
         template = self._template
         counter = self.sent
-        ciphertext = self._noise.seal_at(counter, template.associated(counter), plaintext)
+        packed = pack_counter(counter)
+        ciphertext = self._noise.seal_at(counter, template.associated + packed, plaintext)
         self.sent = counter + 1
-        return counter, template.frame(counter, ciphertext), template.flow
+        return counter, template.frame(packed, ciphertext), template.flow
 
     def open(self, header: PathHeader, ciphertext: bytes | memoryview) -> bytes:
         """
@@ -119,7 +120,7 @@ class Session:
         if counter <= window.highest and not window.fresh(counter):
             raise FrameRefused("replayed", "a sealed frame came twice or too late")
         if header.traffic_class == _NORMAL:
-            associated = self._inbound.associated(counter)
+            associated = self._inbound.associated + pack_counter(counter)
         else:
             associated = associated_data(header)
         plaintext = self._noise.open_at(counter, associated, ciphertext)

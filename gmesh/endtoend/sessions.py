@@ -18,7 +18,7 @@ from gmesh.endtoend import limits
 from gmesh.endtoend.exchange import Exchange
 from gmesh.endtoend.handshakes import Handshakes
 from gmesh.endtoend.opener import Opener
-from gmesh.endtoend.outlet import Outlet, Penalise, SendFrame
+from gmesh.endtoend.outlet import Outlet, Penalise, SenderAlong
 from gmesh.endtoend.session import Handshaker, Session
 from gmesh.endtoend.session_user import PathFollower, SessionUser
 from gmesh.endtoend.table import ExchangeTable
@@ -26,13 +26,11 @@ from gmesh.endtoend.ways import Ways
 from gmesh.interfaces import ILink, IRouteEngine
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.state import TrustState
-from gmesh.wire.frames import Kind, pack_frame
+from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Close, CloseReason, Inner
 from gmesh.wire.paths import PathHeader
 
 __all__ = ["Sessions"]
-
-_DATA = int(Kind.E2E_DATA)  # a member of an Enum is looked up by a function in Python 3.11
 
 _FAREWELLS = {
     "stopped": CloseReason.SHUTDOWN,
@@ -46,6 +44,8 @@ class Sessions:
     Sealed sessions with every peer of this node.
 
     @ivar counters: how often what happened, by slug.
+    @ivar frame_for_us: takes each E2E frame whose destination is this node: its kind, header, payload
+        behind the path header, and the link it came by.
     @param find_handle: the directory, by routing handle.
     @param next_number: a handshake number above all this node ever used.
     @param rng: for jitter.
@@ -61,7 +61,7 @@ class Sessions:
         trust: TrustState,
         find_handle: Callable[[bytes], Peer | None],
         routes: IRouteEngine,
-        send_frame: SendFrame,
+        sender: SenderAlong,
         next_number: Callable[[], int],
         clock: IReactorTime,
         wall: Callable[[], float],
@@ -73,7 +73,6 @@ class Sessions:
         max_sessions: int = limits.MAX_SESSIONS,
     ) -> None:
         self._user: SessionUser | None = None
-        self._running = False
         self._trust = trust
         self._clock = clock
         self._handshaker = handshaker
@@ -91,7 +90,7 @@ class Sessions:
             max_sessions=max_sessions,
         )
         self.counters: Counter[str] = self._table.counters
-        self._outlet = Outlet(routes, send_frame, penalise, self.counters)
+        self._outlet = Outlet(routes, sender, penalise, self.counters)
         self._ways = Ways(self._outlet, trust, find_handle, link_to, self.counters)
         self._handshakes = Handshakes(
             table=self._table,
@@ -105,7 +104,8 @@ class Sessions:
             up=self._finished,
             behind=behind,
         )
-        self._opener = Opener(self._table, self._handshakes, self._ways, self._up)
+        self._opener = Opener(self._table, self._handshakes, self._ways, clock, self._up)
+        self.frame_for_us = self._opener.frame
 
     def serve(self, user: SessionUser) -> None:
         """Tell C{user} of everything, from before L{start} on."""
@@ -114,12 +114,12 @@ class Sessions:
 
     def start(self) -> None:
         """Listen to what is believed, and to frames."""
-        self._running = True
+        self._opener.running = True
         self._trust.observers.append(self._table.trust_changed)
 
     def stop(self) -> None:
         """Wipe everything; frames that still come are not for us."""
-        self._running = False
+        self._opener.running = False
         if self._table.trust_changed in self._trust.observers:
             self._trust.observers.remove(self._table.trust_changed)
         for exchange in self._table:
@@ -198,13 +198,13 @@ class Sessions:
             path = self._way(exchange, session, now, sender)
         if session is None or path is None:
             return plaintexts
-        seal, send = session.seal, self._outlet.send_frame
+        seal, send = session.seal, self._outlet.sender(path)
         unsent = []
         for plaintext in plaintexts:
             if session.wiped:
                 break  # the peer was given up, and with it all that was to leave
             _, frame, flow = seal(plaintext, path)
-            if not send(path, frame, flow):
+            if not send(frame, flow):
                 self.counters["queue-full"] += 1
                 unsent.append(plaintext)
         return unsent
@@ -214,26 +214,6 @@ class Sessions:
         exchange = self._table.get(peer.handle)
         if exchange is not None:
             self._ways.blame(exchange, self._clock.seconds())
-
-    def frame_for_us(
-        self, kind: int, header: PathHeader, body: bytes | memoryview, ingress_link: ILink
-    ) -> None:
-        """
-        One E2E frame whose destination is this node.
-
-        @param body: the payload behind the path header.
-        """
-        now = self._clock.seconds()
-        if not self._running:
-            self.counters["stopped"] += 1
-        elif kind == _DATA:
-            self._opener.data(header, body, now)
-        elif kind == Kind.E2E_INIT:
-            self._handshakes.first_message(header, body, ingress_link.peer.handle, now)
-        elif kind == Kind.E2E_RESP:
-            self._handshakes.second_message(header, body, now)
-        else:
-            self.counters["unknown-kind"] += 1
 
     def way_found(self, handle: bytes) -> None:
         """Routing knows a path that it did not know when it was asked."""

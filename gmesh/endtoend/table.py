@@ -29,6 +29,7 @@ class ExchangeTable:
     One L{Exchange} a peer, and whatever belongs to it.
 
     @ivar counters: how often what happened, by slug.
+    @ivar session: gives the exchange and the session with this local index, or None.
     @param own: this node's routing handle.
     @param find_handle: the directory, by routing handle.
     @param due: called with an exchange when its deadline has come and something may be begun.
@@ -64,6 +65,7 @@ class ExchangeTable:
         self._exchanges: dict[bytes, Exchange] = {}
         self._timers: dict[bytes, IDelayedCall] = {}
         self._sessions: dict[int, tuple[Exchange, Session]] = {}
+        self.session = self._sessions.get  # asked for every frame
         self._attempts: dict[int, Exchange] = {}
 
     def __len__(self) -> int:
@@ -94,10 +96,6 @@ class ExchangeTable:
     def full(self) -> bool:
         """True if one more would push another out."""
         return len(self._exchanges) >= self._max_sessions
-
-    def session(self, index: int) -> tuple[Exchange, Session] | None:
-        """The session with this local index."""
-        return self._sessions.get(index)
 
     def attempt(self, index: int) -> Exchange | None:
         """The exchange whose own handshake has this local index."""

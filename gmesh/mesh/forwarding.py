@@ -10,7 +10,7 @@ it has visited.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -33,6 +33,7 @@ E2E = frozenset({Kind.E2E_INIT, Kind.E2E_RESP, Kind.E2E_DATA})
 NOTICES = frozenset({Kind.UNREACH, Kind.DROPPED})
 
 Local = Callable[[int, PathHeader, memoryview, ILink], None]
+SendOwn = Callable[[bytes, bytes], bool]
 Undeliverable = Callable[[PathHeader, str], None]
 
 
@@ -105,18 +106,18 @@ class Forwarding:
 
     # -- our own frames
 
-    def send(self, path: tuple[bytes, ...], frame: bytes, flow: bytes) -> bool:
+    def sender(self, path: tuple[bytes, ...]) -> SendOwn:
         """
-        Hand a whole frame of ours to the first link of its path.
+        What hands whole frames of ours to the first link of their path, for this turn.
 
-        @return: False if that link is gone or its queue is full.
+        It takes a frame and its flow, and gives False if the link is gone or its queue is full.
         """
         link = self.links.get(path[1])
-        if link is None:
-            self.counters.count("own-link-gone")
-            return False
-        taken: bool = link.send_data(frame, flow)
-        return taken
+        return self._no_link if link is None else cast(SendOwn, link.send_data)
+
+    def _no_link(self, frame: bytes, flow: bytes) -> bool:
+        self.counters.count("own-link-gone")
+        return False
 
     # -- judging
 

@@ -220,7 +220,7 @@ def make_ends(means: Means, routes: Routes) -> Ends:
         trust=trust,
         find_handle=book.find_handle,
         routes=ways,
-        send_frame=routes.forwarding.send,
+        sender=routes.forwarding.sender,
         next_number=member.next_handshake_number,
         clock=clock,
         wall=member.wall,

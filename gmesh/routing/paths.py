@@ -113,7 +113,9 @@ class PathChoice:
 
     def path(self, destination: bytes, now: float) -> Path | None:
         """Cheapest within the hop limit, else fewest hops within it; never over a lost own link."""
-        tree = self.tree(now)
+        tree = self._tree
+        if tree is None or self._dirty is not None or self._penalties:
+            tree = self.tree(now)
         try:
             path = self._paths[destination]
         except KeyError:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gmesh.errors import FrameRefused
 from gmesh.wire.codec import Buffer, refused
@@ -37,6 +37,7 @@ __all__ = [
     "PathHeader",
     "TrafficClass",
     "associated_data",
+    "pack_counter",
     "pack_path_frame",
     "patch_hop",
     "peek_key",
@@ -65,6 +66,8 @@ _FIXED = struct.Struct(">BBBB")
 _PEEK = struct.Struct(f">{FRAME_HEADER}xBBBB")
 _TAIL = struct.Struct(">IQ")
 _COUNTER = struct.Struct(">Q")
+pack_counter: Final = _COUNTER.pack
+"""The 8 bytes of a counter, as the header ends with them."""
 _NAME = "path header"
 
 
@@ -250,10 +253,11 @@ class FrameTemplate:
     """
     All that is constant in the E2E_DATA frames of one session over one path.
 
+    @ivar associated: what the seal also covers, but for the counter that L{pack_counter} packs.
     @ivar flow: source and destination handles, 16 bytes: the key of the queues.
     """
 
-    __slots__ = ("_associated", "_constant", "_header", "_length", "_size", "flow")
+    __slots__ = ("_constant", "_header", "_length", "_size", "associated", "flow")
 
     def __init__(
         self, path: Sequence[bytes], receiver_index: int, traffic_class: int = TrafficClass.NORMAL
@@ -263,17 +267,18 @@ class FrameTemplate:
         self._size = header.size
         self._length = -1
         self._constant = b""
-        self._associated = associated_data(header)[: -_COUNTER.size]
+        self.associated = associated_data(header)[: -_COUNTER.size]
         self.flow = header.source + header.destination
 
-    def associated(self, counter: int) -> bytes:
-        """The associated data of the frame with this counter."""
-        return self._associated + _COUNTER.pack(counter)
+    def frame(self, counter: bytes, ciphertext: bytes) -> bytes:
+        """
+        The whole frame.
 
-    def frame(self, counter: int, ciphertext: bytes) -> bytes:
-        """The whole frame; C{ciphertext} has at most L{MAX_DATA_CIPHERTEXT} bytes, as its sealer saw to."""
+        @param counter: as L{pack_counter} packs it.
+        @param ciphertext: at most L{MAX_DATA_CIPHERTEXT} bytes, as its sealer saw to.
+        """
         length = len(ciphertext)
         if length != self._length:
             self._length = length
             self._constant = HEADER.pack(self._size + length, Kind.E2E_DATA) + self._header
-        return b"".join((self._constant, _COUNTER.pack(counter), ciphertext))
+        return b"".join((self._constant, counter, ciphertext))

@@ -143,7 +143,7 @@ class End:
             trust=self.trust,
             find_handle=self.find_handle,
             routes=self,
-            send_frame=lambda path, frame, flow: self.send_frame(path, frame, flow),
+            sender=lambda path: lambda frame, flow: self.send_frame(path, frame, flow),
             next_number=self.numbers.__next__,
             clock=fabric.clock,
             wall=fabric.wall,

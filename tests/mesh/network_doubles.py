@@ -254,7 +254,7 @@ class TestNode:
         frame = pack_path_frame(
             66, PathHeader(path, header.pop("index", 7), header.pop("counter", 1)), payload
         )
-        return self.forwarding.send(path, frame, path[0] + path[-1])
+        return self.forwarding.sender(path)(frame, path[0] + path[-1])
 
 
 class TestWorld:

@@ -158,8 +158,9 @@ def test_a_template_writes_what_the_plain_form_writes(header: PathHeader, payloa
     """One join gives the same frame and the same associated data."""
     plain = PathHeader(header.path, header.receiver_index, header.counter, 1, header.traffic_class, 0)
     template = FrameTemplate(header.path, header.receiver_index, header.traffic_class)
-    assert template.frame(header.counter, payload) == pack_path_frame(Kind.E2E_DATA, plain, payload)
-    assert template.associated(header.counter) == associated_data(plain)
+    counter = header.counter.to_bytes(8, "big")
+    assert template.frame(counter, payload) == pack_path_frame(Kind.E2E_DATA, plain, payload)
+    assert template.associated + counter == associated_data(plain)
     assert template.flow == header.source + header.destination
 
 
