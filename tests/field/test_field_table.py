@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which tests, named after it, show each lesson from the field: T (trust, sessions), L (life), R (routing)."""
+"""Which tests, named after it, show each lesson of the field: T (trust, sessions), L (life), R (routing)."""
 
 from __future__ import annotations
 
