@@ -73,7 +73,8 @@ def _ask_daemon(state: str | None, control: str | None) -> tuple[list[Finding], 
         if error.reason == "forbidden":
             advice = "run it as root, or become a member of the group of the socket"
             return [warn("daemon", f"it may not be asked: {error.detail}", advice)], None
-        advice = "start it, and see its log if it ends; what follows is from the state directory"
+        advice = "restart it" if error.reason == "timeout" else "start it, and see its log if it ends"
+        advice += "; what follows is from the state directory"
         return [fail("daemon", f"it does not answer: {error.detail}", advice)], None
     found = [ok("daemon", f"it runs and answers at {where.where}, links: {facts.get('links')}")]
     if not facts.get("links"):

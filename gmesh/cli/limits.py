@@ -12,6 +12,7 @@ __all__ = [
     "MAX_MESSAGE",
     "MAX_PAGES",
     "MAX_PING_COUNT",
+    "MAX_SEND_TIMEOUT",
     "NODE_TIMEOUT",
     "PING_TIMEOUT",
 ]
@@ -21,7 +22,7 @@ CONNECT_TIMEOUT = 5.0
 #: Seconds of silence after which an answer of the authority is given up.
 AUTHORITY_TIMEOUT = 30.0
 #: Seconds of silence after which an answer of the local node is given up.
-NODE_TIMEOUT = 30.0
+NODE_TIMEOUT = 15.0
 #: Seconds that one of several pings may take.
 PING_TIMEOUT = 10.0
 #: The largest answer read from a daemon; a CRL of 100,000 entries has 4 MiB.
@@ -34,5 +35,7 @@ MAX_MESSAGE = 1024 * 1024
 MAX_GENESIS_VERSIONS = 1000
 #: The most pages of one list of the authority.
 MAX_PAGES = 10_000
+#: Seconds that a node may be given to acknowledge a message: what its local API takes.
+MAX_SEND_TIMEOUT = 60.0
 #: The most pings of one command.
 MAX_PING_COUNT = 1000

@@ -97,12 +97,22 @@ def _fail(message: str) -> int:
     return 1
 
 
+_WORDS = {
+    "is not a valid float range": "is no number",
+    "is not a valid integer range": "is no whole number",
+    "is not a valid integer": "is no whole number",
+}
+"""What click calls a kind of value, and what people do."""
+
+
 def _misused(error: click.UsageError) -> int:
     """One line too; the help of a group that was given nothing is its own answer."""
     if isinstance(error, _NO_ARGUMENTS):
         error.show()
         return error.exit_code
     told = " ".join(error.format_message().split()).rstrip(".")
+    for theirs, ours in _WORDS.items():
+        told = told.replace(theirs, ours)
     hint = f' (see "{error.ctx.command_path} --help")' if error.ctx is not None else ""
     _fail(told + hint)
     return error.exit_code

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import click
 
 from gmesh.cli.http import Endpoint, HttpRefused
-from gmesh.cli.limits import MAX_MESSAGE, NODE_TIMEOUT
+from gmesh.cli.limits import MAX_MESSAGE, MAX_SEND_TIMEOUT, NODE_TIMEOUT
 from gmesh.cli.local import node_command, read_object
 from gmesh.cli.options import NumberRange
 from gmesh.cli.show import milliseconds, print_json, printable, words
@@ -31,7 +31,7 @@ __all__ = ["receive", "send"]
     "--timeout",
     default=10.0,
     show_default=True,
-    type=NumberRange(0.1, 3600),
+    type=NumberRange(0.1, MAX_SEND_TIMEOUT),
     help="Seconds until it is given up.",
 )
 def send(

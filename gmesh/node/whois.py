@@ -133,7 +133,7 @@ def _departed(runtime: NodeRuntime, text: str) -> dict[str, Any]:
     serial = runtime.book.revoked_nodes.get(text, (None, None))[1]
     key = None if serial is not None or not text else _revoked_key(runtime, text)
     if serial is None and key is None:
-        raise RequestRefused("unknown-node", f"no node is known by the name or node id {text[:64]}")
+        raise RequestRefused("unknown-node", f"no node is known by the name or node id {text[:64]!r}")
     return _NOTHING | {
         "name": None if serial is None else text,
         "node_id": key,

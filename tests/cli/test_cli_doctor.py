@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gmesh.cli import check_documents, check_host
+from gmesh.cli import doctor as doctor_module
 from gmesh.cli.check_documents import Kept, read_state
 from gmesh.cli.findings import Finding, Level
+from gmesh.cli.http import Unreachable
 from gmesh.node.identity_store import IdentityStore
 from gmesh.testing.issuer import DAY, Enrolled, Issuer
 
@@ -171,3 +174,17 @@ def test_disk(
     fields[1], fields[4], fields[5], fields[7], fields[8] = 1, free, 10**7, inodes, flag
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(fields))
     assert _levels(check_host.disk(directory)) == {level}
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"), [("timeout", "restart it"), ("unreachable", "start it, and see its log")]
+)
+def test_a_daemon_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, reason: str, advice: str) -> None:
+    """One that hangs is to be restarted, one that is not there to be started."""
+
+    def silent(*arguments: Any) -> Any:
+        raise Unreachable(reason, "no answer")
+
+    monkeypatch.setattr(doctor_module, "read_object", silent)
+    [finding], facts = doctor_module._ask_daemon("/s", None)
+    assert finding.level is Level.FAIL and finding.advice.startswith(advice) and facts is None

@@ -62,6 +62,7 @@ def test_help_of_each_command(run: Callable[..., Any], name: str) -> None:
         ["send", "c"],
         ["ping", "c", "--count", "0"],
         ["init", "x"],
+        ["send", "c", "--service", "s", "--timeout", "61"],
     ],
 )
 def test_wrong_usage(run: Callable[..., Any], arguments: list[str]) -> None:
@@ -69,6 +70,18 @@ def test_wrong_usage(run: Callable[..., Any], arguments: list[str]) -> None:
     ended = run(*arguments)
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert ended.err.startswith("gmesh: ") and ended.err.endswith('--help")\n')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (["ping", "c", "--count", "x"], "'--count': 'x' is no whole number"),
+        (["watch", "--interval", "x"], "'--interval': 'x' is no number"),
+    ],
+)
+def test_no_number(run: Callable[..., Any], arguments: list[str], fault: str) -> None:
+    """In the words of people."""
+    assert f"Invalid value for {fault} (see" in run(*arguments).err
 
 
 def _below(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

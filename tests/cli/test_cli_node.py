@@ -93,11 +93,43 @@ def test_routes_to_one_node(run: Callable[..., Any], node_end: Any, state: Path)
 
 
 def test_ping(run: Callable[..., Any], node_end: Any, state: Path) -> None:
-    """ping asks for so many round trips and prints each."""
-    node_end.json("POST /v1/ping", {"node": "c", "rtt_ms": [1.0, 2.0]})
+    """ping asks for so many round trips, one after the other, and prints each."""
+    node_end.json("POST /v1/ping", {"node": "c", "rtt_ms": [1.0]})
     ended = run("ping", "c", "--count", "2", "--state", state)
-    assert ended.out == "answer from c: 1.0 ms\nanswer from c: 2.0 ms\n"
-    assert json.loads(node_end.requests[0][3]) == {"node": "c", "count": 2}
+    assert (ended.status, ended.out) == (0, "answer from c: 1.0 ms\nanswer from c: 1.0 ms\n")
+    assert [json.loads(request[3]) for request in node_end.requests] == [{"node": "c", "count": 1}] * 2
+
+
+def test_ping_of_a_node_that_answers_seldom(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """What was not answered is told where it was missed, the rest goes on, and the command failed."""
+    answers = [
+        (200, b'{"node": "c", "rtt_ms": [1.0]}'),
+        (504, b'{"type": "urn:gmesh:problem:timed-out", "detail": "c did not answer in time"}'),
+    ]
+
+    def answer(handler: Any) -> None:
+        status, body = answers[len(node_end.requests) % 2 - 1]
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    node_end.answers["POST /v1/ping"] = answer
+    ended = run("ping", "c", "--state", state)
+    assert ended.out == "answer from c: 1.0 ms\nno answer from c\nanswer from c: 1.0 ms\n"
+    assert (ended.status, ended.err) == (1, "gmesh: c did not answer 1 of 3 in time\n")
+    node_end.requests.clear()
+    ended = run("ping", "c", "--json", "--state", state)
+    assert ended.status == 1
+    assert json.loads(ended.out) == {"node": "c", "rtt_ms": [1.0, 1.0], "lost": 1}
+
+
+def test_ping_that_cannot_be(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """Anything else ends it at once, with one line."""
+    node_end.problem("POST /v1/ping", "no-route", 503, "no way")
+    ended = run("ping", "c", "--state", state)
+    assert (ended.status, ended.out, ended.err) == (1, "", "gmesh: no way\n")
+    assert len(node_end.requests) == 1
 
 
 def test_capture(run: Callable[..., Any], node_end: Any, state: Path) -> None:
@@ -117,14 +149,38 @@ def test_trace(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """trace prints the path; for each hop the round trip and what the policy says."""
     hops = [
         {"name": "b", "rtt_ms": 1.0, "policy": "allowed: rule 0"},
-        {"name": "c", "rtt_ms": None, "policy": "denied: no rule"},
+        {"name": "c", "rtt_ms": 2.0, "policy": "denied: no rule"},
     ]
     node_end.json("POST /v1/trace", {"path": ["a", "b", "c"], "hops": hops})
     ended = run("trace", "c", "--state", state)
+    assert ended.status == 0
     assert ended.out == (
         "a > b > c\nHOP  ROUND TRIP  POLICY\nb    1.0 ms      allowed: rule 0\n"
-        "c    -           denied: no rule\n"
+        "c    2.0 ms      denied: no rule\n"
     )
+
+
+@pytest.mark.parametrize("output", [[], ["--json"]])
+def test_trace_to_a_node_that_does_not_answer(
+    run: Callable[..., Any], node_end: Any, state: Path, output: list[str]
+) -> None:
+    """What is known is shown, why the end did not answer too, and the command failed."""
+    hops = [
+        {"name": "b", "rtt_ms": None, "policy": "allowed: rule 0", "reason": "denied"},
+        {"name": "c", "rtt_ms": None, "policy": "allowed: rule 0", "reason": "timed-out"},
+    ]
+    node_end.json("POST /v1/trace", {"path": ["a", "b", "c"], "hops": hops})
+    ended = run("trace", "c", "--state", state, *output)
+    assert (ended.status, ended.err) == (1, "gmesh: c did not answer: timed-out\n")
+    if output:
+        assert json.loads(ended.out)["hops"] == hops
+    else:
+        assert ended.out.splitlines()[2:] == [
+            "b    denied      allowed: rule 0",
+            "c    timed-out   allowed: rule 0",
+        ]
+    node_end.json("POST /v1/trace", {"path": ["a", "b", "c"], "hops": [hops[0], hops[1] | {"rtt_ms": 2.0}]})
+    assert run("trace", "c", "--state", state, *output).status == 0
 
 
 @pytest.mark.parametrize(("arguments", "stdin"), [(["hello"], b""), (["-"], b"hello"), ([], b"hello")])
