@@ -152,10 +152,15 @@ class Membership:
         """
         Note that a member is alive and what it has applied.
 
-        Nothing is written now: C{sent_ms} must rise, and the request be signed after this daemon's start.
-        @raise RequestRefused: C{replayed}.
+        Nothing is written now: C{sent_ms} must rise, and lie after this daemon's start.
+
+        It lies in the second that the signature names, and so near the authority's time: a node whose
+        clock was years ahead is heard of again once it is right.
+        @raise RequestRefused: C{invalid-field}, C{replayed}.
         @raise AdmissionRefused: as L{renew}.
         """
+        if sent_ms // 1000 != caller.signed.created:
+            raise RequestRefused("invalid-field", "sent_ms must lie in the second that created names")
         serial = certificate.body.serial
         known = self._members.get(serial)
         if known is None:
@@ -177,7 +182,7 @@ class Membership:
         if self._clock.now() > known[1]:
             self._members.pop(serial, None)
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
-        if caller.signed.created < int(self._clock.started):
+        if sent_ms < int(self._clock.started * 1000):
             raise Stale(self._clock.now())
         self.presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
 

@@ -39,10 +39,12 @@ from gmesh.authority.store.writer import Store
 from gmesh.errors import StoreError
 from gmesh.keyfiles import Passphrases
 from gmesh.statelock import StateLock
+from gmesh.trust.keys import verify
 
 __all__ = ["Authority", "open_authority"]
 
 PROBE_SECONDS = 1.0
+PROBE = b"gmesh-probe-v1\0"  # no document begins so: what is signed for a probe is good for nothing else
 
 
 class Authority:
@@ -148,24 +150,28 @@ class Authority:
 
     async def ready(self) -> None:
         """
-        Make a real decision: write, sign, roll nothing back. At most once a second.
+        Make a real decision: write, sign, check the signature. At most once a second.
 
         @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}.
         """
-        self.clock.check()
-        if self.store.damage is not None:
-            raise self.store.damage
-        self.issuer.keys.signer(self.issuer.genesis.body, self.clock.now())
-        now = self._reactor.seconds()
-        if now - self._probed_at < PROBE_SECONDS and self.store.writable:
-            return
-        await self.store.decide(
-            lambda tx: tx.execute(
+
+        def probe(tx: Transaction) -> None:
+            signer = self.issuer.keys.signer(self.issuer.genesis.body, tx.now)
+            if not verify(signer.public, signer.sign(PROBE), PROBE):
+                raise StoreError("unavailable", f"the key {signer.key_id} does not sign")
+            tx.execute(
                 "INSERT INTO meta (name, value) VALUES ('probe', ?)"
                 " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 tx.now,
             )
-        )
+
+        self.clock.check()
+        if self.store.damage is not None:
+            raise self.store.damage
+        now = self._reactor.seconds()
+        if now - self._probed_at < PROBE_SECONDS and self.store.writable:
+            return
+        await self.store.decide(probe)
         self._probed_at = now
 
     def _check(self) -> None:

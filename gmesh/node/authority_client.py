@@ -43,6 +43,7 @@ from gmesh.trust.state import TrustState
 
 __all__ = ["AuthorityClient"]
 
+_BodyAt = Callable[[float], Mapping[str, Any]]
 _UNKNOWN_AUDIENCE = frozenset({"bad-audience", "bad-signature", "unknown-key"})
 
 
@@ -81,12 +82,15 @@ class AuthorityClient:
         receipts: Sequence[dict[str, Any]] = (),
     ) -> Document[Status]:
         """Report what this node holds and what it did; the authority's newest status, not yet applied."""
-        body = {
-            "certificate": certificate.as_dict(),
-            "sent_ms": int(self._wall() * 1000),
-            "numbers": dict(numbers),
-            "receipts": list(receipts),
-        }
+
+        def body(now: float) -> dict[str, Any]:
+            return {
+                "certificate": certificate.as_dict(),
+                "sent_ms": int(now * 1000),
+                "numbers": dict(numbers),
+                "receipts": list(receipts),
+            }
+
         answer, _ = await self._signed("POST", "/heartbeat", body)
         return document_from_dict(_member(answer, "status", dict), Status)
 
@@ -177,16 +181,25 @@ class AuthorityClient:
         return key_id(decode_public(max(valid, key=lambda entry: entry.valid_from).key))
 
     async def _signed(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
+        self, method: str, path: str, body: Mapping[str, Any] | _BodyAt | None = None
     ) -> tuple[dict[str, Any], float]:
-        """The answer, and the time that the authority took for now."""
-        data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode("utf-8")
+        """
+        The answer, and the time that the authority took for now.
+
+        @param body: also a function of the time the request is signed at.
+        """
+
+        def written(now: float) -> bytes:
+            value = body(now) if callable(body) else body
+            return b"" if value is None else json.dumps(value, separators=(",", ":")).encode("utf-8")
+
         now = self._wall()
+        data = written(now)
         try:
             answer = await self._signed_once(method, path, data, now)
         except StaleClock as error:
             now = await self._signed_time(error)
-            answer = await self._signed_once(method, path, data, now)
+            answer = await self._signed_once(method, path, written(now), now)
         except RequestRefused as error:
             if error.reason not in _UNKNOWN_AUDIENCE or not await self.fetch_successors():
                 raise

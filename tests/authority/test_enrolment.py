@@ -229,18 +229,33 @@ def test_heartbeat_answers_the_status_and_is_seen(network: Any) -> None:
 
 
 def test_r1_a_heartbeat_counts_once(network: Any) -> None:
-    """C{sent_ms} must rise, and the request be signed after the daemon's start."""
+    """C{sent_ms} must rise, and lie after the daemon's start, be it in the same second."""
     member = network.joined("pump-1")
-    value = {"certificate": member.certificate.as_dict(), "sent_ms": 5}
+    network.clock.advance(1.25)
+    network.restart()
+    second = network.now * 1000
+    assert network.wall() * 1000 > second
+    assert network.heartbeat(member, second).slug == "stale"
+    network.clock.advance(1)
+    second = network.now * 1000
+    value = {"certificate": member.certificate.as_dict(), "sent_ms": second + 5}
     body = json.dumps(value).encode()
     request = ("POST", "/heartbeat", network.signed(member.node, "POST", "/heartbeat", body, NODE_TAG), body)
     assert network.ask(*request).status == 200
     assert network.ask(*request).slug == "replayed"
-    assert network.heartbeat(member, 5).slug == "replayed"
-    assert network.heartbeat(member, 6).status == 200
-    network.clock.advance(1)
+    assert network.heartbeat(member, second + 5).slug == "replayed"
+    assert network.heartbeat(member, second + 6).status == 200
     network.restart()
     assert network.ask(*request).slug == "stale"
+
+
+def test_k1_a_heartbeat_names_the_time_it_was_signed_at(network: Any) -> None:
+    """A clock that was years ahead silences its node no longer than until it is right."""
+    member = network.joined("pump-1")
+    ahead = (network.now + 365 * 86_400) * 1000
+    assert network.heartbeat(member, ahead).slug == "invalid-field"
+    assert network.heartbeat(member, (network.now - 1) * 1000).slug == "invalid-field"
+    assert network.heartbeat(member).status == 200
 
 
 def test_field_r9_test_pages(network: Any) -> None:

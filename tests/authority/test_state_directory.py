@@ -159,6 +159,19 @@ def test_k1_a_jump_forward_does_not_block_for_long(network: Any) -> None:
     network.joined("pump-2")
 
 
+def test_readiness_signs(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is listed and does not sign (a token that is gone) makes the authority not ready."""
+    signer = network.authority.issuer.keys.signer(network.genesis.body, network.now)
+    assert network.ask("GET", "/readyz").status == 200
+    monkeypatch.setattr(type(signer), "sign", lambda key, data: bytes(64))
+    network.clock.advance(2)
+    answer = network.ask("GET", "/readyz")
+    assert (answer.status, answer.slug) == (503, "unavailable")
+    monkeypatch.undo()
+    network.clock.advance(2)
+    assert network.ask("GET", "/readyz").status == 200
+
+
 # Audit.
 
 

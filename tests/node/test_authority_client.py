@@ -103,6 +103,15 @@ def test_a_wrong_clock_is_corrected_by_the_signed_time(world: World) -> None:
         world.network.clock.advance(5)
 
 
+def test_a_wrong_clock_silences_nobody(world: World) -> None:
+    """With a clock years ahead or behind a node is heard of, and at once again when it is right."""
+    year = 365 * 86_400.0
+    for skew in (-year, year, -year, 0.0):
+        world.skew = skew
+        assert world.beat().body.number
+        world.network.clock.advance(2)
+
+
 def test_a_time_that_no_status_bears_out_is_not_used(world: World) -> None:
     """A middleman that invents a time gets no signature for it."""
     lies = 0
