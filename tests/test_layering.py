@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "interfaces": set(),
     "files": {"errors"},
     "notify": set(),
-    "loglines": set(),
+    "loglines": {"errors"},
     "steady": set(),
     "statelock": {"errors"},
     "keyfiles": BASE | {"trust"},

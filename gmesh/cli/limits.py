@@ -29,8 +29,8 @@ PING_TIMEOUT = 10.0
 MAX_ANSWER = 16 * 1024 * 1024
 #: The longest line of a stream of messages.
 MAX_LINE = 4 * 1024 * 1024
-#: The largest message read from standard input.
-MAX_MESSAGE = 1024 * 1024
+#: The largest message: what a node takes for one.
+MAX_MESSAGE = 64 * 1024
 #: The longest genesis chain a client walks.
 MAX_GENESIS_VERSIONS = 1000
 #: The most pages of one list of the authority.

@@ -10,7 +10,7 @@ import click
 from gmesh.cli.follow import follow, follow_option
 from gmesh.cli.http import Endpoint
 from gmesh.cli.local import node_command, read_list, read_object
-from gmesh.cli.show import Column, age, chain, facts, milliseconds, moment, print_json, table, words
+from gmesh.cli.show import VALID, Column, age, chain, facts, milliseconds, moment, print_json, table, words
 
 __all__ = ["nodes", "peers", "routes", "services", "status", "transits"]
 
@@ -28,6 +28,7 @@ def status(where: Endpoint, as_json: bool, follow_it: bool) -> None:
     authority = answer.get("authority") or {}
     reachable = "reachable" if authority.get("reachable") else "not reachable"
     freshness = f", {words(authority['freshness'])}" if "freshness" in authority else ""
+    standing = f", {words(certificate['standing'])}" if certificate.get("standing", VALID) != VALID else ""
     facts(
         [
             ("name", words(answer.get("name"))),
@@ -36,7 +37,7 @@ def status(where: Endpoint, as_json: bool, follow_it: bool) -> None:
             ("roles", words(answer.get("roles"))),
             (
                 "certificate",
-                f"{words(certificate.get('serial'))}, until {moment(certificate.get('not_after'))}",
+                f"{words(certificate.get('serial'))}, until {moment(certificate.get('not_after'))}{standing}",
             ),
             ("authority", f"{reachable}, last heard {age(authority.get('age'))} ago{freshness}"),
             ("crl", words(answer.get("crl_number"))),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "VALID",
     "Column",
     "age",
     "chain",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+VALID = "valid"
+"""The standing of a certificate that is worth no word."""
 
 
 def printable(text: str) -> str:

@@ -22,7 +22,7 @@ from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
 from gmesh.cli.local import node_command, read_list, read_object
 from gmesh.cli.options import NumberRange
 from gmesh.cli.picture import UNICODE, glyphs
-from gmesh.cli.show import age, milliseconds, moment, printable, words
+from gmesh.cli.show import VALID, age, milliseconds, moment, printable, words
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -66,7 +66,9 @@ class Look:
         authority = self.status.get("authority") or {}
         reached = "reachable" if authority.get("reachable") else "NOT reachable"
         here, gone = self.names(True), self.names(False)
+        standing = (self.status.get("certificate") or {}).get("standing", VALID)
         return (
+            f"{'' if standing == VALID else f'certificate {words(standing)}  '}"
             f"nodes {len(here)} of {len(here) + len(gone)}  links {words(self.status.get('links'))}  "
             f"authority {reached}, {age(authority.get('age'))}  {words(authority.get('freshness'))}  "
             f"crl {words(self.status.get('crl_number'))}  policy {words(self.status.get('policy_version'))}"

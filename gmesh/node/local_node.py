@@ -46,7 +46,11 @@ class LocalNode:
             "network_id": trust.network_id,
             "roles": list(body.roles),
             "version": gmesh.__version__,
-            "certificate": {"serial": body.serial, "not_after": body.not_after},
+            "certificate": {
+                "serial": body.serial,
+                "not_after": body.not_after,
+                "standing": member.standing(),
+            },
             "authority": {
                 "reachable": self._heartbeat.reachable,
                 "age": None if age is None else int(age),

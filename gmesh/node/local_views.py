@@ -188,6 +188,7 @@ class LocalViews:
             "status": {
                 "name": member.name,
                 "serial": member.peer.serial,
+                "standing": member.standing(),
                 "reachable": self._heartbeat.reachable,
                 "freshness": member.trust.freshness(member.wall()).value,
                 "genesis_version": numbers["genesis"],

@@ -89,6 +89,12 @@ class Membership:
         """Seconds by which the system's clock is certainly late; 0 if it may be right."""
         return max(0.0, self.wall() - self._system_wall())
 
+    def standing(self) -> str:
+        """What the own certificate is worth, as far as is known here: C{valid}, C{revoked} or C{expired}."""
+        if self.trust.revoked(self.peer.serial, self.peer.node_id):
+            return "revoked"
+        return "valid" if self.wall() <= self.peer.not_after else "expired"
+
     @property
     def name(self) -> str:
         """The certified name."""

@@ -195,6 +195,8 @@ def links_of(runtime: NodeRuntime, handle: bytes) -> dict[bytes, int]:
 
 def name_of(runtime: NodeRuntime, handle: bytes) -> str:
     """The name of a node, or its handle where no certificate of it is held."""
+    if handle == runtime.member.handle:
+        return runtime.member.name
     peer = runtime.book.find_handle(handle)
     return peer.name if peer is not None else handle.hex()
 

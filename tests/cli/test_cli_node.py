@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gmesh.cli.local import locate
+from gmesh.endtoend.limits import MAX_DATAGRAM
 from gmesh.errors import ConfigurationError
 
 STATUS = {
@@ -83,6 +84,26 @@ def test_plain_text_in_a_pipe(
     assert "\x1b" not in ended.out
     for text in shown:
         assert text in ended.out
+
+
+@pytest.mark.parametrize(("standing", "told"), [("valid", "UTC\n"), ("revoked", "UTC, revoked\n")])
+def test_status_of_a_node_that_is_no_member_any_more(
+    run: Callable[..., Any], node_end: Any, state: Path, standing: str, told: str
+) -> None:
+    """The line of the certificate says so; of a good one it needs no word."""
+    certificate = {"serial": 7, "not_after": 1_800_000_000, "standing": standing}
+    node_end.json("GET /v1/status", STATUS | {"certificate": certificate})
+    assert f"7, until 2027-01-15 08:00:00 {told}" in run("status", "--state", state).out
+
+
+def test_a_message_that_no_node_takes(
+    run: Callable[..., Any], node_end: Any, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused here by the limit that the node has, and nothing is asked."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes(MAX_DATAGRAM + 1))))
+    ended = run("send", "c", "--service", "s", "--state", state)
+    assert (ended.status, ended.err) == (1, f"gmesh: a message has at most {MAX_DATAGRAM} bytes\n")
+    assert node_end.requests == []
 
 
 def test_routes_to_one_node(run: Callable[..., Any], node_end: Any, state: Path) -> None:

@@ -164,6 +164,12 @@ def test_watch_once(run: Callable[..., Any], mesh: Any, state: Path) -> None:
     assert "link to b at 10.0.0.1:7443, 1.2 ms\n" in ended.out
 
 
+def test_watch_of_a_node_that_is_no_member_any_more(run: Callable[..., Any], mesh: Any, state: Path) -> None:
+    """The first word is of its certificate."""
+    mesh.json("GET /v1/status", STATUS | {"certificate": {"serial": 3, "standing": "revoked"}})
+    assert "a  certificate revoked  nodes 3 of 4" in run("watch", "--once", "--state", state).out
+
+
 def test_watch_as_json(run: Callable[..., Any], mesh: Any, state: Path) -> None:
     """One object a look, all in it."""
     told = json.loads(run("watch", "--once", "--json", "--state", state).out)

@@ -117,10 +117,20 @@ def test_beginnings(mesh: LivingMesh) -> None:
 
 
 def test_the_own_certificate(mesh: LivingMesh) -> None:
-    """A node that is revoked says so of itself."""
+    """A node that is revoked says so of itself, by its name."""
+    assert mesh["b"].runtime.member.standing() == "valid"
     mesh.authority.revoke(mesh["b"].enrolled)
     mesh.run(90)
-    assert told_by_b(mesh, "b")["revoked"]
+    told = told_by_b(mesh, "b")
+    assert (told["revoked"], told["path"]) == (True, ["b"])
+    assert mesh["b"].runtime.member.standing() == "revoked"
+
+
+def test_the_own_certificate_that_ended(mesh: LivingMesh) -> None:
+    """With nobody to renew it, a node knows that it is no member any more."""
+    assert mesh["c"].runtime.member.standing() == "valid"
+    ended(mesh)
+    assert mesh["c"].runtime.member.standing() == "expired"
 
 
 def test_the_last_to_go_are_kept() -> None:
