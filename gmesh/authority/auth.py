@@ -4,14 +4,15 @@ Who asks: the signature of a request, its time, its audience, the role of its ke
 
 Order: address bucket, syntax, time window, key known and not revoked, signature, key bucket, role.
 The nonce is claimed later, in the transaction of the effect, so that a refused request burns nothing.
-Reads claim theirs in memory: they work while nothing can be written, and a restart refuses what
-was signed before it.
+Reads and heartbeats claim theirs in memory: they work while nothing can be written, and a restart
+refuses what was signed before it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -23,14 +24,14 @@ from gmesh.authority.rate_limit import RateLimiter
 from gmesh.authority.store import nodes, nonces, operators
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import DocumentRefused, RequestRefused
+from gmesh.errors import DocumentRefused, RequestRefused, StoreError
 from gmesh.trust.documents import Certificate, Document
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.join import JoinRequest, verify_join_request
 from gmesh.trust.keys import KEY_SIZE, key_id
 from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, read_request
 
-__all__ = ["Authenticator", "Caller", "Envelope"]
+__all__ = ["Authenticator", "Caller", "Envelope", "claim_ahead"]
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -102,7 +103,7 @@ class Authenticator:
         self._issuer = issuer
         self._clock = clock
         self._limiter = limiter
-        self._reads = ReadNonces(clock)
+        self._reads = ReadNonces(store, clock)
 
     async def operator(self, envelope: Envelope, least: str) -> Caller:
         """
@@ -120,7 +121,7 @@ class Authenticator:
         if not operators.may(row.role, least):
             raise ForbiddenRole(caller, least)
         if envelope.method in ("GET", "HEAD"):
-            self._reads.claim(signed)
+            await self._reads.claim(signed)
         return caller
 
     async def member(self, envelope: Envelope) -> Caller:
@@ -133,7 +134,7 @@ class Authenticator:
             self._limiter.failed(envelope.address, signed.keyid)
             raise RequestRefused("unknown-key", "no member of this network has that key")
         self._verify(signed, b64url_decode(row.node_key, KEY_SIZE), envelope)
-        self._reads.claim(signed)
+        await self._reads.claim(signed)
         return Caller(signed, envelope.request_id, envelope.address, name=row.name)
 
     def node(self, envelope: Envelope, certificate: Document[Certificate]) -> Caller:
@@ -221,12 +222,13 @@ def enrolment_refused() -> RequestRefused:
 class ReadNonces:
     """Nonces of reads, in memory for as long as they could come again."""
 
-    def __init__(self, clock: SteadyClock) -> None:
+    def __init__(self, store: Store, clock: SteadyClock) -> None:
+        self._store = store
         self._clock = clock
         self._seen: set[tuple[str, str]] = set()
         self._order: deque[tuple[int, tuple[str, str]]] = deque()
 
-    def claim(self, signed: SignedRequest) -> None:
+    async def claim(self, signed: SignedRequest) -> None:
         """@raise RequestRefused: C{replayed} or C{stale}."""
         now = self._clock.now()
         if signed.created < int(self._clock.started):
@@ -238,3 +240,18 @@ class ReadNonces:
             raise RequestRefused("replayed", "this request was already answered once: sign a new one")
         self._seen.add(name)
         self._order.append((now, name))
+        await claim_ahead(self._store, self._clock, signed)
+
+
+async def claim_ahead(store: Store, clock: SteadyClock, signed: SignedRequest) -> None:
+    """
+    What a restart would not refuse for having been signed before it: a clock that runs ahead signed it.
+
+    Its nonce is written down, although the request changes nothing; unless nothing can be written.
+    @raise RequestRefused: C{replayed}.
+    """
+    if (signed.keyid, signed.nonce) in store.claimed:
+        raise RequestRefused("replayed", "this request was already accepted once: sign a new one")
+    if signed.created > clock.now():
+        with suppress(StoreError):
+            await store.decide(lambda tx: nonces.claim(tx, signed.keyid, signed.nonce, signed.created))

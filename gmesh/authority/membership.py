@@ -13,7 +13,7 @@ from collections import OrderedDict
 from twisted.internet.defer import Deferred, succeed
 
 from gmesh.authority import audit, limits
-from gmesh.authority.auth import Caller, Stale
+from gmesh.authority.auth import Caller, Stale, claim_ahead
 from gmesh.authority.bodies import Numbers
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer, epoch
@@ -152,7 +152,7 @@ class Membership:
         """
         Note that a member is alive and what it has applied.
 
-        Nothing is written now: C{sent_ms} must rise, and lie after this daemon's start.
+        Nothing is written, unless a clock runs ahead: C{sent_ms} must rise, and lie after this daemon's start.
 
         It lies in the second that the signature names, and so near the authority's time: a node whose
         clock was years ahead is heard of again once it is right.
@@ -184,6 +184,7 @@ class Membership:
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
         if sent_ms < int(self._clock.started * 1000):
             raise Stale(self._clock.now())
+        await claim_ahead(self._store, self._clock, caller.signed)
         self.presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
 
     def forget_members(self) -> None:

@@ -233,6 +233,7 @@ def open_authority(
     steady = SteadyClock(wall, clock.seconds, opened.high_water)
     writer, reader = pools(directory.database)
     store = Store(directory.database, writer, reader, steady, opened.mirror.append)
+    store.claimed = opened.claimed
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
     return Authority(store, issuer, publisher, steady, clock, entropy, lock, opened.rules, opened.checked)

@@ -22,7 +22,7 @@ from gmesh.authority.issuer import Issuer, PolicyText, clock_is_behind, epoch, p
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import documents, engine, migrate, operators
+from gmesh.authority.store import documents, engine, migrate, nonces, operators
 from gmesh.authority.store.clean import take_clean
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
@@ -57,6 +57,7 @@ class Opened:
     """
     What the database holds when the daemon starts.
 
+    @ivar claimed: nonces used up by requests that were signed later than this start, by their own account.
     @ivar checked: whether the whole file was read and found good; if not, a clean stop had left it so.
     """
 
@@ -65,6 +66,7 @@ class Opened:
     crl: Document[Crl]
     status: Document[Status]
     high_water: int
+    claimed: frozenset[tuple[str, str]]
     mirror: AuditMirror
     rules: ApprovalRules
     checked: bool = True
@@ -155,7 +157,8 @@ class StateDirectory:
             status = issuer.status(tx)
         rules = read_rules(self.path, ROUTES)
         rules.check(tx, str(self.path / APPROVALS_FILE))
-        return Opened(chain, policy, crl, status, high_water, mirror, rules)
+        claimed = nonces.claimed_since(tx, tx.now)
+        return Opened(chain, policy, crl, status, high_water, claimed, mirror, rules)
 
     def _read_genesis(self, now: int) -> list[Document[Genesis]]:
         paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}

@@ -83,6 +83,23 @@ def test_r1_a_read_counts_once(network: Any, method: str) -> None:
     assert [*statuses, network.ask(method, "/admin/nodes", headers).status] == [200, 409, 401]
 
 
+@pytest.mark.parametrize("ahead", [1, 60, 119])
+def test_r1_what_a_fast_clock_signed_counts_once_too(network: Any, ahead: int) -> None:
+    """Signed after the restart by its own account: a heartbeat and a read are refused all the same."""
+    member = network.joined("pump-1")
+    network.offset += ahead
+    read = ("GET", "/admin/nodes", network.signed(network.keys.admin, "GET", "/admin/nodes"), b"")
+    value = {"certificate": member.certificate.as_dict(), "sent_ms": int(network.wall() * 1000)}
+    body = json.dumps(value).encode()
+    beat = ("POST", "/heartbeat", network.signed(member.node, "POST", "/heartbeat", body, NODE_TAG), body)
+    network.offset -= ahead
+    assert [network.ask(*request).status for request in (read, beat)] == [200, 200]
+    for wait in (0, ahead, 60):
+        network.restart()
+        network.clock.advance(wait)
+        assert {network.ask(*request).slug for request in (read, beat)} <= {"replayed", "stale"}
+
+
 def test_field_t17_a_clock_set_back_lets_nothing_in_again(network: Any) -> None:
     """With the server clock 10 minutes back, an old request is still too old or already used."""
     member = network.joined("pump-1")

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from gmesh.authority import limits
-from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.errors import RequestRefused
 
-__all__ = ["claim", "prune"]
+__all__ = ["claim", "claimed_since", "prune"]
 
 
 def claim(tx: Transaction, key_id: str, nonce: str, created: int) -> None:
@@ -30,6 +30,13 @@ def claim(tx: Transaction, key_id: str, nonce: str, created: int) -> None:
         created,
     ):
         raise RequestRefused("replayed", "this request was already accepted once: sign a new one")
+
+
+def claimed_since(reader: Reader, created: int) -> frozenset[tuple[str, str]]:
+    """(key_id, nonce) of what was signed at C{created} or later and is used up."""
+    return frozenset(
+        (row[0], row[1]) for row in reader.all("SELECT key_id, nonce FROM nonce WHERE created >= ?", created)
+    )
 
 
 def prune(tx: Transaction) -> int:

@@ -55,6 +55,7 @@ class Store:
     @param reader: a pool of connections that cannot write.
     @param clock: the time of decisions, and the mark below which no request is believed.
     @param mirror: called in the writer's thread with the audit entries of each commit.
+    @ivar claimed: nonces that were used up before this start, of requests signed later than it.
     @ivar writable: whether the last group was written.
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
@@ -69,6 +70,7 @@ class Store:
         self.decided = 0
         self.groups = 0
         self.damage: StoreError | None = None
+        self.claimed: frozenset[tuple[str, str]] = frozenset()
         self._writer = writer
         self._reader = reader
         self._clock = clock
