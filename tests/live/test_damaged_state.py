@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""A real daemon over each damaged file of its state directory: it runs, or one line says what to do."""
+"""A real daemon over a damaged file, a full disk, an old certificate: it runs, or one line says what to do."""
 
 from __future__ import annotations
 
+import json
 import re
+import resource
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from random import SystemRandom
+from typing import Any
 
 import pytest
-from live.node_rig import until
+from live.node_rig import LISTEN, ask, listening_port, until
 
+from gmesh.testing.issuer import Issuer
 from gmesh.testing.processes import ProcessMesh, ProcessNode
 
 pytestmark = pytest.mark.live
@@ -100,3 +107,50 @@ def test_what_comes_back_by_itself(node: ProcessNode, harm: str) -> None:
     if harm != "removed":
         for name in damaged:
             assert len(re.findall(rf"{name} cannot be used", log)) == 1, name
+
+
+FULL = [
+    sys.executable,
+    "-c",
+    "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY));"
+    "from twisted.scripts.twistd import run; run()",
+    "-n",
+    "--pidfile=",
+]
+"""No file may have a byte more: to the daemon that is a full disk."""
+
+
+def test_a_full_disk(start: Callable[..., Any], enrol: Callable[..., Path], issuer: Issuer) -> None:
+    """A revocation is in force all the same, a line says what is not on disk; with room again it is."""
+    states = {"a": enrol("a", "anchor"), "b": enrol("b", "client")}
+    a = start("gmesh-node", "--state", states["a"], "--listen", LISTEN)
+    peer = f"127.0.0.1:{listening_port(a)}"
+    b = start("gmesh-node", "--state", states["b"], "--peer", peer, program=FULL)
+    b.wait_for("Link to a at .* is up")
+    crl = issuer.revoke(issuer.enrol("c", "client"))
+    (states["a"] / "crl.json").write_bytes(crl.encode())
+    a.signal(signal.SIGHUP)
+    b.wait_for("crl is in force but not on disk: .*File too large")
+    assert ask(states["b"], "GET", "/v1/status")[1]["crl_number"] == crl.body.number
+    assert [peer["name"] for peer in ask(states["b"], "GET", "/v1/peers")[1]] == ["a"]
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    resource.prlimit(b.process.pid, resource.RLIMIT_FSIZE, unlimited)
+    b.stop()
+    assert json.loads((states["b"] / "crl.json").read_text())["signed"]["number"] == crl.body.number
+    assert json.loads((states["b"] / "state.json").read_text())["record_sequence"] > 0
+
+
+def test_a_certificate_that_has_ended(tmp_path: Path) -> None:
+    """It runs on to renew it, answers on its socket what it is worth, and one line says so."""
+    mesh = ProcessMesh(tmp_path)
+    mesh.issuer = Issuer(lambda: time.time() - 3 * 86400, SystemRandom(), [], ["http://127.0.0.1:9"])
+    node = mesh.add("a", "anchor")
+    node.start()
+    try:
+        until(node.reaches)
+        assert node.ask("GET", "/v1/status")["certificate"]["standing"] == "expired"
+    finally:
+        node.stop()
+    log = node.log.read_text()
+    assert len(re.findall("own certificate is no good now, others will refuse it", log)) == 1
+    assert "Traceback" not in log
