@@ -152,7 +152,7 @@ class Membership:
         """
         Note that a member is alive and what it has applied.
 
-        Nothing is written, unless a clock runs ahead: C{sent_ms} must rise, and lie after this daemon's start.
+        Nothing is written, unless a clock runs ahead: C{sent_ms} must rise, and lie after our start.
 
         It lies in the second that the signature names, and so near the authority's time: a node whose
         clock was years ahead is heard of again once it is right.

@@ -18,7 +18,7 @@ import msgspec
 from gmesh.authority import audit
 from gmesh.authority.approvals import APPROVALS_FILE, ApprovalRules, read_rules
 from gmesh.authority.audit import AuditMirror
-from gmesh.authority.issuer import Issuer, PolicyText, clock_is_behind, epoch, policy_text
+from gmesh.authority.issuer import Issuer, clock_is_behind, epoch, policy_text
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
@@ -141,7 +141,7 @@ class StateDirectory:
             self._import_operators(tx)
         held = documents.newest_policy(tx)
         if held is None:
-            policy = issuer.next_policy(tx, self._first_policy(), "authority")
+            policy = self._publish_first(tx, issuer)
             audit.record(tx, "authority", "initialise", str(policy.body.version))
         else:
             policy = parse_document(held, Policy)
@@ -227,10 +227,11 @@ class StateDirectory:
             operators.add(tx, row)
             audit.record(tx, "authority", "import-operator", name, role=operator.role)
 
-    def _first_policy(self) -> PolicyText:
+    def _publish_first(self, tx: Transaction, issuer: Issuer) -> Document[Policy]:
         path = self.path / "policy-initial.json"
         try:
-            return parse_json(read_capped(path, DOCUMENT_LIMITS["policy"]), DOCUMENT_LIMITS["policy"])
+            text = parse_json(read_capped(path, DOCUMENT_LIMITS["policy"]), DOCUMENT_LIMITS["policy"])
+            return issuer.next_policy(tx, text, "authority")
         except DocumentRefused as error:
             raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
 

@@ -19,7 +19,7 @@ from typing import Any
 import click
 import msgspec
 
-from gmesh.cli.http import HttpRefused
+from gmesh.cli.http import HttpRefused, Unreachable
 from gmesh.cli.operator import Operator, operator_of
 from gmesh.cli.options import json_option
 from gmesh.cli.polling import PAUSE
@@ -115,11 +115,19 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _follow(operator: Operator, after: int, as_json: bool) -> None:
+    """Until it is interrupted: an authority that is restarted is asked again, and no row comes twice."""
+    gone = False
     while True:
-        for page in _pages(operator, after):
-            for entry in page:
-                click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line(entry))
-            after = page[-1]["seq"]
+        try:
+            for page in _pages(operator, after):
+                for entry in page:
+                    click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line(entry))
+                after = page[-1]["seq"]
+            gone = False
+        except Unreachable as error:
+            if not gone:
+                click.echo(f"gmesh: {printable(error.detail)}: asking again", err=True)
+            gone = True
         time.sleep(PAUSE)
 
 

@@ -44,6 +44,14 @@ def restart_refused(network: Any, damage: Callable[[Path], None]) -> GmeshError:
     return refused.value
 
 
+def bad_policy(path: Path) -> None:
+    """A first start, with a policy text that is none."""
+    for file in path.glob("authority.sqlite*"):
+        file.unlink()
+    (path / "audit.jsonl").unlink()
+    (path / "policy-initial.json").write_text('{"rules": 1}')
+
+
 def scribble(path: Path) -> None:
     """Destroy every page but the first."""
     with open(path / "authority.sqlite", "r+b") as stream:
@@ -61,6 +69,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "unlisted-key",
         "another network",
     ),
+    "bad first policy": (bad_policy, "invalid-field", "policy-initial.json"),
     "corrupt database": (scribble, "corrupt", "restore"),
     "no database": (
         lambda path: (path / "authority.sqlite").write_bytes(b"hello" * 1000),

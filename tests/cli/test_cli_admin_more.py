@@ -18,6 +18,7 @@ from gmesh.cli import admin_audit, polling
 from gmesh.cli import operator as operator_module
 from gmesh.cli.admin_command import read_arguments
 from gmesh.cli.authority import Authority
+from gmesh.cli.http import Unreachable
 from gmesh.cli.polling import poll
 from gmesh.errors import ConfigurationError
 from gmesh.trust.canonical import canonical
@@ -341,6 +342,34 @@ def test_audit_follows(admin: Callable[..., Any], http_end: Any, monkeypatch: py
     _serve_chain(http_end, entries[:2])
     lines = admin("audit", "--follow", "--after", "0").out.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3", "4"]
+
+
+def test_following_outlives_a_restart(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nobody answers it is asked again, told once, and no row is printed twice or lost."""
+    entries = _chain(4)
+    _serve_chain(http_end, entries[:2])
+    pauses: list[float] = []
+    asking = admin_audit._page
+
+    def page(*arguments: Any) -> dict[str, Any]:
+        if len(pauses) in (1, 2):
+            raise Unreachable("unreachable", "nothing listens there")
+        return asking(*arguments)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 4:
+            raise KeyboardInterrupt
+        _serve_chain(http_end, entries)
+
+    monkeypatch.setattr(admin_audit, "_page", page)
+    monkeypatch.setattr(admin_audit.time, "sleep", pause)
+    ended = admin("audit", "--follow", "--json")
+    assert [json.loads(line) for line in ended.out.splitlines()] == entries
+    assert ended.err.split("\n")[0] == "gmesh: nothing listens there: asking again"
+    assert ended.err.count("asking again") == 1
 
 
 HYPHENED = next(each for each in map(key, map(str, count())) if b64url_encode(each.public).startswith("-"))
