@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gc
+import ipaddress
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -96,7 +97,13 @@ class Options(usage.Options):
 
     def opt_trusted_proxy(self, address: str) -> None:
         """Address whose X-Forwarded-For is believed; may be given several times."""
-        self["trusted-proxies"].append(address)
+        try:
+            known = ipaddress.ip_address(address)
+        except ValueError:
+            raise usage.UsageError(f"--trusted-proxy {address}: must be one IP address") from None
+        self["trusted-proxies"].append(str(known))
+        if known.version == 4:
+            self["trusted-proxies"].append(f"::ffff:{known}")  # as a tcp6 endpoint names it
 
     def opt_connections(self, count: str) -> None:
         """Connections one address may hold, 0 for any number. [default: 64]"""

@@ -158,6 +158,22 @@ def test_k1_nothing_is_issued_below_the_mark(network: Any) -> None:
     assert network.join(waiting).status == 201
 
 
+def test_k1_no_crl_and_no_policy_below_the_mark(network: Any) -> None:
+    """Nor for an operator whose clock is right: what is signed would be older than what was."""
+    network.joined("pump-1")
+    asked = []
+    for target, value in (("revocations", {"node": "pump-1"}), ("policies", {"version": 1})):
+        body = json.dumps(value).encode()
+        headers = network.signed(network.keys.admin, "POST", f"/admin/{target}", body)
+        asked.append(("POST", f"/admin/{target}", headers, body))
+    network.stop()
+    network.offset -= 3600
+    network.start()
+    assert [network.ask(*request).slug for request in asked] == ["clock-suspect"] * 2
+    network.offset += 3600
+    assert [network.ask(*request).status for request in asked] == [201] * 2
+
+
 def test_k1_a_jump_forward_does_not_block_for_long(network: Any) -> None:
     """A year forward inside the process and back again: the mark did not move, work goes on."""
     network.joined("pump-1")

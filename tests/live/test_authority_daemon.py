@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -79,6 +80,32 @@ def test_an_unknown_log_format_is_wrong_usage(fleet: Fleet) -> None:
     fleet.daemon.options += ("--log-format", "xml")
     assert fleet.daemon.spawn().wait(DEADLINE) == 1
     assert "'xml' is no log format: there are text, json" in fleet.daemon.log.read_text()
+
+
+def test_h6_o2_the_options_that_bound_strangers(fleet: Fleet) -> None:
+    """--failure-rate, --connections and --trusted-proxy count in the daemon as they do in its parts."""
+    fleet.daemon.options = ("--failure-rate", "2/2", "--connections", "2", "--trusted-proxy", "127.0.0.1")
+    fleet.daemon.start()
+    unknown = replace(fleet.invite("pump-1"), seed=bytes(32))
+
+    def guess(address: str) -> int:
+        headers, body = fleet.join_request(unknown)
+        return fleet.daemon.ask("POST", "/join", headers | {"X-Forwarded-For": address}, body)[0]
+
+    assert [guess(f"198.51.100.{number}") for number in range(4)] == [403] * 4
+    assert [guess("198.51.100.9") for _ in range(3)] == [403, 403, 429]
+    with contextlib.ExitStack() as held:  # a proxy may hold more connections than the bound
+        for _ in range(4):
+            held.enter_context(socket.create_connection(("127.0.0.1", fleet.daemon.port)))
+        assert fleet.daemon.ask("GET", "/healthz")[0] == 200
+    assert fleet.daemon.end() == -signal.SIGTERM
+
+
+def test_a_proxy_is_one_address(fleet: Fleet) -> None:
+    """A network is refused at the start, not taken for a name that no address will ever equal."""
+    fleet.daemon.options += ("--trusted-proxy", "10.0.0.0/8")
+    assert fleet.daemon.spawn().wait(DEADLINE) == 1
+    assert "--trusted-proxy 10.0.0.0/8: must be one IP address" in fleet.daemon.log.read_text()
 
 
 def test_a_busy_port_is_one_line(fleet: Fleet) -> None:
