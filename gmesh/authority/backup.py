@@ -22,7 +22,7 @@ from typing import Any
 from gmesh.authority import audit
 from gmesh.authority.audit import AuditMirror, verify_chain
 from gmesh.authority.issuer import Issuer, epoch, policy_text
-from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, read_epoch
+from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
 from gmesh.authority.store.clean import take_clean
@@ -137,6 +137,7 @@ def restore(
             "what was revoked since the backup would be allowed again: give a node's newest crl.json and"
             " policy.json, or --accept-lost-revocations",
         )
+    check_state(state)
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         directory = StateDirectory(state, now, passphrases)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gmesh.authority import audit
 from gmesh.authority.issuer import policy_text
-from gmesh.authority.state import LOCK, StateDirectory
+from gmesh.authority.state import LOCK, StateDirectory, check_state
 from gmesh.authority.store import engine, operators
 from gmesh.authority.store.transaction import transaction
 from gmesh.errors import ConfigurationError
@@ -37,6 +37,7 @@ def recover_operator(
     @raise StoreError: if the database cannot be used.
     """
     operator = key_id(check_public(public))
+    check_state(state)
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         directory = StateDirectory(state, now, passphrases)

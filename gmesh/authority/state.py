@@ -34,7 +34,16 @@ from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.verify import network_id, verify_genesis_chain
 
-__all__ = ["DATABASE", "EPOCH_FILE", "LOCK", "MIRROR", "Opened", "StateDirectory", "read_epoch"]
+__all__ = [
+    "DATABASE",
+    "EPOCH_FILE",
+    "LOCK",
+    "MIRROR",
+    "Opened",
+    "StateDirectory",
+    "check_state",
+    "read_epoch",
+]
 
 LOCK = "authority.lock"
 DATABASE = "authority.sqlite"
@@ -81,8 +90,7 @@ class StateDirectory:
     """
 
     def __init__(self, path: Path, now: int, passphrases: Passphrases | None = None) -> None:
-        if not path.is_dir():
-            raise ConfigurationError("no-state", f"{path} is no directory: make it with gmesh init")
+        check_state(path)
         self.path = path
         self.database = path / DATABASE
         self.keys: KeyRing = load_keys(path, passphrases)
@@ -234,6 +242,12 @@ class StateDirectory:
             return issuer.next_policy(tx, text, "authority")
         except DocumentRefused as error:
             raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
+
+
+def check_state(path: Path) -> None:
+    """@raise ConfigurationError: C{no-state}, for what is no directory."""
+    if not path.is_dir():
+        raise ConfigurationError("no-state", f"{path} is no directory: make it with gmesh init")
 
 
 def read_epoch(state: Path) -> int:

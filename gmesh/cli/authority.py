@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gmesh.cli.http import Answer, Endpoint, Unreachable
+from gmesh.cli.http import Answer, Endpoint, HttpRefused, Unreachable
 from gmesh.cli.limits import MAX_GENESIS_VERSIONS
 from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
@@ -98,7 +98,20 @@ class Authority:
             )
             return endpoint.request(method, path, body, headers)
 
-        return self._first(ask)
+        try:
+            return self._first(ask)
+        except HttpRefused as error:
+            raise self._telling_the_difference(error) from error
+
+    def _telling_the_difference(self, error: HttpRefused) -> HttpRefused:
+        """The same refusal; by how much this clock is off, where that is why."""
+        theirs = error.problem.get("time")
+        if error.reason != "stale" or not isinstance(theirs, int):
+            return error
+        off = int(self.wall()) - theirs
+        where = "ahead of" if off > 0 else "behind"
+        detail = f"{error.detail} (this host's is {abs(off)} s {where} the authority's)"
+        return HttpRefused(error.reason, detail, error.status, error.problem)
 
     def _first(self, ask: Callable[[Endpoint], Answer]) -> Answer:
         failures = []

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gmesh.authority.backup import restore
+from gmesh.authority.recovery import recover_operator
 from gmesh.authority.service import open_authority
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import GmeshError
@@ -137,6 +138,15 @@ def test_d4_a_restore_wants_what_nodes_know(network: Any) -> None:
         restore(network.path, taken, network.now, accept_lost_revocations=True)
     network.clock.advance(1)
     network.start()
+
+
+def test_neither_restore_nor_recovery_invents_a_directory(network: Any, tmp_path: Path) -> None:
+    """A mistyped --state is told as that."""
+    taken = backup(network)
+    with pytest.raises(GmeshError, match="nowhere is no directory"):
+        restore(tmp_path / "nowhere", taken, network.now, accept_lost_revocations=True)
+    with pytest.raises(GmeshError, match="nowhere is no directory"):
+        recover_operator(tmp_path / "nowhere", network.keys.signing().public, "new", network.now)
 
 
 def test_d4_a_crl_of_strangers_is_not_merged(network: Any, tmp_path: Path) -> None:

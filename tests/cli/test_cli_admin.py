@@ -111,6 +111,19 @@ def test_revoking_a_key_of_nobody_says_so(run: Callable[..., Any], http_end: Any
     assert (ended.status, "no certificate was left to revoke, in CRL 4" in ended.out) == (0, True)
 
 
+@pytest.mark.parametrize(("theirs", "told"), [(NOW - 700, "700 s ahead of"), (NOW + 700, "700 s behind")])
+def test_a_wrong_clock_is_told_by_how_much(
+    run: Callable[..., Any], http_end: Any, operator: Path, theirs: int, told: str
+) -> None:
+    """The authority's answer to what was signed at another time tells its own."""
+    http_end.problem("POST /admin/revocations", "stale", 401, "compare the clocks", time=theirs)
+    ended = run("admin", "--operator", operator, "revoke", "pump-07")
+    assert (ended.status, ended.err) == (
+        1,
+        f"gmesh: compare the clocks (this host's is {told} the authority's)\n",
+    )
+
+
 def test_refusal_is_told(run: Callable[..., Any], http_end: Any, operator: Path) -> None:
     """What the authority refuses is one line."""
     http_end.problem("POST /admin/revocations", "not-found", 404, "no node is named zz")
