@@ -98,7 +98,7 @@ class ControlHandler:
     # -- commands
 
     def obey(self, document: Document[Command]) -> None:
-        """Take up a command that was judged, unless it is for others, over, or was taken up before."""
+        """Take up a command that was judged just now, unless it is for others or was taken up before."""
         body = document.body
         if not body.concerns(self._member.name, self._member.roles):
             self._counters.count("command-for-others")
@@ -126,9 +126,6 @@ class ControlHandler:
         state, now = self._member.state, self._member.wall()
         if body.id in state.commands or body.number <= state.commands_floor:
             self._counters.count("command-replayed")
-            return False
-        if now > body.expires_at:
-            self._counters.count("command-expired")
             return False
         kept = {identifier: seen for identifier, seen in state.commands.items() if seen.expires_at >= now}
         while len(kept) >= MAX_COMMANDS_SEEN:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A real daemon over a damaged file, a full disk, an old certificate: it runs, or one line says what to do."""
+"""A real daemon over a damaged file, a full disk, an old certificate: it runs, or a line says what to do."""
 
 from __future__ import annotations
 
