@@ -18,6 +18,7 @@ from twisted.logger import capturedLogs, formatEvent
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_http import AuthorityHTTP
 from gmesh.node.heartbeat import Heartbeat
+from gmesh.node.limits import RENEWAL_RETRY_CEILING
 from gmesh.testing.issuer import DAY, Enrolled, Issuer
 from gmesh.trust.documents import Certificate, Document
 from gmesh.trust.state import TrustState
@@ -253,6 +254,19 @@ def test_a_refused_renewal_says_once_what_to_do(life: Life, reason: str, says: s
     held = len(life.member.adopted)
     life.live(400)
     assert len(life.member.adopted) > held
+
+
+def test_a_renewal_is_tried_for_ever_while_all_else_works(client: Life) -> None:
+    """Heartbeats succeed, so it is by its own clock that it is tried again, and soon enough at the end."""
+    client.authority.refuse["/renew"] = (503, "busy")
+    client.heartbeat._renew_point = 0.0
+    client.heartbeat.soon()
+    client.live(6 * 3600)
+    assert client.heartbeat.reachable
+    assert client.authority.requests.count(("POST", "/renew")) > 6 * 3600 / RENEWAL_RETRY_CEILING
+    client.authority.refuse.clear()
+    client.live(RENEWAL_RETRY_CEILING + 5)
+    assert len(client.member.adopted) == 1
 
 
 def test_garbage_changes_nothing(life: Life, issuer: Issuer) -> None:
