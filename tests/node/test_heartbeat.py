@@ -261,8 +261,11 @@ def test_a_renewal_is_tried_for_ever_while_all_else_works(client: Life) -> None:
     client.authority.refuse["/renew"] = (503, "busy")
     client.heartbeat._renew_point = 0.0
     client.heartbeat.soon()
-    client.live(6 * 3600)
+    for _ in range(12):
+        client.issuer.publish_status()
+        client.live(1800)
     assert client.heartbeat.reachable
+    assert client.heartbeat.troubles.keys() == {"renewal"}
     assert client.authority.requests.count(("POST", "/renew")) > 6 * 3600 / RENEWAL_RETRY_CEILING
     client.authority.refuse.clear()
     client.live(RENEWAL_RETRY_CEILING + 5)
