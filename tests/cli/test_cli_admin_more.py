@@ -179,6 +179,34 @@ def test_what_is_waited_for_is_told_first(
     assert (ended.status, ended.out) == (130, f"command 7: {ID}\n")
 
 
+def test_command_tells_of_each_node(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--wait: who has done it, who refused and why, who is silent; it failed unless all have done it."""
+    http_end.json("POST /admin/commands", {"id": ID, "number": 7}, 201)
+    states = {"a": ("done", "reloaded"), "b": ("refused", "no role"), "c": ("no-answer", None)}
+    nodes = [
+        {"name": name, "state": state, "detail": detail, "at": None}
+        for name, (state, detail) in states.items()
+    ]
+    counts = {"done": 1, "refused": 1, "failed": 0, "no_answer": 1}
+    http_end.json(f"GET /admin/commands/{ID}", {"id": ID, "counts": counts, "nodes": nodes})
+    monkeypatch.setattr("gmesh.cli.admin_command.poll", lambda ask, done, timeout: ask())
+    ended = admin("command", "reload", "--all", "--wait")
+    assert [line.split()[:3] for line in ended.out.splitlines()[2:]] == [
+        ["a", "done", "reloaded"],
+        ["b", "refused", "no"],
+        ["c", "no-answer", "-"],
+    ]
+    assert (ended.status, ended.err) == (
+        1,
+        "gmesh: not every node has done it: 1 refused, 1 no answer\n",
+    )
+    counts |= {"refused": 0, "no_answer": 0}
+    http_end.json(f"GET /admin/commands/{ID}", {"id": ID, "counts": counts, "nodes": nodes[:1]})
+    assert admin("command", "reload", "--all", "--wait").status == 0
+
+
 def test_command_takes_the_number_it_is_told(admin: Callable[..., Any], http_end: Any) -> None:
     """Somebody else was quicker: the command is signed again under the number the authority names."""
 
