@@ -8,6 +8,8 @@ commit that changed them.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -36,7 +38,7 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.limits import CERTIFICATE_LEEWAY, MAX_INTEGER
+from gmesh.trust.limits import CERTIFICATE_LEEWAY, DOCUMENT_LIMITS, MAX_INTEGER
 from gmesh.trust.names import spoken
 from gmesh.trust.tables import collector_paused
 from gmesh.trust.verify import authority_keys
@@ -128,11 +130,15 @@ class Issuer:
         return self.policy.body.certificate.renew_grace + CERTIFICATE_LEEWAY
 
     def crl(self, tx: Transaction) -> Document[Crl]:
-        """The next CRL: everything revoked that could still be believed or renewed; stored."""
+        """
+        The next CRL: everything revoked that could still be believed or renewed; stored.
+
+        @raise DocumentRefused: C{too-large}, with what to do about it.
+        """
         number = tx.next_number("crl")
         ended_after = max(tx.now - self.grace(), documents.crl_cut(tx))
         certificates.list_under(tx, number, ended_after)
-        with collector_paused():
+        with collector_paused(), _told_when_full():
             document = sign_document(
                 Crl(
                     network_id=self.network_id,
@@ -231,6 +237,20 @@ class Issuer:
         )
         documents.put_status(tx, number, document.encode())
         return document
+
+
+@contextlib.contextmanager
+def _told_when_full() -> Iterator[None]:
+    try:
+        yield
+    except DocumentRefused as error:
+        if error.reason != "too-large":
+            raise
+        raise DocumentRefused(
+            "too-large",
+            f"the CRL is full ({DOCUMENT_LIMITS['crl'] >> 20} MiB): entries leave it renew_grace after their"
+            " certificate's end, so publish a policy with a shorter one",
+        ) from error
 
 
 def clock_is_behind(reader: Reader, now: int) -> bool:

@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from authority.state_files import POLICY_TEXT
 from twisted.internet.defer import Deferred
 
 from gmesh.authority.rate_limit import Rate, RateLimits
 from gmesh.trust.documents import sign_document
+from gmesh.trust.limits import DOCUMENT_LIMITS
 
 
 def test_o2_a_key_has_a_bucket_of_its_own(network: Any) -> None:
@@ -75,6 +77,28 @@ def test_what_a_revocation_by_serial_or_key_bars(network: Any, way: str) -> None
     assert network.renew(member).slug == "cert-revoked"
     assert network.heartbeat(member).slug == "cert-revoked"
     assert network.join(member).slug == "enrolment-refused"
+
+
+def test_a_full_crl_is_told_with_what_to_do(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A revocation that no longer fits is refused whole, and goes once entries may leave sooner."""
+    for number in range(3):
+        network.joined(f"pump-{number}")
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-0"}).status == 201
+    full = len(network.ask("GET", "/crl").body) + 10
+    monkeypatch.setitem(DOCUMENT_LIMITS, "crl", full)
+    network.clock.advance(2 * 86_400)
+    refused = network.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    assert (refused.status, refused.slug) == (413, "too-large")
+    assert "shorter" in refused.json["detail"]
+    assert [row["revoked"] for row in network.admin("GET", "/admin/nodes").json["nodes"]] == [
+        True,
+        False,
+        False,
+    ]
+    text = {**POLICY_TEXT, "certificate": {"default": 86_400, "max": 86_400, "renew_grace": 0}}
+    assert network.admin("POST", "/admin/policies", {"text": text}).status == 201
+    network.joined("pump-3")
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-3"}).status == 201
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["unknown", "heard-of"])
