@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from treq.testing import StubTreq
 
 from gmesh.authority.metrics import AuthorityCollector, metrics_resource
+from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import JOIN_TAG
 
@@ -52,6 +53,16 @@ def test_metrics_tell_what_happened(network: Any) -> None:
     assert found["gmesh_authority_answers_total", "unknown", "404"] == 1
     assert found["gmesh_authority_refusals_total", "cert-revoked"] == 1
     assert found["gmesh_authority_crl_entries",] == 1
+    status = parse_document(network.ask("GET", "/status").body, Status).body
+    in_force = {
+        "genesis_version": status.genesis.version,
+        "policy_version": status.policy.version,
+        "crl_number": status.crl.number,
+        "command_number": status.commands.number,
+        "audit_rows": status.audit.size,
+    }
+    assert {name: found[f"gmesh_authority_{name}",] for name in in_force} == in_force
+    assert status.crl.number >= 2
     assert found["gmesh_authority_writable",] == 1
     assert found["gmesh_authority_status_age_seconds",] in (4, 5)
     assert network.ask("GET", "/metrics").slug == "not-found"
