@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from gmesh.cli.http import Endpoint, Unreachable
+from gmesh.cli.reader import end_with_the_reader
 from gmesh.cli.show import chain, words
 
 __all__ = ["follow", "follow_option"]
@@ -38,6 +39,7 @@ def follow(where: Endpoint, what: str, as_json: bool) -> None:
 
     @raise Unreachable: when the node stops.
     """
+    end_with_the_reader()
     before: dict[str, Any] = {}
     with where.stream(f"/v1/follow?what={what}") as events:
         for event in events:

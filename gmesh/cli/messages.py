@@ -17,6 +17,7 @@ from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import MAX_MESSAGE, MAX_SEND_TIMEOUT, NODE_TIMEOUT
 from gmesh.cli.local import node_command, read_object
 from gmesh.cli.options import NumberRange
+from gmesh.cli.reader import end_with_the_reader
 from gmesh.cli.show import milliseconds, print_json, printable, words
 from gmesh.errors import ConfigurationError
 
@@ -66,6 +67,7 @@ def receive(service: str, count: int | None, where: Endpoint, as_json: bool) -> 
 
     On a terminal each is preceded by the name of its sender; --json always tells it.
     """
+    end_with_the_reader()
     with where.stream(f"/v1/receive?service={quote(service, safe='')}") as messages:
         for number, message in enumerate(messages, start=1):
             print(json.dumps(message) if as_json else _message_line(message), flush=True)
