@@ -271,7 +271,7 @@ def _policy_body(value: dict[str, Any]) -> Policy:
     try:
         return msgspec.convert(value, Policy, strict=True)
     except msgspec.ValidationError as error:
-        raise DocumentRefused("invalid-field", f"policy: {spoken(error)}") from error
+        raise DocumentRefused("invalid-field", f"policy: {spoken(error, Policy)}") from error
 
 
 def _there(document: bytes | None) -> bytes:

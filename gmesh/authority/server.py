@@ -279,4 +279,4 @@ def _parse(envelope: Envelope, route: Route) -> Any:
     try:
         return msgspec.convert(value, route.body, strict=True)
     except msgspec.ValidationError as error:
-        raise RequestRefused("invalid-field", spoken(error)) from error
+        raise RequestRefused("invalid-field", spoken(error, route.body)) from error

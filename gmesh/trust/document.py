@@ -193,7 +193,7 @@ def _read_body(signed: Any, struct: type[Made]) -> Made:
     try:
         body = msgspec.convert(signed, struct, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise DocumentRefused("invalid-field", f"{struct.TYPE}: {spoken(error)}") from error
+        raise DocumentRefused("invalid-field", f"{struct.TYPE}: {spoken(error, struct)}") from error
     body.check()
     return body
 

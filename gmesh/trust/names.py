@@ -12,6 +12,7 @@ import re
 from typing import Annotated, Any, Final
 
 from msgspec import Meta
+from msgspec.inspect import Metadata, NoneType, type_info
 
 from gmesh.trust.limits import MAX_INTEGER, MAX_TEXT
 
@@ -125,9 +126,45 @@ _SPOKEN: Final = {
 }
 
 
-def spoken(error: Exception) -> str:
-    """What C{msgspec} found wrong, for people: in the place of a pattern what it stands for."""
+_STEP = re.compile(r"\.(\w+)|\[(?:\d+|\.\.\.)\]")
+
+
+def spoken(error: Exception, kind: Any = None) -> str:
+    """
+    What C{msgspec} found wrong, for people: in the place of a pattern what it stands for.
+
+    @param kind: what was read; a word that is none of a few is told with those there are.
+    """
     text = str(error)
     for pattern, words in _SPOKEN.items():
         text = text.replace(pattern, words)
-    return text
+    found = _ENUM.match(text)
+    choices = () if found is None or kind is None else _choices(kind, found[1])
+    return f"{text}; there are {', '.join(choices)}" if choices else text
+
+
+_ENUM = re.compile(r"Invalid enum value .* - at `\$(.*)`\Z")
+
+
+def _choices(kind: Any, path: str) -> tuple[str, ...]:
+    """The words that may stand at this place of a value of this kind."""
+    here: Any = type_info(kind)
+    for step in _STEP.finditer(path):
+        here = _plainly(here)
+        if step[1] is None:
+            here = getattr(here, "item_type", None) or getattr(here, "value_type", None)
+        else:
+            fields = {field.encode_name: field.type for field in getattr(here, "fields", ())}
+            here = fields.get(step[1])
+    return tuple(str(value) for value in getattr(_plainly(here), "values", ()))
+
+
+def _plainly(kind: Any) -> Any:
+    """A type without its bounds, and without the None that may stand for it."""
+    while True:
+        if hasattr(kind, "types"):
+            kind = next((each for each in kind.types if not isinstance(each, NoneType)), None)
+        elif isinstance(kind, Metadata):
+            kind = kind.type
+        else:
+            return kind

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import pytest
 
 from gmesh.trust import names
+from gmesh.trust.documents import Policy
 
 
 @pytest.mark.parametrize("kind", names._WORDS)
@@ -32,3 +35,36 @@ def test_the_place_stays() -> None:
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.convert([["a", "A"]], list[list[names.Name]])
     assert names.spoken(refused.value) == f"Expected {names._WORDS[names.Name]} - at `$[0][1]`"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rules": [{"effect": "permit", "from": ["*"], "to": ["*"], "services": ["*"]}]}, "allow, deny"),
+        ({"control": {"reload": "king"}}, "administer, operate, read"),
+        ({"operators": [{"key": "A" * 43, "role": "king"}]}, "administer, operate, read"),
+    ],
+)
+def test_a_word_that_is_none_of_a_few_is_told_with_them(change: dict[str, object], told: str) -> None:
+    """At any depth: in a list, in an object of any names, behind another name than the field's."""
+    good = {
+        "type": "policy", "network_id": "0" * 32, "version": 1, "issued_at": 1, "expires_at": 2,
+        "max_hops": 1, "certificate": {"default": 1, "max": 1, "renew_grace": 1}, "max_nodes": 1, "stale_grace": 1,
+        "rules": [], "operators": [], "control": {},
+    }  # fmt: skip
+    with pytest.raises(msgspec.ValidationError) as refused:
+        msgspec.convert(good | change, Policy)
+    words = names.spoken(refused.value, Policy).partition("; there are ")[2]
+    assert ", ".join(sorted(words.split(", "))) == told
+    assert names.spoken(refused.value) == str(refused.value)
+
+
+def test_a_choice_that_may_be_left_out() -> None:
+    """The None of an optional field is no word to choose."""
+    with pytest.raises(msgspec.ValidationError) as refused:
+        msgspec.convert({"colour": "pink"}, _Optional)
+    assert names.spoken(refused.value, _Optional).endswith("there are green, red")
+
+
+class _Optional(msgspec.Struct):
+    colour: Literal["green", "red"] | None = None
