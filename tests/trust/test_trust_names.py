@@ -49,8 +49,8 @@ def test_a_word_that_is_none_of_a_few_is_told_with_them(change: dict[str, object
     """At any depth: in a list, in an object of any names, behind another name than the field's."""
     good = {
         "type": "policy", "network_id": "0" * 32, "version": 1, "issued_at": 1, "expires_at": 2,
-        "max_hops": 1, "certificate": {"default": 1, "max": 1, "renew_grace": 1}, "max_nodes": 1, "stale_grace": 1,
-        "rules": [], "operators": [], "control": {},
+        "max_hops": 1, "certificate": {"default": 1, "max": 1, "renew_grace": 1}, "max_nodes": 1,
+        "stale_grace": 1, "rules": [], "operators": [], "control": {},
     }  # fmt: skip
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.convert(good | change, Policy)
