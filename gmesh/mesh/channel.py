@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.fetch import Fetcher
+from gmesh.mesh.fetch import Asked, Fetcher
 from gmesh.mesh.network_limits import (
     CERTIFICATE_BATCH,
     DIGEST_BURST,
@@ -87,16 +87,27 @@ class Channel:
     """
     The control state of one link.
 
+    @param records: what is asked of all neighbours, not to ask several for one thing.
+    @param certificates: the same.
     @ivar numbers: the newest documents the neighbour is known to hold, by type.
     """
 
-    def __init__(self, link: ILink, clock: IReactorTime, counters: Counters) -> None:
+    def __init__(
+        self,
+        link: ILink,
+        clock: IReactorTime,
+        counters: Counters,
+        records: Asked[Key] | None = None,
+        certificates: Asked[CertificateKey] | None = None,
+    ) -> None:
         self.link = link
         self.handle: bytes = link.peer.handle
         self.outbox = Outbox()
         self.numbers: dict[str, int] = {}
-        self.records: Fetcher[Key] = Fetcher(clock, self._ask_records, WANT_BATCH)
-        self.certificates: Fetcher[CertificateKey] = Fetcher(clock, self._ask_certificates, CERTIFICATE_BATCH)
+        self.records: Fetcher[Key] = Fetcher(clock, self._ask_records, WANT_BATCH, records)
+        self.certificates: Fetcher[CertificateKey] = Fetcher(
+            clock, self._ask_certificates, CERTIFICATE_BATCH, certificates
+        )
         self._clock = clock
         self._counters = counters
         now = clock.seconds()

@@ -50,8 +50,10 @@ class ControlProtocol:
 
     def __init__(self, factory: ControlFactory, link: ILink) -> None:
         self._factory = factory
-        self._channel = Channel(link, factory.clock, factory.counters)
-        flooding, channel = factory.flooding, self._channel
+        flooding = factory.flooding
+        channel = self._channel = Channel(
+            link, factory.clock, factory.counters, flooding.records_asked, flooding.certificates_asked
+        )
         self._table: dict[int, Callable[[memoryview], Any]] = {
             Kind.LSA: lambda body: flooding.records_received(channel, Lsa.decode(body).records),
             Kind.IHAVE: lambda body: flooding.named(channel, Ihave.decode(body).entries),

@@ -15,6 +15,7 @@ from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.eager import is_stub
+from gmesh.mesh.fetch import Asked
 from gmesh.mesh.network_limits import LIST_ENTRIES, TICK
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.spreading import Spreader
@@ -43,6 +44,8 @@ class Flooding:
 
     @param own_due: called when our own record has to be signed anew.
     @ivar channels: the neighbours by handle.
+    @ivar records_asked: which records were asked of whom.
+    @ivar certificates_asked: which certificates were.
     @cvar spreader: sends records out.
     """
 
@@ -63,6 +66,12 @@ class Flooding:
         self._clock = clock
         self._wall = wall
         self._counters = counters
+        self.records_asked: Asked[Key] = Asked(
+            clock, lambda key, sequence: sequence > engine.store.floor(key)
+        )
+        self.certificates_asked: Asked[CertificateKey] = Asked(
+            clock, lambda key, _: book.member(key.handle, key.serial) is None
+        )
         self._waiting = WaitingRecords()
         self._out = self.spreader(engine, clock, counters, self.channels)
         self._retry_call: IDelayedCall | None = None
@@ -104,6 +113,8 @@ class Flooding:
     def housekeeping(self) -> None:
         """Drop what waited for too long."""
         self._retry()
+        self.records_asked.forget_old()
+        self.certificates_asked.forget_old()
 
     def resync(self) -> None:
         """Compare digests with the next neighbour in turn, to heal whatever was lost on the way."""
@@ -145,7 +156,9 @@ class Flooding:
         if outcome is Outcome.ACCEPTED:
             self._counters.count("record-accepted")
             self._out.spread(key, data, channel)
+            self.records_asked.settled(key)
         elif outcome is Outcome.DUPLICATE:
+            self.records_asked.settled(key)
             entry = self._engine.store.get(key)
             if channel is not None and entry is not None:
                 channel.outbox.seen(key, entry.record.sequence)
@@ -182,8 +195,7 @@ class Flooding:
 
     def _certified(self, peer: Peer) -> None:
         """A certificate is new here: what waited for it is judged again."""
-        for channel in self.channels.values():
-            channel.certificates.came(CertificateKey(peer.handle, peer.serial))
+        self.certificates_asked.settled(CertificateKey(peer.handle, peer.serial))
         for source, data in self._waiting.release(peer.handle, peer.serial):
             self._again(source, data)
 
@@ -216,7 +228,7 @@ class Flooding:
             key = (entry.origin, entry.fragment)
             channel.outbox.seen(key, entry.sequence)
             if entry.sequence > store.floor(key):
-                channel.records.want(key)
+                channel.records.want(key, entry.sequence)
 
     def wanted(self, channel: Channel, keys: Iterable[RecordKey]) -> None:
         """SYNC_WANT: send what we hold of it."""
@@ -225,8 +237,8 @@ class Flooding:
 
     def listed(self, channel: Channel, entries: Iterable[RecordSummary]) -> None:
         """SYNC_LIST: ask for what is newer than ours."""
-        for key in missing(self._engine.store, (Summary(*entry) for entry in entries)):
-            channel.records.want(key)
+        for key, sequence in missing(self._engine.store, (Summary(*entry) for entry in entries)).items():
+            channel.records.want(key, sequence)
 
     def compared(self, channel: Channel, buckets: Iterable[tuple[int, bytes]]) -> None:
         """SYNC_DIGEST: list what we hold where we differ."""

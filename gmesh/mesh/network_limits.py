@@ -7,6 +7,7 @@ from typing import Final
 
 __all__ = [
     "ASK_AGAIN",
+    "ASK_ELSEWHERE",
     "ASK_STALL",
     "ASSEMBLY_STALL",
     "CERTIFICATE_BATCH",
@@ -78,6 +79,7 @@ CERTIFICATE_BATCH: Final = 64
 CERTIFICATE_FRAME: Final = 48 * 1024
 ASK_AGAIN: Final = 30.0
 ASK_STALL: Final = 5.0
+ASK_ELSEWHERE: Final = 0.5
 MAX_WANTED: Final = 16_384
 QUESTION_RATE: Final = 100.0
 QUESTION_BURST: Final = 200

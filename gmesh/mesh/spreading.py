@@ -2,8 +2,8 @@
 """
 Spreading node records: what is news goes to every other neighbour, once; what follows within 20 ms is joined.
 
-To many neighbours only so many get a record unasked, anchors first; the others are told of it and pull what
-they lack.
+Of many neighbours only so many get a record unasked, anchors first, and none who gets it from another
+anyway; the others are told of it and pull what they lack.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.eager import eager_channels, is_leaf, is_stub
+from gmesh.mesh.eager import Elsewhere, chosen, is_leaf, is_stub
 from gmesh.mesh.network_limits import (
     FLUSH_BACKLOG,
     FLUSH_BYTES,
@@ -21,6 +21,7 @@ from gmesh.mesh.network_limits import (
     IHAVE_INTERVAL,
 )
 from gmesh.routing.engine import RouteEngine
+from gmesh.routing.limits import MAX_SEQUENCE
 from gmesh.routing.store import Key
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import Ihave, Lsa, RecordNumber
@@ -42,6 +43,7 @@ class Spreader:
         self._clock = clock
         self._counters = counters
         self._channels = channels
+        self._elsewhere = Elsewhere(engine)
         self._flush_call: IDelayedCall | None = None
         self._name_call: IDelayedCall | None = None
         self._stopped = False
@@ -62,11 +64,15 @@ class Spreader:
             return
         sequence = entry.record.sequence
         store = self._engine.store
-        eager = eager_channels(self._engine.handle, self._channels.values())
-        for channel in self._channels.values():
+        eager = chosen(self._engine.handle, self._channels, lambda handle: self._channels[handle].anchor)
+        reached = self._elsewhere.reached(but.handle) if but is not None else ()
+        for handle, channel in self._channels.items():
             if channel is but or is_stub(store, channel):
                 continue
-            if channel in eager or is_leaf(store, channel):
+            if sequence <= channel.records.offered(key) <= MAX_SEQUENCE:
+                channel.outbox.seen(key, sequence)
+                continue
+            if (handle in eager and handle not in reached) or is_leaf(store, channel):
                 channel.outbox.put(key, sequence, data)
             else:
                 channel.outbox.name(key, sequence)

@@ -8,8 +8,9 @@ out, paths come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
+from types import MappingProxyType
 
 from zope.interface import implementer
 
@@ -26,6 +27,7 @@ from gmesh.routing.store import Key, Member, RecordStore
 __all__ = ["RouteEngine"]
 
 _NOWHERE: frozenset[bytes] = frozenset()
+_ALONE: Mapping[bytes, int] = MappingProxyType({})
 _NO_FLAGS = RecordFlag(0)
 
 
@@ -226,6 +228,16 @@ class RouteEngine:
             self._paths.changed(self._now, urgent=self._prompt)
         if not fragments:
             self._paths.invalidate(self._now)
+
+    # -- the graph
+
+    def neighbours(self, handle: bytes) -> Mapping[bytes, int]:
+        """Who is linked to a node, as both ends say, and at which cost; another object after a change."""
+        return self._graph.adjacency.get(handle, _ALONE)
+
+    def relays(self, handle: bytes) -> bool:
+        """Whether a node may be an interior hop now."""
+        return handle in self._graph.transit
 
     # -- paths
 

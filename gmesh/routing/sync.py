@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gmesh.routing.limits import BUCKET_SIZE, BUCKETS, HASH_PREFIX
+from gmesh.routing.limits import BUCKET_SIZE, BUCKETS, HASH_PREFIX, MAX_SEQUENCE
 from gmesh.routing.store import Key, RecordStore
 
 __all__ = ["Summary", "buckets_that_differ", "missing", "summaries"]
@@ -44,21 +44,23 @@ def summaries(store: RecordStore, buckets: Iterable[int]) -> list[Summary]:
     return found
 
 
-def missing(store: RecordStore, theirs: Iterable[Summary]) -> list[Key]:
+def missing(store: RecordStore, theirs: Iterable[Summary]) -> dict[Key, int]:
     """
-    Which of the listed records we should ask for.
+    Which of the listed records we should ask for, and the sequence above ours for which it is worth it.
 
     Those newer than ours, and at an equal sequence those whose hash is lower: both ends of an
-    equivocation then settle on the same one.
+    equivocation then settle on the same one, which is news whatever sequence we hold by then.
     """
-    wanted: list[Key] = []
+    wanted: dict[Key, int] = {}
     for line in theirs:
         key = (line.handle, line.fragment)
         entry = store.get(key)
-        if line.sequence > store.floor(key) or (
+        if line.sequence > store.floor(key):
+            wanted[key] = line.sequence
+        elif (
             entry is not None
             and line.sequence == entry.record.sequence
             and line.hash < entry.hash[:HASH_PREFIX]
         ):
-            wanted.append(key)
+            wanted[key] = MAX_SEQUENCE + 1
     return wanted
