@@ -33,9 +33,12 @@ class Outbox:
     Records that wait for one link, the newest of each key only: bounded by the database itself.
 
     C{eager} ones are sent, C{lazy} ones only named.
+
+    @ivar owed: those of the eager ones that the neighbour asked for: to name a newer one is no answer.
     """
 
     def __init__(self) -> None:
+        self.owed: set[Key] = set()
         self.eager: dict[Key, tuple[int, bytes]] = {}
         self.lazy: dict[Key, int] = {}
 
@@ -44,10 +47,16 @@ class Outbox:
         self.eager[key] = (sequence, data)
         self.lazy.pop(key, None)
 
+    def owe(self, key: Key, sequence: int, data: bytes) -> None:
+        """Answer with this soon."""
+        self.put(key, sequence, data)
+        self.owed.add(key)
+
     def name(self, key: Key, sequence: int) -> None:
         """Name this soon."""
         if key in self.eager:
             del self.eager[key]
+            self.owed.discard(key)
         self.lazy[key] = sequence
 
     def seen(self, key: Key, sequence: int) -> None:
@@ -55,6 +64,7 @@ class Outbox:
         eager = self.eager.get(key)
         if eager is not None and eager[0] <= sequence:
             del self.eager[key]
+            self.owed.discard(key)
         if self.lazy.get(key, sequence + 1) <= sequence:
             del self.lazy[key]
 
@@ -62,6 +72,7 @@ class Outbox:
         """A node is revoked: nothing of it goes out."""
         for key in [key for key in self.eager if key[0] == handle]:
             del self.eager[key]
+            self.owed.discard(key)
         for key in [key for key in self.lazy if key[0] == handle]:
             del self.lazy[key]
 
@@ -71,7 +82,9 @@ class Outbox:
         frame: list[bytes] = []
         size = total = 0
         while self.eager and total < limit:
-            _, data = self.eager.pop(next(iter(self.eager)))
+            key = next(iter(self.eager))
+            _, data = self.eager.pop(key)
+            self.owed.discard(key)
             if frame and (size + len(data) > LSA_FRAME or len(frame) == LSA_FRAME_RECORDS):
                 frames.append(tuple(frame))
                 frame, size = [], 0

@@ -72,7 +72,8 @@ class Spreader:
             if sequence <= channel.records.offered(key) <= MAX_SEQUENCE:
                 channel.outbox.seen(key, sequence)
                 continue
-            if (handle in eager and handle not in reached) or is_leaf(store, channel):
+            sent = handle in eager and handle not in reached
+            if sent or key in channel.outbox.owed or is_leaf(store, channel):
                 channel.outbox.put(key, sequence, data)
             else:
                 channel.outbox.name(key, sequence)
@@ -83,7 +84,7 @@ class Spreader:
         """What we hold under this key, to one neighbour."""
         entry = self._engine.store.get(key)
         if entry is not None and not self._stopped:
-            channel.outbox.put(key, entry.record.sequence, entry.data)
+            channel.outbox.owe(key, entry.record.sequence, entry.data)
             self._arm_flush()
 
     def _arm_flush(self) -> None:

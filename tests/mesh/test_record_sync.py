@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 from mesh.network_doubles import TestWorld
 from mesh.records import equal, kinds, records
 from twisted.internet.task import Clock
 
-from gmesh.mesh.fetch import Fetcher
-from gmesh.mesh.network_limits import ASK_AGAIN, ASK_STALL, MAX_WANTED, RESYNC_INTERVAL
+from gmesh.mesh.fetch import Asked, Fetcher
+from gmesh.mesh.network_limits import ASK_AGAIN, ASK_ELSEWHERE, ASK_STALL, MAX_WANTED, RESYNC_INTERVAL
+from gmesh.routing.record import decode_record
 from gmesh.wire.frames import Kind
-from gmesh.wire.messages import RecordKey, SyncList, SyncWant
+from gmesh.wire.messages import CertAnswer, RecordKey, SyncList, SyncWant
 
 
 def test_sync_on_connect_moves_only_what_differs(world: TestWorld) -> None:
@@ -146,6 +150,110 @@ def test_only_so_much_is_wanted_of_a_neighbour() -> None:
     clock.advance(0)
     assert fetcher.want(-1) and asked == [[0, 1, 2]]
     fetcher.stop()
+
+
+class Several:
+    """Fetchers of neighbours that share what is asked for; C{asked}: (neighbour, batch)."""
+
+    def __init__(self, *names: str) -> None:
+        self.clock = Clock()
+        self.held: set[int] = set()
+        self.asked: list[tuple[str, list[int]]] = []
+        self.shared: Asked[int] = Asked(self.clock, lambda key, number: key not in self.held)
+        self.fetchers = [Fetcher(self.clock, self._recorder(name), 3, self.shared) for name in names]
+
+    def _recorder(self, name: str) -> Callable[[list[int]], None]:
+        return lambda batch: self.asked.append((name, batch))
+
+    def want(self, *keys: int) -> None:
+        """All offer all of these."""
+        for fetcher in self.fetchers:
+            for key in keys:
+                fetcher.want(key, 1)
+        self.clock.advance(0)
+
+    def arrives(self, key: int) -> None:
+        """From wherever."""
+        self.held.add(key)
+        self.shared.settled(key)
+
+
+def test_neighbours_share_what_is_wanted() -> None:
+    """Each thing is asked of one neighbour; who is through takes of what is left."""
+    several = Several("a", "b")
+    several.want(*range(7))
+    assert several.asked == [("a", [0, 1, 2]), ("b", [3, 4, 5])]
+    for key in (3, 4, 5):
+        several.arrives(key)
+    assert several.asked[2:] == [("b", [6])]
+    for key in (0, 1, 2, 6):
+        several.arrives(key)
+    several.clock.advance(ASK_ELSEWHERE + 0.01)
+    assert len(several.asked) == 3 and all(fetcher.idle for fetcher in several.fetchers)
+    assert several.clock.getDelayedCalls() == [] and len(several.shared) == 0
+
+
+def test_silence_delays_once_however_many_are_silent() -> None:
+    """After half a second without the answer all others that offered it are asked at once."""
+    several = Several("a", "b", "c", "d")
+    several.want(0)
+    assert several.asked == [("a", [0])]
+    several.clock.advance(ASK_ELSEWHERE / 2)
+    assert len(several.asked) == 1
+    several.clock.advance(ASK_ELSEWHERE / 2 + 0.01)
+    assert several.asked[1:] == [("b", [0]), ("c", [0]), ("d", [0])]
+    several.clock.advance(ASK_AGAIN + 1)
+    several.shared.forget_old()
+    assert len(several.shared) == 0
+
+
+def test_who_leaves_holds_up_nothing() -> None:
+    """What was asked of a neighbour that is gone is asked of the next at once."""
+    several = Several("a", "b")
+    several.want(0)
+    several.fetchers[0].stop()
+    several.clock.advance(0)
+    assert several.asked == [("a", [0]), ("b", [0])]
+    several.fetchers[1].stop()
+    assert several.clock.getDelayedCalls() == [] and len(several.shared) == 0
+
+
+def test_a_newer_one_is_asked_for_anew() -> None:
+    """That an older one was asked for without answer does not hide the next."""
+    several = Several("a")
+    several.want(0)
+    several.clock.advance(ASK_STALL)
+    several.want(0)
+    assert len(several.asked) == 1
+    several.fetchers[0].want(0, 2)
+    several.clock.advance(0)
+    assert several.asked[1:] == [("a", [0])]
+    several.fetchers[0].stop()
+
+
+@pytest.mark.parametrize("liars", [0, 1, 2])
+def test_a_newcomer_is_sent_everything_once(world: TestWorld, liars: int) -> None:
+    """With three neighbours, too; those who answer nothing cost it half a second for either kind."""
+    line = world.line(*(f"n{number}" for number in range(8)))
+    world.run(10)
+    new, near = world.add("new"), [line[number] for number in (0, 4, 7)]
+    for each in near[:liars]:
+        each.withholds = lambda kind, frame: kind in (Kind.LSA, Kind.CERT)
+    for each in near:
+        world.connect(new, each)
+    world.run(2 * ASK_ELSEWHERE + 0.2)
+    assert new.engine.store.handles() == sorted(node.handle for node in world.nodes.values())
+    if liars:
+        return
+    sent = [frame for each in near for kind, frame in each.links["new"].sent if kind == Kind.CERT]
+    assert sum(len(CertAnswer.decode(memoryview(frame)[3:]).certificates) for frame in sent) == len(line) - 3
+    wanted = [frame for each in near for kind, frame in new.links[each.name].sent if kind == Kind.SYNC_WANT]
+    keys = [key.origin for frame in wanted for key in SyncWant.decode(memoryview(frame)[3:]).entries]
+    assert sorted(keys) == sorted(node.handle for node in line)
+    network = new.engine.database.network_id
+    told = [decode_record(data, network) for each in near for data in records(new.links[each.name])]
+    back = [record for record in told if record.handle in keys]
+    assert len(back) <= 2 * len(near)
 
 
 def test_wants_are_answered_from_the_database(world: TestWorld) -> None:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""Tests of L{gmesh.mesh.spreading} and C{eager}: who sends a record to whom, and that none is lost by it."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import pytest
+from mesh.network_doubles import TestNode, TestWorld
+from mesh.records import equal, kinds, records, sign
+
+from gmesh.mesh.network_limits import EAGER_DEGREE, IHAVE_INTERVAL
+from gmesh.routing.record import decode_record
+from gmesh.wire.frames import Kind
+from gmesh.wire.messages import Lsa, RecordKey, SyncWant
+
+NEWS = ((9, b"news"),)
+
+
+def ring(world: TestWorld, *names: str, role: str = "relay") -> list[TestNode]:
+    """So many nodes in a circle that know each other, with nothing written down of how they came to."""
+    nodes = [world.add(name, role) for name in names]
+    for one, other in pairwise([*nodes, nodes[0]]):
+        world.connect(one, other)
+    settle(world)
+    return nodes
+
+
+def settle(world: TestWorld) -> None:
+    """Quiet; then forget what was sent."""
+    world.run(10)
+    assert equal(world)
+    for node in world.nodes.values():
+        for link in node.links.values():
+            link.sent.clear()
+
+
+def copies(one: TestNode, other: TestNode) -> int:
+    """How many records one node sent to another."""
+    return len(records(one.links[other.name]))
+
+
+def test_neighbours_of_the_sender_have_it_from_the_sender(world: TestWorld) -> None:
+    """In a triangle the other two only tell each other of a record."""
+    a, b, c = ring(world, "a", "b", "c")
+    a.keeper.advertise(NEWS)
+    world.run(2)
+    assert equal(world)
+    assert [copies(a, b), copies(a, c), copies(b, c), copies(c, b)] == [1, 1, 0, 0]
+    assert kinds(b.links["c"]) == [Kind.IHAVE]
+
+
+@pytest.mark.parametrize(("role", "sent"), [("relay", 1), ("client", 2)])
+def test_of_two_ways_the_cheaper_carries_it(world: TestWorld, role: str, sent: int) -> None:
+    """Around a square one copy arrives at the far corner; nobody relies on those that do not relay."""
+    a, b, c, d = ring(world, "a", "b", "c", "d", role=role)
+    a.keeper.advertise(NEWS)
+    world.run(2)
+    assert equal(world)
+    assert copies(b, c) + copies(d, c) == sent
+
+
+def test_who_is_relied_on_and_silent_costs_a_tenth_of_a_second(world: TestWorld) -> None:
+    """The far corner of a square pulls from the other side what the first one keeps to itself."""
+    a, b, c, d = ring(world, "a", "b", "c", "d")
+    for liar in (b, d):
+        liar.withholds = lambda kind, frame: kind in (Kind.LSA, Kind.IHAVE)
+        a.keeper.advertise(((9, liar.name.encode()),))
+        world.run(IHAVE_INTERVAL + 0.1)
+        assert c.engine.store.floor((a.handle, 0)) == a.engine.sequence
+        liar.withholds = None
+        settle(world)
+
+
+def test_of_many_neighbours_only_those_are_counted_on_that_get_it_unasked(world: TestWorld) -> None:
+    """In a full mesh of twelve a record goes to eight, and reaches everybody."""
+    nodes = [world.add(f"n{number:02}") for number in range(12)]
+    for one, other in combinations(nodes, 2):
+        world.connect(one, other)
+    settle(world)
+    source = nodes[0]
+    source.keeper.advertise(NEWS)
+    world.run(1)
+    assert equal(world)
+    sent = sum(copies(one, other) for one in nodes for other in nodes if other.name in one.links)
+    assert EAGER_DEGREE <= sum(copies(source, other) for other in nodes[1:]) <= 11
+    assert sent <= 3 * len(nodes)
+
+
+def test_what_was_asked_for_is_sent_whatever_comes_between(world: TestWorld) -> None:
+    """An answer that waits gives way to a newer record, not to the name of one."""
+    hub = world.add("hub", "anchor")
+    spokes = [world.add(f"s{number:02}") for number in range(12)]
+    for spoke in spokes:
+        world.connect(hub, spoke)
+    for one, other in pairwise(spokes):
+        world.connect(one, other)
+    settle(world)
+    source = spokes[0]
+    for asker in spokes[2:]:
+        sequence = source.engine.sequence + 1
+        source.engine.originator.sequence = sequence
+        want = SyncWant((RecordKey(source.handle, 0),)).encode()
+        hub.links[asker.name].receive(Kind.SYNC_WANT, b"\0\0\0" + want)
+        news = sign(source, sequence, links=((hub.handle, 96),))
+        hub.links[source.name].receive(Kind.LSA, b"\0\0\0" + Lsa((news,)).encode())
+        world.run(0.03)
+        (answer,) = records(hub.links[asker.name])[-1:]
+        assert decode_record(answer, hub.engine.database.network_id).sequence >= sequence
+        world.run(8)
+        for link in hub.links.values():
+            link.sent.clear()
