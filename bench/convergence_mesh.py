@@ -209,7 +209,7 @@ def change(name: str, what: str, trials: int, known: tuple[int, int]) -> list[Fi
 
 
 def cold_start(name: str, seconds: float, megabytes: float) -> list[Figure]:
-    """Nodes start with their first links, which come up within a second: until all databases are equal."""
+    """Nodes start with their first links, up within a second: until databases are equal and tell of all."""
     edges, roles = shape(name, seed=6)
     mesh, random = EngineMesh(seed=6), Random(6)
     for node in sorted({end for edge in edges for end in edge}):
@@ -224,8 +224,9 @@ def cold_start(name: str, seconds: float, megabytes: float) -> list[Figure]:
     for edge in edges:
         mesh.clock.callLater(random.uniform(0, 1), begin, *edge)
     mesh.run(1)
-    while len({node.engine.store.digest() for node in mesh}) > 1 or len(mesh["n00000"].engine.store) < len(
-        mesh.nodes
+    while not (
+        all(len(node.engine.neighbours(node.handle)) == len(node.links) for node in mesh)
+        and len({node.engine.store.digest() for node in mesh}) == 1
     ):
         mesh.run(TICK)
         assert mesh.now() < 60, "the databases never agree"

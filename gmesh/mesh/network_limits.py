@@ -23,6 +23,8 @@ __all__ = [
     "FLUSH_BACKLOG",
     "FLUSH_BYTES",
     "FLUSH_INTERVAL",
+    "FLUSH_MOST",
+    "FLUSH_RECORD",
     "HEADER_BURST",
     "HEADER_RATE",
     "HOUSEKEEPING_INTERVAL",
@@ -61,6 +63,8 @@ TICK: Final = 1e-6
 
 # -- flooding
 FLUSH_INTERVAL: Final = 0.020
+FLUSH_RECORD: Final = 0.005
+FLUSH_MOST: Final = 0.080
 FLUSH_BYTES: Final = 64 * 1024
 FLUSH_BACKLOG: Final = 256 * 1024
 LSA_FRAME: Final = 16 * 1024

@@ -2,6 +2,7 @@
 """
 Spreading node records: what is news goes to every other neighbour, once; what follows within 20 ms is joined.
 
+While much is news (a mesh begins, two halves meet) more is waited for: most of it comes from several sides.
 Of many neighbours only so many get a record unasked, anchors first, and none who gets it from another
 anyway; the others are told of it and pull what they lack.
 """
@@ -17,6 +18,8 @@ from gmesh.mesh.network_limits import (
     FLUSH_BACKLOG,
     FLUSH_BYTES,
     FLUSH_INTERVAL,
+    FLUSH_MOST,
+    FLUSH_RECORD,
     IHAVE_ENTRIES,
     IHAVE_INTERVAL,
 )
@@ -48,6 +51,7 @@ class Spreader:
         self._name_call: IDelayedCall | None = None
         self._stopped = False
         self._flushed = float("-inf")
+        self._spacing = FLUSH_INTERVAL
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -89,19 +93,21 @@ class Spreader:
 
     def _arm_flush(self) -> None:
         if self._flush_call is None and not self._stopped:
-            wait = self._flushed + FLUSH_INTERVAL - self._clock.seconds()
+            wait = self._flushed + self._spacing - self._clock.seconds()
             self._flush_call = self._clock.callLater(max(0.0, wait), self._flush)
 
     def _flush(self) -> None:
         self._flush_call = None
         self._flushed = self._clock.seconds()
-        more = False
+        more, most = False, 0
         for channel in list(self._channels.values()):
             room = FLUSH_BACKLOG - channel.link.control_backlog
             for records in channel.outbox.take(min(FLUSH_BYTES, room)):
                 self._counters.count("records-sent", len(records))
                 channel.send(Kind.LSA, Lsa(records).encode())
+                most = max(most, len(records))
             more = more or bool(channel.outbox.eager)
+        self._spacing = min(max(FLUSH_INTERVAL, FLUSH_RECORD * most), FLUSH_MOST)
         if more:
             self._arm_flush()
 

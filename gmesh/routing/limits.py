@@ -57,6 +57,7 @@ __all__ = [
     "RTT_PENALTY",
     "RTT_STEPS",
     "RTT_WEIGHT",
+    "SPACING_EVEN",
     "SPACING_FIRST",
     "SPACING_MAX",
     "SPACING_QUIET",
@@ -109,6 +110,8 @@ PARK_LIFE: Final = 60.0
 # -- origination, seconds
 FIRST_DELAY: Final = 0.010
 SPACING_FIRST: Final = 0.250
+SPACING_EVEN: Final = ORIGIN_BURST - 1
+"""Intervals like the first: everybody takes a burst from one origin, so it may be used to join a mesh."""
 SPACING_MAX: Final = 10.0
 SPACING_QUIET: Final = 30.0
 DOWN_BURST: Final = 5

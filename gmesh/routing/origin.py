@@ -28,6 +28,7 @@ from gmesh.routing.limits import (
     MAX_SEQUENCE,
     REFRESH,
     REFRESH_SPREAD,
+    SPACING_EVEN,
     SPACING_FIRST,
     SPACING_MAX,
     SPACING_QUIET,
@@ -257,7 +258,7 @@ class Originator:
     def _change(self, index: int, when: float) -> None:
         item = self._fragments.get(index)
         if item is None:
-            spacing = Spacing(FIRST_DELAY, SPACING_FIRST, SPACING_MAX, SPACING_QUIET)
+            spacing = Spacing(FIRST_DELAY, SPACING_FIRST, SPACING_EVEN, SPACING_MAX, SPACING_QUIET)
             item = self._fragments[index] = _Fragment(spacing)
         ready = item.spacing.ready_at(when)
         item.due = ready if item.due is None else min(item.due, ready)

@@ -38,19 +38,22 @@ class TokenBucket:
 
 class Spacing:
     """
-    An interval between repeats that doubles while they keep coming and starts over after a quiet spell.
+    An interval between repeats: the same a few times, then twice as long each time, until a quiet spell.
 
     @param delay: from a change to the first action.
     @param first: interval after the first action.
+    @param even: how many intervals are like the first.
     @param most: the longest interval.
     @param quiet: after this long without an action the interval starts over.
     """
 
-    __slots__ = ("_delay", "_first", "_interval", "_last", "_most", "_quiet")
+    __slots__ = ("_acts", "_delay", "_even", "_first", "_interval", "_last", "_most", "_quiet")
 
-    def __init__(self, delay: float, first: float, most: float, quiet: float) -> None:
+    def __init__(self, delay: float, first: float, even: int, most: float, quiet: float) -> None:
         self._delay = delay
         self._first = first
+        self._even = even
+        self._acts = 0
         self._most = most
         self._quiet = quiet
         self._interval = first
@@ -66,6 +69,9 @@ class Spacing:
         """An action happened."""
         if self._last is None or now - self._last >= self._quiet:
             self._interval = self._first
+            self._acts = 1
+        elif self._acts < self._even:
+            self._acts += 1
         else:
             self._interval = min(self._interval * 2, self._most)
         self._last = now

@@ -9,7 +9,7 @@ import pytest
 from mesh.network_doubles import TestNode, TestWorld
 from mesh.records import equal, kinds, records, sign
 
-from gmesh.mesh.network_limits import EAGER_DEGREE, IHAVE_INTERVAL
+from gmesh.mesh.network_limits import EAGER_DEGREE, FLUSH_RECORD, IHAVE_INTERVAL
 from gmesh.routing.record import decode_record
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import Lsa, RecordKey, SyncWant
@@ -85,6 +85,26 @@ def test_of_many_neighbours_only_those_are_counted_on_that_get_it_unasked(world:
     sent = sum(copies(one, other) for one in nodes for other in nodes if other.name in one.links)
     assert EAGER_DEGREE <= sum(copies(source, other) for other in nodes[1:]) <= 11
     assert sent <= 3 * len(nodes)
+
+
+def test_after_a_large_flush_more_is_waited_for(world: TestWorld) -> None:
+    """What much is news of comes from several sides: the next flush is the later, the larger the last was."""
+    line = world.line(*(f"n{number}" for number in range(10)))
+    settle(world)
+    first, here, source = line[:3]
+
+    def news(*origins: TestNode, ahead: int) -> None:
+        made = tuple(sign(each, each.engine.sequence + ahead) for each in origins)
+        here.links[source.name].receive(Kind.LSA, b"\0\0\0" + Lsa(made).encode())
+
+    news(*line[2:], ahead=1)
+    world.run(0.001)
+    assert copies(here, first) == 8
+    news(line[9], ahead=2)
+    world.run(8 * FLUSH_RECORD - 0.003)
+    assert copies(here, first) == 8
+    world.run(0.004)
+    assert copies(here, first) == 9
 
 
 def test_what_was_asked_for_is_sent_whatever_comes_between(world: TestWorld) -> None:

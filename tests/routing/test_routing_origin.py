@@ -89,18 +89,18 @@ def test_old_fragment_is_emptied() -> None:
 
 
 def test_spacing_grows_and_decays() -> None:
-    """Repeated changes are signed 250, 500, 1000 ms ... 10 s apart; after a quiet spell 10 ms do."""
+    """Repeated changes are signed 4 times 250, then 500 ms ... 10 s apart; after a quiet spell 10 ms do."""
     origin = make()
     origin.link_up(handle(1), 96, 0.0)
     times = []
     now = 0.0
-    for number in range(9):
+    for number in range(12):
         now = due(origin)
         times.append(now)
         assert len(sign(origin, now)) == 1
         origin.set_capabilities(make_capabilities(services=[f"s{number}"]), now)
     gaps = [round(b - a, 3) for a, b in pairwise(times)]
-    assert gaps == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    assert gaps == [0.25, 0.25, 0.25, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     sign(origin, due(origin))
     origin.set_capabilities((), now + 100)
     assert due(origin) == now + 100 + 0.010
@@ -312,4 +312,4 @@ def test_bucket_against_naive_twin() -> None:
 
 def test_spacing_before_any_action() -> None:
     """The first action waits only for the delay."""
-    assert Spacing(0.01, 0.25, 10, 30).ready_at(5.0) == 5.01
+    assert Spacing(0.01, 0.25, 1, 10, 30).ready_at(5.0) == 5.01
