@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from itertools import combinations, pairwise
+from typing import Any
 
 import pytest
 from mesh.network_doubles import TestNode, TestWorld
 from mesh.records import equal, kinds, records, sign
 
+from gmesh.mesh.eager import Elsewhere
 from gmesh.mesh.network_limits import EAGER_DEGREE, FLUSH_RECORD, IHAVE_INTERVAL
 from gmesh.routing.record import decode_record
 from gmesh.wire.frames import Kind
@@ -58,6 +60,42 @@ def test_of_two_ways_the_cheaper_carries_it(world: TestWorld, role: str, sent: i
     world.run(2)
     assert equal(world)
     assert copies(b, c) + copies(d, c) == sent
+
+
+class Graph:
+    """What L{Elsewhere} asks of an engine, as one of the nodes."""
+
+    def __init__(self, own: str, costs: dict[str, int]) -> None:
+        self.handle = own.encode()
+        self.rows: dict[bytes, dict[bytes, int]] = {}
+        for (one, other), cost in costs.items():
+            self.rows.setdefault(one.encode(), {})[other.encode()] = cost
+            self.rows.setdefault(other.encode(), {})[one.encode()] = cost
+
+    def neighbours(self, handle: bytes) -> dict[bytes, int]:
+        """Links and costs."""
+        return self.rows.get(handle, {})
+
+    def relays(self, handle: bytes) -> bool:
+        """Everybody does."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("dear", "sends"), [("ab", "d"), ("bc", "d"), ("ad", "b"), ("dc", "b"), ("", "b")], ids=str
+)
+def test_exactly_one_of_two_ways_is_taken(dear: str, sends: str) -> None:
+    """From a around a square to c: the cheaper, of equal ones that of the smaller handle."""
+    costs = {edge: 200 if edge == dear else 100 for edge in ("ab", "bc", "ad", "dc")}
+    graphs: dict[str, Any] = {own: Graph(own, costs) for own in "bd"}
+    found = {own: Elsewhere(graph).reached(b"a") for own, graph in graphs.items()}
+    assert [own for own in "bd" if b"c" not in found[own]] == [sends]
+
+
+def test_who_is_no_neighbour_as_the_records_say_counts_on_nobody() -> None:
+    """A record from a node whose link to us is not told yet goes to all."""
+    graph: Any = Graph("x", {"ab": 100, "bx": 100})
+    assert Elsewhere(graph).reached(b"a") == set()
 
 
 def test_who_is_relied_on_and_silent_costs_a_tenth_of_a_second(world: TestWorld) -> None:
