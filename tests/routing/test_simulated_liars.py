@@ -19,6 +19,7 @@ from gmesh.wire.frames import Kind
 from gmesh.wire.messages import Lsa
 
 QUIET = 4.0
+FLOODED = {Kind.LSA, Kind.IHAVE, Kind.SYNC_LIST, Kind.SYNC_DIGEST, Kind.SYNC_WANT}
 
 
 def own_record(node: EngineNode) -> NodeRecord:
@@ -168,15 +169,21 @@ def test_a_withheld_revocation_arrives_another_way(grid: EngineMesh) -> None:
     grid.run(QUIET)
 
 
-def test_withheld_records_hide_nobody_who_has_another_way(grid: EngineMesh) -> None:
-    """A relay passes no record on: a new node behind its neighbour is reached as soon as its link is told."""
+@pytest.mark.parametrize("kept", [FLOODED, {Kind.LSA}], ids=["everything", "what-it-offers"])
+def test_withheld_records_hide_nobody_who_has_another_way(grid: EngineMesh, kept: set[Kind]) -> None:
+    """
+    A relay passes no record on, or names them and answers nothing: all reach a new neighbour of it, and it
+    them, as soon as its other link is told.
+    """
     liar = grid["n0012"]
-    told = {Kind.LSA, Kind.IHAVE, Kind.SYNC_LIST, Kind.SYNC_DIGEST, Kind.SYNC_WANT}
-    liar.tampers = lambda kind, frame, to: None if kind in told else frame
+    liar.tampers = lambda kind, frame, to: None if kind in kept else frame
     grid.add("n0025").start()
+    grid.connect("n0012", "n0025")
     grid.connect("n0013", "n0025")
     names = [node.name for node in grid if node is not liar]
-    took = grid.run_until(lambda: all(grid[name].path("n0025") for name in names[:-1]), within=10)
+    took = grid.run_until(
+        lambda: all(grid[name].path("n0025") and grid["n0025"].path(name) for name in names), within=10
+    )
     assert took <= UP_STABLE + 1
     grid.cut("n0013", "n0014")
     edge = [grid["n0013"].handle, grid["n0014"].handle]
