@@ -218,6 +218,17 @@ def test_who_leaves_holds_up_nothing() -> None:
     assert several.clock.getDelayedCalls() == [] and len(several.shared) == 0
 
 
+def test_what_was_asked_is_remembered_within_bounds() -> None:
+    """A neighbour that names and answers what is of no use does not grow the table without end."""
+    several = Several("a")
+    for key in range(MAX_WANTED + 100):
+        several.fetchers[0].want(key)
+        several.clock.advance(0)
+        several.fetchers[0].came(key)
+    assert len(several.asked) == MAX_WANTED + 100 and len(several.shared) == MAX_WANTED
+    several.fetchers[0].stop()
+
+
 def test_a_newer_one_is_asked_for_anew() -> None:
     """That an older one was asked for without answer does not hide the next."""
     several = Several("a")
