@@ -55,7 +55,7 @@ class Asked(Generic[K]):
         return number <= known and self._clock.seconds() - when < ASK_AGAIN
 
     def note(self, key: K, fetcher: Fetcher[K], number: int) -> None:
-        """This neighbour is asked now; who makes us ask for ever more has us forget whom we asked, no more."""
+        """This neighbour is asked now; who makes us ask for ever has us forget whom we asked."""
         if key not in self._asked and len(self._asked) >= MAX_WANTED:
             del self._asked[next(iter(self._asked))]
         self._asked.setdefault(key, {})[fetcher] = number, self._clock.seconds()
