@@ -169,7 +169,7 @@ SENTENCES = {
 }
 # Options of other programs that the pages tell people to type.
 OTHERS = {
-    *("pidfile", "unix-socket", "no-buffer"),  # twistd, curl
+    *("pidfile", "logfile", "unix-socket", "no-buffer"),  # twistd, curl
     *("variant", "include", "customize-hook", "reflink"),  # mmdebstrap, cp
     *("pipe", "wait", "working-directory", "property"),  # systemd-run
     *("quick", "plot"),  # bench
