@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How soon a change is behind everybody, and its cost, in virtual time: the bounds of C{bench.convergence}."""
+"""How soon a change is behind everybody and what it costs: the bounds of C{bench.convergence}."""
 
 from __future__ import annotations
 
