@@ -112,6 +112,9 @@ class ISecureTransport(Interface):
     def abort():
         """Cut now."""
 
+    def keep_unsent(size):
+        """Let the system below hold so many bytes unsent, where it can be told."""
+
     def registerProducer(producer, streaming):
         """As L{twisted.internet.interfaces.ITransport}: told to pause and resume."""
 

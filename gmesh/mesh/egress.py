@@ -31,6 +31,7 @@ from gmesh.mesh.limits import (
     RECORD_CLOSE,
     REKEY_INTERVAL,
     REKEY_RECORDS,
+    TCP_UNSENT_LOW_WATER,
 )
 from gmesh.mesh.queues import DataRoom, EgressQueue
 from gmesh.wire.frames import Kind, pack_frame
@@ -61,6 +62,7 @@ class Egress:
         # Of what may be written ahead, so much is left; of the open record, so much room.  There is room
         # only while nothing is queued and the link lives: the fast path asks nothing else.
         self._ahead = self._left = AHEAD_FIRST
+        self._unsent = TCP_UNSENT_LOW_WATER
         self._room = RECORD_CLOSE
         self._open: list[bytes | memoryview] = []
         self._call: IDelayedCall | None = None
@@ -192,7 +194,10 @@ class Egress:
         pace = (now - self._began) / (self._ahead - self._left)
         self._began = now
         queue.pace = max(pace, queue.pace + PACE_WEIGHT * (pace - queue.pace))
-        self._ahead = max(AHEAD_LEAST, min(AHEAD_MOST, int(AHEAD_TIME / (queue.pace or 1e-9))))
+        ahead = self._ahead = max(AHEAD_LEAST, min(AHEAD_MOST, int(AHEAD_TIME / (queue.pace or 1e-9))))
+        if not self._unsent < 2 * ahead < 4 * self._unsent:
+            self._unsent = ahead
+            self._transport.keep_unsent(ahead)
 
     def _proceed(self) -> None:
         """Write records while there is something to write, and it may be written."""

@@ -109,7 +109,9 @@ REKEY_INTERVAL = 600.0
 
 # What may stand before a control frame in user space: so many seconds of data as the transport was
 # last seen to pass on, within these bounds: AHEAD_MOST is those seconds at 100 MB/s, and what a link
-# may cost beside its queue.  A record holds what fits into RECORD_CLOSE, or into what is left.
+# may cost beside its queue.  As much may the system hold unsent, at first TCP_UNSENT_LOW_WATER: where
+# nodes share a processor, each must find work for its whole turn.  A record holds what fits into
+# RECORD_CLOSE, or into what is left.
 AHEAD_TIME = 0.005
 AHEAD_LEAST = 16 * 1024
 AHEAD_FIRST = 32 * 1024
@@ -123,8 +125,8 @@ TCP_USER_TIMEOUT_MS = 20_000
 # One flow may fill the queue of a link, so that a stalled link drops nothing of a whole end-to-end window;
 # when others want room, the largest flow makes it.
 CONTROL_QUEUE_BYTES = 512 * 1024
-DATA_QUEUE_BYTES = 2 * 1024 * 1024
-DATA_FLOW_BYTES = 2 * 1024 * 1024
+DATA_QUEUE_BYTES = 8 * 1024 * 1024
+DATA_FLOW_BYTES = 8 * 1024 * 1024
 DATA_FLOWS = 256
 # All links of a node together: so many bytes of data wait, however many links are slow.
 NODE_DATA_BYTES = 64 * 1024 * 1024

@@ -23,7 +23,7 @@ from gmesh.mesh.gate import Place
 from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
 from gmesh.mesh.noise_context import Attempt, NoiseContext, RecordProtocol, RecordProtocolFactory
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.sockets import display_address, tune_socket
+from gmesh.mesh.sockets import display_address, keep_unsent, tune_socket
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
 from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, read_preamble
@@ -95,6 +95,10 @@ class NoiseProtocol(Protocol):
         """Switch the inbound key."""
         if self._session is not None:
             self._session.rekey_inbound()
+
+    def keep_unsent(self, size: int) -> None:
+        """Let the system below hold so many bytes unsent."""
+        keep_unsent(self.transport, size)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Passed to the transport below."""

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress, ITCPTransport
 
 from gmesh.mesh.limits import TCP_UNSENT_LOW_WATER, TCP_USER_TIMEOUT_MS
 
-__all__ = ["display_address", "tune_socket"]
+__all__ = ["display_address", "keep_unsent", "tune_socket"]
 
 _OPTIONS = (("TCP_NOTSENT_LOWAT", TCP_UNSENT_LOW_WATER), ("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT_MS))
 
@@ -25,14 +25,22 @@ def tune_socket(transport: object) -> None:
         return
     transport.setTcpNoDelay(True)
     transport.setTcpKeepAlive(True)
-    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
-    if not isinstance(handle, socket.socket):
-        return
     for name, value in _OPTIONS:
-        option = getattr(socket, name, None)
-        if option is not None:
-            with contextlib.suppress(OSError):
-                handle.setsockopt(socket.IPPROTO_TCP, option, value)
+        _set_option(transport, name, value)
+
+
+def keep_unsent(transport: object, size: int) -> None:
+    """Let the kernel hold C{size} bytes that are not sent yet."""
+    if ITCPTransport.providedBy(transport):
+        _set_option(transport, "TCP_NOTSENT_LOWAT", size)
+
+
+def _set_option(transport: object, name: str, value: int) -> None:
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    option = getattr(socket, name, None)
+    if isinstance(handle, socket.socket) and option is not None:
+        with contextlib.suppress(OSError):
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def display_address(address: IAddress | None) -> str:

@@ -126,6 +126,8 @@ async def test_a_link_over_tcp(world):
         assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 16384
         assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+    one.link(two)._transport.keep_unsent(65536)
+    assert sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 65536
     await bulk(world, one, two)
     await until(lambda: one.link(two).rtt is not None)
     one.trust.offer(world.issuer.revoke(two.enrolled), world.wall())

@@ -7,7 +7,14 @@ import pytest
 from mesh.linkworld import World
 
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.limits import AHEAD_LEAST, AHEAD_MOST, DATA_FLOW_BYTES, MAX_DATA_FRAME, SENDER_HIGH_WATER
+from gmesh.mesh.limits import (
+    AHEAD_LEAST,
+    AHEAD_MOST,
+    DATA_FLOW_BYTES,
+    MAX_DATA_FRAME,
+    SENDER_HIGH_WATER,
+    TCP_UNSENT_LOW_WATER,
+)
 from gmesh.mesh.queues import EgressQueue
 from gmesh.testing.transport import Wire
 from gmesh.wire.frames import Kind, pack_frame
@@ -105,7 +112,7 @@ def test_a_sender_that_ignores_its_pause_is_refused_not_unbounded(world):
     one, two = world.pair()
     link = one.link(two)
     sender = Sender(link)
-    taken = [link.send_data(pack_frame(Kind.E2E_DATA, b"o%07d" % n + bytes(8000)), OWN) for n in range(400)]
+    taken = [link.send_data(pack_frame(Kind.E2E_DATA, b"o%07d" % n + bytes(8000)), OWN) for n in range(1200)]
     assert taken.count(False) == one.counters["data-sender-unpaused"] > 50
     assert sender.paused and link.backlog <= DATA_FLOW_BYTES
 
@@ -176,25 +183,30 @@ def test_a_transport_that_keeps_up_never_pauses_a_sender():
 
 
 def test_how_far_ahead_follows_the_pace_of_the_transport():
-    """A slow link is filled 16 KiB ahead, in records of that size, a fast one more, and each finds out."""
+    """A slow link is filled 16 KiB ahead, in records of that size, a fast one more; the kernel too."""
     world = World(wire=Wire(rate=1_250_000, capacity=16 * 1024))
     one, two = world.pair()
     link = one.link(two)
-    sealed = []
+    sealed, unsent = [], [TCP_UNSENT_LOW_WATER]
     send = link._transport.send_record
     link._transport.send_record = lambda record: (sealed.append(len(record)), send(record))
+    link._transport.keep_unsent = unsent.append
     sender = Sender(link, size=1000)
     sender.resumeProducing()
     world.run(2)
     assert link._egress._ahead == AHEAD_LEAST
     assert max(sealed[-20:]) <= AHEAD_LEAST + 1011
+    assert unsent[-1] < 2 * AHEAD_LEAST
     sender.limit = 0
     world.finish()
     world = World(wire=Wire(rate=125_000_000, delay=0.0001))
     one, two = world.pair()
-    sender = Sender(one.link(two), limit=20_000)
+    link, unsent = one.link(two), []
+    link._transport.keep_unsent = unsent.append
+    sender = Sender(link, limit=20_000)
     sender.resumeProducing()
     world.run(1)
-    assert one.link(two)._egress._ahead == AHEAD_MOST
+    assert link._egress._ahead == AHEAD_MOST
+    assert unsent[-1] > AHEAD_MOST // 2
     sender.limit = 0
     world.finish()
