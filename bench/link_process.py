@@ -34,7 +34,7 @@ from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import DIGEST_SIZE, CloseReason, Hello
 from gmesh.wire.noise import StaticKey
-from gmesh.wire.paths import FrameTemplate, read_path
+from gmesh.wire.paths import FrameTemplate, pack_counter, read_path
 from gmesh.wire.suites import Suite
 
 SUITES = {"aesgcm": Suite.AESGCM_BLAKE2S, "chacha": Suite.CHACHAPOLY_BLAKE2S}
@@ -205,7 +205,7 @@ class Source(Idle):
                 self.reactor.callLater(0, self.finish)
                 return
             for _ in range(max(1, BATCH // (len(payload) + 64))):
-                send(frame(counter, payload), flow)
+                send(frame(pack_counter(counter), payload), flow)
                 counter += 1
                 if self.paused:
                     break
@@ -214,7 +214,7 @@ class Source(Idle):
     def finish(self) -> None:
         self.meter.frames = self.counter
         self.link.unregister_sender(self.template.flow)
-        self.link.send_data(self.template.frame(self.counter, END), self.template.flow)
+        self.link.send_data(self.template.frame(pack_counter(self.counter), END), self.template.flow)
         self.meter.stop()
         self.ended(self.meter.report())
 
