@@ -121,6 +121,7 @@ SENTENCES = {
         f"up to {sealed.BUNDLE_MOST:,} bytes ({sealed.BUNDLE_FIRST:,} before",
         f"{sealed.BUNDLE_SLOW:,} when it is above {sealed.SLOW_PATH * 1000:g} ms",
         f"at most {sealed.LANE_WINDOW // KIB:,} KiB",
+        f"falls to {sealed.WINDOW_LONG // KIB:,} KiB",
         f"({sealed.DEFAULT_TIMEOUT:g} s, at most {sealed.MAX_TIMEOUT:g} s)",
         f"the last {sealed.ACK_WINDOW:,} numbers of the last two starts",
         f"from {sealed.MIN_RTO * 1000:g} ms ({sealed.FIRST_RTO:g} s before the first answer)",

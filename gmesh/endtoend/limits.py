@@ -68,6 +68,7 @@ __all__ = [
     "TRIES_BEFORE_BLAME",
     "WHOLE_SIZE",
     "WINDOW_FIRST",
+    "WINDOW_LONG",
     "WINDOW_LEAST",
     "WINDOW_MOST",
     "WINDOW_SHRINK",
@@ -176,7 +177,8 @@ LANE_WINDOW = 6 * 1024 * 1024
 """
 At most under way to one peer of what is not acknowledged a message; both windows together stay below
 the 8 MiB a link holds of one flow, so that a relay whose next link stalls drops nothing of either.
-Three nodes on two processors take turns of milliseconds, in which each passes on megabytes.
+Three nodes on two processors take turns of milliseconds, in which each passes on megabytes.  Where
+they take longer, L{WINDOW_LONG} is the most: frames would wait until a relay drops them.
 """
 
 QUESTIONS_A_WINDOW = 2
@@ -187,6 +189,9 @@ WINDOW_SHRINK = 0.7
 
 QUEUEING = 0.02
 """The window does not grow while the round trip is above twice the least one and this."""
+
+WINDOW_LONG = 1536 * 1024
+"""More than this may be under way only while the round trip is below that."""
 
 HURRY = 0.05
 MAX_HURRIES = 5

@@ -3,7 +3,8 @@
 How much may be under way to one peer. Pure.
 
 Losses are rare and every hop queues before it drops, so the window grows until the round trip
-says that queues fill, and shrinks when a relay says that it dropped.
+says that queues fill, and shrinks when a relay says that it dropped.  What is far more than a round
+trip needs is given back as soon as queues fill.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Pace:
                 self._least = min(self._least, rtt)
             self.rto = min(limits.MAX_RTO, max(limits.MIN_RTO, self._smooth + 4 * self._variation))
         if self._smooth is not None and self._smooth > 2 * self._least + limits.QUEUEING:
+            self.window = max(min(self.window, limits.WINDOW_LONG), self.window - size / 2)
             return
         slow_start = self.window < self._threshold
         grown = self.window + (size if slow_start else size * limits.FRAGMENT_SIZE / self.window)
