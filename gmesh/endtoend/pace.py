@@ -48,7 +48,7 @@ class Pace:
                 self._smooth += (rtt - self._smooth) / 8
                 self._least = min(self._least, rtt)
             self.rto = min(limits.MAX_RTO, max(limits.MIN_RTO, self._smooth + 4 * self._variation))
-        if self._smooth is not None and self._smooth > 2 * self._least + limits.QUEUEING:
+        if self._smooth is not None and max(self._smooth, rtt or 0.0) > 2 * self._least + limits.QUEUEING:
             self.window = max(min(self.window, limits.WINDOW_LONG), self.window - size / 2)
             return
         slow_start = self.window < self._threshold
