@@ -214,15 +214,7 @@ def cold_start(name: str, seconds: float, megabytes: float) -> list[Figure]:
     mesh, random = EngineMesh(seed=6), Random(6)
     for node in sorted({end for edge in edges for end in edge}):
         mesh.add(node, *roles(node))
-
-    def begin(*edge: str) -> None:
-        for each in edge:
-            if not mesh[each].running:
-                mesh[each].start()
-        mesh.connect(*edge)
-
-    for edge in edges:
-        mesh.clock.callLater(random.uniform(0, 1), begin, *edge)
+    mesh.come_up(edges, random)
     mesh.run(1)
     while not (
         all(len(node.engine.neighbours(node.handle)) == len(node.links) for node in mesh)

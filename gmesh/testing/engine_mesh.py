@@ -14,6 +14,7 @@ may begin converged, so that one event at N = 1,000 costs what that event costs:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from random import Random
 
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
@@ -141,6 +142,18 @@ class EngineMesh(World):
         here.up = there.up = True
         here.go_up()
         there.go_up()
+
+    def come_up(self, edges: Iterable[Edge], random: Random, within: float = 1.0) -> None:
+        """Links come up, each some time C{within} so many seconds; a node starts with its first one."""
+
+        def begin(one: str, other: str) -> None:
+            for each in (one, other):
+                if not self[each].running:
+                    self[each].start()
+            self.connect(one, other)
+
+        for edge in edges:
+            self.clock.callLater(random.uniform(0, within), begin, *edge)
 
     def _delay(self, edge: Edge) -> float:
         if edge not in self._fixed:

@@ -131,15 +131,7 @@ def test_a_cold_start_costs_no_more() -> None:
     edges = named(real("topozoo/TataNld"))
     for name in sorted({name for edge in edges for name in edge}):
         mesh.add(name)
-
-    def begin(*edge: str) -> None:
-        for each in edge:
-            if not mesh[each].running:
-                mesh[each].start()
-        mesh.connect(*edge)
-
-    for edge in edges:
-        mesh.clock.callLater(random.uniform(0, 1), begin, *edge)
+    mesh.come_up(edges, random)
     mesh.run(2.31 * RECORDS)
     assert len({node.engine.store.digest() for node in mesh}) == 1
     assert all(len(node.engine.neighbours(node.handle)) == len(node.links) for node in mesh)
