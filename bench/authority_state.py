@@ -103,6 +103,7 @@ class State:
                 node, noise = SigningKey.generate(), b64url_encode(NoiseKey.generate().public)
                 key, name = b64url_encode(node.public), f"member-{number}"
                 row = self.issuer.certificate(tx, name, node.key_id, key, noise, ("client",), DAY)
+                certificates.add(tx, row)
                 nodes.claim_noise_key(tx, noise, node.key_id)
                 nodes.put(
                     tx,

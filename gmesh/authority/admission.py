@@ -15,7 +15,8 @@ from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, enrolment_refused
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
-from gmesh.authority.store import certificates, enrolments, invites, nodes
+from gmesh.authority.store import admissions, certificates, enrolments, nodes
+from gmesh.authority.store.admissions import Application, Holder
 from gmesh.authority.store.invites import InviteRow
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
@@ -63,36 +64,28 @@ class Admission:
 
     def _admit(self, tx: Transaction, caller: Caller, body: JoinRequest) -> Admitted:
         caller.claim(tx)
-        invite = invites.get(tx, key_id(b64url_decode(body.invite_key, KEY_SIZE)))
+        node_id = caller.key_id
+        found = admissions.look(tx, key_id(b64url_decode(body.invite_key, KEY_SIZE)), node_id, body.noise_key)
         if (
-            invite is None
+            found is None
             or not caller.vouched
-            or invite.revoked_at is not None
-            or invite.node_key not in (None, body.node_key)
+            or found.invite.revoked_at is not None
+            or found.invite.node_key not in (None, body.node_key)
         ):
             raise enrolment_refused()
+        invite = found.invite
         if invite.used_serial is not None:
             return Admitted(invite.id, self._same_again(tx, invite, body), False)
         request = enrolments.get(tx, invite.id) if invite.approve else None
         if invite.expires_at <= tx.now and request is None:
             raise enrolment_refused()
-        node_id = caller.key_id
-        self._check_free(tx, invite, node_id)
+        self._check_free(tx, found, node_id)
         if invite.approve and not self._approved(tx, caller, invite, request, body):
             return Admitted(invite.id, None, False)
-        if not nodes.claim_noise_key(tx, body.noise_key, node_id):
-            raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
         row = self._issuer.certificate(
             tx, invite.name, node_id, body.node_key, body.noise_key, invite.roles, invite.lifetime
         )
-        if not invites.use(tx, invite.id, row.serial):
-            raise enrolment_refused()
-        nodes.put(
-            tx,
-            nodes.NodeRow(
-                row.name, node_id, body.node_key, invite.roles, invite.lifetime, row.serial, row.not_after
-            ),
-        )
+        admissions.admit(tx, found, body.node_key, row)
         audit.record(
             tx,
             node_id,
@@ -115,8 +108,6 @@ class Admission:
     ) -> bool:
         """Whether an operator said yes to these keys; the first to ask with the invite waits for that."""
         if request is None:
-            if nodes.noise_key_owner(tx, body.noise_key) not in (None, caller.key_id):
-                raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
             enrolments.add(tx, invite.id, body.node_key, body.noise_key)
             audit.record(
                 tx,
@@ -148,21 +139,22 @@ class Admission:
             raise enrolment_refused()
         return row.document
 
-    def _check_free(self, tx: Transaction, invite: InviteRow, node_id: str) -> None:
-        if certificates.key_revoked(tx, node_id):
+    def _check_free(self, tx: Transaction, found: Application, node_id: str) -> None:
+        if found.key_revoked:
             raise AdmissionRefused("cert-revoked", "this node key was revoked as compromised: make a new one")
-        same_name, same_key = nodes.sharing(tx, invite.name, node_id)
-        if same_name is not None and same_name.node_id != node_id and self._lives(same_name, tx.now):
+        name, named, keyed = found.invite.name, found.named, found.keyed
+        if named is not None and named.node_id != node_id and self._lives(named, tx.now):
             raise AdmissionRefused(
-                "name-taken",
-                f"{invite.name} is another node: an operator must revoke it before it is replaced",
+                "name-taken", f"{name} is another node: an operator must revoke it before it is replaced"
             )
-        if same_key is not None and same_key.name != invite.name:
-            if self._lives(same_key, tx.now):
-                raise AdmissionRefused("key-taken", f"this node key is already a member, as {same_key.name}")
-            nodes.remove(tx, same_key.name)
-        if same_name is None and nodes.count(tx) >= self._issuer.policy.body.max_nodes:
+        if keyed is not None and keyed.name != name:
+            if self._lives(keyed, tx.now):
+                raise AdmissionRefused("key-taken", f"this node key is already a member, as {keyed.name}")
+            nodes.remove(tx, keyed.name)
+        if named is None and nodes.count(tx) >= self._issuer.policy.body.max_nodes:
             raise AdmissionRefused("network-full", "the policy's max_nodes is reached")
+        if found.noise_key_owner not in (None, node_id):
+            raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
 
-    def _lives(self, node: nodes.NodeRow, now: int) -> bool:
+    def _lives(self, node: Holder, now: int) -> bool:
         return node.barred_at is None and now <= node.not_after + self._issuer.grace()

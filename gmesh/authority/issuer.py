@@ -95,7 +95,7 @@ class Issuer:
         roles: tuple[str, ...],
         lifetime: int | None,
     ) -> certificates.CertificateRow:
-        """A new certificate, stored. C{lifetime}: seconds, None for the policy's default."""
+        """A new certificate, to be stored. C{lifetime}: seconds, None for the policy's default."""
         life = self.policy.body.certificate
         seconds = max(min(lifetime or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
         signer = self._signer(tx)
@@ -113,11 +113,9 @@ class Issuer:
             ),
             [signer],
         )
-        row = certificates.CertificateRow(
+        return certificates.CertificateRow(
             document.body.serial, name, node_id, noise_key, document.encode(), tx.now, tx.now + seconds
         )
-        certificates.add(tx, row)
-        return row
 
     def _signer(self, tx: Transaction) -> ISigner:
         """The key of now; refuses while the clock stands below what the database has seen."""

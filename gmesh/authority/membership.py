@@ -72,6 +72,7 @@ class Membership:
         row = self._issuer.certificate(
             tx, node.name, node.node_id, node.node_key, noise_key, node.roles, node.lifetime
         )
+        certificates.add(tx, row)
         nodes.renewed(tx, node.node_id, row.serial, row.not_after)
         audit.record(
             tx,

@@ -50,6 +50,7 @@ _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     f"PRAGMA busy_timeout={BUSY_MILLISECONDS}",
     "PRAGMA trusted_schema=OFF",
+    "PRAGMA temp_store=MEMORY",  # what a savepoint may have to restore: else a file once it is 64 KiB
 )
 
 

@@ -8,9 +8,9 @@ import msgspec
 from gmesh.authority.store.roles import read_roles, roles_text
 from gmesh.authority.store.transaction import Reader, Transaction
 
-__all__ = ["InviteRow", "add", "get", "page", "state", "use", "withdraw", "withdraw_all"]
+__all__ = ["COLUMNS", "InviteRow", "add", "get", "page", "row_of", "state", "withdraw", "withdraw_all"]
 
-_COLUMNS = (
+COLUMNS = (
     "id, invite_key, name, roles, lifetime, node_key, approve, created_at, created_by,"
     " expires_at, used_at, used_serial, revoked_at"
 )
@@ -34,7 +34,8 @@ class InviteRow(msgspec.Struct, frozen=True):
     revoked_at: int | None = None
 
 
-def _row(row: tuple) -> InviteRow:  # type: ignore[type-arg]  # a row of _COLUMNS
+def row_of(row: tuple) -> InviteRow:  # type: ignore[type-arg]  # a row of COLUMNS
+    """The invite in the columns L{COLUMNS} of a row."""
     values = list(row)
     values[3] = read_roles(values[3])
     values[6] = bool(values[6])
@@ -54,7 +55,7 @@ def add(tx: Transaction, invite: InviteRow) -> bool:
     """Insert. @return: False if that key was invited before."""
     return bool(
         tx.execute(
-            f"INSERT INTO invite ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+            f"INSERT INTO invite ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
             invite.id,
             invite.invite_key,
             invite.name,
@@ -74,27 +75,14 @@ def add(tx: Transaction, invite: InviteRow) -> bool:
 
 def get(reader: Reader, invite_id: str) -> InviteRow | None:
     """The invite of this id."""
-    row = reader.one(f"SELECT {_COLUMNS} FROM invite WHERE id = ?", invite_id)
-    return None if row is None else _row(row)
+    row = reader.one(f"SELECT {COLUMNS} FROM invite WHERE id = ?", invite_id)
+    return None if row is None else row_of(row)
 
 
 def page(reader: Reader, after: str, limit: int) -> list[InviteRow]:
     """Invites by id, from the one after C{after}."""
-    rows = reader.all(f"SELECT {_COLUMNS} FROM invite WHERE id > ? ORDER BY id LIMIT ?", after, limit)
-    return [_row(row) for row in rows]
-
-
-def use(tx: Transaction, invite_id: str, serial: int) -> bool:
-    """Spend it. @return: False if it was spent or withdrawn meanwhile."""
-    return bool(
-        tx.execute(
-            "UPDATE invite SET used_at = ?, used_serial = ?"
-            " WHERE id = ? AND used_at IS NULL AND revoked_at IS NULL",
-            tx.now,
-            serial,
-            invite_id,
-        )
-    )
+    rows = reader.all(f"SELECT {COLUMNS} FROM invite WHERE id > ? ORDER BY id LIMIT ?", after, limit)
+    return [row_of(row) for row in rows]
 
 
 def withdraw_all(tx: Transaction) -> int:

@@ -66,7 +66,7 @@ class Transaction(Reader):
     @ivar audit_rows: of the audit chain, that this decision appends.
     """
 
-    __slots__ = ("_hooks", "audit_rows", "ledger", "now")
+    __slots__ = ("_hooks", "_wrote", "audit_rows", "ledger", "now")
 
     def __init__(self, cursor: Any, now: int, ledger: Ledger | None = None) -> None:
         super().__init__(cursor)
@@ -74,9 +74,13 @@ class Transaction(Reader):
         self.ledger = Ledger.read(cursor) if ledger is None else ledger
         self.audit_rows: list[AuditRow] = []
         self._hooks: list[Callable[[], None]] = []
+        self._wrote = False
 
     def execute(self, sql: str, *values: object) -> int:
         """Change something. @return: how many rows."""
+        if not self._wrote:
+            self._wrote = True
+            self._cursor.execute("SAVEPOINT decision")
         self._cursor.execute(sql, values)
         count: int = self._cursor.rowcount
         return count
@@ -111,6 +115,16 @@ class Transaction(Reader):
     def after_commit(self, function: Callable[..., None], *arguments: object) -> None:
         """Have C{function} called in the reactor thread once this is durable, whoever still listens."""
         self._hooks.append(lambda: function(*arguments))
+
+    def undo(self) -> None:
+        """As if nothing had been changed."""
+        if self._wrote:
+            self._cursor.execute("ROLLBACK TO decision")
+
+    def end(self) -> None:
+        """The next decision may begin."""
+        if self._wrote:
+            self._cursor.execute("RELEASE decision")
 
     def committed(self) -> None:
         """Run the hooks; called by the writer alone."""

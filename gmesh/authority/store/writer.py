@@ -194,24 +194,23 @@ class Store:
         rows: list[AuditRow] = []
         for decision in group:
             transaction = Transaction(cursor, now, ledger.copy())
-            cursor.execute("SAVEPOINT decision")
             try:
                 decision.answer = decision.function(transaction)
             except engine.ConstraintError:
-                cursor.execute("ROLLBACK TO decision")
+                transaction.undo()
                 decision.failure = Failure(
                     StoreError("conflict", "somebody else was faster: look and try again")
                 )
             except engine.EngineError:
                 raise
             except Exception:
-                cursor.execute("ROLLBACK TO decision")
+                transaction.undo()
                 decision.failure = Failure()
             else:
                 decision.transaction = transaction
                 ledger = transaction.ledger
                 rows += transaction.audit_rows
-            cursor.execute("RELEASE decision")
+            transaction.end()
         ledger.write(cursor, before)
         write_audit(cursor, rows)
         cursor.close()
