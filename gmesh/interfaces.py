@@ -254,5 +254,13 @@ class IAuthorityStore(Interface):
         @return: Deferred of its result, fired after the commit.
         """
 
+    def decide_in_bulk(bulk, item):
+        """
+        Decide on C{item}, at once with others of its kind in the group.
+
+        @param bulk: has C{one(transaction, item)} and C{many(transaction, items)}.
+        @return: Deferred of its result, fired after the commit.
+        """
+
     def read(function):
         """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""

@@ -7,6 +7,7 @@ Whatever is wrong with an invite has the same answer, and a refusal leaves nothi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
@@ -15,7 +16,7 @@ from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, enrolment_refused
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
-from gmesh.authority.store import admissions, certificates, enrolments, nodes
+from gmesh.authority.store import admissions, certificates, enrolments, nodes, nonces
 from gmesh.authority.store.admissions import Application, Holder
 from gmesh.authority.store.invites import InviteRow
 from gmesh.authority.store.transaction import Transaction
@@ -42,6 +43,19 @@ class Admitted:
     new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Join:
+    """
+    Somebody who asks to be admitted.
+
+    @ivar names: the invite's id, the node_id and the Noise key.
+    """
+
+    caller: Caller
+    body: JoinRequest
+    names: tuple[str, str, str]
+
+
 class Admission:
     """The use cases of hosts that hold an invite."""
 
@@ -60,12 +74,14 @@ class Admission:
         self._clock.check()
         if body.network_id != self._issuer.network_id:
             raise enrolment_refused()
-        return self._store.decide(lambda tx: self._admit(tx, caller, body))
+        names = (key_id(b64url_decode(body.invite_key, KEY_SIZE)), caller.key_id, body.noise_key)
+        return self._store.decide_in_bulk(self, Join(caller, body, names))
 
-    def _admit(self, tx: Transaction, caller: Caller, body: JoinRequest) -> Admitted:
+    def one(self, tx: Transaction, join: Join) -> Admitted:
+        """Admit or refuse."""
+        caller, body = join.caller, join.body
         caller.claim(tx)
-        node_id = caller.key_id
-        found = admissions.look(tx, key_id(b64url_decode(body.invite_key, KEY_SIZE)), node_id, body.noise_key)
+        (found,) = admissions.look(tx, [join.names])
         if (
             found is None
             or not caller.vouched
@@ -79,24 +95,72 @@ class Admission:
         request = enrolments.get(tx, invite.id) if invite.approve else None
         if invite.expires_at <= tx.now and request is None:
             raise enrolment_refused()
-        self._check_free(tx, found, node_id)
+        self._check_free(tx, found, caller.key_id)
         if invite.approve and not self._approved(tx, caller, invite, request, body):
             return Admitted(invite.id, None, False)
-        row = self._issuer.certificate(
-            tx, invite.name, node_id, body.node_key, body.noise_key, invite.roles, invite.lifetime
+        return self._issue(tx, [(join, found)])[0]
+
+    def many(self, tx: Transaction, joins: Sequence[Join]) -> list[Admitted | None]:
+        """Admit those of whom nothing is known but an open invite, each another's: as nearly all are."""
+        answers: list[Admitted | None] = [None] * len(joins)
+        plain: dict[int, tuple[Join, Application]] = {}
+        taken: set[str] = set()
+        for place, found in enumerate(admissions.look(tx, [join.names for join in joins])):
+            join = joins[place]
+            if found is not None and self._plain(join, found, tx.now):
+                names = {*join.names, found.invite.name}
+                if taken.isdisjoint(names):
+                    taken |= names
+                    plain[place] = join, found
+        if plain and nodes.count(tx) + len(plain) <= self._issuer.policy.body.max_nodes:
+            signed = [join.caller.signed for join, _ in plain.values()]
+            nonces.claim(tx, *((each.keyid, each.nonce, each.created) for each in signed))
+            for place, admitted in zip(plain, self._issue(tx, list(plain.values())), strict=True):
+                answers[place] = admitted
+        return answers
+
+    def _plain(self, join: Join, found: Application, now: int) -> bool:
+        invite = found.invite
+        return (
+            join.caller.vouched
+            and invite.used_serial is None
+            and invite.revoked_at is None
+            and invite.node_key in (None, join.body.node_key)
+            and not invite.approve
+            and now < invite.expires_at
+            and not found.key_revoked
+            and found.noise_key_owner is None
+            and found.named is None
+            and found.keyed is None
         )
-        admissions.admit(tx, found, body.node_key, row)
-        audit.record(
-            tx,
-            node_id,
-            "join",
-            row.name,
-            request_id=caller.request_id,
-            invite=invite.id,
-            invited_by=invite.created_by,
-            serial=row.serial,
-        )
-        return Admitted(invite.id, row.document, True)
+
+    def _issue(self, tx: Transaction, joins: Sequence[tuple[Join, Application]]) -> list[Admitted]:
+        """Certificates for those who were found to be entitled."""
+        issued = []
+        for join, found in joins:
+            body, invite = join.body, found.invite
+            row = self._issuer.certificate(
+                tx,
+                invite.name,
+                join.caller.key_id,
+                body.node_key,
+                body.noise_key,
+                invite.roles,
+                invite.lifetime,
+            )
+            issued.append((found, body.node_key, row))
+            audit.record(
+                tx,
+                row.node_id,
+                "join",
+                row.name,
+                request_id=join.caller.request_id,
+                invite=invite.id,
+                invited_by=invite.created_by,
+                serial=row.serial,
+            )
+        admissions.admit(tx, issued)
+        return [Admitted(found.invite.id, row.document, True) for found, _, row in issued]
 
     def _approved(
         self,

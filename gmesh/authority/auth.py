@@ -90,7 +90,7 @@ class Caller(msgspec.Struct, frozen=True):
         @raise RequestRefused: C{replayed}; C{conflict}, if its approvals are gone.
         """
         if self.approval is None:
-            nonces.claim(tx, self.signed.keyid, self.signed.nonce, self.signed.created)
+            nonces.claim(tx, (self.signed.keyid, self.signed.nonce, self.signed.created))
         elif effect:
             self.approval(tx)
 
@@ -254,4 +254,4 @@ async def claim_ahead(store: Store, clock: SteadyClock, signed: SignedRequest) -
         raise RequestRefused("replayed", "this request was already accepted once: sign a new one")
     if signed.created > clock.now():
         with suppress(StoreError):
-            await store.decide(lambda tx: nonces.claim(tx, signed.keyid, signed.nonce, signed.created))
+            await store.decide(lambda tx: nonces.claim(tx, (signed.keyid, signed.nonce, signed.created)))

@@ -39,6 +39,20 @@ class InPlaceThreads:
         pass
 
 
+class HeldThreads(InPlaceThreads):
+    """A thread pool whose work waits until it is let go."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Any, ...]] = []
+
+    def callInThreadWithCallback(self, *work: Any) -> None:
+        self._waiting.append(work)
+
+    def go(self) -> None:
+        while self._waiting:
+            super().callInThreadWithCallback(*self._waiting.pop(0))
+
+
 def in_place_pools(path: Path) -> tuple[Any, Any]:
     """The daemon's own pools, called in place."""
     pools = engine.writer_pool(path, InPlaceReactor()), engine.reader_pool(path, InPlaceReactor())

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from authority.in_place import in_place_pools
+from authority.in_place import HeldThreads, in_place_pools
 from authority.state_files import START, Keys, write_state
 from treq.testing import StubTreq
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -190,6 +190,21 @@ class Network:
         if answer.status in (200, 201):
             member.certificate = parse_document(json.dumps(answer.json["certificate"]).encode(), Certificate)
         return answer
+
+    def join_together(self, *requests: tuple[dict[str, str], bytes]) -> list[Answered]:
+        """Send these join requests so that the authority decides on them in one group."""
+        writer: Any = self.authority.store._writer
+        at_once, writer.threadpool = writer.threadpool, HeldThreads()
+        self.authority.store.decide(lambda tx: None)  # while this one waits, the others gather
+        asked = [self.begin("POST", "/join", headers, body) for headers, body in requests]
+        self.treq.flush()
+        assert self.authority.store.waiting == len(requests)
+        writer.threadpool.go()
+        writer.threadpool = at_once
+        self.treq.flush()
+        answers: list[Answered] = []
+        gatherResults(asked).addCallback(answers.extend)
+        return answers
 
     def join_request(self, member: Member) -> tuple[dict[str, str], bytes]:
         """The headers and body of a join request."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from gmesh.authority import audit, limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import engine
-from gmesh.authority.store.migrate import Migration, migrate, released
+from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused, StoreError
@@ -177,6 +177,84 @@ def test_a_constraint_refuses_one_decision(bench: Bench) -> None:
     assert got[0] == ["a"] and got[1][0].reason == "conflict"
 
 
+class Inserting:
+    """Adds rows of many at once but those whose name begins with C{-}; fails as it is told to."""
+
+    def __init__(self, failing: Exception | None = None) -> None:
+        self.failing = failing
+        self.calls: list[object] = []
+        self.hooks: list[str] = []
+
+    def one(self, tx: Transaction, item: str) -> str:
+        self.calls.append(item)
+        return insert(item)(tx)
+
+    def many(self, tx: Transaction, items: Sequence[str]) -> list[str | None]:
+        self.calls.append(list(items))
+        plain = [item for item in items if not item.startswith("-")]
+        tx.execute(f"INSERT INTO t (k) VALUES {','.join(['(?)'] * len(plain))}", *plain)
+        tx.set_mark("nodes", (tx.mark("nodes") or 0) + len(plain))
+        tx.after_commit(self.hooks.append, "ran")
+        if self.failing is not None:
+            raise self.failing
+        return [item if item in plain else None for item in items]
+
+
+def group_of(bench: Bench, bulk: Inserting, *items: str) -> list[list[Any]]:
+    """Where the results will be of decisions that are let go as one group, between two others."""
+    bench.store.decide(insert("first"))
+    got = [outcome(bench.store.decide(insert("a")))]
+    got += [outcome(bench.store.decide_in_bulk(bulk, item)) for item in items]
+    got.append(outcome(bench.store.decide(insert("z"))))
+    bench.writer.go()
+    return got
+
+
+def test_decisions_of_a_kind_are_taken_at_once(bench: Bench) -> None:
+    """Those of a group; what is left over is decided alone; what follows the commit follows once."""
+    bulk = Inserting()
+    assert group_of(bench, bulk, "b", "-c", "d") == [["a"], ["b"], ["-c"], ["d"], ["z"]]
+    assert bulk.calls == [["b", "-c", "d"], "-c"] and bulk.hooks == ["ran"]
+    assert bench.rows() == ["-c", "a", "b", "d", "first", "z"]
+    assert Reader(bench.writer.connection.cursor()).mark("nodes") == 2 and bench.store.decided == 6
+
+
+def test_one_of_a_kind_is_decided_alone(bench: Bench) -> None:
+    """There is nothing to be gained."""
+    bulk = Inserting()
+    assert group_of(bench, bulk, "b") == [["a"], ["b"], ["z"]]
+    assert bulk.calls == ["b"]
+
+
+@pytest.mark.parametrize("failing", [RequestRefused("replayed"), sqlite3.IntegrityError("no"), None])
+def test_what_cannot_be_decided_at_once_is_decided_one_by_one(
+    bench: Bench, failing: Exception | None
+) -> None:
+    """A refusal or a constraint of the many leaves nothing: each has its own outcome."""
+    bulk = Inserting(failing)
+    names = ("b", "c") if failing else ("b", "b")
+    got = group_of(bench, bulk, *names)
+    assert bulk.calls == [list(names), *names] and bulk.hooks == []
+    assert (got[1], got[-1]) == (["b"], ["z"])
+    assert got[2] == ["c"] if failing else got[2][0].reason == "conflict"
+    assert bench.rows() == ["a", "b", "c", "first", "z"] if failing else ["a", "b", "first", "z"]
+    assert not Reader(bench.writer.connection.cursor()).mark("nodes")
+
+
+def test_a_bug_in_deciding_many_is_told_and_costs_nobody_his_answer(
+    bench: Bench, flush_logged_errors: Callable[..., list[Any]]
+) -> None:
+    """Each is decided alone."""
+    assert group_of(bench, Inserting(ZeroDivisionError()), "b", "c")[1:3] == [["b"], ["c"]]
+    assert len(flush_logged_errors(ZeroDivisionError)) == 1
+
+
+def test_d2_an_engine_that_fails_among_many_fails_the_group(bench: Bench) -> None:
+    """As it would alone."""
+    got = group_of(bench, Inserting(sqlite3.OperationalError("database or disk is full")), "b", "c")
+    assert [type(result[0]) for result in got] == [StoreError] * 4 and bench.rows() == ["first"]
+
+
 def test_d2_a_failing_commit_fails_the_whole_group(bench: Bench) -> None:
     """If the engine fails nobody of the group hears success, hooks do not run, and later groups work."""
     hooks: list[str] = []
@@ -243,64 +321,3 @@ async def test_threads_and_files(tmp_path: Path) -> None:
 
 
 # Schema.
-
-
-def test_d3_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    """A database with a migration this program does not know is not touched."""
-    connection = engine.connect(tmp_path / "a.sqlite")
-    later = [*released(), Migration(9999, "later", "CREATE TABLE later (x INTEGER);\n")]
-    migrate(connection, NOW, later)
-    with pytest.raises(StoreError, match="newer program"):
-        migrate(connection, NOW)
-    connection.close()
-
-
-def test_d3_an_edited_migration_is_refused(tmp_path: Path) -> None:
-    """The recorded digest must be the file's."""
-    connection = engine.connect(tmp_path / "a.sqlite")
-    migrate(connection, NOW, [Migration(1, "one", "CREATE TABLE a (x INTEGER);\n")])
-    with pytest.raises(StoreError, match="0001"):
-        migrate(connection, NOW, [Migration(1, "one", "CREATE TABLE a (y INTEGER);\n")])
-    connection.close()
-
-
-def test_d3_a_migration_is_whole_or_not_at_all(tmp_path: Path) -> None:
-    """One that fails half-way leaves no table and no record; the mended one then applies."""
-    connection = engine.connect(tmp_path / "a.sqlite")
-    half = Migration(1, "one", "CREATE TABLE a (x INTEGER);\nCREATE TABLE a (x INTEGER);\n")
-    with pytest.raises(sqlite3.OperationalError):
-        migrate(connection, NOW, [half])
-    assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'a'").fetchall() == []
-    assert migrate(connection, NOW, [Migration(1, "one", "CREATE TABLE a (x INTEGER);\n")]) == 1
-    assert migrate(connection, NOW, [Migration(1, "one", "CREATE TABLE a (x INTEGER);\n")]) == 0
-    connection.close()
-
-
-def test_d3_statements_are_split_where_sqlite_ends_them() -> None:
-    """A semicolon inside a text or a comment ends nothing."""
-    sql = "-- one; two\nINSERT INTO a VALUES ('x;y');\nCREATE TABLE b (\n x\n);\n"
-    assert len(Migration(1, "x", sql).statements()) == 2
-    with pytest.raises(StoreError):
-        Migration(1, "x", "CREATE TABLE a (").statements()
-
-
-def test_m1_the_old_database_is_kept_before_a_migration(tmp_path: Path) -> None:
-    """A copy is asked for before the first pending migration of a database in use, never of a new one."""
-    one = Migration(1, "one", "CREATE TABLE a (x INTEGER);\n")
-    two = Migration(2, "two", "CREATE TABLE b (x INTEGER);\n")
-    three = Migration(3, "three", "CREATE TABLE c (x INTEGER);\n")
-    asked: list[tuple[int, int]] = []
-    connection = engine.connect(tmp_path / "a.sqlite")
-
-    def keep(number: int) -> None:
-        (tables,) = connection.execute(
-            "SELECT count(*) FROM sqlite_schema WHERE name IN ('b', 'c')"
-        ).fetchone()
-        asked.append((number, tables))
-
-    migrate(connection, NOW, [one], keep)
-    assert asked == []
-    migrate(connection, NOW, [one, two, three], keep)
-    migrate(connection, NOW, [one, two, three], keep)
-    connection.close()
-    assert asked == [(2, 0)]

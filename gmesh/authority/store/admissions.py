@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """
-A join as the database sees it: all it asks in one question, all it writes in one statement.
+Joins as the database sees them: all they ask in one question, all they write in one statement.
 
 Each statement is a round for the interpreter between the writer's thread and the reactor's.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 
@@ -17,22 +19,23 @@ from gmesh.authority.store.transaction import Reader, Transaction
 __all__ = ["Application", "Holder", "admit", "look"]
 
 _INVITE = ", ".join(f"invite.{column.strip()}" for column in COLUMNS.split(","))
-_INVITE_COLUMNS = COLUMNS.count(",") + 1
+_INVITE_END = 1 + COLUMNS.count(",") + 1
 _LOOK = f"""
-SELECT {_INVITE},
-    EXISTS (SELECT 1 FROM revoked_key WHERE key_id = ?1),
-    (SELECT node_id FROM noise_key WHERE noise_key = ?2),
+SELECT asked.key, {_INVITE},
+    EXISTS (SELECT 1 FROM revoked_key WHERE key_id = asked.value->>1),
+    (SELECT node_id FROM noise_key WHERE noise_key = asked.value->>2),
     named.name, named.node_id, named.barred_at, named.not_after,
     keyed.name, keyed.node_id, keyed.barred_at, keyed.not_after
-FROM invite
+FROM json_each(?) AS asked
+    CROSS JOIN invite ON invite.id = asked.value->>0
     LEFT JOIN node AS named ON named.name = invite.name
-    LEFT JOIN node AS keyed ON keyed.node_id = ?1
-WHERE invite.id = ?3
+    LEFT JOIN node AS keyed ON keyed.node_id = asked.value->>1
 """
 _ADMIT = (
     "INSERT INTO admission (invite, name, node_id, node_key, noise_key, roles, lifetime,"
-    " serial, document, not_before, not_after) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+    " serial, document, not_before, not_after) VALUES "
 )
+_ADMIT_ROW = "(?,?,?,?,?,?,?,?,?,?,?)"
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -61,41 +64,48 @@ class Application(msgspec.Struct, frozen=True):
     keyed: Holder | None
 
 
-def look(reader: Reader, invite_id: str, node_id: str, noise_key: str) -> Application | None:
-    """What is known of these; None if there is no such invite."""
-    row = reader.one(_LOOK, node_id, noise_key, invite_id)
-    if row is None:
-        return None
-    revoked, owner, *holders = row[_INVITE_COLUMNS:]
-    return Application(
-        row_of(row[:_INVITE_COLUMNS]), bool(revoked), owner, _holder(holders[:4]), _holder(holders[4:])
-    )
+def look(reader: Reader, asked: Sequence[tuple[str, str, str]]) -> list[Application | None]:
+    """
+    What is known of each; None where there is no such invite.
+
+    @param asked: invite's id, node_id, Noise key.
+    """
+    found: list[Application | None] = [None] * len(asked)
+    for row in reader.all(_LOOK, msgspec.json.encode(asked).decode()):
+        revoked, owner, *holders = row[_INVITE_END:]
+        found[row[0]] = Application(
+            row_of(row[1:_INVITE_END]), bool(revoked), owner, _holder(holders[:4]), _holder(holders[4:])
+        )
+    return found
 
 
 def _holder(columns: list) -> Holder | None:  # type: ignore[type-arg]  # a row's columns
     return None if columns[0] is None else Holder(*columns)
 
 
-def admit(tx: Transaction, application: Application, node_key: str, certificate: CertificateRow) -> None:
+def admit(tx: Transaction, admitted: Sequence[tuple[Application, str, CertificateRow]]) -> None:
     """
-    Spend the invite, tie the Noise key, store the certificate, and insert or replace the member.
+    Spend the invites, tie the Noise keys, store the certificates, and insert or replace the members.
 
-    Refused by the database itself, whole, if the invite is spent or withdrawn or the Noise key another's.
+    Refused by the database itself, whole, if an invite is spent or withdrawn or a Noise key another's.
+    @param admitted: with the node's key.
     """
-    invite = application.invite
-    tx.execute(
-        _ADMIT,
-        invite.id,
-        certificate.name,
-        certificate.node_id,
-        node_key,
-        certificate.noise_key,
-        roles_text(invite.roles),
-        invite.lifetime,
-        certificate.serial,
-        certificate.document,
-        certificate.not_before,
-        certificate.not_after,
-    )
-    if application.named is None:
-        tx.set_mark("nodes", (tx.mark("nodes") or 0) + 1)
+    values: list[object] = []
+    for application, node_key, certificate in admitted:
+        invite = application.invite
+        values += (
+            invite.id,
+            certificate.name,
+            certificate.node_id,
+            node_key,
+            certificate.noise_key,
+            roles_text(invite.roles),
+            invite.lifetime,
+            certificate.serial,
+            certificate.document,
+            certificate.not_before,
+            certificate.not_after,
+        )
+    tx.execute(_ADMIT + ",".join([_ADMIT_ROW] * len(admitted)), *values)
+    new = sum(1 for application, _, _ in admitted if application.named is None)
+    tx.set_mark("nodes", (tx.mark("nodes") or 0) + new)

@@ -22,7 +22,6 @@ __all__ = [
     "remove",
     "renewed",
     "seen",
-    "sharing",
 ]
 
 _COLUMNS = "name, node_id, node_key, roles, lifetime, serial, not_after, barred_at, last_seen, numbers"
@@ -64,14 +63,6 @@ def by_name(reader: Reader, name: str) -> NodeRow | None:
 def by_id(reader: Reader, node_id: str) -> NodeRow | None:
     """The member with this identity key."""
     return _row(reader.one(f"SELECT {_COLUMNS} FROM node WHERE node_id = ?", node_id))
-
-
-def sharing(reader: Reader, name: str, node_id: str) -> tuple[NodeRow | None, NodeRow | None]:
-    """The member of this name and the one with this identity key; often the same, or none."""
-    found = reader.all(f"SELECT {_COLUMNS} FROM node WHERE name = ? OR node_id = ?", name, node_id)
-    rows = [row for row in map(_row, found) if row is not None]
-    named = next((row for row in rows if row.name == name), None)
-    return named, next((row for row in rows if row.node_id == node_id), None)
 
 
 def page(reader: Reader, after: str, limit: int) -> list[NodeRow]:

@@ -10,25 +10,27 @@ from gmesh.errors import RequestRefused
 __all__ = ["claim", "claimed_since", "prune"]
 
 
-def claim(tx: Transaction, key_id: str, nonce: str, created: int) -> None:
+def claim(tx: Transaction, *claims: tuple[str, str, int]) -> None:
     """
-    Use up a nonce, in the transaction of its effect.
+    Use up nonces, in the transaction of their effect.
 
+    @param claims: key_id, nonce and when it was signed.
     @raise RequestRefused: C{replayed}, or C{stale} for one so old that its nonce may be forgotten.
     """
-    if created < (tx.mark("high_water") or 0) - limits.NONCE_KEPT_SECONDS:
+    oldest = min(created for _, _, created in claims)
+    if oldest < (tx.mark("high_water") or 0) - limits.NONCE_KEPT_SECONDS:
         raise RequestRefused(
             "stale", "the request was signed too long ago: check the clock and sign it again"
         )
     restored_at = tx.mark("restored_at")
-    if restored_at is not None and created <= restored_at:
+    if restored_at is not None and oldest <= restored_at:
         raise RequestRefused("stale", "the request is older than the restored authority: sign it again")
-    if not tx.execute(
-        "INSERT INTO nonce (key_id, nonce, created) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        key_id,
-        nonce,
-        created,
-    ):
+    places = ",".join(["(?,?,?)"] * len(claims))
+    values = [value for claim in claims for value in claim]
+    claimed = tx.execute(
+        f"INSERT INTO nonce (key_id, nonce, created) VALUES {places} ON CONFLICT DO NOTHING", *values
+    )
+    if claimed < len(claims):
         raise RequestRefused("replayed", "this request was already accepted once: sign a new one")
 
 

@@ -117,18 +117,20 @@ class Transaction(Reader):
         self._hooks.append(lambda: function(*arguments))
 
     def undo(self) -> None:
-        """As if nothing had been changed."""
+        """Take back what was changed, before the next decision begins; called by the group alone."""
         if self._wrote:
             self._cursor.execute("ROLLBACK TO decision")
+            self.end()
 
     def end(self) -> None:
-        """The next decision may begin."""
+        """Let the next decision begin; called by the group alone."""
         if self._wrote:
             self._cursor.execute("RELEASE decision")
 
     def committed(self) -> None:
-        """Run the hooks; called by the writer alone."""
-        for hook in self._hooks:
+        """Run the hooks, once; called by the writer alone, for each that this decided."""
+        hooks, self._hooks = self._hooks, []
+        for hook in hooks:
             hook()
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """
-The store: every decision is one savepoint in a group that commits together.
+The store: decisions queue, and a group of them commits together.
 
 While one group commits the next gathers, so nobody waits for a timer and a busy disk costs one
-fsync for many decisions.  A decision that refuses is rolled back alone; if the commit itself
+fsync for many decisions.  A decision that refuses is undone alone; if the commit itself
 fails, all of its group fail.  Callers may cancel what they were given: the decision stands.
 """
 
@@ -22,28 +22,16 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import engine
-from gmesh.authority.store.ledger import Ledger
-from gmesh.authority.store.transaction import AuditRow, Reader, Transaction, write_audit
+from gmesh.authority.store.group import Bulk, Decision, run_group
+from gmesh.authority.store.transaction import AuditRow, Reader, Transaction
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore
 
 __all__ = ["Mirror", "Store"]
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Mirror = Callable[[list[AuditRow]], None]
-
-
-class _Decision:
-    """A queued function, its answer, and who waits for it."""
-
-    __slots__ = ("answer", "deferred", "failure", "function", "transaction")
-
-    def __init__(self, function: Callable[[Transaction], Any]) -> None:
-        self.function = function
-        self.deferred: Deferred[Any] = Deferred()
-        self.transaction: Transaction | None = None
-        self.answer: Any = None
-        self.failure: Failure | None = None
 
 
 @implementer(IAuthorityStore)
@@ -75,19 +63,25 @@ class Store:
         self._reader = reader
         self._clock = clock
         self._mirror = mirror
-        self._queue: deque[_Decision] = deque()
+        self._queue: deque[Decision] = deque()
         self._busy = False
         self._idle: list[Deferred[None]] = []
 
     def decide(self, function: Callable[[Transaction], T]) -> Deferred[T]:
         """Run C{function} in the next group. @return: its result, after the commit."""
+        return self._enqueue(Decision(function))
+
+    def decide_in_bulk(self, bulk: Bulk[Item, T], item: Item) -> Deferred[T]:
+        """Decide on C{item} in the next group, with others of its kind. @return: as L{decide}."""
+        return self._enqueue(Decision(lambda tx: bulk.one(tx, item), bulk, item))
+
+    def _enqueue(self, decision: Decision) -> Deferred[Any]:
         if self.damage is not None:
             return fail(self.damage)
         if len(self._queue) >= limits.WRITE_QUEUE_REQUESTS:
             return fail(
                 StoreError("unavailable", "too many requests are waiting for the disk: try again soon")
             )
-        decision = _Decision(function)
         self._queue.append(decision)
         self._pump()
         return decision.deferred
@@ -150,7 +144,7 @@ class Store:
             self.damage = explained
         return explained
 
-    def _group_failed(self, failure: Failure, group: list[_Decision]) -> None:
+    def _group_failed(self, failure: Failure, group: list[Decision]) -> None:
         error = failure.value
         if isinstance(error, engine.EngineError):
             error = self._explained(error)
@@ -163,7 +157,7 @@ class Store:
             decision.transaction = None
             decision.failure = Failure(error)
 
-    def _settle(self, group: list[_Decision]) -> None:
+    def _settle(self, group: list[Decision]) -> None:
         self._busy = False
         self.groups += 1
         for decision in group:
@@ -184,37 +178,9 @@ class Store:
             for waiting in idle:
                 waiting.callback(None)
 
-    def _run_group(self, connection: Any, group: list[_Decision], now: int, mark: int) -> None:
-        """In the writer's thread: one transaction, one savepoint a decision."""
-        cursor = connection.cursor()
-        cursor.execute(engine.BEGIN)
-        before = Ledger.read(cursor)
-        ledger = before.copy()
-        ledger.marks["high_water"] = max(mark, ledger.marks["high_water"])
-        rows: list[AuditRow] = []
-        for decision in group:
-            transaction = Transaction(cursor, now, ledger.copy())
-            try:
-                decision.answer = decision.function(transaction)
-            except engine.ConstraintError:
-                transaction.undo()
-                decision.failure = Failure(
-                    StoreError("conflict", "somebody else was faster: look and try again")
-                )
-            except engine.EngineError:
-                raise
-            except Exception:
-                transaction.undo()
-                decision.failure = Failure()
-            else:
-                decision.transaction = transaction
-                ledger = transaction.ledger
-                rows += transaction.audit_rows
-            transaction.end()
-        ledger.write(cursor, before)
-        write_audit(cursor, rows)
-        cursor.close()
-        connection.commit()
+    def _run_group(self, connection: Any, group: list[Decision], now: int, mark: int) -> None:
+        """In the writer's thread."""
+        rows = run_group(connection, group, now, mark)
         self.writable = True
         if rows:
             self._mirror(rows)

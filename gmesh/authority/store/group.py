@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""
+Decisions that commit together, in the writer's thread: one transaction, and a savepoint for each that
+changes something, so that one that refuses is undone alone.
+
+Those of one kind are decided at once where nothing speaks against them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gmesh.authority.store import engine
+from gmesh.authority.store.ledger import Ledger
+from gmesh.authority.store.transaction import AuditRow, Transaction, write_audit
+from gmesh.errors import GmeshError, StoreError
+
+__all__ = ["Bulk", "Decision", "run_group"]
+
+Item = TypeVar("Item", contravariant=True)
+Result = TypeVar("Result", covariant=True)
+_log = Logger()
+
+
+class Bulk(Protocol, Generic[Item, Result]):
+    """Decisions of one kind, which are cheaper together."""
+
+    def one(self, tx: Transaction, item: Item) -> Result:
+        """Decide on one."""
+
+    def many(self, tx: Transaction, items: Sequence[Item]) -> Sequence[Result | None]:
+        """
+        Decide on those that nothing speaks against; L{one} decides on each of the others afterwards.
+
+        If it raises, it has decided nothing, and L{one} decides on each.
+        @return: the results in order, None for each that is not decided.
+        """
+
+
+class Decision:
+    """
+    A queued function, its answer, and who waits for it.
+
+    @ivar bulk: what decides on C{item} together with others, if anything does.
+    @ivar transaction: in which it was decided, unless it was refused.
+    """
+
+    __slots__ = ("answer", "bulk", "deferred", "failure", "function", "item", "transaction")
+
+    def __init__(
+        self, function: Callable[[Transaction], Any], bulk: Bulk[Any, Any] | None = None, item: object = None
+    ) -> None:
+        self.function = function
+        self.bulk = bulk
+        self.item = item
+        self.deferred: Deferred[Any] = Deferred()
+        self.transaction: Transaction | None = None
+        self.answer: Any = None
+        self.failure: Failure | None = None
+
+
+def run_group(connection: Any, decisions: Sequence[Decision], now: int, mark: int) -> list[AuditRow]:
+    """
+    Decide all and commit.
+
+    @param mark: the newest time seen.
+    @return: what was added to the audit.
+    """
+    cursor = connection.cursor()
+    cursor.execute(engine.BEGIN)
+    before = Ledger.read(cursor)
+    group = _Group(cursor, now, before.copy())
+    group.ledger.marks["high_water"] = max(mark, group.ledger.marks["high_water"])
+    for bulk in {decision.bulk for decision in decisions if decision.bulk is not None}:
+        alike = [decision for decision in decisions if decision.bulk is bulk]
+        if len(alike) > 1:
+            group.decide_at_once(bulk, alike)
+    for decision in decisions:
+        if decision.transaction is None:
+            group.decide(decision)
+    group.ledger.write(cursor, before)
+    write_audit(cursor, group.rows)
+    cursor.close()
+    connection.commit()
+    return group.rows
+
+
+class _Group:
+    """
+    As far as it has got.
+
+    @ivar ledger: what the next decision starts from.
+    @ivar rows: of the audit, by all that was decided.
+    """
+
+    def __init__(self, cursor: Any, now: int, ledger: Ledger) -> None:
+        self._cursor = cursor
+        self._now = now
+        self.ledger = ledger
+        self.rows: list[AuditRow] = []
+
+    def decide(self, decision: Decision) -> None:
+        transaction = Transaction(self._cursor, self._now, self.ledger.copy())
+        try:
+            decision.answer = decision.function(transaction)
+        except engine.ConstraintError:
+            transaction.undo()
+            decision.failure = Failure(StoreError("conflict", "somebody else was faster: look and try again"))
+        except engine.EngineError:
+            raise
+        except Exception:
+            transaction.undo()
+            decision.failure = Failure()
+        else:
+            decision.transaction = transaction
+            self._keep(transaction)
+
+    def decide_at_once(self, bulk: Bulk[Any, Any], alike: Sequence[Decision]) -> None:
+        transaction = Transaction(self._cursor, self._now, self.ledger.copy())
+        try:
+            answers = bulk.many(transaction, [decision.item for decision in alike])
+        except (engine.ConstraintError, GmeshError):
+            transaction.undo()
+        except engine.EngineError:
+            raise
+        except Exception:
+            _log.failure("decisions of a kind failed together: each is decided alone")
+            transaction.undo()
+        else:
+            for decision, answer in zip(alike, answers, strict=True):
+                if answer is not None:
+                    decision.answer, decision.transaction = answer, transaction
+            self._keep(transaction)
+
+    def _keep(self, transaction: Transaction) -> None:
+        transaction.end()
+        self.ledger = transaction.ledger
+        self.rows += transaction.audit_rows
