@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What operators ask for: invites, revocations, lists. Each change is one transaction with its audit row."""
+"""What operators ask for: invites, approvals, backups. Each change is one transaction with its audit row."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from twisted.internet.defer import Deferred
 from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller
 from gmesh.authority.backup import make_backup
-from gmesh.authority.bodies import EnrolmentBody, InviteBody, RevocationBody
-from gmesh.authority.clock import SteadyClock
+from gmesh.authority.bodies import EnrolmentBody, InviteBody
 from gmesh.authority.issuer import Issuer
-from gmesh.authority.membership import Membership
-from gmesh.authority.publisher import Publisher
-from gmesh.authority.store import certificates, enrolments, invites, nodes
+from gmesh.authority.store import enrolments, invites
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import GmeshError, RequestRefused
-from gmesh.trust.documents import RevocationReason
 from gmesh.trust.keys import decode_public, key_id
 
 __all__ = ["Administration"]
@@ -30,14 +26,9 @@ Json = dict[str, Any]
 class Administration:
     """The use cases of operators."""
 
-    def __init__(
-        self, store: Store, issuer: Issuer, publisher: Publisher, membership: Membership, clock: SteadyClock
-    ) -> None:
+    def __init__(self, store: Store, issuer: Issuer) -> None:
         self._store = store
         self._issuer = issuer
-        self._publisher = publisher
-        self._membership = membership
-        self._clock = clock
 
     def refused(self, caller: Caller, action: str, target: str, error: GmeshError) -> Deferred[None]:
         """Note in the audit that a known operator was refused something."""
@@ -165,58 +156,3 @@ class Administration:
             return {"id": invite_id, "name": invite.name, "state": state}
 
         return self._store.decide(decide)
-
-    # Members.
-
-    def revoke(self, caller: Caller, body: RevocationBody) -> Deferred[Json]:
-        """
-        Revoke a node, one certificate or an identity key, and make the CRL that says so.
-
-        @raise RequestRefused: C{not-found}, C{conflict} when nothing is left to revoke.
-        """
-        if [body.node, body.serial, body.key].count(None) != 2:
-            raise RequestRefused("invalid-field", "name exactly one of node, serial and key")
-        reason = RevocationReason.from_slug(body.reason)
-
-        def revoke(tx: Transaction) -> Json:
-            caller.claim(tx)
-            serials, target, changed = self._revoke(tx, body, reason)
-            if not changed:
-                what = target if body.serial is None else f"certificate {target}"
-                raise RequestRefused("conflict", f"{what} was already revoked")
-            crl = self._issuer.crl(tx)
-            audit.record(
-                tx,
-                caller.key_id,
-                "revoke",
-                target,
-                request_id=caller.request_id,
-                serials=serials,
-                reason=reason.slug,
-                crl=crl.body.number,
-            )
-            tx.after_commit(self._membership.forget_members)
-            tx.after_commit(self._publisher.crl_changed, crl)
-            return {"crl_number": crl.body.number, "serials": serials}
-
-        return self._store.decide(revoke)
-
-    def _revoke(
-        self, tx: Transaction, body: RevocationBody, reason: RevocationReason
-    ) -> tuple[list[int], str, bool]:
-        if body.serial is not None:
-            if certificates.get(tx, body.serial) is None:
-                raise RequestRefused("not-found", "no certificate has this serial")
-            return [body.serial], str(body.serial), certificates.revoke(tx, body.serial, reason)
-        row = nodes.by_name(tx, body.node) if body.node is not None else nodes.by_id(tx, body.key or "")
-        if row is None and body.node is not None:
-            raise RequestRefused("not-found", f"no node is named {body.node}")
-        node_id = row.node_id if row is not None else body.key or ""
-        serials = certificates.revocable(tx, node_id, tx.now - self._issuer.grace())
-        for serial in serials:
-            certificates.revoke(tx, serial, reason)
-        changed = nodes.bar(tx, node_id) or bool(serials)
-        if body.key is not None or reason is RevocationReason.KEY_COMPROMISE:
-            ends = certificates.last_end(tx, node_id)
-            changed = certificates.revoke_key(tx, node_id, max(ends, tx.now), reason) or changed
-        return serials, row.name if row is not None else node_id, changed

@@ -29,6 +29,7 @@ from gmesh.authority.membership import Membership
 from gmesh.authority.openapi import describe
 from gmesh.authority.publisher import Publisher
 from gmesh.authority.records import Records
+from gmesh.authority.revocation import Revocation
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import LOCK, StateDirectory
@@ -54,6 +55,7 @@ class Authority:
     @ivar admission: the use cases of hosts with an invite.
     @ivar membership: the use cases of members.
     @ivar administration: the use cases of operators.
+    @ivar revocation: theirs that make a CRL.
     @ivar governance: the use cases of administrators.
     @ivar approvals: the votes of operators.
     @ivar control: commands and receipts.
@@ -82,7 +84,8 @@ class Authority:
         self.clock = steady
         self.admission = Admission(store, issuer, steady)
         self.membership = Membership(store, issuer, steady)
-        self.administration = Administration(store, issuer, publisher, self.membership, steady)
+        self.administration = Administration(store, issuer)
+        self.revocation = Revocation(store, issuer, publisher, self.membership)
         self.approvals = Approvals(store, rules)
         self.governance = Governance(store, issuer, publisher, self.approvals)
         self.control = Control(store, issuer, publisher, steady)

@@ -191,12 +191,12 @@ class Network:
             member.certificate = parse_document(json.dumps(answer.json["certificate"]).encode(), Certificate)
         return answer
 
-    def join_together(self, *requests: tuple[dict[str, str], bytes]) -> list[Answered]:
-        """Send these join requests so that the authority decides on them in one group."""
+    def together(self, target: str, *requests: tuple[dict[str, str], bytes]) -> list[Answered]:
+        """POST these so that the authority decides on them in one group."""
         writer: Any = self.authority.store._writer
         at_once, writer.threadpool = writer.threadpool, HeldThreads()
         self.authority.store.decide(lambda tx: None)  # while this one waits, the others gather
-        asked = [self.begin("POST", "/join", headers, body) for headers, body in requests]
+        asked = [self.begin("POST", target, headers, body) for headers, body in requests]
         self.treq.flush()
         assert self.authority.store.waiting == len(requests)
         writer.threadpool.go()

@@ -37,7 +37,7 @@ def test_joins_of_a_group_are_written_in_one_statement(network: Any) -> None:
     before = read(network, lambda reader: audit_rows.page(reader, 0, 99))
     statements: list[str] = []
     network.authority.store._writer.connect().set_trace_callback(statements.append)
-    answers = network.join_together(*map(network.join_request, members))
+    answers = network.together("/join", *map(network.join_request, members))
     network.authority.store._writer.connect().set_trace_callback(None)
     assert slugs(answers) == ["admitted"] * 5
     assert len({statement for statement in statements if statement.startswith("INSERT INTO admission")}) == 1
@@ -82,7 +82,7 @@ def test_whom_something_speaks_against_is_judged_as_if_alone(network: Any) -> No
     late = network.invite("pump-9", ttl=10)
     network.clock.advance(11)
     members = (good, unknown, named, bound, keyed, thief, again, replacing, late)
-    answers = network.join_together(*map(network.join_request, (*members, asking)))
+    answers = network.together("/join", *map(network.join_request, (*members, asking)))
     assert slugs(answers[:-1]) == [
         "admitted",
         "enrolment-refused",
@@ -109,8 +109,11 @@ def test_t1_forged_withdrawn_and_compromised_are_refused_in_a_group_too(network:
     withdrawn = network.invite("pump-3")
     assert network.admin("DELETE", f"/admin/invites/{withdrawn.invite.key.key_id}").status == 204
     stolen, good = network.invite("pump-4"), network.invite("pump-5")
-    answers = network.join_together(
-        *map(network.join_request, (again, withdrawn)), forged(network, stolen), network.join_request(good)
+    answers = network.together(
+        "/join",
+        *map(network.join_request, (again, withdrawn)),
+        forged(network, stolen),
+        network.join_request(good),
     )
     assert slugs(answers) == ["cert-revoked", "enrolment-refused", "enrolment-refused", "admitted"]
 
@@ -122,7 +125,7 @@ def test_t2_of_two_in_a_group_who_want_the_same_one_gets_it(network: Any, shared
     if shared != "name":
         setattr(second, shared, getattr(first, shared))
     other = network.invite("pump-3")
-    answers = network.join_together(*map(network.join_request, (first, second, other)))
+    answers = network.together("/join", *map(network.join_request, (first, second, other)))
     refused = {"invite": "enrolment-refused", "name": "name-taken"}.get(shared, "key-taken")
     assert slugs(answers) == ["admitted", refused, "admitted"]
 
@@ -130,14 +133,14 @@ def test_t2_of_two_in_a_group_who_want_the_same_one_gets_it(network: Any, shared
 def test_r1_a_request_that_comes_twice_in_a_group_counts_once(network: Any) -> None:
     """The same bytes again are a replay."""
     request = network.join_request(network.invite("pump-1"))
-    assert slugs(network.join_together(request, request)) == ["admitted", "replayed"]
+    assert slugs(network.together("/join", request, request)) == ["admitted", "replayed"]
 
 
 def test_the_last_places_go_to_who_came_first(network: Any) -> None:
     """A group that does not fit under max_nodes fills it."""
     assert network.admin("POST", "/admin/policies", {"text": {**POLICY_TEXT, "max_nodes": 2}}).status == 201
     members = [network.invite(f"pump-{number}") for number in range(3)]
-    answers = network.join_together(*map(network.join_request, members))
+    answers = network.together("/join", *map(network.join_request, members))
     assert slugs(answers) == ["admitted", "admitted", "network-full"]
 
 

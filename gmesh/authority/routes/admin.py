@@ -64,7 +64,7 @@ async def list_certificates(call: Call) -> Answer:
 @table.add("POST", "/admin/revocations", Access.OPERATE, body=RevocationBody, answers=(201, 404))
 async def revoke(call: Call) -> Answer:
     """Revoke a node, a certificate or an identity key."""
-    return json_answer(await call.authority.administration.revoke(call.caller, call.body), 201)
+    return json_answer(await call.authority.revocation.revoke(call.caller, call.body), 201)
 
 
 @table.add("GET", "/admin/audit", Access.READ, query=PAGE)
