@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bench.authority_state import State
 
 LOOKUPS = 5000
+TOGETHER = 20
 
 
 def measure(state: State, server: Running, count: int) -> list[Row]:
@@ -43,6 +45,7 @@ def measure(state: State, server: Running, count: int) -> list[Row]:
     for number in range(3):
         held = parse_document(server.get("/status"), Status)
         rows.append(_revoke(f"one more revoked ({number + 1})", state, server, operator, held))
+    rows.append(_revoke_together(state, server))
     rows += _sizes(server, base, operator)
     server.report()
     start = time.perf_counter()
@@ -112,6 +115,32 @@ def _revoke(name: str, state: State, server: Running, operator: Operator, held: 
         p50_ms=seconds * 1e3,
         p99_ms=seconds * 1e3,
         note=f"answered after {asked * 1e3:.0f} ms; {stalls(server.report())}",
+    )
+
+
+def _revoke_together(state: State, server: Running) -> Row:
+    """From many operators' threads at once, until one status names a CRL with all of them."""
+    from bench.authority import stalls
+
+    def revoke(operator: Operator, serial: int) -> int:
+        number: int = operator.ask("POST", "/admin/revocations", {"serial": serial})["crl_number"]
+        return number
+
+    serials = list(itertools.islice((number for number in _serials if (number - 10) % 10), TOGETHER))
+    held = parse_document(server.get("/status"), Status)
+    operators = [Operator(state.operator) for _ in range(TOGETHER)]
+    start = time.perf_counter()
+    with ThreadPoolExecutor(TOGETHER) as threads:
+        numbers = list(threads.map(revoke, operators, serials))
+    asked = time.perf_counter() - start
+    while parse_document(server.get("/status"), Status).body.crl.number < max(numbers):
+        server.get(f"/status?after={held.digest}")
+    seconds = time.perf_counter() - start
+    return Row(
+        f"{TOGETHER} revoked at once, to CRL and status",
+        p50_ms=seconds * 1e3,
+        p99_ms=seconds * 1e3,
+        note=f"{len(set(numbers))} CRLs; all answered after {asked * 1e3:.0f} ms; {stalls(server.report())}",
     )
 
 
