@@ -47,7 +47,7 @@ class INoiseSession(Interface):
         """Encrypt one record with the next outbound counter. @rtype: bytes"""
 
     def open(ciphertext):
-        """Decrypt one record with the next inbound counter. @rtype: bytearray (writable)"""
+        """Decrypt one record with the next inbound counter. @rtype: bytes"""
 
     def seal_at(counter, associated, plaintext):
         """Encrypt under an explicit counter and associated data. @rtype: bytes"""
@@ -142,10 +142,11 @@ class ILink(Interface):
     def send_control(kind, body):
         """Queue a control frame (always before data). C{kind}: int, C{body}: bytes."""
 
-    def send_data(frame, flow):
+    def send_data(frame, flow, rest=b""):
         """
         Queue a whole data frame, three header bytes included, from C{flow} (source + destination handles).
 
+        @param rest: the end of the frame where that is a large thing elsewhere: bytes or a memoryview.
         @return: True if taken, False if dropped and counted.
         """
 
@@ -200,7 +201,7 @@ class IFrameReceiver(Interface):
         """
         One whole frame, C{record[start:end]}, its body from C{start + 3}.
 
-        C{record} is a writable memoryview that may be patched and sliced but not resized.
+        C{record} is a memoryview; a slice that is kept keeps the whole record.
         @raise gmesh.errors.FrameRefused: to have the link closed.
         """
 

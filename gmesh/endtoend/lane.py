@@ -4,7 +4,8 @@ The way out to one peer: messages of one reactor turn share a seal, and who writ
 
 The first message of a turn leaves at once, unless a producer writes it.  Those that follow in the same
 turn are gathered, up to L{Lane.limit}, and sealed as one frame: the seal is the dearest part of a small
-message.  The frames of a turn leave together, so that keys, path and link are looked up once for all.
+message.  The frames of a turn leave together, and where they are large those of the next one with them, so
+that keys, path and link are looked up once for all.
 
 Producers of the application are paused for want of keys, of room in the first link, or of window: a
 relay drops what its next link has no room for, so no more is under way than the far end has said it
@@ -59,6 +60,7 @@ class Lane:
         "_sessions",
         "_stalled",
         "_tokens",
+        "_waited",
         "_window",
         "flow",
         "limit",
@@ -77,7 +79,7 @@ class Lane:
         self.size = 0
         self.limit = BUNDLE_FIRST
         self.path: tuple[bytes, ...] | None = None
-        self._batch: list[bytes] = []
+        self._batch: list[list[bytes]] = []
         self._sessions = sessions
         self._clock = clock
         self._tokens = CLOSED
@@ -90,6 +92,7 @@ class Lane:
         self._window = Window()
         self._full = False
         self._late_call: IDelayedCall | None = None
+        self._waited = False
 
     @property
     def idle(self) -> bool:
@@ -128,15 +131,20 @@ class Lane:
         @raise SendRefused: C{busy}, if there is no room.
         """
         self.flush()
-        if self._leave([self._asking(plaintext) if self._window.send(len(plaintext)) else plaintext]):
+        pieces = [plaintext]
+        if self._window.send(len(plaintext)):
+            pieces.append(self._question())
+        if self._leave([pieces]):
             raise SendRefused("busy", f"the queue towards {self.peer.name} is full")
 
     def cut(self) -> None:
         """What was gathered is a frame; what follows goes into another."""
-        plaintext, window = b"".join(self.parts), self._window
-        self._batch.append(self._asking(plaintext) if window.send(len(plaintext)) else plaintext)
-        self.parts.clear()
+        pieces, self.parts = self.parts, []
+        window = self._window
+        if window.send(self.size):
+            pieces.append(self._question())
         self.size = 0
+        self._batch.append(pieces)
         if len(self._batch) >= BATCH or window.full:
             self.flush()
 
@@ -150,20 +158,20 @@ class Lane:
             if lost:
                 self._sessions.counters["bundle-lost"] += lost
 
-    def _asking(self, plaintext: bytes) -> bytes:
-        """With a question how far the far end has got."""
+    def _question(self) -> bytes:
+        """How far the far end has got."""
         mark = self._window.question(self._clock.seconds())
-        return plaintext + pack_frame(Inner.ASK, Mark(mark).encode())
+        return pack_frame(Inner.ASK, Mark(mark).encode())
 
-    def _leave(self, plaintexts: Sequence[bytes]) -> int:
+    def _leave(self, plaintexts: Sequence[Sequence[bytes]]) -> int:
         """Send now, or when there are keys. @return: how many are lost."""
         sessions = self._sessions
         unsent = sessions.send_all(self.peer, plaintexts, self)
         if unsent:
             if sessions.ready(self.peer):
                 return len(unsent)
-            for plaintext in unsent:
-                sessions.hold(self.peer, plaintext)
+            for pieces in unsent:
+                sessions.hold(self.peer, b"".join(pieces))
             self._keyless = True
             self._stall()
         elif self._producers and not self._full and self._window.full:
@@ -173,7 +181,13 @@ class Lane:
         return 0
 
     def _turn_over(self) -> None:
+        """A turn that filled frames is followed by more: those of two turns leave together."""
         self._call = None
+        if self._batch and not self._waited:
+            self._waited = True
+            self._call = self._clock.callLater(0, self._turn_over)
+            return
+        self._waited = False
         self.token = CLOSED
         link = self._link
         if link is None:

@@ -141,8 +141,8 @@ BUNDLE_MOST = 16_256
 BUNDLE_SLOW = 4_096
 """Bytes of inner frames that share a seal: at first, then by the round trip (L{SLOW_PATH})."""
 
-BATCH = 4
-"""Frames sealed one after the other: as many of the largest as a record of a link holds."""
+BATCH = 8
+"""Frames sealed one after the other: as many of the largest as fill two records of a link, one write."""
 
 SLOW_PATH = 0.1
 """Round trip under load, in seconds, above which frames are kept small."""

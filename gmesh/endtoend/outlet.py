@@ -12,9 +12,10 @@ from gmesh.wire.paths import PathHeader, pack_path_frame
 
 __all__ = ["Outlet", "Penalise", "SenderAlong"]
 
-SenderAlong = Callable[[tuple[bytes, ...]], Callable[[bytes, bytes], bool]]
+SenderAlong = Callable[[tuple[bytes, ...]], Callable[[bytes, bytes, bytes], bool]]
 """
-C{sender(path)(frame, flow)}: hand a whole frame to the first link of the path; False if dropped.
+C{sender(path)(head, flow, rest)}: hand a frame, in two pieces, to the first link of the path; False if
+dropped.
 
 What C{sender} gives serves one reactor turn.
 """
@@ -39,9 +40,9 @@ class Outlet:
         path: tuple[bytes, ...] | None = self._routes.path(handle, now)
         return path
 
-    def send(self, path: tuple[bytes, ...], frame: bytes, flow: bytes) -> bool:
-        """Hand over a whole frame. @return: False if it was dropped."""
-        if self.sender(path)(frame, flow):
+    def send(self, path: tuple[bytes, ...], frame: bytes, flow: bytes, rest: bytes = b"") -> bool:
+        """Hand over a frame, in two pieces or whole. @return: False if it was dropped."""
+        if self.sender(path)(frame, flow, rest):
             return True
         self._counters["queue-full"] += 1
         return False

@@ -33,6 +33,7 @@ class Session:
     @ivar remote_index: what we put into ours.
     @ivar number: the number of the handshake that made it.
     @ivar born: when this end finished the handshake, monotonic.
+    @ivar flow: own handle and the peer's: what the queues of links know its frames by.
     @ivar heard: True once a frame was opened: the peer holds the keys and uses them.
     @ivar sent: frames sealed.
     @ivar wiped: True once the keys are forgotten.
@@ -46,6 +47,7 @@ class Session:
         "_template",
         "_window",
         "born",
+        "flow",
         "heard",
         "initiator",
         "local_index",
@@ -83,6 +85,7 @@ class Session:
         self._inbound = FrameTemplate((peer.handle, own), local)
         self._path: Sequence[bytes] = (own, peer.handle)
         self._template = FrameTemplate(self._path, remote)
+        self.flow = self._template.flow
 
     def usable(self, now: float) -> bool:
         """True while it may still seal."""
@@ -93,11 +96,11 @@ class Session:
         patience = limits.REHANDSHAKE_AFTER if self.initiator else limits.REHANDSHAKE_EITHER
         return now - self.born >= patience or self.sent >= limits.REHANDSHAKE_FRAMES
 
-    def seal(self, plaintext: bytes, path: Sequence[bytes]) -> tuple[int, bytes, bytes]:
+    def seal(self, plaintext: bytes, path: Sequence[bytes]) -> tuple[bytes, bytes]:
         """
-        One E2E_DATA frame along C{path}. Ask L{usable} first.
+        One E2E_DATA frame along C{path}, whose counter is L{sent} before. Ask L{usable} first.
 
-        @return: its counter, the whole frame, and the flow it belongs to.
+        @return: the frame in two pieces: all before the ciphertext, and the ciphertext.
         """
         if path is not self._path and path != self._path:
             self._template = FrameTemplate(path, self.remote_index)
@@ -107,7 +110,7 @@ class Session:
         packed = pack_counter(counter)
         ciphertext = self._noise.seal_at(counter, template.associated + packed, plaintext)
         self.sent = counter + 1
-        return counter, template.frame(packed, ciphertext), template.flow
+        return template.head(packed, len(ciphertext)), ciphertext
 
     def open(self, header: PathHeader, ciphertext: bytes | memoryview) -> bytes:
         """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """
-Data frames of one link: the path header is looked up, the hop index patched, the slice passed on.
+Data frames of one link: the path header is looked up, and what is behind it passed on as a slice.
 
 What a header may do depends on the link and on its bytes up to the end of the path alone, so a
-bounded cache makes a frame cost one dictionary access; no object is made on this way.
+bounded cache makes a frame cost one dictionary access; it holds the header with the next hop index.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, Path
 
 __all__ = ["DataFactory", "DataProtocol"]
 
-SendData = Callable[[memoryview, bytes], bool]
-Verdict = tuple[SendData | None, int, bytes, tuple[bytes, ...], int]
+SendData = Callable[[bytes, bytes, memoryview], bool]
+Verdict = tuple[SendData | None, bytes, bytes, tuple[bytes, ...], int]
 """
-Where to (None: here), the next hop index (here: ours), the flow, the path, and by how many hops we
-multiply what the source sends: 0 behind its first relay, which is the one that counts.
+Where to (None: here), the header for the next hop from the flags to the end of the path, the flow, the
+path, and by how many hops we multiply what the source sends: 0 behind its first relay, which is the one
+that counts.
 """
 
 TAIL: Final = 12
@@ -78,21 +79,20 @@ class DataProtocol:
             verdict = self._judge(kind, record, start, end)
             if verdict is None:
                 return
-        send, hop, flow, path, hops = verdict
+        send, onward, flow, path, hops = verdict
         if send is None:
             index, counter = _TAIL.unpack_from(record, path_end)
-            header = _new(
-                PathHeader, (path, index, counter, hop, record[start + AT_CLASS], record[start + AT_FLAGS])
-            )
+            flags, hop, traffic_class = record[start + AT_FLAGS : start + AT_COUNT]
+            header = _new(PathHeader, (path, index, counter, hop, traffic_class, flags))
             payload = record[path_end + TAIL : end]
             if kind == _DATA and forwarding.local is not None:
                 forwarding.local(kind, header, payload, self._link)
             else:
                 forwarding.deliver(kind, header, payload, self._link)
             return
-        record[start + AT_HOP] = hop
-        if (hops and not self._allows(hops * (end - start))) or not send(record[start:end], flow):
-            forwarding.refused(kind, record, start, end)
+        head, rest = record[start : start + AT_FLAGS].tobytes() + onward, record[path_end:end]
+        if (hops and not self._allows(hops * (end - start))) or not send(head, flow, rest):
+            forwarding.refused(b"".join((head, rest)))
 
     def _allows(self, carried: int) -> bool:
         """May the source have so many bytes carried now?"""
@@ -119,14 +119,16 @@ class DataProtocol:
             return None
         verdict: Verdict
         if hop == len(path) - 1:
-            verdict = (None, hop, b"", path, 0)
+            verdict = (None, b"", b"", path, 0)
         else:
             link = forwarding.links.get(path[hop + 1])
             if link is None:
                 forwarding.reroute(kind, record, start, end)
                 return None
             hops = len(path) - 1 - hop if hop == 1 else 0
-            verdict = (link.send_data, hop + 1, path[0] + path[-1], path, hops)
+            onward = record[start + AT_FLAGS : start + AT_HOP].tobytes() + bytes((hop + 1,))
+            onward += record[start + AT_CLASS : path_end].tobytes()
+            verdict = (link.send_data, onward, path[0] + path[-1], path, hops)
             forwarding.passes(path, kind, end - start)
         if len(self._verdicts) >= MAX_VERDICTS:
             self._verdicts.clear()

@@ -84,13 +84,18 @@ class Egress:
             self._arm()
         return True
 
-    def data(self, frame: bytes | memoryview, flow: bytes) -> bool:
-        """Send or queue a data frame. @return: False if it was dropped, and counted."""
-        size = len(frame)
+    def data(self, frame: bytes, flow: bytes, rest: bytes | memoryview = b"") -> bool:
+        """
+        Send or queue a data frame.
+
+        @param rest: the end of it, where that is large and elsewhere: it is copied into a record only.
+        @return: False if it was dropped, and counted.
+        """
+        size = len(frame) + len(rest)
         if size > self._room > 0 and self._open:
             self._proceed()
         if self._room > 0 and size <= MAX_DATA_FRAME:
-            self._open.append(frame)
+            self._open += (frame, rest)
             self._room -= size
             if self._room <= 0:
                 self._proceed()
@@ -101,7 +106,7 @@ class Egress:
         if closed or size > MAX_DATA_FRAME:
             self._counters.count("data-link-closed" if closed else "data-too-large")
             return False
-        return self.queue.push_data(frame, flow, self._clock.seconds())
+        return self.queue.push_data(b"".join((frame, rest)), flow, self._clock.seconds())
 
     def hold(self) -> None:
         """Several frames come, such as the answers to what was received: they leave with L{release}."""

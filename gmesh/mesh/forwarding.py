@@ -33,7 +33,7 @@ E2E = frozenset({Kind.E2E_INIT, Kind.E2E_RESP, Kind.E2E_DATA})
 NOTICES = frozenset({Kind.UNREACH, Kind.DROPPED})
 
 Local = Callable[[int, PathHeader, memoryview, ILink], None]
-SendOwn = Callable[[bytes, bytes], bool]
+SendOwn = Callable[[bytes, bytes, bytes], bool]
 Undeliverable = Callable[[PathHeader, str], None]
 
 
@@ -108,14 +108,15 @@ class Forwarding:
 
     def sender(self, path: tuple[bytes, ...]) -> SendOwn:
         """
-        What hands whole frames of ours to the first link of their path, for this turn.
+        What hands frames of ours to the first link of their path, for this turn.
 
-        It takes a frame and its flow, and gives False if the link is gone or its queue is full.
+        It takes a frame, its flow and the rest of the frame, and gives False if the link is gone or its
+        queue is full.
         """
         link = self.links.get(path[1])
         return self._no_link if link is None else cast(SendOwn, link.send_data)
 
-    def _no_link(self, frame: bytes, flow: bytes) -> bool:
+    def _no_link(self, frame: bytes, flow: bytes, rest: bytes) -> bool:
         self.counters.count("own-link-gone")
         return False
 
@@ -249,9 +250,9 @@ class Forwarding:
             )
             self._say_dropped(frame[2], here)
 
-    def refused(self, kind: int, record: memoryview, start: int, end: int) -> None:
+    def refused(self, frame: bytes) -> None:
         """A queue did not take a frame; the hop index is already that of the next node."""
-        self.dropped(b"", bytes(record[start:end]))
+        self.dropped(b"", frame)
 
     def _say_dropped(self, kind: int, header: PathHeader) -> None:
         if kind not in E2E:

@@ -16,6 +16,7 @@ __all__ = [
     "CAPTURE_SECONDS",
     "RECORD_CLOSE",
     "PACE_WEIGHT",
+    "SEND_LIMIT",
     "AHEAD_MOST",
     "AHEAD_FIRST",
     "AHEAD_LEAST",
@@ -116,6 +117,9 @@ AHEAD_TIME = 0.005
 AHEAD_LEAST = 16 * 1024
 AHEAD_FIRST = 32 * 1024
 AHEAD_MOST = 496 * 1024
+# The reactor hands the system so much in one call: all that may be ahead.  Twisted's own 128 KiB is less than
+# one read may bring, so that a relay would queue what it could pass on.
+SEND_LIMIT = 512 * 1024
 PACE_WEIGHT = 1 / 2
 RECORD_CLOSE = MAX_RECORD_PLAINTEXT
 MAX_DATA_FRAME = 20 * 1024

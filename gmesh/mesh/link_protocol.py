@@ -201,7 +201,7 @@ class MeshProtocol:
         self._egress.flush()
         self._watch.start()
 
-    def record_received(self, record: bytearray) -> None:
+    def record_received(self, record: bytes) -> None:
         """Hand each frame to its receiver."""
         if self._state is State.GONE:
             return

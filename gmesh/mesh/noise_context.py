@@ -42,7 +42,7 @@ class RecordProtocol(Shape):
     def secure_connection_made(self) -> None:
         """Both ends of the handshake are known; records may be sent."""
 
-    def record_received(self, record: bytearray) -> None:
+    def record_received(self, record: bytes) -> None:
         """One opened record."""
 
     def records_ended(self) -> None:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import contextlib
 import socket
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IAddress, ITCPTransport
 
-from gmesh.mesh.limits import TCP_UNSENT_LOW_WATER, TCP_USER_TIMEOUT_MS
+from gmesh.mesh.limits import SEND_LIMIT, TCP_UNSENT_LOW_WATER, TCP_USER_TIMEOUT_MS
 
 __all__ = ["display_address", "keep_unsent", "tune_socket"]
 
@@ -17,7 +18,7 @@ _OPTIONS = (("TCP_NOTSENT_LOWAT", TCP_UNSENT_LOW_WATER), ("TCP_USER_TIMEOUT", TC
 
 def tune_socket(transport: object) -> None:
     """
-    Send small writes at once, keep unsent data out of the kernel, give up on a dead host.
+    Send small writes at once, large ones whole; keep unsent data out of the kernel; give up on a dead host.
 
     What the platform or the kind of transport lacks is left out.
     """
@@ -25,6 +26,8 @@ def tune_socket(transport: object) -> None:
         return
     transport.setTcpNoDelay(True)
     transport.setTcpKeepAlive(True)
+    if isinstance(transport, FileDescriptor):
+        transport.SEND_LIMIT = SEND_LIMIT
     for name, value in _OPTIONS:
         _set_option(transport, name, value)
 

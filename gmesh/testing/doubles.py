@@ -62,10 +62,10 @@ class RecordingSession:
         self._inner = inner
         self._opened = opened
 
-    def open(self, ciphertext: bytes | memoryview) -> bytearray:
+    def open(self, ciphertext: bytes | memoryview) -> bytes:
         """Open and note."""
         record = self._inner.open(ciphertext)
-        self._opened(bytes(record))
+        self._opened(record)
         return record
 
     def __getattr__(self, name: str) -> Any:

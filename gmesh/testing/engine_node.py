@@ -242,4 +242,4 @@ class EngineNode:
             return False
         self._counter += 1
         frame = pack_path_frame(DATA, PathHeader(way, 7, self._counter), payload)
-        return self.forwarding.sender(way)(frame, way[0] + way[-1])
+        return self.forwarding.sender(way)(frame, way[0] + way[-1], b"")

@@ -80,15 +80,16 @@ class QueueLink:
         """Queue a control frame."""
         self._post(kind, pack_frame(kind, body))
 
-    def send_data(self, frame: bytes | memoryview, flow: bytes) -> bool:
+    def send_data(self, frame: bytes, flow: bytes, rest: bytes | memoryview = b"") -> bool:
         """Queue a data frame."""
+        frame = b"".join((frame, rest))
         size = len(frame)
         if self.capacity and self.backlog + size > self.capacity:
             self.node.counters.count("data-queue-full")
             return False
         if self.capacity:
             self.backlog += size
-        self._post(frame[2], bytes(frame))
+        self._post(frame[2], frame)
         return True
 
     def _post(self, kind: int, frame: bytes) -> None:
@@ -108,7 +109,7 @@ class QueueLink:
             return
         mesh = self.node.mesh
         mesh.frame_arrived(self.node, kind, frame)
-        record = memoryview(bytearray(frame))
+        record = memoryview(frame)
         try:
             self._table[kind](kind, record, 0, len(record))
         except FrameRefused as error:

@@ -39,15 +39,17 @@ class Tampering:
 
     def _data(
         self,
-        send: Callable[[bytes | memoryview, bytes], bool],
+        send: Callable[[bytes, bytes], bool],
         name: str,
-        frame: bytes | memoryview,
+        frame: bytes,
         flow: bytes,
+        rest: bytes | memoryview = b"",
     ) -> bool:
         hand = self._hand()
+        frame = b"".join((frame, rest))
         if hand is None:
             return send(frame, flow)
-        altered = hand(frame[2], bytes(frame), name)
+        altered = hand(frame[2], frame, name)
         return True if altered is None else send(altered, flow)
 
     def _control(self, send: Callable[[int, bytes], None], name: str, kind: int, body: bytes) -> None:

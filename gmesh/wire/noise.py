@@ -138,8 +138,8 @@ class NoiseSession:
         self._sent = sent + 1
         return self._outbound.encrypt(self._nonce(sent), plaintext, None)
 
-    def open(self, ciphertext: Buffer) -> bytearray:
-        """Decrypt one record with the next inbound counter, into something that may be patched."""
+    def open(self, ciphertext: Buffer) -> bytes:
+        """Decrypt one record with the next inbound counter."""
         received = self._received
         if self._inbound is None or len(ciphertext) > MAX_RECORD or received >= MAX_NONCE:
             raise self._die(self._cannot_open(ciphertext, received))
@@ -148,7 +148,7 @@ class NoiseSession:
         except InvalidTag:
             raise self._die(_not_authentic()) from None
         self._received = received + 1
-        return bytearray(plaintext)
+        return plaintext
 
     def seal_at(self, counter: int, associated: Buffer, plaintext: Buffer) -> bytes:
         """

@@ -270,15 +270,18 @@ class FrameTemplate:
         self.associated = associated_data(header)[: -_COUNTER.size]
         self.flow = header.source + header.destination
 
-    def frame(self, counter: bytes, ciphertext: bytes) -> bytes:
+    def head(self, counter: bytes, length: int) -> bytes:
         """
-        The whole frame.
+        All that stands before the ciphertext.
 
         @param counter: as L{pack_counter} packs it.
-        @param ciphertext: at most L{MAX_DATA_CIPHERTEXT} bytes, as its sealer saw to.
+        @param length: of the ciphertext, at most L{MAX_DATA_CIPHERTEXT} bytes, as its sealer saw to.
         """
-        length = len(ciphertext)
         if length != self._length:
             self._length = length
             self._constant = HEADER.pack(self._size + length, Kind.E2E_DATA) + self._header
-        return b"".join((self._constant, counter, ciphertext))
+        return self._constant + counter
+
+    def frame(self, counter: bytes, ciphertext: bytes) -> bytes:
+        """The whole frame."""
+        return b"".join((self.head(counter, len(ciphertext)), ciphertext))

@@ -143,7 +143,7 @@ class End:
             trust=self.trust,
             find_handle=self.find_handle,
             routes=self,
-            sender=lambda path: lambda frame, flow: self.send_frame(path, frame, flow),
+            sender=lambda path: lambda head, flow, rest: self.send_frame(path, head + rest, flow),
             next_number=self.numbers.__next__,
             clock=fabric.clock,
             wall=fabric.wall,

@@ -61,6 +61,24 @@ def test_what_a_producer_writes_in_a_turn_leaves_at_its_end(fabric, flow):
     assert fabric.got == source.sent
 
 
+@pytest.mark.parametrize(("a_turn", "left"), [(1, [0, 1, 2, 3]), (20, [0, 0, 3, 3])])
+def test_turns_that_fill_frames_leave_in_pairs(fabric, flow, a_turn, left):
+    """What fills a frame waits for the next turn, no longer; less leaves at the end of its turn."""
+    source, seen = Source(flow, size=500), []
+
+    def turn():
+        seen.append(len(fabric.frames(Kind.E2E_DATA)))
+        source.produce(a_turn)
+        if len(seen) < len(left):
+            fabric.clock.callLater(0, turn)
+
+    turn()
+    fabric.clock.advance(0)
+    assert seen == left
+    fabric.run(0.2)
+    assert fabric.got == source.sent
+
+
 def test_each_turn_is_sealed_at_its_end(fabric, flow):
     """Nothing waits for a later turn."""
     for index in range(3):

@@ -81,11 +81,11 @@ class DoubleLink:
         """Queue a control frame."""
         self._post(kind, pack_frame(kind, body))
 
-    def send_data(self, frame: bytes | memoryview, flow: bytes) -> bool:
+    def send_data(self, frame: bytes, flow: bytes, rest: bytes | memoryview = b"") -> bool:
         """Queue a data frame."""
         assert len(flow) == 16
         if self.takes_data:
-            self._post(frame[2], bytes(frame))
+            self._post(frame[2], b"".join((frame, rest)))
         return self.takes_data
 
     def _post(self, kind: int, frame: bytes) -> None:
@@ -108,7 +108,7 @@ class DoubleLink:
         world.bytes += len(frame)
         if is_data(kind):
             world.visits.append((self.node.name, frame))
-        record = memoryview(bytearray(b"ab" + frame))
+        record = memoryview(b"ab" + frame)
         try:
             self.receivers.table[kind](kind, record, 2, len(record))
         except FrameRefused as error:
@@ -254,7 +254,7 @@ class TestNode:
         frame = pack_path_frame(
             66, PathHeader(path, header.pop("index", 7), header.pop("counter", 1)), payload
         )
-        return self.forwarding.sender(path)(frame, path[0] + path[-1])
+        return self.forwarding.sender(path)(frame, path[0] + path[-1], b"")
 
 
 class TestWorld:

@@ -380,7 +380,7 @@ def test_what_a_source_makes_others_carry_is_bounded(world: TestWorld) -> None:
     world.run(2)
     path = (a.handle, b.handle, c.handle, *(bytes([n]) * 8 for n in range(1, 31)))
     passed: list[int] = []
-    b.links["c"].send_data = lambda frame, flow: passed.append(len(frame)) or True  # type: ignore[method-assign]  # no need to queue it
+    b.links["c"].send_data = lambda head, flow, rest: passed.append(len(head) + len(rest)) or True  # type: ignore[method-assign]  # no need to queue it
     size = flood(world, a, path, 0.5)
     carried = sum(passed) * (len(path) - 2)
     bound = 2 * SOURCE_BURST + SOURCE_RATE * 0.5
@@ -395,7 +395,7 @@ def test_only_the_first_relay_counts(world: TestWorld) -> None:
     world.run(2)
     path = (a.handle, b.handle, c.handle, d.handle)
     frame = pack_path_frame(DATA, PathHeader(path, 7, 1, 2), bytes(16_000))
-    c.links["d"].send_data = lambda frame, flow: True  # type: ignore[method-assign]  # no need to queue it
+    c.links["d"].send_data = lambda head, flow, rest: True  # type: ignore[method-assign]  # no need to queue it
     for _ in range(int(2 * SOURCE_BURST / len(frame)) + 1000):
         c.links["b"].receive(DATA, frame)
     assert "forward-source-rate" not in c.counters

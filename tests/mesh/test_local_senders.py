@@ -182,6 +182,22 @@ def test_a_transport_that_keeps_up_never_pauses_a_sender():
     world.finish()
 
 
+def test_a_frame_in_two_pieces_arrives_whole():
+    """Whether it goes straight into a record or has to wait in the queue."""
+    world = World(wire=Wire(rate=100_000, delay=0.01))
+    one, two = world.pair()
+    link = one.link(two)
+    frames = [pack_frame(Kind.E2E_DATA, b"%07d" % number + bytes(4000)) for number in range(100)]
+    waited = []
+    for frame in frames:
+        assert link.send_data(frame[:20], OWN, memoryview(frame)[20:])
+        waited.append(link.backlog > 0)
+    world.run(10)
+    assert set(waited) == {False, True}
+    assert [body for _, kind, body in two.recorder.frames if kind == Kind.E2E_DATA] == [f[3:] for f in frames]
+    world.finish()
+
+
 def test_how_far_ahead_follows_the_pace_of_the_transport():
     """A slow link is filled 16 KiB ahead, in records of that size, a fast one more; the kernel too."""
     world = World(wire=Wire(rate=1_250_000, capacity=16 * 1024))

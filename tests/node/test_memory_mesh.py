@@ -59,8 +59,8 @@ class Relay:
         self.link.send_data = self.send_data
         mesh["b"].runtime.forwarding.forget_verdicts()
 
-    def send_data(self, frame: memoryview, flow: bytes) -> bool:
-        whole = bytes(frame)
+    def send_data(self, frame: bytes, flow: bytes, rest: bytes | memoryview = b"") -> bool:
+        whole = b"".join((frame, rest))
         if whole[2] == Kind.E2E_DATA:
             self.seen.append((whole, flow))
             whole = self.alter(whole)

@@ -174,10 +174,10 @@ def test_a_replayed_first_message_opens_no_second_session(ring: Make) -> None:
     link = mesh["b"].link("c")
     pass_on, seen = link.send_data, []
 
-    def note(frame: Any, flow: bytes) -> bool:
-        if bytes(frame)[2] == Kind.E2E_INIT:
-            seen.append((bytes(frame), flow))
-        return bool(pass_on(frame, flow))
+    def note(frame: bytes, flow: bytes, rest: bytes | memoryview = b"") -> bool:
+        if frame[2] == Kind.E2E_INIT:
+            seen.append((b"".join((frame, rest)), flow))
+        return bool(pass_on(frame, flow, rest))
 
     link.send_data = note
     mesh["b"].runtime.forwarding.forget_verdicts()
