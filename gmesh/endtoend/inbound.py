@@ -29,6 +29,8 @@ from gmesh.wire.messages import DATAGRAM_HEAD, Datagram, Inner, Mark, Outcome, R
 __all__ = ["Inbound"]
 
 _DATAGRAM = int(Inner.DATAGRAM)
+_HEAD = DATAGRAM_HEAD.size
+_unpack_head = DATAGRAM_HEAD.unpack_from
 
 
 class _Source:
@@ -77,15 +79,13 @@ class Inbound:
         if source is None or source.peer is not peer or self._clock.seconds() >= self._look:
             source = self._source(peer)
         takes = source.takes
-        unpack = DATAGRAM_HEAD.unpack_from
-        size = DATAGRAM_HEAD.size
         start, end = 0, len(plaintext)
-        while end - start >= size:
-            length, kind, flags, _, name = unpack(plaintext, start)
-            data = start + size + name
+        while end - start >= _HEAD:
+            length, kind, flags, _, name = _unpack_head(plaintext, start)
+            data = start + _HEAD + name
             following = start + 3 + length
             if kind == _DATAGRAM and not flags and data <= following <= end:
-                take = takes.get(plaintext[start + size : data])
+                take = takes.get(plaintext[start + _HEAD : data])
                 if take is not None:
                     take(plaintext[data:following])
                     start = following

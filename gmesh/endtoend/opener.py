@@ -47,6 +47,7 @@ class Opener:
         self.running = False
         self._clock = clock
         self._table = table
+        self._session = table.session
         self._handshakes = handshakes
         self._ways = ways
         self._up = up
@@ -58,8 +59,8 @@ class Opener:
         if kind != _DATA or not self.running:
             self._other(kind, header, body, ingress_link, now)
             return
-        path = header.path
-        found = self._table.session(header.receiver_index)
+        path = header[0]
+        found = self._session(header[1])
         if found is None or path[0] != found[1].peer.handle:
             self._counters["no-session"] += 1
             self._handshakes.offer(path[0], now)
@@ -78,7 +79,7 @@ class Opener:
             self._ways.heard(exchange, path, now)
         if not session.heard:
             self._first_heard(exchange, session, now)
-        elif session is exchange.current and session.due(now):
+        elif now >= session.due_at and session is exchange.current:
             self._handshakes.begin_if_due(exchange, now)
         if plaintext:
             self.opened(session.peer, plaintext)

@@ -17,12 +17,13 @@ class ReplayWindow:
     @ivar highest: the highest number marked, -1 before the first.
     """
 
-    __slots__ = ("_bits", "_mask", "highest", "width")
+    __slots__ = ("_bits", "_mask", "_run", "highest", "width")
 
     def __init__(self, width: int = REPLAY_WINDOW) -> None:
         self.width = width
         self.highest = -1
         self._bits = 0
+        self._run = 0  # marks in order that are not in the bits yet: most come so
         self._mask = (1 << width) - 1
 
     def fresh(self, number: int) -> bool:
@@ -30,11 +31,17 @@ class ReplayWindow:
         behind = self.highest - number
         if behind < 0:
             return True
+        self._catch_up()
         return behind < self.width and not self._bits >> behind & 1
 
     def mark(self, number: int) -> None:
         """Remember C{number}, which L{fresh} allowed; one above the highest moves the window."""
         behind = self.highest - number
+        if behind == -1:
+            self.highest = number
+            self._run += 1
+            return
+        self._catch_up()
         if behind >= 0:
             self._bits |= 1 << behind
         elif -behind < self.width:
@@ -43,3 +50,8 @@ class ReplayWindow:
         else:
             self._bits = 1
             self.highest = number
+
+    def _catch_up(self) -> None:
+        run = min(self._run, self.width)
+        self._bits = (self._bits << run | (1 << run) - 1) & self._mask
+        self._run = 0

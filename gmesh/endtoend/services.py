@@ -210,11 +210,10 @@ class Services:
         """
         place = self._places[service]
         receiver, concurrent, counters = place.receiver, place.concurrent, self.counters
-        source = (peer.name, peer.node_id, peer.roles, service)
-        new = tuple.__new__
+        name, node_id, roles, new = peer.name, peer.node_id, peer.roles, tuple.__new__
 
         def take(data: bytes) -> None:
-            message = new(Message, (*source, data))
+            message = new(Message, (name, node_id, roles, service, data))
             if place.busy < concurrent:
                 try:
                     result = receiver(message)

@@ -33,6 +33,7 @@ class Session:
     @ivar remote_index: what we put into ours.
     @ivar number: the number of the handshake that made it.
     @ivar born: when this end finished the handshake, monotonic.
+    @ivar due_at: when it is old enough for the next handshake, monotonic.
     @ivar flow: own handle and the peer's: what the queues of links know its frames by.
     @ivar heard: True once a frame was opened: the peer holds the keys and uses them.
     @ivar sent: frames sealed.
@@ -41,12 +42,13 @@ class Session:
     """
 
     __slots__ = (
-        "_inbound",
+        "_associated",
         "_noise",
         "_path",
         "_template",
         "_window",
         "born",
+        "due_at",
         "flow",
         "heard",
         "initiator",
@@ -76,13 +78,14 @@ class Session:
         self.remote_index = remote
         self.number = number
         self.born = born
+        self.due_at = born + (limits.REHANDSHAKE_AFTER if initiator else limits.REHANDSHAKE_EITHER)
         self.heard = False
         self.sent = 0
         self.wiped = False
         self.peer_crl = 0
         self._noise = noise
         self._window = ReplayWindow()
-        self._inbound = FrameTemplate((peer.handle, own), local)
+        self._associated = FrameTemplate((peer.handle, own), local).associated
         self._path: Sequence[bytes] = (own, peer.handle)
         self._template = FrameTemplate(self._path, remote)
         self.flow = self._template.flow
@@ -93,8 +96,7 @@ class Session:
 
     def due(self, now: float) -> bool:
         """True when this end should begin the next handshake, if the session is in use."""
-        patience = limits.REHANDSHAKE_AFTER if self.initiator else limits.REHANDSHAKE_EITHER
-        return now - self.born >= patience or self.sent >= limits.REHANDSHAKE_FRAMES
+        return now >= self.due_at or self.sent >= limits.REHANDSHAKE_FRAMES
 
     def seal(self, plaintext: bytes, path: Sequence[bytes]) -> tuple[bytes, bytes]:
         """
@@ -118,12 +120,12 @@ class Session:
 
         @raise FrameRefused: C{replayed} or C{not-authentic}; nothing has changed then.
         """
-        counter = header.counter
+        _, _, counter, _, traffic_class, _ = header
         window = self._window
         if counter <= window.highest and not window.fresh(counter):
             raise FrameRefused("replayed", "a sealed frame came twice or too late")
-        if header.traffic_class == _NORMAL:
-            associated = self._inbound.associated + pack_counter(counter)
+        if traffic_class == _NORMAL:
+            associated = self._associated + pack_counter(counter)
         else:
             associated = associated_data(header)
         plaintext = self._noise.open_at(counter, associated, ciphertext)

@@ -20,24 +20,29 @@ from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.network_limits import HEADER_BURST, HEADER_RATE, MAX_VERDICTS, SOURCE_BURST, SOURCE_RATE
 from gmesh.mesh.rates import Budget, TokenBucket
 from gmesh.wire.frames import Kind
-from gmesh.wire.limits import HANDLE
+from gmesh.wire.limits import HANDLE, MAX_HANDLES
 from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, PathHeader, peek_path
 
 __all__ = ["DataFactory", "DataProtocol"]
 
 SendData = Callable[[bytes, bytes, memoryview], bool]
-Verdict = tuple[SendData | None, bytes, bytes, tuple[bytes, ...], int]
+Verdict = tuple[SendData | None, bytes, bytes, int, tuple[bytes, ...], tuple[int, int, int]]
 """
-Where to (None: here), the header for the next hop from the flags to the end of the path, the flow, the
-path, and by how many hops we multiply what the source sends: 0 behind its first relay, which is the one
-that counts.
+Where to (None: here), the header for the next hop from the flags to the end of the path, the flow, by how
+many hops we multiply what the source sends (0 behind its first relay, which is the one that counts); the
+path; hop index, class and flags as they came.
 """
 
 TAIL: Final = 12
+"""Receiver index and counter, behind the path."""
 _DATA = int(Kind.E2E_DATA)  # a member of an Enum is looked up by a function in Python 3.11
 _new = tuple.__new__
-_TAIL = struct.Struct(">IQ")
-"""Receiver index and counter, behind the path."""
+_SHORTEST: Final = AT_PATH + TAIL
+_unpack_header: Final = [
+    struct.Struct(f">{AT_FLAGS}x{AT_PATH - AT_FLAGS + HANDLE * count}sIQ").unpack_from
+    for count in range(MAX_HANDLES + 1)
+]
+"""By the number of handles: what decides about a frame, receiver index, counter."""
 
 
 @implementer(IFrameReceiver)
@@ -66,29 +71,28 @@ class DataProtocol:
     def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
         """One data frame. @raise FrameRefused: if its header is malformed, which the neighbour let pass."""
         forwarding = self._forwarding
-        if end - start < AT_PATH + TAIL:
+        if end - start < _SHORTEST:
             raise FrameRefused("malformed", "a path header ends too early")
-        path_end = start + AT_PATH + HANDLE * record[start + AT_COUNT]
-        if path_end + TAIL > end:
-            raise FrameRefused("malformed", "a path is longer than its frame")
+        count = record[start + AT_COUNT]
+        path_end = start + AT_PATH + HANDLE * count
+        if path_end + TAIL > end or count > MAX_HANDLES:
+            raise FrameRefused("malformed", "a path is longer than its frame, or than any may be")
         if self._generation != forwarding.generation:
             self._generation = forwarding.generation
             self._verdicts.clear()
-        verdict = self._verdicts.get(bytes(record[start + AT_FLAGS : path_end]))
+        key, index, counter = _unpack_header[count](record, start)
+        verdict = self._verdicts.get(key)
         if verdict is None:
             verdict = self._judge(kind, record, start, end)
             if verdict is None:
                 return
-        send, onward, flow, path, hops = verdict
+        send, onward, flow, hops, path, fixed = verdict
         if send is None:
-            index, counter = _TAIL.unpack_from(record, path_end)
-            flags, hop, traffic_class = record[start + AT_FLAGS : start + AT_COUNT]
-            header = _new(PathHeader, (path, index, counter, hop, traffic_class, flags))
-            payload = record[path_end + TAIL : end]
+            header = _new(PathHeader, (path, index, counter, *fixed))
             if kind == _DATA and forwarding.local is not None:
-                forwarding.local(kind, header, payload, self._link)
+                forwarding.local(kind, header, record[path_end + TAIL : end], self._link)
             else:
-                forwarding.deliver(kind, header, payload, self._link)
+                forwarding.deliver(kind, header, record[path_end + TAIL : end], self._link)
             return
         head, rest = record[start : start + AT_FLAGS].tobytes() + onward, record[path_end:end]
         if (hops and not self._allows(hops * (end - start))) or not send(head, flow, rest):
@@ -106,7 +110,8 @@ class DataProtocol:
 
     def _judge(self, kind: int, record: memoryview, start: int, end: int) -> Verdict | None:
         """A verdict to remember, or None when the frame is dealt with."""
-        _, hop, path_end = peek_path(record, start, end)
+        flags, hop, path_end = peek_path(record, start, end)
+        fixed = (hop, record[start + AT_CLASS], flags)
         if hop == 1 and not self._headers.take(self._forwarding.now()):
             self._forwarding.counters.count("forward-header-rate")
             return None
@@ -119,7 +124,7 @@ class DataProtocol:
             return None
         verdict: Verdict
         if hop == len(path) - 1:
-            verdict = (None, b"", b"", path, 0)
+            verdict = (None, b"", b"", 0, path, fixed)
         else:
             link = forwarding.links.get(path[hop + 1])
             if link is None:
@@ -128,7 +133,7 @@ class DataProtocol:
             hops = len(path) - 1 - hop if hop == 1 else 0
             onward = record[start + AT_FLAGS : start + AT_HOP].tobytes() + bytes((hop + 1,))
             onward += record[start + AT_CLASS : path_end].tobytes()
-            verdict = (link.send_data, onward, path[0] + path[-1], path, hops)
+            verdict = (link.send_data, onward, path[0] + path[-1], hops, path, fixed)
             forwarding.passes(path, kind, end - start)
         if len(self._verdicts) >= MAX_VERDICTS:
             self._verdicts.clear()
