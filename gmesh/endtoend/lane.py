@@ -9,7 +9,7 @@ that keys, path and link are looked up once for all.
 
 Producers of the application are paused for want of keys, of room in the first link, or of window: a
 relay drops what its next link has no room for, so no more is under way than the far end has said it
-reached.  It is asked in the stream of messages itself, every half of a window.
+reached.  It is asked in the stream of messages itself, every quarter of a window.
 """
 
 from __future__ import annotations

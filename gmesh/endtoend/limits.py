@@ -181,7 +181,7 @@ Three nodes on two processors take turns of milliseconds, in which each passes o
 they take longer, L{WINDOW_LONG} is the most: frames would wait until a relay drops them.
 """
 
-QUESTIONS_A_WINDOW = 2
+QUESTIONS_A_WINDOW = 4
 MAX_QUESTIONS = 16
 """How often the far end is asked how far it has got, and how many questions are timed at once."""
 
