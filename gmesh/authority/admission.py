@@ -96,8 +96,9 @@ class Admission:
         if invite.expires_at <= tx.now and request is None:
             raise enrolment_refused()
         self._check_free(tx, found, caller.key_id)
-        if invite.approve and not self._approved(tx, caller, invite, request, body):
+        if invite.approve and not self._approved(tx, caller, found, request, body):
             return Admitted(invite.id, None, False)
+        self._check_noise_key(found, caller.key_id)
         return self._issue(tx, [(join, found)])[0]
 
     def many(self, tx: Transaction, joins: Sequence[Join]) -> list[Admitted | None]:
@@ -166,12 +167,14 @@ class Admission:
         self,
         tx: Transaction,
         caller: Caller,
-        invite: InviteRow,
+        found: Application,
         request: enrolments.EnrolmentRow | None,
         body: JoinRequest,
     ) -> bool:
         """Whether an operator said yes to these keys; the first to ask with the invite waits for that."""
+        invite = found.invite
         if request is None:
+            self._check_noise_key(found, caller.key_id)
             enrolments.add(tx, invite.id, body.node_key, body.noise_key)
             audit.record(
                 tx,
@@ -217,6 +220,8 @@ class Admission:
             nodes.remove(tx, keyed.name)
         if named is None and nodes.count(tx) >= self._issuer.policy.body.max_nodes:
             raise AdmissionRefused("network-full", "the policy's max_nodes is reached")
+
+    def _check_noise_key(self, found: Application, node_id: str) -> None:
         if found.noise_key_owner not in (None, node_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
 

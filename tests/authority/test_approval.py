@@ -60,6 +60,26 @@ def test_approval_is_for_the_keys_that_asked(network: Any) -> None:
     assert network.join(member).status == 201
 
 
+def test_t1_whoever_copies_it_is_not_told_whose_a_noise_key_is(network: Any) -> None:
+    """Pending, approved or rejected, the invite's one answer; only who may join hears that it is taken."""
+    other = network.joined("pump-1")
+    member, rejected = network.invite("pump-2", approve=True), network.invite("pump-3", approve=True)
+    assert [network.join(each).status for each in (member, rejected)] == [202, 202]
+    thief = network.member(member.invite.key)
+    thief.noise = rejected.noise = other.noise
+    assert network.join(thief).slug == "enrolment-refused"
+    decide(network, member, "approve")
+    decide(network, rejected, "reject")
+    assert [network.join(each).slug for each in (thief, rejected)] == ["enrolment-refused"] * 2
+    late = network.invite("pump-4", approve=True)
+    late.noise = other.noise
+    assert network.join(late).slug == "key-taken"
+    first = network.invite("pump-5")
+    first.noise = member.noise
+    assert network.join(first).status == 201
+    assert network.join(member).slug == "key-taken"
+
+
 # Certificates issued after the backup that was restored.
 
 
