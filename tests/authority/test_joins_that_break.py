@@ -37,7 +37,9 @@ def rows_of(network: Any) -> dict[str, list[Any]]:
     rows["audit"].sort()
     verify_chain(rows["audit"])
     lines = [json.loads(line) for line in (network.path / "audit.jsonl").read_text().splitlines()]
-    assert [(line["seq"], line["hash"]) for line in lines] == [(row[0], row[2].hex()) for row in rows["audit"]]
+    assert [(line["seq"], line["hash"]) for line in lines] == [
+        (row[0], row[2].hex()) for row in rows["audit"]
+    ]
     return rows
 
 

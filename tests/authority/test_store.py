@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import engine
 from gmesh.authority.store.migrate import migrate
-from gmesh.authority.store.transaction import Reader, Transaction
+from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused, StoreError
 from gmesh.interfaces import IAuthorityStore
@@ -274,6 +275,43 @@ def test_d2_a_failing_commit_fails_the_whole_group(bench: Bench) -> None:
     again = outcome(bench.store.decide(hooked))
     bench.writer.go()
     assert again == [None] and hooks == ["ran"] and bench.store.writable
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_d2_a_decision_that_overlooks_the_failure_brings_nothing_in(bench: Bench, writes: bool) -> None:
+    """SQLite has ended the transaction: what comes later is not committed without what came before."""
+    connection = bench.writer.connection
+
+    def overlooks(tx: Transaction) -> None:
+        with suppress(sqlite3.OperationalError):
+            if writes:
+                insert("w")(tx)
+                connection.set_progress_handler(lambda: True, 1)
+                tx.execute("INSERT INTO t (k) VALUES ('x')")
+            else:
+                tx.one("ROLLBACK")  # as SQLite does when it cannot read
+        connection.set_progress_handler(None, 0)
+        if writes:
+            tx.execute("INSERT INTO t (k) VALUES ('y')")
+
+    bench.store.decide(insert("first"))
+    got = [outcome(bench.store.decide(function)) for function in (insert("a"), overlooks, insert("z"))]
+    bench.writer.go()
+    assert [type(result[0]) for result in got] == [StoreError] * 3 and bench.rows() == ["first"]
+
+
+def test_a_decision_alone_keeps_no_savepoint(bench: Bench) -> None:
+    """A restore changes a hundred thousand rows: under a savepoint that takes hours, and all its pages."""
+    statements: list[str] = []
+    bench.writer.connection.set_trace_callback(statements.append)
+    with transaction(bench.writer.connection, NOW) as tx:
+        insert("a")(tx)
+    assert [text for text in statements if not text.startswith("SELECT")] == [
+        "BEGIN IMMEDIATE",
+        "INSERT INTO t (k) VALUES ('a')",
+        "COMMIT",
+    ]
+    assert bench.rows() == ["a"]
 
 
 def test_t3_a_caller_that_goes_away_changes_nothing(bench: Bench) -> None:

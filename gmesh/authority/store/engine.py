@@ -25,6 +25,7 @@ __all__ = [
     "ConstraintError",
     "EngineError",
     "backup",
+    "check_begun",
     "check_integrity",
     "connect",
     "exclusive",
@@ -110,6 +111,15 @@ def exclusive(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
         connection.rollback()
         raise
     connection.commit()
+
+
+def check_begun(cursor: sqlite3.Cursor) -> None:
+    """
+    Refuse to go on outside a transaction: SQLite ends it by itself when the disk fails or memory is short,
+    and what somebody who caught that error wrote afterwards would be committed alone.
+    """
+    if not cursor.connection.in_transaction:
+        raise sqlite3.OperationalError("the transaction was ended by an earlier error")
 
 
 def check_integrity(path: Path, still: bool = False, given_up: Callable[[], bool] | None = None) -> None:

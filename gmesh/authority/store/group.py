@@ -83,6 +83,7 @@ def run_group(connection: Any, decisions: Sequence[Decision], now: int, mark: in
     for decision in decisions:
         if decision.transaction is None:
             group.decide(decision)
+    engine.check_begun(cursor)
     group.ledger.write(cursor, before)
     write_audit(cursor, group.rows)
     cursor.close()
@@ -104,8 +105,11 @@ class _Group:
         self.ledger = ledger
         self.rows: list[AuditRow] = []
 
+    def _begin(self) -> Transaction:
+        return Transaction(self._cursor, self._now, self.ledger.copy(), undoable=True)
+
     def decide(self, decision: Decision) -> None:
-        transaction = Transaction(self._cursor, self._now, self.ledger.copy())
+        transaction = self._begin()
         try:
             decision.answer = decision.function(transaction)
         except engine.ConstraintError:
@@ -121,7 +125,7 @@ class _Group:
             self._keep(transaction)
 
     def decide_at_once(self, bulk: Bulk[Any, Any], alike: Sequence[Decision]) -> None:
-        transaction = Transaction(self._cursor, self._now, self.ledger.copy())
+        transaction = self._begin()
         try:
             answers = bulk.many(transaction, [decision.item for decision in alike])
         except (engine.ConstraintError, GmeshError):

@@ -62,24 +62,28 @@ class Transaction(Reader):
     One write decision.
 
     @param ledger: the state the decision starts from, its own to change; read if not given.
+    @param undoable: L{undo} may be asked. What is committed or rolled back as a whole does without: a
+        savepoint keeps each page that changes, and many statements under one take ever longer.
     @ivar now: whole seconds, the same for the decisions of one group.
     @ivar audit_rows: of the audit chain, that this decision appends.
     """
 
-    __slots__ = ("_hooks", "_wrote", "audit_rows", "ledger", "now")
+    __slots__ = ("_hooks", "_saved", "_undoable", "audit_rows", "ledger", "now")
 
-    def __init__(self, cursor: Any, now: int, ledger: Ledger | None = None) -> None:
+    def __init__(self, cursor: Any, now: int, ledger: Ledger | None = None, undoable: bool = False) -> None:
         super().__init__(cursor)
         self.now = now
         self.ledger = Ledger.read(cursor) if ledger is None else ledger
         self.audit_rows: list[AuditRow] = []
         self._hooks: list[Callable[[], None]] = []
-        self._wrote = False
+        self._undoable = undoable
+        self._saved = False
 
     def execute(self, sql: str, *values: object) -> int:
         """Change something. @return: how many rows."""
-        if not self._wrote:
-            self._wrote = True
+        engine.check_begun(self._cursor)
+        if self._undoable and not self._saved:
+            self._saved = True
             self._cursor.execute("SAVEPOINT decision")
         self._cursor.execute(sql, values)
         count: int = self._cursor.rowcount
@@ -118,13 +122,13 @@ class Transaction(Reader):
 
     def undo(self) -> None:
         """Take back what was changed, before the next decision begins; called by the group alone."""
-        if self._wrote:
+        if self._saved:
             self._cursor.execute("ROLLBACK TO decision")
             self.end()
 
     def end(self) -> None:
         """Let the next decision begin; called by the group alone."""
-        if self._wrote:
+        if self._saved:
             self._cursor.execute("RELEASE decision")
 
     def committed(self) -> None:
