@@ -175,7 +175,11 @@ def text_line(event: LogEvent, timed: bool = True) -> str:
 
 
 def json_line(event: LogEvent, timed: bool = True) -> str:
-    """One event as a JSON object: only what its format names goes out, nothing else that came with it."""
+    """
+    One event as a JSON object: only what its format names goes out, nothing else that came with it.
+
+    An event whose format is its text already says in C{template} what it was made from.
+    """
     text, traceback = formatEvent(event), _traceback(event)
     if not text and not traceback:
         return ""
@@ -185,9 +189,11 @@ def json_line(event: LogEvent, timed: bool = True) -> str:
         "namespace": event.get("log_namespace", "-"),
         "message": text,
     }
-    fields = {name: _plain(event[name]) for name in _named(event) if isinstance(event.get(name, ...), _PLAIN)}
+    template = str(event.get("template") or event.get("log_format") or "")
+    named = [name for name in _named(template) if isinstance(event.get(name, ...), _PLAIN)]
+    fields = {name: _plain(event[name]) for name in named}
     if fields:
-        line["event"] = event["log_format"]
+        line["event"] = template
         line["fields"] = fields
     if traceback:
         line["traceback"] = traceback
@@ -198,9 +204,9 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
-def _named(event: LogEvent) -> list[str]:
+def _named(template: str) -> list[str]:
     try:
-        names = [name for _, name, _, _ in Formatter().parse(str(event.get("log_format") or "")) if name]
+        names = [name for _, name, _, _ in Formatter().parse(template) if name]
     except ValueError:
         return []
     return [name for name in names if not name.startswith("log_")]

@@ -44,7 +44,7 @@ def rows_of(network: Any) -> dict[str, list[Any]]:
 
 
 def interrupted(writer: Any) -> Iterator[None]:
-    """Let SQLite stop the writer ever later: inside a statement that writes it ends the transaction itself."""
+    """Let SQLite stop the writer ever later: where it is writing it ends the transaction itself."""
     steps, left = 0, 0
 
     def stop() -> bool:

@@ -12,8 +12,10 @@ from urllib.parse import quote
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from treq.testing import StubTreq
+from twisted.logger import LogEvent, globalLogPublisher
 
 from gmesh.authority.metrics import AuthorityCollector, metrics_resource
+from gmesh.loglines import json_line
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import JOIN_TAG
@@ -98,6 +100,32 @@ def test_changes_and_refusals_are_logged_on_one_line(network: Any, logged: list[
 
 
 HOSTILE = ["a\r\nX-Injected: 1", "\x1b[2J", "a\u2028b", "\ud800", "a\x00b"]
+
+
+def test_a_request_in_a_json_line_has_its_parts(network: Any) -> None:
+    """They are as the text has them, and all such lines say they are of one kind."""
+    events: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        events.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    network.joined("pump-1")
+    network.join(network.member(network.keys.signing()))
+    journal = network.server.journal
+    exchange = replace(journal.begin("r", "POST /join"), address="fe80::1%{0} {x} }")
+    journal.answered(exchange, 403, "enrolment-refused")
+    globalLogPublisher.removeObserver(observe)
+    lines = [json.loads(line) for line in map(json_line, events) if line]
+    lines = [line for line in lines if line["namespace"].endswith("Journal")]
+    assert len(lines) == 4
+    assert {line["event"] for line in lines} == {
+        "{route} {status} {reason} caller={caller} address={address} request={request_id} ms={ms}"
+    }
+    for line in lines:
+        assert line["message"] == line["event"].format(**line["fields"])
+    assert [line["fields"]["status"] for line in lines] == [201, 201, 403, 403]
+    assert lines[-1]["fields"]["address"] == "fe80::1%{0} {x} }"
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
