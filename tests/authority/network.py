@@ -193,10 +193,14 @@ class Network:
 
     def together(self, target: str, *requests: tuple[dict[str, str], bytes]) -> list[Answered]:
         """POST these so that the authority decides on them in one group."""
+        return self.at_once(*(("POST", target, headers, body) for headers, body in requests))
+
+    def at_once(self, *requests: tuple[str, str, dict[str, str], bytes]) -> list[Answered]:
+        """As L{together}: each with its method and target."""
         writer: Any = self.authority.store._writer
         at_once, writer.threadpool = writer.threadpool, HeldThreads()
         self.authority.store.decide(lambda tx: None)  # while this one waits, the others gather
-        asked = [self.begin("POST", target, headers, body) for headers, body in requests]
+        asked = [self.begin(*request) for request in requests]
         self.treq.flush()
         assert self.authority.store.waiting == len(requests)
         writer.threadpool.go()

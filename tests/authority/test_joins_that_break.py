@@ -83,7 +83,7 @@ def test_d2_t3_a_group_of_joins_that_the_database_drops(network: Any, broken: An
     while True:
         next(breaking)
         requests = map(network.join_request, members)
-        statuses = {answer.status for answer in network.join_together(*requests)}
+        statuses = {answer.status for answer in network.together("/join", *requests)}
         if statuses == {201}:
             break
         assert statuses == {503} and rows_of(network) == before

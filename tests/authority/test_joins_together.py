@@ -144,6 +144,34 @@ def test_the_last_places_go_to_who_came_first(network: Any) -> None:
     assert slugs(answers) == ["admitted", "admitted", "network-full"]
 
 
+@pytest.mark.parametrize("first", ["joins", "orders"])
+def test_t2_joins_with_their_own_withdrawal_and_revocation(network: Any, first: str) -> None:
+    """Whichever is decided first, the operator hears the truth and nobody revoked or withdrawn gets in."""
+    withdrawn, condemned, other = (network.invite(f"pump-{number}") for number in range(3))
+    joins = [("POST", "/join", *network.join_request(each)) for each in (withdrawn, condemned, other)]
+    target, revocations = f"/admin/invites/{withdrawn.invite.key.key_id}", "/admin/revocations"
+    orders = [("DELETE", target, network.signed(network.keys.admin, "DELETE", target), b"")]
+    for key in (condemned.node.key_id, "0" * 32):
+        body = json.dumps({"key": key, "reason": "key-compromise"}).encode()
+        orders.append(
+            ("POST", revocations, network.signed(network.keys.admin, "POST", revocations, body), body)
+        )
+    answers = network.at_once(*(joins + orders if first == "joins" else orders + joins))
+    joined, ordered = (answers[:3], answers[3:]) if first == "joins" else (answers[3:], answers[:3])
+    assert (joined[0].status, ordered[0].status) in ((201, 409), (403, 204))
+    assert joined[2].status == ordered[1].status == ordered[2].status == 201
+    if joined[1].status == 201:
+        assert ordered[1].json["serials"] == [joined[1].json["certificate"]["signed"]["serial"]]
+    else:
+        assert joined[1].slug == "cert-revoked" and ordered[1].json["serials"] == []
+    assert (joined[1].status == 201) == (first == "joins")
+    rows = read(network, lambda reader: audit_rows.page(reader, 0, 99))
+    assert audit.verify_chain(rows) == read(network, lambda reader: reader.audit_head)
+    network.clock.advance(1)
+    assert network.join(condemned).slug in ("cert-revoked", "enrolment-refused")
+    assert network.join(withdrawn).status == (200 if joined[0].status == 201 else 403)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [({"invite": 0}, "spent"), ({"noise_key": 0}, "Noise key"), ({"node_id": 0}, "UNIQUE")],

@@ -220,6 +220,23 @@ def test_decisions_of_a_kind_are_taken_at_once(bench: Bench) -> None:
     assert Reader(bench.writer.connection.cursor()).mark("nodes") == 2 and bench.store.decided == 6
 
 
+def test_kinds_are_taken_in_the_order_they_came(bench: Bench) -> None:
+    """Not in that of their addresses in memory: the same group has the same outcome everywhere."""
+    bulks = [Inserting() for _ in range(16)]
+    calls: list[object] = []
+    for bulk in bulks:
+        bulk.calls = calls
+    bench.store.decide(insert("first"))
+    wanted = []
+    for place in range(15, -1, -1):
+        names = [f"{place}-a", f"{place}-b"]
+        wanted.append(names)
+        for name in names:
+            bench.store.decide_in_bulk(bulks[place], name)
+    bench.writer.go()
+    assert calls == wanted
+
+
 def test_one_of_a_kind_is_decided_alone(bench: Bench) -> None:
     """There is nothing to be gained."""
     bulk = Inserting()

@@ -76,7 +76,7 @@ def run_group(connection: Any, decisions: Sequence[Decision], now: int, mark: in
     before = Ledger.read(cursor)
     group = _Group(cursor, now, before.copy())
     group.ledger.marks["high_water"] = max(mark, group.ledger.marks["high_water"])
-    for bulk in {decision.bulk for decision in decisions if decision.bulk is not None}:
+    for bulk in dict.fromkeys(decision.bulk for decision in decisions if decision.bulk is not None):
         alike = [decision for decision in decisions if decision.bulk is bulk]
         if len(alike) > 1:
             group.decide_at_once(bulk, alike)
