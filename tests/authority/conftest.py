@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from authority.held_store import Bench
 from authority.network import Network
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
@@ -40,3 +42,11 @@ def logged() -> Iterator[list[str]]:
     globalLogPublisher.addObserver(observe)
     yield lines
     globalLogPublisher.removeObserver(observe)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Any:
+    """A store whose groups are let go by hand."""
+    bench = Bench(tmp_path)
+    yield bench
+    bench.writer.connection.close()
