@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gmesh.authority.issuer import Issuer
+from gmesh.authority.issuer import Issuer, Wanted
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import certificates, engine, invites, nodes
 from gmesh.authority.store.transaction import Transaction, transaction
@@ -102,7 +102,8 @@ class State:
             for number in range(count):
                 node, noise = SigningKey.generate(), b64url_encode(NoiseKey.generate().public)
                 key, name = b64url_encode(node.public), f"member-{number}"
-                row = self.issuer.certificate(tx, name, node.key_id, key, noise, ("client",), DAY)
+                wanted = Wanted(name, node.key_id, key, noise, ("client",), DAY)
+                (row,) = self.issuer.certificates(tx, [wanted])
                 certificates.add(tx, row)
                 nodes.claim_noise_key(tx, noise, node.key_id)
                 nodes.put(

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, enrolment_refused
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.issuer import Issuer
+from gmesh.authority.issuer import Issuer, Wanted
 from gmesh.authority.store import admissions, certificates, enrolments, nodes, nonces
 from gmesh.authority.store.admissions import Application, Holder
 from gmesh.authority.store.invites import InviteRow
@@ -137,29 +137,30 @@ class Admission:
 
     def _issue(self, tx: Transaction, joins: Sequence[tuple[Join, Application]]) -> list[Admitted]:
         """Certificates for those who were found to be entitled."""
-        issued = []
-        for join, found in joins:
-            body, invite = join.body, found.invite
-            row = self._issuer.certificate(
-                tx,
-                invite.name,
+        wanted = [
+            Wanted(
+                found.invite.name,
                 join.caller.key_id,
-                body.node_key,
-                body.noise_key,
-                invite.roles,
-                invite.lifetime,
+                join.body.node_key,
+                join.body.noise_key,
+                found.invite.roles,
+                found.invite.lifetime,
             )
-            issued.append((found, body.node_key, row))
+            for join, found in joins
+        ]
+        rows = self._issuer.certificates(tx, wanted)
+        for (join, found), row in zip(joins, rows, strict=True):
             audit.record(
                 tx,
                 row.node_id,
                 "join",
                 row.name,
                 request_id=join.caller.request_id,
-                invite=invite.id,
-                invited_by=invite.created_by,
+                invite=found.invite.id,
+                invited_by=found.invite.created_by,
                 serial=row.serial,
             )
+        issued = [(found, join.body.node_key, row) for (join, found), row in zip(joins, rows, strict=True)]
         admissions.admit(tx, issued)
         return [Admitted(found.invite.id, row.document, True) for found, _, row in issued]
 

@@ -9,7 +9,7 @@ commit that changed them.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +36,7 @@ from gmesh.trust.documents import (
     encoded_digest,
     parse_document,
     sign_document,
+    sign_documents,
 )
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, DOCUMENT_LIMITS, MAX_INTEGER
@@ -47,6 +48,7 @@ __all__ = [
     "Issuer",
     "POLICY_SECONDS",
     "PolicyText",
+    "Wanted",
     "clock_is_behind",
     "epoch",
     "newest_command",
@@ -61,6 +63,21 @@ PolicyText = dict[str, Any]
 def policy_text(policy: Document[Policy]) -> PolicyText:
     """What people write of a policy: all but type, network, version, times and operators."""
     return {name: policy.signed[name] for name in POLICY_TEXT_FIELDS if name in policy.signed}
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """
+    What a certificate shall say.
+
+    @ivar lifetime: seconds, None for the policy's default.
+    """
+
+    name: str
+    node_id: str
+    node_key: str
+    noise_key: str
+    roles: tuple[str, ...]
+    lifetime: int | None
 
 
 class Issuer:
@@ -85,37 +102,40 @@ class Issuer:
             keys.update(authority_keys(parse_document(data, Genesis).body))
         return keys
 
-    def certificate(
-        self,
-        tx: Transaction,
-        name: str,
-        node_id: str,
-        node_key: str,
-        noise_key: str,
-        roles: tuple[str, ...],
-        lifetime: int | None,
-    ) -> certificates.CertificateRow:
-        """A new certificate, to be stored. C{lifetime}: seconds, None for the policy's default."""
-        life = self.policy.body.certificate
-        seconds = max(min(lifetime or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
+    def certificates(self, tx: Transaction, wanted: Sequence[Wanted]) -> list[certificates.CertificateRow]:
+        """New certificates, to be stored."""
         signer = self._signer(tx)
-        document = sign_document(
+        bodies = [
             Certificate(
                 network_id=self.network_id,
                 serial=tx.next_number("serial"),
-                name=name,
-                node_key=node_key,
-                noise_key=noise_key,
-                roles=roles,
+                name=each.name,
+                node_key=each.node_key,
+                noise_key=each.noise_key,
+                roles=each.roles,
                 not_before=tx.now,
-                not_after=tx.now + seconds,
+                not_after=tx.now + self._lifetime(each.lifetime),
                 issued_at=tx.now,
-            ),
-            [signer],
-        )
-        return certificates.CertificateRow(
-            document.body.serial, name, node_id, noise_key, document.encode(), tx.now, tx.now + seconds
-        )
+            )
+            for each in wanted
+        ]
+        return [
+            certificates.CertificateRow(
+                body.serial,
+                body.name,
+                each.node_id,
+                body.noise_key,
+                document.encode(),
+                body.not_before,
+                body.not_after,
+            )
+            for each, body, document in zip(wanted, bodies, sign_documents(bodies, [signer]), strict=True)
+        ]
+
+    def _lifetime(self, asked: int | None) -> int:
+        """Seconds within the policy's bounds."""
+        life = self.policy.body.certificate
+        return max(min(asked or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
 
     def _signer(self, tx: Transaction) -> ISigner:
         """The key of now; refuses while the clock stands below what the database has seen."""

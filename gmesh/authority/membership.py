@@ -16,7 +16,7 @@ from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, Stale, claim_ahead
 from gmesh.authority.bodies import Numbers
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.issuer import Issuer, epoch
+from gmesh.authority.issuer import Issuer, Wanted, epoch
 from gmesh.authority.store import certificates, nodes
 from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
@@ -69,9 +69,8 @@ class Membership:
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
         if not nodes.claim_noise_key(tx, noise_key, caller.key_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
-        row = self._issuer.certificate(
-            tx, node.name, node.node_id, node.node_key, noise_key, node.roles, node.lifetime
-        )
+        wanted = Wanted(node.name, node.node_id, node.node_key, noise_key, node.roles, node.lifetime)
+        (row,) = self._issuer.certificates(tx, [wanted])
         certificates.add(tx, row)
         nodes.renewed(tx, node.node_id, row.serial, row.not_after)
         audit.record(

@@ -8,7 +8,7 @@ the business of L{gmesh.trust.verify}.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -33,6 +33,7 @@ __all__ = [
     "encoded_digest",
     "parse_document",
     "sign_document",
+    "sign_documents",
     "signature_input",
 ]
 
@@ -107,6 +108,13 @@ class Document(Generic[B]):
     def signature_input(self) -> bytes:
         """The bytes its signatures are over."""
         return b"".join((_PREFIX, self.type.encode("ascii"), b"\0", self.canonical))
+
+    def with_signature(self, key_id: str, signature: bytes) -> Document[B]:
+        """The same with one more signature, in place of an earlier one by the same key."""
+        others = tuple(entry for entry in self.signatures if entry[0] != key_id)
+        result = Document(self.body, self.signed, (*others, (key_id, signature)))
+        result._canonical = self._canonical
+        return result
 
     def as_dict(self) -> dict[str, Any]:
         """The file form as a value, to be put inside another JSON text."""
@@ -204,23 +212,43 @@ def sign_document(body: Made, signers: Iterable[ISigner]) -> Document[Made]:
 
     @raise DocumentRefused: if the body breaks a rule that readers would refuse.
     """
-    signed = _plain(msgspec.to_builtins(body))
-    check_restricted(signed)
-    document = Document(_read_body(signed, type(body)), signed, ())
+    return sign_documents([body], signers)[0]
+
+
+def sign_documents(bodies: Iterable[Made], signers: Iterable[ISigner]) -> list[Document[Made]]:
+    """
+    Many, as L{sign_document} makes one.
+
+    What is signed is made ready before: while one is signed other threads run, and between two signatures
+    the interpreter is wanted but for a moment.
+    """
+    documents = [_unsigned(body) for body in bodies]
     for signer in signers:
-        document = add_signature(document, signer)
-    if len(document.encode()) > DOCUMENT_LIMITS[document.type]:
-        raise DocumentRefused("too-large", f"the {document.type} is larger than readers accept")
-    return document
+        documents = _add_signatures(documents, signer)
+    for document in documents:
+        if len(document.encode()) > DOCUMENT_LIMITS[document.type]:
+            raise DocumentRefused("too-large", f"the {document.type} is larger than readers accept")
+    return documents
 
 
 def add_signature(document: Document[Made], signer: ISigner) -> Document[Made]:
     """The same document with one more signature, in place of an earlier one by the same key."""
-    others = tuple(entry for entry in document.signatures if entry[0] != signer.key_id)
-    signature = signer.sign(document.signature_input)
-    result = Document(document.body, document.signed, (*others, (signer.key_id, signature)))
-    result._canonical = document._canonical
-    return result
+    return _add_signatures([document], signer)[0]
+
+
+def _unsigned(body: Made) -> Document[Made]:
+    signed = _plain(msgspec.to_builtins(body))
+    check_restricted(signed)
+    return Document(_read_body(signed, type(body)), signed, ())
+
+
+def _add_signatures(documents: Sequence[Document[Made]], signer: ISigner) -> list[Document[Made]]:
+    ready = [document.signature_input for document in documents]
+    signatures = [signer.sign(data) for data in ready]
+    return [
+        document.with_signature(signer.key_id, signature)
+        for document, signature in zip(documents, signatures, strict=True)
+    ]
 
 
 def _read_signatures(value: Any) -> tuple[tuple[str, bytes], ...]:

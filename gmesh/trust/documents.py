@@ -28,6 +28,7 @@ from gmesh.trust.document import (
     encoded_digest,
     parse_document,
     sign_document,
+    sign_documents,
     signature_input,
 )
 from gmesh.trust.ingest import parse_json
@@ -67,6 +68,7 @@ __all__ = [
     "parse_any_document",
     "parse_document",
     "sign_document",
+    "sign_documents",
     "signature_input",
 ]
 

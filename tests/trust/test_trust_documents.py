@@ -8,6 +8,7 @@ import copy
 import json
 from typing import Any
 
+import msgspec
 import nacl.signing
 import pytest
 import rfc8785
@@ -35,6 +36,7 @@ from gmesh.trust.documents import (
     parse_any_document,
     parse_document,
     sign_document,
+    sign_documents,
     signature_input,
 )
 from gmesh.trust.encoding import b64url_encode
@@ -420,6 +422,18 @@ def test_add_signature() -> None:
         document = add_signature(document, key(name))
         assert len(document.signatures) == count
     assert parse_document(document.encode(), Genesis) == document
+
+
+def test_many_are_signed_as_each_alone() -> None:
+    """Ed25519 leaves no choice: in order, the very bytes; one that readers would refuse has all refused."""
+    bodies = [msgspec.structs.replace(SAMPLES["certificate"].body, serial=serial) for serial in (5, 7)]
+    signers = [key("one"), key("two")]
+    together = sign_documents(bodies, signers)
+    assert [each.encode() for each in together] == [sign_document(body, signers).encode() for body in bodies]
+    assert [each.body.serial for each in together] == [5, 7] and sign_documents([], signers) == []
+    bad = msgspec.structs.replace(bodies[0], serial=-1)
+    with pytest.raises(DocumentRefused):
+        sign_documents([bodies[0], bad], signers)
 
 
 def test_frozen() -> None:
