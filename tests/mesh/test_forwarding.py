@@ -28,8 +28,9 @@ from gmesh.mesh.network_limits import (
 )
 from gmesh.routing.limits import MAX_HOPS
 from gmesh.wire.frames import Kind
+from gmesh.wire.limits import MAX_HANDLES
 from gmesh.wire.messages import Dropped, Unreach
-from gmesh.wire.paths import PathHeader, pack_path_frame, read_path
+from gmesh.wire.paths import AT_COUNT, PathHeader, pack_path_frame, read_path
 
 DATA = Kind.E2E_DATA
 
@@ -221,6 +222,17 @@ def test_header_must_not_reach_into_the_next_frame(world: TestWorld) -> None:
     record = memoryview(bytearray(good + good))
     with pytest.raises(FrameRefused):
         receiver.frame_received(DATA, record, 0, len(good) - 1)
+
+
+@pytest.mark.parametrize("count", [0, 1, MAX_HANDLES + 1, 255])
+def test_a_path_of_a_length_that_none_may_have(world: TestWorld, count: int) -> None:
+    """It is refused, however long its frame."""
+    _, two, _ = world.line("a", "b", "c")
+    receiver = DataFactory(two.forwarding).build_receiver(two.links["a"])
+    frame = bytearray(pack_path_frame(DATA, PathHeader((b"x" * 8, b"y" * 8)), bytes(4000)))
+    frame[AT_COUNT] = count
+    with pytest.raises(FrameRefused):
+        receiver.frame_received(DATA, memoryview(frame), 0, len(frame))
 
 
 def test_field_r5_splice_around_a_lost_link(world: TestWorld) -> None:
