@@ -213,7 +213,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 def settle(options: argparse.Namespace) -> tuple[int, float]:
     """(rounds, seconds a round) from the options."""
-    return options.rounds or (2 if options.quick else 5), 0.4 if options.quick else 1.0
+    return options.rounds or (3 if options.quick else 5), 0.4 if options.quick else 1.0
 
 
 def show(
