@@ -195,7 +195,7 @@ class Source(Idle):
 
     def resumeProducing(self) -> None:
         self.paused = False
-        payload, frame, send = self.payload, self.template.frame, self.link.send_data
+        payload, head, send = self.payload, self.template.head, self.link.send_data
         flow = self.template.flow
         counter = self.counter
         while not self.paused:
@@ -205,7 +205,7 @@ class Source(Idle):
                 self.reactor.callLater(0, self.finish)
                 return
             for _ in range(max(1, BATCH // (len(payload) + 64))):
-                send(frame(pack_counter(counter), payload), flow)
+                send(head(pack_counter(counter), len(payload)), flow, payload)
                 counter += 1
                 if self.paused:
                     break
@@ -214,7 +214,8 @@ class Source(Idle):
     def finish(self) -> None:
         self.meter.frames = self.counter
         self.link.unregister_sender(self.template.flow)
-        self.link.send_data(self.template.frame(pack_counter(self.counter), END), self.template.flow)
+        head = self.template.head(pack_counter(self.counter), len(END))
+        self.link.send_data(head, self.template.flow, END)
         self.meter.stop()
         self.ended(self.meter.report())
 

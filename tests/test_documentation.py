@@ -122,6 +122,7 @@ SENTENCES = {
         f"{sealed.BUNDLE_SLOW:,} when it is above {sealed.SLOW_PATH * 1000:g} ms",
         f"at most {sealed.LANE_WINDOW // KIB:,} KiB",
         f"falls to {sealed.WINDOW_LONG // KIB:,} KiB",
+        f"every { {2: 'half', 4: 'quarter'}[sealed.QUESTIONS_A_WINDOW] } of it the sender appends ASK",
         f"({sealed.DEFAULT_TIMEOUT:g} s, at most {sealed.MAX_TIMEOUT:g} s)",
         f"the last {sealed.ACK_WINDOW:,} numbers of the last two starts",
         f"from {sealed.MIN_RTO * 1000:g} ms ({sealed.FIRST_RTO:g} s before the first answer)",

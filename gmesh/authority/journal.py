@@ -91,26 +91,18 @@ class Journal:
                 return
         elif _reads(exchange.route) or exchange.route in _FREQUENT:
             return
-        route, caller, address, request_id = (
-            exchange.route,
-            exchange.caller,
-            exchange.address,
-            exchange.request_id,
-        )
-        reason, ms = reason or "done", round(took * 1000)
+        fields = {
+            "route": exchange.route,
+            "status": status,
+            "reason": reason or "done",
+            "caller": exchange.caller,
+            "address": exchange.address,
+            "request_id": exchange.request_id,
+            "ms": round(took * 1000),
+        }
         # The text is made here, a tenth of what Twisted's formatter takes; JSON lines go by the template.
-        text = f"{route} {status} {reason} caller={caller} address={address} request={request_id} ms={ms}"
-        self.log.info(
-            text.replace("{", "{{").replace("}", "}}"),
-            template=_LINE,
-            route=route,
-            status=status,
-            reason=reason,
-            caller=caller,
-            address=address,
-            request_id=request_id,
-            ms=ms,
-        )
+        text = _LINE.format(**fields).replace("{", "{{").replace("}", "}}")
+        self.log.info(text, template=_LINE, **fields)
 
 
 def _reads(route: str) -> bool:

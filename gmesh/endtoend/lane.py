@@ -281,7 +281,7 @@ class Lane:
             self._late_call = None
         self.follow(None, None)
         self._window.forget()
-        self._paused = self._keyless = self._full = False
+        self._paused = self._keyless = self._full = self._waited = False
         self._resume()
 
     def _stall(self) -> None:

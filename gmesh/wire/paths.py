@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The path header of data frames, which relays read, and the fast ways to build and patch it.
+The path header of data frames, which relays read, and the fast ways to build it.
 
 Body of a data frame: flags 1, hop index 1, class 1, path length 1, path n x 8, receiver index 4,
 counter 8, then the payload. The flags hold the number of splices; their other bits are zero.
@@ -39,7 +39,6 @@ __all__ = [
     "associated_data",
     "pack_counter",
     "pack_path_frame",
-    "patch_hop",
     "peek_key",
     "peek_path",
     "read_path",
@@ -199,11 +198,6 @@ def _check(splices: int, hop: int, count: int) -> None:
         raise refused(_NAME, f"is not valid: {count} handles, hop {hop}, flags {splices}")
 
 
-def patch_hop(record: bytearray | memoryview, start: int, hop: int) -> None:
-    """Set the hop index of the data frame at C{start}, in place."""
-    record[start + AT_HOP] = hop
-
-
 def splice(record: Buffer, start: int, end: int, path: Sequence[bytes], hop: int, splices: int) -> bytes:
     """A copy of the data frame C{record[start:end]} with another path, hop index and splice count."""
     header, payload = read_path(record, start, end)
@@ -281,7 +275,3 @@ class FrameTemplate:
             self._length = length
             self._constant = HEADER.pack(self._size + length, Kind.E2E_DATA) + self._header
         return self._constant + counter
-
-    def frame(self, counter: bytes, ciphertext: bytes) -> bytes:
-        """The whole frame."""
-        return b"".join((self.head(counter, len(ciphertext)), ciphertext))

@@ -22,7 +22,7 @@ from gmesh.mesh.peer_identity import peer_of
 from gmesh.trust.documents import Rule
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
-from gmesh.wire.paths import patch_hop, read_path
+from gmesh.wire.paths import AT_HOP, read_path
 
 DELAY = 0.01
 
@@ -75,7 +75,7 @@ class Fabric:
         """Hand a frame to its destination, as the link of the last hop does."""
         record = bytearray(frame)
         header, payload = read_path(record, 0, len(record))
-        patch_hop(record, 0, len(header.path) - 1)
+        record[AT_HOP] = len(header.path) - 1
         header, payload = read_path(record, 0, len(record))
         end = self.nodes.get(header.destination)
         if end is not None and end.up:

@@ -30,7 +30,7 @@ from gmesh.routing.limits import MAX_HOPS
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import MAX_HANDLES
 from gmesh.wire.messages import Dropped, Unreach
-from gmesh.wire.paths import AT_COUNT, PathHeader, pack_path_frame, read_path
+from gmesh.wire.paths import AT_COUNT, AT_HOP, PathHeader, TrafficClass, pack_path_frame, read_path
 
 DATA = Kind.E2E_DATA
 
@@ -222,6 +222,21 @@ def test_header_must_not_reach_into_the_next_frame(world: TestWorld) -> None:
     record = memoryview(bytearray(good + good))
     with pytest.raises(FrameRefused):
         receiver.frame_received(DATA, record, 0, len(good) - 1)
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_a_relay_changes_nothing_but_the_hop(world: TestWorld, again: int) -> None:
+    """The first frame of a flow, which is judged, and the next one, whose verdict is remembered."""
+    a, b, c = world.line("a", "b", "c")
+    world.run(2)
+    path = (a.handle, b.handle, c.handle)
+    frame = bytearray(pack_path_frame(DATA, PathHeader(path, 7, 9, 1, TrafficClass.BULK), b"payload"))
+    for _ in range(again):
+        world.visits.clear()
+        b.links["a"].receive(DATA, bytes(frame))
+        world.run(1)
+    frame[AT_HOP] = 2
+    assert ("c", bytes(frame)) in world.visits
 
 
 @pytest.mark.parametrize("count", [0, 1, MAX_HANDLES + 1, 255])

@@ -429,6 +429,10 @@ def test_many_are_signed_as_each_alone() -> None:
     bodies = [msgspec.structs.replace(SAMPLES["certificate"].body, serial=serial) for serial in (5, 7)]
     signers = [key("one"), key("two")]
     together = sign_documents(bodies, signers)
+    for document in together:
+        data = b"gmesh-signature-v1\0certificate\0" + rfc8785.dumps(document.signed)
+        alone = [nacl.signing.SigningKey(signer.seed).sign(data).signature for signer in signers]
+        assert [signature for _, signature in document.signatures] == alone
     assert [each.encode() for each in together] == [sign_document(body, signers).encode() for body in bodies]
     assert [each.body.serial for each in together] == [5, 7] and sign_documents([], signers) == []
     bad = msgspec.structs.replace(bodies[0], serial=-1)

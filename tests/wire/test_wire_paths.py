@@ -13,13 +13,11 @@ from gmesh.wire.frames import Kind, iter_frames
 from gmesh.wire.limits import MAX_DATA_CIPHERTEXT
 from gmesh.wire.paths import (
     AT_FLAGS,
-    AT_HOP,
     AT_PATH,
     FrameTemplate,
     PathHeader,
     associated_data,
     pack_path_frame,
-    patch_hop,
     peek_key,
     peek_path,
     read_path,
@@ -69,18 +67,6 @@ def test_a_header_is_read_back_anywhere_in_a_record(
     assert bytes(record[start + AT_PATH : path_end]) == b"".join(header.path)
     assert peek_key(record, start, end) == bytes(record[start + AT_FLAGS : path_end])
     assert header.size == begin - start - 3
-
-
-@given(header=path_headers(), data=st.data())
-def test_a_relay_patches_the_hop_in_place(header: PathHeader, data: st.DataObject) -> None:
-    """Nothing but the hop index changes."""
-    frame = bytearray(pack_path_frame(Kind.E2E_INIT, header, b"payload"))
-    hop = data.draw(st.integers(1, len(header.path) - 1))
-    before = bytes(frame)
-    patch_hop(memoryview(frame), 0, hop)
-    assert frame[AT_HOP] == hop
-    frame[AT_HOP] = header.hop
-    assert bytes(frame) == before
 
 
 def _broken(at: int, value: int) -> bytes:
@@ -159,7 +145,7 @@ def test_a_template_writes_what_the_plain_form_writes(header: PathHeader, payloa
     plain = PathHeader(header.path, header.receiver_index, header.counter, 1, header.traffic_class, 0)
     template = FrameTemplate(header.path, header.receiver_index, header.traffic_class)
     counter = header.counter.to_bytes(8, "big")
-    assert template.frame(counter, payload) == pack_path_frame(Kind.E2E_DATA, plain, payload)
+    assert template.head(counter, len(payload)) + payload == pack_path_frame(Kind.E2E_DATA, plain, payload)
     assert template.associated + counter == associated_data(plain)
     assert template.flow == header.source + header.destination
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gmesh.authority.store import nodes
 from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.invites import COLUMNS, InviteRow, row_of
 from gmesh.authority.store.roles import roles_text
@@ -107,5 +108,4 @@ def admit(tx: Transaction, admitted: Sequence[tuple[Application, str, Certificat
             certificate.not_after,
         )
     tx.execute(_ADMIT + ",".join([_ADMIT_ROW] * len(admitted)), *values)
-    new = sum(1 for application, _, _ in admitted if application.named is None)
-    tx.set_mark("nodes", (tx.mark("nodes") or 0) + new)
+    nodes.counted(tx, sum(1 for application, _, _ in admitted if application.named is None))

@@ -17,6 +17,7 @@ __all__ = [
     "by_name",
     "claim_noise_key",
     "count",
+    "counted",
     "page",
     "put",
     "remove",
@@ -91,17 +92,18 @@ def put(tx: Transaction, node: NodeRow) -> None:
         node.numbers,
     )
     if tx.execute(_INSERT, *values):
-        _counted(tx, 1)
+        counted(tx, 1)
     else:
         tx.execute(_REPLACE, *values[1:], node.name)
 
 
 def remove(tx: Transaction, name: str) -> None:
     """Forget a name whose node is barred or long gone."""
-    _counted(tx, -tx.execute("DELETE FROM node WHERE name = ?", name))
+    counted(tx, -tx.execute("DELETE FROM node WHERE name = ?", name))
 
 
-def _counted(tx: Transaction, change: int) -> None:
+def counted(tx: Transaction, change: int) -> None:
+    """Note that so many more names are given out."""
     tx.set_mark("nodes", count(tx) + change)
 
 
