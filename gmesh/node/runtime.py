@@ -107,7 +107,7 @@ class NodeRuntime:
         links = make_links(means, self._hello, self._max_links, connect, profile, session)
         self._stub = stub
         routes = make_routes(means, links, self._alarm, stub)
-        ends = make_ends(means, routes)
+        ends = make_ends(means, routes, self.advertise)
         self.peers = links.peers
         self.dialler = links.dialler
         self.refusals = links.refusals
@@ -128,7 +128,6 @@ class NodeRuntime:
         links.peers.add_listener(gate)
         self.parts: list[IPart] = [gate]
         self._advertised = tuple(advertise)
-        self.datagrams.services.changed = self.advertise
         self.advertise()
 
     # Life
