@@ -193,6 +193,10 @@ class NodeRuntime:
         """One link for each neighbour."""
         return [cast(ILink, link) for link in self.peers.links.values()]
 
+    def count(self, cause: str) -> None:
+        """Something happened beside the layers."""
+        self._counters.count(cause)
+
     def counters(self) -> dict[str, int]:
         """What was refused, dropped, delivered: numbers by cause."""
         counted = dict(self._counters)
