@@ -59,6 +59,7 @@ class Datagrams:
     @ivar decide: what the policy says of a message, as L{Admission.decide}.
     @ivar seek: find a node before anything is sent to it, as L{Admission.seek}.
     @param entropy: as C{os.urandom}, for the numbers of messages.
+    @param advertise: tells everybody which services there are.
     @param lapsed: True when this node has not heard from the authority for longer than the policy allows.
     """
 
@@ -76,8 +77,10 @@ class Datagrams:
         explain: Explain | None = None,
         seek: Seek | None = None,
         lapsed: Callable[[], bool] = lambda: False,
+        advertise: Callable[[], None] = lambda: None,
     ) -> None:
-        self.services = Services()
+        self.services = Services(self._services_changed)
+        self._advertise = advertise
         self._sessions = sessions
         self._trust = trust
         self._own = own
@@ -128,6 +131,8 @@ class Datagrams:
         for flow in list(self._opened):
             flow.stop()
         self._outbound.stop()
+        self.services.stop()
+        self._inbound.stop()
         self._sessions.stop()
 
     def register(
@@ -241,6 +246,11 @@ class Datagrams:
     def _trust_changed(self, kind: str) -> None:
         self._lanes.ask_again()
         self._inbound.ask_again()
+
+    def _services_changed(self) -> None:
+        """First nothing more goes the old way in, then others hear of it."""
+        self._inbound.ask_again()
+        self._advertise()
 
     # what sessions tell
 

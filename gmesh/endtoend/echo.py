@@ -119,7 +119,8 @@ class Echo:
         path: tuple[bytes, ...] = (own.handle,)
         if target.handle != own.handle:
             path = self._routes.path(target.handle, self._clock.seconds())
-        return gatherResults([self._hop(handle, timeout) for handle in path[1:]]).addCallback(tuple)
+        hops = [self._hop(handle, timeout) for handle in path[1:]]
+        return gatherResults(hops, consumeErrors=True).addCallback(tuple)
 
     def _hop(self, handle: bytes, timeout: float) -> Deferred[Hop]:
         peer = self._find_handle(handle)

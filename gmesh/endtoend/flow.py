@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from zope.interface import implementer
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.guard import Faults, GuardedProducer
 from gmesh.endtoend.lane import CLOSED, Lane
 from gmesh.endtoend.lanes import Lanes
 from gmesh.endtoend.limits import WHOLE_SIZE
@@ -141,11 +142,14 @@ class Flow:
         """
         Pause and resume C{producer}, an L{IPushProducer}, from now on.
 
+        What it raises when told is counted (C{producer-failed}) and logged; it stays registered.
+
         @raise RuntimeError: if there is one already, or it is a pull producer.
         """
         if self._producer is not None or not streaming:
             raise RuntimeError("a flow takes one push producer")
-        self._producer = IPushProducer(producer)
+        faults = Faults(self.service, self._lanes.counters)
+        self._producer = GuardedProducer(IPushProducer(producer), faults)
         if self._lane is not None:
             self._lane.add_producer(self._producer)
 

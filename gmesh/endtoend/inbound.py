@@ -71,7 +71,7 @@ class Inbound:
         self._counters = sessions.counters
         self._lapsed = False
         self._look = 0.0
-        services.changed = self.ask_again
+        self._running = True
 
     def opened(self, peer: Peer, plaintext: bytes) -> None:
         """The inner frames of one sealed frame of C{peer}. A malformed one ends this frame only."""
@@ -101,6 +101,14 @@ class Inbound:
         self._look = 0.0
         for source in self._sources.values():
             source.takes.clear()
+
+    def stop(self) -> None:
+        """Take no more and answer no more, not even what is left of the frame that is being read."""
+        self._running = False
+        for source in self._sources.values():
+            source.takes.clear()
+            source.inbox.clear()
+        self._sources.clear()
 
     def gone(self, handle: bytes, reason: str) -> None:
         """A peer was given up: its incomplete messages go; if it is not believed, those that wait too."""
@@ -226,7 +234,7 @@ class Inbound:
 
     def _reply(self, peer: Peer, frame: bytes, alone: bool = False) -> None:
         """@param alone: no more answers are to be expected in this turn."""
-        lane = self._lanes.lane(peer)
+        lane = self._lanes.lane(peer) if self._running else None
         if lane is not None:
             try:
                 (lane.send if alone else lane.put)(frame)

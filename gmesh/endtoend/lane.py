@@ -212,7 +212,7 @@ class Lane:
 
     def bounced(self) -> None:
         """A relay dropped something."""
-        self._window.pace.dropped()
+        self._window.pace.dropped(self._clock.seconds())
 
     def _late(self, reached: int) -> None:
         """Producers wait for an answer: if none came for so long, what was asked about is lost."""

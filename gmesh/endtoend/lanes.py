@@ -19,6 +19,7 @@ class Lanes:
     """
     One lane a peer that is written to.
 
+    @ivar counters: how often what happened, by slug.
     @ivar generation: changes whenever a writer must not rely on what it was told before.
     """
 
@@ -26,6 +27,7 @@ class Lanes:
         self._sessions = sessions
         self._clock = clock
         self._lanes: dict[bytes, Lane] = {}
+        self.counters = sessions.counters
         self.generation = 0
 
     def __iter__(self) -> Iterator[Lane]:

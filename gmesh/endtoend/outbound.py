@@ -122,7 +122,7 @@ class Outbound:
         line = self._lines.get(handle)
         if line is not None:
             now = self._clock.seconds()
-            line.outbox.pace.dropped()
+            line.outbox.pace.dropped(now)
             if line.outbox.bounced(counter, now) is not None:
                 self._arm(line, now)
 
@@ -179,7 +179,7 @@ class Outbound:
         for frame in message.frames:
             counter = self._sessions.send(line.peer, frame)
             if counter is None:
-                line.outbox.pace.dropped()
+                line.outbox.pace.dropped(now)
                 break
             counters.append(counter)
         if message.reason != "busy":

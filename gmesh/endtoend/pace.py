@@ -3,8 +3,9 @@
 How much may be under way to one peer. Pure.
 
 Losses are rare and every hop queues before it drops, so the window grows until the round trip
-says that queues fill, and shrinks when a relay says that it dropped.  What is far more than a round
-trip needs is given back as soon as queues fill.
+says that queues fill, and shrinks when a relay says that it dropped: once a round trip, for what else
+is dropped within it left before the window shrank (RFC 9002, section 7.3.2).  What is far more than a
+round trip needs is given back as soon as queues fill.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Pace:
     @ivar rto: when an unanswered message is sent again, seconds.
     """
 
-    __slots__ = ("_least", "_most", "_smooth", "_threshold", "_variation", "rto", "window")
+    __slots__ = ("_least", "_most", "_recovered", "_smooth", "_threshold", "_variation", "rto", "window")
 
     def __init__(self, most: int = limits.WINDOW_MOST) -> None:
         self.window = float(limits.WINDOW_FIRST)
@@ -32,6 +33,7 @@ class Pace:
         self._smooth: float | None = None
         self._variation = 0.0
         self._least = 0.0
+        self._recovered = 0.0
 
     @property
     def slow(self) -> bool:
@@ -55,8 +57,11 @@ class Pace:
         grown = self.window + (size if slow_start else size * limits.FRAGMENT_SIZE / self.window)
         self.window = min(grown, self._most)
 
-    def dropped(self) -> None:
+    def dropped(self, now: float) -> None:
         """A relay dropped something of ours."""
+        if now < self._recovered:
+            return
+        self._recovered = now + (self.rto if self._smooth is None else self._smooth)
         self.window = self._threshold = max(self.window * limits.WINDOW_SHRINK, float(limits.WINDOW_LEAST))
 
     def timed_out(self) -> None:

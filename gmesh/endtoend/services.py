@@ -7,13 +7,13 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred, NotACoroutineError, ensureDeferred
 from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.guard import Faults
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.names import is_service
@@ -44,8 +44,17 @@ class Message(NamedTuple):
 
 Receiver = Callable[[Message], Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | None]
 """
-Takes a message. One that returns a Deferred or a coroutine is busy until that is done; raising
-L{GmeshError} at once refuses the message.
+Takes a message. What it does reaches nobody but itself:
+
+ - it returns None: the message is taken;
+ - it returns a Deferred or a coroutine: the message is taken, and the receiver is busy until that is done;
+   its result means nothing, its failure is counted (C{receiver-failed}) and logged;
+ - it returns anything else, True and False too: as None, counted (C{receiver-odd}) and logged;
+ - it raises L{GmeshError}: the message is refused, which is counted (C{receiver-refused});
+ - it raises anything else, C{SystemExit} too: the message is refused, which is counted
+   (C{receiver-failed}) and logged.
+
+It may register and unregister services, itself too, and stop the node: that holds for the next message.
 """
 
 Done = Callable[[Outcome], None]
@@ -85,13 +94,17 @@ class _Waiting:
 class _Place:
     """One service: its receiver, what it is busy with, what waits for it."""
 
-    __slots__ = ("busy", "bytes", "concurrent", "queue", "receiver", "registration")
+    __slots__ = ("busy", "bytes", "concurrent", "draining", "faults", "queue", "receiver", "registration")
 
-    def __init__(self, registration: Registration, receiver: Receiver, concurrent: int) -> None:
+    def __init__(
+        self, registration: Registration, receiver: Receiver, concurrent: int, faults: Faults
+    ) -> None:
         self.registration = registration
         self.receiver = receiver
         self.concurrent = concurrent
+        self.faults = faults
         self.busy = 0
+        self.draining = False
         self.queue: deque[_Waiting] = deque()
         self.bytes = 0
 
@@ -114,15 +127,13 @@ class Services:
     """
     The receivers of this node.
 
+    @param changed: called after a service got another receiver or lost its own.
     @ivar counters: how often what happened, by slug.
-    @ivar changed: called after a service got another receiver or lost its own.
     """
 
-    log = Logger()
-
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], None]) -> None:
         self.counters: Counter[str] = Counter()
-        self.changed: Callable[[], None] = lambda: None
+        self._changed = changed
         self._places: dict[str, _Place] = {}
 
     @property
@@ -165,8 +176,8 @@ class Services:
                 "too-many-services", f"this node has {limits.MAX_SERVICES} services already"
             )
         registration = Registration(self, service)
-        self._places[service] = _Place(registration, receiver, concurrent)
-        self.changed()
+        self._places[service] = _Place(registration, receiver, concurrent, Faults(service, self.counters))
+        self._changed()
         return registration
 
     def remove(self, registration: Registration) -> None:
@@ -175,9 +186,13 @@ class Services:
         if place is None or place.registration is not registration:
             return
         del self._places[registration.service]
-        self.changed()
-        while place.queue:
-            place.queue.popleft().done(Outcome.NO_SUCH_SERVICE)
+        self._changed()
+        self._refuse_waiting(place, Outcome.NO_SUCH_SERVICE)
+
+    def stop(self) -> None:
+        """What waits is answered C{busy}: this node takes no more, the next one of this name may."""
+        for place in list(self._places.values()):
+            self._refuse_waiting(place, Outcome.BUSY)
 
     def refusal(self, service: str, size: int) -> Outcome | None:
         """Why a message of this size would not be taken now, or None."""
@@ -204,7 +219,7 @@ class Services:
 
     def taker(self, peer: Peer, service: str, refused: Done) -> Take:
         """
-        The short way for messages of C{peer} to a service that has a receiver, until L{changed}.
+        The short way for messages of C{peer} to a service that has a receiver, until services change.
 
         @param refused: called with the outcome of a message that was not taken.
         """
@@ -217,13 +232,13 @@ class Services:
             if place.busy < concurrent:
                 try:
                     result = receiver(message)
-                except Exception:
-                    self._raised(service)
+                except BaseException:
+                    self._raised(place)
                     refused(Outcome.REFUSED)
                     return
                 counters["handed"] += 1
                 if result is not None:
-                    self._occupied(place, result)
+                    self._answered(place, result)
             elif place.has_room(len(data)):
                 place.wait(message, _ignore)
             else:
@@ -242,37 +257,58 @@ class Services:
     def _hand(self, place: _Place, message: Message, done: Done) -> None:
         try:
             result = place.receiver(message)
-        except Exception:
-            self._raised(message.service)
+        except BaseException:
+            self._raised(place)
             done(Outcome.REFUSED)
             return
         self.counters["handed"] += 1
         if result is not None:
-            self._occupied(place, result)
+            self._answered(place, result)
         done(Outcome.DELIVERED)
 
-    def _raised(self, service: str) -> None:
+    def _raised(self, place: _Place) -> None:
         """A receiver raised, which is its way to refuse a message when it is one of our errors."""
         if isinstance(sys.exc_info()[1], GmeshError):
             self.counters["receiver-refused"] += 1
-            return
-        self.counters["receiver-failed"] += 1
-        self.log.failure("The receiver of {service} failed", service=service)
+        else:
+            place.faults.failed("receiver", Failure())
 
-    def _occupied(self, place: _Place, result: Deferred[Any] | Coroutine[Deferred[Any], Any, Any]) -> None:
+    def _answered(self, place: _Place, answer: object) -> None:
+        """What a receiver returned: it is busy until that is done, if that can be waited for."""
+        if isinstance(answer, Deferred):
+            deferred = answer
+        else:
+            try:
+                deferred = ensureDeferred(cast(Coroutine[Deferred[Any], Any, Any], answer))
+            except NotACoroutineError:
+                place.faults.odd(answer)
+                return
         place.busy += 1
-        deferred = result if isinstance(result, Deferred) else ensureDeferred(result)
-        deferred.addErrback(self._failed, place.registration.service)
+        deferred.addErrback(self._failed, place)
         deferred.addCallback(self._free, place)
 
-    def _failed(self, failure: Failure, service: str) -> None:
-        self.counters["receiver-failed"] += 1
-        if not failure.check(GmeshError):
-            self.log.failure("The receiver of {service} failed", failure, service=service)
+    def _failed(self, failure: Failure, place: _Place) -> None:
+        if failure.check(GmeshError):
+            self.counters["receiver-failed"] += 1
+        else:
+            place.faults.failed("receiver", failure)
 
     def _free(self, _: object, place: _Place) -> None:
+        """One message is done: the next ones go, in this one loop also those that are done at once."""
         place.busy -= 1
-        while place.queue and place.busy < place.concurrent:
+        if place.draining:
+            return
+        place.draining = True
+        try:
+            while place.queue and place.busy < place.concurrent:
+                waiting = place.queue.popleft()
+                place.bytes -= len(waiting.message.data)
+                self._hand(place, waiting.message, waiting.done)
+        finally:
+            place.draining = False
+
+    def _refuse_waiting(self, place: _Place, outcome: Outcome) -> None:
+        while place.queue:
             waiting = place.queue.popleft()
             place.bytes -= len(waiting.message.data)
-            self._hand(place, waiting.message, waiting.done)
+            waiting.done(outcome)

@@ -216,8 +216,7 @@ class AuthorityRelay:
             return None
         if not self._relays() or not self._allows(message.source_name):
             raise RequestRefused("refused", "this node does not pass requests on now")
-        question = _question(value)
-        return self._pass_on(message.source_name, str(value["ask"]), *question)
+        return self._pass_on(message.source_name, *_question(value))
 
     async def _pass_on(
         self, source: str, identifier: str, method: str, target: str, headers: dict[str, str], data: bytes
@@ -243,13 +242,22 @@ class AuthorityRelay:
         return bool(bucket.take(now))
 
 
-def _question(value: dict[str, Any]) -> tuple[str, str, dict[str, str], bytes]:
-    """@raise RequestRefused: for anything but a request that a node makes."""
-    method, target, listed = value.get("method"), value.get("target"), value.get("headers")
-    data = _bytes(value.get("body"))
-    if not isinstance(method, str) or not isinstance(target, str) or not isinstance(listed, list):
+def _question(value: dict[str, Any]) -> tuple[str, str, str, dict[str, str], bytes]:
+    """
+    Identifier, method, target, headers and body.
+
+    @raise RequestRefused: for anything but a request that a node makes.
+    """
+    identifier, method, target = value.get("ask"), value.get("method"), value.get("target")
+    listed, data = value.get("headers"), _bytes(value.get("body"))
+    if not isinstance(identifier, str) or not isinstance(method, str) or not isinstance(target, str):
         raise RequestRefused("invalid-field", "no request")
-    parts = urlsplit(target)
+    if not isinstance(listed, list):
+        raise RequestRefused("invalid-field", "a request has a list of headers")
+    try:
+        parts = urlsplit(target)
+    except ValueError as error:
+        raise RequestRefused("not-allowed", "the target is no URL") from error
     asked = f"{method} /{parts.path.rpartition('/')[2]}" + (f"?{parts.query}" if parts.query else "")
     genesis = re.search(r"/genesis/[0-9]{1,9}\Z", target)
     if genesis is not None:
@@ -266,7 +274,7 @@ def _question(value: dict[str, Any]) -> tuple[str, str, dict[str, str], bytes]:
     for pair in listed:
         if not isinstance(pair, list) or len(pair) != 2 or pair[0] not in _HEADERS or not _plain(pair[1]):
             raise RequestRefused("invalid-field", "only the headers of a signed request are passed on")
-    return method, target, dict(listed), data
+    return identifier, method, target, dict(listed), data
 
 
 def _plain(text: Any) -> bool:

@@ -204,8 +204,12 @@ def make_routes(
     return Routes(engine, control, forwarding, keeper, documents, seeker)
 
 
-def make_ends(means: Means, routes: Routes) -> Ends:
-    """Sealed sessions, datagrams over them, ping and trace over those."""
+def make_ends(means: Means, routes: Routes, advertise: Callable[[], None]) -> Ends:
+    """
+    Sealed sessions, datagrams over them, ping and trace over those.
+
+    @param advertise: tells everybody which services there are.
+    """
     member, book, clock = means.member, means.book, means.clock
     trust, engine, seeker = member.trust, routes.engine, routes.seeker
     ways: IRouteEngine = seeker or engine
@@ -255,6 +259,7 @@ def make_ends(means: Means, routes: Routes) -> Ends:
         explain=engine.explain,
         seek=None if seeker is None else seeker.seek,
         lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
+        advertise=advertise,
     )
     echo = Echo(
         datagrams=datagrams,

@@ -29,7 +29,7 @@ from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
 from gmesh.node.description import description
 from gmesh.node.following import Follower
 from gmesh.node.limits import PING_COUNT_LIMIT
-from gmesh.node.local_http import json_response, problem, read_object
+from gmesh.node.local_http import awaited, json_response, problem, read_object
 from gmesh.node.local_views import ILocalViews
 from gmesh.node.streams import MessageStream
 
@@ -103,13 +103,20 @@ class LocalApi:
     decided before (L{gmesh.node.local_http.local_site}).
 
     @param metrics: makes the page C{/metrics}.
+    @param gone: told of each caller that hung up before its answer.
     """
 
     app = Klein()
     _log = Logger()
 
-    def __init__(self, node: ILocalNode, metrics: Callable[[], bytes] = bytes) -> None:
+    def __init__(
+        self,
+        node: ILocalNode,
+        metrics: Callable[[], bytes] = bytes,
+        gone: Callable[[], None] = lambda: None,
+    ) -> None:
         self._node = node
+        self._gone = gone
         self._metrics = metrics
 
     @app.handle_errors(Exception)
@@ -193,13 +200,14 @@ class LocalApi:
         count = body.get("count", 1)
         if not 1 <= count <= PING_COUNT_LIMIT:
             raise RequestRefused("invalid-field", f"field 'count' must be 1 to {PING_COUNT_LIMIT}")
-        trips = await self._node.ping(body["node"], count)
+        trips = await awaited(request, self._node.ping(body["node"], count), self._gone)
         return json_response(request, {"node": body["node"], "rtt_ms": [round(trip, 3) for trip in trips]})
 
     @app.route("/v1/trace", methods=["POST"])
     async def _trace(self, request: Request) -> bytes:
         body = read_object(request, {"node": str, "service": str}, frozenset({"node"}))
-        return json_response(request, await self._node.trace(body["node"], body.get("service", "*")))
+        asked = self._node.trace(body["node"], body.get("service", "*"))
+        return json_response(request, await awaited(request, asked, self._gone))
 
     @app.route("/v1/capture", methods=["POST"])
     async def _capture(self, request: Request) -> bytes:
@@ -212,7 +220,8 @@ class LocalApi:
             )
         if not 1 <= count <= CAPTURE_FRAMES:
             raise RequestRefused("invalid-field", f"field 'count' must be 1 to {CAPTURE_FRAMES}")
-        return json_response(request, await self._node.capture(body["peer"], seconds, count))
+        asked = self._node.capture(body["peer"], seconds, count)
+        return json_response(request, await awaited(request, asked, self._gone))
 
     @app.route("/v1/send", methods=["POST"])
     async def _send(self, request: Request) -> bytes:
@@ -225,7 +234,8 @@ class LocalApi:
             data = base64.b64decode(body["data"], validate=True)
         except (binascii.Error, ValueError) as error:
             raise RequestRefused("invalid-field", "field 'data' must be base64") from error
-        trip = await self._node.send(body["node"], _service(body["service"]), data, timeout)
+        sent = self._node.send(body["node"], _service(body["service"]), data, timeout)
+        trip = await awaited(request, sent, self._gone)
         return json_response(request, {"delivered": True, "rtt_ms": round(trip, 3)})
 
     @app.route("/v1/receive", methods=["GET"])

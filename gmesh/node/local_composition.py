@@ -32,7 +32,8 @@ def local_resource(
     """
     views = LocalViews(runtime, heartbeat, clock, settings)
     metrics = NodeMetrics(NodeCollector(runtime, heartbeat, lag))
-    return LocalApi(LocalNode(runtime, heartbeat, views), metrics.page).app.resource()
+    node = LocalNode(runtime, heartbeat, views)
+    return LocalApi(node, metrics.page, lambda: runtime.count("caller-gone")).app.resource()
 
 
 def metrics_page(runtime: NodeRuntime, heartbeat: Heartbeat, lag: ReactorLag) -> IResource:

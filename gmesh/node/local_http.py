@@ -8,16 +8,18 @@ Tests: C{tests/node/test_local_api.py}, C{tests/node/test_peer_credentials.py}.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
+from twisted.internet.defer import CancelledError, FirstError
+from twisted.python.failure import Failure
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource, getChildForRequest
 from twisted.web.server import Request, Site
 
-from gmesh.errors import RequestRefused
+from gmesh.errors import GmeshError, RequestRefused
 from gmesh.node.limits import LOCAL_BODY_LIMIT
 from gmesh.node.peer_credentials import Access, Gate, peer_credentials
 
@@ -26,12 +28,15 @@ __all__ = [
     "LateResource",
     "QuietSite",
     "access_of",
+    "awaited",
     "json_response",
     "local_site",
     "problem",
     "read_object",
 ]
 
+
+T = TypeVar("T")
 
 RECEIVE = b"/v1/receive"
 
@@ -127,6 +132,24 @@ class LateResource(Resource):
 def local_site(resource: IResource, gate: Gate) -> Site:
     """A quiet site with gate and cap; its only clients are on this machine."""
     return QuietSite(_Guarded(resource, gate), requestFactory=CappedRequest)
+
+
+async def awaited(request: Request, work: Awaitable[T], gone: Callable[[], None]) -> T:
+    """
+    What C{work} comes to, if the caller waits for it.
+
+    @param gone: called instead of anything being logged if the caller hangs up before.
+    @raise CancelledError: then; Klein, which has cancelled C{work}, makes nothing of it.
+    """
+    hung_up: list[Failure] = []
+    request.notifyFinish().addErrback(hung_up.append)
+    try:
+        return await work
+    except (CancelledError, FirstError, GmeshError):
+        if not hung_up:
+            raise
+        gone()
+        raise CancelledError from None
 
 
 def json_response(request: IRequest, value: object, status: int = 200) -> bytes:

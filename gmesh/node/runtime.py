@@ -107,7 +107,7 @@ class NodeRuntime:
         links = make_links(means, self._hello, self._max_links, connect, profile, session)
         self._stub = stub
         routes = make_routes(means, links, self._alarm, stub)
-        ends = make_ends(means, routes)
+        ends = make_ends(means, routes, self.advertise)
         self.peers = links.peers
         self.dialler = links.dialler
         self.refusals = links.refusals
@@ -128,7 +128,6 @@ class NodeRuntime:
         links.peers.add_listener(gate)
         self.parts: list[IPart] = [gate]
         self._advertised = tuple(advertise)
-        self.datagrams.services.changed = self.advertise
         self.advertise()
 
     # Life
@@ -193,6 +192,10 @@ class NodeRuntime:
     def links(self) -> list[ILink]:
         """One link for each neighbour."""
         return [cast(ILink, link) for link in self.peers.links.values()]
+
+    def count(self, cause: str) -> None:
+        """Something happened beside the layers."""
+        self._counters.count(cause)
 
     def counters(self) -> dict[str, int]:
         """What was refused, dropped, delivered: numbers by cause."""

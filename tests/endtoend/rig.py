@@ -118,6 +118,7 @@ class End:
         self.trust.offer(fabric.network.policy(), fabric.wall())
         self.options = options
         self.unreachable: set[bytes] = set()
+        self.told: list[list[str]] = []
         self.lapsed = False
         self.numbers = itertools.count(1)
         self.starts = 0
@@ -164,6 +165,7 @@ class End:
             entropy=entropy,
             explain=self.explain,
             lapsed=lambda: self.lapsed,
+            advertise=self.advertise,
         )
         self.echo = Echo(
             datagrams=self.datagrams,
@@ -213,6 +215,10 @@ class End:
         if destination in self.unreachable:
             return None
         return (self.handle, self.fabric.relay.handle, destination)
+
+    def advertise(self):
+        """The node record: the services of this end changed."""
+        self.told.append(self.datagrams.services.names)
 
     def explain(self, destination, now):
         """Why not."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gmesh.endtoend import limits
 from gmesh.endtoend.pace import Pace
 
@@ -31,3 +33,27 @@ def test_a_small_window_is_kept_while_queues_fill():
         pace.answered(8_192, 0.5)
     assert before <= pace.window <= before + 10 * 8_192
     assert pace.window <= limits.WINDOW_MOST
+
+
+def test_b11_the_window_shrinks_once_a_round_trip():
+    """Ten drops of one event are one event; a drop a round trip later is another (RFC 9002, 7.3.2)."""
+    pace = Pace(limits.LANE_WINDOW)
+    for _ in range(400):
+        pace.answered(64 * 1024, 0.1)
+    assert pace.window == 6 * 1024 * 1024
+    for _ in range(10):
+        pace.dropped(100.0)
+    for tenth in range(10):
+        pace.dropped(100.0 + tenth / 100)
+    once = pace.window
+    assert once == pytest.approx(6 * 1024 * 1024 * 0.7)
+    pace.dropped(100.1 + 1e-6)
+    assert pace.window == pytest.approx(once * 0.7)
+
+
+def test_b11_before_the_first_round_trip_it_is_taken_for_a_second():
+    """As long as a first message waits for its answer."""
+    pace = Pace()
+    for at in (5.0, 5.9, 6.1):
+        pace.dropped(at)
+    assert pace.window == pytest.approx(32 * 1024 * 0.7 * 0.7)

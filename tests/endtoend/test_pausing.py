@@ -7,6 +7,8 @@ from endtoend.producers import Link, Source
 from endtoend.rig import DAY, DELAY, NOW
 
 from gmesh.endtoend import limits
+from gmesh.wire.frames import Kind
+from gmesh.wire.paths import read_path
 
 
 def test_paused_until_there_are_keys(fabric):
@@ -118,3 +120,25 @@ def test_tables_are_bounded(fabric, flow):
     for index in range(limits.MAX_POSTS + 10):
         fabric.alice.datagrams.post("bob", f"s{index}", b"")
     assert len(fabric.alice.datagrams._posts) <= limits.MAX_POSTS
+
+
+def test_b11_ten_frames_dropped_at_once_are_one_event(fabric, flow):
+    """What may be under way afterwards is 0.7 of what it was, not 0.7 ten times over."""
+    source = Source(flow, size=15_000)
+
+    def burst():
+        """Bytes written until the window is full, with nothing under way before or after."""
+        fabric.run(0.5)
+        before = len(source.sent)
+        source.produce(100_000)
+        fabric.run(0.5)
+        return sum(map(len, source.sent[before:]))
+
+    for _ in range(9):
+        burst()
+    sealed = fabric.frames(Kind.E2E_DATA)
+    headers = [read_path(frame, 0, len(frame))[0] for frame in sealed]
+    for header in [one for one in headers if one.source == fabric.alice.handle][-10:]:
+        fabric.alice.sessions.undeliverable(header, "full")
+    assert fabric.alice.sessions.counters["bounced"] == 10
+    assert 0.65 * limits.LANE_WINDOW < burst() < 0.75 * limits.LANE_WINDOW

@@ -100,6 +100,18 @@ def test_only_anchors_pass_requests_on(mesh: LivingMesh) -> None:
         mesh.result(send("b", AUTHORITY_SERVICE, question()))
 
 
+@pytest.mark.parametrize("changed", [{"ask": None}, {"target": "//[/heartbeat"}])
+def test_c17_a_question_of_no_shape_is_refused_as_any_other(
+    mesh: LivingMesh, changed: dict[str, Any]
+) -> None:
+    """The service itself fails at nothing that a member sends, so that the log has no traceback of it."""
+    with pytest.raises(SendRefused, match="refused"):
+        mesh.result(mesh["c"].runtime.datagrams.send("a", AUTHORITY_SERVICE, question(**changed)))
+    counters = mesh["a"].runtime.counters()
+    assert counters["receiver-refused"] == 1
+    assert "receiver-failed" not in counters
+
+
 def test_one_node_cannot_make_an_anchor_busy(mesh: LivingMesh) -> None:
     """Beyond its burst it is refused; the others are served."""
     send = mesh["c"].runtime.datagrams.send
@@ -127,6 +139,9 @@ def test_one_node_cannot_make_an_anchor_busy(mesh: LivingMesh) -> None:
         {"method": "GET", "target": "/commands?since=1&x=2"},
         {"method": "GET", "target": "/status?after=" + "0" * 64},
         {"target": "/heart\r\nbeat"},
+        {"target": "//[/heartbeat"},
+        {"ask": None},
+        {"ask": 7},
         {"headers": [["Host", "elsewhere"]]},
         {"headers": [["Signature", "a\r\nX: b"]]},
         {"headers": {"Signature": "x"}},
