@@ -104,8 +104,9 @@ def test_daemon_that_does_not_start(tmp_path: Path) -> None:
         Daemon(tmp_path)
 
 
-def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is measured next, and which round of how many, stands on standard error before it is measured."""
+    monkeypatch.setattr("bench.harness.wait_until_quiet", lambda: None)
     said: list[str] = []
 
     def measure() -> dict[str, object]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -259,3 +260,12 @@ def test_every_reason_of_a_send_has_its_status() -> None:
     source = (ROOT / "gmesh/node/local_api.py").read_text(encoding="utf-8")
     given = dict(re.findall(r"^    \"([a-z-]+)\": (\d{3}),$", source, re.M))
     assert told == {slug: given.get(slug, "502") for slug in told}
+
+
+def test_reference_renders_what_is_public() -> None:
+    """docs/reference.rst names the packages that docs/pydoctor.toml renders, and no other."""
+    named = re.findall(r"^``(gmesh[a-z.]+)``", (DOCS / "reference.rst").read_text(encoding="utf-8"), re.M)
+    rules = tomllib.loads((DOCS / "pydoctor.toml").read_text(encoding="utf-8"))["tool"]["pydoctor"]["privacy"]
+    shown = {rule.removeprefix("PUBLIC:") for rule in rules if rule.startswith("PUBLIC:") and "*" not in rule}
+    assert len(named) >= 3
+    assert set(named) == shown
