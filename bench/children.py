@@ -57,6 +57,7 @@ class Child:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the child
         self.child = subprocess.Popen(
             command,
+            bufsize=0,
             cwd=HERE,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.PIPE,
@@ -120,6 +121,8 @@ class Child:
         obituary, said = self.obituary(), self.errors()
         os.close(self._ended)
         self._errors.close()
+        if self.child.stdout is not None:
+            self.child.stdout.close()
         if isinstance(raised, ChildDied):
             return
         if died:
@@ -164,14 +167,9 @@ class Process(Child):
         return answer
 
     def say(self, message: dict[str, Any]) -> None:
+        """Tell it something; a child that has died meanwhile is reported when it is closed."""
         assert self.child.stdin is not None
         self.child.stdin.write(json.dumps(message).encode() + b"\n")
-        self.child.stdin.flush()
-
-    def close(self) -> None:
-        super().close()
-        assert self.child.stdout is not None
-        self.child.stdout.close()
 
 
 def watch(file: int | None = None, seconds: float | None = None) -> bool:

@@ -86,6 +86,14 @@ def test_lost_connection_is_explained_by_the_death() -> None:
             raise ConnectionResetError
 
 
+def test_word_to_a_dead_child() -> None:
+    """Speaking to a child that has died ends the bench with the child's error, not with a broken pipe."""
+    with pytest.raises(ChildDied, match="unknown role juggler"):  # noqa: SIM117
+        with Process("bench.bare", "juggler", {}) as process:
+            assert process.ended(within=60)
+            process.say({"say": "start"})
+
+
 def test_failure_in_the_reactor_ends_a_child(tmp_path: Path) -> None:
     """An exception in a callback of Twisted ends the child; it is not only logged."""
     requests = tmp_path / "requests"

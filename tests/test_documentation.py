@@ -216,6 +216,13 @@ def test_every_option_named_is_an_option() -> None:
         assert set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)) <= known, name
 
 
+def test_readme_leads_to_every_page() -> None:
+    """README.rst links each page of the manual, and NEWS.rst."""
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    pages = {f"docs/{path.name}" for path in DOCS.glob("*.rst") if path.name != "index.rst"}
+    assert {page for page in (*pages, "docs/protocol/", "NEWS.rst") if f"<{page}>`_" not in text} == set()
+
+
 def test_every_option_of_a_daemon_is_named() -> None:
     """Whoever runs a daemon finds each of its options somewhere."""
     text = "".join(text for _, text in _pages())
