@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING = setup.cfg setup.py pyproject.toml
 NEEDED = gmesh needs Python 3.11 or newer with venv; on Debian and Ubuntu: apt install make python3-venv
 
-.PHONY: demo test lint docs soak bench deb deb-full clean
+.PHONY: demo test lint docs news soak bench deb deb-full clean
 
 demo: $(VENV)/installed
 	@$(BIN)/gmesh demo
@@ -21,7 +21,12 @@ lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/mypy
 
 docs: $(VENV)/installed-docs
-	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
+	$(BIN)/sphinx-build -q -W --keep-going -t reference docs docs/_build/html
+	$(BIN)/pydoctor -q --config docs/pydoctor.toml
+
+# What the next section of NEWS.rst would say; fails for a fragment of an unknown kind.
+news: $(VENV)/installed-docs
+	@$(BIN)/towncrier build --draft
 
 soak: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak

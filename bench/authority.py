@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.authority_state import State, million
-from bench.harness import Process, Row, alternate, arguments, settle, show
+from bench.children import Process
+from bench.harness import Row, alternate, arguments, progress, settle, show
 
 MODULE = "bench.authority_process"
 FSYNC_SLOW = 0.002
@@ -154,6 +155,7 @@ def rates(directory: Path, rounds: int, quick: bool) -> list[Row]:
     count = 512 if quick else 2048
     each = 4 if quick else 12
     state = State(directory)
+    progress("members and invites are made")
     members = state.members(256)
     invited = [iter(state.invites(count, f"join-{number}")) for number in range(2 * rounds)]
     fresh = iter(invited)
@@ -168,6 +170,7 @@ def rates(directory: Path, rounds: int, quick: bool) -> list[Row]:
         with running("product", directory, state) as server:
             for clients in (64, 256):
                 found = alternate(
+                    f"joins, {clients} clients",
                     rounds,
                     {
                         "floor": partial(load, bare, directory, ready, clients, True),
@@ -186,6 +189,7 @@ def rates(directory: Path, rounds: int, quick: bool) -> list[Row]:
                 commits.note = f"a raw commit takes {commit:.2f} ms: the goal of 2.0 {goal}"
                 rows += [floor, raw, joins, commits]
             found = alternate(
+                "heartbeats, 256 clients",
                 rounds,
                 {
                     "floor": lambda: load(bare, directory, beats, 256, False),
@@ -208,7 +212,7 @@ def latencies(directory: Path, state: State, server: Running, quick: bool) -> li
         def one(ready: Any = ready, clients: int = clients, pace: float = pace) -> dict[str, Any]:
             return load(server, directory, ready, clients, True, pace)
 
-        rows.append(row(f"joins, {name}", alternate(1, {"product": one})["product"]))
+        rows.append(row(f"joins, {name}", alternate(f"joins, {name}", 1, {"product": one})["product"]))
     return rows
 
 
@@ -220,6 +224,7 @@ def revocations(state: State, server: Running, members: Any, quick: bool) -> Row
     (state.operator / "authority.json").write_text(f'{{"urls": ["http://127.0.0.1:{server.port}"]}}')
     operator = Operator(state.operator)
     times = []
+    progress("revocations")
     server.report()
     for _, document in members[: 5 if quick else 20]:
         held = parse_document(server.get("/status"), Status)
@@ -242,6 +247,7 @@ def revocations(state: State, server: Running, members: Any, quick: bool) -> Row
 def timed(name: str, run: Callable[[], object], count: int = 1, note: str = "") -> Row:
     """How long something takes."""
     times = []
+    progress(name)
     for _ in range(count):
         start = time.perf_counter()
         run()
@@ -265,10 +271,12 @@ def large(directory: Path, count: int, revoked: int) -> list[Row]:
     empty.mkdir()
     full.mkdir()
     small, big = State(empty), State(full)
+    progress(f"a database of {count:,} certificates is made")
     million(big, count, revoked)
     rows = []
     with running("product", empty, small) as server:
         rows += flat(server, "empty")
+    progress(f"the authority starts with {count:,}")
     with running("product", full, big) as server:
         rows += flat(server, f"{count:,}")
         rows.append(

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.harness import Row
+from bench.harness import Row, progress
 from gmesh.authority.store import certificates, engine, nodes
 from gmesh.authority.store.transaction import Reader
 from gmesh.cli.operator import Operator
@@ -33,6 +33,7 @@ def measure(state: State, server: Running, count: int) -> list[Row]:
 
     (state.operator / "authority.json").write_text(f'{{"urls": ["http://127.0.0.1:{server.port}"]}}')
     operator = Operator(state.operator)
+    progress("look-ups")
     rows = [_lookups(state, count)]
     rows.append(
         timed("page of 500 nodes", lambda: operator.ask("GET", "/admin/nodes?after=n-5&limit=500"), 20)
@@ -46,7 +47,9 @@ def measure(state: State, server: Running, count: int) -> list[Row]:
         held = parse_document(server.get("/status"), Status)
         rows.append(_revoke(f"one more revoked ({number + 1})", state, server, operator, held))
     rows.append(_revoke_together(state, server))
+    progress("CRL and delta")
     rows += _sizes(server, base, operator)
+    progress("backup")
     server.report()
     start = time.perf_counter()
     taken = operator.ask("POST", "/admin/backup")
@@ -103,6 +106,7 @@ _serials = itertools.count(11, 2)
 def _revoke(name: str, state: State, server: Running, operator: Operator, held: Any) -> Row:
     from bench.authority import stalls
 
+    progress(name)
     serial = next(number for number in _serials if (number - 10) % 10)
     start = time.perf_counter()
     answer = operator.ask("POST", "/admin/revocations", {"serial": serial})
@@ -126,6 +130,7 @@ def _revoke_together(state: State, server: Running) -> Row:
         number: int = operator.ask("POST", "/admin/revocations", {"serial": serial})["crl_number"]
         return number
 
+    progress(f"{TOGETHER} revoked at once")
     serials = list(itertools.islice((number for number in _serials if (number - 10) % 10), TOGETHER))
     held = parse_document(server.get("/status"), Status)
     operators = [Operator(state.operator) for _ in range(TOGETHER)]

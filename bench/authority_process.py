@@ -19,7 +19,7 @@ from typing import Any
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.internet.task import LoopingCall
 
-from bench.process import cpu_seconds, run_process
+from bench.process import cpu_seconds, resident, run_process
 
 TICK = 0.005
 BACKLOG = 512  # of clients that connect at once; one that finds no room tries again a second later
@@ -52,11 +52,6 @@ class Stalls:
         now = self._seconds()
         self.longest = max(self.longest, now - self._last - TICK)
         self._last = now
-
-
-def resident() -> int:
-    """Resident memory in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def report_on(reactor: Any, say: Any) -> Any:

@@ -9,12 +9,14 @@ machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench.convergence_losses import losses
-from bench.convergence_mesh import change, cold_start, link_failures, revocation, silent_failure, spf
+from bench.convergence_mesh import Figure, change, cold_start, link_failures, revocation, silent_failure, spf
 from bench.convergence_report import Figures, draw, show
-from bench.harness import arguments
+from bench.harness import arguments, progress
 from gmesh.mesh.limits import LAN, WAN
 
 CHANGES: tuple[tuple[str, str, tuple[int, int]], ...] = (
@@ -58,21 +60,35 @@ def main() -> None:
     trials = options.rounds or (2 if quick else 5)
     few = min(trials, 2)
     figures = Figures()
-    figures.add(link_failures("ba-200", trials, 0.5), link_failures("rgg-200", trials, 0.5))
-    figures.add(silent_failure(WAN, "WAN", 16), silent_failure(LAN, "LAN", 4))
-    if not quick:
-        figures.add(link_failures("ba-1000", trials, 1.0))
-    spread = {}
-    for name in ("ba-200",) if quick else ("ba-1000", "rgg-1000"):
+    spread: dict[str, list[float]] = {}
+
+    def spreads(name: str) -> Figure:
         figure, spread[name] = revocation(name, 1.0)
-        figures.add(figure)
+        return figure
+
+    steps: list[tuple[str, Callable[[], Figure | list[Figure]]]] = [
+        ("link failures, ba-200", lambda: link_failures("ba-200", trials, 0.5)),
+        ("link failures, rgg-200", lambda: link_failures("rgg-200", trials, 0.5)),
+        ("silent failure, WAN", lambda: silent_failure(WAN, "WAN", 16)),
+        ("silent failure, LAN", lambda: silent_failure(LAN, "LAN", 4)),
+    ]
+    if not quick:
+        steps.append(("link failures, ba-1000", lambda: link_failures("ba-1000", trials, 1.0)))
+    for name in ("ba-200",) if quick else ("ba-1000", "rgg-1000"):
+        steps.append((f"revocation, {name}", partial(spreads, name)))
     for name, what, lost in LOSSES[:2] if quick else LOSSES:
-        figures.add(*losses(name, what, trials, lost))
+        steps.append((f"losses, {what}, {name}", partial(losses, name, what, trials, lost)))
     for name, seconds, megabytes in COLD[:1] if quick else COLD:
-        figures.add(*cold_start(name, seconds, megabytes))
+        steps.append((f"cold start, {name}", partial(cold_start, name, seconds, megabytes)))
     for name, what, known in CHANGES[:4] if quick else CHANGES:
-        figures.add(*change(name, what, few if name in LARGE else trials, known))
-    figures.add(spf(1_000, 20), spf(10_000, 5))
+        times = few if name in LARGE else trials
+        steps.append((f"change, {what}, {name}", partial(change, name, what, times, known)))
+    for nodes, rounds in ((1_000, 20), (10_000, 5)):
+        steps.append((f"shortest paths, {nodes:,} nodes", partial(spf, nodes, rounds)))
+    for number, (title, measure) in enumerate(steps, start=1):
+        progress(f"{title}, {number} of {len(steps)}")
+        found = measure()
+        figures.add(*(found if isinstance(found, list) else [found]))
     if options.plot is not None:
         draw(options.plot, spread)
     show(figures, spread, options.json)

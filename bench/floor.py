@@ -12,7 +12,8 @@ import statistics
 import time
 from typing import Any
 
-from bench.harness import Process, Row, alternate, arguments, settle, show, throughput_row
+from bench.children import Process
+from bench.harness import Row, alternate, arguments, progress, settle, show, throughput_row
 
 SIZES = (100, 1024, 16_000)
 RECORD = 32 * 1024
@@ -61,9 +62,8 @@ def echo(count: int, pace: float) -> list[float]:
         for _ in range(count):
             start = time.perf_counter()
             peer.sendall(bytes(100))
-            received = 0
-            while received < 100:
-                received += len(peer.recv(100))
+            if len(peer.recv(100, socket.MSG_WAITALL)) < 100:
+                raise ConnectionError("the echo hung up")
             trips.append(time.perf_counter() - start)
             if pace:
                 time.sleep(pace)
@@ -125,13 +125,14 @@ def main() -> None:
             "one hop, an AEAD call each way": lambda size=size: flow(1, size, "aesgcm", False, seconds),
             "two hops, sealed": lambda size=size: flow(2, size, "aesgcm", True, seconds),
         }
-        results = alternate(rounds, variants)
+        results = alternate(f"{size:,} B", rounds, variants)
         rows += [throughput_row(name, size, results[name]) for name in variants]
     for at_once in (1, 8):
         variant = {"handshake": lambda at_once=at_once: handshakes(at_once, seconds)}
-        results = alternate(rounds, variant)
+        results = alternate(f"handshakes, {at_once} at a time", rounds, variant)
         rows.append(handshake_row(f"XX by the library, {at_once} at a time", results["handshake"]))
     count = 200 if options.quick else 1000
+    progress("echo")
     rows.append(latency_row("echo, back to back", echo(count, 0)))
     rows.append(latency_row("echo, one each 10 ms", echo(count // 2, 0.01)))
     show("floor", rows, {"record": RECORD, "suite": "AESGCM", "malloc": "raised"}, options.json)

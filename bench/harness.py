@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import sysconfig
 import time
@@ -29,7 +28,7 @@ from rich.table import Table
 NOISY_CORES = 0.3
 QUIET_CORES = 0.35
 QUIET_WAIT = 5.0
-HERE = Path(__file__).resolve().parent.parent
+BEGAN = time.monotonic()
 PACKAGES = ("twisted", "cryptography", "noiseprotocol", "klein", "msgspec", "zope.interface")
 
 
@@ -54,58 +53,6 @@ class Row:
     delivered: int | None = None
     dropped: int | None = None
     note: str = ""
-
-
-class Process:
-    """A child that speaks JSON lines; killed when the bench ends however it ends."""
-
-    def __init__(self, module: str, role: str, options: dict[str, Any], prefix: Sequence[str] = ()) -> None:
-        self.child = subprocess.Popen(
-            [*prefix, sys.executable, "-m", module, role, json.dumps(options)],
-            cwd=HERE,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def line(self) -> dict[str, Any]:
-        """The next thing it says; raises RuntimeError if it died instead."""
-        assert self.child.stdout is not None
-        text = self.child.stdout.readline()
-        if not text:
-            raise RuntimeError(f"a bench process died: {self.child.args!r}")
-        answer: dict[str, Any] = json.loads(text)
-        return answer
-
-    def say(self, message: dict[str, Any]) -> None:
-        assert self.child.stdin is not None
-        self.child.stdin.write(json.dumps(message) + "\n")
-        self.child.stdin.flush()
-
-    def cpu(self) -> float:
-        """User and system CPU seconds it has used so far, start included (/proc/PID/stat)."""
-        fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def rss_kib(self) -> int:
-        """Its resident memory now (/proc/PID/statm)."""
-        pages = int(Path(f"/proc/{self.child.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") // 1024
-
-    def close(self) -> None:
-        assert self.child.stdin is not None
-        self.child.stdin.close()
-        try:
-            self.child.wait(5)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def busy_seconds() -> float:
@@ -138,13 +85,19 @@ def others_busy(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return answer
 
 
+def progress(text: str) -> None:
+    """Say on standard error what is measured next, after how many seconds."""
+    print(f"{time.monotonic() - BEGAN:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+
 def alternate(
-    rounds: int, variants: dict[str, Callable[[], dict[str, Any]]]
+    what: str, rounds: int, variants: dict[str, Callable[[], dict[str, Any]]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Run every variant once a round, in turn, C{rounds} times."""
+    """Run every variant once a round, in turn, C{rounds} times; each is announced as one of C{what}."""
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         for name, run in variants.items():
+            progress(f"{what}: round {number} of {rounds}, {name}")
             wait_until_quiet()
             results[name].append(others_busy(run))
     return results

@@ -13,9 +13,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bench.children import Process, watch
+from bench.daemon import idle_node_rss
 from bench.floor import RECORD, SIZES, echo_pair, flow, handshake_row, handshakes, latency_row
-from bench.harness import Process, Row, alternate, arguments, others_busy, settle, show, throughput_row
-from bench.idle_node import idle_node_rss
+from bench.harness import (
+    Row,
+    alternate,
+    arguments,
+    others_busy,
+    progress,
+    settle,
+    show,
+    throughput_row,
+)
 
 MODULE = "bench.link_process"
 READ_SIZE = 256 * 1024
@@ -73,7 +83,7 @@ def link_rss(links: int) -> tuple[int, int]:
         before = far.rss_kib()
         with Process(MODULE, "holder", {**options, "port": port}) as holder:
             holder.line()
-            time.sleep(0.5)
+            watch(seconds=0.5)
             return before, far.rss_kib()
 
 
@@ -141,6 +151,7 @@ def data_rows(rounds: int, seconds: float) -> Iterator[Row]:
     for suite in ("aesgcm", "chacha"):
         for size in SIZES:
             results = alternate(
+                f"data, {suite}, {size:,} B",
                 rounds,
                 {
                     "floor": lambda size=size, suite=suite: flow(1, size, suite, False, seconds),
@@ -158,6 +169,7 @@ def handshake_rows(rounds: int, seconds: float) -> Iterator[Row]:
     """Whole links against the bare library, one and eight at a time."""
     for at_once in (1, 8):
         results = alternate(
+            f"handshakes, {at_once} at a time",
             rounds,
             {
                 "floor": lambda at_once=at_once: handshakes(at_once, seconds),
@@ -179,6 +191,7 @@ def trip_rows(rounds: int, count: int) -> Iterator[Row]:
     for name, pace in (("back to back", 0.0), ("one each 10 ms", 0.01)):
         each = count // rounds
         results = alternate(
+            f"round trips, {name}",
             rounds,
             {
                 "floor": lambda each=each, pace=pace: {"trips": echo_pair(each, pace)},
@@ -203,6 +216,7 @@ def trip_rows(rounds: int, count: int) -> Iterator[Row]:
 def memory_rows() -> Iterator[Row]:
     """What an idle node holds, and each link more."""
     links = 32
+    progress("memory")
     before, after = link_rss(links)
     idle, asked = idle_node_rss()
     yield Row("RSS, idle gmesh-node", rate=idle / 1024, unit="MiB")
@@ -213,6 +227,7 @@ def memory_rows() -> Iterator[Row]:
 def control_row(count: int, payload: int) -> Row:
     """Latency of control under load, or why it cannot be measured here."""
     name = "control round trip, 10 Mbit/s saturated"
+    progress(name)
     try:
         entry = others_busy(lambda: {"trips": control_trips(count, payload)})
     except OSError as error:

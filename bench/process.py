@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -27,6 +29,12 @@ def cpu_seconds() -> float:
     """User and system CPU this process has used, all threads."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
+
+
+def resident(pid: int | None = None) -> int:
+    """Bytes of memory that a process holds now, this one by default (/proc/PID/statm)."""
+    pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 class Meter:
@@ -59,11 +67,34 @@ class Meter:
         }
 
 
+def end_with_first_failure() -> Callable[[], None]:
+    """
+    From now on a failure that nobody handles ends this process with its traceback and status 1.
+
+    Twisted would log it and go on, and the bench would wait for an answer that never comes.
+
+    @return: a function that leaves failures alone again.
+    """
+    from twisted.logger import eventAsText, globalLogPublisher
+
+    def observe(event: Any) -> None:
+        # Failures that the reactor itself catches still come as events of twisted.python.log.
+        if "log_failure" in event or event.get("isError"):
+            sys.stderr.write(eventAsText(event, includeTimestamp=False, includeSystem=False) + "\n")
+            sys.stderr.flush()
+            os._exit(1)
+
+    globalLogPublisher.addObserver(observe)
+    return lambda: globalLogPublisher.removeObserver(observe)
+
+
 def run_process(
     main: Callable[..., Callable[[str], None] | None], role: str, options: dict[str, Any]
 ) -> None:
     """
     Run C{main(reactor, role, options, say)} until it stops the reactor or its parent goes away.
+
+    An exception that nobody handles ends it with status 1.
 
     What C{main} returns, if anything, is called with each word the parent says.
     """
@@ -80,6 +111,7 @@ def run_process(
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
 
+    leave_failures = end_with_first_failure()
     told: list[Callable[[str], None] | None] = []
 
     def heard(data: bytes) -> None:
@@ -101,6 +133,7 @@ def run_process(
                 self.connectionLost(None)
 
         def connectionLost(self, reason: Any) -> None:
+            leave_failures()
             reactor.removeReader(self)
             with contextlib.suppress(ReactorNotRunning):
                 reactor.stop()

@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from bench.children import Process
 from bench.floor import RECORD, SIZES, flow
-from bench.harness import Process, Row, alternate, arguments, settle, show, throughput_row
+from bench.harness import Row, alternate, arguments, progress, settle, show, throughput_row
 
 MODULE = "bench.relay_process"
 READ_SIZE = 256 * 1024
@@ -107,8 +108,10 @@ def main() -> None:
     options = parser.parse_args()
     rounds, seconds = settle(options)
     rows: list[Row] = []
-    for size in options.size or SIZES:
+    sizes = options.size or SIZES
+    for number, size in enumerate(sizes, start=1):
         results = alternate(
+            f"{size:,} B, size {number} of {len(sizes)}",
             rounds,
             {
                 "floor": lambda size=size: flow(2, size, "aesgcm", True, seconds),
@@ -120,6 +123,7 @@ def main() -> None:
         rows.append(floor)
         for name, title in (("one", "A-B-C, one flow"), ("two", "A-B-C, two flows interleaved")):
             rows.append(outcome(throughput_row(title, size, results[name], floor), results[name]))
+    progress("a receiver that stops reading")
     rows.append(paused_row(1024))
     show("relay", rows, {"record": RECORD, "suite": "AESGCM", "malloc": "raised"}, options.json, ELSEWHERE)
 

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -23,7 +21,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from bench.process import Meter, run_process
+from bench.process import Meter, resident, run_process
 from gmesh.endtoend.flow import Flow
 from gmesh.errors import SendRefused
 from gmesh.node.identity_store import Identity, NodeState
@@ -67,11 +65,6 @@ def make_node(reactor: Any, name: str, options: dict[str, Any], ports: list[int]
     )
     node.start()
     return node
-
-
-def rss_kib() -> int:
-    """Resident memory now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
 @implementer(IPushProducer)
@@ -229,7 +222,7 @@ def _relay(
         if word == "stop":
             meter.stop()
         held = sum(link.backlog for link in node.links())
-        say({**meter.report(), "counters": node.counters(), "rss": rss_kib(), "held": held})
+        say({**meter.report(), "counters": node.counters(), "rss": resident() // 1024, "held": held})
 
     return told
 

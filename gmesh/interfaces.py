@@ -116,7 +116,7 @@ class ISecureTransport(Interface):
         """Let the system below hold so many bytes unsent, where it can be told."""
 
     def registerProducer(producer, streaming):
-        """As L{twisted.internet.interfaces.ITransport}: told to pause and resume."""
+        """As C{twisted.internet.interfaces.ITransport}: told to pause and resume."""
 
     def unregisterProducer():
         """Stop telling."""
@@ -158,7 +158,7 @@ class ILink(Interface):
 
     def register_sender(flow, producer):
         """
-        Name the L{twisted.internet.interfaces.IPushProducer} on this host that sends C{flow}: it is paused
+        Name the C{twisted.internet.interfaces.IPushProducer} on this host that sends C{flow}: it is paused
         while the link has no room for it, resumed when it has, stopped when the link ends; never dropped.
         """
 

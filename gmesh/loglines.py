@@ -3,7 +3,7 @@
 What the daemon logs, as lines of text or as JSON lines, and with its priority for the journal.
 
 twistd asks for the observer before it logs anything; under systemd, whose journal reads standard
-output, each line begins with C{<N>} as L{sd-daemon(3)} describes.  Tests: C{tests/test_loglines.py}.
+output, each line begins with C{<N>} as C{sd-daemon(3)} describes.  Tests: C{tests/test_loglines.py}.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -215,6 +216,13 @@ def test_every_option_named_is_an_option() -> None:
         assert set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)) <= known, name
 
 
+def test_readme_leads_to_every_page() -> None:
+    """README.rst links each page of the manual, and NEWS.rst."""
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    pages = {f"docs/{path.name}" for path in DOCS.glob("*.rst") if path.name != "index.rst"}
+    assert {page for page in (*pages, "docs/protocol/", "NEWS.rst") if f"<{page}>`_" not in text} == set()
+
+
 def test_every_option_of_a_daemon_is_named() -> None:
     """Whoever runs a daemon finds each of its options somewhere."""
     text = "".join(text for _, text in _pages())
@@ -259,3 +267,12 @@ def test_every_reason_of_a_send_has_its_status() -> None:
     source = (ROOT / "gmesh/node/local_api.py").read_text(encoding="utf-8")
     given = dict(re.findall(r"^    \"([a-z-]+)\": (\d{3}),$", source, re.M))
     assert told == {slug: given.get(slug, "502") for slug in told}
+
+
+def test_reference_renders_what_is_public() -> None:
+    """docs/reference.rst names the packages that docs/pydoctor.toml renders, and no other."""
+    named = re.findall(r"^``(gmesh[a-z.]+)``", (DOCS / "reference.rst").read_text(encoding="utf-8"), re.M)
+    rules = tomllib.loads((DOCS / "pydoctor.toml").read_text(encoding="utf-8"))["tool"]["pydoctor"]["privacy"]
+    shown = {rule.removeprefix("PUBLIC:") for rule in rules if rule.startswith("PUBLIC:") and "*" not in rule}
+    assert len(named) >= 3
+    assert set(named) == shown

@@ -33,13 +33,13 @@ class EventClock(Clock):
         self._at_once = 0
 
     def callLater(self, when: float, what: Callable[..., Any], *a: Any, **kw: Any) -> DelayedCall:  # type: ignore[override]  # names as in Clock
-        """As L{twisted.internet.interfaces.IReactorTime.callLater}."""
+        """As C{twisted.internet.interfaces.IReactorTime.callLater}."""
         call = DelayedCall(self.rightNow + when, what, a, kw, lambda _: None, self._push, self.seconds)
         self._push(call)
         return call
 
     def getDelayedCalls(self) -> list[DelayedCall]:
-        """As L{twisted.internet.interfaces.IReactorTime.getDelayedCalls}."""
+        """As C{twisted.internet.interfaces.IReactorTime.getDelayedCalls}."""
         return [
             call
             for _, _, call in {id(item[2]): item for item in sorted(self._heap)}.values()

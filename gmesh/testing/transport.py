@@ -146,7 +146,7 @@ class MemoryTransport:
     # IConsumer and IPushProducer
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """As L{twisted.internet.abstract.FileDescriptor.registerProducer}."""
+        """As C{twisted.internet.abstract.FileDescriptor.registerProducer}."""
         if self._producer is not None:
             raise RuntimeError("a producer is registered already")
         if not self.connected:
