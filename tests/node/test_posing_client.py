@@ -86,7 +86,7 @@ def beside(request: pytest.FixtureRequest) -> Iterator[MemoryMesh]:
 
 @pytest.mark.parametrize(("beside", "reaches"), [("client", False), ("relay", True)], indirect=["beside"])
 def test_c3_what_is_left_to_a_relay(beside: MemoryMesh, reaches: bool) -> None:
-    """A relay spends what may be claimed over the neighbour behind it; what comes another way is untouched."""
+    """A relay spends what may be claimed over the neighbour behind it; another way is untouched."""
     received: list[bytes] = []
     beside["c"].runtime.datagrams.register("log", lambda message: received.append(message.data))
     flow = beside["v"].handle + beside["c"].handle
