@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from live.node_rig import LISTEN, LocalConnection, ask, listening_port, until
-from live.outside_node import SUITES, OutsideNode, handle
+from live.outside_node import OutsideNode, handle
+
+from gmesh.testing.issuer import Issuer
 
 pytestmark = pytest.mark.live
 
@@ -65,17 +67,18 @@ def certified(state: Path) -> bytes:
 
 
 def test_c3_two_nodes_talk_while_a_client_poses_as_their_hop(
-    start: Callable[..., Any], enrol: Callable[..., Path]
+    start: Callable[..., Any], enrol: Callable[..., Path], issuer: Issuer
 ) -> None:
     """Forty forged handshakes a second: each is refused, every message between the others is delivered."""
     states = {name: enrol(name, role) for name, role in (("b", "anchor"), ("v", "client"), ("c", "client"))}
     b = start("gmesh-node", "--state", states["b"], "--listen", LISTEN)
     port = listening_port(b)
-    outside = OutsideNode(enrol("m", "client"), next(iter(SUITES)))
+    outside = OutsideNode(enrol("m", "client"), issuer.genesis.body.suites[0])
     with closing(outside):
         outside.connect(("127.0.0.1", port))
         for name in ("v", "c"):
-            start("gmesh-node", "--state", states[name], "--peer", f"127.0.0.1:{port}")
+            node = start("gmesh-node", "--state", states[name], "--peer", f"127.0.0.1:{port}")
+            node.wait_for("Link to b at .* is up")
         for name, other in (("v", "c"), ("c", "v")):
             until(lambda name=name, other=other: other in routes(states[name]))
         reader = LocalConnection(states["c"] / "node.sock")
