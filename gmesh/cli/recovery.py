@@ -21,7 +21,7 @@ __all__ = ["recover_operator", "restore"]
 
 LISTED = 20
 """How many names one line shows; C{--json} has them all."""
-_OPERATORS = (Column("key_id", "key"), Column("role", "role"), Column("name", "name"))
+_OPERATORS = (Column("key id", "key_id"), Column("role", "role"), Column("name", "name"))
 _path = click.Path(path_type=Path)
 _state_option = click.option(
     "--state", metavar="DIR", type=_path, required=True, help="The authority's state directory."
