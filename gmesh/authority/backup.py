@@ -5,7 +5,7 @@ Backup while the daemon runs, restore while it does not.
 A restored database is older than what nodes have seen.  So restoring raises the epoch, which all
 serials and numbers start from, takes in the newest CRL and policy that any node holds, withdraws
 the invites that were open (some were used), and refuses what was signed before it.  It goes by the
-newest genesis that the backup or the state directory knows, and leaves it in both.
+newest genesis that the backup, the state directory or the database there knows, and leaves it there.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, invites, migrate, operators
 from gmesh.authority.store.clean import take_clean
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
-from gmesh.errors import ConfigurationError, StoreError
+from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
 from gmesh.statelock import StateLock
-from gmesh.trust.documents import Policy, parse_document
+from gmesh.trust.documents import Document, Genesis, Policy, parse_document
+from gmesh.trust.verify import verify_genesis_chain
 
 __all__ = ["Restored", "make_backup", "restore", "verify_audit"]
 
@@ -149,6 +150,7 @@ def restore(
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         directory = StateDirectory(state, now, passphrases)
+        directory.keep_genesis(_genesis_held(directory))
         manifest = backup.with_suffix(".json")
         if manifest.exists():
             _check_manifest(backup, manifest)
@@ -167,6 +169,17 @@ def restore(
     finally:
         lock.release()
     return done
+
+
+def _genesis_held(directory: StateDirectory) -> list[Document[Genesis]]:
+    """The genesis chain of the database that is to be replaced; empty if it cannot be read any more."""
+    try:
+        with engine.reading(directory.database) as cursor:
+            chain = [parse_document(body, Genesis) for body in documents.genesis_chain(Reader(cursor))]
+        verify_genesis_chain(chain, directory.network_id)
+    except (engine.EngineError, DocumentRefused):
+        return []
+    return chain
 
 
 def _lost_revocations(way_out: str) -> ConfigurationError:

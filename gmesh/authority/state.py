@@ -229,11 +229,16 @@ class StateDirectory:
         return chain
 
     def keep_genesis(self, chain: Sequence[Document[Genesis]]) -> None:
-        """Write the versions that this directory lacks, so that no later restore goes by an older one."""
-        if len(chain) > len(self.chain):
-            for document in chain[len(self.chain) - 1 : -1]:
+        """
+        Take in a verified chain that goes on from this directory's, files too: no later restore goes by an
+        older one.
+        """
+        known = len(self.chain)
+        if len(chain) > known and chain[known - 1].digest == self.chain[-1].digest:
+            for document in chain[known - 1 : -1]:
                 write_atomic(self.path / f"genesis.{document.body.version}.json", document.encode())
             write_atomic(self.path / "genesis.json", chain[-1].encode())
+            self.chain = list(chain)
 
     def _import_operators(self, tx: Transaction) -> None:
         path = self.path / "operators.json"

@@ -99,6 +99,15 @@ class Theft:
     def restore_honestly(self) -> Restored:
         return self.restore([self.held(Crl)], [self.held(Policy)])
 
+    def forget_genesis(self, first: bytes) -> None:
+        """Somebody puts the genesis file of before back, whose bytes these are."""
+        (self.network.path / "genesis.json").write_bytes(first)
+        (self.network.path / "genesis.1.json").unlink()
+
+    def lose_database(self) -> None:
+        """The disk loses it."""
+        (self.network.path / "authority.sqlite").write_bytes(b"lost")
+
     def intruder(self, signer: Any = None, **changed: Any) -> Member:
         """Somebody with a certificate that the thief wrote."""
         network = self.network
@@ -216,15 +225,46 @@ def test_a1_no_restore_falls_back_to_an_older_genesis(theft: Theft) -> None:
     theft.rotate()
     theft.backup = theft.take_backup()
     crl, policy = theft.held(Crl), theft.held(Policy)
-    (network.path / "genesis.json").write_bytes(first)
-    (network.path / "genesis.1.json").unlink()
-    theft.restore([crl], [policy])
+    network.stop()
+    theft.forget_genesis(first)
+    theft.lose_database()
+    restore(network.path, theft.backup, network.now, [crl], [policy])
+    stored = [(network.path / name).read_bytes() for name in ("genesis.1.json", "genesis.json")]
+    assert stored == [first, theft.genesis.encode()]
+    network.clock.advance(1)
+    network.start()
     theft.backup = oldest
     theft.restore_honestly()
     assert parse_document(network.ask("GET", "/genesis").body, Genesis).digest == theft.genesis.digest
     assert network.renew(theft.intruder()).slug == "unknown-certificate"
-    stored = [(network.path / name).read_bytes() for name in ("genesis.1.json", "genesis.json")]
-    assert stored == [first, theft.genesis.encode()]
+
+
+def test_a1_the_database_that_is_replaced_knows_the_newest_genesis(theft: Theft) -> None:
+    """Backup and genesis files are both of before the theft: the genesis it was dropped by counts."""
+    first = (theft.network.path / "genesis.json").read_bytes()
+    theft.rotate()
+    crl, policy = theft.held(Crl), theft.held(Policy)
+    theft.forget_genesis(first)
+    theft.restore([crl], [policy])
+    assert theft.network.renew(theft.intruder()).slug == "unknown-certificate"
+    assert (theft.network.path / "genesis.json").read_bytes() == theft.genesis.encode()
+
+
+def test_a1_files_of_a_newer_genesis_end_a_restore(theft: Theft) -> None:
+    """All that is left here is older than what a node holds: the message says what is missing."""
+    network, first = theft.network, (theft.network.path / "genesis.json").read_bytes()
+    theft.rotate()
+    crl, policy = theft.held(Crl), theft.held(Policy)
+    network.stop()
+    theft.forget_genesis(first)
+    theft.lose_database()
+    with pytest.raises(ConfigurationError, match=f"{crl}: .*put that genesis.json into --state"):
+        restore(network.path, theft.backup, network.now, [crl], [policy])
+    (network.path / "genesis.1.json").write_bytes(first)
+    (network.path / "genesis.json").write_bytes(theft.genesis.encode())
+    restore(network.path, theft.backup, network.now, [crl], [policy])
+    network.clock.advance(1)
+    network.start()
 
 
 def test_a1_two_genesis_of_one_version_are_not_chosen_between(theft: Theft) -> None:
