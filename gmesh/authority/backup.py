@@ -4,7 +4,8 @@ Backup while the daemon runs, restore while it does not.
 
 A restored database is older than what nodes have seen.  So restoring raises the epoch, which all
 serials and numbers start from, takes in the newest CRL and policy that any node holds, withdraws
-the invites that were open (some were used), and refuses what was signed before it.
+the invites that were open (some were used), and refuses what was signed before it.  It goes by the
+newest genesis that the backup, the state directory or the database there knows, and leaves it there.
 """
 
 from __future__ import annotations
@@ -22,24 +23,25 @@ from typing import Any
 from gmesh.authority import audit
 from gmesh.authority.audit import AuditMirror, verify_chain
 from gmesh.authority.issuer import Issuer, epoch, policy_text
+from gmesh.authority.node_files import NodeFiles, follow_policy, merge_crl, read_node_files
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
+from gmesh.authority.store import documents, engine, invites, migrate, operators
 from gmesh.authority.store.clean import take_clean
-from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction, transaction
+from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
 from gmesh.statelock import StateLock
-from gmesh.trust.documents import Crl, Document, Policy, parse_document
-from gmesh.trust.keys import decode_public, key_id
-from gmesh.trust.limits import DOCUMENT_LIMITS
-from gmesh.trust.verify import verify_signatures
+from gmesh.trust.documents import Document, Genesis, Policy, parse_document
+from gmesh.trust.verify import verify_genesis_chain
 
 __all__ = ["Restored", "make_backup", "restore", "verify_audit"]
 
 EPOCH_ZERO = 1_735_689_600  # 2025-01-01
 DAY = 86_400
+EPOCHS_AHEAD = 366
+"""How far the epoch of a node's file may lie above the days since L{EPOCH_ZERO}: a clock a year ahead."""
 AUDIT_PAGE = 5000
 
 
@@ -103,12 +105,22 @@ def _digest(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore did, for people."""
+    """
+    What a restore did, for people.
+
+    @ivar revocations: taken in from CRLs that a key of the newest genesis signed.
+    @ivar revoked_by_dropped_keys: what only CRLs of dropped keys name: nodes, serials, keys.
+    @ivar operators_before: of the backup.
+    @ivar operators_after: from now on.
+    """
 
     epoch: int
     revocations: int
+    revoked_by_dropped_keys: list[str]
     policy_version: int
     invites_withdrawn: int
+    operators_before: list[operators.OperatorRow]
+    operators_after: list[operators.OperatorRow]
 
 
 def restore(
@@ -126,21 +138,19 @@ def restore(
     @param crl_files: C{crl.json} of nodes, the newest that can be found.
     @param policy_files: C{policy.json} of nodes.
     @param passphrases: asked for the signing keys that are sealed.
-    @raise ConfigurationError: C{lost-revocations} without such files; C{in-use}.
+    @raise ConfigurationError: C{lost-revocations} without such files; C{in-use}; C{dropped-key} and
+        C{epoch-beyond}, naming the file of a node that is not to be believed.
     @raise StoreError: if the backup is damaged or another network's.
     """
     if not backup.is_file():
         raise ConfigurationError("missing-file", f"{backup} does not exist")
     if not (crl_files and policy_files) and not accept_lost_revocations:
-        raise ConfigurationError(
-            "lost-revocations",
-            "what was revoked since the backup would be allowed again: give a node's newest crl.json and"
-            " policy.json, or --accept-lost-revocations",
-        )
+        raise _lost_revocations("give a node's newest crl.json and policy.json")
     check_state(state)
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         directory = StateDirectory(state, now, passphrases)
+        directory.keep_genesis(_genesis_held(directory))
         manifest = backup.with_suffix(".json")
         if manifest.exists():
             _check_manifest(backup, manifest)
@@ -149,7 +159,7 @@ def restore(
         shutil.copyfile(backup, fresh)
         fresh.chmod(0o600)
         try:
-            done = _rework(fresh, directory, now, crl_files, policy_files)
+            done = _rework(fresh, directory, now, crl_files, policy_files, accept_lost_revocations)
             _swap(state, fresh, now, done.epoch)
         finally:
             for leftover in state.glob(fresh.name + "*"):
@@ -161,8 +171,31 @@ def restore(
     return done
 
 
+def _genesis_held(directory: StateDirectory) -> list[Document[Genesis]]:
+    """The genesis chain of the database that is to be replaced; empty if it cannot be read any more."""
+    try:
+        with engine.reading(directory.database) as cursor:
+            chain = [parse_document(body, Genesis) for body in documents.genesis_chain(Reader(cursor))]
+        verify_genesis_chain(chain, directory.network_id)
+    except (engine.EngineError, DocumentRefused):
+        return []
+    return chain
+
+
+def _lost_revocations(way_out: str) -> ConfigurationError:
+    return ConfigurationError(
+        "lost-revocations",
+        f"what was revoked since the backup would be allowed again: {way_out}, or --accept-lost-revocations",
+    )
+
+
 def _rework(
-    fresh: Path, directory: StateDirectory, now: int, crl_files: Sequence[Path], policy_files: Sequence[Path]
+    fresh: Path,
+    directory: StateDirectory,
+    now: int,
+    crl_files: Sequence[Path],
+    policy_files: Sequence[Path],
+    accept_lost_revocations: bool,
 ) -> Restored:
     connection = engine.connect(fresh)
     try:
@@ -170,90 +203,61 @@ def _rework(
         with transaction(connection, now) as tx:
             verify_audit(tx)
             issuer = directory.issuer()
-            directory.store_genesis(tx, issuer)
-            keys = issuer.keys_ever(tx)
-            crls = [_read(path, Crl, keys, issuer.network_id) for path in crl_files]
-            policies = [_read(path, Policy, keys, issuer.network_id) for path in policy_files]
-            return _rework_rows(tx, directory, issuer, crls, policies)
+            chain = directory.store_genesis(tx, issuer)
+            files = read_node_files(crl_files, policy_files, chain, issuer.network_id)
+            if not files.crls and not accept_lost_revocations:
+                raise _lost_revocations(
+                    f"{crl_files[0]} is signed by a key that genesis {chain[-1].body.version} dropped; give"
+                    " crl.json of a node that holds this genesis"
+                )
+            done = _rework_rows(tx, directory, issuer, files)
+            directory.keep_genesis(chain)
+            return done
     finally:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         connection.close()
 
 
-def _rework_rows(
-    tx: Transaction,
-    directory: StateDirectory,
-    issuer: Issuer,
-    crls: list[Document[Crl]],
-    policies: list[Document[Policy]],
-) -> Restored:
-    seen = [document.body.number for document in crls] + [document.body.version for document in policies]
-    raised = max(
-        epoch(tx) + 1,
-        read_epoch(directory.path) + 1,
-        (tx.now - EPOCH_ZERO) // DAY,
-        *(number // SERIALS_PER_EPOCH + 1 for number in seen),
-    )
-    before = epoch(tx)
+def _rework_rows(tx: Transaction, directory: StateDirectory, issuer: Issuer, files: NodeFiles) -> Restored:
+    before, operators_before = epoch(tx), operators.everyone(tx)
+    own, days = max(before, read_epoch(directory.path)), (tx.now - EPOCH_ZERO) // DAY
+    raised = max(own + 1, days, files.epoch(max(own, days + EPOCHS_AHEAD)) + 1)
     tx.set_mark("epoch", raised)
     tx.set_mark("high_water", tx.now)
     tx.set_mark("restored_at", tx.now)
     tx.restart_counters()
     withdrawn = invites.withdraw_all(tx)
-    revocations = sum(_merge_crl(tx, document.body) for document in crls)
+    revocations = sum(len(merge_crl(tx, file.document.body, raised)) for file in files.crls)
+    doubtful = [name for file in files.dropped_crls for name in merge_crl(tx, file.document.body, raised)]
     held = documents.newest_policy(tx)
     if held is None:
         raise StoreError("corrupt", "the backup holds no policy")
-    newest = max([parse_document(held, Policy), *policies], key=lambda document: document.body.version)
+    policies = [parse_document(held, Policy), *(file.document for file in files.policies)]
+    newest = max(policies, key=lambda document: document.body.version)
     issuer.policy = newest
     if newest.encode() != held:
-        _follow_policy(tx, newest.body)
+        follow_policy(tx, newest.body)
     policy = issuer.next_policy(tx, policy_text(newest), "restore")
     issuer.policy = policy
-    audit.record(tx, "authority", "restore", str(raised), previous_epoch=before, revocations=revocations)
+    audit.record(
+        tx,
+        "authority",
+        "restore",
+        str(raised),
+        previous_epoch=before,
+        revocations=revocations,
+        by_dropped_keys=len(doubtful),
+    )
     issuer.crl(tx)
-    return Restored(raised, revocations, policy.body.version, withdrawn)
-
-
-def _merge_crl(tx: Transaction, crl: Crl) -> int:
-    count = 0
-    for serial, not_after, reason in crl.revoked:
-        row = certificates.get(tx, serial)
-        if row is None:
-            certificates.add(tx, certificates.unknown_revoked(serial, not_after, tx.now, reason))
-            count += 1
-        elif certificates.revoke(tx, serial, reason):
-            count += 1
-            node = nodes.by_id(tx, row.node_id)
-            if node is not None and node.serial == serial:
-                nodes.bar(tx, row.node_id)
-    for name, not_after in crl.revoked_keys:
-        nodes.bar(tx, name)
-        count += certificates.revoke_key(tx, name, not_after, 1)
-    return count
-
-
-def _follow_policy(tx: Transaction, policy: Policy) -> None:
-    wanted = {key_id(decode_public(operator.key)): operator for operator in policy.operators}
-    for row in operators.everyone(tx):
-        if row.key_id not in wanted or wanted[row.key_id].role != row.role:
-            operators.forget(tx, row.key_id)
-    for name, operator in wanted.items():
-        operators.forget_revoked(tx, name)
-        operators.add(
-            tx, operators.OperatorRow(name, operator.key, operator.role, "restored", tx.now, "restore")
-        )
-
-
-def _read(path: Path, struct: Any, keys: dict[str, bytes], network: str) -> Document[Any]:
-    try:
-        document = parse_document(read_capped(path, DOCUMENT_LIMITS[struct.TYPE]), struct)
-        verify_signatures(document, keys)
-    except DocumentRefused as error:
-        raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
-    if document.body.network_id != network:
-        raise ConfigurationError("wrong-network", f"{path} belongs to another network")
-    return document
+    return Restored(
+        raised,
+        revocations,
+        doubtful,
+        policy.body.version,
+        withdrawn,
+        operators_before,
+        operators.everyone(tx),
+    )
 
 
 def _check_manifest(backup: Path, manifest: Path) -> None:

@@ -42,7 +42,6 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, DOCUMENT_LIMITS, MAX_INTEGER
 from gmesh.trust.names import spoken
 from gmesh.trust.tables import collector_paused
-from gmesh.trust.verify import authority_keys
 
 __all__ = [
     "Issuer",
@@ -95,12 +94,9 @@ class Issuer:
         self.network_id = network_id
         self.genesis = genesis
 
-    def keys_ever(self, reader: Reader) -> dict[str, bytes]:
-        """Every authority key that any version of the genesis listed, by key_id."""
-        keys: dict[str, bytes] = {}
-        for data in documents.genesis_chain(reader):
-            keys.update(authority_keys(parse_document(data, Genesis).body))
-        return keys
+    def newest_genesis(self, reader: Reader) -> Document[Genesis]:
+        """The newest genesis as this very transaction sees it."""
+        return parse_document(documents.genesis_chain(reader)[-1], Genesis)
 
     def certificates(self, tx: Transaction, wanted: Sequence[Wanted]) -> list[certificates.CertificateRow]:
         """New certificates, to be stored."""
@@ -236,7 +232,7 @@ class Issuer:
         """The next status, naming what is in force in this very transaction; stored."""
         policy = self.in_force(tx)
         crl_number, crl_digest = self._crl_in_force(tx)
-        genesis = parse_document(documents.genesis_chain(tx)[-1], Genesis)
+        genesis = self.newest_genesis(tx)
         size, head = tx.audit_head
         number = tx.next_number("status")
         document = sign_document(

@@ -2,8 +2,9 @@
 """
 What members ask for: to renew, to be heard of. A renewal is one transaction, a heartbeat none.
 
-After a restore from a backup almost every certificate is unknown: one that this authority's keys
-signed in an earlier epoch, and that nothing speaks against, is adopted.
+A certificate of this database renews, whatever key signed it: its row is the evidence.  After a
+restore from a backup almost every certificate is unknown: one of an earlier epoch that a key of the
+newest genesis signed, and that nothing speaks against, is adopted.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from gmesh.authority.store.writer import Store
 from gmesh.errors import AdmissionRefused, DocumentRefused, RequestRefused
 from gmesh.trust.documents import Certificate, Document
 from gmesh.trust.keys import decode_noise_public
-from gmesh.trust.verify import verify_signatures
+from gmesh.trust.verify import authority_keys, verify_signatures
 
 __all__ = ["Membership", "Presence"]
 
@@ -42,7 +43,7 @@ class Membership:
         self._clock = clock
         self.presence = Presence()
         self._generation = 0
-        self._members: OrderedDict[int, tuple[str, int]] = OrderedDict()
+        self._members: OrderedDict[str, tuple[str, int]] = OrderedDict()
 
     # Renew.
 
@@ -91,7 +92,7 @@ class Membership:
         row = certificates.get(reader, certificate.body.serial)
         if row is None:
             raise UnknownCertificate()
-        if row.node_id != node_id:
+        if row.node_id != node_id or row.document != certificate.encode():
             raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
         if row.revoked_at is not None or certificates.key_revoked(reader, node_id):
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
@@ -109,7 +110,7 @@ class Membership:
         if body.serial // SERIALS_PER_EPOCH >= epoch(tx) or body.network_id != self._issuer.network_id:
             raise UnknownCertificate()
         try:
-            verify_signatures(certificate, self._issuer.keys_ever(tx))
+            verify_signatures(certificate, authority_keys(self._issuer.newest_genesis(tx).body))
         except DocumentRefused as error:
             raise UnknownCertificate() from error
         node = nodes.by_id(tx, caller.key_id)
@@ -161,8 +162,8 @@ class Membership:
         """
         if sent_ms // 1000 != caller.signed.created:
             raise RequestRefused("invalid-field", "sent_ms must lie in the second that created names")
-        serial = certificate.body.serial
-        known = self._members.get(serial)
+        digest = certificate.digest
+        known = self._members.get(digest)
         if known is None:
             generation = self._generation
             try:
@@ -174,13 +175,13 @@ class Membership:
                 row = await self._store.decide(lambda tx: self._adopt(tx, caller, certificate))
             known = (row.node_id, row.not_after + self._issuer.grace())
             if generation == self._generation:
-                self._members[serial] = known
+                self._members[digest] = known
             if len(self._members) > limits.KEYS_REMEMBERED:
                 self._members.popitem(last=False)
         if known[0] != caller.key_id:
             raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
         if self._clock.now() > known[1]:
-            self._members.pop(serial, None)
+            self._members.pop(digest, None)
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
         if sent_ms < int(self._clock.started * 1000):
             raise Stale(self._clock.now())
@@ -201,10 +202,13 @@ class Membership:
 
 
 class UnknownCertificate(AdmissionRefused):
-    """No certificate of this serial is known."""
+    """No certificate of this serial is known, nor does anything vouch for this one."""
 
     def __init__(self) -> None:
-        super().__init__("unknown-certificate", "this authority did not issue that certificate")
+        super().__init__(
+            "unknown-certificate",
+            "this authority did not issue that certificate, or with a key that was dropped since: join again",
+        )
 
 
 class Presence:

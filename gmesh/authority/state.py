@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from gmesh.authority.store import documents, engine, migrate, nonces, operators
 from gmesh.authority.store.clean import take_clean
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
-from gmesh.files import read_capped
+from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Crl, Document, Genesis, Operator, Policy, Status, parse_document
 from gmesh.trust.ingest import parse_json
@@ -217,8 +218,27 @@ class StateDirectory:
             raise StoreError(
                 "wrong-network", f"{self.database} belongs to another network than {self.path}/genesis.json"
             )
+        for document in self.chain:
+            if document.digest != chain[document.body.version - 1].digest:
+                raise StoreError(
+                    "wrong-genesis",
+                    f"genesis version {document.body.version} of {self.path} is another than that of"
+                    f" {self.database}: keep the one that the nodes hold",
+                )
         issuer.genesis = chain[-1]
         return chain
+
+    def keep_genesis(self, chain: Sequence[Document[Genesis]]) -> None:
+        """
+        Take in a verified chain that goes on from this directory's, files too: no later restore goes by an
+        older one.
+        """
+        known = len(self.chain)
+        if len(chain) > known and chain[known - 1].digest == self.chain[-1].digest:
+            for document in chain[known - 1 : -1]:
+                write_atomic(self.path / f"genesis.{document.body.version}.json", document.encode())
+            write_atomic(self.path / "genesis.json", chain[-1].encode())
+            self.chain = list(chain)
 
     def _import_operators(self, tx: Transaction) -> None:
         path = self.path / "operators.json"

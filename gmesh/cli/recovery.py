@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gmesh.cli.options import json_option, passphrase_option, public_key
-from gmesh.cli.show import print_json
+from gmesh.cli.show import Column, print_json, printable, table
 from gmesh.keyfiles import Passphrases
+
+if TYPE_CHECKING:
+    from gmesh.authority.store.operators import OperatorRow
 
 __all__ = ["recover_operator", "restore"]
 
+LISTED = 20
+"""How many names one line shows; C{--json} has them all."""
+_OPERATORS = (Column("key id", "key_id"), Column("role", "role"), Column("name", "name"))
 _path = click.Path(path_type=Path)
 _state_option = click.option(
     "--state", metavar="DIR", type=_path, required=True, help="The authority's state directory."
@@ -72,14 +80,32 @@ def restore(
             {
                 "epoch": done.epoch,
                 "revocations": done.revocations,
+                "revoked_by_dropped_keys": done.revoked_by_dropped_keys,
                 "policy_version": done.policy_version,
                 "invites_withdrawn": done.invites_withdrawn,
+                "operators_before": _operators(done.operators_before),
+                "operators_after": _operators(done.operators_after),
             }
         )
     click.echo(
         f"restored: epoch {done.epoch}, {done.revocations} revocations taken in,"
         f" policy {done.policy_version}, {done.invites_withdrawn} open invites withdrawn"
     )
+    doubtful = done.revoked_by_dropped_keys
+    if doubtful:
+        more = f" and {len(doubtful) - LISTED} more" if len(doubtful) > LISTED else ""
+        click.echo(
+            f"{len(doubtful)} more on the word of keys that the newest genesis dropped: "
+            + ", ".join(map(printable, doubtful[:LISTED]))
+            + more
+        )
+    for when, rows in (("before", done.operators_before), ("from now on", done.operators_after)):
+        click.echo(f"operators {when}:")
+        table(_OPERATORS, _operators(rows), "none")
+
+
+def _operators(rows: Sequence[OperatorRow]) -> list[dict[str, str]]:
+    return [{"key_id": row.key_id, "role": row.role, "name": row.name} for row in rows]
 
 
 @click.command("recover-operator")

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from gmesh.authority.backup import restore
 from gmesh.keyfiles import save_key
 from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
-from gmesh.trust.documents import Genesis, Status, parse_document
+from gmesh.trust.documents import Certificate, Genesis, Status, parse_document
 
 
 def test_d4_a_backup_older_than_the_authority_key(network: Any, tmp_path: Path) -> None:
@@ -22,6 +23,9 @@ def test_d4_a_backup_older_than_the_authority_key(network: Any, tmp_path: Path) 
     network.restart()
     assert network.admin("POST", "/admin/genesis", {"genesis": second.as_dict()}).status == 201
     network.keys.authority = new
+    member.certificate = parse_document(
+        json.dumps(network.renew(member).json["certificate"]).encode(), Certificate
+    )
     network.clock.advance(2)
     for name in ("crl", "policy"):
         (tmp_path / f"{name}.json").write_bytes(network.ask("GET", f"/{name}").body)

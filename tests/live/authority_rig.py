@@ -121,24 +121,31 @@ class Fleet:
         self.keys = keys
         self.genesis = genesis
 
-    def signed(self, key: SigningKey, method: str, target: str, body: bytes, tag: str) -> dict[str, str]:
+    def signed(
+        self, key: SigningKey, method: str, target: str, body: bytes, tag: str, created: int | None = None
+    ) -> dict[str, str]:
         return sign_request(
             key,
             method,
             target,
             body,
             audience=self.keys.authority.key_id,
-            created=int(time.time()),
+            created=int(time.time()) if created is None else created,
             nonce=os.urandom(16),
             tag=tag,
         )
 
+    def post(
+        self, key: SigningKey, target: str, value: Any, tag: str = ADMIN_TAG, created: int | None = None
+    ) -> tuple[int, Any]:
+        """What is answered to a signed request."""
+        body = json.dumps(value).encode()
+        return self.daemon.ask("POST", target, self.signed(key, "POST", target, body, tag, created), body)
+
     def invite(self, name: str) -> Invite:
         seed = SigningKey.generate()
         value = {"invite_key": b64url_encode(seed.public), "name": name, "roles": ["client"]}
-        body = json.dumps(value).encode()
-        headers = self.signed(self.keys.admin, "POST", "/admin/invites", body, ADMIN_TAG)
-        status, answer = self.daemon.ask("POST", "/admin/invites", headers, body)
+        status, answer = self.post(self.keys.admin, "/admin/invites", value)
         assert status == 201, answer
         return Invite(
             urls=("http://127.0.0.1:1",),
@@ -149,8 +156,10 @@ class Fleet:
             seed=seed.seed,
         )
 
-    def join_request(self, invite: Invite) -> tuple[dict[str, str], bytes]:
-        node, noise = SigningKey.generate(), NoiseKey.generate()
+    def join_request(
+        self, invite: Invite, node: SigningKey | None = None, noise: NoiseKey | None = None
+    ) -> tuple[dict[str, str], bytes]:
+        node, noise = node or SigningKey.generate(), noise or NoiseKey.generate()
         request = make_join_request(
             invite, node, noise.public, invite.network_id, int(time.time()), os.urandom(16)
         )

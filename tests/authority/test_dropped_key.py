@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: MIT
+"""An authority key was stolen and dropped: what a thief signs with it admits nobody, whatever is restored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from authority.network import Member, Network
+from authority.state_files import DAY
+
+from gmesh.authority.backup import Restored, restore
+from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
+from gmesh.errors import ConfigurationError, StoreError
+from gmesh.keyfiles import save_key
+from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
+from gmesh.trust.documents import (
+    Certificate,
+    Crl,
+    Document,
+    Genesis,
+    Operator,
+    Policy,
+    Status,
+    parse_document,
+    sign_document,
+)
+from gmesh.trust.encoding import b64url_encode
+
+EPOCH_TODAY = 744
+"""Days from 2025-01-01 to the time these tests begin at, 2027-01-15: 365 + 365 + 14."""
+
+
+class Theft:
+    """
+    A network whose authority key a thief has, too.
+
+    @ivar key: the stolen one.
+    @ivar backup: of before anything else happened; the member C{pump-1} is in it.
+    """
+
+    def __init__(self, network: Network, path: Path) -> None:
+        self.network = network
+        self.path = path
+        self.key = network.keys.authority
+        self.honest = network.joined("pump-1")
+        self.backup = self.take_backup()
+        self.genesis = self.successor()
+
+    def take_backup(self) -> Path:
+        answer = self.network.admin("POST", "/admin/backup")
+        assert answer.status == 201, answer.body
+        self.network.clock.advance(1)  # the next one gets another name
+        return self.network.path / "backups" / str(answer.json["file"])
+
+    def successor(self) -> Document[Genesis]:
+        """The genesis with a new key alone, which is held, but not published yet."""
+        network = self.network
+        self.new = network.keys.signing()
+        save_key(network.path / "authority-2.key", self.new)
+        genesis = rotate_authority(network.genesis, network.now, add=self.new.public, stolen=True)
+        network.restart()
+        return attach(genesis, [sign_detached(genesis, network.keys.root)], network.genesis)
+
+    def rotate(self) -> None:
+        """Publish it."""
+        answer = self.network.admin("POST", "/admin/genesis", {"genesis": self.genesis.as_dict()})
+        assert answer.status == 201, answer.body
+        self.network.keys.authority = self.new
+        self.network.clock.advance(2)
+
+    def held(self, struct: type[Any], name: str = "node") -> Path:
+        """The file of a node that follows the authority."""
+        return self.file(name, parse_document(self.network.ask("GET", f"/{struct.TYPE}").body, struct))
+
+    def file(self, name: str, document: Document[Any]) -> Path:
+        path = self.path / f"{name}-{document.type}.json"
+        path.write_bytes(document.encode())
+        return path
+
+    def forged(self, struct: type[Any], **changed: Any) -> Path:
+        """A document as served now, changed and signed by the thief."""
+        body = parse_document(self.network.ask("GET", f"/{struct.TYPE}").body, struct).body
+        return self.file("thief", sign_document(msgspec.structs.replace(body, **changed), [self.key]))
+
+    def restore(self, crls: list[Path], policies: list[Path], **more: Any) -> Restored:
+        """Stop, restore the backup, start."""
+        self.network.stop()
+        self.network.clock.advance(5)
+        try:
+            return restore(self.network.path, self.backup, self.network.now, crls, policies, **more)
+        finally:
+            self.network.clock.advance(1)
+            self.network.start()
+
+    def restore_honestly(self) -> Restored:
+        return self.restore([self.held(Crl)], [self.held(Policy)])
+
+    def forget_genesis(self, first: bytes) -> None:
+        """Somebody puts the genesis file of before back, whose bytes these are."""
+        (self.network.path / "genesis.json").write_bytes(first)
+        (self.network.path / "genesis.1.json").unlink()
+
+    def lose_database(self) -> None:
+        """The disk loses it."""
+        (self.network.path / "authority.sqlite").write_bytes(b"lost")
+
+    def intruder(self, signer: Any = None, **changed: Any) -> Member:
+        """Somebody with a certificate that the thief wrote."""
+        network = self.network
+        member = network.member(network.keys.signing())
+        body = Certificate(
+            network_id=network.network_id,
+            serial=77,
+            name="gate",
+            node_key=b64url_encode(member.node.public),
+            noise_key=b64url_encode(member.noise.public),
+            roles=("anchor",),
+            not_before=network.now - 60,
+            not_after=network.now + DAY,
+            issued_at=network.now - 60,
+        )
+        member.certificate = sign_document(msgspec.structs.replace(body, **changed), [signer or self.key])
+        return member
+
+    def members(self) -> list[str]:
+        return [row["name"] for row in self.network.admin("GET", "/admin/nodes").json["nodes"]]
+
+
+@pytest.fixture
+def theft(network: Network, tmp_path: Path) -> Theft:
+    """The key is stolen, nobody knows it yet."""
+    path = tmp_path / "nodes"
+    path.mkdir()
+    return Theft(network, path)
+
+
+def renewed(network: Network, member: Member) -> Document[Certificate]:
+    answer = network.renew(member)
+    assert answer.status == 201, answer.body
+    return parse_document(json.dumps(answer.json["certificate"]).encode(), Certificate)
+
+
+@pytest.mark.parametrize("restored_first", [True, False])
+@pytest.mark.parametrize("days_over", [0, 20])
+def test_a1_a_forged_certificate_is_not_adopted(theft: Theft, restored_first: bool, days_over: int) -> None:
+    """What a dropped key signed and no row tells of is worth nothing, whenever a restore was."""
+    for step in (theft.restore_honestly, theft.rotate)[:: 1 if restored_first else -1]:
+        step()
+    end = theft.network.now + DAY if not days_over else theft.network.now - days_over * DAY
+    intruder = theft.intruder(not_before=end - DAY, issued_at=end - DAY, not_after=end)
+    assert theft.network.heartbeat(intruder).slug == "unknown-certificate"
+    assert theft.network.renew(intruder).slug == "unknown-certificate"
+    assert theft.members() == ["pump-1"]
+
+
+def test_a1_nor_is_one_for_a_members_own_key(theft: Theft) -> None:
+    """A member that buys itself a role from the thief keeps its own."""
+    theft.rotate()
+    theft.restore_honestly()
+    member, genuine = theft.honest, theft.honest.certificate
+    assert genuine is not None
+    for serial in (genuine.body.serial, 77):
+        body = msgspec.structs.replace(genuine.body, roles=("anchor",), serial=serial)
+        member.certificate = sign_document(body, [theft.key])
+        assert theft.network.renew(member).slug == "unknown-certificate"
+        assert theft.network.heartbeat(member).slug == "unknown-certificate"
+    member.certificate = genuine
+    assert theft.network.heartbeat(member).status == 200
+    assert renewed(theft.network, member).body.roles == ("client",)
+
+
+def test_a1_what_is_in_the_database_renews_whatever_key_signed_it(theft: Theft) -> None:
+    """After a rotation, and after a restore on top of it, no member has to be invited again."""
+    theft.rotate()
+    young = renewed(theft.network, theft.honest)
+    assert young.signatures[0][0] == theft.new.key_id
+    theft.restore_honestly()
+    again = renewed(theft.network, theft.honest)
+    assert again.signatures[0][0] == theft.new.key_id
+
+
+def test_a1_what_the_newest_key_signed_after_the_backup_is_adopted(theft: Theft) -> None:
+    """The backup knows nothing of the new key; the genesis files of the directory do."""
+    theft.rotate()
+    theft.honest.certificate = renewed(theft.network, theft.honest)
+    young = theft.network.joined("pump-2")
+    theft.restore_honestly()
+    assert theft.network.heartbeat(young).status == 200
+    assert renewed(theft.network, young).body.name == "pump-2"
+    assert renewed(theft.network, theft.honest).body.name == "pump-1"
+
+
+def test_a1_the_genesis_of_the_deciding_transaction_counts(theft: Theft) -> None:
+    """A forged renewal decided in the same commit as the genesis that drops its key comes too late."""
+    theft.restore_honestly()
+    network, intruder = theft.network, theft.intruder()
+    assert intruder.certificate is not None
+    publish = json.dumps({"genesis": theft.genesis.as_dict()}).encode()
+    renew = json.dumps(
+        {
+            "certificate": intruder.certificate.as_dict(),
+            "noise_key": b64url_encode(intruder.noise.public),
+        }
+    ).encode()
+    published, refused = network.at_once(
+        (
+            "POST",
+            "/admin/genesis",
+            network.signed(network.keys.admin, "POST", "/admin/genesis", publish),
+            publish,
+        ),
+        ("POST", "/renew", network.signed(intruder.node, "POST", "/renew", renew, "gmesh-node-v1"), renew),
+    )
+    assert (published.status, refused.slug) == (201, "unknown-certificate")
+
+
+def test_a1_no_restore_falls_back_to_an_older_genesis(theft: Theft) -> None:
+    """A newer genesis of the backup is kept beside it, for the next restore, of an older backup."""
+    network, oldest = theft.network, theft.backup
+    first = (network.path / "genesis.json").read_bytes()
+    theft.rotate()
+    theft.backup = theft.take_backup()
+    crl, policy = theft.held(Crl), theft.held(Policy)
+    network.stop()
+    theft.forget_genesis(first)
+    theft.lose_database()
+    restore(network.path, theft.backup, network.now, [crl], [policy])
+    stored = [(network.path / name).read_bytes() for name in ("genesis.1.json", "genesis.json")]
+    assert stored == [first, theft.genesis.encode()]
+    network.clock.advance(1)
+    network.start()
+    theft.backup = oldest
+    theft.restore_honestly()
+    assert parse_document(network.ask("GET", "/genesis").body, Genesis).digest == theft.genesis.digest
+    assert network.renew(theft.intruder()).slug == "unknown-certificate"
+
+
+def test_a1_the_database_that_is_replaced_knows_the_newest_genesis(theft: Theft) -> None:
+    """Backup and genesis files are both of before the theft: the genesis it was dropped by counts."""
+    first = (theft.network.path / "genesis.json").read_bytes()
+    theft.rotate()
+    crl, policy = theft.held(Crl), theft.held(Policy)
+    theft.forget_genesis(first)
+    theft.restore([crl], [policy])
+    assert theft.network.renew(theft.intruder()).slug == "unknown-certificate"
+    assert (theft.network.path / "genesis.json").read_bytes() == theft.genesis.encode()
+
+
+def test_a1_files_of_a_newer_genesis_end_a_restore(theft: Theft) -> None:
+    """All that is left here is older than what a node holds: the message says what is missing."""
+    network, first = theft.network, (theft.network.path / "genesis.json").read_bytes()
+    theft.rotate()
+    crl, policy = theft.held(Crl), theft.held(Policy)
+    network.stop()
+    theft.forget_genesis(first)
+    theft.lose_database()
+    with pytest.raises(ConfigurationError, match=f"{crl}: .*put that genesis.json into --state"):
+        restore(network.path, theft.backup, network.now, [crl], [policy])
+    (network.path / "genesis.1.json").write_bytes(first)
+    (network.path / "genesis.json").write_bytes(theft.genesis.encode())
+    restore(network.path, theft.backup, network.now, [crl], [policy])
+    network.clock.advance(1)
+    network.start()
+
+
+def test_a1_two_genesis_of_one_version_are_not_chosen_between(theft: Theft) -> None:
+    """The backup holds another version 2 than the directory: neither is quietly taken for the newest."""
+    network = theft.network
+    theft.rotate()
+    theft.backup = theft.take_backup()
+    other = rotate_authority(network.genesis, network.now, add=network.keys.signing().public)
+    other = attach(other, [sign_detached(other, network.keys.root)], network.genesis)
+    network.stop()
+    (network.path / "genesis.json").write_bytes(other.encode())
+    with pytest.raises(StoreError, match="genesis version 2"):
+        restore(network.path, theft.backup, network.now, accept_lost_revocations=True)
+    (network.path / "genesis.json").write_bytes(theft.genesis.encode())
+    network.clock.advance(1)
+    network.start()
+
+
+def test_a2_a_policy_of_a_dropped_key_is_refused(theft: Theft) -> None:
+    """The thief's only administrator does not get in; the message names the file."""
+    theft.rotate()
+    thief = theft.network.keys.signing()
+    crl = theft.held(Crl)
+    policy = theft.forged(
+        Policy,
+        version=9 * SERIALS_PER_EPOCH,
+        operators=(Operator(key=b64url_encode(thief.public), role="administer"),),
+    )
+    with pytest.raises(ConfigurationError, match=f"{policy}: this policy is signed by a key that genesis 2"):
+        theft.restore([crl], [policy])
+    assert theft.network.admin("GET", "/admin/nodes", key=thief).slug == "unknown-key"
+    assert theft.network.admin("GET", "/admin/nodes").status == 200
+
+
+def test_a2_a_crl_of_a_dropped_key_bars_and_raises_no_number(theft: Theft) -> None:
+    """Its entries count, told apart; its number, and serials that are not given out yet, do not."""
+    network = theft.network
+    theft.rotate()
+    serial = theft.honest.certificate.body.serial  # type: ignore[union-attr]  # it joined
+    end = network.now + DAY
+    later = (EPOCH_TODAY * SERIALS_PER_EPOCH + 1, end, 0)
+    forged = theft.forged(
+        Crl,
+        number=8190 * SERIALS_PER_EPOCH,
+        revoked=((serial, end, 0), (500, end, 0), later),
+        revoked_keys=(("ab" * 16, end),),
+    )
+    done = theft.restore([forged, theft.held(Crl)], [theft.held(Policy)])
+    assert (done.epoch, done.revocations) == (EPOCH_TODAY, 0)
+    assert done.revoked_by_dropped_keys == ["pump-1", "serial 500", f"key {'ab' * 16}"]
+    crl = parse_document(network.ask("GET", "/crl").body, Crl).body
+    assert crl.number // SERIALS_PER_EPOCH == EPOCH_TODAY
+    assert [entry[0] for entry in crl.revoked] == [serial, 500]
+    assert network.renew(theft.honest).slug == "cert-revoked"
+    assert network.joined("pump-9").certificate.body.serial == later[0]  # type: ignore[union-attr]  # joined
+
+
+def test_a2_what_nodes_know_comes_from_a_key_that_counts(theft: Theft) -> None:
+    """A CRL of a dropped key alone may lack what was revoked: the loss must be accepted."""
+    theft.rotate()
+    forged, policy = theft.forged(Crl), theft.held(Policy)
+    with pytest.raises(ConfigurationError, match=f"{forged} .*genesis 2 dropped.*--accept-lost-revocations"):
+        theft.restore([forged], [policy])
+    assert theft.restore([forged], [policy], accept_lost_revocations=True).epoch == EPOCH_TODAY
+
+
+@pytest.mark.parametrize(("struct", "field"), [(Crl, "number"), (Policy, "version")])
+def test_a2_an_epoch_from_a_nodes_file_is_bounded(theft: Theft, struct: type[Any], field: str) -> None:
+    """A number a year and more ahead of the calendar is refused, and the file named; 366 days are not."""
+    good = {Crl: theft.held(Crl), Policy: theft.held(Policy)}
+    beyond = theft.forged(struct, **{field: (EPOCH_TODAY + 367) * SERIALS_PER_EPOCH})
+    files = good | {struct: beyond}
+    with pytest.raises(ConfigurationError, match=f"{beyond}: number .* is of epoch {EPOCH_TODAY + 367}"):
+        theft.restore([files[Crl]], [files[Policy]])
+    files[struct] = theft.forged(struct, **{field: (EPOCH_TODAY + 366) * SERIALS_PER_EPOCH})
+    assert theft.restore([files[Crl]], [files[Policy]]).epoch == EPOCH_TODAY + 367
+
+
+def test_a2_the_epoch_of_the_directory_is_believed(theft: Theft) -> None:
+    """An authority that was restored beyond that bound takes in the files of its own nodes."""
+    own = EPOCH_TODAY + 2000
+    (theft.network.path / "epoch.json").write_text(json.dumps({"epoch": own}))
+    crl = theft.forged(Crl, number=own * SERIALS_PER_EPOCH + 7)
+    assert theft.restore([crl], [theft.held(Policy)]).epoch == own + 1
+    status = parse_document(theft.network.ask("GET", "/status").body, Status).body
+    assert status.crl.number // SERIALS_PER_EPOCH == own + 1
+
+
+def test_a2_operators_are_told_before_and_after(theft: Theft) -> None:
+    """Who operates follows the newest policy of nodes: a restore says who could, and who can."""
+    network = theft.network
+    keys = network.keys
+    network.admin("DELETE", f"/admin/operators/{keys.reader.key_id}")
+    fresh = keys.signing()
+    value = {"key": b64url_encode(fresh.public), "role": "read", "name": "night"}
+    assert network.admin("POST", "/admin/operators", value).status == 201
+    network.clock.advance(1)
+    done = theft.restore_honestly()
+    before = {(row.key_id, row.role) for row in done.operators_before}
+    after = {(row.key_id, row.role) for row in done.operators_after}
+    assert before - after == {(keys.reader.key_id, "read")}
+    assert after - before == {(fresh.key_id, "read")}
+    assert (keys.admin.key_id, "administer") in before & after
