@@ -130,7 +130,8 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
         ("b.example:7443", Place("b.example", 7443)),
         ("tcp:[2001:db8::1]:7443", Place("2001:db8::1", 7443)),
         ("[2001:db8::1]:7443", Place("2001:db8::1", 7443)),
-        ("tcp:host=2001\\:db8\\:\\:1:port=7443:timeout=3", Place("2001:db8::1", 7443)),
+        ("tcp:2001\\:db8\\:\\:1:7443", Place("2001:db8::1", 7443)),
+        ("tcp:host=2001\\:db8\\:\\:1:port=7443:timeout=3", None),
         ("tls:b.example:443", Place("b.example", 443)),
         ("https://authority.example/x", Place("authority.example", 443)),
         ("http://[::1]:8440", Place("::1", 8440)),
@@ -141,7 +142,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_client_place(text: str, place: Place | None) -> None:
-    """Endpoint strings of clients are read as the node reads them."""
+    """Addresses are read as the node reads them."""
     assert client_place(text) == place
 
 
