@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import msgspec
+
 from gmesh.cli.check_documents import Kept
 from gmesh.cli.endpoint_text import Place, client_place, server_place
 from gmesh.cli.findings import Finding, fail, ok, softened, unless_all, warn
@@ -17,6 +19,7 @@ from gmesh.cli.show import age, milliseconds, printable, words
 from gmesh.errors import DocumentRefused, GmeshError
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.state import TrustState
+from gmesh.trust.transport_address import FORMS, read_address
 
 __all__ = ["anchors", "anchors_of", "authority", "listening", "names"]
 
@@ -54,9 +57,9 @@ def names(places: Iterable[Place]) -> list[Finding]:
 def _look_up(host: str) -> Finding:
     try:
         found = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         advice = "see resolv.conf and the name server, or correct the name"
-        return fail("names", f"{host} has no address: {error.strerror or error}", advice)
+        return fail("names", f"{host} has no address: {getattr(error, 'strerror', None) or error}", advice)
     return ok("names", f"{host} is {', '.join(found[:4])}")
 
 
@@ -125,7 +128,9 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
         if target.get("state") == "linked":
             found.append(ok("anchors", f"{where} is linked"))
         elif trouble:
-            found.append(fail("anchors", f"{where}: {trouble}", "see that it runs, and the way to it"))
+            spelled = client_place(address) is not None
+            advice = "see that it runs, and the way to it" if spelled else f"it is named as {FORMS}"
+            found.append(fail("anchors", f"{where}: {trouble}", advice))
         elif target.get("state") == "refused":
             advice = _REFUSALS.get(reason, "the log of the daemon, and that of the anchor, say more")
             found.append(fail("anchors", f"{where} is reached, the handshake ends: {reason}", advice))
@@ -136,18 +141,23 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
 
 def anchors_of(kept: Kept) -> dict[str, str]:
     """The others by address: those of the genesis, or of an operator's command that came after it."""
-    genesis, named = kept.trust.genesis.body, kept.identity.state.bootstrap
-    listed = {anchor.endpoint: anchor.name for anchor in genesis.anchors}
-    if named.get("genesis") == genesis.version:
-        listed = {str(each.get("endpoint")): words(each.get("name")) for each in named.get("anchors") or []}
+    from gmesh.node.bootstrap import anchors_first
+
+    genesis = kept.trust.genesis.body
+    try:
+        listed, behind = anchors_first(kept.identity.state.bootstrap, genesis)
+    except msgspec.ValidationError:
+        listed, behind = genesis.anchors, ()
+    if not any(read_address(anchor.endpoint) for anchor in listed):
+        listed += behind
     own = kept.identity.certificate.body.name
-    return {address: name for address, name in listed.items() if name != own}
+    return {anchor.endpoint: anchor.name for anchor in listed if anchor.name != own}
 
 
 def _dial(endpoint: str) -> str:
     """@return: why nothing can be reached there, or nothing."""
     where = client_place(endpoint)
-    return "" if where is None else _knock(where)
+    return "no node dials that" if where is None else _knock(where)
 
 
 def _knock(where: Place) -> str:

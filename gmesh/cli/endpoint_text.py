@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Endpoint strings as Twisted writes them, read without it: where a client connects, a server listens."""
+"""Where a client connects, as the node reads it, and where a server listens, as Twisted does."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from gmesh.trust.transport_address import read_address
+
 __all__ = ["Place", "client_place", "server_place", "split"]
 
-_BRACKETS = re.compile(r"(?:tcp:)?\[([^\]]+)\]:([0-9]{1,5})")
 #: Where to knock at a port that is open on every interface.
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -39,21 +39,15 @@ def split(text: str) -> tuple[str, list[str], dict[str, str]]:
 
 
 def client_place(text: str) -> Place | None:
-    """The place of C{HOST:PORT}, C{tcp:HOST:PORT}, C{tls:HOST:PORT} or a URL; None for anything else."""
+    """The place of an address that a node dials, or of a URL; None for anything else."""
     if text.startswith(("http://", "https://")):
         try:
             url = urlsplit(text)
             return Place(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
         except ValueError:
             return None
-    match = _BRACKETS.fullmatch(text)
-    if match is not None:
-        return _place(match[1], match[2])
-    kind, plain, named = split(text)
-    if kind not in ("tcp", "tls"):
-        return _place(kind, plain[0]) if len(plain) == 1 and not named else None
-    host = named.get("host") or (plain.pop(0) if plain else "")
-    return _place(host, named.get("port") or (plain.pop(0) if plain else ""))
+    address = read_address(text)
+    return None if address is None else Place(address.host, address.port)
 
 
 def server_place(text: str) -> Place | None:

@@ -20,6 +20,7 @@ from gmesh.files import read_capped
 from gmesh.trust.ceremony import MAX_DETACHED, DetachedSignature
 from gmesh.trust.documents import Document, Genesis, parse_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.transport_address import FORMS, read_address
 from gmesh.trust.verify import root_keys, verify_signatures
 
 __all__ = [
@@ -68,11 +69,18 @@ def read_input(path: Path) -> tuple[bytes, dict[str, Any]]:
 
 def _anchor(entry: Any, path: Path) -> Any:
     if not isinstance(entry, dict) or "address" not in entry:
+        _check_endpoint(entry, path)
         return entry
     if "endpoint" in entry or not isinstance(entry["address"], str):
         raise ConfigurationError("bad-input", f"{path}: an anchor has either address or endpoint, a string")
     rest = {name: value for name, value in entry.items() if name != "address"}
     return rest | {"endpoint": anchor_endpoint(entry["address"])}
+
+
+def _check_endpoint(entry: Any, path: Path) -> None:
+    endpoint = entry.get("endpoint") if isinstance(entry, dict) else None
+    if isinstance(endpoint, str) and read_address(endpoint) is None:
+        raise ConfigurationError("bad-anchor", f"{path}: {endpoint!r} is not dialled: write {FORMS}")
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from gmesh.cli.show import facts, moment, printable
 from gmesh.trust.ceremony import Quorum, quorums
 from gmesh.trust.documents import Document, Genesis
 from gmesh.trust.keys import decode_public, key_id
+from gmesh.trust.transport_address import FORMS, read_address
 from gmesh.trust.verify import network_id
 
 __all__ = ["as_json", "network_of", "print_quorums", "review", "warnings"]
@@ -91,6 +92,9 @@ def warnings(document: Document[Genesis], previous: Document[Genesis] | None) ->
         found.append("every root key is needed: one lost key, and this network can never be changed again.")
     if min(entry.valid_to for entry in body.authority) - body.issued_at < LONG_VALIDITY_WARNING:
         found.append("an authority key ends within 90 days.")
+    odd = [anchor.name for anchor in body.anchors if read_address(anchor.endpoint) is None]
+    if odd:
+        found.append(f"no node dials {', '.join(odd)}: an anchor is at {FORMS}.")
     if previous is not None:
         kept = {entry.key for entry in body.authority}
         dropped = [entry.key for entry in previous.body.authority if entry.key not in kept]

@@ -92,6 +92,8 @@ def _told(where: str) -> Iterator[None]:
         raise Unreachable("closed", f"{where} closed the connection before it had answered") from error
     except http.client.HTTPException as error:
         raise Unreachable("bad-answer", f"{where} does not speak HTTP ({type(error).__name__})") from error
+    except UnicodeError as error:  # from the resolver
+        raise Unreachable("unreachable", f"{where} names no host that can be looked up") from error
     except OSError as error:
         raise Unreachable("unreachable", f"cannot reach {where}: {error.strerror or error}") from error
 

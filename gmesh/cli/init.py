@@ -22,6 +22,7 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.names import Name, NetworkName, Url
+from gmesh.trust.transport_address import read_address
 from gmesh.trust.verify import authority_keys, network_id, verify_genesis_chain
 
 __all__ = ["adopt_network", "anchor_endpoint", "create_network", "init", "policy_text"]
@@ -54,18 +55,17 @@ def policy_text() -> dict[str, Any]:
 
 def anchor_endpoint(address: str) -> str:
     """
-    The client endpoint string of C{HOST:PORT} (C{[HOST]:PORT} for IPv6).
+    What a genesis says for C{HOST:PORT} (C{[HOST]:PORT} for IPv6).
 
     @raise ConfigurationError: if it is not of that form.
     """
-    host, colon, port = address.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not bare or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ConfigurationError("bad-anchor", f"{address!r} is not of the form HOST:PORT")
-    if ":" in bare and bare == host:
+    read = read_address(address)
+    if read is not None:
+        return read.endpoint
+    host, _, port = address.rpartition(":")
+    if ":" in host and read_address(f"[{host}]:{port}") is not None:
         raise ConfigurationError("bad-anchor", f"an IPv6 address stands in brackets: [{host}]:{port}")
-    escaped = bare.replace(":", "\\:")
-    return f"tcp:{escaped}:{port}"
+    raise ConfigurationError("bad-anchor", f"{address!r} is not of the form HOST:PORT")
 
 
 def create_network(

@@ -80,16 +80,21 @@ class Dialler:
         for target in list(self._targets.values()):
             self._drop(target)
 
-    def set_targets(self, addresses: Iterable[str], spares: Iterable[str] = ()) -> None:
+    def set_targets(
+        self, addresses: Iterable[str], spares: Iterable[str] = (), behind: Iterable[str] = ()
+    ) -> None:
         """
         Dial C{addresses} from now on, and of C{spares}, in random order, as many as there are links too few.
 
         Links to others stay; they are not dialled again when they end.
+
+        @param behind: spares whose turn comes after that of the others.
         """
         wanted = dict.fromkeys(addresses, False)
-        others = [each for each in dict.fromkeys(spares) if each not in wanted]
-        self._random.shuffle(others)
-        wanted.update(dict.fromkeys(others, True))
+        for more in (spares, behind):
+            others = [each for each in dict.fromkeys(more) if each not in wanted]
+            self._random.shuffle(others)
+            wanted.update(dict.fromkeys(others, True))
         for address in [each for each in self._targets if each not in wanted]:
             self._drop(self._targets.pop(address))
         for address, spare in wanted.items():

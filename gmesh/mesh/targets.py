@@ -3,41 +3,39 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import Generic, TypeVar
 
-from twisted.internet.endpoints import HostnameEndpoint, clientFromString
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
 
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.limits import DIAL_DEADLINE
+from gmesh.trust.transport_address import FORMS, Transport, read_address
 
 __all__ = ["CERTIFICATE_REFUSALS", "Target", "TargetState", "client_endpoint", "may_help"]
 
 D = TypeVar("D")
 
-_HOST_PORT = re.compile(r"(?:tcp:)?(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:/\[\]=\\]+)):([0-9]{1,5})")
-
 
 def client_endpoint(reactor: object, target: str) -> IStreamClientEndpoint:
     """
-    The endpoint for a target: C{HOST:PORT} or C{tcp:HOST:PORT} tries all addresses of the host in
-    parallel (happy eyeballs), anything else is a Twisted client endpoint string.
+    The endpoint for an address: tries all that its host has in parallel (happy eyeballs).
 
-    @raise ConfigurationError: if it is neither.
+    With C{tls:}, inside TLS, whose certificate must be for that host and of an authority of the system.
+
+    @raise ConfigurationError: if it has no form that is dialled.
     """
-    match = _HOST_PORT.fullmatch(target)
-    if match is not None:
-        host, port = match[1] or match[2], int(match[3])
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port, timeout=DIAL_DEADLINE)
-        return endpoint
-    try:
-        return clientFromString(reactor, target)  # type: ignore[no-any-return]  # untyped in Twisted 24.11
-    except Exception as error:  # plugins may raise what they like
-        raise ConfigurationError(
-            "bad-target", f"{target!r} is neither HOST:PORT nor an endpoint: {error}"
-        ) from error
+    address = read_address(target)
+    if address is None:
+        raise ConfigurationError("bad-target", f"{target!r} is none of {FORMS}")
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(
+        reactor, address.host, address.port, timeout=DIAL_DEADLINE
+    )
+    if address.kind is Transport.TLS:
+        endpoint = wrapClientTLS(optionsForClientTLS(address.host), endpoint)
+    return endpoint
 
 
 CERTIFICATE_REFUSALS = frozenset(

@@ -22,10 +22,11 @@ from gmesh.loglines import LOG_FORMATS
 from gmesh.node.limits import STATE_FILE_LIMIT
 from gmesh.node.log_level import parse_level
 from gmesh.node.peer_credentials import find_group
+from gmesh.routing.limits import MAX_ADDRESS
+from gmesh.trust.transport_address import read_address
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
-_HOST_LIMIT = 128
 _LISTS = frozenset({"listen", "advertise", "peer", "metrics"})
 _SWITCHES = frozenset({"stub"})
 
@@ -87,16 +88,8 @@ def check_address(text: str) -> str:
 
     @raise ConfigurationError: otherwise.
     """
-    host, _, port = text.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if (
-        not bare
-        or not text.isascii()
-        or any(character.isspace() for character in text)
-        or (":" in bare and bare == host)
-        or len(text) > _HOST_LIMIT
-        or not (port.isdigit() and 0 < int(port) < 65536)
-    ):
+    address = read_address(text)
+    if address is None or text.startswith(("tcp:", "tls:")) or len(text) > MAX_ADDRESS:
         raise ConfigurationError("bad-address", f"{text!r} is not HOST:PORT")
     return text
 

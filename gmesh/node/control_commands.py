@@ -23,6 +23,7 @@ from gmesh.node.limits import PING_REPORT_NODES
 from gmesh.trust.documents import Anchor, Command
 from gmesh.trust.limits import MAX_ANCHORS
 from gmesh.trust.names import spoken
+from gmesh.trust.transport_address import FORMS, read_address
 
 __all__ = ["COMMANDS", "IControlled"]
 
@@ -115,12 +116,15 @@ async def revoke_node(arguments: dict[str, Any], node: IControlled) -> str:
 
 @_command("update-bootstrap", anchors=list)
 async def update_bootstrap(arguments: dict[str, Any], node: IControlled) -> str:
-    """Dial these anchors, each {name, endpoint}, until a newer genesis names others."""
+    """Dial these anchors, each {name, endpoint}, before those of the genesis until there is a newer one."""
     anchors = tuple(_anchor(item) for item in _needed(arguments, "anchors"))
     if not 0 < len(anchors) <= MAX_ANCHORS:
         raise RequestRefused("invalid-argument", f"there must be 1 to {MAX_ANCHORS} anchors")
+    odd = sum(read_address(anchor.endpoint) is None for anchor in anchors)
+    if odd == len(anchors):
+        raise RequestRefused("not-dialable", f"none of the anchors is at an address that is dialled: {FORMS}")
     node.set_bootstrap(anchors)
-    return f"{len(anchors)} anchors"
+    return f"{len(anchors)} anchors" + (f", {odd} of them at no address that is dialled" if odd else "")
 
 
 @_command("shutdown")

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused, StoreError
 from gmesh.interfaces import ISigner
 from gmesh.mesh.peer_identity import Peer, peer_of
+from gmesh.node.bootstrap import anchors_first
 from gmesh.node.identity_store import Identity, INodeStore
 from gmesh.node.noise_keys import NoiseKeys
 from gmesh.node.state_writer import StateWriter
@@ -189,13 +190,18 @@ class Membership:
 
     def anchors(self) -> tuple[Anchor, ...]:
         """The anchors of the newest genesis, or those a command named under it."""
-        genesis, named = self.trust.genesis.body, self.state.bootstrap
-        if named.get("genesis") == genesis.version:
-            try:
-                return msgspec.convert(named.get("anchors"), tuple[Anchor, ...], strict=True)
-            except msgspec.ValidationError as error:
-                self._log.warn("the anchors in state.json cannot be used: {cause}", cause=str(error))
-        return genesis.anchors
+        return self._anchors()[0]
+
+    def anchors_behind(self) -> tuple[Anchor, ...]:
+        """The anchors of the newest genesis that those of a command stand before."""
+        return self._anchors()[1]
+
+    def _anchors(self) -> tuple[tuple[Anchor, ...], tuple[Anchor, ...]]:
+        try:
+            return anchors_first(self.state.bootstrap, self.trust.genesis.body)
+        except msgspec.ValidationError as error:
+            self._log.warn("the anchors in state.json cannot be used: {cause}", cause=str(error))
+            return self.trust.genesis.body.anchors, ()
 
     def save_soon(self) -> None:
         """Write C{state.json} within some seconds."""

@@ -118,7 +118,7 @@ class NodeRuntime:
         self._control = routes.control
         self._seeker = routes.seeker
         self._keeper = routes.keeper
-        self._targets = Targets(member, routes.engine, links.dialler, links.peers, peers)
+        self._targets = Targets(member, routes.engine, links.dialler, links.peers, self._counters, peers)
         self._keeper.each_tick = self._targets.look_for_anchors
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
@@ -238,7 +238,8 @@ class NodeRuntime:
         near = [names[handle] for handle, _, _ in ways if handle in names]
         if self._stub:
             near += [link.peer.name for link in self.peers.links.values() if "anchor" in link.peer.roles]
-            near += [anchor.name for anchor in self.member.anchors() if anchor.name != self.member.name]
+            told = (*self.member.anchors(), *self.member.anchors_behind())
+            near += [anchor.name for anchor in told if anchor.name != self.member.name]
         return list(dict.fromkeys(near))
 
     # What the layers ask

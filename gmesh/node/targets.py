@@ -2,19 +2,25 @@
 """
 Whom this node dials: the anchors, who is named beside them, and anchors known only by their records.
 
+What genesis, commands and records call an address is text of others: what is spelled in another way
+than nodes are dialled is left out and counted as C{address-not-dialled}, once while it stands there.
 Anchors dial each other and never stop; to everybody else an anchor is one of many, called while
-links are too few.  Tests: C{tests/node/test_memory_mesh.py}, C{tests/node/test_policy_bites.py}.
+links are too few.  Tests: C{tests/node/test_addresses_of_others.py}, C{tests/node/test_memory_mesh.py},
+C{tests/node/test_policy_bites.py}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gmesh.mesh.counters import Counters
 from gmesh.mesh.dialler import Dialler
 from gmesh.mesh.peers import Peers
 from gmesh.node.limits import MAX_LEARNED
 from gmesh.node.membership import Membership
 from gmesh.routing.engine import RouteEngine
+from gmesh.trust.documents import Anchor
+from gmesh.trust.transport_address import Transport, read_address
 
 __all__ = ["Targets"]
 
@@ -27,14 +33,22 @@ class Targets:
     """
 
     def __init__(
-        self, member: Membership, engine: RouteEngine, dialler: Dialler, peers: Peers, named: Sequence[str]
+        self,
+        member: Membership,
+        engine: RouteEngine,
+        dialler: Dialler,
+        peers: Peers,
+        counters: Counters,
+        named: Sequence[str],
     ) -> None:
         self._member = member
         self._engine = engine
         self._dialler = dialler
         self._peers = peers
+        self._counters = counters
         self._named = tuple(named)
         self._learned: tuple[str, ...] = ()
+        self._odd: dict[str, set[str]] = {}
         self._looked_at = -1
 
     def set_named(self, named: Sequence[str]) -> None:
@@ -45,15 +59,34 @@ class Targets:
     def tell(self) -> None:
         """The dialler takes over who is a target now."""
         member = self._member
-        anchors = [
-            anchor.endpoint
-            for anchor in member.anchors()
-            if anchor.name != member.name and anchor.node_id != member.peer.node_id
-        ]
+        anchors = self._readable("anchors", self._others(member.anchors()), tuple(Transport))
+        behind = self._readable("behind", self._others(member.anchors_behind()), tuple(Transport))
         if "anchor" in member.peer.roles:
-            self._dialler.set_targets((*anchors, *self._named), self._learned)
+            self._dialler.set_targets((*anchors, *self._named), self._learned, behind)
         else:
-            self._dialler.set_targets(self._named, (*anchors, *self._learned))
+            self._dialler.set_targets(self._named, (*anchors, *self._learned), behind)
+
+    def _others(self, anchors: Sequence[Anchor]) -> list[str]:
+        own = self._member
+        return [
+            anchor.endpoint
+            for anchor in anchors
+            if anchor.name != own.name and anchor.node_id != own.peer.node_id
+        ]
+
+    def _readable(self, source: str, texts: Sequence[str], kinds: Sequence[Transport]) -> list[str]:
+        """Those that can be dialled.  The others of this source are counted, unless they were before."""
+        odd, good = set(), []
+        for text in texts:
+            address = read_address(text)
+            if address is not None and address.kind in kinds:
+                good.append(text)
+            else:
+                odd.add(text)
+        if new := odd - self._odd.get(source, set()):
+            self._counters.count("address-not-dialled", len(new))
+        self._odd[source] = odd
+        return good
 
     def follow_policy(self) -> None:
         """So many links as the policy says are enough; whether they are is seen at the next look."""
@@ -76,7 +109,7 @@ class Targets:
             for handle, address in self._engine.addresses("anchor")
             if handle not in known or address in self._learned
         ]
-        learned = tuple(others)[:MAX_LEARNED]
+        learned = tuple(self._readable("records", others, (Transport.TCP,)))[:MAX_LEARNED]
         if learned != self._learned:
             self._learned = learned
             self.tell()

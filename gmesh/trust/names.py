@@ -94,7 +94,7 @@ Signature = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{86}\Z")]
 Nonce = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{22}\Z")]
 
 Endpoint = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9+-]{0,31}:[!-~]{1,250}\Z")]
-"""A Twisted client endpoint string, C{tcp:HOST:PORT}."""
+"""Where to connect, C{tcp:HOST:PORT}.  What L{gmesh.trust.transport_address} cannot read is not dialled."""
 Url = Annotated[str, Meta(pattern=rf"\Ahttps?://{_HOST}(:[0-9]{{1,5}})?(/[A-Za-z0-9._~/-]{{0,200}})?\Z")]
 Suite = Annotated[str, Meta(pattern=r"\ANoise_XX_25519_(ChaChaPoly|AESGCM)_(SHA256|BLAKE2s)\Z")]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]

@@ -87,6 +87,28 @@ def test_anchors_of_a_command_and_other_peers(now: int, directory: Path, closed_
     assert _levels(found) == {Level.FAIL}
 
 
+def test_c1_anchors_that_nobody_dials(now: int, directory: Path, issuer: Issuer) -> None:
+    """Doctor opens nothing for them, says how an address is spelled, and turns to the genesis' anchors."""
+    named = {"genesis": 1, "anchors": [{"name": "new", "endpoint": "tcp:127.0.0.1:1:bindAddress=127.0.0.1"}]}
+    (directory / "state.json").write_text(json.dumps({"bootstrap": named}))
+    first, *others = check_reach.anchors(_kept(directory, now), None)
+    assert first.detail.startswith("new at tcp:") and first.detail.endswith("no node dials that")
+    assert first.advice.startswith("it is named as HOST:PORT")
+    assert [finding.detail.split(" ")[0] for finding in others] == [
+        anchor.name for anchor in issuer.genesis.body.anchors
+    ]
+
+
+@pytest.mark.parametrize(
+    "bootstrap", [{"genesis": 1, "anchors": 3}, {"genesis": 1}, {"genesis": 1, "anchors": [7]}]
+)
+def test_a_damaged_bootstrap_is_none(now: int, directory: Path, issuer: Issuer, bootstrap: Any) -> None:
+    """Doctor goes on with the anchors of the genesis, as the daemon does."""
+    (directory / "state.json").write_text(json.dumps({"bootstrap": bootstrap}))
+    found = check_reach.anchors_of(_kept(directory, now))
+    assert list(found.values()) == [anchor.name for anchor in issuer.genesis.body.anchors]
+
+
 @pytest.mark.parametrize(
     ("facts", "levels"),
     [
@@ -114,6 +136,8 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses need no look-up; a name without an address fails."""
     assert _levels(check_reach.names([Place("127.0.0.1", 1), Place("::1", 1)])) == {Level.OK}
     assert _levels(check_reach.names([Place("localhost", 1)])) == {Level.OK}
+    [odd] = check_reach.names([Place("a..b", 1)])
+    assert odd.level is Level.FAIL and odd.detail.startswith("a..b has no address")
 
     def unknown(*arguments: Any, **others: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -130,7 +154,8 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
         ("b.example:7443", Place("b.example", 7443)),
         ("tcp:[2001:db8::1]:7443", Place("2001:db8::1", 7443)),
         ("[2001:db8::1]:7443", Place("2001:db8::1", 7443)),
-        ("tcp:host=2001\\:db8\\:\\:1:port=7443:timeout=3", Place("2001:db8::1", 7443)),
+        ("tcp:2001\\:db8\\:\\:1:7443", Place("2001:db8::1", 7443)),
+        ("tcp:host=2001\\:db8\\:\\:1:port=7443:timeout=3", None),
         ("tls:b.example:443", Place("b.example", 443)),
         ("https://authority.example/x", Place("authority.example", 443)),
         ("http://[::1]:8440", Place("::1", 8440)),
@@ -141,7 +166,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_client_place(text: str, place: Place | None) -> None:
-    """Endpoint strings of clients are read as the node reads them."""
+    """Addresses are read as the node reads them."""
     assert client_place(text) == place
 
 

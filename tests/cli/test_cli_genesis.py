@@ -375,3 +375,26 @@ def test_no_network(unsigned: tuple[Path, str], tmp_path: Path) -> None:
     offline("genesis", "verify", path, "alice.sig", "bob.sig", "--out", "genesis.json")
     offline("genesis", "show", "genesis.json")
     offline("key", "create", "new.key")
+
+
+@pytest.mark.parametrize("where", ['endpoint = "unix:/run/x"', 'address = "127.0.0.1:7443:timeout=9"'])
+def test_c1_an_anchor_that_nobody_dials_is_refused(
+    run: Run, unsigned: tuple[Path, str], tmp_path: Path, where: str
+) -> None:
+    """The input of a genesis names anchors by addresses; the error is one line that says so."""
+    text = (tmp_path / "input.toml").read_text().replace('address = "127.0.0.1:7443"', where)
+    (tmp_path / "odd.toml").write_text(text)
+    ended = run("genesis", "create", "odd.toml", "--out", "odd.json")
+    assert (ended.status, ended.err.count("\n"), "HOST:PORT" in ended.err) == (1, 1, True)
+    assert not (tmp_path / "odd.json").exists()
+
+
+def test_c1_a_holder_reads_that_nobody_dials_an_anchor(
+    run: Run, unsigned: tuple[Path, str], tmp_path: Path
+) -> None:
+    """A genesis of others that names one by another form is shown with a note."""
+    value = json.loads(unsigned[0].read_bytes())
+    value["signed"]["anchors"][0]["endpoint"] = "ssl:127.0.0.1:1:certKey=/dev/ptmx"
+    (tmp_path / "odd.json").write_text(json.dumps(value))
+    ended = run("genesis", "verify", "odd.json")
+    assert "Note: no node dials" in ended.out

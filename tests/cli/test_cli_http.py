@@ -179,3 +179,9 @@ def test_bad_urls(url: str) -> None:
     """A string that is no HTTP URL is refused as such."""
     with pytest.raises(ConfigurationError):
         Endpoint(url).request("GET", "/")
+
+
+def test_c1_a_host_that_no_resolver_takes_is_unreachable() -> None:
+    """A URL of a genesis or an invite whose host has an empty label ends in one line, as any other."""
+    with pytest.raises(Unreachable, match="names no host"):
+        Endpoint("http://a..b").request("GET", "/status")

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from struct import calcsize, pack, unpack_from
@@ -162,12 +162,13 @@ class OutsideNode:
 
     # -- routing
 
-    def announce(self) -> None:
-        """A node record with the one link we have."""
+    def announce(self, addresses: Sequence[str] = ()) -> None:
+        """A node record with the one link we have, and these addresses in it as they are."""
         now = int(time.time())
         record = b"\x01" + self.network + unbase64(self.certificate["node_key"])
         record += pack(">QBQQHBHB", self.certificate["serial"], 0, now << 20, now, 3600, 0, 0, 1)
-        record += handle(self.neighbour) + pack(">HH", 96, 0)
+        told = b"".join(bytes([1, len(text)]) + text.encode() for text in sorted(addresses))
+        record += handle(self.neighbour) + pack(">HH", 96, len(told)) + told
         record += self.identity.sign(b"gmesh-lsa-v1\0" + record)
         self.send(LSA, pack(">HH", 1, len(record)) + record)
 

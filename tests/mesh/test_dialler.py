@@ -8,17 +8,18 @@ from itertools import pairwise
 
 import pytest
 from mesh.linkworld import World
+from trust.hostile_addresses import HOSTILE
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from zope.interface import implementer
 
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.dialler import TargetState, client_endpoint
-from gmesh.mesh.limits import DIALS_AT_ONCE
+from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE, TARGET_DEGREE
 from gmesh.wire.messages import CloseReason
 
 
@@ -377,7 +378,7 @@ def test_a_dead_address_of_a_host_holds_up_no_other():
 
 
 def test_target_strings():
-    """HOST:PORT and tcp:HOST:PORT try all addresses; anything else is an endpoint string."""
+    """HOST:PORT and tcp:HOST:PORT try all addresses; anything else is refused."""
     from twisted.internet import reactor
 
     for text in (
@@ -388,8 +389,33 @@ def test_target_strings():
         "tcp:[::1]:1",
     ):
         assert isinstance(client_endpoint(reactor, text), HostnameEndpoint)
-    assert isinstance(client_endpoint(reactor, "unix:/run/x.sock"), UNIXClientEndpoint)
-    assert isinstance(client_endpoint(reactor, "tcp:host=10.0.0.1:port=1:timeout=3"), TCP4ClientEndpoint)
-    for text in ("", "mesh.example", "nonsense:1:2:3", "tcp:", ":7443"):
+    for text in ("", "mesh.example", "nonsense:1:2:3", "tcp:", ":7443", "unix:/run/x.sock", *HOSTILE):
         with pytest.raises(ConfigurationError):
             client_endpoint(reactor, text)
+
+
+def test_tls_to_the_host_that_is_named():
+    """tls:HOST:PORT begins with a TLS greeting to that host."""
+    reactor = TwoAddresses()
+    pending = client_endpoint(reactor, "tls:mesh.example:443").connect(Factory.forProtocol(Protocol))
+    assert reactor.tcpClients[0][0] == "2001:db8::1"
+    wire = StringTransport()
+    reactor.tcpClients[0][2].buildProtocol(None).makeConnection(wire)
+    assert wire.value()[:2] == b"\x16\x03" and b"mesh.example" in wire.value()
+    pending.addErrback(lambda failure: failure.trap(ConnectingCancelledError))
+    pending.cancel()
+
+
+def test_spares_behind_others_wait_for_them():
+    """While the first spares are being tried none behind them is; when they fail it has its turn."""
+    world = World(seed=6)
+    one, last = world.node("one", "client"), world.node("last", "anchor").listen()
+    dead = [f"192.0.2.{number}:1" for number in range(TARGET_DEGREE)]
+    world.network.unreachable.update(address.partition(":")[0] for address in dead)
+    one.dialler.set_targets([], dead, [last.address])
+    one.dialler.start()
+    world.run(DIAL_DEADLINE - 0.1)
+    assert one.link(last) is None and one.dialler.targets[-1].state is TargetState.SPARE
+    world.run(3)
+    assert one.link(last) is not None
+    world.finish()

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""
+Where a node is reached, as documents, node records and commands spell it: a closed set of forms.
+
+C{HOST:PORT}, C{[IPV6]:PORT}, and with C{tcp:} or C{tls:} before it, where an IPv6 address may also
+stand without brackets and each of its colons behind a backslash.  These texts come from others: they
+are read here and never by L{twisted.internet.endpoints.clientFromString}, whose strings open files
+and sockets.  What has another form is nobody's fault, a later version may know it: it is not dialled.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Final
+
+__all__ = ["FORMS", "Transport", "TransportAddress", "read_address"]
+
+FORMS: Final = "HOST:PORT, [IPV6]:PORT, tcp:HOST:PORT or tls:HOST:PORT"
+"""For people."""
+
+_LONGEST: Final = 300
+"""Characters; beyond what the C{Endpoint} of a document or an address of a node record may have."""
+_MAX_NAME: Final = 253
+"""Characters of a DNS name without the dot at its end: RFC 1035, section 2.3.4."""
+_ADDRESS: Final = re.compile(r"(?:(tcp|tls):)?(?:\[([^\]]+)\]|((?:\\:|[0-9A-Za-z.%_-])+)):([1-9][0-9]{0,4})")
+_LABEL: Final = re.compile(r"(?!-)[0-9A-Za-z-]{1,63}(?<!-)")
+_ZONE: Final = re.compile(r"[0-9A-Za-z._-]{1,15}")
+"""The name of an interface of Linux: IFNAMSIZ of net/if.h less its NUL."""
+_NUMERIC: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+
+
+class Transport(StrEnum):
+    """What a connection is made of."""
+
+    TCP = "tcp"
+    TLS = "tls"
+
+
+@dataclass(frozen=True, slots=True)
+class TransportAddress:
+    """
+    Where to connect.
+
+    @ivar host: a DNS name (letters, digits and dashes: RFC 1123, section 2.1) or an IP address, no brackets.
+    @ivar port: 1 to 65535.
+    """
+
+    kind: Transport
+    host: str
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        """As a genesis spells it: C{tcp:HOST:PORT}, the colons of an IPv6 address behind backslashes."""
+        host = self.host.replace(":", "\\:")
+        return f"{self.kind}:{host}:{self.port}"
+
+
+def read_address(text: str) -> TransportAddress | None:
+    """The address that C{text} spells; None if it has no form that is dialled.  Looks nothing up."""
+    match = _ADDRESS.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
+        return None
+    kind, bracketed, host, port = match.groups()
+    if bracketed is None and "\\:" in host:
+        if kind is None:
+            return None
+        bracketed = host.replace("\\:", ":")
+    good = _is_ipv6(bracketed) if bracketed is not None else _is_host(host)
+    if not good or int(port) > 65535:
+        return None
+    return TransportAddress(Transport(kind or "tcp"), bracketed or host, int(port))
+
+
+def _is_ipv6(text: str) -> bool:
+    address, mark, zone = text.partition("%")
+    return _is_literal(IPv6Address, address) and (not mark or _ZONE.fullmatch(zone) is not None)
+
+
+def _is_host(text: str) -> bool:
+    labels = text.removesuffix(".").split(".")
+    if _NUMERIC.fullmatch(labels[-1]):  # no name ends so, though resolvers take 127.1 for an address
+        return _is_literal(IPv4Address, text)
+    return len(text.removesuffix(".")) <= _MAX_NAME and all(map(_LABEL.fullmatch, labels))
+
+
+def _is_literal(version: type[IPv4Address | IPv6Address], text: str) -> bool:
+    try:
+        version(text)
+    except AddressValueError:
+        return False
+    return True
