@@ -173,6 +173,8 @@ def restore(
 
 def _genesis_held(directory: StateDirectory) -> list[Document[Genesis]]:
     """The genesis chain of the database that is to be replaced; empty if it cannot be read any more."""
+    if not directory.database.exists():
+        return []
     try:
         with engine.reading(directory.database) as cursor:
             chain = [parse_document(body, Genesis) for body in documents.genesis_chain(Reader(cursor))]

@@ -104,9 +104,12 @@ class Theft:
         (self.network.path / "genesis.json").write_bytes(first)
         (self.network.path / "genesis.1.json").unlink()
 
-    def lose_database(self) -> None:
-        """The disk loses it."""
-        (self.network.path / "authority.sqlite").write_bytes(b"lost")
+    def lose_database(self, rest: bytes | None = b"lost") -> None:
+        """The disk loses it, and keeps this instead."""
+        path = self.network.path / "authority.sqlite"
+        path.unlink()
+        if rest is not None:
+            path.write_bytes(rest)
 
     def intruder(self, signer: Any = None, **changed: Any) -> Member:
         """Somebody with a certificate that the thief wrote."""
@@ -257,9 +260,10 @@ def test_a1_files_of_a_newer_genesis_end_a_restore(theft: Theft) -> None:
     crl, policy = theft.held(Crl), theft.held(Policy)
     network.stop()
     theft.forget_genesis(first)
-    theft.lose_database()
+    theft.lose_database(None)
     with pytest.raises(ConfigurationError, match=f"{crl}: .*put that genesis.json into --state"):
         restore(network.path, theft.backup, network.now, [crl], [policy])
+    assert not (network.path / "authority.sqlite").exists(), "it changes nothing"
     (network.path / "genesis.1.json").write_bytes(first)
     (network.path / "genesis.json").write_bytes(theft.genesis.encode())
     restore(network.path, theft.backup, network.now, [crl], [policy])
