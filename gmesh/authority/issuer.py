@@ -292,8 +292,8 @@ def _told_when_full() -> Iterator[None]:
             raise
         raise DocumentRefused(
             "too-large",
-            f"the CRL is full ({DOCUMENT_LIMITS['crl'] >> 20} MiB): entries leave it renew_grace after their"
-            " certificate's end, so publish a policy with a shorter one",
+            f"the CRL is full ({DOCUMENT_LIMITS['crl'] >> 20} MiB) of certificates that have not ended:"
+            " entries leave it as those end, so publish a policy with a shorter certificate.default and max",
         ) from error
 
 

@@ -84,7 +84,9 @@ PAGE_ROWS_MAX = 500
 LEEWAY_SECONDS = 300
 CERTIFICATE_SECONDS_MIN = 600
 RENEWAL_FRESH = 4  # a certificate in the first quarter of its life is not replaced without need
-RENEWALS_AN_HOUR = 4  # certificates a node gets within an hour of another in that quarter, for a new Noise key
+RENEWALS_AN_HOUR = (
+    4  # certificates a node gets within an hour of another in that quarter, for a new Noise key
+)
 LIVE_CERTIFICATES = 8  # of a node, ended by none: as many again as renewal at half life with a new key leaves
 INVITE_SECONDS = 3600
 INVITE_SECONDS_MAX = 7 * 86_400
@@ -96,7 +98,9 @@ STATUS_MAX_AGE_SECONDS = 60
 STATUSES_REMEMBERED = 1024
 CRL_SECONDS = 7 * 86_400
 CRL_RETRY_SECONDS = 60  # after a CRL that could not be made
-CRL_ENTRIES_A_NODE = 128  # serials; a day's certificates renewed at half life for 30 days of grace are some 80
+CRL_ENTRIES_A_NODE = (
+    128  # serials; a day's certificates renewed at half life for 30 days of grace are some 80
+)
 COMMAND_SECONDS_MAX = 7 * 86_400
 
 # Approvals.

@@ -47,7 +47,9 @@ class Membership:
 
     # Renew.
 
-    def renew(self, caller: Caller, certificate: Document[Certificate], noise_key: str) -> Deferred[tuple[bytes, bool]]:
+    def renew(
+        self, caller: Caller, certificate: Document[Certificate], noise_key: str
+    ) -> Deferred[tuple[bytes, bool]]:
         """
         Give a member its next certificate: same name and roles, the same or a new Noise key.
 

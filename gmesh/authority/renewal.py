@@ -4,8 +4,8 @@ When a member that asks for a new certificate gets one, and when the one it has 
 
 A member in a loop gets few: a certificate in the first quarter of its life is replaced only for a
 reason.  Reasons of the operators end with the new certificate: another name, roles or lifetime, another
-signing key, a restore.  A new Noise key is the member's own, so those are counted.  A node that renews at half
-life is never refused, however short that is, and one that lost an answer gets the same again.
+signing key, a restore.  A new Noise key is the member's own, so those are counted.  A node that renews
+at half life is never refused, however short that is, and one that lost an answer gets the same again.
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ class Revocation:
         except GmeshError as error:
             raise StoreError(
                 error.reason,
-                f"{revoked.target} is revoked and barred here, but nodes are not told yet, for no CRL could be"
-                f" made; it is tried again: {error.detail}",
+                f"{revoked.target} is revoked and barred here, but nodes are not told yet, for no CRL could"
+                f" be made; it is tried again: {error.detail}",
             ) from error
         return {"crl_number": number, "serials": revoked.serials, "keys": revoked.keys}
 

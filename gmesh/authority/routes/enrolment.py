@@ -27,7 +27,7 @@ async def join(call: Call) -> Answer:
 
 @table.add("POST", "/renew", Access.NODE, body=RenewBody, answers=(200, 201))
 async def renew(call: Call) -> Answer:
-    """The next certificate of a member; 200 with the one it has while that is fresh, 429 for too many keys."""
+    """The next certificate of a member; 200 with the one it has while that is fresh."""
     caller = call.caller
     document, new = await call.authority.membership.renew(caller, caller.certificate, call.body.noise_key)
     return _certificate(document, 201 if new else 200)

@@ -86,7 +86,7 @@ def page(reader: Reader, after: int, limit: int) -> list[CertificateRow]:
 
 
 def live(reader: Reader, node_id: str, now: int, limit: int) -> list[int]:
-    """When those of a node began that have not ended, revoked or not: those that end last, at most C{limit}."""
+    """When those of a node began that have not ended, revoked or not; at most C{limit}, the last to end."""
     rows = reader.all(
         "SELECT not_before FROM certificate WHERE node_id = ? AND not_after > ?"
         " ORDER BY not_after DESC LIMIT ?",
@@ -181,7 +181,8 @@ def revoked_since(
     # The few of a delta are found by the number they were listed under: "+" keeps the order from choosing.
     listed, order = ("", "serial") if listed_after is None else (" AND crl_number > ?", "+serial")
     rows = reader.all(
-        f"SELECT serial, not_after, reason FROM revoked_certificate WHERE not_after > ?{listed} ORDER BY {order}",
+        "SELECT serial, not_after, reason FROM revoked_certificate"
+        f" WHERE not_after > ?{listed} ORDER BY {order}",
         ended_after,
         *(() if listed_after is None else (listed_after,)),
     )
@@ -207,10 +208,8 @@ def key_revoked(reader: Reader, key_id: str) -> bool:
     return reader.one("SELECT 1 FROM revoked_key WHERE key_id = ?", key_id) is not None
 
 
-def revoked_keys(
-    reader: Reader, ended_after: int, listed_after: int | None = None
-) -> list[tuple[str, int]]:
-    """(key_id, not_after) of revoked keys that a certificate could still name, by key_id. @see: L{revoked_since}"""
+def revoked_keys(reader: Reader, ended_after: int, listed_after: int | None = None) -> list[tuple[str, int]]:
+    """(key_id, not_after) of revoked keys that a certificate could still name, by key_id."""
     listed = "" if listed_after is None else " AND crl_number > ?"
     rows = reader.all(
         f"SELECT key_id, not_after FROM revoked_key WHERE not_after > ?{listed} ORDER BY key_id",
