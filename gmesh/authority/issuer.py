@@ -110,7 +110,7 @@ class Issuer:
                 noise_key=each.noise_key,
                 roles=each.roles,
                 not_before=tx.now,
-                not_after=tx.now + self._lifetime(each.lifetime),
+                not_after=tx.now + self.lifetime(each.lifetime),
                 issued_at=tx.now,
             )
             for each in wanted
@@ -128,8 +128,8 @@ class Issuer:
             for each, body, document in zip(wanted, bodies, sign_documents(bodies, [signer]), strict=True)
         ]
 
-    def _lifetime(self, asked: int | None) -> int:
-        """Seconds within the policy's bounds."""
+    def lifetime(self, asked: int | None) -> int:
+        """Seconds that a certificate lives, within the policy's bounds."""
         life = self.policy.body.certificate
         return max(min(asked or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
 
@@ -139,6 +139,11 @@ class Issuer:
             raise StoreError("clock-suspect", "the clock stands below an earlier time: nothing is issued")
         return self.keys.signer(self.genesis.body, tx.now)
 
+    def signer_id(self, now: int) -> str:
+        """Whose signature a new document would bear. @raise StoreError: as L{KeyRing.signer}."""
+        signer: str = self.keys.signer(self.genesis.body, now).key_id
+        return signer
+
     def grace(self) -> int:
         """Seconds after its end that a certificate still matters: for renewal, and so for revocation."""
         return self.policy.body.certificate.renew_grace + CERTIFICATE_LEEWAY
@@ -147,24 +152,45 @@ class Issuer:
         """
         The next CRL: everything revoked that could still be believed or renewed; stored.
 
-        @raise DocumentRefused: C{too-large}, with what to do about it.
+        One that is full leaves out what could be renewed only, which the database refuses anyhow.
+        @raise DocumentRefused: C{too-large}, with what to do about it; nothing has changed then.
         """
-        number = tx.next_number("crl")
-        ended_after = max(tx.now - self.grace(), documents.crl_cut(tx))
-        certificates.list_under(tx, number, ended_after)
+        cut = documents.crl_cut(tx)
+        matters, live = max(tx.now - self.grace(), cut), max(tx.now - CERTIFICATE_LEEWAY, cut)
+        try:
+            return self._crl(tx, matters)
+        except DocumentRefused:
+            if live == matters:
+                raise
+        return self._crl(tx, live)
+
+    def crl_again(self, tx: Transaction) -> Document[Crl]:
+        """As L{crl}; if not all that is revoked fits, what was listed before, so that it stays in force."""
+        try:
+            return self.crl(tx)
+        except DocumentRefused:
+            return self._crl(tx, documents.crl_cut(tx), also_new=False)
+
+    def _crl(self, tx: Transaction, ended_after: int, also_new: bool = True) -> Document[Crl]:
+        """Made whole before anything is written, so that one that is too large leaves nothing behind."""
+        listed_after = None if also_new else -1
         with collector_paused(), _told_when_full():
             document = sign_document(
                 Crl(
                     network_id=self.network_id,
-                    number=number,
+                    number=tx.coming_number("crl"),
                     issued_at=tx.now,
                     next_update=tx.now + limits.CRL_SECONDS,
-                    revoked=tuple(certificates.revoked_since(tx, ended_after)),
-                    revoked_keys=tuple(certificates.revoked_keys(tx, ended_after)),
+                    revoked=tuple(certificates.revoked_since(tx, ended_after, listed_after)),
+                    revoked_keys=tuple(certificates.revoked_keys(tx, ended_after, listed_after)),
                 ),
                 [self._signer(tx)],
             )
-            documents.add_crl(tx, number, document.encode(), ended_after)
+            encoded = document.encode()
+        number = tx.next_number("crl")
+        if also_new:
+            certificates.list_under(tx, number, ended_after)
+        documents.add_crl(tx, number, encoded, ended_after)
         return document
 
     def in_force(self, reader: Reader) -> Document[Policy]:
@@ -262,8 +288,8 @@ def _told_when_full() -> Iterator[None]:
             raise
         raise DocumentRefused(
             "too-large",
-            f"the CRL is full ({DOCUMENT_LIMITS['crl'] >> 20} MiB): entries leave it renew_grace after their"
-            " certificate's end, so publish a policy with a shorter one",
+            f"the CRL is full ({DOCUMENT_LIMITS['crl'] >> 20} MiB) of certificates that have not ended:"
+            " entries leave it as those end, so publish a policy with a shorter certificate.default and max",
         ) from error
 
 

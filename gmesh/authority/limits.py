@@ -16,6 +16,8 @@ __all__ = [
     "COMMANDS_PAGE",
     "COMMAND_SECONDS_MAX",
     "CONNECTIONS_PER_ADDRESS",
+    "CRL_ENTRIES_A_NODE",
+    "CRL_RETRY_SECONDS",
     "CRL_SECONDS",
     "DELTAS_REMEMBERED",
     "GROUP_REQUESTS",
@@ -25,6 +27,7 @@ __all__ = [
     "JOIN_RETRY_SECONDS",
     "KEYS_REMEMBERED",
     "LEEWAY_SECONDS",
+    "LIVE_CERTIFICATES",
     "LONG_POLLS",
     "LONG_POLL_SECONDS",
     "NONCE_KEPT_SECONDS",
@@ -36,6 +39,8 @@ __all__ = [
     "PRUNE_SECONDS",
     "REASON_CHARACTERS",
     "RECEIVE_SECONDS",
+    "RENEWALS_AN_HOUR",
+    "RENEWAL_FRESH",
     "REQUEST_WINDOW_SECONDS",
     "SEND_BYTES_A_SECOND",
     "STATUSES_REMEMBERED",
@@ -78,6 +83,11 @@ PAGE_ROWS_MAX = 500
 # Documents.
 LEEWAY_SECONDS = 300
 CERTIFICATE_SECONDS_MIN = 600
+RENEWAL_FRESH = 4  # a certificate in the first quarter of its life is not replaced without need
+RENEWALS_AN_HOUR = (
+    4  # certificates a node gets within an hour of another in that quarter, for a new Noise key
+)
+LIVE_CERTIFICATES = 8  # of a node, ended by none: as many again as renewal at half life with a new key leaves
 INVITE_SECONDS = 3600
 INVITE_SECONDS_MAX = 7 * 86_400
 INVITE_SECONDS_MAX_APPROVED = 366 * 86_400
@@ -87,6 +97,10 @@ STATUS_SPACING_SECONDS = 0.9  # a change is in a status within a second, also ri
 STATUS_MAX_AGE_SECONDS = 60
 STATUSES_REMEMBERED = 1024
 CRL_SECONDS = 7 * 86_400
+CRL_RETRY_SECONDS = 60  # after a CRL that could not be made
+CRL_ENTRIES_A_NODE = (
+    128  # serials; a day's certificates renewed at half life for 30 days of grace are some 80
+)
 COMMAND_SECONDS_MAX = 7 * 86_400
 
 # Approvals.

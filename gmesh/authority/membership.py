@@ -18,6 +18,7 @@ from gmesh.authority.auth import Caller, Stale, claim_ahead
 from gmesh.authority.bodies import Numbers
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer, Wanted, epoch
+from gmesh.authority.renewal import fresh_enough
 from gmesh.authority.store import certificates, nodes
 from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
@@ -47,10 +48,14 @@ class Membership:
 
     # Renew.
 
-    def renew(self, caller: Caller, certificate: Document[Certificate], noise_key: str) -> Deferred[bytes]:
+    def renew(
+        self, caller: Caller, certificate: Document[Certificate], noise_key: str
+    ) -> Deferred[tuple[bytes, bool]]:
         """
         Give a member its next certificate: same name and roles, the same or a new Noise key.
 
+        @return: its file form, and whether it is new: L{fresh_enough} tells when it is not.
+        @raise RateLimited: for too many new Noise keys.
         @raise AdmissionRefused: C{cert-revoked}, C{cert-expired}, C{unknown-certificate}, C{key-taken}.
         """
         self._clock.check()
@@ -59,7 +64,7 @@ class Membership:
 
     def _renew(
         self, tx: Transaction, caller: Caller, certificate: Document[Certificate], noise_key: str
-    ) -> bytes:
+    ) -> tuple[bytes, bool]:
         caller.claim(tx)
         try:
             self._standing(tx, caller.key_id, certificate, tx.now)
@@ -68,6 +73,9 @@ class Membership:
         node = nodes.by_id(tx, caller.key_id)
         if node is None or node.barred_at is not None:
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
+        held = fresh_enough(tx, self._issuer, node, noise_key)
+        if held is not None:
+            return held.document, False
         if not nodes.claim_noise_key(tx, noise_key, caller.key_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
         wanted = Wanted(node.name, node.node_id, node.node_key, noise_key, node.roles, node.lifetime)
@@ -83,7 +91,7 @@ class Membership:
             serial=row.serial,
             previous=certificate.body.serial,
         )
-        return row.document
+        return row.document, True
 
     def _standing(
         self, reader: Reader, node_id: str, certificate: Document[Certificate], now: int

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
 from gmesh.authority.issuer import Issuer, policy_text
+from gmesh.authority.listing import Listing
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused, StoreError
@@ -46,6 +47,7 @@ class Publisher:
     Holds and refreshes the documents in force.
 
     @param wall: Unix time.
+    @ivar listing: makes the CRL of what is revoked.
     """
 
     log = Logger()
@@ -62,7 +64,8 @@ class Publisher:
         self._status_busy = False
         self._status_stale = False
         self._status_at = float("-inf")
-        self._refreshing = False
+        self._refreshing: set[str] = set()
+        self.listing = Listing(store, issuer, clock, self.crl_changed)
         self._deltas: OrderedDict[int, Published] = OrderedDict()
         self.genesis: dict[int, Published] = {}
 
@@ -250,11 +253,11 @@ class Publisher:
         policy_due = self._outsigned(self._issuer.policy) or _half_over(
             now, policy.issued_at, policy.expires_at
         )
-        if (crl_due or policy_due) and not self._refreshing:
-            self._refreshing = True
-            done = self._store.decide(lambda tx: self._refresh(tx, crl_due, policy_due))
-            done.addErrback(self._not_refreshed, "CRL or policy")
-            done.addBoth(self._refreshed)
+        if crl_due:
+            self._refresh("CRL", self._next_crl)
+        if policy_due:
+            self._refresh("policy", self._next_policy)
+        self.listing.again()
 
     def _outsigned(self, document: Document[Body]) -> bool:
         """Whether another key signs by now: a rotation reached its time, or dropped the old key."""
@@ -264,16 +267,21 @@ class Publisher:
             return False
         return signer.key_id not in {name for name, _ in document.signatures}
 
-    def _refresh(self, tx: Transaction, crl_due: bool, policy_due: bool) -> None:
-        if crl_due:
-            tx.after_commit(self.crl_changed, self._issuer.crl(tx))
-        if policy_due:
-            document = self._issuer.next_policy(tx, policy_text(self._issuer.in_force(tx)), "authority")
-            audit.record(tx, "authority", "policy-reissue", str(document.body.version))
-            tx.after_commit(self.policy_changed, document)
+    def _refresh(self, what: str, decide: Callable[[Transaction], None]) -> None:
+        if what in self._refreshing:
+            return
+        self._refreshing.add(what)
+        done = self._store.decide(decide)
+        done.addErrback(self._not_refreshed, what)
+        done.addBoth(lambda _: self._refreshing.discard(what))
 
-    def _refreshed(self, result: object) -> None:
-        self._refreshing = False
+    def _next_crl(self, tx: Transaction) -> None:
+        tx.after_commit(self.crl_changed, self._issuer.crl_again(tx))
+
+    def _next_policy(self, tx: Transaction) -> None:
+        document = self._issuer.next_policy(tx, policy_text(self._issuer.in_force(tx)), "authority")
+        audit.record(tx, "authority", "policy-reissue", str(document.body.version))
+        tx.after_commit(self.policy_changed, document)
 
     def _not_refreshed(self, failure: Failure, what: str) -> None:
         self.log.error("could not re-issue the {what}: {error}", what=what, error=failure.getErrorMessage())

@@ -139,10 +139,14 @@ class RateLimiter:
 
 
 class RateLimited(Telling):
-    """Too much from one address or key."""
+    """
+    Too much from one address or key.
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__("rate-limited", f"too many requests: wait {retry_after} s", retry_after=retry_after)
+    @param retry_after: seconds.
+    """
+
+    def __init__(self, retry_after: int, what: str = "too many requests") -> None:
+        super().__init__("rate-limited", f"{what}: wait {retry_after} s", retry_after=retry_after)
         self.retry_after = retry_after
 
 

@@ -85,7 +85,7 @@ class Authority:
         self.admission = Admission(store, issuer, steady)
         self.membership = Membership(store, issuer, steady)
         self.administration = Administration(store, issuer)
-        self.revocation = Revocation(store, issuer, publisher, self.membership)
+        self.revocation = Revocation(store, issuer, publisher.listing, self.membership)
         self.approvals = Approvals(store, rules)
         self.governance = Governance(store, issuer, publisher, self.approvals)
         self.control = Control(store, issuer, publisher, steady)

@@ -59,8 +59,11 @@ def revoke(
     operator = operator_of(context)
     answer = operator.ask("POST", "/admin/revocations", {kind: target, "reason": reason})
     number = int(answer.get("crl_number") or 0)
-    serials = answer.get("serials")
-    listed = f"serials {words(serials)}" if serials else "no certificate was left to revoke"
+    serials, keys = answer.get("serials"), answer.get("keys")
+    listed = ", ".join(
+        f"{kind} {words(named)}" for kind, named in (("serials", serials), ("key", keys)) if named
+    )
+    listed = listed or "no certificate was left to revoke"
     text = f"revoked {target}: {listed}, in CRL {number}"
     if not wait:
         return print_json(answer) if as_json else click.echo(text)

@@ -29,6 +29,7 @@ from gmesh.trust.ingest import parse_json
 
 __all__ = [
     "Answer",
+    "AskLater",
     "AuthorityHTTP",
     "AuthorityUnreachable",
     "Headers",
@@ -58,6 +59,18 @@ class StaleClock(RequestRefused):
     def __init__(self, detail: str, time: int) -> None:
         super().__init__("stale", detail)
         self.time = time
+
+
+class AskLater(RequestRefused):
+    """
+    The authority has had enough of this for now (RFC 9110 section 10.2.3, in the problem document).
+
+    @ivar seconds: to wait, as the authority says without a signature.
+    """
+
+    def __init__(self, detail: str, seconds: int) -> None:
+        super().__init__("rate-limited", detail)
+        self.seconds = seconds
 
 
 class IHTTPClient(Protocol):
@@ -212,7 +225,7 @@ def read_answer(answer: Answer) -> bytes:
     """
     The body of a successful answer.
 
-    @raise RequestRefused: with the authority's reason; L{StaleClock} with its time.
+    @raise RequestRefused: with the authority's reason; L{StaleClock} with its time, L{AskLater} with a wait.
     """
     if 200 <= answer.code < 300:
         return answer.body
@@ -271,11 +284,13 @@ def _problem(answer: Answer) -> RequestRefused | None:
         value = parse_json(answer.body, ANSWER_LIMIT)
     except DocumentRefused:
         return None
-    kind, text, time = value.get("type"), value.get("detail"), value.get("time")
+    kind, text, time, wait = map(value.get, ("type", "detail", "time", "retry_after"))
     if not isinstance(kind, str) or not kind.startswith(_PROBLEM):
         return None
     reason = kind.removeprefix(_PROBLEM)
     detail = text[:DETAIL_LIMIT] if isinstance(text, str) else reason
     if reason == "stale" and type(time) is int:
         return StaleClock(detail, time)
+    if reason == "rate-limited" and type(wait) is int:
+        return AskLater(detail, max(0, wait))
     return RequestRefused(reason, detail)

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from gmesh.errors import DocumentRefused, GmeshError, RequestRefused
 from gmesh.node.authority_client import AuthorityClient
+from gmesh.node.authority_http import AskLater
 from gmesh.node.limits import (
     HEARTBEAT_JITTER,
     HEARTBEAT_PERIOD,
@@ -239,23 +240,33 @@ class Heartbeat(Service):
         wait = self._renewal_due() - self._wall()
         if wait > 0 and self._signer_listed():
             return min(wait, RENEWAL_CHECK)
+        held = self._node.certificate
         try:
-            renewed = await self._client.renew(self._node.certificate, self._node.noise_to_certify())
-            self._node.adopt_certificate(renewed)
+            renewed = await self._client.renew(held, self._node.noise_to_certify())
+            if renewed.body.serial != held.body.serial:
+                self._node.adopt_certificate(renewed)
         except GmeshError as error:
             self._ill("renewal", _NOT_RENEWED.get(error.reason, _NOT_RENEWED_YET), error)
-            ceiling = min(RENEWAL_RETRY_CEILING, RENEWAL_RETRY_FLOOR * 2**self._failures)
-            self._failures = min(self._failures + 1, 16)
-            return self._random.uniform(RENEWAL_RETRY_FLOOR, max(RENEWAL_RETRY_FLOOR, ceiling))
+            return self._renewal_retry(error)
         self._failures = 0
-        self._renew_point = self._draw_renew_point()
         self._well("renewal")
+        if renewed.body.serial == held.body.serial:
+            return RENEWAL_CHECK  # the authority finds it fresh: our clock is ahead
+        self._renew_point = self._draw_renew_point()
         self._log.info(
             "certificate {serial} until {not_after}",
             serial=renewed.body.serial,
             not_after=renewed.body.not_after,
         )
         return RENEWAL_RETRY_FLOOR
+
+    def _renewal_retry(self, error: GmeshError) -> float:
+        """Seconds; not before the authority wants to be asked again, but nobody can put us off for ever."""
+        ceiling = min(RENEWAL_RETRY_CEILING, RENEWAL_RETRY_FLOOR * 2**self._failures)
+        self._failures = min(self._failures + 1, 16)
+        wait = self._random.uniform(RENEWAL_RETRY_FLOOR, max(RENEWAL_RETRY_FLOOR, ceiling))
+        told = error.seconds if isinstance(error, AskLater) else 0
+        return min(told, RENEWAL_CHECK) + wait
 
     def _renewal_due(self) -> float:
         body = self._node.certificate.body

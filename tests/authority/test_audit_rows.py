@@ -50,7 +50,7 @@ def joined(network: Any) -> list[Row]:
 
 def renewed(network: Any) -> list[Row]:
     member = network.joined("pump-1")
-    assert network.renew(member).status == 201
+    assert network.renew(member, network.keys.noise()).status == 201
     return [(member.node.key_id, "renew", "pump-1")]
 
 

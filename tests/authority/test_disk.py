@@ -89,7 +89,7 @@ def test_a2_on_a_full_disk_no_change_is_made_unseen(network: Any) -> None:
     with full_disk(network, 0):
         answers = [network.admin("POST", "/admin/revocations", {"node": "pump-1"}) for _ in range(3)]
         assert {answer.status for answer in answers} == {503}
-    assert network.renew(member).status == 201
+    assert network.renew(member, network.keys.noise()).status == 201
     lines = (network.path / "audit.jsonl").read_text().splitlines()
     assert [json.loads(line)["seq"] for line in lines] == list(range(1, len(lines) + 1))
     assert all(json.loads(line)["row"]["action"] != "revoke" for line in lines)

@@ -100,21 +100,23 @@ def test_e2_an_operator_key_of_small_order_is_refused(network: Any) -> None:
     assert network.admin("POST", "/admin/operators", body).slug == "bad-key"
 
 
+def successor(network: Any, current: Any, authority: tuple[AuthorityKey, ...]) -> Any:
+    """The next genesis, with these signing keys."""
+    body = msgspec.structs.replace(
+        current.body,
+        version=current.body.version + 1,
+        network_id=network.network_id,
+        previous=current.digest,
+        authority=authority,
+    )
+    return sign_document(body, [network.keys.root])
+
+
 def test_an_authority_key_is_rotated_without_anybody_enrolling_again(network: Any) -> None:
     """Genesis 2 lists both keys; when the new one's time has come it signs; genesis 3 drops the old one."""
     keys, first = network.keys, network.genesis
     new = keys.signing()
     member = network.joined("pump-1")
-
-    def successor(current: Any, authority: tuple[AuthorityKey, ...]) -> Any:
-        body = msgspec.structs.replace(
-            current.body,
-            version=current.body.version + 1,
-            network_id=network.network_id,
-            previous=current.digest,
-            authority=authority,
-        )
-        return sign_document(body, [keys.root])
 
     def signers() -> set[str]:
         network.clock.advance(10)
@@ -128,8 +130,8 @@ def test_an_authority_key_is_rotated_without_anybody_enrolling_again(network: An
     (old_entry,) = first.body.authority
     begin = network.now + 48 * 3600
     new_entry = AuthorityKey(key=b64url_encode(new.public), valid_from=begin, valid_to=old_entry.valid_to)
-    second = successor(first, (old_entry, new_entry))
-    third = successor(second, (new_entry,))
+    second = successor(network, first, (old_entry, new_entry))
+    third = successor(network, second, (new_entry,))
     assert network.admin("POST", "/admin/genesis", {"genesis": third.as_dict()}).status == 400
     forged = sign_document(second.body, [keys.signing()])
     assert network.admin("POST", "/admin/genesis", {"genesis": forged.as_dict()}).status in (400, 401)
@@ -148,4 +150,27 @@ def test_an_authority_key_is_rotated_without_anybody_enrolling_again(network: An
     assert network.admin("GET", "/admin/nodes").slug == "bad-audience"
     keys.authority = new
     assert network.admin("GET", "/admin/nodes").status == 200
-    assert network.renew(member).status == 201
+    assert network.renew(member, keys.noise()).status == 201
+
+
+def test_a4_the_first_renewal_after_a_rotation_is_free(network: Any) -> None:
+    """A node that has used up its new Noise keys renews at once under the new signing key, once."""
+    keys, first, new = network.keys, network.genesis, network.keys.signing()
+    member = network.joined("pump-1")
+    while network.renew(member, keys.noise()).status == 201:
+        network.clock.advance(1)
+    (old_entry,) = first.body.authority
+    entry = AuthorityKey(key=b64url_encode(new.public), valid_from=network.now, valid_to=old_entry.valid_to)
+    key_file = network.path / "new.key"
+    key_file.touch(0o600)
+    key_file.write_bytes(new.to_pem())
+    network.restart()
+    second = successor(network, first, (entry,))
+    assert network.admin("POST", "/admin/genesis", {"genesis": second.as_dict()}).status == 201
+    keys.authority = new
+    noise = keys.noise()
+    free = network.renew(member, noise)
+    assert free.status == 201
+    assert free.json["certificate"]["signatures"][0]["key_id"] == new.key_id
+    assert network.renew(member, noise).json == free.json
+    assert network.renew(member, keys.noise()).status == 429

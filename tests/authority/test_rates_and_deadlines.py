@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from authority.state_files import POLICY_TEXT
 from twisted.internet.defer import Deferred
 
+from gmesh.authority.limits import CRL_RETRY_SECONDS
 from gmesh.authority.rate_limit import Rate, RateLimits
 from gmesh.trust.documents import sign_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
@@ -80,25 +80,37 @@ def test_what_a_revocation_by_serial_or_key_bars(network: Any, way: str) -> None
 
 
 def test_a_full_crl_is_told_with_what_to_do(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A revocation that no longer fits is refused whole, and goes once entries may leave sooner."""
+    """A revocation that no longer fits bars its node, says so, and is listed once there is room."""
     for number in range(3):
         network.joined(f"pump-{number}")
     assert network.admin("POST", "/admin/revocations", {"node": "pump-0"}).status == 201
     full = len(network.ask("GET", "/crl").body) + 10
     monkeypatch.setitem(DOCUMENT_LIMITS, "crl", full)
-    network.clock.advance(2 * 86_400)
-    refused = network.admin("POST", "/admin/revocations", {"node": "pump-1"})
-    assert (refused.status, refused.slug) == (413, "too-large")
-    assert "shorter" in refused.json["detail"]
+    for _ in range(2):  # asked again, it is no conflict: it is tried again
+        refused = network.admin("POST", "/admin/revocations", {"node": "pump-1"})
+        assert (refused.status, refused.slug) == (413, "too-large")
+        assert "pump-1 is revoked and barred here" in refused.json["detail"]
+        assert "shorter" in refused.json["detail"]
     assert [row["revoked"] for row in network.admin("GET", "/admin/nodes").json["nodes"]] == [
         True,
-        False,
+        True,
         False,
     ]
-    text = {**POLICY_TEXT, "certificate": {"default": 86_400, "max": 86_400, "renew_grace": 0}}
-    assert network.admin("POST", "/admin/policies", {"text": text}).status == 201
-    network.joined("pump-3")
-    assert network.admin("POST", "/admin/revocations", {"node": "pump-3"}).status == 201
+    monkeypatch.setitem(DOCUMENT_LIMITS, "crl", full + 20)
+    network.clock.advance(CRL_RETRY_SECONDS + 10)
+    assert [entry[0] for entry in network.ask("GET", "/crl").json["signed"]["revoked"]] == [1, 2]
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).slug == "conflict"
+
+
+def test_a_full_crl_leaves_out_what_has_ended(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries of ended certificates stay for their grace only while there is room for them."""
+    network.joined("pump-0")
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-0"}).status == 201
+    monkeypatch.setitem(DOCUMENT_LIMITS, "crl", len(network.ask("GET", "/crl").body) + 10)
+    network.clock.advance(2 * 86_400)
+    serial = network.joined("pump-1").certificate.body.serial
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
+    assert [entry[0] for entry in network.ask("GET", "/crl").json["signed"]["revoked"]] == [serial]
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["unknown", "heard-of"])

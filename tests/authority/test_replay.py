@@ -104,7 +104,7 @@ def test_field_t17_a_clock_set_back_lets_nothing_in_again(network: Any) -> None:
     """With the server clock 10 minutes back, an old request is still too old or already used."""
     member = network.joined("pump-1")
     body = json.dumps(
-        {"certificate": member.certificate.as_dict(), "noise_key": b64url_encode(member.noise.public)}
+        {"certificate": member.certificate.as_dict(), "noise_key": b64url_encode(network.keys.noise().public)}
     )
     request = (
         "POST",

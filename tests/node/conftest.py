@@ -58,6 +58,7 @@ class Authority:
         self.issuer = issuer
         self.node = node
         self.refuse: dict[str, tuple[int, str]] = {}
+        self.told: dict[str, Any] = {}
         self.requests: list[tuple[str, str]] = []
         self.bodies: list[dict[str, Any]] = []
         self.polls: list[Deferred[bytes]] = []
@@ -69,7 +70,8 @@ class Authority:
     def _problem(self, request: Request, code: int, reason: str) -> bytes:
         request.setResponseCode(code)
         request.setHeader("content-type", "application/problem+json")
-        return json.dumps({"type": f"urn:gmesh:problem:{reason}", "detail": f"because {reason}"}).encode()
+        problem = {"type": f"urn:gmesh:problem:{reason}", "detail": f"because {reason}", **self.told}
+        return json.dumps(problem).encode()
 
     def _signed(self, request: Request) -> dict[str, Any]:
         body = request.content.read()

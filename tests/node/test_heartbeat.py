@@ -294,3 +294,39 @@ def test_nothing_secret_is_sent(life: Life) -> None:
     text = json.dumps(life.authority.bodies)
     assert life.member.enrolled.node_key.seed.hex() not in text
     assert set(life.authority.bodies[0]) == {"certificate", "sent_ms", "numbers", "receipts"}
+
+
+def test_a4_a_renewal_waits_as_long_as_the_authority_says(client: Life) -> None:
+    """After 429 nothing is asked before Retry-After is over; then it is, and the certificate comes."""
+    client.authority.refuse["/renew"] = (429, "rate-limited")
+    client.authority.told = {"retry_after": 500}
+    client.heartbeat._renew_point = 0.0
+    client.heartbeat.soon()
+    client.live(5)
+    assert client.authority.requests.count(("POST", "/renew")) == 1
+    client.authority.refuse.clear()
+    client.live(495)
+    assert client.authority.requests.count(("POST", "/renew")) == 1
+    client.live(20)
+    assert len(client.member.adopted) == 1
+
+
+def test_a4_nobody_puts_a_renewal_off_for_ever(client: Life) -> None:
+    """The wait is told without a signature: of a year, minutes are believed."""
+    client.authority.refuse["/renew"] = (429, "rate-limited")
+    client.authority.told = {"retry_after": 365 * DAY}
+    client.heartbeat._renew_point = 0.0
+    client.heartbeat.soon()
+    client.live(3600)
+    assert 4 < client.authority.requests.count(("POST", "/renew")) < 12
+
+
+def test_a4_the_certificate_held_is_answered_again(client: Life) -> None:
+    """A node whose clock is ahead is given what it has: that is no renewal, and is not asked in a loop."""
+    client.authority._renewed = lambda: client.member.certificate
+    client.heartbeat._renew_point = 0.0
+    client.heartbeat.soon()
+    client.live(3600)
+    assert client.member.adopted == []
+    assert client.heartbeat.troubles == {}
+    assert 4 < client.authority.requests.count(("POST", "/renew")) < 12

@@ -25,12 +25,12 @@ async def join(call: Call) -> Answer:
     return _certificate(admitted.certificate, 201 if admitted.new else 200)
 
 
-@table.add("POST", "/renew", Access.NODE, body=RenewBody, answers=(201,))
+@table.add("POST", "/renew", Access.NODE, body=RenewBody, answers=(200, 201))
 async def renew(call: Call) -> Answer:
-    """The next certificate of a member."""
+    """The next certificate of a member; 200 with the one it has while that is fresh."""
     caller = call.caller
-    document = await call.authority.membership.renew(caller, caller.certificate, call.body.noise_key)
-    return _certificate(document, 201)
+    document, new = await call.authority.membership.renew(caller, caller.certificate, call.body.noise_key)
+    return _certificate(document, 201 if new else 200)
 
 
 @table.add("POST", "/heartbeat", Access.NODE, body=HeartbeatBody)

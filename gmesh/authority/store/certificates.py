@@ -14,13 +14,16 @@ __all__ = [
     "key_revoked",
     "last_end",
     "list_under",
+    "live",
     "page",
     "revocable",
     "revoke",
     "revoke_key",
+    "revoke_node",
     "revoked_keys",
     "revoked_since",
     "unknown_revoked",
+    "unlisted",
 ]
 
 _COLUMNS = "serial, name, node_id, noise_key, document, not_before, not_after, revoked_at, reason"
@@ -70,22 +73,39 @@ def get(reader: Reader, serial: int) -> CertificateRow | None:
 
 
 def page(reader: Reader, after: int, limit: int) -> list[CertificateRow]:
-    """Certificates by serial, from the one after C{after}."""
+    """Certificates by serial, from the one after C{after}; one whose key is revoked counts as revoked."""
     rows = reader.all(
-        f"SELECT {_COLUMNS} FROM certificate WHERE serial > ? ORDER BY serial LIMIT ?", after, limit
+        "SELECT c.serial, name, node_id, noise_key, document, not_before, c.not_after,"
+        " coalesce(c.revoked_at, k.revoked_at), coalesce(c.reason, k.reason)"
+        " FROM certificate AS c LEFT JOIN revoked_key AS k ON k.key_id = c.node_id"
+        " WHERE c.serial > ? ORDER BY c.serial LIMIT ?",
+        after,
+        limit,
     )
     return [CertificateRow(*row) for row in rows]
 
 
-def revocable(reader: Reader, node_id: str, ended_after: int) -> list[int]:
-    """Serials of a node that are not revoked and whose end lies after C{ended_after}."""
+def live(reader: Reader, node_id: str, now: int, limit: int) -> list[int]:
+    """When those of a node began that have not ended, revoked or not; at most C{limit}, the last to end."""
     rows = reader.all(
-        "SELECT serial FROM certificate"
-        " WHERE node_id = ? AND not_after > ? AND revoked_at IS NULL ORDER BY serial",
+        "SELECT not_before FROM certificate WHERE node_id = ? AND not_after > ?"
+        " ORDER BY not_after DESC LIMIT ?",
         node_id,
-        ended_after,
+        now,
+        limit,
     )
     return [row[0] for row in rows]
+
+
+def revocable(reader: Reader, node_id: str, ended_after: int, limit: int) -> list[int]:
+    """Serials of a node that are not revoked and whose end lies after C{ended_after}, at most C{limit}."""
+    rows = reader.all(
+        "SELECT serial FROM certificate WHERE node_id = ? AND not_after > ? AND revoked_at IS NULL LIMIT ?",
+        node_id,
+        ended_after,
+        limit,
+    )
+    return sorted(row[0] for row in rows)
 
 
 def last_end(reader: Reader, node_id: str) -> int:
@@ -106,6 +126,25 @@ def revoke(tx: Transaction, serial: int, reason: int) -> bool:
     return bool(done)
 
 
+def revoke_node(tx: Transaction, node_id: str, ended_after: int, reason: int) -> None:
+    """Revoke all that L{revocable} finds, however many: one statement for the list, one for the rows."""
+    tx.execute(
+        "INSERT INTO revoked_certificate (serial, not_after, reason) SELECT serial, not_after, ?"
+        " FROM certificate WHERE node_id = ? AND not_after > ? AND revoked_at IS NULL",
+        reason,
+        node_id,
+        ended_after,
+    )
+    tx.execute(
+        "UPDATE certificate SET revoked_at = ?, reason = ?"
+        " WHERE node_id = ? AND not_after > ? AND revoked_at IS NULL",
+        tx.now,
+        reason,
+        node_id,
+        ended_after,
+    )
+
+
 def _enlist(tx: Transaction, serial: int) -> None:
     """Have the next CRL name it: what CRLs are made of has a narrow table of its own."""
     tx.execute(
@@ -113,6 +152,12 @@ def _enlist(tx: Transaction, serial: int) -> None:
         " SELECT serial, not_after, reason FROM certificate WHERE serial = ?",
         serial,
     )
+
+
+def unlisted(reader: Reader) -> bool:
+    """Whether something is revoked that no CRL has named yet."""
+    asked = "SELECT 1 FROM {} WHERE crl_number IS NULL LIMIT 1"
+    return any(reader.one(asked.format(table)) for table in ("revoked_certificate", "revoked_key"))
 
 
 def list_under(tx: Transaction, number: int, ended_after: int) -> None:
@@ -125,19 +170,21 @@ def list_under(tx: Transaction, number: int, ended_after: int) -> None:
         tx.execute(f"UPDATE {table} SET crl_number = ? WHERE crl_number IS NULL", number)
 
 
-def revoked_since(reader: Reader, ended_after: int, listed_after: int = -1) -> list[tuple[int, int, int]]:
+def revoked_since(
+    reader: Reader, ended_after: int, listed_after: int | None = None
+) -> list[tuple[int, int, int]]:
     """
     (serial, not_after, reason) of what is revoked and ends after C{ended_after}, by serial.
 
-    @param listed_after: only what CRLs after this number listed first.
+    @param listed_after: only what CRLs after this number listed first; None for what none has listed too.
     """
     # The few of a delta are found by the number they were listed under: "+" keeps the order from choosing.
-    order = "serial" if listed_after < 0 else "+serial"
+    listed, order = ("", "serial") if listed_after is None else (" AND crl_number > ?", "+serial")
     rows = reader.all(
         "SELECT serial, not_after, reason FROM revoked_certificate"
-        f" WHERE not_after > ? AND crl_number > ? ORDER BY {order}",
+        f" WHERE not_after > ?{listed} ORDER BY {order}",
         ended_after,
-        listed_after,
+        *(() if listed_after is None else (listed_after,)),
     )
     return [(row[0], row[1], row[2]) for row in rows]
 
@@ -161,11 +208,12 @@ def key_revoked(reader: Reader, key_id: str) -> bool:
     return reader.one("SELECT 1 FROM revoked_key WHERE key_id = ?", key_id) is not None
 
 
-def revoked_keys(reader: Reader, ended_after: int, listed_after: int = -1) -> list[tuple[str, int]]:
+def revoked_keys(reader: Reader, ended_after: int, listed_after: int | None = None) -> list[tuple[str, int]]:
     """(key_id, not_after) of revoked keys that a certificate could still name, by key_id."""
+    listed = "" if listed_after is None else " AND crl_number > ?"
     rows = reader.all(
-        "SELECT key_id, not_after FROM revoked_key WHERE not_after > ? AND crl_number > ? ORDER BY key_id",
+        f"SELECT key_id, not_after FROM revoked_key WHERE not_after > ?{listed} ORDER BY key_id",
         ended_after,
-        listed_after,
+        *(() if listed_after is None else (listed_after,)),
     )
     return [(row[0], row[1]) for row in rows]

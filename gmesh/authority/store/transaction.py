@@ -109,8 +109,13 @@ class Transaction(Reader):
 
     def next_number(self, name: str) -> int:
         """The next number of a counter in this epoch: epoch * 2^40 + n."""
+        number = self.coming_number(name)
         self.ledger.counters[name] += 1
-        return self.ledger.marks["epoch"] * SERIALS_PER_EPOCH + self.ledger.counters[name]
+        return number
+
+    def coming_number(self, name: str) -> int:
+        """What L{next_number} will give, left for it."""
+        return self.ledger.marks["epoch"] * SERIALS_PER_EPOCH + self.ledger.counters[name] + 1
 
     def restart_counters(self) -> None:
         """Begin at 0 again, in a new epoch."""

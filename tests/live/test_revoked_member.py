@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""A member that renews in a loop, and a real daemon: it gets little, and is revoked at once and for good."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authority import state_files
+from authority.test_flood_of_certificates import flood
+from live.authority_rig import DEADLINE, Daemon, Fleet
+
+from gmesh.authority import limits
+from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.join import make_join_request
+from gmesh.trust.keys import NoiseKey, SigningKey
+from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """A daemon with the limits of the default, started."""
+    keys = state_files.Keys()
+    genesis = state_files.write_state(tmp_path / "authority", keys, int(time.time()) - 60)
+    daemon = Daemon(tmp_path / "authority")
+    daemon.start()
+    yield Fleet(daemon, keys, genesis)
+    if daemon.process is not None and daemon.process.poll() is None:
+        daemon.process.kill()
+        daemon.process.wait(DEADLINE)
+
+
+class Member:
+    """A host that joined, and asks."""
+
+    def __init__(self, fleet: Fleet, name: str) -> None:
+        self.fleet = fleet
+        self.node, self.noise = SigningKey.generate(), NoiseKey.generate()
+        invite = fleet.invite(name)
+        request = make_join_request(
+            invite, self.node, self.noise.public, invite.network_id, int(time.time()), os.urandom(16)
+        )
+        code, answer = self.ask("/join", request.encode(), JOIN_TAG)
+        assert code == 201, answer
+        self.certificate = answer["certificate"]
+
+    def ask(self, target: str, body: bytes, tag: str = NODE_TAG) -> tuple[int, Any]:
+        headers = self.fleet.signed(self.node, "POST", target, body, tag)
+        return self.fleet.daemon.ask("POST", target, headers, body)
+
+    def renew(self, noise: NoiseKey | None = None) -> tuple[int, Any]:
+        """The newest certificate is kept."""
+        key = b64url_encode((noise or self.noise).public)
+        value = {"certificate": self.certificate, "noise_key": key}
+        code, answer = self.ask("/renew", json.dumps(value).encode())
+        if code == 201:
+            self.certificate, self.noise = answer["certificate"], noise or self.noise
+        return code, answer
+
+
+def revoke(fleet: Fleet, name: str) -> tuple[int, Any]:
+    """By its name, as the administrator."""
+    body = json.dumps({"node": name}).encode()
+    headers = fleet.signed(fleet.keys.admin, "POST", "/admin/revocations", body, ADMIN_TAG)
+    return fleet.daemon.ask("POST", "/admin/revocations", headers, body)
+
+
+def test_a4_a_member_that_renews_in_a_loop_is_revoked_like_any_other(fleet: Fleet) -> None:
+    """With one Noise key it gets what it has, with new ones a few: the CRL names no more."""
+    member, other = Member(fleet, "loop"), Member(fleet, "other")
+    first = member.certificate
+    for _ in range(20):
+        assert member.renew() == (200, {"certificate": first})
+    codes = Counter(member.renew(NoiseKey.generate())[0] for _ in range(20))
+    assert codes == {201: limits.RENEWALS_AN_HOUR - 1, 429: 20 - limits.RENEWALS_AN_HOUR + 1}
+    assert 0 < member.renew(NoiseKey.generate())[1]["retry_after"] <= 3600
+    code, answer = revoke(fleet, "loop")
+    assert (code, len(answer["serials"]), answer["keys"]) == (201, limits.RENEWALS_AN_HOUR, [])
+    listed = fleet.daemon.ask("GET", "/crl")[1]["signed"]
+    assert [entry[0] for entry in listed["revoked"]] == answer["serials"]
+    code, problem = member.renew()
+    assert (code, problem["type"]) == (403, "urn:gmesh:problem:cert-revoked")
+    assert other.renew()[0] == 200
+    assert revoke(fleet, "other")[0] == 201
+
+
+@pytest.mark.soak
+def test_a4_a_member_of_230_000_certificates_is_barred_within_a_second(fleet: Fleet) -> None:
+    """As a release without bounds let one member have; others' decisions go on meanwhile."""
+    member, other = Member(fleet, "flood"), Member(fleet, "other")
+    serial = member.certificate["signed"]["serial"]
+    assert fleet.daemon.end() is not None
+    flood(fleet.daemon.state / "authority.sqlite", serial, 230_000)
+    fleet.daemon.options += ("--rate", "100000000", "--key-rate", "100000000")
+    fleet.daemon.start()
+    took: list[float] = []
+    over = threading.Event()
+
+    def decide() -> None:
+        while not over.is_set():
+            begun = time.monotonic()
+            assert other.renew()[0] == 200
+            took.append(time.monotonic() - begun)
+
+    beside = threading.Thread(target=decide)
+    beside.start()
+    begun = time.monotonic()
+    code, answer = revoke(fleet, "flood")
+    barred = time.monotonic() - begun
+    refused = member.renew()[0]
+    over.set()
+    beside.join(DEADLINE)
+    assert (code, answer["serials"], answer["keys"]) == (201, [], [member.node.key_id])
+    assert refused == 403
+    assert barred <= 1.0
+    assert max(took) <= 1.0
+    listed = fleet.daemon.ask("GET", "/crl")[1]["signed"]
+    assert (listed["revoked"], [name for name, _ in listed["revoked_keys"]]) == ([], answer["keys"])
+    assert revoke(fleet, "other")[0] == 201
