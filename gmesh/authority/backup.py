@@ -27,10 +27,10 @@ from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
 from gmesh.authority.store.clean import take_clean
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction, transaction
+from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
-from gmesh.statelock import StateLock
 from gmesh.trust.documents import Crl, Document, Policy, parse_document
 from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.limits import DOCUMENT_LIMITS

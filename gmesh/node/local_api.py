@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from klein import Klein
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -22,6 +21,7 @@ from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 
+from gmesh.daemon.metrics import METRICS_TYPE
 from gmesh.endtoend.limits import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
@@ -131,7 +131,7 @@ class LocalApi:
 
     @app.route("/metrics", methods=["GET"])
     def _page(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", CONTENT_TYPE_LATEST.encode("ascii"))
+        request.setHeader(b"content-type", METRICS_TYPE)
         return self._metrics()
 
     @app.route("/v1/status", methods=["GET"])

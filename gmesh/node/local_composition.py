@@ -11,11 +11,12 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
+from gmesh.daemon.metrics import MetricsPage
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.local_api import LocalApi
 from gmesh.node.local_node import LocalNode
 from gmesh.node.local_views import LocalViews, Settings
-from gmesh.node.metrics import NodeCollector, NodeMetrics, metrics_resource
+from gmesh.node.metrics import NodeCollector
 from gmesh.node.reactor_lag import ReactorLag
 from gmesh.node.runtime import NodeRuntime
 
@@ -31,10 +32,10 @@ def local_resource(
     @param settings: what the daemon was told.
     """
     views = LocalViews(runtime, heartbeat, clock, settings)
-    metrics = NodeMetrics(NodeCollector(runtime, heartbeat, lag))
+    metrics = MetricsPage(NodeCollector(runtime, heartbeat, lag))
     return LocalApi(LocalNode(runtime, heartbeat, views), metrics.page).app.resource()
 
 
 def metrics_page(runtime: NodeRuntime, heartbeat: Heartbeat, lag: ReactorLag) -> IResource:
     """What C{--metrics} serves."""
-    return metrics_resource(NodeMetrics(NodeCollector(runtime, heartbeat, lag)))
+    return MetricsPage(NodeCollector(runtime, heartbeat, lag)).resource()

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
 from typing import Any
 
-from twisted.web.http import Request as HTTPRequest
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource, getChildForRequest
-from twisted.web.server import Request, Site
 
+from gmesh.daemon.web import PROBLEM_TYPE, CappedRequest, QuietSite, problem_body
 from gmesh.errors import RequestRefused
 from gmesh.node.limits import LOCAL_BODY_LIMIT
 from gmesh.node.peer_credentials import Access, Gate, peer_credentials
 
 __all__ = [
-    "CappedRequest",
     "LateResource",
-    "QuietSite",
+    "LocalRequest",
     "access_of",
     "json_response",
     "local_site",
@@ -36,41 +33,10 @@ __all__ = [
 RECEIVE = b"/v1/receive"
 
 
-class CappedRequest(Request):
-    """A request whose body never exceeds C{LOCAL_BODY_LIMIT}: more is answered 413 and cut off."""
+class LocalRequest(CappedRequest):
+    """What a program on this machine asks."""
 
-    def gotLength(self, length: int | None) -> None:
-        """Refuse an announced body that is too large; always buffer in memory, never on disk."""
-        self.content = BytesIO()
-        if length is not None and length > LOCAL_BODY_LIMIT:
-            self._cut()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Count a chunked body while it comes in."""
-        assert self.content is not None
-        if self.content.tell() + len(data) > LOCAL_BODY_LIMIT:
-            self._cut()
-            return
-        self.content.write(data)
-
-    def _cut(self) -> None:
-        channel = self.channel
-        if channel is not None and channel.transport is not None:
-            body = _problem_body("too-large", 413, f"a body is at most {LOCAL_BODY_LIMIT} bytes")
-            channel.transport.write(
-                b"HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\n"
-                b"Content-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-            )
-            channel.loseConnection()
-
-
-class QuietSite(Site):
-    """A site that logs no requests."""
-
-    noisy = False
-
-    def log(self, request: HTTPRequest) -> None:
-        """Requests of programs on this machine are not logged one by one."""
+    body_limit = LOCAL_BODY_LIMIT
 
 
 def access_of(method: bytes, path: bytes) -> Access:
@@ -124,9 +90,9 @@ class LateResource(Resource):
         return getChildForRequest(self._tree, request).render(request)
 
 
-def local_site(resource: IResource, gate: Gate) -> Site:
+def local_site(resource: IResource, gate: Gate) -> QuietSite:
     """A quiet site with gate and cap; its only clients are on this machine."""
-    return QuietSite(_Guarded(resource, gate), requestFactory=CappedRequest)
+    return QuietSite(_Guarded(resource, gate), requestFactory=LocalRequest)
 
 
 def json_response(request: IRequest, value: object, status: int = 200) -> bytes:
@@ -139,18 +105,8 @@ def json_response(request: IRequest, value: object, status: int = 200) -> bytes:
 def problem(request: IRequest, reason: str, status: int, detail: str) -> bytes:
     """Set the headers of an RFC 9457 problem and return its body."""
     request.setResponseCode(status)
-    request.setHeader(b"content-type", b"application/problem+json")
-    return _problem_body(reason, status, detail)
-
-
-def _problem_body(reason: str, status: int, detail: str) -> bytes:
-    document = {
-        "type": f"urn:gmesh:problem:{reason}",
-        "title": reason.replace("-", " "),
-        "status": status,
-        "detail": detail,
-    }
-    return json.dumps(document, separators=(",", ":")).encode("utf-8") + b"\n"
+    request.setHeader(b"content-type", PROBLEM_TYPE.encode("ascii"))
+    return problem_body(reason, reason.replace("-", " "), status, detail)
 
 
 def read_object(request: IRequest, known: Mapping[str, type], required: frozenset[str]) -> dict[str, Any]:

@@ -18,12 +18,13 @@ from treq.testing import RequestTraversalAgent, StubTreq
 from twisted.internet.protocol import Protocol
 from twisted.web.http_headers import Headers
 
+from gmesh.daemon.metrics import MetricsPage
 from gmesh.node.description import description
 from gmesh.node.local_api import LocalApi
 from gmesh.node.local_http import access_of
 from gmesh.node.local_node import LocalNode
 from gmesh.node.local_views import LocalViews, Settings
-from gmesh.node.metrics import NodeCollector, NodeMetrics
+from gmesh.node.metrics import NodeCollector
 from gmesh.node.reactor_lag import ReactorLag
 from gmesh.testing.mesh import MemoryMesh
 
@@ -127,7 +128,7 @@ class World:
         runtime, heartbeat = mesh["a"].runtime, Heartbeat()
         settings = Settings("/state", ("tcp:7443",), ("http://authority",))
         views = LocalViews(runtime, heartbeat, mesh.clock, settings)  # type: ignore[arg-type]  # a double
-        metrics = NodeMetrics(NodeCollector(runtime, heartbeat, ReactorLag(mesh.clock)))  # type: ignore[arg-type]  # same
+        metrics = MetricsPage(NodeCollector(runtime, heartbeat, ReactorLag(mesh.clock)))  # type: ignore[arg-type]  # same
         self.node = LocalNode(runtime, heartbeat, views)  # type: ignore[arg-type]  # same
         self.web = StubTreq(LocalApi(self.node, metrics.page).app.resource())
         self.agent = RequestTraversalAgent(LocalApi(self.node, metrics.page).app.resource())

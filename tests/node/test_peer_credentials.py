@@ -18,8 +18,8 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
+from gmesh.daemon.listen import ListenService
 from gmesh.errors import ConfigurationError, RequestRefused
-from gmesh.node.listen import ListenService
 from gmesh.node.local_api import LocalApi
 from gmesh.node.local_http import local_site
 from gmesh.node.peer_credentials import Access, Credentials, Gate, find_group, peer_credentials
@@ -151,7 +151,7 @@ async def served(gate: Gate) -> AsyncIterator[str]:
         os.chmod(directory, 0o755)
         path = f"{directory}/node.sock"
         site = local_site(LocalApi(Node()).app.resource(), gate)  # type: ignore[arg-type]  # the parts asked for
-        service = ListenService(reactor, f"unix:{path}:mode=660", site, "local API", gate.group)
+        service = ListenService(reactor, f"unix:{path}:mode=660", site, "local API", "gmesh-node", gate.group)
         try:
             service.privilegedStartService()
             yield path

@@ -3,7 +3,7 @@
 What both daemons tell systemd (the C{sd_notify} datagrams) and hear from it (SIGHUP: reload; SIGTERM once).
 
 Without C{NOTIFY_SOCKET} in the environment nothing is sent.
-Tests: C{tests/test_notify.py}.
+Tests: C{tests/daemon/test_notify.py}.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The node as Twisted services: its start and clean stop, and what a reload does.
+What a reload of the node does: SIGHUP, C{systemctl reload} and the command of that name.
 
 Tests: C{tests/node/test_tap.py}, C{tests/node/test_reload.py}, C{tests/live/test_node_daemon.py}.
 """
@@ -9,67 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from gmesh.daemon.listen import ListenService
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.node.configuration import Configuration
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import IdentityStore
-from gmesh.node.listen import ListenService
 from gmesh.node.peer_credentials import Gate
 from gmesh.node.runtime import NodeRuntime
-from gmesh.statelock import StateLock
 
-__all__ = ["LockService", "NodeService", "Reload", "regroup"]
-
-
-class LockService(Service):
-    """One daemon a state directory: two with one identity would fight over every link."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._lock: StateLock | None = None
-
-    def privilegedStartService(self) -> None:
-        """@raise SystemExit: with one line, when another daemon works there."""
-        try:
-            self._lock = StateLock(self._directory, "gmesh-node")
-        except ConfigurationError as error:
-            raise SystemExit(f"gmesh-node: {error.detail}") from error
-
-    def startService(self) -> None:
-        """Take the lock now, if no privileged start came before."""
-        super().startService()
-        if self._lock is None:
-            self.privilegedStartService()
-
-    def stopService(self) -> None:
-        """Let others in."""
-        super().stopService()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
-
-
-class NodeService(Service):
-    """Starts and stops a L{NodeRuntime} with the daemon."""
-
-    def __init__(self, runtime: NodeRuntime) -> None:
-        self._runtime = runtime
-
-    def startService(self) -> None:
-        """Begin to dial and to route."""
-        super().startService()
-        self._runtime.start()
-
-    def stopService(self) -> Deferred[None]:
-        """Tell the neighbours, drain, close."""
-        super().stopService()
-        return self._runtime.stop()
+__all__ = ["Follow", "Reload", "regroup"]
 
 
 Follow = Callable[[Configuration], Awaitable[object] | object]

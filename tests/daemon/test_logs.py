@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The lines of the log: text, JSON, and either with its priority for the journal."""
+"""The lines of the log: text, JSON, either with its priority for the journal; and from which level on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,17 @@ from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions
 
+from gmesh.daemon.logs import (
+    Lines,
+    LoggedService,
+    LogLevelService,
+    json_line,
+    observer_factory,
+    parse_level,
+    text_line,
+    under_journal,
+)
 from gmesh.errors import ConfigurationError
-from gmesh.loglines import Lines, LoggedService, json_line, observer_factory, text_line, under_journal
 from gmesh.node.tap import Options
 
 
@@ -197,3 +206,31 @@ def test_the_journal_keeps_its_priorities(tmp_path: Path) -> None:
         lines.use(name)
         lines(event("hello"))
     assert [line[:3] for line in stream.getvalue().splitlines()] == ["<4>"] * 3
+
+
+def test_a_level_holds_until_it_is_changed_or_the_daemon_stops() -> None:
+    """Below it nothing reaches any observer; after the stop they are as they were."""
+    seen: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        seen.append(event["log_format"])
+
+    publisher = LogPublisher(observe)
+    log = Logger(observer=publisher)
+    service = LogLevelService(LogLevel.warn, publisher)
+    service.startService()
+    log.info("one")
+    log.warn("two")
+    service.set(LogLevel.debug)
+    log.debug("three")
+    service.set(LogLevel.error)
+    log.warn("four")
+    service.stopService()
+    log.debug("five")
+    assert seen == ["two", "three", "five"]
+
+
+def test_a_level_that_there_is_not() -> None:
+    """The error names those there are."""
+    with pytest.raises(ConfigurationError, match="there are debug, info, warn, error, critical"):
+        parse_level("loud")

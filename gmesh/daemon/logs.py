@@ -3,7 +3,7 @@
 What the daemon logs, as lines of text or as JSON lines, and with its priority for the journal.
 
 twistd asks for the observer before it logs anything; under systemd, whose journal reads standard
-output, each line begins with C{<N>} as L{sd-daemon(3)} describes.  Tests: C{tests/test_loglines.py}.
+output, each line begins with C{<N>} as L{sd-daemon(3)} describes.  Tests: C{tests/daemon/test_logs.py}.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from math import isfinite
 from string import Formatter
 from typing import Any, TextIO
 
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
 from twisted.logger import (
     FileLogObserver,
+    FilteringLogObserver,
     ILogObserver,
     LogEvent,
     LogLevel,
+    LogLevelFilterPredicate,
+    LogPublisher,
     formatEvent,
+    globalLogPublisher,
     textFileLogObserver,
 )
 from twisted.python import usage
@@ -37,10 +41,12 @@ from gmesh.errors import ConfigurationError
 __all__ = [
     "LOG_FORMATS",
     "Lines",
+    "LogLevelService",
     "LoggedService",
     "json_line",
     "observer_factory",
     "observer_for",
+    "parse_level",
     "text_line",
     "under_journal",
 ]
@@ -163,6 +169,61 @@ class LoggedService(MultiService):
         if self._lines is None:
             raise ConfigurationError("not-ours", "twistd writes this log: restart the node to change it")
         self._lines.use(log_format)
+
+
+def parse_level(name: str) -> Any:
+    """
+    The level of this name.
+
+    @raise ConfigurationError: naming those there are.
+    """
+    levels = {level.name: level for level in LogLevel.iterconstants()}
+    if name not in levels:
+        raise ConfigurationError("bad-level", f"{name!r} is no log level: there are {', '.join(levels)}")
+    return levels[name]
+
+
+class LogLevelService(Service):
+    """
+    Keeps events below a level from every observer that is there when the level is set, until it stops.
+
+    Twisted sets the level when an observer is made, and twistd makes them: so the filter goes in front.
+
+    @param level: from the start on, or None to leave everything as it is.
+    """
+
+    def __init__(self, level: Any = None, publisher: LogPublisher = globalLogPublisher) -> None:
+        self._level = level
+        self._publisher = publisher
+        self._wrapped: dict[ILogObserver, ILogObserver] = {}
+
+    def startService(self) -> None:
+        """Apply the level of the configuration."""
+        super().startService()
+        if self._level is not None:
+            self.set(self._level)
+
+    def stopService(self) -> None:
+        """Leave the observers as they were."""
+        super().stopService()
+        self._unwrap()
+
+    def set(self, level: Any) -> None:
+        """Log from C{level} on."""
+        self._unwrap()
+        predicate = LogLevelFilterPredicate(defaultLogLevel=level)
+        # LogPublisher has no public way to list its observers.
+        for observer in list(self._publisher._observers):
+            wrapped = FilteringLogObserver(observer, [predicate])
+            self._publisher.removeObserver(observer)
+            self._publisher.addObserver(wrapped)
+            self._wrapped[wrapped] = observer
+
+    def _unwrap(self) -> None:
+        for wrapped, observer in self._wrapped.items():
+            self._publisher.removeObserver(wrapped)
+            self._publisher.addObserver(observer)
+        self._wrapped = {}
 
 
 def text_line(event: LogEvent, timed: bool = True) -> str:

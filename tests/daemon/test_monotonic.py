@@ -10,8 +10,8 @@ import pytest
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import capturedLogs
 
-from gmesh import steady
-from gmesh.steady import keep_steady_time
+from gmesh.daemon import monotonic
+from gmesh.daemon.monotonic import keep_monotonic_time
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def reactor() -> Iterator[Any]:
 def test_a_timer_is_due_by_the_monotonic_clock(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds from now are ten monotonic seconds from now, whatever the time of day becomes."""
     now = [100.0]
-    monkeypatch.setattr(steady, "monotonic", lambda: now[0])
-    assert keep_steady_time(reactor)
+    monkeypatch.setattr(monotonic, "monotonic", lambda: now[0])
+    assert keep_monotonic_time(reactor)
     fired: list[float] = []
     reactor.callLater(10, lambda: fired.append(now[0]))
     assert reactor.timeout() == 10
@@ -43,13 +43,13 @@ def test_what_is_scheduled_already_keeps_its_clock(reactor: Any) -> None:
     before = reactor.seconds
     reactor.callLater(10, lambda: None)
     with capturedLogs() as lines:
-        assert not keep_steady_time(reactor)
+        assert not keep_monotonic_time(reactor)
     assert reactor.seconds is before
     assert len(lines) == 1
 
 
 def test_twice_is_once(reactor: Any) -> None:
     """A second daemon in the process finds it done."""
-    assert keep_steady_time(reactor)
+    assert keep_monotonic_time(reactor)
     reactor.callLater(10, lambda: None)
-    assert keep_steady_time(reactor)
+    assert keep_monotonic_time(reactor)

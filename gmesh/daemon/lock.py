@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""One process a state directory: two daemons, or a daemon and a restore, would give numbers out twice."""
+"""
+One process per state directory: two authorities would give numbers out twice, two nodes of one identity
+would fight over every link.
+
+Tests: C{tests/daemon/test_lock.py}, C{tests/node/test_tap.py}.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,11 @@ import fcntl
 import os
 from pathlib import Path
 
+from twisted.application.service import Service
+
 from gmesh.errors import ConfigurationError
 
-__all__ = ["StateLock"]
+__all__ = ["LockService", "StateLock"]
 
 
 class StateLock:
@@ -42,3 +49,37 @@ class StateLock:
     def release(self) -> None:
         """Let others in."""
         os.close(self._descriptor)
+
+
+class LockService(Service):
+    """
+    Holds a L{StateLock} from before privileges are dropped until the daemon stops.
+
+    @param path: @see: L{StateLock}
+    @param unit: the daemon, also for the line it ends with.
+    """
+
+    def __init__(self, path: Path, unit: str) -> None:
+        self._path = path
+        self._unit = unit
+        self._lock: StateLock | None = None
+
+    def privilegedStartService(self) -> None:
+        """@raise SystemExit: with one line, when another daemon works there."""
+        try:
+            self._lock = StateLock(self._path, self._unit)
+        except ConfigurationError as error:
+            raise SystemExit(f"{self._unit}: {error.detail}") from error
+
+    def startService(self) -> None:
+        """Take the lock now, if no privileged start came before."""
+        super().startService()
+        if self._lock is None:
+            self.privilegedStartService()
+
+    def stopService(self) -> None:
+        """Let others in."""
+        super().stopService()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()

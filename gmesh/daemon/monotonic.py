@@ -4,7 +4,7 @@ Timers that a stepped clock neither stalls nor fires.
 
 Twisted's reactors keep their timers by C{time.time()}: on an appliance whose clock is set back a
 day at boot every timer would wait a day longer.  Ours run on the monotonic clock instead.
-Tests: C{tests/test_steady.py}, C{tests/live/test_node_daemon.py}.
+Tests: C{tests/daemon/test_monotonic.py}, C{tests/live/test_node_daemon.py}.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from twisted.logger import Logger
 
-__all__ = ["keep_steady_time"]
+__all__ = ["keep_monotonic_time"]
 
 _log = Logger()
 
 
-def keep_steady_time(reactor: Any) -> bool:
+def keep_monotonic_time(reactor: Any) -> bool:
     """
     Have a reactor keep its timers by the monotonic clock from now on.
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError
-from gmesh.statelock import StateLock
 
-HOLD = "import sys; from pathlib import Path; from gmesh.statelock import StateLock; "
+HOLD = "import sys; from pathlib import Path; from gmesh.daemon.lock import StateLock; "
 HOLD += "lock = StateLock(Path(sys.argv[1]), 'unit'); print('held', flush=True); sys.stdin.read()"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from gmesh.notify import HangupService, Notifier, NotifyService
+from gmesh.daemon.notify import HangupService, Notifier, NotifyService
 
 
 @pytest.fixture

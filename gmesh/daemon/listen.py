@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: MIT
 """
-Listening on an endpoint string as a service: a port that cannot be had ends the daemon with one line.
+Listening on endpoint strings as a service: a port that cannot be had ends the daemon with one line.
 
-Tests: C{tests/node/test_tap.py}.
+Tests: C{tests/daemon/test_listen.py}, C{tests/live/test_node_service.py}.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from twisted.application.service import Service
+from twisted.application.service import MultiService, Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
@@ -23,7 +24,7 @@ from twisted.python.failure import Failure
 
 from gmesh.errors import ConfigurationError
 
-__all__ = ["ListenService", "describe_address", "parse_server"]
+__all__ = ["ListenService", "Listeners", "describe_address", "parse_server"]
 
 #: What Twisted calls a UNIX socket whose owner lives.
 UNIX_LOCK_TAKEN = "Cannot acquire lock"
@@ -59,19 +60,27 @@ class ListenService(Service):
     Listens from before privileges are dropped until the daemon stops.
 
     @param text: an endpoint string.
-    @param purpose: what the log calls it: C{listening} or C{local API}.
+    @param purpose: what the log calls it: C{listening}, C{metrics} or C{local API}.
+    @param unit: the daemon, for the line it ends with.
     @param group: the group that shall own a unix socket made here; None leaves it as it is.
     """
 
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, text: str, factory: IProtocolFactory, purpose: str, group: int | None = None
+        self,
+        reactor: Any,
+        text: str,
+        factory: IProtocolFactory,
+        purpose: str,
+        unit: str,
+        group: int | None = None,
     ) -> None:
         self._endpoint = parse_server(reactor, text)
         self._text = text
         self._factory = factory
         self._purpose = purpose
+        self._unit = unit
         self._group = group
         self._reactor = reactor
         self._opening: Deferred[Any] | None = None
@@ -93,7 +102,7 @@ class ListenService(Service):
         opening = self.open()
         opening.addErrback(failures.append)
         if failures:
-            raise SystemExit(f"gmesh-node: {_detail(failures[0])}")
+            raise SystemExit(f"{self._unit}: {_detail(failures[0])}")
         opening.addCallback(lambda _: self._late(failures))
 
     def give(self, group: int | None) -> None:
@@ -165,6 +174,85 @@ class ListenService(Service):
         if failures and self.running:
             self._log.critical("{cause}", cause=_detail(failures[0]))
             self._reactor.stop()
+
+
+class Listeners(MultiService):
+    """
+    One L{ListenService} for each endpoint string.
+
+    Those of one purpose may be others after a reload; connections that were taken stay.
+
+    @param factory: makes what serves a port.
+    @param purpose: what the log calls it.
+    @param unit: the daemon, for the line it ends with.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        factory: Callable[[], IProtocolFactory],
+        purpose: str,
+        unit: str,
+        endpoints: Iterable[str],
+    ) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._factory = factory
+        self._purpose = purpose
+        self._unit = unit
+        self._lock = DeferredLock()
+        self._ports: dict[str, ListenService] = {}
+        for text in dict.fromkeys(endpoints):
+            self._keep(text, self._made(text))
+
+    async def follow(self, endpoints: Iterable[str]) -> None:
+        """
+        Listen on these alone: ports no longer named close before new ones open, which may be the same port.
+
+        @raise ConfigurationError: when one cannot be had; all are as they were then.
+        """
+        await self._lock.acquire()
+        try:
+            await self._follow(tuple(dict.fromkeys(endpoints)))
+        finally:
+            self._lock.release()
+
+    async def _follow(self, endpoints: tuple[str, ...]) -> None:
+        added = {text: self._made(text) for text in endpoints if text not in self._ports}
+        removed = [text for text in self._ports if text not in endpoints]
+        for text in removed:
+            await self._close(text)
+        try:
+            for text, service in added.items():
+                await service.open()
+                self._keep(text, service)
+        except ConfigurationError:
+            for text in added.keys() & self._ports.keys():
+                await self._close(text)
+            for text in removed:
+                await self._reopen(text)
+            raise
+
+    async def _reopen(self, text: str) -> None:
+        service = self._made(text)
+        try:
+            await service.open()
+        except ConfigurationError as error:
+            self._log.error("{purpose}: {cause}", purpose=self._purpose, cause=error.detail)
+        self._keep(text, service)
+
+    async def _close(self, text: str) -> None:
+        await self._ports.pop(text).disownServiceParent()
+        self._log.info("{purpose} no more on {endpoint}", purpose=self._purpose, endpoint=text)
+
+    def _made(self, text: str) -> ListenService:
+        return ListenService(self._reactor, text, self._factory(), self._purpose, self._unit)
+
+    def _keep(self, text: str, service: ListenService) -> None:
+        service.setServiceParent(self)
+        self._ports[text] = service
 
 
 def _give(path: bytes, group: int) -> None:
