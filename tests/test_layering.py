@@ -16,7 +16,7 @@ HOUSE = {
 }
 """Text by file name."""
 
-BASE = {"errors", "files", "interfaces"}
+BASE = {"errors", "files", "interfaces", "token_bucket"}
 STACK = BASE | {"trust", "wire", "routing"}
 DAEMONLESS = STACK | {"mesh", "endtoend"}
 #: Room -> the rooms it may import beside itself.
@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "errors": set(),
     "interfaces": set(),
     "files": {"errors"},
+    "token_bucket": set(),
     "daemon": {"errors", "files"},
     "keyfiles": BASE | {"trust"},
     "trust": BASE,
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     "testing": DAEMONLESS | {"node", "keyfiles"},
     "cli": DAEMONLESS | {"node", "authority", "testing", "keyfiles"},
 }
-PURE = {"trust", "wire", "routing"}
+PURE = {"token_bucket", "trust", "wire", "routing"}
 #: What reads a clock, a file, a socket or another thread: never below C{mesh}.
 IMPURE_MODULES = {
     "asyncio",
@@ -101,7 +102,7 @@ def unknown_rooms(trees: Trees) -> list[str]:
 
 
 def impure(trees: Trees) -> list[str]:
-    """trust, wire and routing take bytes and C{now}: no reactor, clock, file or socket."""
+    """The token bucket, trust, wire and routing take bytes and C{now}: no reactor, clock, file or socket."""
     return [
         f"{name} imports {module}"
         for name, tree in trees.items()
@@ -179,6 +180,8 @@ def test_the_house_keeps_its_rules(rule: Callable[[Trees], list[str]]) -> None:
         (up, "authority/http.py", "from gmesh.mesh.limits import KEEPALIVE"),
         (up, "testing/mesh.py", "from gmesh.cli import main"),
         (unknown_rooms, "attic/old.py", ""),
+        (up, "token_bucket.py", "from gmesh.errors import GmeshError"),
+        (impure, "token_bucket.py", "from time import monotonic"),
         (impure, "wire/codec.py", "import time"),
         (impure, "trust/keys.py", "from os import urandom"),
         (impure, "routing/engine.py", "from twisted.internet.defer import Deferred"),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from gmesh.endtoend import limits
-from gmesh.mesh.rates import TokenBucket
+from gmesh.token_bucket import TokenBucket
 
 __all__ = ["FloodGate"]
 

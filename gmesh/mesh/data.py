@@ -18,7 +18,7 @@ from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
 from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.network_limits import HEADER_BURST, HEADER_RATE, MAX_VERDICTS, SOURCE_BURST, SOURCE_RATE
-from gmesh.mesh.rates import Budget, TokenBucket
+from gmesh.token_bucket import Budget, TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import HANDLE, MAX_HANDLES
 from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, PathHeader, peek_path

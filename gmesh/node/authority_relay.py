@@ -24,7 +24,6 @@ from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.permissions import AUTHORITY_SERVICE
 from gmesh.endtoend.services import Message
 from gmesh.errors import DocumentRefused, GmeshError, RequestRefused, SendRefused
-from gmesh.mesh.rates import TokenBucket
 from gmesh.node.authority_http import Answer, AuthorityUnreachable, Headers, read_answer
 from gmesh.node.limits import (
     ANSWER_TIMEOUT,
@@ -36,6 +35,7 @@ from gmesh.node.limits import (
     RELAY_RATE,
     RELAY_SOURCES,
 )
+from gmesh.token_bucket import TokenBucket
 from gmesh.trust.ingest import parse_json
 
 __all__ = ["AuthorityPath", "AuthorityRelay", "IAuthorityPath", "IForward", "RelayedAuthority"]

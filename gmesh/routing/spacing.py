@@ -1,39 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Two clocks' worth of restraint, both told the time: a token bucket and a growing interval."""
+"""A growing interval between repeats, on the caller's clock."""
 
 from __future__ import annotations
 
-__all__ = ["Spacing", "TokenBucket"]
-
-
-class TokenBucket:
-    """So many at once, so many a second thereafter."""
-
-    __slots__ = ("_burst", "_rate", "_tokens", "_when")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = float(burst)
-        self._tokens = float(burst)
-        self._when = now
-
-    def _refill(self, now: float) -> None:
-        if now > self._when:
-            self._tokens = min(self._burst, self._tokens + (now - self._when) * self._rate)
-            self._when = now
-
-    def ready_at(self, now: float) -> float:
-        """When the next token is there: C{now} or later."""
-        self._refill(now)
-        return now if self._tokens >= 1 else now + (1 - self._tokens) / self._rate
-
-    def take(self, now: float) -> bool:
-        """Use a token, if there is one."""
-        self._refill(now)
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+__all__ = ["Spacing"]
 
 
 class Spacing:
