@@ -19,8 +19,8 @@ from twisted.internet.endpoints import quoteStringArgument
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
 from gmesh.errors import ConfigurationError
 from gmesh.files import read_capped
+from gmesh.node.api.access import find_group
 from gmesh.node.limits import STATE_FILE_LIMIT
-from gmesh.node.peer_credentials import find_group
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 

@@ -15,10 +15,10 @@ from twisted.logger import Logger
 
 from gmesh.daemon.listen import ListenService
 from gmesh.errors import ConfigurationError, DocumentRefused
+from gmesh.node.api.access import AccessControl
 from gmesh.node.configuration import Configuration
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import IdentityStore
-from gmesh.node.peer_credentials import Gate
 from gmesh.node.runtime import NodeRuntime
 
 __all__ = ["Follow", "Reload", "regroup"]
@@ -108,12 +108,12 @@ class Reload:
         return troubles
 
 
-def regroup(gate: Gate, socket: ListenService, new: Configuration) -> None:
+def regroup(access: AccessControl, socket: ListenService, new: Configuration) -> None:
     """
     Give the local API to the groups of this configuration.
 
     @raise ConfigurationError: when its socket cannot be given to them; all stays as it was.
     """
-    fresh = Gate(new.read_group, new.write_group)
+    fresh = AccessControl(new.read_group, new.write_group)
     socket.give(fresh.group)
-    gate.become(fresh)
+    access.become(fresh)

@@ -26,6 +26,7 @@ from gmesh.node.configuration import Configuration, check_address, read_configur
 from gmesh.node.limits import SHUTDOWN_DELAY
 
 if TYPE_CHECKING:
+    from gmesh.daemon.metrics import MetricsPage
     from gmesh.node.runtime import NodeRuntime
 
 __all__ = ["NodeService", "Options", "makeService"]
@@ -170,14 +171,14 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
     from gmesh.daemon.web import QuietSite
     from gmesh.mesh.dialler import client_endpoint
+    from gmesh.node.api.access import AccessControl
+    from gmesh.node.api.http import LateResource, LocalRequest, local_site
+    from gmesh.node.api.views import Settings
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
-    from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
+    from gmesh.node.authority_relay import AuthorityRelay, AuthorityPath, RelayedAuthority
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
-    from gmesh.node.local_http import LateResource, LocalRequest, local_site
-    from gmesh.node.local_views import Settings
-    from gmesh.node.peer_credentials import Gate
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
@@ -218,27 +219,32 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen)
     listening.setServiceParent(daemon)
     told = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
-    gate = Gate(configuration.read_group, configuration.write_group)
+    access = AccessControl(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
 
+    # Made with the first request: an idle node can spare the memory of Klein and what is beside it.
+
+    def metrics_page() -> MetricsPage:
+        from gmesh.daemon.metrics import MetricsPage
+        from gmesh.node.metrics import NodeCollector
+
+        return MetricsPage(NodeCollector(runtime, heartbeat, lag))
+
     def local_api() -> IResource:
-        from gmesh.node.local_composition import local_resource
+        from gmesh.node.api.routes import LocalApi
+        from gmesh.node.api.views import LocalNode
 
-        return local_resource(runtime, heartbeat, reactor, told, lag)
-
-    def metrics() -> IResource:
-        from gmesh.node.local_composition import metrics_page
-
-        return metrics_page(runtime, heartbeat, lag)
+        node = LocalNode(runtime, heartbeat, reactor, told)
+        return LocalApi(node, metrics_page().page).app.resource()
 
     def metrics_site() -> QuietSite:
-        return QuietSite(LateResource(metrics), requestFactory=LocalRequest)
+        return QuietSite(LateResource(lambda: metrics_page().resource()), requestFactory=LocalRequest)
 
     scraped = Listeners(reactor, metrics_site, "metrics", UNIT, configuration.metrics_endpoints())
     scraped.setServiceParent(daemon)
-    site = local_site(LateResource(local_api), gate)
-    local = ListenService(reactor, configuration.control_endpoint(), site, "local API", UNIT, gate.group)
+    site = local_site(LateResource(local_api), access)
+    local = ListenService(reactor, configuration.control_endpoint(), site, "local API", UNIT, access.group)
     local.setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)
@@ -255,7 +261,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("advertise",): lambda new: runtime.set_advertised(new.advertise),
         ("listen",): listen,
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
-        ("read_group", "write_group"): lambda new: regroup(gate, local, new),
+        ("read_group", "write_group"): lambda new: regroup(access, local, new),
     }
     reload = Reload(store, runtime, heartbeat, configuration, options.reread, follow)
     HangupService(reactor, notifier, reload).setServiceParent(daemon)

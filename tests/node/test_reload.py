@@ -15,8 +15,8 @@ from twisted.logger import capturedLogs
 
 from gmesh.daemon.listen import ListenService
 from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.api.access import Access, AccessControl, Credentials
 from gmesh.node.configuration import Configuration
-from gmesh.node.peer_credentials import Access, Credentials, Gate
 from gmesh.node.reload import Reload, regroup
 from gmesh.node.tap import UNIT
 
@@ -32,7 +32,7 @@ def local(tmp_path: Path) -> Iterator[ListenService]:
     yield made
 
 
-def may(gate: Gate, group: int) -> bool:
+def may(gate: AccessControl, group: int) -> bool:
     try:
         gate.admit(Credentials(1, 65533, frozenset({group})), Access.READ)
     except RequestRefused:
@@ -43,7 +43,7 @@ def may(gate: Gate, group: int) -> bool:
 @needs_root
 async def test_another_group(local: ListenService, tmp_path: Path) -> None:
     """The socket and the gate are of the new group, and of the daemon's own when none is named any more."""
-    gate, socket_file = Gate(), tmp_path / "node.sock"
+    gate, socket_file = AccessControl(), tmp_path / "node.sock"
     regroup(gate, local, Configuration(tmp_path, read_group=str(OTHER_GROUP)))
     assert socket_file.stat().st_gid == OTHER_GROUP
     assert (may(gate, OTHER_GROUP), may(gate, OTHER_GROUP + 1)) == (True, False)
@@ -62,7 +62,7 @@ async def test_a_group_that_cannot_have_it(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "chown", forbidden)
-    gate = Gate("7")
+    gate = AccessControl("7")
     with pytest.raises(ConfigurationError, match="Operation not permitted"):
         regroup(gate, local, Configuration(tmp_path, write_group=str(OTHER_GROUP)))
     assert (may(gate, 7), may(gate, OTHER_GROUP)) == (True, False)

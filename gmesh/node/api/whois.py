@@ -2,7 +2,7 @@
 """
 One node as this one knows it: what its certificate says, its own record, the way to it, or why it is gone.
 
-Tests: C{tests/node/test_local_views.py}.
+Tests: C{tests/node/api/test_views.py}.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: MIT
 """
-The local API: what programs on this machine, the command line first, may ask of the node.
+The routes of the local API: Klein on the C{--control} endpoint, a unix socket whose file mode decides who
+gets in.
 
-Klein on the C{--control} endpoint, a unix socket whose file mode decides who gets in.
-Tests: C{tests/node/test_local_api.py}.
+Imported with the first request, since an idle node can spare the memory of Klein and what is beside it.
+Tests: C{tests/node/api/test_routes.py}, C{tests/node/api/test_openapi.py}.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -26,14 +28,12 @@ from gmesh.endtoend.limits import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
-from gmesh.node.description import description
-from gmesh.node.following import Follower
+from gmesh.node.api.http import json_response, problem, read_object
+from gmesh.node.api.json_lines import JsonLines, MessageLines, TableLines
+from gmesh.node.api.views import LocalNode
 from gmesh.node.limits import PING_COUNT_LIMIT
-from gmesh.node.local_http import json_response, problem, read_object
-from gmesh.node.local_views import ILocalViews
-from gmesh.node.streams import MessageStream
 
-__all__ = ["ILocalNode", "LocalApi"]
+__all__ = ["LocalApi", "description"]
 
 
 _STATUS_OF = {
@@ -53,54 +53,16 @@ _STATUS_OF = {
 }
 
 
-class ILocalNode(Protocol):
-    """What the API needs of a node: L{gmesh.node.runtime.NodeRuntime} and a double in tests."""
-
-    @property
-    def views(self) -> ILocalViews:
-        """What is asked about more than one table."""
-
-    def status(self) -> dict[str, Any]:
-        """The C{status} object."""
-
-    def peers(self) -> list[dict[str, Any]]:
-        """The direct neighbours."""
-
-    def routes(self) -> list[dict[str, Any]]:
-        """The cheapest path to every reachable node."""
-
-    def alternatives(self, name: str) -> list[dict[str, Any]]:
-        """The paths to one node, the best first, each without the relays of those before it."""
-
-    def nodes(self) -> list[dict[str, Any]]:
-        """Every node known from its record."""
-
-    def services(self) -> list[dict[str, Any]]:
-        """The services with a receiver on this node."""
-
-    def transits(self) -> list[dict[str, Any]]:
-        """The paths of others that passed through this node, with kind and size of the first frame."""
-
-    def ping(self, name: str, count: int) -> Awaitable[list[float]]:
-        """Round trips in milliseconds."""
-
-    def trace(self, name: str, service: str) -> Awaitable[dict[str, Any]]:
-        """The path to a node; to each hop the round trip, and what the policy says of a service of it."""
-
-    def capture(self, name: str, seconds: float, count: int) -> Awaitable[list[dict[str, Any]]]:
-        """The headers of the frames on the link to a neighbour, for so long or so many."""
-
-    def send(self, name: str, service: str, data: bytes, timeout: float) -> Awaitable[float]:
-        """Deliver and return the round trip in milliseconds."""
-
-    def receive(self, service: str, receiver: Callable[[str, bytes], None]) -> Callable[[], None]:
-        """Hand messages for C{service} to C{receiver(source name, data)}; returns what stops it."""
+@cache
+def description() -> bytes:
+    """C{openapi.json}: OpenAPI 3.1, written by hand; tests hold it against what is answered."""
+    return files("gmesh.node").joinpath("openapi.json").read_bytes()
 
 
 class LocalApi:
     """
-    The Klein routes over one node.  C{openapi.json} beside this module describes each; who may ask is
-    decided before (L{gmesh.node.local_http.local_site}).
+    The Klein routes over one node.  L{description} has each; who may ask is decided before
+    (L{gmesh.node.api.http.local_site}).
 
     @param metrics: makes the page C{/metrics}.
     """
@@ -108,7 +70,7 @@ class LocalApi:
     app = Klein()
     _log = Logger()
 
-    def __init__(self, node: ILocalNode, metrics: Callable[[], bytes] = bytes) -> None:
+    def __init__(self, node: LocalNode, metrics: Callable[[], bytes] = bytes) -> None:
         self._node = node
         self._metrics = metrics
 
@@ -163,29 +125,20 @@ class LocalApi:
 
     @app.route("/v1/whois", methods=["GET"])
     def _whois(self, request: Request) -> bytes:
-        return json_response(request, self._node.views.whois(_argument(request, "node")))
+        return json_response(request, self._node.whois(_argument(request, "node")))
 
     @app.route("/v1/topology", methods=["GET"])
     def _topology(self, request: Request) -> bytes:
-        return json_response(request, self._node.views.topology())
+        return json_response(request, self._node.topology())
 
     @app.route("/v1/doctor", methods=["GET"])
     def _doctor(self, request: Request) -> bytes:
-        return json_response(request, self._node.views.doctor())
+        return json_response(request, self._node.doctor())
 
     @app.route("/v1/follow", methods=["GET"])
     async def _follow(self, request: Request) -> bytes:
-        views = self._node.views
-        follower = Follower(request, views.table(_argument(request, "what")), views.wall)
-        stop = views.on_change(follower.look)
-        try:
-            follower.begin()
-            # As in L{_receive}: ended by the client alone.
-            await Deferred()
-        finally:
-            stop()
-            follower.end()
-        return b""
+        lines = TableLines(request, self._node.table(_argument(request, "what")), self._node.wall)
+        return await _open(lines, self._node.on_change(lines.look))
 
     @app.route("/v1/ping", methods=["POST"])
     async def _ping(self, request: Request) -> bytes:
@@ -230,20 +183,20 @@ class LocalApi:
 
     @app.route("/v1/receive", methods=["GET"])
     async def _receive(self, request: Request) -> bytes:
-        values = (request.args or {}).get(b"service", [])
-        if len(values) != 1:
-            raise RequestRefused("invalid-field", "give the service once: /v1/receive?service=NAME")
-        service = _service(values[0].decode("utf-8", "replace"))
-        stream = MessageStream(request, service)
-        stop = self._node.receive(service, stream.message)
-        try:
-            stream.begin()
-            # The client's hanging up cancels this coroutine; nothing else ends it.
-            await Deferred()
-        finally:
-            stop()
-            stream.end()
-        return b""
+        service = _service(_argument(request, "service"))
+        lines = MessageLines(request, service)
+        return await _open(lines, self._node.receive(service, lines.message))
+
+
+async def _open(lines: JsonLines, stop: Callable[[], None]) -> bytes:
+    """Let an answer go on until the client hangs up, which cancels this; nothing else ends it."""
+    try:
+        lines.begin()
+        await Deferred()
+    finally:
+        stop()
+        lines.end()
+    return b""
 
 
 def _slug(text: str) -> str:

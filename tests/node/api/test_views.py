@@ -11,8 +11,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from gmesh.errors import RequestRefused
-from gmesh.node.following import Follower
-from gmesh.node.local_views import LocalViews, Settings
+from gmesh.node.api.json_lines import TableLines
+from gmesh.node.api.views import LocalNode, Settings
 from gmesh.testing.mesh import MemoryMesh
 
 
@@ -64,14 +64,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def views(mesh: MemoryMesh, clock: Clock) -> LocalViews:
+def views(mesh: MemoryMesh, clock: Clock) -> LocalNode:
     """Those of pump-a."""
     beat: Any = Beat()
     settings = Settings("/state", ("tcp:7443",), ("https://authority.example",))
-    return LocalViews(mesh["pump-a"].runtime, beat, clock, settings)
+    return LocalNode(mesh["pump-a"].runtime, beat, clock, settings)
 
 
-def test_whois_of_a_node_behind_another(views: LocalViews, mesh: MemoryMesh) -> None:
+def test_whois_of_a_node_behind_another(views: LocalNode, mesh: MemoryMesh) -> None:
     """Certificate, roles, path, links and the time of its record are those of the node itself."""
     told, there = views.whois("pump-c"), mesh["pump-c"].runtime.member
     assert (told["name"], told["node_id"], told["roles"]) == ("pump-c", there.peer.node_id, ["client"])
@@ -83,14 +83,14 @@ def test_whois_of_a_node_behind_another(views: LocalViews, mesh: MemoryMesh) -> 
     assert 0 <= views.wall() - told["last_heard"] < 60
 
 
-def test_whois_of_a_neighbour_and_of_itself(views: LocalViews) -> None:
+def test_whois_of_a_neighbour_and_of_itself(views: LocalNode) -> None:
     """To a neighbour there is a link and its address; to itself a path of one."""
     assert views.whois("relay-b")["link"].keys() == {"address", "rtt_ms", "initiator"}
     own = views.whois("pump-a")
     assert (own["path"], own["link"], own["reachable"]) == (["pump-a"], None, True)
 
 
-def test_whois_by_node_id_and_by_beginnings(views: LocalViews, mesh: MemoryMesh) -> None:
+def test_whois_by_node_id_and_by_beginnings(views: LocalNode, mesh: MemoryMesh) -> None:
     """A whole node id, its beginning, or the beginning of a name find the one node they fit."""
     node_id = mesh["pump-c"].runtime.member.peer.node_id
     for text in (node_id, node_id[:12], "pump-c"):
@@ -103,7 +103,7 @@ def test_whois_by_node_id_and_by_beginnings(views: LocalViews, mesh: MemoryMesh)
 @pytest.mark.parametrize(
     ("text", "reason"), [("pump", "ambiguous"), ("x", "unknown-node"), ("", "unknown-node")]
 )
-def test_whois_of_nobody_or_several(views: LocalViews, text: str, reason: str) -> None:
+def test_whois_of_nobody_or_several(views: LocalNode, text: str, reason: str) -> None:
     """What fits no node or several is refused; of several it tells the names."""
     with pytest.raises(RequestRefused) as refused:
         views.whois(text)
@@ -112,7 +112,7 @@ def test_whois_of_nobody_or_several(views: LocalViews, text: str, reason: str) -
         assert "pump-a, pump-c" in refused.value.detail
 
 
-def test_whois_of_a_revoked_node(views: LocalViews, mesh: MemoryMesh) -> None:
+def test_whois_of_a_revoked_node(views: LocalNode, mesh: MemoryMesh) -> None:
     """Which serial, why, by which CRL, since when; what its certificate said; and no way to it."""
     said = views.whois("pump-c")
     mesh.issuer.revoke(mesh["pump-c"].enrolled)
@@ -136,7 +136,7 @@ def test_whois_of_a_revoked_node(views: LocalViews, mesh: MemoryMesh) -> None:
     }
 
 
-def test_topology(views: LocalViews) -> None:
+def test_topology(views: LocalNode) -> None:
     """Every node and each link once."""
     told = views.topology()
     assert told["self"] == "pump-a"
@@ -148,7 +148,7 @@ def test_topology(views: LocalViews) -> None:
     assert len(told["links"]) == 2
 
 
-def test_topology_after_a_link_is_lost(views: LocalViews, mesh: MemoryMesh) -> None:
+def test_topology_after_a_link_is_lost(views: LocalNode, mesh: MemoryMesh) -> None:
     """A link that one end no longer tells of is none; the node behind it is not reachable."""
     mesh.partition(["pump-a", "relay-b"], ["pump-c"])
     mesh.run_until(lambda: not mesh["pump-a"].reaches("pump-c"))
@@ -157,7 +157,7 @@ def test_topology_after_a_link_is_lost(views: LocalViews, mesh: MemoryMesh) -> N
     assert {node["name"]: node["reachable"] for node in told["nodes"]}["pump-c"] is False
 
 
-def test_doctor(views: LocalViews) -> None:
+def test_doctor(views: LocalNode) -> None:
     """The daemon tells what it was told, what it dials, and what does not work with the authority."""
     told = views.doctor()
     assert (told["state"], told["listen"], told["links"]) == ("/state", ["tcp:7443"], 1)
@@ -172,14 +172,14 @@ def test_doctor(views: LocalViews) -> None:
 
 
 def test_followers_hear_what_is_there_and_what_changes(
-    views: LocalViews, mesh: MemoryMesh, clock: Clock
+    views: LocalNode, mesh: MemoryMesh, clock: Clock
 ) -> None:
     """First the rows as present; then a link that goes, at once; a route, at the next look."""
     peers, routes = Reader(), Reader()
     stops = []
     for reader, what in ((peers, "peers"), (routes, "routes")):
         request: Any = reader
-        follower = Follower(request, views.table(what), views.wall)
+        follower = TableLines(request, views.table(what), views.wall)
         stops.append(views.on_change(follower.look))
         follower.begin()
     assert peers.taken() == [("present", "relay-b")]
@@ -198,10 +198,10 @@ def test_followers_hear_what_is_there_and_what_changes(
     assert clock.getDelayedCalls() == []
 
 
-def test_a_follower_that_does_not_read(views: LocalViews, mesh: MemoryMesh) -> None:
+def test_a_follower_that_does_not_read(views: LocalNode, mesh: MemoryMesh) -> None:
     """It is told nothing while it is paused, and the sum of the changes afterwards."""
     reader: Any = Reader()
-    follower = Follower(reader, views.table("status"), views.wall)
+    follower = TableLines(reader, views.table("status"), views.wall)
     follower.begin()
     before = reader.lines.pop()
     follower.pauseProducing()
@@ -215,7 +215,7 @@ def test_a_follower_that_does_not_read(views: LocalViews, mesh: MemoryMesh) -> N
     assert (line["event"], line["crl_number"] > before["crl_number"]) == ("changed", True)
 
 
-def test_only_tables_are_followed(views: LocalViews) -> None:
+def test_only_tables_are_followed(views: LocalNode) -> None:
     """Something else is refused, naming what there is."""
     with pytest.raises(RequestRefused, match="peers\\|routes\\|status"):
         views.table("nodes")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """
-Who is at the other end of the local socket, as the kernel says, and what he may ask.
+Who is at the other end of the local socket, as the kernel says, and what they may ask.
 
 Root and the daemon's own user may everything.  A C{read-group} may look at the node, a C{write-group}
 may also send into the mesh and take messages out of it.  With neither, everybody whom the mode of the
-socket lets in may both.  Tests: C{tests/node/test_peer_credentials.py}.
+socket lets in may both.  Tests: C{tests/node/api/test_access.py}.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from gmesh.errors import ConfigurationError, RequestRefused
 
-__all__ = ["Access", "Credentials", "Gate", "find_group", "peer_credentials"]
+__all__ = ["Access", "Credentials", "AccessControl", "find_group", "peer_credentials"]
 
 _UCRED = struct.Struct("=iII")
 _SO_PEERGROUPS = 59
@@ -90,7 +90,7 @@ def find_group(name: str) -> int:
         raise ConfigurationError("no-group", f"there is no group {name!r} on this host") from None
 
 
-class Gate:
+class AccessControl:
     """
     Judges each request by who asks.
 
@@ -107,7 +107,7 @@ class Gate:
         """The group that the socket must belong to, so that all who may ask get in."""
         return self._numbers.get(Access.READ, self._numbers.get(Access.WRITE))
 
-    def become(self, other: Gate) -> None:
+    def become(self, other: AccessControl) -> None:
         """Judge by its groups from the next request on, also those of connections that are open."""
         self._names, self._numbers = other._names, other._numbers
 

@@ -19,16 +19,14 @@ from twisted.internet.protocol import Protocol
 from twisted.web.http_headers import Headers
 
 from gmesh.daemon.metrics import MetricsPage
-from gmesh.node.description import description
-from gmesh.node.local_api import LocalApi
-from gmesh.node.local_http import access_of
-from gmesh.node.local_node import LocalNode
-from gmesh.node.local_views import LocalViews, Settings
+from gmesh.node.api.http import access_of
+from gmesh.node.api.routes import LocalApi, description
+from gmesh.node.api.views import LocalNode, Settings
 from gmesh.node.metrics import NodeCollector
 from gmesh.node.reactor_lag import ReactorLag
 from gmesh.testing.mesh import MemoryMesh
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TOLD = json.loads(description())
 OPERATIONS = {
     (method.upper(), path): operation
@@ -127,9 +125,8 @@ class World:
         mesh["c"].runtime.datagrams.register("log", lambda message: None)
         runtime, heartbeat = mesh["a"].runtime, Heartbeat()
         settings = Settings("/state", ("tcp:7443",), ("http://authority",))
-        views = LocalViews(runtime, heartbeat, mesh.clock, settings)  # type: ignore[arg-type]  # a double
         metrics = MetricsPage(NodeCollector(runtime, heartbeat, ReactorLag(mesh.clock)))  # type: ignore[arg-type]  # same
-        self.node = LocalNode(runtime, heartbeat, views)  # type: ignore[arg-type]  # same
+        self.node = LocalNode(runtime, heartbeat, mesh.clock, settings)  # type: ignore[arg-type]  # a double
         self.web = StubTreq(LocalApi(self.node, metrics.page).app.resource())
         self.agent = RequestTraversalAgent(LocalApi(self.node, metrics.page).app.resource())
 

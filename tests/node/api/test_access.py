@@ -20,9 +20,9 @@ from twisted.internet.threads import deferToThread
 
 from gmesh.daemon.listen import ListenService
 from gmesh.errors import ConfigurationError, RequestRefused
-from gmesh.node.local_api import LocalApi
-from gmesh.node.local_http import local_site
-from gmesh.node.peer_credentials import Access, Credentials, Gate, find_group, peer_credentials
+from gmesh.node.api.access import Access, AccessControl, Credentials, find_group, peer_credentials
+from gmesh.node.api.http import local_site
+from gmesh.node.api.routes import LocalApi
 
 READERS, WRITERS, OTHERS = 61001, 61002, 61003
 STRANGER = 61000
@@ -80,7 +80,7 @@ def who(*groups: int, uid: int = STRANGER) -> Credentials:
 )
 def test_who_may_what(read: int | str, write: int | str, asks: Credentials | None, may: str) -> None:
     """The table of the reference, row by row."""
-    gate = Gate(str(read), str(write))
+    gate = AccessControl(str(read), str(write))
     for access in Access:
         if access.value[0] in may:
             gate.admit(asks, access)
@@ -93,11 +93,11 @@ def test_who_may_what(read: int | str, write: int | str, asks: Credentials | Non
 def test_a_refusal_says_who_lacks_what() -> None:
     """So that the reader knows which group to join."""
     with pytest.raises(RequestRefused, match=r"uid 61000 may not write here: that takes the group 61002"):
-        Gate("61001", "61002").admit(who(READERS), Access.WRITE)
+        AccessControl("61001", "61002").admit(who(READERS), Access.WRITE)
     with pytest.raises(RequestRefused, match=r"read here: that takes the group 61001 or 61002"):
-        Gate("61001", "61002").admit(who(), Access.READ)
+        AccessControl("61001", "61002").admit(who(), Access.READ)
     with pytest.raises(RequestRefused, match=r"only root and the daemon's own user may"):
-        Gate("61001").admit(who(READERS), Access.WRITE)
+        AccessControl("61001").admit(who(READERS), Access.WRITE)
 
 
 def test_groups_by_name_and_number() -> None:
@@ -106,7 +106,7 @@ def test_groups_by_name_and_number() -> None:
     assert find_group(first.gr_name) == first.gr_gid
     assert find_group("61001") == 61001
     with pytest.raises(ConfigurationError, match="there is no group 'nobody-has-this'"):
-        Gate(write="nobody-has-this")
+        AccessControl(write="nobody-has-this")
 
 
 ASK = """
@@ -141,7 +141,7 @@ RECEIVES = (
 
 
 @asynccontextmanager
-async def served(gate: Gate) -> AsyncIterator[str]:
+async def served(gate: AccessControl) -> AsyncIterator[str]:
     """
     The local API behind a gate on a real unix socket; its path.
 
@@ -170,7 +170,7 @@ async def asked(path: str, uid: int | None, groups: list[int], method: str, targ
 async def test_own_user_may_everything() -> None:
     """Whatever groups are asked for."""
     own = str(os.getgid())
-    async with served(Gate(own, own)) as path:
+    async with served(AccessControl(own, own)) as path:
         assert await asked(path, None, [], "GET", "/v1/status", None) == [200, {"name": "pump-07"}]
         assert (await asked(path, None, [], "POST", "/v1/send", SEND))[0] == 200
 
@@ -178,7 +178,7 @@ async def test_own_user_may_everything() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 async def test_another_user_by_his_groups() -> None:
     """A reader reads, a writer does all, a stranger does not get in; each refusal is a problem document."""
-    async with served(Gate(str(READERS), str(WRITERS))) as path:
+    async with served(AccessControl(str(READERS), str(WRITERS))) as path:
         assert os.stat(path).st_gid == READERS
         reader, writer = [OTHERS, READERS], [OTHERS, READERS, WRITERS]
         assert (await asked(path, STRANGER, reader, "GET", "/v1/status", None))[0] == 200
@@ -202,5 +202,5 @@ async def test_a_group_that_is_not_ours_ends_the_start(monkeypatch: pytest.Monke
 
     monkeypatch.setattr("os.chown", refused)
     with pytest.raises(SystemExit, match=r"given to group 61001 \(Operation not permitted\): start with"):
-        async with served(Gate(str(READERS))):
+        async with served(AccessControl(str(READERS))):
             pass

@@ -16,11 +16,10 @@ from twisted.internet.testing import StringTransport
 from twisted.web.http_headers import Headers
 
 from gmesh.errors import SendRefused
-from gmesh.node.limits import LOCAL_BODY_LIMIT, RECEIVE_QUEUE_BYTES
-from gmesh.node.local_api import LocalApi
-from gmesh.node.local_http import local_site
-from gmesh.node.peer_credentials import Gate
-from gmesh.node.streams import MessageStream
+from gmesh.node.api.access import AccessControl
+from gmesh.node.api.http import local_site
+from gmesh.node.api.routes import LocalApi
+from gmesh.node.limits import LOCAL_BODY_LIMIT
 
 
 class Node:
@@ -200,46 +199,10 @@ async def test_a_taken_service_is_a_conflict(web: StubTreq, node: Node) -> None:
     assert await problem_of(await web.get("http://node/v1/receive?service=log")) == (409, "service-taken")
 
 
-class _Request:
-    """The three calls of a request that a stream makes."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.producer: Any = None
-
-    def setHeader(self, name: bytes, value: bytes) -> None:
-        pass
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.producer = producer
-
-
-def test_a_slow_reader_is_bounded() -> None:
-    """While paused messages wait in order up to the cap; beyond it they are refused, not lost silently."""
-    request: Any = _Request()
-    stream = MessageStream(request, "log")
-    stream.begin()
-    stream.pauseProducing()
-    taken = 0
-    with pytest.raises(SendRefused) as refused:
-        while True:
-            stream.message("a", b"x" * 10_000)
-            taken += 1
-    assert refused.value.reason == "busy"
-    assert 0 < taken * 10_000 < RECEIVE_QUEUE_BYTES
-    assert request.written == [b""]
-    stream.resumeProducing()
-    assert len(request.written) == taken + 1
-    stream.end()
-
-
 @pytest.mark.parametrize("chunked", [False, True])
 def test_oversized_bodies_are_cut(node: Node, chunked: bool) -> None:
     """A body above the cap is answered 413 and the connection closed before it is read."""
-    channel = local_site(LocalApi(node).app.resource(), Gate()).buildProtocol(None)
+    channel = local_site(LocalApi(node).app.resource(), AccessControl()).buildProtocol(None)
     transport = StringTransport()
     channel.makeConnection(transport)
     head = b"POST /v1/send HTTP/1.1\r\nHost: node\r\n"

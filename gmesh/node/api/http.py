@@ -2,7 +2,7 @@
 """
 HTTP manners of the local API: who may ask, bodies with a cap, JSON answers, problem documents.
 
-Tests: C{tests/node/test_local_api.py}, C{tests/node/test_peer_credentials.py}.
+Tests: C{tests/node/api/test_routes.py}, C{tests/node/api/test_access.py}.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from twisted.web.resource import IResource, Resource, getChildForRequest
 
 from gmesh.daemon.web import PROBLEM_TYPE, CappedRequest, QuietSite, problem_body
 from gmesh.errors import RequestRefused
+from gmesh.node.api.access import Access, AccessControl, peer_credentials
 from gmesh.node.limits import LOCAL_BODY_LIMIT
-from gmesh.node.peer_credentials import Access, Gate, peer_credentials
 
 __all__ = [
     "LateResource",
@@ -50,20 +50,20 @@ def _plain_path(segments: Sequence[bytes]) -> bytes:
 
 
 class _Guarded(Resource):
-    """Asks the gate before anything else, so that a new route cannot forget to."""
+    """Asks who may before anything else, so that a new route cannot forget to."""
 
     isLeaf = True
 
-    def __init__(self, inner: IResource, gate: Gate) -> None:
+    def __init__(self, inner: IResource, control: AccessControl) -> None:
         super().__init__()
         self._inner = inner
-        self._gate = gate
+        self._control = control
 
     def render(self, request: Any) -> Any:
         """What the inner resource answers, or why nothing is answered."""
         try:
             access = access_of(request.method, _plain_path(request.postpath))
-            self._gate.admit(peer_credentials(request.transport), access)
+            self._control.admit(peer_credentials(request.transport), access)
         except RequestRefused as error:
             return problem(request, error.reason, 403, error.detail)
         return self._inner.render(request)
@@ -90,9 +90,9 @@ class LateResource(Resource):
         return getChildForRequest(self._tree, request).render(request)
 
 
-def local_site(resource: IResource, gate: Gate) -> QuietSite:
-    """A quiet site with gate and cap; its only clients are on this machine."""
-    return QuietSite(_Guarded(resource, gate), requestFactory=LocalRequest)
+def local_site(resource: IResource, control: AccessControl) -> QuietSite:
+    """A quiet site that knows who may ask, with a cap; its only clients are on this machine."""
+    return QuietSite(_Guarded(resource, control), requestFactory=LocalRequest)
 
 
 def json_response(request: IRequest, value: object, status: int = 200) -> bytes:
