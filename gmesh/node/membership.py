@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused, StoreError
 from gmesh.interfaces import ISigner
 from gmesh.mesh.peer_identity import Peer, peer_of
-from gmesh.node.identity_store import Identity, INodeStore
+from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.noise_keys import NoiseKeys
 from gmesh.node.state_writer import StateWriter
 from gmesh.trust.documents import Anchor, Certificate, Document
@@ -48,7 +48,7 @@ class Membership:
     def __init__(
         self,
         identity: Identity,
-        store: INodeStore,
+        store: NodeStore,
         clock: IReactorTime,
         wall: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,

@@ -176,7 +176,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.api.views import Settings
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
-    from gmesh.node.authority_relay import AuthorityRelay, AuthorityPath, RelayedAuthority
+    from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.reactor_lag import ReactorLag
@@ -204,7 +204,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom, http.prefix)
     relay = AuthorityRelay(runtime.datagrams, http, relayed, runtime.is_anchor, reactor)
     runtime.parts.append(relay)
-    path = AuthorityPath(http, relayed)
+    path = FallbackPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)
     heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control)
     runtime.control.node.ask_for_news = heartbeat.soon
