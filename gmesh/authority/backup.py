@@ -29,10 +29,10 @@ from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, invites, migrate, operators
 from gmesh.authority.store.clean import take_clean
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
+from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
-from gmesh.statelock import StateLock
 from gmesh.trust.documents import Document, Genesis, Policy, parse_document
 from gmesh.trust.verify import verify_genesis_chain
 

@@ -2,48 +2,38 @@
 """
 HTTP/1.1 with bounds: bodies are counted, requests must arrive in time, nothing is ambiguous.
 
-twisted.web buffers any body, re-arms its idle timer with each byte, and takes folded headers and
-requests without a Host; here each is answered by a problem document and the connection closed.
+twisted.web re-arms its idle timer with each byte, and takes folded headers and requests without a Host;
+here each is answered by a problem document and the connection closed.
 """
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes as unquote
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import server
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 
 from gmesh.authority import limits
-from gmesh.authority.problems import PROBLEM_TYPE, problem_body
+from gmesh.authority.problems import problem_body
 from gmesh.authority.rate_limit import address_key
+from gmesh.daemon.web import CappedChannel, CappedRequest, QuietSite
 
 __all__ = ["AuthorityChannel", "AuthorityRequest", "AuthoritySite"]
 
-_REASONS = {
-    400: b"Bad Request",
-    413: b"Content Too Large",
-}
 
+class AuthorityRequest(CappedRequest):
+    """A request that says one thing only."""
 
-class AuthorityRequest(server.Request):
-    """A request whose body is kept in memory and never grows over its cap."""
-
-    channel: AuthorityChannel
     body_limit = limits.POLICY_BODY_BYTES
-    _body_bytes = 0
 
     def gotLength(self, length: int | None) -> None:
         """The headers are complete: refuse what is ambiguous or announced too large."""
-        self.content = io.BytesIO()
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
         if len(hosts) != 1:
             self.channel.refuse(400, "bad-request", "a request has exactly one Host header")
@@ -51,16 +41,8 @@ class AuthorityRequest(server.Request):
             self.channel.refuse(400, "bad-request", "a request has at most one Transfer-Encoding")
         elif not _is_text(self.requestHeaders.getAllRawHeaders()):
             self.channel.refuse(400, "bad-request", "a header is not UTF-8")
-        elif length is not None and length > self.body_limit:
-            self._too_large()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Keep a piece of the body, if it still fits."""
-        self._body_bytes += len(data)
-        if self._body_bytes > self.body_limit:
-            self._too_large()
-        elif not self.channel.refused:
-            super().handleContentChunk(data)
+        else:
+            super().gotLength(length)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The whole request is here."""
@@ -92,15 +74,11 @@ class AuthorityRequest(server.Request):
         """Routes do not depend on the Host a client claims."""
         return b"authority"
 
-    def _too_large(self) -> None:
-        self.channel.refuse(413, "too-large", f"a body has at most {self.body_limit} bytes")
 
-
-class AuthorityChannel(HTTPChannel):
+class AuthorityChannel(CappedChannel):
     """
     One connection.
 
-    @ivar refused: an answer was written and the connection is going down: take nothing more.
     @ivar _due: when the next request must be here; None while one is answered.
     @ivar _sending: seconds that the last answer may take on a slow line.
     """
@@ -108,8 +86,6 @@ class AuthorityChannel(HTTPChannel):
     log = Logger()
     site: AuthoritySite
     requestFactory = AuthorityRequest
-    transport: ITCPTransport
-    refused = False
     _due: float | None = None
     _sending = 0
     _timer: IDelayedCall | None = None
@@ -126,23 +102,14 @@ class AuthorityChannel(HTTPChannel):
 
     def lineReceived(self, line: bytes) -> None:
         """A line of the head; a folded header could hide one from a proxy."""
-        if self.refused:
-            return
         if line[:1] in (b" ", b"\t"):
             self.refuse(400, "bad-request", "folded header lines are not accepted")
-            return
         super().lineReceived(line)
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """A piece of a body."""
-        if not self.refused:
-            super().rawDataReceived(data)
 
     def allContentReceived(self) -> None:
         """The request arrived in time; now the answer has its own."""
-        if self.refused:
-            return
-        self._due = None
+        if not self.refused:
+            self._due = None
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
@@ -161,20 +128,10 @@ class AuthorityChannel(HTTPChannel):
         super().connectionLost(reason)
 
     def refuse(self, status: int, slug: str, detail: str) -> None:
-        """Answer in place of the application, then close."""
-        if self.refused:
-            return
-        self.refused = True
-        self.site.refusals[slug] += 1
-        body = problem_body(slug, status, detail, self.site.new_request_id())
-        head = b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (
-            status,
-            _REASONS[status],
-            PROBLEM_TYPE.encode(),
-            len(body),
-        )
-        self.transport.write(head + body)
-        self.loseConnection()
+        """Answer in place of the application, count it, then close."""
+        if not self.refused:
+            self.site.refusals[slug] += 1
+        super().refuse(status, slug, detail)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(400, "bad-request", "not a well-formed HTTP/1.1 request")
@@ -197,9 +154,9 @@ class AuthorityChannel(HTTPChannel):
         self.transport.abortConnection()
 
 
-class AuthoritySite(server.Site):
+class AuthoritySite(QuietSite):
     """
-    The factory of connections; HTTP/1.1 only, because h2 would bring a channel without these bounds.
+    The factory of connections.
 
     @param clock: for deadlines.
     @param new_request_id: makes the id named in an answer.
@@ -210,7 +167,6 @@ class AuthoritySite(server.Site):
 
     requestFactory = AuthorityRequest
     protocol: Any = AuthorityChannel
-    noisy = False
     reactor: IReactorTime
 
     def __init__(
@@ -230,15 +186,9 @@ class AuthoritySite(server.Site):
         self._uncounted = uncounted
         self._connections: Counter[str] = Counter()
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """A channel with these bounds."""
-        channel: Any = super().buildProtocol(addr)
-        channel.requestFactory = AuthorityRequest
-        return channel
-
-    def acceptableProtocols(self) -> list[bytes]:
-        """What TLS may negotiate."""
-        return [b"http/1.1"]
+    def problem(self, slug: str, status: int, detail: str) -> bytes:
+        """The body that tells of a refusal."""
+        return problem_body(slug, status, detail, self.new_request_id())
 
     @property
     def connected(self) -> int:
@@ -260,9 +210,6 @@ class AuthoritySite(server.Site):
         self._connections[name] -= 1
         if self._connections[name] <= 0:
             del self._connections[name]
-
-    def log(self, request: Any) -> None:
-        """No access log here: the application logs what it decided."""
 
 
 def _is_text(headers: Iterable[tuple[bytes, Sequence[bytes]]]) -> bool:

@@ -7,25 +7,23 @@ database.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from twisted.web.pages import notFound
-from twisted.web.resource import IResource, Resource
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from gmesh import __version__
 from gmesh.authority.http import AuthoritySite
 from gmesh.authority.rate_limit import RateLimiter
 from gmesh.authority.service import Authority
+from gmesh.daemon.metrics import Families
 
-__all__ = ["AuthorityCollector", "metrics_resource"]
+__all__ = ["AuthorityCollector"]
 
-PREFIX = "gmesh_authority_"
+_FAMILIES = Families("gmesh_authority_")
+_gauge, _counter, _counters = _FAMILIES.gauge, _FAMILIES.counter, _FAMILIES.counters
 
 
-class AuthorityCollector:
+class AuthorityCollector(Collector):
     """
     The state of an authority as metrics.
 
@@ -71,50 +69,6 @@ class AuthorityCollector:
         yield _counter("buckets_evicted", "Buckets forgotten for want of room.", limiter.evicted)
         yield _counters("bad_requests", "Refused before any route.", "reason", _sum(sites))
         yield _counters("receipts_dropped", "Not believed.", "reason", authority.control.dropped)
-
-
-def metrics_resource(registry: CollectorRegistry, collector: AuthorityCollector) -> Resource:
-    """The tree for C{--metrics}: C{/metrics} and nothing else."""
-    registry.register(collector)
-    ProcessCollector(registry=registry)
-    root = _Root()
-    root.putChild(b"metrics", _Page(registry))
-    return root
-
-
-class _Root(Resource):
-    def getChild(self, path: bytes, request: Any) -> IResource:
-        return notFound()
-
-
-class _Page(Resource):
-    isLeaf = True
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__()
-        self._registry = registry
-
-    def render_GET(self, request: Any) -> bytes:
-        """The text format of Prometheus."""
-        request.setHeader("Content-Type", CONTENT_TYPE_LATEST)
-        return generate_latest(self._registry)
-
-
-def _gauge(name: str, text: str, value: float, **labels: str) -> Metric:
-    family = GaugeMetricFamily(PREFIX + name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), value)
-    return family
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(PREFIX + name, text, value=value)
-
-
-def _counters(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, text, labels=[label])
-    for key, value in values.items():
-        family.add_metric([key], value)
-    return family
 
 
 def _sum(sites: Sequence[AuthoritySite]) -> dict[str, int]:

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from gmesh import __version__
-from gmesh.authority.problems import PROBLEM_TYPE
 from gmesh.authority.routes.table import Access, Route
+from gmesh.daemon.web import PROBLEM_TYPE
 from gmesh.trust.limits import MAX_INTEGER
 from gmesh.trust.requests import JSON_TYPE
 

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 
+from gmesh.daemon import web
 from gmesh.errors import GmeshError, RequestRefused, StoreError
 
-__all__ = ["PROBLEM_TYPE", "STATUSES", "Telling", "problem_body", "status_of", "told"]
-
-PROBLEM_TYPE = "application/problem+json"
+__all__ = ["STATUSES", "Telling", "problem_body", "status_of", "told"]
 
 STATUSES = {
     "bad-request": 400,
@@ -76,14 +74,6 @@ def told(error: GmeshError, operator: bool) -> str:
 
 
 def problem_body(slug: str, status: int, detail: str, request_id: str, **more: object) -> bytes:
-    """The JSON of a problem document."""
-    return json.dumps(
-        {
-            "type": f"urn:gmesh:problem:{slug}",
-            "title": HTTPStatus(status).phrase,
-            "status": status,
-            "detail": detail,
-            "request_id": request_id,
-            **more,
-        }
-    ).encode()
+    """The JSON of a problem document of the authority, which names the request."""
+    title = HTTPStatus(status).phrase
+    return web.problem_body(slug, title, status, detail, request_id=request_id, **more)

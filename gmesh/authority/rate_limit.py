@@ -3,7 +3,7 @@
 Token buckets by address and by key, in a table that cannot grow.
 
 An address is charged before anything is parsed; failures have buckets of their own, by address and
-by (key, address), so that somebody who forges requests under a key locks out only himself.
+by (key, address), so that somebody who forges requests under a key locks out only themselves.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from gmesh.authority import limits
 from gmesh.authority.problems import Telling
+from gmesh.token_bucket import TokenBucket
 
 __all__ = ["Buckets", "Rate", "RateLimits", "RateLimiter", "address_key"]
 
@@ -66,29 +67,26 @@ class Buckets:
         self._rate = rate
         self._seconds = seconds
         self._capacity = capacity
-        self._table: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        self._table: OrderedDict[Hashable, TokenBucket] = OrderedDict()
         self.evicted = 0
-
-    def _level(self, name: Hashable, now: float) -> float:
-        level, since = self._table.get(name, (float(self._rate.burst), now))
-        return min(float(self._rate.burst), level + (now - since) * self._rate.per_minute / 60)
 
     def wait(self, name: Hashable) -> float:
         """Seconds until C{name} may go on; 0 now."""
-        level = self._level(name, self._seconds())
-        return 0.0 if level >= 1 else (1 - level) * 60 / self._rate.per_minute
+        bucket = self._table.get(name)
+        return 0.0 if bucket is None else bucket.wait(self._seconds())
 
     def take(self, name: Hashable) -> float:
         """Charge one. @return: 0, or the seconds to wait, and then nothing is charged."""
         now = self._seconds()
-        level = self._level(name, now)
-        waiting = 0.0 if level >= 1 else (1 - level) * 60 / self._rate.per_minute
-        self._table[name] = (level - 1 if not waiting else level, now)
-        self._table.move_to_end(name)
-        if len(self._table) > self._capacity:
-            self._table.popitem(last=False)
-            self.evicted += 1
-        return waiting
+        bucket = self._table.get(name)
+        if bucket is None:
+            bucket = self._table[name] = TokenBucket(self._rate.per_minute / 60, self._rate.burst, now)
+            if len(self._table) > self._capacity:
+                self._table.popitem(last=False)
+                self.evicted += 1
+        else:
+            self._table.move_to_end(name)
+        return 0.0 if bucket.take(now) else bucket.wait(now)
 
     def __len__(self) -> int:
         return len(self._table)

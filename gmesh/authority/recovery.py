@@ -15,9 +15,9 @@ from gmesh.authority.issuer import policy_text
 from gmesh.authority.state import LOCK, StateDirectory, check_state
 from gmesh.authority.store import engine, operators
 from gmesh.authority.store.transaction import transaction
+from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError
 from gmesh.keyfiles import Passphrases
-from gmesh.statelock import StateLock
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import check_public, key_id
 

@@ -27,11 +27,12 @@ from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
 from gmesh.authority.dispatch import AuthorityResource, Deadline
 from gmesh.authority.journal import Exchange, Journal
-from gmesh.authority.problems import PROBLEM_TYPE, Telling, problem_body, status_of, told
+from gmesh.authority.problems import Telling, problem_body, status_of, told
 from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.routes.table import Access, Answer, Call, Route, json_answer
 from gmesh.authority.service import Authority
+from gmesh.daemon.web import PROBLEM_TYPE
 from gmesh.errors import GmeshError, RequestRefused, StoreError
 from gmesh.trust.documents import Certificate, document_from_dict
 from gmesh.trust.ingest import parse_json

@@ -37,9 +37,9 @@ from gmesh.authority.store import engine, nonces
 from gmesh.authority.store.clean import leave_clean
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
+from gmesh.daemon.lock import StateLock
 from gmesh.errors import StoreError
 from gmesh.keyfiles import Passphrases
-from gmesh.statelock import StateLock
 from gmesh.trust.keys import verify
 
 __all__ = ["Authority", "open_authority"]

@@ -11,33 +11,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet import defer, endpoints
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python import usage
-from twisted.python.failure import Failure
 
 from gmesh import __version__
 from gmesh.authority import limits
 from gmesh.authority.auth import Authenticator
 from gmesh.authority.http import AuthoritySite
 from gmesh.authority.journal import Journal
-from gmesh.authority.metrics import AuthorityCollector, metrics_resource
+from gmesh.authority.metrics import AuthorityCollector
 from gmesh.authority.rate_limit import Rate, RateLimiter, RateLimits
 from gmesh.authority.server import Server
 from gmesh.authority.service import Authority, open_authority
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine
+from gmesh.daemon.listen import ListenService
+from gmesh.daemon.logs import LOG_FORMATS, Lines, LoggedService, observer_for
+from gmesh.daemon.metrics import MetricsPage
+from gmesh.daemon.monotonic import keep_monotonic_time
+from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
 from gmesh.errors import GmeshError
 from gmesh.keyfiles import Passphrases
-from gmesh.loglines import LOG_FORMATS, Lines, LoggedService, observer_for
-from gmesh.notify import HangupService, NotifyService, stop_once, system_notifier
-from gmesh.steady import keep_steady_time
 
 __all__ = ["Options", "makeService"]
 
+UNIT = "gmesh-authority"
 DEFAULT_LISTEN = "tcp:8440:interface=127.0.0.1"
 
 
@@ -129,43 +128,6 @@ class Options(usage.Options):
             self["listen"].append(DEFAULT_LISTEN)
 
 
-class Listener(Service):
-    """Serves a site on one endpoint, or ends the program with one line."""
-
-    log = Logger()
-    _port: IListeningPort | None = None
-
-    def __init__(self, text: str, endpoint: IStreamServerEndpoint, site: AuthoritySite) -> None:
-        self._text = text
-        self._endpoint = endpoint
-        self._site = site
-
-    def privilegedStartService(self) -> None:
-        """Bind, while the process may still bind low ports."""
-        failures: list[Failure] = []
-        self._endpoint.listen(self._site).addCallbacks(self._listening, failures.append)
-        if failures:
-            error = failures[0].value
-            why = error.socketError if isinstance(error, CannotListenError) else error
-            raise SystemExit(f"gmesh-authority: cannot listen on {self._text}: {why}")
-
-    def _listening(self, port: IListeningPort) -> None:
-        self._port = port
-        host = port.getHost()
-        name = getattr(host, "port", None) or getattr(host, "name", b"")
-        self.log.info(
-            "listening on {kind}:{name}",
-            kind=self._text.partition(":")[0],
-            name=os.fsdecode(name) if isinstance(name, bytes) else name,
-        )
-
-    def stopService(self) -> Any:
-        """Accept no more."""
-        super().stopService()
-        port, self._port = self._port, None
-        return None if port is None else defer.maybeDeferred(port.stopListening)
-
-
 class AuthorityService(LoggedService):
     """Runs the authority beside its listeners; stops them first."""
 
@@ -240,7 +202,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     if reactor is None:
         from twisted.internet import reactor
 
-        keep_steady_time(reactor)
+        keep_monotonic_time(reactor)
     phrase = options["passphrase-file"]
     passphrases = Passphrases(Path(phrase) if phrase else None)
     try:
@@ -253,7 +215,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             passphrases,
         )
     except GmeshError as error:
-        raise SystemExit(f"gmesh-authority: {error.detail}") from None
+        raise SystemExit(f"{UNIT}: {error.detail}") from None
     service = AuthorityService(authority, Path(options["state"]), passphrases, options.observer)
     rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
     limiter = RateLimiter(rates, reactor.seconds)
@@ -265,14 +227,15 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
         server.resource(), reactor, authority.new_request_id, options["connections"], proxies
     )
     collector = AuthorityCollector(authority, limiter, [site], time.time)
-    pages = AuthoritySite(metrics_resource(journal.registry, collector), reactor, authority.new_request_id)
-    for option, served in (("listen", site), ("metrics", pages)):
+    page = MetricsPage(collector, journal.registry).resource()
+    pages = AuthoritySite(page, reactor, authority.new_request_id)
+    for option, purpose, served in (("listen", "listening", site), ("metrics", "metrics", pages)):
         for text in options[option]:
             try:
-                endpoint = endpoints.serverFromString(reactor, text)
-            except (ValueError, TypeError, KeyError) as error:
-                raise SystemExit(f"gmesh-authority: --{option} {text}: {error}") from None
-            Listener(text, endpoint, served).setServiceParent(service)
+                port = ListenService(reactor, text, served, purpose, UNIT)
+            except GmeshError as error:
+                raise SystemExit(f"{UNIT}: --{option}: {error.detail}") from None
+            port.setServiceParent(service)
     notifier = system_notifier()
     HangupService(reactor, notifier, service.reload).setServiceParent(service)
     notify = NotifyService(notifier, reactor)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from gmesh.endtoend import limits
-from gmesh.mesh.rates import ClaimGate, Rate
+from gmesh.token_bucket import ClaimGate, Rate
 
 __all__ = ["FloodGate"]
 

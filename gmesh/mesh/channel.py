@@ -20,8 +20,8 @@ from gmesh.mesh.network_limits import (
     QUESTION_RATE,
     WANT_BATCH,
 )
-from gmesh.mesh.rates import TokenBucket
 from gmesh.routing.store import Key
+from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import CertificateKey, CertRequest, CloseReason, RecordKey, SyncWant
 

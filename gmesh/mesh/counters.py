@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from gmesh.mesh.limits import REFUSAL_LOG_BURST, REFUSAL_LOG_SPACING
-from gmesh.mesh.rates import TokenBucket
+from gmesh.token_bucket import TokenBucket
 
 __all__ = ["Counters", "Refusals"]
 

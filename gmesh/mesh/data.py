@@ -34,7 +34,7 @@ from gmesh.mesh.network_limits import (
     TRANSIT_HEADER_RATE,
     TRANSIT_RATE,
 )
-from gmesh.mesh.rates import Budget, ClaimGate, TokenBucket
+from gmesh.token_bucket import Budget, ClaimGate, TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import HANDLE, MAX_HANDLES
 from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, PathHeader, peek_path

@@ -20,9 +20,9 @@ from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTICE_RATE
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.rates import TokenBucket
 from gmesh.routing.database import Outcome
 from gmesh.routing.engine import RouteEngine
+from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import MAX_SPLICES
 from gmesh.wire.messages import Dropped, Unreach

@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, ip_address
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.mesh.limits import HandshakeLimits
-from gmesh.mesh.rates import TokenBucket
+from gmesh.token_bucket import TokenBucket
 
 __all__ = ["HandshakeGate", "Place", "address_group"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gmesh.mesh.rates import Rate
+from gmesh.token_bucket import Rate
 
 __all__ = [
     "ASK_AGAIN",

@@ -15,7 +15,7 @@ from typing import Any
 from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.interfaces import ISigner
 from gmesh.node.authority_http import StaleClock
-from gmesh.node.authority_relay import IAuthorityPath
+from gmesh.node.authority_relay import AuthorityPath
 from gmesh.node.limits import (
     ANSWER_LIMIT,
     ANSWER_TIMEOUT,
@@ -57,7 +57,7 @@ class AuthorityClient:
 
     def __init__(
         self,
-        http: IAuthorityPath,
+        http: AuthorityPath,
         signer: ISigner,
         trust: TrustState,
         wall: Callable[[], float],

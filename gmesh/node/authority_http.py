@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from treq.client import HTTPClient
@@ -33,7 +33,6 @@ __all__ = [
     "AuthorityHTTP",
     "AuthorityUnreachable",
     "Headers",
-    "IHTTPClient",
     "StaleClock",
     "http_client",
     "read_answer",
@@ -73,13 +72,6 @@ class AskLater(RequestRefused):
         self.seconds = seconds
 
 
-class IHTTPClient(Protocol):
-    """What is used of L{treq.client.HTTPClient}; L{treq.testing.StubTreq} provides it in tests."""
-
-    def request(self, method: str, url: str, **options: Any) -> Deferred[IResponse]:
-        """Begin a request."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """
@@ -112,10 +104,10 @@ class _QuietPool(HTTPConnectionPool):
         return connection
 
 
-def http_client(reactor: Any) -> IHTTPClient:
+def http_client(reactor: Any) -> HTTPClient:
     """An HTTP client that keeps no connection open between requests."""
     agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=_QuietPool(reactor, persistent=False))
-    return cast(IHTTPClient, HTTPClient(agent))
+    return HTTPClient(agent)
 
 
 class AuthorityHTTP:
@@ -126,7 +118,7 @@ class AuthorityHTTP:
     @param urls: the authority's URLs now, in order of preference.
     """
 
-    def __init__(self, http: IHTTPClient, urls: Callable[[], tuple[str, ...]], clock: IReactorTime) -> None:
+    def __init__(self, http: HTTPClient, urls: Callable[[], tuple[str, ...]], clock: IReactorTime) -> None:
         self._http = http
         self._urls = urls
         self._clock = clock
@@ -200,9 +192,11 @@ class AuthorityHTTP:
     def _exchange(
         self, method: str, url: str, headers: dict[str, str], data: bytes, timeout: float
     ) -> Deferred[Answer]:
+        sent: dict[bytes | str, bytes | str] = {name: value for name, value in headers.items()}
+
         async def exchange() -> Answer:
             response = await self._http.request(
-                method, url, headers=headers, data=data or None, allow_redirects=False, unbuffered=True
+                method, url, headers=sent, data=data or None, allow_redirects=False, unbuffered=True
             )
             return Answer(response.code, await _read(response))
 

@@ -24,7 +24,6 @@ from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.permissions import AUTHORITY_SERVICE
 from gmesh.endtoend.services import Message
 from gmesh.errors import DocumentRefused, GmeshError, RequestRefused, SendRefused
-from gmesh.mesh.rates import TokenBucket
 from gmesh.node.authority_http import Answer, AuthorityUnreachable, Headers, read_answer
 from gmesh.node.limits import (
     ANSWER_TIMEOUT,
@@ -36,9 +35,10 @@ from gmesh.node.limits import (
     RELAY_RATE,
     RELAY_SOURCES,
 )
+from gmesh.token_bucket import TokenBucket
 from gmesh.trust.ingest import parse_json
 
-__all__ = ["AuthorityPath", "AuthorityRelay", "IAuthorityPath", "IForward", "RelayedAuthority"]
+__all__ = ["FallbackPath", "AuthorityRelay", "AuthorityPath", "Forwarder", "RelayedAuthority"]
 
 _ALLOWED = re.compile(
     r"POST /(?:heartbeat|renew)"
@@ -48,8 +48,8 @@ _HEADERS = ("Accept", "Content-Type", "Content-Digest", "Gmesh-Audience", "Signa
 _IDENTIFIER = 16
 
 
-class IAuthorityPath(Protocol):
-    """A way to the authority: L{AuthorityHTTP}, by an anchor, or whichever works."""
+class AuthorityPath(Protocol):
+    """A path to the authority: L{AuthorityHTTP}, by an anchor, or whichever works."""
 
     async def ask(
         self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
@@ -60,24 +60,24 @@ class IAuthorityPath(Protocol):
         """Begin no further attempt."""
 
 
-class IForward(Protocol):
+class Forwarder(Protocol):
     """What passes a request on as it came: L{AuthorityHTTP}."""
 
     async def forward(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
         """Whatever the authority answers."""
 
 
-class AuthorityPath:
+class FallbackPath:
     """HTTP where it works, an anchor where it does not; long polls go by HTTP only."""
 
-    def __init__(self, direct: IAuthorityPath, relayed: IAuthorityPath) -> None:
+    def __init__(self, direct: AuthorityPath, relayed: AuthorityPath) -> None:
         self._direct = direct
         self._relayed = relayed
 
     async def ask(
         self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
     ) -> bytes:
-        """@see: L{IAuthorityPath.ask}"""
+        """@see: L{AuthorityPath.ask}"""
         try:
             return await self._direct.ask(method, path, headers, data, timeout)
         except AuthorityUnreachable as unreachable:
@@ -91,7 +91,7 @@ class AuthorityPath:
                 ) from error
 
     def close(self) -> None:
-        """@see: L{IAuthorityPath.close}"""
+        """@see: L{AuthorityPath.close}"""
         self._direct.close()
         self._relayed.close()
 
@@ -126,7 +126,7 @@ class RelayedAuthority:
         self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
     ) -> bytes:
         """
-        @see: L{IAuthorityPath.ask}
+        @see: L{AuthorityPath.ask}
 
         @raise SendRefused: if no anchor brings an answer.
         """
@@ -184,7 +184,7 @@ class AuthorityRelay:
     def __init__(
         self,
         datagrams: Datagrams,
-        http: IForward,
+        http: Forwarder,
         relayed: RelayedAuthority,
         relays: Callable[[], bool],
         clock: IReactorTime,

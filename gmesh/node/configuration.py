@@ -16,12 +16,11 @@ from typing import Any
 
 from twisted.internet.endpoints import quoteStringArgument
 
+from gmesh.daemon.logs import LOG_FORMATS, parse_level
 from gmesh.errors import ConfigurationError
 from gmesh.files import read_capped
-from gmesh.loglines import LOG_FORMATS
+from gmesh.node.api.access import find_group
 from gmesh.node.limits import STATE_FILE_LIMIT
-from gmesh.node.log_level import parse_level
-from gmesh.node.peer_credentials import find_group
 from gmesh.routing.limits import MAX_ADDRESS
 from gmesh.trust.transport_address import read_address
 

@@ -40,7 +40,7 @@ def _unable(what: str) -> Callable[..., Any]:
 
 class NodeControl:
     """
-    Provides L{gmesh.node.control_commands.IControlled}.
+    Provides L{gmesh.node.control_commands.Controlled}.
 
     @ivar ask_for_news: ask the authority now.
     @ivar bootstrap_changed: other anchors are to be dialled.
@@ -61,7 +61,7 @@ class NodeControl:
         self._echo = echo
 
     def held(self, kind: str, number: int) -> Deferred[int]:
-        """@see: L{gmesh.node.control_commands.IControlled.held}"""
+        """@see: L{gmesh.node.control_commands.Controlled.held}"""
         member = self._member
         if member.numbers()[kind] >= number:
             return succeed(member.numbers()[kind])
@@ -85,16 +85,16 @@ class NodeControl:
         return came.addTimeout(NEWS_DEADLINE, self._clock).addBoth(over)
 
     def set_bootstrap(self, anchors: tuple[Anchor, ...]) -> None:
-        """@see: L{gmesh.node.control_commands.IControlled.set_bootstrap}"""
+        """@see: L{gmesh.node.control_commands.Controlled.set_bootstrap}"""
         self._member.set_bootstrap(anchors)
         self.bootstrap_changed()
 
     def neighbours(self) -> list[str]:
-        """@see: L{gmesh.node.control_commands.IControlled.neighbours}"""
+        """@see: L{gmesh.node.control_commands.Controlled.neighbours}"""
         return sorted(link.peer.name for link in self._peers.links.values())
 
     def ping(self, name: str) -> Deferred[float]:
-        """@see: L{gmesh.node.control_commands.IControlled.ping}"""
+        """@see: L{gmesh.node.control_commands.Controlled.ping}"""
         return self._echo.ping(name, PING_REPORT_DEADLINE)
 
 

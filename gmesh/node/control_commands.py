@@ -25,10 +25,10 @@ from gmesh.trust.limits import MAX_ANCHORS
 from gmesh.trust.names import spoken
 from gmesh.trust.transport_address import FORMS, read_address
 
-__all__ = ["COMMANDS", "IControlled"]
+__all__ = ["COMMANDS", "Controlled"]
 
 
-class IControlled(Protocol):
+class Controlled(Protocol):
     """What commands act on: L{gmesh.node.control.NodeControl}, or a double in tests."""
 
     def held(self, kind: str, number: int) -> Deferred[int]:
@@ -53,7 +53,7 @@ class IControlled(Protocol):
         """Seconds to a node and back."""
 
 
-Work = Callable[[dict[str, Any], IControlled], Coroutine[Any, Any, str]]
+Work = Callable[[dict[str, Any], Controlled], Coroutine[Any, Any, str]]
 
 
 @implementer(IControlCommand)
@@ -63,7 +63,7 @@ class _Command:
         self._fields = fields
         self._work = work
 
-    def run(self, request: Command, node: IControlled) -> Deferred[str]:
+    def run(self, request: Command, node: Controlled) -> Deferred[str]:
         """@see: L{IControlCommand.run}"""
         for key, value in request.arguments.items():
             if key not in self._fields:
@@ -97,25 +97,25 @@ def _needed(arguments: dict[str, Any], name: str) -> Any:
 
 
 @_command("policy-update", version=int)
-async def policy_update(arguments: dict[str, Any], node: IControlled) -> str:
+async def policy_update(arguments: dict[str, Any], node: Controlled) -> str:
     """Hold at least this policy."""
     return f"policy {await node.held('policy', _needed(arguments, 'version'))}"
 
 
 @_command("revoke-certificate", crl=int)
-async def revoke_certificate(arguments: dict[str, Any], node: IControlled) -> str:
+async def revoke_certificate(arguments: dict[str, Any], node: Controlled) -> str:
     """Hold at least this CRL."""
     return f"crl {await node.held('crl', _needed(arguments, 'crl'))}"
 
 
 @_command("revoke-node", crl=int)
-async def revoke_node(arguments: dict[str, Any], node: IControlled) -> str:
+async def revoke_node(arguments: dict[str, Any], node: Controlled) -> str:
     """Hold at least this CRL."""
     return f"crl {await node.held('crl', _needed(arguments, 'crl'))}"
 
 
 @_command("update-bootstrap", anchors=list)
-async def update_bootstrap(arguments: dict[str, Any], node: IControlled) -> str:
+async def update_bootstrap(arguments: dict[str, Any], node: Controlled) -> str:
     """Dial these anchors, each {name, endpoint}, before those of the genesis until there is a newer one."""
     anchors = tuple(_anchor(item) for item in _needed(arguments, "anchors"))
     if not 0 < len(anchors) <= MAX_ANCHORS:
@@ -128,20 +128,20 @@ async def update_bootstrap(arguments: dict[str, Any], node: IControlled) -> str:
 
 
 @_command("shutdown")
-async def shutdown(arguments: dict[str, Any], node: IControlled) -> str:
+async def shutdown(arguments: dict[str, Any], node: Controlled) -> str:
     """End the daemon."""
     node.shutdown()
     return "stopping"
 
 
 @_command("reload")
-async def reload(arguments: dict[str, Any], node: IControlled) -> str:
+async def reload(arguments: dict[str, Any], node: Controlled) -> str:
     """As on SIGHUP."""
     return await node.reload()
 
 
 @_command("log-level", level=str)
-async def log_level(arguments: dict[str, Any], node: IControlled) -> str:
+async def log_level(arguments: dict[str, Any], node: Controlled) -> str:
     """Log from this level on, until the next start."""
     name = _needed(arguments, "level")
     levels = {level.name: level for level in LogLevel.iterconstants()}
@@ -152,7 +152,7 @@ async def log_level(arguments: dict[str, Any], node: IControlled) -> str:
 
 
 @_command("ping-report", nodes=list)
-async def ping_report(arguments: dict[str, Any], node: IControlled) -> str:
+async def ping_report(arguments: dict[str, Any], node: Controlled) -> str:
     """The round trips to these nodes, or to the direct neighbours."""
     names = arguments.get("nodes") or node.neighbours()
     if not all(isinstance(name, str) for name in names):

@@ -11,52 +11,22 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.errors import GmeshError, StoreError
-from gmesh.interfaces import IControlCommand, ISigner
+from gmesh.interfaces import IControlCommand
 from gmesh.mesh.counters import Counters
 from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_RECEIPTS, RECEIPTS_A_HEARTBEAT
-from gmesh.node.node_state import NodeState, SeenCommand
+from gmesh.node.membership import Membership
+from gmesh.node.node_state import SeenCommand
 from gmesh.trust.documents import Command, Document, Receipt, sign_document
 from gmesh.trust.limits import MAX_TEXT
 
-__all__ = ["ControlHandler", "IObedient"]
-
-
-class IObedient(Protocol):
-    """What is asked of the node itself: L{gmesh.node.membership.Membership}."""
-
-    state: NodeState
-
-    @property
-    def signer(self) -> ISigner:
-        """The identity key."""
-
-    @property
-    def name(self) -> str:
-        """The certified name."""
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """The certified roles."""
-
-    @property
-    def network_id(self) -> str:
-        """The network."""
-
-    def wall(self) -> float:
-        """Unix seconds."""
-
-    def save_now(self) -> None:
-        """C{state.json} to disk. @raise StoreError: if it cannot be written."""
-
-    def save_soon(self) -> None:
-        """C{state.json} to disk, some time soon."""
+__all__ = ["ControlHandler"]
 
 
 class ControlHandler:
@@ -71,7 +41,7 @@ class ControlHandler:
     log = Logger()
 
     def __init__(
-        self, member: IObedient, commands: Iterable[IControlCommand], node: Any, counters: Counters
+        self, member: Membership, commands: Iterable[IControlCommand], node: Any, counters: Counters
     ) -> None:
         self.observers: list[Callable[[], object]] = []
         self._member = member

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from gmesh.errors import DocumentRefused, GmeshError, RequestRefused
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_http import AskLater
+from gmesh.node.control import Control
 from gmesh.node.limits import (
     HEARTBEAT_JITTER,
     HEARTBEAT_PERIOD,
@@ -33,12 +34,12 @@ from gmesh.node.limits import (
     RENEWAL_RETRY_CEILING,
     RENEWAL_RETRY_FLOOR,
 )
+from gmesh.node.membership import Membership
 from gmesh.node.recurring import Recurring
-from gmesh.trust.documents import Certificate, Command, Document, Status
-from gmesh.trust.state import TrustState
+from gmesh.trust.documents import Document, Status
 from gmesh.trust.verify import authority_keys
 
-__all__ = ["Heartbeat", "IControlLine", "IMember"]
+__all__ = ["Heartbeat"]
 
 
 _NOT_RENEWED_YET = "the certificate was not renewed and is tried again: {cause}"
@@ -48,41 +49,6 @@ _NOT_RENEWED = {
     "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join INVITE` "
     "on this host bring it back",
 }
-
-
-class IMember(Protocol):
-    """What is asked of the node: L{gmesh.node.runtime.NodeRuntime}, or a double in tests."""
-
-    trust: TrustState
-
-    @property
-    def certificate(self) -> Document[Certificate]:
-        """The certificate in use."""
-
-    def noise_to_certify(self) -> bytes:
-        """The public Noise key for the next certificate."""
-
-    def numbers(self) -> dict[str, int]:
-        """The numbers of the documents applied."""
-
-    def adopt_certificate(self, document: Document[Certificate]) -> None:
-        """Persist a renewed certificate, then use it."""
-
-
-class IControlLine(Protocol):
-    """What passes between operators and this node: L{gmesh.node.control.Control}."""
-
-    def receipts(self) -> list[dict[str, Any]]:
-        """What the authority has not got yet."""
-
-    def delivered(self, receipts: list[dict[str, Any]]) -> None:
-        """The authority has these."""
-
-    def fetched(self) -> int:
-        """The number up to which the authority was asked for commands."""
-
-    def take(self, documents: list[Document[Command]], number: int) -> None:
-        """Commands up to a number."""
 
 
 class Heartbeat(Service):
@@ -97,12 +63,12 @@ class Heartbeat(Service):
 
     def __init__(
         self,
-        node: IMember,
+        node: Membership,
         client: AuthorityClient,
         clock: IReactorTime,
         wall: Callable[[], float],
         random: Random,
-        control: IControlLine | None = None,
+        control: Control | None = None,
     ) -> None:
         self.last_contact: float | None = None
         self.reachable = False

@@ -28,7 +28,7 @@ from gmesh.trust.keys import NoiseKey, SigningKey, noise_keys_from_pem
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.verify import network_id
 
-__all__ = ["Identity", "IdentityStore", "INodeStore"]
+__all__ = ["Identity", "IdentityStore", "NodeStore"]
 
 _B = TypeVar("_B", bound=Body)
 
@@ -62,7 +62,7 @@ class Identity:
     noise_keys: tuple[NoiseKey, ...] = ()
 
 
-class INodeStore(Protocol):
+class NodeStore(Protocol):
     """Where a node keeps what must outlive it: a directory, or memory in tests."""
 
     def save_document(self, document: Document[Any]) -> None:

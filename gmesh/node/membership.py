@@ -20,7 +20,7 @@ from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused, Store
 from gmesh.interfaces import ISigner
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.node.bootstrap import anchors_first
-from gmesh.node.identity_store import Identity, INodeStore
+from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.noise_keys import NoiseKeys
 from gmesh.node.state_writer import StateWriter
 from gmesh.trust.documents import Anchor, Certificate, Document
@@ -49,7 +49,7 @@ class Membership:
     def __init__(
         self,
         identity: Identity,
-        store: INodeStore,
+        store: NodeStore,
         clock: IReactorTime,
         wall: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,

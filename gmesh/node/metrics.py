@@ -9,29 +9,23 @@ Tests: C{tests/node/test_metrics.py}.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from twisted.web.pages import notFound
-from twisted.web.resource import IResource, Resource
-from twisted.web.server import Request
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 import gmesh
+from gmesh.daemon.metrics import Families
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.reactor_lag import ReactorLag
 from gmesh.node.runtime import NodeRuntime
 
-__all__ = ["DROPS", "NodeCollector", "NodeMetrics", "is_drop", "metrics_resource"]
+__all__ = ["DROPS", "PREFIX", "NodeCollector", "is_drop"]
 
 PREFIX = "gmesh_node_"
 """Of every name."""
+_FAMILIES = Families(PREFIX)
+_gauge, _gauges, _counters = _FAMILIES.gauge, _FAMILIES.gauges, _FAMILIES.counters
 _COMMAND = "command-"
 _DROP_PREFIXES = ("data-", "forward-", "inbound-", "inner-")
 DROPS = frozenset(
@@ -61,7 +55,7 @@ def is_drop(cause: str) -> bool:
     return cause in DROPS or cause.startswith(_DROP_PREFIXES)
 
 
-class NodeCollector:
+class NodeCollector(Collector):
     """
     The state of a node as metrics.
 
@@ -113,20 +107,13 @@ class NodeCollector:
             "control": sum(each.control_backlog for each in links),
             "data": sum(each.backlog for each in links),
         }
-        family = GaugeMetricFamily(PREFIX + "queue_bytes", "Waiting for the links.", labels=["kind"])
-        for kind, size in queues.items():
-            family.add_metric([kind], size)
-        yield family
+        yield _gauges("queue_bytes", "Waiting for the links.", "kind", queues)
 
     def _paths(self) -> Iterable[Metric]:
         runtime = self._runtime
         lengths = Counter(len(path) - 1 for _, path, _ in runtime.engine.table(runtime.now()))
-        family = GaugeMetricFamily(
-            PREFIX + "paths", "Nodes that can be reached, by the hops of the best path.", labels=["hops"]
-        )
-        for hops, number in sorted(lengths.items()):
-            family.add_metric([str(hops)], number)
-        yield family
+        by_hops = {str(hops): number for hops, number in sorted(lengths.items())}
+        yield _gauges("paths", "Nodes that can be reached, by the hops of the best path.", "hops", by_hops)
         longest = max(lengths, default=0)
         yield _gauge("path_hops_longest", "Hops of the longest of the best paths.", longest)
 
@@ -138,54 +125,3 @@ class NodeCollector:
             buckets=[*buckets, ("+Inf", float(self._lag.count))],
             sum_value=self._lag.total,
         )
-
-
-class NodeMetrics:
-    """The page, over a registry of this node's own."""
-
-    def __init__(self, collector: NodeCollector) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(collector)
-        ProcessCollector(registry=self._registry)
-
-    def page(self) -> bytes:
-        """The text format of Prometheus."""
-        return bytes(generate_latest(self._registry))
-
-
-def metrics_resource(metrics: NodeMetrics) -> Resource:
-    """The tree for C{--metrics}: C{/metrics} and nothing else."""
-    root = _Root()
-    root.putChild(b"metrics", _Page(metrics))
-    return root
-
-
-class _Root(Resource):
-    def getChild(self, path: bytes, request: Request) -> IResource:
-        return notFound()
-
-
-class _Page(Resource):
-    isLeaf = True
-
-    def __init__(self, metrics: NodeMetrics) -> None:
-        super().__init__()
-        self._metrics = metrics
-
-    def render_GET(self, request: Request) -> bytes:
-        """The page."""
-        request.setHeader(b"content-type", CONTENT_TYPE_LATEST.encode("ascii"))
-        return self._metrics.page()
-
-
-def _gauge(name: str, text: str, value: float, **labels: str) -> Metric:
-    family = GaugeMetricFamily(PREFIX + name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), value)
-    return family
-
-
-def _counters(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, text, labels=[label])
-    for key, value in values.items():
-        family.add_metric([key], value)
-    return family

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gmesh.errors import DocumentRefused
-from gmesh.node.identity_store import Identity, INodeStore
+from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.limits import MAX_OLD_NOISE_KEYS, NOISE_KEY_LIFE
 from gmesh.node.node_state import NodeState
 from gmesh.trust.documents import Certificate
@@ -31,7 +31,7 @@ class NoiseKeys:
     @ivar current: the one in use.
     """
 
-    def __init__(self, identity: Identity, store: INodeStore, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, identity: Identity, store: NodeStore, entropy: Callable[[int], bytes]) -> None:
         self.current = identity.noise_key
         self._store = store
         self._state: NodeState = identity.state

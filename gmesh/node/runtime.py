@@ -25,7 +25,7 @@ from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
-from gmesh.node.identity_store import Identity, INodeStore
+from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_control, make_ends, make_links, make_routes
 from gmesh.node.limits import (
     MAX_LINKS_ANCHOR,
@@ -81,7 +81,7 @@ class NodeRuntime:
     def __init__(
         self,
         identity: Identity,
-        store: INodeStore,
+        store: NodeStore,
         *,
         clock: IReactorTime,
         wall: Callable[[], float],

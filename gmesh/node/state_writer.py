@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from gmesh.errors import StoreError
-from gmesh.node.identity_store import INodeStore
+from gmesh.node.identity_store import NodeStore
 from gmesh.node.limits import STATE_WRITE_AGAIN, STATE_WRITE_BEHIND
 from gmesh.node.node_state import NodeState
 from gmesh.trust.state import TrustState
@@ -25,7 +25,7 @@ class StateWriter:
 
     _log = Logger()
 
-    def __init__(self, store: INodeStore, clock: IReactorTime, state: NodeState) -> None:
+    def __init__(self, store: NodeStore, clock: IReactorTime, state: NodeState) -> None:
         self._store = store
         self._clock = clock
         self._state = state

@@ -12,19 +12,26 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random, SystemRandom
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
 from twisted.python import usage
 
 import gmesh
+from gmesh.daemon.logs import Lines, LoggedService, observer_for
+from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.errors import ConfigurationError
-from gmesh.loglines import Lines, LoggedService, observer_for
 from gmesh.node.configuration import Configuration, check_address, read_configuration
 from gmesh.node.limits import SHUTDOWN_DELAY
-from gmesh.steady import keep_steady_time
 
-__all__ = ["Options", "makeService"]
+if TYPE_CHECKING:
+    from gmesh.daemon.metrics import MetricsPage
+    from gmesh.node.runtime import NodeRuntime
+
+__all__ = ["NodeService", "Options", "makeService"]
+
+UNIT = "gmesh-node"
 
 
 class Options(usage.Options):
@@ -86,10 +93,10 @@ class Options(usage.Options):
             self.configuration: Configuration = self.reread()
             line = _check(self.configuration) if self["check"] else ""
         except ConfigurationError as error:
-            raise SystemExit(f"gmesh-node: {error}") from error
+            raise SystemExit(f"{UNIT}: {error}") from error
         self.observer = observer_for(self.parent, self.configuration.log_format)
         if self["check"]:
-            print(f"gmesh-node: {line}")  # noqa: T201  # what --check is for
+            print(f"{UNIT}: {line}")  # noqa: T201  # what --check is for
             raise SystemExit(0)
 
     def reread(self) -> Configuration:
@@ -107,19 +114,36 @@ def _address(text: str) -> str:
     try:
         return check_address(text)
     except ConfigurationError as error:
-        raise SystemExit(f"gmesh-node: {error}") from error
+        raise SystemExit(f"{UNIT}: {error}") from error
 
 
 def _check(configuration: Configuration) -> str:
     """@raise ConfigurationError: with the first thing that would keep the daemon from starting."""
+    from gmesh.daemon.listen import parse_server
     from gmesh.node.identity_store import IdentityStore
-    from gmesh.node.listen import parse_server
 
     endpoints = (*configuration.listen, configuration.control_endpoint(), *configuration.metrics_endpoints())
     for endpoint in endpoints:
         parse_server(None, endpoint)
     identity = IdentityStore(configuration.state).load()
     return f"{configuration.state} and its configuration are good: {identity.certificate.body.name} may start"
+
+
+class NodeService(Service):
+    """Starts and stops a L{NodeRuntime} with the daemon."""
+
+    def __init__(self, runtime: NodeRuntime) -> None:
+        self._runtime = runtime
+
+    def startService(self) -> None:
+        """Begin to dial and to route."""
+        super().startService()
+        self._runtime.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Tell the neighbours, drain, close."""
+        super().stopService()
+        return self._runtime.stop()
 
 
 def makeService(options: Options, reactor: Any = None) -> MultiService:
@@ -131,32 +155,33 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
     if reactor is None:
         from twisted.internet import reactor  # the tap alone may name the global reactor
 
-        keep_steady_time(reactor)
+        keep_monotonic_time(reactor)
     try:
         return _compose(options, reactor)
     except ConfigurationError as error:
-        raise SystemExit(f"gmesh-node: {error}") from error
+        raise SystemExit(f"{UNIT}: {error}") from error
 
 
 def _compose(options: Options, reactor: Any) -> MultiService:
     from twisted.web.resource import IResource
 
+    from gmesh.daemon.listen import Listeners, ListenService
+    from gmesh.daemon.lock import LockService
+    from gmesh.daemon.logs import LogLevelService, parse_level
+    from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
+    from gmesh.daemon.web import QuietSite
     from gmesh.mesh.dialler import client_endpoint
+    from gmesh.node.api.access import AccessControl
+    from gmesh.node.api.http import LateResource, LocalRequest, local_site
+    from gmesh.node.api.views import Settings
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
-    from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
-    from gmesh.node.daemon import Follow, LockService, NodeService, Reload, regroup
+    from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
-    from gmesh.node.listen import ListenService
-    from gmesh.node.listeners import Listeners
-    from gmesh.node.local_http import CappedRequest, LateResource, QuietSite, local_site
-    from gmesh.node.local_views import Settings
-    from gmesh.node.log_level import LogLevelService, parse_level
-    from gmesh.node.peer_credentials import Gate
     from gmesh.node.reactor_lag import ReactorLag
+    from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
-    from gmesh.notify import HangupService, NotifyService, stop_once, system_notifier
 
     configuration = options.configuration
     random = Random(SystemRandom().getrandbits(64))
@@ -179,7 +204,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom, http.prefix)
     relay = AuthorityRelay(runtime.datagrams, http, relayed, runtime.is_anchor, reactor)
     runtime.parts.append(relay)
-    path = AuthorityPath(http, relayed)
+    path = FallbackPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)
     heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control)
     runtime.control.node.ask_for_news = heartbeat.soon
@@ -188,33 +213,38 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     notify = NotifyService(notifier, reactor)
 
     daemon = LoggedService(options.observer)
-    LockService(configuration.state).setServiceParent(daemon)
+    LockService(configuration.state, UNIT).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
-    listening = Listeners(reactor, runtime.accepting, "listening", configuration.listen)
+    listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen)
     listening.setServiceParent(daemon)
     told = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
-    gate = Gate(configuration.read_group, configuration.write_group)
+    access = AccessControl(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
 
+    # Made with the first request: an idle node can spare the memory of Klein and what is beside it.
+
+    def metrics_page() -> MetricsPage:
+        from gmesh.daemon.metrics import MetricsPage
+        from gmesh.node.metrics import NodeCollector
+
+        return MetricsPage(NodeCollector(runtime, heartbeat, lag))
+
     def local_api() -> IResource:
-        from gmesh.node.local_composition import local_resource
+        from gmesh.node.api.routes import LocalApi
+        from gmesh.node.api.views import LocalNode
 
-        return local_resource(runtime, heartbeat, reactor, told, lag)
-
-    def metrics() -> IResource:
-        from gmesh.node.local_composition import metrics_page
-
-        return metrics_page(runtime, heartbeat, lag)
+        node = LocalNode(runtime, heartbeat, reactor, told)
+        return LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone")).app.resource()
 
     def metrics_site() -> QuietSite:
-        return QuietSite(LateResource(metrics), requestFactory=CappedRequest)
+        return QuietSite(LateResource(lambda: metrics_page().resource()), requestFactory=LocalRequest)
 
-    scraped = Listeners(reactor, metrics_site, "metrics", configuration.metrics_endpoints())
+    scraped = Listeners(reactor, metrics_site, "metrics", UNIT, configuration.metrics_endpoints())
     scraped.setServiceParent(daemon)
-    site = local_site(LateResource(local_api), gate)
-    local = ListenService(reactor, configuration.control_endpoint(), site, "local API", gate.group)
+    site = local_site(LateResource(local_api), access)
+    local = ListenService(reactor, configuration.control_endpoint(), site, "local API", UNIT, access.group)
     local.setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)
@@ -231,7 +261,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("advertise",): lambda new: runtime.set_advertised(new.advertise),
         ("listen",): listen,
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
-        ("read_group", "write_group"): lambda new: regroup(gate, local, new),
+        ("read_group", "write_group"): lambda new: regroup(access, local, new),
     }
     reload = Reload(store, runtime, heartbeat, configuration, options.reread, follow)
     HangupService(reactor, notifier, reload).setServiceParent(daemon)

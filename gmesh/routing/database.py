@@ -23,9 +23,9 @@ from gmesh.routing.limits import (
     ORIGIN_BURST,
     ORIGIN_RATE,
 )
-from gmesh.routing.rates import TokenBucket
 from gmesh.routing.record import NodeRecord, decode_record, handle_of, node_id_of, peek, signing_input
 from gmesh.routing.store import Entry, Key, Member, RecordStore, record_hash
+from gmesh.token_bucket import TokenBucket
 
 __all__ = ["LinkStateDatabase", "Offer", "Outcome"]
 

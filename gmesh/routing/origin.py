@@ -34,8 +34,9 @@ from gmesh.routing.limits import (
     SPACING_QUIET,
     UP_STABLE,
 )
-from gmesh.routing.rates import Spacing, TokenBucket
 from gmesh.routing.record import NodeRecord, RecordFlag, signing_input
+from gmesh.routing.spacing import Spacing
+from gmesh.token_bucket import TokenBucket
 
 __all__ = ["Originator", "Signer"]
 

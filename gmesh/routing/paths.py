@@ -24,8 +24,8 @@ from gmesh.routing.limits import (
     SPF_SPACING,
     SPF_SPACING_MAX,
 )
-from gmesh.routing.rates import TokenBucket
 from gmesh.routing.spf import Tree, shortest_paths, walk
+from gmesh.token_bucket import TokenBucket
 
 __all__ = ["PathChoice"]
 

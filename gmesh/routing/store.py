@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gmesh.routing.limits import BUCKET_SIZE, BUCKETS, TOMBSTONE_LIFE
-from gmesh.routing.rates import TokenBucket
 from gmesh.routing.record import NodeRecord
+from gmesh.token_bucket import TokenBucket
 
 __all__ = ["Entry", "Key", "Member", "RecordStore", "record_hash"]
 

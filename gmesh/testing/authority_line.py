@@ -37,7 +37,7 @@ class AuthorityLine:
     async def ask(
         self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = 30.0
     ) -> bytes:
-        """@see: L{gmesh.node.authority_relay.IAuthorityPath.ask}"""
+        """@see: L{gmesh.node.authority_relay.AuthorityPath.ask}"""
         if path.startswith("/status?"):
             if path.endswith(self._authority.status.digest):
                 await self._authority.news(self._clock)
@@ -47,7 +47,7 @@ class AuthorityLine:
         return read_answer(await self.forward(method, path, headers(path), data))
 
     async def forward(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
-        """@see: L{gmesh.node.authority_relay.IForward.forward}"""
+        """@see: L{gmesh.node.authority_relay.Forwarder.forward}"""
         self.asked.append(f"{method} {target}")
         reached = self.open or self.forward_only
         if not reached or not self._authority.up:

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.node.authority_client import AuthorityClient
-from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
+from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.authority import MemoryAuthority
@@ -77,7 +77,7 @@ class LivingNode(MemoryNode):
             AuthorityRelay(runtime.datagrams, self.line, relayed, runtime.is_anchor, mesh.clock)
         )
         client = AuthorityClient(
-            AuthorityPath(self.line, relayed),
+            FallbackPath(self.line, relayed),
             member.node_key,
             member.trust,
             member.wall,

@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from treq.testing import StubTreq
 from twisted.logger import LogEvent, globalLogPublisher
 
-from gmesh.authority.metrics import AuthorityCollector, metrics_resource
-from gmesh.loglines import json_line
+from gmesh.authority.metrics import AuthorityCollector
+from gmesh.daemon.logs import json_line
+from gmesh.daemon.metrics import MetricsPage
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import JOIN_TAG
@@ -25,7 +26,7 @@ def scrape(network: Any, path: str = "/metrics") -> tuple[int, dict[tuple[str, .
     """The metrics as an independent reader of the format sees them."""
     collector = AuthorityCollector(network.authority, network.limiter, [], network.wall)
     journal = network.server.journal
-    treq = StubTreq(metrics_resource(journal.registry, collector))
+    treq = StubTreq(MetricsPage(collector, journal.registry).resource())
     asked = treq.get(f"http://metrics.example{path}")
     got: list[Any] = []
     asked.addCallback(got.append)

@@ -18,7 +18,7 @@ from gmesh.mesh.network_limits import (
     TRANSIT_HEADER_BURST,
 )
 from gmesh.mesh.peer_identity import peer_of
-from gmesh.mesh.rates import ClaimGate, Rate
+from gmesh.token_bucket import ClaimGate, Rate
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader, pack_path_frame
 

@@ -14,8 +14,8 @@ from gmesh.errors import RequestRefused, SendRefused
 from gmesh.mesh.departed import Departed, Departures
 from gmesh.mesh.network_limits import MAX_DEPARTED
 from gmesh.mesh.peer_identity import peer_of
+from gmesh.node.api.whois import whois
 from gmesh.node.node_state import NodeState
-from gmesh.node.whois import whois
 from gmesh.testing.issuer import Issuer
 from gmesh.testing.living import LivingMesh
 from gmesh.trust.limits import CERTIFICATE_LEEWAY

@@ -14,10 +14,10 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, capturedLogs
 from twisted.python.failure import Failure
 
-from gmesh.node.local_composition import local_resource
-from gmesh.node.local_http import local_site
-from gmesh.node.local_views import Settings
-from gmesh.node.peer_credentials import Gate
+from gmesh.node.api.access import AccessControl
+from gmesh.node.api.http import local_site
+from gmesh.node.api.routes import LocalApi
+from gmesh.node.api.views import LocalNode, Settings
 from gmesh.testing.mesh import MemoryMesh
 
 
@@ -35,9 +35,10 @@ class Caller:
 
     def __init__(self, mesh: MemoryMesh, name: str) -> None:
         unused: Any = None
-        settings = Settings("/state", (), ())
-        resource = local_resource(mesh[name].runtime, unused, mesh.clock, settings, unused)
-        self.channel = local_site(resource, Gate()).buildProtocol(None)
+        runtime = mesh[name].runtime
+        node = LocalNode(runtime, unused, mesh.clock, Settings("/state", (), ()))
+        resource = LocalApi(node, bytes, lambda: runtime.count("caller-gone")).app.resource()
+        self.channel = local_site(resource, AccessControl()).buildProtocol(None)
         self.transport = StringTransport()
         self.channel.makeConnection(self.transport)
 

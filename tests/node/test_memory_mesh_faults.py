@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from gmesh.endtoend.services import Message
 from gmesh.errors import RequestRefused, SendRefused
 from gmesh.mesh.limits import CONTROL_QUEUE_BYTES, DATA_QUEUE_BYTES, LAN, TARGET_DEGREE, WAN, Liveliness
-from gmesh.node.local_node import LocalNode
+from gmesh.node.api.views import LocalNode
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.testing.transport import Wire
 from gmesh.trust.documents import Rule
@@ -204,7 +204,7 @@ def test_trace_shows_the_verdict_of_the_policy(ring: Make) -> None:
     mesh.publish("a")
     mesh.run(1)
     nothing: Any = None
-    local = LocalNode(mesh["a"].runtime, nothing, nothing)
+    local = LocalNode(mesh["a"].runtime, nothing, nothing, nothing)
     traced = mesh.result(Deferred.fromCoroutine(local.trace("c", "log")))
     assert traced["path"] == ["a", "b", "c"]
     assert [hop["policy"] for hop in traced["hops"]] == ["allowed: rule 1", "denied: rule 0"]
@@ -219,7 +219,7 @@ def test_trace_and_routes_say_why_not(ring: Make) -> None:
     """A name nobody has, a service that cannot be, a node out of reach: refused with the reason."""
     mesh = ring()
     nothing: Any = None
-    local = LocalNode(mesh["a"].runtime, nothing, nothing)
+    local = LocalNode(mesh["a"].runtime, nothing, nothing, nothing)
     with pytest.raises(RequestRefused, match="not a service name"):
         mesh.result(Deferred.fromCoroutine(local.trace("c", "no such")))
     with pytest.raises(RequestRefused, match="no node called 'nobody'") as refused:

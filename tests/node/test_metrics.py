@@ -15,8 +15,9 @@ from treq.testing import StubTreq
 from twisted.internet.task import Clock
 
 import gmesh
+from gmesh.daemon.metrics import MetricsPage
 from gmesh.errors import SendRefused
-from gmesh.node.metrics import DROPS, PREFIX, NodeCollector, NodeMetrics, is_drop, metrics_resource
+from gmesh.node.metrics import DROPS, PREFIX, NodeCollector, is_drop
 from gmesh.node.reactor_lag import ReactorLag
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.trust.documents import Command, CommandTarget, sign_document
@@ -33,12 +34,12 @@ def mesh() -> Iterator[MemoryMesh]:
     made.stop()
 
 
-def page_of(mesh: MemoryMesh, name: str, lag: ReactorLag | None = None) -> NodeMetrics:
+def page_of(mesh: MemoryMesh, name: str, lag: ReactorLag | None = None) -> MetricsPage:
     heartbeat: Any = SimpleNamespace(reachable=False)
-    return NodeMetrics(NodeCollector(mesh[name].runtime, heartbeat, lag or ReactorLag(mesh.clock)))
+    return MetricsPage(NodeCollector(mesh[name].runtime, heartbeat, lag or ReactorLag(mesh.clock)))
 
 
-def samples(metrics: NodeMetrics) -> dict[str, float]:
+def samples(metrics: MetricsPage) -> dict[str, float]:
     """Each sample under its name and labels, as Prometheus' own parser reads it."""
     found: dict[str, float] = {}
     for family in text_string_to_metric_families(metrics.page().decode()):
@@ -92,7 +93,7 @@ def test_field_l9_every_metric_moves(mesh: MemoryMesh) -> None:
     heartbeat: Any = SimpleNamespace(reachable=True)
     clock = LateClock()
     lag = ReactorLag(clock)
-    metrics = NodeMetrics(NodeCollector(mesh["b"].runtime, heartbeat, lag))
+    metrics = MetricsPage(NodeCollector(mesh["b"].runtime, heartbeat, lag))
     before = samples(metrics)
     lag.startService()
     clock.late = 0.5
@@ -214,7 +215,7 @@ def test_reactor_lag(mesh: MemoryMesh) -> None:
 
 async def test_the_page_of_its_own(mesh: MemoryMesh) -> None:
     """--metrics serves /metrics, and nothing else at all."""
-    web = StubTreq(metrics_resource(page_of(mesh, "b")))
+    web = StubTreq(page_of(mesh, "b").resource())
     answer = await web.get("http://node/metrics")
     assert answer.code == 200
     assert answer.headers.getRawHeaders("content-type")[0].startswith("text/plain; version=")

@@ -1,162 +1,38 @@
 # SPDX-License-Identifier: MIT
-"""What SIGHUP puts into force, on real sockets: ports, groups of the local API, format of the log."""
+"""What SIGHUP puts into force: setting by setting, and the groups of the local API on a real socket."""
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Factory
 from twisted.logger import capturedLogs
-from twisted.python.failure import Failure
 
+from gmesh.daemon.listen import ListenService
 from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.api.access import Access, AccessControl, Credentials
 from gmesh.node.configuration import Configuration
-from gmesh.node.daemon import Reload, regroup
-from gmesh.node.listen import ListenService
-from gmesh.node.listeners import Listeners
-from gmesh.node.peer_credentials import Access, Credentials, Gate
+from gmesh.node.reload import Reload, regroup
+from gmesh.node.tap import UNIT
 
 OTHER_GROUP = 61001
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to a group takes root")
 
 
-class Echo(Protocol):
-    """Says back what it hears."""
-
-    def __init__(self, ended: Deferred[None]) -> None:
-        self._ended = ended
-
-    def dataReceived(self, data: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._ended.callback(None)
-
-
-class Asking(Protocol):
-    """Hears what is said back."""
-
-    def __init__(self) -> None:
-        self.heard: Any = None
-
-    def dataReceived(self, data: bytes) -> None:
-        heard, self.heard = self.heard, None
-        heard.callback(data)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
-def on(port: int) -> str:
-    return f"tcp:{port}:interface=127.0.0.1"
-
-
-def listened(port: int) -> bool:
-    """Whether somebody listens there; it is not connected to, so nothing is left of the question."""
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return True
-    return False
-
-
-@pytest.fixture
-def ended() -> Deferred[None]:
-    """Fires when the connection to L{Echo} has ended."""
-    return Deferred()
-
-
-@pytest.fixture
-def listeners(ended: Deferred[None]) -> Iterator[Listeners]:
-    """On one port."""
-
-    def factory() -> Factory:
-        return Factory.forProtocol(partial(Echo, ended))
-
-    made = Listeners(reactor, factory, "metrics", [on(free_port())])
-    made.privilegedStartService()
-    made.startService()
-    yield made
-
-
-def port_of(listeners: Listeners) -> int:
-    [text] = listeners._ports
-    return int(text.split(":")[1])
-
-
-async def test_another_port(listeners: Listeners, ended: Deferred[None]) -> None:
-    """The old one is closed, the new one is open, and what was connected stays so."""
-    old, new = port_of(listeners), free_port()
-    asking: Any = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", old), Asking())
-    await listeners.follow([on(new)])
-    assert (listened(old), listened(new)) == (False, True)
-    asking.heard = Deferred()
-    asking.transport.write(b"still there?")
-    assert await asking.heard == b"still there?"
-    asking.transport.loseConnection()
-    await ended
-    await listeners.follow([])
-    assert not listened(new)
-    await listeners.stopService()
-
-
-async def test_the_same_port_of_another_interface(listeners: Listeners) -> None:
-    """It can be had, since the old one is let go first."""
-    port = port_of(listeners)
-    await listeners.follow([f"tcp:{port}:interface=0.0.0.0"])
-    assert listened(port)
-    await listeners.stopService()
-
-
-# Twisted 24.11 leaves a socket that could not be bound to the collector.
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-async def test_a_port_that_cannot_be_had(listeners: Listeners) -> None:
-    """Everything is as before, those that could be had included."""
-    old, free = port_of(listeners), free_port()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        busy = int(taken.getsockname()[1])
-        with pytest.raises(ConfigurationError, match="Address already in use"):
-            await listeners.follow([on(free), on(busy)])
-    assert (listened(old), listened(free)) == (True, False)
-    assert list(listeners._ports) == [on(old)]
-    with pytest.raises(ConfigurationError, match="is no endpoint"):
-        await listeners.follow(["tcq:1"])
-    assert listened(old)
-    await listeners.stopService()
-    assert not listened(old)
-
-
-async def test_one_after_the_other(listeners: Listeners) -> None:
-    """Two reloads at once end as the second says."""
-    first, second = free_port(), free_port()
-    both = [ensureDeferred(listeners.follow([on(port)])) for port in (first, second)]
-    for each in both:
-        await each
-    assert (listened(first), listened(second)) == (False, True)
-    await listeners.stopService()
-
-
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[ListenService]:
     """The socket of a local API."""
-    made = ListenService(reactor, f"unix:{tmp_path / 'node.sock'}:mode=660", Factory(), "local API")
+    made = ListenService(reactor, f"unix:{tmp_path / 'node.sock'}:mode=660", Factory(), "local API", UNIT)
     made.startService()
     yield made
 
 
-def may(gate: Gate, group: int) -> bool:
+def may(gate: AccessControl, group: int) -> bool:
     try:
         gate.admit(Credentials(1, 65533, frozenset({group})), Access.READ)
     except RequestRefused:
@@ -167,7 +43,7 @@ def may(gate: Gate, group: int) -> bool:
 @needs_root
 async def test_another_group(local: ListenService, tmp_path: Path) -> None:
     """The socket and the gate are of the new group, and of the daemon's own when none is named any more."""
-    gate, socket_file = Gate(), tmp_path / "node.sock"
+    gate, socket_file = AccessControl(), tmp_path / "node.sock"
     regroup(gate, local, Configuration(tmp_path, read_group=str(OTHER_GROUP)))
     assert socket_file.stat().st_gid == OTHER_GROUP
     assert (may(gate, OTHER_GROUP), may(gate, OTHER_GROUP + 1)) == (True, False)
@@ -186,7 +62,7 @@ async def test_a_group_that_cannot_have_it(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "chown", forbidden)
-    gate = Gate("7")
+    gate = AccessControl("7")
     with pytest.raises(ConfigurationError, match="Operation not permitted"):
         regroup(gate, local, Configuration(tmp_path, write_group=str(OTHER_GROUP)))
     assert (may(gate, 7), may(gate, OTHER_GROUP)) == (True, False)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,21 +10,16 @@ from typing import Any
 
 import pytest
 from twisted.application.service import IServiceMaker
-from twisted.internet import reactor
-from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 
 import gmesh
+from gmesh.daemon.lock import LockService
+from gmesh.daemon.notify import HangupService
 from gmesh.node.configuration import Configuration
-from gmesh.node.daemon import LockService, NodeService
-from gmesh.node.listen import ListenService, describe_address
-from gmesh.node.tap import Options, makeService
-from gmesh.notify import HangupService
+from gmesh.node.tap import UNIT, NodeService, Options, makeService
 from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.trust.documents import Command, CommandTarget, sign_document
 
@@ -131,51 +124,11 @@ def test_a_state_directory_that_cannot_be_used(tmp_path: Path) -> None:
     assert "\n" not in str(ended.value)
 
 
-class Busy(MemoryReactorClock):
-    """A reactor on whose ports somebody else sits."""
-
-    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
-        raise CannotListenError(interface, port, OSError(98, "Address already in use"))
-
-
-def test_a_busy_port_ends_the_daemon() -> None:
-    """Not later and not quietly."""
-    service = ListenService(Busy(), "tcp:7443", Factory(), "listening")
-    with pytest.raises(SystemExit, match=r"cannot listen on tcp:7443: Address already in use"):
-        service.privilegedStartService()
-
-
-async def test_a_socket_of_a_running_daemon(tmp_path: Path) -> None:
-    """A second daemon on one state directory is told what is in the way, and leaves the first alone."""
-    endpoint = f"unix:{tmp_path}/node.sock"
-    first, second = (ListenService(reactor, endpoint, Factory(), "local API") for _ in range(2))
-    first.privilegedStartService()
-    with pytest.raises(SystemExit, match=r"node\.sock: another process listens there"):
-        second.privilegedStartService()
-    assert (tmp_path / "node.sock").is_socket()
-    await first.stopService()
-
-
-async def test_a_socket_left_by_a_killed_daemon(tmp_path: Path) -> None:
-    """It is taken over even if another process has the dead one's number, as after a power cut."""
-    path = tmp_path / "node.sock"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    (tmp_path / "node.sock.lock").symlink_to(str(os.getppid()))
-    service = ListenService(reactor, f"unix:{path}:mode=660", Factory(), "local API")
-    service.privilegedStartService()
-    service.startService()
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-    await service.stopService()
-    assert not path.exists()
-
-
 def test_a_second_daemon_on_the_state_directory(directory: Path) -> None:
     """Even with another socket it ends at once: two nodes with one identity would fight over every link."""
     options = Options()
     options.parseOptions(["--state", str(directory)])
-    first, second = (LockService(options.configuration.state) for _ in range(2))
+    first, second = (LockService(options.configuration.state, UNIT) for _ in range(2))
     [lock] = [
         service for service in makeService(options, MemoryReactorClock()) if type(service) is LockService
     ]
@@ -186,12 +139,6 @@ def test_a_second_daemon_on_the_state_directory(directory: Path) -> None:
     first.stopService()
     second.startService()
     second.stopService()
-
-
-def test_addresses_in_the_log() -> None:
-    """As in an endpoint string, so that scripts can read the port."""
-    assert describe_address(IPv4Address("TCP", "0.0.0.0", 7443)) == "tcp:7443"
-    assert describe_address(UNIXAddress(b"/run/n")) == "unix:/run/n"
 
 
 def test_check_says_what_is_wrong_or_that_all_is_well(

@@ -15,8 +15,8 @@ from gmesh.errors import FrameRefused
 from gmesh.routing.limits import FLAP_MEMORY, MAX_SEQUENCE
 from gmesh.routing.metric import LinkMetric, rtt_cost, smoothed
 from gmesh.routing.origin import Originator
-from gmesh.routing.rates import Spacing, TokenBucket
 from gmesh.routing.record import NodeRecord, RecordFlag, decode_record, make_capabilities, signing_input
+from gmesh.routing.spacing import Spacing
 
 
 def handle(number: int) -> bytes:
@@ -301,13 +301,6 @@ def test_moving_average() -> None:
     """The weight of a sample is 42/256."""
     assert smoothed(None, 5.0) == 5.0
     assert smoothed(1.0, 2.0) == 1 + 42 / 256
-
-
-def test_bucket_against_naive_twin() -> None:
-    """Over a long run a bucket lets through its burst and its rate, no more."""
-    bucket = TokenBucket(2.0, 3, 0.0)
-    assert sum(bucket.take(n / 100) for n in range(1001)) == 3 + 20
-    assert bucket.ready_at(10.0) == pytest.approx(10.5)
 
 
 def test_spacing_before_any_action() -> None:

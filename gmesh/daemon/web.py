@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""
+What the HTTP of both daemons has in common: bodies with a cap, refusals that close, problem documents.
+
+twisted.web buffers any body, and goes on reading after it was told to close; here a body is counted while
+it comes in, and what is refused is answered by a problem document (RFC 9457) and read no further.
+
+Tests: C{tests/daemon/test_web.py}, C{tests/authority/test_http_bounds.py}, C{tests/node/api}.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.interfaces import ITCPTransport
+from twisted.web.http import HTTPChannel
+from twisted.web.server import Request, Site
+
+__all__ = ["PROBLEM_TYPE", "CappedChannel", "CappedRequest", "QuietSite", "problem_body"]
+
+PROBLEM_TYPE = "application/problem+json"
+"""RFC 9457, section 3."""
+
+
+def problem_body(slug: str, title: str, status: int, detail: str, **members: object) -> bytes:
+    """
+    The JSON of a problem document.
+
+    @param slug: names the problem to programs, in its C{type}.
+    @param members: what this problem says beyond the members of RFC 9457.
+    """
+    document = {
+        "type": f"urn:gmesh:problem:{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        **members,
+    }
+    return json.dumps(document, separators=(",", ":")).encode("utf-8") + b"\n"
+
+
+class CappedRequest(Request):
+    """
+    A request whose body is kept in memory, never on disk, and never grows over its cap.
+
+    @cvar body_limit: bytes.
+    """
+
+    channel: CappedChannel
+    body_limit: int
+
+    def gotLength(self, length: int | None) -> None:
+        """The headers are complete: refuse an announced body that is too large."""
+        self.content = BytesIO()
+        if length is not None and length > self.body_limit:
+            self._too_large()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep a piece of the body, if it still fits."""
+        if self.channel.refused:
+            return
+        assert self.content is not None
+        if self.content.tell() + len(data) > self.body_limit:
+            self._too_large()
+        else:
+            self.content.write(data)
+
+    def _too_large(self) -> None:
+        self.channel.refuse(413, "too-large", f"a body has at most {self.body_limit} bytes")
+
+
+class CappedChannel(HTTPChannel):
+    """
+    A connection that can be refused in place of the application.
+
+    @ivar refused: an answer was written and the connection is going down: take nothing more.
+    """
+
+    site: QuietSite
+    transport: ITCPTransport
+    refused = False
+
+    def lineReceived(self, line: bytes) -> None:
+        """A line of the head."""
+        if not self.refused:
+            super().lineReceived(line)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """A piece of a body."""
+        if not self.refused:
+            super().rawDataReceived(data)
+
+    def allContentReceived(self) -> None:
+        """A request is whole."""
+        if not self.refused:
+            super().allContentReceived()
+
+    def refuse(self, status: int, slug: str, detail: str) -> None:
+        """Answer in place of the application, then close."""
+        if self.refused:
+            return
+        self.refused = True
+        body = self.site.problem(slug, status, detail)
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {PROBLEM_TYPE}\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.loseConnection()
+
+
+class QuietSite(Site):
+    """A site that logs no requests; HTTP/1.1 only, because h2 would bring a channel without these bounds."""
+
+    protocol: Any = CappedChannel
+    noisy = False
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What TLS may negotiate."""
+        return [b"http/1.1"]
+
+    def problem(self, slug: str, status: int, detail: str) -> bytes:
+        """The body that tells of a refusal."""
+        return problem_body(slug, slug.replace("-", " "), status, detail)
+
+    def log(self, request: Any) -> None:
+        """No access log: what is worth a line is logged where it is decided."""

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""
+Who is at the other end of the local socket, as the kernel says, and what they may ask.
+
+Root and the daemon's own user may everything.  A C{read-group} may look at the node, a C{write-group}
+may also send into the mesh and take messages out of it.  With neither, everybody whom the mode of the
+socket lets in may both.  Tests: C{tests/node/api/test_access.py}.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import struct
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from gmesh.errors import ConfigurationError, RequestRefused
+
+__all__ = ["Access", "Credentials", "AccessControl", "find_group", "peer_credentials"]
+
+_UCRED = struct.Struct("=iII")
+_SO_PEERGROUPS = 59
+"""From Linux's asm-generic/socket.h; the socket module does not name it."""
+_GROUPS_BYTES = 1024
+"""The most that C{socket.getsockopt} reads: 256 groups."""
+
+
+class Access(Enum):
+    """What a request takes."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A process as it was when it connected."""
+
+    pid: int
+    uid: int
+    groups: frozenset[int]
+
+    def __str__(self) -> str:
+        try:
+            return f"{pwd.getpwuid(self.uid).pw_name} (uid {self.uid})"
+        except KeyError:
+            return f"uid {self.uid}"
+
+
+def peer_credentials(transport: Any) -> Credentials | None:
+    """The process that connected to this transport, or None if that is no unix socket."""
+    handle = getattr(transport, "getHandle", lambda: None)()
+    if not isinstance(handle, socket.socket) or handle.family != socket.AF_UNIX:
+        return None
+    try:
+        pid, uid, gid = _UCRED.unpack(handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    except OSError:
+        return None
+    return Credentials(pid, uid, frozenset({gid, *_supplementary(handle, uid, gid)}))
+
+
+def _supplementary(handle: socket.socket, uid: int, gid: int) -> list[int]:
+    """The groups the process had; by the user database, where the kernel cannot tell."""
+    try:
+        raw = handle.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
+        return [number for (number,) in struct.iter_unpack("=I", raw)]
+    except OSError:
+        pass
+    try:
+        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        return []
+
+
+def find_group(name: str) -> int:
+    """
+    The number of a group of this host.
+
+    @raise ConfigurationError: if there is none of this name.
+    """
+    if name.isascii() and name.isdigit():
+        return int(name)
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigurationError("no-group", f"there is no group {name!r} on this host") from None
+
+
+class AccessControl:
+    """
+    Judges each request by who asks.
+
+    @param read: name of the group that may read; with none, see above.
+    @param write: name of the group that may write, and read.
+    """
+
+    def __init__(self, read: str = "", write: str = "") -> None:
+        self._names = {Access.READ: read, Access.WRITE: write}
+        self._numbers = {access: find_group(name) for access, name in self._names.items() if name}
+
+    @property
+    def group(self) -> int | None:
+        """The group that the socket must belong to, so that all who may ask get in."""
+        return self._numbers.get(Access.READ, self._numbers.get(Access.WRITE))
+
+    def become(self, other: AccessControl) -> None:
+        """Judge by its groups from the next request on, also those of connections that are open."""
+        self._names, self._numbers = other._names, other._numbers
+
+    def admit(self, credentials: Credentials | None, access: Access) -> None:
+        """@raise RequestRefused: C{forbidden}, saying who lacks what."""
+        if not self._numbers:
+            return
+        if credentials is None:
+            raise RequestRefused("forbidden", "who asks must be known here: use the unix socket")
+        if credentials.uid in (0, os.geteuid()):
+            return
+        write = self._numbers.get(Access.WRITE)
+        if write is not None and write in credentials.groups:
+            return
+        if access is Access.READ and self._numbers.get(Access.READ, write) in credentials.groups:
+            return
+        raise RequestRefused(
+            "forbidden", f"{credentials} may not {access.value} here: {self._needed(access)}"
+        )
+
+    def _needed(self, access: Access) -> str:
+        names = [self._names[Access.WRITE]]
+        if access is Access.READ:
+            names.insert(0, self._names[Access.READ])
+        given = list(dict.fromkeys(name for name in names if name))
+        return (
+            f"that takes the group {' or '.join(given)}"
+            if given
+            else "only root and the daemon's own user may"
+        )

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""
+HTTP manners of the local API: who may ask, bodies with a cap, JSON answers, problem documents.
+
+Tests: C{tests/node/api/test_routes.py}, C{tests/node/api/test_access.py}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, FirstError
+from twisted.python.failure import Failure
+from twisted.web.http import Request as HTTPRequest
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource, Resource, getChildForRequest
+
+from gmesh.daemon.web import PROBLEM_TYPE, CappedRequest, QuietSite, problem_body
+from gmesh.errors import GmeshError, RequestRefused
+from gmesh.node.api.access import Access, AccessControl, peer_credentials
+from gmesh.node.limits import LOCAL_BODY_LIMIT
+
+__all__ = [
+    "LateResource",
+    "LocalRequest",
+    "access_of",
+    "awaited",
+    "json_response",
+    "local_site",
+    "problem",
+    "read_object",
+]
+
+
+T = TypeVar("T")
+
+RECEIVE = b"/v1/receive"
+
+
+class LocalRequest(CappedRequest):
+    """What a program on this machine asks."""
+
+    body_limit = LOCAL_BODY_LIMIT
+
+
+def access_of(method: bytes, path: bytes) -> Access:
+    """What a request takes: to look is to read; to send, or to take messages, is to write."""
+    return Access.READ if method in (b"GET", b"HEAD") and path != RECEIVE else Access.WRITE
+
+
+def _plain_path(segments: Sequence[bytes]) -> bytes:
+    """The path as Klein reads it, which drops slashes that repeat: no spelling of it takes less."""
+    return b"/" + b"/".join(filter(None, b"/".join(segments).split(b"/")))
+
+
+class _Guarded(Resource):
+    """Asks who may before anything else, so that a new route cannot forget to."""
+
+    isLeaf = True
+
+    def __init__(self, inner: IResource, control: AccessControl) -> None:
+        super().__init__()
+        self._inner = inner
+        self._control = control
+
+    def render(self, request: Any) -> Any:
+        """What the inner resource answers, or why nothing is answered."""
+        try:
+            access = access_of(request.method, _plain_path(request.postpath))
+            self._control.admit(peer_credentials(request.transport), access)
+        except RequestRefused as error:
+            return problem(request, error.reason, 403, error.detail)
+        return self._inner.render(request)
+
+
+class LateResource(Resource):
+    """
+    A tree that is made for its first request.
+
+    @param make: makes it.
+    """
+
+    isLeaf = True
+
+    def __init__(self, make: Callable[[], IResource]) -> None:
+        super().__init__()
+        self._make = make
+        self._tree: IResource | None = None
+
+    def render(self, request: Any) -> Any:
+        """What the tree answers."""
+        if self._tree is None:
+            self._tree = self._make()
+        return getChildForRequest(self._tree, request).render(request)
+
+
+def local_site(resource: IResource, control: AccessControl) -> QuietSite:
+    """A quiet site that knows who may ask, with a cap; its only clients are on this machine."""
+    return QuietSite(_Guarded(resource, control), requestFactory=LocalRequest)
+
+
+async def awaited(request: HTTPRequest, work: Awaitable[T], gone: Callable[[], None]) -> T:
+    """
+    What C{work} comes to, if the caller waits for it.
+
+    @param gone: called instead of anything being logged if the caller hangs up before.
+    @raise CancelledError: then; Klein, which has cancelled C{work}, makes nothing of it.
+    """
+    hung_up: list[Failure] = []
+    request.notifyFinish().addErrback(hung_up.append)
+    try:
+        return await work
+    except (CancelledError, FirstError, GmeshError):
+        if not hung_up:
+            raise
+        gone()
+        raise CancelledError from None
+
+
+def json_response(request: IRequest, value: object, status: int = 200) -> bytes:
+    """Set the headers of a JSON answer and return its body."""
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", b"application/json")
+    return json.dumps(value, separators=(",", ":")).encode("utf-8") + b"\n"
+
+
+def problem(request: IRequest, reason: str, status: int, detail: str) -> bytes:
+    """Set the headers of an RFC 9457 problem and return its body."""
+    request.setResponseCode(status)
+    request.setHeader(b"content-type", PROBLEM_TYPE.encode("ascii"))
+    return problem_body(reason, reason.replace("-", " "), status, detail)
+
+
+def read_object(request: IRequest, known: Mapping[str, type], required: frozenset[str]) -> dict[str, Any]:
+    """
+    The JSON object in the body, with only C{known} fields of their types.
+
+    @raise RequestRefused: naming the first field that is wrong.
+    """
+    assert request.content is not None
+    request.content.seek(0)
+    try:
+        value = json.loads(request.content.read())
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused("invalid-json", "the body is not JSON") from error
+    if not isinstance(value, dict):
+        raise RequestRefused("invalid-json", "the body is not a JSON object")
+    for name, field in value.items():
+        if name not in known:
+            raise RequestRefused("invalid-field", f"unknown field {name[:40]!r}")
+        expected = known[name]
+        accepted = (int, float) if expected is float else (expected,)
+        if not isinstance(field, accepted) or (isinstance(field, bool) and expected is not bool):
+            raise RequestRefused("invalid-field", f"field {name!r} must be {_names[expected]}")
+    for name in sorted(required - value.keys()):
+        raise RequestRefused("invalid-field", f"field {name!r} is missing")
+    return value
+
+
+_names: dict[type, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}

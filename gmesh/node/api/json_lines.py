@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""
+Answers that go on as JSON lines until their reader hangs up: messages of a service, changes of a table.
+
+A reader that does not keep up is known by its transport's pause.  Messages are queued then, up to a cap, and
+refused beyond it, so that no sender is told "delivered" for nothing.  Of a table nobody looks meanwhile, and
+what changed is told as one change.
+Tests: C{tests/node/api/test_json_lines.py}, C{tests/node/api/test_views.py}.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.http import Request
+from zope.interface import implementer
+
+from gmesh.errors import SendRefused
+from gmesh.node.limits import RECEIVE_QUEUE_BYTES
+
+__all__ = ["JsonLines", "MessageLines", "Rows", "TableLines"]
+
+Rows = Mapping[str, Mapping[str, Any]]
+"""What is told, by what tells one row from another."""
+
+
+@implementer(IPushProducer)
+class JsonLines:
+    """Writes lines to an HTTP response while its reader keeps up."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._paused = False
+
+    def begin(self) -> None:
+        """Send the headers, so that the reader knows what it asked for has begun."""
+        self._request.setHeader(b"content-type", b"application/jsonl")
+        self._request.registerProducer(self, True)
+        self._request.write(b"")
+
+    def end(self) -> None:
+        """The reader has gone, and its transport with it."""
+        self._paused = True
+
+    def pauseProducing(self) -> None:
+        """The reader's buffer is full."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The reader reads again."""
+        self._paused = False
+
+    def stopProducing(self) -> None:
+        """The connection is gone; Klein cancels the handler, which ends the answer."""
+        self.end()
+
+
+class MessageLines(JsonLines):
+    """The messages of one service: C{{"from": NAME, "service": NAME, "data": BASE64}}."""
+
+    def __init__(self, request: Request, service: str) -> None:
+        super().__init__(request)
+        self._service = service
+        self._queue: deque[bytes] = deque()
+        self._bytes = 0
+
+    def message(self, source: str, data: bytes) -> None:
+        """
+        Hand one message to the reader.
+
+        @raise SendRefused: when the reader does not keep up.
+        """
+        line = _line(
+            {"from": source, "service": self._service, "data": base64.b64encode(data).decode("ascii")}
+        )
+        if not self._paused:
+            self._request.write(line)
+        elif self._bytes + len(line) <= RECEIVE_QUEUE_BYTES:
+            self._queue.append(line)
+            self._bytes += len(line)
+        else:
+            raise SendRefused("busy", f"the receiver of {self._service} does not keep up")
+
+    def resumeProducing(self) -> None:
+        """Write what is queued, until the next pause."""
+        super().resumeProducing()
+        while self._queue and not self._paused:
+            line = self._queue.popleft()
+            self._bytes -= len(line)
+            self._request.write(line)
+
+    def end(self) -> None:
+        """Forget what is queued."""
+        super().end()
+        self._queue.clear()
+
+
+class TableLines(JsonLines):
+    """
+    A table: first what is there, then each change as it happens.
+
+    Lines are C{{"at": UNIX SECONDS, "event": "present" | "added" | "changed" | "gone", ...ROW}}.
+
+    @param table: the rows as they are now, without what changes all the time.
+    @param wall: Unix seconds.
+    """
+
+    def __init__(self, request: Request, table: Callable[[], Rows], wall: Callable[[], float]) -> None:
+        super().__init__(request)
+        self._table = table
+        self._wall = wall
+        self._told: dict[str, Mapping[str, Any]] = {}
+
+    def begin(self) -> None:
+        """Send the headers and what is there."""
+        super().begin()
+        self._tell("present")
+
+    def look(self) -> None:
+        """Tell what has changed since the last time."""
+        if not self._paused:
+            self._tell("added")
+
+    def resumeProducing(self) -> None:
+        """Tell what has changed meanwhile."""
+        super().resumeProducing()
+        self.look()
+
+    def _tell(self, new: str) -> None:
+        rows, told = self._table(), self._told
+        self._told = dict(rows)
+        for key in told.keys() - rows.keys():
+            self._write("gone", told[key])
+        for key, row in rows.items():
+            if key not in told:
+                self._write(new, row)
+            elif row != told[key]:
+                self._write("changed", row)
+
+    def _write(self, event: str, row: Mapping[str, Any]) -> None:
+        self._request.write(_line({"at": round(self._wall(), 3), "event": event, **row}))
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, separators=(",", ":")).encode("utf-8") + b"\n"

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: MIT
+"""
+The routes of the local API: Klein on the C{--control} endpoint, a unix socket whose file mode decides who
+gets in.
+
+Imported with the first request, since an idle node can spare the memory of Klein and what is beside it.
+Tests: C{tests/node/api/test_routes.py}, C{tests/node/api/test_openapi.py}.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.server import Request
+from werkzeug.exceptions import HTTPException
+
+from gmesh.daemon.metrics import METRICS_TYPE
+from gmesh.endtoend.limits import DEFAULT_TIMEOUT, MAX_TIMEOUT
+from gmesh.endtoend.services import is_reserved, valid_service
+from gmesh.errors import GmeshError, RequestRefused
+from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
+from gmesh.node.api.http import awaited, json_response, problem, read_object
+from gmesh.node.api.json_lines import JsonLines, MessageLines, TableLines
+from gmesh.node.api.views import LocalNode
+from gmesh.node.limits import PING_COUNT_LIMIT
+
+__all__ = ["LocalApi", "description"]
+
+
+_STATUS_OF = {
+    "bad-service": 400,
+    "bad-timeout": 400,
+    "denied": 403,
+    "forbidden": 403,
+    "unknown-node": 404,
+    "no-such-service": 404,
+    "service-taken": 409,
+    "too-large": 413,
+    "busy": 503,
+    "no-route": 503,
+    "stale": 503,
+    "too-far": 503,
+    "timed-out": 504,
+}
+
+
+@cache
+def description() -> bytes:
+    """C{openapi.json}: OpenAPI 3.1, written by hand; tests hold it against what is answered."""
+    return files("gmesh.node").joinpath("openapi.json").read_bytes()
+
+
+class LocalApi:
+    """
+    The Klein routes over one node.  L{description} has each; who may ask is decided before
+    (L{gmesh.node.api.http.local_site}).
+
+    @param metrics: makes the page C{/metrics}.
+    @param gone: told of each caller that hung up before its answer.
+    """
+
+    app = Klein()
+    _log = Logger()
+
+    def __init__(
+        self,
+        node: LocalNode,
+        metrics: Callable[[], bytes] = bytes,
+        gone: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._node = node
+        self._gone = gone
+        self._metrics = metrics
+
+    @app.handle_errors(Exception)
+    def _failed(self, request: IRequest, failure: Failure) -> bytes:
+        error = failure.value
+        if isinstance(error, HTTPException):
+            status = error.code or 500
+            return problem(request, _slug(error.name), status, error.name)
+        if isinstance(error, GmeshError):
+            default = 400 if isinstance(error, RequestRefused) else 502
+            return problem(request, error.reason, _STATUS_OF.get(error.reason, default), error.detail)
+        self._log.failure("the local API failed", failure=failure)
+        return problem(request, "internal", 500, "the node failed on this request; its log says why")
+
+    @app.route("/openapi.json", methods=["GET"])
+    def _description(self, request: Request) -> bytes:
+        request.setHeader(b"content-type", b"application/json")
+        return description()
+
+    @app.route("/metrics", methods=["GET"])
+    def _page(self, request: Request) -> bytes:
+        request.setHeader(b"content-type", METRICS_TYPE)
+        return self._metrics()
+
+    @app.route("/v1/status", methods=["GET"])
+    def _status(self, request: Request) -> bytes:
+        return json_response(request, self._node.status())
+
+    @app.route("/v1/peers", methods=["GET"])
+    def _peers(self, request: Request) -> bytes:
+        return json_response(request, self._node.peers())
+
+    @app.route("/v1/routes", methods=["GET"])
+    def _routes(self, request: Request) -> bytes:
+        named = request.args.get(b"to")
+        if named is None:
+            return json_response(request, self._node.routes())
+        return json_response(request, self._node.alternatives(named[0].decode("ascii", "replace")))
+
+    @app.route("/v1/nodes", methods=["GET"])
+    def _nodes(self, request: Request) -> bytes:
+        return json_response(request, self._node.nodes())
+
+    @app.route("/v1/services", methods=["GET"])
+    def _services(self, request: Request) -> bytes:
+        return json_response(request, self._node.services())
+
+    @app.route("/v1/transits", methods=["GET"])
+    def _transits(self, request: Request) -> bytes:
+        return json_response(request, self._node.transits())
+
+    @app.route("/v1/whois", methods=["GET"])
+    def _whois(self, request: Request) -> bytes:
+        return json_response(request, self._node.whois(_argument(request, "node")))
+
+    @app.route("/v1/topology", methods=["GET"])
+    def _topology(self, request: Request) -> bytes:
+        return json_response(request, self._node.topology())
+
+    @app.route("/v1/doctor", methods=["GET"])
+    def _doctor(self, request: Request) -> bytes:
+        return json_response(request, self._node.doctor())
+
+    @app.route("/v1/follow", methods=["GET"])
+    async def _follow(self, request: Request) -> bytes:
+        lines = TableLines(request, self._node.table(_argument(request, "what")), self._node.wall)
+        return await _open(lines, self._node.on_change(lines.look))
+
+    @app.route("/v1/ping", methods=["POST"])
+    async def _ping(self, request: Request) -> bytes:
+        body = read_object(request, {"node": str, "count": int}, frozenset({"node"}))
+        count = body.get("count", 1)
+        if not 1 <= count <= PING_COUNT_LIMIT:
+            raise RequestRefused("invalid-field", f"field 'count' must be 1 to {PING_COUNT_LIMIT}")
+        trips = await awaited(request, self._node.ping(body["node"], count), self._gone)
+        return json_response(request, {"node": body["node"], "rtt_ms": [round(trip, 3) for trip in trips]})
+
+    @app.route("/v1/trace", methods=["POST"])
+    async def _trace(self, request: Request) -> bytes:
+        body = read_object(request, {"node": str, "service": str}, frozenset({"node"}))
+        asked = self._node.trace(body["node"], body.get("service", "*"))
+        return json_response(request, await awaited(request, asked, self._gone))
+
+    @app.route("/v1/capture", methods=["POST"])
+    async def _capture(self, request: Request) -> bytes:
+        fields = {"peer": str, "seconds": float, "count": int}
+        body = read_object(request, fields, frozenset({"peer"}))
+        seconds, count = float(body.get("seconds", 5.0)), body.get("count", 1000)
+        if not 0 < seconds <= CAPTURE_SECONDS:
+            raise RequestRefused(
+                "invalid-field", f"field 'seconds' must be above 0, at most {CAPTURE_SECONDS:g}"
+            )
+        if not 1 <= count <= CAPTURE_FRAMES:
+            raise RequestRefused("invalid-field", f"field 'count' must be 1 to {CAPTURE_FRAMES}")
+        asked = self._node.capture(body["peer"], seconds, count)
+        return json_response(request, await awaited(request, asked, self._gone))
+
+    @app.route("/v1/send", methods=["POST"])
+    async def _send(self, request: Request) -> bytes:
+        fields = {"node": str, "service": str, "data": str, "timeout": float}
+        body = read_object(request, fields, frozenset({"node", "service", "data"}))
+        timeout = float(body.get("timeout", DEFAULT_TIMEOUT))
+        if not 0 < timeout <= MAX_TIMEOUT:
+            raise RequestRefused("invalid-field", f"field 'timeout' must be above 0, at most {MAX_TIMEOUT:g}")
+        try:
+            data = base64.b64decode(body["data"], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise RequestRefused("invalid-field", "field 'data' must be base64") from error
+        sent = self._node.send(body["node"], _service(body["service"]), data, timeout)
+        trip = await awaited(request, sent, self._gone)
+        return json_response(request, {"delivered": True, "rtt_ms": round(trip, 3)})
+
+    @app.route("/v1/receive", methods=["GET"])
+    async def _receive(self, request: Request) -> bytes:
+        service = _service(_argument(request, "service"))
+        lines = MessageLines(request, service)
+        return await _open(lines, self._node.receive(service, lines.message))
+
+
+async def _open(lines: JsonLines, stop: Callable[[], None]) -> bytes:
+    """Let an answer go on until the client hangs up, which cancels this; nothing else ends it."""
+    try:
+        lines.begin()
+        await Deferred()
+    finally:
+        stop()
+        lines.end()
+    return b""
+
+
+def _slug(text: str) -> str:
+    return text.lower().replace(" ", "-")
+
+
+def _argument(request: Request, name: str) -> str:
+    """@raise RequestRefused: if the query does not name it exactly once."""
+    values = (request.args or {}).get(name.encode(), [])
+    if len(values) != 1:
+        raise RequestRefused("invalid-field", f"give {name} once: ?{name}=...")
+    return str(values[0].decode("utf-8", "replace"))
+
+
+def _service(text: str) -> str:
+    if not valid_service(text) or is_reserved(text):
+        raise RequestRefused(
+            "invalid-field", "a service is a-z, 0-9 and -, with a letter or digit at both ends"
+        )
+    return text

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: MIT
+"""
+The node as programs on its machine see it: names instead of handles, plain JSON values.
+
+Tests: C{tests/node/api/test_views.py}; over the socket: C{tests/live}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+import gmesh
+from gmesh.endtoend.services import Message, is_reserved, valid_service
+from gmesh.errors import RequestRefused
+from gmesh.interfaces import ILink
+from gmesh.mesh.capture import FrameTrace
+from gmesh.node.api.json_lines import Rows
+from gmesh.node.api.whois import links_of, name_of, whois
+from gmesh.node.heartbeat import Heartbeat
+from gmesh.node.limits import FOLLOW_EVERY
+from gmesh.node.runtime import NodeRuntime
+from gmesh.trust.policy import PolicyRules, Subject
+from gmesh.wire.frames import Kind
+
+__all__ = ["LocalNode", "Settings"]
+
+
+@dataclass(slots=True)
+class Settings:
+    """
+    What the daemon was told, as far as C{doctor} wants to know; a reload may change it.
+
+    @ivar state: the state directory, absolute.
+    @ivar listen: endpoint strings.
+    """
+
+    state: str
+    listen: tuple[str, ...] = ()
+    authority_urls: tuple[str, ...] = ()
+
+
+class LocalNode:
+    """
+    What the local API needs of a node, over a runtime and its heartbeat.
+
+    @param clock: tells when to look again for those who follow.
+    """
+
+    def __init__(
+        self,
+        runtime: NodeRuntime,
+        heartbeat: Heartbeat,
+        clock: IReactorTime,
+        settings: Settings,
+    ) -> None:
+        self._runtime = runtime
+        self._heartbeat = heartbeat
+        self._settings = settings
+        self._followers: list[Callable[[], None]] = []
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = clock
+        runtime.peers.add_listener(self)
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return self._runtime.member.wall()
+
+    def status(self) -> dict[str, Any]:
+        """The C{status} object."""
+        runtime, member = self._runtime, self._runtime.member
+        numbers, trust = member.numbers(), member.trust
+        age = self._heartbeat.age()
+        body = member.certificate.body
+        return {
+            "name": member.name,
+            "node_id": member.peer.node_id,
+            "network": trust.genesis.body.network,
+            "network_id": trust.network_id,
+            "roles": list(body.roles),
+            "version": gmesh.__version__,
+            "certificate": {
+                "serial": body.serial,
+                "not_after": body.not_after,
+                "standing": member.standing(),
+            },
+            "authority": {
+                "reachable": self._heartbeat.reachable,
+                "age": None if age is None else int(age),
+                "freshness": trust.freshness(member.wall()).value,
+            },
+            "genesis_version": numbers["genesis"],
+            "policy_version": numbers["policy"],
+            "crl_number": numbers["crl"],
+            "status_number": numbers["status"],
+            "links": len(runtime.peers.links),
+            "counters": runtime.counters(),
+        }
+
+    def peers(self) -> list[dict[str, Any]]:
+        """The direct neighbours."""
+        return [
+            {
+                "name": link.peer.name,
+                "node_id": link.peer.node_id,
+                "address": link.address,
+                "rtt_ms": None if link.rtt is None else round(link.rtt * 1000, 3),
+                "initiator": link.initiator,
+                "roles": list(link.peer.roles),
+            }
+            for link in sorted(self._runtime.links(), key=lambda link: link.peer.name)
+        ]
+
+    def routes(self) -> list[dict[str, Any]]:
+        """The cheapest path to every reachable node."""
+        runtime = self._runtime
+        rows = [
+            {"name": name_of(runtime, handle), "path": self._names(path), "cost": cost}
+            for handle, path, cost in runtime.engine.table(runtime.now())
+        ]
+        return sorted(rows, key=lambda row: str(row["name"]))
+
+    def alternatives(self, name: str) -> list[dict[str, Any]]:
+        """The paths to one node, the best first, each without the relays of those before it."""
+        runtime = self._runtime
+        if name == runtime.member.name:
+            return [{"name": name, "path": [name], "cost": 0}]
+        peer = runtime.book.find_name(name)
+        if peer is None:
+            raise RequestRefused("unknown-node", f"no node called {name[:64]!r} is known here")
+        found = runtime.engine.alternatives(peer.handle, runtime.now())
+        if not found:
+            slug, detail = runtime.engine.explain(peer.handle, runtime.now())
+            raise RequestRefused("too-far" if slug == "too-far" else "no-route", detail)
+        return [{"name": name, "path": self._names(path), "cost": cost} for path, cost in found]
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Every node known from its record."""
+        runtime = self._runtime
+        rows = [
+            {
+                "name": node.member.name,
+                "node_id": node.member.node_id,
+                "roles": sorted(node.member.roles),
+                "reachable": node.reachable or node.handle == runtime.member.handle,
+                "addresses": list(node.addresses),
+                "version": node.software,
+                "services": list(node.services),
+            }
+            for node in runtime.engine.nodes(runtime.now())
+        ]
+        return sorted(rows, key=lambda row: str(row["name"]))
+
+    def services(self) -> list[dict[str, Any]]:
+        """The services with a receiver on this node."""
+        names = self._runtime.datagrams.services.names
+        return [{"service": name} for name in names if not name.startswith("_")]
+
+    def transits(self) -> list[dict[str, Any]]:
+        """The paths of others that passed through this node, with kind and size of the first frame."""
+        return [
+            {"path": self._names(path), "kind": Kind(kind).name, "bytes": size}
+            for path, (kind, size) in self._runtime.transits.items()
+        ]
+
+    async def ping(self, name: str, count: int) -> list[float]:
+        """Round trips in milliseconds."""
+        return [1000 * await self._runtime.echo.ping(name) for _ in range(count)]
+
+    async def trace(self, name: str, service: str = "*") -> dict[str, Any]:
+        """The path to a node; to each hop the round trip, and what the policy says of a service of it."""
+        if service != "*" and not valid_service(service):
+            raise RequestRefused("bad-service", f"{service[:64]!r} is not a service name")
+        hops = await self._runtime.echo.trace(name)
+        return {
+            "path": [self._runtime.member.name, *(hop.name for hop in hops)],
+            "hops": [
+                {
+                    "name": hop.name,
+                    "rtt_ms": None if hop.rtt is None else round(1000 * hop.rtt, 3),
+                    "policy": self._verdict(hop.name, service),
+                    **({"reason": hop.reason} if hop.reason else {}),
+                }
+                for hop in hops
+            ],
+        }
+
+    async def capture(self, name: str, seconds: float, count: int) -> list[dict[str, Any]]:
+        """The headers of the frames on the link to a neighbour, for so long or so many."""
+        link = next((link for link in self._runtime.links() if link.peer.name == name), None)
+        if link is None:
+            raise RequestRefused("unknown-node", f"there is no link to {name}: gmesh peers lists the links")
+        traces: list[FrameTrace] = await link.capture(seconds, count)
+        return [self._frame(trace) for trace in traces]
+
+    def _verdict(self, name: str, service: str) -> str:
+        """What the policy says of us and a service of that node; C{*}: of whatever no rule names."""
+        if is_reserved(service):
+            return "allowed: no policy cuts it"
+        member = self._runtime.member
+        policy, peer = member.trust.policy, self._runtime.book.find_name(name)
+        if policy is None or peer is None:
+            return "unknown"
+        here = Subject(member.name, frozenset(member.peer.roles))
+        decision = PolicyRules(policy.body).decide(here, Subject(peer.name, frozenset(peer.roles)), service)
+        word = "allowed" if decision.allowed else "denied"
+        return f"{word}: no rule" if decision.rule is None else f"{word}: rule {decision.rule}"
+
+    def _names(self, path: Sequence[bytes]) -> list[str]:
+        return [name_of(self._runtime, handle) for handle in path]
+
+    def _frame(self, trace: FrameTrace) -> dict[str, Any]:
+        header = trace.header
+        row: dict[str, Any] = {
+            "at_ms": round(1000 * trace.at, 3),
+            "sent": trace.sent,
+            "kind": trace.kind,
+            "bytes": trace.size,
+        }
+        if header is not None:
+            row["path"] = self._names(header.path)
+            row["hop"] = header.hop
+            row["counter"] = header.counter
+            row["splices"] = header.splices
+        return row
+
+    async def send(self, name: str, service: str, data: bytes, timeout: float) -> float:
+        """Deliver and return the round trip in milliseconds."""
+        delivered = await self._runtime.datagrams.send(name, service, data, timeout=timeout)
+        return 1000 * (delivered.rtt or 0.0)
+
+    def receive(self, service: str, receiver: Callable[[str, bytes], None]) -> Callable[[], None]:
+        """Hand messages for C{service} to C{receiver(source name, data)}; returns what stops it."""
+
+        def received(message: Message) -> None:
+            receiver(message.source_name, message.data)
+
+        return self._runtime.datagrams.register(service, received).unregister
+
+    def whois(self, text: str) -> dict[str, Any]:
+        """All that is known of the node with this name, node id, or beginning of either."""
+        return whois(self._runtime, text)
+
+    def topology(self) -> dict[str, Any]:
+        """Every node and every link that both its ends tell of."""
+        runtime = self._runtime
+        own = runtime.member.handle
+        nodes = runtime.engine.nodes(runtime.now())
+        claims = {node.handle: links_of(runtime, node.handle) for node in nodes} | {
+            own: links_of(runtime, own)
+        }
+        rows = {
+            node.handle: _node(node.member.name, node.member.node_id, node.member.roles, node.reachable)
+            for node in nodes
+        }
+        member = runtime.member
+        rows[own] = _node(member.name, member.peer.node_id, frozenset(member.roles), True)
+        return {
+            "self": member.name,
+            "nodes": sorted(rows.values(), key=lambda row: str(row["name"])),
+            "links": [
+                {
+                    "ends": [name_of(self._runtime, one), name_of(self._runtime, other)],
+                    "cost": max(cost, claims[other][one]),
+                }
+                for one, links in sorted(claims.items())
+                for other, cost in sorted(links.items())
+                if one < other and one in claims.get(other, {})
+            ],
+        }
+
+    def doctor(self) -> dict[str, Any]:
+        """What only the running daemon knows of its troubles."""
+        runtime, settings, age = self._runtime, self._settings, self._heartbeat.age()
+        own = [node for node in runtime.engine.nodes(runtime.now()) if node.handle == runtime.member.handle]
+        return {
+            "state": settings.state,
+            "listen": list(settings.listen),
+            "advertise": [address for node in own for address in node.addresses],
+            "clock_behind": round(runtime.member.clock_behind(), 1),
+            "authority": {
+                "urls": list(settings.authority_urls),
+                "reachable": self._heartbeat.reachable,
+                "age": None if age is None else int(age),
+                "troubles": self._heartbeat.troubles,
+            },
+            "links": len(runtime.peers.links),
+            "targets": [
+                {
+                    "address": target.address,
+                    "state": target.state.value,
+                    "reason": target.reason,
+                    "failures": target.failures,
+                    "name": None if target.handle is None else name_of(self._runtime, target.handle),
+                }
+                for target in runtime.dialler.targets
+            ],
+        }
+
+    def table(self, what: str) -> Callable[[], Rows]:
+        """How to look at C{peers}, C{routes} or C{status}. @raise RequestRefused: if it is none of these."""
+        tables = {"peers": self._peers, "routes": self._routes, "status": self._status}
+        if what not in tables:
+            raise RequestRefused("invalid-field", f"give what to follow: /v1/follow?what={'|'.join(tables)}")
+        return tables[what]
+
+    def _peers(self) -> Rows:
+        links = sorted(self._runtime.links(), key=lambda link: str(link.peer.name))
+        return {
+            link.peer.node_id: {
+                "name": link.peer.name,
+                "node_id": link.peer.node_id,
+                "address": link.address,
+                "initiator": link.initiator,
+            }
+            for link in links
+        }
+
+    def _routes(self) -> Rows:
+        runtime = self._runtime
+        return {
+            handle.hex(): {"name": name_of(runtime, handle), "path": self._names(path)}
+            for handle, path, _ in runtime.engine.table(runtime.now())
+        }
+
+    def _status(self) -> Rows:
+        member, numbers = self._runtime.member, self._runtime.member.numbers()
+        return {
+            "status": {
+                "name": member.name,
+                "serial": member.peer.serial,
+                "standing": member.standing(),
+                "reachable": self._heartbeat.reachable,
+                "freshness": member.trust.freshness(member.wall()).value,
+                "genesis_version": numbers["genesis"],
+                "policy_version": numbers["policy"],
+                "crl_number": numbers["crl"],
+                "links": len(self._runtime.peers.links),
+            }
+        }
+
+    def on_change(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Call C{tell} when something may have changed; returns what stops it."""
+        self._followers.append(tell)
+        if not self._looking.running:
+            self._looking.start(FOLLOW_EVERY, now=False)
+
+        def stop() -> None:
+            self._followers.remove(tell)
+            if not self._followers:
+                self._looking.stop()
+
+        return stop
+
+    def _look(self) -> None:
+        for tell in tuple(self._followers):
+            tell()
+
+    # gmesh.mesh.peers.PeersListener
+
+    def link_up(self, link: ILink) -> None:
+        """A link that comes and goes between two looks is told too."""
+        self._look()
+
+    def link_down(self, link: ILink, reason: str) -> None:
+        """The same."""
+        self._look()
+
+    def link_changed(self, link: ILink) -> None:
+        """Nothing that is told."""
+
+
+def _node(name: str, node_id: str, roles: Sequence[str] | frozenset[str], reachable: bool) -> dict[str, Any]:
+    return {"name": name, "node_id": node_id, "roles": sorted(roles), "reachable": reachable}
