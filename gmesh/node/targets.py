@@ -11,7 +11,7 @@ C{tests/node/test_policy_bites.py}.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.dialler import Dialler
@@ -74,10 +74,17 @@ class Targets:
             if anchor.name != own.name and anchor.node_id != own.peer.node_id
         ]
 
-    def _readable(self, source: str, texts: Sequence[str], kinds: Sequence[Transport]) -> list[str]:
-        """Those that can be dialled.  The others of this source are counted, unless they were before."""
-        odd, good = set(), []
+    def _readable(self, source: str, texts: Iterable[str], kinds: Container[Transport]) -> list[str]:
+        """
+        Those that can be dialled, C{MAX_LEARNED} at most; what comes after them is not read.
+
+        The others of this source are counted, unless they were before.
+        """
+        odd: set[str] = set()
+        good: list[str] = []
         for text in texts:
+            if len(good) == MAX_LEARNED:
+                break
             address = read_address(text)
             if address is not None and address.kind in kinds:
                 good.append(text)
@@ -109,7 +116,7 @@ class Targets:
             for handle, address in self._engine.addresses("anchor")
             if handle not in known or address in self._learned
         ]
-        learned = tuple(self._readable("records", others, (Transport.TCP,)))[:MAX_LEARNED]
+        learned = tuple(self._readable("records", others, (Transport.TCP,)))
         if learned != self._learned:
             self._learned = learned
             self.tell()

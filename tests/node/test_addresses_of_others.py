@@ -145,3 +145,17 @@ def test_an_anchor_keeps_to_its_bootstrap_and_has_the_genesis_behind(founded: Li
     founded.run_until(lambda: b.link_names == ["a"])
     spare = {target.address: target.spare for target in b.runtime.dialler.targets}
     assert spare[DEAD] is False and spare["tcp:10.0.0.1:7443"] is True
+
+
+def test_c1_ten_thousand_odd_addresses_crowd_out_no_good_one(mesh: LivingMesh) -> None:
+    """However many anchors tell what nobody dials, each is counted; the one address after them is dialled."""
+    mesh.start()
+    mesh.run_until(lambda: mesh["a"].reaches("c"))
+    node = mesh["c"].runtime
+    odd = [(index.to_bytes(8), f"{HOSTILE[3]}:{index}") for index in range(10_000)]
+    told = [*odd, (bytes(8), "10.9.9.9:7443")]
+    node.engine.addresses = lambda role: told
+    node._targets.follow_policy()
+    node._targets.look_for_anchors()
+    assert counted(mesh["c"]) == len(odd)
+    assert targets(mesh["c"]) == {mesh["b"].address, "10.9.9.9:7443"}
