@@ -9,6 +9,7 @@ Tests: C{tests/node/test_control.py}.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -19,16 +20,14 @@ from twisted.python.failure import Failure
 
 from gmesh.endtoend.echo import Echo
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
-from gmesh.mesh.counters import Counters
 from gmesh.mesh.peers import Peers
 from gmesh.node.command_flood import CommandFlood
-from gmesh.node.control_commands import COMMANDS
 from gmesh.node.control_handler import ControlHandler
 from gmesh.node.limits import NEWS_DEADLINE, PING_REPORT_DEADLINE
 from gmesh.node.membership import Membership
 from gmesh.trust.documents import Anchor, Command, Document
 
-__all__ = ["Control", "NodeControl"]
+__all__ = ["Control", "DaemonControl", "NodeControl"]
 
 
 def _unable(what: str) -> Callable[..., Any]:
@@ -38,56 +37,78 @@ def _unable(what: str) -> Callable[..., Any]:
     return refuse
 
 
-class NodeControl:
+@dataclass(slots=True)
+class DaemonControl:
     """
-    Provides L{gmesh.node.control_commands.IControlled}.
+    What only the daemon around a node can do.
 
-    @ivar ask_for_news: ask the authority now.
-    @ivar bootstrap_changed: other anchors are to be dialled.
     @ivar shutdown: end the daemon soon.
     @ivar reload: as on SIGHUP.
     @ivar set_log_level: log from a level on.
     """
 
-    def __init__(self, member: Membership, clock: IReactorTime, peers: Peers, echo: Echo) -> None:
-        self.ask_for_news: Callable[[], object] = lambda: None
-        self.bootstrap_changed: Callable[[], object] = lambda: None
-        self.shutdown: Callable[[], object] = _unable("stop itself")
-        self.reload: Callable[[], Deferred[str]] = _unable("reload")
-        self.set_log_level: Callable[[LogLevel], object] = _unable("change what it logs")
+    shutdown: Callable[[], object] = field(default=_unable("stop itself"))
+    reload: Callable[[], Deferred[str]] = field(default=_unable("reload"))
+    set_log_level: Callable[[LogLevel], object] = field(default=_unable("change what it logs"))
+
+
+class NodeControl:
+    """
+    Provides L{gmesh.node.control_commands.IControlled}.
+
+    @param bootstrap_changed: other anchors are to be dialled.
+    @param ask_for_news: ask the authority now.
+    @ivar daemon: what only the daemon around this node can do.
+    """
+
+    def __init__(
+        self,
+        member: Membership,
+        clock: IReactorTime,
+        peers: Peers,
+        echo: Echo,
+        bootstrap_changed: Callable[[], object],
+        ask_for_news: Callable[[], object],
+    ) -> None:
+        self.daemon = DaemonControl()
         self._member = member
         self._clock = clock
         self._peers = peers
         self._echo = echo
+        self._bootstrap_changed = bootstrap_changed
+        self._ask_for_news = ask_for_news
+        self._awaited: dict[Deferred[int], tuple[str, int]] = {}
 
     def held(self, kind: str, number: int) -> Deferred[int]:
         """@see: L{gmesh.node.control_commands.IControlled.held}"""
         member = self._member
         if member.numbers()[kind] >= number:
             return succeed(member.numbers()[kind])
-        observers = member.trust.observers
         came: Deferred[int] = Deferred()
 
-        def changed(_: str) -> None:
-            if member.numbers()[kind] >= number and not came.called:
-                came.callback(member.numbers()[kind])
-
         def over(result: int | Failure) -> int | Failure:
-            observers.remove(changed)
+            del self._awaited[came]
             if isinstance(result, Failure) and result.check(DeferredTimeout):
                 raise StoreError(
                     "not-here", f"{kind} {number} did not come: {member.numbers()[kind]} is held"
                 )
             return result
 
-        observers.append(changed)
-        self.ask_for_news()
+        self._awaited[came] = (kind, number)
+        self._ask_for_news()
         return came.addTimeout(NEWS_DEADLINE, self._clock).addBoth(over)
+
+    def trust_changed(self, kind: str) -> None:
+        """Whoever waits for this document has it, if it is new enough."""
+        held = self._member.numbers()[kind]
+        for came, (awaited, number) in list(self._awaited.items()):
+            if awaited == kind and held >= number:
+                came.callback(held)
 
     def set_bootstrap(self, anchors: tuple[Anchor, ...]) -> None:
         """@see: L{gmesh.node.control_commands.IControlled.set_bootstrap}"""
         self._member.set_bootstrap(anchors)
-        self.bootstrap_changed()
+        self._bootstrap_changed()
 
     def neighbours(self) -> list[str]:
         """@see: L{gmesh.node.control_commands.IControlled.neighbours}"""
@@ -96,6 +117,18 @@ class NodeControl:
     def ping(self, name: str) -> Deferred[float]:
         """@see: L{gmesh.node.control_commands.IControlled.ping}"""
         return self._echo.ping(name, PING_REPORT_DEADLINE)
+
+    def shutdown(self) -> None:
+        """@see: L{gmesh.node.control_commands.IControlled.shutdown}"""
+        self.daemon.shutdown()
+
+    def reload(self) -> Deferred[str]:
+        """@see: L{gmesh.node.control_commands.IControlled.reload}"""
+        return self.daemon.reload()
+
+    def set_log_level(self, level: LogLevel) -> None:
+        """@see: L{gmesh.node.control_commands.IControlled.set_log_level}"""
+        self.daemon.set_log_level(level)
 
 
 class Control:
@@ -110,29 +143,24 @@ class Control:
     log = Logger()
 
     def __init__(
-        self, member: Membership, flood: CommandFlood, node: NodeControl, counters: Counters
+        self, member: Membership, flood: CommandFlood, handler: ControlHandler, node: NodeControl
     ) -> None:
         self.flood = flood
+        self.handler = handler
         self.node = node
-        self.handler = ControlHandler(member, COMMANDS, node, counters)
         self._member = member
 
     def start(self) -> None:
         """Begin to obey."""
-        self.flood.floor = self._member.state.commands_floor
-        self.flood.observers.append(self.handler.obey)
-        self.flood.refused.append(self.handler.refuse)
-        self._member.trust.observers.append(self._trust_changed)
         self.handler.start()
 
     def stop(self) -> Deferred[Any]:
         """Obey no more."""
-        self.flood.observers.remove(self.handler.obey)
-        self.flood.refused.remove(self.handler.refuse)
-        self._member.trust.observers.remove(self._trust_changed)
         return self.handler.stop()
 
-    def _trust_changed(self, kind: str) -> None:
+    def trust_changed(self, kind: str) -> None:
+        """Who waits for a document has it; who may command is judged anew."""
+        self.node.trust_changed(kind)
         if kind in ("policy", "genesis"):
             self.flood.again()
 

@@ -39,6 +39,8 @@ from gmesh.mesh.route_keeper import RouteKeeper
 from gmesh.mesh.stub import PathSeeker, StubFlooding
 from gmesh.node.command_flood import CommandFlood
 from gmesh.node.control import Control, NodeControl
+from gmesh.node.control_commands import COMMANDS
+from gmesh.node.control_handler import ControlHandler
 from gmesh.node.membership import Membership
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import RecordFlag
@@ -99,6 +101,7 @@ class Routes:
     """
 
     engine: RouteEngine
+    flooding: Flooding
     control: ControlFactory
     forwarding: Forwarding
     keeper: RouteKeeper
@@ -158,11 +161,18 @@ def make_links(
 
 
 def make_routes(
-    means: Means, links: Links, alarm: Callable[[str, bytes], None], stub: bool = False
+    means: Means,
+    links: Links,
+    alarm: Callable[[str, bytes], None],
+    each_tick: Callable[[], object],
+    path_found: Callable[[bytes], object],
+    stub: bool = False,
 ) -> Routes:
     """
     The link-state database, its flooding, the gossip of documents, forwarding.
 
+    @param each_tick: called with every housekeeping.
+    @param path_found: called with the handle of a node to which there is a path now, in a stub.
     @param stub: keep no table, ask for paths.
     """
     member, book, clock, counters = means.member, means.book, means.clock, means.counters
@@ -181,13 +191,22 @@ def make_routes(
         alarm=alarm,
         prompt=stub,
     )
-    flooding = (StubFlooding if stub else Flooding)(engine, book, clock, member.wall, counters)
-    documents = DocumentGossip(trust, clock, member.wall, counters)
-    control = ControlFactory(engine, flooding, documents, book, clock, counters)
+
+    def own_due() -> None:
+        keeper.schedule()  # made below: it looks after this flooding
+
+    flooding: Flooding
     seeker = None
-    if isinstance(flooding, StubFlooding):
-        seeker = PathSeeker(engine, flooding, book.find_name, clock, counters)
-        control.path_answered = seeker.answered
+    if stub:
+        flooding = StubFlooding(
+            engine, book, clock, member.wall, counters, own_due, learned=lambda: asking.look()
+        )
+        seeker = asking = PathSeeker(engine, flooding, book.find_name, clock, counters, path_found)
+    else:
+        flooding = Flooding(engine, book, clock, member.wall, counters, own_due)
+    documents = DocumentGossip(trust, clock, member.wall, counters)
+    answered = None if seeker is None else seeker.answered
+    control = ControlFactory(engine, flooding, documents, book, clock, counters, answered)
     forwarding = Forwarding(
         engine,
         flooding,
@@ -198,10 +217,20 @@ def make_routes(
     )
     links.dispatcher.register(control)
     links.dispatcher.register(DataFactory(forwarding))
-    used = member.record_sequence_used
-    keeper = RouteKeeper(engine, flooding, forwarding, documents, book, trust, clock, member.wall, used)
+    keeper = RouteKeeper(
+        engine,
+        flooding,
+        forwarding,
+        documents,
+        book,
+        trust,
+        clock,
+        member.wall,
+        sequence_used=member.record_sequence_used,
+        each_tick=each_tick,
+    )
     links.peers.add_listener(keeper)
-    return Routes(engine, control, forwarding, keeper, documents, seeker)
+    return Routes(engine, flooding, control, forwarding, keeper, documents, seeker)
 
 
 def make_ends(means: Means, routes: Routes) -> Ends:
@@ -230,10 +259,7 @@ def make_ends(means: Means, routes: Routes) -> Ends:
         link_to=routes.forwarding.links.get,
         behind=lambda number: routes.documents.wanted("crl", number),
     )
-    routes.forwarding.local = sessions.frame_for_us
-    routes.forwarding.undeliverable = sessions.undeliverable
-    if seeker is not None:
-        seeker.found = sessions.way_found
+    routes.forwarding.serve(sessions.frame_for_us, sessions.undeliverable)
 
     def find_name(name: str) -> Peer | None:
         peer = book.find_name(name)
@@ -267,12 +293,35 @@ def make_ends(means: Means, routes: Routes) -> Ends:
     return Ends(sessions, datagrams, echo)
 
 
-def make_control(means: Means, links: Links, ends: Ends) -> Control:
-    """Operators' commands, over the links and from the authority."""
-    member, clock = means.member, means.clock
-    flood = CommandFlood(member.trust, clock, member.wall, means.counters)
+def make_control(
+    means: Means,
+    links: Links,
+    ends: Ends,
+    bootstrap_changed: Callable[[], object],
+    ask_for_news: Callable[[], object],
+    receipt_waits: Callable[[], object],
+) -> Control:
+    """
+    Operators' commands, over the links and from the authority.
+
+    @param bootstrap_changed: other anchors are to be dialled.
+    @param ask_for_news: ask the authority now.
+    @param receipt_waits: called when there is something to tell the authority.
+    """
+    member, clock, counters = means.member, means.clock, means.counters
+    node = NodeControl(member, clock, links.peers, ends.echo, bootstrap_changed, ask_for_news)
+    handler = ControlHandler(member, COMMANDS, node, counters, receipt_waits)
+    flood = CommandFlood(
+        member.trust,
+        clock,
+        member.wall,
+        counters,
+        obey=handler.obey,
+        refuse=handler.refuse,
+        floor=member.state.commands_floor,
+    )
     links.dispatcher.register(flood)
-    return Control(member, flood, NodeControl(member, clock, links.peers, ends.echo), means.counters)
+    return Control(member, flood, handler, node)
 
 
 def _routing_member(peer: Peer) -> Member:

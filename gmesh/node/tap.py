@@ -145,6 +145,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
+    from gmesh.node.control import DaemonControl
     from gmesh.node.daemon import Follow, LockService, NodeService, Reload, regroup
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
@@ -182,8 +183,6 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     path = AuthorityPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)
     heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control)
-    runtime.control.node.ask_for_news = heartbeat.soon
-    runtime.control.handler.observers.append(heartbeat.receipts_wait)
     notifier = system_notifier()
     notify = NotifyService(notifier, reactor)
 
@@ -218,7 +217,6 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     local.setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)
-    runtime.control.node.set_log_level = levels.set
 
     async def listen(new: Configuration) -> None:
         await listening.follow(new.listen)
@@ -235,8 +233,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     }
     reload = Reload(store, runtime, heartbeat, configuration, options.reread, follow)
     HangupService(reactor, notifier, reload).setServiceParent(daemon)
-    runtime.control.node.reload = reload
-    runtime.control.node.shutdown = lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop)
+    runtime.attach(
+        heartbeat, DaemonControl(lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop), reload, levels.set)
+    )
     notify.setServiceParent(daemon)
     reactor.callWhenRunning(notify.ready)
     stop_once(reactor)

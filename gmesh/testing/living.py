@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
+from gmesh.node.control import DaemonControl
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.authority import MemoryAuthority
@@ -85,11 +86,7 @@ class LivingNode(MemoryNode):
         )
         random = Random(mesh.random.getrandbits(64))
         self.heartbeat = Heartbeat(member, client, mesh.clock, member.wall, random, runtime.control)
-        node = runtime.control.node
-        node.ask_for_news = self.heartbeat.soon
-        node.reload = self._reloaded
-        node.shutdown = self._shut_down
-        runtime.control.handler.observers.append(self.heartbeat.receipts_wait)
+        runtime.attach(self.heartbeat, DaemonControl(shutdown=self._shut_down, reload=self._reloaded))
         return runtime
 
     def _opened(self, record: bytes) -> None:
