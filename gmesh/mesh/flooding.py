@@ -43,6 +43,7 @@ class Flooding:
     The records of this node's database, towards its neighbours.
 
     @param own_due: called when our own record has to be signed anew.
+    @param learned: called when a record of another node is believed.
     @ivar channels: the neighbours by handle.
     @ivar records_asked: which records were asked of whom.
     @ivar certificates_asked: which certificates were.
@@ -59,9 +60,11 @@ class Flooding:
         wall: Callable[[], float],
         counters: Counters,
         own_due: Callable[[], object] = lambda: None,
+        learned: Callable[[], object] = lambda: None,
     ) -> None:
         self.channels: dict[bytes, Channel] = {}
         self._own_due = own_due
+        self._learned = learned
         self._engine = engine
         self._clock = clock
         self._wall = wall
@@ -156,6 +159,7 @@ class Flooding:
             self._counters.count("record-accepted")
             self._out.spread(key, data, channel)
             self.records_asked.settled(key)
+            self._learned()
         elif outcome is Outcome.DUPLICATE:
             self.records_asked.settled(key)
             entry = self._engine.store.get(key)

@@ -18,7 +18,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from gmesh.interfaces import IRouteEngine
-from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
@@ -32,7 +31,6 @@ from gmesh.mesh.network_limits import (
 )
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.spreading import Spreader
-from gmesh.routing.database import Offer, Outcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import peek
 from gmesh.routing.store import Key
@@ -54,32 +52,9 @@ class _OwnRecord(Spreader):
 
 
 class StubFlooding(Flooding):
-    """
-    Records of a node that keeps no table: it tells of itself, and takes what it asked for.
-
-    @param learned: called when a record of another node is believed.
-    """
+    """Records of a node that keeps no table: it tells of itself, and takes what it asked for."""
 
     spreader = _OwnRecord
-
-    def __init__(
-        self,
-        engine: RouteEngine,
-        book: CertificateBook,
-        clock: IReactorTime,
-        wall: Callable[[], float],
-        counters: Counters,
-        own_due: Callable[[], object],
-        learned: Callable[[], object],
-    ) -> None:
-        super().__init__(engine, book, clock, wall, counters, own_due)
-        self._learned = learned
-
-    def _offer(self, channel: Channel | None, data: bytes) -> Offer:
-        offer = super()._offer(channel, data)
-        if offer.outcome is Outcome.ACCEPTED:
-            self._learned()
-        return offer
 
     def records_received(self, channel: Channel, records: Iterable[bytes]) -> None:
         """Unasked, only what is newer than something held. @raise FrameRefused: as in any other node."""

@@ -9,7 +9,6 @@ Tests: C{tests/node/test_control.py}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -20,14 +19,17 @@ from twisted.python.failure import Failure
 
 from gmesh.endtoend.echo import Echo
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
+from gmesh.mesh.counters import Counters
 from gmesh.mesh.peers import Peers
 from gmesh.node.command_flood import CommandFlood
+from gmesh.node.control_commands import COMMANDS
 from gmesh.node.control_handler import ControlHandler
+from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.limits import NEWS_DEADLINE, PING_REPORT_DEADLINE
 from gmesh.node.membership import Membership
 from gmesh.trust.documents import Anchor, Command, Document
 
-__all__ = ["Control", "DaemonControl", "NodeControl"]
+__all__ = ["Control", "NodeControl"]
 
 
 def _unable(what: str) -> Callable[..., Any]:
@@ -37,28 +39,15 @@ def _unable(what: str) -> Callable[..., Any]:
     return refuse
 
 
-@dataclass(slots=True)
-class DaemonControl:
-    """
-    What only the daemon around a node can do.
-
-    @ivar shutdown: end the daemon soon.
-    @ivar reload: as on SIGHUP.
-    @ivar set_log_level: log from a level on.
-    """
-
-    shutdown: Callable[[], object] = field(default=_unable("stop itself"))
-    reload: Callable[[], Deferred[str]] = field(default=_unable("reload"))
-    set_log_level: Callable[[LogLevel], object] = field(default=_unable("change what it logs"))
-
-
 class NodeControl:
     """
     Provides L{gmesh.node.control_commands.IControlled}.
 
     @param bootstrap_changed: other anchors are to be dialled.
-    @param ask_for_news: ask the authority now.
-    @ivar daemon: what only the daemon around this node can do.
+    @ivar ask_for_news: ask the authority now.
+    @ivar shutdown: end the daemon soon.
+    @ivar reload: as on SIGHUP.
+    @ivar set_log_level: log from a level on.
     """
 
     def __init__(
@@ -68,15 +57,16 @@ class NodeControl:
         peers: Peers,
         echo: Echo,
         bootstrap_changed: Callable[[], object],
-        ask_for_news: Callable[[], object],
     ) -> None:
-        self.daemon = DaemonControl()
+        self.ask_for_news: Callable[[], object] = lambda: None
+        self.shutdown: Callable[[], object] = _unable("stop itself")
+        self.reload: Callable[[], Deferred[str]] = _unable("reload")
+        self.set_log_level: Callable[[LogLevel], object] = _unable("change what it logs")
         self._member = member
         self._clock = clock
         self._peers = peers
         self._echo = echo
         self._bootstrap_changed = bootstrap_changed
-        self._ask_for_news = ask_for_news
         self._awaited: dict[Deferred[int], tuple[str, int]] = {}
 
     def held(self, kind: str, number: int) -> Deferred[int]:
@@ -95,7 +85,7 @@ class NodeControl:
             return result
 
         self._awaited[came] = (kind, number)
-        self._ask_for_news()
+        self.ask_for_news()
         return came.addTimeout(NEWS_DEADLINE, self._clock).addBoth(over)
 
     def trust_changed(self, kind: str) -> None:
@@ -118,18 +108,6 @@ class NodeControl:
         """@see: L{gmesh.node.control_commands.IControlled.ping}"""
         return self._echo.ping(name, PING_REPORT_DEADLINE)
 
-    def shutdown(self) -> None:
-        """@see: L{gmesh.node.control_commands.IControlled.shutdown}"""
-        self.daemon.shutdown()
-
-    def reload(self) -> Deferred[str]:
-        """@see: L{gmesh.node.control_commands.IControlled.reload}"""
-        return self.daemon.reload()
-
-    def set_log_level(self, level: LogLevel) -> None:
-        """@see: L{gmesh.node.control_commands.IControlled.set_log_level}"""
-        self.daemon.set_log_level(level)
-
 
 class Control:
     """
@@ -143,12 +121,34 @@ class Control:
     log = Logger()
 
     def __init__(
-        self, member: Membership, flood: CommandFlood, handler: ControlHandler, node: NodeControl
+        self, member: Membership, node: NodeControl, clock: IReactorTime, counters: Counters
     ) -> None:
-        self.flood = flood
-        self.handler = handler
         self.node = node
+        self.handler = ControlHandler(member, COMMANDS, node, counters, self._receipt_waits)
+        self.flood = CommandFlood(
+            member.trust,
+            clock,
+            member.wall,
+            counters,
+            obey=self.handler.obey,
+            refuse=self.handler.refuse,
+            floor=member.state.commands_floor,
+        )
         self._member = member
+        self._heartbeat: Heartbeat | None = None
+
+    def attach(
+        self,
+        heartbeat: Heartbeat,
+        shutdown: Callable[[], object],
+        reload: Callable[[], Deferred[str]],
+        set_log_level: Callable[[LogLevel], object] | None = None,
+    ) -> None:
+        """Before L{start}, what the daemon makes with the node at hand: its line to the authority, itself."""
+        self._heartbeat = heartbeat
+        node = self.node
+        node.ask_for_news, node.shutdown, node.reload = heartbeat.soon, shutdown, reload
+        node.set_log_level = set_log_level or node.set_log_level
 
     def start(self) -> None:
         """Begin to obey."""
@@ -163,6 +163,15 @@ class Control:
         self.node.trust_changed(kind)
         if kind in ("policy", "genesis"):
             self.flood.again()
+
+    def tell_authority(self, kind: str) -> None:
+        """The authority hears soon what is applied; a new genesis renews the certificate."""
+        if self._heartbeat is not None:
+            self._heartbeat.trust_changed(kind)
+
+    def _receipt_waits(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.receipts_wait()
 
     # What the heartbeat carries
 

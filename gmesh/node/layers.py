@@ -37,10 +37,7 @@ from gmesh.mesh.peer_identity import Peer, PeerVerifier
 from gmesh.mesh.peers import Peers
 from gmesh.mesh.route_keeper import RouteKeeper
 from gmesh.mesh.stub import PathSeeker, StubFlooding
-from gmesh.node.command_flood import CommandFlood
 from gmesh.node.control import Control, NodeControl
-from gmesh.node.control_commands import COMMANDS
-from gmesh.node.control_handler import ControlHandler
 from gmesh.node.membership import Membership
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import RecordFlag
@@ -171,8 +168,8 @@ def make_routes(
     """
     The link-state database, its flooding, the gossip of documents, forwarding.
 
-    @param each_tick: called with every housekeeping.
-    @param path_found: called with the handle of a node to which there is a path now, in a stub.
+    @param each_tick: as L{RouteKeeper} takes it.
+    @param path_found: as L{PathSeeker} takes it.
     @param stub: keep no table, ask for paths.
     """
     member, book, clock, counters = means.member, means.book, means.clock, means.counters
@@ -191,21 +188,22 @@ def make_routes(
         alarm=alarm,
         prompt=stub,
     )
-
-    def own_due() -> None:
-        keeper.schedule()  # made below: it looks after this flooding
-
-    flooding: Flooding
-    seeker = None
-    if stub:
-        flooding = StubFlooding(
-            engine, book, clock, member.wall, counters, own_due, learned=lambda: asking.look()
-        )
-        seeker = asking = PathSeeker(engine, flooding, book.find_name, clock, counters, path_found)
-    else:
-        flooding = Flooding(engine, book, clock, member.wall, counters, own_due)
+    keeper: RouteKeeper
+    seeker: PathSeeker | None = None
+    flooding = (StubFlooding if stub else Flooding)(
+        engine,
+        book,
+        clock,
+        member.wall,
+        counters,
+        own_due=lambda: keeper.schedule(),
+        learned=lambda: seeker.look() if seeker is not None else None,
+    )
     documents = DocumentGossip(trust, clock, member.wall, counters)
-    answered = None if seeker is None else seeker.answered
+    answered = None
+    if isinstance(flooding, StubFlooding):
+        seeker = PathSeeker(engine, flooding, book.find_name, clock, counters, path_found)
+        answered = seeker.answered
     control = ControlFactory(engine, flooding, documents, book, clock, counters, answered)
     forwarding = Forwarding(
         engine,
@@ -293,35 +291,12 @@ def make_ends(means: Means, routes: Routes) -> Ends:
     return Ends(sessions, datagrams, echo)
 
 
-def make_control(
-    means: Means,
-    links: Links,
-    ends: Ends,
-    bootstrap_changed: Callable[[], object],
-    ask_for_news: Callable[[], object],
-    receipt_waits: Callable[[], object],
-) -> Control:
-    """
-    Operators' commands, over the links and from the authority.
-
-    @param bootstrap_changed: other anchors are to be dialled.
-    @param ask_for_news: ask the authority now.
-    @param receipt_waits: called when there is something to tell the authority.
-    """
-    member, clock, counters = means.member, means.clock, means.counters
-    node = NodeControl(member, clock, links.peers, ends.echo, bootstrap_changed, ask_for_news)
-    handler = ControlHandler(member, COMMANDS, node, counters, receipt_waits)
-    flood = CommandFlood(
-        member.trust,
-        clock,
-        member.wall,
-        counters,
-        obey=handler.obey,
-        refuse=handler.refuse,
-        floor=member.state.commands_floor,
-    )
-    links.dispatcher.register(flood)
-    return Control(member, flood, handler, node)
+def make_control(means: Means, links: Links, ends: Ends, bootstrap_changed: Callable[[], object]) -> Control:
+    """Operators' commands, over the links and from the authority."""
+    node = NodeControl(means.member, means.clock, links.peers, ends.echo, bootstrap_changed)
+    control = Control(means.member, node, means.clock, means.counters)
+    links.dispatcher.register(control.flood)
+    return control
 
 
 def _routing_member(peer: Peer) -> Member:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
@@ -24,6 +23,7 @@ from gmesh.node.identity_store import Identity, INodeStore
 from gmesh.node.noise_keys import NoiseKeys
 from gmesh.node.state_writer import StateWriter
 from gmesh.trust.documents import Anchor, Certificate, Document
+from gmesh.trust.floors import Floors
 from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
 
@@ -241,21 +241,19 @@ class Membership:
         return trust
 
     def _trust_state(self, identity: Identity) -> TrustState:
-        make = partial(
-            TrustState,
+        try:
+            floors = Floors.from_dict(identity.floors)
+        except DocumentRefused as error:
+            self._log.warn("floors.json cannot be used and starts anew: {cause}", cause=error.detail)
+            floors = Floors()
+        return TrustState(
             identity.network_id,
             identity.genesis_chain,
+            floors,
             changed=self._changed,
             alarm=self._alarmed,
             dated=self._may_be,
         )
-        try:
-            return make(identity.floors)
-        except DocumentRefused as error:
-            if error.reason != "bad-floors":
-                raise
-            self._log.warn("floors.json cannot be used and starts anew: {cause}", cause=error.detail)
-            return make()
 
     def _look_at_own_certificate(self) -> None:
         try:

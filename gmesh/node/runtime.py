@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Protocol, cast
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
@@ -25,8 +25,7 @@ from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
-from gmesh.node.control import DaemonControl
-from gmesh.node.heartbeat import Heartbeat
+from gmesh.node.authority_relay import AuthorityRelay
 from gmesh.node.identity_store import Identity, INodeStore
 from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_control, make_ends, make_links, make_routes
 from gmesh.node.limits import (
@@ -43,21 +42,11 @@ from gmesh.routing.limits import MAX_SERVICE, MAX_SERVICES
 from gmesh.routing.record import make_capabilities
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
 
-__all__ = ["IPart", "NodeRuntime"]
+__all__ = ["NodeRuntime"]
 
 _MAX_LINKS = {"anchor": MAX_LINKS_ANCHOR, "relay": MAX_LINKS_RELAY, "client": MAX_LINKS_CLIENT}
 _MEMBERS = ("crl", "genesis")
 """Documents that say who is a member."""
-
-
-class IPart(Protocol):
-    """Something that lives as long as the runtime."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    def stop(self) -> None:
-        """End."""
 
 
 class NodeRuntime:
@@ -102,7 +91,6 @@ class NodeRuntime:
         self._software = SOFTWARE
         self._boot_id = entropy(BOOT_ID)
         self._counters = Counters()
-        self._heartbeat: Heartbeat | None = None
         self.member = member = Membership(
             identity, store, clock, wall, entropy, self.trust_changed, self.certificate_changed
         )
@@ -112,7 +100,14 @@ class NodeRuntime:
         means = Means(member, self.book, clock, random, entropy, self._counters)
         links = make_links(means, self._hello, self._max_links, connect, profile, session)
         self._stub = stub
-        routes = make_routes(means, links, self._alarm, self._look_for_anchors, self._path_found, stub)
+        routes = make_routes(
+            means,
+            links,
+            self._alarm,
+            each_tick=lambda: self._targets.look_for_anchors(),
+            path_found=lambda handle: self._sessions.way_found(handle),
+            stub=stub,
+        )
         ends = make_ends(means, routes)
         self.peers = links.peers
         self.dialler = links.dialler
@@ -130,26 +125,14 @@ class NodeRuntime:
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
-        self.control = make_control(
-            means, links, ends, self._targets.tell, self._ask_for_news, self._receipt_waits
-        )
+        self.control = make_control(means, links, ends, self._targets.tell)
         self._versions = VersionGate(member.trust, links.peers, self._software, self._counters)
         links.peers.add_listener(self._versions)
-        self.parts: list[IPart] = []
+        self.parts: list[AuthorityRelay] = []
         self._keep_own_certificate()
         self._advertised = tuple(advertise)
         self.datagrams.services.changed = self.advertise
         self.advertise()
-
-    def attach(self, heartbeat: Heartbeat, daemon: DaemonControl) -> None:
-        """
-        The second half of composing, before L{start}: what is made with this node at hand.
-
-        @param heartbeat: keeps in touch with the authority.
-        @param daemon: what only the daemon around can do.
-        """
-        self._heartbeat = heartbeat
-        self.control.node.daemon = daemon
 
     # Life
 
@@ -220,7 +203,7 @@ class NodeRuntime:
             self._versions.trust_changed,  # cuts who is too old, after they heard which policy says so
             self._dial,  # whom the news allows, and where a dial was refused for lack of it
             self.control.trust_changed,  # commands that waited for a role or a document
-            self._tell_authority,  # that it is applied; renewal under a new genesis
+            self.control.tell_authority,  # that it is applied; renewal under a new genesis
         ):
             try:
                 step(kind)
@@ -242,10 +225,6 @@ class NodeRuntime:
         elif kind == "policy":
             self._targets.follow_policy()
         self.dialler.documents_changed(kind)
-
-    def _tell_authority(self, kind: str) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.trust_changed(kind)
 
     def certificate_changed(self, rekeyed: bool) -> None:
         """
@@ -339,20 +318,6 @@ class NodeRuntime:
         peer = self.book.find_handle(handle)
         self._counters.count(slug)
         self._log.error("alarm {slug} about {name}", slug=slug, name=peer.name if peer else handle.hex())
-
-    def _look_for_anchors(self) -> None:
-        self._targets.look_for_anchors()
-
-    def _path_found(self, handle: bytes) -> None:
-        self._sessions.way_found(handle)
-
-    def _ask_for_news(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.soon()
-
-    def _receipt_waits(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.receipts_wait()
 
     def _keep_own_certificate(self) -> None:
         """One that is over or early is not kept: the node runs on and renews it."""

@@ -145,7 +145,6 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
-    from gmesh.node.control import DaemonControl
     from gmesh.node.daemon import Follow, LockService, NodeService, Reload, regroup
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
@@ -233,8 +232,8 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     }
     reload = Reload(store, runtime, heartbeat, configuration, options.reread, follow)
     HangupService(reactor, notifier, reload).setServiceParent(daemon)
-    runtime.attach(
-        heartbeat, DaemonControl(lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop), reload, levels.set)
+    runtime.control.attach(
+        heartbeat, lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop), reload, levels.set
     )
     notify.setServiceParent(daemon)
     reactor.callWhenRunning(notify.ready)

@@ -22,7 +22,6 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_relay import AuthorityPath, AuthorityRelay, RelayedAuthority
-from gmesh.node.control import DaemonControl
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.authority import MemoryAuthority
@@ -86,7 +85,7 @@ class LivingNode(MemoryNode):
         )
         random = Random(mesh.random.getrandbits(64))
         self.heartbeat = Heartbeat(member, client, mesh.clock, member.wall, random, runtime.control)
-        runtime.attach(self.heartbeat, DaemonControl(shutdown=self._shut_down, reload=self._reloaded))
+        runtime.control.attach(self.heartbeat, self._shut_down, self._reloaded)
         return runtime
 
     def _opened(self, record: bytes) -> None:

@@ -159,7 +159,7 @@ def test_bootstrap_shutdown_log_level_and_ping(mesh: LivingMesh) -> None:
     """Each takes effect on its target, and the receipt says what."""
     authority = mesh.authority
     levels: list[LogLevel] = []
-    mesh["c"].runtime.control.node.daemon.set_log_level = levels.append
+    mesh["c"].runtime.control.node.set_log_level = levels.append
     anchors = [{"name": "a", "endpoint": "tcp:10.0.0.1:7443"}]
     commands = {
         "update-bootstrap": authority.command("update-bootstrap", {"anchors": anchors}, node="c"),

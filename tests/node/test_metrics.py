@@ -174,7 +174,7 @@ def obey(mesh: MemoryMesh, name: str) -> None:
         issued_at=now,
         expires_at=now + 60,
     )
-    mesh[name].runtime.control.node.daemon.set_log_level = lambda level: None
+    mesh[name].runtime.control.node.set_log_level = lambda level: None
     mesh["a"].runtime.control.flood.offer(sign_document(body, [mesh.issuer.authority]))
     mesh.run(5)
 
