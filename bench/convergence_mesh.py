@@ -162,16 +162,11 @@ def silent_failure(profile: Liveliness, name: str, bound: float) -> Figure:
 def revocation(name: str, bound: float) -> tuple[Figure, list[float]]:
     """From the first node that knows until each node has applied it; and all those times, ascending."""
     mesh = world(name, seed=3)
-    applied: list[float] = []
     start = mesh.now()
-    for node in mesh:
-        node.trust.observers.append(
-            lambda kind: applied.append(mesh.now() - start) if kind == "crl" else None
-        )
     names = sorted(mesh.nodes)
     mesh.revoke(names[-1], names[len(names) // 2])
     mesh.run(SETTLED)
-    applied.sort()
+    applied = sorted(at - start for node in mesh for kind, at in node.applied if kind == "crl")
     assert len(applied) >= len(names) - 1, "some node never heard of it"
     share = applied[round(0.99 * (len(applied) - 1))]
     middle = applied[len(applied) // 2]

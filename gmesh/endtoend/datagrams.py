@@ -82,7 +82,6 @@ class Datagrams:
         self.services = Services(self._services_changed)
         self._advertise = advertise
         self._sessions = sessions
-        self._trust = trust
         self._own = own
         self._clock = clock
         self.permissions = Permissions(trust, own, lapsed)
@@ -115,19 +114,14 @@ class Datagrams:
         sessions.serve(self)
 
     def start(self) -> None:
-        """Listen to what is believed; sessions too."""
+        """Send and receive from now on."""
         self._admission.open = True
-        self._trust.observers.append(self._trust_changed)
         self._sessions.start()
-        self.permissions.start()
 
     def stop(self) -> None:
         """Fail what is under way, and wipe every session."""
         self._admission.open = False
         self._lanes.ask_again()
-        if self._trust_changed in self._trust.observers:
-            self._trust.observers.remove(self._trust_changed)
-        self.permissions.stop()
         for flow in list(self._opened):
             flow.stop()
         self._outbound.stop()
@@ -243,7 +237,8 @@ class Datagrams:
     def _drop_here(self, service: str, data: bytes) -> None:
         self._deliver_here(service, data).addErrback(lambda failure: failure.trap(SendRefused))
 
-    def _trust_changed(self, kind: str) -> None:
+    def ask_again(self, kind: str) -> None:
+        """What is believed or allowed changed: admission is asked before the next message, both ways."""
         self._lanes.ask_again()
         self._inbound.ask_again()
 

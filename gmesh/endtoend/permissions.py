@@ -34,16 +34,6 @@ class Permissions:
         self._rules = self._read()
         self._subjects: dict[bytes, tuple[Peer, Subject]] = {}
 
-    def start(self) -> None:
-        """Follow changes of the policy."""
-        self._trust.observers.append(self._changed)
-        self._rules = self._read()
-
-    def stop(self) -> None:
-        """Follow no more."""
-        if self._changed in self._trust.observers:
-            self._trust.observers.remove(self._changed)
-
     def decide(self, source: Peer, target: Peer, service: str) -> Decision:
         """What the policy says, with the rule that says it."""
         if is_reserved(service):
@@ -76,7 +66,8 @@ class Permissions:
             found = self._subjects[peer.handle] = (peer, Subject(peer.name, frozenset(peer.roles)))
         return found[1]
 
-    def _changed(self, kind: str) -> None:
+    def trust_changed(self, kind: str) -> None:
+        """From now on the rules of the new policy decide."""
         if kind == "policy":
             self._rules = self._read()
 

@@ -46,6 +46,7 @@ class Sessions:
     @ivar counters: how often what happened, by slug.
     @ivar frame_for_us: takes each E2E frame whose destination is this node: its kind, header, payload
         behind the path header, and the link it came by.
+    @ivar trust_changed: cuts whoever is not believed any more, as L{ExchangeTable.trust_changed}.
     @param find_handle: the directory, by routing handle.
     @param next_number: a handshake number above all this node ever used.
     @param rng: for jitter.
@@ -73,7 +74,6 @@ class Sessions:
         max_sessions: int = limits.MAX_SESSIONS,
     ) -> None:
         self._user: SessionUser | None = None
-        self._trust = trust
         self._clock = clock
         self._handshaker = handshaker
         self._link_to = link_to
@@ -106,6 +106,7 @@ class Sessions:
         )
         self._opener = Opener(self._table, self._handshakes, self._ways, clock, self._up)
         self.frame_for_us = self._opener.frame
+        self.trust_changed = self._table.trust_changed
 
     def serve(self, user: SessionUser) -> None:
         """Tell C{user} of everything, from before L{start} on."""
@@ -113,15 +114,12 @@ class Sessions:
         self._opener.opened = user.opened
 
     def start(self) -> None:
-        """Listen to what is believed, and to frames."""
+        """Listen to frames."""
         self._opener.running = True
-        self._trust.observers.append(self._table.trust_changed)
 
     def stop(self) -> None:
         """Wipe everything; frames that still come are not for us."""
         self._opener.running = False
-        if self._table.trust_changed in self._trust.observers:
-            self._trust.observers.remove(self._table.trust_changed)
         for exchange in self._table:
             self._table.kill(exchange, "stopped")
 

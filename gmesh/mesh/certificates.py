@@ -37,14 +37,20 @@ class CertificateBook:
     Certificates by handle and serial, newest first.
 
     @param wall: Unix seconds.
-    @ivar observers: called with each L{Peer} whose certificate is new here.
+    @param certified: called with each L{Peer} whose certificate is new here.
     @ivar max_nodes: how many nodes may be in the book.
     @ivar departures: who is in it no more.
     """
 
-    def __init__(self, trust: TrustState, wall: Callable[[], float], max_nodes: int = MAX_NODES) -> None:
+    def __init__(
+        self,
+        trust: TrustState,
+        wall: Callable[[], float],
+        max_nodes: int = MAX_NODES,
+        certified: Callable[[Peer], object] = lambda peer: None,
+    ) -> None:
         self.max_nodes = max_nodes
-        self.observers: list[Callable[[Peer], object]] = []
+        self._certified = certified
         self.departures = Departures(trust)
         self._trust = trust
         self._wall = wall
@@ -167,8 +173,7 @@ class CertificateBook:
         while len(held) > MAX_SERIALS:
             self._drop(peer.handle, min(held))
         if peer.serial in held:
-            for observer in tuple(self.observers):
-                observer(peer)
+            self._certified(peer)
         return peer
 
     # -- letting go

@@ -163,7 +163,7 @@ class ControlFactory:
     Builds the control half of each link and holds what all of them share.
 
     @ivar channels: every neighbour, in the order in which they came up.
-    @ivar path_answered: takes the answers to PATH_REQ, where somebody asks.
+    @param path_answered: takes the answers to PATH_REQ, where somebody asks.
     """
 
     kinds = frozenset(
@@ -190,6 +190,7 @@ class ControlFactory:
         book: CertificateBook,
         clock: IReactorTime,
         counters: Counters,
+        path_answered: Callable[[Channel, PathReply], None] | None = None,
     ) -> None:
         self.engine = engine
         self.flooding = flooding
@@ -198,7 +199,7 @@ class ControlFactory:
         self.clock = clock
         self.counters = counters
         self.channels: dict[Channel, None] = {}
-        self.path_answered: Callable[[Channel, PathReply], None] = self._unasked
+        self.path_answered = path_answered or self._unasked
 
     def build_receiver(self, link: ILink) -> ControlProtocol:
         """A receiver for this link."""

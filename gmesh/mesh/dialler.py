@@ -113,7 +113,7 @@ class Dialler:
         Ask again where a certificate was refused, or is about to be: a dial under way began without the news.
 
         @param kind: C{"genesis"}, C{"crl"}, C{"policy"}, C{"status"} as from
-            L{gmesh.trust.state.TrustState.observers}, or C{"certificate"}: our own was renewed.
+            L{gmesh.trust.state.TrustState}, or C{"certificate"}: our own was renewed.
         """
         if kind == "status":
             return

@@ -71,15 +71,6 @@ class DocumentGossip:
         self._asked_at = float("-inf")
         self._wanted_at = float("-inf")
 
-    def start(self) -> None:
-        """Pass on what changes from now on."""
-        self._trust.observers.append(self._changed)
-
-    def stop(self) -> None:
-        """Pass on nothing more."""
-        if self._changed in self._trust.observers:
-            self._trust.observers.remove(self._changed)
-
     # -- neighbours
 
     def link_up(self, channel: Channel) -> None:
@@ -250,7 +241,8 @@ class DocumentGossip:
 
     # -- sending
 
-    def _changed(self, name: str) -> None:
+    def announce(self, name: str) -> None:
+        """A document changed: tell every neighbour that has an older one."""
         if name == STATUS:
             pins, self._pins = self._pins, self._status_pins()
             if pins == self._pins:

@@ -43,6 +43,7 @@ class Flooding:
     The records of this node's database, towards its neighbours.
 
     @param own_due: called when our own record has to be signed anew.
+    @param learned: called when a record of another node is believed.
     @ivar channels: the neighbours by handle.
     @ivar records_asked: which records were asked of whom.
     @ivar certificates_asked: which certificates were.
@@ -58,10 +59,12 @@ class Flooding:
         clock: IReactorTime,
         wall: Callable[[], float],
         counters: Counters,
-        own_due: Callable[[], None] = lambda: None,
+        own_due: Callable[[], object] = lambda: None,
+        learned: Callable[[], object] = lambda: None,
     ) -> None:
         self.channels: dict[bytes, Channel] = {}
-        self.own_due = own_due
+        self._own_due = own_due
+        self._learned = learned
         self._engine = engine
         self._clock = clock
         self._wall = wall
@@ -77,7 +80,6 @@ class Flooding:
         self._retry_call: IDelayedCall | None = None
         self._stopped = False
         self._resynced = -1
-        book.observers.append(self._certified)
 
     # -- neighbours
 
@@ -157,13 +159,14 @@ class Flooding:
             self._counters.count("record-accepted")
             self._out.spread(key, data, channel)
             self.records_asked.settled(key)
+            self._learned()
         elif outcome is Outcome.DUPLICATE:
             self.records_asked.settled(key)
             entry = self._engine.store.get(key)
             if channel is not None and entry is not None:
                 channel.outbox.seen(key, entry.record.sequence)
         elif outcome is Outcome.OWN_NEWER:
-            self.own_due()
+            self._own_due()
         elif channel is not None and record is not None:
             self._refused(channel, outcome, key, record.serial, record.sequence, data, now)
         return offer
@@ -193,7 +196,7 @@ class Flooding:
         else:
             self._counters.count("record-" + outcome.value)
 
-    def _certified(self, peer: Peer) -> None:
+    def certified(self, peer: Peer) -> None:
         """A certificate is new here: what waited for it is judged again."""
         self.certificates_asked.settled(CertificateKey(peer.handle, peer.serial))
         for source, data in self._waiting.release(peer.handle, peer.serial):

@@ -51,8 +51,6 @@ class Forwarding:
     @param relays: whether we may be an interior hop: our own certificate's roles.
     @param revoked: whether a handle belongs to a revoked node.
     @param may_transit: whether traffic of this source may pass through us.
-    @param local: takes E2E frames whose destination we are: kind, header, payload, the link they came by.
-    @param undeliverable: told the header and C{unreachable} or C{dropped} about a frame of ours.
     """
 
     def __init__(
@@ -64,13 +62,11 @@ class Forwarding:
         relays: Callable[[], bool],
         revoked: Callable[[bytes], bool],
         may_transit: Callable[[bytes], bool] = lambda source: True,
-        local: Local | None = None,
-        undeliverable: Undeliverable | None = None,
     ) -> None:
         self.handle = engine.handle
         self.counters = counters
-        self.local = local
-        self.undeliverable = undeliverable
+        self.local: Local | None = None
+        self._undeliverable: Undeliverable | None = None
         self.links: dict[bytes, ILink] = {}
         self.generation = 0
         self._engine = engine
@@ -82,6 +78,15 @@ class Forwarding:
         self._notices: dict[bytes, TokenBucket] = {}
         self._lost: dict[bytes, int] = {}
         self.transits: dict[tuple[bytes, ...], tuple[int, int]] = {}
+
+    def serve(self, local: Local, undeliverable: Undeliverable) -> None:
+        """
+        Serve the ends of this node, which send through L{sender} and so are made after this.
+
+        @param local: takes E2E frames whose destination we are: kind, header, payload, the link they came by.
+        @param undeliverable: told the header and C{unreachable} or C{dropped} about a frame of ours.
+        """
+        self.local, self._undeliverable = local, undeliverable
 
     def now(self) -> float:
         """The monotonic clock."""
@@ -195,8 +200,8 @@ class Forwarding:
         return bool(fragments) and not listed
 
     def _tell(self, header: PathHeader, reason: str) -> None:
-        if self.undeliverable is not None:
-            self.undeliverable(header, reason)
+        if self._undeliverable is not None:
+            self._undeliverable(header, reason)
 
     # -- the next link is gone
 

@@ -37,11 +37,11 @@ __all__ = ["RouteKeeper"]
 
 class RouteKeeper:
     """
-    A listener of L{gmesh.mesh.peers.Peers} and of L{TrustState} on behalf of routing.
+    A listener of L{gmesh.mesh.peers.Peers} on behalf of routing.
 
     @param wall: Unix seconds.
-    @ivar each_tick: called with every housekeeping.
     @param sequence_used: called with the sequence after each origination, to be persisted behind it.
+    @param each_tick: called with every housekeeping.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class RouteKeeper:
         clock: IReactorTime,
         wall: Callable[[], float],
         sequence_used: Callable[[int], object] = lambda sequence: None,
+        each_tick: Callable[[], object] = lambda: None,
     ) -> None:
         self._engine = engine
         self._flooding = flooding
@@ -65,6 +66,7 @@ class RouteKeeper:
         self._clock = clock
         self._wall = wall
         self._sequence_used = sequence_used
+        self._each_tick = each_tick
         self._links: dict[bytes, tuple[ILink, LinkMetric]] = {}
         self._replaced: dict[bytes, IDelayedCall] = {}
         self._own_call: IDelayedCall | None = None
@@ -72,16 +74,12 @@ class RouteKeeper:
         self._resync_at = 0.0
         self._ahead = 0.0
         self._running = False
-        self.each_tick: Callable[[], object] = lambda: None
 
     # -- life
 
     def start(self) -> None:
         """Begin to look after routing; the own record is signed soon after."""
         self._running = True
-        self._trust.observers.insert(0, self.trust_changed)
-        self._flooding.own_due = self.schedule
-        self._documents.start()
         self._apply_policy()
         self._resync_at = self._clock.seconds() + RESYNC_INTERVAL
         self._ahead = self._wall() - self._clock.seconds()
@@ -97,9 +95,6 @@ class RouteKeeper:
     def stop(self) -> None:
         """Cancel every timer."""
         self._running = False
-        if self.trust_changed in self._trust.observers:
-            self._trust.observers.remove(self.trust_changed)
-        self._documents.stop()
         self._flooding.stop()
         for call in (self._own_call, self._tick_call, *self._replaced.values()):
             if call is not None and call.active():
@@ -191,11 +186,7 @@ class RouteKeeper:
     # -- what is believed
 
     def trust_changed(self, name: str) -> None:
-        """
-        Drop in this turn whatever rests on a certificate that is not believed any more.
-
-        Called before other observers of trust, so that they find routes already without it.
-        """
+        """Drop in this turn whatever rests on a certificate that is not believed any more."""
         now = self._clock.seconds()
         if name == "policy":
             self._apply_policy()
@@ -233,7 +224,7 @@ class RouteKeeper:
             self._resync_at = now + RESYNC_INTERVAL
             self._flooding.resync()
         self._look_at_wall_clock(now)
-        self.each_tick()
+        self._each_tick()
         self.schedule()
 
     def _look_at_wall_clock(self, now: float) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -32,7 +31,6 @@ from gmesh.mesh.network_limits import (
 )
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.spreading import Spreader
-from gmesh.routing.database import Offer, Outcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import peek
 from gmesh.routing.store import Key
@@ -54,20 +52,9 @@ class _OwnRecord(Spreader):
 
 
 class StubFlooding(Flooding):
-    """
-    Records of a node that keeps no table: it tells of itself, and takes what it asked for.
+    """Records of a node that keeps no table: it tells of itself, and takes what it asked for."""
 
-    @ivar learned: called when a record of another node is believed.
-    """
-
-    learned: Callable[[], None] = staticmethod(lambda: None)
     spreader = _OwnRecord
-
-    def _offer(self, channel: Channel | None, data: bytes) -> Offer:
-        offer = super()._offer(channel, data)
-        if offer.outcome is Outcome.ACCEPTED:
-            self.learned()
-        return offer
 
     def records_received(self, channel: Channel, records: Iterable[bytes]) -> None:
         """Unasked, only what is newer than something held. @raise FrameRefused: as in any other node."""
@@ -115,7 +102,7 @@ class PathSeeker:
     Paths as needed.
 
     @param find_name: the certificates held, by node name.
-    @ivar found: called with the handle of a node to which there is a path now.
+    @param found: called with the handle of a node to which there is a path now.
     """
 
     def __init__(
@@ -125,8 +112,9 @@ class PathSeeker:
         find_name: Callable[[str], Peer | None],
         clock: IReactorTime,
         counters: Counters,
+        found: Callable[[bytes], object],
     ) -> None:
-        self.found: Callable[[bytes], Any] = lambda handle: None
+        self._found = found
         self._engine = engine
         self._flooding = flooding
         self._find_name = find_name
@@ -135,7 +123,6 @@ class PathSeeker:
         self._questions: dict[tuple[bytes, str], _Question] = {}
         self._number = 0
         self._asked: dict[tuple[bytes, str], float] = {}
-        flooding.learned = self._look
 
     def path(
         self, destination: bytes, now: float, avoid: frozenset[bytes] = _NOWHERE
@@ -175,7 +162,7 @@ class PathSeeker:
             return
         if reply.path:
             self._flooding.proved(channel, reply.records)
-            self._look()
+            self.look()
         else:
             self._next(question)
 
@@ -228,7 +215,7 @@ class PathSeeker:
         request = PathRequest(question.number, question.destination, question.name)
         question.asked.send(Kind.PATH_REQ, request.encode())
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Something is news: whose question does it answer?"""
         now = self._clock.seconds()
         for question in list(self._questions.values()):
@@ -237,7 +224,7 @@ class PathSeeker:
             if handle != NO_HANDLE and self._engine.path(handle, now) is not None:
                 self._asked[handle, ""] = now
                 self._end(question)
-                self.found(handle)
+                self._found(handle)
 
     def _end(self, question: _Question) -> None:
         """Answered, or given up."""

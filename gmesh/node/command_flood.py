@@ -82,26 +82,33 @@ class CommandFlood:
     """
     The commands this node knows of and that have not expired, and everybody it tells.
 
-    @ivar observers: called with each command that is new here and that somebody may give.
-    @ivar refused: called with each that nobody may give under the policy in force.
+    @param obey: called with each command that is new here and that somebody may give.
+    @param refuse: called with each that nobody may give under the policy in force, and why.
     @ivar channels: every neighbour.
-    @ivar floor: commands up to this number are neither taken nor asked for.
+    @param floor: commands up to this number are neither taken nor asked for.
     """
 
     log = Logger()
     kinds = frozenset({Kind.COMMAND, Kind.COMMAND_REQ})
 
     def __init__(
-        self, trust: TrustState, clock: IReactorTime, wall: Callable[[], float], counters: Counters
+        self,
+        trust: TrustState,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        counters: Counters,
+        obey: Callable[[Document[Command]], object],
+        refuse: Callable[[Document[Command], str], object],
+        floor: int,
     ) -> None:
-        self.observers: list[Callable[[Document[Command]], object]] = []
-        self.refused: list[Callable[[Document[Command], str], object]] = []
         self.channels: dict[Channel, None] = {}
-        self.floor = 0
+        self.floor = floor
         self.clock = clock
         self.counters = counters
         self._trust = trust
         self._wall = wall
+        self._obey = obey
+        self._refuse = refuse
         self._held: dict[str, _Held] = {}
         self._waiting: dict[str, Document[Command]] = {}
 
@@ -124,7 +131,7 @@ class CommandFlood:
 
     def offer(self, document: Document[Command], source: Channel | None = None) -> bool:
         """
-        Judge a command; if it is new and may be given, tell neighbours and observers.
+        Judge a command; if it is new and may be given, tell neighbours and obey it.
 
         @return: False if it is known already.
         @raise DocumentRefused: as L{TrustState.judge_command}; C{invalid-life}, C{old}.  What a newer
@@ -150,8 +157,7 @@ class CommandFlood:
         for channel in self.channels:
             if channel is not source:
                 channel.send(Kind.COMMAND, push)
-        for observer in tuple(self.observers):
-            observer(document)
+        self._obey(document)
         return True
 
     def again(self) -> None:
@@ -187,8 +193,7 @@ class CommandFlood:
             cause=error.detail,
         )
         if error.reason == "forbidden-role":
-            for refused in tuple(self.refused):
-                refused(document, error.detail)
+            self._refuse(document, error.detail)
 
     def _bound(self, now: float) -> None:
         self._expire(now)

@@ -24,6 +24,7 @@ from gmesh.mesh.peers import Peers
 from gmesh.node.command_flood import CommandFlood
 from gmesh.node.control_commands import COMMANDS
 from gmesh.node.control_handler import ControlHandler
+from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.limits import NEWS_DEADLINE, PING_REPORT_DEADLINE
 from gmesh.node.membership import Membership
 from gmesh.trust.documents import Anchor, Command, Document
@@ -42,16 +43,22 @@ class NodeControl:
     """
     Provides L{gmesh.node.control_commands.Controlled}.
 
+    @param bootstrap_changed: other anchors are to be dialled.
     @ivar ask_for_news: ask the authority now.
-    @ivar bootstrap_changed: other anchors are to be dialled.
     @ivar shutdown: end the daemon soon.
     @ivar reload: as on SIGHUP.
     @ivar set_log_level: log from a level on.
     """
 
-    def __init__(self, member: Membership, clock: IReactorTime, peers: Peers, echo: Echo) -> None:
+    def __init__(
+        self,
+        member: Membership,
+        clock: IReactorTime,
+        peers: Peers,
+        echo: Echo,
+        bootstrap_changed: Callable[[], object],
+    ) -> None:
         self.ask_for_news: Callable[[], object] = lambda: None
-        self.bootstrap_changed: Callable[[], object] = lambda: None
         self.shutdown: Callable[[], object] = _unable("stop itself")
         self.reload: Callable[[], Deferred[str]] = _unable("reload")
         self.set_log_level: Callable[[LogLevel], object] = _unable("change what it logs")
@@ -59,35 +66,39 @@ class NodeControl:
         self._clock = clock
         self._peers = peers
         self._echo = echo
+        self._bootstrap_changed = bootstrap_changed
+        self._awaited: dict[Deferred[int], tuple[str, int]] = {}
 
     def held(self, kind: str, number: int) -> Deferred[int]:
         """@see: L{gmesh.node.control_commands.Controlled.held}"""
         member = self._member
         if member.numbers()[kind] >= number:
             return succeed(member.numbers()[kind])
-        observers = member.trust.observers
         came: Deferred[int] = Deferred()
 
-        def changed(_: str) -> None:
-            if member.numbers()[kind] >= number and not came.called:
-                came.callback(member.numbers()[kind])
-
         def over(result: int | Failure) -> int | Failure:
-            observers.remove(changed)
+            del self._awaited[came]
             if isinstance(result, Failure) and result.check(DeferredTimeout):
                 raise StoreError(
                     "not-here", f"{kind} {number} did not come: {member.numbers()[kind]} is held"
                 )
             return result
 
-        observers.append(changed)
+        self._awaited[came] = (kind, number)
         self.ask_for_news()
         return came.addTimeout(NEWS_DEADLINE, self._clock).addBoth(over)
+
+    def trust_changed(self, kind: str) -> None:
+        """Whoever waits for this document has it, if it is new enough."""
+        held = self._member.numbers()[kind]
+        for came, (awaited, number) in list(self._awaited.items()):
+            if awaited == kind and held >= number:
+                came.callback(held)
 
     def set_bootstrap(self, anchors: tuple[Anchor, ...]) -> None:
         """@see: L{gmesh.node.control_commands.Controlled.set_bootstrap}"""
         self._member.set_bootstrap(anchors)
-        self.bootstrap_changed()
+        self._bootstrap_changed()
 
     def neighbours(self) -> list[str]:
         """@see: L{gmesh.node.control_commands.Controlled.neighbours}"""
@@ -110,31 +121,57 @@ class Control:
     log = Logger()
 
     def __init__(
-        self, member: Membership, flood: CommandFlood, node: NodeControl, counters: Counters
+        self, member: Membership, node: NodeControl, clock: IReactorTime, counters: Counters
     ) -> None:
-        self.flood = flood
         self.node = node
-        self.handler = ControlHandler(member, COMMANDS, node, counters)
+        self.handler = ControlHandler(member, COMMANDS, node, counters, self._receipt_waits)
+        self.flood = CommandFlood(
+            member.trust,
+            clock,
+            member.wall,
+            counters,
+            obey=self.handler.obey,
+            refuse=self.handler.refuse,
+            floor=member.state.commands_floor,
+        )
         self._member = member
+        self._heartbeat: Heartbeat | None = None
+
+    def attach(
+        self,
+        heartbeat: Heartbeat,
+        shutdown: Callable[[], object],
+        reload: Callable[[], Deferred[str]],
+        set_log_level: Callable[[LogLevel], object] | None = None,
+    ) -> None:
+        """Before L{start}, what the daemon makes with the node at hand: its line to the authority, itself."""
+        self._heartbeat = heartbeat
+        node = self.node
+        node.ask_for_news, node.shutdown, node.reload = heartbeat.soon, shutdown, reload
+        node.set_log_level = set_log_level or node.set_log_level
 
     def start(self) -> None:
         """Begin to obey."""
-        self.flood.floor = self._member.state.commands_floor
-        self.flood.observers.append(self.handler.obey)
-        self.flood.refused.append(self.handler.refuse)
-        self._member.trust.observers.append(self._trust_changed)
         self.handler.start()
 
     def stop(self) -> Deferred[Any]:
         """Obey no more."""
-        self.flood.observers.remove(self.handler.obey)
-        self.flood.refused.remove(self.handler.refuse)
-        self._member.trust.observers.remove(self._trust_changed)
         return self.handler.stop()
 
-    def _trust_changed(self, kind: str) -> None:
+    def trust_changed(self, kind: str) -> None:
+        """Who waits for a document has it; who may command is judged anew."""
+        self.node.trust_changed(kind)
         if kind in ("policy", "genesis"):
             self.flood.again()
+
+    def tell_authority(self, kind: str) -> None:
+        """The authority hears soon what is applied; a new genesis renews the certificate."""
+        if self._heartbeat is not None:
+            self._heartbeat.trust_changed(kind)
+
+    def _receipt_waits(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.receipts_wait()
 
     # What the heartbeat carries
 

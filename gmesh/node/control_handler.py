@@ -35,19 +35,24 @@ class ControlHandler:
 
     @param commands: what this node can do, by name.
     @param node: what the commands act on.
-    @ivar observers: called when there is a receipt to deliver.
+    @param receipt_waits: called when there is a receipt to deliver.
     """
 
     log = Logger()
 
     def __init__(
-        self, member: Membership, commands: Iterable[IControlCommand], node: Any, counters: Counters
+        self,
+        member: Membership,
+        commands: Iterable[IControlCommand],
+        node: Any,
+        counters: Counters,
+        receipt_waits: Callable[[], object],
     ) -> None:
-        self.observers: list[Callable[[], object]] = []
         self._member = member
         self._commands: Mapping[str, IControlCommand] = {command.name: command for command in commands}
         self._node = node
         self._counters = counters
+        self._receipt_waits = receipt_waits
         self._running: dict[str, Deferred[Any]] = {}
         self._stopped = False
 
@@ -70,6 +75,8 @@ class ControlHandler:
     def obey(self, document: Document[Command]) -> None:
         """Take up a command that was judged just now, unless it is for others or was taken up before."""
         body = document.body
+        if self._stopped:
+            return
         if not body.concerns(self._member.name, self._member.roles):
             self._counters.count("command-for-others")
             return
@@ -89,7 +96,8 @@ class ControlHandler:
         """Nobody who signed it may give it, says the policy held here: the operator is told."""
         body = document.body
         state = self._member.state
-        if body.concerns(self._member.name, self._member.roles) and body.id not in state.commands:
+        concerned = body.concerns(self._member.name, self._member.roles)
+        if concerned and body.id not in state.commands and not self._stopped:
             self._receipt(body.id, "refused", detail)
 
     def _take_up(self, body: Command) -> bool:
@@ -150,8 +158,7 @@ class ControlHandler:
             self._member.save_now()
         except StoreError as error:
             self.log.error("a receipt is not on disk: {cause}", cause=error.detail)
-        for observer in tuple(self.observers):
-            observer()
+        self._receipt_waits()
 
     def receipts(self) -> list[dict[str, Any]]:
         """What the next heartbeat shall carry, oldest first."""

@@ -87,7 +87,6 @@ class Heartbeat(Service):
     def startService(self) -> None:
         """Begin at once; an anchor polls too."""
         super().startService()
-        self._node.trust.observers.append(self._document_changed)
         self._beats.start()
         self._renewals.start()
         if "anchor" in self._node.certificate.body.roles:
@@ -96,7 +95,6 @@ class Heartbeat(Service):
     def stopService(self) -> Deferred[Any]:
         """Cancel what is under way."""
         super().stopService()
-        self._node.trust.observers.remove(self._document_changed)
         self._client.close()
         return DeferredList([self._beats.stop(), self._renewals.stop(), self._polls.stop()])
 
@@ -104,6 +102,13 @@ class Heartbeat(Service):
         """Ask for news now."""
         self._beats.soon()
         self._renewals.soon()
+
+    def trust_changed(self, kind: str) -> None:
+        """Renew under a new genesis; say soon what is applied."""
+        if kind == "genesis":
+            self._renewals.soon()
+        elif kind != "status":
+            self.receipts_wait()  # an operator may be waiting to hear who has applied it
 
     def age(self) -> float | None:
         """Seconds since the authority was last heard, by us or by whoever gossiped its status."""
@@ -118,12 +123,6 @@ class Heartbeat(Service):
     def _status_time(self) -> float | None:
         status = self._node.trust.status
         return None if status is None else status.body.issued_at
-
-    def _document_changed(self, kind: str) -> None:
-        if kind == "genesis":
-            self._renewals.soon()
-        elif kind != "status":
-            self.receipts_wait()  # an operator may be waiting to hear who has applied it
 
     # Heartbeat
 

@@ -37,7 +37,6 @@ from gmesh.mesh.peer_identity import Peer, PeerVerifier
 from gmesh.mesh.peers import Peers
 from gmesh.mesh.route_keeper import RouteKeeper
 from gmesh.mesh.stub import PathSeeker, StubFlooding
-from gmesh.node.command_flood import CommandFlood
 from gmesh.node.control import Control, NodeControl
 from gmesh.node.membership import Membership
 from gmesh.routing.engine import RouteEngine
@@ -99,6 +98,7 @@ class Routes:
     """
 
     engine: RouteEngine
+    flooding: Flooding
     control: ControlFactory
     forwarding: Forwarding
     keeper: RouteKeeper
@@ -158,11 +158,18 @@ def make_links(
 
 
 def make_routes(
-    means: Means, links: Links, alarm: Callable[[str, bytes], None], stub: bool = False
+    means: Means,
+    links: Links,
+    alarm: Callable[[str, bytes], None],
+    each_tick: Callable[[], object],
+    path_found: Callable[[bytes], object],
+    stub: bool = False,
 ) -> Routes:
     """
     The link-state database, its flooding, the gossip of documents, forwarding.
 
+    @param each_tick: as L{RouteKeeper} takes it.
+    @param path_found: as L{PathSeeker} takes it.
     @param stub: keep no table, ask for paths.
     """
     member, book, clock, counters = means.member, means.book, means.clock, means.counters
@@ -181,13 +188,23 @@ def make_routes(
         alarm=alarm,
         prompt=stub,
     )
-    flooding = (StubFlooding if stub else Flooding)(engine, book, clock, member.wall, counters)
+    keeper: RouteKeeper
+    seeker: PathSeeker | None = None
+    flooding = (StubFlooding if stub else Flooding)(
+        engine,
+        book,
+        clock,
+        member.wall,
+        counters,
+        own_due=lambda: keeper.schedule(),
+        learned=lambda: seeker.look() if seeker is not None else None,
+    )
     documents = DocumentGossip(trust, clock, member.wall, counters)
-    control = ControlFactory(engine, flooding, documents, book, clock, counters)
-    seeker = None
+    answered = None
     if isinstance(flooding, StubFlooding):
-        seeker = PathSeeker(engine, flooding, book.find_name, clock, counters)
-        control.path_answered = seeker.answered
+        seeker = PathSeeker(engine, flooding, book.find_name, clock, counters, path_found)
+        answered = seeker.answered
+    control = ControlFactory(engine, flooding, documents, book, clock, counters, answered)
     forwarding = Forwarding(
         engine,
         flooding,
@@ -198,10 +215,20 @@ def make_routes(
     )
     links.dispatcher.register(control)
     links.dispatcher.register(DataFactory(forwarding))
-    used = member.record_sequence_used
-    keeper = RouteKeeper(engine, flooding, forwarding, documents, book, trust, clock, member.wall, used)
+    keeper = RouteKeeper(
+        engine,
+        flooding,
+        forwarding,
+        documents,
+        book,
+        trust,
+        clock,
+        member.wall,
+        sequence_used=member.record_sequence_used,
+        each_tick=each_tick,
+    )
     links.peers.add_listener(keeper)
-    return Routes(engine, control, forwarding, keeper, documents, seeker)
+    return Routes(engine, flooding, control, forwarding, keeper, documents, seeker)
 
 
 def make_ends(means: Means, routes: Routes, advertise: Callable[[], None]) -> Ends:
@@ -234,10 +261,7 @@ def make_ends(means: Means, routes: Routes, advertise: Callable[[], None]) -> En
         link_to=routes.forwarding.links.get,
         behind=lambda number: routes.documents.wanted("crl", number),
     )
-    routes.forwarding.local = sessions.frame_for_us
-    routes.forwarding.undeliverable = sessions.undeliverable
-    if seeker is not None:
-        seeker.found = sessions.way_found
+    routes.forwarding.serve(sessions.frame_for_us, sessions.undeliverable)
 
     def find_name(name: str) -> Peer | None:
         peer = book.find_name(name)
@@ -272,12 +296,12 @@ def make_ends(means: Means, routes: Routes, advertise: Callable[[], None]) -> En
     return Ends(sessions, datagrams, echo)
 
 
-def make_control(means: Means, links: Links, ends: Ends) -> Control:
+def make_control(means: Means, links: Links, ends: Ends, bootstrap_changed: Callable[[], object]) -> Control:
     """Operators' commands, over the links and from the authority."""
-    member, clock = means.member, means.clock
-    flood = CommandFlood(member.trust, clock, member.wall, means.counters)
-    links.dispatcher.register(flood)
-    return Control(member, flood, NodeControl(member, clock, links.peers, ends.echo), means.counters)
+    node = NodeControl(means.member, means.clock, links.peers, ends.echo, bootstrap_changed)
+    control = Control(means.member, node, means.clock, means.counters)
+    links.dispatcher.register(control.flood)
+    return control
 
 
 def _routing_member(peer: Peer) -> Member:

@@ -2,8 +2,8 @@
 """
 What this node is and believes, and that both outlive a power cut.
 
-The first to hear of a changed document is the store, so that floors and document are on disk before
-anybody acts on them; a full disk is told and never keeps a revocation from cutting.
+L{Membership.persist} is the first thing to happen when a document changed, so that floors and document are
+on disk before anybody acts on them; a full disk is told and never keeps a revocation from cutting.
 Tests: C{tests/node/test_membership.py}.
 """
 
@@ -24,6 +24,7 @@ from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.noise_keys import NoiseKeys
 from gmesh.node.state_writer import StateWriter
 from gmesh.trust.documents import Anchor, Certificate, Document
+from gmesh.trust.floors import Floors
 from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
 
@@ -40,8 +41,10 @@ class Membership:
     @ivar trust: what this host believes.
     @ivar certificate: the one in use.
     @ivar peer: what it says, as of any other node.
-    @ivar certificate_observers: called after another certificate came into use, with True if its Noise
-        key is another one.
+    @param trust_changed: called with the kind of a document that changed; L{persist} comes first in it,
+        and is all of it where nobody is there to act.
+    @param certificate_changed: called after another certificate came into use, with True if its Noise key
+        is another one.
     """
 
     _log = Logger()
@@ -53,13 +56,16 @@ class Membership:
         clock: IReactorTime,
         wall: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
+        trust_changed: Callable[[str], object] | None = None,
+        certificate_changed: Callable[[bool], object] = lambda rekeyed: None,
     ) -> None:
         self.node_key = identity.node_key
         self._noise = NoiseKeys(identity, store, entropy)
         self.certificate = identity.certificate
         self.peer: Peer = peer_of(identity.certificate)
         self.state = identity.state
-        self.certificate_observers: list[Callable[[bool], None]] = []
+        self._trust_changed = trust_changed or self.persist
+        self._certificate_changed = certificate_changed
         self._store = store
         self._clock = clock
         self._system_wall = wall
@@ -67,16 +73,20 @@ class Membership:
         self._writer = StateWriter(store, clock, identity.state)
         self.state.time_floor = self.state.time_floor or identity.certificate.body.issued_at
         self._heard_status = False
+        self._loaded = False
         self.trust = self._believe(identity)
-        self.trust.dated = self._may_be
-        self.trust.observers.append(self._changed)
-        self.trust.alarms.append(self._alarmed)
+        self._loaded = True
         self._look_at_own_certificate()
 
-    def persist_first(self) -> None:
-        """Be the first observer of trust again, after others have put themselves in front."""
-        self.trust.observers.remove(self._changed)
-        self.trust.observers.insert(0, self._changed)
+    def persist(self, kind: str) -> None:
+        """The document of this kind changed: floors, document and the time it proves go to disk."""
+        document = getattr(self.trust, kind)
+        if kind == "status" and document is not None:
+            self._heard_status = True
+            self._set_floor(document.body.issued_at)
+        self._writer.document(kind, self.trust)
+        if kind == "crl":
+            self._look_at_own_certificate()
 
     def wall(self) -> float:
         """
@@ -161,14 +171,13 @@ class Membership:
         old, self.certificate = self.certificate, document
         self.peer = peer_of(document)
         self._time_is_at_least(document.body.issued_at)
-        changed = False
+        rekeyed = False
         try:
-            changed = self._noise.certified(document.body, old.body, self.wall())
+            rekeyed = self._noise.certified(document.body, old.body, self.wall())
         except StoreError as error:
             self._log.error("an old Noise key stays on disk: {cause}", cause=error.detail)
         self.save_soon()
-        for observer in tuple(self.certificate_observers):
-            observer(changed)
+        self._certificate_changed(rekeyed)
 
     def next_handshake_number(self) -> int:
         """A number above all this node ever used for end-to-end handshakes."""
@@ -239,12 +248,18 @@ class Membership:
 
     def _trust_state(self, identity: Identity) -> TrustState:
         try:
-            return TrustState(identity.network_id, identity.genesis_chain, identity.floors)
+            floors = Floors.from_dict(identity.floors)
         except DocumentRefused as error:
-            if error.reason != "bad-floors":
-                raise
             self._log.warn("floors.json cannot be used and starts anew: {cause}", cause=error.detail)
-            return TrustState(identity.network_id, identity.genesis_chain)
+            floors = Floors()
+        return TrustState(
+            identity.network_id,
+            identity.genesis_chain,
+            floors,
+            changed=self._changed,
+            alarm=self._alarmed,
+            dated=self._may_be,
+        )
 
     def _look_at_own_certificate(self) -> None:
         try:
@@ -256,13 +271,8 @@ class Membership:
             )
 
     def _changed(self, kind: str) -> None:
-        document = getattr(self.trust, kind)
-        if kind == "status" and document is not None:
-            self._heard_status = True
-            self._set_floor(document.body.issued_at)
-        self._writer.document(kind, self.trust)
-        if kind == "crl":
-            self._look_at_own_certificate()
+        if self._loaded:  # what was stored is no news
+            self._trust_changed(kind)
 
     def _may_be(self, time: int) -> bool:
         """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Protocol, cast
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
@@ -25,6 +25,7 @@ from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
+from gmesh.node.authority_relay import AuthorityRelay
 from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_control, make_ends, make_links, make_routes
 from gmesh.node.limits import (
@@ -41,19 +42,11 @@ from gmesh.routing.limits import MAX_SERVICE, MAX_SERVICES
 from gmesh.routing.record import make_capabilities
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
 
-__all__ = ["IPart", "NodeRuntime"]
+__all__ = ["NodeRuntime"]
 
 _MAX_LINKS = {"anchor": MAX_LINKS_ANCHOR, "relay": MAX_LINKS_RELAY, "client": MAX_LINKS_CLIENT}
-
-
-class IPart(Protocol):
-    """Something that lives as long as the runtime."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    def stop(self) -> None:
-        """End."""
+_MEMBERS = ("crl", "genesis")
+"""Documents that say who is a member."""
 
 
 class NodeRuntime:
@@ -98,15 +91,23 @@ class NodeRuntime:
         self._software = SOFTWARE
         self._boot_id = entropy(BOOT_ID)
         self._counters = Counters()
-        self.member = member = Membership(identity, store, clock, wall, entropy)
-        self.book = CertificateBook(member.trust, member.wall)
+        self.member = member = Membership(
+            identity, store, clock, wall, entropy, self.trust_changed, self.certificate_changed
+        )
+        self.book = CertificateBook(member.trust, member.wall, certified=self._certified)
         self.book.remember(member.state.revoked)
         self.book.departures.nodes = member.state.departed
-        self._keep_own_certificate()
         means = Means(member, self.book, clock, random, entropy, self._counters)
         links = make_links(means, self._hello, self._max_links, connect, profile, session)
         self._stub = stub
-        routes = make_routes(means, links, self._alarm, stub)
+        routes = make_routes(
+            means,
+            links,
+            self._alarm,
+            each_tick=lambda: self._targets.look_for_anchors(),
+            path_found=lambda handle: self._sessions.way_found(handle),
+            stub=stub,
+        )
         ends = make_ends(means, routes, self.advertise)
         self.peers = links.peers
         self.dialler = links.dialler
@@ -115,18 +116,20 @@ class NodeRuntime:
         self.engine = routes.engine
         self.forwarding = routes.forwarding
         self.transits = routes.forwarding.transits
+        self._flooding = routes.flooding
+        self._documents = routes.documents
         self._control = routes.control
         self._seeker = routes.seeker
         self._keeper = routes.keeper
         self._targets = Targets(member, routes.engine, links.dialler, links.peers, self._counters, peers)
-        self._keeper.each_tick = self._targets.look_for_anchors
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
-        self.control = make_control(means, links, ends)
-        gate = VersionGate(member.trust, links.peers, self._software, self._counters)
-        links.peers.add_listener(gate)
-        self.parts: list[IPart] = [gate]
+        self.control = make_control(means, links, ends, self._targets.tell)
+        self._versions = VersionGate(member.trust, links.peers, self._software, self._counters)
+        links.peers.add_listener(self._versions)
+        self.parts: list[AuthorityRelay] = []
+        self._keep_own_certificate()
         self._advertised = tuple(advertise)
         self.advertise()
 
@@ -134,16 +137,11 @@ class NodeRuntime:
 
     def start(self) -> None:
         """Begin to dial, to route and to answer."""
-        trust = self.member.trust
         self._keeper.start()
-        trust.observers.insert(1, self._trust_changed)
-        self.member.persist_first()
-        self.member.certificate_observers.append(self._renewed)
-        self.book.observers.append(self._certified)
         self.datagrams.start()
         self.echo.start()
-        self.control.node.bootstrap_changed = self._targets.tell
         self.control.start()
+        self._versions.trust_changed("policy")
         for part in self.parts:
             part.start()
         self._targets.follow_policy()
@@ -168,9 +166,6 @@ class NodeRuntime:
         self.peers.close(CloseReason.SHUTDOWN)
         await self._all_closed()
         self._keeper.stop()
-        self.member.trust.observers.remove(self._trust_changed)
-        self.member.certificate_observers.remove(self._renewed)
-        self.book.observers.remove(self._certified)
         self.member.stop()
 
     async def _all_closed(self) -> None:
@@ -182,6 +177,66 @@ class NodeRuntime:
     def accepting(self) -> IProtocolFactory:
         """The factory to listen with, on any number of server endpoints."""
         return self._factory.accepting()
+
+    # What happens when trust changes
+
+    def trust_changed(self, kind: str) -> None:
+        """
+        Another CRL, policy, genesis or status is in force: revocation cuts in one turn, this one.
+
+        Whatever decides knows first, then links and sessions are cut, then others hear of it, and what may
+        begin anew comes last: so whatever a cut calls back finds the new decisions already.  A step that
+        fails is logged and keeps no other from its work.
+
+        @param kind: C{"crl"}, C{"policy"}, C{"genesis"} or C{"status"}, as from L{TrustState}.
+        """
+        for step in (
+            self.member.persist,  # on disk before anybody acts on it: no restart believes less
+            self._keeper.trust_changed,  # out of the directory and of every path; their records go nowhere
+            self._remember_revoked,  # by name, so that a sender hears why, also after a restart
+            self.datagrams.permissions.trust_changed,  # the new rules decide ...
+            self.datagrams.ask_again,  # ... and are asked before the next message of anybody
+            self._cut_neighbours,  # links end here, and what is queued from or to them
+            self._sessions.trust_changed,  # so do sealed sessions, and what waits for their keys
+            self._documents.announce,  # to the neighbours that are left
+            self._versions.trust_changed,  # cuts who is too old, after they heard which policy says so
+            self._dial,  # whom the news allows, and where a dial was refused for lack of it
+            self.control.trust_changed,  # commands that waited for a role or a document
+            self.control.tell_authority,  # that it is applied; renewal under a new genesis
+        ):
+            try:
+                step(kind)
+            except Exception:
+                self._log.failure("a step after a change of the {kind} failed", kind=kind)
+
+    def _remember_revoked(self, kind: str) -> None:
+        if kind in _MEMBERS:
+            self.member.state.revoked = self.book.revoked_nodes
+            self.member.save_soon()
+
+    def _cut_neighbours(self, kind: str) -> None:
+        if kind in _MEMBERS:
+            self.peers.sweep()
+
+    def _dial(self, kind: str) -> None:
+        if kind == "genesis":
+            self._targets.tell()
+        elif kind == "policy":
+            self._targets.follow_policy()
+        self.dialler.documents_changed(kind)
+
+    def certificate_changed(self, rekeyed: bool) -> None:
+        """
+        Our own certificate is a newer one: neighbours, records and sessions go on under it.
+
+        @param rekeyed: whether it names another Noise key.
+        """
+        self._keep_own_certificate()
+        self._control.announce_certificate(self.member.certificate)
+        self._keeper.renewed()
+        self.dialler.documents_changed("certificate")
+        if rekeyed:
+            self.dialler.redial()
 
     # Views
 
@@ -268,8 +323,6 @@ class NodeRuntime:
         self._counters.count(slug)
         self._log.error("alarm {slug} about {name}", slug=slug, name=peer.name if peer else handle.hex())
 
-    # Changes
-
     def _keep_own_certificate(self) -> None:
         """One that is over or early is not kept: the node runs on and renews it."""
         try:
@@ -277,29 +330,9 @@ class NodeRuntime:
         except PeerRefused as error:
             self._counters.count(f"own-certificate-{error.reason}")
 
-    def _trust_changed(self, kind: str) -> None:
-        """After the routes were swept: cut whoever is no member any more, in this turn."""
-        if kind in ("crl", "genesis"):
-            self.peers.sweep()
-            self.member.state.revoked = self.book.revoked_nodes
-            self.member.save_soon()
-        if kind == "genesis":
-            self._targets.tell()
-        if kind == "policy":
-            self._targets.follow_policy()
-        self.dialler.documents_changed(kind)
-
-    def _renewed(self, rekeyed: bool) -> None:
-        """Our own certificate is a newer one: neighbours, records and sessions go on under it."""
-        self._keep_own_certificate()
-        self._control.announce_certificate(self.member.certificate)
-        self._keeper.renewed()
-        self.dialler.documents_changed("certificate")
-        if rekeyed:
-            self.dialler.redial()
-
     def _certified(self, peer: Peer) -> None:
-        """A certificate came by gossip: a neighbour that renewed keeps its link, or gets a new one."""
+        """A certificate is new here: records waited for it, and a neighbour that renewed keeps its link."""
+        self._flooding.certified(peer)
         link = self.peers.links.get(peer.handle)
         if link is None or self.peers.refresh(peer.certificate):
             return

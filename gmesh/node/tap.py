@@ -207,8 +207,6 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     path = FallbackPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)
     heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control)
-    runtime.control.node.ask_for_news = heartbeat.soon
-    runtime.control.handler.observers.append(heartbeat.receipts_wait)
     notifier = system_notifier()
     notify = NotifyService(notifier, reactor)
 
@@ -248,7 +246,6 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     local.setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)
-    runtime.control.node.set_log_level = levels.set
 
     async def listen(new: Configuration) -> None:
         await listening.follow(new.listen)
@@ -265,8 +262,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     }
     reload = Reload(store, runtime, heartbeat, configuration, options.reread, follow)
     HangupService(reactor, notifier, reload).setServiceParent(daemon)
-    runtime.control.node.reload = reload
-    runtime.control.node.shutdown = lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop)
+    runtime.control.attach(
+        heartbeat, lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop), reload, levels.set
+    )
     notify.setServiceParent(daemon)
     reactor.callWhenRunning(notify.ready)
     stop_once(reactor)

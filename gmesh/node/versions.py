@@ -33,7 +33,7 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 class VersionGate:
     """
-    A listener of L{Peers} and of L{TrustState}.
+    A listener of L{Peers}.
 
     @param own: what this node runs, as its HELLO says.
     """
@@ -45,15 +45,6 @@ class VersionGate:
         self._peers = peers
         self._own = own
         self._counters = counters
-
-    def start(self) -> None:
-        """Follow the policy."""
-        self._trust.observers.append(self._changed)
-        self._changed("policy")
-
-    def stop(self) -> None:
-        """Follow it no more."""
-        self._trust.observers.remove(self._changed)
 
     def too_old(self, software: str) -> bool:
         """Whether the policy in force bars this version."""
@@ -71,7 +62,8 @@ class VersionGate:
     def link_changed(self, link: ILink) -> None:
         """Nothing."""
 
-    def _changed(self, kind: str) -> None:
+    def trust_changed(self, kind: str) -> None:
+        """Judge this node and every neighbour by the new policy."""
         if kind != "policy":
             return
         if self.too_old(self._own):

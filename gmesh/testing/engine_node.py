@@ -70,7 +70,6 @@ class SharedBook:
 
     def __init__(self, directory: dict[tuple[bytes, int], Peer], trust: TrustState) -> None:
         self.max_nodes = MAX_NODES
-        self.observers: list[Callable[[Peer], object]] = []
         self._directory = directory
         self._trust = trust
         self._revoked: set[bytes] = set()
@@ -120,6 +119,7 @@ class EngineNode:
     @ivar undelivered: (header, reason) of what relays said about frames of ours.
     @ivar tampers: a liar's hand: (kind, frame, to whom) -> the frame to send instead, or None for none.
     @ivar skew: seconds its wall clock is off.
+    @ivar applied: (kind, time) of each document that came into force.
     """
 
     def __init__(self, mesh: EngineMesh, enrolled: Enrolled) -> None:
@@ -134,6 +134,7 @@ class EngineNode:
         self.undelivered: list[tuple[PathHeader, str]] = []
         self.tampers: Callable[[int, bytes, str], bytes | None] | None = None
         self.skew = 0.0
+        self.applied: list[tuple[str, float]] = []
         self.sequence = 0
         self.running = False
         self._counter = 0
@@ -146,7 +147,9 @@ class EngineNode:
     def build(self) -> None:
         """Compose the parts, as at a start; the record sequence is what was persisted."""
         mesh, clock = self.mesh, self.mesh.clock
-        trust = self.trust = TrustState(mesh.issuer.network_id, mesh.issuer.genesis_chain)
+        trust = self.trust = TrustState(
+            mesh.issuer.network_id, mesh.issuer.genesis_chain, changed=self._trust_changed
+        )
         for document in mesh.issuer.documents:
             trust.offer(document, mesh.wall())
         self.counters = counters = Counters()
@@ -170,8 +173,8 @@ class EngineNode:
             sequence=self.sequence,
             now=clock.seconds(),
         )
-        self.flooding = Flooding(engine, book, clock, self.wall, counters)
-        documents = DocumentGossip(trust, clock, self.wall, counters)
+        self.flooding = Flooding(engine, book, clock, self.wall, counters, lambda: self.keeper.schedule())
+        self.documents = documents = DocumentGossip(trust, clock, self.wall, counters)
         self.forwarding = Forwarding(
             engine,
             self.flooding,
@@ -179,8 +182,10 @@ class EngineNode:
             counters,
             relays=lambda: self.peer.relay,
             revoked=book.revoked,
-            local=lambda kind, header, body, link: self.delivered.append((kind, header, bytes(body))),
-            undeliverable=lambda header, reason: self.undelivered.append((header, reason)),
+        )
+        self.forwarding.serve(
+            lambda kind, header, body, link: self.delivered.append((kind, header, bytes(body))),
+            lambda header, reason: self.undelivered.append((header, reason)),
         )
         self.keeper = RouteKeeper(
             engine, self.flooding, self.forwarding, documents, book, trust, clock, self.wall, self._used
@@ -197,12 +202,16 @@ class EngineNode:
         """Begin to look after routing."""
         self.running = True
         self.keeper.start()
-        self.trust.observers.append(self._sweep)
 
-    def _sweep(self, name: str) -> None:
-        """As L{gmesh.mesh.peers.Peers.sweep}: links to who is revoked end in this turn."""
+    def _trust_changed(self, kind: str) -> None:
+        """As L{gmesh.node.runtime.NodeRuntime.trust_changed}: links to who is revoked end in this turn."""
+        if not self.running:
+            return
+        self.applied.append((kind, self.mesh.now()))
+        self.keeper.trust_changed(kind)
         for other in [other for other, link in self.links.items() if self.book.revoked(link.peer.handle)]:
             self.mesh.cut(self.name, other)
+        self.documents.announce(kind)
 
     def stop(self) -> None:
         """Every timer is cancelled."""

@@ -85,11 +85,7 @@ class LivingNode(MemoryNode):
         )
         random = Random(mesh.random.getrandbits(64))
         self.heartbeat = Heartbeat(member, client, mesh.clock, member.wall, random, runtime.control)
-        node = runtime.control.node
-        node.ask_for_news = self.heartbeat.soon
-        node.reload = self._reloaded
-        node.shutdown = self._shut_down
-        runtime.control.handler.observers.append(self.heartbeat.receipts_wait)
+        runtime.control.attach(self.heartbeat, self._shut_down, self._reloaded)
         return runtime
 
     def _opened(self, record: bytes) -> None:

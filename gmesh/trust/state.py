@@ -59,11 +59,11 @@ class TrustState:
     """
     The pure core of "who may be believed".
 
-    @ivar observers: called with C{"genesis"}, C{"crl"}, C{"policy"} or C{"status"} after that
+    @param changed: called with C{"genesis"}, C{"crl"}, C{"policy"} or C{"status"} after that
         document changed (it may have become None).
-    @ivar alarms: called with a slug and a sentence when the authority contradicts itself:
+    @param alarm: called with a slug and a sentence when the authority contradicts itself:
         C{digest-mismatch}, C{audit-fork}, C{audit-epoch}, C{epoch-jump}.
-    @ivar dated: asked whether it may be this late, when the authority signed a certificate then that
+    @param dated: asked whether it may be this late, when the authority signed a certificate then that
         our clock says is yet to come.
     """
 
@@ -72,6 +72,10 @@ class TrustState:
         network_id: str,
         genesis_chain: Sequence[Document[Genesis]],
         floors: Floors | Mapping[str, Any] | None = None,
+        *,
+        changed: Callable[[str], object] = lambda kind: None,
+        alarm: Callable[[str, str], object] = lambda slug, detail: None,
+        dated: Callable[[int], bool] = lambda time: False,
     ) -> None:
         """
         @param genesis_chain: from version 1, or from one that this host has verified before and stored.
@@ -85,9 +89,9 @@ class TrustState:
         self.crl: Document[Crl] | None = None
         self.policy: Document[Policy] | None = None
         self.status: Document[Status] | None = None
-        self.observers: list[Callable[[str], None]] = []
-        self.alarms: list[Callable[[str, str], None]] = []
-        self.dated: Callable[[int], bool] = lambda time: False
+        self._changed = changed
+        self._alarm = alarm
+        self._dated = dated
         self._revoked = Revoked()
         self._chain = verify_stored_chain(genesis_chain, network_id)
         self._verdicts = Verdicts(self.genesis.body, network_id)
@@ -166,7 +170,7 @@ class TrustState:
             self._verdicts.judge(document, document.body.issued_at)
         except DocumentRefused:
             return False
-        return self.dated(document.body.issued_at)
+        return self._dated(document.body.issued_at)
 
     def judge_command(self, document: Document[Command], now: float) -> str:
         """
@@ -205,7 +209,7 @@ class TrustState:
             alarm = self.floors.see_audit(body.audit)
             if alarm is not None:
                 self._alarm(*alarm)
-        self._notify(body.TYPE)
+        self._changed(body.TYPE)
         return True
 
     def _offer_genesis(self, document: Document[Genesis]) -> bool:
@@ -220,7 +224,7 @@ class TrustState:
         self._chain.append(document)
         self.floors.genesis = version
         for kind in self._genesis_changed():
-            self._notify(kind)
+            self._changed(kind)
         return True
 
     def _genesis_changed(self) -> list[str]:
@@ -284,14 +288,6 @@ class TrustState:
     def _mismatch(self, detail: str) -> NoReturn:
         self._alarm("digest-mismatch", detail)
         raise DocumentRefused("digest-mismatch", detail)
-
-    def _alarm(self, slug: str, detail: str) -> None:
-        for alarm in tuple(self.alarms):
-            alarm(slug, detail)
-
-    def _notify(self, kind: str) -> None:
-        for observer in tuple(self.observers):
-            observer(kind)
 
 
 def _number(body: Genesis | Crl | Policy | Status) -> int:

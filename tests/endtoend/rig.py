@@ -114,7 +114,8 @@ class End:
         self.noise_keys = [noise_key(name)]
         self.peer = peer_of(self.certificate)
         self.handle = self.peer.handle
-        self.trust = TrustState(fabric.network.network_id, fabric.network.chain)
+        self.up = False
+        self.trust = TrustState(fabric.network.network_id, fabric.network.chain, changed=self.trust_changed)
         self.trust.offer(fabric.network.policy(), fabric.wall())
         self.options = options
         self.unreachable: set[bytes] = set()
@@ -127,10 +128,16 @@ class End:
         self.send_frame = fabric.carry
         self.boot()
 
+    def trust_changed(self, kind: str) -> None:
+        """What of L{gmesh.node.runtime.NodeRuntime.trust_changed} is about sessions."""
+        if self.up:
+            self.datagrams.permissions.trust_changed(kind)
+            self.datagrams.ask_again(kind)
+            self.sessions.trust_changed(kind)
+
     def boot(self) -> None:
         """Start, with nothing remembered but the handshake number."""
         fabric = self.fabric
-        self.up = True
         self.starts += 1
         entropy = random.Random(f"{self.name} {self.starts}").randbytes
         self.handshaker = Handshaker(
@@ -177,6 +184,7 @@ class End:
         )
         self.datagrams.start()
         self.echo.start()
+        self.up = True
         self.got: list[bytes] = []
 
     def serve(self, service: str = "log", **options: object) -> list[bytes]:

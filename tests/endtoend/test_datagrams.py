@@ -142,8 +142,7 @@ def test_no_policy_denies(outcomes):
     """Without a policy nothing is allowed but what is gmesh's own."""
     fabric = Fabric("alice", "bob")
     fabric.alice.trust.policy = None
-    fabric.alice.datagrams.permissions.stop()
-    fabric.alice.datagrams.permissions.start()
+    fabric.alice.datagrams.permissions.trust_changed("policy")
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
     outcomes.watch(fabric.alice.echo.ping("bob"))
     fabric.run(1)

@@ -78,13 +78,13 @@ class Node:
         self.world, self.enrolled = world, enrolled
         self.name = enrolled.name
         clock, random = world.clock, world.random
-        self.trust = trust or world.trust()
+        self.peers = None
+        self.trust = trust or world.trust(self.trust_changed)
         self.certificate = enrolled.certificate
         self.verifier = PeerVerifier(self.trust, lambda: self.certificate, world.wall)
         self.counters = Counters()
         self.refusals = Refusals(clock, self.counters)
         self.peers = Peers(enrolled.node_key.public, self.verifier.judge, lambda: max_links)
-        self.trust.observers.append(lambda kind: self.peers.sweep() if kind in ("crl", "genesis") else None)
         self.dispatcher = Dispatcher()
         self.recorder = Recorder()
         self.dispatcher.register(self.recorder)
@@ -124,6 +124,11 @@ class Node:
         self.peers.add_listener(self.dialler)
         self.port = None
         world.nodes.append(self)
+
+    def trust_changed(self, kind):
+        """Whoever is a member no longer is cut."""
+        if self.peers is not None and kind in ("crl", "genesis"):
+            self.peers.sweep()
 
     def hello(self, initiator, observed):
         return Hello(
@@ -172,9 +177,9 @@ class World:
     def wall(self):
         return self.start + self.clock.seconds()
 
-    def trust(self, issuer=None):
+    def trust(self, changed=lambda kind: None, issuer=None):
         issuer = issuer or self.issuer
-        state = TrustState(issuer.network_id, issuer.genesis_chain)
+        state = TrustState(issuer.network_id, issuer.genesis_chain, changed=changed)
         for document in issuer.documents:
             state.offer(document, self.wall())
         return state

@@ -149,7 +149,11 @@ class TestNode:
         self.enrolled = enrolled
         self.name = enrolled.name
         self.clock = world.clock
-        self.trust = TrustState(world.issuer.network_id, world.issuer.genesis_chain)
+        self.composed = False
+        self.certified: list[Peer] = []
+        self.trust = TrustState(
+            world.issuer.network_id, world.issuer.genesis_chain, changed=self._trust_changed
+        )
         if documents:
             for document in world.issuer.documents:
                 self.trust.offer(document, world.wall())
@@ -180,8 +184,7 @@ class TestNode:
             flags |= RecordFlag.RELAY
         if "anchor" in self.peer.roles:
             flags |= RecordFlag.ANCHOR
-        self.book = CertificateBook(self.trust, world.wall)
-        self.book.add(self.enrolled.certificate)
+        self.book = CertificateBook(self.trust, world.wall, certified=self._certified)
         self.engine = RouteEngine(
             bytes.fromhex(world.issuer.network_id),
             self.enrolled.node_key,
@@ -194,7 +197,9 @@ class TestNode:
             sequence=sequence,
             now=world.clock.seconds(),
         )
-        self.flooding = Flooding(self.engine, self.book, world.clock, world.wall, self.counters)
+        self.flooding = Flooding(
+            self.engine, self.book, world.clock, world.wall, self.counters, lambda: self.keeper.schedule()
+        )
         self.documents = DocumentGossip(self.trust, world.clock, world.wall, self.counters)
         self.forwarding = Forwarding(
             self.engine,
@@ -203,8 +208,10 @@ class TestNode:
             self.counters,
             relays=lambda: self.peer.relay,
             revoked=self.book.revoked,
-            local=lambda kind, header, body, link: self.delivered.append((kind, header, bytes(body))),
-            undeliverable=lambda header, reason: self.undelivered.append((header, reason)),
+        )
+        self.forwarding.serve(
+            lambda kind, header, body, link: self.delivered.append((kind, header, bytes(body))),
+            lambda header, reason: self.undelivered.append((header, reason)),
         )
         self.keeper = RouteKeeper(
             self.engine,
@@ -223,7 +230,18 @@ class TestNode:
         self.dispatcher = Dispatcher()
         self.dispatcher.register(self.control)
         self.dispatcher.register(DataFactory(self.forwarding))
+        self.book.add(self.enrolled.certificate)
         self.keeper.start()
+        self.composed = True
+
+    def _trust_changed(self, kind: str) -> None:
+        if self.composed:
+            self.keeper.trust_changed(kind)
+            self.documents.announce(kind)
+
+    def _certified(self, peer: Peer) -> None:
+        self.flooding.certified(peer)
+        self.certified.append(peer)
 
     def _own_member(self) -> Member:
         peer = self.peer

@@ -32,9 +32,8 @@ class Setting:
         self.trust = TrustState(self.issuer.network_id, self.issuer.genesis_chain)
         for document in self.issuer.documents:
             self.trust.offer(document, self.now)
-        self.book = CertificateBook(self.trust, lambda: self.now, **others)
         self.seen: list[Peer] = []
-        self.book.observers.append(self.seen.append)
+        self.book = CertificateBook(self.trust, lambda: self.now, certified=self.seen.append, **others)
 
     def add(self, node: Enrolled) -> Peer:
         """Put a certificate into the book."""
@@ -57,7 +56,7 @@ def test_directory() -> None:
 
 
 def test_each_is_told_once() -> None:
-    """Observers hear of a certificate when it is new, not again."""
+    """A certificate is told of when it is new, not again."""
     s = Setting()
     node = s.issuer.enrol("a", "relay")
     s.add(node)

@@ -70,7 +70,11 @@ class Life:
         self.authority = authority
         self.clock = Clock()
         self.http = Switch(authority)
-        self.trust = TrustState(issuer.network_id, issuer.genesis_chain)
+        self.trust = TrustState(
+            issuer.network_id,
+            issuer.genesis_chain,
+            changed=lambda kind: self.heartbeat.trust_changed(kind),
+        )
         self.member = Member(authority.node, self.trust)
         random = Random(3)
         self.client = AuthorityClient(

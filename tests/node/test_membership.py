@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from twisted.logger import capturedLogs
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.node.identity_store import IdentityStore
 from gmesh.node.membership import Membership
+from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.trust.documents import Document
 
@@ -55,9 +57,18 @@ def member(store: FullDisk, clock: Clock, wall: Any) -> Iterator[Membership]:
 
 
 def test_floors_and_documents_are_stored_before_anybody_acts(
-    member: Membership, issuer: Issuer, store: FullDisk, wall: Any
+    issuer: Issuer, store: FullDisk, clock: Clock, wall: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An observer that runs next finds the new document on disk already."""
+    """What a node does next finds the new document on disk already."""
+    runtime = NodeRuntime(
+        store.load(),
+        store,
+        clock=clock,
+        wall=wall,
+        random=Random(1),
+        entropy=Random(1).randbytes,
+        connect=lambda target: pytest.fail("nobody is dialled"),
+    )
     seen: list[tuple[str, bool, bool]] = []
 
     def look(kind: str) -> None:
@@ -65,9 +76,9 @@ def test_floors_and_documents_are_stored_before_anybody_acts(
         floor = issuer.authority.key_id in (store.directory / "floors.json").read_text()
         seen.append((kind, stored == getattr(issuer, kind).encode(), floor))
 
-    member.trust.observers.append(look)
+    monkeypatch.setattr(runtime._keeper, "trust_changed", look)
     for document in issuer.documents:
-        member.trust.offer(document, wall())
+        runtime.member.trust.offer(document, wall())
     assert seen == [("crl", True, True), ("policy", True, True), ("status", True, True)]
 
 
@@ -102,22 +113,29 @@ def test_a_full_disk_does_not_keep_a_revocation_from_cutting(
 
 
 def test_field_l2_a_renewed_certificate_is_used_only_once_stored(
-    member: Membership, issuer: Issuer, store: FullDisk, node: Enrolled
+    issuer: Issuer, store: FullDisk, node: Enrolled, clock: Clock, wall: Any
 ) -> None:
-    """On a full disk the old one stays; then the new one is on disk when observers hear of it."""
+    """On a full disk the old one stays; then the new one is on disk when others hear of it."""
+    stored: list[bytes] = []
+    member = Membership(
+        store.load(),
+        store,
+        clock,
+        wall,
+        certificate_changed=lambda rekeyed: stored.append(
+            (store.directory / "certificate.json").read_bytes()
+        ),
+    )
     renewed = issuer.renew(node).certificate
     store.full = True
     with pytest.raises(StoreError):
         member.adopt_certificate(renewed)
     assert member.certificate == node.certificate
     store.full = False
-    stored: list[bytes] = []
-    member.certificate_observers.append(
-        lambda rekeyed: stored.append((store.directory / "certificate.json").read_bytes())
-    )
     member.adopt_certificate(renewed)
     assert stored == [renewed.encode()]
     assert member.peer.serial == renewed.body.serial
+    member.stop()
 
 
 def test_numbers_rise_over_restarts_even_when_the_clock_goes_back(

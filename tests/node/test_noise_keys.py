@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,9 +17,9 @@ from gmesh.testing.issuer import DAY, Enrolled, Issuer
 from gmesh.trust.keys import noise_keys_from_pem
 
 
-def start(directory: Path, wall: Any) -> Membership:
+def start(directory: Path, wall: Any, changed: Callable[[bool], object] = lambda rekeyed: None) -> Membership:
     store = IdentityStore(directory)
-    return Membership(store.load(), store, Clock(), wall, Random(1).randbytes)
+    return Membership(store.load(), store, Clock(), wall, Random(1).randbytes, certificate_changed=changed)
 
 
 def on_disk(directory: Path) -> list[bytes]:
@@ -54,16 +55,15 @@ def test_the_old_key_stays_while_a_certificate_names_it(
     directory: Path, node: Enrolled, issuer: Issuer, wall: Any
 ) -> None:
     """Who holds the older certificate still reaches us, also after a restart, until that has ended."""
-    member = start(directory, wall)
+    rekeyed: list[bool] = []
+    member = start(directory, wall, rekeyed.append)
     first = node.noise_key.public
     wall.now += NOISE_KEY_LIFE - 600
     member.adopt_certificate(issuer.renew(node).certificate)
     wall.now += 1200
     new = member.noise_to_certify()
-    rekeyed: list[bool] = []
-    member.certificate_observers.append(rekeyed.append)
     certify(issuer, node, directory, member, new)
-    assert rekeyed == [True]
+    assert rekeyed == [False, True]
     member.save_now()
     member = start(directory, wall)
     assert [key.public for key in member.noise_keys] == [new, first]

@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs
 from gmesh.endtoend.services import Message
 from gmesh.errors import SendRefused
 from gmesh.node.runtime import SOFTWARE
-from gmesh.node.versions import VersionGate, parse_version
+from gmesh.node.versions import parse_version
 from gmesh.testing.issuer import ALLOW_ALL
 from gmesh.testing.living import LivingMesh, living_line
 from gmesh.trust.documents import Rule
@@ -111,8 +111,7 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[LivingMesh]:
 
 def test_only_the_old_node_is_barred(mixed: LivingMesh, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others judge what their neighbour runs, even if that one closes nothing; it says what it needs."""
-    [gate] = [part for part in mixed["b"].runtime.parts if isinstance(part, VersionGate)]
-    monkeypatch.setattr(gate, "_judge", lambda link: None)
+    monkeypatch.setattr(mixed["b"].runtime._versions, "_judge", lambda link: None)
     mixed.start()
     mixed.run_until(lambda: len(mixed["a"].link_names) == len(mixed["c"].link_names) == 2)
     with capturedLogs() as lines:

@@ -21,25 +21,40 @@ from gmesh.trust.state import Freshness, TrustState
 KINDS = ("crl", "policy", "status")
 
 
-def believe(network: Network, *documents: Document[Any], floors: Any = None) -> TrustState:
-    """A host that believes these documents."""
-    state = TrustState(network.network_id, network.chain, floors)
+class Host(TrustState):
+    """Keeps what it is told of changes and alarms."""
+
+    def __init__(self, network: Network, floors: Any = None, chain: Any = None) -> None:
+        self.told: list[str] = []
+        self.alarms: list[str] = []
+        super().__init__(
+            network.network_id,
+            chain or network.chain,
+            floors,
+            changed=self.told.append,
+            alarm=lambda slug, detail: self.alarms.append(slug),
+        )
+
+
+def believe(network: Network, *documents: Document[Any], floors: Any = None) -> Host:
+    """A host that believes these documents, and keeps what it is told from now on."""
+    state = Host(network, floors)
     for document in documents:
         assert state.offer(document, NOW)
+    state.told.clear()
+    state.alarms.clear()
     return state
 
 
-def refused(state: TrustState, document: Document[Any], reason: str, now: float = NOW) -> None:
+def refused(state: Host, document: Document[Any], reason: str, now: float = NOW) -> None:
     """Assert that C{document} is refused for C{reason} and that nothing changed."""
     before = (state.genesis_chain, state.crl, state.policy, state.status, state.to_floors())
-    told: list[str] = []
-    state.observers.append(told.append)
+    told = list(state.told)
     with pytest.raises(DocumentRefused) as caught:
         state.offer(document, now)
-    state.observers.remove(told.append)
     assert caught.value.reason == reason, caught.value.detail
     assert (state.genesis_chain, state.crl, state.policy, state.status, state.to_floors()) == before
-    assert told == []
+    assert state.told == told
 
 
 def judged(state: TrustState, document: Document[Any], now: float = NOW) -> str:
@@ -61,15 +76,13 @@ def make(network: Network, kind: str, number: int, **changes: Any) -> Document[A
 def test_newer_documents_are_believed_at_once(kind: str) -> None:
     """A higher number with a good signature is applied and told; the same again is not."""
     network = Network()
-    state = TrustState(network.network_id, network.chain)
-    told: list[str] = []
-    state.observers.append(told.append)
+    state = Host(network)
     for number in (1, 2, 9):
         document = make(network, kind, number)
         assert state.offer(document, NOW)
         assert getattr(state, kind) is document
         assert not state.offer(document, NOW)
-    assert told == [kind] * 3
+    assert state.told == [kind] * 3
     assert state.to_floors()[kind] == {network.authority.key_id: 9}
 
 
@@ -132,10 +145,8 @@ def test_f3_fast_forward(kind: str) -> None:
     state = believe(network, make(network, kind, MAX_INTEGER, signer=key("stolen")))
     refused(state, make(network, kind, 6, signer=key("stolen")), "rollback")
     rotated = network.next_genesis(authority=("fresh",))
-    told: list[str] = []
-    state.observers.append(told.append)
     assert state.offer(rotated, NOW)
-    assert told == ["genesis", kind] and getattr(state, kind) is None
+    assert state.told == ["genesis", kind] and getattr(state, kind) is None
     refused(state, make(network, kind, MAX_INTEGER, signer=key("stolen")), "unknown-key")
     assert state.offer(make(network, kind, 6, signer=key("fresh")), NOW)
     refused(state, make(network, kind, 5, signer=key("fresh")), "rollback")
@@ -156,12 +167,10 @@ def test_f4_mix_and_match() -> None:
     """A document of the number a status names must be the one it names."""
     network = Network()
     crl, policy = network.crl(3), network.policy(5)
-    alarms: list[str] = []
     state = believe(network, network.status(crl=crl, policy=policy))
-    state.alarms.append(lambda slug, detail: alarms.append(slug))
     refused(state, network.crl(3, issued_at=NOW + 1), "digest-mismatch")
     refused(state, network.policy(5, max_hops=3), "digest-mismatch")
-    assert alarms == ["digest-mismatch"] * 2
+    assert state.alarms == ["digest-mismatch"] * 2
     assert state.offer(crl, NOW) and state.offer(policy, NOW)
     assert state.offer(network.crl(4), NOW), "a higher number needs no status"
 
@@ -183,10 +192,8 @@ def test_one_number_one_document(kind: str) -> None:
     """Two different documents of one number: the second is refused, and told."""
     network = Network()
     state = believe(network, make(network, kind, 5))
-    alarms: list[str] = []
-    state.alarms.append(lambda slug, detail: alarms.append(slug))
     refused(state, make(network, kind, 5, issued_at=NOW + 1), "digest-mismatch")
-    assert alarms == ["digest-mismatch"]
+    assert state.alarms == ["digest-mismatch"]
 
 
 def test_policy_floor_of_the_genesis() -> None:
@@ -223,7 +230,7 @@ def test_genesis_steps() -> None:
     network = Network()
     start = list(network.chain)
     second, third = network.next_genesis(), network.next_genesis()
-    state = TrustState(network.network_id, start)
+    state = Host(network, chain=start)
     refused(state, third, "version-gap")
     assert state.offer(second, NOW) and state.offer(third, NOW)
     assert state.genesis is third
@@ -325,14 +332,12 @@ def test_audit_watch() -> None:
     """A cut, forked or restored audit chain is told; the furthest head is kept."""
     network = Network()
     state = believe(network)
-    alarms: list[str] = []
-    state.alarms.append(lambda slug, detail: alarms.append(slug))
     heads = [(0, 10, "a", None), (0, 12, "b", None), (0, 12, "c", "audit-fork"), (0, 11, "a", "audit-fork")]
     heads += [(0, 13, "d", None), (2, 5, "e", "audit-epoch"), (2, 6, "f", None), (1, 99, "a", "audit-epoch")]
     for number, (epoch, size, letter, alarm) in enumerate(heads, 1):
         state.offer(network.status(number, audit=AuditHead(epoch=epoch, size=size, head=letter * 64)), NOW)
-        assert alarms == ([alarm] if alarm else [])
-        alarms.clear()
+        assert state.alarms == ([alarm] if alarm else [])
+        state.alarms.clear()
     assert state.floors.audit == AuditHead(epoch=2, size=6, head="f" * 64)
 
 
@@ -340,12 +345,10 @@ def test_epoch_jump_is_told() -> None:
     """A number that skips a whole epoch is believed, and told."""
     network = Network()
     state = believe(network, network.crl(1))
-    alarms: list[str] = []
-    state.alarms.append(lambda slug, detail: alarms.append(slug))
     state.offer(network.crl(1 + EPOCH), NOW)
-    assert alarms == []
+    assert state.alarms == []
     state.offer(network.crl(2 + 3 * EPOCH), NOW)
-    assert alarms == ["epoch-jump"]
+    assert state.alarms == ["epoch-jump"]
 
 
 def test_commands_are_judged_by_the_policy_held() -> None:
