@@ -24,7 +24,6 @@ from gmesh.mesh.peers import Peers
 from gmesh.node.command_flood import CommandFlood
 from gmesh.node.control_commands import COMMANDS
 from gmesh.node.control_handler import ControlHandler
-from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.limits import NEWS_DEADLINE, PING_REPORT_DEADLINE
 from gmesh.node.membership import Membership
 from gmesh.trust.documents import Anchor, Command, Document
@@ -68,6 +67,17 @@ class NodeControl:
         self._echo = echo
         self._bootstrap_changed = bootstrap_changed
         self._awaited: dict[Deferred[int], tuple[str, int]] = {}
+
+    def attach(
+        self,
+        ask_for_news: Callable[[], object],
+        shutdown: Callable[[], object],
+        reload: Callable[[], Deferred[str]],
+        set_log_level: Callable[[LogLevel], object] | None,
+    ) -> None:
+        """What only a daemon can do, given before the node starts."""
+        self.ask_for_news, self.shutdown, self.reload = ask_for_news, shutdown, reload
+        self.set_log_level = set_log_level or self.set_log_level
 
     def held(self, kind: str, number: int) -> Deferred[int]:
         """@see: L{gmesh.node.control_commands.Controlled.held}"""
@@ -113,6 +123,7 @@ class Control:
     """
     Commands in, receipts out.
 
+    @param receipt_waits: called when there is a receipt to deliver.
     @ivar flood: commands over links.
     @ivar handler: what obeys them.
     @ivar node: what they act on.
@@ -121,10 +132,15 @@ class Control:
     log = Logger()
 
     def __init__(
-        self, member: Membership, node: NodeControl, clock: IReactorTime, counters: Counters
+        self,
+        member: Membership,
+        node: NodeControl,
+        clock: IReactorTime,
+        counters: Counters,
+        receipt_waits: Callable[[], object],
     ) -> None:
         self.node = node
-        self.handler = ControlHandler(member, COMMANDS, node, counters, self._receipt_waits)
+        self.handler = ControlHandler(member, COMMANDS, node, counters, receipt_waits)
         self.flood = CommandFlood(
             member.trust,
             clock,
@@ -135,20 +151,6 @@ class Control:
             floor=member.state.commands_floor,
         )
         self._member = member
-        self._heartbeat: Heartbeat | None = None
-
-    def attach(
-        self,
-        heartbeat: Heartbeat,
-        shutdown: Callable[[], object],
-        reload: Callable[[], Deferred[str]],
-        set_log_level: Callable[[LogLevel], object] | None = None,
-    ) -> None:
-        """Before L{start}, what the daemon makes with the node at hand: its line to the authority, itself."""
-        self._heartbeat = heartbeat
-        node = self.node
-        node.ask_for_news, node.shutdown, node.reload = heartbeat.soon, shutdown, reload
-        node.set_log_level = set_log_level or node.set_log_level
 
     def start(self) -> None:
         """Begin to obey."""
@@ -163,15 +165,6 @@ class Control:
         self.node.trust_changed(kind)
         if kind in ("policy", "genesis"):
             self.flood.again()
-
-    def tell_authority(self, kind: str) -> None:
-        """The authority hears soon what is applied; a new genesis renews the certificate."""
-        if self._heartbeat is not None:
-            self._heartbeat.trust_changed(kind)
-
-    def _receipt_waits(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.receipts_wait()
 
     # What the heartbeat carries
 

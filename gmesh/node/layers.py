@@ -296,10 +296,16 @@ def make_ends(means: Means, routes: Routes, advertise: Callable[[], None]) -> En
     return Ends(sessions, datagrams, echo)
 
 
-def make_control(means: Means, links: Links, ends: Ends, bootstrap_changed: Callable[[], object]) -> Control:
+def make_control(
+    means: Means,
+    links: Links,
+    ends: Ends,
+    bootstrap_changed: Callable[[], object],
+    receipt_waits: Callable[[], object],
+) -> Control:
     """Operators' commands, over the links and from the authority."""
     node = NodeControl(means.member, means.clock, links.peers, ends.echo, bootstrap_changed)
-    control = Control(means.member, node, means.clock, means.counters)
+    control = Control(means.member, node, means.clock, means.counters, receipt_waits)
     links.dispatcher.register(control.flood)
     return control
 

@@ -16,7 +16,7 @@ from typing import cast
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from gmesh.endtoend.services import is_reserved
 from gmesh.errors import PeerRefused
@@ -26,6 +26,7 @@ from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import WAN, Liveliness
 from gmesh.mesh.peer_identity import Peer
 from gmesh.node.authority_relay import AuthorityRelay
+from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_control, make_ends, make_links, make_routes
 from gmesh.node.limits import (
@@ -125,13 +126,25 @@ class NodeRuntime:
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
-        self.control = make_control(means, links, ends, self._targets.tell)
+        self.control = make_control(means, links, ends, self._targets.tell, self._receipt_waits)
+        self._heartbeat: Heartbeat | None = None
         self._versions = VersionGate(member.trust, links.peers, self._software, self._counters)
         links.peers.add_listener(self._versions)
         self.parts: list[AuthorityRelay] = []
         self._keep_own_certificate()
         self._advertised = tuple(advertise)
         self.advertise()
+
+    def attach(
+        self,
+        heartbeat: Heartbeat,
+        shutdown: Callable[[], object],
+        reload: Callable[[], Deferred[str]],
+        set_log_level: Callable[[LogLevel], object] | None = None,
+    ) -> None:
+        """What the daemon makes with the node at hand, given before L{start}."""
+        self._heartbeat = heartbeat
+        self.control.node.attach(heartbeat.soon, shutdown, reload, set_log_level)
 
     # Life
 
@@ -202,12 +215,20 @@ class NodeRuntime:
             self._versions.trust_changed,  # cuts who is too old, after they heard which policy says so
             self._dial,  # whom the news allows, and where a dial was refused for lack of it
             self.control.trust_changed,  # commands that waited for a role or a document
-            self.control.tell_authority,  # that it is applied; renewal under a new genesis
+            self._tell_authority,  # that it is applied; renewal under a new genesis
         ):
             try:
                 step(kind)
             except Exception:
                 self._log.failure("a step after a change of the {kind} failed", kind=kind)
+
+    def _tell_authority(self, kind: str) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.trust_changed(kind)
+
+    def _receipt_waits(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.receipts_wait()
 
     def _remember_revoked(self, kind: str) -> None:
         if kind in _MEMBERS:

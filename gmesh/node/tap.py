@@ -262,9 +262,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     }
     reload = Reload(store, runtime, heartbeat, configuration, options.reread, follow)
     HangupService(reactor, notifier, reload).setServiceParent(daemon)
-    runtime.control.attach(
-        heartbeat, lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop), reload, levels.set
-    )
+    runtime.attach(heartbeat, lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop), reload, levels.set)
     notify.setServiceParent(daemon)
     reactor.callWhenRunning(notify.ready)
     stop_once(reactor)

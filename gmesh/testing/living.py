@@ -85,7 +85,7 @@ class LivingNode(MemoryNode):
         )
         random = Random(mesh.random.getrandbits(64))
         self.heartbeat = Heartbeat(member, client, mesh.clock, member.wall, random, runtime.control)
-        runtime.control.attach(self.heartbeat, self._shut_down, self._reloaded)
+        runtime.attach(self.heartbeat, self._shut_down, self._reloaded)
         return runtime
 
     def _opened(self, record: bytes) -> None:
