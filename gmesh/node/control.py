@@ -144,7 +144,7 @@ class Control:
         reload: Callable[[], Deferred[str]],
         set_log_level: Callable[[LogLevel], object] | None = None,
     ) -> None:
-        """What the daemon makes with the node at hand, given before L{start}: its heartbeat and its own life."""
+        """What the daemon makes with the node at hand and gives before L{start}."""
         self._heartbeat = heartbeat
         node = self.node
         node.ask_for_news, node.shutdown, node.reload = heartbeat.soon, shutdown, reload
