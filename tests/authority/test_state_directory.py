@@ -159,8 +159,12 @@ def test_k1_nothing_is_issued_below_the_mark(network: Any) -> None:
 
 
 def test_k1_no_crl_and_no_policy_below_the_mark(network: Any) -> None:
-    """Nor for an operator whose clock is right: what is signed would be older than what was."""
-    network.joined("pump-1")
+    """
+    Nor for an operator whose clock is right: what is signed would be older than what was.
+
+    A revocation bars the node all the same, and the CRL follows when the clock is right.
+    """
+    member = network.joined("pump-1")
     asked = []
     for target, value in (("revocations", {"node": "pump-1"}), ("policies", {"version": 1})):
         body = json.dumps(value).encode()
@@ -170,8 +174,13 @@ def test_k1_no_crl_and_no_policy_below_the_mark(network: Any) -> None:
     network.offset -= 3600
     network.start()
     assert [network.ask(*request).slug for request in asked] == ["clock-suspect"] * 2
+    assert json.loads(network.ask("GET", "/crl").body)["signed"]["revoked"] == []
     network.offset += 3600
-    assert [network.ask(*request).status for request in asked] == [201] * 2
+    assert [network.ask(*request).status for request in asked] == [409, 201]
+    assert network.renew(member).slug == "cert-revoked"
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
+    listed = json.loads(network.ask("GET", "/crl").body)["signed"]["revoked"]
+    assert [serial for serial, _, _ in listed] == [member.certificate.body.serial]
 
 
 def test_k1_a_jump_forward_does_not_block_for_long(network: Any) -> None:

@@ -74,18 +74,19 @@ def test_c3_two_nodes_talk_while_a_client_poses_as_their_hop(
     b = start("gmesh-node", "--state", states["b"], "--listen", LISTEN)
     port = listening_port(b)
     outside = OutsideNode(enrol("m", "client"), issuer.genesis.body.suites[0])
+    for name in ("v", "c"):
+        node = start("gmesh-node", "--state", states[name], "--peer", f"127.0.0.1:{port}")
+        node.wait_for("Link to b at .* is up")
+    for name, other in (("v", "c"), ("c", "v")):
+        until(lambda name=name, other=other: other in routes(states[name]))
     with closing(outside):
-        outside.connect(("127.0.0.1", port))
-        for name in ("v", "c"):
-            node = start("gmesh-node", "--state", states[name], "--peer", f"127.0.0.1:{port}")
-            node.wait_for("Link to b at .* is up")
-        for name, other in (("v", "c"), ("c", "v")):
-            until(lambda name=name, other=other: other in routes(states[name]))
+        outside.connect(("127.0.0.1", port))  # from here on it answers PINGs only while it attacks
         reader = LocalConnection(states["c"] / "node.sock")
         reader.request("GET", "/v1/receive?service=log")
         stream = reader.getresponse()
         with attacking(outside, certified(states["v"]), certified(states["c"])) as attack:
-            until(lambda: attack.sent >= 2 * RATE)
+            until(lambda: attack.sent >= 2 * RATE or attack.error is not None)
+            assert attack.error is None
             answers = []
             for _ in range(SENDS):
                 message = {"node": "c", "service": "log", "data": "aGk="}
