@@ -7,9 +7,11 @@ Everything is made through L{gmesh.trust}; keys come from a seeded generator, so
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
+from pathlib import Path
+from random import Random, SystemRandom
 from typing import Any
 
 from gmesh.trust.documents import (
@@ -113,6 +115,11 @@ class Issuer:
         """A key of the seeded generator."""
         return SigningKey.from_seed(self._random.randbytes(32))
 
+    @classmethod
+    def unreachable(cls, anchors: Sequence[tuple[str, str]] = (), suites: Sequence[str] = SUITES) -> Issuer:
+        """One of real time and fresh keys, for daemons; nobody answers at its URL."""
+        return cls(time.time, SystemRandom(), anchors, ["http://127.0.0.1:9"], suites)
+
     @property
     def documents(self) -> tuple[Document[Any], ...]:
         """What a node holds beside its certificate."""
@@ -123,6 +130,19 @@ class Issuer:
         node_key = self.new_key()
         noise_key = NoiseKey.from_private(self._random.randbytes(32))
         return Enrolled(node_key, noise_key, self.certify(node_key, noise_key, name, roles, lifetime))
+
+    def write_state(self, node: Enrolled, directory: Path, *, cached: bool = True) -> None:
+        """
+        Make the state directory of a node, as C{gmesh join} does.
+
+        @param cached: with the documents that its first heartbeat would bring.
+        """
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for file, key in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
+            (directory / file).touch(0o600)
+            (directory / file).write_bytes(key.to_pem())
+        for document in (self.genesis, node.certificate, *(self.documents if cached else ())):
+            (directory / f"{document.type}.json").write_bytes(document.encode())
 
     def certify(
         self, node_key: SigningKey, noise_key: NoiseKey, name: str, roles: Sequence[str], lifetime: int = DAY

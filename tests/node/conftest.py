@@ -158,12 +158,7 @@ def authority(issuer: Issuer, node: Enrolled) -> Authority:
 def directory(tmp_path: Path, issuer: Issuer, node: Enrolled) -> Path:
     """What C{gmesh join} leaves behind."""
     path = tmp_path / "state"
-    path.mkdir()
-    for name, data in (("identity.key", node.node_key.to_pem()), ("noise.key", node.noise_key.to_pem())):
-        (path / name).write_bytes(data)
-        (path / name).chmod(0o600)
-    (path / "genesis.json").write_bytes(issuer.genesis.encode())
-    (path / "certificate.json").write_bytes(node.certificate.encode())
+    issuer.write_state(node, path, cached=False)
     (path / "authority.json").write_text(json.dumps({"urls": ["http://first.example"]}))
     return path
 
