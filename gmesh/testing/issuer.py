@@ -71,6 +71,7 @@ class Issuer:
     @param random: where keys come from.
     @param anchors: (name, endpoint string) of the genesis.
     @param suites: those the genesis allows, the preferred one first.
+    @ivar status_life: seconds that a status is valid.
     """
 
     def __init__(
@@ -87,6 +88,16 @@ class Issuer:
         self._number = 0
         self._revoked: dict[int, tuple[int, int, int]] = {}
         self._revoked_keys: dict[str, int] = {}
+        self._settings: dict[str, Any] = {
+            "certificate": CertificateLife(default=DAY, max=30 * DAY, renew_grace=30 * DAY),
+            "max_hops": 32,
+            "max_nodes": 4096,
+            "operators": (),
+            "control": {},
+            "stale_grace": 7 * DAY,
+        }
+        self._version = 0
+        self.status_life = 3600
         self.root = self.new_key()
         self.authority = self.new_key()
         now = int(wall())
@@ -97,7 +108,7 @@ class Issuer:
                 expires_at=now + 10 * YEAR,
                 network="test",
                 root=RootKeys(keys=(b64url_encode(self.root.public),), threshold=1),
-                authority=(_authority_key(self.authority, now),),
+                authority=(self._authority_key(),),
                 suites=tuple(suites),
                 anchors=tuple(Anchor(name=name, endpoint=endpoint) for name, endpoint in anchors),
                 authority_urls=tuple(authority_urls),
@@ -181,27 +192,25 @@ class Issuer:
         self.status = self._make_status()
         return self.crl
 
-    def publish_policy(self, *rules: Rule, max_hops: int = 32) -> Document[Policy]:
-        """Publish the next policy; without rules everything is allowed."""
+    def publish_policy(self, *rules: Rule, **changes: Any) -> Document[Policy]:
+        """
+        Publish the next policy; without rules everything is allowed.
+
+        @param changes: other fields, which stay so until they are changed again.
+        """
         now = int(self._wall())
-        version = self.policy.body.version + 1 if hasattr(self, "policy") else 1
-        self.policy = sign_document(
-            Policy(
-                network_id=self.network_id,
-                version=version,
-                issued_at=now,
-                expires_at=now + 90 * DAY,
-                certificate=CertificateLife(default=DAY, max=30 * DAY, renew_grace=30 * DAY),
-                max_hops=max_hops,
-                max_nodes=4096,
-                rules=rules or (ALLOW_ALL,),
-                operators=(),
-                control={},
-                stale_grace=7 * DAY,
-            ),
-            [self.authority],
+        self._settings |= changes
+        self._version += 1
+        body = Policy(
+            network_id=self.network_id,
+            version=self._version,
+            issued_at=now,
+            expires_at=now + 90 * DAY,
+            rules=rules or (ALLOW_ALL,),
+            **self._settings,
         )
-        if version > 1:
+        self.policy = sign_document(body, [self.authority])
+        if self._version > 1:
             self.status = self._make_status()
         return self.policy
 
@@ -230,15 +239,21 @@ class Issuer:
             network_id=self.network_id,
             number=self._number,
             issued_at=now,
-            expires_at=now + 3600,
+            expires_at=now + self.status_life,
             genesis=VersionedDigest(version=self.genesis.body.version, digest=self.genesis.digest),
             policy=VersionedDigest(version=self.policy.body.version, digest=self.policy.digest),
             crl=NumberedDigest(number=self.crl.body.number, digest=self.crl.digest),
-            commands=NumberedDigest(number=0, digest="0" * 64),
+            commands=self._newest_command(),
             audit=AuditHead(epoch=0, size=1, head="0" * 64),
         )
         return sign_document(body, [self.authority])
 
+    def _newest_command(self) -> NumberedDigest:
+        return NumberedDigest(number=0, digest="0" * 64)
 
-def _authority_key(key: SigningKey, now: int) -> AuthorityKey:
-    return AuthorityKey(key=b64url_encode(key.public), valid_from=now, valid_to=now + 10 * YEAR)
+    def _authority_key(self) -> AuthorityKey:
+        """The authority's present key, as a genesis lists it."""
+        now = int(self._wall())
+        return AuthorityKey(
+            key=b64url_encode(self.authority.public), valid_from=now, valid_to=now + 10 * YEAR
+        )

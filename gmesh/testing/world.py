@@ -38,8 +38,6 @@ class World:
         self.seed = seed
         self.began = START
         self.clock = EventClock()
-        self._pace = 1.0
-        self._lead = START
         self.random = Random(seed)
         self.issuer = Issuer(self.wall, self.random)
         self.events = 0
@@ -47,17 +45,7 @@ class World:
 
     def wall(self) -> float:
         """Unix seconds."""
-        return self._lead + self._pace * self.clock.seconds()
-
-    def lapse(self, pace: float) -> None:
-        """
-        From now on the Unix time of everybody passes C{pace} times as fast as the monotonic clocks.
-
-        So a month costs what a day does: certificates and documents age in Unix time; heartbeats,
-        keepalives and back-offs keep their own seconds.
-        """
-        self._lead = self.wall() - pace * self.clock.seconds()
-        self._pace = pace
+        return self.began + self.clock.seconds()
 
     def now(self) -> float:
         """Seconds since the world began."""
