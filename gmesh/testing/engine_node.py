@@ -4,6 +4,7 @@ A node without sessions: the real database, flooding, gossip and forwarding; stu
 
 Records are signed with a hash and certificates are looked up in a book that all nodes share.
 CRL, policy and genesis are real: they are verified by every node.
+Tests: C{tests/routing/test_simulated_topologies.py}.
 """
 
 from __future__ import annotations

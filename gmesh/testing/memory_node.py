@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A whole node of a mesh in memory: the daemon's runtime over our store, clock and transports."""
+"""
+A whole node of a mesh in memory: the daemon's runtime over our store, clock and transports.
+
+Tests: C{tests/node/test_memory_mesh.py}, C{tests/node/test_memory_mesh_faults.py}.
+"""
 
 from __future__ import annotations
 

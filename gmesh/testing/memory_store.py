@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a node keeps over a restart, in memory: L{gmesh.node.identity_store} without a disk."""
+"""
+What a node keeps over a restart, in memory: L{gmesh.node.identity_store} without a disk.
+
+Tests: C{tests/node/test_memory_mesh_faults.py}.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ A mesh of real C{twistd} processes without an authority: what no simulation show
 
 The state directories are made here, by the keys of an L{Issuer}; nodes are spoken to over their own
 sockets. A node may run behind any command, such as C{ip netns exec NAME}.
+Tests: C{tests/live/test_ring.py}, C{tests/live/test_application.py}.
 """
 
 from __future__ import annotations

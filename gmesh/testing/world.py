@@ -3,6 +3,7 @@
 What every simulated world has: one clock, one seeded generator, one wall, a trace that repeats.
 
 A run is its seed and what is done to it; two runs of the same have the same L{World.trace}.
+Tests: C{tests/testing/test_clock.py}, C{tests/node/test_memory_mesh.py}.
 """
 
 from __future__ import annotations
