@@ -16,6 +16,9 @@ from typing import Any
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.node.authority_http import Answer
@@ -41,7 +44,7 @@ from gmesh.trust.keys import SigningKey, key_id
 from gmesh.trust.requests import NODE_TAG, read_request
 from gmesh.trust.verify import verify_receipt
 
-__all__ = ["MemoryAuthority"]
+__all__ = ["AuthorityResource", "MemoryAuthority"]
 
 CLOCK_WINDOW = 120
 RENEW_GRACE = 30 * DAY
@@ -178,20 +181,22 @@ class MemoryAuthority(Issuer):
             if not poll.called:
                 poll.callback(None)
 
-    def answer(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
-        """One request, as the daemon answers it."""
+    def answer(
+        self, method: str, target: str, headers: dict[str, str], data: bytes, prefix: str = ""
+    ) -> Answer:
+        """One request, as the daemon answers it behind a proxy that takes C{prefix} off the path."""
         if 2 * self._wall() > self.status.body.issued_at + self.status.body.expires_at:
             self.status = self._make_status()
         try:
-            return Answer(200, self._serve(method, target, headers, data))
+            return Answer(200, self._serve(method, target, headers, data, prefix))
         except RequestRefused as error:
             problem: dict[str, Any] = {"type": f"urn:gmesh:problem:{error.reason}", "detail": error.detail}
             if error.reason == "stale":
                 problem["time"] = int(self._wall())
             return Answer(404 if error.reason == "not-found" else 403, json.dumps(problem).encode())
 
-    def _serve(self, method: str, target: str, headers: dict[str, str], data: bytes) -> bytes:
-        path, _, query = target.partition("?")
+    def _serve(self, method: str, target: str, headers: dict[str, str], data: bytes, prefix: str) -> bytes:
+        path, _, query = target.removeprefix(prefix).partition("?")
         if path in ("/status", "/crl", "/policy", "/genesis"):
             return bytes(getattr(self, path[1:]).encode())
         if path.startswith("/genesis/"):
@@ -253,3 +258,53 @@ class MemoryAuthority(Issuer):
             return
         body = receipt.body
         self.receipts.setdefault((body.command, member.name), (body.outcome, body.detail))
+
+
+class AuthorityResource(Resource):
+    """
+    A L{MemoryAuthority} over HTTP, also below C{/sub} as behind a proxy.
+
+    @ivar refuse: status and reason by path, answered instead.
+    @ivar told: what else these answers say.
+    @ivar requests: method and target as they came.
+    @ivar bodies: what was posted.
+    @ivar polls: requests for the next status, each answered with what it is given.
+    """
+
+    isLeaf = True
+    PREFIX = "/sub"
+
+    def __init__(self, authority: MemoryAuthority) -> None:
+        super().__init__()
+        self.authority = authority
+        self.refuse: dict[str, tuple[int, str]] = {}
+        self.told: dict[str, Any] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.polls: list[Deferred[bytes]] = []
+
+    def render(self, request: Request) -> bytes | int:
+        """Answer."""
+        method, target = request.method.decode("ascii"), request.uri.decode("ascii")
+        inner = target.removeprefix(self.PREFIX)
+        self.requests.append((method, inner))
+        path, data = inner.partition("?")[0], request.content.read()
+        if path in self.refuse:
+            request.setResponseCode(self.refuse[path][0])
+            reason = self.refuse[path][1]
+            problem = {"type": f"urn:gmesh:problem:{reason}", "detail": f"because {reason}", **self.told}
+            return json.dumps(problem).encode()
+        if b"after" in request.args:
+            poll: Deferred[bytes] = Deferred()
+            poll.addCallback(request.write).addCallback(lambda _: request.finish())
+            self.polls.append(poll)
+            return NOT_DONE_YET
+        if data:
+            self.bodies.append(json.loads(data))
+        headers = {
+            name.decode("ascii"): values[0].decode("ascii")
+            for name, values in request.requestHeaders.getAllRawHeaders()
+        }
+        answer = self.authority.answer(method, target, headers, data, self.PREFIX)
+        request.setResponseCode(answer.code)
+        return answer.body
