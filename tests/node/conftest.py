@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""A state directory made by an issuer in this process."""
+"""What tests of nodes share: whole nodes in a line, and a state directory with its issuer."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from gmesh.testing.issuer import Enrolled, Issuer
+from gmesh.testing.mesh import MemoryMesh
 from gmesh.trust.keys import NoiseKey
 
 START = 1_800_000_000.0
@@ -23,6 +25,17 @@ class Wall:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture
+def mesh() -> Iterator[MemoryMesh]:
+    """a - b - c, whose ends reach each other; nothing is left of it after the test."""
+    made = MemoryMesh.line("a", "b", "c")
+    made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
+    yield made
+    made.stop()
+    assert made.clock.getDelayedCalls() == []
+    assert made.network.open_connections() == []
 
 
 @pytest.fixture
