@@ -5,38 +5,17 @@ from __future__ import annotations
 
 import re
 import socket
-import sys
 import tempfile
-import time
 from pathlib import Path
-from random import SystemRandom
 
 from bench.children import HERE, Child, ChildDied, watch
 from gmesh.testing.issuer import Issuer
+from gmesh.testing.twistd import twistd
 
-__all__ = ["Daemon", "enrol", "idle_node_rss", "lone_issuer"]
+__all__ = ["Daemon", "idle_node_rss"]
 
 DEADLINE = 30.0
 """Seconds from the start of a daemon to READY."""
-TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
-
-
-def lone_issuer() -> Issuer:
-    """An authority that no node can reach."""
-    return Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
-
-
-def enrol(issuer: Issuer, name: str, role: str, state: Path) -> None:
-    """Make the state directory of a new node."""
-    state.mkdir(exist_ok=True)
-    node = issuer.enrol(name, role)
-    for file, key in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
-        (state / file).write_bytes(key.to_pem())
-        (state / file).chmod(0o600)
-    (state / "genesis.json").write_bytes(issuer.genesis.encode())
-    (state / "certificate.json").write_bytes(node.certificate.encode())
-    for document in issuer.documents:
-        (state / f"{document.type}.json").write_bytes(document.encode())
 
 
 class Daemon(Child):
@@ -59,7 +38,7 @@ class Daemon(Child):
             manager.bind(str(notify))
             super().__init__(
                 f"gmesh-node {state.name}",
-                [*TWISTD, "gmesh-node", *listen, *dialled],
+                [*twistd(), "gmesh-node", *listen, *dialled],
                 {"PYTHONPATH": str(HERE), "NOTIFY_SOCKET": str(notify)},
                 output.fileno(),
             )
@@ -101,7 +80,8 @@ def idle_node_rss() -> tuple[int, int]:
     """
     with tempfile.TemporaryDirectory() as directory:
         state = Path(directory) / "idle"
-        enrol(lone_issuer(), "idle", "relay", state)
+        issuer = Issuer.unreachable()
+        issuer.write_state(issuer.enrol("idle", "relay"), state)
         with Daemon(state) as node:
             watch(seconds=2.0)
             idle = node.rss_kib()

@@ -18,8 +18,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.children import HERE, watch
-from bench.daemon import Daemon, enrol, lone_issuer
+from bench.daemon import Daemon
 from bench.harness import Row, arguments, progress, show
+from gmesh.testing.issuer import Issuer
 
 START_BUDGET = 1.0
 """Seconds of CPU until systemd hears READY."""
@@ -41,12 +42,12 @@ def import_seconds() -> float:
 @contextmanager
 def line(directory: Path) -> Iterator[list[Daemon]]:
     """Three nodes, each linked to the next."""
-    issuer = lone_issuer()
+    issuer = Issuer.unreachable()
     with ExitStack() as stack:
         nodes: list[Daemon] = []
         for name in NAMES:
             progress(f"node {name} starts")
-            enrol(issuer, name, "relay", directory / name)
+            issuer.write_state(issuer.enrol(name, "relay"), directory / name)
             dialled = [node.port for node in nodes[-1:]]
             nodes.append(stack.enter_context(Daemon(directory / name, *dialled)))
         yield nodes

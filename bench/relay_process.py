@@ -26,8 +26,8 @@ from gmesh.endtoend.flow import Flow
 from gmesh.errors import SendRefused
 from gmesh.node.identity_store import Identity, NodeState
 from gmesh.node.runtime import NodeRuntime
-from gmesh.testing.doubles import MemoryStore
 from gmesh.testing.issuer import Issuer
+from gmesh.testing.memory_store import MemoryStore
 
 SUITES = {"aesgcm": "Noise_XX_25519_AESGCM_BLAKE2s", "chacha": "Noise_XX_25519_ChaChaPoly_BLAKE2s"}
 NAMES = ("a", "b", "c0", "c1")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from gmesh.testing.twistd import RUN_TWISTD
+
 ROOT = Path(__file__).resolve().parents[1]
-TWISTD = "from twisted.scripts.twistd import run; run()"
 DAEMONS = {"gmesh-authority", "gmesh-node"}
 
 
@@ -83,7 +84,7 @@ def _install(python: Path, *what: str) -> None:
 
 def _listed(python: Path) -> set[str]:
     """The sub-commands in C{twistd --help}."""
-    lines = _run([str(python), "-c", TWISTD, "--help"], cwd=python.parent).splitlines()
+    lines = _run([str(python), "-c", RUN_TWISTD, "--help"], cwd=python.parent).splitlines()
     return {line.split()[0] for line in lines if line.startswith("    ") and line.split()}
 
 

@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import gmesh
 from gmesh.cli.demo_ports import Ports
 from gmesh.errors import GmeshError
 
 __all__ = ["WAIT_SECONDS", "Daemon", "DaemonFailed", "Daemons"]
 
-TWISTD = "from twisted.scripts.twistd import run; run()"
 WAIT_SECONDS = 60.0
 STOP_SECONDS = 8.0
 LOOK_EVERY = 0.02
@@ -39,22 +35,12 @@ class Daemon:
     """
 
     def __init__(self, name: str, directory: Path, arguments: list[str]) -> None:
+        from gmesh.testing.twistd import start_twistd
+
         self.name = name
         self.log = directory / f"{name}.log"
-        root = str(Path(gmesh.__file__).resolve().parents[1])
-        inherited = os.environ.get("PYTHONPATH")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("GMESH_")}
-        environment["PYTHONPATH"] = f"{root}{os.pathsep}{inherited}" if inherited else root
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", TWISTD, "-n", "--pidfile=", *arguments],
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self.process = start_twistd(arguments, directory, log, start_new_session=True)
 
     def check(self) -> None:
         """@raise DaemonFailed: if it has ended, with the last line it wrote."""

@@ -2,7 +2,7 @@
 """
 Which anchors to dial first, and which when those are too few: what a command named, and the genesis.
 
-Tests: C{tests/node/test_addresses_of_others.py}.
+Tests: C{tests/node/test_hostile_addresses.py}.
 """
 
 from __future__ import annotations

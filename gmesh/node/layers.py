@@ -3,6 +3,7 @@
 The layers of a node, each built from those below it: links, then routes, then sealed sessions.
 
 Only L{gmesh.node.runtime} calls this; what the layers ask of the node comes in as callables.
+Tests: C{tests/node/test_memory_mesh.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Puts on disk what a node knows: rising numbers some seconds late, documents at once; a full disk again."""
+"""
+Puts on disk what a node knows: rising numbers some seconds late, documents at once; a full disk again.
+
+Tests: C{tests/node/test_state_files.py}.
+"""
 
 from __future__ import annotations
 

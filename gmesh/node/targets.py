@@ -5,8 +5,8 @@ Whom this node dials: the anchors, who is named beside them, and anchors known o
 What genesis, commands and records call an address is text of others: what is spelled in another way
 than nodes are dialled is left out and counted as C{address-not-dialled}, once while it stands there.
 Anchors dial each other and never stop; to everybody else an anchor is one of many, called while
-links are too few.  Tests: C{tests/node/test_addresses_of_others.py}, C{tests/node/test_memory_mesh.py},
-C{tests/node/test_policy_bites.py}.
+links are too few.  Tests: C{tests/node/test_hostile_addresses.py}, C{tests/node/test_memory_mesh.py},
+C{tests/node/test_policy_changes.py}.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """
 The least version that policy allows: links to older nodes are closed, on both sides, at once.
 
-Tests: C{tests/node/test_policy_bites.py}.
+Tests: C{tests/node/test_policy_changes.py}.
 """
 
 from __future__ import annotations

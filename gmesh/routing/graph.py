@@ -3,6 +3,7 @@
 The graph that the database describes: an edge only where both ends list each other, at the dearer cost.
 
 Kept up edge by edge as claims change, so that one record costs its own degree, not a rebuild.
+Tests: C{tests/routing/test_paths.py}.
 """
 
 from __future__ import annotations

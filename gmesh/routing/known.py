@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the records held here say of the nodes of the network, for people and for diallers."""
+"""
+What the records held here say of the nodes of the network, for people and for diallers.
+
+Tests: C{tests/routing/test_database.py}.
+"""
 
 from __future__ import annotations
 

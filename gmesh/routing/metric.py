@@ -4,6 +4,7 @@ What a link costs: hops dominate, the round trip only separates paths that are n
 
 Hysteresis keeps a cost in place until its round trip has been elsewhere for a while, so load
 on a path does not push traffic to and fro.
+Tests: C{tests/routing/test_origin.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A growing interval between repeats, on the caller's clock."""
+"""
+A growing interval between repeats, on the caller's clock.
+
+Tests: C{tests/routing/test_origin.py}.
+"""
 
 from __future__ import annotations
 

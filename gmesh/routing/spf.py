@@ -4,6 +4,7 @@ Shortest paths from one node: Dijkstra to a parent map, ties broken so that ever
 
 Among equal costs fewer hops win, then the smaller parent handle; nothing depends on the order
 of dictionaries.
+Tests: C{tests/routing/test_paths.py}.
 """
 
 from __future__ import annotations

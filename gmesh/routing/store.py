@@ -4,6 +4,7 @@ What the database remembers: records, tombstones and the digest over them, with 
 
 The digest is 256 buckets by first handle byte; each is the XOR of the first 8 bytes of SHA-256
 of its records, so that an equivocation changes it too.
+Tests: C{tests/routing/test_database.py}.
 """
 
 from __future__ import annotations

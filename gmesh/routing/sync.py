@@ -3,6 +3,7 @@
 Making two databases equal by moving only what differs: digests, then lists, then records.
 
 Each side lists its records of the differing buckets; whoever holds the older or none asks.
+Tests: C{tests/routing/test_database.py}.
 """
 
 from __future__ import annotations

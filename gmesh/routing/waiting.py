@@ -3,6 +3,7 @@
 Records that cannot be judged yet: those whose certificate is on its way, those that came too fast.
 
 Neither is verified, so each source may fill only its own bounded share and displace only its own.
+Tests: C{tests/routing/test_database.py}.
 """
 
 from __future__ import annotations

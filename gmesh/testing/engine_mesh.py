@@ -9,6 +9,8 @@ may begin converged, so that one event at N = 1,000 costs what that event costs:
     mesh.build([("a", "b"), ("b", "c"), ("c", "a")])
     mesh.cut("a", "b")
     mesh.run_until(lambda: mesh["a"].path("b") == ["a", "c", "b"])
+
+Tests: C{tests/routing/test_simulated_topologies.py}, C{tests/routing/test_simulated_churn.py}.
 """
 
 from __future__ import annotations

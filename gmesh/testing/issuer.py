@@ -7,9 +7,11 @@ Everything is made through L{gmesh.trust}; keys come from a seeded generator, so
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
+from pathlib import Path
+from random import Random, SystemRandom
 from typing import Any
 
 from gmesh.trust.documents import (
@@ -69,6 +71,7 @@ class Issuer:
     @param random: where keys come from.
     @param anchors: (name, endpoint string) of the genesis.
     @param suites: those the genesis allows, the preferred one first.
+    @ivar status_life: seconds that a status is valid.
     """
 
     def __init__(
@@ -85,6 +88,16 @@ class Issuer:
         self._number = 0
         self._revoked: dict[int, tuple[int, int, int]] = {}
         self._revoked_keys: dict[str, int] = {}
+        self._settings: dict[str, Any] = {
+            "certificate": CertificateLife(default=DAY, max=30 * DAY, renew_grace=30 * DAY),
+            "max_hops": 32,
+            "max_nodes": 4096,
+            "operators": (),
+            "control": {},
+            "stale_grace": 7 * DAY,
+        }
+        self._version = 0
+        self.status_life = 3600
         self.root = self.new_key()
         self.authority = self.new_key()
         now = int(wall())
@@ -95,7 +108,7 @@ class Issuer:
                 expires_at=now + 10 * YEAR,
                 network="test",
                 root=RootKeys(keys=(b64url_encode(self.root.public),), threshold=1),
-                authority=(_authority_key(self.authority, now),),
+                authority=(self._authority_key(),),
                 suites=tuple(suites),
                 anchors=tuple(Anchor(name=name, endpoint=endpoint) for name, endpoint in anchors),
                 authority_urls=tuple(authority_urls),
@@ -113,6 +126,11 @@ class Issuer:
         """A key of the seeded generator."""
         return SigningKey.from_seed(self._random.randbytes(32))
 
+    @classmethod
+    def unreachable(cls, anchors: Sequence[tuple[str, str]] = (), suites: Sequence[str] = SUITES) -> Issuer:
+        """One of real time and fresh keys, for daemons; nobody answers at its URL."""
+        return cls(time.time, SystemRandom(), anchors, ["http://127.0.0.1:9"], suites)
+
     @property
     def documents(self) -> tuple[Document[Any], ...]:
         """What a node holds beside its certificate."""
@@ -123,6 +141,19 @@ class Issuer:
         node_key = self.new_key()
         noise_key = NoiseKey.from_private(self._random.randbytes(32))
         return Enrolled(node_key, noise_key, self.certify(node_key, noise_key, name, roles, lifetime))
+
+    def write_state(self, node: Enrolled, directory: Path, *, cached: bool = True) -> None:
+        """
+        Make the state directory of a node, as C{gmesh join} does.
+
+        @param cached: with the documents that its first heartbeat would bring.
+        """
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for file, key in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
+            (directory / file).touch(0o600)
+            (directory / file).write_bytes(key.to_pem())
+        for document in (self.genesis, node.certificate, *(self.documents if cached else ())):
+            (directory / f"{document.type}.json").write_bytes(document.encode())
 
     def certify(
         self, node_key: SigningKey, noise_key: NoiseKey, name: str, roles: Sequence[str], lifetime: int = DAY
@@ -161,27 +192,25 @@ class Issuer:
         self.status = self._make_status()
         return self.crl
 
-    def publish_policy(self, *rules: Rule, max_hops: int = 32) -> Document[Policy]:
-        """Publish the next policy; without rules everything is allowed."""
+    def publish_policy(self, *rules: Rule, **changes: Any) -> Document[Policy]:
+        """
+        Publish the next policy; without rules everything is allowed.
+
+        @param changes: other fields, which stay so until they are changed again.
+        """
         now = int(self._wall())
-        version = self.policy.body.version + 1 if hasattr(self, "policy") else 1
-        self.policy = sign_document(
-            Policy(
-                network_id=self.network_id,
-                version=version,
-                issued_at=now,
-                expires_at=now + 90 * DAY,
-                certificate=CertificateLife(default=DAY, max=30 * DAY, renew_grace=30 * DAY),
-                max_hops=max_hops,
-                max_nodes=4096,
-                rules=rules or (ALLOW_ALL,),
-                operators=(),
-                control={},
-                stale_grace=7 * DAY,
-            ),
-            [self.authority],
+        self._settings |= changes
+        self._version += 1
+        body = Policy(
+            network_id=self.network_id,
+            version=self._version,
+            issued_at=now,
+            expires_at=now + 90 * DAY,
+            rules=rules or (ALLOW_ALL,),
+            **self._settings,
         )
-        if version > 1:
+        self.policy = sign_document(body, [self.authority])
+        if self._version > 1:
             self.status = self._make_status()
         return self.policy
 
@@ -210,15 +239,21 @@ class Issuer:
             network_id=self.network_id,
             number=self._number,
             issued_at=now,
-            expires_at=now + 3600,
+            expires_at=now + self.status_life,
             genesis=VersionedDigest(version=self.genesis.body.version, digest=self.genesis.digest),
             policy=VersionedDigest(version=self.policy.body.version, digest=self.policy.digest),
             crl=NumberedDigest(number=self.crl.body.number, digest=self.crl.digest),
-            commands=NumberedDigest(number=0, digest="0" * 64),
+            commands=self._newest_command(),
             audit=AuditHead(epoch=0, size=1, head="0" * 64),
         )
         return sign_document(body, [self.authority])
 
+    def _newest_command(self) -> NumberedDigest:
+        return NumberedDigest(number=0, digest="0" * 64)
 
-def _authority_key(key: SigningKey, now: int) -> AuthorityKey:
-    return AuthorityKey(key=b64url_encode(key.public), valid_from=now, valid_to=now + 10 * YEAR)
+    def _authority_key(self) -> AuthorityKey:
+        """The authority's present key, as a genesis lists it."""
+        now = int(self._wall())
+        return AuthorityKey(
+            key=b64url_encode(self.authority.public), valid_from=now, valid_to=now + 10 * YEAR
+        )

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""A whole node of a mesh in memory: the daemon's runtime over our store, clock and transports."""
+"""
+A whole node of a mesh in memory: the daemon's runtime over our store, clock and transports.
+
+Tests: C{tests/node/test_memory_mesh.py}, C{tests/node/test_memory_mesh_faults.py}.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,8 +17,8 @@ from twisted.internet.defer import Deferred, succeed
 from gmesh.interfaces import INoiseSession
 from gmesh.node.identity_store import Identity
 from gmesh.node.runtime import NodeRuntime
-from gmesh.testing.doubles import MemoryStore, RecordingSession
 from gmesh.testing.issuer import DAY, Enrolled
+from gmesh.testing.memory_store import MemoryStore
 from gmesh.testing.tampering import Hand, Tampering
 from gmesh.trust.encoding import b64url_encode
 from gmesh.wire.frames import is_data, iter_frames
@@ -187,3 +191,20 @@ class MemoryNode:
             if is_data(kind):
                 end = start + AT_PATH + HANDLE * record[start + AT_COUNT]
             self._mesh.note(self.name, record[start:end])
+
+
+class RecordingSession:
+    """A hop session that reports every record it opened: what this node could have read."""
+
+    def __init__(self, inner: NoiseSession, opened: Callable[[bytes], object]) -> None:
+        self._inner = inner
+        self._opened = opened
+
+    def open(self, ciphertext: bytes | memoryview) -> bytes:
+        """Open and note."""
+        record = self._inner.open(ciphertext)
+        self._opened(record)
+        return record
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)

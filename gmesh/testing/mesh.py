@@ -9,6 +9,8 @@ L{NodeRuntime<gmesh.node.runtime.NodeRuntime>}, the same Noise.  A run is repeat
     mesh.run_until(lambda: mesh["a"].reaches("c"))
     mesh["c"].runtime.datagrams.register("log", received.append)
     mesh.result(mesh["a"].runtime.datagrams.send("c", "log", b"hello"))
+
+Tests: C{tests/node/test_memory_mesh.py}, C{tests/node/test_memory_mesh_faults.py}.
 """
 
 from __future__ import annotations

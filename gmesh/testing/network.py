@@ -4,6 +4,7 @@ An address space of in-memory endpoints: who listens where, and every connection
 
 C{network.server("10.0.0.1:7443").listen(factory)} and C{network.client("10.0.0.1:7443").connect(factory)}
 are what C{TCP4ServerEndpoint} and C{TCP4ClientEndpoint} are to the kernel.
+Tests: C{tests/testing/test_transport.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""One direction of an in-memory connection: bytes and their end, in order, after a delay."""
+"""
+One direction of an in-memory connection: bytes and their end, in order, after a delay.
+
+Tests: C{tests/testing/test_transport.py}.
+"""
 
 from __future__ import annotations
 

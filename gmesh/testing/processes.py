@@ -4,38 +4,36 @@ A mesh of real C{twistd} processes without an authority: what no simulation show
 
 The state directories are made here, by the keys of an L{Issuer}; nodes are spoken to over their own
 sockets. A node may run behind any command, such as C{ip netns exec NAME}.
+Tests: C{tests/live/test_ring.py}, C{tests/live/test_application.py}.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from random import SystemRandom
 from typing import Any
 
 from gmesh.testing.issuer import Issuer
+from gmesh.testing.twistd import start_twistd, twistd
 
-__all__ = ["ProcessMesh", "ProcessNode"]
+__all__ = ["LocalConnection", "ProcessMesh", "ProcessNode"]
 
-TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=")
 POLL = 0.05
 ANSWER_DEADLINE = 60.0
 STOP_DEADLINE = 60.0
 
 
-class _Local(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
+class LocalConnection(http.client.HTTPConnection):
+    """HTTP over the unix socket of a node."""
 
-    def __init__(self, path: Path, timeout: float | None) -> None:
+    def __init__(self, path: Path, timeout: float | None = ANSWER_DEADLINE) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = str(path)
 
@@ -57,15 +55,14 @@ class ProcessNode:
         self.name = name
         self.state = state
         self.log = state / "node.log"
-        self._arguments = (*behind, *TWISTD, "gmesh-node", "--state", str(state), *arguments)
+        self._command = [*behind, *twistd()]
+        self._arguments = ["gmesh-node", "--state", str(state), *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the process."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._arguments, cwd=self.state, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            self._process = start_twistd(self._arguments, self.state, log, command=self._command)
 
     def kill(self) -> None:
         """As by a power cut."""
@@ -93,7 +90,7 @@ class ProcessNode:
         @return: the JSON of the answer.
         @raise OSError: if the node does not run.
         """
-        connection = _Local(self.state / "node.sock", timeout)
+        connection = LocalConnection(self.state / "node.sock", timeout)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
             return json.loads(connection.getresponse().read())
@@ -113,7 +110,7 @@ class ProcessNode:
 
         @return: a function that ends it.
         """
-        connection = _Local(self.state / "node.sock", None)
+        connection = LocalConnection(self.state / "node.sock", None)
         connection.request("GET", f"/v1/receive?service={service}")
         stream = connection.getresponse()
 
@@ -146,7 +143,7 @@ class ProcessMesh:
 
     def __init__(self, directory: Path) -> None:
         self.nodes: dict[str, ProcessNode] = {}
-        self.issuer = Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
+        self.issuer = Issuer.unreachable()
         self._directory = directory
 
     def __getitem__(self, name: str) -> ProcessNode:
@@ -156,17 +153,8 @@ class ProcessMesh:
         self, name: str, *roles: str, arguments: Sequence[str] = (), behind: Sequence[str] = ()
     ) -> ProcessNode:
         """Enrol a node; C{arguments}: C{--listen}, C{--peer}, ... of C{twistd gmesh-node}."""
-        enrolled = self.issuer.enrol(name, *(roles or ("relay",)))
         state = self._directory / name
-        state.mkdir(mode=0o700)
-        for file, key in (("identity.key", enrolled.node_key), ("noise.key", enrolled.noise_key)):
-            descriptor = os.open(state / file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "wb") as handle:
-                handle.write(key.to_pem())
-        documents = {"genesis": self.issuer.genesis, "certificate": enrolled.certificate}
-        documents |= {document.type: document for document in self.issuer.documents}
-        for kind, document in documents.items():
-            (state / f"{kind}.json").write_bytes(document.encode())
+        self.issuer.write_state(self.issuer.enrol(name, *(roles or ("relay",))), state)
         node = self.nodes[name] = ProcessNode(name, state, arguments, behind)
         return node
 

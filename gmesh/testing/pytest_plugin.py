@@ -4,6 +4,7 @@ Fixtures for tests of applications: C{pytest_plugins = ["gmesh.testing.pytest_pl
 
 Nothing is loaded into anybody's tests unasked.  After each test every node is stopped, and a timer or a
 connection that is left over fails it.
+Tests: C{tests/testing/test_examples.py}.
 """
 
 from __future__ import annotations

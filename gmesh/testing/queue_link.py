@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A link that is only a queue: frames in order after a delay; it falls, goes silent, or is read slowly."""
+"""
+A link that is only a queue: frames in order after a delay; it falls, goes silent, or is read slowly.
+
+Tests: C{tests/routing/test_simulated_topologies.py}.
+"""
 
 from __future__ import annotations
 

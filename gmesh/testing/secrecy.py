@@ -4,7 +4,7 @@ Notices when something secret is written where it does not belong: keys, invites
 
 While it watches, every secret that this process makes or loads is known to it; it finds each again in
 any text, plain, escaped, as hex or as base64 of any alphabet and alignment, also one within the other.
-Tests: C{tests/test_secrecy.py}, and the whole suite, whose log it reads.
+Tests: C{tests/testing/test_secrecy.py}, and the whole suite, whose log it reads.
 """
 
 from __future__ import annotations

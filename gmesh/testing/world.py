@@ -3,6 +3,7 @@
 What every simulated world has: one clock, one seeded generator, one wall, a trace that repeats.
 
 A run is its seed and what is done to it; two runs of the same have the same L{World.trace}.
+Tests: C{tests/testing/test_clock.py}, C{tests/node/test_memory_mesh.py}.
 """
 
 from __future__ import annotations
@@ -38,8 +39,6 @@ class World:
         self.seed = seed
         self.began = START
         self.clock = EventClock()
-        self._pace = 1.0
-        self._lead = START
         self.random = Random(seed)
         self.issuer = Issuer(self.wall, self.random)
         self.events = 0
@@ -47,17 +46,7 @@ class World:
 
     def wall(self) -> float:
         """Unix seconds."""
-        return self._lead + self._pace * self.clock.seconds()
-
-    def lapse(self, pace: float) -> None:
-        """
-        From now on the Unix time of everybody passes C{pace} times as fast as the monotonic clocks.
-
-        So a month costs what a day does: certificates and documents age in Unix time; heartbeats,
-        keepalives and back-offs keep their own seconds.
-        """
-        self._lead = self.wall() - pace * self.clock.seconds()
-        self._pace = pace
+        return self.began + self.clock.seconds()
 
     def now(self) -> float:
         """Seconds since the world began."""

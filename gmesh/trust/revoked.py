@@ -2,7 +2,7 @@
 """
 Who is revoked: whom the CRL in force names or, while none is held, whom a lost one is known to name.
 
-Tests: C{tests/trust/test_trust_state.py}, C{tests/node/test_revoked_memory.py}.
+Tests: C{tests/trust/test_trust_state.py}, C{tests/node/test_revoked_after_restart.py}.
 """
 
 from __future__ import annotations

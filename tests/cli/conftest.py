@@ -18,7 +18,6 @@ import pytest
 
 from gmesh.cli.endpoint_text import client_place
 from gmesh.cli.main import main
-from gmesh.node.identity_store import IdentityStore
 from gmesh.testing.issuer import Enrolled, Issuer
 
 #: Seconds since the node of L{directory} joined.
@@ -188,12 +187,5 @@ def enrolled(issuer: Issuer) -> Enrolled:
 def directory(tmp_path: Path, issuer: Issuer, enrolled: Enrolled) -> Path:
     """The state directory of a, half an hour after it joined."""
     path = tmp_path / "node"
-    path.mkdir(mode=0o700, exist_ok=True)
-    keys = {"identity.key": enrolled.node_key, "noise.key": enrolled.noise_key}
-    for name, key in keys.items():
-        (path / name).write_bytes(key.to_pem())
-        (path / name).chmod(0o600)
-    store = IdentityStore(path)
-    for document in (issuer.genesis, enrolled.certificate, *issuer.documents):
-        store.save_document(document)
+    issuer.write_state(enrolled, path)
     return path

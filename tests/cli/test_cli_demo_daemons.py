@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from gmesh.cli import demo_daemons
 from gmesh.cli.demo_daemons import DaemonFailed, Daemons
+from gmesh.testing import twistd
 
 
 @pytest.fixture
@@ -54,23 +54,12 @@ def test_all_are_stopped(daemons: Daemons, monkeypatch: pytest.MonkeyPatch, deaf
     """SIGTERM stops a daemon; one that does not hear it is killed."""
     ignore = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
     code = f"{ignore}open('up', 'w').close(); import time; time.sleep(60)"
-    monkeypatch.setattr(demo_daemons, "TWISTD", code)
+    monkeypatch.setattr(twistd, "RUN_TWISTD", code)
     monkeypatch.setattr(demo_daemons, "STOP_SECONDS", 0.2 if deaf else 60.0)
     daemon = daemons.start("node")
     daemons.wait_until("it is up", (daemon.log.parent / "up").exists)
     daemons.stop()
     assert daemon.process.returncode == (-9 if deaf else -15)
-
-
-def test_environment_of_a_daemon(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A daemon finds this gmesh, whatever the working directory, and none of the user's GMESH_ settings."""
-    monkeypatch.setenv("GMESH_STATE", "/elsewhere")
-    code = "import os, gmesh; print(gmesh.__file__, [n for n in os.environ if n.startswith('GMESH')])"
-    monkeypatch.setattr(demo_daemons, "TWISTD", code)
-    daemon = daemons.start("node")
-    daemon.process.wait(60)
-    expected = Path(sys.modules["gmesh"].__file__ or "").resolve()
-    assert daemon.last_words() == f"{os.fspath(expected)} []"
 
 
 def test_interrupted_in_the_middle_of_a_start(daemons: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +73,7 @@ def test_interrupted_in_the_middle_of_a_start(daemons: Daemons, monkeypatch: pyt
 
     before = signal.signal(signal.SIGUSR1, lambda number, frame: daemons.interrupt())
     try:
-        monkeypatch.setattr(demo_daemons, "TWISTD", "import time; time.sleep(60)")
+        monkeypatch.setattr(twistd, "RUN_TWISTD", "import time; time.sleep(60)")
         monkeypatch.setattr(subprocess, "Popen", popen)
         with pytest.raises(KeyboardInterrupt):
             daemons.start("node")

@@ -88,7 +88,7 @@ SHOWN = {
     ],
     "L3 tries for ever": [
         "node/test_heartbeat.py::test_field_l3_an_outage_heals_by_itself",
-        "node/test_two_years.py::test_field_l3_back_within_two_minutes",
+        "node/test_unattended.py::test_field_l3_back_within_two_minutes",
     ],
     "L4 boots and serves without authority": [
         "live/test_node_daemon.py::test_field_l4_l6_boots_routes_and_serves_without_its_authority"
@@ -121,10 +121,10 @@ SHOWN = {
         "node/test_tap.py::test_field_l11_the_shutdown_command_ends_the_process",
     ],
     "L12 a changed policy changes behaviour": [
-        "node/test_policy_bites.py::test_field_l12_rules_services_and_roles",
-        "node/test_policy_bites.py::test_field_l12_max_hops",
-        "node/test_policy_bites.py::test_field_l12_min_version",
-        "node/test_policy_bites.py::test_field_l12_stale_grace",
+        "node/test_policy_changes.py::test_field_l12_rules_services_and_roles",
+        "node/test_policy_changes.py::test_field_l12_max_hops",
+        "node/test_policy_changes.py::test_field_l12_min_version",
+        "node/test_policy_changes.py::test_field_l12_stale_grace",
     ],
     "R1 unreachable is known in time": [
         "field/test_field_life.py::test_field_r1_a_silent_death_is_known_within_sixteen_seconds",
@@ -139,12 +139,12 @@ SHOWN = {
         "routing/test_simulated_liars.py::test_field_r3_a_one_sided_link_is_none",
     ],
     "R4 one record a member, certified keys only": [
-        "routing/test_routing_database.py::test_field_r4_full",
-        "routing/test_routing_database.py::test_field_r4_key_of_another_node",
+        "routing/test_database.py::test_field_r4_full",
+        "routing/test_database.py::test_field_r4_key_of_another_node",
     ],
     "R5 stable choice, cheapest path, repair at once": [
-        "routing/test_routing_paths.py::test_field_r5_ties_do_not_depend_on_order",
-        "routing/test_routing_paths.py::test_field_r5_costs_equal_dijkstra",
+        "routing/test_paths.py::test_field_r5_ties_do_not_depend_on_order",
+        "routing/test_paths.py::test_field_r5_costs_equal_dijkstra",
         "mesh/test_forwarding.py::test_field_r5_splice_around_a_lost_link",
     ],
     "R6 commands flood and act locally too": [

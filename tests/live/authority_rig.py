@@ -9,7 +9,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from gmesh.authority.audit import verify_chain
+from gmesh.testing.twistd import environment, start_twistd
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import make_join_request
@@ -26,7 +26,6 @@ from gmesh.trust.keys import NoiseKey, SigningKey
 from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, sign_request
 from gmesh.trust.verify import network_id
 
-ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 60.0
 
 
@@ -42,26 +41,13 @@ class Daemon:
         self.process: subprocess.Popen[bytes] | None = None
 
     def spawn(self, port: int = 0) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-c",
-            "from twisted.scripts.twistd import run; run()",
-            "-n",
-            "--pidfile=",
-            "gmesh-authority",
-            "--state",
-            str(self.state),
-            "--listen",
-            f"tcp:{port}:interface=127.0.0.1",
-            *self.options,
-        ]
+        place = ("--state", str(self.state), "--listen", f"tcp:{port}:interface=127.0.0.1")
         with open(self.log, "wb") as stream:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.state.parent,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
+            self.process = start_twistd(
+                ["gmesh-authority", *place, *self.options],
+                self.state.parent,
+                stream,
+                env=environment(**self.environment),
             )
         return self.process
 

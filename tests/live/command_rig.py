@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live.conftest import Daemon, _environment
+from live.conftest import Daemon, warned
 from live.node_rig import until
 
 from gmesh.cli.demo_ports import Ports
@@ -134,7 +134,7 @@ class Rig:
         phrase = directory / "phrase"
         phrase.touch(0o600)
         phrase.write_text(PHRASE)
-        self.environment = _environment() | {
+        self.environment = warned() | {
             "GMESH_STATE": str(directory / "a"),
             "GMESH_OPERATOR": str(directory / "net/operator"),
             "GMESH_PASSPHRASE_FILE": str(phrase),

@@ -9,29 +9,25 @@ started must end cleanly: stopped by its signal, with no traceback and no secret
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from random import SystemRandom
 from typing import IO
 
 import pytest
 
 from gmesh.cli.demo_ports import Ports
 from gmesh.errors import GmeshError
-from gmesh.testing.issuer import Enrolled, Issuer
+from gmesh.testing.issuer import Issuer
 from gmesh.testing.secrecy import SecretWatch
+from gmesh.testing.twistd import environment, start_twistd
 from gmesh.trust.invite import INVITE_PREFIX, Invite
 from gmesh.trust.keys import SigningKey, noise_keys_from_pem
 
-ROOT = Path(__file__).resolve().parents[2]
-TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
 #: Seconds until which something must have come about: many times what it takes, for machines under load.
 DEADLINE = 60.0
 COMMAND_DEADLINE = 180.0
@@ -42,9 +38,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 TROUBLE = re.compile(r"Traceback|Unhandled|\bcritical\b", re.IGNORECASE)
 
 
-def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GMESH_")}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+def warned() -> dict[str, str]:
+    """The environment of daemons and commands that are to show their warnings."""
+    return environment(PYTHONWARNINGS="default")
 
 
 class Daemon:
@@ -52,33 +48,24 @@ class Daemon:
     One C{twistd} process and everything it has written.
 
     @param arguments: the sub-command and its options.
-    @param program: what runs it.
+    @param program: what runs it, instead of C{twistd}.
     """
 
-    def __init__(self, arguments: list[str], directory: Path, program: list[str] = TWISTD) -> None:
+    def __init__(self, arguments: list[str], directory: Path, program: Sequence[str] = ()) -> None:
         self.arguments = arguments
         self._lines: list[str] = []
         self._ended = False
         self._changed = threading.Condition()
-        self.process = subprocess.Popen(
-            [*program, *arguments],
-            cwd=directory,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
+        self.process = start_twistd(arguments, directory, subprocess.PIPE, command=program, env=warned())
         assert self.process.stdout is not None
         self._reader = threading.Thread(target=self._read, args=[self.process.stdout], daemon=True)
         self._reader.start()
 
-    def _read(self, stream: IO[str]) -> None:
+    def _read(self, stream: IO[bytes]) -> None:
         with stream:
             for line in stream:
                 with self._changed:
-                    self._lines.append(line.rstrip("\n"))
+                    self._lines.append(line.decode("utf-8", "replace").rstrip("\r\n"))
                     self._changed.notify_all()
         with self._changed:
             self._ended = True
@@ -173,7 +160,7 @@ def start(tmp_path: Path, secrets: SecretWatch) -> Iterator[Callable[..., Daemon
     """
     started: list[Daemon] = []
 
-    def starter(*arguments: str | Path, program: list[str] = TWISTD) -> Daemon:
+    def starter(*arguments: str | Path, program: Sequence[str] = ()) -> Daemon:
         daemon = Daemon([str(argument) for argument in arguments], tmp_path, program)
         started.append(daemon)
         return daemon
@@ -208,7 +195,7 @@ def gmesh(tmp_path: Path, secrets: SecretWatch) -> Callable[..., subprocess.Comp
         run = subprocess.run(
             [sys.executable, "-m", "gmesh.cli.main", *map(str, arguments)],
             cwd=tmp_path,
-            env=_environment(),
+            env=warned(),
             input=stdin,
             capture_output=True,
             text=True,
@@ -238,7 +225,7 @@ def free_port() -> Iterator[Callable[[], int]]:
 @pytest.fixture
 def issuer() -> Issuer:
     """An authority of this test alone; its URL leads nowhere."""
-    return Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
+    return Issuer.unreachable()
 
 
 @pytest.fixture
@@ -246,16 +233,8 @@ def enrol(issuer: Issuer, tmp_path: Path) -> Callable[..., Path]:
     """A function that makes the state directory of a new node."""
 
     def made(name: str, *roles: str, cached: bool = True) -> Path:
-        node: Enrolled = issuer.enrol(name, *roles)
         state = tmp_path / name
-        state.mkdir()
-        for file, data in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
-            (state / file).write_bytes(data.to_pem())
-            (state / file).chmod(0o600)
-        (state / "genesis.json").write_bytes(issuer.genesis.encode())
-        (state / "certificate.json").write_bytes(node.certificate.encode())
-        for document in issuer.documents if cached else ():
-            (state / f"{document.type}.json").write_bytes(document.encode())
+        issuer.write_state(issuer.enrol(name, *roles), state, cached=cached)
         return state
 
     return made

@@ -3,31 +3,18 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gmesh.testing.processes import LocalConnection
+
 LISTEN = "tcp:0:interface=127.0.0.1"
 ANSWER = 60.0
 #: Seconds; a node that found nobody at home calls again after a minute at most, on a slow machine too.
 PATIENCE = 180.0
-
-
-class LocalConnection(http.client.HTTPConnection):
-    """HTTP over the node's unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(ANSWER)
-        self.sock.connect(self._path)
 
 
 def ask(state: Path, method: str, path: str, body: Any = None) -> tuple[int, Any]:

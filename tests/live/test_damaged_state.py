@@ -8,7 +8,6 @@ import re
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from live.node_rig import LISTEN, ask, listening_port, until
 
 from gmesh.testing.issuer import Issuer
 from gmesh.testing.processes import ProcessMesh, ProcessNode
+from gmesh.testing.twistd import twistd
 
 pytestmark = pytest.mark.live
 
@@ -63,7 +63,8 @@ def node(tmp_path: Path) -> ProcessNode:
 
 def lines_of_a_refusal(node: ProcessNode) -> list[str]:
     """What the daemon said before it ended by itself."""
-    ended = subprocess.run(node._arguments, capture_output=True, text=True, timeout=60, check=False)
+    command = [*node._command, *node._arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
     return [line for line in ended.stderr.splitlines() if line.strip()]
 
@@ -109,14 +110,7 @@ def test_what_comes_back_by_itself(node: ProcessNode, harm: str) -> None:
             assert len(re.findall(rf"{name} cannot be used", log)) == 1, name
 
 
-FULL = [
-    sys.executable,
-    "-c",
-    "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY));"
-    "from twisted.scripts.twistd import run; run()",
-    "-n",
-    "--pidfile=",
-]
+FULL = twistd("import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))")
 """No file may have a byte more: to the daemon that is a full disk."""
 
 

@@ -7,13 +7,14 @@ import json
 import signal
 import socket
 import stat
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from live.node_rig import ANSWER, LISTEN, PATIENCE, LocalConnection, ask, listening_port, until
+
+from gmesh.testing.twistd import twistd
 
 pytestmark = pytest.mark.live
 
@@ -52,8 +53,6 @@ STEPPED = """
 import pathlib, time
 real, step = time.time, pathlib.Path({file!r})
 time.time = lambda: real() + (float(step.read_text()) if step.exists() else 0)
-from twisted.scripts.twistd import run
-run()
 """
 
 
@@ -64,7 +63,7 @@ def test_timers_go_on_when_the_clock_is_stepped(
     """A node whose time of day jumps a day back or a week ahead redials as if nothing had happened."""
     states = {"a": enrol("a", "relay"), "b": enrol("b", "relay")}
     port = free_port()
-    program = [sys.executable, "-c", STEPPED.format(file=str(tmp_path / "step")), "-n", "--pidfile="]
+    program = twistd(STEPPED.format(file=str(tmp_path / "step")))
     a = start("gmesh-node", "--state", states["a"], "--peer", f"127.0.0.1:{port}", program=program)
     seen = a.wait_for("Could not connect to")
     (tmp_path / "whole").write_text(str(step))

@@ -24,12 +24,12 @@ from live.node_rig import ANSWER, LISTEN, LocalConnection, ask, listening_port, 
 from prometheus_client.parser import text_string_to_metric_families
 
 from gmesh.testing.secrecy import SecretWatch
+from gmesh.testing.twistd import twistd
 
 pytestmark = pytest.mark.live
 
 Start = Callable[..., Any]
 Enrol = Callable[..., Path]
-RUN = "from twisted.scripts.twistd import run; run()"
 
 
 class Manager:
@@ -195,7 +195,7 @@ def test_sockets_of_the_service_manager(start: Start, enrol: Enrol, tmp_path: Pa
     """Mesh and local API on sockets that systemd made: a neighbour links, and the caller is known."""
     states = {"a": enrol("a", "anchor"), "b": enrol("b", "client")}
     path = tmp_path / "given.sock"
-    program = [sys.executable, "-c", WITH_SOCKETS.format(path=str(path)) + RUN, "-n", "--pidfile="]
+    program = twistd(WITH_SOCKETS.format(path=str(path)))
     endpoints = ("--listen", "systemd:domain=INET:index=0", "--control", "systemd:domain=UNIX:index=1")
     groups = ("--read-group", "61001", "--write-group", "61001")
     a = start("gmesh-node", "--state", states["a"], *endpoints, *groups, program=program)
@@ -233,7 +233,7 @@ os.dup2(journal, 1)
 found = os.fstat(1)
 os.environ["JOURNAL_STREAM"] = f"{{found.st_dev}}:{{found.st_ino}}"
 """
-    program = [sys.executable, "-c", under + RUN, "-n", "--pidfile="]
+    program = twistd(under)
     state = enrol("a", "anchor")
     options = ("--log-format", "json", "--metrics", "tcp:0", "--listen", LISTEN)
     a = start("gmesh-node", "--state", state, *options, program=program)

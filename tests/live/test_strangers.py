@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import socket
 import subprocess
@@ -13,11 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from random import SystemRandom
 from typing import Any
 
 import pytest
-from live.node_rig import until
+from live.node_rig import LISTEN, ask, listening_port, until
 
 from gmesh.testing.issuer import Issuer
 
@@ -29,62 +26,25 @@ PINGS = 200
 BURST, RATE = 400, 200
 
 
-class Local(http.client.HTTPConnection):
-    """HTTP over a node's unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=60)
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(60)
-        self.sock.connect(self._path)
-
-
-def ask(state: Path, method: str, path: str, body: Any = None) -> Any:
-    connection = Local(state / "node.sock")
-    try:
-        connection.request(method, path, None if body is None else json.dumps(body))
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
-
-
-def enrol(issuer: Issuer, directory: Path, name: str) -> Path:
-    node, state = issuer.enrol(name, "relay"), directory / name
-    state.mkdir()
-    for file, data in (("identity.key", node.node_key), ("noise.key", node.noise_key)):
-        (state / file).write_bytes(data.to_pem())
-        (state / file).chmod(0o600)
-    (state / "genesis.json").write_bytes(issuer.genesis.encode())
-    (state / "certificate.json").write_bytes(node.certificate.encode())
-    for document in issuer.documents:
-        (state / f"{document.type}.json").write_bytes(document.encode())
-    return state
-
-
 def stranger(port: int, number: int) -> socket.socket:
     """A connection from an address of its own: the loopback network is a /8."""
     source = f"127.{1 + number // 60000}.{number // 250 % 250}.{1 + number % 250}"
     return socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(source, 0))
 
 
-def beset(start: Callable[..., Any], directory: Path) -> list[float]:
+def beset(start: Callable[..., Any], enrol: Callable[..., Path], issuer: Issuer) -> list[float]:
     """
     Round trips in ms between two good nodes, while one of them is beset by strangers.
 
     300 sockets never speak, thousands of bad handshakes come as fast as another process can make them, each
     from an address of its own.
     """
-    issuer = Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
-    a, b = enrol(issuer, directory, "a"), enrol(issuer, directory, "b")
-    first = start("gmesh-node", "--state", a, "--listen", "tcp:0:interface=127.0.0.1")
-    line = first.wait_for(r"listening on tcp:\d+")
-    port = int(first.log.splitlines()[line - 1].rpartition(":")[2])
+    a, b = enrol("a", "relay"), enrol("b", "relay")
+    first = start("gmesh-node", "--state", a, "--listen", LISTEN)
+    port = listening_port(first)
     second = start("gmesh-node", "--state", b, "--peer", f"127.0.0.1:{port}")
     second.wait_for("Link to a at .* is up")
-    until(lambda: bool(ask(b, "GET", "/v1/routes")))
+    until(lambda: bool(ask(b, "GET", "/v1/routes")[1]))
 
     stop = threading.Event()
 
@@ -113,7 +73,7 @@ def beset(start: Callable[..., Any], directory: Path) -> list[float]:
     try:
         trips: list[float] = []
         for _ in range(PINGS // 20):
-            trips += ask(b, "POST", "/v1/ping", {"node": "a", "count": 20})["rtt_ms"]
+            trips += ask(b, "POST", "/v1/ping", {"node": "a", "count": 20})[1]["rtt_ms"]
         said, _ = flood.communicate("")
         lasted = time.monotonic() - began
     finally:
@@ -121,47 +81,44 @@ def beset(start: Callable[..., Any], directory: Path) -> list[float]:
         holder.join()
         flood.kill()
         flood.communicate()
-    counters = ask(a, "GET", "/v1/status")["counters"]
+    counters = ask(a, "GET", "/v1/status")[1]["counters"]
     causes = ("handshake-failed", "handshake-rate", "half-open-limit", "closed-in-handshake")
     assert int(said) >= FLOOD
     assert sum(counters.get(cause, 0) for cause in causes) >= int(said)
     assert 0 < counters["handshake-failed"] <= BURST + RATE * (lasted + 1)
-    assert ask(b, "GET", "/v1/status")["links"] == 1
+    assert ask(b, "GET", "/v1/status")[1]["links"] == 1
     assert "Link to a is down" not in second.log
     return trips
 
 
 def test_silent_sockets_and_a_flood_of_bad_handshakes_cost_good_nodes_nothing(
-    start: Callable[..., Any], tmp_path: Path
+    start: Callable[..., Any], enrol: Callable[..., Path], issuer: Issuer
 ) -> None:
     """The link stays, every ping is answered, and bad handshakes are refused beyond the rate."""
-    assert len(beset(start, tmp_path)) == PINGS
+    assert len(beset(start, enrol, issuer)) == PINGS
 
 
 @pytest.mark.soak
 def test_field_t8_silent_sockets_and_a_flood_of_bad_handshakes_do_not_slow_good_nodes(
-    start: Callable[..., Any], tmp_path: Path
+    start: Callable[..., Any], enrol: Callable[..., Path], issuer: Issuer
 ) -> None:
     """p99 of a round trip stays under 100 ms."""
-    trips = sorted(beset(start, tmp_path))
+    trips = sorted(beset(start, enrol, issuer))
     assert trips[int(0.99 * len(trips))] < 100, trips[-8:]
 
 
 def test_a_capture_shows_headers_of_a_live_link(
-    start: Callable[..., Any], gmesh: Callable[..., Any], tmp_path: Path
+    start: Callable[..., Any], gmesh: Callable[..., Any], enrol: Callable[..., Path]
 ) -> None:
     """gmesh capture lists the sealed ping that passes meanwhile, by its path, and refuses an unknown peer."""
-    issuer = Issuer(time.time, SystemRandom(), [], ["http://127.0.0.1:9"])
-    a, b = enrol(issuer, tmp_path, "a"), enrol(issuer, tmp_path, "b")
-    first = start("gmesh-node", "--state", a, "--listen", "tcp:0:interface=127.0.0.1")
-    line = first.wait_for(r"listening on tcp:\d+")
-    port = int(first.log.splitlines()[line - 1].rpartition(":")[2])
+    a, b = enrol("a", "relay"), enrol("b", "relay")
+    first = start("gmesh-node", "--state", a, "--listen", LISTEN)
+    port = listening_port(first)
     start("gmesh-node", "--state", b, "--peer", f"127.0.0.1:{port}").wait_for("Link to a at .* is up")
-    until(lambda: bool(ask(b, "GET", "/v1/routes")))
+    until(lambda: bool(ask(b, "GET", "/v1/routes")[1]))
     frames: list[dict[str, Any]] = []
-    looking = threading.Thread(
-        target=lambda: frames.extend(ask(b, "POST", "/v1/capture", {"peer": "a", "seconds": 60, "count": 64}))
-    )
+    wanted = {"peer": "a", "seconds": 60, "count": 64}
+    looking = threading.Thread(target=lambda: frames.extend(ask(b, "POST", "/v1/capture", wanted)[1]))
     looking.start()
     while looking.is_alive():
         ask(b, "POST", "/v1/ping", {"node": "a", "count": 1})

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from node.managed_mesh import ManagedMesh
 
 from gmesh.endtoend.permissions import AUTHORITY_SERVICE
 from gmesh.errors import RequestRefused, SendRefused
 from gmesh.node.authority_relay import _question
 from gmesh.node.limits import RELAY_BURST
-from gmesh.testing.living import LivingMesh
 
 
 @pytest.fixture
-def mesh() -> Iterator[LivingMesh]:
+def mesh() -> Iterator[ManagedMesh]:
     """a - b - c; only the anchor a reaches the authority."""
-    made = LivingMesh(seed=21)
+    made = ManagedMesh(seed=21)
     made.add("a", "anchor")
     made.add("b", "relay", peers=["a"])
     made.add("c", "client", peers=["b"], lifetime=3600)
@@ -48,14 +48,14 @@ def question(**changed: Any) -> bytes:
     return json.dumps({key: value for key, value in (fields | changed).items() if value is not None}).encode()
 
 
-def test_heartbeats_arrive_from_two_hops_away(mesh: LivingMesh) -> None:
+def test_heartbeats_arrive_from_two_hops_away(mesh: ManagedMesh) -> None:
     """Signed by the node, judged by the authority as if it came from there; it counts as in touch."""
     assert set(mesh.authority.heard) == {"a", "b", "c"}
     assert mesh["c"].heartbeat.reachable
     assert "POST /heartbeat" in mesh["a"].line.asked
 
 
-def test_a_renewal_by_way_of_the_anchor(mesh: LivingMesh) -> None:
+def test_a_renewal_by_way_of_the_anchor(mesh: ManagedMesh) -> None:
     """At half life the certificate is another one, though HTTP never worked."""
     serial = mesh["c"].runtime.member.peer.serial
     mesh.run(2400)
@@ -66,7 +66,7 @@ def test_a_renewal_by_way_of_the_anchor(mesh: LivingMesh) -> None:
 @pytest.mark.parametrize("linked", [True, False])
 def test_a_stub_is_renewed_by_way_of_an_anchor(linked: bool) -> None:
     """It keeps no table: it asks an anchor it is linked to, or one behind a relay that it was told of."""
-    mesh = LivingMesh(seed=22)
+    mesh = ManagedMesh(seed=22)
     mesh.add("a", "anchor")
     mesh.add("b", "relay", peers=["a"])
     stub = mesh.add("s", "client", peers=["a" if linked else "b"], lifetime=3600)
@@ -83,7 +83,7 @@ def test_a_stub_is_renewed_by_way_of_an_anchor(linked: bool) -> None:
     mesh.stop()
 
 
-def test_when_the_anchor_does_not_reach_the_authority_either(mesh: LivingMesh) -> None:
+def test_when_the_anchor_does_not_reach_the_authority_either(mesh: ManagedMesh) -> None:
     """The node is out of touch, says so once, and is back by itself."""
     mesh.authority.up = False
     mesh.run(150)
@@ -93,7 +93,7 @@ def test_when_the_anchor_does_not_reach_the_authority_either(mesh: LivingMesh) -
     assert mesh["c"].heartbeat.reachable
 
 
-def test_only_anchors_pass_requests_on(mesh: LivingMesh) -> None:
+def test_only_anchors_pass_requests_on(mesh: ManagedMesh) -> None:
     """A relay refuses."""
     send = mesh["c"].runtime.datagrams.send
     with pytest.raises(SendRefused, match="refused"):
@@ -102,7 +102,7 @@ def test_only_anchors_pass_requests_on(mesh: LivingMesh) -> None:
 
 @pytest.mark.parametrize("changed", [{"ask": None}, {"target": "//[/heartbeat"}])
 def test_c17_a_question_of_no_shape_is_refused_as_any_other(
-    mesh: LivingMesh, changed: dict[str, Any]
+    mesh: ManagedMesh, changed: dict[str, Any]
 ) -> None:
     """The service itself fails at nothing that a member sends, so that the log has no traceback of it."""
     with pytest.raises(SendRefused, match="refused"):
@@ -112,7 +112,7 @@ def test_c17_a_question_of_no_shape_is_refused_as_any_other(
     assert "receiver-failed" not in counters
 
 
-def test_one_node_cannot_make_an_anchor_busy(mesh: LivingMesh) -> None:
+def test_one_node_cannot_make_an_anchor_busy(mesh: ManagedMesh) -> None:
     """Beyond its burst it is refused; the others are served."""
     send = mesh["c"].runtime.datagrams.send
     refused = 0

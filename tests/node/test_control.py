@@ -7,26 +7,26 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from node.managed_mesh import ManagedMesh, managed_line
 from twisted.logger import LogLevel
 from zope.interface.verify import verifyObject
 
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.interfaces import IControlCommand
 from gmesh.node.control_commands import COMMANDS
-from gmesh.testing.living import LivingMesh, living_line
 from gmesh.trust.documents import Anchor, sign_document
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import DocumentPush
 
 
 @pytest.fixture
-def mesh() -> Iterator[LivingMesh]:
+def mesh() -> Iterator[ManagedMesh]:
     """a - b - c, a an anchor that polls."""
-    with living_line(seed=5, settle=130) as made:
+    with managed_line(seed=5, settle=130) as made:
         yield made
 
 
-def outcomes(mesh: LivingMesh, command: Any) -> dict[str, tuple[str, str]]:
+def outcomes(mesh: ManagedMesh, command: Any) -> dict[str, tuple[str, str]]:
     receipts = mesh.authority.receipts
     return {name: receipt for (one, name), receipt in receipts.items() if one == command.body.id}
 
@@ -41,7 +41,7 @@ def test_every_command_provides_the_seam() -> None:
 
 
 def test_field_l11_r6_a_command_reaches_every_node_and_is_answered_within_five_seconds(
-    mesh: LivingMesh,
+    mesh: ManagedMesh,
 ) -> None:
     """From the one anchor that polls over two hops; each obeys once, each receipt arrives."""
     command = mesh.authority.command("reload")
@@ -54,7 +54,7 @@ def test_field_l11_r6_a_command_reaches_every_node_and_is_answered_within_five_s
     assert all(node.runtime.control.receipts() == [] for node in mesh)
 
 
-def test_targets(mesh: LivingMesh) -> None:
+def test_targets(mesh: ManagedMesh) -> None:
     """A node, or a role; the others pass it on and leave it alone."""
     one = mesh.authority.command("reload", node="c")
     role = mesh.authority.command("reload", role="relay")
@@ -64,7 +64,7 @@ def test_targets(mesh: LivingMesh) -> None:
     assert set(outcomes(mesh, role)) == {"b"}
 
 
-def test_field_l11_obeyed_once_over_a_restart(mesh: LivingMesh) -> None:
+def test_field_l11_obeyed_once_over_a_restart(mesh: ManagedMesh) -> None:
     """What a neighbour still passes on is known, also after a reboot."""
     mesh.authority.command("reload")
     mesh.run(5)
@@ -74,7 +74,7 @@ def test_field_l11_obeyed_once_over_a_restart(mesh: LivingMesh) -> None:
     assert mesh["c"].runtime.counters()["command-replayed"] >= 1
 
 
-def test_a_stop_in_between_is_reported(mesh: LivingMesh) -> None:
+def test_a_stop_in_between_is_reported(mesh: ManagedMesh) -> None:
     """Never obeyed twice: what was begun and not finished is told as failed after the restart."""
     command = mesh.authority.command("policy-update", {"version": 99}, node="c")
     mesh.run(3)
@@ -83,7 +83,7 @@ def test_a_stop_in_between_is_reported(mesh: LivingMesh) -> None:
     assert outcomes(mesh, command) == {"c": ("failed", "the node stopped before it was done")}
 
 
-def test_who_was_away_asks_for_it(mesh: LivingMesh) -> None:
+def test_who_was_away_asks_for_it(mesh: ManagedMesh) -> None:
     """A node that was cut off from everybody gets the command by COMMAND_REQ from its neighbour."""
     mesh.result(mesh["c"].stop())
     command = mesh.authority.command("reload", lifetime=7200)
@@ -96,7 +96,7 @@ def test_who_was_away_asks_for_it(mesh: LivingMesh) -> None:
     assert outcomes(mesh, command)["c"] == ("done", "reloaded"), "its receipt went through the anchor"
 
 
-def test_an_expired_command_has_no_effect(mesh: LivingMesh) -> None:
+def test_an_expired_command_has_no_effect(mesh: ManagedMesh) -> None:
     """A partition that lasts longer than the command leaves its nodes alone; so does who says it late."""
     mesh.result(mesh["c"].stop())
     command = mesh.authority.command("reload", lifetime=60)
@@ -112,7 +112,7 @@ def test_an_expired_command_has_no_effect(mesh: LivingMesh) -> None:
     assert mesh["c"].runtime.counters()["command-expired"] == 1
 
 
-def test_field_t15_forged_and_unauthorised_commands(mesh: LivingMesh) -> None:
+def test_field_t15_forged_and_unauthorised_commands(mesh: ManagedMesh) -> None:
     """A stranger's is dropped; of an operator whose role does not suffice the targets refuse, and say so."""
     authority = mesh.authority
     forged = authority.command("reload", signer=authority.new_key(), publish=False)
@@ -126,7 +126,7 @@ def test_field_t15_forged_and_unauthorised_commands(mesh: LivingMesh) -> None:
     assert "role" in told["a"][1]
 
 
-def test_field_t15_a_policy_that_comes_later_allows_it(mesh: LivingMesh) -> None:
+def test_field_t15_a_policy_that_comes_later_allows_it(mesh: ManagedMesh) -> None:
     """A command whose signer nobody knows yet waits for the policy that names him."""
     authority = mesh.authority
     newcomer = authority.new_key()
@@ -139,7 +139,7 @@ def test_field_t15_a_policy_that_comes_later_allows_it(mesh: LivingMesh) -> None
     assert [node.reloads for node in mesh] == [1, 1, 1]
 
 
-def test_documents_named_by_a_command(mesh: LivingMesh) -> None:
+def test_documents_named_by_a_command(mesh: ManagedMesh) -> None:
     """policy-update, revoke-node and revoke-certificate answer when the document is in force."""
     authority = mesh.authority
     policy = authority.publish_policy()
@@ -155,7 +155,7 @@ def test_documents_named_by_a_command(mesh: LivingMesh) -> None:
     assert "did not come" in outcomes(mesh, missing)["c"][1]
 
 
-def test_bootstrap_shutdown_log_level_and_ping(mesh: LivingMesh) -> None:
+def test_bootstrap_shutdown_log_level_and_ping(mesh: ManagedMesh) -> None:
     """Each takes effect on its target, and the receipt says what."""
     authority = mesh.authority
     levels: list[LogLevel] = []
@@ -196,7 +196,7 @@ def test_bootstrap_shutdown_log_level_and_ping(mesh: LivingMesh) -> None:
     ],
 )
 def test_bad_arguments_are_refused_in_a_receipt(
-    mesh: LivingMesh, name: str, arguments: dict[str, Any], detail: str
+    mesh: ManagedMesh, name: str, arguments: dict[str, Any], detail: str
 ) -> None:
     """The operator reads which argument is wrong."""
     authority = mesh.authority
@@ -205,7 +205,7 @@ def test_bad_arguments_are_refused_in_a_receipt(
     assert outcomes(mesh, command) == {"a": ("refused", detail)}
 
 
-def test_a_full_disk_obeys_nothing(mesh: LivingMesh) -> None:
+def test_a_full_disk_obeys_nothing(mesh: ManagedMesh) -> None:
     """What could be obeyed twice is not obeyed at all."""
     mesh["b"].store.fault = StoreError("unwritable", "No space left on device")
     command = mesh.authority.command("reload", node="b")
@@ -215,7 +215,7 @@ def test_a_full_disk_obeys_nothing(mesh: LivingMesh) -> None:
     mesh["b"].store.fault = None
 
 
-def test_the_same_command_signed_again_is_the_same_command(mesh: LivingMesh) -> None:
+def test_the_same_command_signed_again_is_the_same_command(mesh: ManagedMesh) -> None:
     """Another signature over it makes another document, not another order."""
     command = mesh.authority.command("reload", node="c")
     mesh.run(5)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from node.managed_mesh import ManagedMesh
+
 from gmesh.mesh.limits import Liveliness
-from gmesh.testing.living import LivingMesh
 
 FLEET = 50
 SLOW = Liveliness(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
@@ -12,7 +13,7 @@ SLOW = Liveliness(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
 
 def test_receipts_of_fifty_nodes() -> None:
     """Receipts come within seconds; those of the absent when they are back, of the revoked never."""
-    mesh = LivingMesh(seed=41, profile=SLOW)
+    mesh = ManagedMesh(seed=41, profile=SLOW)
     mesh.add("a0", "anchor")
     mesh.add("a1", "anchor", peers=["a0"])
     names = [f"n{number}" for number in range(FLEET - 2)]

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from node.managed_mesh import ManagedMesh
 
 from gmesh.errors import RequestRefused, SendRefused
 from gmesh.mesh.departed import Departed, Departures
@@ -17,15 +18,14 @@ from gmesh.mesh.peer_identity import peer_of
 from gmesh.node.api.whois import whois
 from gmesh.node.node_state import NodeState
 from gmesh.testing.issuer import Issuer
-from gmesh.testing.living import LivingMesh
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.state import TrustState
 
 
 @pytest.fixture
-def mesh() -> Iterator[LivingMesh]:
+def mesh() -> Iterator[ManagedMesh]:
     """a - b and c - b, all known to each other; c is for ten minutes only, and renews after five."""
-    made = LivingMesh(seed=72)
+    made = ManagedMesh(seed=72)
     made.add("a", "anchor")
     made.add("b", "relay", peers=["a"])
     made.add("c", "client", peers=["b"], lifetime=600)
@@ -38,11 +38,11 @@ def mesh() -> Iterator[LivingMesh]:
     made.run(30)
 
 
-def told_by_b(mesh: LivingMesh, text: str = "c") -> dict[str, Any]:
+def told_by_b(mesh: ManagedMesh, text: str = "c") -> dict[str, Any]:
     return whois(mesh["b"].runtime, text)
 
 
-def ended(mesh: LivingMesh) -> int:
+def ended(mesh: ManagedMesh) -> int:
     """Stop c and live on until its certificate has ended; when that was."""
     end = mesh["c"].not_after
     mesh.result(mesh["c"].stop())
@@ -50,7 +50,7 @@ def ended(mesh: LivingMesh) -> int:
     return end
 
 
-def test_a_revoked_node_is_told_of_after_a_restart(mesh: LivingMesh) -> None:
+def test_a_revoked_node_is_told_of_after_a_restart(mesh: ManagedMesh) -> None:
     """The same as before it, though no certificate of it is held any more."""
     crl = mesh.authority.revoke(mesh["c"].enrolled)
     mesh.run(90)
@@ -63,7 +63,7 @@ def test_a_revoked_node_is_told_of_after_a_restart(mesh: LivingMesh) -> None:
     assert told_by_b(mesh, before["node_id"][:10]) == before
 
 
-def test_a_node_whose_certificate_ended(mesh: LivingMesh) -> None:
+def test_a_node_whose_certificate_ended(mesh: ManagedMesh) -> None:
     """When it ended is told, also to whoever sends to it, and after a restart; it is not revoked."""
     end = ended(mesh)
     for _ in range(2):
@@ -76,7 +76,7 @@ def test_a_node_whose_certificate_ended(mesh: LivingMesh) -> None:
         mesh["b"].restart()
 
 
-def test_one_that_ended_and_is_revoked_later(mesh: LivingMesh) -> None:
+def test_one_that_ended_and_is_revoked_later(mesh: ManagedMesh) -> None:
     """By the CRL that says so, known since it came."""
     ended(mesh)
     mesh.authority.revoke(mesh["c"].enrolled)
@@ -87,7 +87,7 @@ def test_one_that_ended_and_is_revoked_later(mesh: LivingMesh) -> None:
     assert told["revocation"]["known_at"] >= int(before)
 
 
-def test_one_that_is_back(mesh: LivingMesh) -> None:
+def test_one_that_is_back(mesh: ManagedMesh) -> None:
     """A new certificate makes it a member as any other."""
     ended(mesh)
     mesh["b"].runtime.book.add(mesh.issuer.renew(mesh["c"].enrolled).certificate)
@@ -97,7 +97,7 @@ def test_one_that_is_back(mesh: LivingMesh) -> None:
     assert "c" not in mesh["b"].runtime.member.state.departed
 
 
-def test_beginnings(mesh: LivingMesh) -> None:
+def test_beginnings(mesh: ManagedMesh) -> None:
     """A name that departed goes before the beginning of a member's name; of several departed it tells."""
     departed = mesh["b"].runtime.book.departures
     for name in ("pump", "pump-1", "pump-2"):
@@ -116,7 +116,7 @@ def test_beginnings(mesh: LivingMesh) -> None:
         told_by_b(mesh, "")
 
 
-def test_the_own_certificate(mesh: LivingMesh) -> None:
+def test_the_own_certificate(mesh: ManagedMesh) -> None:
     """A node that is revoked says so of itself, by its name."""
     assert mesh["b"].runtime.member.standing() == "valid"
     mesh.authority.revoke(mesh["b"].enrolled)
@@ -126,7 +126,7 @@ def test_the_own_certificate(mesh: LivingMesh) -> None:
     assert mesh["b"].runtime.member.standing() == "revoked"
 
 
-def test_the_own_certificate_that_ended(mesh: LivingMesh) -> None:
+def test_the_own_certificate_that_ended(mesh: ManagedMesh) -> None:
     """With nobody to renew it, a node knows that it is no member any more."""
     assert mesh["c"].runtime.member.standing() == "valid"
     ended(mesh)

@@ -21,16 +21,6 @@ Send = Callable[..., Any]
 
 
 @pytest.fixture
-def mesh() -> Iterator[MemoryMesh]:
-    made = MemoryMesh.line("a", "b", "c")
-    made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
-    yield made
-    made.stop()
-    assert made.clock.getDelayedCalls() == []
-    assert made.network.open_connections() == []
-
-
-@pytest.fixture
 def inbox(mesh: MemoryMesh) -> list[Message]:
     """What c received on the service log."""
     received: list[Message] = []

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,14 +23,6 @@ from gmesh.trust.documents import Command, CommandTarget, sign_document
 from gmesh.wire.frames import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def mesh() -> Iterator[MemoryMesh]:
-    made = MemoryMesh.line("a", "b", "c")
-    made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
-    yield made
-    made.stop()
 
 
 def page_of(mesh: MemoryMesh, name: str, lag: ReactorLag | None = None) -> MetricsPage:

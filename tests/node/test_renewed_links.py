@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import pytest
+from node.managed_mesh import ManagedMesh
 
 from gmesh.mesh.limits import REDIAL_SPREAD
-from gmesh.testing.living import LivingMesh
 
 
 @pytest.mark.parametrize("renewing", ["a", "b"])
 @pytest.mark.parametrize("rekeyed", [False, True])
 def test_a_renewal_costs_no_moment_without_a_link(renewing: str, rekeyed: bool) -> None:
     """Under the same keys the link goes on; for a new Noise key there is another one before it ends."""
-    mesh = LivingMesh(seed=51)
+    mesh = ManagedMesh(seed=51)
     mesh.add("a", "anchor")
     mesh.add("b", "client", peers=["a"])
     mesh.start()

@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
+from node.managed_mesh import ManagedMesh, managed_line
 
 from gmesh.errors import PeerRefused, SendRefused
 from gmesh.node.node_state import NodeState
-from gmesh.testing.living import LivingMesh, living_line
 
 
 @pytest.fixture
-def mesh() -> Iterator[LivingMesh]:
+def mesh() -> Iterator[ManagedMesh]:
     """a - b - c; c is revoked by serial, then the authority goes away and b restarts."""
-    with living_line(seed=71, settle=0) as made:
+    with managed_line(seed=71, settle=0) as made:
         made.authority.revoke(made["c"].enrolled)
         made.run(90)
         made.authority.up = False
         yield made
 
 
-def test_a_revoked_name_is_told_after_a_restart(mesh: LivingMesh) -> None:
+def test_a_revoked_name_is_told_after_a_restart(mesh: ManagedMesh) -> None:
     """Revoked, not unknown; and its handle is no hop of any path."""
     mesh["b"].restart()
     with pytest.raises(SendRefused) as refused:
@@ -32,7 +32,7 @@ def test_a_revoked_name_is_told_after_a_restart(mesh: LivingMesh) -> None:
     assert mesh["b"].runtime.book.revoked(mesh["c"].handle)
 
 
-def test_a_lost_crl_lets_nobody_in_again(mesh: LivingMesh) -> None:
+def test_a_lost_crl_lets_nobody_in_again(mesh: ManagedMesh) -> None:
     """Until the CRL comes from the authority or a neighbour, those remembered are refused all the same."""
     for name in ("a", "b"):
         mesh.result(mesh[name].stop())
@@ -52,7 +52,7 @@ def test_a_lost_crl_lets_nobody_in_again(mesh: LivingMesh) -> None:
     assert mesh["b"].runtime.member.trust.crl is not None
 
 
-def test_a_crl_decides_alone(mesh: LivingMesh) -> None:
+def test_a_crl_decides_alone(mesh: ManagedMesh) -> None:
     """What it no longer lists is forgotten, whatever was remembered."""
     state = mesh["b"].store.state
     state.revoked = {"a": (mesh["a"].handle.hex(), mesh["a"].enrolled.certificate.body.serial)}

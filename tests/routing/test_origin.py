@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from routing.simulation import NETWORK, WALL, StubSigner, make_key, stub_verify
+from routing.records import NETWORK, WALL, make_key
 
 from gmesh.errors import FrameRefused
 from gmesh.routing.limits import FLAP_MEMORY, MAX_SEQUENCE
@@ -17,6 +17,7 @@ from gmesh.routing.metric import LinkMetric, rtt_cost, smoothed
 from gmesh.routing.origin import Originator
 from gmesh.routing.record import NodeRecord, RecordFlag, decode_record, make_capabilities, signing_input
 from gmesh.routing.spacing import Spacing
+from gmesh.testing.engine_node import StubSigner, stub_verify
 
 
 def handle(number: int) -> bytes:

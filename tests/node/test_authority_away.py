@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from node.managed_mesh import ManagedMesh
 
 from gmesh.endtoend.services import Message
 from gmesh.mesh.limits import Liveliness
 from gmesh.node.limits import LONG_POLL_RETRY
 from gmesh.testing.issuer import DAY
-from gmesh.testing.living import LivingMesh
 
 HOUR = 3600.0
 SLOW = Liveliness(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
@@ -20,9 +20,9 @@ RING = ("west", "north", "east", "south")
 
 
 @pytest.fixture
-def mesh() -> LivingMesh:
+def mesh() -> ManagedMesh:
     """Two ways from west to east, certificates for three days."""
-    made = LivingMesh(seed=6, profile=SLOW)
+    made = ManagedMesh(seed=6, profile=SLOW)
     made.authority.lifetime = 3 * DAY
     made.add("west", "relay", lifetime=3 * DAY)
     made.add("north", "anchor", peers=["west"], lifetime=3 * DAY)
@@ -33,7 +33,7 @@ def mesh() -> LivingMesh:
     return made
 
 
-def disturb(mesh: LivingMesh, hour: int) -> None:
+def disturb(mesh: ManagedMesh, hour: int) -> None:
     """A link breaks, or a relay dies and comes back an hour later, with its memory or without."""
     name = ("north", "south")[hour // 2 % 2]
     if hour % 2:
@@ -45,7 +45,7 @@ def disturb(mesh: LivingMesh, hour: int) -> None:
 
 
 @pytest.mark.parametrize("hours", [6, pytest.param(24, marks=pytest.mark.soak)])
-def test_a_day_without_authority(mesh: LivingMesh, hours: int) -> None:
+def test_a_day_without_authority(mesh: ManagedMesh, hours: int) -> None:
     """Each hour something breaks or returns; messages pass, databases agree; then a revocation bites."""
     received: list[Message] = []
     mesh["east"].runtime.datagrams.register("log", received.append)

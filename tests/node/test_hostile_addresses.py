@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from node.managed_mesh import ManagedMesh, ManagedNode
+from node.memory_authority import MemoryAuthority
 from trust.hostile_addresses import HOSTILE
 
 from gmesh.routing.limits import MAX_ADDRESSES
-from gmesh.testing.authority import MemoryAuthority
-from gmesh.testing.living import LivingMesh, LivingNode
 
 DEAD = "tcp:10.9.9.9:7443"
 
@@ -20,22 +20,22 @@ def anchor(name: str, endpoint: str) -> dict[str, Any]:
     return {"name": name, "endpoint": endpoint}
 
 
-def targets(node: LivingNode) -> set[str]:
+def targets(node: ManagedNode) -> set[str]:
     return {target.address for target in node.runtime.dialler.targets}
 
 
-def counted(node: LivingNode) -> int:
+def counted(node: ManagedNode) -> int:
     return node.runtime.counters().get("address-not-dialled", 0)
 
 
-def outcome(mesh: LivingMesh, command: Any, name: str) -> tuple[str, str]:
+def outcome(mesh: ManagedMesh, command: Any, name: str) -> tuple[str, str]:
     return mesh.authority.receipts[command.body.id, name]
 
 
 @pytest.fixture
-def mesh() -> Iterator[LivingMesh]:
+def mesh() -> Iterator[ManagedMesh]:
     """a - b - c, a an anchor; nobody has started."""
-    made = LivingMesh(seed=31)
+    made = ManagedMesh(seed=31)
     made.add("a", "anchor")
     made.add("b", "relay", peers=["a"])
     made.add("c", "client", peers=["b"])
@@ -45,9 +45,9 @@ def mesh() -> Iterator[LivingMesh]:
 
 
 @pytest.fixture
-def founded() -> Iterator[LivingMesh]:
+def founded() -> Iterator[ManagedMesh]:
     """The genesis names a, and others by hostile addresses; c knows nobody else, and has not started."""
-    made = LivingMesh(seed=32)
+    made = ManagedMesh(seed=32)
     named = [("a", "tcp:10.0.0.1:7443"), *((f"x{index}", text) for index, text in enumerate(HOSTILE))]
     made.issuer = made.authority = MemoryAuthority(made.wall, made.random, anchors=named)
     made.add("a", "anchor")
@@ -57,7 +57,7 @@ def founded() -> Iterator[LivingMesh]:
     assert made.clock.getDelayedCalls() == []
 
 
-def test_c1_odd_addresses_in_a_record_are_counted_and_the_record_stands(mesh: LivingMesh) -> None:
+def test_c1_odd_addresses_in_a_record_are_counted_and_the_record_stands(mesh: ManagedMesh) -> None:
     """The record is held and shown whole; of its addresses only the good one is dialled."""
     told = (*HOSTILE[2:5], "10.0.0.1:7443")
     assert len(told) == MAX_ADDRESSES
@@ -71,7 +71,7 @@ def test_c1_odd_addresses_in_a_record_are_counted_and_the_record_stands(mesh: Li
     assert set(known.addresses) == set(told)
 
 
-def test_c1_a_record_that_comes_again_is_not_counted_again(mesh: LivingMesh) -> None:
+def test_c1_a_record_that_comes_again_is_not_counted_again(mesh: ManagedMesh) -> None:
     """What stands there counts once; what replaces it counts anew."""
     mesh["a"].runtime.set_advertised(HOSTILE[:2])
     mesh.start()
@@ -82,7 +82,7 @@ def test_c1_a_record_that_comes_again_is_not_counted_again(mesh: LivingMesh) -> 
     mesh.run_until(lambda: counted(mesh["c"]) == 3, within=120)
 
 
-def test_c1_tls_is_for_those_whom_a_genesis_names(mesh: LivingMesh) -> None:
+def test_c1_tls_is_for_those_whom_a_genesis_names(mesh: ManagedMesh) -> None:
     """A record cannot have others speak TLS: no node ever told such an address."""
     mesh["a"].runtime.set_advertised(("tls:10.0.0.1:7443",))
     mesh.start()
@@ -90,7 +90,7 @@ def test_c1_tls_is_for_those_whom_a_genesis_names(mesh: LivingMesh) -> None:
     assert targets(mesh["c"]) == {mesh["b"].address}
 
 
-def test_c1_odd_anchors_of_a_genesis_are_counted_and_the_others_dialled(founded: LivingMesh) -> None:
+def test_c1_odd_anchors_of_a_genesis_are_counted_and_the_others_dialled(founded: ManagedMesh) -> None:
     """One release's anchors that another cannot dial split no fleet: the genesis is believed whole."""
     founded.start()
     founded.run_until(lambda: founded["c"].link_names == ["a"])
@@ -100,7 +100,7 @@ def test_c1_odd_anchors_of_a_genesis_are_counted_and_the_others_dialled(founded:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_c1_a_bootstrap_that_names_nothing_dialable_is_refused(mesh: LivingMesh, text: str) -> None:
+def test_c1_a_bootstrap_that_names_nothing_dialable_is_refused(mesh: ManagedMesh, text: str) -> None:
     """The receipt says why, nothing is stored, nothing dialled, also after a restart."""
     mesh.start()
     mesh.run_until(lambda: mesh["a"].reaches("c"))
@@ -114,7 +114,7 @@ def test_c1_a_bootstrap_that_names_nothing_dialable_is_refused(mesh: LivingMesh,
     assert targets(mesh["c"]) <= {mesh["b"].address, mesh["a"].address}
 
 
-def test_c1_a_bootstrap_stands_if_one_of_it_can_be_dialled(mesh: LivingMesh) -> None:
+def test_c1_a_bootstrap_stands_if_one_of_it_can_be_dialled(mesh: ManagedMesh) -> None:
     """The receipt says how many cannot; they are kept, for a later version may know them."""
     mesh.start()
     mesh.run_until(lambda: mesh["a"].reaches("c"))
@@ -128,7 +128,7 @@ def test_c1_a_bootstrap_stands_if_one_of_it_can_be_dialled(mesh: LivingMesh) -> 
 
 
 @pytest.mark.parametrize("endpoint", [DEAD, HOSTILE[0], HOSTILE[2], HOSTILE[3]])
-def test_c1_the_anchors_of_the_genesis_stay_behind_a_bootstrap(founded: LivingMesh, endpoint: str) -> None:
+def test_c1_the_anchors_of_the_genesis_stay_behind_a_bootstrap(founded: ManagedMesh, endpoint: str) -> None:
     """A state.json of an older release whose anchors do not answer, or are no addresses, cuts nobody off."""
     state = founded["c"].runtime.member.state
     state.bootstrap = {"genesis": 1, "anchors": [anchor("z", endpoint)]}
@@ -137,7 +137,7 @@ def test_c1_the_anchors_of_the_genesis_stay_behind_a_bootstrap(founded: LivingMe
     assert targets(founded["c"]) - {DEAD} == {"tcp:10.0.0.1:7443"}
 
 
-def test_an_anchor_keeps_to_its_bootstrap_and_has_the_genesis_behind(founded: LivingMesh) -> None:
+def test_an_anchor_keeps_to_its_bootstrap_and_has_the_genesis_behind(founded: ManagedMesh) -> None:
     """To an anchor the others of a command are named targets, those of the genesis spares."""
     b = founded.add("b", "anchor")
     b.runtime.member.state.bootstrap = {"genesis": 1, "anchors": [anchor("z", DEAD)]}
@@ -147,7 +147,7 @@ def test_an_anchor_keeps_to_its_bootstrap_and_has_the_genesis_behind(founded: Li
     assert spare[DEAD] is False and spare["tcp:10.0.0.1:7443"] is True
 
 
-def test_c1_ten_thousand_odd_addresses_crowd_out_no_good_one(mesh: LivingMesh) -> None:
+def test_c1_ten_thousand_odd_addresses_crowd_out_no_good_one(mesh: ManagedMesh) -> None:
     """However many anchors tell what nobody dials, each is counted; the one address after them is dialled."""
     mesh.start()
     mesh.run_until(lambda: mesh["a"].reaches("c"))

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 from msgspec import structs
+from node.managed_mesh import ManagedMesh
 from twisted.logger import capturedLogs
 
-from gmesh.testing.living import LivingMesh
 from gmesh.trust.documents import sign_document
 from gmesh.trust.state import Freshness
 
 
 @pytest.fixture
-def mesh() -> Iterator[LivingMesh]:
-    made = LivingMesh(seed=51)
+def mesh() -> Iterator[ManagedMesh]:
+    made = ManagedMesh(seed=51)
     made.add("a", "client")
     made.start()
     made.run(90)
@@ -24,7 +24,7 @@ def mesh() -> Iterator[LivingMesh]:
     made.stop()
 
 
-def test_rollback(mesh: LivingMesh) -> None:
+def test_rollback(mesh: ManagedMesh) -> None:
     """An older status and an older CRL change nothing; one line says so."""
     authority, trust = mesh.authority, mesh["a"].runtime.member.trust
     status, crl = authority.status, authority.crl
@@ -41,7 +41,7 @@ def test_rollback(mesh: LivingMesh) -> None:
     assert not mesh["a"].heartbeat.reachable
 
 
-def test_freeze(mesh: LivingMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_freeze(mesh: ManagedMesh, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same status for ever: after its hour the node counts as out of touch, and its age grows."""
     authority, node = mesh.authority, mesh["a"]
     frozen = authority.status
@@ -59,7 +59,7 @@ def test_freeze(mesh: LivingMesh, monkeypatch: pytest.MonkeyPatch) -> None:
     assert node.heartbeat.reachable
 
 
-def test_mix_and_match(mesh: LivingMesh) -> None:
+def test_mix_and_match(mesh: ManagedMesh) -> None:
     """A policy that is not the one the status names is refused, with an alarm."""
     authority, trust = mesh.authority, mesh["a"].runtime.member.trust
     held = trust.policy

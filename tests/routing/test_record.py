@@ -8,7 +8,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from routing.simulation import NETWORK, make_key, make_record
+from routing.records import NETWORK, make_key, make_record
 
 from gmesh.errors import FrameRefused
 from gmesh.routing.record import (

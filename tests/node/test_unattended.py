@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from node.managed_mesh import ManagedMesh
+from node.schedule import BACK, HOUR, Schedule, certified, judging_once, lapsing
 
 from gmesh.mesh.limits import Liveliness
-from gmesh.testing.fate import BACK, HOUR, Fate, certified, judging_once, lapsing
 from gmesh.testing.issuer import DAY
-from gmesh.testing.living import LivingMesh
 from gmesh.testing.transport import Wire
 
 SLOW = Liveliness(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
@@ -27,9 +27,9 @@ HURRIED = {"policy": 3, "rotate": 6, "drop": 5, "reboot": 2, "step": 3, "command
 """Days between events of a kind, for a life of three weeks with all of them."""
 
 
-def fleet(size: int, seed: int) -> LivingMesh:
+def fleet(size: int, seed: int) -> ManagedMesh:
     """Clients under two anchors that are linked to each other."""
-    mesh = LivingMesh(seed, wire=Wire(chunked=False), profile=CALM)
+    mesh = ManagedMesh(seed, wire=Wire(chunked=False), profile=CALM)
     mesh.authority.status_life = DAY // 2
     mesh.add("a0", "anchor")
     mesh.add("a1", "anchor", peers=["a0"])
@@ -49,12 +49,12 @@ def fast_motion(pace: float) -> Iterator[None]:
 @pytest.mark.parametrize("days", [8, pytest.param(60, marks=pytest.mark.soak)])
 def test_weeks_of_one_node(days: int) -> None:
     """Second by second: renewed, informed, with another Noise key, zero hands."""
-    mesh = LivingMesh(seed=1)
+    mesh = ManagedMesh(seed=1)
     mesh.add("a", "client")
     mesh.start()
-    fate = Fate(mesh, seed=1, longest=2 * DAY)
-    fate.live(days)
-    assert {"policy", "outage"} <= set(fate.happened)
+    schedule = Schedule(mesh, seed=1, longest=2 * DAY)
+    schedule.run(days)
+    assert {"policy", "outage"} <= set(schedule.happened)
     keys = {node.runtime.member.noise_key.public for node in mesh}
     assert keys != {node.enrolled.noise_key.public for node in mesh}, "the Noise key is a new one"
 
@@ -65,10 +65,10 @@ def test_three_weeks_of_a_mesh() -> None:
     with fast_motion(480):
         mesh.start()
         mesh.run(60)
-        fate = Fate(mesh, 2, pace=480, longest=2 * DAY, days=HURRIED)
-        fate.live(21)
-    assert set(fate.happened) == EVERYTHING
-    assert min(fate.happened.values()) >= 2
+        schedule = Schedule(mesh, 2, pace=480, longest=2 * DAY, days=HURRIED)
+        schedule.run(21)
+    assert set(schedule.happened) == EVERYTHING
+    assert min(schedule.happened.values()) >= 2
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_three_weeks_of_a_mesh() -> None:
 )
 def test_field_l3_back_within_two_minutes(outage: float) -> None:
     """After an outage longer than its certificate a node renews within the grace, and is linked again."""
-    mesh = LivingMesh(seed=2, profile=SLOW, wire=Wire(chunked=False))
+    mesh = ManagedMesh(seed=2, profile=SLOW, wire=Wire(chunked=False))
     mesh.add("a", "anchor")
     mesh.add("b", "client", peers=["a"])
     mesh.start()
@@ -95,7 +95,7 @@ def test_field_l3_back_within_two_minutes(outage: float) -> None:
 
 def test_rotation_while_away() -> None:
     """A node that was off while the key was rotated and the old one dropped renews by the new one."""
-    mesh = LivingMesh(seed=3)
+    mesh = ManagedMesh(seed=3)
     mesh.add("a", "client")
     mesh.start()
     mesh.run(HOUR)
@@ -112,13 +112,13 @@ def test_rotation_while_away() -> None:
 @pytest.mark.soak
 def test_two_years_of_one_node() -> None:
     """Second by second, at the daemon's own periods."""
-    mesh = LivingMesh(seed=4)
+    mesh = ManagedMesh(seed=4)
     mesh.add("a", "client")
     mesh.start()
-    fate = Fate(mesh, seed=4)
-    fate.live(730)
-    assert set(fate.happened) == EVERYTHING
-    assert fate.happened["rotate"] >= 7
+    schedule = Schedule(mesh, seed=4)
+    schedule.run(730)
+    assert set(schedule.happened) == EVERYTHING
+    assert schedule.happened["rotate"] >= 7
 
 
 @pytest.mark.soak
@@ -128,8 +128,8 @@ def test_two_years_of_fifty() -> None:
     with fast_motion(480):
         mesh.start()
         mesh.run(60)
-        fate = Fate(mesh, 5, pace=480)
-        fate.live(730)
-    assert set(fate.happened) == EVERYTHING
-    assert fate.happened["rotate"] >= 7
-    assert fate.happened["policy"] >= 100
+        schedule = Schedule(mesh, 5, pace=480)
+        schedule.run(730)
+    assert set(schedule.happened) == EVERYTHING
+    assert schedule.happened["rotate"] >= 7
+    assert schedule.happened["policy"] >= 100

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
-An authority in memory that nodes can talk to: signed requests in, documents out, no socket, no disk.
+The authority of the tests of nodes: an L{Issuer} in memory that answers signed requests with documents.
 
-It checks what the daemon checks of a node's request, can be away for as long as a test likes, and
+It checks what the daemon checks of a node's request, may be out of reach for as long as a test likes, and
 keeps what it was told.
 """
 
@@ -13,15 +13,17 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.node.authority_http import Answer
-from gmesh.testing.issuer import ALLOW_ALL, DAY, YEAR, Enrolled, Issuer
+from gmesh.testing.issuer import DAY, YEAR, Enrolled, Issuer
 from gmesh.trust.documents import (
-    AuditHead,
-    AuthorityKey,
     Certificate,
     CertificateLife,
     Command,
@@ -34,8 +36,6 @@ from gmesh.trust.documents import (
     Policy,
     Receipt,
     Rule,
-    Status,
-    VersionedDigest,
     document_from_dict,
     sign_document,
 )
@@ -44,10 +44,9 @@ from gmesh.trust.keys import SigningKey, key_id
 from gmesh.trust.requests import NODE_TAG, read_request
 from gmesh.trust.verify import verify_receipt
 
-__all__ = ["MemoryAuthority"]
+__all__ = ["AuthorityResource", "MemoryAuthority"]
 
 CLOCK_WINDOW = 120
-STATUS_LIFE = 3600
 RENEW_GRACE = 30 * DAY
 POLL = 25.0
 CONTROL = (
@@ -63,8 +62,7 @@ class MemoryAuthority(Issuer):
     @ivar operator: a key that may give every command.
     @ivar receipts: outcome and detail by (command id, node name).
     @ivar heard: name of each node -> the numbers it reported last.
-    @ivar lifetime: seconds that certificates it renews are good for.
-    @ivar status_life: seconds that a status is good for.
+    @ivar lifetime: seconds that certificates it renews are valid.
     """
 
     def __init__(self, wall: Callable[[], float], random: Random, **options: Any) -> None:
@@ -74,8 +72,6 @@ class MemoryAuthority(Issuer):
         self.receipts: dict[tuple[str, str], tuple[str, str]] = {}
         self.heard: dict[str, dict[str, int]] = {}
         self.lifetime = DAY
-        self.status_life = STATUS_LIFE
-        self.settings: dict[str, Any] = {"max_hops": 32, "stale_grace": 7 * DAY, "min_version": None}
         self._commands: list[Document[Command]] = []
         self._barred: set[str] = set()
         self._polls: list[Deferred[None]] = []
@@ -83,31 +79,21 @@ class MemoryAuthority(Issuer):
 
     # What it publishes
 
-    def publish_policy(self, *rules: Rule, max_hops: int = 0, **settings: Any) -> Document[Policy]:
-        """The next policy; settings stay until changed."""
-        self.settings |= settings | ({"max_hops": max_hops} if max_hops else {})
-        now = int(self._wall())
-        version = self.policy.body.version + 1 if hasattr(self, "policy") else 1
-        operators = ((self.operator, "administer"), (self.reader, "read"))
-        body = Policy(
-            network_id=self.network_id,
-            version=version,
-            issued_at=now,
-            expires_at=now + 90 * DAY,
+    def publish_policy(self, *rules: Rule, **changes: Any) -> Document[Policy]:
+        """@see: L{Issuer.publish_policy}"""
+        policy = super().publish_policy(
+            *rules,
             certificate=CertificateLife(default=self.lifetime, max=30 * DAY, renew_grace=RENEW_GRACE),
-            max_nodes=4096,
-            rules=rules or (ALLOW_ALL,),
-            operators=tuple(
-                Operator(key=b64url_encode(key.public), role=role)  # type: ignore[arg-type]  # two literals
-                for key, role in operators
+            operators=(
+                Operator(key=b64url_encode(self.operator.public), role="administer"),
+                Operator(key=b64url_encode(self.reader.public), role="read"),
             ),
             control={name: "operate" for name in CONTROL.split()},
-            **self.settings,
+            **changes,
         )
-        self.policy = sign_document(body, [self.authority])
-        if version > 1:
+        if policy.body.version > 1:
             self._publish()
-        return self.policy
+        return policy
 
     def command(
         self,
@@ -156,20 +142,13 @@ class MemoryAuthority(Issuer):
         old = self.genesis.body
         if not drop:
             self.authority = self.new_key()
-        new = AuthorityKey(key=b64url_encode(self.authority.public), valid_from=now, valid_to=now + 10 * YEAR)
-        kept = () if drop else old.authority
-        body = Genesis(
+        body = replace(
+            old,
             network_id=self.network_id,
             version=old.version + 1,
             issued_at=now,
             expires_at=now + 10 * YEAR,
-            network=old.network,
-            root=old.root,
-            authority=(*kept, new) if not drop else old.authority[-1:],
-            suites=old.suites,
-            anchors=old.anchors,
-            authority_urls=old.authority_urls,
-            policy=old.policy,
+            authority=old.authority[-1:] if drop else (*old.authority, self._authority_key()),
             previous=self.genesis.digest,
         )
         self.genesis = sign_document(body, [self.root])
@@ -180,27 +159,11 @@ class MemoryAuthority(Issuer):
         self._publish()
         return self.genesis
 
-    def _make_status(self) -> Document[Status]:
-        now = int(self._wall())
-        self._number += 1
-        newest = self._commands[-1] if self._commands else None
-        named = (
-            NumberedDigest(number=newest.body.number, digest=newest.digest)
-            if newest is not None
-            else NumberedDigest(number=0, digest="0" * 64)
-        )
-        body = Status(
-            network_id=self.network_id,
-            number=self._number,
-            issued_at=now,
-            expires_at=now + self.status_life,
-            genesis=VersionedDigest(version=self.genesis.body.version, digest=self.genesis.digest),
-            policy=VersionedDigest(version=self.policy.body.version, digest=self.policy.digest),
-            crl=NumberedDigest(number=self.crl.body.number, digest=self.crl.digest),
-            commands=named,
-            audit=AuditHead(epoch=0, size=1, head="0" * 64),
-        )
-        return sign_document(body, [self.authority])
+    def _newest_command(self) -> NumberedDigest:
+        if not self._commands:
+            return super()._newest_command()
+        newest = self._commands[-1]
+        return NumberedDigest(number=newest.body.number, digest=newest.digest)
 
     # What nodes ask
 
@@ -218,20 +181,22 @@ class MemoryAuthority(Issuer):
             if not poll.called:
                 poll.callback(None)
 
-    def answer(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
-        """One request, as the daemon answers it."""
+    def answer(
+        self, method: str, target: str, headers: dict[str, str], data: bytes, prefix: str = ""
+    ) -> Answer:
+        """One request, as the daemon answers it behind a proxy that takes C{prefix} off the path."""
         if 2 * self._wall() > self.status.body.issued_at + self.status.body.expires_at:
             self.status = self._make_status()
         try:
-            return Answer(200, self._serve(method, target, headers, data))
+            return Answer(200, self._serve(method, target, headers, data, prefix))
         except RequestRefused as error:
             problem: dict[str, Any] = {"type": f"urn:gmesh:problem:{error.reason}", "detail": error.detail}
             if error.reason == "stale":
                 problem["time"] = int(self._wall())
             return Answer(404 if error.reason == "not-found" else 403, json.dumps(problem).encode())
 
-    def _serve(self, method: str, target: str, headers: dict[str, str], data: bytes) -> bytes:
-        path, _, query = target.partition("?")
+    def _serve(self, method: str, target: str, headers: dict[str, str], data: bytes, prefix: str) -> bytes:
+        path, _, query = target.removeprefix(prefix).partition("?")
         if path in ("/status", "/crl", "/policy", "/genesis"):
             return bytes(getattr(self, path[1:]).encode())
         if path.startswith("/genesis/"):
@@ -276,13 +241,10 @@ class MemoryAuthority(Issuer):
         if now > old.not_after + RENEW_GRACE:
             raise RequestRefused("cert-expired", "over for longer than the grace: enrol again")
         self._serial += 1
-        body = Certificate(
-            network_id=self.network_id,
+        body = replace(
+            old,
             serial=self._serial,
-            name=old.name,
-            node_key=old.node_key,
             noise_key=noise_key,
-            roles=old.roles,
             not_before=now,
             not_after=now + self.lifetime,
             issued_at=now,
@@ -296,3 +258,53 @@ class MemoryAuthority(Issuer):
             return
         body = receipt.body
         self.receipts.setdefault((body.command, member.name), (body.outcome, body.detail))
+
+
+class AuthorityResource(Resource):
+    """
+    A L{MemoryAuthority} over HTTP, also below C{/sub} as behind a proxy.
+
+    @ivar refuse: status and reason by path, answered instead.
+    @ivar told: what else these answers say.
+    @ivar requests: method and target as they came.
+    @ivar bodies: what was posted.
+    @ivar polls: requests for the next status, each answered with what it is given.
+    """
+
+    isLeaf = True
+    PREFIX = "/sub"
+
+    def __init__(self, authority: MemoryAuthority) -> None:
+        super().__init__()
+        self.authority = authority
+        self.refuse: dict[str, tuple[int, str]] = {}
+        self.told: dict[str, Any] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.polls: list[Deferred[bytes]] = []
+
+    def render(self, request: Request) -> bytes | int:
+        """Answer."""
+        method, target = request.method.decode("ascii"), request.uri.decode("ascii")
+        inner = target.removeprefix(self.PREFIX)
+        self.requests.append((method, inner))
+        path, data = inner.partition("?")[0], request.content.read()
+        if path in self.refuse:
+            request.setResponseCode(self.refuse[path][0])
+            reason = self.refuse[path][1]
+            problem = {"type": f"urn:gmesh:problem:{reason}", "detail": f"because {reason}", **self.told}
+            return json.dumps(problem).encode()
+        if b"after" in request.args:
+            poll: Deferred[bytes] = Deferred()
+            poll.addCallback(request.write).addCallback(lambda _: request.finish())
+            self.polls.append(poll)
+            return NOT_DONE_YET
+        if data:
+            self.bodies.append(json.loads(data))
+        headers = {
+            name.decode("ascii"): values[0].decode("ascii")
+            for name, values in request.requestHeaders.getAllRawHeaders()
+        }
+        answer = self.authority.answer(method, target, headers, data, self.PREFIX)
+        request.setResponseCode(answer.code)
+        return answer.body

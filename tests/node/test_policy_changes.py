@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from node.managed_mesh import ManagedMesh, managed_line
 from twisted.logger import capturedLogs
 
 from gmesh.endtoend.services import Message
@@ -13,7 +14,6 @@ from gmesh.errors import SendRefused
 from gmesh.node.runtime import SOFTWARE
 from gmesh.node.versions import parse_version
 from gmesh.testing.issuer import ALLOW_ALL
-from gmesh.testing.living import LivingMesh, living_line
 from gmesh.trust.documents import Rule
 from gmesh.trust.state import Freshness
 
@@ -22,12 +22,12 @@ BOUND = 2.0
 
 
 @pytest.fixture
-def mesh() -> Iterator[LivingMesh]:
-    with living_line(seed=11, settle=30) as made:
+def mesh() -> Iterator[ManagedMesh]:
+    with managed_line(seed=11, settle=30) as made:
         yield made
 
 
-def send(mesh: LivingMesh, source: str, target: str, service: str = "log") -> str:
+def send(mesh: ManagedMesh, source: str, target: str, service: str = "log") -> str:
     """What becomes of a message: delivered, or the reason why not."""
     try:
         mesh.result(mesh[source].runtime.datagrams.send(target, service, b"x", timeout=5))
@@ -36,7 +36,7 @@ def send(mesh: LivingMesh, source: str, target: str, service: str = "log") -> st
     return "delivered"
 
 
-def test_field_l12_rules_services_and_roles(mesh: LivingMesh) -> None:
+def test_field_l12_rules_services_and_roles(mesh: ManagedMesh) -> None:
     """L12: what the policy denies by service or role is refused at once; lifting it lets it through."""
     received: list[Message] = []
     mesh["a"].runtime.datagrams.register("log", received.append)
@@ -52,7 +52,7 @@ def test_field_l12_rules_services_and_roles(mesh: LivingMesh) -> None:
     assert send(mesh, "c", "a", "shell") == "delivered"
 
 
-def test_field_l12_max_hops(mesh: LivingMesh) -> None:
+def test_field_l12_max_hops(mesh: ManagedMesh) -> None:
     """A limit of one hop makes the far end too far, with the reason; a higher one brings it back."""
     mesh["a"].runtime.datagrams.register("log", lambda message: None)
     mesh.authority.publish_policy(max_hops=1)
@@ -65,7 +65,7 @@ def test_field_l12_max_hops(mesh: LivingMesh) -> None:
 
 def test_target_degree() -> None:
     """A node that knows of six anchors links to as many as the policy says, and to more when it says more."""
-    mesh = LivingMesh(seed=3)
+    mesh = ManagedMesh(seed=3)
     mesh.add("a0", "anchor")
     for name in ("a1", "a2", "a3", "a4", "a5"):
         mesh.add(name, "anchor", peers=["a0"])
@@ -82,7 +82,7 @@ def test_target_degree() -> None:
     mesh.stop()
 
 
-def test_field_l12_min_version(mesh: LivingMesh) -> None:
+def test_field_l12_min_version(mesh: ManagedMesh) -> None:
     """Links to nodes that are too old are closed at once and stay closed; lowering it heals the mesh."""
     with capturedLogs() as lines:
         mesh.authority.publish_policy(min_version="99.1")
@@ -97,9 +97,9 @@ def test_field_l12_min_version(mesh: LivingMesh) -> None:
 
 
 @pytest.fixture
-def mixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[LivingMesh]:
+def mixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[ManagedMesh]:
     """a, b and c meet each other; b alone runs what is too old for the policy it does not hold yet."""
-    made = LivingMesh(seed=5)
+    made = ManagedMesh(seed=5)
     made.add("a", "anchor")
     with monkeypatch.context() as older:
         older.setattr("gmesh.node.runtime.SOFTWARE", "gmesh/0.0.9")
@@ -109,7 +109,7 @@ def mixed(monkeypatch: pytest.MonkeyPatch) -> Iterator[LivingMesh]:
     made.stop()
 
 
-def test_only_the_old_node_is_barred(mixed: LivingMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_old_node_is_barred(mixed: ManagedMesh, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others judge what their neighbour runs, even if that one closes nothing; it says what it needs."""
     monkeypatch.setattr(mixed["b"].runtime._versions, "_judge", lambda link: None)
     mixed.start()
@@ -124,7 +124,7 @@ def test_only_the_old_node_is_barred(mixed: LivingMesh, monkeypatch: pytest.Monk
     assert not mixed["a"].reaches("b")
 
 
-def test_an_old_node_that_starts_under_the_policy(mesh: LivingMesh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_node_that_starts_under_the_policy(mesh: ManagedMesh, monkeypatch: pytest.MonkeyPatch) -> None:
     """Downgraded under a policy it holds, it says at its start that it must be upgraded, before any link."""
     mesh.authority.publish_policy(min_version="0.1")
     mesh.run(BOUND)
@@ -149,7 +149,7 @@ def test_our_own_version_can_be_compared() -> None:
     assert parse_version(SOFTWARE) > ()
 
 
-def test_field_l12_stale_grace(mesh: LivingMesh) -> None:
+def test_field_l12_stale_grace(mesh: ManagedMesh) -> None:
     """Without a status for longer than the grace messages stop, links stay; its return heals it."""
     authority = mesh.authority
     mesh["a"].runtime.datagrams.register("log", lambda message: None)
@@ -171,7 +171,7 @@ def test_field_l12_stale_grace(mesh: LivingMesh) -> None:
     assert send(mesh, "c", "a") == "delivered", "one informed node is enough"
 
 
-def test_authority_requests_pass_while_stale(mesh: LivingMesh) -> None:
+def test_authority_requests_pass_while_stale(mesh: ManagedMesh) -> None:
     """_authority by way of the anchor is what still works: renewal and heartbeat of a node without HTTP."""
     authority = mesh.authority
     authority.publish_policy(stale_grace=60)
@@ -190,7 +190,7 @@ def test_authority_requests_pass_while_stale(mesh: LivingMesh) -> None:
     assert mesh["c"].runtime.member.trust.status.body.number > status.body.number
 
 
-def test_services_are_told_to_everybody(mesh: LivingMesh) -> None:
+def test_services_are_told_to_everybody(mesh: ManagedMesh) -> None:
     """What has a receiver is in the node record; what lost it is not; gmesh's own never are."""
 
     def told() -> dict[str, tuple[str, ...]]:
@@ -206,7 +206,7 @@ def test_services_are_told_to_everybody(mesh: LivingMesh) -> None:
     assert told()["c"] == ("web",)
 
 
-def test_a_revoked_node_is_told_as_revoked(mesh: LivingMesh) -> None:
+def test_a_revoked_node_is_told_as_revoked(mesh: ManagedMesh) -> None:
     """To send to it is refused as revoked, not as unknown; a name that was never there is unknown."""
     mesh.authority.revoke_node(mesh["c"].enrolled)
     mesh.run(BOUND)

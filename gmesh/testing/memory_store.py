@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""What stands in for a disk and listens in on sessions, for nodes in memory."""
+"""
+What a node keeps over a restart, in memory: L{gmesh.node.identity_store} without a disk.
+
+Tests: C{tests/node/test_memory_mesh_faults.py}.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from gmesh.errors import StoreError
 from gmesh.node.node_state import NodeState
 from gmesh.trust.documents import Document
 from gmesh.trust.keys import NoiseKey
-from gmesh.wire.noise import NoiseSession
 
-__all__ = ["MemoryStore", "RecordingSession"]
+__all__ = ["MemoryStore"]
 
 
 class MemoryStore:
@@ -53,20 +56,3 @@ class MemoryStore:
         """Keep the Noise keys."""
         self._check()
         self.noise_keys = tuple(keys)
-
-
-class RecordingSession:
-    """A hop session that tells of every record it opened: what this node could have read."""
-
-    def __init__(self, inner: NoiseSession, opened: Callable[[bytes], object]) -> None:
-        self._inner = inner
-        self._opened = opened
-
-    def open(self, ciphertext: bytes | memoryview) -> bytes:
-        """Open and note."""
-        record = self._inner.open(ciphertext)
-        self._opened(record)
-        return record
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,15 +18,6 @@ from gmesh.node.api.http import local_site
 from gmesh.node.api.routes import LocalApi
 from gmesh.node.api.views import LocalNode, Settings
 from gmesh.testing.mesh import MemoryMesh
-
-
-@pytest.fixture
-def mesh() -> Iterator[MemoryMesh]:
-    made = MemoryMesh.line("a", "b", "c")
-    made.run_until(lambda: made["a"].reaches("c") and made["c"].reaches("a"))
-    yield made
-    made.stop()
-    assert made.clock.getDelayedCalls() == []
 
 
 class Caller:

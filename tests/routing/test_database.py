@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from routing.simulation import NETWORK, WALL, StubSigner, make_key, make_member, make_record, stub_verify
+from routing.records import NETWORK, WALL, make_key, make_member, make_record
 
 from gmesh.errors import FrameRefused
 from gmesh.routing.database import LinkStateDatabase, Outcome
@@ -18,6 +18,7 @@ from gmesh.routing.record import decode_record, handle_of, make_capabilities, si
 from gmesh.routing.store import Member, record_hash
 from gmesh.routing.sync import buckets_that_differ, missing, summaries
 from gmesh.routing.waiting import WaitingRecords
+from gmesh.testing.engine_node import StubSigner, stub_verify
 
 
 class Setting:

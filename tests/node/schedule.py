@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """
-What happens to a mesh over the years, and what must hold all the while.
+A schedule of events over years of a managed mesh, and what must hold all the time.
 
-An authority that is away for hours to weeks, new keys, policies and commands, reboots, stepped
-clocks: by a seed, in Unix time.  Around each of them every clock runs as in life; between them Unix
-time may pass faster, see L{World.lapse<gmesh.testing.world.World.lapse>}::
+An authority that is out of reach for hours to weeks, new keys, policies and commands, reboots, stepped
+clocks: by a seed, in Unix time.  Around each of them every clock runs as it does outside; between them Unix
+time may pass faster, see L{ManagedMesh.lapse}::
 
-    fate = Fate(mesh, seed=1, pace=60)
-    fate.live(730)
-    assert fate.happened["rotate"] >= 7
+    schedule = Schedule(mesh, seed=1, pace=60)
+    schedule.run(730)
+    assert schedule.happened["rotate"] >= 7
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from random import Random
 from unittest.mock import patch
 
 from nacl import bindings
+from node.managed_mesh import ManagedMesh, ManagedNode
 
 from gmesh.mesh import control, documents
 from gmesh.routing import database
 from gmesh.testing.issuer import DAY
-from gmesh.testing.living import LivingMesh, LivingNode
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.verify import check_certificate
 
-__all__ = ["BACK", "HOUR", "Fate", "certified", "judging_once", "lapsing"]
+__all__ = ["BACK", "HOUR", "Schedule", "certified", "judging_once", "lapsing"]
 
 HOUR = 3600.0
 DAYS: dict[str, float] = {"policy": 7, "rotate": 91, "drop": 40, "reboot": 9, "step": 11, "command": 10}
@@ -44,7 +44,7 @@ REBOOT = 240.0
 RECORD_LIFE = 60_000
 """About as long as a record can say that it lives; it must outlast the pace."""
 
-LOOK = HOUR / 2
+CHECK_EVERY = HOUR / 2
 SHARED = 4096
 _SAME_FOR_ALL = (
     (bindings, "crypto_sign_open"),
@@ -101,7 +101,7 @@ def judging_once() -> Iterator[None]:
             each.stop()
 
 
-def certified(mesh: LivingMesh, node: LivingNode) -> bool:
+def certified(mesh: ManagedMesh, node: ManagedNode) -> bool:
     """Whether a stranger with the right time and the newest genesis accepts this node's certificate."""
     document = node.runtime.member.certificate
     if document.body.not_after < mesh.wall():
@@ -110,9 +110,9 @@ def certified(mesh: LivingMesh, node: LivingNode) -> bool:
     return True
 
 
-class Fate:
+class Schedule:
     """
-    What happens to a mesh, by its seed.
+    The events of a mesh, by a seed.
 
     @param pace: how fast Unix time passes between events.
     @param longest: the longest outage of the authority.
@@ -122,7 +122,7 @@ class Fate:
 
     def __init__(
         self,
-        mesh: LivingMesh,
+        mesh: ManagedMesh,
         seed: int,
         *,
         pace: float = 1.0,
@@ -141,20 +141,20 @@ class Fate:
         for name, period in every.items():
             self._again(getattr(self, name), period * DAY, 0.3, 0.7)
 
-    def live(self, days: float) -> None:
+    def run(self, days: float) -> None:
         """Let C{days} pass; whatever must hold is looked at around each event, and often between."""
         end = self.mesh.wall() + days * DAY
         while self._events[0][0] < end:
             due, _, event = heapq.heappop(self._events)
-            self._calm(due)
+            self._quiet(due)
             event()
             self.mesh.run(BACK)
-            self.look()
-        self._calm(end)
+            self.check()
+        self._quiet(end)
         if not self.mesh.authority.up:
             self.come_back()
             self.mesh.run(BACK)
-            self.look()
+            self.check()
 
     # What happens
 
@@ -204,7 +204,7 @@ class Fate:
 
     # What must hold
 
-    def look(self) -> None:
+    def check(self) -> None:
         """
         Everybody is in the mesh whose certificate allows it, and knows what the authority said last.
 
@@ -220,9 +220,9 @@ class Fate:
         for anchor in anchors:
             lost = [node.name for node in good if node is not anchor and not anchor.reaches(node.name)]
             assert not lost, f"{anchor.name} does not reach on day {day:.2f}: {lost}"
-        self._look_for_the_ended()
+        self._check_for_the_expired()
 
-    def _look_for_the_ended(self) -> None:
+    def _check_for_the_expired(self) -> None:
         """Nobody with a clock that is right keeps a link to a node whose certificate has ended."""
         ended = self.mesh.wall() - CERTIFICATE_LEEWAY - HOUR - self._pace * self.mesh.profile.ping_after
         for node in self.mesh:
@@ -230,23 +230,23 @@ class Fate:
             kept = [link.peer.name for link in links if self.mesh[link.peer.name].not_after < ended]
             assert not kept, f"{node.name} is linked to nodes whose certificates ended: {kept}"
 
-    def _informed(self, node: LivingNode) -> bool:
+    def _informed(self, node: ManagedNode) -> bool:
         authority, numbers = self.mesh.authority, node.runtime.member.numbers()
         newest = authority.genesis.body.version, authority.policy.body.version, authority.crl.body.number
         return (numbers["genesis"], numbers["policy"], numbers["crl"]) == newest
 
     # When it happens
 
-    def _calm(self, until: float) -> None:
+    def _quiet(self, until: float) -> None:
         """Nothing happens until then."""
         mesh = self.mesh
         mesh.lapse(self._pace)
         while mesh.wall() < until:
-            mesh.run(min(LOOK * max(1, self._pace / 60), until - mesh.wall()) / self._pace)
-            self.look()
+            mesh.run(min(CHECK_EVERY * max(1, self._pace / 60), until - mesh.wall()) / self._pace)
+            self.check()
         mesh.lapse(1)
 
-    def _some_node(self) -> LivingNode:
+    def _some_node(self) -> ManagedNode:
         return self._random.choice(list(self.mesh))
 
     def _at(self, delay: float, event: Callable[[], None]) -> None:
