@@ -4,41 +4,37 @@
 from __future__ import annotations
 
 from gmesh.endtoend import limits
-from gmesh.mesh.rates import TokenBucket
+from gmesh.mesh.rates import ClaimGate, Rate
 
 __all__ = ["FloodGate"]
+
+_LINK = Rate(limits.INIT_LINK_RATE, limits.INIT_LINK_BURST)
+_SOURCE = Rate(limits.INIT_SOURCE_RATE, limits.INIT_SOURCE_BURST)
 
 
 class FloodGate:
     """
-    Token buckets: one for each ingress link, one for each source claimed over it.
+    For each ingress link a gate of its own: so many handshakes, and fewer from each source claimed over it.
 
-    A claim costs nothing, so a claimed source is limited for the link that makes the claim only:
-    no neighbour can use up what a node is allowed over another way.
+    No neighbour can use up what a node is allowed over another way, nor have that forgotten.
     """
 
     def __init__(self) -> None:
-        self._buckets: dict[tuple[bytes, bytes], TokenBucket] = {}
+        self._gates: dict[bytes, ClaimGate] = {}
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self._gates)
 
     def admits(self, link: bytes, source: bytes, now: float) -> bool:
         """May a handshake that came over C{link}, from C{source} as it says, be looked at?"""
-        by_source = self._bucket((link, source), limits.INIT_SOURCE_RATE, limits.INIT_SOURCE_BURST, now)
-        if not by_source.take(now):
-            return False
-        return self._bucket((link, b""), limits.INIT_LINK_RATE, limits.INIT_LINK_BURST, now).take(now)
-
-    def _bucket(self, key: tuple[bytes, bytes], rate: float, burst: float, now: float) -> TokenBucket:
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            if len(self._buckets) >= limits.MAX_HANDSHAKE_FLOOD_KEYS:
+        gate = self._gates.get(link)
+        if gate is None:
+            if len(self._gates) >= limits.MAX_HANDSHAKE_GATES:
                 self._prune(now)
-            bucket = self._buckets[key] = TokenBucket(rate, burst, now)
-        return bucket
+            gate = self._gates[link] = ClaimGate(_LINK, _SOURCE, now)
+        return gate.admits(source, now)
 
     def _prune(self, now: float) -> None:
-        self._buckets = {key: bucket for key, bucket in self._buckets.items() if not bucket.full(now)}
-        while len(self._buckets) >= limits.MAX_HANDSHAKE_FLOOD_KEYS:
-            del self._buckets[next(iter(self._buckets))]
+        self._gates = {link: gate for link, gate in self._gates.items() if not gate.full(now)}
+        if len(self._gates) >= limits.MAX_HANDSHAKE_GATES:
+            del self._gates[next(iter(self._gates))]

@@ -61,6 +61,7 @@ class Handshakes:
         self._counters = table.counters
         self._greatest: dict[bytes, int] = {}
         self._flood = FloodGate()
+        self._offers = FloodGate()
 
     def begin_if_due(self, exchange: Exchange, now: float) -> None:
         """The peer is being talked with: see that there are good keys."""
@@ -86,13 +87,17 @@ class Handshakes:
                 attempt.retry = min(attempt.retry, max(now, attempt.sent + limits.HANDSHAKE_HURRY))
                 self._table.arm(exchange, now)
 
-    def offer(self, source: bytes, now: float) -> None:
-        """Somebody seals with keys we no longer have, as after a restart: begin anew, but rarely."""
+    def offer(self, source: bytes, link: bytes, now: float) -> None:
+        """
+        Somebody seals with keys we no longer have, as after a restart: begin anew, but rarely.
+
+        @param link: handle of the neighbour that says so.
+        """
         exchange = self._table.get(source)
         peer = self._find_handle(source)
         if peer is None or self._table.full or (exchange is not None and any(exchange.sessions())):
             return
-        if not self._trust.revoked(peer.serial, peer.node_id) and self._flood.admits(b"", source, now):
+        if not self._trust.revoked(peer.serial, peer.node_id) and self._offers.admits(link, source, now):
             self.begin_if_due(self._table.get_or_make(peer, now), now)
 
     def first_message(self, header: PathHeader, body: bytes | memoryview, link: bytes, now: float) -> None:

@@ -25,7 +25,7 @@ __all__ = [
     "INIT_SOURCE_RATE",
     "LANE_WINDOW",
     "MAX_DATAGRAM",
-    "MAX_HANDSHAKE_FLOOD_KEYS",
+    "MAX_HANDSHAKE_GATES",
     "MAX_HURRIES",
     "MAX_OUTBOX_BYTES",
     "MAX_OUTBOX_MESSAGES",
@@ -130,8 +130,8 @@ INIT_SOURCE_RATE = 0.2
 INIT_SOURCE_BURST = 2.0
 """Handshakes a second from one claimed source over one ingress link; the burst lets a node restart."""
 
-MAX_HANDSHAKE_FLOOD_KEYS = 4_096
-"""Buckets of the handshake limits; full ones go first."""
+MAX_HANDSHAKE_GATES = 4_096
+"""Neighbours whose handshakes are limited; those that have spent nothing lately go first."""
 
 ADMISSION_LIFE = 1.0
 """How long a flow relies on its checks while nothing of which it is told changes."""

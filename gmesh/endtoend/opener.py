@@ -63,7 +63,7 @@ class Opener:
         found = self._session(header[1])
         if found is None or path[0] != found[1].peer.handle:
             self._counters["no-session"] += 1
-            self._handshakes.offer(path[0], now)
+            self._handshakes.offer(path[0], ingress_link.peer.handle, now)
             return
         exchange, session = found
         try:

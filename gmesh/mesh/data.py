@@ -4,6 +4,9 @@ Data frames of one link: the path header is looked up, and what is behind it pas
 
 What a header may do depends on the link and on its bytes up to the end of the path alone, so a
 bounded cache makes a frame cost one dictionary access; it holds the header with the next hop index.
+
+What a header says of its source is only that neighbour's word, so that neighbour pays for it, at every hop:
+from one budget for frames of its own, and from a larger one for those that a relay passes on.
 """
 
 from __future__ import annotations
@@ -17,8 +20,21 @@ from zope.interface import implementer
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
 from gmesh.mesh.forwarding import Forwarding
-from gmesh.mesh.network_limits import HEADER_BURST, HEADER_RATE, MAX_VERDICTS, SOURCE_BURST, SOURCE_RATE
-from gmesh.mesh.rates import Budget, TokenBucket
+from gmesh.mesh.network_limits import (
+    HANDSHAKES_EACH,
+    HANDSHAKES_EVERY,
+    HEADER_BURST,
+    HEADER_RATE,
+    MAX_OWN_VERDICTS,
+    MAX_VERDICTS,
+    SOURCE_BURST,
+    SOURCE_RATE,
+    TRANSIT_BURST,
+    TRANSIT_HEADER_BURST,
+    TRANSIT_HEADER_RATE,
+    TRANSIT_RATE,
+)
+from gmesh.mesh.rates import Budget, ClaimGate, TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import HANDLE, MAX_HANDLES
 from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, PathHeader, peek_path
@@ -26,16 +42,17 @@ from gmesh.wire.paths import AT_CLASS, AT_COUNT, AT_FLAGS, AT_HOP, AT_PATH, Path
 __all__ = ["DataFactory", "DataProtocol"]
 
 SendData = Callable[[bytes, bytes, memoryview], bool]
-Verdict = tuple[SendData | None, bytes, bytes, int, tuple[bytes, ...], tuple[int, int, int]]
+Verdict = tuple[SendData | None, bytes, bytes, int, Budget, tuple[bytes, ...], tuple[int, int, int]]
 """
 Where to (None: here), the header for the next hop from the flags to the end of the path, the flow, by how
-many hops we multiply what the source sends (0 behind its first relay, which is the one that counts); the
-path; hop index, class and flags as they came.
+many hops we multiply what we are sent and whose budget that spends; the path; hop index, class and flags
+as they came.
 """
 
 TAIL: Final = 12
 """Receiver index and counter, behind the path."""
 _DATA = int(Kind.E2E_DATA)  # a member of an Enum is looked up by a function in Python 3.11
+_INIT = int(Kind.E2E_INIT)
 _new = tuple.__new__
 _SHORTEST: Final = AT_PATH + TAIL
 _unpack_header: Final = [
@@ -52,12 +69,16 @@ class DataProtocol:
     def __init__(self, forwarding: Forwarding, link: ILink) -> None:
         self._forwarding = forwarding
         self._link = link
-        self._ingress: bytes = link.peer.handle
         self._verdicts: dict[bytes, Verdict] = {}
+        self._paid: set[bytes] = set()
         self._generation = -1
-        # A source that makes up paths pays at its first relay: those behind see only what passed here.
-        self._headers = TokenBucket(HEADER_RATE, HEADER_BURST, forwarding.now())
-        self._carried = Budget(SOURCE_RATE, SOURCE_BURST, forwarding.now())
+        now = forwarding.now()
+        self._own = (TokenBucket(HEADER_RATE, HEADER_BURST, now), Budget(SOURCE_RATE, SOURCE_BURST, now))
+        self._transit = (
+            TokenBucket(TRANSIT_HEADER_RATE, TRANSIT_HEADER_BURST, now),
+            Budget(TRANSIT_RATE, TRANSIT_BURST, now),
+        )
+        self._handshakes = ClaimGate(HANDSHAKES_EVERY, HANDSHAKES_EACH, now)
 
     def link_up(self) -> None:
         """Frames may come and go."""
@@ -67,6 +88,7 @@ class DataProtocol:
         """Or not any more."""
         self._forwarding.link_down(self._link)
         self._verdicts.clear()
+        self._paid.clear()
 
     def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
         """One data frame. @raise FrameRefused: if its header is malformed, which the neighbour let pass."""
@@ -83,10 +105,10 @@ class DataProtocol:
         key, index, counter = _unpack_header[count](record, start)
         verdict = self._verdicts.get(key)
         if verdict is None:
-            verdict = self._judge(kind, record, start, end)
+            verdict = self._judge(key, kind, record, start, end)
             if verdict is None:
                 return
-        send, onward, flow, hops, path, fixed = verdict
+        send, onward, flow, hops, budget, path, fixed = verdict
         if send is None:
             header = _new(PathHeader, (path, index, counter, *fixed))
             if kind == _DATA and forwarding.local is not None:
@@ -95,50 +117,71 @@ class DataProtocol:
                 forwarding.deliver(kind, header, record[path_end + TAIL : end], self._link)
             return
         head, rest = record[start : start + AT_FLAGS].tobytes() + onward, record[path_end:end]
-        if (hops and not self._allows(hops * (end - start))) or not send(head, flow, rest):
+        carried = hops * (end - start)
+        budget.left = left = budget.left - carried
+        if ((left < 0 or kind == _INIT) and not self._allows(kind, budget, carried, path[-1])) or not send(
+            head, flow, rest
+        ):
             forwarding.refused(b"".join((head, rest)))
 
-    def _allows(self, carried: int) -> bool:
-        """May the source have so many bytes carried now?"""
-        budget = self._carried
-        budget.left -= carried
-        if budget.left >= 0 or budget.more(self._forwarding.now()):
-            return True
-        budget.left += carried
-        self._forwarding.counters.count("forward-source-rate")
-        return False
+    def _allows(self, kind: int, budget: Budget, carried: int, destination: bytes) -> bool:
+        """May this be passed on?  Asked of every handshake, and when it took the last of a budget."""
+        forwarding = self._forwarding
+        now = forwarding.now()
+        if budget.left < 0 and not budget.more(now):
+            budget.left += carried
+            forwarding.counters.count("forward-source-rate")
+            return False
+        if kind == _INIT and not self._handshakes.admits(destination, now):
+            forwarding.counters.count("forward-handshake-rate")
+            return False
+        return True
 
-    def _judge(self, kind: int, record: memoryview, start: int, end: int) -> Verdict | None:
-        """A verdict to remember, or None when the frame is dealt with."""
+    def _judge(self, key: bytes, kind: int, record: memoryview, start: int, end: int) -> Verdict | None:
+        """
+        A verdict to remember, or None when the frame is dealt with.
+
+        What was paid for and then forgotten, since links or trust changed, is judged again for nothing.
+        """
         flags, hop, path_end = peek_path(record, start, end)
         fixed = (hop, record[start + AT_CLASS], flags)
-        if hop == 1 and not self._headers.take(self._forwarding.now()):
-            self._forwarding.counters.count("forward-header-rate")
+        forwarding = self._forwarding
+        headers, budget = self._own if hop == 1 else self._transit
+        if key in self._paid:
+            self._paid.remove(key)
+        elif not headers.take(forwarding.now()):
+            forwarding.counters.count("forward-header-rate")
             return None
         raw = bytes(record[start + AT_PATH : path_end])
         path = tuple(raw[at : at + HANDLE] for at in range(0, len(raw), HANDLE))
-        forwarding = self._forwarding
-        refusal = forwarding.judge(self._ingress, path, hop)
+        refusal = forwarding.judge(self._link.peer, path, hop)
         if refusal is not None:
             forwarding.counters.count(refusal.cause)
             return None
         verdict: Verdict
-        if hop == len(path) - 1:
-            verdict = (None, b"", b"", 0, path, fixed)
+        hops = len(path) - 1 - hop
+        if hops == 0:
+            verdict = (None, b"", b"", 0, budget, path, fixed)
         else:
             link = forwarding.links.get(path[hop + 1])
             if link is None:
-                forwarding.reroute(kind, record, start, end)
+                budget.left -= hops * (end - start)
+                if self._allows(kind, budget, hops * (end - start), path[-1]):
+                    forwarding.reroute(kind, record, start, end)
                 return None
-            hops = len(path) - 1 - hop if hop == 1 else 0
             onward = record[start + AT_FLAGS : start + AT_HOP].tobytes() + bytes((hop + 1,))
             onward += record[start + AT_CLASS : path_end].tobytes()
-            verdict = (link.send_data, onward, path[0] + path[-1], hops, path, fixed)
+            verdict = (link.send_data, onward, path[0] + path[-1], hops, budget, path, fixed)
             forwarding.passes(path, kind, end - start)
-        if len(self._verdicts) >= MAX_VERDICTS:
-            self._verdicts.clear()
-        self._verdicts[bytes(record[start + AT_FLAGS : path_end])] = verdict
+        self._remember(key, verdict)
         return verdict
+
+    def _remember(self, key: bytes, verdict: Verdict) -> None:
+        if len(self._paid) >= (MAX_VERDICTS if self._link.peer.relay else MAX_OWN_VERDICTS):
+            self._verdicts.clear()
+            self._paid.clear()
+        self._paid.add(key)
+        self._verdicts[key] = verdict
 
 
 @implementer(IFrameReceiverFactory)

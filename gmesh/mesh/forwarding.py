@@ -19,6 +19,7 @@ from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTICE_RATE
+from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.rates import TokenBucket
 from gmesh.routing.database import Outcome
 from gmesh.routing.engine import RouteEngine
@@ -122,14 +123,16 @@ class Forwarding:
 
     # -- judging
 
-    def judge(self, ingress: bytes, path: tuple[bytes, ...], hop: int) -> Refusal | None:
+    def judge(self, ingress: Peer, path: tuple[bytes, ...], hop: int) -> Refusal | None:
         """
         The checks of a relay and of a destination, in order; None if the header may be obeyed.
 
-        @param ingress: the neighbour the frame came from.
+        @param ingress: the neighbour the frame came from: its source, or a relay by certificate.
         """
-        if path[hop - 1] != ingress:
+        if path[hop - 1] != ingress.handle:
             return Refusal("forward-wrong-ingress")
+        if hop > 1 and not ingress.relay:
+            return Refusal("forward-through-client")
         if path[hop] != self.handle:
             return Refusal("forward-not-ours")
         if len(set(path)) != len(path):

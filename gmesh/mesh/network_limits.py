@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gmesh.mesh.rates import Rate
+
 __all__ = [
     "ASK_AGAIN",
     "ASK_ELSEWHERE",
@@ -28,6 +30,8 @@ __all__ = [
     "HEADER_BURST",
     "HEADER_RATE",
     "HOUSEKEEPING_INTERVAL",
+    "HANDSHAKES_EACH",
+    "HANDSHAKES_EVERY",
     "IHAVE_ENTRIES",
     "IHAVE_INTERVAL",
     "LIST_ENTRIES",
@@ -35,6 +39,7 @@ __all__ = [
     "LSA_FRAME_RECORDS",
     "MAX_DEPARTED",
     "MAX_NOTICE_FLOWS",
+    "MAX_OWN_VERDICTS",
     "MAX_QUESTIONS",
     "MAX_SERIALS",
     "MAX_STUB_ORIGINS",
@@ -54,6 +59,10 @@ __all__ = [
     "SOURCE_BURST",
     "SOURCE_RATE",
     "STATUS_ASK_INTERVAL",
+    "TRANSIT_BURST",
+    "TRANSIT_HEADER_BURST",
+    "TRANSIT_HEADER_RATE",
+    "TRANSIT_RATE",
     "WANTED_INTERVAL",
     "WANT_BATCH",
 ]
@@ -117,13 +126,23 @@ DUPLICATE_GRACE: Final = 1.0
 DRAIN_TIME: Final = 0.5
 
 # -- forwarding
-MAX_VERDICTS: Final = 1024
+# Headers of one link: of a relay's, and of one whose node sends only what is its own.
+MAX_VERDICTS: Final = 4096
+MAX_OWN_VERDICTS: Final = 1024
 MAX_TRANSITS: Final = 1024
 MAX_NOTICE_FLOWS: Final = 1024
 NOTICE_RATE: Final = 10.0
 HEADER_RATE: Final = 2000.0
 HEADER_BURST: Final = 4096
+# What one relay hands us of others: that of eight sources who use up all they may.
+TRANSIT_HEADER_RATE: Final = 8 * HEADER_RATE
+TRANSIT_HEADER_BURST: Final = 8 * HEADER_BURST
 # Bytes a source may make others carry, each counted once for every hop behind its first relay.
 SOURCE_RATE: Final = 512 * 1024 * 1024
 SOURCE_BURST: Final = 64 * 1024 * 1024
+TRANSIT_RATE: Final = 8 * SOURCE_RATE
+TRANSIT_BURST: Final = 8 * SOURCE_BURST
+# Handshakes that one neighbour has us pass on: to one destination half of what that one looks at from us.
+HANDSHAKES_EVERY: Final = Rate(1000.0, 1000)
+HANDSHAKES_EACH: Final = Rate(10.0, 10)
 NOTICE_BURST: Final = 10

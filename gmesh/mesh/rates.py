@@ -1,9 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""A token bucket on the caller's clock: how a rate with a burst is allowed, or not."""
+"""Token buckets on the caller's clock: how a rate with a burst is allowed, or not."""
 
 from __future__ import annotations
 
-__all__ = ["Budget", "TokenBucket"]
+from typing import NamedTuple
+
+__all__ = ["Budget", "ClaimGate", "Rate", "TokenBucket"]
+
+
+class Rate(NamedTuple):
+    """So many a second, and so many at once."""
+
+    rate: float
+    burst: float
 
 
 class TokenBucket:
@@ -22,12 +31,16 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """True if one more is allowed at C{now}, which is then spent."""
-        self._tokens = min(self._burst, self._tokens + (now - self._when) * self._rate)
-        self._when = now
-        if self._tokens < 1.0:
+        if not self.has(now):
             return False
         self._tokens -= 1.0
         return True
+
+    def has(self, now: float) -> bool:
+        """True if one more is allowed at C{now}."""
+        self._tokens = min(self._burst, self._tokens + (now - self._when) * self._rate)
+        self._when = now
+        return self._tokens >= 1.0
 
     def full(self, now: float) -> bool:
         """True if forgetting this bucket would change nothing."""
@@ -56,3 +69,41 @@ class Budget:
         self.left = min(self._burst, self.left + (now - self._when) * self._rate)
         self._when = now
         return self.left >= 0
+
+
+class ClaimGate:
+    """
+    What one neighbour may claim: so much altogether, and less about each name.
+
+    Each new name spends some of what is allowed altogether, and is forgotten when its bucket is full
+    again: so the names that are remembered are bounded by the rates.
+
+    @param every: for all names together.
+    @param each: for one name.
+    """
+
+    __slots__ = ("_all", "_each", "_most", "_names")
+
+    def __init__(self, every: Rate, each: Rate, now: float) -> None:
+        self._all = TokenBucket(*every, now)
+        self._each = each
+        self._most = 2 * int(every.burst + every.rate * each.burst / each.rate)
+        self._names: dict[bytes, TokenBucket] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def admits(self, name: bytes, now: float) -> bool:
+        """May one more claim about C{name} be looked at?  If so, it is spent."""
+        if not self._all.has(now):
+            return False
+        bucket = self._names.get(name)
+        if bucket is None:
+            if len(self._names) >= self._most:
+                self._names = {key: held for key, held in self._names.items() if not held.full(now)}
+            bucket = self._names[name] = TokenBucket(*self._each, now)
+        return bucket.take(now) and self._all.take(now)
+
+    def full(self, now: float) -> bool:
+        """True if forgetting this gate would change nothing."""
+        return self._all.full(now) and all(bucket.full(now) for bucket in self._names.values())

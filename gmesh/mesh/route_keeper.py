@@ -143,6 +143,7 @@ class RouteKeeper:
         held = self._links.get(link.peer.handle)
         if held is not None and held[0] is link:
             held[1].suspect = link.suspect
+            self._forwarding.forget_verdicts()
             self._engine.link_cost(link.peer.handle, held[1].cost, self._clock.seconds())
             self.schedule()
 

@@ -7,6 +7,7 @@ import pytest
 from endtoend.rig import DELAY, noise_key
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.flood import FloodGate
 from gmesh.trust.encoding import b64url_encode
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader, pack_path_frame, read_path
@@ -168,3 +169,46 @@ def test_field_t4_certificate_of_another_authority(fabric):
     fabric.run(0.1)
     assert fabric.bob.sessions.counters["unknown-key"] == 1
     assert len(fabric.bob.sessions) == 0
+
+
+def claim(fabric, kind, source, link, number):
+    """A frame to bob from a source, as his neighbour C{link} says."""
+    path = (source, link, fabric.bob.handle)
+    fabric.arrive(pack_path_frame(kind, PathHeader(path, 2**31, number), bytes(200)))
+
+
+def test_c3_handshakes_claimed_over_one_link_leave_those_over_another(fabric):
+    """A neighbour that claims handshakes of others spends what it may itself, and nobody else's."""
+    got = fabric.bob.serve()
+    for number in range(400):
+        claim(fabric, Kind.E2E_INIT, fabric.alice.handle, b"evil....", 2**62 + number)
+        claim(fabric, Kind.E2E_INIT, number.to_bytes(8, "big"), b"evil....", 1)
+    assert fabric.bob.sessions.counters["handshake-flood"] == 800 - limits.INIT_LINK_BURST
+    fabric.alice.datagrams.post("bob", "log", b"x")
+    fabric.run(0.2)
+    assert got == [b"x"]
+
+
+def test_c3_frames_without_session_claimed_over_one_link_leave_those_over_another(talking, fabric):
+    """Who has lost its keys offers new ones to a peer, whatever another neighbour has claimed of others."""
+    members = [fabric.add(f"member-{number}", 10 + number) for number in range(25)]
+    fabric.bob.restart()
+    got = fabric.bob.serve()
+    for member in members:
+        claim(fabric, Kind.E2E_DATA, member.handle, b"evil....", 1)
+    assert fabric.bob.sessions.counters["began"] == limits.INIT_LINK_BURST
+    fabric.alice.datagrams.post("bob", "log", b"lost")
+    fabric.run(0.2)
+    fabric.alice.datagrams.post("bob", "log", b"x")
+    fabric.run(0.2)
+    assert got == [b"x"]
+
+
+def test_c3_sources_made_up_over_one_link_reset_no_other():
+    """However many sources a neighbour makes up, what another has used up stays used up, and few are kept."""
+    gate = FloodGate()
+    assert [gate.admits(b"other...", b"known...", 0.0) for _ in range(3)] == [True, True, False]
+    for number in range(20_000):
+        gate.admits(b"evil....", number.to_bytes(8, "big"), number / 10_000)
+    assert not gate.admits(b"other...", b"known...", 2.0)
+    assert len(gate) == 2
