@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from gmesh.endtoend.echo import Echo
+from gmesh.endtoend.echo import EchoService
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.peers import Peers
@@ -49,7 +49,7 @@ class NodeControl:
     @ivar set_log_level: log from a level on.
     """
 
-    def __init__(self, member: Membership, clock: IReactorTime, peers: Peers, echo: Echo) -> None:
+    def __init__(self, member: Membership, clock: IReactorTime, peers: Peers, echo: EchoService) -> None:
         self.ask_for_news: Callable[[], object] = lambda: None
         self.bootstrap_changed: Callable[[], object] = lambda: None
         self.shutdown: Callable[[], object] = _unable("stop itself")

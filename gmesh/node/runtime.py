@@ -277,9 +277,11 @@ class NodeRuntime:
             self._counters.count(f"own-certificate-{error.reason}")
 
     def _trust_changed(self, kind: str) -> None:
-        """After the routes were swept: cut whoever is no member any more, in this turn."""
+        """After the routes were swept: cut every node that is not a member any more, in this turn."""
         if kind in ("crl", "genesis"):
             self.peers.sweep()
+        self.datagrams.trust_changed(kind)
+        if kind in ("crl", "genesis"):
             self.member.state.revoked = self.book.revoked_nodes
             self.member.save_soon()
         if kind == "genesis":

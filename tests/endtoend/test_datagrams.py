@@ -91,7 +91,7 @@ def test_no_route(fabric, outcomes):
     """Without a path the call is refused; the reason of routing is told when it is the distance."""
     fabric.alice.unreachable.add(fabric.bob.handle)
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
-    fabric.alice.datagrams._admission._explain = lambda handle, now: ("too-far", "too far: 40 hops, limit 32")
+    fabric.alice.explain = lambda handle, now: ("too-far", "too far: 40 hops, limit 32")
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
     assert outcomes == ["no-route", "too-far"]
 
@@ -142,8 +142,7 @@ def test_no_policy_denies(outcomes):
     """Without a policy nothing is allowed but what is gmesh's own."""
     fabric = Fabric("alice", "bob")
     fabric.alice.trust.policy = None
-    fabric.alice.datagrams.permissions.stop()
-    fabric.alice.datagrams.permissions.start()
+    fabric.alice.datagrams.trust_changed("policy")
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
     outcomes.watch(fabric.alice.echo.ping("bob"))
     fabric.run(1)
@@ -213,7 +212,7 @@ def test_stop_fails_what_is_under_way(fabric, outcomes):
 def test_outbox_is_bounded(fabric, outcomes):
     """What waits for one peer is bounded; one more is refused at the call."""
     fabric.bob.stop()
-    for _ in range(limits.MAX_OUTBOX_MESSAGES):
+    for _ in range(limits.MAX_RELIABLE_MESSAGES):
         fabric.alice.datagrams.send("bob", "log", b"").addErrback(lambda failure: None)
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
     assert outcomes == ["busy"]

@@ -46,7 +46,7 @@ def test_a_turn_shares_seals(fabric, flow):
     data = fabric.frames(Kind.E2E_DATA)
     assert fabric.got == messages
     assert len([frame for frame in data if frame[7:15] == fabric.alice.handle]) <= 5
-    assert max(map(len, data)) <= limits.BUNDLE_MOST + 200
+    assert max(map(len, data)) <= limits.MAX_BATCH + 200
 
 
 def test_what_a_producer_writes_in_a_turn_leaves_at_its_end(fabric, flow):
@@ -131,7 +131,7 @@ def test_revocation_in_the_middle_of_a_turn(fabric, flow):
 
 def test_revocation_between_two_frames_that_leave_together(fabric, flow):
     """Frames of a turn leave one after the other; when the first leads to a revocation, no other does."""
-    source = Source(flow, size=limits.BUNDLE_MOST - 100)
+    source = Source(flow, size=limits.MAX_BATCH - 100)
     source.produce(1)
     fabric.run(0.2)
 
@@ -144,7 +144,7 @@ def test_revocation_between_two_frames_that_leave_together(fabric, flow):
     source.produce(3)
     fabric.run(0.2)
     ours = [frame for frame in fabric.seen[before:] if frame[7:15] == fabric.alice.handle]
-    assert [len(frame) > limits.BUNDLE_FIRST for frame in ours] == [True, False]  # one, and a farewell
+    assert [len(frame) > limits.INITIAL_BATCH for frame in ours] == [True, False]  # one, and a farewell
     assert len(fabric.got) <= 2
 
 
@@ -190,12 +190,12 @@ def test_touch_with_the_authority_lost_and_found_under_load(fabric, flow):
 
     keep_sending(2)
     fabric.bob.lapsed = True
-    keep_sending(limits.ADMISSION_LIFE + 0.2)
+    keep_sending(limits.AUTHORIZATION_LIFE + 0.2)
     before = len(fabric.got)
     keep_sending(3)
     assert len(fabric.got) == before
     fabric.bob.lapsed = False
-    keep_sending(limits.ADMISSION_LIFE + 0.2)
+    keep_sending(limits.AUTHORIZATION_LIFE + 0.2)
     before = len(fabric.got)
     keep_sending(2)
     assert len(fabric.got) == before + 20
@@ -303,9 +303,10 @@ def test_the_short_way_reads_what_the_long_way_reads(frames, rest):
     expected = [Datagram.decode(frame[3:]).data for frame in frames if frame[2] == Inner.DATAGRAM]
     fabric = Fabric("alice", "bob")
     got = fabric.bob.serve()
-    fabric.bob.datagrams.opened(fabric.alice.peer, b"".join(frames))
+    receiver = fabric.bob.associations.associate(fabric.alice.peer).receiver
+    receiver.opened(fabric.alice.peer, b"".join(frames))
     assert got == expected
-    fabric.bob.datagrams.opened(fabric.alice.peer, rest)
+    receiver.opened(fabric.alice.peer, rest)
     assert len(got) <= len(expected) + 1
     fabric.stop()
 

@@ -87,4 +87,4 @@ def test_a_burst_keeps_within_the_link_queue(fabric, outcomes):
         fabric.clock.advance(DELAY)
         flying.append(sum(map(len, fabric.frames(Kind.E2E_DATA)[before:])))
     assert len(got) == 60
-    assert max(flying) <= 2 * limits.WINDOW_MOST
+    assert max(flying) <= 2 * limits.MAX_WINDOW

@@ -49,7 +49,7 @@ def test_bounced_handshake_is_repeated_soon(fabric):
     header, _ = read_path(fabric.seen[0], 0, len(fabric.seen[0]))
     fabric.decide = lambda kind, header, frame: (DELAY,)
     fabric.alice.sessions.undeliverable(header, "unreach")
-    fabric.run(limits.HANDSHAKE_HURRY + 0.2)
+    fabric.run(limits.HANDSHAKE_SPACING + 0.2)
     assert got == [b"x"]
 
 
@@ -148,17 +148,18 @@ def test_rehandshake_loses_nothing(talking, fabric):
 
 def test_rehandshake_by_frames(talking, fabric):
     """A session that sealed 2^32 frames begins the next at any age; none seals the 2^60th."""
-    [exchange] = fabric.alice.sessions._table
-    old = exchange.current
-    old.sent = limits.REHANDSHAKE_FRAMES - 1
+    [association] = fabric.alice.associations
+    keys = association.keys
+    old = keys.current
+    old.sent = limits.REKEY_AFTER_MESSAGES - 1
     fabric.alice.datagrams.post("bob", "log", b"last")
     fabric.run(0.2)
-    assert exchange.current is old
+    assert keys.current is old
     fabric.alice.datagrams.post("bob", "log", b"one more")
     fabric.run(0.2)
-    assert exchange.current is not old and talking[-2:] == [b"last", b"one more"]
-    exchange.current.sent = limits.REFUSE_FRAMES
-    assert exchange.sealer(fabric.clock.seconds()) is None
+    assert keys.current is not old and talking[-2:] == [b"last", b"one more"]
+    keys.current.sent = limits.REJECT_AFTER_MESSAGES
+    assert keys.sealer(fabric.clock.seconds()) is None
 
 
 def test_responder_begins_when_the_initiator_does_not(talking, fabric):
