@@ -8,6 +8,7 @@ when the node is given up, it is one C{del}, and all of that goes in the same re
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -79,7 +80,7 @@ class Associations:
     Every association of this node: found by handle, bounded, timed, and cut when it must be.
 
     @param book: the directory.
-    @param entropy: as C{os.urandom}, for message numbers.
+    @param entropy: as C{os.urandom}, for the numbers of acknowledged messages.
     @param max_sessions: associations at most.
     @ivar generation: changes whenever a sender must not rely on earlier checks.
     """
@@ -101,7 +102,7 @@ class Associations:
         self._authorization = authorization
         self._book = book
         self._clock = clock
-        self._entropy = entropy
+        self._starts = itertools.count(int.from_bytes(entropy(4), "big"))
         self._max_sessions = max_sessions
         self._pool = ReassemblyPool()
         self._table: dict[bytes, Association] = {}
@@ -236,7 +237,7 @@ class Associations:
         timer = DeadlineTimer(self._clock, self._tick, handle)
         keys = SessionSet(self._sealer.own, peer, now, timer)
         batch = BatchSender(self._sealer, keys, self._clock)
-        start = int.from_bytes(self._entropy(4), "big")  # another one each time: see MAX_SENDER_STARTS
+        start = next(self._starts) & 0xFFFFFFFF  # another one each time: the peer may remember the last
         reliable = ReliableSender(self._sealer, batch, start, self._clock)
         receiver = DatagramReceiver(
             batch,

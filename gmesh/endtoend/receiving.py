@@ -7,8 +7,8 @@ message without acknowledgement costs a look into its header, a dictionary acces
 Whatever could change the answer empties what is remembered, even between two messages of a frame; only
 that this node has lost touch with its authority, which comes with time, is looked for once a second.
 
-The upper half of a message number is drawn again for each sender, the lower half counts: so numbers
-rise, and a window over them remembers what was handed over already.
+The upper half of a message number is another one for each sender and each start of a node, the lower half
+counts: so numbers rise, and a window over them remembers what was handed over already.
 """
 
 from __future__ import annotations

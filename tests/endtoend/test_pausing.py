@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Producers of flows are paused for want of keys, window and room, and lose nothing to it."""
+"""Producers are paused while there are no keys, no window or no room, and lose nothing to it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from endtoend.rig import DELAY, Fabric, noise_key
+from endtoend.rig import DELAY, noise_key
 
 from gmesh.endtoend import limits
 from gmesh.wire.frames import Kind
@@ -101,36 +101,6 @@ def test_flood_over_one_link(fabric):
         fabric.arrive(pack_path_frame(Kind.E2E_INIT, PathHeader(path, 0, 1), bytes(200)))
     assert fabric.bob.sessions.counters["handshake-flood"] == 200 - limits.INIT_LINK_BURST
     assert len(fabric.bob.sessions) == 0
-
-
-def test_table_is_bounded(outcomes):
-    """At the cap the least recently used idle peer makes room; when none is idle, one more is refused."""
-    fabric = Fabric("bob", "carol", "dave")
-    fabric.add("hub", 9, max_sessions=2)
-    for name in ("bob", "carol", "dave", "bob"):
-        outcomes.watch(fabric.hub.datagrams.send(name, "log", b""))
-        fabric.run(1)
-    assert outcomes == ["no-such-service"] * 4
-    assert len(fabric.hub.sessions) == 2
-    assert fabric.hub.sessions.counters["gone-evicted"] == 2
-    fabric.decide = lambda kind, header, frame: ()
-    fabric.run(200, step=1)
-    for name in ("bob", "carol", "dave"):
-        outcomes.watch(fabric.hub.datagrams.send(name, "log", b""))
-    assert outcomes[4:] == ["busy"]
-    fabric.stop()
-
-
-def test_idle_sessions_are_wiped(talking, fabric):
-    """Keys go when they may not be used any more, the peer when it was idle for ten minutes."""
-    fabric.run(190, step=1)
-    assert fabric.alice.sessions.established == 0
-    assert len(fabric.alice.sessions) == 1
-    fabric.run(420, step=1)
-    assert len(fabric.alice.sessions) == len(fabric.bob.sessions) == 0
-    assert fabric.clock.getDelayedCalls() == [] or all(
-        call.func.__name__ == "_tick" for call in fabric.clock.getDelayedCalls()
-    )
 
 
 def test_rehandshake_loses_nothing(talking, fabric):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How the window follows answers, alone."""
+"""Congestion control: how the window follows answers."""
 
 from __future__ import annotations
 
