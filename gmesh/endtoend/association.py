@@ -62,7 +62,7 @@ class Association:
         return self.keys.idle and not len(self.reliable)
 
     def ready(self) -> None:
-        """There are new keys: send what waits."""
+        """There are new keys: send what is queued."""
         waiting, self.waiting = self.waiting, []
         for then in waiting:
             then()

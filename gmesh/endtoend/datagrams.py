@@ -46,6 +46,7 @@ class Datagrams:
     C{timed-out}, C{cancelled}, C{stopped}.
 
     @param advertise: called when this node has other services than before.
+    @ivar authorization: who may send what to whom.
     @ivar admit: every check that can be made before a message leaves, as L{Authorization.admit}.
     @ivar decide: what the policy says of a message, as L{Authorization.decide}.
     @ivar seek: find a node before anything is sent to it, as L{Authorization.seek}.
@@ -64,7 +65,7 @@ class Datagrams:
         self.counters = sessions.counters
         self._sessions = sessions
         self._associations = sessions.associations
-        self._authorization = authorization
+        self.authorization = authorization
         self._clock = clock
         self._advertise = advertise
         self.admit = authorization.admit
@@ -77,16 +78,16 @@ class Datagrams:
     @property
     def own(self) -> Peer:
         """This node, as its current certificate says."""
-        return self._authorization.own
+        return self.authorization.own
 
     def start(self) -> None:
         """Send and receive from now on."""
         self._sessions.start()
-        self._authorization.start()
+        self.authorization.start()
 
     def stop(self) -> None:
         """Fail what is under way, and wipe every session."""
-        self._authorization.open = False
+        self.authorization.open = False
         self._associations.ask_again()
         for sender in list(self._opened):
             sender.stop()
@@ -99,10 +100,15 @@ class Datagrams:
         """
         A document changed by which others are believed: C{genesis}, C{crl}, C{policy} or C{status}.
 
-        In this turn associations are cut, then the rules are read, then everything is asked again.
+        In this turn the new rules are read, then everything is asked again, then associations are cut: so
+        whatever a cut calls back meets the new decisions already.
         """
+        self.authorization.trust_changed(kind)
+        self.ask_again(kind)
         self._sessions.trust_changed(kind)
-        self._authorization.trust_changed(kind)
+
+    def ask_again(self, kind: str) -> None:
+        """What is believed or allowed changed: it is asked before the next message, in both directions."""
         self._associations.ask_again()
 
     def register(
@@ -201,7 +207,7 @@ class Datagrams:
 
     def _sender(self, node: str, service: str) -> DatagramSender:
         return DatagramSender(
-            node, service, self._associations, self._authorization, self._drop_here, self._number
+            node, service, self._associations, self.authorization, self._drop_here, self._number
         )
 
     def _deliver_here(self, service: str, data: bytes) -> Deferred[Delivered]:

@@ -118,7 +118,7 @@ class EchoService:
         if target.handle != own.handle:
             path = self._paths.route(target.handle, self._clock.seconds())
         if path is None:
-            return fail(SendRefused("no-route", f"no way to {node} at present"))
+            return fail(SendRefused("no-route", f"no path to {node} at present"))
         hops = [self._hop(handle, timeout) for handle in path[1:]]
         return gatherResults(hops, consumeErrors=True).addCallback(tuple)
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-By which path frames leave for one peer: that of routing, or the one the peer is heard by.
+The path by which frames leave for one peer: that of routing, or the one the peer is heard by.
 
 An end that gets no answer blames the relays it used and takes others; the far end, whose answers
 were lost on the same relays, cannot know.  So it follows: when a peer stops using the path that ours
@@ -68,7 +68,7 @@ class PathSelector:
     Chooses a path for each peer and hands frames to its first link.
 
     @param routes: asked for paths.
-    @param engine: told which paths lose frames, and asked why there is none.
+    @param engine: hears which paths lose frames, and explains why there is none.
     @param book: the directory.
     @ivar sender: C{sender(path)(head, flow, rest)}: hand a frame, in two pieces, to the first link of the
         path; False if dropped.  What C{sender} gives serves one reactor turn.

@@ -52,7 +52,7 @@ class _Retired:
 
 class SessionSet:
     """
-    The keys shared with one peer and the paths to it. Pure: told what happens and when.
+    The keys shared with one peer and the paths to it. Pure: it is given what happens and when.
 
     @ivar peer: the newest identity the peer proved or the directory knows.
     @ivar timer: to be set for each L{deadline}.
@@ -144,7 +144,7 @@ class SessionSet:
         """
         True if the peer's handshake may be answered, and not ignored in favour of our own under way.
 
-        An own attempt unanswered for long gives way whichever handle is smaller: perhaps the peer cannot
+        An own attempt unanswered for long yields whichever handle is smaller: perhaps the peer cannot
         read it.
         """
         return (

@@ -8,6 +8,8 @@ from endtoend.producers import Source
 from endtoend.rig import DAY, DELAY, NOW, Fabric
 from twisted.internet.defer import Deferred
 
+from gmesh.endtoend import limits
+from gmesh.errors import SendRefused
 from gmesh.mesh.peer_identity import peer_of
 from gmesh.wire.frames import Kind
 
@@ -200,6 +202,31 @@ def test_idle_sessions_are_wiped(talking, fabric):
     assert fabric.clock.getDelayedCalls() == [] or all(
         call.func.__name__ == "_tick" for call in fabric.clock.getDelayedCalls()
     )
+
+
+def test_what_a_cut_calls_back_meets_the_new_decisions(fabric, outcomes):
+    """A caller whose message fails by a revocation cannot, in that turn, send to another revoked node."""
+    carol, late = fabric.add("carol", 3), []
+    got = carol.serve()
+    fabric.alice.datagrams.prepare(fabric.bob.peer)  # the first to be cut
+    sender = fabric.alice.datagrams.open("carol", "log")
+    sender.send(b"keys")
+    fabric.run(0.2)
+
+    def failed(failure):
+        try:
+            for _ in range(12):
+                sender.send(bytes(limits.INITIAL_BATCH))
+        except SendRefused as refusal:
+            late.append(refusal.reason)
+
+    sender.send(b"first of a turn")
+    fabric.alice.datagrams.send("bob", "log", b"").addErrback(failed)
+    crl = fabric.network.crl(revoked=[(serial, NOW + DAY, 0) for serial in (2, 3)])
+    fabric.alice.trust.offer(crl, fabric.wall())
+    fabric.run(0.2)
+    assert late == ["revoked"]
+    assert got == [b"keys", b"first of a turn"]
 
 
 def test_giving_up_leaves_nothing(talking, fabric, outcomes):
