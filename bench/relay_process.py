@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from bench.process import Meter, resident, run_process
-from gmesh.endtoend.flow import Flow
+from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.errors import SendRefused
 from gmesh.node.identity_store import Identity, NodeState
 from gmesh.node.runtime import NodeRuntime
@@ -71,7 +71,7 @@ def make_node(reactor: Any, name: str, options: dict[str, Any], ports: list[int]
 class Tap:
     """One flow of a sender, as the node pauses it."""
 
-    def __init__(self, sender: Sender, flow: Flow) -> None:
+    def __init__(self, sender: Sender, flow: DatagramSender) -> None:
         self.sender, self.flow = sender, flow
         flow.registerProducer(self, True)
 

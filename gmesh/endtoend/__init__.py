@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Who is talking: sealed sessions between two ends over the mesh, and datagrams on them."""
+"""Who is talking: one association per far node, sealed sessions in it, and datagrams on them."""

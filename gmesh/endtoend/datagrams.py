@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Messages to (node name, service), sealed, from a verified sender, if wanted acknowledged and exactly once.
+Messages to (node name, service), sealed, from a verified sender; on request acknowledged and exactly once.
 
 The policy is asked at both ends: here before a message leaves, there before a receiver sees it.
 """
@@ -15,18 +15,12 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.endtoend import limits
-from gmesh.endtoend.admission import Admission, Explain, Seek
-from gmesh.endtoend.flow import Flow
-from gmesh.endtoend.inbound import Inbound
-from gmesh.endtoend.lanes import Lanes
-from gmesh.endtoend.outbound import Outbound
-from gmesh.endtoend.permissions import Permissions
+from gmesh.endtoend.authorization import Authorization
+from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.endtoend.services import Message, Receiver, Registration, Services
 from gmesh.endtoend.sessions import Sessions
 from gmesh.errors import SendRefused
-from gmesh.interfaces import IRouteEngine
 from gmesh.mesh.peer_identity import Peer
-from gmesh.trust.state import TrustState
 from gmesh.wire.messages import Outcome
 
 __all__ = ["Datagrams", "Delivered"]
@@ -35,7 +29,7 @@ __all__ = ["Datagrams", "Delivered"]
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """
-    A message was handed to a receiver, or, if no acknowledgement was wanted, sent on its way.
+    A message was handed to a receiver, or, if no acknowledgement was wanted, sent.
 
     @ivar rtt: seconds from sending it to its acknowledgement; None without one.
     """
@@ -51,83 +45,60 @@ class Datagrams:
     C{expired}, C{stale}, C{denied}, C{no-route}, C{too-far}, C{no-such-service}, C{busy}, C{refused},
     C{timed-out}, C{cancelled}, C{stopped}.
 
-    @param own: this node, as its current certificate says.
-    @param find_name: the directory, by node name.
-    @param explain: why there is no path.
-    @param seek: finds nodes, where this node keeps no table of them.
-    @ivar admit: every check that can be made before a message leaves, as L{Admission.admit}.
-    @ivar decide: what the policy says of a message, as L{Admission.decide}.
-    @ivar seek: find a node before anything is sent to it, as L{Admission.seek}.
-    @param entropy: as C{os.urandom}, for the numbers of messages.
-    @param advertise: tells everybody which services there are.
-    @param lapsed: True when this node has not heard from the authority for longer than the policy allows.
+    @param advertise: called when this node has other services than before.
+    @ivar authorization: who may send what to whom.
+    @ivar admit: every check that can be made before a message leaves, as L{Authorization.admit}.
+    @ivar decide: what the policy says of a message, as L{Authorization.decide}.
+    @ivar seek: find a node before anything is sent to it, as L{Authorization.seek}.
     """
 
     def __init__(
         self,
         *,
         sessions: Sessions,
-        trust: TrustState,
-        own: Callable[[], Peer],
-        find_name: Callable[[str], Peer | None],
-        routes: IRouteEngine,
+        services: Services,
+        authorization: Authorization,
         clock: IReactorTime,
-        wall: Callable[[], float],
-        entropy: Callable[[int], bytes],
-        explain: Explain | None = None,
-        seek: Seek | None = None,
-        lapsed: Callable[[], bool] = lambda: False,
         advertise: Callable[[], None] = lambda: None,
     ) -> None:
-        self.services = Services(self._services_changed)
-        self._advertise = advertise
-        self._sessions = sessions
-        self._own = own
-        self._clock = clock
-        self.permissions = Permissions(trust, own, lapsed)
-        self._admission = Admission(
-            trust=trust,
-            own=own,
-            find_name=find_name,
-            routes=routes,
-            permissions=self.permissions,
-            clock=clock,
-            wall=wall,
-            explain=explain,
-            seek=seek,
-        )
-        self.admit = self._admission.admit
-        self.decide = self._admission.decide
-        self.seek = self._admission.seek
-        self._lanes = Lanes(sessions, clock)
-        start = int.from_bytes(entropy(4), "big")
-        self._outbound = Outbound(sessions, self._lanes, trust, routes, clock, start)
-        self._inbound = Inbound(
-            sessions, self.services, self.permissions, self._lanes, clock, self._outbound.receipt
-        )
-        self.opened = self._inbound.opened
+        self.services = services
         self.counters = sessions.counters
+        self._sessions = sessions
+        self._associations = sessions.associations
+        self.authorization = authorization
+        self._clock = clock
+        self._advertise = advertise
+        self.admit = authorization.admit
+        self.decide = authorization.decide
+        self.seek = authorization.seek
         self._number = itertools.count(1).__next__
-        self._posts: dict[tuple[str, str], Flow] = {}
-        self._opened: dict[Flow, None] = {}
-        self._prepared: dict[bytes, list[Callable[[], None]]] = {}
-        sessions.serve(self)
+        self._posts: dict[tuple[str, str], DatagramSender] = {}
+        self._opened: dict[DatagramSender, None] = {}
+
+    @property
+    def own(self) -> Peer:
+        """This node, as its current certificate says."""
+        return self.authorization.own
 
     def start(self) -> None:
         """Send and receive from now on."""
-        self._admission.open = True
         self._sessions.start()
+        self.authorization.start()
 
     def stop(self) -> None:
         """Fail what is under way, and wipe every session."""
-        self._admission.open = False
-        self._lanes.ask_again()
-        for flow in list(self._opened):
-            flow.stop()
-        self._outbound.stop()
+        self.authorization.open = False
+        self._associations.ask_again()
+        for sender in list(self._opened):
+            sender.stop()
+        for association in self._associations:
+            association.reliable.fail_all("stopped")
         self.services.stop()
-        self._inbound.stop()
         self._sessions.stop()
+
+    def ask_again(self, kind: str) -> None:
+        """What is believed or allowed changed: it is asked before the next message, in both directions."""
+        self._associations.ask_again()
 
     def register(
         self,
@@ -138,7 +109,9 @@ class Datagrams:
         reserved: bool = False,
     ) -> Registration:
         """As L{Services.register}."""
-        return self.services.register(service, receiver, concurrent=concurrent, reserved=reserved)
+        return self.services.register(
+            service, receiver, concurrent=concurrent, reserved=reserved, changed=self._services_changed
+        )
 
     def send(
         self,
@@ -175,22 +148,22 @@ class Datagrams:
                 self.post(node, service, data)
                 return succeed(Delivered(None))
             peer = self.admit(node, service, len(data))
-            if peer.handle == self._own().handle:
+            if peer.handle == self.own.handle:
                 return self._deliver_here(service, data)
-            result = self._outbound.add(peer, service, data, timeout)
+            result = self._associations.associate(peer).reliable.send(service, data, timeout)
         except SendRefused as refusal:
             return fail(refusal)
         return result.addCallback(Delivered)
 
-    def open(self, node: str, service: str) -> Flow:
+    def open(self, node: str, service: str) -> DatagramSender:
         """
         The handle for many messages without acknowledgement to one service of a node.
 
         Nothing is checked before its first message.
         """
-        flow = Flow(node, service, self._lanes, self.admit, self._drop_here, self._number)
-        self._opened[flow] = None
-        return flow
+        sender = self._sender(node, service)
+        self._opened[sender] = None
+        return sender
 
     def post(self, node: str, service: str, data: bytes) -> None:
         """
@@ -198,14 +171,13 @@ class Datagrams:
 
         @raise SendRefused: as L{send}; C{busy} when there is no room towards the node.
         """
-        flow = self._posts.get((node, service))
-        if flow is None:
+        sender = self._posts.get((node, service))
+        if sender is None:
             self.admit(node, service, len(data))
             if len(self._posts) >= limits.MAX_POSTS:
                 self._posts.clear()
-            flow = Flow(node, service, self._lanes, self.admit, self._drop_here, self._number)
-            self._posts[node, service] = flow
-        flow.send(data)
+            sender = self._posts[node, service] = self._sender(node, service)
+        sender.send(data)
 
     def prepare(self, peer: Peer, then: Callable[[], None] | None = None) -> bool:
         """
@@ -215,14 +187,20 @@ class Datagrams:
         @return: True if there are.
         @raise SendRefused: C{busy}.
         """
-        if self._sessions.ready(peer):
+        association = self._associations.associate(peer)
+        if self._sessions.ready(association):
             return True
         if then is not None:
-            self._prepared.setdefault(peer.handle, []).append(then)
+            association.waiting.append(then)
         return False
 
+    def _sender(self, node: str, service: str) -> DatagramSender:
+        return DatagramSender(
+            node, service, self._associations, self.authorization, self._drop_here, self._number
+        )
+
     def _deliver_here(self, service: str, data: bytes) -> Deferred[Delivered]:
-        own = self._own()
+        own = self.own
         result: Deferred[Delivered] = Deferred()
 
         def done(outcome: Outcome) -> None:
@@ -237,33 +215,7 @@ class Datagrams:
     def _drop_here(self, service: str, data: bytes) -> None:
         self._deliver_here(service, data).addErrback(lambda failure: failure.trap(SendRefused))
 
-    def ask_again(self, kind: str) -> None:
-        """What is believed or allowed changed: admission is asked before the next message, both ways."""
-        self._lanes.ask_again()
-        self._inbound.ask_again()
-
     def _services_changed(self) -> None:
-        """First nothing more goes the old way in, then others hear of it."""
-        self._inbound.ask_again()
+        """First nothing more goes to an old receiver, then others hear of it."""
+        self._associations.services_changed()
         self._advertise()
-
-    # what sessions tell
-
-    def ready(self, handle: bytes) -> None:
-        """There are new keys for C{handle}: send what waits."""
-        for then in self._prepared.pop(handle, ()):
-            then()
-        self._lanes.ready(handle)
-        self._outbound.ready(handle)
-
-    def bounced(self, handle: bytes, counter: int, reason: str) -> None:
-        """A relay did not pass on a frame: slow down, and send again soon."""
-        self._lanes.bounced(handle)
-        self._outbound.bounced(handle, counter)
-
-    def gone(self, handle: bytes, reason: str) -> None:
-        """A peer was given up."""
-        self._prepared.pop(handle, None)
-        self._inbound.gone(handle, reason)
-        self._lanes.gone(handle)
-        self._outbound.gone(handle, reason)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The reserved service C{_echo}: how long to a node and back, and to each hop on the way."""
+"""The reserved service C{_echo}: the round trip to a node, and to each hop on the path to it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.datagrams import Datagrams
+from gmesh.endtoend.path_selector import PathSelector
 from gmesh.endtoend.services import Message, Registration
 from gmesh.errors import FrameRefused, SendRefused
-from gmesh.interfaces import IRouteEngine
-from gmesh.mesh.peer_identity import Peer
-from gmesh.wire.messages import Echo as EchoMessage
+from gmesh.mesh.certificates import CertificateBook
+from gmesh.wire.messages import Echo
 
-__all__ = ["ECHO_SERVICE", "Echo", "Hop"]
+__all__ = ["ECHO_SERVICE", "EchoService", "Hop"]
 
 ECHO_SERVICE = "_echo"
 _MICROSECONDS = 1_000_000
@@ -27,7 +27,7 @@ _MICROSECONDS = 1_000_000
 @dataclass(frozen=True, slots=True)
 class Hop:
     """
-    A node on the way.
+    A node on the path.
 
     @ivar handle: its routing handle, hex.
     @ivar name: its name, or the handle in hex if no certificate of it is held here.
@@ -51,11 +51,11 @@ class _Ping:
     again: IDelayedCall | None = None
 
 
-class Echo:
+class EchoService:
     """
-    Answers and asks.
+    Answers pings, and asks others.
 
-    @param find_handle: the directory, by routing handle.
+    @param book: the directory.
     @param entropy: as C{os.urandom}.
     """
 
@@ -63,16 +63,14 @@ class Echo:
         self,
         *,
         datagrams: Datagrams,
-        own: Callable[[], Peer],
-        find_handle: Callable[[bytes], Peer | None],
-        routes: IRouteEngine,
+        paths: PathSelector,
+        book: CertificateBook,
         clock: IReactorTime,
         entropy: Callable[[int], bytes],
     ) -> None:
         self._datagrams = datagrams
-        self._own = own
-        self._find_handle = find_handle
-        self._routes = routes
+        self._paths = paths
+        self._book = book
         self._clock = clock
         self._entropy = entropy
         self._pings: dict[int, _Ping] = {}
@@ -104,26 +102,28 @@ class Echo:
 
     def trace(self, node: str, timeout: float = limits.PING_TIMEOUT) -> Deferred[tuple[Hop, ...]]:
         """
-        Ask every node on the way to C{node} at once.
+        Ask every node on the path to C{node} at once.
 
-        @return: Deferred of the nodes after this one; fails with L{SendRefused} if there is no way.
+        @return: Deferred of the nodes after this one; fails with L{SendRefused} if there is no path.
         """
         return self._datagrams.seek(node).addCallback(lambda _: self._trace(node, timeout))
 
     def _trace(self, node: str, timeout: float) -> Deferred[tuple[Hop, ...]]:
-        own = self._own()
+        own = self._datagrams.own
         try:
             target = self._datagrams.admit(node, ECHO_SERVICE)
         except SendRefused as refusal:
             return fail(refusal)
-        path: tuple[bytes, ...] = (own.handle,)
+        path: tuple[bytes, ...] | None = (own.handle,)
         if target.handle != own.handle:
-            path = self._routes.path(target.handle, self._clock.seconds())
+            path = self._paths.route(target.handle, self._clock.seconds())
+        if path is None:
+            return fail(SendRefused("no-route", f"no path to {node} at present"))
         hops = [self._hop(handle, timeout) for handle in path[1:]]
         return gatherResults(hops, consumeErrors=True).addCallback(tuple)
 
     def _hop(self, handle: bytes, timeout: float) -> Deferred[Hop]:
-        peer = self._find_handle(handle)
+        peer = self._book.find_handle(handle)
         shown = handle.hex()
         if peer is None:
             return succeed(Hop(shown, shown, None, "unknown-node"))
@@ -146,16 +146,16 @@ class Echo:
         if now >= ping.deadline:
             self._fail(nonce, SendRefused("timed-out", f"{ping.node} did not answer in time"))
             return
-        ping.again = self._clock.callLater(min(limits.PING_AGAIN, ping.deadline - now), self._ask, nonce)
+        ping.again = self._clock.callLater(min(limits.PING_INTERVAL, ping.deadline - now), self._ask, nonce)
         try:
             peer = self._datagrams.admit(ping.node, ECHO_SERVICE)
             then = None if ping.waits else lambda: self._ask(nonce)
-            if peer.handle != self._own().handle and not self._datagrams.prepare(peer, then):
+            if peer.handle != self._datagrams.own.handle and not self._datagrams.prepare(peer, then):
                 ping.waits = True
                 return
             ping.waits = False
             ping.node_id = peer.node_id
-            question = EchoMessage(False, nonce, int(now * _MICROSECONDS))
+            question = Echo(False, nonce, int(now * _MICROSECONDS))
             self._datagrams.post(ping.node, ECHO_SERVICE, question.encode())
         except SendRefused as refusal:
             if refusal.reason != "busy" and nonce in self._pings:
@@ -163,7 +163,7 @@ class Echo:
 
     def _received(self, message: Message) -> None:
         try:
-            echo = EchoMessage.decode(message.data)
+            echo = Echo.decode(message.data)
         except FrameRefused as refusal:
             raise SendRefused("refused", refusal.detail) from refusal
         if echo.reply:
@@ -172,7 +172,7 @@ class Echo:
                 self._drop(echo.nonce)
                 ping.result.callback(max(0.0, self._clock.seconds() - echo.stamp / _MICROSECONDS))
             return
-        answer = EchoMessage(True, echo.nonce, echo.stamp, echo.padding)
+        answer = Echo(True, echo.nonce, echo.stamp, echo.padding)
         try:
             self._datagrams.post(message.source_name, ECHO_SERVICE, answer.encode())
         except SendRefused:

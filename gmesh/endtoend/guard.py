@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """
-What an application does wrong when it is called: its own affair, counted and told, and nobody else's.
+What an application does wrong when it is called: counted and logged, and no affair of anybody else.
 
 Applications are called from within the reading of a link, whose neighbour has no part in it: whatever is
 raised there, C{SystemExit} too, would end that link.  Others decide how often a callback is called, so the
-log tells the first fault of one, the second, the fourth, and so on.
+log has the first fault of one, the second, the fourth, and so on.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Faults:
     def failed(self, what: str, failure: Failure) -> None:
         """The C{what} (C{receiver}, C{producer}) of the service raised, or its Deferred failed."""
         self._counters[f"{what}-failed"] += 1
-        if self._tell():
+        if self._is_logged():
             self.log.failure(
                 "The {what} of {service} failed (fault {number})",
                 failure,
@@ -50,9 +50,9 @@ class Faults:
             )
 
     def odd(self, answer: object) -> None:
-        """A receiver answered with what means nothing. Its type is told, its value may be a secret."""
+        """A receiver returned what means nothing. Its type is logged; its value may be a secret."""
         self._counters["receiver-odd"] += 1
-        if self._tell():
+        if self._is_logged():
             self.log.warn(
                 "The receiver of {service} returns {type}, which is ignored (fault {number})",
                 service=self._service,
@@ -60,7 +60,7 @@ class Faults:
                 number=self._number,
             )
 
-    def _tell(self) -> bool:
+    def _is_logged(self) -> bool:
         """True for the first fault and for each that doubles their number."""
         self._number += 1
         return self._number & (self._number - 1) == 0
@@ -68,7 +68,7 @@ class Faults:
 
 @implementer(IPushProducer)
 class GuardedProducer:
-    """An application's producer, told what it is told, whatever it does then."""
+    """An application's producer, called whatever it does then."""
 
     __slots__ = ("_faults", "_producer")
 
@@ -88,8 +88,8 @@ class GuardedProducer:
         """The node is stopping."""
         self._call(self._producer.stopProducing)
 
-    def _call(self, told: Callable[[], None]) -> None:
+    def _call(self, method: Callable[[], None]) -> None:
         try:
-            told()
+            method()
         except BaseException:
             self._faults.failed("producer", Failure())

@@ -1,213 +1,195 @@
 # SPDX-License-Identifier: MIT
-"""Handshakes with every peer: begun, repeated, answered, finished; cheap refusals before dear ones."""
+"""Handshakes with one peer: begun, repeated, answered, finished; and how many strangers may ask for."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 from twisted.logger import Logger
 
 from gmesh.endtoend import limits
-from gmesh.endtoend.exchange import Attempt, Exchange
-from gmesh.endtoend.flood import FloodGate
-from gmesh.endtoend.outlet import Outlet
-from gmesh.endtoend.session import Handshaker, Session
-from gmesh.endtoend.table import ExchangeTable
-from gmesh.endtoend.ways import Ways
+from gmesh.endtoend.path_selector import PathSelector
+from gmesh.endtoend.session import Handshaker, SealedSession
+from gmesh.endtoend.session_set import HandshakeAttempt, SessionSet, SessionTable
 from gmesh.errors import GmeshError
-from gmesh.mesh.peer_identity import Peer
-from gmesh.trust.state import TrustState
+from gmesh.mesh.certificates import CertificateBook
+from gmesh.token_bucket import ClaimGate, Rate
+from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader
 
-__all__ = ["Handshakes"]
+__all__ = ["HandshakeLimiter", "Handshakes"]
+
+_LINK = Rate(limits.INIT_LINK_RATE, limits.INIT_LINK_BURST)
+_SOURCE = Rate(limits.INIT_SOURCE_RATE, limits.INIT_SOURCE_BURST)
+
+
+class HandshakeLimiter:
+    """
+    How many handshakes are looked at, before any keys are exchanged for them.
+
+    For each ingress link there is a gate: so many handshakes, and fewer from each source claimed over it.
+    No neighbour can use up what a node is allowed over another link, nor have that forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._gates: dict[bytes, ClaimGate] = {}
+
+    def __len__(self) -> int:
+        return len(self._gates)
+
+    def admits(self, link: bytes, source: bytes, now: float) -> bool:
+        """May a handshake that came over C{link}, from C{source} as it claims, be looked at?"""
+        gate = self._gates.get(link)
+        if gate is None:
+            if len(self._gates) >= limits.MAX_LIMITED_LINKS:
+                self._prune(now)
+            gate = self._gates[link] = ClaimGate(_LINK, _SOURCE, now)
+        return gate.admits(source, now)
+
+    def _prune(self, now: float) -> None:
+        self._gates = {link: gate for link, gate in self._gates.items() if not gate.full(now)}
+        if len(self._gates) >= limits.MAX_LIMITED_LINKS:
+            del self._gates[next(iter(self._gates))]
 
 
 class Handshakes:
     """
-    Drives the handshakes of a table.
+    Drives the handshakes of a session set.
 
-    @param behind: called with the number of a CRL that a peer holds and this node does not.
-    @param up: called with an exchange, its new session and the time when our own handshake is finished.
+    @param book: the directory.
+    @param rng: for jitter.
     """
 
     log = Logger()
 
     def __init__(
         self,
-        *,
-        table: ExchangeTable,
-        outlet: Outlet,
-        ways: Ways,
         handshaker: Handshaker,
-        trust: TrustState,
-        find_handle: Callable[[bytes], Peer | None],
-        next_number: Callable[[], int],
+        table: SessionTable,
+        paths: PathSelector,
+        book: CertificateBook,
         rng: random.Random,
-        up: Callable[[Exchange, Session, float], None],
-        behind: Callable[[int], None],
     ) -> None:
-        self._table = table
-        self._outlet = outlet
-        self._ways = ways
         self._handshaker = handshaker
-        self._trust = trust
-        self._find_handle = find_handle
-        self._next_number = next_number
+        self._table = table
+        self._paths = paths
+        self._book = book
         self._rng = rng
-        self._up = up
-        self._behind = behind
-        self._counters = table.counters
-        self._greatest: dict[bytes, int] = {}
-        self._flood = FloodGate()
-        self._offers = FloodGate()
+        self._counters = paths.counters
 
-    def begin_if_due(self, exchange: Exchange, now: float) -> None:
-        """The peer is being talked with: see that there are good keys."""
-        if exchange.should_begin(now):
-            self._begin(exchange, now, now)
+    def arm(self, keys: SessionSet, now: float) -> None:
+        """Look at C{keys} again when its next deadline comes, or the peer's certificate ends."""
+        if keys.given_up:
+            return
+        expiry = now + keys.peer.not_after + CERTIFICATE_LEEWAY + 1 - self._handshaker.wall()
+        keys.timer.by(min(keys.deadline(), expiry), now)
 
-    def due(self, exchange: Exchange, now: float) -> None:
+    def begin_if_due(self, keys: SessionSet, now: float) -> None:
+        """This end talks with the peer: see that there are good keys."""
+        if keys.should_begin(now):
+            self._begin(keys, now, now)
+
+    def due(self, keys: SessionSet, now: float) -> None:
         """Repeat what was not answered; begin what was put off."""
-        attempt = exchange.attempt
+        attempt = keys.attempt
         if attempt is None:
-            if exchange.pending or exchange.wanted:
-                self.begin_if_due(exchange, now)
+            if keys.pending or keys.wanted:
+                self.begin_if_due(keys, now)
         elif now >= attempt.retry:
-            if now - attempt.sent >= limits.HANDSHAKE_RETRY:
-                self._ways.blame(exchange, now)
-            self._begin(exchange, attempt.began, now)
+            if now - attempt.sent >= limits.REKEY_TIMEOUT:
+                self._paths.blame(keys, now)
+            self._begin(keys, attempt.began, now)
 
-    def bounced(self, number: int, now: float) -> None:
-        """A relay did not pass on our message 1 with this number: repeat it soon."""
-        for exchange in self._table:
-            attempt = exchange.attempt
-            if attempt is not None and attempt.initiation.number == number:
-                attempt.retry = min(attempt.retry, max(now, attempt.sent + limits.HANDSHAKE_HURRY))
-                self._table.arm(exchange, now)
+    def bounced(self, keys: SessionSet, number: int, now: float) -> None:
+        """A relay did not pass on a message 1 with this number: if it is ours to the peer, repeat it soon."""
+        attempt = keys.attempt
+        if attempt is not None and attempt.initiation.number == number:
+            attempt.retry = min(attempt.retry, max(now, attempt.sent + limits.HANDSHAKE_SPACING))
+            self.arm(keys, now)
 
-    def offer(self, source: bytes, link: bytes, now: float) -> None:
+    def read_first(
+        self, header: PathHeader, body: bytes | memoryview, now: float
+    ) -> tuple[SealedSession, bytes]:
         """
-        Somebody seals with keys we no longer have, as after a restart: begin anew, but rarely.
+        Message 1 of a peer.
 
-        @param link: handle of the neighbour that says so.
+        @return: the session and message 2, for L{answer}.
+        @raise GmeshError: if it is not authentic, or its sender is not believed.
         """
-        exchange = self._table.get(source)
-        peer = self._find_handle(source)
-        if peer is None or self._table.full or (exchange is not None and any(exchange.sessions())):
-            return
-        if not self._trust.revoked(peer.serial, peer.node_id) and self._offers.admits(link, source, now):
-            self.begin_if_due(self._table.get_or_make(peer, now), now)
+        return self._handshaker.answer(header, body, self._table.new_index(), now)
 
-    def first_message(self, header: PathHeader, body: bytes | memoryview, link: bytes, now: float) -> None:
-        """
-        An E2E_INIT for us: everything cheap is asked before a key is exchanged.
-
-        @param link: handle of the neighbour it came from.
-        """
-        source = header.source
-        known = self._find_handle(source)
-        exchange = self._table.get(source)
-        if header.counter <= self._greatest.get(source, -1):
-            self._counters["replayed-handshake"] += 1
-        elif known is not None and self._trust.revoked(known.serial, known.node_id):
-            self._counters["revoked"] += 1
-        elif exchange is not None and not exchange.yields(now):
-            self._counters["handshake-tie"] += 1
-        elif not self._flood.admits(link, source, now):
-            self._counters["handshake-flood"] += 1
+    def answer(
+        self, keys: SessionSet, session: SealedSession, message: bytes, path: tuple[bytes, ...], now: float
+    ) -> None:
+        """Send message 2 by the path that message 1 came, or as soon as there is one."""
+        keys.used = now
+        self._table.drop_attempt(keys)
+        self._table.wipe(keys.answering(session))
+        keys.reply = None
+        self._table.add_session(keys, session)
+        self.arm(keys, now)
+        self._counters["answered"] += 1
+        back = self._paths.answer(keys, path, now)
+        if back is None:
+            keys.reply = message
         else:
-            self._answer(header, body, now)
+            self._reply(back, session, message)
 
-    def second_message(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
-        """An E2E_RESP for us."""
-        exchange = self._table.attempt(header.receiver_index)
-        attempt = exchange.attempt if exchange is not None else None
-        if exchange is None or attempt is None or header.source != exchange.peer.handle:
+    def finish(self, header: PathHeader, body: bytes | memoryview, now: float) -> SessionSet | None:
+        """Message 2 of a peer. @return: the set with its new current session; None if it is refused."""
+        index = header.receiver_index
+        keys = self._table.attempt(index)
+        attempt = keys.attempt if keys is not None else None
+        if keys is None or attempt is None or header.source != keys.peer.handle:
             self._counters["no-handshake"] += 1
-            return
-        self._table.close_attempt(header.receiver_index)
+            return None
+        self._table.close_attempt(index)
         try:
             session = attempt.initiation.finish(body, now)
         except GmeshError as error:
             self._counters[error.reason] += 1
-            return
-        exchange.used = now
-        self._table.add_session(exchange, session)
-        self._table.wipe(exchange.finished(session, now))
-        self._table.arm(exchange, now)
-        self._compare(session)
-        self._up(exchange, session, now)
+            return None
+        keys.used = now
+        self._table.add_session(keys, session)
+        self._table.wipe(keys.finished(session, now))
+        self.arm(keys, now)
+        return keys
 
-    def _answer(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
-        try:
-            session, message = self._handshaker.answer(header, body, self._table.new_index(), now)
-            exchange = self._table.get_or_make(session.peer, now)
-        except GmeshError as error:
-            self._counters[error.reason] += 1
-            return
-        self._remember(header.source, header.counter)
-        self._compare(session)
-        exchange.used = now
-        self._table.drop_attempt(exchange)
-        self._table.wipe(exchange.answering(session))
-        exchange.reply = None
-        self._table.add_session(exchange, session)
-        self._table.arm(exchange, now)
-        self._counters["answered"] += 1
-        path = self._ways.answer(exchange, header.path, now)
+    def path_found(self, keys: SessionSet, now: float) -> None:
+        """There is a path to the peer again: send what waits for one."""
+        path = self._paths.route(keys.peer.handle, now)
         if path is None:
-            exchange.reply = message
-        else:
-            self._reply(path, session, message)
-
-    def way_found(self, handle: bytes, now: float) -> None:
-        """There is a path to a node again: send what waits for one."""
-        exchange, path = self._table.get(handle), self._outlet.path(handle, now)
-        if exchange is None or path is None:
             return
-        session, message, attempt = exchange.answered, exchange.reply, exchange.attempt
-        exchange.reply = None
+        session, message, attempt = keys.answered, keys.reply, keys.attempt
+        keys.reply = None
         if session is not None and message is not None:
             self._reply(path, session, message)
-        elif attempt is not None and attempt.retry <= now + limits.HANDSHAKE_HURRY:
-            self._begin(exchange, attempt.began, now)
+        elif attempt is not None and attempt.retry <= now + limits.HANDSHAKE_SPACING:
+            self._begin(keys, attempt.began, now)
 
-    def _reply(self, path: tuple[bytes, ...], session: Session, message: bytes) -> None:
-        self._outlet.post(Kind.E2E_RESP, PathHeader(path, session.remote_index, session.number), message)
+    def _reply(self, path: tuple[bytes, ...], session: SealedSession, message: bytes) -> None:
+        self._paths.post(Kind.E2E_RESP, PathHeader(path, session.remote_index, session.number), message)
 
-    def _begin(self, exchange: Exchange, began: float, now: float) -> None:
-        """Make message 1, anew for each retry, and send it if there is a path."""
-        handle = exchange.peer.handle
-        exchange.peer = self._find_handle(handle) or exchange.peer
+    def _begin(self, keys: SessionSet, began: float, now: float) -> None:
+        """Make message 1, a new one for each retry, and send it if there is a path."""
+        handle = keys.peer.handle
+        keys.peer = self._book.find_handle(handle) or keys.peer
         try:
-            initiation = self._handshaker.begin(exchange.peer, self._table.new_index(), self._next_number())
+            initiation = self._handshaker.begin(keys.peer, self._table.new_index())
         except GmeshError as error:
-            self._table.drop_attempt(exchange)
-            exchange.wanted = False
+            self._table.drop_attempt(keys)
+            keys.wanted = False
             self._counters[error.reason] += 1
-            self.log.warn("No session with {name}: {detail}", name=exchange.peer.name, detail=error.detail)
+            self.log.warn("No session with {name}: {detail}", name=keys.peer.name, detail=error.detail)
             return
-        retry = now + limits.HANDSHAKE_RETRY + self._rng.uniform(0, limits.HANDSHAKE_JITTER)
-        attempt = Attempt(initiation, began, now, retry)
-        self._table.set_attempt(exchange, attempt)
+        retry = now + limits.REKEY_TIMEOUT + self._rng.uniform(0, limits.REKEY_JITTER)
+        attempt = HandshakeAttempt(initiation, began, now, retry)
+        self._table.set_attempt(keys, attempt)
         self._counters["began"] += 1
-        path = self._outlet.path(handle, now)
-        if path is None or not self._outlet.post(
+        path = self._paths.route(handle, now)
+        if path is None or not self._paths.post(
             Kind.E2E_INIT, PathHeader(path, 0, initiation.number), initiation.message
         ):
-            attempt.retry = now + limits.HANDSHAKE_HURRY
-        self._table.arm(exchange, now)
-
-    def _compare(self, session: Session) -> None:
-        """A peer that knows of more revocations than we do: ask for them."""
-        crl = self._trust.crl
-        if session.peer_crl > (0 if crl is None else crl.body.number):
-            self._behind(session.peer_crl)
-
-    def _remember(self, source: bytes, number: int) -> None:
-        self._greatest.pop(source, None)
-        self._greatest[source] = number
-        if len(self._greatest) > limits.MAX_SOURCES:
-            del self._greatest[next(iter(self._greatest))]
+            attempt.retry = now + limits.HANDSHAKE_SPACING
+        self.arm(keys, now)

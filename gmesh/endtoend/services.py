@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who receives what: one receiver a service, and a bounded queue before each."""
+"""Who receives what: one receiver per service, and a bounded queue before each."""
 
 from __future__ import annotations
 
@@ -76,12 +76,13 @@ def is_reserved(name: str) -> bool:
 class Registration:
     """A receiver in its place, until L{unregister}."""
 
-    def __init__(self, services: Services, service: str) -> None:
+    def __init__(self, services: Services, service: str, changed: Callable[[], None]) -> None:
         self._services = services
         self.service = service
+        self.changed = changed
 
     def unregister(self) -> None:
-        """Take no more; what waits is refused. May be called twice."""
+        """Take no more; queued messages are refused. May be called twice."""
         self._services.remove(self)
 
 
@@ -92,7 +93,7 @@ class _Waiting:
 
 
 class _Place:
-    """One service: its receiver, what it is busy with, what waits for it."""
+    """One service: its receiver, what it is busy with, what is queued for it."""
 
     __slots__ = ("busy", "bytes", "concurrent", "draining", "faults", "queue", "receiver", "registration")
 
@@ -127,13 +128,11 @@ class Services:
     """
     The receivers of this node.
 
-    @param changed: called after a service got another receiver or lost its own.
     @ivar counters: how often what happened, by slug.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
-        self._changed = changed
         self._places: dict[str, _Place] = {}
 
     @property
@@ -148,6 +147,7 @@ class Services:
         *,
         concurrent: int = limits.SERVICE_CONCURRENT,
         reserved: bool = False,
+        changed: Callable[[], None] = lambda: None,
     ) -> Registration:
         """
         Hand messages to C{service} to C{receiver}.
@@ -155,6 +155,7 @@ class Services:
         @param concurrent: how many messages the receiver may be busy with; more wait in a bounded queue.
             With 1 they are handed over in order, each when the one before is done.
         @param reserved: True to take a name that begins with C{_}, for gmesh itself.
+        @param changed: called now and when the registration ends, before anything else happens.
         @raise ConfigurationError: C{bad-service}, C{reserved-service}, C{service-taken} or
             C{too-many-services}.
         """
@@ -175,22 +176,22 @@ class Services:
             raise ConfigurationError(
                 "too-many-services", f"this node has {limits.MAX_SERVICES} services already"
             )
-        registration = Registration(self, service)
+        registration = Registration(self, service, changed)
         self._places[service] = _Place(registration, receiver, concurrent, Faults(service, self.counters))
-        self._changed()
+        changed()
         return registration
 
     def remove(self, registration: Registration) -> None:
-        """End a registration; what waits for it is refused."""
+        """End a registration; messages queued for it are refused."""
         place = self._places.get(registration.service)
         if place is None or place.registration is not registration:
             return
         del self._places[registration.service]
-        self._changed()
+        registration.changed()
         self._refuse_waiting(place, Outcome.NO_SUCH_SERVICE)
 
     def stop(self) -> None:
-        """What waits is answered C{busy}: this node takes no more, the next one of this name may."""
+        """Queued messages are answered C{busy}: this node takes no more, the next one of this name may."""
         for place in list(self._places.values()):
             self._refuse_waiting(place, Outcome.BUSY)
 
@@ -219,7 +220,7 @@ class Services:
 
     def taker(self, peer: Peer, service: str, refused: Done) -> Take:
         """
-        The short way for messages of C{peer} to a service that has a receiver, until services change.
+        The fast path for messages of C{peer} to a service that has a receiver, until services change.
 
         @param refused: called with the outcome of a message that was not taken.
         """
@@ -247,7 +248,7 @@ class Services:
         return take
 
     def purge(self, source_id: str) -> None:
-        """Drop what waits from a node that is not believed any more."""
+        """Drop queued messages of a node that is not believed any more."""
         for place in self._places.values():
             kept = deque(waiting for waiting in place.queue if waiting.message.source_id != source_id)
             self.counters["purged"] += len(place.queue) - len(kept)
@@ -267,14 +268,14 @@ class Services:
         done(Outcome.DELIVERED)
 
     def _raised(self, place: _Place) -> None:
-        """A receiver raised, which is its way to refuse a message when it is one of our errors."""
+        """A receiver raised, which is how it refuses a message when it is one of our errors."""
         if isinstance(sys.exc_info()[1], GmeshError):
             self.counters["receiver-refused"] += 1
         else:
             place.faults.failed("receiver", Failure())
 
     def _answered(self, place: _Place, answer: object) -> None:
-        """What a receiver returned: it is busy until that is done, if that can be waited for."""
+        """What a receiver returned: it is busy until that is done, if it can be waited for."""
         if isinstance(answer, Deferred):
             deferred = answer
         else:

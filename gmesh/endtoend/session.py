@@ -18,12 +18,12 @@ from gmesh.wire.paths import FrameTemplate, PathHeader, TrafficClass, associated
 from gmesh.wire.preamble import end_prologue
 from gmesh.wire.suites import Suite
 
-__all__ = ["Handshaker", "Initiation", "Session"]
+__all__ = ["Handshaker", "Initiation", "SealedSession"]
 
 _NORMAL = int(TrafficClass.NORMAL)  # a member of an Enum is looked up by a function in Python 3.11
 
 
-class Session:
+class SealedSession:
     """
     Keys shared with one peer, after the handshake; pure.
 
@@ -78,7 +78,7 @@ class Session:
         self.remote_index = remote
         self.number = number
         self.born = born
-        self.due_at = born + (limits.REHANDSHAKE_AFTER if initiator else limits.REHANDSHAKE_EITHER)
+        self.due_at = born + (limits.REKEY_AFTER_TIME if initiator else limits.REKEY_AFTER_TIME_RESPONDER)
         self.heard = False
         self.sent = 0
         self.wiped = False
@@ -92,11 +92,11 @@ class Session:
 
     def usable(self, now: float) -> bool:
         """True while it may still seal."""
-        return now - self.born < limits.REFUSE_AFTER and self.sent < limits.REFUSE_FRAMES
+        return now - self.born < limits.REJECT_AFTER_TIME and self.sent < limits.REJECT_AFTER_MESSAGES
 
     def due(self, now: float) -> bool:
         """True when this end should begin the next handshake, if the session is in use."""
-        return now >= self.due_at or self.sent >= limits.REHANDSHAKE_FRAMES
+        return now >= self.due_at or self.sent >= limits.REKEY_AFTER_MESSAGES
 
     def seal(self, plaintext: bytes, path: Sequence[bytes]) -> tuple[bytes, bytes]:
         """
@@ -158,16 +158,16 @@ class Initiation:
         self._own = own
         self.message = noise.write_message(payload)
 
-    def finish(self, message: bytes | memoryview, now: float) -> Session:
+    def finish(self, message: bytes | memoryview, now: float) -> SealedSession:
         """
         Read message 2.
 
-        @raise GmeshError: if it is not the peer's answer to this handshake, which is then over.
+        @raise GmeshError: if it is not the peer's answer to this handshake, which has then ended.
         """
         answer = E2eResponse.decode(self._noise.read_message(message))
         if answer.handshake != self.number:
             raise FrameRefused("wrong-number", "the answer names another handshake than the one it answers")
-        session = Session(
+        session = SealedSession(
             self._noise, self.peer, self._own, True, self.local_index, answer.session, self.number, now
         )
         session.peer_crl = answer.crl
@@ -180,14 +180,16 @@ class Initiation:
 
 class Handshaker:
     """
-    Makes sessions: what this node needs to begin a handshake, and to answer one.
+    This node as its peers see it: what it needs to begin a handshake, and to answer one.
 
     A new handshake uses the first suite of the genesis; one of a peer whose genesis is older or newer
     may use any that ours allows.
 
     @param own_certificate: the certificate in use, a new one after each renewal.
     @param noise_keys: the X25519 keys that unexpired certificates of ours name, the current one's too.
-    @param wall: Unix seconds, to judge certificates.
+    @param next_number: a handshake number above all this node ever used.
+    @ivar trust: who is believed.
+    @ivar wall: Unix seconds, to judge certificates.
     """
 
     def __init__(
@@ -196,12 +198,14 @@ class Handshaker:
         trust: TrustState,
         own_certificate: Callable[[], Document[Certificate]],
         noise_keys: Callable[[], Sequence[NoiseKey]],
+        next_number: Callable[[], int],
         wall: Callable[[], float],
     ) -> None:
-        self._trust = trust
+        self.trust = trust
+        self.wall = wall
         self._own_certificate = own_certificate
         self._noise_keys = noise_keys
-        self._wall = wall
+        self._next_number = next_number
         self._statics: dict[bytes, StaticKey] = {}
         self._own_of: Document[Certificate] | None = None
         self._own: Peer | None = None
@@ -215,15 +219,15 @@ class Handshaker:
             self._own_of = document
         return self._own
 
-    def begin(self, peer: Peer, index: int, number: int) -> Initiation:
+    def begin(self, peer: Peer, index: int) -> Initiation:
         """
         Message 1 to C{peer}, which will answer to session C{index}.
 
-        @raise GmeshError: if our own key or the peer's has no use.
+        @raise GmeshError: if our own key or the peer's is of no use.
         """
         own = self.own
         suite = self._suites()[0]
-        prologue = end_prologue(suite, self._trust.network_id, own.handle, peer.handle)
+        prologue = end_prologue(suite, self.trust.network_id, own.handle, peer.handle)
         for key in self._noise_keys():
             if key.public == own.noise_key:
                 break
@@ -232,17 +236,18 @@ class Handshaker:
                 "key-mismatch", "none of this node's X25519 keys is the one its certificate names"
             )
         noise = NoiseSession("IK", suite, True, self._static(key), prologue, remote_static=peer.noise_key)
+        number = self._next_number()
         payload = E2eInit(own.certificate.encode(), number, index, self._crl_number()).encode()
         return Initiation(noise, peer, own.handle, index, number, payload)
 
     def answer(
         self, header: PathHeader, message: bytes | memoryview, index: int, now: float
-    ) -> tuple[Session, bytes]:
+    ) -> tuple[SealedSession, bytes]:
         """
         Read message 1 and write message 2.
 
-        @return: the session, not to be used for sending before it was heard on, and message 2.
-        @raise GmeshError: if the handshake is not authentic, or its sender not to be believed.
+        @return: the session, not to be used for sending before a frame of it was heard, and message 2.
+        @raise GmeshError: if the handshake is not authentic, or its sender is not believed.
         """
         own = self.own
         noise, payload = self._read(message, header.source, own.handle)
@@ -253,13 +258,13 @@ class Handshaker:
         reply = noise.write_message(
             E2eResponse(index, header.counter, self._crl_number(), own.serial).encode()
         )
-        session = Session(noise, peer, own.handle, False, index, hello.session, header.counter, now)
+        session = SealedSession(noise, peer, own.handle, False, index, hello.session, header.counter, now)
         session.peer_crl = hello.crl
         return session, reply
 
     def _judge(self, certificate: bytes, source: bytes, remote_static: bytes | None) -> Peer:
         document = parse_document(certificate, Certificate)
-        self._trust.judge_certificate(document, self._wall())
+        self.trust.judge_certificate(document, self.wall())
         peer = peer_of(document)
         if peer.handle != source:
             raise PeerRefused(
@@ -274,7 +279,7 @@ class Handshaker:
     def _read(self, message: bytes | memoryview, source: bytes, own: bytes) -> tuple[NoiseSession, bytes]:
         refusal: GmeshError = PeerRefused("no-key", "this node holds no X25519 key")
         for suite in self._suites():
-            prologue = end_prologue(suite, self._trust.network_id, source, own)
+            prologue = end_prologue(suite, self.trust.network_id, source, own)
             for key in self._noise_keys():
                 noise = NoiseSession("IK", suite, False, self._static(key), prologue)
                 try:
@@ -284,7 +289,7 @@ class Handshaker:
         raise refusal
 
     def _suites(self) -> tuple[Suite, ...]:
-        suites = allowed_suites(self._trust.genesis.body)
+        suites = allowed_suites(self.trust.genesis.body)
         if not suites:
             raise PeerRefused("no-suite", "this version knows none of the cipher suites of the genesis")
         return suites
@@ -298,5 +303,5 @@ class Handshaker:
         return static
 
     def _crl_number(self) -> int:
-        crl = self._trust.crl
+        crl = self.trust.crl
         return 0 if crl is None else crl.body.number

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Sealed sessions with every peer: frames in and out.
+Sealed sessions with every peer: what arrives for this node, and what it means for the peer's association.
 
 Everything that could cost something before trust is bounded first, and nothing a stranger
 sends hurts the link it came over: a bad frame is counted and forgotten.
@@ -8,285 +8,262 @@ sends hurts the link it came over: a bad frame is counted and forgotten.
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.endtoend import limits
-from gmesh.endtoend.exchange import Exchange
-from gmesh.endtoend.handshakes import Handshakes
-from gmesh.endtoend.opener import Opener
-from gmesh.endtoend.outlet import Outlet, Penalise, SenderAlong
-from gmesh.endtoend.session import Handshaker, Session
-from gmesh.endtoend.session_user import PathFollower, SessionUser
-from gmesh.endtoend.table import ExchangeTable
-from gmesh.endtoend.ways import Ways
-from gmesh.interfaces import ILink, IRouteEngine
-from gmesh.mesh.peer_identity import Peer
-from gmesh.trust.state import TrustState
-from gmesh.wire.frames import pack_frame
-from gmesh.wire.messages import Close, CloseReason, Inner
+from gmesh.endtoend.association import Association, Associations
+from gmesh.endtoend.handshakes import HandshakeLimiter
+from gmesh.endtoend.sealing import Sealer
+from gmesh.endtoend.session import SealedSession
+from gmesh.endtoend.session_set import SessionSet
+from gmesh.errors import GmeshError
+from gmesh.interfaces import ILink
+from gmesh.mesh.certificates import CertificateBook
+from gmesh.wire.frames import Kind
+from gmesh.wire.limits import FRAME_HEADER
+from gmesh.wire.messages import Close, Inner
 from gmesh.wire.paths import PathHeader
 
 __all__ = ["Sessions"]
 
-_FAREWELLS = {
-    "stopped": CloseReason.SHUTDOWN,
-    "revoked": CloseReason.REVOKED,
-    "expired": CloseReason.EXPIRED,
-}
+CLOSE_SIZE = FRAME_HEADER + 1
+_DATA = int(Kind.E2E_DATA)  # a member of an Enum is looked up by a function in Python 3.11
 
 
 class Sessions:
     """
-    Sealed sessions with every peer of this node.
+    Takes the end-to-end frames of every peer of this node.
 
+    @param book: the directory.
+    @param behind: called with the number of a CRL that a peer holds and this node does not.
+    @ivar running: whether frames are for this node now.
     @ivar counters: how often what happened, by slug.
-    @ivar frame_for_us: takes each E2E frame whose destination is this node: its kind, header, payload
-        behind the path header, and the link it came by.
-    @ivar trust_changed: cuts whoever is not believed any more, as L{ExchangeTable.trust_changed}.
-    @param find_handle: the directory, by routing handle.
-    @param next_number: a handshake number above all this node ever used.
-    @param rng: for jitter.
-    @param entropy: as C{os.urandom}, for session indexes.
-    @param behind: told the number of a CRL that a peer holds and this node does not.
-    @param link_to: the link to a neighbour, by its routing handle.
     """
 
     def __init__(
         self,
-        *,
-        handshaker: Handshaker,
-        trust: TrustState,
-        find_handle: Callable[[bytes], Peer | None],
-        routes: IRouteEngine,
-        sender: SenderAlong,
-        next_number: Callable[[], int],
+        associations: Associations,
+        sealer: Sealer,
+        book: CertificateBook,
         clock: IReactorTime,
-        wall: Callable[[], float],
-        rng: random.Random,
-        entropy: Callable[[int], bytes],
-        penalise: Penalise | None = None,
-        link_to: Callable[[bytes], ILink | None] = lambda handle: None,
         behind: Callable[[int], None] = lambda number: None,
-        max_sessions: int = limits.MAX_SESSIONS,
     ) -> None:
-        self._user: SessionUser | None = None
+        self.associations = associations
+        self.running = False
+        self.counters = sealer.counters
+        self._sealer = sealer
+        self._trust = sealer.handshaker.trust
+        self._table = sealer.table
+        self._session = sealer.table.session
+        self._handshakes = sealer.handshakes
+        self._paths = sealer.paths
+        self._book = book
         self._clock = clock
-        self._handshaker = handshaker
-        self._link_to = link_to
-        self._table = ExchangeTable(
-            own=lambda: handshaker.own.handle,
-            trust=trust,
-            find_handle=find_handle,
-            clock=clock,
-            wall=wall,
-            entropy=entropy,
-            due=lambda exchange, now: self._handshakes.due(exchange, now),
-            farewell=self._farewell,
-            gone=self._gone,
-            max_sessions=max_sessions,
-        )
-        self.counters: Counter[str] = self._table.counters
-        self._outlet = Outlet(routes, sender, penalise, self.counters)
-        self._ways = Ways(self._outlet, trust, find_handle, link_to, self.counters)
-        self._handshakes = Handshakes(
-            table=self._table,
-            outlet=self._outlet,
-            ways=self._ways,
-            handshaker=handshaker,
-            trust=trust,
-            find_handle=find_handle,
-            next_number=next_number,
-            rng=rng,
-            up=self._finished,
-            behind=behind,
-        )
-        self._opener = Opener(self._table, self._handshakes, self._ways, clock, self._up)
-        self.frame_for_us = self._opener.frame
-        self.trust_changed = self._table.trust_changed
-
-    def serve(self, user: SessionUser) -> None:
-        """Tell C{user} of everything, from before L{start} on."""
-        self._user = user
-        self._opener.opened = user.opened
+        self._behind = behind
+        self._greatest: dict[bytes, int] = {}
+        self._limiter = HandshakeLimiter()
+        self._offers = HandshakeLimiter()
 
     def start(self) -> None:
-        """Listen to frames."""
-        self._opener.running = True
+        """Frames are for this node from now on."""
+        self.running = True
 
     def stop(self) -> None:
         """Wipe everything; frames that still come are not for us."""
-        self._opener.running = False
-        for exchange in self._table:
-            self._table.kill(exchange, "stopped")
+        self.running = False
+        for association in self.associations:
+            self.associations.give_up(association, "stopped")
+
+    def trust_changed(self, kind: str) -> None:
+        """A document changed by which peers are believed: cut those that no longer are, in this turn."""
+        if kind in ("crl", "genesis"):
+            self.associations.judge_all()
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self.associations)
 
     @property
     def established(self) -> int:
         """Peers with keys to seal with."""
         now = self._clock.seconds()
-        return sum(1 for exchange in self._table if exchange.sealer(now) is not None)
+        return sum(1 for association in self.associations if association.keys.sealer(now) is not None)
 
-    @property
-    def own(self) -> bytes:
-        """The routing handle of this node."""
-        return self._handshaker.own.handle
+    def ready(self, association: Association) -> bool:
+        """True if frames can be sealed now; if not, a handshake is under way: L{Association.waiting}."""
+        return self._sealer.ready(association.keys)
 
-    def routed(self, peer: Peer) -> bool:
-        """True if routing knows a path."""
-        return self._outlet.path(peer.handle, self._clock.seconds()) is not None
+    # frames
 
-    def ready(self, peer: Peer) -> bool:
+    def frame_for_us(
+        self, kind: int, header: PathHeader, body: bytes | memoryview, ingress_link: ILink
+    ) -> None:
         """
-        True if L{send} would seal now; if not, a handshake is under way and the user will be told.
+        One end-to-end frame whose destination is this node; nothing in it costs the link it came by.
 
-        @raise SendRefused: C{busy}, if there are too many peers.
-        """
-        now = self._clock.seconds()
-        exchange = self._table.get_or_make(peer, now)
-        if exchange.sealer(now) is not None:
-            return True
-        exchange.wanted = True
-        self._ask(exchange, now)
-        return False
-
-    def hold(self, peer: Peer, plaintext: bytes) -> None:
-        """
-        Send C{plaintext} when the handshake is done, unless too much comes after it or it fails.
-
-        @raise SendRefused: C{busy}, if there are too many peers.
+        @param body: the payload behind the path header.
         """
         now = self._clock.seconds()
-        exchange = self._table.get_or_make(peer, now)
-        dropped = exchange.hold(plaintext)
-        if dropped:
-            self.counters["pending-dropped"] += dropped
-        self._ask(exchange, now)
-
-    def send(self, peer: Peer, plaintext: bytes) -> int | None:
-        """
-        Seal and send now.
-
-        @return: the counter of the frame; None if there is no session, no path, or no room at the link.
-        """
-        exchange = self._table.get(peer.handle)
-        now = self._clock.seconds()
-        session = exchange.sealer(now) if exchange is not None else None
-        if exchange is None or session is None:
-            return None
-        return self._seal(exchange, session, plaintext, now)
-
-    def send_all(
-        self, peer: Peer, plaintexts: Sequence[Sequence[bytes]], sender: PathFollower
-    ) -> Sequence[Sequence[bytes]]:
-        """
-        Seal and send now, each as a frame, in order: what is alike for them is looked up once.
-
-        @param plaintexts: each in pieces, joined only here: what was copied just now is sealed faster.
-        @param sender: told before, when the path is another one than it knows.
-        @return: those that did not leave, for the reasons of L{send}.
-        """
-        exchange = self._table.get(peer.handle)
-        now = self._clock.seconds()
-        session = exchange.sealer(now) if exchange is not None else None
-        path = None
-        if exchange is not None and session is not None:
-            path = self._way(exchange, session, now, sender)
-        if session is None or path is None:
-            return plaintexts
-        seal, flow, send = session.seal, session.flow, self._outlet.sender(path)
-        unsent = []
-        for pieces in plaintexts:
-            if session.wiped:
-                break  # the peer was given up, and with it all that was to leave
-            head, ciphertext = seal(b"".join(pieces), path)
-            if not send(head, flow, ciphertext):
-                self.counters["queue-full"] += 1
-                unsent.append(pieces)
-        return unsent
-
-    def blame(self, peer: Peer) -> None:
-        """What goes to C{peer} is not answered: try another path."""
-        exchange = self._table.get(peer.handle)
-        if exchange is not None:
-            self._ways.blame(exchange, self._clock.seconds())
-
-    def way_found(self, handle: bytes) -> None:
-        """Routing knows a path that it did not know when it was asked."""
-        self._handshakes.way_found(handle, self._clock.seconds())
+        if kind != _DATA or not self.running:
+            self._other(kind, header, body, ingress_link, now)
+            return
+        path = header[0]
+        found = self._session(header[1])
+        if found is None or path[0] != found[0].peer.handle:
+            self.counters["no-session"] += 1
+            self._offer(path[0], ingress_link.peer.handle, now)
+            return
+        keys, session = found
+        try:
+            plaintext = session.open(header, body)
+        except GmeshError as error:
+            self.counters[error.reason] += 1
+            return
+        if len(plaintext) == CLOSE_SIZE and plaintext[2] == Inner.CLOSE:
+            self._closed(keys, session, plaintext[FRAME_HEADER:])
+            return
+        keys.used = now
+        if path is not keys.heard_by and path != keys.heard_by:
+            self._paths.heard(keys, path, now)
+        if not session.heard:
+            self._first_heard(keys, session, now)
+        elif now >= session.due_at and session is keys.current:
+            self._handshakes.begin_if_due(keys, now)
+        if plaintext:
+            association = self.associations.get(path[0])
+            if association is not None:
+                association.receiver.opened(session.peer, plaintext)
 
     def undeliverable(self, header: PathHeader, reason: str) -> None:
         """
-        A relay did not pass on a frame of ours; routing has already heard why.
+        A relay did not pass on a frame of ours; routing has already heard why. A hint, from anybody.
 
         @param header: its receiver index and counter are those of that frame.
         """
         index, counter = header.receiver_index, header.counter
         self.counters["bounced"] += 1
-        if index == 0:
-            self._handshakes.bounced(counter, self._clock.seconds())
-        elif self._user is not None:
-            for exchange in self._table:
-                if exchange.sent(index, counter):
-                    if reason == "unreachable":
-                        exchange.follows = None
-                    self._user.bounced(exchange.peer.handle, counter, reason)
+        for association in self.associations:
+            keys = association.keys
+            if index == 0:
+                self._handshakes.bounced(keys, counter, self._clock.seconds())
+            elif keys.sent(index, counter):
+                if reason == "unreachable":
+                    keys.follows = None
+                association.bounced(counter)
 
-    def _ask(self, exchange: Exchange, now: float) -> None:
-        exchange.used = now
-        self._handshakes.begin_if_due(exchange, now)
-        self._table.arm(exchange, now)
+    def path_found(self, handle: bytes) -> None:
+        """Routing knows a path that it did not know when it was asked."""
+        association = self.associations.get(handle)
+        if association is not None:
+            self._handshakes.path_found(association.keys, self._clock.seconds())
 
-    def _finished(self, exchange: Exchange, session: Session, now: float) -> None:
-        self._up(exchange, session, now)
+    def _other(
+        self, kind: int, header: PathHeader, body: bytes | memoryview, ingress_link: ILink, now: float
+    ) -> None:
+        if not self.running:
+            self.counters["stopped"] += 1
+        elif kind == Kind.E2E_INIT:
+            self._first_message(header, body, ingress_link.peer.handle, now)
+        elif kind == Kind.E2E_RESP:
+            self._second_message(header, body, now)
+        else:
+            self.counters["unknown-kind"] += 1
+
+    def _first_heard(self, keys: SessionSet, session: SealedSession, now: float) -> None:
+        """The first frame on new keys: the peer has them, and those we answered are in use from now on."""
+        confirmed = session is keys.answered
+        if confirmed:
+            self._table.drop_attempt(keys)
+        self._table.wipe(keys.heard(session, now))
+        self._handshakes.arm(keys, now)
+        if confirmed:
+            self._established(keys)
+
+    def _established(self, keys: SessionSet) -> None:
+        self._sealer.established(keys)
+        association = self.associations.get(keys.peer.handle)
+        if association is not None:
+            association.ready()
+
+    def _closed(self, keys: SessionSet, session: SealedSession, body: bytes) -> None:
+        """The peer has wiped this session; others with it live on."""
+        try:
+            self.counters[f"closed-{Close.decode(body).reason.slug}"] += 1
+        except GmeshError:
+            self.counters["inner-malformed"] += 1
+            return
+        association = self.associations.get(keys.peer.handle)
+        if association is not None and session in (keys.current, keys.answered):
+            self.associations.closed(association)
+
+    # handshakes of others: cheap refusals before expensive ones
+
+    def _first_message(self, header: PathHeader, body: bytes | memoryview, link: bytes, now: float) -> None:
+        """
+        An E2E_INIT for us: everything cheap is asked before a key is exchanged.
+
+        @param link: handle of the neighbour it came from.
+        """
+        source = header.source
+        known = self._book.find_handle(source)
+        association = self.associations.get(source)
+        if header.counter <= self._greatest.get(source, -1):
+            self.counters["replayed-handshake"] += 1
+        elif known is not None and self._trust.revoked(known.serial, known.node_id):
+            self.counters["revoked"] += 1
+        elif association is not None and not association.keys.yields(now):
+            self.counters["handshake-tie"] += 1
+        elif not self._limiter.admits(link, source, now):
+            self.counters["handshake-flood"] += 1
+        else:
+            self._answer(header, body, now)
+
+    def _answer(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
+        try:
+            session, message = self._handshakes.read_first(header, body, now)
+            association = self.associations.associate(session.peer)
+        except GmeshError as error:
+            self.counters[error.reason] += 1
+            return
+        self._remember(header.source, header.counter)
+        self._compare(session)
+        self._handshakes.answer(association.keys, session, message, header.path, now)
+
+    def _second_message(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
+        """An E2E_RESP for us."""
+        keys = self._handshakes.finish(header, body, now)
+        session = keys.current if keys is not None else None
+        if keys is None or session is None:
+            return
+        self._compare(session)
+        self._established(keys)
         if session.sent == 0:
-            self._seal(exchange, session, b"", now)  # tells the peer that we hold the keys
+            self._sealer.send(keys, b"")  # shows the peer that we hold the keys
 
-    def _up(self, exchange: Exchange, session: Session, now: float) -> None:
-        self.counters["established"] += 1
-        exchange.wanted = False
-        for plaintext in exchange.release():
-            self._seal(exchange, session, plaintext, now)
-        if self._user is not None:
-            self._user.ready(exchange.peer.handle)
+    def _offer(self, source: bytes, link: bytes, now: float) -> None:
+        """
+        Somebody seals with keys we no longer have, as after a restart: begin again, but rarely.
 
-    def _seal(self, exchange: Exchange, session: Session, plaintext: bytes, now: float) -> int | None:
-        path = self._way(exchange, session, now)
-        if path is None:
-            return None
-        counter = session.sent
-        head, ciphertext = session.seal(plaintext, path)
-        return counter if self._outlet.send(path, head, session.flow, ciphertext) else None
+        @param link: handle of the neighbour the frame came from.
+        """
+        association = self.associations.get(source)
+        peer = self._book.find_handle(source)
+        if peer is None or self.associations.full:
+            return
+        if association is not None and any(association.keys.sessions()):
+            return
+        if not self._trust.revoked(peer.serial, peer.node_id) and self._offers.admits(link, source, now):
+            self._handshakes.begin_if_due(self.associations.associate(peer).keys, now)
 
-    def _way(
-        self, exchange: Exchange, session: Session, now: float, sender: PathFollower | None = None
-    ) -> tuple[bytes, ...] | None:
-        """The path for what is sealed next, if there is one; C{sender} is told when it is another."""
-        exchange.used = now
-        if session.due(now):
-            self._handshakes.begin_if_due(exchange, now)
-        path = self._ways.path(exchange, now)
-        if path is None:
-            self.counters["no-route"] += 1
-            return None
-        exchange.sent_by = path
-        if sender is not None and path is not sender.path:
-            sender.follow(path, self._link_to(path[1]))
-        return path
+    def _compare(self, session: SealedSession) -> None:
+        """A peer that knows of more revocations than we do: ask for them."""
+        crl = self._trust.crl
+        if session.peer_crl > (0 if crl is None else crl.body.number):
+            self._behind(session.peer_crl)
 
-    def _farewell(self, exchange: Exchange, reason: str) -> None:
-        """Tell the peer, if that needs no waiting, by the last path: routing knows none to a revoked node."""
-        close, now = _FAREWELLS.get(reason), self._clock.seconds()
-        session, path = exchange.sealer(now), exchange.sent_by or self._ways.path(exchange, now)
-        if close is not None and session is not None and path is not None:
-            head, ciphertext = session.seal(pack_frame(Inner.CLOSE, Close(close).encode()), path)
-            self._outlet.send(path, head, session.flow, ciphertext)
-
-    def _gone(self, handle: bytes, reason: str) -> None:
-        if self._user is not None:
-            self._user.gone(handle, reason)
+    def _remember(self, source: bytes, number: int) -> None:
+        self._greatest.pop(source, None)
+        self._greatest[source] = number
+        if len(self._greatest) > limits.MAX_SOURCES:
+            del self._greatest[next(iter(self._greatest))]

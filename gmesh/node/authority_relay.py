@@ -20,8 +20,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
+from gmesh.endtoend.authorization import AUTHORITY_SERVICE
 from gmesh.endtoend.datagrams import Datagrams
-from gmesh.endtoend.permissions import AUTHORITY_SERVICE
 from gmesh.endtoend.services import Message
 from gmesh.errors import DocumentRefused, GmeshError, RequestRefused, SendRefused
 from gmesh.node.authority_http import Answer, AuthorityUnreachable, Headers, read_answer

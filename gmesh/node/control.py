@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from gmesh.endtoend.echo import Echo
+from gmesh.endtoend.echo import EchoService
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.peers import Peers
@@ -54,7 +54,7 @@ class NodeControl:
         member: Membership,
         clock: IReactorTime,
         peers: Peers,
-        echo: Echo,
+        echo: EchoService,
         bootstrap_changed: Callable[[], object],
     ) -> None:
         self.ask_for_news: Callable[[], object] = lambda: None

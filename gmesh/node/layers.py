@@ -15,12 +15,16 @@ from random import Random
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 import gmesh
+from gmesh.endtoend.association import Associations
+from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagrams import Datagrams
-from gmesh.endtoend.echo import Echo
+from gmesh.endtoend.echo import EchoService
+from gmesh.endtoend.path_selector import PathSelector
+from gmesh.endtoend.sealing import Sealer
+from gmesh.endtoend.services import Services
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
-from gmesh.errors import SendRefused
-from gmesh.interfaces import INoiseSession, IRouteEngine
+from gmesh.interfaces import INoiseSession
 from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.control import ControlFactory
 from gmesh.mesh.counters import Counters, Refusals
@@ -113,7 +117,7 @@ class Ends:
 
     sessions: Sessions
     datagrams: Datagrams
-    echo: Echo
+    echo: EchoService
 
 
 def make_links(
@@ -236,64 +240,47 @@ def make_ends(means: Means, routes: Routes, advertise: Callable[[], None]) -> En
     """
     Sealed sessions, datagrams over them, ping and trace over those.
 
-    @param advertise: tells everybody which services there are.
+    @param advertise: called when this node has other services than before.
     """
-    member, book, clock = means.member, means.book, means.clock
-    trust, engine, seeker = member.trust, routes.engine, routes.seeker
-    ways: IRouteEngine = seeker or engine
+    member, book, clock, seeker = means.member, means.book, means.clock, routes.seeker
+    trust = member.trust
     handshaker = Handshaker(
         trust=trust,
         own_certificate=lambda: member.certificate,
         noise_keys=lambda: member.noise_keys,
+        next_number=member.next_handshake_number,
         wall=member.wall,
     )
-    sessions = Sessions(
-        handshaker=handshaker,
+    paths = PathSelector(
+        routes=seeker or routes.engine,
+        engine=routes.engine,
+        forwarding=routes.forwarding,
+        book=book,
         trust=trust,
-        find_handle=book.find_handle,
-        routes=ways,
-        sender=routes.forwarding.sender,
-        next_number=member.next_handshake_number,
+    )
+    authorization = Authorization(
+        handshaker=handshaker,
+        paths=paths,
+        book=book,
         clock=clock,
-        wall=member.wall,
-        rng=means.random,
-        entropy=means.entropy,
-        penalise=engine.penalise,
-        link_to=routes.forwarding.links.get,
-        behind=lambda number: routes.documents.wanted("crl", number),
+        lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
+        seeker=seeker,
+    )
+    services = Services()
+    sealer = Sealer(handshaker, paths, book, clock, means.random, means.entropy)
+    associations = Associations(sealer, services, authorization, book, clock, means.entropy)
+    sessions = Sessions(
+        associations, sealer, book, clock, lambda number: routes.documents.wanted("crl", number)
     )
     routes.forwarding.serve(sessions.frame_for_us, sessions.undeliverable)
-
-    def find_name(name: str) -> Peer | None:
-        peer = book.find_name(name)
-        if peer is None and book.was_revoked(name):
-            raise SendRefused("revoked", f"the node {name} is revoked")
-        if peer is None and book.departures.ended(name, member.wall()):
-            raise SendRefused("expired", f"the certificate of {name} has expired and no newer one arrived")
-        return peer
-
     datagrams = Datagrams(
         sessions=sessions,
-        trust=trust,
-        own=lambda: member.peer,
-        find_name=find_name,
-        routes=ways,
+        services=services,
+        authorization=authorization,
         clock=clock,
-        wall=member.wall,
-        entropy=means.entropy,
-        explain=engine.explain,
-        seek=None if seeker is None else seeker.seek,
-        lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
         advertise=advertise,
     )
-    echo = Echo(
-        datagrams=datagrams,
-        own=lambda: member.peer,
-        find_handle=book.find_handle,
-        routes=ways,
-        clock=clock,
-        entropy=means.entropy,
-    )
+    echo = EchoService(datagrams=datagrams, paths=paths, book=book, clock=clock, entropy=means.entropy)
     return Ends(sessions, datagrams, echo)
 
 

@@ -106,7 +106,7 @@ class NodeRuntime:
             links,
             self._alarm,
             each_tick=lambda: self._targets.look_for_anchors(),
-            path_found=lambda handle: self._sessions.way_found(handle),
+            path_found=lambda handle: self._sessions.path_found(handle),
             stub=stub,
         )
         ends = make_ends(means, routes, self.advertise)
@@ -207,7 +207,7 @@ class NodeRuntime:
             self.member.persist,  # on disk before anybody acts on it: no restart believes less
             self._keeper.trust_changed,  # out of the directory and of every path; their records go nowhere
             self._remember_revoked,  # by name, so that a sender hears why, also after a restart
-            self.datagrams.permissions.trust_changed,  # the new rules decide ...
+            self.datagrams.authorization.trust_changed,  # the new rules decide ...
             self.datagrams.ask_again,  # ... and are asked before the next message of anybody
             self._cut_neighbours,  # links end here, and what is queued from or to them
             self._sessions.trust_changed,  # so do sealed sessions, and what waits for their keys

@@ -17,8 +17,8 @@ from typing import Any
 
 from twisted.logger import LogEvent, eventAsText
 
+from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.endtoend.datagrams import Datagrams
-from gmesh.endtoend.flow import Flow
 from gmesh.keyfiles import Passphrases
 from gmesh.trust.invite import Invite
 from gmesh.trust.keys import NoiseKey, SigningKey
@@ -72,7 +72,7 @@ class SecretWatch:
         self._result(Passphrases, "new", self.add_phrase)
         self._argument(Datagrams, "send", 2)
         self._argument(Datagrams, "post", 2)
-        self._argument(Flow, "send", 0)
+        self._argument(DatagramSender, "send", 0)
 
     def stop(self) -> None:
         """Leave everything as it was."""

@@ -14,8 +14,13 @@ from types import SimpleNamespace
 from trust.network import DAY, NOW, Network, key, noise_key
 from twisted.internet.task import Clock
 
+from gmesh.endtoend.association import Associations
+from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagrams import Datagrams
-from gmesh.endtoend.echo import Echo
+from gmesh.endtoend.echo import EchoService
+from gmesh.endtoend.path_selector import PathSelector
+from gmesh.endtoend.sealing import Sealer
+from gmesh.endtoend.services import Services
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
 from gmesh.mesh.peer_identity import peer_of
@@ -117,6 +122,8 @@ class End:
         self.up = False
         self.trust = TrustState(fabric.network.network_id, fabric.network.chain, changed=self.trust_changed)
         self.trust.offer(fabric.network.policy(), fabric.wall())
+        self.links = options.pop("links", {})
+        self.departures = SimpleNamespace(ended=lambda name, now: False)
         self.options = options
         self.unreachable: set[bytes] = set()
         self.told: list[list[str]] = []
@@ -131,7 +138,7 @@ class End:
     def trust_changed(self, kind: str) -> None:
         """What of L{gmesh.node.runtime.NodeRuntime.trust_changed} is about sessions."""
         if self.up:
-            self.datagrams.permissions.trust_changed(kind)
+            self.datagrams.authorization.trust_changed(kind)
             self.datagrams.ask_again(kind)
             self.sessions.trust_changed(kind)
 
@@ -144,43 +151,32 @@ class End:
             trust=self.trust,
             own_certificate=lambda: self.certificate,
             noise_keys=lambda: self.noise_keys,
-            wall=fabric.wall,
-        )
-        self.sessions = Sessions(
-            handshaker=self.handshaker,
-            trust=self.trust,
-            find_handle=self.find_handle,
-            routes=self,
-            sender=lambda path: lambda head, flow, rest: self.send_frame(path, head + rest, flow),
             next_number=self.numbers.__next__,
-            clock=fabric.clock,
             wall=fabric.wall,
-            rng=random.Random(self.name),
-            entropy=entropy,
-            penalise=lambda path, now: self.blamed.append(path),
-            behind=self.behind.append,
-            **self.options,
         )
+        paths = PathSelector(routes=self, engine=self, forwarding=self, book=self, trust=self.trust)
+        authorization = Authorization(
+            handshaker=self.handshaker,
+            paths=paths,
+            book=self,
+            clock=fabric.clock,
+            lapsed=lambda: self.lapsed,
+        )
+        services = Services()
+        sealer = Sealer(self.handshaker, paths, self, fabric.clock, random.Random(self.name), entropy)
+        self.associations = Associations(
+            sealer, services, authorization, self, fabric.clock, entropy, **self.options
+        )
+        self.sessions = Sessions(self.associations, sealer, self, fabric.clock, self.behind.append)
         self.datagrams = Datagrams(
             sessions=self.sessions,
-            trust=self.trust,
-            own=lambda: self.handshaker.own,
-            find_name=self.find_name,
-            routes=self,
+            services=services,
+            authorization=authorization,
             clock=fabric.clock,
-            wall=fabric.wall,
-            entropy=entropy,
-            explain=self.explain,
-            lapsed=lambda: self.lapsed,
             advertise=self.advertise,
         )
-        self.echo = Echo(
-            datagrams=self.datagrams,
-            own=lambda: self.handshaker.own,
-            find_handle=self.find_handle,
-            routes=self,
-            clock=fabric.clock,
-            entropy=entropy,
+        self.echo = EchoService(
+            datagrams=self.datagrams, paths=paths, book=self, clock=fabric.clock, entropy=entropy
         )
         self.datagrams.start()
         self.echo.start()
@@ -217,6 +213,18 @@ class End:
     def find_name(self, name):
         """The directory."""
         return next((end.peer for end in self.fabric.nodes.values() if end.name == name), None)
+
+    def was_revoked(self, name):
+        """The directory: nobody is kept out of it here."""
+        return False
+
+    def sender(self, path):
+        """Forwarding: what hands frames to the first link."""
+        return lambda head, flow, rest: self.send_frame(path, head + rest, flow)
+
+    def penalise(self, path, now):
+        """The route engine."""
+        self.blamed.append(path)
 
     def path(self, destination, now, avoid=frozenset()):
         """The route engine: everybody is behind the one relay."""

@@ -90,8 +90,9 @@ def test_make_before_break_whatever_the_handshakes_meet(seed, loss):
     for index in range(400):
         if index == 200:
             for end in ends.values():  # both grow impatient at the same time
-                for exchange in end.sessions._table:
-                    end.sessions._handshakes._begin(exchange, fabric.clock.seconds(), fabric.clock.seconds())
+                for association in end.associations:
+                    now = fabric.clock.seconds()
+                    end.sessions._handshakes._begin(association.keys, now, now)
         for target, end in ends.items():
             if fabric.rng.random() < 0.5:
                 data = index.to_bytes(2, "big")

@@ -7,7 +7,7 @@ import pytest
 from endtoend.rig import DELAY, noise_key
 
 from gmesh.endtoend import limits
-from gmesh.endtoend.flood import FloodGate
+from gmesh.endtoend.handshakes import HandshakeLimiter
 from gmesh.trust.encoding import b64url_encode
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader, pack_path_frame, read_path
@@ -206,7 +206,7 @@ def test_c3_frames_without_session_claimed_over_one_link_leave_those_over_anothe
 
 def test_c3_sources_made_up_over_one_link_reset_no_other():
     """However many sources a neighbour makes up, what another has used up stays used up, and few are kept."""
-    gate = FloodGate()
+    gate = HandshakeLimiter()
     assert [gate.admits(b"other...", b"known...", 0.0) for _ in range(3)] == [True, True, False]
     for number in range(20_000):
         gate.admits(b"evil....", number.to_bytes(8, "big"), number / 10_000)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Producers of flows are paused for want of keys, window and room, and lose nothing to it."""
+"""Producers are paused while there are no keys, no window or no room, and lose nothing to it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def test_paused_by_the_window(fabric, flow):
     source = Source(flow)
     source.produce(100_000)
     assert source.paused
-    assert sum(map(len, source.sent)) <= limits.WINDOW_FIRST + limits.BUNDLE_MOST
+    assert sum(map(len, source.sent)) <= limits.INITIAL_WINDOW + limits.MAX_BATCH
     for _ in range(200):
         fabric.run(DELAY)
         source.produce(100_000)
         flying = sum(map(len, source.sent)) - sum(map(len, fabric.got))
-        assert flying <= limits.LANE_WINDOW + limits.BUNDLE_MOST
+        assert flying <= limits.MAX_BATCH_WINDOW + limits.MAX_BATCH
     fabric.run(0.2)
     assert fabric.got == source.sent
-    assert sum(map(len, source.sent)) > 10 * limits.WINDOW_MOST
+    assert sum(map(len, source.sent)) > 10 * limits.MAX_WINDOW
 
 
 def test_window_survives_lost_answers(fabric, flow):
@@ -59,7 +59,7 @@ def test_window_survives_lost_answers(fabric, flow):
 def test_paused_by_the_first_link(fabric):
     """The first link of the path pauses the producer; another first link is asked when the path changes."""
     links = {fabric.relay.handle: Link(), b"another!": Link()}
-    end = fabric.add("hub", 9, link_to=links.get)
+    end = fabric.add("hub", 9, links=links)
     got = fabric.bob.serve()
     flow = end.datagrams.open("bob", "log")
     source = Source(flow)
@@ -141,4 +141,4 @@ def test_b11_ten_frames_dropped_at_once_are_one_event(fabric, flow):
     for header in [one for one in headers if one.source == fabric.alice.handle][-10:]:
         fabric.alice.sessions.undeliverable(header, "full")
     assert fabric.alice.sessions.counters["bounced"] == 10
-    assert 0.65 * limits.LANE_WINDOW < burst() < 0.75 * limits.LANE_WINDOW
+    assert 0.65 * limits.MAX_BATCH_WINDOW < burst() < 0.75 * limits.MAX_BATCH_WINDOW

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from endtoend.rig import DELAY, Fabric, noise_key
+from endtoend.rig import DELAY, noise_key
 
 from gmesh.endtoend import limits
 from gmesh.wire.frames import Kind
@@ -49,7 +49,7 @@ def test_bounced_handshake_is_repeated_soon(fabric):
     header, _ = read_path(fabric.seen[0], 0, len(fabric.seen[0]))
     fabric.decide = lambda kind, header, frame: (DELAY,)
     fabric.alice.sessions.undeliverable(header, "unreach")
-    fabric.run(limits.HANDSHAKE_HURRY + 0.2)
+    fabric.run(limits.HANDSHAKE_SPACING + 0.2)
     assert got == [b"x"]
 
 
@@ -103,36 +103,6 @@ def test_flood_over_one_link(fabric):
     assert len(fabric.bob.sessions) == 0
 
 
-def test_table_is_bounded(outcomes):
-    """At the cap the least recently used idle peer makes room; when none is idle, one more is refused."""
-    fabric = Fabric("bob", "carol", "dave")
-    fabric.add("hub", 9, max_sessions=2)
-    for name in ("bob", "carol", "dave", "bob"):
-        outcomes.watch(fabric.hub.datagrams.send(name, "log", b""))
-        fabric.run(1)
-    assert outcomes == ["no-such-service"] * 4
-    assert len(fabric.hub.sessions) == 2
-    assert fabric.hub.sessions.counters["gone-evicted"] == 2
-    fabric.decide = lambda kind, header, frame: ()
-    fabric.run(200, step=1)
-    for name in ("bob", "carol", "dave"):
-        outcomes.watch(fabric.hub.datagrams.send(name, "log", b""))
-    assert outcomes[4:] == ["busy"]
-    fabric.stop()
-
-
-def test_idle_sessions_are_wiped(talking, fabric):
-    """Keys go when they may not be used any more, the peer when it was idle for ten minutes."""
-    fabric.run(190, step=1)
-    assert fabric.alice.sessions.established == 0
-    assert len(fabric.alice.sessions) == 1
-    fabric.run(420, step=1)
-    assert len(fabric.alice.sessions) == len(fabric.bob.sessions) == 0
-    assert fabric.clock.getDelayedCalls() == [] or all(
-        call.func.__name__ == "_tick" for call in fabric.clock.getDelayedCalls()
-    )
-
-
 def test_rehandshake_loses_nothing(talking, fabric):
     """Ten minutes of one-way traffic: keys are renewed before they end, nothing is lost or held up."""
     sent = 0
@@ -148,17 +118,18 @@ def test_rehandshake_loses_nothing(talking, fabric):
 
 def test_rehandshake_by_frames(talking, fabric):
     """A session that sealed 2^32 frames begins the next at any age; none seals the 2^60th."""
-    [exchange] = fabric.alice.sessions._table
-    old = exchange.current
-    old.sent = limits.REHANDSHAKE_FRAMES - 1
+    [association] = fabric.alice.associations
+    keys = association.keys
+    old = keys.current
+    old.sent = limits.REKEY_AFTER_MESSAGES - 1
     fabric.alice.datagrams.post("bob", "log", b"last")
     fabric.run(0.2)
-    assert exchange.current is old
+    assert keys.current is old
     fabric.alice.datagrams.post("bob", "log", b"one more")
     fabric.run(0.2)
-    assert exchange.current is not old and talking[-2:] == [b"last", b"one more"]
-    exchange.current.sent = limits.REFUSE_FRAMES
-    assert exchange.sealer(fabric.clock.seconds()) is None
+    assert keys.current is not old and talking[-2:] == [b"last", b"one more"]
+    keys.current.sent = limits.REJECT_AFTER_MESSAGES
+    assert keys.sealer(fabric.clock.seconds()) is None
 
 
 def test_responder_begins_when_the_initiator_does_not(talking, fabric):

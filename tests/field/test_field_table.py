@@ -31,14 +31,14 @@ SHOWN = {
         "field/test_field_life.py::test_field_t5_a_revoked_node_is_cut_and_every_node_shows_the_new_number",
     ],
     "T6 session, queues, routes and handshakes go in one turn": [
-        "endtoend/test_cut_off.py::test_field_t6_revocation_cuts_in_the_same_turn",
+        "endtoend/test_association.py::test_field_t6_revocation_cuts_in_the_same_turn",
         "mesh/test_route_keeper.py::test_field_t6_revocation_in_one_turn",
         "mesh/test_noise_transport.py::test_field_t6_revocation_at_each_step_leaves_nothing",
     ],
     "T7 an end of a certificate cuts, a renewal before it does not": [
         "mesh/test_link.py::test_field_t7_an_expired_certificate_ends_the_link",
-        "endtoend/test_cut_off.py::test_field_t7_expiry_cuts",
-        "endtoend/test_cut_off.py::test_field_t7_renewal_saves_a_session",
+        "endtoend/test_association.py::test_field_t7_expiry_cuts",
+        "endtoend/test_association.py::test_field_t7_renewal_saves_a_session",
     ],
     "T8 idle sockets have a deadline and a cap": [
         "mesh/test_noise_transport.py::test_field_t8_half_open_handshakes_are_capped_in_total_and_by_address",

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from node.managed_mesh import ManagedMesh
 
-from gmesh.endtoend.permissions import AUTHORITY_SERVICE
+from gmesh.endtoend.authorization import AUTHORITY_SERVICE
 from gmesh.errors import RequestRefused, SendRefused
 from gmesh.node.authority_relay import _question
 from gmesh.node.limits import RELAY_BURST

@@ -71,17 +71,12 @@ class Life:
         self.authority = authority = AuthorityResource(issuer)
         self.clock = Clock()
         self.http = Switch(authority)
-<<<<<<< HEAD
         self.trust = TrustState(
             issuer.network_id,
             issuer.genesis_chain,
             changed=lambda kind: self.heartbeat.trust_changed(kind),
         )
-        self.member = Member(authority.node, self.trust)
-=======
-        self.trust = TrustState(issuer.network_id, issuer.genesis_chain)
         self.member = Member(node, self.trust)
->>>>>>> worlds
         random = Random(3)
         self.client = AuthorityClient(
             AuthorityHTTP(self.http, lambda: urls, self.clock),

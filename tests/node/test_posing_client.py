@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from twisted.internet.task import LoopingCall
 
-from gmesh.endtoend.limits import REFUSE_AFTER
+from gmesh.endtoend.limits import REJECT_AFTER_TIME
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader, pack_path_frame
@@ -60,10 +60,10 @@ def test_c3_a_member_that_poses_as_an_interior_hop(mesh: MemoryMesh, way: tuple[
     mesh.run(5)
     for number in range(SENDS):
         mesh.result(mesh["v"].runtime.datagrams.send("c", "log", b"%d" % number))
-        mesh.run(REFUSE_AFTER / 4)
+        mesh.run(REJECT_AFTER_TIME / 4)
     attack.stop()
     assert received == [b"%d" % number for number in range(SENDS)]
-    assert sent > RATE * REFUSE_AFTER
+    assert sent > RATE * REJECT_AFTER_TIME
     assert mesh[way[2]].runtime.counters()["forward-through-client"] >= sent - 1
     assert "handshake-flood" not in mesh["c"].runtime.counters()
 

@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from gmesh.endtoend.limits import FIRST_RTO, HANDSHAKE_JITTER, HANDSHAKE_RETRY
+from gmesh.endtoend.limits import INITIAL_RTO, REKEY_JITTER, REKEY_TIMEOUT
 from gmesh.mesh.forwarding import Refusal
 from gmesh.testing.mesh import MemoryMesh
 
@@ -52,7 +52,7 @@ def test_first_contact(mesh: MemoryMesh) -> None:
     mesh["t"].runtime.datagrams.register("log", lambda message: taken.append(message.data))
     since = mesh.now()
     mesh.result(mesh["s"].runtime.datagrams.send("t", "log", b"x"))
-    assert taken == [b"x"] and mesh.now() - since < HANDSHAKE_RETRY + HANDSHAKE_JITTER + 0.5
+    assert taken == [b"x"] and mesh.now() - since < REKEY_TIMEOUT + REKEY_JITTER + 0.5
     path = mesh["s"].path("t")
     assert path is not None and path[1] != evil
 
@@ -66,7 +66,7 @@ def test_in_a_conversation(mesh: MemoryMesh) -> None:
     evil = corrupt(mesh)
     since = mesh.now()
     mesh.result(source.datagrams.send("t", "log", b"two"))
-    assert taken == [b"one", b"two"] and mesh.now() - since < 4 * FIRST_RTO
+    assert taken == [b"one", b"two"] and mesh.now() - since < 4 * INITIAL_RTO
     path = mesh["s"].path("t")
     assert path is not None and path[1] != evil
     assert source.counters()["blamed"] == 1
@@ -134,9 +134,9 @@ def test_a_way_followed_in_vain(mesh: MemoryMesh) -> None:
     evil = {"a": "b", "b": "a"}[path[1]]
     silence(mesh, evil)
     sessions: Any = source.datagrams._sessions
-    [exchange] = [each for each in sessions._table if each.peer.name == "s"]
-    exchange.follows = tuple(mesh[name].handle for name in ("t", evil, "s"))
+    [keys] = [each.keys for each in sessions.associations if each.keys.peer.name == "s"]
+    keys.follows = tuple(mesh[name].handle for name in ("t", evil, "s"))
     since = mesh.now()
     mesh.result(source.datagrams.send("s", "log", b"two"))
-    assert taken == [b"one", b"two"] and mesh.now() - since < 4 * FIRST_RTO
-    assert exchange.follows is None and mesh["t"].path("s") == path
+    assert taken == [b"one", b"two"] and mesh.now() - since < 4 * INITIAL_RTO
+    assert keys.follows is None and mesh["t"].path("s") == path

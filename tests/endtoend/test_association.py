@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Sessions of who is not believed any more, or says goodbye: over in the same turn."""
+"""Associations: one per far node, bounded, cut in the same turn when the node is not believed any more."""
 
 from __future__ import annotations
 
 import pytest
-from endtoend.rig import DAY, DELAY, NOW
+from endtoend.producers import Source
+from endtoend.rig import DAY, DELAY, NOW, Fabric
+from twisted.internet.defer import Deferred
 
+from gmesh.endtoend import limits
+from gmesh.errors import SendRefused
 from gmesh.mesh.peer_identity import peer_of
 from gmesh.wire.frames import Kind
 
@@ -25,7 +29,7 @@ def test_field_t6_revocation_cuts_in_the_same_turn(talking, fabric, outcomes):
     revoke(fabric, fabric.bob)
     assert outcomes == ["revoked"]
     assert len(fabric.alice.sessions) == 0
-    assert fabric.alice.sessions._table._sessions == {} and fabric.alice.sessions._table._attempts == {}
+    assert len(fabric.alice.sessions._table) == 0
     fabric.decide = lambda kind, header, frame: (DELAY,)
     received = fabric.alice.serve()
     fabric.bob.datagrams.post("alice", "log", b"from the revoked")
@@ -118,8 +122,6 @@ def test_revoked_initiator_is_not_answered(fabric):
 
 def test_revocation_purges_what_waits_for_a_receiver(talking, fabric):
     """Messages of a revoked node that wait for a busy receiver are not handed over."""
-    from twisted.internet.defer import Deferred
-
     got, busy = [], Deferred()
 
     def receiver(message):
@@ -170,3 +172,136 @@ def test_authority_key_dropped(talking, fabric):
     """A genesis that no longer lists the signer of a certificate cuts its node in the same turn."""
     fabric.alice.trust.offer(fabric.network.next_genesis(authority=("another",)), fabric.wall())
     assert len(fabric.alice.sessions) == 0
+
+
+def test_table_is_bounded(outcomes):
+    """At the cap the least recently used idle peer makes room; when none is idle, one more is refused."""
+    fabric = Fabric("bob", "carol", "dave")
+    fabric.add("hub", 9, max_sessions=2)
+    for name in ("bob", "carol", "dave", "bob"):
+        outcomes.watch(fabric.hub.datagrams.send(name, "log", b""))
+        fabric.run(1)
+    assert outcomes == ["no-such-service"] * 4
+    assert len(fabric.hub.sessions) == 2
+    assert fabric.hub.sessions.counters["gone-evicted"] == 2
+    fabric.decide = lambda kind, header, frame: ()
+    fabric.run(200, step=1)
+    for name in ("bob", "carol", "dave"):
+        outcomes.watch(fabric.hub.datagrams.send(name, "log", b""))
+    assert outcomes[4:] == ["busy"]
+    fabric.stop()
+
+
+def test_idle_sessions_are_wiped(talking, fabric):
+    """Keys go when they may not be used any more, the peer when it was idle for ten minutes."""
+    fabric.run(190, step=1)
+    assert fabric.alice.sessions.established == 0
+    assert len(fabric.alice.sessions) == 1
+    fabric.run(420, step=1)
+    assert len(fabric.alice.sessions) == len(fabric.bob.sessions) == 0
+    assert fabric.clock.getDelayedCalls() == [] or all(
+        call.func.__name__ == "_tick" for call in fabric.clock.getDelayedCalls()
+    )
+
+
+def test_what_a_cut_calls_back_meets_the_new_decisions(fabric, outcomes):
+    """A caller whose message fails by a revocation cannot, in that turn, send to another revoked node."""
+    carol, late = fabric.add("carol", 3), []
+    got = carol.serve()
+    fabric.alice.datagrams.prepare(fabric.bob.peer)  # the first to be cut
+    sender = fabric.alice.datagrams.open("carol", "log")
+    sender.send(b"keys")
+    fabric.run(0.2)
+
+    def failed(failure):
+        try:
+            for _ in range(12):
+                sender.send(bytes(limits.INITIAL_BATCH))
+        except SendRefused as refusal:
+            late.append(refusal.reason)
+
+    sender.send(b"first of a turn")
+    fabric.alice.datagrams.send("bob", "log", b"").addErrback(failed)
+    crl = fabric.network.crl(revoked=[(serial, NOW + DAY, 0) for serial in (2, 3)])
+    fabric.alice.trust.offer(crl, fabric.wall())
+    fabric.run(0.2)
+    assert late == ["revoked"]
+    assert got == [b"keys", b"first of a turn"]
+
+
+def test_giving_up_leaves_nothing(talking, fabric, outcomes):
+    """Fragments, queued frames, waiting callers, messages and timers: all of it goes with the one object."""
+    fabric.alice.serve()
+    fabric.decide = lambda kind, header, frame: () if frame[7:15] == fabric.alice.handle else (DELAY,)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"x"))
+    carol, called = fabric.add("carol", 3), []
+    for _ in range(3):
+        fabric.alice.datagrams.post("carol", "log", b"x")
+    fabric.alice.datagrams.prepare(carol.peer, lambda: called.append(1))
+    associations = list(fabric.alice.associations)
+    assert len(associations) == len(fabric.alice.sessions) == 2
+    for end in (fabric.bob, carol):
+        fabric.alice.trust.offer(
+            fabric.network.crl(
+                end.peer.serial, revoked=[(serial, NOW + DAY, 0) for serial in range(2, end.peer.serial + 1)]
+            ),
+            fabric.wall(),
+        )
+    assert outcomes == ["revoked"]
+    assert len(fabric.alice.associations) == 0
+    fabric.run(10)
+    assert called == []
+    for association in associations:
+        keys = association.keys
+        assert list(keys.sessions()) == [] and not keys.pending and keys.attempt is None
+        assert len(association.reliable) == 0 and association.waiting == []
+
+
+def test_a_producer_of_an_evicted_peer_goes_on(outcomes):
+    """A sender whose association was evicted gets another with its next message."""
+    fabric = Fabric("bob", "carol")
+    fabric.add("hub", 9, max_sessions=1)
+    got = fabric.bob.serve()
+    source = Source(fabric.hub.datagrams.open("bob", "log"))
+    source.produce(3)
+    fabric.run(1)
+    source.produce(3)
+    fabric.run(0.1)
+    outcomes.watch(fabric.hub.datagrams.send("carol", "log", b""))
+    fabric.run(0.1)
+    assert outcomes == ["no-such-service"]
+    source.produce(3)
+    fabric.run(0.1)
+    assert not source.paused and source.refused == []
+    assert got == source.sent and len(got) == 4 + 1
+    assert fabric.hub.sessions.counters["gone-evicted"] == 2
+    fabric.stop()
+
+
+def test_a_peer_that_was_evicted_hands_nothing_over_twice(outcomes):
+    """Its message, whose acknowledgement was lost, is known when it is repeated over new keys."""
+    fabric = Fabric("bob", "carol")
+    fabric.add("hub", 9, max_sessions=1)
+    got = fabric.hub.serve()
+    fabric.bob.datagrams.post("hub", "log", b"keys")
+    fabric.run(0.2)
+
+    def lose(kind, header, frame):
+        if header.source == fabric.hub.handle and header.destination == fabric.bob.handle:
+            return ()
+        return (DELAY,)
+
+    fabric.decide = lose
+    outcomes.watch(fabric.bob.datagrams.send("hub", "log", b"once", timeout=30))
+    fabric.run(0.2)
+    fabric.hub.datagrams.post("carol", "log", b"x")
+    fabric.decide = lambda kind, header, frame: (DELAY,)
+    fabric.run(0.1)
+    [association] = fabric.bob.associations
+    association.keys.current.due_at = 0.0  # bob begins a handshake with its next frame
+    fabric.run(29)
+    assert fabric.hub.sessions.counters["gone-evicted"] >= 1
+    assert fabric.hub.sessions.counters["repeated"] >= 1
+    assert got == [b"keys", b"once"]
+    assert len(outcomes) == 1 and not isinstance(outcomes[0], str)
+    fabric.stop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an application does in its callbacks is its own affair: it never reaches who sent the message."""
+"""Services: what a receiver does in its callbacks never reaches the node that sent the message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from gmesh.endtoend import limits
-from gmesh.errors import SendRefused
+from gmesh.errors import ConfigurationError, SendRefused
 
 
 def test_b10_a_receiver_that_went_gets_nothing_more(fabric, talking):
@@ -201,3 +201,91 @@ def test_c17_a_producer_that_raises_hurts_nobody_else(fabric, flush_logged_error
     assert source.stopped
     assert fabric.alice.sessions.counters["producer-failed"] == 3
     assert len(flush_logged_errors(ZeroDivisionError)) == 2  # the first and the second
+
+
+def test_slow_receiver_gets_messages_in_order(fabric, outcomes):
+    """A receiver that takes one at a time gets the next when it is done; more wait in a bounded queue."""
+    got, busy = [], []
+
+    def receiver(message):
+        got.append(message.data)
+        busy.append(Deferred())
+        return busy[-1]
+
+    fabric.bob.datagrams.register("log", receiver, concurrent=1)
+    for index in range(3):
+        outcomes.watch(fabric.alice.datagrams.send("bob", "log", bytes([index])))
+    fabric.run(5)
+    assert got == [b"\0"]
+    assert len(outcomes) == 1
+    busy[0].callback(None)
+    fabric.run(0.1)
+    assert got == [b"\0", b"\1"]
+    assert len(outcomes) == 2
+
+
+def test_full_service_queue_is_retried_then_refused(fabric, outcomes):
+    """A full queue refuses for now; the message is repeated until its time is over, then it is busy."""
+    registration = fabric.bob.datagrams.register("log", lambda message: Deferred(), concurrent=1)
+    for _ in range(1 + limits.SERVICE_QUEUE_MESSAGES):
+        fabric.alice.datagrams.post("bob", "log", b"")
+        fabric.run(0.05)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"late", timeout=3))
+    fabric.run(2)
+    assert outcomes == []
+    fabric.run(2)
+    assert outcomes == ["busy"]
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"again", timeout=10))
+    fabric.run(1)
+    registration.unregister()
+    got = fabric.bob.serve()
+    fabric.run(5)
+    assert got == [b"again"]
+
+
+def test_service_queue_is_bounded_in_bytes(fabric):
+    """What waits for one receiver has at most so many bytes; the rest is counted, other services go on."""
+    fabric.bob.datagrams.register("log", lambda message: Deferred(), concurrent=1)
+    other = fabric.bob.serve("other")
+    size = 16_000
+    for _ in range(2 * limits.SERVICE_QUEUE_BYTES // size):
+        fabric.alice.datagrams.post("bob", "log", bytes(size))
+        fabric.run(0.01)
+    place = fabric.bob.datagrams.services._places["log"]
+    assert limits.SERVICE_QUEUE_BYTES - size < place.bytes <= limits.SERVICE_QUEUE_BYTES
+    refused = 2 * limits.SERVICE_QUEUE_BYTES // size - len(place.queue) - 1
+    assert fabric.bob.sessions.counters["inbound-busy"] == refused > 0
+    fabric.alice.datagrams.post("bob", "other", b"here")
+    fabric.run(0.1)
+    assert other == [b"here"]
+
+
+def test_failing_receiver(fabric, outcomes, flush_logged_errors):
+    """A receiver that fails refuses its message and is logged; one that refuses is not."""
+
+    def failing(message):
+        raise ZeroDivisionError
+
+    def refusing(message):
+        raise SendRefused("refused")
+
+    fabric.bob.datagrams.register("bad", failing)
+    fabric.bob.datagrams.register("picky", refusing)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "bad", b""))
+    outcomes.watch(fabric.alice.datagrams.send("bob", "picky", b""))
+    fabric.run(1)
+    assert outcomes == ["refused", "refused"]
+    assert len(flush_logged_errors(ZeroDivisionError)) == 1
+
+
+def test_registration_rules(fabric):
+    """One receiver a service; names of gmesh itself only for gmesh; bad names refused."""
+    registration = fabric.bob.datagrams.register("log", lambda message: None)
+    for service, reason in [("log", "service-taken"), ("_echo", "reserved-service"), ("A", "bad-service")]:
+        with pytest.raises(ConfigurationError) as caught:
+            fabric.bob.datagrams.register(service, lambda message: None)
+        assert caught.value.reason == reason
+    registration.unregister()
+    registration.unregister()
+    fabric.bob.datagrams.register("log", lambda message: None)
+    assert fabric.bob.datagrams.services.names == ["_echo", "log"]

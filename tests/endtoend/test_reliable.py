@@ -87,4 +87,47 @@ def test_a_burst_keeps_within_the_link_queue(fabric, outcomes):
         fabric.clock.advance(DELAY)
         flying.append(sum(map(len, fabric.frames(Kind.E2E_DATA)[before:])))
     assert len(got) == 60
-    assert max(flying) <= 2 * limits.WINDOW_MOST
+    assert max(flying) <= 2 * limits.MAX_WINDOW
+
+
+def test_times_out(fabric, outcomes):
+    """A node that never answers costs the time that was allowed, not more."""
+    fabric.bob.stop()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"", timeout=7))
+    fabric.run(6.9)
+    assert outcomes == []
+    fabric.run(0.2)
+    assert outcomes == ["timed-out"]
+
+
+def test_cancel(fabric, outcomes):
+    """Cancelling stops repeating."""
+    fabric.bob.stop()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"")).cancel()
+    assert outcomes == ["cancelled"]
+
+
+def test_the_queue_is_bounded(fabric, outcomes):
+    """What waits for one peer is bounded; one more is refused at the call."""
+    fabric.bob.stop()
+    for _ in range(limits.MAX_RELIABLE_MESSAGES):
+        fabric.alice.datagrams.send("bob", "log", b"").addErrback(lambda failure: None)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b""))
+    assert outcomes == ["busy"]
+
+
+def test_a_message_after_a_long_silence_is_not_taken_for_a_repeated_one(fabric, outcomes):
+    """A peer given up for 90 s of silence still knows our last messages; the next one is new to it."""
+    got = fabric.bob.serve()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"one"))
+    fabric.run(1)
+    fabric.decide = lambda kind, header, frame: ()
+    fabric.run(200, step=1)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"lost", timeout=60))
+    fabric.run(100, step=0.1)
+    assert fabric.alice.sessions.counters["gone-timed-out"] == 1
+    fabric.decide = lambda kind, header, frame: (DELAY,)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"two"))
+    fabric.run(15, step=0.1)
+    assert got == [b"one", b"two"]
+    assert outcomes[1] == "timed-out" and not isinstance(outcomes[2], str)

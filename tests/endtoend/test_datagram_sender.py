@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Flows: messages of a turn share a seal, and whatever changes in the middle of one counts at once."""
+"""Datagram senders: whatever changes in the middle of a turn counts at once."""
 
 from __future__ import annotations
 
@@ -30,62 +30,10 @@ def refusal(send, *arguments):
 
 
 def test_provides_a_consumer(flow):
-    """A flow is a Twisted consumer of one push producer."""
+    """A datagram sender is a Twisted consumer of one push producer."""
     assert verifyObject(IConsumer, flow)
     with pytest.raises(RuntimeError):
         flow.registerProducer(None, False)
-
-
-def test_a_turn_shares_seals(fabric, flow):
-    """The first message leaves at once, the others of the turn in few frames, all in order."""
-    messages = [bytes([index]) * 100 for index in range(200)]
-    for message in messages:
-        flow.send(message)
-    assert len(fabric.seen) >= 1
-    fabric.run(0.2)
-    data = fabric.frames(Kind.E2E_DATA)
-    assert fabric.got == messages
-    assert len([frame for frame in data if frame[7:15] == fabric.alice.handle]) <= 5
-    assert max(map(len, data)) <= limits.BUNDLE_MOST + 200
-
-
-def test_what_a_producer_writes_in_a_turn_leaves_at_its_end(fabric, flow):
-    """All of it shares seals from the first message on."""
-    source = Source(flow, size=500)
-    source.produce(20)
-    assert fabric.seen == []
-    fabric.clock.advance(0)
-    sizes = [len(frame) for frame in fabric.frames(Kind.E2E_DATA)]
-    assert len(sizes) == 2
-    fabric.run(0.2)
-    assert fabric.got == source.sent
-
-
-@pytest.mark.parametrize(("a_turn", "left"), [(1, [0, 1, 2, 3]), (20, [0, 0, 3, 3])])
-def test_turns_that_fill_frames_leave_in_pairs(fabric, flow, a_turn, left):
-    """What fills a frame waits for the next turn, no longer; less leaves at the end of its turn."""
-    source, seen = Source(flow, size=500), []
-
-    def turn():
-        seen.append(len(fabric.frames(Kind.E2E_DATA)))
-        source.produce(a_turn)
-        if len(seen) < len(left):
-            fabric.clock.callLater(0, turn)
-
-    turn()
-    fabric.clock.advance(0)
-    assert seen == left
-    fabric.run(0.2)
-    assert fabric.got == source.sent
-
-
-def test_each_turn_is_sealed_at_its_end(fabric, flow):
-    """Nothing waits for a later turn."""
-    for index in range(3):
-        flow.send(bytes([index]))
-    fabric.clock.advance(0)
-    fabric.run(DELAY)
-    assert fabric.got == [b"\0", b"\1", b"\2"]
 
 
 def test_acknowledged_messages_do_not_overtake(fabric, flow):
@@ -98,7 +46,7 @@ def test_acknowledged_messages_do_not_overtake(fabric, flow):
 
 
 def test_to_itself(fabric):
-    """A flow to this node's own service makes no frame."""
+    """A sender to this node's own service makes no frame."""
     got = fabric.alice.serve()
     own = fabric.alice.datagrams.open("alice", "log")
     own.send(b"one")
@@ -131,7 +79,7 @@ def test_revocation_in_the_middle_of_a_turn(fabric, flow):
 
 def test_revocation_between_two_frames_that_leave_together(fabric, flow):
     """Frames of a turn leave one after the other; when the first leads to a revocation, no other does."""
-    source = Source(flow, size=limits.BUNDLE_MOST - 100)
+    source = Source(flow, size=limits.MAX_BATCH - 100)
     source.produce(1)
     fabric.run(0.2)
 
@@ -144,7 +92,7 @@ def test_revocation_between_two_frames_that_leave_together(fabric, flow):
     source.produce(3)
     fabric.run(0.2)
     ours = [frame for frame in fabric.seen[before:] if frame[7:15] == fabric.alice.handle]
-    assert [len(frame) > limits.BUNDLE_FIRST for frame in ours] == [True, False]  # one, and a farewell
+    assert [len(frame) > limits.INITIAL_BATCH for frame in ours] == [True, False]  # one, and a farewell
     assert len(fabric.got) <= 2
 
 
@@ -190,12 +138,12 @@ def test_touch_with_the_authority_lost_and_found_under_load(fabric, flow):
 
     keep_sending(2)
     fabric.bob.lapsed = True
-    keep_sending(limits.ADMISSION_LIFE + 0.2)
+    keep_sending(limits.AUTHORIZATION_LIFE + 0.2)
     before = len(fabric.got)
     keep_sending(3)
     assert len(fabric.got) == before
     fabric.bob.lapsed = False
-    keep_sending(limits.ADMISSION_LIFE + 0.2)
+    keep_sending(limits.AUTHORIZATION_LIFE + 0.2)
     before = len(fabric.got)
     keep_sending(2)
     assert len(fabric.got) == before + 20
@@ -231,23 +179,6 @@ def test_receiver_gone_between_two_messages_of_one_frame(fabric):
     assert fabric.bob.sessions.counters["inbound-no-such-service"] == 5
 
 
-def test_route_change_in_the_middle_of_a_turn(fabric, flow):
-    """Frames follow the new path from the next seal on; nothing is lost or comes twice."""
-    other = fabric.add("carol", 9)
-    old = fabric.alice.path(fabric.bob.handle, 0)
-    new = (fabric.alice.handle, other.handle, fabric.bob.handle)
-    messages = [bytes([index]) * 500 for index in range(100)]
-    for message in messages[:50]:
-        flow.send(message)
-    fabric.alice.path = lambda destination, now, avoid=frozenset(): new
-    for message in messages[50:]:
-        flow.send(message)
-    fabric.run(0.2)
-    assert fabric.got == messages
-    relays = {frame[15:23] for frame in fabric.frames(Kind.E2E_DATA) if frame[7:15] == fabric.alice.handle}
-    assert relays == {old[1], new[1]}
-
-
 def test_route_lost_in_the_middle_of_a_turn(fabric, flow):
     """Without a path the call is refused; what was gathered still tries the way the peer is heard by."""
     for index in range(3):
@@ -257,19 +188,6 @@ def test_route_lost_in_the_middle_of_a_turn(fabric, flow):
     assert refusal(flow.send, b"late") == "no-route"
     fabric.run(0.2)
     assert fabric.got == [b"\0"] or fabric.got == [b"\0", b"\1", b"\2"]
-
-
-def test_rehandshake_under_load(fabric, flow):
-    """Ten minutes of turns of several messages, over five renewals of keys: each once, in order."""
-    sent = []
-    for _turn in range(1200):
-        for _ in range(5):
-            sent.append(len(sent).to_bytes(4, "big"))
-            flow.send(sent[-1])
-        fabric.run(0.5, step=0.05)
-    fabric.run(1)
-    assert fabric.got == sent
-    assert fabric.bob.sessions.counters["established"] == 5
 
 
 def test_keys_lost_at_the_far_end(fabric, flow):
@@ -298,14 +216,15 @@ OTHERS = st.builds(pack_frame, st.integers(Inner.RECEIPT, 20), st.binary(max_siz
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(MESSAGES, OTHERS), max_size=12), st.binary(max_size=12))
-def test_the_short_way_reads_what_the_long_way_reads(frames, rest):
+def test_the_fast_path_reads_what_the_slow_path_reads(frames, rest):
     """Any inner frames, known or not, then garbage: the messages as decoded one by one, and no failure."""
     expected = [Datagram.decode(frame[3:]).data for frame in frames if frame[2] == Inner.DATAGRAM]
     fabric = Fabric("alice", "bob")
     got = fabric.bob.serve()
-    fabric.bob.datagrams.opened(fabric.alice.peer, b"".join(frames))
+    receiver = fabric.bob.associations.associate(fabric.alice.peer).receiver
+    receiver.opened(fabric.alice.peer, b"".join(frames))
     assert got == expected
-    fabric.bob.datagrams.opened(fabric.alice.peer, rest)
+    receiver.opened(fabric.alice.peer, rest)
     assert len(got) <= len(expected) + 1
     fabric.stop()
 

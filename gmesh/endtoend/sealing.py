@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""Frames to one peer: sealed under the keys there are, sent by its path; keys asked for if there are none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from twisted.internet.interfaces import IReactorTime
+
+from gmesh.endtoend.handshakes import Handshakes
+from gmesh.endtoend.path_selector import FirstLink, PathSelector
+from gmesh.endtoend.session import Handshaker, SealedSession
+from gmesh.endtoend.session_set import SessionSet, SessionTable
+from gmesh.mesh.certificates import CertificateBook
+from gmesh.wire.frames import pack_frame
+from gmesh.wire.messages import Close, CloseReason, Inner
+
+__all__ = ["Sealer"]
+
+_FAREWELLS = {
+    "stopped": CloseReason.SHUTDOWN,
+    "revoked": CloseReason.REVOKED,
+    "expired": CloseReason.EXPIRED,
+}
+
+
+class Sealer:
+    """
+    Sends to session sets.
+
+    @param rng: for jitter.
+    @param entropy: as C{os.urandom}, for session indexes.
+    @ivar handshaker: this node.
+    @ivar table: every session by its index.
+    @ivar counters: how often what happened, by slug, for the whole end-to-end layer.
+    """
+
+    def __init__(
+        self,
+        handshaker: Handshaker,
+        paths: PathSelector,
+        book: CertificateBook,
+        clock: IReactorTime,
+        rng: random.Random,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.handshaker = handshaker
+        self.paths = paths
+        self.table = SessionTable(entropy)
+        self.handshakes = Handshakes(handshaker, self.table, paths, book, rng)
+        self.counters = paths.counters
+        self._clock = clock
+
+    @property
+    def own(self) -> bytes:
+        """The routing handle of this node."""
+        return self.handshaker.own.handle
+
+    def routed(self, keys: SessionSet) -> bool:
+        """True if routing knows a path."""
+        return self.paths.route(keys.peer.handle, self._clock.seconds()) is not None
+
+    def ready(self, keys: SessionSet) -> bool:
+        """
+        True if L{send} would seal now, False if a handshake is under way.
+
+        True also for a peer that was given up: nothing is to be waited for.
+        """
+        now = self._clock.seconds()
+        if keys.sealer(now) is not None or keys.given_up:
+            return True
+        keys.wanted = True
+        self._ask(keys, now)
+        return False
+
+    def hold(self, keys: SessionSet, plaintext: bytes) -> None:
+        """Send C{plaintext} when the handshake is done, unless too much comes after it or it fails."""
+        now = self._clock.seconds()
+        dropped = keys.hold(plaintext)
+        if dropped:
+            self.counters["pending-dropped"] += dropped
+        self._ask(keys, now)
+
+    def send(self, keys: SessionSet, plaintext: bytes) -> int | None:
+        """
+        Seal and send now.
+
+        @return: the counter of the frame; None if there is no session, no path, or no room at the link.
+        """
+        now = self._clock.seconds()
+        session = keys.sealer(now)
+        if session is None:
+            return None
+        path = self._path(keys, session, now)
+        if path is None:
+            return None
+        counter = session.sent
+        head, ciphertext = session.seal(plaintext, path)
+        return counter if self.paths.send(path, head, session.flow, ciphertext) else None
+
+    def send_all(
+        self, keys: SessionSet, plaintexts: Sequence[Sequence[bytes]], first_link: FirstLink
+    ) -> Sequence[Sequence[bytes]]:
+        """
+        Seal and send now, each as a frame, in order: what is alike for them is looked up once.
+
+        @param plaintexts: each in pieces, joined only here: what was copied just now is sealed faster.
+        @param first_link: changed before, when the path is another one than it knows.
+        @return: those that did not leave, for the reasons of L{send}.
+        """
+        now = self._clock.seconds()
+        session = keys.sealer(now)
+        path = None
+        if session is not None:
+            path = self._path(keys, session, now)
+        if session is None or path is None:
+            return plaintexts
+        if path is not first_link.path:
+            first_link.follow(path, self.paths.link_to(path[1]))
+        seal, flow, send = session.seal, session.flow, self.paths.sender(path)
+        unsent = []
+        for pieces in plaintexts:
+            if session.wiped:
+                break  # the peer was given up, and with it all that was to leave
+            head, ciphertext = seal(b"".join(pieces), path)
+            if not send(head, flow, ciphertext):
+                self.counters["queue-full"] += 1
+                unsent.append(pieces)
+        return unsent
+
+    def blame(self, keys: SessionSet) -> None:
+        """What goes to the peer is not answered: try another path."""
+        self.paths.blame(keys, self._clock.seconds())
+
+    def established(self, keys: SessionSet) -> None:
+        """There is a new session: send what was queued for it."""
+        self.counters["established"] += 1
+        keys.wanted = False
+        for plaintext in keys.release():
+            self.send(keys, plaintext)
+
+    def close(self, keys: SessionSet, reason: str) -> None:
+        """
+        Forget sessions, handshake and queued frames.
+
+        The peer is informed first, if that needs no waiting, by the last path: routing knows none to a
+        revoked node.
+        """
+        self.table.drop_attempt(keys)
+        close, now = _FAREWELLS.get(reason), self._clock.seconds()
+        session, path = keys.sealer(now), keys.sent_by or self.paths.path(keys, now)
+        if close is not None and session is not None and path is not None:
+            head, ciphertext = session.seal(pack_frame(Inner.CLOSE, Close(close).encode()), path)
+            self.paths.send(path, head, session.flow, ciphertext)
+        self.table.wipe(keys.clear())
+        keys.release()
+        keys.wanted = False
+
+    def _ask(self, keys: SessionSet, now: float) -> None:
+        keys.used = now
+        self.handshakes.begin_if_due(keys, now)
+        self.handshakes.arm(keys, now)
+
+    def _path(self, keys: SessionSet, session: SealedSession, now: float) -> tuple[bytes, ...] | None:
+        """The path for what is sealed next, if there is one."""
+        keys.used = now
+        if session.due(now):
+            self.handshakes.begin_if_due(keys, now)
+        path = self.paths.path(keys, now)
+        if path is None:
+            self.counters["no-route"] += 1
+            return None
+        keys.sent_by = path
+        return path

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""One timer for a deadline that may move: looked at when it comes, not at every change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from gmesh.endtoend.limits import TIMER_GRAIN
+
+__all__ = ["DeadlineTimer"]
+
+
+class DeadlineTimer:
+    """
+    Calls C{due} no later than the nearest deadline it was given; perhaps earlier, if that has moved on.
+
+    @param due: looks at what is due, and gives the next deadline.
+    @param arguments: what C{due} is called with.
+    """
+
+    __slots__ = ("_arguments", "_call", "_clock", "_due")
+
+    def __init__(self, clock: IReactorTime, due: Callable[..., None], *arguments: object) -> None:
+        self._clock = clock
+        self._due = due
+        self._arguments = arguments
+        self._call: IDelayedCall | None = None
+
+    def by(self, deadline: float, now: float) -> None:
+        """Call at C{deadline} at the latest."""
+        delay = max(TIMER_GRAIN, deadline - now)
+        if self._call is None or not self._call.active():
+            self._call = self._clock.callLater(delay, self._due, *self._arguments)
+        elif self._call.getTime() > now + delay:
+            self._call.reset(delay)
+
+    def cancel(self) -> None:
+        """Call no more."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Batches: messages of a turn share a seal, and leave at its end."""
+
+from __future__ import annotations
+
+import pytest
+from endtoend.producers import Source
+from endtoend.rig import DELAY
+
+from gmesh.endtoend import limits
+from gmesh.wire.frames import Kind
+
+
+def test_a_turn_shares_seals(fabric, flow):
+    """The first message leaves at once, the others of the turn in few frames, all in order."""
+    messages = [bytes([index]) * 100 for index in range(200)]
+    for message in messages:
+        flow.send(message)
+    assert len(fabric.seen) >= 1
+    fabric.run(0.2)
+    data = fabric.frames(Kind.E2E_DATA)
+    assert fabric.got == messages
+    assert len([frame for frame in data if frame[7:15] == fabric.alice.handle]) <= 5
+    assert max(map(len, data)) <= limits.MAX_BATCH + 200
+
+
+def test_what_a_producer_writes_in_a_turn_leaves_at_its_end(fabric, flow):
+    """All of it shares seals from the first message on."""
+    source = Source(flow, size=500)
+    source.produce(20)
+    assert fabric.seen == []
+    fabric.clock.advance(0)
+    sizes = [len(frame) for frame in fabric.frames(Kind.E2E_DATA)]
+    assert len(sizes) == 2
+    fabric.run(0.2)
+    assert fabric.got == source.sent
+
+
+@pytest.mark.parametrize(("a_turn", "left"), [(1, [0, 1, 2, 3]), (20, [0, 0, 3, 3])])
+def test_turns_that_fill_frames_leave_in_pairs(fabric, flow, a_turn, left):
+    """What fills a frame waits for the next turn, no longer; less leaves at the end of its turn."""
+    source, seen = Source(flow, size=500), []
+
+    def turn():
+        seen.append(len(fabric.frames(Kind.E2E_DATA)))
+        source.produce(a_turn)
+        if len(seen) < len(left):
+            fabric.clock.callLater(0, turn)
+
+    turn()
+    fabric.clock.advance(0)
+    assert seen == left
+    fabric.run(0.2)
+    assert fabric.got == source.sent
+
+
+def test_each_turn_is_sealed_at_its_end(fabric, flow):
+    """Nothing waits for a later turn."""
+    for index in range(3):
+        flow.send(bytes([index]))
+    fabric.clock.advance(0)
+    fabric.run(DELAY)
+    assert fabric.got == [b"\0", b"\1", b"\2"]
+
+
+def test_route_change_in_the_middle_of_a_turn(fabric, flow):
+    """Frames follow the new path from the next seal on; nothing is lost or comes twice."""
+    other = fabric.add("carol", 9)
+    old = fabric.alice.path(fabric.bob.handle, 0)
+    new = (fabric.alice.handle, other.handle, fabric.bob.handle)
+    messages = [bytes([index]) * 500 for index in range(100)]
+    for message in messages[:50]:
+        flow.send(message)
+    fabric.alice.path = lambda destination, now, avoid=frozenset(): new
+    for message in messages[50:]:
+        flow.send(message)
+    fabric.run(0.2)
+    assert fabric.got == messages
+    relays = {frame[15:23] for frame in fabric.frames(Kind.E2E_DATA) if frame[7:15] == fabric.alice.handle}
+    assert relays == {old[1], new[1]}
+
+
+def test_rehandshake_under_load(fabric, flow):
+    """Ten minutes of turns of several messages, over five renewals of keys: each once, in order."""
+    sent = []
+    for _turn in range(1200):
+        for _ in range(5):
+            sent.append(len(sent).to_bytes(4, "big"))
+            flow.send(sent[-1])
+        fabric.run(0.5, step=0.05)
+    fabric.run(1)
+    assert fabric.got == sent
+    assert fabric.bob.sessions.counters["established"] == 5
