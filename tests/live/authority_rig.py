@@ -29,7 +29,7 @@ from gmesh.trust.verify import network_id
 DEADLINE = 60.0
 
 
-class Daemon:
+class AuthorityProcess:
     """One twistd process."""
 
     def __init__(self, state: Path, *options: str) -> None:
@@ -102,7 +102,7 @@ class Daemon:
 class Fleet:
     """Signs what operators and joining hosts send."""
 
-    def __init__(self, daemon: Daemon, keys: Any, genesis: Any) -> None:
+    def __init__(self, daemon: AuthorityProcess, keys: Any, genesis: Any) -> None:
         self.daemon = daemon
         self.keys = keys
         self.genesis = genesis

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 from authority import state_files
-from live.authority_rig import DEADLINE, Daemon, Fleet, check_invariants
+from live.authority_rig import DEADLINE, AuthorityProcess, Fleet, check_invariants
 from prometheus_client.parser import text_string_to_metric_families
 
 from gmesh.trust.documents import Certificate, parse_document
@@ -38,7 +38,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     keys = state_files.Keys()
     policy = {**state_files.POLICY_TEXT, "max_nodes": 100_000}
     genesis = state_files.write_state(tmp_path / "authority", keys, int(time.time()) - 60, policy)
-    daemon = Daemon(
+    daemon = AuthorityProcess(
         tmp_path / "authority", "--rate", "100000000", "--key-rate", "100000000", "--failure-rate", "1000000",
         "--connections", "0",
     )  # fmt: skip
@@ -199,7 +199,7 @@ def test_it_tells_the_service_manager_and_rereads_on_sighup(fleet: Fleet, tmp_pa
         assert left[-1] == b"STOPPING=1"
 
 
-def resident(daemon: Daemon) -> int:
+def resident(daemon: AuthorityProcess) -> int:
     """Bytes of memory the daemon holds."""
     assert daemon.process is not None
     fields = Path(f"/proc/{daemon.process.pid}/statm").read_text().split()

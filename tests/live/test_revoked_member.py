@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from authority import state_files
 from authority.test_flood_of_certificates import flood
-from live.authority_rig import DEADLINE, Daemon, Fleet
+from live.authority_rig import DEADLINE, AuthorityProcess, Fleet
 
 from gmesh.authority import limits
 from gmesh.trust.encoding import b64url_encode
@@ -31,7 +31,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A daemon with the limits of the default, started."""
     keys = state_files.Keys()
     genesis = state_files.write_state(tmp_path / "authority", keys, int(time.time()) - 60)
-    daemon = Daemon(tmp_path / "authority")
+    daemon = AuthorityProcess(tmp_path / "authority")
     daemon.start()
     yield Fleet(daemon, keys, genesis)
     if daemon.process is not None and daemon.process.poll() is None:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 from authority import state_files
-from live.authority_rig import DEADLINE, Daemon, Fleet
+from live.authority_rig import DEADLINE, AuthorityProcess, Fleet
 
 from gmesh.keyfiles import save_key
 from gmesh.trust.documents import (
@@ -170,7 +170,9 @@ def drill(tmp_path: Path, gmesh: Callable[..., Any]) -> Iterator[Drill]:
     policy = {**state_files.POLICY_TEXT, "max_nodes": 1000}
     state = tmp_path / "authority"
     genesis = state_files.write_state(state, keys, int(time.time()) - 60, policy)
-    daemon = Daemon(state, "--rate", "100000000", "--key-rate", "100000000", "--failure-rate", "1000000")
+    daemon = AuthorityProcess(
+        state, "--rate", "100000000", "--key-rate", "100000000", "--failure-rate", "1000000"
+    )
     daemon.start()
     yield Drill(Fleet(daemon, keys, genesis), gmesh, tmp_path)
     if daemon.process is not None and daemon.process.poll() is None:
