@@ -157,8 +157,7 @@ def test_a4_the_first_renewal_after_a_rotation_is_free(network: Any) -> None:
     """A node that has used up its new Noise keys renews at once under the new signing key, once."""
     keys, first, new = network.keys, network.genesis, network.keys.signing()
     member = network.joined("pump-1")
-    while network.renew(member, keys.noise()).status == 201:
-        network.clock.advance(1)
+    assert [network.renew(member, keys.noise()).status for _ in range(4)][-1] == 429
     (old_entry,) = first.body.authority
     entry = AuthorityKey(key=b64url_encode(new.public), valid_from=network.now, valid_to=old_entry.valid_to)
     key_file = network.path / "new.key"
