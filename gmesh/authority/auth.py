@@ -19,7 +19,7 @@ import msgspec
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
-from gmesh.authority.problems import Telling
+from gmesh.authority.problems import ProblemWithMembers
 from gmesh.authority.rate_limit import RateLimiter
 from gmesh.authority.store import nodes, nonces, operators
 from gmesh.authority.store.transaction import Transaction
@@ -31,7 +31,11 @@ from gmesh.trust.join import JoinRequest, verify_join_request
 from gmesh.trust.keys import KEY_SIZE, key_id
 from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, read_request
 
-__all__ = ["Authenticator", "Caller", "Envelope", "claim_ahead"]
+__all__ = ["Authenticator", "Caller", "Envelope", "RequestBody", "claim_ahead"]
+
+
+class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The body of a request: an object with exactly its fields."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -196,7 +200,7 @@ class Authenticator:
         self._limiter.admit_key(signed.keyid)
 
 
-class Stale(Telling):
+class Stale(ProblemWithMembers):
     """Signed too long ago, or in the future; the answer tells the authority's time."""
 
     def __init__(self, now: int) -> None:

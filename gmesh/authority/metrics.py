@@ -68,7 +68,7 @@ class AuthorityCollector(Collector):
         yield _counter("rate_limited", "Requests refused by a bucket.", limiter.refused)
         yield _counter("buckets_evicted", "Buckets forgotten for want of room.", limiter.evicted)
         yield _counters("bad_requests", "Refused before any route.", "reason", _sum(sites))
-        yield _counters("receipts_dropped", "Not believed.", "reason", authority.control.dropped)
+        yield _counters("receipts_dropped", "Not believed.", "reason", authority.commands.dropped)
 
 
 def _sum(sites: Sequence[AuthoritySite]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gmesh import __version__
-from gmesh.authority.routes.table import Access, Route
+from gmesh.authority.route import Access, Route
 from gmesh.daemon.web import PROBLEM_TYPE
 from gmesh.trust.limits import MAX_INTEGER
 from gmesh.trust.requests import JSON_TYPE

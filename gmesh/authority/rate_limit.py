@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from gmesh.authority import limits
-from gmesh.authority.problems import Telling
+from gmesh.authority.problems import ProblemWithMembers
 from gmesh.token_bucket import TokenBucket
 
 __all__ = ["Buckets", "Rate", "RateLimits", "RateLimiter", "address_key"]
@@ -136,7 +136,7 @@ class RateLimiter:
             raise RateLimited(math.ceil(waiting))
 
 
-class RateLimited(Telling):
+class RateLimited(ProblemWithMembers):
     """
     Too much from one address or key.
 

@@ -18,12 +18,13 @@ from twisted.python import usage
 from gmesh import __version__
 from gmesh.authority import limits
 from gmesh.authority.auth import Authenticator
+from gmesh.authority.compose import open_authority
 from gmesh.authority.http import AuthoritySite
-from gmesh.authority.journal import Journal
 from gmesh.authority.metrics import AuthorityCollector
 from gmesh.authority.rate_limit import Rate, RateLimiter, RateLimits
+from gmesh.authority.request_log import RequestLog
 from gmesh.authority.server import Server
-from gmesh.authority.service import Authority, open_authority
+from gmesh.authority.service import Authority
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine
 from gmesh.daemon.listen import ListenService
@@ -210,7 +211,6 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             Path(options["state"]),
             reactor,
             time.time,
-            os.urandom,
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
             passphrases,
         )
@@ -221,14 +221,14 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)
     proxies = frozenset(options["trusted-proxies"])
-    journal = Journal(reactor.seconds)
-    server = Server(authority, authenticator, limiter, reactor, proxies, journal)
+    request_log = RequestLog(reactor.seconds, os.urandom)
+    server = Server(authority, authenticator, limiter, reactor, request_log, proxies)
     site = AuthoritySite(
-        server.resource(), reactor, authority.new_request_id, options["connections"], proxies
+        server.resource(), reactor, request_log.new_request_id, options["connections"], proxies
     )
     collector = AuthorityCollector(authority, limiter, [site], time.time)
-    page = MetricsPage(collector, journal.registry).resource()
-    pages = AuthoritySite(page, reactor, authority.new_request_id)
+    page = MetricsPage(collector, request_log.registry).resource()
+    pages = AuthoritySite(page, reactor, request_log.new_request_id)
     for option, purpose, served in (("listen", "listening", site), ("metrics", "metrics", pages)):
         for text in options[option]:
             try:

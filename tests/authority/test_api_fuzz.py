@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from gmesh.authority.openapi import describe
 from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.route import Access, Route
 from gmesh.authority.routes import ROUTES
-from gmesh.authority.routes.table import Access, Route
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gmesh.authority.backup import restore
-from gmesh.authority.recovery import recover_operator
-from gmesh.authority.service import open_authority
+from gmesh.authority.backups import restore
+from gmesh.authority.compose import open_authority
+from gmesh.authority.operators import recover_operator
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import GmeshError
 from gmesh.trust.documents import Crl, Policy, Status, parse_document
@@ -166,4 +166,4 @@ def test_d4_a_crl_of_strangers_is_not_merged(network: Any, tmp_path: Path) -> No
 def test_one_daemon_a_directory(network: Any) -> None:
     """A second one on the same state is refused."""
     with pytest.raises(GmeshError, match="stop it first"):
-        open_authority(network.path, network.clock, network.wall, network.entropy, network.pools)
+        open_authority(network.path, network.clock, network.wall, network.pools)

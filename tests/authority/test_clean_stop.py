@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gmesh.authority.store import engine
-from gmesh.authority.store.clean import leave_clean, take_clean
+from gmesh.authority.store.clean_shutdown import leave_clean, take_clean
 from gmesh.errors import StoreError
 
 

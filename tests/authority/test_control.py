@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gmesh.authority.backup import restore
+from gmesh.authority.backups import restore
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.trust.documents import (
     Command,
@@ -255,7 +255,7 @@ def test_receipts_nobody_believes_are_dropped(network: Any, operator: Operator) 
     }
     good = receipt(network, member, everybody)
     assert beat(network, member, *bad.values(), good).status == 200
-    assert dict(network.authority.control.dropped) == dict.fromkeys(bad, 1)
+    assert dict(network.authority.commands.dropped) == dict.fromkeys(bad, 1)
     assert operator.states(everybody) == {"pump-1": "done", "pump-2": "no-answer"}
     assert operator.states(others) == {"pump-2": "no-answer"}
 
@@ -303,5 +303,5 @@ def test_d4_after_a_restore_numbers_go_on_above_all_before(network: Any, operato
     status = parse_document(network.ask("GET", "/status").body, Status).body
     assert (status.commands.number, operator.number()) == (first, first)
     assert beat(network, member, receipt(network, member, lost)).status == 200
-    assert dict(network.authority.control.dropped) == {"unknown-command": 1}
+    assert dict(network.authority.commands.dropped) == {"unknown-command": 1}
     assert operator.give(operator.command()).json["number"] == first + 1

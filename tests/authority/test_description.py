@@ -10,8 +10,8 @@ from typing import Any
 
 from gmesh.authority.openapi import describe
 from gmesh.authority.problems import STATUSES
+from gmesh.authority.route import Access
 from gmesh.authority.routes import ROUTES
-from gmesh.authority.routes.table import Access
 
 
 def test_every_route_is_described(network: Any) -> None:

@@ -84,9 +84,9 @@ class Papers:
             "sent_ms": int(network.wall() * 1000),
             "receipts": [paper],
         }
-        before = network.authority.control.dropped.total()
+        before = network.authority.commands.dropped.total()
         assert network.node(member, "/heartbeat", sent).status in (200, 400)
-        return bool(network.authority.control.dropped.total() == before)
+        return bool(network.authority.commands.dropped.total() == before)
 
 
 SLOTS = ("certificate", "command", "receipt", "genesis", "join")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gmesh.authority.recovery import recover_operator
+from gmesh.authority.operators import recover_operator
 from gmesh.errors import DocumentRefused, GmeshError
 from gmesh.trust.documents import Policy, parse_document
 from gmesh.trust.encoding import b64url_encode

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from gmesh.authority.route import Access
 from gmesh.authority.routes import ROUTES
-from gmesh.authority.routes.table import Access
 from gmesh.trust.canonical import canonical
 from gmesh.trust.documents import signature_input
 from gmesh.trust.encoding import b64url_encode

@@ -25,15 +25,15 @@ from gmesh.trust.requests import JOIN_TAG
 def scrape(network: Any, path: str = "/metrics") -> tuple[int, dict[tuple[str, ...], float]]:
     """The metrics as an independent reader of the format sees them."""
     collector = AuthorityCollector(network.authority, network.limiter, [], network.wall)
-    journal = network.server.journal
-    treq = StubTreq(MetricsPage(collector, journal.registry).resource())
+    request_log = network.request_log
+    treq = StubTreq(MetricsPage(collector, request_log.registry).resource())
     asked = treq.get(f"http://metrics.example{path}")
     got: list[Any] = []
     asked.addCallback(got.append)
     treq.flush()
     text: list[str] = []
     treq.text_content(got[0]).addCallback(text.append)
-    journal.registry.unregister(collector)
+    request_log.registry.unregister(collector)
     samples = {
         (sample.name, *sample.labels.values()): sample.value
         for family in (text_string_to_metric_families(text[0]) if got[0].code == 200 else ())
@@ -113,12 +113,12 @@ def test_a_request_in_a_json_line_has_its_parts(network: Any) -> None:
     globalLogPublisher.addObserver(observe)
     network.joined("pump-1")
     network.join(network.member(network.keys.signing()))
-    journal = network.server.journal
-    exchange = replace(journal.begin("r", "POST /join"), address="fe80::1%{0} {x} }")
-    journal.answered(exchange, 403, "enrolment-refused")
+    request_log = network.request_log
+    record = replace(request_log.begin("POST /join"), request_id="r", address="fe80::1%{0} {x} }")
+    request_log.answered(record, 403, "enrolment-refused")
     globalLogPublisher.removeObserver(observe)
     lines = [json.loads(line) for line in map(json_line, events) if line]
-    lines = [line for line in lines if line["namespace"].endswith("Journal")]
+    lines = [line for line in lines if line["namespace"].endswith("RequestLog")]
     assert len(lines) == 4
     assert {line["event"] for line in lines} == {
         "{route} {status} {reason} caller={caller} address={address} request={request_id} ms={ms}"

@@ -17,11 +17,11 @@ from gmesh.authority.store.invites import COLUMNS, InviteRow, row_of
 from gmesh.authority.store.roles import roles_text
 from gmesh.authority.store.transaction import Reader, Transaction
 
-__all__ = ["Application", "Holder", "admit", "look"]
+__all__ = ["CurrentHolder", "JoinFacts", "admit", "lookup_joins"]
 
 _INVITE = ", ".join(f"invite.{column.strip()}" for column in COLUMNS.split(","))
 _INVITE_END = 1 + COLUMNS.count(",") + 1
-_LOOK = f"""
+_LOOKUP = f"""
 SELECT asked.key, {_INVITE},
     EXISTS (SELECT 1 FROM revoked_key WHERE key_id = asked.value->>1),
     (SELECT node_id FROM noise_key WHERE noise_key = asked.value->>2),
@@ -39,7 +39,7 @@ _ADMIT = (
 _ADMIT_ROW = "(?,?,?,?,?,?,?,?,?,?,?)"
 
 
-class Holder(msgspec.Struct, frozen=True):
+class CurrentHolder(msgspec.Struct, frozen=True):
     """The member that has a name or a key now; C{not_after} is its newest certificate's."""
 
     name: str
@@ -48,7 +48,7 @@ class Holder(msgspec.Struct, frozen=True):
     not_after: int
 
 
-class Application(msgspec.Struct, frozen=True):
+class JoinFacts(msgspec.Struct, frozen=True):
     """
     What a join is judged by.
 
@@ -61,30 +61,30 @@ class Application(msgspec.Struct, frozen=True):
     invite: InviteRow
     key_revoked: bool
     noise_key_owner: str | None
-    named: Holder | None
-    keyed: Holder | None
+    named: CurrentHolder | None
+    keyed: CurrentHolder | None
 
 
-def look(reader: Reader, asked: Sequence[tuple[str, str, str]]) -> list[Application | None]:
+def lookup_joins(reader: Reader, asked: Sequence[tuple[str, str, str]]) -> list[JoinFacts | None]:
     """
     What is known of each; None where there is no such invite.
 
     @param asked: invite's id, node_id, Noise key.
     """
-    found: list[Application | None] = [None] * len(asked)
-    for row in reader.all(_LOOK, msgspec.json.encode(asked).decode()):
+    found: list[JoinFacts | None] = [None] * len(asked)
+    for row in reader.all(_LOOKUP, msgspec.json.encode(asked).decode()):
         revoked, owner, *holders = row[_INVITE_END:]
-        found[row[0]] = Application(
+        found[row[0]] = JoinFacts(
             row_of(row[1:_INVITE_END]), bool(revoked), owner, _holder(holders[:4]), _holder(holders[4:])
         )
     return found
 
 
-def _holder(columns: list) -> Holder | None:  # type: ignore[type-arg]  # a row's columns
-    return None if columns[0] is None else Holder(*columns)
+def _holder(columns: list) -> CurrentHolder | None:  # type: ignore[type-arg]  # a row's columns
+    return None if columns[0] is None else CurrentHolder(*columns)
 
 
-def admit(tx: Transaction, admitted: Sequence[tuple[Application, str, CertificateRow]]) -> None:
+def admit(tx: Transaction, admitted: Sequence[tuple[JoinFacts, str, CertificateRow]]) -> None:
     """
     Spend the invites, tie the Noise keys, store the certificates, and insert or replace the members.
 
@@ -92,8 +92,8 @@ def admit(tx: Transaction, admitted: Sequence[tuple[Application, str, Certificat
     @param admitted: with the node's key.
     """
     values: list[object] = []
-    for application, node_key, certificate in admitted:
-        invite = application.invite
+    for facts, node_key, certificate in admitted:
+        invite = facts.invite
         values += (
             invite.id,
             certificate.name,
@@ -108,4 +108,4 @@ def admit(tx: Transaction, admitted: Sequence[tuple[Application, str, Certificat
             certificate.not_after,
         )
     tx.execute(_ADMIT + ",".join([_ADMIT_ROW] * len(admitted)), *values)
-    nodes.counted(tx, sum(1 for application, _, _ in admitted if application.named is None))
+    nodes.counted(tx, sum(1 for facts, _, _ in admitted if facts.named is None))

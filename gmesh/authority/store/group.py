@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.authority.store import engine
-from gmesh.authority.store.ledger import Ledger
+from gmesh.authority.store.marks import Marks
 from gmesh.authority.store.transaction import AuditRow, Transaction, write_audit
 from gmesh.errors import GmeshError, StoreError
 
@@ -73,9 +73,9 @@ def run_group(connection: Any, decisions: Sequence[Decision], now: int, mark: in
     """
     cursor = connection.cursor()
     cursor.execute(engine.BEGIN)
-    before = Ledger.read(cursor)
+    before = Marks.read(cursor)
     group = _Group(cursor, now, before.copy())
-    group.ledger.marks["high_water"] = max(mark, group.ledger.marks["high_water"])
+    group.marks.values["high_water"] = max(mark, group.marks.values["high_water"])
     for bulk in dict.fromkeys(decision.bulk for decision in decisions if decision.bulk is not None):
         alike = [decision for decision in decisions if decision.bulk is bulk]
         if len(alike) > 1:
@@ -84,7 +84,7 @@ def run_group(connection: Any, decisions: Sequence[Decision], now: int, mark: in
         if decision.transaction is None:
             group.decide(decision)
     engine.check_begun(cursor)
-    group.ledger.write(cursor, before)
+    group.marks.write(cursor, before)
     write_audit(cursor, group.rows)
     cursor.close()
     connection.commit()
@@ -95,18 +95,18 @@ class _Group:
     """
     As far as it has got.
 
-    @ivar ledger: what the next decision starts from.
+    @ivar marks: what the next decision starts from.
     @ivar rows: of the audit, by all that was decided.
     """
 
-    def __init__(self, cursor: Any, now: int, ledger: Ledger) -> None:
+    def __init__(self, cursor: Any, now: int, marks: Marks) -> None:
         self._cursor = cursor
         self._now = now
-        self.ledger = ledger
+        self.marks = marks
         self.rows: list[AuditRow] = []
 
     def _begin(self) -> Transaction:
-        return Transaction(self._cursor, self._now, self.ledger.copy(), undoable=True)
+        return Transaction(self._cursor, self._now, self.marks.copy(), undoable=True)
 
     def decide(self, decision: Decision) -> None:
         transaction = self._begin()
@@ -143,5 +143,5 @@ class _Group:
 
     def _keep(self, transaction: Transaction) -> None:
         transaction.end()
-        self.ledger = transaction.ledger
+        self.marks = transaction.marks
         self.rows += transaction.audit_rows

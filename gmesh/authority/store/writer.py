@@ -22,6 +22,7 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import engine
+from gmesh.authority.store.clean_shutdown import leave_clean
 from gmesh.authority.store.group import Bulk, Decision, run_group
 from gmesh.authority.store.transaction import AuditRow, Reader, Transaction
 from gmesh.errors import StoreError
@@ -43,22 +44,35 @@ class Store:
     @param reader: a pool of connections that cannot write.
     @param clock: the time of decisions, and the mark below which no request is believed.
     @param mirror: called in the writer's thread with the audit entries of each commit.
+    @param checked: whether the whole file was read and found good.
     @ivar claimed: nonces that were used up before this start, of requests signed later than it.
     @ivar writable: whether the last group was written.
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
+    @ivar stopping: true once nothing long shall go on.
     """
 
     log = Logger()
 
-    def __init__(self, path: Path, writer: Any, reader: Any, clock: SteadyClock, mirror: Mirror) -> None:
+    def __init__(
+        self,
+        path: Path,
+        writer: Any,
+        reader: Any,
+        clock: SteadyClock,
+        mirror: Mirror,
+        claimed: frozenset[tuple[str, str]] = frozenset(),
+        checked: bool = True,
+    ) -> None:
         self.path = path
         self.writable = True
         self.decided = 0
         self.groups = 0
         self.damage: StoreError | None = None
-        self.claimed: frozenset[tuple[str, str]] = frozenset()
+        self.claimed = claimed
+        self.stopping = False
+        self._checked = checked
         self._writer = writer
         self._reader = reader
         self._clock = clock
@@ -123,9 +137,28 @@ class Store:
         return waiting
 
     def close(self) -> None:
-        """Close both pools; nothing may be running."""
+        """Close both pools, and note that the file is whole; nothing may be running."""
+        self.stopping = True
         self._writer.close()
         self._reader.close()
+        if self._checked and self.damage is None:
+            leave_clean(self.path)
+
+    def check_file(self) -> None:
+        """A clean stop left this file whole; whether the disk kept it so is found out beside the work."""
+        if not self._checked:
+            done = self.in_thread(lambda: engine.check_integrity(self.path, given_up=lambda: self.stopping))
+            done.addCallbacks(self._found_good, self._found_damaged)
+
+    def _found_good(self, result: None) -> None:
+        self._checked = True
+
+    def _found_damaged(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, StoreError) and error.reason == "corrupt":
+            self.damage = error
+        if not self.stopping:
+            self.log.error("the database was read through: {error}", error=failure.getErrorMessage())
 
     def _pump(self) -> None:
         if self._busy or not self._queue:

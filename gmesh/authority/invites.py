@@ -1,48 +1,52 @@
 # SPDX-License-Identifier: MIT
-"""What operators ask for: invites, approvals, backups. Each change is one transaction with its audit row."""
+"""Invites: who may join, under which name, until when; at most once each."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
 from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit, limits
-from gmesh.authority.auth import Caller
-from gmesh.authority.backup import make_backup
-from gmesh.authority.bodies import EnrolmentBody, InviteBody
+from gmesh.authority.auth import Caller, RequestBody
+from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer
-from gmesh.authority.store import enrolments, invites
-from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store import invites
+from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import GmeshError, RequestRefused
+from gmesh.errors import RequestRefused
 from gmesh.trust.keys import decode_public, key_id
+from gmesh.trust.limits import MAX_ROLES
+from gmesh.trust.names import Key, Name, Role
 
-__all__ = ["Administration"]
+__all__ = ["InviteBody", "Invites"]
 
 Json = dict[str, Any]
+Seconds = Annotated[int, Meta(ge=1, le=limits.INVITE_SECONDS_MAX_APPROVED)]
 
 
-class Administration:
-    """The use cases of operators."""
+class InviteBody(RequestBody, frozen=True):
+    """C{POST /admin/invites}: who may join with this key."""
 
-    def __init__(self, store: Store, issuer: Issuer) -> None:
+    invite_key: Key
+    name: Name
+    roles: Annotated[tuple[Role, ...], Meta(min_length=1, max_length=MAX_ROLES)]
+    ttl: Seconds = limits.INVITE_SECONDS
+    lifetime: Seconds | None = None
+    node_key: Key | None = None
+    approve: bool = False
+
+
+class Invites:
+    """The use cases of operators who invite."""
+
+    def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock) -> None:
         self._store = store
         self._issuer = issuer
+        self._clock = clock
 
-    def refused(self, caller: Caller, action: str, target: str, error: GmeshError) -> Deferred[None]:
-        """Note in the audit that a known operator was refused something."""
-        outcome = f"refused: {error.reason}"
-
-        def note(tx: Transaction) -> None:
-            caller.claim(tx, effect=False)
-            audit.record(tx, caller.key_id, action, audit.printable(target), outcome, caller.request_id)
-
-        return self._store.decide(note)
-
-    # Invites.
-
-    def invite(self, caller: Caller, body: InviteBody) -> Deferred[Json]:
+    def create(self, caller: Caller, body: InviteBody) -> Deferred[Json]:
         """
         Let the holder of a key join, once.
 
@@ -113,46 +117,24 @@ class Administration:
 
         return self._store.decide(withdraw)
 
-    # Backup.
+    def page(self, after: str, limit: int) -> Deferred[Json]:
+        """A page of invites."""
 
-    async def backup(self, caller: Caller) -> Json:
-        """Copy the database into C{backups/} of the state directory; the name is made here."""
+        def page(reader: Reader) -> Json:
+            rows = invites.page(reader, after, limit)
+            now = self._clock.now()
+            listed = [
+                {
+                    "id": row.id,
+                    "name": row.name,
+                    "roles": list(row.roles),
+                    "state": invites.state(row, now),
+                    "expires_at": row.expires_at,
+                    "created_by": row.created_by,
+                    "used_serial": row.used_serial,
+                }
+                for row in rows
+            ]
+            return {"invites": listed, "next": rows[-1].id if len(rows) == limit else None}
 
-        def begin(tx: Transaction) -> int:
-            caller.claim(tx)
-            audit.record(tx, caller.key_id, "backup", "", request_id=caller.request_id)
-            return tx.now
-
-        now = await self._store.decide(begin)
-        database = self._store.path
-        target = database.parent / "backups" / f"authority-{now}-{caller.request_id}.sqlite"
-        return await self._store.in_thread(lambda: make_backup(database, target, now))
-
-    # Enrolments.
-
-    def decide_enrolment(self, caller: Caller, invite_id: str, body: EnrolmentBody) -> Deferred[Json]:
-        """
-        Approve or reject a join that waits; the host gets its certificate when it asks again.
-
-        @raise RequestRefused: C{not-found}, C{conflict} when it was decided before.
-        """
-        state = {"approve": "approved", "reject": "rejected"}[body.decision]
-
-        def decide(tx: Transaction) -> Json:
-            caller.claim(tx)
-            row, invite = enrolments.get(tx, invite_id), invites.get(tx, invite_id)
-            if row is None or invite is None:
-                raise RequestRefused("not-found", "no join waits under this id")
-            if not enrolments.decide(tx, invite_id, state, caller.key_id):
-                raise RequestRefused("conflict", f"this join was already {row.state}")
-            audit.record(
-                tx,
-                caller.key_id,
-                f"{body.decision}-enrolment",
-                invite.name,
-                request_id=caller.request_id,
-                invite=invite_id,
-            )
-            return {"id": invite_id, "name": invite.name, "state": state}
-
-        return self._store.decide(decide)
+        return self._store.read(page)

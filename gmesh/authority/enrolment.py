@@ -7,26 +7,36 @@ Whatever is wrong with an invite has the same answer, and a refusal leaves nothi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit, limits
-from gmesh.authority.auth import Caller, enrolment_refused
+from gmesh.authority.auth import Caller, RequestBody, enrolment_refused
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer, Wanted
-from gmesh.authority.store import admissions, certificates, enrolments, nodes, nonces
-from gmesh.authority.store.admissions import Application, Holder
+from gmesh.authority.store import admissions, certificates, enrolments, invites, nodes, nonces
+from gmesh.authority.store.admissions import CurrentHolder, JoinFacts
 from gmesh.authority.store.invites import InviteRow
-from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import AdmissionRefused
+from gmesh.errors import AdmissionRefused, RequestRefused
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.join import JoinRequest
 from gmesh.trust.keys import KEY_SIZE, key_id
 
-__all__ = ["Admission", "Admitted"]
+__all__ = ["Admitted", "Enrolment", "EnrolmentBody"]
+
+Json = dict[str, Any]
+
+
+class EnrolmentBody(RequestBody, frozen=True):
+    """C{POST /admin/enrolments/<id>}: what becomes of a join that waits."""
+
+    decision: Literal["approve", "reject"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +66,8 @@ class Join:
     names: tuple[str, str, str]
 
 
-class Admission:
-    """The use cases of hosts that hold an invite."""
+class Enrolment:
+    """The use cases of hosts that hold an invite, and of operators who let them in."""
 
     def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock) -> None:
         self._store = store
@@ -81,7 +91,7 @@ class Admission:
         """Admit or refuse."""
         caller, body = join.caller, join.body
         caller.claim(tx)
-        (found,) = admissions.look(tx, [join.names])
+        (found,) = admissions.lookup_joins(tx, [join.names])
         if (
             found is None
             or not caller.vouched
@@ -104,9 +114,9 @@ class Admission:
     def many(self, tx: Transaction, joins: Sequence[Join]) -> list[Admitted | None]:
         """Admit those of whom nothing is known but an open invite, each another's: as nearly all are."""
         answers: list[Admitted | None] = [None] * len(joins)
-        plain: dict[int, tuple[Join, Application]] = {}
+        plain: dict[int, tuple[Join, JoinFacts]] = {}
         taken: set[str] = set()
-        for place, found in enumerate(admissions.look(tx, [join.names for join in joins])):
+        for place, found in enumerate(admissions.lookup_joins(tx, [join.names for join in joins])):
             join = joins[place]
             if found is not None and self._plain(join, found, tx.now):
                 names = {*join.names, found.invite.name}
@@ -120,7 +130,7 @@ class Admission:
                 answers[place] = admitted
         return answers
 
-    def _plain(self, join: Join, found: Application, now: int) -> bool:
+    def _plain(self, join: Join, found: JoinFacts, now: int) -> bool:
         invite = found.invite
         return (
             join.caller.vouched
@@ -135,7 +145,7 @@ class Admission:
             and found.keyed is None
         )
 
-    def _issue(self, tx: Transaction, joins: Sequence[tuple[Join, Application]]) -> list[Admitted]:
+    def _issue(self, tx: Transaction, joins: Sequence[tuple[Join, JoinFacts]]) -> list[Admitted]:
         """Certificates for those who were found to be entitled."""
         wanted = [
             Wanted(
@@ -168,7 +178,7 @@ class Admission:
         self,
         tx: Transaction,
         caller: Caller,
-        found: Application,
+        found: JoinFacts,
         request: enrolments.EnrolmentRow | None,
         body: JoinRequest,
     ) -> bool:
@@ -207,7 +217,7 @@ class Admission:
             raise enrolment_refused()
         return row.document
 
-    def _check_free(self, tx: Transaction, found: Application, node_id: str) -> None:
+    def _check_free(self, tx: Transaction, found: JoinFacts, node_id: str) -> None:
         if found.key_revoked:
             raise AdmissionRefused("cert-revoked", "this node key was revoked as compromised: make a new one")
         name, named, keyed = found.invite.name, found.named, found.keyed
@@ -222,9 +232,60 @@ class Admission:
         if named is None and nodes.count(tx) >= self._issuer.policy.body.max_nodes:
             raise AdmissionRefused("network-full", "the policy's max_nodes is reached")
 
-    def _check_noise_key(self, found: Application, node_id: str) -> None:
+    def _check_noise_key(self, found: JoinFacts, node_id: str) -> None:
         if found.noise_key_owner not in (None, node_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
 
-    def _lives(self, node: Holder, now: int) -> bool:
+    def _lives(self, node: CurrentHolder, now: int) -> bool:
         return node.barred_at is None and now <= node.not_after + self._issuer.grace()
+
+    # Operators.
+
+    def decide(self, caller: Caller, invite_id: str, body: EnrolmentBody) -> Deferred[Json]:
+        """
+        Approve or reject a join that waits; the host gets its certificate when it asks again.
+
+        @raise RequestRefused: C{not-found}, C{conflict} when it was decided before.
+        """
+        state = {"approve": "approved", "reject": "rejected"}[body.decision]
+
+        def settle(tx: Transaction) -> Json:
+            caller.claim(tx)
+            row, invite = enrolments.get(tx, invite_id), invites.get(tx, invite_id)
+            if row is None or invite is None:
+                raise RequestRefused("not-found", "no join waits under this id")
+            if not enrolments.decide(tx, invite_id, state, caller.key_id):
+                raise RequestRefused("conflict", f"this join was already {row.state}")
+            audit.record(
+                tx,
+                caller.key_id,
+                f"{body.decision}-enrolment",
+                invite.name,
+                request_id=caller.request_id,
+                invite=invite_id,
+            )
+            return {"id": invite_id, "name": invite.name, "state": state}
+
+        return self._store.decide(settle)
+
+    def page(self, after: str, limit: int) -> Deferred[Json]:
+        """A page of joins by invites that need approval."""
+
+        def page(reader: Reader) -> Json:
+            rows = enrolments.page(reader, after, limit)
+            listed = [
+                {
+                    "id": row.id,
+                    "name": name,
+                    "roles": json.loads(roles),
+                    "node_key": row.node_key,
+                    "state": row.state,
+                    "requested_at": row.requested_at,
+                    "decided_by": row.decided_by,
+                    "decided_at": row.decided_at,
+                }
+                for row, name, roles in rows
+            ]
+            return {"enrolments": listed, "next": rows[-1][0].id if len(rows) == limit else None}
+
+        return self._store.read(page)

@@ -10,12 +10,14 @@ newest genesis signed, and that nothing speaks against, is adopted.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
 from twisted.internet.defer import Deferred, succeed
 
 from gmesh.authority import audit, limits
-from gmesh.authority.auth import Caller, Stale, claim_ahead
-from gmesh.authority.bodies import Numbers
+from gmesh.authority.auth import Caller, RequestBody, Stale, claim_ahead
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer, Wanted, epoch
 from gmesh.authority.renewal import fresh_enough
@@ -24,14 +26,43 @@ from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import AdmissionRefused, DocumentRefused, RequestRefused
-from gmesh.trust.documents import Certificate, Document
+from gmesh.trust.documents import Certificate, Document, RevocationReason
 from gmesh.trust.keys import decode_noise_public
+from gmesh.trust.limits import MAX_INTEGER
+from gmesh.trust.names import Key, Number
 from gmesh.trust.verify import authority_keys, verify_signatures
 
-__all__ = ["Membership", "Presence"]
+__all__ = ["HeartbeatBody", "Members", "Numbers", "Presence", "RenewBody"]
+
+Json = dict[str, Any]
 
 
-class Membership:
+class RenewBody(RequestBody, frozen=True):
+    """C{POST /renew}: the certificate held, and the Noise key to certify next."""
+
+    certificate: dict[str, Any]
+    noise_key: Key
+
+
+class Numbers(RequestBody, frozen=True):
+    """What a node has applied."""
+
+    genesis: Number = 0
+    policy: Number = 0
+    crl: Number = 0
+    status: Number = 0
+
+
+class HeartbeatBody(RequestBody, frozen=True):
+    """C{POST /heartbeat}: the certificate held, the node's time, what it has applied."""
+
+    certificate: dict[str, Any]
+    sent_ms: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+    numbers: Numbers = Numbers()
+    receipts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=64)] = ()
+
+
+class Members:
     """
     The use cases of members.
 
@@ -196,7 +227,7 @@ class Membership:
         await claim_ahead(self._store, self._clock, caller.signed)
         self.presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
 
-    def forget_members(self) -> None:
+    def forget(self) -> None:
         """Something was revoked: judge every certificate anew, also what is being read right now."""
         self._generation += 1
         self._members.clear()
@@ -207,6 +238,67 @@ class Membership:
         if not seen:
             return succeed(None)
         return self._store.decide(lambda tx: nodes.seen(tx, seen))
+
+    # Operators.
+
+    def page(self, after: str, limit: int) -> Deferred[Json]:
+        """A page of members."""
+
+        def page(reader: Reader) -> Json:
+            rows = [self._newest(row) for row in nodes.page(reader, after, limit)]
+            listed = [
+                {
+                    "name": row.name,
+                    "node_id": row.node_id,
+                    "roles": list(row.roles),
+                    "serial": row.serial,
+                    "not_after": row.not_after,
+                    "revoked": row.barred_at is not None,
+                    "last_seen": row.last_seen,
+                    "numbers": None if row.numbers is None else msgspec.Raw(row.numbers.encode()),
+                }
+                for row in rows
+            ]
+            return {"nodes": listed, "next": rows[-1].name if len(rows) == limit else None}
+
+        return self._store.read(page)
+
+    def _newest(self, row: nodes.NodeRow) -> nodes.NodeRow:
+        """With what its newest heartbeat said, though that may not be written down yet."""
+        heard = self.presence.unwritten(row.node_id)
+        return row if heard is None else msgspec.structs.replace(row, last_seen=heard[0], numbers=heard[1])
+
+    def certificates(self, after: int, limit: int) -> Deferred[Json]:
+        """A page of certificates."""
+
+        def page(reader: Reader) -> Json:
+            rows = certificates.page(reader, after, limit)
+            listed = [
+                {
+                    "serial": row.serial,
+                    "name": row.name,
+                    "node_id": row.node_id,
+                    "not_before": row.not_before,
+                    "not_after": row.not_after,
+                    "revoked_at": row.revoked_at,
+                    "reason": None if row.reason is None else RevocationReason(row.reason).slug,
+                }
+                for row in rows
+            ]
+            return {"certificates": listed, "next": rows[-1].serial if len(rows) == limit else None}
+
+        return self._store.read(page)
+
+    def certificate(self, serial: int) -> Deferred[bytes]:
+        """One certificate in file form. @raise RequestRefused: C{not-found}."""
+
+        def get(reader: Reader) -> bytes:
+            row = certificates.get(reader, serial)
+            if row is None:
+                raise RequestRefused("not-found", "no certificate has this serial")
+            return row.document
+
+        return self._store.read(get)
 
 
 class UnknownCertificate(AdmissionRefused):

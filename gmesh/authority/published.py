@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
 from gmesh.authority.issuer import Issuer, policy_text
-from gmesh.authority.listing import Listing
+from gmesh.authority.revocations import CrlMaker
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused, StoreError
@@ -47,7 +47,7 @@ class Publisher:
     Holds and refreshes the documents in force.
 
     @param wall: Unix time.
-    @ivar listing: makes the CRL of what is revoked.
+    @ivar crl_maker: makes the CRL of what is revoked.
     """
 
     log = Logger()
@@ -65,7 +65,7 @@ class Publisher:
         self._status_stale = False
         self._status_at = float("-inf")
         self._refreshing: set[str] = set()
-        self.listing = Listing(store, issuer, clock, self.crl_changed)
+        self.crl_maker = CrlMaker(store, issuer, clock, self.crl_changed)
         self._deltas: OrderedDict[int, Published] = OrderedDict()
         self.genesis: dict[int, Published] = {}
 
@@ -257,7 +257,7 @@ class Publisher:
             self._refresh("CRL", self._next_crl)
         if policy_due:
             self._refresh("policy", self._next_policy)
-        self.listing.again()
+        self.crl_maker.again()
 
     def _outsigned(self, document: Document[Body]) -> bool:
         """Whether another key signs by now: a rotation reached its time, or dropped the old key."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Ledger", "read_audit_head"]
+__all__ = ["Marks", "read_audit_head"]
 
 _SET_MARK = (
     "INSERT INTO meta (name, value) VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
@@ -19,39 +19,39 @@ _SET_COUNTER = "UPDATE counter SET n = ? WHERE name = ?"
 NO_AUDIT = (0, bytes(32))
 
 
-class Ledger:
+class Marks:
     """
     One state of it.
 
-    @ivar marks: the table C{meta}: C{epoch}, C{high_water}, C{nodes} and the like.
+    @ivar values: the table C{meta}: C{epoch}, C{high_water}, C{nodes} and the like.
     @ivar counters: what was given out in this epoch, by name.
     @ivar audit_head: sequence number and hash of the newest audit row.
     """
 
-    __slots__ = ("audit_head", "counters", "marks")
+    __slots__ = ("audit_head", "counters", "values")
 
     def __init__(
-        self, marks: dict[str, int], counters: dict[str, int], audit_head: tuple[int, bytes]
+        self, values: dict[str, int], counters: dict[str, int], audit_head: tuple[int, bytes]
     ) -> None:
-        self.marks = marks
+        self.values = values
         self.counters = counters
         self.audit_head = audit_head
 
     @classmethod
-    def read(cls, cursor: Any) -> Ledger:
+    def read(cls, cursor: Any) -> Marks:
         """As the database has it."""
-        marks = dict(cursor.execute("SELECT name, value FROM meta").fetchall())
+        values = dict(cursor.execute("SELECT name, value FROM meta").fetchall())
         counters = dict(cursor.execute("SELECT name, n FROM counter").fetchall())
-        return cls(marks, counters, read_audit_head(cursor))
+        return cls(values, counters, read_audit_head(cursor))
 
-    def copy(self) -> Ledger:
+    def copy(self) -> Marks:
         """One to change, and to drop if what changed it is refused."""
-        return Ledger(self.marks.copy(), self.counters.copy(), self.audit_head)
+        return Marks(self.values.copy(), self.counters.copy(), self.audit_head)
 
-    def write(self, cursor: Any, before: Ledger) -> None:
+    def write(self, cursor: Any, before: Marks) -> None:
         """Write what differs from C{before}, which L{read} found; audit rows are written apart."""
-        for name, value in self.marks.items():
-            if before.marks.get(name) != value:
+        for name, value in self.values.items():
+            if before.values.get(name) != value:
                 cursor.execute(_SET_MARK, (name, value))
         for name, n in self.counters.items():
             if before.counters.get(name) != n:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from twisted.logger import Logger
 
-__all__ = ["Exchange", "Journal"]
+__all__ = ["RequestRecord", "RequestLog"]
 
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 NO_ROUTE = "unknown"
@@ -24,7 +24,7 @@ _LINE = "{route} {status} {reason} caller={caller} address={address} request={re
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestRecord:
     """
     One request on its way.
 
@@ -42,19 +42,21 @@ class Exchange:
     operator: bool = False
 
 
-class Journal:
+class RequestLog:
     """
-    Counts and logs.
+    Names requests, counts and logs them.
 
     @param seconds: monotonic time.
+    @param entropy: random bytes, for the names.
     @ivar registry: where the numbers are.
     """
 
     log = Logger()
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], entropy: Callable[[int], bytes]) -> None:
         self.registry = CollectorRegistry()
         self._seconds = seconds
+        self._entropy = entropy
         self._answers = Counter(
             "gmesh_authority_answers",
             "Answers by route and status.",
@@ -71,33 +73,37 @@ class Journal:
             registry=self.registry,
         )
 
-    def begin(self, request_id: str, route: str = NO_ROUTE) -> Exchange:
-        """A request is here."""
-        return Exchange(request_id, route, self._seconds())
+    def new_request_id(self) -> str:
+        """Names one request in its answer, the log and the audit."""
+        return self._entropy(8).hex()
 
-    def answered(self, exchange: Exchange, status: int, reason: str = "") -> None:
+    def begin(self, route: str = NO_ROUTE) -> RequestRecord:
+        """A request is here."""
+        return RequestRecord(self.new_request_id(), route, self._seconds())
+
+    def answered(self, record: RequestRecord, status: int, reason: str = "") -> None:
         """
         It has its answer.
 
         @param reason: the slug of a problem.
         """
-        took = self._seconds() - exchange.began
-        self._answers.labels(exchange.route, status).inc()
-        if exchange.route != "GET /status":
+        took = self._seconds() - record.began
+        self._answers.labels(record.route, status).inc()
+        if record.route != "GET /status":
             self._time.observe(took)
         if reason:
             self._refusals.labels(reason).inc()
-            if reason == "rate-limited" or (exchange.caller == _ANYBODY and _reads(exchange.route)):
+            if reason == "rate-limited" or (record.caller == _ANYBODY and _reads(record.route)):
                 return
-        elif _reads(exchange.route) or exchange.route in _FREQUENT:
+        elif _reads(record.route) or record.route in _FREQUENT:
             return
         fields = {
-            "route": exchange.route,
+            "route": record.route,
             "status": status,
             "reason": reason or "done",
-            "caller": exchange.caller,
-            "address": exchange.address,
-            "request_id": exchange.request_id,
+            "caller": record.caller,
+            "address": record.address,
+            "request_id": record.request_id,
             "ms": round(took * 1000),
         }
         # The text is made here, a tenth of what Twisted's formatter takes; JSON lines go by the template.

@@ -17,11 +17,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from gmesh.authority import audit, limits
-from gmesh.authority.auth import Caller
+from gmesh.authority.auth import Caller, RequestBody
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import Issuer, newest_command
-from gmesh.authority.problems import Telling
-from gmesh.authority.publisher import Publisher
+from gmesh.authority.problems import ProblemWithMembers
+from gmesh.authority.published import Publisher
 from gmesh.authority.store import commands, nodes
 from gmesh.authority.store.commands import CommandRow
 from gmesh.authority.store.nodes import NodeRow
@@ -40,13 +40,19 @@ from gmesh.trust.keys import decode_public
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.verify import verify_command, verify_receipt
 
-__all__ = ["Control"]
+__all__ = ["CommandBody", "Commands"]
 
 Json = dict[str, Any]
 STATES = ("done", "refused", "failed", "revoked", "no-answer")
 
 
-class Control:
+class CommandBody(RequestBody, frozen=True):
+    """C{POST /admin/commands}: a command, signed by the operator who gives it."""
+
+    command: dict[str, Any]
+
+
+class Commands:
     """
     The use cases around commands.
 
@@ -88,7 +94,9 @@ class Control:
                 raise RequestRefused("not-found", f"no node is named {body.target.node}")
             number = tx.next_number("command")
             if body.number != number:
-                raise Telling("conflict", f"the next command is number {number}: sign that", number=number)
+                raise ProblemWithMembers(
+                    "conflict", f"the next command is number {number}: sign that", number=number
+                )
             commands.add(tx, CommandRow(number, body.id, document.encode(), caller.key_id, body.expires_at))
             audit.record(
                 tx,

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What anybody may fetch: signed documents, as bytes that were ready before."""
+"""What anybody may fetch, without a signature."""
 
 from __future__ import annotations
 
 from gmesh.authority import limits
-from gmesh.authority.publisher import Published
-from gmesh.authority.routes.table import Access, Answer, Call, RouteTable
+from gmesh.authority.published import Published
+from gmesh.authority.route import Access, Call, Response, RouteTable
 from gmesh.errors import RequestRefused
 
 __all__ = ["table"]
@@ -13,19 +13,19 @@ __all__ = ["table"]
 table = RouteTable()
 
 
-def _document(published: Published, max_age: int = 0) -> Answer:
+def _document(published: Published, max_age: int = 0) -> Response:
     headers = {"Cache-Control": f"max-age={max_age}" if max_age else "no-cache"}
-    return Answer(published.body, headers=headers, etag=published.digest)
+    return Response(published.body, headers=headers, etag=published.digest)
 
 
 @table.add("GET", "/genesis", Access.PUBLIC, answers=(200, 304))
-async def newest_genesis(call: Call) -> Answer:
+async def newest_genesis(call: Call) -> Response:
     """The newest genesis."""
     return _document(call.authority.publisher.newest_genesis)
 
 
 @table.add("GET", "/genesis/<int(max=9007199254740991):version>", Access.PUBLIC, answers=(200, 304, 404))
-async def genesis(call: Call) -> Answer:
+async def genesis(call: Call) -> Response:
     """One version of the genesis."""
     found = call.authority.publisher.genesis.get(call.path["version"])
     if found is None:
@@ -34,13 +34,13 @@ async def genesis(call: Call) -> Answer:
 
 
 @table.add("GET", "/policy", Access.PUBLIC, answers=(200, 304))
-async def policy(call: Call) -> Answer:
+async def policy(call: Call) -> Response:
     """The policy in force."""
     return _document(call.authority.publisher.policy)
 
 
 @table.add("GET", "/crl", Access.PUBLIC, answers=(200, 304), query=("since",))
-async def crl(call: Call) -> Answer:
+async def crl(call: Call) -> Response:
     """The CRL in force; with C{?since=NUMBER} what to add to that one, where a delta can be made."""
     since = call.number("since", 0)
     if since:
@@ -51,7 +51,7 @@ async def crl(call: Call) -> Answer:
 
 
 @table.add("GET", "/status", Access.PUBLIC, answers=(200, 304), query=("after",))
-async def status(call: Call) -> Answer:
+async def status(call: Call) -> Response:
     """The status in force; with C{?after=DIGEST}, once another one names something else, or after 25 s."""
     publisher = call.authority.publisher
     after = call.text("after")

@@ -14,19 +14,18 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from gmesh.authority import limits
+from gmesh.authority.approvals import Operation
 from gmesh.authority.auth import Caller
+from gmesh.authority.service import Authority
 from gmesh.errors import RequestRefused
 from gmesh.trust.limits import MAX_INTEGER
 
-if TYPE_CHECKING:
-    from gmesh.authority.service import Authority
-
-__all__ = ["PAGE", "Access", "Answer", "Call", "Route", "RouteTable", "json_answer"]
+__all__ = ["PAGE", "Access", "Response", "Call", "Route", "RouteTable", "json_response"]
 
 
 PAGE = ("after", "limit")
@@ -50,7 +49,7 @@ class Access(Enum):
         return self in (Access.READ, Access.OPERATE, Access.ADMINISTER)
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """What goes out: bytes of JSON unless said otherwise."""
 
     body: bytes
@@ -59,9 +58,9 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     etag: str = ""
 
 
-def json_answer(value: Any, status: int = 200) -> Answer:
+def json_response(value: Any, status: int = 200) -> Response:
     """An answer made from a value."""
-    return Answer(msgspec.json.encode(value), status)
+    return Response(msgspec.json.encode(value), status)
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -105,7 +104,7 @@ class Call(msgspec.Struct, frozen=True):
         return max(1, self.number("limit", limits.PAGE_ROWS, limits.PAGE_ROWS_MAX))
 
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[Call], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -131,6 +130,16 @@ class Route:
         """As C{approvals.json}, metrics and logs name it: without converters."""
         return f"{self.method} {_CONVERTER.sub('<', self.path)}"
 
+    @cached_property
+    def operation(self) -> Operation:
+        """What L{Approvals} are given for."""
+        return Operation(self.name, self.method, "" if self.access is Access.READ else self.access.value)
+
+    @property
+    def changes_by_operator(self) -> bool:
+        """Whether an operator changes something here, so that others may have to approve it."""
+        return self.access.operator and self.method != "GET"
+
     @property
     def statuses(self) -> frozenset[int]:
         """Every status it can answer with, but for those of a broken authority."""
@@ -141,7 +150,7 @@ class Route:
             found |= {400, 413, 415}
         if self.access is not Access.PUBLIC:
             found |= {400, 401, 403, 409}
-        if self.access.operator and self.method != "GET":
+        if self.changes_by_operator:
             found.add(202)
         return frozenset(found)
 

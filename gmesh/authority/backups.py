@@ -22,13 +22,15 @@ from typing import Any
 
 from gmesh.authority import audit
 from gmesh.authority.audit import AuditMirror, verify_chain
+from gmesh.authority.auth import Caller
 from gmesh.authority.issuer import Issuer, epoch, policy_text
 from gmesh.authority.node_files import NodeFiles, follow_policy, merge_crl, read_node_files
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, invites, migrate, operators
-from gmesh.authority.store.clean import take_clean
+from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
+from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
@@ -36,7 +38,7 @@ from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Document, Genesis, Policy, parse_document
 from gmesh.trust.verify import verify_genesis_chain
 
-__all__ = ["Restored", "make_backup", "restore", "verify_audit"]
+__all__ = ["Backups", "Restored", "make_backup", "restore", "verify_audit"]
 
 EPOCH_ZERO = 1_735_689_600  # 2025-01-01
 DAY = 86_400
@@ -96,6 +98,26 @@ def make_backup(database: Path, target: Path, now: int) -> dict[str, Any]:
         for leftover in part.parent.glob(part.name + "*"):
             leftover.unlink()
     return manifest
+
+
+class Backups:
+    """The use case of administrators who want a copy."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def make(self, caller: Caller) -> dict[str, Any]:
+        """Copy the database into C{backups/} of the state directory; the name is made here."""
+
+        def begin(tx: Transaction) -> int:
+            caller.claim(tx)
+            audit.record(tx, caller.key_id, "backup", "", request_id=caller.request_id)
+            return tx.now
+
+        now = await self._store.decide(begin)
+        database = self._store.path
+        target = database.parent / "backups" / f"authority-{now}-{caller.request_id}.sqlite"
+        return await self._store.in_thread(lambda: make_backup(database, target, now))
 
 
 def _digest(path: Path) -> str:
