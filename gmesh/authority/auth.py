@@ -18,7 +18,7 @@ import msgspec
 
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.issuer import Issuer
+from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.problems import ProblemWithMembers
 from gmesh.authority.rate_limit import RateLimiter
 from gmesh.authority.store import nodes, nonces, operators
@@ -102,7 +102,9 @@ class Caller(msgspec.Struct, frozen=True):
 class Authenticator:
     """Tells who sent a request, or refuses it."""
 
-    def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock, limiter: RateLimiter) -> None:
+    def __init__(
+        self, store: Store, issuer: DocumentIssuer, clock: SteadyClock, limiter: RateLimiter
+    ) -> None:
         self._store = store
         self._issuer = issuer
         self._clock = clock

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.issuer import Issuer, newest_command
+from gmesh.authority.issuer import DocumentIssuer, newest_command
 from gmesh.authority.problems import ProblemWithMembers
 from gmesh.authority.published import Publisher
 from gmesh.authority.store import commands, nodes
@@ -31,8 +31,8 @@ from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.trust.documents import (
     Certificate,
     Command,
+    CommandReceipt,
     Document,
-    Receipt,
     document_from_dict,
     parse_document,
 )
@@ -61,7 +61,9 @@ class Commands:
 
     log = Logger()
 
-    def __init__(self, store: Store, issuer: Issuer, publisher: Publisher, clock: SteadyClock) -> None:
+    def __init__(
+        self, store: Store, issuer: DocumentIssuer, publisher: Publisher, clock: SteadyClock
+    ) -> None:
         self._store = store
         self._issuer = issuer
         self._publisher = publisher
@@ -190,7 +192,7 @@ class Commands:
         return self._store.decide(take).addCallback(self._drop, caller)
 
     def _take(self, tx: Transaction, member: NodeRow | None, public: bytes, value: Json) -> None:
-        document = document_from_dict(value, Receipt)
+        document = document_from_dict(value, CommandReceipt)
         verify_receipt(document, public, self._issuer.network_id)
         body, data = document.body, document.encode()
         row = commands.by_id(tx, body.command)

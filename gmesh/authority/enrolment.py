@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred
 from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody, enrolment_refused
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.issuer import Issuer, Wanted
-from gmesh.authority.store import admissions, certificates, enrolments, invites, nodes, nonces
-from gmesh.authority.store.admissions import CurrentHolder, JoinFacts
+from gmesh.authority.issuer import DocumentIssuer, Wanted
+from gmesh.authority.store import certificates, enrolment, invites, nodes, nonces
+from gmesh.authority.store.enrolment import CurrentHolder, JoinFacts
 from gmesh.authority.store.invites import InviteRow
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
@@ -69,7 +69,7 @@ class Join:
 class Enrolment:
     """The use cases of hosts that hold an invite, and of operators who let them in."""
 
-    def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock) -> None:
+    def __init__(self, store: Store, issuer: DocumentIssuer, clock: SteadyClock) -> None:
         self._store = store
         self._issuer = issuer
         self._clock = clock
@@ -91,7 +91,7 @@ class Enrolment:
         """Admit or refuse."""
         caller, body = join.caller, join.body
         caller.claim(tx)
-        (found,) = admissions.lookup_joins(tx, [join.names])
+        (found,) = enrolment.lookup_joins(tx, [join.names])
         if (
             found is None
             or not caller.vouched
@@ -102,7 +102,7 @@ class Enrolment:
         invite = found.invite
         if invite.used_serial is not None:
             return Admitted(invite.id, self._same_again(tx, invite, body), False)
-        request = enrolments.get(tx, invite.id) if invite.approve else None
+        request = enrolment.get(tx, invite.id) if invite.approve else None
         if invite.expires_at <= tx.now and request is None:
             raise enrolment_refused()
         self._check_free(tx, found, caller.key_id)
@@ -116,7 +116,7 @@ class Enrolment:
         answers: list[Admitted | None] = [None] * len(joins)
         plain: dict[int, tuple[Join, JoinFacts]] = {}
         taken: set[str] = set()
-        for place, found in enumerate(admissions.lookup_joins(tx, [join.names for join in joins])):
+        for place, found in enumerate(enrolment.lookup_joins(tx, [join.names for join in joins])):
             join = joins[place]
             if found is not None and self._plain(join, found, tx.now):
                 names = {*join.names, found.invite.name}
@@ -171,7 +171,7 @@ class Enrolment:
                 serial=row.serial,
             )
         issued = [(found, join.body.node_key, row) for (join, found), row in zip(joins, rows, strict=True)]
-        admissions.admit(tx, issued)
+        enrolment.admit(tx, issued)
         return [Admitted(found.invite.id, row.document, True) for found, _, row in issued]
 
     def _approved(
@@ -179,14 +179,14 @@ class Enrolment:
         tx: Transaction,
         caller: Caller,
         found: JoinFacts,
-        request: enrolments.EnrolmentRow | None,
+        request: enrolment.EnrolmentRow | None,
         body: JoinRequest,
     ) -> bool:
         """Whether an operator said yes to these keys; the first to ask with the invite waits for that."""
         invite = found.invite
         if request is None:
             self._check_noise_key(found, caller.key_id)
-            enrolments.add(tx, invite.id, body.node_key, body.noise_key)
+            enrolment.add(tx, invite.id, body.node_key, body.noise_key)
             audit.record(
                 tx,
                 caller.key_id,
@@ -251,10 +251,10 @@ class Enrolment:
 
         def settle(tx: Transaction) -> Json:
             caller.claim(tx)
-            row, invite = enrolments.get(tx, invite_id), invites.get(tx, invite_id)
+            row, invite = enrolment.get(tx, invite_id), invites.get(tx, invite_id)
             if row is None or invite is None:
                 raise RequestRefused("not-found", "no join waits under this id")
-            if not enrolments.decide(tx, invite_id, state, caller.key_id):
+            if not enrolment.decide(tx, invite_id, state, caller.key_id):
                 raise RequestRefused("conflict", f"this join was already {row.state}")
             audit.record(
                 tx,
@@ -272,7 +272,7 @@ class Enrolment:
         """A page of joins by invites that need approval."""
 
         def page(reader: Reader) -> Json:
-            rows = enrolments.page(reader, after, limit)
+            rows = enrolment.page(reader, after, limit)
             listed = [
                 {
                     "id": row.id,

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.issuer import Issuer
+from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.store import invites
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
@@ -41,7 +41,7 @@ class InviteBody(RequestBody, frozen=True):
 class Invites:
     """The use cases of operators who invite."""
 
-    def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock) -> None:
+    def __init__(self, store: Store, issuer: DocumentIssuer, clock: SteadyClock) -> None:
         self._store = store
         self._issuer = issuer
         self._clock = clock

@@ -39,12 +39,12 @@ from gmesh.trust.documents import (
     sign_documents,
 )
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.json_rows import collector_paused
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, DOCUMENT_LIMITS, MAX_INTEGER
-from gmesh.trust.names import spoken
-from gmesh.trust.tables import collector_paused
+from gmesh.trust.names import human_error
 
 __all__ = [
-    "Issuer",
+    "DocumentIssuer",
     "POLICY_SECONDS",
     "PolicyText",
     "Wanted",
@@ -79,7 +79,7 @@ class Wanted(msgspec.Struct, frozen=True):
     lifetime: int | None
 
 
-class Issuer:
+class DocumentIssuer:
     """
     The authority's pen.
 
@@ -311,7 +311,7 @@ def _policy_body(value: dict[str, Any]) -> Policy:
     try:
         return msgspec.convert(value, Policy, strict=True)
     except msgspec.ValidationError as error:
-        raise DocumentRefused("invalid-field", f"policy: {spoken(error, Policy)}") from error
+        raise DocumentRefused("invalid-field", f"policy: {human_error(error, Policy)}") from error
 
 
 def _there(document: bytes | None) -> bytes:

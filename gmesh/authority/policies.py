@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit
 from gmesh.authority.auth import Caller, RequestBody
-from gmesh.authority.issuer import Issuer, PolicyText, policy_text
+from gmesh.authority.issuer import DocumentIssuer, PolicyText, policy_text
 from gmesh.authority.published import Publisher
 from gmesh.authority.store import documents, nodes
 from gmesh.authority.store.nodes import NodeRow
@@ -45,7 +45,7 @@ class GenesisBody(RequestBody, frozen=True):
 class Policies:
     """The use cases of administrators who set the rules."""
 
-    def __init__(self, store: Store, issuer: Issuer, publisher: Publisher) -> None:
+    def __init__(self, store: Store, issuer: DocumentIssuer, publisher: Publisher) -> None:
         self._store = store
         self._issuer = issuer
         self._publisher = publisher

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
-from gmesh.authority.issuer import Issuer, policy_text
+from gmesh.authority.issuer import DocumentIssuer, policy_text
 from gmesh.authority.revocations import CrlMaker
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
@@ -52,7 +52,9 @@ class Publisher:
 
     log = Logger()
 
-    def __init__(self, store: Store, issuer: Issuer, clock: IReactorTime, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, issuer: DocumentIssuer, clock: IReactorTime, wall: Callable[[], float]
+    ) -> None:
         self._store = store
         self._issuer = issuer
         self._clock = clock

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody
-from gmesh.authority.issuer import Issuer
+from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.members import Members
 from gmesh.authority.store import certificates, documents, nodes
 from gmesh.authority.store.transaction import Transaction
@@ -68,7 +68,7 @@ class Barred:
 class Revocations:
     """The use case of operators who revoke."""
 
-    def __init__(self, store: Store, issuer: Issuer, crl: CrlMaker, members: Members) -> None:
+    def __init__(self, store: Store, issuer: DocumentIssuer, crl: CrlMaker, members: Members) -> None:
         self._store = store
         self._issuer = issuer
         self._crl = crl
@@ -173,7 +173,11 @@ class CrlMaker:
     log = Logger()
 
     def __init__(
-        self, store: Store, issuer: Issuer, clock: IReactorTime, changed: Callable[[Document[Crl]], None]
+        self,
+        store: Store,
+        issuer: DocumentIssuer,
+        clock: IReactorTime,
+        changed: Callable[[Document[Crl]], None],
     ) -> None:
         self._store = store
         self._issuer = issuer

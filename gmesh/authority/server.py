@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The Klein application: every request is bounded, judged and answered in one place.
+The authority put together, and its Klein application: every request is bounded, judged and answered here.
 
 A handler gets a parsed body and a caller whose signature was good, and gives an L{Response}; every
 error becomes a problem document here.
@@ -8,8 +8,10 @@ error becomes a problem document here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,23 +25,31 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from gmesh.authority import limits
+from gmesh.authority.approvals import Approvals, read_rules
 from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
+from gmesh.authority.clock import SteadyClock
 from gmesh.authority.dispatch import AuthorityResource, Deadline
+from gmesh.authority.openapi import describe
 from gmesh.authority.problems import ProblemWithMembers, problem_body, public_detail, status_of
+from gmesh.authority.published import Publisher
 from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
 from gmesh.authority.request_log import RequestLog, RequestRecord
 from gmesh.authority.route import Access, Call, Response, Route, json_response
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.service import Authority
+from gmesh.authority.state import LOCK, StateDirectory
+from gmesh.authority.store.writer import Store
+from gmesh.daemon.lock import StateLock
 from gmesh.daemon.web import PROBLEM_TYPE
 from gmesh.errors import GmeshError, RequestRefused, StoreError
+from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Certificate, document_from_dict
 from gmesh.trust.ingest import parse_json
-from gmesh.trust.names import spoken
+from gmesh.trust.names import human_error
 from gmesh.trust.requests import JSON_TYPE
 
-__all__ = ["Server"]
+__all__ = ["Server", "open_authority"]
 _JSON = [JSON_TYPE.encode()]
 _NO_STORE = [b"no-store"]
 _AUDITED_NOT = frozenset({"replayed", "rate-limited", "stale"})
@@ -282,4 +292,46 @@ def _parse(envelope: Envelope, route: Route) -> Any:
     try:
         return msgspec.convert(value, route.body, strict=True)
     except msgspec.ValidationError as error:
-        raise RequestRefused("invalid-field", spoken(error, route.body)) from error
+        raise RequestRefused("invalid-field", human_error(error, route.body)) from error
+
+
+def open_authority(
+    state: Path,
+    clock: IReactorTime,
+    wall: Callable[[], float],
+    pools: Callable[[Path], tuple[Any, Any]],
+    passphrases: Passphrases | None = None,
+) -> Authority:
+    """
+    Open a state directory.
+
+    @param pools: makes the writer pool and the reader pool of a database file.
+    @param passphrases: asked for the signing keys that are sealed.
+    @raise ConfigurationError: if the directory cannot be used.
+    @raise StoreError: if the database cannot.
+    """
+    now = int(wall())
+    possible = frozenset(route.name for route in ROUTES if route.changes_by_operator)
+    directory = StateDirectory(state, now, passphrases)
+    lock = StateLock(state / LOCK, "gmesh-authority")
+    try:
+        issuer = directory.issuer()
+        rules = read_rules(state, possible)
+        opened = directory.open(issuer, now, rules)
+    except BaseException:
+        lock.release()
+        raise
+    steady = SteadyClock(wall, clock.seconds, opened.high_water)
+    store = Store(
+        directory.database,
+        *pools(directory.database),
+        steady,
+        opened.mirror.append,
+        claimed=opened.claimed,
+        checked=opened.checked,
+    )
+    publisher = Publisher(store, issuer, clock, wall)
+    publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
+    approvals = Approvals(store, rules, possible)
+    description = json.dumps(describe(ROUTES)).encode()
+    return Authority(store, issuer, publisher, approvals, steady, clock, lock, description)

@@ -21,7 +21,7 @@ from gmesh.authority.clock import SteadyClock
 from gmesh.authority.commands import Commands
 from gmesh.authority.enrolment import Enrolment
 from gmesh.authority.invites import Invites
-from gmesh.authority.issuer import Issuer
+from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.members import Members
 from gmesh.authority.operators import Operators
 from gmesh.authority.policies import Policies
@@ -65,7 +65,7 @@ class Authority:
     def __init__(
         self,
         store: Store,
-        issuer: Issuer,
+        issuer: DocumentIssuer,
         publisher: Publisher,
         approvals: Approvals,
         clock: SteadyClock,

@@ -19,7 +19,7 @@ import msgspec
 from gmesh.authority import audit
 from gmesh.authority.approvals import APPROVALS_FILE, ApprovalRules
 from gmesh.authority.audit import AuditMirror
-from gmesh.authority.issuer import Issuer, clock_is_behind, epoch, policy_text
+from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, migrate, nonces, operators
@@ -96,11 +96,11 @@ class StateDirectory:
         self.chain = self._read_genesis(now)
         self.network_id = network_id(self.chain[0])
 
-    def issuer(self) -> Issuer:
+    def issuer(self) -> DocumentIssuer:
         """A pen with the keys and the genesis of this directory."""
-        return Issuer(self.keys, self.network_id, self.chain[-1])
+        return DocumentIssuer(self.keys, self.network_id, self.chain[-1])
 
-    def open(self, issuer: Issuer, now: int, rules: ApprovalRules) -> Opened:
+    def open(self, issuer: DocumentIssuer, now: int, rules: ApprovalRules) -> Opened:
         """
         Check the database and bring it up to date, or make it; sign the status of this start.
 
@@ -136,7 +136,9 @@ class StateDirectory:
         engine.sync(part)
         part.replace(copy)
 
-    def _open(self, tx: Transaction, issuer: Issuer, mirror: AuditMirror, rules: ApprovalRules) -> Opened:
+    def _open(
+        self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror, rules: ApprovalRules
+    ) -> Opened:
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
@@ -207,7 +209,7 @@ class StateDirectory:
             verify_genesis_chain(chain, None, tx.now)
         return fresh
 
-    def store_genesis(self, tx: Transaction, issuer: Issuer) -> list[Document[Genesis]]:
+    def store_genesis(self, tx: Transaction, issuer: DocumentIssuer) -> list[Document[Genesis]]:
         """Take newer genesis files into the database; the whole chain as it holds it then."""
         self.add_genesis(tx)
         chain = [parse_document(body, Genesis) for body in documents.genesis_chain(tx)]
@@ -252,7 +254,7 @@ class StateDirectory:
             operators.add(tx, row)
             audit.record(tx, "authority", "import-operator", name, role=operator.role)
 
-    def _publish_first(self, tx: Transaction, issuer: Issuer) -> Document[Policy]:
+    def _publish_first(self, tx: Transaction, issuer: DocumentIssuer) -> Document[Policy]:
         path = self.path / "policy-initial.json"
         try:
             text = parse_json(read_capped(path, DOCUMENT_LIMITS["policy"]), DOCUMENT_LIMITS["policy"])

@@ -18,12 +18,11 @@ from twisted.python import usage
 from gmesh import __version__
 from gmesh.authority import limits
 from gmesh.authority.auth import Authenticator
-from gmesh.authority.compose import open_authority
 from gmesh.authority.http import AuthoritySite
 from gmesh.authority.metrics import AuthorityCollector
-from gmesh.authority.rate_limit import Rate, RateLimiter, RateLimits
+from gmesh.authority.rate_limit import RateLimiter, RateLimits, RequestRate
 from gmesh.authority.request_log import RequestLog
-from gmesh.authority.server import Server
+from gmesh.authority.server import Server, open_authority
 from gmesh.authority.service import Authority
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine
@@ -58,20 +57,26 @@ class Options(usage.Options):
             "File (/dev/fd/N: open descriptor) with the pass phrase of sealed keys"
             " [default: the systemd credential passphrase, else asked at the terminal].",
         ],
-        ["rate", None, RateLimits().address, "Requests a minute (and at once) from one address.", Rate.parse],
+        [
+            "rate",
+            None,
+            RateLimits().address,
+            "Requests a minute (and at once) from one address.",
+            RequestRate.parse,
+        ],
         [
             "key-rate",
             None,
             RateLimits().key,
             "Signed requests a minute (and at once) by one key.",
-            Rate.parse,
+            RequestRate.parse,
         ],
         [
             "failure-rate",
             None,
             RateLimits().failures,
             "Failures a minute (and at once) by one address, or key.",
-            Rate.parse,
+            RequestRate.parse,
         ],
         ["log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"],
     ]

@@ -20,10 +20,9 @@ import click
 import msgspec
 
 from gmesh.cli.http import HttpRefused, Unreachable
-from gmesh.cli.operator import Operator, operator_of
+from gmesh.cli.operator import PAUSE, OperatorClient, operator_of
 from gmesh.cli.options import json_option
-from gmesh.cli.polling import PAUSE
-from gmesh.cli.show import Column, moment, print_json, printable, table, words
+from gmesh.cli.output import Column, moment, print_json, printable, table, words
 from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
 from gmesh.files import read_capped, write_atomic
 from gmesh.trust.documents import AuditHead, Status, parse_document
@@ -93,11 +92,11 @@ def audit(
     table(_COLUMNS, map(_flat, rows), "no rows")
 
 
-def _page(operator: Operator, after: int, limit: int) -> dict[str, Any]:
+def _page(operator: OperatorClient, after: int, limit: int) -> dict[str, Any]:
     return operator.ask("GET", f"/admin/audit?after={after}&limit={limit}")
 
 
-def _pages(operator: Operator, after: int) -> Iterator[list[dict[str, Any]]]:
+def _pages(operator: OperatorClient, after: int) -> Iterator[list[dict[str, Any]]]:
     """The rows after C{after} that there are now, page by page."""
     while entries := _page(operator, after, PAGE).get("entries") or []:
         yield entries
@@ -114,7 +113,7 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     return {"seq": entry.get("seq"), **{name: row.get(name) for name in _KNOWN}, "more": text}
 
 
-def _follow(operator: Operator, after: int, as_json: bool) -> None:
+def _follow(operator: OperatorClient, after: int, as_json: bool) -> None:
     """Until it is interrupted: an authority that is restarted is asked again, and no row comes twice."""
     gone = False
     while True:
@@ -169,7 +168,7 @@ class _Chain:
                 )
 
 
-def _verify(operator: Operator, statuses: tuple[Path, ...], as_json: bool) -> None:
+def _verify(operator: OperatorClient, statuses: tuple[Path, ...], as_json: bool) -> None:
     chain = _Chain([])
     signed = operator.trust.status
     if signed is None:
@@ -195,7 +194,7 @@ def _verify(operator: Operator, statuses: tuple[Path, ...], as_json: bool) -> No
         click.echo(f"restored since: {words(other)} cannot be compared with epoch {epoch}")
 
 
-def _head_of(operator: Operator, path: Path) -> AuditHead:
+def _head_of(operator: OperatorClient, path: Path) -> AuditHead:
     """The head in a node's status, which a key of this authority, of any time, has signed."""
     keys: dict[str, bytes] = {}
     for genesis in operator.trust.genesis_chain:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmesh.cli.findings import Finding, fail, ok, warn
-from gmesh.cli.show import age, moment
+from gmesh.cli.doctor_findings import Finding, fail, ok, warn
+from gmesh.cli.output import age, moment
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.trust.state import Freshness, TrustState
 

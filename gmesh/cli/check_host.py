@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from gmesh.cli.findings import Finding, fail, ok, warn
+from gmesh.cli.doctor_findings import Finding, fail, ok, warn
 from gmesh.files import KEY_MODE
 
 __all__ = ["disk", "permissions"]

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from gmesh.cli.check_documents import Kept
-from gmesh.cli.endpoint_text import Place, client_place, server_place
-from gmesh.cli.findings import Finding, fail, ok, softened, unless_all, warn
+from gmesh.cli.doctor_findings import Finding, fail, ok, softened, unless_all, warn
+from gmesh.cli.endpoint_text import HostPort, client_place, server_place
 from gmesh.cli.http import Endpoint
-from gmesh.cli.show import age, milliseconds, printable, words
+from gmesh.cli.output import age, milliseconds, printable, words
 from gmesh.errors import DocumentRefused, GmeshError
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.state import TrustState
@@ -46,7 +46,7 @@ def _at_once(do: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Re
         return list(pool.map(do, items))
 
 
-def names(places: Iterable[Place]) -> list[Finding]:
+def names(places: Iterable[HostPort]) -> list[Finding]:
     """Every host that is a name has an address."""
     hosts = list(dict.fromkeys(each.host for each in places if each.address is None))
     if not hosts:
@@ -160,7 +160,7 @@ def _dial(endpoint: str) -> str:
     return "no node dials that" if where is None else _knock(where)
 
 
-def _knock(where: Place) -> str:
+def _knock(where: HostPort) -> str:
     try:
         socket.create_connection((where.host, where.port), DIAL_SECONDS).close()
     except OSError as error:

@@ -21,15 +21,15 @@ from typing import Any
 
 import click
 
-from gmesh.cli.authority import Authority
+from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.demo_daemons import DaemonFailed, Daemons
 from gmesh.cli.demo_nodes import Nodes, answers, next_message
 from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.init import anchor_endpoint, create_network
 from gmesh.cli.join import enrol
-from gmesh.cli.operator import Operator
-from gmesh.cli.picture import Spot, draw, glyphs
-from gmesh.cli.show import milliseconds, printable
+from gmesh.cli.operator import OperatorClient
+from gmesh.cli.output import milliseconds, printable
+from gmesh.cli.path_picture import Spot, draw, glyphs
 from gmesh.trust.documents import Anchor
 from gmesh.trust.invite import Invite
 
@@ -78,14 +78,14 @@ class Demo:
         self.say(f"authority runs at {self.url}")
         return anchor
 
-    def enrol(self) -> Operator:
+    def enrol(self) -> OperatorClient:
         """Invite and enrol the three nodes. @return: who may revoke them."""
-        operator = Operator(self.directory / "net/operator")
+        operator = OperatorClient(self.directory / "net/operator")
         for name, role in ROLES.items():
             invite = operator.invite(name, [role], 600)[0]
             state = self.directory / name
             state.mkdir(mode=0o700)
-            certificate = enrol(Invite.parse(invite), state, Authority([self.url]))
+            certificate = enrol(Invite.parse(invite), state, RemoteAuthority([self.url]))
             self.say(f"{_bold(name)} enrolled as {role}: its own keys, certificate {certificate.body.serial}")
         return operator
 
@@ -127,7 +127,7 @@ class Demo:
                 path = " > ".join(self.nodes.path(source, target))
                 self.say(f"{path}: {_bold(repr(text))} arrived, acknowledged after {milliseconds(rtt)}")
 
-    def revoke(self, operator: Operator) -> None:
+    def revoke(self, operator: OperatorClient) -> None:
         """Revoke c, and see it cut off."""
         began = time.monotonic()
         answer = operator.ask("POST", "/admin/revocations", {"node": "c", "reason": "key-compromise"})

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from gmesh.cli import check_documents, check_host, check_reach
+from gmesh.cli.doctor_findings import Finding, Level, fail, ok, warn
 from gmesh.cli.endpoint_text import client_place
-from gmesh.cli.findings import Finding, Level, fail, ok, warn
 from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
 from gmesh.cli.local import SYSTEM_SOCKET, locate, node_options, read_object
-from gmesh.cli.show import print_json, printable
+from gmesh.cli.output import print_json, printable
 from gmesh.errors import ConfigurationError, GmeshError
 
 __all__ = ["doctor"]

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from gmesh.cli.http import Endpoint, Unreachable
-from gmesh.cli.reader import end_with_the_reader
-from gmesh.cli.show import chain, words
+from gmesh.cli.output import chain, words
+from gmesh.cli.pipe_watch import end_with_the_reader
 
 __all__ = ["follow", "follow_option"]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from gmesh.cli.ceremony_log import TRANSCRIPT, CeremonyLog
 from gmesh.cli.genesis_input import (
     check_genesis_out,
     check_previous,
@@ -27,8 +28,7 @@ from gmesh.cli.genesis_input import (
 from gmesh.cli.genesis_review import as_json as genesis_json
 from gmesh.cli.genesis_review import network_of, print_quorums, review
 from gmesh.cli.options import identifier, json_option, passphrase_option, public_key, seconds
-from gmesh.cli.show import print_json
-from gmesh.cli.transcript import TRANSCRIPT, Transcript
+from gmesh.cli.output import print_json
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import write_atomic
 from gmesh.keyfiles import Passphrases, load_key
@@ -71,7 +71,7 @@ def genesis() -> None:
 
 
 def _write_unsigned(
-    document: Document[Genesis], previous: Document[Genesis] | None, out: Path, transcript: Transcript
+    document: Document[Genesis], previous: Document[Genesis] | None, out: Path, transcript: CeremonyLog
 ) -> None:
     if out.exists():
         raise ConfigurationError("exists", f"{out} exists: a ceremony never writes over a genesis")
@@ -96,7 +96,7 @@ def create(source: Path, out: Path, previous: Path | None, transcript: Path | No
     [[anchors]] {name, address} and authority_urls.  With --previous it makes the next version:
     what INPUT does not name stays as it was.
     """
-    notes = Transcript(transcript or out.parent / TRANSCRIPT, "create")
+    notes = CeremonyLog(transcript or out.parent / TRANSCRIPT, "create")
     data, fields = read_input(source)
     notes.read(source, data)
     before = read_previous(previous, notes)
@@ -140,7 +140,7 @@ def rotate(
     """
     if key is None and not drop:
         raise click.UsageError("give --authority-key, or --drop")
-    notes = Transcript(transcript or out.parent / TRANSCRIPT, "rotate")
+    notes = CeremonyLog(transcript or out.parent / TRANSCRIPT, "rotate")
     before = read_previous(current, notes)
     assert before is not None
     now = int(time.time())
@@ -178,7 +178,7 @@ def sign(
     Everything is printed before the key is opened.  Compare the digest with the other holders
     over another channel: you type it, or give it with --digest.
     """
-    notes = Transcript(transcript or out.parent / TRANSCRIPT, "sign")
+    notes = CeremonyLog(transcript or out.parent / TRANSCRIPT, "sign")
     notes.note(self_check=self_check())
     document = read_genesis(source, notes)
     before = read_previous(previous, notes)
@@ -249,7 +249,7 @@ def verify(
 
     With --out the signed genesis is written, to be published or given to "gmesh init --genesis".
     """
-    notes = Transcript(transcript or (out or source).parent / TRANSCRIPT, "verify")
+    notes = CeremonyLog(transcript or (out or source).parent / TRANSCRIPT, "verify")
     notes.note(self_check=self_check())
     if network is not None:
         identifier(network)

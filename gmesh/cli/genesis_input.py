@@ -13,8 +13,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from gmesh.cli.ceremony_log import CeremonyLog
 from gmesh.cli.init import anchor_endpoint
-from gmesh.cli.transcript import Transcript
 from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
 from gmesh.files import read_capped
 from gmesh.trust.ceremony import MAX_DETACHED, DetachedSignature
@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def read_genesis(path: Path, transcript: Transcript | None = None) -> Document[Genesis]:
+def read_genesis(path: Path, transcript: CeremonyLog | None = None) -> Document[Genesis]:
     """A genesis, unverified. @raise ConfigurationError: if it is none."""
     data = read_capped(path, DOCUMENT_LIMITS["genesis"])
     if transcript is not None:
@@ -109,7 +109,7 @@ def read_genesis(path: Path, transcript: Transcript | None = None) -> Document[G
         raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
 
 
-def read_previous(path: Path | None, transcript: Transcript | None = None) -> Document[Genesis] | None:
+def read_previous(path: Path | None, transcript: CeremonyLog | None = None) -> Document[Genesis] | None:
     """The version before; its own root must have signed it, or what follows it is worth nothing."""
     if path is None:
         return None
@@ -131,7 +131,7 @@ def check_previous(document: Document[Genesis], previous: Document[Genesis] | No
         )
 
 
-def read_detached(path: Path, transcript: Transcript) -> DetachedSignature:
+def read_detached(path: Path, transcript: CeremonyLog) -> DetachedSignature:
     """A detached signature, unverified. @raise ConfigurationError: if it is none."""
     data = read_capped(path, MAX_DETACHED)
     transcript.read(path, data)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gmesh.cli.show import facts, moment, printable
+from gmesh.cli.output import facts, moment, printable
 from gmesh.trust.ceremony import Quorum, quorums
 from gmesh.trust.documents import Document, Genesis
 from gmesh.trust.keys import decode_public, key_id

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from gmesh.cli.limits import AUTHORITY_TIMEOUT, CONNECT_TIMEOUT, MAX_ANSWER, MAX_LINE, NODE_TIMEOUT
 from gmesh.errors import ConfigurationError, GmeshError
 
-__all__ = ["Answer", "Endpoint", "HttpRefused", "Unreachable"]
+__all__ = ["HttpAnswer", "Endpoint", "HttpRefused", "Unreachable"]
 
 JSON_TYPE = "application/json"
 _UCRED = struct.Struct("=iII")  # pid, uid, gid: struct ucred of socket(7)
@@ -46,7 +46,7 @@ class HttpRefused(GmeshError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A successful answer: its status and its whole body."""
 
     status: int
@@ -171,7 +171,7 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         timeout: float = AUTHORITY_TIMEOUT,
         limit: int = MAX_ANSWER,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """
         One request and its whole answer.
 
@@ -184,7 +184,7 @@ class Endpoint:
             data = self._read(response, limit)
         if response.status >= 300:
             raise _refusal(self.where, response.status, data)
-        return Answer(response.status, data)
+        return HttpAnswer(response.status, data)
 
     def request_json(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: float = NODE_TIMEOUT
@@ -221,7 +221,7 @@ class Endpoint:
                 raise Unreachable("closed", f"{self.where} closed the connection within a line")
             if line == b"\n":
                 continue
-            message = Answer(response.status, line).json()
+            message = HttpAnswer(response.status, line).json()
             if not isinstance(message, dict):
                 raise HttpRefused("invalid-answer", f"{self.where} sent no JSON object", response.status, {})
             yield message

@@ -17,8 +17,8 @@ from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import MAX_MESSAGE, MAX_SEND_TIMEOUT, NODE_TIMEOUT
 from gmesh.cli.local import node_command, read_object
 from gmesh.cli.options import NumberRange
-from gmesh.cli.reader import end_with_the_reader
-from gmesh.cli.show import milliseconds, print_json, printable, words
+from gmesh.cli.output import milliseconds, print_json, printable, words
+from gmesh.cli.pipe_watch import end_with_the_reader
 from gmesh.errors import ConfigurationError
 
 __all__ = ["receive", "send"]

@@ -14,10 +14,12 @@ from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.trust.keys import decode_public, key_id
 
 __all__ = [
+    "KeyCommand",
     "NumberRange",
     "identifier",
     "json_option",
     "key_name",
+    "key_text",
     "passphrase_option",
     "public_key",
     "seconds",
@@ -25,6 +27,8 @@ __all__ = [
 ]
 
 PUBLIC_CHARACTERS = 43
+_HYPHENED = re.compile(r"-[A-Za-z0-9_-]{42}")
+_SHIELD = " "
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -48,6 +52,24 @@ class NumberRange(click.FloatRange):
         if isnan(number):
             self.fail(f"{value!r} is no number.", parameter, context)
         return number
+
+
+class KeyCommand(click.Command):
+    """
+    A command with arguments of type L{key_text}.
+
+    Of 64 public keys in base64url one begins with a hyphen, and is not an option for that.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Let click take no key for options."""
+        shielded = [_SHIELD + each if _HYPHENED.fullmatch(each) else each for each in args]
+        return super().parse_args(ctx, shielded)
+
+
+def key_text(value: str) -> str:
+    """The type of such an argument; whether it is a key, or the id of one, is judged elsewhere."""
+    return value.removeprefix(_SHIELD)
 
 
 def wait_options(command: Any) -> Any:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gmesh.cli.chart import Chart, chart
 from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
 from gmesh.cli.local import node_command, read_list, read_object
 from gmesh.cli.options import NumberRange
-from gmesh.cli.picture import UNICODE, glyphs
-from gmesh.cli.show import VALID, age, milliseconds, moment, printable, words
+from gmesh.cli.output import VALID, age, milliseconds, moment, printable, words
+from gmesh.cli.path_picture import UNICODE, glyphs
+from gmesh.cli.topology_chart import Chart, chart
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

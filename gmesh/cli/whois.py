@@ -12,7 +12,7 @@ import click
 
 from gmesh.cli.http import Endpoint
 from gmesh.cli.local import node_command, read_object
-from gmesh.cli.show import age, chain, facts, milliseconds, moment, print_json, words
+from gmesh.cli.output import age, chain, facts, milliseconds, moment, print_json, words
 
 __all__ = ["whois"]
 

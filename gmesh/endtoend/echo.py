@@ -16,7 +16,7 @@ from gmesh.endtoend.services import Message, Registration
 from gmesh.errors import FrameRefused, SendRefused
 from gmesh.interfaces import IRouteEngine
 from gmesh.mesh.peer_identity import Peer
-from gmesh.wire.messages import Echo as EchoMessage
+from gmesh.wire.messages import EchoMessage
 
 __all__ = ["ECHO_SERVICE", "Echo", "Hop"]
 

@@ -25,6 +25,7 @@ from gmesh.trust.documents import (
     Certificate,
     CertificateLife,
     Command,
+    CommandReceipt,
     CommandTarget,
     Crl,
     Document,
@@ -32,7 +33,6 @@ from gmesh.trust.documents import (
     NumberedDigest,
     Operator,
     Policy,
-    Receipt,
     Rule,
     Status,
     VersionedDigest,
@@ -249,7 +249,7 @@ class MemoryAuthority(Issuer):
             return self._renewed(certificate, body["noise_key"])
         self.heard[name or certificate.name] = body["numbers"]
         for receipt in body["receipts"]:
-            self._take_receipt(document_from_dict(receipt, Receipt), certificate)
+            self._take_receipt(document_from_dict(receipt, CommandReceipt), certificate)
         return json.dumps({"status": self.status.as_dict(), "time": int(self._wall())}).encode()
 
     def _signed(
@@ -289,7 +289,7 @@ class MemoryAuthority(Issuer):
         )
         return json.dumps({"certificate": sign_document(body, [self.authority]).as_dict()}).encode()
 
-    def _take_receipt(self, receipt: Document[Receipt], member: Certificate) -> None:
+    def _take_receipt(self, receipt: Document[CommandReceipt], member: Certificate) -> None:
         try:
             verify_receipt(receipt, b64url_decode(member.node_key, 32), self.network_id)
         except DocumentRefused:

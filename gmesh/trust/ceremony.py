@@ -21,7 +21,7 @@ from gmesh.trust.documents import AuthorityKey, Document, Genesis, document_from
 from gmesh.trust.encoding import b64url_decode, b64url_encode
 from gmesh.trust.ingest import parse_json
 from gmesh.trust.keys import SIGNATURE_SIZE, check_public, decode_public, key_id, verify
-from gmesh.trust.names import Digest, Identifier, Signature, spoken
+from gmesh.trust.names import Digest, Identifier, Signature, human_error
 from gmesh.trust.verify import network_id, root_keys
 
 __all__ = [
@@ -64,7 +64,7 @@ class DetachedSignature(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         try:
             return msgspec.convert(parse_json(data, MAX_DETACHED), cls, strict=True)
         except msgspec.ValidationError as error:
-            raise DocumentRefused("invalid-field", f"no detached signature: {spoken(error)}") from error
+            raise DocumentRefused("invalid-field", f"no detached signature: {human_error(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ __all__ = [
     "is_name",
     "is_role",
     "is_service",
-    "spoken",
+    "human_error",
     "Count",
     "Digest",
     "Endpoint",
@@ -129,7 +129,7 @@ _SPOKEN: Final = {
 _STEP = re.compile(r"\.(\w+)|\[(?:\d+|\.\.\.)\]")
 
 
-def spoken(error: Exception, kind: Any = None) -> str:
+def human_error(error: Exception, kind: Any = None) -> str:
     """
     What C{msgspec} found wrong, for people: in the place of a pattern what it stands for.
 

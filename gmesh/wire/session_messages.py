@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from gmesh.wire.codec import Buffer, Reader, check_range, pack_blob16, refused
+from gmesh.wire.codec import Buffer, FieldReader, check_range, pack_blob16, refused
 from gmesh.wire.frames import iter_frames
 from gmesh.wire.limits import MAX_CERTIFICATE, MAX_EXTENSION, MAX_NUMBER
 
@@ -71,7 +71,7 @@ class E2eInit:
     @classmethod
     def decode(cls, payload: Buffer) -> E2eInit:
         """Bytes of a later version at the end are ignored. @raise FrameRefused: if C{payload} is not one."""
-        reader = Reader(payload, "E2E_INIT")
+        reader = FieldReader(payload, "E2E_INIT")
         certificate = reader.blob16(MAX_CERTIFICATE)
         handshake = reader.u64()
         session = _check_session("E2E_INIT", reader.u32())
@@ -108,7 +108,7 @@ class E2eResponse:
     @classmethod
     def decode(cls, payload: Buffer) -> E2eResponse:
         """Bytes of a later version at the end are ignored. @raise FrameRefused: if C{payload} is not one."""
-        reader = Reader(payload, "E2E_RESP")
+        reader = FieldReader(payload, "E2E_RESP")
         session = _check_session("E2E_RESP", reader.u32())
         response = cls(session, reader.u64(), reader.number(MAX_NUMBER), reader.number(MAX_NUMBER))
         reader.skip_extension(MAX_EXTENSION)
@@ -134,7 +134,7 @@ class Mark:
     @classmethod
     def decode(cls, body: Buffer) -> Mark:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "acknowledgement")
+        reader = FieldReader(body, "acknowledgement")
         mark = cls(reader.u64())
         reader.finish()
         return mark

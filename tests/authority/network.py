@@ -15,10 +15,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from gmesh.authority.auth import Authenticator
-from gmesh.authority.compose import open_authority
 from gmesh.authority.rate_limit import RateLimiter, RateLimits
 from gmesh.authority.request_log import RequestLog
-from gmesh.authority.server import Server
+from gmesh.authority.server import Server, open_authority
 from gmesh.authority.service import Authority
 from gmesh.trust.documents import Certificate, Document, parse_document
 from gmesh.trust.encoding import b64url_encode

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gmesh.authority.backups import restore
-from gmesh.authority.compose import open_authority
 from gmesh.authority.operators import recover_operator
+from gmesh.authority.restore import restore
+from gmesh.authority.server import open_authority
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import GmeshError
 from gmesh.trust.documents import Crl, Policy, Status, parse_document

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gmesh.authority.backups import restore
+from gmesh.authority.restore import restore
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.trust.documents import (
     Command,
+    CommandReceipt,
     CommandTarget,
     Document,
-    Receipt,
     Status,
     parse_document,
     sign_document,
@@ -91,7 +91,7 @@ def receipt(network: Any, member: Any, command_id: str, **changes: Any) -> dict[
         "at": network.now,
         **changes,
     }
-    return sign_document(Receipt(**fields), [member.node]).as_dict()
+    return sign_document(CommandReceipt(**fields), [member.node]).as_dict()
 
 
 def beat(network: Any, member: Any, *receipts: dict[str, Any]) -> Any:

@@ -16,9 +16,9 @@ from twisted.internet.testing import StringTransportWithDisconnection
 
 import gmesh.authority
 from gmesh.authority.http import AuthoritySite
-from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.authority.routes import ROUTES
-from gmesh.trust.documents import Command, CommandTarget, Receipt, sign_document
+from gmesh.trust.documents import Command, CommandReceipt, CommandTarget, sign_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import JOIN_TAG, NODE_TAG
 
@@ -26,7 +26,7 @@ from gmesh.trust.requests import JOIN_TAG, NODE_TAG
 @pytest.fixture
 def rates() -> RateLimits:
     """No bucket hides what is behind it."""
-    many = Rate(10**8, 1e8)
+    many = RequestRate(10**8, 1e8)
     return RateLimits(many, many, many)
 
 
@@ -49,7 +49,7 @@ class Papers:
             issued_at=network.now,
             expires_at=network.now + 600,
         )
-        receipt = Receipt(
+        receipt = CommandReceipt(
             network_id=network.network_id, command="1" * 32, outcome="done", detail="", at=network.now
         )
         self.good = {

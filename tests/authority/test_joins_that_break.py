@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gmesh.authority.audit import verify_chain
-from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.rate_limit import RateLimits, RequestRate
 
 TABLES = ("invite", "certificate", "node", "noise_key", "nonce", "counter", "meta", "audit", "enrolment")
 
@@ -19,7 +19,7 @@ TABLES = ("invite", "certificate", "node", "noise_key", "nonce", "counter", "met
 @pytest.fixture
 def rates() -> RateLimits:
     """No bucket is in the way."""
-    many = Rate(10**8, 1e8)
+    many = RequestRate(10**8, 1e8)
     return RateLimits(many, many, many)
 
 

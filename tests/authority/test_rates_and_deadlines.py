@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from gmesh.authority.limits import CRL_RETRY_SECONDS
-from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.trust.documents import sign_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
 
@@ -37,18 +37,19 @@ def test_o2_a_key_has_a_bucket_of_its_own(network: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "rate"), [("600", Rate(600, 600.0)), ("600/20", Rate(20, 600.0)), ("0.5/1", Rate(1, 0.5))]
+    ("text", "rate"),
+    [("600", RequestRate(600, 600.0)), ("600/20", RequestRate(20, 600.0)), ("0.5/1", RequestRate(1, 0.5))],
 )
-def test_rates_are_written_as_people_say_them(text: str, rate: Rate) -> None:
+def test_rates_are_written_as_people_say_them(text: str, rate: RequestRate) -> None:
     """So many a minute, and perhaps so many at once."""
-    assert Rate.parse(text) == rate
+    assert RequestRate.parse(text) == rate
 
 
 @pytest.mark.parametrize("text", ["", "many", "0", "-1", "5/0", "nan", "inf/1", "1e9", "5/5/5"])
 def test_what_is_no_rate_is_refused(text: str) -> None:
     """With an example of one."""
     with pytest.raises(ValueError, match=r"must be"):
-        Rate.parse(text)
+        RequestRate.parse(text)
 
 
 def test_h2_an_answer_that_takes_too_long_is_given_up(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:

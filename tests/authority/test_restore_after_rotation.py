@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gmesh.authority.backups import restore
+from gmesh.authority.restore import restore
 from gmesh.keyfiles import save_key
 from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
 from gmesh.trust.documents import Certificate, Genesis, Status, parse_document

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import gmesh
-from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.requests import JOIN_TAG
 
@@ -25,7 +25,7 @@ from gmesh.trust.requests import JOIN_TAG
 @pytest.fixture
 def rates() -> RateLimits:
     """No bucket ends the measuring."""
-    many = Rate(10**8, 1e8)
+    many = RequestRate(10**8, 1e8)
     return RateLimits(many, many, many)
 
 

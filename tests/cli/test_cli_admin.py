@@ -13,7 +13,7 @@ import pytest
 from trust.network import NOW, Network, key
 
 from gmesh.cli import operator as operator_module
-from gmesh.cli.authority import Authority
+from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.options import seconds
 from gmesh.errors import ConfigurationError
 from gmesh.trust.encoding import b64url_decode
@@ -30,7 +30,7 @@ def network(http_end: Any, monkeypatch: pytest.MonkeyPatch) -> Network:
     show["GET /status"] = (200, network.status().encode())
     show["GET /crl"] = (200, network.crl().encode())
     show["GET /policy"] = (200, network.policy().encode())
-    monkeypatch.setattr(operator_module, "Authority", partial(Authority, wall=lambda: NOW))
+    monkeypatch.setattr(operator_module, "RemoteAuthority", partial(RemoteAuthority, wall=lambda: NOW))
     return network
 
 

@@ -14,12 +14,12 @@ import pytest
 from trust.network import NOW, Network, key
 
 from gmesh.authority.audit import chain_hash
-from gmesh.cli import admin_audit, polling
+from gmesh.cli import admin_audit, operator
 from gmesh.cli import operator as operator_module
-from gmesh.cli.admin_command import read_arguments
-from gmesh.cli.authority import Authority
+from gmesh.cli.admin_commands import read_arguments
+from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.http import Unreachable
-from gmesh.cli.polling import poll
+from gmesh.cli.operator import poll
 from gmesh.errors import ConfigurationError
 from gmesh.trust.canonical import canonical
 from gmesh.trust.documents import AuditHead, Command, document_from_dict
@@ -42,7 +42,7 @@ def network(http_end: Any, monkeypatch: pytest.MonkeyPatch) -> Network:
     """The network whose authority is the far end, at its own time; waiting costs no time."""
     network = Network()
     _show(http_end, network)
-    monkeypatch.setattr(operator_module, "Authority", partial(Authority, wall=lambda: NOW))
+    monkeypatch.setattr(operator_module, "RemoteAuthority", partial(RemoteAuthority, wall=lambda: NOW))
     return network
 
 
@@ -138,7 +138,7 @@ def _nodes(*rows: tuple[str, int, bool, int]) -> dict[str, Any]:
 
 def test_revoke_waits(admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """--wait asks until every living member holds the CRL; revoked and expired ones are not waited for."""
-    monkeypatch.setattr(polling, "PAUSE", 0.01)
+    monkeypatch.setattr(operator, "PAUSE", 0.01)
     http_end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
     http_end.json(
         "GET /admin/nodes", _nodes(("a", 9, False, 60), ("gone", 0, True, 60), ("old", 0, False, -60))
@@ -153,7 +153,7 @@ def test_revoke_tells_who_is_missing(
     """When the time is up it names who has not told, and ends with 1."""
     http_end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
     http_end.json("GET /admin/nodes", _nodes(("a", 9, False, 60), ("b", 8, False, 60)))
-    monkeypatch.setattr("gmesh.cli.admin_revoke.poll", lambda ask, done, timeout: ask())
+    monkeypatch.setattr("gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: ask())
     ended = admin("revoke", "gone", "--wait")
     assert (ended.status, ended.err.count("\n")) == (1, 1)
     assert ended.err == "gmesh: 1 nodes have not told yet that they hold CRL 9: b\n"
@@ -174,7 +174,7 @@ def test_what_is_waited_for_is_told_first(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gmesh.cli.admin_command.poll", interrupted)
+    monkeypatch.setattr("gmesh.cli.admin_commands.poll", interrupted)
     ended = admin("command", "reload", "--all", "--wait")
     assert (ended.status, ended.out) == (130, f"command 7: {ID}\n")
 
@@ -191,7 +191,7 @@ def test_command_tells_of_each_node(
     ]
     counts = {"done": 1, "refused": 1, "failed": 0, "no_answer": 1}
     http_end.json(f"GET /admin/commands/{ID}", {"id": ID, "counts": counts, "nodes": nodes})
-    monkeypatch.setattr("gmesh.cli.admin_command.poll", lambda ask, done, timeout: ask())
+    monkeypatch.setattr("gmesh.cli.admin_commands.poll", lambda ask, done, timeout: ask())
     ended = admin("command", "reload", "--all", "--wait")
     assert [line.split()[:3] for line in ended.out.splitlines()[2:]] == [
         ["a", "done", "reloaded"],

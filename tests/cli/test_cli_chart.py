@@ -7,8 +7,7 @@ import networkx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmesh.cli.canvas import Canvas
-from gmesh.cli.chart import MAX_PICTURED, chart
+from gmesh.cli.topology_chart import MAX_PICTURED, Canvas, chart
 
 LINE = [("a", "b"), ("b", "c")]
 

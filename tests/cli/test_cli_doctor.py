@@ -12,7 +12,7 @@ import pytest
 from gmesh.cli import check_documents, check_host
 from gmesh.cli import doctor as doctor_module
 from gmesh.cli.check_documents import Kept, read_state
-from gmesh.cli.findings import Finding, Level
+from gmesh.cli.doctor_findings import Finding, Level
 from gmesh.cli.http import Unreachable
 from gmesh.node.identity_store import IdentityStore
 from gmesh.testing.issuer import DAY, Enrolled, Issuer

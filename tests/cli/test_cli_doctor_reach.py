@@ -16,8 +16,8 @@ import pytest
 from gmesh.cli import check_reach
 from gmesh.cli.check_documents import Kept, read_state
 from gmesh.cli.doctor import _directory
-from gmesh.cli.endpoint_text import Place, client_place, server_place
-from gmesh.cli.findings import Finding, Level, fail, ok, unless_all
+from gmesh.cli.doctor_findings import Finding, Level, fail, ok, unless_all
+from gmesh.cli.endpoint_text import HostPort, client_place, server_place
 from gmesh.cli.http import Endpoint
 from gmesh.node.identity_store import IdentityStore
 from gmesh.testing.issuer import Issuer
@@ -134,38 +134,38 @@ def test_field_l7_listening(
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses need no look-up; a name without an address fails."""
-    assert _levels(check_reach.names([Place("127.0.0.1", 1), Place("::1", 1)])) == {Level.OK}
-    assert _levels(check_reach.names([Place("localhost", 1)])) == {Level.OK}
-    [odd] = check_reach.names([Place("a..b", 1)])
+    assert _levels(check_reach.names([HostPort("127.0.0.1", 1), HostPort("::1", 1)])) == {Level.OK}
+    assert _levels(check_reach.names([HostPort("localhost", 1)])) == {Level.OK}
+    [odd] = check_reach.names([HostPort("a..b", 1)])
     assert odd.level is Level.FAIL and odd.detail.startswith("a..b has no address")
 
     def unknown(*arguments: Any, **others: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    [finding] = check_reach.names([Place("b.example", 1), Place("b.example", 2)])
+    [finding] = check_reach.names([HostPort("b.example", 1), HostPort("b.example", 2)])
     assert finding.level is Level.FAIL and "b.example" in finding.detail
 
 
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("tcp:b.example:7443", Place("b.example", 7443)),
-        ("b.example:7443", Place("b.example", 7443)),
-        ("tcp:[2001:db8::1]:7443", Place("2001:db8::1", 7443)),
-        ("[2001:db8::1]:7443", Place("2001:db8::1", 7443)),
-        ("tcp:2001\\:db8\\:\\:1:7443", Place("2001:db8::1", 7443)),
+        ("tcp:b.example:7443", HostPort("b.example", 7443)),
+        ("b.example:7443", HostPort("b.example", 7443)),
+        ("tcp:[2001:db8::1]:7443", HostPort("2001:db8::1", 7443)),
+        ("[2001:db8::1]:7443", HostPort("2001:db8::1", 7443)),
+        ("tcp:2001\\:db8\\:\\:1:7443", HostPort("2001:db8::1", 7443)),
         ("tcp:host=2001\\:db8\\:\\:1:port=7443:timeout=3", None),
-        ("tls:b.example:443", Place("b.example", 443)),
-        ("https://authority.example/x", Place("authority.example", 443)),
-        ("http://[::1]:8440", Place("::1", 8440)),
+        ("tls:b.example:443", HostPort("b.example", 443)),
+        ("https://authority.example/x", HostPort("authority.example", 443)),
+        ("http://[::1]:8440", HostPort("::1", 8440)),
         ("unix:/run/x", None),
         ("tcp:b.example", None),
         ("tcp:b.example:99999", None),
         ("x", None),
     ],
 )
-def test_client_place(text: str, place: Place | None) -> None:
+def test_client_place(text: str, place: HostPort | None) -> None:
     """Addresses are read as the node reads them."""
     assert client_place(text) == place
 
@@ -173,15 +173,15 @@ def test_client_place(text: str, place: Place | None) -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("tcp:7443", Place("127.0.0.1", 7443)),
-        ("tcp:port=7443:interface=10.0.0.1", Place("10.0.0.1", 7443)),
-        ("tcp6:7443", Place("::1", 7443)),
-        ("tcp:7443:interface=\\:\\:", Place("::1", 7443)),
+        ("tcp:7443", HostPort("127.0.0.1", 7443)),
+        ("tcp:port=7443:interface=10.0.0.1", HostPort("10.0.0.1", 7443)),
+        ("tcp6:7443", HostPort("::1", 7443)),
+        ("tcp:7443:interface=\\:\\:", HostPort("::1", 7443)),
         ("tcp:0", None),
         ("systemd:domain=INET:index=0", None),
     ],
 )
-def test_server_place(text: str, place: Place | None) -> None:
+def test_server_place(text: str, place: HostPort | None) -> None:
     """And those of servers."""
     assert server_place(text) == place
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from trust.network import DAY, NOW, Network, key
 
-from gmesh.cli.authority import Authority
+from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.http import HttpRefused, Unreachable
 from gmesh.cli.join import enrol, enrolled
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
@@ -71,7 +71,7 @@ class Enrolling:
 
     def enrol(self) -> Any:
         """Enrol as the command does, at the time of this network."""
-        return enrol(self.invite, self.state, Authority([self.end.where], lambda: self.now))
+        return enrol(self.invite, self.state, RemoteAuthority([self.end.where], lambda: self.now))
 
     def files(self) -> set[str]:
         """What lies in the state directory."""
@@ -265,7 +265,9 @@ def test_unreachable_authority(run: Callable[..., Any], enrolling: Enrolling, tm
 def test_second_url(enrolling: Enrolling) -> None:
     """The next URL is asked when the first does not answer."""
     certificate = enrol(
-        enrolling.invite, enrolling.state, Authority(["http://127.0.0.1:1", enrolling.end.where], lambda: NOW)
+        enrolling.invite,
+        enrolling.state,
+        RemoteAuthority(["http://127.0.0.1:1", enrolling.end.where], lambda: NOW),
     )
     assert certificate.body.name == "pump"
 

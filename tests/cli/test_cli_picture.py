@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmesh.cli.picture import ASCII, UNICODE, Spot, draw, glyphs
-from gmesh.cli.show import age, printable
+from gmesh.cli.output import age, printable
+from gmesh.cli.path_picture import ASCII, UNICODE, Spot, draw, glyphs
 
 ROW = [Spot("a", ("client",)), Spot("b", ("anchor", "header only")), Spot("c")]
 

@@ -17,7 +17,7 @@ def test_each_pattern_is_told_in_words(kind: object) -> None:
     """A text that does not fit is told what would; the regular expression stays in the code."""
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.convert(" ", kind)
-    assert names.spoken(refused.value) == f"Expected {names._WORDS[kind]}"
+    assert names.human_error(refused.value) == f"Expected {names._WORDS[kind]}"
 
 
 def test_every_pattern_has_words() -> None:
@@ -34,7 +34,7 @@ def test_the_place_stays() -> None:
     """What else msgspec says is kept: where the value stands."""
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.convert([["a", "A"]], list[list[names.Name]])
-    assert names.spoken(refused.value) == f"Expected {names._WORDS[names.Name]} - at `$[0][1]`"
+    assert names.human_error(refused.value) == f"Expected {names._WORDS[names.Name]} - at `$[0][1]`"
 
 
 @pytest.mark.parametrize(
@@ -54,16 +54,16 @@ def test_a_word_that_is_none_of_a_few_is_told_with_them(change: dict[str, object
     }  # fmt: skip
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.convert(good | change, Policy)
-    words = names.spoken(refused.value, Policy).partition("; there are ")[2]
+    words = names.human_error(refused.value, Policy).partition("; there are ")[2]
     assert ", ".join(sorted(words.split(", "))) == told
-    assert names.spoken(refused.value) == str(refused.value)
+    assert names.human_error(refused.value) == str(refused.value)
 
 
 def test_a_choice_that_may_be_left_out() -> None:
     """The None of an optional field is no word to choose."""
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.convert({"colour": "pink"}, _Optional)
-    assert names.spoken(refused.value, _Optional).endswith("there are green, red")
+    assert names.human_error(refused.value, _Optional).endswith("there are green, red")
 
 
 class _Optional(msgspec.Struct):

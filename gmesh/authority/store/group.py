@@ -20,7 +20,7 @@ from gmesh.authority.store.marks import Marks
 from gmesh.authority.store.transaction import AuditRow, Transaction, write_audit
 from gmesh.errors import GmeshError, StoreError
 
-__all__ = ["Bulk", "Decision", "run_group"]
+__all__ = ["Bulk", "QueuedDecision", "run_group"]
 
 Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)
@@ -42,7 +42,7 @@ class Bulk(Protocol, Generic[Item, Result]):
         """
 
 
-class Decision:
+class QueuedDecision:
     """
     A queued function, its answer, and who waits for it.
 
@@ -64,7 +64,7 @@ class Decision:
         self.failure: Failure | None = None
 
 
-def run_group(connection: Any, decisions: Sequence[Decision], now: int, mark: int) -> list[AuditRow]:
+def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, mark: int) -> list[AuditRow]:
     """
     Decide all and commit.
 
@@ -108,7 +108,7 @@ class _Group:
     def _begin(self) -> Transaction:
         return Transaction(self._cursor, self._now, self.marks.copy(), undoable=True)
 
-    def decide(self, decision: Decision) -> None:
+    def decide(self, decision: QueuedDecision) -> None:
         transaction = self._begin()
         try:
             decision.answer = decision.function(transaction)
@@ -124,7 +124,7 @@ class _Group:
             decision.transaction = transaction
             self._keep(transaction)
 
-    def decide_at_once(self, bulk: Bulk[Any, Any], alike: Sequence[Decision]) -> None:
+    def decide_at_once(self, bulk: Bulk[Any, Any], alike: Sequence[QueuedDecision]) -> None:
         transaction = self._begin()
         try:
             answers = bulk.many(transaction, [decision.item for decision in alike])

@@ -23,7 +23,7 @@ from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import engine
 from gmesh.authority.store.clean_shutdown import leave_clean
-from gmesh.authority.store.group import Bulk, Decision, run_group
+from gmesh.authority.store.group import Bulk, QueuedDecision, run_group
 from gmesh.authority.store.transaction import AuditRow, Reader, Transaction
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore
@@ -77,19 +77,19 @@ class Store:
         self._reader = reader
         self._clock = clock
         self._mirror = mirror
-        self._queue: deque[Decision] = deque()
+        self._queue: deque[QueuedDecision] = deque()
         self._busy = False
         self._idle: list[Deferred[None]] = []
 
     def decide(self, function: Callable[[Transaction], T]) -> Deferred[T]:
         """Run C{function} in the next group. @return: its result, after the commit."""
-        return self._enqueue(Decision(function))
+        return self._enqueue(QueuedDecision(function))
 
     def decide_in_bulk(self, bulk: Bulk[Item, T], item: Item) -> Deferred[T]:
         """Decide on C{item} in the next group, with others of its kind. @return: as L{decide}."""
-        return self._enqueue(Decision(lambda tx: bulk.one(tx, item), bulk, item))
+        return self._enqueue(QueuedDecision(lambda tx: bulk.one(tx, item), bulk, item))
 
-    def _enqueue(self, decision: Decision) -> Deferred[Any]:
+    def _enqueue(self, decision: QueuedDecision) -> Deferred[Any]:
         if self.damage is not None:
             return fail(self.damage)
         if len(self._queue) >= limits.WRITE_QUEUE_REQUESTS:
@@ -177,7 +177,7 @@ class Store:
             self.damage = explained
         return explained
 
-    def _group_failed(self, failure: Failure, group: list[Decision]) -> None:
+    def _group_failed(self, failure: Failure, group: list[QueuedDecision]) -> None:
         error = failure.value
         if isinstance(error, engine.EngineError):
             error = self._explained(error)
@@ -190,7 +190,7 @@ class Store:
             decision.transaction = None
             decision.failure = Failure(error)
 
-    def _settle(self, group: list[Decision]) -> None:
+    def _settle(self, group: list[QueuedDecision]) -> None:
         self._busy = False
         self.groups += 1
         for decision in group:
@@ -211,7 +211,7 @@ class Store:
             for waiting in idle:
                 waiting.callback(None)
 
-    def _run_group(self, connection: Any, group: list[Decision], now: int, mark: int) -> None:
+    def _run_group(self, connection: Any, group: list[QueuedDecision], now: int, mark: int) -> None:
         """In the writer's thread."""
         rows = run_group(connection, group, now, mark)
         self.writable = True

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-Joins as the database sees them: all they ask in one question, all they write in one statement.
+Joins as the database sees them: all they ask in one question, all they write in one statement; and those
+that wait for an operator.
 
 Each statement is a round for the interpreter between the writer's thread and the reactor's.
 """
@@ -8,16 +9,26 @@ Each statement is a round for the interpreter between the writer's thread and th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from gmesh.authority.store import nodes
 from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.invites import COLUMNS, InviteRow, row_of
-from gmesh.authority.store.roles import roles_text
 from gmesh.authority.store.transaction import Reader, Transaction
 
-__all__ = ["CurrentHolder", "JoinFacts", "admit", "lookup_joins"]
+__all__ = [
+    "CurrentHolder",
+    "EnrolmentRow",
+    "JoinFacts",
+    "add",
+    "admit",
+    "decide",
+    "get",
+    "lookup_joins",
+    "page",
+]
 
 _INVITE = ", ".join(f"invite.{column.strip()}" for column in COLUMNS.split(","))
 _INVITE_END = 1 + COLUMNS.count(",") + 1
@@ -36,6 +47,7 @@ _ADMIT = (
     "INSERT INTO admission (invite, name, node_id, node_key, noise_key, roles, lifetime,"
     " serial, document, not_before, not_after) VALUES "
 )
+_WAITING_COLUMNS = "id, node_key, noise_key, requested_at, state, decided_by, decided_at"
 _ADMIT_ROW = "(?,?,?,?,?,?,?,?,?,?,?)"
 
 
@@ -100,7 +112,7 @@ def admit(tx: Transaction, admitted: Sequence[tuple[JoinFacts, str, CertificateR
             certificate.node_id,
             node_key,
             certificate.noise_key,
-            roles_text(invite.roles),
+            nodes.roles_text(invite.roles),
             invite.lifetime,
             certificate.serial,
             certificate.document,
@@ -109,3 +121,62 @@ def admit(tx: Transaction, admitted: Sequence[tuple[JoinFacts, str, CertificateR
         )
     tx.execute(_ADMIT + ",".join([_ADMIT_ROW] * len(admitted)), *values)
     nodes.counted(tx, sum(1 for facts, _, _ in admitted if facts.named is None))
+
+
+# Joins that wait for an operator.
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentRow:
+    """One request as stored; C{id} is its invite's, C{state} C{pending}, C{approved} or C{rejected}."""
+
+    id: str
+    node_key: str
+    noise_key: str
+    requested_at: int
+    state: str
+    decided_by: str | None
+    decided_at: int | None
+
+
+def get(reader: Reader, invite_id: str) -> EnrolmentRow | None:
+    """The request made with this invite."""
+    row = reader.one(f"SELECT {_WAITING_COLUMNS} FROM enrolment WHERE id = ?", invite_id)
+    return None if row is None else EnrolmentRow(*row)
+
+
+def page(reader: Reader, after: str, limit: int) -> list[tuple[EnrolmentRow, str, str]]:
+    """Requests, each with the name and the roles (JSON) its invite gives, by id."""
+    columns = ", ".join(f"enrolment.{column}" for column in _WAITING_COLUMNS.split(", "))
+    rows = reader.all(
+        f"SELECT {columns}, invite.name, invite.roles FROM enrolment JOIN invite ON invite.id = enrolment.id"
+        " WHERE enrolment.id > ? ORDER BY enrolment.id LIMIT ?",
+        after,
+        limit,
+    )
+    return [(EnrolmentRow(*row[:-2]), row[-2], row[-1]) for row in rows]
+
+
+def add(tx: Transaction, invite_id: str, node_key: str, noise_key: str) -> None:
+    """Insert a pending one."""
+    tx.execute(
+        "INSERT INTO enrolment (id, node_key, noise_key, requested_at, state) VALUES (?,?,?,?,'pending')",
+        invite_id,
+        node_key,
+        noise_key,
+        tx.now,
+    )
+
+
+def decide(tx: Transaction, invite_id: str, state: str, by: str) -> bool:
+    """Approve or reject. @return: False unless it was pending."""
+    return bool(
+        tx.execute(
+            "UPDATE enrolment SET state = ?, decided_by = ?, decided_at = ?"
+            " WHERE id = ? AND state = 'pending'",
+            state,
+            by,
+            tx.now,
+            invite_id,
+        )
+    )

@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from gmesh.cli.operator import Operator, operator_of
+from gmesh.cli.operator import OperatorClient, operator_of, poll
 from gmesh.cli.options import json_option, key_name, seconds, wait_options
-from gmesh.cli.polling import poll
-from gmesh.cli.show import print_json, words
+from gmesh.cli.output import print_json, words
 from gmesh.errors import GmeshError
 from gmesh.trust.documents import RevocationReason
 
@@ -81,7 +80,7 @@ def revoke(
         )
 
 
-def holders(operator: Operator, number: int) -> tuple[list[str], list[str]]:
+def holders(operator: OperatorClient, number: int) -> tuple[list[str], list[str]]:
     """
     Who holds this CRL.
 

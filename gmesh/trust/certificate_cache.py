@@ -14,11 +14,11 @@ from gmesh.trust.documents import Certificate, Document, Genesis
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, MAX_VERDICTS
 from gmesh.trust.verify import authority_keys, check_certificate, check_validity
 
-__all__ = ["Verdict", "Verdicts"]
+__all__ = ["KnownCertificate", "CertificateCache"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class KnownCertificate:
     """
     @ivar node_id: the certified node.
     @ivar until: when the last authority key that signed it ends.
@@ -28,7 +28,7 @@ class Verdict:
     until: int
 
 
-class Verdicts:
+class CertificateCache:
     """What was found under one genesis; a new genesis needs a new one."""
 
     def __init__(self, genesis: Genesis, network_id: str) -> None:
@@ -37,9 +37,9 @@ class Verdicts:
         self._ends = dict(
             zip(authority_keys(genesis), (entry.valid_to for entry in genesis.authority), strict=True)
         )
-        self._good: dict[tuple[str, tuple[tuple[str, bytes], ...]], Verdict] = {}
+        self._good: dict[tuple[str, tuple[tuple[str, bytes], ...]], KnownCertificate] = {}
 
-    def judge(self, document: Document[Certificate], now: float) -> Verdict:
+    def judge(self, document: Document[Certificate], now: float) -> KnownCertificate:
         """
         Network, signature, key and validity of a certificate.
 
@@ -54,5 +54,5 @@ class Verdicts:
         end = max(self._ends[signer] for signer in signers)
         if len(self._good) >= MAX_VERDICTS:
             self._good.clear()
-        verdict = self._good[question] = Verdict(document.body.node_id, end + CERTIFICATE_LEEWAY)
+        verdict = self._good[question] = KnownCertificate(document.body.node_id, end + CERTIFICATE_LEEWAY)
         return verdict

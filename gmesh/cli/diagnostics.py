@@ -12,7 +12,7 @@ from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import MAX_PING_COUNT, NODE_TIMEOUT, PING_TIMEOUT
 from gmesh.cli.local import node_command, read_list, read_object
 from gmesh.cli.options import NumberRange
-from gmesh.cli.show import Column, chain, milliseconds, print_json, printable, table, words
+from gmesh.cli.output import Column, chain, milliseconds, print_json, printable, table, words
 
 __all__ = ["capture", "ping", "trace"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C{gmesh admin policy}: who may reach what, by which rule, since when."""
+"""The rules: which policies there are, the next one, and the next genesis."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from urllib.parse import urlencode
 
 import click
 
-from gmesh.cli.operator import Operator, operator_of
+from gmesh.cli.genesis_input import read_genesis
+from gmesh.cli.genesis_review import review
+from gmesh.cli.operator import OperatorClient, operator_of
 from gmesh.cli.options import json_option
-from gmesh.cli.show import Column, facts, moment, print_json, printable, table, words
+from gmesh.cli.output import Column, facts, moment, print_json, printable, table, words
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import read_capped
 from gmesh.trust.body_policy import POLICY_TEXT_FIELDS
 from gmesh.trust.documents import Document, Policy, parse_document
 from gmesh.trust.ingest import parse_json
 from gmesh.trust.limits import DOCUMENT_LIMITS
-from gmesh.trust.verify import authority_keys, verify_signatures
+from gmesh.trust.verify import authority_keys, verify_next_genesis, verify_signatures
 
-__all__ = ["policy"]
+__all__ = ["genesis", "policy"]
 
 
 @click.group()
@@ -29,7 +31,7 @@ def policy() -> None:
     """Show, publish, explain and roll back the policy."""
 
 
-def _policy(operator: Operator, version: int | None) -> Document[Policy]:
+def _policy(operator: OperatorClient, version: int | None) -> Document[Policy]:
     """A version of the policy; an older one may be signed by a key that was replaced since."""
     held = operator.trust.policy
     if held is None:
@@ -154,3 +156,31 @@ def explain(context: click.Context, source: str, service: str, target: str, as_j
     else:
         why = f"by rule {answer['rule']}: {printable(json.dumps(answer.get('rule_text')))}"
     click.echo(f"{source} {verdict} reach {service} on {target} (policy {version}): {why}")
+
+
+@click.group()
+def genesis() -> None:
+    """Publish the next genesis."""
+
+
+@genesis.command("publish")
+@click.argument("source", metavar="GENESIS", type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def publish_genesis(context: click.Context, source: Path, as_json: bool) -> None:
+    """
+    Publish the next version, signed by its root holders (see "gmesh genesis").
+
+    Nodes fetch it with their next heartbeat, or learn it from their neighbours.
+    """
+    document = read_genesis(source)
+    operator = operator_of(context)
+    verify_next_genesis(
+        operator.trust.genesis, document, operator.trust.network_id, operator.authority.wall()
+    )
+    if not as_json:
+        review(document, operator.trust.genesis)
+    answer = operator.ask("POST", "/admin/genesis", {"genesis": document.as_dict()})
+    if as_json:
+        return print_json(answer)
+    click.echo(f"\ngenesis {words(answer.get('version'))} is in force")

@@ -9,10 +9,9 @@ from typing import Any
 import click
 
 from gmesh.cli.http import HttpRefused
-from gmesh.cli.operator import Operator, operator_of
+from gmesh.cli.operator import OperatorClient, operator_of, poll
 from gmesh.cli.options import identifier, json_option, seconds, wait_options
-from gmesh.cli.polling import poll
-from gmesh.cli.show import Column, moment, print_json, table, words
+from gmesh.cli.output import Column, moment, print_json, table, words
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.trust.documents import Command, CommandTarget, sign_document
 from gmesh.trust.limits import NONCE_SIZE
@@ -38,7 +37,7 @@ def read_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def give(
-    operator: Operator, name: str, target: CommandTarget, arguments: dict[str, Any], ttl: int
+    operator: OperatorClient, name: str, target: CommandTarget, arguments: dict[str, Any], ttl: int
 ) -> dict[str, Any]:
     """
     Sign a command and hand it in; under another number, when somebody else was quicker.
@@ -118,7 +117,7 @@ def command(
     _judge(found)
 
 
-def outcome(operator: Operator, command_id: str) -> dict[str, Any]:
+def outcome(operator: OperatorClient, command_id: str) -> dict[str, Any]:
     """What became of a command: the counts, and every node's state."""
     path = f"/admin/commands/{identifier(command_id)}"
     first = operator.ask("GET", path)

@@ -17,12 +17,12 @@ from typing import Any
 from gmesh import __version__
 from gmesh.errors import StoreError
 
-__all__ = ["TRANSCRIPT", "Transcript"]
+__all__ = ["TRANSCRIPT", "CeremonyLog"]
 
 TRANSCRIPT = "genesis-transcript.jsonl"
 
 
-class Transcript:
+class CeremonyLog:
     """
     Appends one line for one command, when it has succeeded.
 
