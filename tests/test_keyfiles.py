@@ -126,7 +126,7 @@ def test_saved_keys_load(tmp_path: Path) -> None:
     assert is_sealed((tmp_path / "sealed.key").read_bytes())
 
 
-def test_k2_wrong_mode_is_refused(tmp_path: Path) -> None:
+def test_wrong_mode_is_refused(tmp_path: Path) -> None:
     """A key, or a pass phrase, that others can read is not used, and the message says how to mend it."""
     save_key(tmp_path / "a.key", KEY)
     (tmp_path / "a.key").chmod(0o640)
@@ -138,7 +138,7 @@ def test_k2_wrong_mode_is_refused(tmp_path: Path) -> None:
         Passphrases(phrase).existing("a key")
 
 
-def test_k2_foreign_owner_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_owner_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key that another user put there is not used."""
     save_key(tmp_path / "a.key", KEY)
     if (tmp_path / "a.key").stat().st_uid == 0:
@@ -159,7 +159,7 @@ def test_k2_foreign_owner_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         bytes(range(32)).hex(),
     ],
 )
-def test_k2_published_key_is_refused(tmp_path: Path, seed: str) -> None:
+def test_published_key_is_refused(tmp_path: Path, seed: str) -> None:
     """Keys of RFC 8032 and RFC 8410, and those anybody would try first, are refused."""
     save_key(tmp_path / "a.key", SigningKey.from_seed(bytes.fromhex(seed)))
     with pytest.raises(ConfigurationError) as refused:
@@ -167,7 +167,7 @@ def test_k2_published_key_is_refused(tmp_path: Path, seed: str) -> None:
     assert refused.value.reason == "published-key"
 
 
-def test_k2_published_key_is_refused_under_a_pass_phrase(tmp_path: Path) -> None:
+def test_published_key_is_refused_under_a_pass_phrase(tmp_path: Path) -> None:
     """Sealing such a key does not make it secret."""
     save_key(tmp_path / "a.key", SigningKey.from_seed(bytes(32)), PASSPHRASE.encode())
     with pytest.raises(ConfigurationError) as refused:

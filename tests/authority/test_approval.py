@@ -60,7 +60,7 @@ def test_approval_is_for_the_keys_that_asked(network: Any) -> None:
     assert network.join(member).status == 201
 
 
-def test_t1_whoever_copies_it_is_not_told_whose_a_noise_key_is(network: Any) -> None:
+def test_whoever_copies_it_is_not_told_whose_a_noise_key_is(network: Any) -> None:
     """Pending, approved or rejected, the invite's one answer; only who may join hears that it is taken."""
     other = network.joined("pump-1")
     member, rejected = network.invite("pump-2", approve=True), network.invite("pump-3", approve=True)
@@ -97,7 +97,7 @@ def restore_with_epoch(network: Any, epoch: int) -> None:
 
 
 @pytest.mark.parametrize("way", ["heartbeat", "renew"])
-def test_d4_members_of_the_lost_days_are_adopted(network: Any, way: str) -> None:
+def test_members_of_the_lost_days_are_adopted(network: Any, way: str) -> None:
     """A certificate the restored database does not know is taken in by either request, with an audit row."""
     member = network.joined("pump-1", "relay")
     restore_with_epoch(network, 700)
@@ -112,7 +112,7 @@ def test_d4_members_of_the_lost_days_are_adopted(network: Any, way: str) -> None
     assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
 
 
-def test_d4_only_real_certificates_are_adopted(network: Any) -> None:
+def test_only_real_certificates_are_adopted(network: Any) -> None:
     """Not one signed by a stranger, not one that ended beyond the grace, not one of a revoked key."""
     member, late = network.joined("pump-1"), network.joined("pump-2")
     genuine: Document[Certificate] = member.certificate
@@ -126,7 +126,7 @@ def test_d4_only_real_certificates_are_adopted(network: Any) -> None:
     assert network.heartbeat(member).slug == "cert-expired"
 
 
-def test_d4_without_a_restore_nothing_is_adopted(network: Any) -> None:
+def test_without_a_restore_nothing_is_adopted(network: Any) -> None:
     """In the epoch of its serial an unknown certificate is unknown, however well signed."""
     member = network.joined("pump-1")
     restore_with_epoch(network, 0)

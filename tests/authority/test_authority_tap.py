@@ -48,7 +48,7 @@ def ended(program: str, *arguments: object) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_k1_timers_keep_monotonic_time(tmp_path: Path) -> None:
+def test_timers_keep_monotonic_time(tmp_path: Path) -> None:
     """A stepped wall clock moves no timer, and is seen as a step: the two clocks are not one."""
     write_state(tmp_path / "authority", Keys(), int(time.time()))
     assert ended(PROGRAM, tmp_path / "authority") == (0, "True\n", "")

@@ -50,7 +50,7 @@ def test_a_backup_is_checked_and_described(network: Any) -> None:
     assert network.admin("POST", "/admin/backup", key=network.keys.operator).slug == "forbidden-role"
 
 
-def test_d4_a_restore_gives_no_number_out_twice(network: Any, tmp_path: Path) -> None:
+def test_a_restore_gives_no_number_out_twice(network: Any, tmp_path: Path) -> None:
     """Numbers and serials of after the restore lie above all before; restoring twice repeats nothing."""
     network.joined("pump-1")
     taken = backup(network)
@@ -73,7 +73,7 @@ def test_d4_a_restore_gives_no_number_out_twice(network: Any, tmp_path: Path) ->
     assert network.renew(lost).status == 201
 
 
-def test_d4_a_revocation_is_not_undone(network: Any, tmp_path: Path) -> None:
+def test_a_revocation_is_not_undone(network: Any, tmp_path: Path) -> None:
     """What was revoked after the backup stays revoked, known to the backup or not, as does a revoked key."""
     old = network.joined("pump-1")
     taken = backup(network)
@@ -97,7 +97,7 @@ def test_d4_a_revocation_is_not_undone(network: Any, tmp_path: Path) -> None:
         assert network.heartbeat(member).status == 403
 
 
-def test_d4_open_invites_and_old_requests_end_with_a_restore(network: Any, tmp_path: Path) -> None:
+def test_open_invites_and_old_requests_end_with_a_restore(network: Any, tmp_path: Path) -> None:
     """An invite of before may have been used, and its request recorded: neither counts."""
     invited = network.invite("pump-1")
     taken = backup(network)
@@ -113,7 +113,7 @@ def test_d4_open_invites_and_old_requests_end_with_a_restore(network: Any, tmp_p
     assert actions[-1] == "restore"
 
 
-def test_d4_the_newest_policy_survives(network: Any, tmp_path: Path) -> None:
+def test_the_newest_policy_survives(network: Any, tmp_path: Path) -> None:
     """The policy of a node is merged; the same text goes on under a new version."""
     taken = backup(network)
     crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
@@ -125,7 +125,7 @@ def test_d4_the_newest_policy_survives(network: Any, tmp_path: Path) -> None:
     assert body(network, "policy", Policy).rules == parse_document(policy.read_bytes(), Policy).body.rules
 
 
-def test_d4_a_restore_wants_what_nodes_know(network: Any) -> None:
+def test_a_restore_wants_what_nodes_know(network: Any) -> None:
     """Without a node's CRL and policy it must be told to accept the loss; a running daemon is left alone."""
     taken = backup(network)
     with pytest.raises(GmeshError, match="accept-lost-revocations"):
@@ -149,7 +149,7 @@ def test_neither_restore_nor_recovery_invents_a_directory(network: Any, tmp_path
         recover_operator(tmp_path / "nowhere", network.keys.signing().public, "new", network.now)
 
 
-def test_d4_a_crl_of_strangers_is_not_merged(network: Any, tmp_path: Path) -> None:
+def test_a_crl_of_strangers_is_not_merged(network: Any, tmp_path: Path) -> None:
     """The files given must be signed by a key this authority has had."""
     taken = backup(network)
     crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")

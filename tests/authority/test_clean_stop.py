@@ -38,7 +38,7 @@ def damage(path: Path) -> None:
         stream.write(os.urandom(4 * 4096))
 
 
-def test_d2_a_file_left_whole_is_read_after_the_start(network: Any, read_through: list[str]) -> None:
+def test_a_file_left_whole_is_read_after_the_start(network: Any, read_through: list[str]) -> None:
     """The note of a clean stop puts the reading off, and counts once."""
     network.stop()
     network.start()
@@ -62,7 +62,7 @@ def look(network: Any) -> str:
     return ran.stdout.decode()
 
 
-def test_d1_a_stranger_may_look_while_it_is_read(network: Any) -> None:
+def test_a_stranger_may_look_while_it_is_read(network: Any) -> None:
     """Reading the file through ends no lock on it: who opens and closes it takes no log away."""
     network.joined("pump-1")
     network.restart()
@@ -72,7 +72,7 @@ def test_d1_a_stranger_may_look_while_it_is_read(network: Any) -> None:
     assert look(network) == "('pump-1',) ('pump-2',) ('pump-3',)\n"
 
 
-def test_d2_damage_found_after_the_start_ends_all_writing(network: Any) -> None:
+def test_damage_found_after_the_start_ends_all_writing(network: Any) -> None:
     """A disk that lost pages though nobody wrote: changes and readyz answer 503 corrupt, reads go on."""
     member = network.joined("pump-1")
     network.stop()
@@ -97,7 +97,7 @@ def test_d2_damage_found_after_the_start_ends_all_writing(network: Any) -> None:
     network.start()
 
 
-def test_d2_a_file_that_was_changed_since_is_read_before(network: Any, read_through: list[str]) -> None:
+def test_a_file_that_was_changed_since_is_read_before(network: Any, read_through: list[str]) -> None:
     """The note fits the file as it was left; another one is read through, and refused if it is damaged."""
     network.stop()
     path = network.path / "authority.sqlite"
@@ -123,7 +123,7 @@ def test_no_note_without_a_clean_stop(tmp_path: Path) -> None:
     assert not take_clean(database)
 
 
-def test_d2_damage_met_by_a_question_leaves_no_clean_note(network: Any) -> None:
+def test_damage_met_by_a_question_leaves_no_clean_note(network: Any) -> None:
     """A page that turns out unreadable long after the start: writing ends, and the next start reads all."""
     network.stop()
     network.start()

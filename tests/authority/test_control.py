@@ -289,7 +289,7 @@ def test_commands_are_for_members_and_operators(network: Any, operator: Operator
     assert json.loads(network.admin("GET", "/commands?since=9").body) == {"commands": [], "next": None}
 
 
-def test_d4_after_a_restore_numbers_go_on_above_all_before(network: Any, operator: Operator) -> None:
+def test_after_a_restore_numbers_go_on_above_all_before(network: Any, operator: Operator) -> None:
     """Commands of the lost days are unknown, their receipts dropped; the next number is of the new epoch."""
     member = network.joined("pump-1")
     taken = network.path / "backups" / network.admin("POST", "/admin/backup").json["file"]

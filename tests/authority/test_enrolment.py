@@ -37,7 +37,7 @@ def test_field_l5_the_same_join_again_gets_the_same_certificate(network: Any) ->
     assert first.json == again.json == after_restart.json
 
 
-def test_t4_not_with_other_keys_nor_for_ever(network: Any) -> None:
+def test_not_with_other_keys_nor_for_ever(network: Any) -> None:
     """A used invite admits no other node key, no other Noise key, and nobody an hour after its end."""
     member = network.joined("pump-1")
     other = network.member(member.invite.key)
@@ -48,7 +48,7 @@ def test_t4_not_with_other_keys_nor_for_ever(network: Any) -> None:
     assert network.join(member).slug == "enrolment-refused"
 
 
-def test_t1_every_bad_invite_has_the_same_answer(network: Any) -> None:
+def test_every_bad_invite_has_the_same_answer(network: Any) -> None:
     """Unknown, badly signed, expired, used and withdrawn invites cannot be told apart."""
     unknown = network.member(network.keys.signing())
     used = network.member(network.joined("pump-1").invite.key)
@@ -68,7 +68,7 @@ def test_t1_every_bad_invite_has_the_same_answer(network: Any) -> None:
     assert len(said) == 1 and answers[0].slug == "enrolment-refused" and answers[0].status == 403
 
 
-def test_t1_guessing_ends_in_429(network: Any) -> None:
+def test_guessing_ends_in_429(network: Any) -> None:
     """After ten refused invites within a minute an address must wait, and is told how long."""
     answers = [network.join(network.member(network.keys.signing())) for _ in range(11)]
     assert [answer.status for answer in answers] == [403] * 10 + [429]
@@ -79,7 +79,7 @@ def test_t1_guessing_ends_in_429(network: Any) -> None:
     assert network.join(network.member(network.keys.signing())).status == 403
 
 
-def test_t1_refused_joins_leave_no_rows(network: Any) -> None:
+def test_refused_joins_leave_no_rows(network: Any) -> None:
     """The tables do not grow by what was refused."""
 
     def sizes() -> list[int]:
@@ -229,7 +229,7 @@ def test_heartbeat_answers_the_status_and_is_seen(network: Any) -> None:
     assert node["numbers"] == {"genesis": 1, "policy": 1, "crl": 1, "status": 1}
 
 
-def test_r1_a_heartbeat_counts_once(network: Any) -> None:
+def test_a_heartbeat_counts_once(network: Any) -> None:
     """C{sent_ms} must rise, and lie after the daemon's start, be it in the same second."""
     member = network.joined("pump-1")
     network.clock.advance(1.25)
@@ -250,7 +250,7 @@ def test_r1_a_heartbeat_counts_once(network: Any) -> None:
     assert network.ask(*request).slug == "stale"
 
 
-def test_k1_a_heartbeat_names_the_time_it_was_signed_at(network: Any) -> None:
+def test_a_heartbeat_names_the_time_it_was_signed_at(network: Any) -> None:
     """A clock that was years ahead silences its node no longer than until it is right."""
     member = network.joined("pump-1")
     ahead = (network.now + 365 * 86_400) * 1000

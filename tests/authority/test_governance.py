@@ -63,7 +63,7 @@ def test_history_and_the_way_back(network: Any) -> None:
     assert network.admin("POST", "/admin/policies", {"version": 99}).slug == "not-found"
 
 
-def test_o1_operators_come_and_go_with_a_policy(network: Any) -> None:
+def test_operators_come_and_go_with_a_policy(network: Any) -> None:
     """A new operator may act and stands in the policy; a removed one may not and does not."""
     new = network.keys.signing()
     body = {"key": b64url_encode(new.public), "role": "operate", "name": "night shift"}
@@ -79,7 +79,7 @@ def test_o1_operators_come_and_go_with_a_policy(network: Any) -> None:
     assert network.admin("POST", "/admin/operators", body).slug == "conflict"
 
 
-def test_o1_the_last_administrator_stays(network: Any) -> None:
+def test_the_last_administrator_stays(network: Any) -> None:
     """Not removed by himself nor by others with less; with a second one he may go."""
     keys = network.keys
     target = f"/admin/operators/{keys.admin.key_id}"
@@ -94,7 +94,7 @@ def test_o1_the_last_administrator_stays(network: Any) -> None:
     assert network.admin("GET", "/admin/operators").slug == "unknown-key"
 
 
-def test_e2_an_operator_key_of_small_order_is_refused(network: Any) -> None:
+def test_an_operator_key_of_small_order_is_refused(network: Any) -> None:
     """With it anybody could sign as that operator."""
     body = {"key": b64url_encode(bytes([1]) + bytes(31)), "role": "read"}
     assert network.admin("POST", "/admin/operators", body).slug == "bad-key"

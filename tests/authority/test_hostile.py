@@ -30,7 +30,7 @@ def rates() -> RateLimits:
     return RateLimits(many, many, many)
 
 
-# R3: a signed thing offered as another.
+# A signed thing offered as another.
 
 
 class Papers:
@@ -92,7 +92,7 @@ class Papers:
 SLOTS = ("certificate", "command", "receipt", "genesis", "join")
 
 
-def test_r3_a_document_is_taken_as_what_it_was_signed_for_only(network: Any) -> None:
+def test_a_document_is_taken_as_what_it_was_signed_for_only(network: Any) -> None:
     """Each signed thing in each place that takes another: refused, as it is and with its type rewritten."""
     papers = Papers(network)
     for slot in SLOTS:
@@ -107,7 +107,7 @@ def test_r3_a_document_is_taken_as_what_it_was_signed_for_only(network: Any) -> 
         assert papers.offer(slot, papers.good[slot]), slot
 
 
-# H4, H5: nothing named by a client is opened or called.
+# Nothing named by a client is opened or called.
 
 
 class Watched:
@@ -150,7 +150,7 @@ TRAVERSALS = [
 ]
 
 
-def test_h4_paths_name_no_file(network: Any, watched: Watched) -> None:
+def test_paths_name_no_file(network: Any, watched: Watched) -> None:
     """Dots, slashes and drives in any spelling, asked by anybody: 404, and no file is opened."""
     for target in TRAVERSALS:
         assert network.ask("GET", target).slug == "not-found", target
@@ -158,7 +158,7 @@ def test_h4_paths_name_no_file(network: Any, watched: Watched) -> None:
     assert watched.seen == []
 
 
-def test_h5_nothing_a_client_says_is_fetched(network: Any, watched: Watched) -> None:
+def test_nothing_a_client_says_is_fetched(network: Any, watched: Watched) -> None:
     """URLs and endpoints in any body or header lead to no connection and no name look-up."""
     network.joined("pump-1")
     url = "http://169.254.169.254/latest/meta-data"
@@ -179,7 +179,7 @@ def test_h5_nothing_a_client_says_is_fetched(network: Any, watched: Watched) -> 
     assert [event for event, _ in watched.seen if event != "open"] == []
 
 
-def test_h5_the_authority_has_no_client() -> None:
+def test_the_authority_has_no_client() -> None:
     """No module of it can open a connection: none imports or names what does."""
     clients = {"treq", "Agent", "clientFromString", "HostnameEndpoint", "urlopen", "HTTPConnection"}
     clients |= {"connectTCP", "connectSSL", "connectUNIX", "create_connection"}

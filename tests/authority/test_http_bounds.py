@@ -93,13 +93,13 @@ def test_a_body_within_the_cap_passes(browser: Browser) -> None:
     transport.loseConnection()
 
 
-def test_h1_an_announced_large_body_is_refused_before_it_comes(browser: Browser) -> None:
+def test_an_announced_large_body_is_refused_before_it_comes(browser: Browser) -> None:
     """80 MB in Content-Length: 413 at once, nothing kept."""
     assert problem(browser.send(HEAD + b"Content-Length: 80000000\r\n\r\n")) == (413, "too-large")
     assert browser.bodies == []
 
 
-def test_h1_a_chunked_body_is_counted(browser: Browser) -> None:
+def test_a_chunked_body_is_counted(browser: Browser) -> None:
     """2 MB in chunks: 413 when the cap is passed, and what follows is dropped."""
     transport = browser.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
     chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
@@ -133,7 +133,7 @@ BAD_HEADS = {
 
 
 @pytest.mark.parametrize("case", BAD_HEADS)
-def test_h1_ambiguous_heads_are_refused(browser: Browser, case: str) -> None:
+def test_ambiguous_heads_are_refused(browser: Browser, case: str) -> None:
     """Each is answered 400 by a problem document, or by a closed connection; no handler runs."""
     transport = browser.send(BAD_HEADS[case])
     assert problem(transport)[0] == 400
@@ -157,7 +157,7 @@ def test_routes_do_not_depend_on_the_host(browser: Browser, host: bytes) -> None
     ],
     ids=["in the head", "in the body", "bare LF, which ends no line"],
 )
-def test_h1_h2_slow_requests_are_cut(browser: Browser, drip: bytes) -> None:
+def test_slow_requests_are_cut(browser: Browser, drip: bytes) -> None:
     """One byte a second re-arms nothing: ten seconds after the connection it is cut."""
     transport = browser.send(drip)
     for _ in range(limits.RECEIVE_SECONDS - 1):
@@ -168,7 +168,7 @@ def test_h1_h2_slow_requests_are_cut(browser: Browser, drip: bytes) -> None:
     assert transport.aborted
 
 
-def test_h2_the_deadline_starts_again_after_an_answer(browser: Browser) -> None:
+def test_the_deadline_starts_again_after_an_answer(browser: Browser) -> None:
     """A kept-alive connection has ten seconds from each answer, and a slow answer is not cut by it."""
     transport = browser.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
     browser.clock.advance(9)
@@ -190,7 +190,7 @@ def test_a_long_answer_has_time_to_get_through(browser: Browser) -> None:
     assert transport.aborted
 
 
-def test_h2_connections_of_one_ipv6_network(browser: Browser) -> None:
+def test_connections_of_one_ipv6_network(browser: Browser) -> None:
     """Who has a /64 has one address, here as in the buckets."""
     held = [browser.connect(f"2001:db8::{number}") for number in range(3)]
     assert browser.connect("2001:db8::ffff").aborted
@@ -201,7 +201,7 @@ def test_h2_connections_of_one_ipv6_network(browser: Browser) -> None:
     assert browser.site.connected == 0
 
 
-def test_h2_connections_per_address(browser: Browser) -> None:
+def test_connections_per_address(browser: Browser) -> None:
     """The fourth connection of an address is cut; others, and later ones, are not."""
     held = [browser.connect() for _ in range(3)]
     assert browser.connect().aborted

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""T3, D2: joins of a group whose database gives up in the middle; all are answered alike and none is half."""
+"""Joins of a group whose database gives up in the middle; all are answered alike and none is half."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def filled(writer: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("broken", [interrupted, filled])
-def test_d2_t3_a_group_of_joins_that_the_database_drops(network: Any, broken: Any) -> None:
+def test_a_group_of_joins_that_the_database_drops(network: Any, broken: Any) -> None:
     """503 for each and nothing is left, wherever it happens; when it works the same hosts are admitted."""
     barred = network.joined("pump-0")
     assert network.admin("POST", "/admin/revocations", {"node": "pump-0"}).status == 201

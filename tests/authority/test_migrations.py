@@ -15,7 +15,7 @@ from gmesh.errors import StoreError
 NOW = 1_800_000_000
 
 
-def test_d3_a_newer_schema_is_refused(tmp_path: Path) -> None:
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     """A database with a migration this program does not know is not touched."""
     connection = engine.connect(tmp_path / "a.sqlite")
     later = [*released(), Migration(9999, "later", "CREATE TABLE later (x INTEGER);\n")]
@@ -25,7 +25,7 @@ def test_d3_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_d3_an_edited_migration_is_refused(tmp_path: Path) -> None:
+def test_an_edited_migration_is_refused(tmp_path: Path) -> None:
     """The recorded digest must be the file's."""
     connection = engine.connect(tmp_path / "a.sqlite")
     migrate(connection, NOW, [Migration(1, "one", "CREATE TABLE a (x INTEGER);\n")])
@@ -34,7 +34,7 @@ def test_d3_an_edited_migration_is_refused(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_d3_a_migration_is_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_migration_is_whole_or_not_at_all(tmp_path: Path) -> None:
     """One that fails half-way leaves no table and no record; the mended one then applies."""
     connection = engine.connect(tmp_path / "a.sqlite")
     half = Migration(1, "one", "CREATE TABLE a (x INTEGER);\nCREATE TABLE a (x INTEGER);\n")
@@ -46,7 +46,7 @@ def test_d3_a_migration_is_whole_or_not_at_all(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_d3_statements_are_split_where_sqlite_ends_them() -> None:
+def test_statements_are_split_where_sqlite_ends_them() -> None:
     """A semicolon inside a text or a comment ends nothing."""
     sql = "-- one; two\nINSERT INTO a VALUES ('x;y');\nCREATE TABLE b (\n x\n);\n"
     assert len(Migration(1, "x", sql).statements()) == 2
@@ -54,7 +54,7 @@ def test_d3_statements_are_split_where_sqlite_ends_them() -> None:
         Migration(1, "x", "CREATE TABLE a (").statements()
 
 
-def test_m1_the_old_database_is_kept_before_a_migration(tmp_path: Path) -> None:
+def test_the_old_database_is_kept_before_a_migration(tmp_path: Path) -> None:
     """A copy is asked for before the first pending migration of a database in use, never of a new one."""
     one = Migration(1, "one", "CREATE TABLE a (x INTEGER);\n")
     two = Migration(2, "two", "CREATE TABLE b (x INTEGER);\n")

@@ -15,7 +15,7 @@ from gmesh.trust.documents import sign_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
 
 
-def test_o2_a_key_has_a_bucket_of_its_own(network: Any) -> None:
+def test_a_key_has_a_bucket_of_its_own(network: Any) -> None:
     """Whoever holds a good key and many addresses asks no faster for it; another key is not slowed."""
     burst = RateLimits().key.burst
     network.server._trusted_proxies = frozenset({"127.0.0.1"})
@@ -52,7 +52,7 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
         RequestRate.parse(text)
 
 
-def test_h2_an_answer_that_takes_too_long_is_given_up(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_takes_too_long_is_given_up(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thirty seconds after the request whoever waits for a disk that hangs is told so."""
     monkeypatch.setattr(network.authority.store, "read", lambda function: Deferred())
     answers: list[Any] = []

@@ -14,7 +14,7 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
 
 
-def test_o1_a_lost_administrator_is_replaced_offline(network: Any) -> None:
+def test_a_lost_administrator_is_replaced_offline(network: Any) -> None:
     """The new key administers after the next start; policy and audit say so."""
     fresh = SigningKey.generate()
     assert network.admin("GET", "/admin/nodes", key=fresh).slug == "unknown-key"

@@ -72,7 +72,7 @@ def test_field_t13_a_signed_request_fits_one_route_only(network: Any) -> None:
     assert network.ask("GET", "/admin/nodes", admin).status == 200
 
 
-def test_r2_a_request_for_another_authority_is_refused(network: Any) -> None:
+def test_a_request_for_another_authority_is_refused(network: Any) -> None:
     """The audience is signed and must be a key held here that the genesis lists."""
     other = network.keys.signing().key_id
     headers = network.signed(network.keys.admin, "GET", "/admin/nodes", audience=other)
@@ -83,7 +83,7 @@ def test_r2_a_request_for_another_authority_is_refused(network: Any) -> None:
 
 
 @pytest.mark.parametrize(("tag", "status"), [(ADMIN_TAG, 200), (NODE_TAG, 401), (JOIN_TAG, 401)])
-def test_r2_a_signature_serves_one_purpose(network: Any, tag: str, status: int) -> None:
+def test_a_signature_serves_one_purpose(network: Any, tag: str, status: int) -> None:
     """An operator's request carries the operator's tag."""
     headers = network.signed(network.keys.admin, "GET", "/admin/nodes", tag=tag)
     assert network.ask("GET", "/admin/nodes", headers).status == status
@@ -101,7 +101,7 @@ def test_the_clock_window(network: Any, off: int, status: int) -> None:
         assert (answer.slug, answer.json["time"]) == ("stale", network.now)
 
 
-def test_o1_roles(network: Any) -> None:
+def test_roles(network: Any) -> None:
     """read may list, operate may change; a refusal by role is in the audit."""
     keys = network.keys
     body = {"invite_key": b64url_encode(keys.signing().public), "name": "a", "roles": ["client"]}
@@ -116,7 +116,7 @@ def test_o1_roles(network: Any) -> None:
     ]
 
 
-def test_o1_a_refusal_tells_of_what(network: Any) -> None:
+def test_a_refusal_tells_of_what(network: Any) -> None:
     """The audit names the route without its converters, and what it was asked of."""
     asked = "0123456789abcdef" * 2
     reader = network.keys.reader
@@ -129,7 +129,7 @@ def test_o1_a_refusal_tells_of_what(network: Any) -> None:
     )
 
 
-def test_o2_forgeries_do_not_lock_the_operator_out(network: Any) -> None:
+def test_forgeries_do_not_lock_the_operator_out(network: Any) -> None:
     """Bad signatures under an operator's key id block the forger's address, not the operator's."""
     forged = network.signed(network.keys.admin, "GET", "/admin/nodes")
     forged["Signature"] = "gmesh=:" + "A" * 86 + "==:"
@@ -160,7 +160,7 @@ C1 = {
 
 
 @pytest.mark.parametrize("case", C1)
-def test_c1_bad_json_is_400(network: Any, case: str) -> None:
+def test_bad_json_is_400(network: Any, case: str) -> None:
     """What some parsers take and others do not is refused with a reason, never a 500."""
     for target, tag, key in (
         ("/admin/invites", ADMIN_TAG, network.keys.admin),
@@ -178,7 +178,7 @@ def test_bodies_must_be_json(network: Any) -> None:
     assert (answer.status, answer.slug) == (415, "unsupported-type")
 
 
-def test_e2_small_order_keys_are_refused(network: Any) -> None:
+def test_small_order_keys_are_refused(network: Any) -> None:
     """The identity point, with which anybody can sign, is neither an invite key nor a node key."""
     weak = b64url_encode(bytes([1]) + bytes(31))
     invite = {"invite_key": weak, "name": "a", "roles": ["client"]}
@@ -187,7 +187,7 @@ def test_e2_small_order_keys_are_refused(network: Any) -> None:
     assert network.admin("POST", "/admin/invites", bound).slug == "bad-key"
 
 
-def test_e2_a_node_with_a_small_order_key_does_not_join(network: Any) -> None:
+def test_a_node_with_a_small_order_key_does_not_join(network: Any) -> None:
     """Anybody can sign with the identity point: neither as node key nor as invite key does it admit."""
     identity, anything = bytes([1]) + bytes(31), bytes([1]) + bytes(63)
     weak, signature = b64url_encode(identity), b64url_encode(anything)
@@ -215,7 +215,7 @@ def test_e2_a_node_with_a_small_order_key_does_not_join(network: Any) -> None:
     assert network.join(member).status == 201
 
 
-def test_e3_low_order_noise_keys_are_refused(network: Any) -> None:
+def test_low_order_noise_keys_are_refused(network: Any) -> None:
     """A renewal cannot bring in a Noise key of low order."""
     member = network.joined("pump-1")
     value = {"certificate": member.certificate.as_dict(), "noise_key": b64url_encode(bytes(32))}
@@ -243,7 +243,7 @@ def test_wrong_paths_and_methods_are_problems(network: Any) -> None:
     assert "GET" in answer.headers.getRawHeaders("allow")[0]
 
 
-def test_h6_forwarded_for_is_believed_from_proxies_only(network: Any) -> None:
+def test_forwarded_for_is_believed_from_proxies_only(network: Any) -> None:
     """Each claimed address has its bucket behind a known proxy; elsewhere the claim changes nothing."""
 
     def refused(count: int) -> list[int]:

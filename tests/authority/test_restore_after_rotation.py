@@ -13,7 +13,7 @@ from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
 from gmesh.trust.documents import Certificate, Genesis, Status, parse_document
 
 
-def test_d4_a_backup_older_than_the_authority_key(network: Any, tmp_path: Path) -> None:
+def test_a_backup_older_than_the_authority_key(network: Any, tmp_path: Path) -> None:
     """What nodes hold is signed by a key the backup has never heard of; the genesis files vouch for it."""
     taken = network.path / "backups" / network.admin("POST", "/admin/backup").json["file"]
     member, new = network.joined("pump-1"), network.keys.signing()

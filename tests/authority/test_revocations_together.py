@@ -64,7 +64,7 @@ def test_what_cannot_be_revoked_is_refused_alone(network: Any) -> None:
     assert crl(network).number == before + 1
 
 
-def test_r1_a_revocation_that_comes_twice_in_a_group_counts_once(network: Any) -> None:
+def test_a_revocation_that_comes_twice_in_a_group_counts_once(network: Any) -> None:
     """Of two requests with one nonce the later is a replay, and revokes nothing."""
     network.joined("pump-0")
     network.joined("pump-1")

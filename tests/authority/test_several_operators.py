@@ -76,7 +76,7 @@ def test_the_second_who_asks_for_the_same_does_it(network: Any, second: Any) -> 
     ]
 
 
-def test_o1_nobody_approves_twice(network: Any, second: Any) -> None:
+def test_nobody_approves_twice(network: Any, second: Any) -> None:
     """The same key again, or the same request replayed, counts nothing."""
     assert network.admin("POST", "/admin/revocations", PUMP).status == 202
     again = network.admin("POST", "/admin/revocations", PUMP)
@@ -87,7 +87,7 @@ def test_o1_nobody_approves_twice(network: Any, second: Any) -> None:
     assert network.ask("POST", "/admin/revocations", headers, body).slug == "replayed"
 
 
-def test_o1_an_altered_request_is_another(network: Any, second: Any) -> None:
+def test_an_altered_request_is_another(network: Any, second: Any) -> None:
     """What the second operator changes begins its own collection; neither is done."""
     assert network.admin("POST", "/admin/revocations", PUMP).status == 202
     for altered in ({"node": "pump-2", "reason": "superseded"}, {**PUMP, "reason": "unspecified"}):
@@ -96,7 +96,7 @@ def test_o1_an_altered_request_is_another(network: Any, second: Any) -> None:
     assert len(network.admin("GET", "/admin/approvals").json["approvals"]) == 3
 
 
-def test_o1_an_expired_approval_counts_nothing(network: Any, second: Any) -> None:
+def test_an_expired_approval_counts_nothing(network: Any, second: Any) -> None:
     """After a day the collection is over, and the next request begins a new one."""
     assert network.admin("POST", "/admin/revocations", PUMP).status == 202
     network.clock.advance(86_401)
@@ -105,7 +105,7 @@ def test_o1_an_expired_approval_counts_nothing(network: Any, second: Any) -> Non
     assert network.admin("POST", "/admin/revocations", PUMP).status == 201
 
 
-def test_o1_only_votes_of_those_who_still_may_count(network: Any, second: Any) -> None:
+def test_only_votes_of_those_who_still_may_count(network: Any, second: Any) -> None:
     """An operator too low has no vote; one removed since has none any more."""
     third = second_administrator(network)
     assert network.admin("POST", "/admin/revocations", PUMP, network.keys.reader).slug == "forbidden-role"
@@ -152,7 +152,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("case", RULES)
-def test_o1_bad_rules_are_refused_at_start(network: Any, case: str) -> None:
+def test_bad_rules_are_refused_at_start(network: Any, case: str) -> None:
     """More than there are administrators, or an operation that is none: told, with what there is."""
     rules, told = RULES[case]
     network.stop()
@@ -166,7 +166,7 @@ def test_o1_bad_rules_are_refused_at_start(network: Any, case: str) -> None:
     network.start()
 
 
-def test_o1_enough_administrators_stay_for_the_rules(network: Any, second: Any) -> None:
+def test_enough_administrators_stay_for_the_rules(network: Any, second: Any) -> None:
     """With two required, neither of two administrators can be removed."""
     target = f"/admin/operators/{second.key_id}"
     assert network.admin("DELETE", target).slug == "last-administrator"

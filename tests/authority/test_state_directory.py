@@ -80,7 +80,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_k2_d2_a_damaged_directory_is_refused(network: Any, case: str) -> None:
+def test_a_damaged_directory_is_refused(network: Any, case: str) -> None:
     """Each says which file and what to do, and none is repaired in silence."""
     network.joined("pump-1")
     damage, reason, hint = DAMAGE[case]
@@ -89,7 +89,7 @@ def test_k2_d2_a_damaged_directory_is_refused(network: Any, case: str) -> None:
     assert hint in error.detail and "\n" not in error.detail
 
 
-def test_d4_an_older_database_put_back_is_noticed(network: Any) -> None:
+def test_an_older_database_put_back_is_noticed(network: Any) -> None:
     """Copying an old file into place is refused: its numbers would be given out twice."""
     network.stop()
     old = (network.path / "authority.sqlite").read_bytes()
@@ -102,7 +102,7 @@ def test_d4_an_older_database_put_back_is_noticed(network: Any) -> None:
 @pytest.mark.parametrize(
     "seed", ["9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60", "00" * 32, "01" * 32]
 )
-def test_k2_published_keys_are_refused(tmp_path: Path, seed: str) -> None:
+def test_published_keys_are_refused(tmp_path: Path, seed: str) -> None:
     """A key printed in RFC 8032, or made of one repeated byte, is everybody's."""
     key = tmp_path / "authority.key"
     key.touch(0o600)
@@ -112,7 +112,7 @@ def test_k2_published_keys_are_refused(tmp_path: Path, seed: str) -> None:
     assert refused.value.reason == "published-key"
 
 
-def test_k2_the_listed_keys_are_those_of_the_rfcs() -> None:
+def test_the_listed_keys_are_those_of_the_rfcs() -> None:
     """The first RFC 8032 seed makes the first key of the list, by another library."""
     seed = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
     public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
@@ -142,7 +142,7 @@ def test_version_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
 # Clock.
 
 
-def test_k1_nothing_is_issued_below_the_mark(network: Any) -> None:
+def test_nothing_is_issued_below_the_mark(network: Any) -> None:
     """With the clock an hour back nothing is issued and readyz says why; documents are still served."""
     member = network.joined("pump-1")
     waiting = network.invite("pump-2")
@@ -158,7 +158,7 @@ def test_k1_nothing_is_issued_below_the_mark(network: Any) -> None:
     assert network.join(waiting).status == 201
 
 
-def test_k1_no_crl_and_no_policy_below_the_mark(network: Any) -> None:
+def test_no_crl_and_no_policy_below_the_mark(network: Any) -> None:
     """Nor for an operator whose clock is right: what is signed would be older than what was."""
     network.joined("pump-1")
     asked = []
@@ -174,7 +174,7 @@ def test_k1_no_crl_and_no_policy_below_the_mark(network: Any) -> None:
     assert [network.ask(*request).status for request in asked] == [201] * 2
 
 
-def test_k1_a_jump_forward_does_not_block_for_long(network: Any) -> None:
+def test_a_jump_forward_does_not_block_for_long(network: Any) -> None:
     """A year forward inside the process and back again: the mark did not move, work goes on."""
     network.joined("pump-1")
     network.offset += 365 * 86_400
@@ -209,7 +209,7 @@ def entries(network: Any) -> list[tuple[int, bytes, bytes]]:
         database.close()
 
 
-def test_a1_every_tampering_names_its_row(network: Any) -> None:
+def test_every_tampering_names_its_row(network: Any) -> None:
     """Edited, deleted, reordered and forked rows break the chain where they stand."""
     for number in range(4):
         network.joined(f"pump-{number}")
@@ -231,7 +231,7 @@ def test_a1_every_tampering_names_its_row(network: Any) -> None:
     assert verify_chain(chain[6:], 6, chain[5][2]) == (size, head)
 
 
-def test_a1_the_status_carries_the_head(network: Any) -> None:
+def test_the_status_carries_the_head(network: Any) -> None:
     """Size and head in the status are those of the chain at its signing."""
     network.joined("pump-1")
     network.admin("POST", "/admin/revocations", {"node": "pump-1"})
@@ -244,7 +244,7 @@ def test_a1_the_status_carries_the_head(network: Any) -> None:
     assert (page["size"], page["head"]) == (audit["size"], audit["head"])
 
 
-def test_a2_no_effect_without_its_audit_row(network: Any, monkeypatch: Any) -> None:
+def test_no_effect_without_its_audit_row(network: Any, monkeypatch: Any) -> None:
     """If the row cannot be written, the change is not made and the answer is an error."""
     member = network.joined("pump-1")
 

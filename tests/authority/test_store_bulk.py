@@ -103,7 +103,7 @@ def test_a_bug_in_deciding_many_is_told_and_costs_nobody_his_answer(
     assert len(flush_logged_errors(ZeroDivisionError)) == 1
 
 
-def test_d2_an_engine_that_fails_among_many_fails_the_group(bench: Bench) -> None:
+def test_an_engine_that_fails_among_many_fails_the_group(bench: Bench) -> None:
     """As it would alone."""
     got = group_of(bench, Inserting(sqlite3.OperationalError("database or disk is full")), "b", "c")
     assert [type(result[0]) for result in got] == [StoreError] * 4 and bench.rows() == ["first"]

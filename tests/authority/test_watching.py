@@ -130,7 +130,7 @@ def test_a_request_in_a_json_line_has_its_parts(network: Any) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
-def test_h3_strangers_write_no_line_of_ours(network: Any, logged: list[str], text: str) -> None:
+def test_strangers_write_no_line_of_ours(network: Any, logged: list[str], text: str) -> None:
     """CR LF, escapes and separators in headers, names, reasons, queries: refused or escaped."""
     raw = text.encode("utf-8", "surrogatepass")
     network.server._trusted_proxies = frozenset({"127.0.0.1"})
@@ -152,7 +152,7 @@ def test_h3_strangers_write_no_line_of_ours(network: Any, logged: list[str], tex
 
 
 def test_no_secret_is_ever_logged_or_stored(network: Any, logged: list[str]) -> None:
-    """T5: neither log, nor files of the authority, nor a recorded join hold a seed or a private key."""
+    """Neither log, nor files of the authority, nor a recorded join hold a seed or a private key."""
     member = network.invite("pump-1")
     headers, body = network.join_request(member)
     assert network.ask("POST", "/join", headers, body).status == 201
@@ -177,7 +177,7 @@ def test_no_secret_is_ever_logged_or_stored(network: Any, logged: list[str]) -> 
     assert member.invite.encode() not in "".join(logged)
 
 
-def test_t5_a_recorded_join_admits_nobody_else(network: Any) -> None:
+def test_a_recorded_join_admits_nobody_else(network: Any) -> None:
     """With the whole request and the database in hand a thief can neither swap the keys nor make another."""
     member = network.invite("pump-1")
     _, body = network.join_request(member)

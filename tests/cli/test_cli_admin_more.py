@@ -275,9 +275,7 @@ def test_audit_verifies(admin: Callable[..., Any], http_end: Any, network: Netwo
 
 
 @pytest.mark.parametrize("harm", ["edit", "delete", "reorder"])
-def test_a1_changed_row_is_named(
-    admin: Callable[..., Any], http_end: Any, network: Network, harm: str
-) -> None:
+def test_changed_row_is_named(admin: Callable[..., Any], http_end: Any, network: Network, harm: str) -> None:
     """A row that was edited, deleted or moved is named."""
     entries = _chain(5)
     _show(http_end, network, _head(entries))
@@ -294,7 +292,7 @@ def test_a1_changed_row_is_named(
 
 
 @pytest.mark.parametrize("where", ["status", "node"])
-def test_a1_rewritten_history_fits_no_earlier_head(
+def test_rewritten_history_fits_no_earlier_head(
     admin: Callable[..., Any], http_end: Any, network: Network, tmp_path: Path, where: str
 ) -> None:
     """A chain cut short, or made anew from some row on, disagrees with a head that was seen before."""

@@ -82,7 +82,7 @@ def test_an_unknown_log_format_is_wrong_usage(fleet: Fleet) -> None:
     assert "'xml' is no log format: there are text, json" in fleet.daemon.log.read_text()
 
 
-def test_h6_o2_the_options_that_bound_strangers(fleet: Fleet) -> None:
+def test_the_options_that_bound_strangers(fleet: Fleet) -> None:
     """--failure-rate, --connections and --trusted-proxy count in the daemon as they do in its parts."""
     fleet.daemon.options = ("--failure-rate", "2/2", "--connections", "2", "--trusted-proxy", "127.0.0.1")
     fleet.daemon.start()
@@ -115,7 +115,7 @@ def test_a_busy_port_is_one_line(fleet: Fleet) -> None:
         assert f"cannot listen on tcp:{taken.getsockname()[1]}:" in line
 
 
-def test_t2_one_invite_admits_one_of_sixty_four(fleet: Fleet) -> None:
+def test_one_invite_admits_one_of_sixty_four(fleet: Fleet) -> None:
     """64 hosts race for one invite, over and over: exactly one gets 201 each time."""
     fleet.daemon.start()
     with ThreadPoolExecutor(64) as pool:
@@ -132,7 +132,7 @@ def test_t2_one_invite_admits_one_of_sixty_four(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.soak)])
-def test_t3_d1_kill_under_load_loses_nothing(fleet: Fleet, rounds: int) -> None:
+def test_kill_under_load_loses_nothing(fleet: Fleet, rounds: int) -> None:
     """kill -9 while hosts join: who saw 201 is a member, invite used <=> certificate <=> audit row."""
     admitted: list[int] = []
     for round_ in range(rounds):
@@ -213,7 +213,7 @@ BIG_BODIES = (
 )
 
 
-def test_h1_large_bodies_take_no_memory(fleet: Fleet) -> None:
+def test_large_bodies_take_no_memory(fleet: Fleet) -> None:
     """64 at once, of 80 MB or in chunks without end: each is cut off, and less than 8 MB more is held."""
     fleet.daemon.start()
 
@@ -247,7 +247,7 @@ def slow_client(port: int, number: int) -> socket.socket:
 
 
 @pytest.mark.soak
-def test_h2_a_thousand_slow_sockets(fleet: Fleet) -> None:
+def test_a_thousand_slow_sockets(fleet: Fleet) -> None:
     """1,000 connections of a byte a second: each is cut after 10 s, and good clients do not notice."""
     fleet.daemon.start()
     lives: list[float] = []

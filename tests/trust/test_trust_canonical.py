@@ -35,12 +35,12 @@ RFC_8785_BYTES = bytes.fromhex(  # section 3.2.4
 )
 
 
-def test_c2_rfc_8785_sample() -> None:
+def test_rfc_8785_sample() -> None:
     """The sample of section 3.2.2 gives the bytes of section 3.2.4."""
     assert canonical(json.loads(RFC_8785_SAMPLE)) == RFC_8785_BYTES
 
 
-def test_c2_rfc_8785_key_order() -> None:
+def test_rfc_8785_key_order() -> None:
     """Keys sort by UTF-16 code units, as in section 3.2.3."""
     value = {
         "\u20ac": "Euro Sign",
@@ -71,7 +71,7 @@ RESTRICTED = st.recursive(
 
 
 @given(RESTRICTED)
-def test_c2_second_implementation(value: Any) -> None:
+def test_second_implementation(value: Any) -> None:
     """In the restricted form the standard library writes the same bytes."""
     twin = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     assert canonical(value) == twin
@@ -87,7 +87,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(TEXT, JSON))
-def test_c2_the_library_decides(value: dict[str, Any]) -> None:
+def test_the_library_decides(value: dict[str, Any]) -> None:
     """Of any object, floats and escapes included, come the bytes that rfc8785 makes, or its refusal."""
     try:
         expected = rfc8785.dumps(value)

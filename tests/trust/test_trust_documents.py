@@ -102,7 +102,7 @@ def test_round_trip(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_c2_verifiable_by_strangers(kind: str) -> None:
+def test_verifiable_by_strangers(kind: str) -> None:
     """The design's words, PyNaCl and rfc8785 are enough to verify a document."""
     document = SAMPLES[kind]
     value = json.loads(document.encode())
@@ -116,7 +116,7 @@ def test_c2_verifiable_by_strangers(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_c2_spelling_of_the_bytes_does_not_matter(kind: str) -> None:
+def test_spelling_of_the_bytes_does_not_matter(kind: str) -> None:
     """White space, key order and escapes change neither digest nor signature input."""
     document = SAMPLES[kind]
     value = json.loads(document.encode())
@@ -128,7 +128,7 @@ def test_c2_spelling_of_the_bytes_does_not_matter(kind: str) -> None:
 
 
 @pytest.mark.parametrize("signed_as", [*TYPES, "join"])
-def test_r3_matrix(signed_as: str) -> None:
+def test_each_type_is_refused_as_any_other(signed_as: str) -> None:
     """What was signed as one type is refused as every other, even with its type field changed."""
     document = SAMPLES.get(signed_as, SAMPLES["receipt"])
     signer = key("somebody")
@@ -224,7 +224,7 @@ def test_too_large() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", "a-", "a.b", "a_b", "ä", "a\n", "a" * 64, "a b", "\u0430"])
-def test_c3_names(name: str) -> None:
+def test_names_in_documents(name: str) -> None:
     """Names are ASCII letters, digits and inner dashes, at most 63."""
     with pytest.raises(DocumentRefused):
         NETWORK.certificate(name=name)
@@ -301,7 +301,7 @@ def test_genesis_fields(changes: dict[str, Any]) -> None:
         NETWORK.next_genesis(keep=False, **changes)
 
 
-def test_e2_keys_in_documents() -> None:
+def test_keys_in_documents() -> None:
     """A small-order key is refused as root, authority and operator."""
     genesis = NETWORK.genesis.as_dict()
     for path in (("root", "keys"), ("authority",)):

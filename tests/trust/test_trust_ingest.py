@@ -115,7 +115,7 @@ def test_accepted(data: bytes, value: Any) -> None:
     assert parse_json(data, LIMIT) == value
 
 
-def test_c3_normal_form_pairs() -> None:
+def test_normal_form_pairs() -> None:
     """Of two spellings of one text only the composed one is read."""
     for text in ("é", "Å", "ñandú", "각"):
         assert parse_json(json.dumps({"a": text}).encode(), LIMIT) == {"a": text}

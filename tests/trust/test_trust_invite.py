@@ -54,7 +54,7 @@ def test_form() -> None:
     assert INVITE.key.public == key("invite").public
 
 
-def test_t5_secret_is_not_shown() -> None:
+def test_secret_is_not_shown() -> None:
     """Neither repr nor a refusal repeats the seed."""
     seed = content()["seed"]
     assert seed not in repr(INVITE) and repr(INVITE.seed) not in repr(INVITE)

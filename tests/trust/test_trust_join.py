@@ -48,7 +48,7 @@ def test_round_trip() -> None:
     verify_join_request(read)
 
 
-def test_t5_seed_is_not_sent() -> None:
+def test_seed_is_not_sent() -> None:
     """The request holds public keys only, and nothing of the invite string."""
     assert b64url_encode(INVITE.seed) not in REQUEST.encode().decode()
     assert set(json.loads(REQUEST.encode())) == {
@@ -91,14 +91,14 @@ def test_every_field_is_signed(change: dict[str, Any]) -> None:
         {"noise_key": b64url_encode(b"\x01" + bytes(31))},
     ],
 )
-def test_e2_e3_weak_keys(change: dict[str, Any]) -> None:
+def test_weak_keys(change: dict[str, Any]) -> None:
     """Small-order identity keys and low-order Noise keys are refused though the invite vouches for them."""
     with pytest.raises(DocumentRefused) as caught:
         verify_join_request(parse_join_request(changed(change, resign=True)))
     assert caught.value.reason == "bad-key"
 
 
-def test_e2_weak_invite_key() -> None:
+def test_weak_invite_key() -> None:
     """A small-order invite key is refused whatever it signed."""
     value = {"invite_key": SMALL_ORDER_KEY, "invite_signature": b64url_encode(b"\x01" + bytes(63))}
     with pytest.raises(DocumentRefused):
@@ -124,7 +124,7 @@ def test_makers_mistakes() -> None:
         make_join_request(INVITE, key("node"), noise_key("node").public, NETWORK.network_id, NOW, b"")
 
 
-def test_r3_not_another_signature() -> None:
+def test_not_another_signature() -> None:
     """The invite key's signature over a join serves as no document type."""
     unsigned = json.loads(REQUEST.encode())
     del unsigned["invite_signature"]

@@ -112,7 +112,7 @@ def test_pem_decoder_refuses_anything_else(data: bytes) -> None:
             keys.noise_keys_from_pem(text)
 
 
-def test_e2_small_order() -> None:
+def test_small_order() -> None:
     """All 14 spellings of small-order points, canonical or not, are refused."""
     encodings = edwards.small_order_encodings()
     assert len(encodings) == 14
@@ -123,7 +123,7 @@ def test_e2_small_order() -> None:
 
 @settings(max_examples=25)
 @given(st.binary(min_size=32, max_size=32), st.integers(1, 7))
-def test_e2_mixed_order(seed: bytes, torsion: int) -> None:
+def test_mixed_order(seed: bytes, torsion: int) -> None:
     """A good key is taken; shifted by a small-order point it is refused."""
     public = SigningKey.from_seed(seed).public
     assert keys.check_public(public) == public
@@ -136,7 +136,7 @@ def test_e2_mixed_order(seed: bytes, torsion: int) -> None:
 
 @settings(max_examples=50)
 @given(st.binary(min_size=32, max_size=32))
-def test_e2_agrees_with_arithmetic(raw: bytes) -> None:
+def test_agrees_with_arithmetic(raw: bytes) -> None:
     """On any 32 bytes, the verdict is that of plain curve arithmetic."""
     point = edwards.decode(raw)
     good = point is not None and point != edwards.NEUTRAL
@@ -151,7 +151,7 @@ def test_e2_agrees_with_arithmetic(raw: bytes) -> None:
 
 @settings(max_examples=25)
 @given(st.binary(min_size=32, max_size=32))
-def test_e2_without_the_library(seed: bytes) -> None:
+def test_without_the_library(seed: bytes) -> None:
     """The check used on libsodium releases with CVE-2025-69277 tells order L from order 2L by itself."""
     public = SigningKey.from_seed(seed).public
     point = edwards.decode(public)
@@ -161,7 +161,7 @@ def test_e2_without_the_library(seed: bytes) -> None:
     assert not keys._survives_group_order(shifted)
 
 
-def test_e2_wrong_size() -> None:
+def test_wrong_size() -> None:
     """A key that is not 32 bytes is refused, not passed to C."""
     for raw in (b"", bytes(31), bytes(33)):
         with pytest.raises(DocumentRefused):
@@ -187,7 +187,7 @@ def near(u: int) -> st.SearchStrategy[int]:
 
 
 @pytest.mark.parametrize("u", E3_LOW_ORDER)
-def test_e3_low_order(u: int) -> None:
+def test_low_order(u: int) -> None:
     """X25519 keys of low order, in any spelling, are refused."""
     for raw in (u, u | 1 << 255):
         with pytest.raises(DocumentRefused) as caught:
@@ -198,7 +198,7 @@ def test_e3_low_order(u: int) -> None:
 @given(
     st.integers(0, 2**255 - 20) | st.sampled_from(E3_LOW_ORDER).flatmap(near) | st.sampled_from(E3_LOW_ORDER)
 )
-def test_e3_agrees_with_the_library(u: int) -> None:
+def test_agrees_with_the_library(u: int) -> None:
     """Of canonical encodings those are refused with which libsodium's X25519 gives zero, and no others."""
     raw = u.to_bytes(32, "little")
     try:
@@ -212,7 +212,7 @@ def test_e3_agrees_with_the_library(u: int) -> None:
         assert not good
 
 
-def test_e3_second_spelling() -> None:
+def test_second_spelling() -> None:
     """A good X25519 key has no second spelling with the high bit set."""
     public = NoiseKey.generate().public
     assert keys.check_noise_public(public) == public
@@ -220,7 +220,7 @@ def test_e3_second_spelling() -> None:
         keys.check_noise_public(public[:31] + bytes([public[31] | 0x80]))
 
 
-def test_e1_signature_plus_group_order() -> None:
+def test_signature_plus_group_order() -> None:
     """S + L, a second signature that lenient verifiers take, does not verify."""
     key = SigningKey.generate()
     signature = key.sign(b"message")

@@ -186,7 +186,7 @@ def test_we_verify_the_other_implementation(library: Any) -> None:
     assert (request.tag, request.created) == (ADMIN_TAG, NOW)
 
 
-def test_r2_every_part_is_signed() -> None:
+def test_every_part_is_signed() -> None:
     """Another method, path, query, body, type, audience, key or tag: the signature no longer fits."""
     headers = signed()
     refused(headers, method="PUT")

@@ -74,7 +74,7 @@ def test_newer_documents_are_believed_at_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_f1_rollback(kind: str) -> None:
+def test_rollback(kind: str) -> None:
     """A lower number is refused, also by a host that kept only its floors."""
     network = Network()
     state = believe(network, make(network, kind, 5))
@@ -84,7 +84,7 @@ def test_f1_rollback(kind: str) -> None:
     assert reborn.offer(make(network, kind, 5), NOW)
 
 
-def test_f1_genesis_rollback() -> None:
+def test_genesis_rollback() -> None:
     """A host does not start below the genesis it held, nor take another one of a held version."""
     network = Network()
     first = list(network.chain)
@@ -98,7 +98,7 @@ def test_f1_genesis_rollback() -> None:
     refused(state, branch.next_genesis(authority=("elsewhere",)), "rollback")
 
 
-def test_f2_freeze() -> None:
+def test_freeze() -> None:
     """A status that ran out makes the host stale, then lapsed; nothing that is newer is stopped."""
     network = Network()
     status = network.status(expires_at=NOW + 3600)
@@ -117,7 +117,7 @@ def test_f2_freeze() -> None:
     assert status.body.number == 1
 
 
-def test_f2_default_grace() -> None:
+def test_default_grace() -> None:
     """Without a policy the grace is seven days."""
     network = Network()
     state = believe(network, network.status())
@@ -126,7 +126,7 @@ def test_f2_default_grace() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_f3_fast_forward(kind: str) -> None:
+def test_fast_forward(kind: str) -> None:
     """A thief's highest number is forgotten with the genesis that drops the stolen key."""
     network = Network(authority=("stolen",))
     state = believe(network, make(network, kind, MAX_INTEGER, signer=key("stolen")))
@@ -152,7 +152,7 @@ def test_floors_hold_over_an_overlap(kind: str) -> None:
     assert state.offer(make(network, kind, 6, signer=key("new")), NOW)
 
 
-def test_f4_mix_and_match() -> None:
+def test_mix_and_match() -> None:
     """A document of the number a status names must be the one it names."""
     network = Network()
     crl, policy = network.crl(3), network.policy(5)
@@ -166,7 +166,7 @@ def test_f4_mix_and_match() -> None:
     assert state.offer(network.crl(4), NOW), "a higher number needs no status"
 
 
-def test_f4_status_about_another_document() -> None:
+def test_status_about_another_document() -> None:
     """A status that names another document than the one held under that number is refused."""
     network = Network()
     crl, policy = network.crl(3), network.policy(5)
@@ -253,7 +253,7 @@ def test_revocation() -> None:
     assert judged(state, serial) == "good"
 
 
-def test_e1_revocation_survives_another_encoding() -> None:
+def test_revocation_survives_another_encoding() -> None:
     """A revoked certificate stays revoked however its bytes are spelled."""
     network = Network()
     certificate = network.certificate()

@@ -46,7 +46,7 @@ def slowly(data: bytes) -> Document[Crl]:
 
 
 @given(st.lists(ROWS, min_size=1, max_size=5), st.dictionaries(st.text(max_size=3), WHOLE, max_size=3))
-def test_c2_a_table_is_spelled_as_the_library_spells_it(rows: list[Any], more: dict[str, int]) -> None:
+def test_a_table_is_spelled_as_the_library_spells_it(rows: list[Any], more: dict[str, int]) -> None:
     """Canonical bytes do not depend on how long a list of rows is, nor on the names beside it."""
     value = {**more, "rows": rows * MIN_ROWS, "short": rows}
     assert canonical(value) == rfc8785.dumps(value)
@@ -76,7 +76,7 @@ def test_what_is_no_table(row: Any) -> None:
 
 
 @pytest.mark.parametrize("row", [[1.5], [MAX_INTEGER + 1], ["\u2028", 1]])
-def test_c1_a_long_list_hides_nothing(row: Any) -> None:
+def test_a_long_list_hides_nothing(row: Any) -> None:
     """What may not stand in a document is found at the end of a long table too."""
     with pytest.raises(DocumentRefused):
         check_restricted({"rows": [[1]] * 1000 + [row]})
@@ -114,7 +114,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_c1_both_ways_refuse_alike(change: tuple[bytes, bytes]) -> None:
+def test_both_ways_refuse_alike(change: tuple[bytes, bytes]) -> None:
     """What one reader refuses the other does, for the same reason."""
     data = DATA.replace(*change, 1)
     assert data != DATA
@@ -126,7 +126,7 @@ def test_c1_both_ways_refuse_alike(change: tuple[bytes, bytes]) -> None:
     assert refused[0] == refused[1]
 
 
-def test_c2_another_spelling_is_read_as_the_same_crl() -> None:
+def test_another_spelling_is_read_as_the_same_crl() -> None:
     """Spaces, other key order and escapes change no document: its own bytes are the canonical ones."""
     value = json.loads(DATA)
     spelled = json.dumps(dict(reversed(value.items())), indent=1).replace("crl", "\\u0063rl").encode()
