@@ -2,7 +2,7 @@
 """
 Operations that take several operators: to approve is to ask for the same, signed by one's own key.
 
-So nobody approves what he did not see, and a request altered by one byte of meaning is another
+So nobody approves what they did not see, and a request altered by one byte of meaning is another
 proposal.  The votes are used up in the transaction of the effect.
 """
 
@@ -120,7 +120,7 @@ class Approvals:
 
         Where the policy says which role it takes, the votes of the caller's role and above count.
 
-        @return: a caller who may act, or what to tell one who must wait for others.
+        @return: a caller who may act, or what to answer one who must wait for others.
         @raise RequestRefused: C{conflict} for a vote that was given before.
         """
         said = None if body is None else msgspec.to_builtins(body)

@@ -4,7 +4,7 @@ The audit chain: every row's hash covers the row before it, so no past row can b
 
 hash = SHA-256("gmesh-audit-v1\\0" + seq as 8 bytes big-endian + previous hash + SHA-256(entry)),
 where entry is the canonical JSON of the row.  Rows are written in the transaction of what they
-tell, mirrored to C{audit.jsonl} after the commit, and the head stands in every status document.
+report, mirrored to C{audit.jsonl} after the commit, and the head stands in every status document.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class AuditTrail:
 
 class AuditMirror:
     """
-    C{audit.jsonl}: one row a line, appended in the database thread after each commit.
+    C{audit.jsonl}: one row per line, appended in the database thread after each commit.
 
     @ivar last_hash: of the last whole line, once L{last} was asked.
 

@@ -61,7 +61,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     @ivar role: of an operator; empty for a node.
     @ivar name: of an operator or node, for the audit.
-    @ivar vouched: whether the invite key signed too; told apart only where any refusal takes as long.
+    @ivar vouched: whether the invite key signed too; judged only where any refusal takes as long.
     @ivar presented: the certificate a node sent with its request, not judged beyond its key.
     @ivar approval: what takes the place of the nonce, where the request was counted as a vote before.
     """
@@ -100,7 +100,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """Tells who sent a request, or refuses it."""
+    """Finds out who sent a request, or refuses it."""
 
     def __init__(
         self, store: Store, issuer: DocumentIssuer, clock: SteadyClock, limiter: RateLimiter
@@ -203,7 +203,7 @@ class Authenticator:
 
 
 class Stale(ProblemWithMembers):
-    """Signed too long ago, or in the future; the answer tells the authority's time."""
+    """Signed too long ago, or in the future; the answer says the authority's time."""
 
     def __init__(self, now: int) -> None:
         super().__init__("stale", "the request was not signed just now: compare the clocks", time=now)

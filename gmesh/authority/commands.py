@@ -77,8 +77,8 @@ class Commands:
         Take a command for the nodes.
 
         @raise DocumentRefused: what L{verify_command} finds.
-        @raise RequestRefused: C{forbidden-role}; C{not-found} for a target that is no member;
-            C{conflict}, telling the number to sign.
+        @raise RequestRefused: C{forbidden-role}; C{not-found} for a target that is not a member;
+            C{conflict}, with the number to sign.
         """
         body = document.body
         if body.expires_at - body.issued_at > limits.COMMAND_SECONDS_MAX:

@@ -112,7 +112,7 @@ class Enrolment:
         return self._issue(tx, [(join, found)])[0]
 
     def many(self, tx: Transaction, joins: Sequence[Join]) -> list[Admitted | None]:
-        """Admit those of whom nothing is known but an open invite, each another's: as nearly all are."""
+        """Admit those of which nothing is known but an open invite, each with its own: as nearly all are."""
         answers: list[Admitted | None] = [None] * len(joins)
         plain: dict[int, tuple[Join, JoinFacts]] = {}
         taken: set[str] = set()

@@ -81,7 +81,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 class DocumentIssuer:
     """
-    The authority's pen.
+    Makes and signs documents with the authority's keys.
 
     @ivar genesis: the newest genesis.
     @ivar policy: the policy in force.
@@ -174,7 +174,7 @@ class DocumentIssuer:
     def _crl(self, tx: Transaction, ended_after: int, also_new: bool = True) -> Document[Crl]:
         """Made whole before anything is written, so that one that is too large leaves nothing behind."""
         listed_after = None if also_new else -1
-        with collector_paused(), _told_when_full():
+        with collector_paused(), _explained_when_full():
             document = sign_document(
                 Crl(
                     network_id=self.network_id,
@@ -201,7 +201,7 @@ class DocumentIssuer:
         """
         What turns CRL C{since} into C{crl}; None if only the whole CRL will do.
 
-        @param crl: the newest one; None is the answer too if it is that no more.
+        @param crl: the newest one; None is also the answer if it is no longer the newest.
         """
         number = crl.body.number
         newest = documents.newest_crl_mark(reader)
@@ -280,7 +280,7 @@ class DocumentIssuer:
 
 
 @contextlib.contextmanager
-def _told_when_full() -> Iterator[None]:
+def _explained_when_full() -> Iterator[None]:
     try:
         yield
     except DocumentRefused as error:

@@ -91,7 +91,7 @@ class Members:
         """
         Give a member its next certificate: same name and roles, the same or a new Noise key.
 
-        @return: its file form, and whether it is new: L{_fresh_enough} tells when it is not.
+        @return: its file form, and whether it is new: L{_fresh_enough} says when it is not.
         @raise RateLimited: for too many new Noise keys.
         @raise AdmissionRefused: C{cert-revoked}, C{cert-expired}, C{unknown-certificate}, C{key-taken}.
         """
@@ -167,7 +167,7 @@ class Members:
         if (node is not None and node.name != body.name) or (
             named is not None and named.node_id != caller.key_id and named.barred_at is None
         ):
-            raise AdmissionRefused("name-taken", f"{body.name} is another node by now")
+            raise AdmissionRefused("name-taken", f"{body.name} is another node now")
         if not nodes.claim_noise_key(tx, body.noise_key, caller.key_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: join again")
         row = CertificateRow(
@@ -234,7 +234,7 @@ class Members:
         self.presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
 
     def forget(self) -> None:
-        """Something was revoked: judge every certificate anew, also what is being read right now."""
+        """Something was revoked: judge every certificate again, also what is being read right now."""
         self._generation += 1
         self._members.clear()
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-C{/metrics}: numbers that are at hand anyway, read when they are asked for; none takes a look into the
+C{/metrics}: numbers that are at hand anyway, read when they are asked for; none reads the
 database.
 """
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-C{/openapi.json}: made from the rows the server is made from, so it cannot tell of another API.
+C{/openapi.json}: made from the rows the server is made from, so it cannot describe another API.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Operators: whose keys may act, and in which role.
 
 The policy names them, so adding or removing one publishes a policy in the same transaction.  The way back
-in when the last administrator's key is lost is offline: who can write the state directory holds the
+in when the last administrator's key is lost is offline: anybody who can write the state directory holds the
 authority's key anyway; L{recover_operator} only does it properly, with a policy that names the new operator
 and a row in the audit.
 """
@@ -97,7 +97,9 @@ class Operators:
                     "last-administrator", "too few would be left to administer: add one first"
                 )
             if name == caller.key_id:
-                raise RequestRefused("forbidden-role", "nobody removes his own key: ask another")
+                raise RequestRefused(
+                    "forbidden-role", "nobody may remove their own key: ask another operator"
+                )
             operators.revoke(tx, name)
             audit.record(tx, caller.key_id, "remove-operator", name, request_id=caller.request_id)
             version = self._policies.name_operators(tx, caller)
@@ -107,7 +109,7 @@ class Operators:
 
     def replace(self, caller: Caller, name: str, body: OperatorKeyBody) -> Deferred[Json]:
         """
-        Put a new key in the place of an operator's: by himself, or by an administrator.
+        Put a new key in the place of an operator's: by themselves, or by an administrator.
 
         @raise RequestRefused: C{forbidden-role}, C{not-found}; C{conflict} for a key that is, or was,
             an operator's.

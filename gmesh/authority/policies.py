@@ -64,7 +64,7 @@ class Policies:
             caller.claim(tx)
             held = self._issuer.in_force(tx).body.version
             if body.expected_version not in (None, held):
-                raise RequestRefused("conflict", f"the policy in force is version {held} by now")
+                raise RequestRefused("conflict", f"the policy in force is version {held} now")
             text = body.text if body.text is not None else self._text_of(tx, body.version or 0)
             if body.dry_run:
                 raise DryRun({"version": None, "text": policy_text(self._issuer.next_policy(tx, text, ""))})
@@ -97,7 +97,7 @@ class Policies:
         """
         May C{source} reach C{service} of C{target}, under the policy in force, and by which rule?
 
-        @raise RequestRefused: C{not-found}, if one of them is no member; C{invalid-field}.
+        @raise RequestRefused: C{not-found}, if one of them is not a member; C{invalid-field}.
         """
         if not is_service(service):
             raise RequestRefused("invalid-field", "?service= must name a service")

@@ -52,7 +52,7 @@ _SAY_LITTLE = "this cannot be done now, and the log of the authority says why: a
 
 
 class ProblemWithMembers(RequestRefused):
-    """A refusal that tells more: each of C{members} becomes a member of the problem document."""
+    """A refusal that says more: each of C{members} becomes a member of the problem document."""
 
     def __init__(self, reason: str, detail: str, **members: int) -> None:
         super().__init__(reason, detail)

@@ -3,7 +3,7 @@
 What everybody may fetch, as ready bytes: genesis chain, policy, CRL, status; kept fresh and waited for.
 
 A change of policy, CRL or genesis makes a new status, at most one each STATUS_SPACING_SECONDS;
-without any the status, the CRL and the policy are re-issued when half of their time is over.
+without any the status, the CRL and the policy are re-issued when half of their time has passed.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class NodeFile(Generic[B]):
     """
     A document and where it was found.
 
-    @ivar dropped: only keys signed it that the newest genesis lists no more.
+    @ivar dropped: only keys signed it that the newest genesis no longer lists.
     """
 
     path: Path
@@ -174,7 +174,7 @@ def merge_crl(tx: Transaction, crl: Crl, epoch: int) -> list[str]:
 
 
 def follow_policy(tx: Transaction, policy: Policy) -> None:
-    """Let those operate whom C{policy} names, and nobody else."""
+    """Let those operate that C{policy} names, and nobody else."""
     wanted = {key_id(decode_public(operator.key)): operator for operator in policy.operators}
     for row in operators.everyone(tx):
         if row.key_id not in wanted or wanted[row.key_id].role != row.role:
@@ -351,7 +351,7 @@ def _check_manifest(backup: Path, manifest: Path) -> None:
     try:
         said = json.loads(read_capped(manifest, 64 * 1024))["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError("corrupt", f"{manifest} is no manifest") from error
+        raise StoreError("corrupt", f"{manifest} is not a manifest") from error
     if said != file_digest(backup):
         raise StoreError("corrupt", f"{backup} is not the file its manifest describes")
 

@@ -43,7 +43,7 @@ class RevocationBody(RequestBody, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Whom somebody wants revoked, and why."""
+    """What an operator wants revoked, and why."""
 
     caller: Caller
     body: RevocationBody
@@ -90,7 +90,7 @@ class Revocations:
         except GmeshError as error:
             raise StoreError(
                 error.reason,
-                f"{revoked.target} is revoked and barred here, but nodes are not told yet, for no CRL could"
+                f"{revoked.target} is revoked and barred here, but nodes do not know yet, for no CRL could"
                 f" be made; it is tried again: {error.detail}",
             ) from error
         return {"crl_number": number, "serials": revoked.serials, "keys": revoked.keys}

@@ -49,7 +49,7 @@ class Authority:
     @ivar invites: who may join.
     @ivar enrolment: how hosts with an invite do.
     @ivar members: renewals, heartbeats and what is known of members.
-    @ivar revocations: whom operators cut off.
+    @ivar revocations: the members that operators cut off.
     @ivar policies: the rules, and the genesis.
     @ivar operators: whose keys may act.
     @ivar approvals: the votes of operators.

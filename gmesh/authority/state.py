@@ -97,7 +97,7 @@ class StateDirectory:
         self.network_id = network_id(self.chain[0])
 
     def issuer(self) -> DocumentIssuer:
-        """A pen with the keys and the genesis of this directory."""
+        """An issuer with the keys and the genesis of this directory."""
         return DocumentIssuer(self.keys, self.network_id, self.chain[-1])
 
     def open(self, issuer: DocumentIssuer, now: int, rules: ApprovalRules) -> Opened:
@@ -264,9 +264,9 @@ class StateDirectory:
 
 
 def check_state(path: Path) -> None:
-    """@raise ConfigurationError: C{no-state}, for what is no directory."""
+    """@raise ConfigurationError: C{no-state}, for what is not a directory."""
     if not path.is_dir():
-        raise ConfigurationError("no-state", f"{path} is no directory: make it with gmesh init")
+        raise ConfigurationError("no-state", f"{path} is not a directory: make it with gmesh init")
 
 
 def read_epoch(state: Path) -> int:

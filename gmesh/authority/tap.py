@@ -127,7 +127,7 @@ class Options(usage.Options):
             raise usage.UsageError("--state DIR is needed: the directory that gmesh init made")
         if self["log-format"] not in (None, *LOG_FORMATS):
             raise usage.UsageError(
-                f"{self['log-format']!r} is no log format: there are {', '.join(LOG_FORMATS)}"
+                f"{self['log-format']!r} is not a log format: there are {', '.join(LOG_FORMATS)}"
             )
         self.observer = observer_for(self.parent, self["log-format"] or "")
         if not self["listen"]:
@@ -190,7 +190,7 @@ class AuthorityService(LoggedService):
 
 def _calm_collector() -> None:
     """
-    Collect what the start left, then look at what lives on no more.
+    Collect what the start left, then no longer look at what lives on.
 
     A full collection walks everything and holds every request meanwhile; under load they came often.
     """

@@ -4,7 +4,7 @@ C{gmesh admin audit}: the chain of what was done, shown, followed, checked and t
 
 A check recomputes every row from the first, and holds the end against heads from elsewhere: the
 status the authority has signed, what this operator saw at the last check, and the status files of
-nodes.  A database that was changed and chained anew passes none of these.
+nodes.  A database that was changed and chained again passes none of these.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class _Chain:
             try:
                 row = (entry["seq"], canonical(entry["row"]), bytes.fromhex(entry["hash"]))
             except (KeyError, TypeError, ValueError) as error:
-                raise GmeshError("audit-broken", f"audit row {self.size + 1} is no row") from error
+                raise GmeshError("audit-broken", f"audit row {self.size + 1} is not a row") from error
             self.size, self.head = verify_chain([row], self.size, self.head)
             for where, seen in self.expected:
                 if seen.size == self.size and seen.head != self.head.hex():

@@ -132,8 +132,8 @@ def _judge(found: dict[str, Any]) -> None:
     counts = found.get("counts") or {}
     wrong = {state: counts.get(state) or 0 for state in ("refused", "failed", "no_answer")}
     if any(wrong.values()):
-        told = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in wrong.items() if count)
-        raise GmeshError("not-done", f"not every node has done it: {told}")
+        report = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in wrong.items() if count)
+        raise GmeshError("not-done", f"not every node has done it: {report}")
 
 
 def _print_outcome(found: dict[str, Any], as_json: bool) -> None:

@@ -83,7 +83,7 @@ def show(context: click.Context, version: int | None, text: bool, as_json: bool)
 
 @policy.command()
 @click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Only tell whether it could be published.")
+@click.option("--dry-run", is_flag=True, help="Only say whether it could be published.")
 @click.option("--if-version", type=click.IntRange(min=1), help="Only if this version is in force.")
 @json_option
 @click.pass_context
@@ -100,7 +100,7 @@ def publish(
 
 @policy.command()
 @click.argument("version", type=click.IntRange(min=1))
-@click.option("--dry-run", is_flag=True, help="Only tell whether it could be published.")
+@click.option("--dry-run", is_flag=True, help="Only say whether it could be published.")
 @json_option
 @click.pass_context
 def rollback(context: click.Context, version: int, dry_run: bool, as_json: bool) -> None:

@@ -46,7 +46,7 @@ def revoke(
     Cut NODE off: all its certificates are revoked, and it cannot renew them.
 
     With --serial or --key instead of NODE, one certificate or an identity key.  --wait ends
-    when every other node has told that it holds the new CRL.
+    when every other node has reported that it holds the new CRL.
     """
     choices: dict[str, str | int | None] = {"node": node, "serial": serial, "key": key}
     named = [(kind, value) for kind, value in choices.items() if value is not None]
@@ -76,7 +76,7 @@ def revoke(
     if missing:
         raise GmeshError(
             "not-confirmed",
-            f"{len(missing)} nodes have not told yet that they hold CRL {number}: {shortened(missing)}",
+            f"{len(missing)} nodes have not reported yet that they hold CRL {number}: {shortened(missing)}",
         )
 
 
@@ -84,8 +84,8 @@ def holders(operator: OperatorClient, number: int) -> tuple[list[str], list[str]
     """
     Who holds this CRL.
 
-    @return: the members that told so in their last heartbeat, and those that did not; who is
-        revoked, or has let the certificate end, is in neither list.
+    @return: the members that said so in their last heartbeat, and those that did not; a node that is
+        revoked, or has let its certificate end, is in neither list.
     """
     now = operator.authority.wall()
     applied: list[str] = []

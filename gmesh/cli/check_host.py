@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks of the host: whom the files of the state directory belong to, and whether the disk takes more."""
+"""Checks of the host: who owns the files of the state directory, and whether the disk takes more."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Demo:
             self.daemons.wait_until(
                 f"{source} knows a path to {target}", partial(self.nodes.path, source, target)
             )
-        self.say(f"a has found its way to c: {' > '.join(self.nodes.path('a', 'c'))}")
+        self.say(f"a has found a path to c: {' > '.join(self.nodes.path('a', 'c'))}")
 
     def _start_node(self, name: str, *options: str) -> None:
         self.daemons.start(name, "gmesh-node", "--state", self.directory / name, *options)
@@ -172,7 +172,7 @@ class Demo:
         click.echo("Who could see what:")
         for name, *lines in (
             ("a and c", "the two messages; nobody else has the keys of their session (Noise IK)"),
-            ("b", "headers only, which it tells itself:", passed + "; it has no key for the rest"),
+            ("b", "headers only, as it says itself:", passed + "; it has no key for the rest"),
             ("authority", "nothing of them: it admits and revokes nodes, and carries no messages"),
         ):
             for index, line in enumerate(lines):
@@ -234,7 +234,7 @@ def _bold(text: str) -> str:
 @contextlib.contextmanager
 def _stoppable(daemons: Daemons) -> Iterator[None]:
     """
-    Let SIGTERM and SIGHUP end it as ^C does: by way of the clean-up.
+    Let SIGTERM and SIGHUP end it as ^C does: through the clean-up.
 
     A signal that comes while a daemon is being started waits until that one is in the list of
     those to stop, or it would outlive us.
@@ -255,7 +255,7 @@ def _stoppable(daemons: Daemons) -> Iterator[None]:
 @click.option(
     "--keep",
     is_flag=True,
-    help="Leave it running at the end, with nobody revoked, and tell how to talk to it.",
+    help="Leave it running at the end, with nobody revoked, and say how to talk to it.",
 )
 def demo(keep: bool) -> None:
     """

@@ -41,12 +41,12 @@ def ping(node: str, count: int, where: Endpoint, as_json: bool) -> None:
             if error.reason != TIMED_OUT:
                 raise
             lost += 1
-            told = f"no answer from {printable(node)}"
+            report = f"no answer from {printable(node)}"
         else:
             answered += answer.get("rtt_ms") or []
-            told = f"answer from {words(answer.get('node'))}: {milliseconds(answered[-1])}"
+            report = f"answer from {words(answer.get('node'))}: {milliseconds(answered[-1])}"
         if not as_json:
-            print(told, flush=True)
+            print(report, flush=True)
     if as_json:
         print_json({"node": node, "rtt_ms": answered, "lost": lost})
     if lost:

@@ -67,12 +67,12 @@ def _row(event: Mapping[str, Any]) -> str:
 
 def _status(event: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     """All of it the first time, then what differs."""
-    told = {key: value for key, value in event.items() if key not in ("at", "event", "name")}
+    report = {key: value for key, value in event.items() if key not in ("at", "event", "name")}
     if not before:
-        return ", ".join(f"{_name(key)} {words(value)}" for key, value in told.items())
+        return ", ".join(f"{_name(key)} {words(value)}" for key, value in report.items())
     return ", ".join(
         f"{_name(key)} {words(before.get(key))} -> {words(value)}"
-        for key, value in told.items()
+        for key, value in report.items()
         if value != before.get(key)
     )
 

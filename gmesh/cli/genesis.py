@@ -2,7 +2,7 @@
 """
 C{gmesh genesis}: the offline ceremony.  Nothing here opens a connection.
 
-One person makes the unsigned genesis; each root holder reviews it and signs on his own machine;
+One person makes the unsigned genesis; each root holder reviews it and signs on their own machine;
 anybody collects the signatures and checks that they are enough.
 """
 
@@ -46,7 +46,7 @@ from gmesh.trust.verify import root_keys, verify_next_genesis
 
 __all__ = ["genesis"]
 
-DIGEST_CHARACTERS = 16  # 64 bits: whoever wants another genesis with the same must try 2^64
+DIGEST_CHARACTERS = 16  # 64 bits: an attacker who wants another genesis with the same must try 2^64
 _file = click.Path(path_type=Path)
 _previous_option = click.option(
     "--previous", metavar="FILE", type=_file, help="The signed genesis of the version before."
@@ -119,7 +119,7 @@ def create(source: Path, out: Path, previous: Path | None, transcript: Path | No
     show_default=True,
     help="How long after now the new key begins to sign; the genesis must have reached every node by then.",
 )
-@click.option("--drop", metavar="KEY_ID", multiple=True, help="An authority key to believe no more.")
+@click.option("--drop", metavar="KEY_ID", multiple=True, help="An authority key to stop believing.")
 @click.option("--stolen", is_flag=True, help="List the new key alone, from now on.")
 @_transcript_option
 def rotate(
@@ -135,7 +135,7 @@ def rotate(
     Make the unsigned genesis that follows GENESIS with another authority key.
 
     First --authority-key: both keys are listed, and the authority signs with the new one once the
-    overlap is over.  Later, when the last certificate of the old one has ended, --drop it.  After a
+    overlap has ended.  Later, when the last certificate of the old one has ended, --drop it.  After a
     theft --stolen: no overlap, and every node renews.
     """
     if key is None and not drop:
@@ -245,7 +245,7 @@ def verify(
     transcript: Path | None,
 ) -> None:
     """
-    Check GENESIS with the signatures in it and in the files given; tell who is missing.
+    Check GENESIS with the signatures in it and in the files given; report who is missing.
 
     With --out the signed genesis is written, to be published or given to "gmesh init --genesis".
     """

@@ -51,13 +51,13 @@ def read_input(path: Path) -> tuple[bytes, dict[str, Any]]:
     Read the input file of C{gmesh genesis create}.
 
     @return: its bytes, for the transcript, and the fields it gives.
-    @raise ConfigurationError: if it is no TOML, or names what a genesis does not have.
+    @raise ConfigurationError: if it is not TOML, or names what a genesis does not have.
     """
     data = read_capped(path, MAX_INPUT)
     try:
         fields = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError("bad-input", f"{path} is no TOML: {error}") from error
+        raise ConfigurationError("bad-input", f"{path} is not TOML: {error}") from error
     unknown = sorted(fields.keys() - _FIELDS)
     if unknown:
         raise ConfigurationError("bad-input", f"{path}: a genesis has no {unknown[0]}")
@@ -94,7 +94,7 @@ def _plain(value: Any) -> Any:
             raise ConfigurationError("bad-input", f"the time {value} has no offset: end it with Z for UTC")
         return int(value.timestamp())
     if isinstance(value, datetime.date | datetime.time):
-        raise ConfigurationError("bad-input", f"{value} is no moment: write 2030-01-01T00:00:00Z")
+        raise ConfigurationError("bad-input", f"{value} is not a time: write 2030-01-01T00:00:00Z")
     return value
 
 
@@ -151,7 +151,7 @@ def check_signature_out(out: Path) -> None:
         if out.exists():
             DetachedSignature.parse(read_capped(out, MAX_DETACHED))
     except GmeshError as error:
-        raise ConfigurationError("exists", f"{out} is no signature: it is not written over") from error
+        raise ConfigurationError("exists", f"{out} is not a signature: it is not overwritten") from error
 
 
 def check_genesis_out(out: Path, document: Document[Genesis]) -> None:

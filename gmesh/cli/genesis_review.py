@@ -100,8 +100,8 @@ def warnings(document: Document[Genesis], previous: Document[Genesis] | None) ->
         dropped = [entry.key for entry in previous.body.authority if entry.key not in kept]
         if dropped:
             found.append(
-                f"{len(dropped)} authority key(s) are believed no more: certificates they signed end at once,"
-                " and their nodes renew.  After a theft this is what you want; else wait until the last"
+                f"{len(dropped)} authority key(s) are no longer believed: certificates they signed end at"
+                " once, and their nodes renew.  After a theft this is what you want; else wait until the last"
                 " certificate they signed has ended by itself."
             )
         elif min(starts) != max(starts):

@@ -76,7 +76,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 @contextlib.contextmanager
-def _told(where: str) -> Iterator[None]:
+def _explained(where: str) -> Iterator[None]:
     """Turn what the socket and the HTTP library raise into L{Unreachable}."""
     try:
         yield
@@ -145,7 +145,7 @@ class Endpoint:
     ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
         connection = self._connection()
         with contextlib.closing(connection):
-            with _told(self.where):
+            with _explained(self.where):
                 connection.connect()
                 sock = connection.sock
                 sock.settimeout(timeout)
@@ -155,7 +155,7 @@ class Endpoint:
                 yield response, sock
 
     def _read(self, response: http.client.HTTPResponse, limit: int) -> bytes:
-        with _told(self.where):
+        with _explained(self.where):
             data = response.read(limit + 1)
             if response.length and len(data) <= limit:
                 raise http.client.IncompleteRead(data, response.length)
@@ -211,7 +211,7 @@ class Endpoint:
 
     def _lines(self, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
         while True:
-            with _told(self.where):
+            with _explained(self.where):
                 line = response.readline(MAX_LINE + 1)
             if not line:
                 return

@@ -98,9 +98,9 @@ def _fail(message: str) -> int:
 
 
 _WORDS = {
-    "is not a valid float range": "is no number",
-    "is not a valid integer range": "is no whole number",
-    "is not a valid integer": "is no whole number",
+    "is not a valid float range": "is not a number",
+    "is not a valid integer range": "is not a whole number",
+    "is not a valid integer": "is not a whole number",
 }
 """What click calls a kind of value, and what people do."""
 
@@ -110,11 +110,11 @@ def _misused(error: click.UsageError) -> int:
     if isinstance(error, _NO_ARGUMENTS):
         error.show()
         return error.exit_code
-    told = " ".join(error.format_message().split()).rstrip(".")
+    report = " ".join(error.format_message().split()).rstrip(".")
     for theirs, ours in _WORDS.items():
-        told = told.replace(theirs, ours)
+        report = report.replace(theirs, ours)
     hint = f' (see "{error.ctx.command_path} --help")' if error.ctx is not None else ""
-    _fail(told + hint)
+    _fail(report + hint)
     return error.exit_code
 
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    if sys.stderr is None:  # closed by whoever started us
+    if sys.stderr is None:  # closed by the process that started us
         sys.stderr = io.StringIO()
     if sys.stdout is None:
         return _fail("standard output is closed: nothing was done")

@@ -65,7 +65,7 @@ def receive(service: str, count: int | None, where: Endpoint, as_json: bool) -> 
     """
     Print the messages sent to a service of this node, one a line, until interrupted.
 
-    On a terminal each is preceded by the name of its sender; --json always tells it.
+    On a terminal each is preceded by the name of its sender; --json always shows it.
     """
     end_with_the_reader()
     with where.stream(f"/v1/receive?service={quote(service, safe='')}") as messages:

@@ -81,7 +81,7 @@ def routes(node: str | None, where: Endpoint, as_json: bool, follow_it: bool) ->
     """
     if follow_it:
         if node is not None:
-            raise click.UsageError("--follow tells of every node: give it without NODE")
+            raise click.UsageError("--follow shows every node: give it without NODE")
         return follow(where, "routes", as_json)
     columns = [
         Column("name", "name"),

@@ -61,7 +61,7 @@ class OperatorClient:
             raise ConfigurationError("bad-operator", f"{directory} is damaged: {error.detail}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
-                "bad-operator", f"{directory}/authority.json is no {{'urls': [...]}}"
+                "bad-operator", f"{directory}/authority.json is not {{'urls': [...]}}"
             ) from error
         if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
             raise ConfigurationError("bad-operator", f"{directory}/authority.json names no URL")

@@ -50,7 +50,7 @@ class NumberRange(click.FloatRange):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         number = super().convert(value, parameter, context)
         if isnan(number):
-            self.fail(f"{value!r} is no number.", parameter, context)
+            self.fail(f"{value!r} is not a number.", parameter, context)
         return number
 
 
@@ -77,7 +77,9 @@ def wait_options(command: Any) -> Any:
     timeout = click.option(
         "--timeout", default="2m", show_default=True, metavar="SPAN", help="How long to wait at most."
     )
-    wait = click.option("--wait", is_flag=True, help="Wait for the nodes; tell who has not done it.")
+    wait = click.option(
+        "--wait", is_flag=True, help="Wait for the nodes; report those that have not done it."
+    )
     return wait(timeout(command))
 
 
@@ -88,7 +90,7 @@ def identifier(text: str) -> str:
     @raise ConfigurationError: if it is none.
     """
     if len(text) != 32 or not set(text) <= set("0123456789abcdef"):
-        raise ConfigurationError("bad-id", f"{text!r} is no id: the lists show them, 32 hex characters")
+        raise ConfigurationError("bad-id", f"{text!r} is not an id: the lists show them, 32 hex characters")
     return text
 
 
@@ -112,7 +114,7 @@ def public_key(text: str) -> bytes:
     except DocumentRefused as error:
         raise ConfigurationError(
             error.reason,
-            f"{text!r} is no public key: gmesh key show prints it, {PUBLIC_CHARACTERS} characters",
+            f"{text!r} is not a public key: gmesh key show prints it, {PUBLIC_CHARACTERS} characters",
         ) from error
 
 
@@ -124,5 +126,5 @@ def seconds(text: str) -> int:
     """
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
     if match is None or int(match[1]) == 0:
-        raise ConfigurationError("bad-duration", f"{text!r} is no span of time: 90s, 30m, 1h or 7d")
+        raise ConfigurationError("bad-duration", f"{text!r} is not a span of time: 90s, 30m, 1h or 7d")
     return int(match[1]) * _UNITS[match[2] or "s"]

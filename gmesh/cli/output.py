@@ -34,7 +34,7 @@ VALID = "valid"
 
 
 def printable(text: str) -> str:
-    """C{text} on one line, safe for a terminal whoever wrote it: controls become escapes."""
+    """C{text} on one line, safe for a terminal, no matter who wrote it: controls become escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

@@ -19,7 +19,7 @@ class Glyphs:
     The characters of a picture.
 
     @param corners: of a box: top left, top right, bottom left, bottom right.
-    @param used: a link the message took, C{GAP} wide; C{idle}: another link; C{cut}: a link that is no more.
+    @param used: a link the message took, C{GAP} wide; C{idle}: another link; C{cut}: a link that is gone.
     """
 
     corners: tuple[str, str, str, str]
@@ -65,7 +65,7 @@ def draw(
     @param row: the nodes, left to right.
     @param links: pairs of names; one between neighbours of the row is drawn, the others are listed below.
     @param path: the names a message passed, in order.
-    @param cut: links that are no more.
+    @param cut: links that are gone.
     """
     hops = {frozenset(pair) for pair in itertools.pairwise(path)}
     height = 1 + max((len(spot.notes) for spot in row), default=0)

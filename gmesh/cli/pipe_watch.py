@@ -2,8 +2,8 @@
 """
 Whoever reads a long command's output may go: C{| head -1}, a pager.
 
-The next line would find out, but that one may be hours away, or be a message that its sender is then told
-has arrived.  Tests: C{tests/cli/test_cli_reader.py}.
+The next line would find out, but that one may be hours away, or be a message that its sender then believes
+has arrived.  Tests: C{tests/cli/test_pipe_watch.py}.
 """
 
 from __future__ import annotations
@@ -30,6 +30,6 @@ def end_with_the_reader() -> None:
 
 def _watch(output: int) -> None:
     poll = select.poll()
-    poll.register(output, 0)  # errors and hang-ups are always told
+    poll.register(output, 0)  # errors and hang-ups are always reported
     poll.poll()
     os._exit(1)  # as for BrokenPipeError; every line was flushed when it was printed

@@ -2,7 +2,7 @@
 """
 A mesh as a picture: this node, its neighbours around it, theirs around them, and a line for each link.
 
-The place of a node follows from the shortest way to it and from its name, so that a picture
+The place of a node follows from the shortest path to it and from its name, so that a picture
 drawn again and again stands still while the mesh does.
 """
 

@@ -2,7 +2,7 @@
 """
 C{watch}: the mesh as the node of this host sees it, again and again, with a picture.
 
-On a terminal it fills the screen and is drawn anew; elsewhere each look is printed below the last.
+On a terminal it fills the screen and is drawn again; elsewhere each look is printed below the last.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def watch(interval: float, once: bool, where: Endpoint, as_json: bool) -> None:
 
 
 def _as_json(look: Look) -> dict[str, Any]:
-    told = {"at": round(look.at, 3), "status": look.status, "peers": look.peers, **look.topology}
-    return told | ({"trouble": look.trouble} if look.trouble else {})
+    report = {"at": round(look.at, 3), "status": look.status, "peers": look.peers, **look.topology}
+    return report | ({"trouble": look.trouble} if look.trouble else {})
 
 
 def _plain(look: Look) -> list[str]:

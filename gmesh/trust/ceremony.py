@@ -160,7 +160,7 @@ def rotate_authority(
     @param add: the new public key.
     @param valid_from: when the new key begins to sign; L{ROTATION_OVERLAP} from C{now}, when left out.
     @param valid_to: when it ends; with the genesis, when left out.
-    @param drop: key_ids that are believed no more.
+    @param drop: key_ids that are no longer believed.
     @param stolen: no overlap: only the new key is listed, from C{now} on.
     @raise DocumentRefused: C{bad-key}, C{unknown-key}, C{conflict}.
     """
@@ -216,7 +216,7 @@ def attach(
         if one.digest != document.digest:
             raise DocumentRefused("wrong-digest", f"the signature by {one.key_id} is for another genesis")
         if one.key_id not in keys:
-            raise DocumentRefused("unknown-key", f"{one.key_id} is no root key of this genesis")
+            raise DocumentRefused("unknown-key", f"{one.key_id} is not a root key of this genesis")
         raw = b64url_decode(one.signature, SIGNATURE_SIZE)
         if not verify(keys[one.key_id], raw, document.signature_input):
             raise DocumentRefused("bad-signature", f"the signature by {one.key_id} does not verify")

@@ -197,7 +197,7 @@ def _read_body(signed: Any, struct: type[Made]) -> Made:
     if not isinstance(signed, dict) or signed.get("type") != struct.TYPE:
         raise DocumentRefused("wrong-type", f"not a document of type {struct.TYPE}")
     if struct not in _NULL_FREE and _has_null(signed):
-        raise DocumentRefused("invalid-field", "null is no value: leave the field out")
+        raise DocumentRefused("invalid-field", "null is not a value: leave the field out")
     try:
         body = msgspec.convert(signed, struct, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:

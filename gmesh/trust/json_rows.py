@@ -3,7 +3,7 @@
 Long lists of rows of whole numbers, as CRLs have them: canonical JSON has one spelling for those.
 
 Walking a hundred thousand entries in Python costs ten times what all the cryptography does, so
-whoever walks a value leaves its tables to C.
+code that walks a value leaves its tables to C.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def human_error(error: Exception, kind: Any = None) -> str:
     """
     What C{msgspec} found wrong, for people: in the place of a pattern what it stands for.
 
-    @param kind: what was read; a word that is none of a few is told with those there are.
+    @param kind: what was read; a word that is none of a few is reported with those there are.
     """
     text = str(error)
     for pattern, words in _SPOKEN.items():

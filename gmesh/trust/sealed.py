@@ -2,7 +2,7 @@
 """
 A signing key under a pass phrase: Scrypt, then AES-256-GCM, in one small container.
 
-PKCS#8's own encryption is no use here: OpenSSL writes it with 2,048 rounds of PBKDF2, which a
+PKCS#8's own encryption does not help here: OpenSSL writes it with 2,048 rounds of PBKDF2, which a
 pass phrase does not survive.  The container shows the public key, so that a sealed key can be
 named without its pass phrase; everything shown is authenticated with the secret.
 """
@@ -87,8 +87,8 @@ def open_sealed(data: bytes, passphrase: bytes) -> SigningKey:
     """
     The key in a container.
 
-    @raise DocumentRefused: C{bad-key} if it is no container or damaged, C{wrong-passphrase} if it
-        does not open; a container changed by somebody cannot be told from a wrong pass phrase.
+    @raise DocumentRefused: C{bad-key} if it is not a container or damaged, C{wrong-passphrase} if it
+        does not open; a container changed by somebody cannot be distinguished from a wrong pass phrase.
     """
     container = _parse(data)
     try:

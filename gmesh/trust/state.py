@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What one host believes: the newest genesis, CRL, policy and status, and whom they vouch for.
+What one host believes: the newest genesis, CRL, policy and status, and the nodes they vouch for.
 
 Everything arrives through L{TrustState.offer} (file, authority or neighbour: it makes no
 difference) and is checked in full before anything changes.  Documents are ordered by version

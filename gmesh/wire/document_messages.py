@@ -236,7 +236,7 @@ class CommandRequest:
 
 class DocumentAssembler:
     """
-    Puts the pieces of one announced document together, in order; holds no more than came.
+    Puts the pieces of one announced document together, in order; holds nothing beyond what came.
 
     @param push: the announcement or first piece; a piece is then given to L{add} too.
     """

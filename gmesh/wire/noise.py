@@ -35,7 +35,7 @@ _REKEY_INPUT = bytes(KEY_SIZE)
 
 class StaticKey:
     """
-    An own static X25519 key, made once: reading it anew for each handshake costs an exchange.
+    An own static X25519 key, made once: reading it again for each handshake costs an exchange.
 
     @param private: the raw private key, 32 bytes.
     @raise FrameRefused: C{bad-key}, if it has another size.

@@ -34,7 +34,7 @@ class Unreach:
     The payload of UNREACH; its path header has the receiver index and counter of the refused frame.
 
     @ivar destination: where the refused frame was to go.
-    @ivar next_hop: the other end of the sender's link that is gone, or L{NO_HANDLE} if it only knows no way.
+    @ivar next_hop: the other end of the sender's link that is gone, or L{NO_HANDLE} if it only knows no path.
     @ivar record: the sender's own node record, the proof: it speaks only for its own links.
     """
 
@@ -87,7 +87,7 @@ class Dropped:
 @dataclass(frozen=True, slots=True)
 class PathRequest:
     """
-    The body of PATH_REQ: which way would you go?
+    The body of PATH_REQ: which path would you take?
 
     @ivar request: chosen by the asker, repeated in the answer.
     @ivar destination: L{NO_HANDLE} if the asker knows only the name.

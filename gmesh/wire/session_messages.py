@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What two ends tell each other: the payloads of the IK handshake, inner frames, acknowledgements.
+What two ends say to each other: the payloads of the IK handshake, inner frames, acknowledgements.
 
 The plaintext of an E2E_DATA is one or more inner frames in the form of L{gmesh.wire.frames}, so
 that small messages to one destination may share a seal. None at all is a bare sign of life.
@@ -120,7 +120,7 @@ class Mark:
     """
     The body of ASK and of ACK, which repeats it at once: so far has come what I send.
 
-    Nothing is sent again for it; its sender learns how much is still under way.
+    Nothing is sent again for it; its sender learns how much is still in flight.
 
     @ivar mark: a number of the asker, that rises.
     """

@@ -36,7 +36,7 @@ async def one_policy(call: Call) -> Response:
     body_limit=limits.POLICY_BODY_BYTES,
 )
 async def publish_policy(call: Call) -> Response:
-    """Publish the next policy; with C{dry_run} only tell whether it could be."""
+    """Publish the next policy; with C{dry_run} only say whether it could be."""
     answer = await call.authority.policies.publish(call.caller, call.body)
     return json_response(answer, 200 if call.body.dry_run else 201)
 

@@ -21,7 +21,7 @@ MAX_NOTE = 4096
 
 
 def leave_clean(database: Path) -> None:
-    """Nothing is open any more and the file was found whole: say so. What cannot be said is not said."""
+    """Nothing is open any more and the file was found whole: leave the note, unless it cannot be written."""
     with contextlib.suppress(OSError, GmeshError):
         if not _log(database).exists():
             write_atomic(_note(database), json.dumps(_looks(database)).encode(), 0o600)

@@ -65,7 +65,7 @@ class JoinFacts(msgspec.Struct, frozen=True):
     What a join is judged by.
 
     @ivar key_revoked: whether the node's key ever was.
-    @ivar noise_key_owner: node_id of whom the Noise key is tied to.
+    @ivar noise_key_owner: node_id that the Noise key is tied to.
     @ivar named: who has the invite's name.
     @ivar keyed: what the node's key is called.
     """
@@ -79,7 +79,7 @@ class JoinFacts(msgspec.Struct, frozen=True):
 
 def lookup_joins(reader: Reader, asked: Sequence[tuple[str, str, str]]) -> list[JoinFacts | None]:
     """
-    What is known of each; None where there is no such invite.
+    What is known of each; None where no invite has this id.
 
     @param asked: invite's id, node_id, Noise key.
     """

@@ -122,7 +122,7 @@ class Transaction(Reader):
         self.marks.counters = dict.fromkeys(self.marks.counters, 0)
 
     def after_commit(self, function: Callable[..., None], *arguments: object) -> None:
-        """Have C{function} called in the reactor thread once this is durable, whoever still listens."""
+        """Have C{function} called in the reactor thread once this is durable, waited for or not."""
         self._hooks.append(lambda: function(*arguments))
 
     def undo(self) -> None:
@@ -144,7 +144,7 @@ class Transaction(Reader):
 
 
 def write_audit(cursor: Any, rows: list[AuditRow]) -> None:
-    """Insert rows of the audit chain, many a statement."""
+    """Insert rows of the audit chain, many per statement."""
     for start in range(0, len(rows), AUDIT_ROWS_AT_ONCE):
         some = rows[start : start + AUDIT_ROWS_AT_ONCE]
         places = ",".join(["(?,?,?)"] * len(some))

@@ -5,45 +5,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from trust.network import NOW, Network, key
 
-from gmesh.cli import operator as operator_module
-from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.options import seconds
 from gmesh.errors import ConfigurationError
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.invite import Invite
 from gmesh.trust.requests import ADMIN_TAG, read_request
-
-
-@pytest.fixture
-def network(http_end: Any, monkeypatch: pytest.MonkeyPatch) -> Network:
-    """The network whose authority is the far end, at its own time."""
-    network = Network()
-    show = http_end.answers
-    show["GET /genesis"] = show["GET /genesis/1"] = (200, network.genesis.encode())
-    show["GET /status"] = (200, network.status().encode())
-    show["GET /crl"] = (200, network.crl().encode())
-    show["GET /policy"] = (200, network.policy().encode())
-    monkeypatch.setattr(operator_module, "RemoteAuthority", partial(RemoteAuthority, wall=lambda: NOW))
-    return network
-
-
-@pytest.fixture
-def operator(network: Network, http_end: Any, tmp_path: Path) -> Path:
-    """An operator's directory for it."""
-    directory = tmp_path / "operator"
-    directory.mkdir()
-    (directory / "operator.key").write_bytes(key("operator").to_pem())
-    (directory / "operator.key").chmod(0o600)
-    (directory / "genesis.json").write_bytes(network.genesis.encode())
-    (directory / "authority.json").write_text(json.dumps({"urls": [http_end.where]}))
-    return directory
 
 
 def _asked(end: Any, path: str) -> Any:

@@ -143,9 +143,9 @@ def test_a_restore_wants_what_nodes_know(network: Any) -> None:
 def test_neither_restore_nor_recovery_invents_a_directory(network: Any, tmp_path: Path) -> None:
     """A mistyped --state is told as that."""
     taken = backup(network)
-    with pytest.raises(GmeshError, match="nowhere is no directory"):
+    with pytest.raises(GmeshError, match="nowhere is not a directory"):
         restore(tmp_path / "nowhere", taken, network.now, accept_lost_revocations=True)
-    with pytest.raises(GmeshError, match="nowhere is no directory"):
+    with pytest.raises(GmeshError, match="nowhere is not a directory"):
         recover_operator(tmp_path / "nowhere", network.keys.signing().public, "new", network.now)
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from gmesh.authority.approvals import APPROVALS_FILE
 from gmesh.errors import GmeshError
-from gmesh.trust.documents import Policy, parse_document
 from gmesh.trust.encoding import b64url_encode
 
 REVOKE = "POST /admin/revocations"
@@ -175,67 +174,4 @@ def test_enough_administrators_stay_for_the_rules(network: Any, second: Any) -> 
 # A new key for an operator.
 
 
-def test_an_operator_replaces_his_key(network: Any) -> None:
-    """The new key has his role and stands in the policy; the old one is refused for ever."""
-    keys = network.keys
-    new = keys.signing()
-    body = {"key": b64url_encode(new.public)}
-    target = f"/admin/operators/{keys.operator.key_id}"
-    assert network.admin("POST", target, body, keys.reader).slug == "forbidden-role"
-    answer = network.admin("POST", target, body, keys.operator)
-    assert answer.status == 201
-    assert (answer.json["key_id"], answer.json["role"]) == (new.key_id, "operate")
-    listed = {
-        operator.key: operator.role
-        for operator in parse_document(network.ask("GET", "/policy").body, Policy).body.operators
-    }
-    assert listed[body["key"]] == "operate" and b64url_encode(keys.operator.public) not in listed
-    assert network.admin("GET", "/admin/nodes", key=keys.operator).slug == "unknown-key"
-    assert network.admin("GET", "/admin/nodes", key=new).status == 200
-    assert network.admin("POST", target, body, new).slug == "forbidden-role"
-    old = {"key": b64url_encode(keys.operator.public)}
-    assert network.admin("POST", f"/admin/operators/{new.key_id}", old, new).slug == "conflict"
-
-
-def test_the_last_administrator_replaces_his_key(network: Any) -> None:
-    """He stays the one who may administer; and he may replace another's key."""
-    keys = network.keys
-    new, other = keys.signing(), keys.signing()
-    target = f"/admin/operators/{keys.admin.key_id}"
-    assert network.admin("POST", target, {"key": b64url_encode(new.public)}).status == 201
-    keys.admin = new
-    target = f"/admin/operators/{keys.reader.key_id}"
-    assert network.admin("POST", target, {"key": b64url_encode(other.public)}).status == 201
-    assert network.admin("POST", target, {"key": b64url_encode(keys.signing().public)}).slug == "not-found"
-    weak = {"key": b64url_encode(bytes([1]) + bytes(31))}
-    assert network.admin("POST", f"/admin/operators/{new.key_id}", weak).slug == "bad-key"
-
-
 # Policy explained.
-
-
-def test_the_policy_explains_itself(network: Any) -> None:
-    """Who may reach what, and by which rule; a deny is named too, and so is no rule at all."""
-    rules = [
-        {"effect": "allow", "from": ["role:client"], "to": ["node:gate"], "services": ["*"]},
-        {"effect": "deny", "from": ["*"], "to": ["*"], "services": ["ssh"]},
-    ]
-    text = {**json.loads((network.path / "policy-initial.json").read_bytes()), "rules": rules}
-    assert network.admin("POST", "/admin/policies", {"text": text}).status == 201
-    network.joined("pump-1")
-    network.joined("gate", role="anchor")
-
-    def explain(source: str, target: str, service: str) -> Any:
-        asked = f"/admin/policies/explain?source={source}&target={target}&service={service}"
-        return network.admin("GET", asked, key=network.keys.reader)
-
-    allowed = explain("pump-1", "gate", "print").json
-    assert (allowed["allowed"], allowed["rule"], allowed["rule_text"]) == (True, 0, rules[0])
-    assert allowed["source"] == {"name": "pump-1", "roles": ["client"], "revoked": False}
-    assert allowed["policy_version"] == 2
-    denied = explain("pump-1", "gate", "ssh").json
-    assert (denied["allowed"], denied["rule"], denied["rule_text"]) == (False, 1, rules[1])
-    unmatched = explain("gate", "pump-1", "print").json
-    assert (unmatched["allowed"], unmatched["rule"], unmatched["rule_text"]) == (False, None, None)
-    assert explain("pump-1", "nobody", "print").slug == "not-found"
-    assert explain("pump-1", "gate", "Print%20it").slug == "invalid-field"

@@ -72,3 +72,58 @@ def test_a_revocation_that_comes_twice_in_a_group_counts_once(network: Any) -> N
     answers = network.together("/admin/revocations", *twice)
     assert (answers[0].status, answers[1].slug) == (201, "replayed")
     assert len(crl(network).revoked) == 1
+
+
+def test_revocation_bars_from_renewal_heartbeat_and_join(network: Any) -> None:
+    """A revoked node gets nothing more, not even by repeating its join."""
+    member = network.joined("pump-1")
+    assert network.heartbeat(member).status == 200
+    answer = network.admin("POST", "/admin/revocations", {"node": "pump-1", "reason": "key-compromise"})
+    assert answer.json["serials"] == [member.certificate.body.serial]
+    assert network.heartbeat(member).slug == "cert-revoked"
+    assert network.renew(member).slug == "cert-revoked"
+    assert network.join(member).slug == "enrolment-refused"
+    crl = parse_document(network.ask("GET", "/crl").body, Crl).body
+    assert crl.number == answer.json["crl_number"]
+    assert crl.revoked == ((member.certificate.body.serial, member.certificate.body.not_after, 1),)
+    assert crl.revoked_keys == ((member.node.key_id, member.certificate.body.not_after),)
+    again = network.invite("pump-1")
+    again.node = member.node
+    assert network.join(again).slug == "cert-revoked"
+
+
+def test_revoking_a_node_takes_every_serial(network: Any) -> None:
+    """Old and renewed certificate are both listed; one serial alone can be revoked too."""
+    member = network.joined("pump-1")
+    network.clock.advance(12 * 3600)
+    network.renew(member)
+    answer = network.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    assert len(answer.json["serials"]) == 2
+    other = network.joined("pump-2")
+    serial = other.certificate.body.serial
+    assert network.admin("POST", "/admin/revocations", {"serial": serial}).json["serials"] == [serial]
+    assert network.admin("POST", "/admin/revocations", {"serial": serial}).slug == "conflict"
+    assert network.admin("POST", "/admin/revocations", {"node": "nobody"}).slug == "not-found"
+    assert (
+        network.admin("POST", "/admin/revocations", {"node": "pump-2", "serial": 1}).slug == "invalid-field"
+    )
+
+
+def test_field_r8_test_crl_forgets_what_could_not_be_renewed_any_more(network: Any) -> None:
+    """An entry stays until the certificate's end plus grace plus leeway, then the next CRL drops it."""
+
+    def kept() -> int:
+        got: list[int] = []
+        question = "SELECT count(*) FROM revoked_certificate"
+        network.authority.store.read(lambda reader: reader.value(question)).addCallback(got.append)
+        return got[0]
+
+    network.joined("pump-1")
+    network.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    network.clock.advance(31 * 86_400)
+    network.clock.advance(10)
+    assert (len(parse_document(network.ask("GET", "/crl").body, Crl).body.revoked), kept()) == (1, 1)
+    network.clock.advance(8 * 86_400)
+    network.clock.advance(10)
+    assert parse_document(network.ask("GET", "/crl").body, Crl).body.revoked == ()
+    assert kept() == 0

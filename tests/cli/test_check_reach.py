@@ -56,7 +56,7 @@ def test_authority_by_way_of_an_anchor(now: int, directory: Path, closed_port: i
     facts = {"authority": {"reachable": True, "age": 5, "troubles": {"renewal": "cert-revoked"}}}
     found, _ = check_reach.authority([f"http://127.0.0.1:{closed_port}"], _kept(directory, now), facts)
     assert _levels(found) == {Level.WARN}
-    assert "by way of an anchor" in found[0].detail and "cert-revoked" in found[-1].detail
+    assert "through an anchor" in found[0].detail and "cert-revoked" in found[-1].detail
 
 
 def test_anchors(now: int, directory: Path, issuer: Issuer) -> None:

@@ -136,7 +136,7 @@ def test_a_signature_is_written_over_nothing_else(
     path, digest = unsigned
     before = (tmp_path / target).read_bytes()
     ended = run("genesis", "sign", path, "--key", "alice.key", "--digest", digest, "--out", target)
-    assert (ended.status, f"{target} is no signature" in ended.err) == (1, True)
+    assert (ended.status, f"{target} is not a signature" in ended.err) == (1, True)
     assert (tmp_path / target).read_bytes() == before
     for _ in range(2):
         _sign(run, path, digest, "alice")
@@ -149,7 +149,7 @@ def test_a_genesis_is_written_over_nothing_else(run: Run, unsigned: tuple[Path, 
         _sign(run, path, digest, name)
     before = (tmp_path / "alice.key").read_bytes()
     ended = run("genesis", "verify", path, "alice.sig", "bob.sig", "--out", "alice.key")
-    assert (ended.status, "not written over" in ended.err) == (1, True)
+    assert (ended.status, "not overwritten" in ended.err) == (1, True)
     assert (tmp_path / "alice.key").read_bytes() == before
     assert run("genesis", "verify", path, "alice.sig", "bob.sig", "--out", "genesis.json").status == 0
     assert run("genesis", "verify", "genesis.json", "carol.sig", "--out", "genesis.json").status == 0
@@ -254,7 +254,7 @@ def test_theft(run: Run, signed: Path, tmp_path: Path) -> None:
     """--stolen lists the new key alone and says what that means."""
     new = run("key", "create", "authority-2.key").out.strip()
     ended = run("genesis", "rotate", signed, "--authority-key", new, "--stolen", "--out", "next.json")
-    assert ended.status == 0 and "believed no more" in ended.out
+    assert ended.status == 0 and "no longer believed" in ended.out
     body = parse_document((tmp_path / "next.json").read_bytes(), Genesis).body
     assert [entry.key for entry in body.authority] == [new]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -61,43 +62,6 @@ def test_history_and_the_way_back(network: Any) -> None:
     earlier = network.admin("GET", "/admin/policies/2")
     assert parse_document(earlier.body, Policy).body.max_hops == 8
     assert network.admin("POST", "/admin/policies", {"version": 99}).slug == "not-found"
-
-
-def test_operators_come_and_go_with_a_policy(network: Any) -> None:
-    """A new operator may act and stands in the policy; a removed one may not and does not."""
-    new = network.keys.signing()
-    body = {"key": b64url_encode(new.public), "role": "operate", "name": "night shift"}
-    answer = network.admin("POST", "/admin/operators", body)
-    assert answer.status == 201
-    assert in_force(network).version == answer.json["policy_version"]
-    assert b64url_encode(new.public) in [operator.key for operator in in_force(network).operators]
-    assert network.admin("GET", "/admin/nodes", key=new).status == 200
-    assert network.admin("POST", "/admin/operators", body).slug == "conflict"
-    assert network.admin("DELETE", f"/admin/operators/{new.key_id}").status == 200
-    assert network.admin("GET", "/admin/nodes", key=new).slug == "unknown-key"
-    assert b64url_encode(new.public) not in [operator.key for operator in in_force(network).operators]
-    assert network.admin("POST", "/admin/operators", body).slug == "conflict"
-
-
-def test_the_last_administrator_stays(network: Any) -> None:
-    """Not removed by himself nor by others with less; with a second one he may go."""
-    keys = network.keys
-    target = f"/admin/operators/{keys.admin.key_id}"
-    assert network.admin("DELETE", target).slug == "last-administrator"
-    assert network.admin("DELETE", target, key=keys.operator).slug == "forbidden-role"
-    second = keys.signing()
-    body = {"key": b64url_encode(second.public), "role": "administer"}
-    assert network.admin("POST", "/admin/operators", body, key=keys.operator).slug == "forbidden-role"
-    assert network.admin("POST", "/admin/operators", body).status == 201
-    assert network.admin("DELETE", target).slug == "forbidden-role"
-    assert network.admin("DELETE", target, key=second).status == 200
-    assert network.admin("GET", "/admin/operators").slug == "unknown-key"
-
-
-def test_an_operator_key_of_small_order_is_refused(network: Any) -> None:
-    """With it anybody could sign as that operator."""
-    body = {"key": b64url_encode(bytes([1]) + bytes(31)), "role": "read"}
-    assert network.admin("POST", "/admin/operators", body).slug == "bad-key"
 
 
 def successor(network: Any, current: Any, authority: tuple[AuthorityKey, ...]) -> Any:
@@ -173,3 +137,30 @@ def test_a4_the_first_renewal_after_a_rotation_is_free(network: Any) -> None:
     assert free.json["certificate"]["signatures"][0]["key_id"] == new.key_id
     assert network.renew(member, noise).json == free.json
     assert network.renew(member, keys.noise()).status == 429
+
+
+def test_the_policy_explains_itself(network: Any) -> None:
+    """Who may reach what, and by which rule; a deny is named too, and so is no rule at all."""
+    rules = [
+        {"effect": "allow", "from": ["role:client"], "to": ["node:gate"], "services": ["*"]},
+        {"effect": "deny", "from": ["*"], "to": ["*"], "services": ["ssh"]},
+    ]
+    text = {**json.loads((network.path / "policy-initial.json").read_bytes()), "rules": rules}
+    assert network.admin("POST", "/admin/policies", {"text": text}).status == 201
+    network.joined("pump-1")
+    network.joined("gate", role="anchor")
+
+    def explain(source: str, target: str, service: str) -> Any:
+        asked = f"/admin/policies/explain?source={source}&target={target}&service={service}"
+        return network.admin("GET", asked, key=network.keys.reader)
+
+    allowed = explain("pump-1", "gate", "print").json
+    assert (allowed["allowed"], allowed["rule"], allowed["rule_text"]) == (True, 0, rules[0])
+    assert allowed["source"] == {"name": "pump-1", "roles": ["client"], "revoked": False}
+    assert allowed["policy_version"] == 2
+    denied = explain("pump-1", "gate", "ssh").json
+    assert (denied["allowed"], denied["rule"], denied["rule_text"]) == (False, 1, rules[1])
+    unmatched = explain("gate", "pump-1", "print").json
+    assert (unmatched["allowed"], unmatched["rule"], unmatched["rule_text"]) == (False, None, None)
+    assert explain("pump-1", "nobody", "print").slug == "not-found"
+    assert explain("pump-1", "gate", "Print%20it").slug == "invalid-field"

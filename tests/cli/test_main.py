@@ -75,8 +75,8 @@ def test_wrong_usage(run: Callable[..., Any], arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["ping", "c", "--count", "x"], "'--count': 'x' is no whole number"),
-        (["watch", "--interval", "x"], "'--interval': 'x' is no number"),
+        (["ping", "c", "--count", "x"], "'--count': 'x' is not a whole number"),
+        (["watch", "--interval", "x"], "'--interval': 'x' is not a number"),
     ],
 )
 def test_no_number(run: Callable[..., Any], arguments: list[str], fault: str) -> None:
