@@ -41,6 +41,7 @@ ROTATION_OVERLAP = 48 * 3600
 """Seconds from publication until a new authority key signs: every node holds it by then."""
 
 GENESIS_LIFE = 10 * 365 * 86_400
+#: Names of Noise protocols (revision 34, section 8).
 SUITES = ("Noise_XX_25519_AESGCM_SHA256", "Noise_XX_25519_ChaChaPoly_SHA256")
 MAX_DETACHED = 4 * 1024
 

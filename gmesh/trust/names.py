@@ -48,6 +48,7 @@ __all__ = [
 ALL: Final = "*"
 NETWORK_ROLES: Final = ("anchor", "relay", "client")
 
+# A label of a host name in lower case (RFC 1035, section 2.3.1); a host has at most 253 characters (2.3.4).
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _SERVICE: Final = rf"_?{_LABEL}"
 _ROLE: Final = rf"(anchor|relay|client|service:{_LABEL})"

@@ -33,11 +33,12 @@ _ARMOUR = re.compile(
     rb"-----BEGIN GMESH SEALED KEY-----\r?\n([A-Za-z0-9+/=\r\n]{1,400})-----END GMESH SEALED KEY-----\s*"
 )
 _VERSION = 1
+# scrypt (RFC 7914), at the first of the settings that OWASP recommends for it: 128 MiB.
 _LOG2_N, _R, _P = 17, 8, 1
 _SALT_SIZE, _NONCE_SIZE, _TAG_SIZE = 16, 12, 16
 _HEAD = struct.Struct(">BBBB32s16s12s")
 _SIZE = _HEAD.size + KEY_SIZE + _TAG_SIZE
-_LINE = 64
+_LINE = 64  # characters, RFC 7468, section 2
 
 
 class _Container(NamedTuple):

@@ -29,8 +29,10 @@ __all__ = ["NoiseSession", "StaticKey"]
 
 KEY_SIZE = 32
 PATTERNS = ("XX", "IK")
+"""The Noise Protocol Framework, revision 34, section 7.5."""
 
 _REKEY_INPUT = bytes(KEY_SIZE)
+"""What REKEY encrypts: 32 zeros (Noise, section 4.2)."""
 
 
 class StaticKey:
