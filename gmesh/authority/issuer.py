@@ -66,7 +66,7 @@ def policy_text(policy: Document[Policy]) -> PolicyText:
 
 class Wanted(msgspec.Struct, frozen=True):
     """
-    What a certificate shall say.
+    What a certificate will say.
 
     @ivar lifetime: seconds, None for the policy's default.
     """

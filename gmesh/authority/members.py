@@ -9,7 +9,7 @@ at half life is never refused, however short that is, and one that lost an answe
 
 A certificate of this database renews, whatever key signed it: its row is the evidence.  After a
 restore from a backup almost every certificate is unknown: one of an earlier epoch that a key of the
-newest genesis signed, and that nothing speaks against, is adopted.
+newest genesis signed is adopted, unless a row contradicts it.
 """
 
 from __future__ import annotations

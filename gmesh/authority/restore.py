@@ -78,7 +78,7 @@ class NodeFiles:
 
     def epoch(self, bound: int) -> int:
         """
-        The highest epoch that a number in these files is of; -1 without files.
+        The highest epoch of a number in these files; -1 without files.
 
         @param bound: the highest that can be right.
         @raise ConfigurationError: C{epoch-beyond}, naming the file that lies above.
@@ -222,7 +222,7 @@ def restore(
     @param policy_files: C{policy.json} of nodes.
     @param passphrases: asked for the signing keys that are sealed.
     @raise ConfigurationError: C{lost-revocations} without such files; C{in-use}; C{dropped-key} and
-        C{epoch-beyond}, naming the file of a node that is not to be believed.
+        C{epoch-beyond}, naming the file of a node that cannot be trusted.
     @raise StoreError: if the backup is damaged or another network's.
     """
     if not backup.is_file():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 How members are revoked: first barred for good, at a cost that does not depend on how many certificates
-they got themselves; then named by a CRL, one for all revocations that come together.
+they have; then named by a CRL, one for all revocations that are decided together.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Order:
 @dataclass(frozen=True, slots=True)
 class Barred:
     """
-    What came of it, but for the CRL.
+    The outcome, except for the CRL.
 
     @ivar target: a node's name or id, or a serial.
-    @ivar serials: what the CRL shall name.
-    @ivar keys: the identity key, if it shall name that; no serial need stand beside it.
+    @ivar serials: what the CRL will name.
+    @ivar keys: the identity key, if the CRL will name that; then no serial is needed.
     """
 
     target: str

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The authority whole: the use cases, one a subject, around one store, and what goes on beside requests.
+The authority whole: the use cases, one per subject, around one store, and the work between requests.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Authority:
 
     async def ready(self) -> None:
         """
-        Make a real decision: write, sign, check the signature. At most once a second.
+        Make a real decision: write, sign, check the signature. At most once per second.
 
         @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}.
         """

@@ -81,7 +81,7 @@ class Options(usage.Options):
         ["log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"],
     ]
     observer: Callable[[], Lines] | None = None
-    """What makes the observer that twistd shall log with, where its own will not do."""
+    """What makes the observer that twistd logs with, where its own does not suffice."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ def audit(
     """
     Show the last rows of the audit; or verify, follow or export it.
 
-    With --follow, --json prints one object a line.
+    With --follow, --json prints one object per line.
     """
     if context.invoked_subcommand is not None:
         return
@@ -220,7 +220,7 @@ def _remembered(path: Path) -> AuditHead:
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @click.pass_context
 def export(context: click.Context, target: Path) -> None:
-    """Write the whole audit to FILE, one JSON object a line, as audit.jsonl on the authority."""
+    """Write the whole audit to FILE, one JSON object per line, as audit.jsonl on the authority."""
     if target.exists():
         raise ConfigurationError("exists", f"{target} exists: an export writes nothing over")
     count = 0

@@ -59,7 +59,7 @@ class RemoteAuthority:
         """
         The status, CRL and policy of the authority, verified under a genesis chain that was.
 
-        @raise DocumentRefused: if one of them is not to be believed.
+        @raise DocumentRefused: if one of them cannot be trusted.
         """
         trust = TrustState(network_id, chain, {})
         now = self.wall()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What a ceremony did, one JSON object a line, for those who were not in the room.
+What a ceremony did, one JSON object per line, for those who were not in the room.
 
 It holds digests and names of keys; never a key, a pass phrase or a signature.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C{--follow}: a table as events, one a line, until interrupted."""
+"""C{--follow}: a table as events, one per line, until interrupted."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ class Endpoint:
     @contextlib.contextmanager
     def stream(self, path: str, timeout: float | None = None) -> Iterator[Iterator[dict[str, Any]]]:
         """
-        A C{GET} whose answer is one JSON object a line, until the far end closes.
+        A C{GET} whose answer is one JSON object per line, until the far end closes.
 
         The block is entered once the far end has answered, so what it began is in place.
 

@@ -27,7 +27,7 @@ __all__ = ["receive", "send"]
 @node_command
 @click.argument("node")
 @click.argument("text", required=False)
-@click.option("--service", required=True, metavar="NAME", help="The service that shall receive it.")
+@click.option("--service", required=True, metavar="NAME", help="The service that receives it.")
 @click.option(
     "--timeout",
     default=10.0,
@@ -63,7 +63,7 @@ def send(
 @click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
 def receive(service: str, count: int | None, where: Endpoint, as_json: bool) -> None:
     """
-    Print the messages sent to a service of this node, one a line, until interrupted.
+    Print the messages sent to a service of this node, one per line, until interrupted.
 
     On a terminal each is preceded by the name of its sender; --json always shows it.
     """

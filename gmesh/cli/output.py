@@ -122,7 +122,7 @@ def _rich_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print named values, one a line, aligned."""
+    """Print named values, one per line, aligned."""
     known = list(pairs)
     width = max(len(name) for name, _ in known) + 1
     for name, value in known:

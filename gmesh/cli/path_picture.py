@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A mesh as a text picture: the nodes of a path in a row, what joins them, and who stands aside."""
+"""A mesh as a text picture: the nodes of a path in a row, what joins them, and the nodes beside it."""
 
 from __future__ import annotations
 

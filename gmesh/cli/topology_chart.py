@@ -147,7 +147,7 @@ def _label(canvas: Canvas, name: str, x: float, y: float) -> Label | None:
     return None
 
 
-#: The Unicode block Braille Patterns, and the bit of each dot of one by row and column (Unicode, section 21.1).
+#: The Unicode block Braille Patterns, and the bit of each dot of one by row and column (Unicode, 21.1).
 _BRAILLE = 0x2800
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 

@@ -46,7 +46,7 @@ class Freshness(Enum):
     How far this host may trust that it misses nothing.
 
     C{FRESH}: the status has not expired.  C{STALE}: it has; everything runs, an age is shown.
-    C{LAPSED}: the policy's stale_grace is over too, or there never was a status; links carry
+    C{LAPSED}: the policy's stale_grace has passed too, or there never was a status; links carry
     documents and control only.
     """
 

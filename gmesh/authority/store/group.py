@@ -3,7 +3,7 @@
 Decisions that commit together, in the writer's thread: one transaction, and a savepoint for each that
 changes something, so that one that refuses is undone alone.
 
-Those of one kind are decided at once where nothing speaks against them.
+Those of one kind are decided at once where no row contradicts them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Bulk(Protocol, Generic[Item, Result]):
 
     def many(self, tx: Transaction, items: Sequence[Item]) -> Sequence[Result | None]:
         """
-        Decide on those that nothing speaks against; L{one} decides on each of the others afterwards.
+        Decide on those that no row contradicts; L{one} decides on each of the others afterwards.
 
         If it raises, it has decided nothing, and L{one} decides on each.
         @return: the results in order, None for each that is not decided.

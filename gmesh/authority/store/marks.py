@@ -2,7 +2,7 @@
 """
 What every decision asks and most change: marks, counters and the head of the audit.
 
-It is read once a group and written once, before its commit.  Each decision works on a copy of its
+It is read once per group and written once, before its commit.  Each decision works on a copy of its
 own, from which the next one starts unless it was refused; that there is one writer makes it safe.
 """
 

@@ -50,7 +50,7 @@ class Store:
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
-    @ivar stopping: true once nothing long shall go on.
+    @ivar stopping: true once long work must end.
     """
 
     log = Logger()
@@ -145,7 +145,7 @@ class Store:
             leave_clean(self.path)
 
     def check_file(self) -> None:
-        """A clean stop left this file whole; whether the disk kept it so is found out beside the work."""
+        """A clean stop left this file whole; whether the disk kept it so is checked beside the work."""
         if not self._checked:
             done = self.in_thread(lambda: engine.check_integrity(self.path, given_up=lambda: self.stopping))
             done.addCallbacks(self._found_good, self._found_damaged)
