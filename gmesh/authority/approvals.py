@@ -84,8 +84,7 @@ def read_rules(state: Path, possible: Collection[str] | None = None) -> Approval
         rules = msgspec.json.decode(read_capped(path, limits.APPROVALS_FILE_BYTES), type=ApprovalRules)
     except (msgspec.DecodeError, DocumentRefused, UnicodeDecodeError) as error:
         raise ConfigurationError("bad-approvals", f"{path}: {error}") from error
-    unknown = sorted(set(rules.operations) - set(possible)) if possible is not None else []
-    if possible is not None and unknown:
+    if possible is not None and (unknown := sorted(set(rules.operations) - set(possible))):
         raise ConfigurationError(
             "bad-approvals",
             f"{path}: no operation is named {unknown[0]}; there are {', '.join(sorted(possible))}",

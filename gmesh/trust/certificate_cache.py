@@ -2,7 +2,7 @@
 """
 Certificates already found good under one genesis, so that each signature is verified once.
 
-A verdict names the signatures as well as what they sign, for a certificate that is passed on
+An entry names the signatures as well as what they sign, for a certificate that is passed on
 must convince others too.  It says nothing of validity and revocation, which are asked each time.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gmesh.trust.documents import Certificate, Document, Genesis
-from gmesh.trust.limits import CERTIFICATE_LEEWAY, MAX_VERDICTS
+from gmesh.trust.limits import CERTIFICATE_LEEWAY, MAX_KNOWN_CERTIFICATES
 from gmesh.trust.verify import authority_keys, check_certificate, check_validity
 
 __all__ = ["KnownCertificate", "CertificateCache"]
@@ -52,7 +52,7 @@ class CertificateCache:
             return verdict
         signers = check_certificate(document, self._genesis, self._network_id, now)
         end = max(self._ends[signer] for signer in signers)
-        if len(self._good) >= MAX_VERDICTS:
+        if len(self._good) >= MAX_KNOWN_CERTIFICATES:
             self._good.clear()
         verdict = self._good[question] = KnownCertificate(document.body.node_id, end + CERTIFICATE_LEEWAY)
         return verdict

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every route of the authority, a module a subject; a stranger finds here what may be asked."""
+"""One module per subject: who may ask what; each handler calls one use case."""
 
 from __future__ import annotations
 
