@@ -12,7 +12,7 @@ table = RouteTable()
 
 @table.add("GET", "/healthz", Access.PUBLIC)
 async def alive(call: Call) -> Response:
-    """Responses as long as the reactor turns."""
+    """Answers as long as the reactor turns."""
     return json_response({"status": "ok"})
 
 

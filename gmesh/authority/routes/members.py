@@ -21,7 +21,7 @@ async def renew(call: Call) -> Response:
 
 @table.add("POST", "/heartbeat", Access.NODE, body=HeartbeatBody)
 async def heartbeat(call: Call) -> Response:
-    """Tell that a member lives; the answer is the status in force and the authority's time."""
+    """Report that a member lives; the answer is the status in force and the authority's time."""
     authority, caller, body = call.authority, call.caller, call.body
     await authority.members.heartbeat(caller, caller.certificate, body.sent_ms, body.numbers)
     if body.receipts:
