@@ -218,11 +218,11 @@ def latencies(directory: Path, state: State, server: Running, quick: bool) -> li
 
 def revocations(state: State, server: Running, members: Any, quick: bool) -> Row:
     """From the operator's request to a status that names the new CRL, as a long poll sees it."""
-    from gmesh.cli.operator import Operator
+    from gmesh.cli.operator import OperatorClient
     from gmesh.trust.documents import Crl, Status, parse_document
 
     (state.operator / "authority.json").write_text(f'{{"urls": ["http://127.0.0.1:{server.port}"]}}')
-    operator = Operator(state.operator)
+    operator = OperatorClient(state.operator)
     times = []
     progress("revocations")
     server.report()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.harness import Row, progress
 from gmesh.authority.store import certificates, engine, nodes
 from gmesh.authority.store.transaction import Reader
-from gmesh.cli.operator import Operator
+from gmesh.cli.operator import OperatorClient
 from gmesh.trust.documents import Crl, CrlDelta, Status, parse_document
 from gmesh.trust.state import TrustState
 
@@ -32,7 +32,7 @@ def measure(state: State, server: Running, count: int) -> list[Row]:
     from bench.authority import stalls, timed
 
     (state.operator / "authority.json").write_text(f'{{"urls": ["http://127.0.0.1:{server.port}"]}}')
-    operator = Operator(state.operator)
+    operator = OperatorClient(state.operator)
     progress("look-ups")
     rows = [_lookups(state, count)]
     rows.append(
@@ -103,7 +103,7 @@ def _lookups(state: State, count: int) -> Row:
 _serials = itertools.count(11, 2)
 
 
-def _revoke(name: str, state: State, server: Running, operator: Operator, held: Any) -> Row:
+def _revoke(name: str, state: State, server: Running, operator: OperatorClient, held: Any) -> Row:
     from bench.authority import stalls
 
     progress(name)
@@ -126,14 +126,14 @@ def _revoke_together(state: State, server: Running) -> Row:
     """From many operators' threads at once, until one status names a CRL with all of them."""
     from bench.authority import stalls
 
-    def revoke(operator: Operator, serial: int) -> int:
+    def revoke(operator: OperatorClient, serial: int) -> int:
         number: int = operator.ask("POST", "/admin/revocations", {"serial": serial})["crl_number"]
         return number
 
     progress(f"{TOGETHER} revoked at once")
     serials = list(itertools.islice((number for number in _serials if (number - 10) % 10), TOGETHER))
     held = parse_document(server.get("/status"), Status)
-    operators = [Operator(state.operator) for _ in range(TOGETHER)]
+    operators = [OperatorClient(state.operator) for _ in range(TOGETHER)]
     start = time.perf_counter()
     with ThreadPoolExecutor(TOGETHER) as threads:
         numbers = list(threads.map(revoke, operators, serials))
@@ -149,7 +149,7 @@ def _revoke_together(state: State, server: Running) -> Row:
     )
 
 
-def _sizes(server: Running, base: Any, operator: Operator) -> list[Row]:
+def _sizes(server: Running, base: Any, operator: OperatorClient) -> list[Row]:
     data = server.get("/crl")
     start = time.perf_counter()
     full = parse_document(data, Crl)

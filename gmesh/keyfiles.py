@@ -17,7 +17,7 @@ from pathlib import Path
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import KEY_MODE, read_key_file, write_atomic
 from gmesh.trust.keys import SigningKey
-from gmesh.trust.published import refuse_published
+from gmesh.trust.published_keys import refuse_published
 from gmesh.trust.sealed import is_sealed, open_sealed, seal, sealed_public
 
 __all__ = ["PASSPHRASE_CREDENTIAL", "Passphrases", "load_key", "public_of", "save_key"]

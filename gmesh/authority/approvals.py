@@ -2,14 +2,14 @@
 """
 Operations that take several operators: to approve is to ask for the same, signed by one's own key.
 
-So nobody approves what he did not see, and a request altered by one byte of meaning is another
+So nobody approves what they did not see, and a request altered by one byte of meaning is another
 proposal.  The votes are used up in the transaction of the effect.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,6 @@ from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller
-from gmesh.authority.routes.table import Access, Route
 from gmesh.authority.store import approvals, operators
 from gmesh.authority.store.approvals import ApprovalRow
 from gmesh.authority.store.transaction import Reader, Transaction
@@ -28,10 +27,23 @@ from gmesh.errors import ConfigurationError, DocumentRefused, RequestRefused
 from gmesh.files import read_capped
 from gmesh.trust.canonical import canonical, digest
 
-__all__ = ["APPROVALS_FILE", "NO_APPROVALS", "ApprovalRules", "Approvals", "read_rules"]
+__all__ = ["APPROVALS_FILE", "NO_APPROVALS", "ApprovalRules", "Approvals", "Operation", "read_rules"]
 
 Json = dict[str, Any]
 APPROVALS_FILE = "approvals.json"
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """
+    What an operator asks for.
+
+    @ivar name: of its route, such as C{POST /admin/policies}.
+    @ivar least: the role it takes; empty where the policy says which.
+    """
+
+    name: str
+    method: str
+    least: str
 
 
 class ApprovalRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,9 +69,11 @@ class ApprovalRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 NO_APPROVALS = ApprovalRules(1, ())
 
 
-def read_rules(state: Path, routes: Iterable[Route]) -> ApprovalRules:
+def read_rules(state: Path, possible: Collection[str] | None = None) -> ApprovalRules:
     """
     The rules of a state directory; none without the file.
+
+    @param possible: names of the operations that can need approval; None for no judgement of names.
 
     @raise ConfigurationError: C{bad-approvals}, saying what is wrong with the file.
     """
@@ -70,9 +84,7 @@ def read_rules(state: Path, routes: Iterable[Route]) -> ApprovalRules:
         rules = msgspec.json.decode(read_capped(path, limits.APPROVALS_FILE_BYTES), type=ApprovalRules)
     except (msgspec.DecodeError, DocumentRefused, UnicodeDecodeError) as error:
         raise ConfigurationError("bad-approvals", f"{path}: {error}") from error
-    possible = {route.name for route in routes if route.access.operator and route.method != "GET"}
-    unknown = sorted(set(rules.operations) - possible)
-    if unknown:
+    if possible is not None and (unknown := sorted(set(rules.operations) - set(possible))):
         raise ConfigurationError(
             "bad-approvals",
             f"{path}: no operation is named {unknown[0]}; there are {', '.join(sorted(possible))}",
@@ -84,36 +96,42 @@ class Approvals:
     """
     Collects votes.
 
+    @param possible: names of the operations that can need approval.
     @ivar rules: which operations take how many.
     """
 
-    def __init__(self, store: Store, rules: ApprovalRules) -> None:
+    def __init__(self, store: Store, rules: ApprovalRules, possible: Collection[str]) -> None:
         self._store = store
+        self._possible = possible
         self.rules = rules
+
+    def read_rules(self, state: Path) -> ApprovalRules:
+        """The rules as a state directory has them now. @raise ConfigurationError: as L{read_rules}."""
+        return read_rules(state, self._possible)
 
     def wanted(self, operation: str, body: Any) -> bool:
         """Whether this request must be approved; a dry run changes nothing."""
         return operation in self.rules.operations and not getattr(body, "dry_run", False)
 
-    def ask(self, caller: Caller, route: Route, target: str, body: Any) -> Deferred[Caller | Json]:
+    def ask(self, caller: Caller, operation: Operation, target: str, body: Any) -> Deferred[Caller | Json]:
         """
         Count the request as its caller's vote.
 
         Where the policy says which role it takes, the votes of the caller's role and above count.
 
-        @return: a caller who may act, or what to tell one who must wait for others.
+        @return: a caller who may act, or what to answer one who must wait for others.
         @raise RequestRefused: C{conflict} for a vote that was given before.
         """
         said = None if body is None else msgspec.to_builtins(body)
-        name = digest({"method": route.method, "target": target, "body": said})
-        least = caller.role if route.access is Access.READ else route.access.value
+        name = digest({"method": operation.method, "target": target, "body": said})
+        least = operation.least or caller.role
         required = self.rules.required
 
         def vote(tx: Transaction) -> Caller | Json:
             caller.claim(tx)
             approvals.forget_expired(tx)
             ends = tx.now + limits.APPROVAL_SECONDS
-            approvals.propose(tx, ApprovalRow(name, route.method, target, canonical(said), ends))
+            approvals.propose(tx, ApprovalRow(name, operation.method, target, canonical(said), ends))
             new = approvals.vote(tx, name, caller.key_id)
             count = len(approvals.votes(tx, name, least))
             if new:
@@ -121,7 +139,7 @@ class Approvals:
                     tx,
                     caller.key_id,
                     "approve",
-                    route.name,
+                    operation.name,
                     request_id=caller.request_id,
                     approval=name,
                     votes=count,

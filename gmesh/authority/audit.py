@@ -4,7 +4,7 @@ The audit chain: every row's hash covers the row before it, so no past row can b
 
 hash = SHA-256("gmesh-audit-v1\\0" + seq as 8 bytes big-endian + previous hash + SHA-256(entry)),
 where entry is the canonical JSON of the row.  Rows are written in the transaction of what they
-tell, mirrored to C{audit.jsonl} after the commit, and the head stands in every status document.
+report, mirrored to C{audit.jsonl} after the commit, and the head stands in every status document.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
 
 from gmesh.authority import limits
-from gmesh.authority.store.transaction import Transaction
-from gmesh.errors import StoreError
+from gmesh.authority.auth import Caller
+from gmesh.authority.store import audit as audit_rows
+from gmesh.authority.store.transaction import Reader, Transaction
+from gmesh.authority.store.writer import Store
+from gmesh.errors import GmeshError, StoreError
 from gmesh.trust.canonical import canonical
 
-__all__ = ["AuditMirror", "chain_hash", "printable", "record", "verify_chain"]
+__all__ = ["AuditMirror", "AuditTrail", "chain_hash", "printable", "record", "verify_chain"]
 
 _DOMAIN = b"gmesh-audit-v1\0"
 Entry = tuple[int, bytes, bytes]
+Json = dict[str, Any]
 
 
 def chain_hash(seq: int, previous: bytes, entry: bytes) -> bytes:
@@ -88,9 +96,44 @@ def verify_chain(entries: Iterable[Entry], seq: int = 0, head: bytes = bytes(32)
     return seq, head
 
 
+class AuditTrail:
+    """The use cases around the chain."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def refused(self, caller: Caller, action: str, target: str, error: GmeshError) -> Deferred[None]:
+        """Note in the audit that a known operator was refused something."""
+        outcome = f"refused: {error.reason}"
+
+        def note(tx: Transaction) -> None:
+            caller.claim(tx, effect=False)
+            record(tx, caller.key_id, action, printable(target), outcome, caller.request_id)
+
+        return self._store.decide(note)
+
+    def page(self, after: int, limit: int) -> Deferred[Json]:
+        """A page of the audit chain."""
+
+        def page(reader: Reader) -> Json:
+            rows = audit_rows.page(reader, after, limit)
+            listed = [
+                {"seq": seq, "hash": digest.hex(), "row": msgspec.Raw(entry)} for seq, entry, digest in rows
+            ]
+            size, head = reader.audit_head
+            return {
+                "entries": listed,
+                "size": size,
+                "head": head.hex(),
+                "next": rows[-1][0] if len(rows) == limit else None,
+            }
+
+        return self._store.read(page)
+
+
 class AuditMirror:
     """
-    C{audit.jsonl}: one row a line, appended in the database thread after each commit.
+    C{audit.jsonl}: one row per line, appended in the database thread after each commit.
 
     @ivar last_hash: of the last whole line, once L{last} was asked.
 

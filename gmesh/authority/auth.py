@@ -18,8 +18,8 @@ import msgspec
 
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.issuer import Issuer
-from gmesh.authority.problems import Telling
+from gmesh.authority.issuer import DocumentIssuer
+from gmesh.authority.problems import ProblemWithMembers
 from gmesh.authority.rate_limit import RateLimiter
 from gmesh.authority.store import nodes, nonces, operators
 from gmesh.authority.store.transaction import Transaction
@@ -31,7 +31,11 @@ from gmesh.trust.join import JoinRequest, verify_join_request
 from gmesh.trust.keys import KEY_SIZE, key_id
 from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, read_request
 
-__all__ = ["Authenticator", "Caller", "Envelope", "claim_ahead"]
+__all__ = ["Authenticator", "Caller", "Envelope", "RequestBody", "claim_ahead"]
+
+
+class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The body of a request: an object with exactly its fields."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -57,7 +61,7 @@ class Caller(msgspec.Struct, frozen=True):
 
     @ivar role: of an operator; empty for a node.
     @ivar name: of an operator or node, for the audit.
-    @ivar vouched: whether the invite key signed too; told apart only where any refusal takes as long.
+    @ivar vouched: whether the invite key signed too; judged only where any refusal takes as long.
     @ivar presented: the certificate a node sent with its request, not judged beyond its key.
     @ivar approval: what takes the place of the nonce, where the request was counted as a vote before.
     """
@@ -96,9 +100,11 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Authenticator:
-    """Tells who sent a request, or refuses it."""
+    """Finds out who sent a request, or refuses it."""
 
-    def __init__(self, store: Store, issuer: Issuer, clock: SteadyClock, limiter: RateLimiter) -> None:
+    def __init__(
+        self, store: Store, issuer: DocumentIssuer, clock: SteadyClock, limiter: RateLimiter
+    ) -> None:
         self._store = store
         self._issuer = issuer
         self._clock = clock
@@ -196,8 +202,8 @@ class Authenticator:
         self._limiter.admit_key(signed.keyid)
 
 
-class Stale(Telling):
-    """Signed too long ago, or in the future; the answer tells the authority's time."""
+class Stale(ProblemWithMembers):
+    """Signed too long ago, or in the future; the answer says the authority's time."""
 
     def __init__(self, now: int) -> None:
         super().__init__("stale", "the request was not signed just now: compare the clocks", time=now)

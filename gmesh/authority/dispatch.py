@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-From a request to its handler: Klein's resource, with a short way for paths that hold no argument.
+From a request to its handler: Klein's resource, with a direct dispatch for paths without arguments.
 
 Klein asks its router, adapts the request and wraps each answer in half a dozen Deferreds, which costs as
 much as verifying a signature; a path without arguments is found by looking it up.
@@ -79,7 +79,7 @@ class Deadline:
         self._timer: IDelayedCall | None = None
 
     def watch(self, working: Deferred[Any]) -> None:
-        """Cancel C{working} when its time is over; it fails with C{unavailable} then."""
+        """Cancel C{working} when its time has ended; it fails with C{unavailable} then."""
         self._open[working] = self._clock.seconds() + self._seconds
         if self._timer is None:
             self._timer = self._clock.callLater(self._seconds, self._look)

@@ -187,7 +187,7 @@ class AuthoritySite(QuietSite):
         self._connections: Counter[str] = Counter()
 
     def problem(self, slug: str, status: int, detail: str) -> bytes:
-        """The body that tells of a refusal."""
+        """The body that reports a refusal."""
         return problem_body(slug, status, detail, self.new_request_id())
 
     @property

@@ -39,12 +39,12 @@ from gmesh.trust.documents import (
     sign_documents,
 )
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.json_rows import collector_paused
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, DOCUMENT_LIMITS, MAX_INTEGER
-from gmesh.trust.names import spoken
-from gmesh.trust.tables import collector_paused
+from gmesh.trust.names import human_error
 
 __all__ = [
-    "Issuer",
+    "DocumentIssuer",
     "POLICY_SECONDS",
     "PolicyText",
     "Wanted",
@@ -66,7 +66,7 @@ def policy_text(policy: Document[Policy]) -> PolicyText:
 
 class Wanted(msgspec.Struct, frozen=True):
     """
-    What a certificate shall say.
+    What a certificate will say.
 
     @ivar lifetime: seconds, None for the policy's default.
     """
@@ -79,9 +79,9 @@ class Wanted(msgspec.Struct, frozen=True):
     lifetime: int | None
 
 
-class Issuer:
+class DocumentIssuer:
     """
-    The authority's pen.
+    Makes and signs documents with the authority's keys.
 
     @ivar genesis: the newest genesis.
     @ivar policy: the policy in force.
@@ -174,7 +174,7 @@ class Issuer:
     def _crl(self, tx: Transaction, ended_after: int, also_new: bool = True) -> Document[Crl]:
         """Made whole before anything is written, so that one that is too large leaves nothing behind."""
         listed_after = None if also_new else -1
-        with collector_paused(), _told_when_full():
+        with collector_paused(), _explained_when_full():
             document = sign_document(
                 Crl(
                     network_id=self.network_id,
@@ -201,7 +201,7 @@ class Issuer:
         """
         What turns CRL C{since} into C{crl}; None if only the whole CRL will do.
 
-        @param crl: the newest one; None is the answer too if it is that no more.
+        @param crl: the newest one; None is also the answer if it is no longer the newest.
         """
         number = crl.body.number
         newest = documents.newest_crl_mark(reader)
@@ -280,7 +280,7 @@ class Issuer:
 
 
 @contextlib.contextmanager
-def _told_when_full() -> Iterator[None]:
+def _explained_when_full() -> Iterator[None]:
     try:
         yield
     except DocumentRefused as error:
@@ -311,7 +311,7 @@ def _policy_body(value: dict[str, Any]) -> Policy:
     try:
         return msgspec.convert(value, Policy, strict=True)
     except msgspec.ValidationError as error:
-        raise DocumentRefused("invalid-field", f"policy: {spoken(error, Policy)}") from error
+        raise DocumentRefused("invalid-field", f"policy: {human_error(error, Policy)}") from error
 
 
 def _there(document: bytes | None) -> bytes:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-C{/metrics}: numbers that are at hand anyway, read when they are asked for; none takes a look into the
+C{/metrics}: numbers that are kept anyway, read when they are asked for; none reads the
 database.
 """
 
@@ -66,9 +66,9 @@ class AuthorityCollector(Collector):
         yield _counter("slow_connections", "Cut: too slow.", sum(site.too_slow for site in sites))
         yield _counter("excess_connections", "Cut: too many.", sum(site.too_many for site in sites))
         yield _counter("rate_limited", "Requests refused by a bucket.", limiter.refused)
-        yield _counter("buckets_evicted", "Buckets forgotten for want of room.", limiter.evicted)
+        yield _counter("buckets_evicted", "Buckets forgotten to make room.", limiter.evicted)
         yield _counters("bad_requests", "Refused before any route.", "reason", _sum(sites))
-        yield _counters("receipts_dropped", "Not believed.", "reason", authority.control.dropped)
+        yield _counters("receipts_dropped", "Not believed.", "reason", authority.commands.dropped)
 
 
 def _sum(sites: Sequence[AuthoritySite]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-C{/openapi.json}: made from the rows the server is made from, so it cannot tell of another API.
+C{/openapi.json}: made from the rows the server is made from, so it cannot describe another API.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gmesh import __version__
-from gmesh.authority.routes.table import Access, Route
+from gmesh.authority.route import Access, Route
 from gmesh.daemon.web import PROBLEM_TYPE
 from gmesh.trust.limits import MAX_INTEGER
 from gmesh.trust.requests import JSON_TYPE

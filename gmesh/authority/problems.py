@@ -8,7 +8,7 @@ from http import HTTPStatus
 from gmesh.daemon import web
 from gmesh.errors import GmeshError, RequestRefused, StoreError
 
-__all__ = ["STATUSES", "Telling", "problem_body", "status_of", "told"]
+__all__ = ["STATUSES", "ProblemWithMembers", "problem_body", "status_of", "public_detail"]
 
 STATUSES = {
     "bad-request": 400,
@@ -51,8 +51,8 @@ _SAY_LESS = {
 _SAY_LITTLE = "this cannot be done now, and the log of the authority says why: ask again soon"
 
 
-class Telling(RequestRefused):
-    """A refusal that tells more: each of C{members} becomes a member of the problem document."""
+class ProblemWithMembers(RequestRefused):
+    """A refusal that says more: each of C{members} becomes a member of the problem document."""
 
     def __init__(self, reason: str, detail: str, **members: int) -> None:
         super().__init__(reason, detail)
@@ -66,7 +66,7 @@ def status_of(error: GmeshError) -> int:
     return STATUSES.get(error.reason, 400)
 
 
-def told(error: GmeshError, operator: bool) -> str:
+def public_detail(error: GmeshError, operator: bool) -> str:
     """The detail of an error; for strangers without what durable state says of files and the disk."""
     if operator or not isinstance(error, StoreError) or error.reason in _NO_FILES:
         return error.detail

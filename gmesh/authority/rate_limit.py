@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from gmesh.authority import limits
-from gmesh.authority.problems import Telling
+from gmesh.authority.problems import ProblemWithMembers
 from gmesh.token_bucket import TokenBucket
 
-__all__ = ["Buckets", "Rate", "RateLimits", "RateLimiter", "address_key"]
+__all__ = ["Buckets", "RequestRate", "RateLimits", "RateLimiter", "address_key"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RequestRate:
     """So many at once, so many each minute."""
 
     burst: int
@@ -33,7 +33,7 @@ class Rate:
         return f"{self.per_minute:g}/{self.burst}"
 
     @classmethod
-    def parse(cls, text: str) -> Rate:
+    def parse(cls, text: str) -> RequestRate:
         """C{PER_MINUTE} or C{PER_MINUTE/BURST}."""
         per_minute, _, burst = text.partition("/")
         try:
@@ -49,9 +49,9 @@ class Rate:
 class RateLimits:
     """What one address and one key may do; roll-outs behind one address raise the first."""
 
-    address: Rate = field(default_factory=lambda: Rate(200, 1200))
-    key: Rate = field(default_factory=lambda: Rate(60, 300))
-    failures: Rate = field(default_factory=lambda: Rate(10, 10))
+    address: RequestRate = field(default_factory=lambda: RequestRate(200, 1200))
+    key: RequestRate = field(default_factory=lambda: RequestRate(60, 300))
+    failures: RequestRate = field(default_factory=lambda: RequestRate(10, 10))
 
 
 class Buckets:
@@ -63,7 +63,7 @@ class Buckets:
     @ivar evicted: how many were forgotten.
     """
 
-    def __init__(self, rate: Rate, seconds: Callable[[], float], capacity: int) -> None:
+    def __init__(self, rate: RequestRate, seconds: Callable[[], float], capacity: int) -> None:
         self._rate = rate
         self._seconds = seconds
         self._capacity = capacity
@@ -136,7 +136,7 @@ class RateLimiter:
             raise RateLimited(math.ceil(waiting))
 
 
-class RateLimited(Telling):
+class RateLimited(ProblemWithMembers):
     """
     Too much from one address or key.
 

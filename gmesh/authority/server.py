@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """
-The Klein application: every request is bounded, judged and answered in one place.
+The authority put together, and its Klein application: every request is bounded, judged and answered here.
 
-A handler gets a parsed body and a caller whose signature was good, and gives an L{Answer}; every
+A handler gets a parsed body and a caller whose signature was good, and gives an L{Response}; every
 error becomes a problem document here.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,23 +25,31 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from gmesh.authority import limits
+from gmesh.authority.approvals import Approvals, read_rules
 from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
+from gmesh.authority.clock import SteadyClock
 from gmesh.authority.dispatch import AuthorityResource, Deadline
-from gmesh.authority.journal import Exchange, Journal
-from gmesh.authority.problems import Telling, problem_body, status_of, told
+from gmesh.authority.openapi import describe
+from gmesh.authority.problems import ProblemWithMembers, problem_body, public_detail, status_of
+from gmesh.authority.published import Publisher
 from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
+from gmesh.authority.request_log import RequestLog, RequestRecord
+from gmesh.authority.route import Access, Call, Response, Route, json_response
 from gmesh.authority.routes import ROUTES
-from gmesh.authority.routes.table import Access, Answer, Call, Route, json_answer
 from gmesh.authority.service import Authority
+from gmesh.authority.state import LOCK, StateDirectory
+from gmesh.authority.store.writer import Store
+from gmesh.daemon.lock import StateLock
 from gmesh.daemon.web import PROBLEM_TYPE
 from gmesh.errors import GmeshError, RequestRefused, StoreError
+from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Certificate, document_from_dict
 from gmesh.trust.ingest import parse_json
-from gmesh.trust.names import spoken
+from gmesh.trust.names import human_error
 from gmesh.trust.requests import JSON_TYPE
 
-__all__ = ["Server"]
+__all__ = ["Server", "open_authority"]
 _JSON = [JSON_TYPE.encode()]
 _NO_STORE = [b"no-store"]
 _AUDITED_NOT = frozenset({"replayed", "rate-limited", "stale"})
@@ -49,8 +59,8 @@ class Server:
     """
     Builds the application around the use cases.
 
+    @param request_log: counts and logs what was answered.
     @param trusted_proxies: addresses whose X-Forwarded-For is believed.
-    @param journal: counts and logs what was answered.
     """
 
     log = Logger()
@@ -61,15 +71,15 @@ class Server:
         authenticator: Authenticator,
         limiter: RateLimiter,
         clock: IReactorTime,
+        request_log: RequestLog,
         trusted_proxies: frozenset[str] = frozenset(),
-        journal: Journal | None = None,
     ) -> None:
         self._authority = authority
         self._authenticator = authenticator
         self._limiter = limiter
         self._trusted_proxies = trusted_proxies
         self._deadline = Deadline(clock, limits.ANSWER_SECONDS)
-        self.journal = journal or Journal(clock.seconds)
+        self._request_log = request_log
         self.app = Klein()
         for route in ROUTES:
             self._add(route)
@@ -90,18 +100,20 @@ class Server:
         )
 
     def _serve(self, request: Any, route: Route, path: dict[str, Any]) -> Deferred[bytes]:
-        exchange = self.journal.begin(self._authority.new_request_id(), route.name)
-        answering: Deferred[Answer] = Deferred.fromCoroutine(self._answer(request, route, path, exchange))
+        record = self._request_log.begin(route.name)
+        answering: Deferred[Response] = Deferred.fromCoroutine(self._answer(request, route, path, record))
         if not answering.called:
             self._deadline.watch(answering)
         answering.addCallbacks(
-            lambda answer: self._write(request, answer, exchange),
-            lambda failure: self._refuse(request, failure, exchange),
+            lambda answer: self._write(request, answer, record),
+            lambda failure: self._refuse(request, failure, record),
         )
         return answering  # type: ignore[return-value]  # the callbacks above turn it into bytes
 
-    async def _answer(self, request: Any, route: Route, path: dict[str, Any], exchange: Exchange) -> Answer:
-        address = exchange.address = self._address(request)
+    async def _answer(
+        self, request: Any, route: Route, path: dict[str, Any], record: RequestRecord
+    ) -> Response:
+        address = record.address = self._address(request)
         self._limiter.admit_address(address)
         raw = request.content.read()
         envelope = Envelope(
@@ -110,18 +122,18 @@ class Server:
             header=_headers(request.requestHeaders),
             body=raw,
             address=address,
-            request_id=exchange.request_id,
+            request_id=record.request_id,
         )
         body = _parse(envelope, route)
         caller = await self._judge(envelope, route, path, body)
         if caller is not None:
-            exchange.caller, exchange.operator = caller.key_id, bool(caller.role)
-        call = Call(self._authority, exchange.request_id, _query(envelope.target, route), path, body, caller)
+            record.caller, record.operator = caller.key_id, bool(caller.role)
+        call = Call(self._authority, record.request_id, _query(envelope.target, route), path, body, caller)
         try:
             if caller is not None and self._authority.approvals.wanted(route.name, body):
-                approved = await self._authority.approvals.ask(caller, route, envelope.target, body)
+                approved = await self._authority.approvals.ask(caller, route.operation, envelope.target, body)
                 if not isinstance(approved, Caller):
-                    return json_answer(approved, 202)
+                    return json_response(approved, 202)
                 call = msgspec.structs.replace(call, judged=approved)
             return await route.handler(call)
         except GmeshError as error:
@@ -155,7 +167,7 @@ class Server:
             self._limiter.failed(caller.address, caller.key_id)
         if caller.role and error.reason not in _AUDITED_NOT:
             target = " ".join(map(str, path.values()))
-            await self._authority.administration.refused(caller, route.name, target, error)
+            await self._authority.audit.refused(caller, route.name, target, error)
 
     def _address(self, request: Any) -> str:
         host = getattr(request.getClientAddress(), "host", None) or "unix"
@@ -167,15 +179,15 @@ class Server:
 
     # Answers.
 
-    def _write(self, request: Any, answer: Answer, exchange: Exchange) -> bytes:
+    def _write(self, request: Any, answer: Response, record: RequestRecord) -> bytes:
         if answer.etag:
             request.setHeader("ETag", f'"{answer.etag}"')
             if f'"{answer.etag}"' in request.requestHeaders.getRawHeaders("if-none-match", []):
                 request.setResponseCode(304)
-                self.journal.answered(exchange, 304)
+                self._request_log.answered(record, 304)
                 return b""
         request.setResponseCode(answer.status)
-        self.journal.answered(exchange, answer.status)
+        self._request_log.answered(record, answer.status)
         headers = request.responseHeaders
         if answer.status != 204:
             headers.setRawHeaders(b"Content-Type", _JSON)
@@ -185,27 +197,27 @@ class Server:
             request.setHeader(name, value)
         return answer.body
 
-    def _refuse(self, request: Any, failure: Failure, exchange: Exchange) -> bytes:
+    def _refuse(self, request: Any, failure: Failure, record: RequestRecord) -> bytes:
         error = failure.value
         if isinstance(error, CancelledError):
             return b""  # the client is gone
         if not isinstance(error, GmeshError):
-            self.log.failure("request {request_id} failed", failure, request_id=exchange.request_id)
+            self.log.failure("request {request_id} failed", failure, request_id=record.request_id)
             error = StoreError("internal", "an error in the authority; its log names this request_id")
-        more = error.members if isinstance(error, Telling) else {}
+        more = error.members if isinstance(error, ProblemWithMembers) else {}
         if isinstance(error, RateLimited):
             request.setHeader("Retry-After", str(error.retry_after))
         elif isinstance(error, StoreError) and error.reason != "internal":
             request.setHeader("Retry-After", "5")
-        detail = told(error, exchange.operator)
+        detail = public_detail(error, record.operator)
         if detail != error.detail:
             self.log.error(
                 "request {request_id}: {reason}: {detail}",
-                request_id=exchange.request_id,
+                request_id=record.request_id,
                 reason=error.reason,
                 detail=error.detail,
             )
-        return self._problem(request, error.reason, status_of(error), detail, exchange, more)
+        return self._problem(request, error.reason, status_of(error), detail, record, more)
 
     def _problem(
         self,
@@ -213,11 +225,11 @@ class Server:
         slug: str,
         status: int,
         detail: str,
-        exchange: Exchange,
+        record: RequestRecord,
         more: Mapping[str, object] = MappingProxyType({}),
     ) -> bytes:
-        body = problem_body(slug, status, detail, exchange.request_id, **more)
-        self.journal.answered(exchange, status, slug)
+        body = problem_body(slug, status, detail, record.request_id, **more)
+        self._request_log.answered(record, status, slug)
         request.setResponseCode(status)
         request.setHeader("Content-Type", PROBLEM_TYPE)
         request.setHeader("Content-Length", str(len(body)))
@@ -225,15 +237,15 @@ class Server:
         return body
 
     def _no_route(self, request: Any, failure: Failure) -> bytes:
-        exchange = self.journal.begin(self._authority.new_request_id())
+        record = self._request_log.begin()
         methods = getattr(failure.value, "valid_methods", None)
         if methods:
             request.setHeader("Allow", ", ".join(sorted(methods)))
-            return self._problem(request, "method-not-allowed", 405, "this path has other methods", exchange)
-        return self._problem(request, "not-found", 404, "there is nothing at this path", exchange)
+            return self._problem(request, "method-not-allowed", 405, "this path has other methods", record)
+        return self._problem(request, "not-found", 404, "there is nothing at this path", record)
 
     def _broken(self, request: Any, failure: Failure) -> bytes:
-        return self._refuse(request, failure, self.journal.begin(self._authority.new_request_id()))
+        return self._refuse(request, failure, self._request_log.begin())
 
 
 def _headers(received: Any) -> Callable[[str], Sequence[str]]:
@@ -280,4 +292,46 @@ def _parse(envelope: Envelope, route: Route) -> Any:
     try:
         return msgspec.convert(value, route.body, strict=True)
     except msgspec.ValidationError as error:
-        raise RequestRefused("invalid-field", spoken(error, route.body)) from error
+        raise RequestRefused("invalid-field", human_error(error, route.body)) from error
+
+
+def open_authority(
+    state: Path,
+    clock: IReactorTime,
+    wall: Callable[[], float],
+    pools: Callable[[Path], tuple[Any, Any]],
+    passphrases: Passphrases | None = None,
+) -> Authority:
+    """
+    Open a state directory.
+
+    @param pools: makes the writer pool and the reader pool of a database file.
+    @param passphrases: asked for the signing keys that are sealed.
+    @raise ConfigurationError: if the directory cannot be used.
+    @raise StoreError: if the database cannot.
+    """
+    now = int(wall())
+    possible = frozenset(route.name for route in ROUTES if route.changes_by_operator)
+    directory = StateDirectory(state, now, passphrases)
+    lock = StateLock(state / LOCK, "gmesh-authority")
+    try:
+        issuer = directory.issuer()
+        rules = read_rules(state, possible)
+        opened = directory.open(issuer, now, rules)
+    except BaseException:
+        lock.release()
+        raise
+    steady = SteadyClock(wall, clock.seconds, opened.high_water)
+    store = Store(
+        directory.database,
+        *pools(directory.database),
+        steady,
+        opened.mirror.append,
+        claimed=opened.claimed,
+        checked=opened.checked,
+    )
+    publisher = Publisher(store, issuer, clock, wall)
+    publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
+    approvals = Approvals(store, rules, possible)
+    description = json.dumps(describe(ROUTES)).encode()
+    return Authority(store, issuer, publisher, approvals, steady, clock, lock, description)

@@ -42,7 +42,7 @@ class KeyRing:
         return frozenset(name for _, _, name in self._held(genesis))
 
     def _held(self, genesis: Genesis) -> list[tuple[int, int, str]]:
-        """(valid_from, valid_to, key_id) of what is held and listed, the newest first; once a genesis."""
+        """(valid_from, valid_to, key_id) of what is held and listed, the newest first; once per genesis."""
         if self._judged is None or self._judged[0] is not genesis:
             entries = zip(authority_keys(genesis), genesis.authority, strict=True)
             found = [

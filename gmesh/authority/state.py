@@ -17,14 +17,13 @@ from typing import Any
 import msgspec
 
 from gmesh.authority import audit
-from gmesh.authority.approvals import APPROVALS_FILE, ApprovalRules, read_rules
+from gmesh.authority.approvals import APPROVALS_FILE, ApprovalRules
 from gmesh.authority.audit import AuditMirror
-from gmesh.authority.issuer import Issuer, clock_is_behind, epoch, policy_text
-from gmesh.authority.routes import ROUTES
+from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, migrate, nonces, operators
-from gmesh.authority.store.clean import take_clean
+from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
@@ -78,7 +77,6 @@ class Opened:
     high_water: int
     claimed: frozenset[tuple[str, str]]
     mirror: AuditMirror
-    rules: ApprovalRules
     checked: bool = True
 
 
@@ -98,11 +96,11 @@ class StateDirectory:
         self.chain = self._read_genesis(now)
         self.network_id = network_id(self.chain[0])
 
-    def issuer(self) -> Issuer:
-        """A pen with the keys and the genesis of this directory."""
-        return Issuer(self.keys, self.network_id, self.chain[-1])
+    def issuer(self) -> DocumentIssuer:
+        """An issuer with the keys and the genesis of this directory."""
+        return DocumentIssuer(self.keys, self.network_id, self.chain[-1])
 
-    def open(self, issuer: Issuer, now: int) -> Opened:
+    def open(self, issuer: DocumentIssuer, now: int, rules: ApprovalRules) -> Opened:
         """
         Check the database and bring it up to date, or make it; sign the status of this start.
 
@@ -118,7 +116,7 @@ class StateDirectory:
                 migrate.migrate(connection, now, keep=self._keep)
                 mirror = AuditMirror(self.path / MIRROR)
                 with transaction(connection, now) as tx:
-                    opened = replace(self._open(tx, issuer, mirror), checked=not clean)
+                    opened = replace(self._open(tx, issuer, mirror, rules), checked=not clean)
                 _catch_up(connection, mirror)
             finally:
                 connection.close()
@@ -138,7 +136,9 @@ class StateDirectory:
         engine.sync(part)
         part.replace(copy)
 
-    def _open(self, tx: Transaction, issuer: Issuer, mirror: AuditMirror) -> Opened:
+    def _open(
+        self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror, rules: ApprovalRules
+    ) -> Opened:
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
@@ -164,10 +164,9 @@ class StateDirectory:
             status = parse_document(last, Status)
         else:
             status = issuer.status(tx)
-        rules = read_rules(self.path, ROUTES)
         rules.check(tx, str(self.path / APPROVALS_FILE))
         claimed = nonces.claimed_since(tx, tx.now)
-        return Opened(chain, policy, crl, status, high_water, claimed, mirror, rules)
+        return Opened(chain, policy, crl, status, high_water, claimed, mirror)
 
     def _read_genesis(self, now: int) -> list[Document[Genesis]]:
         paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}
@@ -210,7 +209,7 @@ class StateDirectory:
             verify_genesis_chain(chain, None, tx.now)
         return fresh
 
-    def store_genesis(self, tx: Transaction, issuer: Issuer) -> list[Document[Genesis]]:
+    def store_genesis(self, tx: Transaction, issuer: DocumentIssuer) -> list[Document[Genesis]]:
         """Take newer genesis files into the database; the whole chain as it holds it then."""
         self.add_genesis(tx)
         chain = [parse_document(body, Genesis) for body in documents.genesis_chain(tx)]
@@ -255,7 +254,7 @@ class StateDirectory:
             operators.add(tx, row)
             audit.record(tx, "authority", "import-operator", name, role=operator.role)
 
-    def _publish_first(self, tx: Transaction, issuer: Issuer) -> Document[Policy]:
+    def _publish_first(self, tx: Transaction, issuer: DocumentIssuer) -> Document[Policy]:
         path = self.path / "policy-initial.json"
         try:
             text = parse_json(read_capped(path, DOCUMENT_LIMITS["policy"]), DOCUMENT_LIMITS["policy"])
@@ -265,9 +264,9 @@ class StateDirectory:
 
 
 def check_state(path: Path) -> None:
-    """@raise ConfigurationError: C{no-state}, for what is no directory."""
+    """@raise ConfigurationError: C{no-state}, for what is not a directory."""
     if not path.is_dir():
-        raise ConfigurationError("no-state", f"{path} is no directory: make it with gmesh init")
+        raise ConfigurationError("no-state", f"{path} is not a directory: make it with gmesh init")
 
 
 def read_epoch(state: Path) -> int:

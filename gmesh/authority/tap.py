@@ -19,11 +19,11 @@ from gmesh import __version__
 from gmesh.authority import limits
 from gmesh.authority.auth import Authenticator
 from gmesh.authority.http import AuthoritySite
-from gmesh.authority.journal import Journal
 from gmesh.authority.metrics import AuthorityCollector
-from gmesh.authority.rate_limit import Rate, RateLimiter, RateLimits
-from gmesh.authority.server import Server
-from gmesh.authority.service import Authority, open_authority
+from gmesh.authority.rate_limit import RateLimiter, RateLimits, RequestRate
+from gmesh.authority.request_log import RequestLog
+from gmesh.authority.server import Server, open_authority
+from gmesh.authority.service import Authority
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine
 from gmesh.daemon.listen import ListenService
@@ -57,25 +57,31 @@ class Options(usage.Options):
             "File (/dev/fd/N: open descriptor) with the pass phrase of sealed keys"
             " [default: the systemd credential passphrase, else asked at the terminal].",
         ],
-        ["rate", None, RateLimits().address, "Requests a minute (and at once) from one address.", Rate.parse],
+        [
+            "rate",
+            None,
+            RateLimits().address,
+            "Requests a minute (and at once) from one address.",
+            RequestRate.parse,
+        ],
         [
             "key-rate",
             None,
             RateLimits().key,
             "Signed requests a minute (and at once) by one key.",
-            Rate.parse,
+            RequestRate.parse,
         ],
         [
             "failure-rate",
             None,
             RateLimits().failures,
             "Failures a minute (and at once) by one address, or key.",
-            Rate.parse,
+            RequestRate.parse,
         ],
         ["log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"],
     ]
     observer: Callable[[], Lines] | None = None
-    """What makes the observer that twistd shall log with, where its own will not do."""
+    """What makes the observer that twistd logs with, where its own does not suffice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +127,7 @@ class Options(usage.Options):
             raise usage.UsageError("--state DIR is needed: the directory that gmesh init made")
         if self["log-format"] not in (None, *LOG_FORMATS):
             raise usage.UsageError(
-                f"{self['log-format']!r} is no log format: there are {', '.join(LOG_FORMATS)}"
+                f"{self['log-format']!r} is not a log format: there are {', '.join(LOG_FORMATS)}"
             )
         self.observer = observer_for(self.parent, self["log-format"] or "")
         if not self["listen"]:
@@ -184,7 +190,7 @@ class AuthorityService(LoggedService):
 
 def _calm_collector() -> None:
     """
-    Collect what the start left, then look at what lives on no more.
+    Collect what the start left, then no longer look at what lives on.
 
     A full collection walks everything and holds every request meanwhile; under load they came often.
     """
@@ -210,7 +216,6 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             Path(options["state"]),
             reactor,
             time.time,
-            os.urandom,
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
             passphrases,
         )
@@ -221,14 +226,14 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)
     proxies = frozenset(options["trusted-proxies"])
-    journal = Journal(reactor.seconds)
-    server = Server(authority, authenticator, limiter, reactor, proxies, journal)
+    request_log = RequestLog(reactor.seconds, os.urandom)
+    server = Server(authority, authenticator, limiter, reactor, request_log, proxies)
     site = AuthoritySite(
-        server.resource(), reactor, authority.new_request_id, options["connections"], proxies
+        server.resource(), reactor, request_log.new_request_id, options["connections"], proxies
     )
     collector = AuthorityCollector(authority, limiter, [site], time.time)
-    page = MetricsPage(collector, journal.registry).resource()
-    pages = AuthoritySite(page, reactor, authority.new_request_id)
+    page = MetricsPage(collector, request_log.registry).resource()
+    pages = AuthoritySite(page, reactor, request_log.new_request_id)
     for option, purpose, served in (("listen", "listening", site), ("metrics", "metrics", pages)):
         for text in options[option]:
             try:

@@ -14,20 +14,20 @@ __all__ = ["COMMANDS", "admin"]
 
 #: Sub-command -> (module, what it is for); the order is the order of C{--help}.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "invite": ("gmesh.cli.admin_members", "Print an invite: it admits one host, once, under one name."),
-    "invites": ("gmesh.cli.admin_members", "List the invites, or withdraw one."),
-    "enrolments": ("gmesh.cli.admin_members", "Joins that wait for approval: list, approve, reject."),
+    "invite": ("gmesh.cli.admin_invites", "Print an invite: it admits one host, once, under one name."),
+    "invites": ("gmesh.cli.admin_invites", "List the invites, or withdraw one."),
+    "enrolments": ("gmesh.cli.admin_invites", "Joins that wait for approval: list, approve, reject."),
     "nodes": ("gmesh.cli.admin_members", "List the nodes that were admitted."),
     "certificates": ("gmesh.cli.admin_members", "List the certificates."),
-    "revoke": ("gmesh.cli.admin_revoke", "Cut a node, a certificate or a key off."),
-    "policy": ("gmesh.cli.admin_policy", "Show, publish, explain and roll back the policy."),
+    "revoke": ("gmesh.cli.admin_revocations", "Cut a node, a certificate or a key off."),
+    "policy": ("gmesh.cli.admin_policies", "Show, publish, explain and roll back the policy."),
     "operators": ("gmesh.cli.admin_operators", "List, add, replace and remove operators."),
-    "approvals": ("gmesh.cli.admin_operators", "What waits for the approval of more operators."),
-    "command": ("gmesh.cli.admin_command", "Give nodes a command."),
-    "commands": ("gmesh.cli.admin_command", "Commands given, and what became of them."),
+    "approvals": ("gmesh.cli.admin_approvals", "What waits for the approval of more operators."),
+    "command": ("gmesh.cli.admin_commands", "Give nodes a command."),
+    "commands": ("gmesh.cli.admin_commands", "Commands given, and what became of them."),
     "audit": ("gmesh.cli.admin_audit", "Show, follow, verify and export the audit."),
-    "genesis": ("gmesh.cli.admin_state", "Publish the next genesis."),
-    "backup": ("gmesh.cli.admin_state", "Have the authority copy its database."),
+    "genesis": ("gmesh.cli.admin_policies", "Publish the next genesis."),
+    "backup": ("gmesh.cli.admin_backups", "Have the authority copy its database."),
 }
 
 

@@ -4,7 +4,7 @@ C{gmesh admin audit}: the chain of what was done, shown, followed, checked and t
 
 A check recomputes every row from the first, and holds the end against heads from elsewhere: the
 status the authority has signed, what this operator saw at the last check, and the status files of
-nodes.  A database that was changed and chained anew passes none of these.
+nodes.  A database that was changed and chained again passes none of these.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ import click
 import msgspec
 
 from gmesh.cli.http import HttpRefused, Unreachable
-from gmesh.cli.operator import Operator, operator_of
+from gmesh.cli.operator import PAUSE, OperatorClient, operator_of
 from gmesh.cli.options import json_option
-from gmesh.cli.polling import PAUSE
-from gmesh.cli.show import Column, moment, print_json, printable, table, words
+from gmesh.cli.output import Column, moment, print_json, printable, table, words
 from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
 from gmesh.files import read_capped, write_atomic
 from gmesh.trust.documents import AuditHead, Status, parse_document
@@ -74,7 +73,7 @@ def audit(
     """
     Show the last rows of the audit; or verify, follow or export it.
 
-    With --follow, --json prints one object a line.
+    With --follow, --json prints one object per line.
     """
     if context.invoked_subcommand is not None:
         return
@@ -93,11 +92,11 @@ def audit(
     table(_COLUMNS, map(_flat, rows), "no rows")
 
 
-def _page(operator: Operator, after: int, limit: int) -> dict[str, Any]:
+def _page(operator: OperatorClient, after: int, limit: int) -> dict[str, Any]:
     return operator.ask("GET", f"/admin/audit?after={after}&limit={limit}")
 
 
-def _pages(operator: Operator, after: int) -> Iterator[list[dict[str, Any]]]:
+def _pages(operator: OperatorClient, after: int) -> Iterator[list[dict[str, Any]]]:
     """The rows after C{after} that there are now, page by page."""
     while entries := _page(operator, after, PAGE).get("entries") or []:
         yield entries
@@ -114,7 +113,7 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     return {"seq": entry.get("seq"), **{name: row.get(name) for name in _KNOWN}, "more": text}
 
 
-def _follow(operator: Operator, after: int, as_json: bool) -> None:
+def _follow(operator: OperatorClient, after: int, as_json: bool) -> None:
     """Until it is interrupted: an authority that is restarted is asked again, and no row comes twice."""
     gone = False
     while True:
@@ -153,7 +152,7 @@ class _Chain:
             try:
                 row = (entry["seq"], canonical(entry["row"]), bytes.fromhex(entry["hash"]))
             except (KeyError, TypeError, ValueError) as error:
-                raise GmeshError("audit-broken", f"audit row {self.size + 1} is no row") from error
+                raise GmeshError("audit-broken", f"audit row {self.size + 1} is not a row") from error
             self.size, self.head = verify_chain([row], self.size, self.head)
             for where, seen in self.expected:
                 if seen.size == self.size and seen.head != self.head.hex():
@@ -169,7 +168,7 @@ class _Chain:
                 )
 
 
-def _verify(operator: Operator, statuses: tuple[Path, ...], as_json: bool) -> None:
+def _verify(operator: OperatorClient, statuses: tuple[Path, ...], as_json: bool) -> None:
     chain = _Chain([])
     signed = operator.trust.status
     if signed is None:
@@ -195,7 +194,7 @@ def _verify(operator: Operator, statuses: tuple[Path, ...], as_json: bool) -> No
         click.echo(f"restored since: {words(other)} cannot be compared with epoch {epoch}")
 
 
-def _head_of(operator: Operator, path: Path) -> AuditHead:
+def _head_of(operator: OperatorClient, path: Path) -> AuditHead:
     """The head in a node's status, which a key of this authority, of any time, has signed."""
     keys: dict[str, bytes] = {}
     for genesis in operator.trust.genesis_chain:
@@ -221,7 +220,7 @@ def _remembered(path: Path) -> AuditHead:
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @click.pass_context
 def export(context: click.Context, target: Path) -> None:
-    """Write the whole audit to FILE, one JSON object a line, as audit.jsonl on the authority."""
+    """Write the whole audit to FILE, one JSON object per line, as audit.jsonl on the authority."""
     if target.exists():
         raise ConfigurationError("exists", f"{target} exists: an export writes nothing over")
     count = 0

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gmesh.cli.http import Answer, Endpoint, HttpRefused, Unreachable
+from gmesh.cli.http import Endpoint, HttpAnswer, HttpRefused, Unreachable
 from gmesh.cli.limits import MAX_GENESIS_VERSIONS
 from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
@@ -23,11 +23,11 @@ from gmesh.trust.requests import sign_request
 from gmesh.trust.state import TrustState
 from gmesh.trust.verify import authority_keys
 
-__all__ = ["Authority", "audience_of"]
+__all__ = ["RemoteAuthority", "audience_of"]
 
 
 @dataclass(frozen=True)
-class Authority:
+class RemoteAuthority:
     """
     The authority behind one or more URLs.
 
@@ -59,7 +59,7 @@ class Authority:
         """
         The status, CRL and policy of the authority, verified under a genesis chain that was.
 
-        @raise DocumentRefused: if one of them is not to be believed.
+        @raise DocumentRefused: if one of them cannot be trusted.
         """
         trust = TrustState(network_id, chain, {})
         now = self.wall()
@@ -77,7 +77,7 @@ class Authority:
         audience: str,
         tag: str,
         created: int | None = None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """
         A request signed by C{signer}.
 
@@ -85,7 +85,7 @@ class Authority:
         @raise HttpRefused: with the authority's reason.
         """
 
-        def ask(endpoint: Endpoint) -> Answer:
+        def ask(endpoint: Endpoint) -> HttpAnswer:
             headers = sign_request(
                 signer,
                 method,
@@ -113,7 +113,7 @@ class Authority:
         detail = f"{error.detail} (this host's is {abs(off)} s {where} the authority's)"
         return HttpRefused(error.reason, detail, error.status, error.problem)
 
-    def _first(self, ask: Callable[[Endpoint], Answer]) -> Answer:
+    def _first(self, ask: Callable[[Endpoint], HttpAnswer]) -> HttpAnswer:
         failures = []
         for url in self.urls:
             try:

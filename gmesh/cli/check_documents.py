@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmesh.cli.findings import Finding, fail, ok, warn
-from gmesh.cli.show import age, moment
+from gmesh.cli.doctor_findings import Finding, fail, ok, warn
+from gmesh.cli.output import age, moment
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.trust.state import Freshness, TrustState
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kept", "certificate", "clock", "freshness", "genesis", "read_state"]
 
-#: Seconds a clock may be off: more is told; and beyond, the authority refuses what this host signs.
+#: Seconds a clock may be off: more is reported; and beyond, the authority refuses what this host signs.
 CLOCK_WARN, CLOCK_FAIL = 5, 120
 #: Of its life, when a certificate should have been renewed; the daemon begins at about one half.
 RENEWAL_LATE = 0.65

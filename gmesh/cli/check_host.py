@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Checks of the host: whom the files of the state directory belong to, and whether the disk takes more."""
+"""Checks of the host: who owns the files of the state directory, and whether the disk takes more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from gmesh.cli.findings import Finding, fail, ok, warn
+from gmesh.cli.doctor_findings import Finding, fail, ok, warn
 from gmesh.files import KEY_MODE
 
 __all__ = ["disk", "permissions"]

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from gmesh.cli.check_documents import Kept
-from gmesh.cli.endpoint_text import Place, client_place, server_place
-from gmesh.cli.findings import Finding, fail, ok, softened, unless_all, warn
+from gmesh.cli.doctor_findings import Finding, fail, ok, softened, unless_all, warn
+from gmesh.cli.endpoint_text import HostPort, client_place, server_place
 from gmesh.cli.http import Endpoint
-from gmesh.cli.show import age, milliseconds, printable, words
+from gmesh.cli.output import age, milliseconds, printable, words
 from gmesh.errors import DocumentRefused, GmeshError
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.state import TrustState
@@ -46,7 +46,7 @@ def _at_once(do: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Re
         return list(pool.map(do, items))
 
 
-def names(places: Iterable[Place]) -> list[Finding]:
+def names(places: Iterable[HostPort]) -> list[Finding]:
     """Every host that is a name has an address."""
     hosts = list(dict.fromkeys(each.host for each in places if each.address is None))
     if not hosts:
@@ -76,12 +76,12 @@ def authority(urls: Sequence[str], kept: Kept, facts: Mapping[str, Any] | None) 
     results = _at_once(lambda url: _ask(url, kept), list(urls))
     found = unless_all(finding for finding, _ in results)
     bodies = [body for _, body in results if body is not None]
-    told = (facts or {}).get("authority") or {}
-    if not bodies and told.get("reachable"):
-        detail = f"not over HTTP; by way of an anchor, {age(told.get('age'))} ago"
+    report = (facts or {}).get("authority") or {}
+    if not bodies and report.get("reachable"):
+        detail = f"not over HTTP; through an anchor, {age(report.get('age'))} ago"
         well = "nothing, if this host is not meant to reach it"
         found = [warn("authority", detail, well), *softened(found)]
-    for what, reason in sorted((told.get("troubles") or {}).items()):
+    for what, reason in sorted((report.get("troubles") or {}).items()):
         if what != "contact":
             text = f"the daemon's {what} does not succeed: {printable(str(reason))}"
             found.append(warn("authority", text, "its log says more"))
@@ -114,8 +114,8 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
 
     @param facts: what the daemon says, if it runs: with links of others it needs none of these.
     """
-    told = facts or {}
-    targets = {str(each.get("address")): each for each in told.get("targets") or []}
+    report = facts or {}
+    targets = {str(each.get("address")): each for each in report.get("targets") or []}
     wanted = {address: words(target.get("name")) for address, target in targets.items()}
     wanted |= anchors_of(kept)
     if not wanted:
@@ -129,14 +129,16 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
             found.append(ok("anchors", f"{where} is linked"))
         elif trouble:
             spelled = client_place(address) is not None
-            advice = "see that it runs, and the way to it" if spelled else f"it is named as {FORMS}"
+            advice = (
+                "see that it runs, and that this host can reach it" if spelled else f"it is named as {FORMS}"
+            )
             found.append(fail("anchors", f"{where}: {trouble}", advice))
         elif target.get("state") == "refused":
             advice = _REFUSALS.get(reason, "the log of the daemon, and that of the anchor, say more")
             found.append(fail("anchors", f"{where} is reached, the handshake ends: {reason}", advice))
         else:
             found.append(ok("anchors", f"{where} takes connections"))
-    return softened(found) if told.get("links") else unless_all(found)
+    return softened(found) if report.get("links") else unless_all(found)
 
 
 def anchors_of(kept: Kept) -> dict[str, str]:
@@ -160,7 +162,7 @@ def _dial(endpoint: str) -> str:
     return "no node dials that" if where is None else _knock(where)
 
 
-def _knock(where: Place) -> str:
+def _knock(where: HostPort) -> str:
     try:
         socket.create_connection((where.host, where.port), DIAL_SECONDS).close()
     except OSError as error:
@@ -169,9 +171,9 @@ def _knock(where: Place) -> str:
 
 
 def listening(kept: Kept, facts: Mapping[str, Any]) -> list[Finding]:
-    """The ports are open, and what is told to others is an address they can use."""
+    """The ports are open, and what is advertised is an address that others can use."""
     roles, listen = kept.identity.certificate.body.roles, [str(text) for text in facts.get("listen") or []]
-    told = [str(text) for text in facts.get("advertise") or []]
+    report = [str(text) for text in facts.get("advertise") or []]
     if not listen:
         if "anchor" in roles or "relay" in roles:
             advice = "start it with --listen tcp:PORT, and --advertise HOST:PORT"
@@ -187,17 +189,17 @@ def listening(kept: Kept, facts: Mapping[str, Any]) -> list[Finding]:
         else:
             found.append(ok("listen", f"{text} is open"))
     own = {anchor.name for anchor in kept.trust.genesis.body.anchors}
-    if not told and kept.identity.certificate.body.name not in own:
+    if not report and kept.identity.certificate.body.name not in own:
         advice = "start it with --advertise HOST:PORT, as others see it"
-        found.append(warn("listen", "it listens and tells nobody where", advice))
-    return found + [_told(text) for text in told]
+        found.append(warn("listen", "it listens and does not advertise where", advice))
+    return found + [_advertised(text) for text in report]
 
 
-def _told(text: str) -> Finding:
+def _advertised(text: str) -> Finding:
     where = client_place(text)
     address = None if where is None else where.address
     local = where is not None and where.host == "localhost"
     if local or (address is not None and (address.is_loopback or address.is_unspecified)):
         advice = "no other host can use it: give --advertise HOST:PORT as others see this one"
-        return warn("listen", f"it tells others {text}", advice)
-    return ok("listen", f"it tells others {text}")
+        return warn("listen", f"it advertises {text}", advice)
+    return ok("listen", f"it advertises {text}")

@@ -21,15 +21,15 @@ from typing import Any
 
 import click
 
-from gmesh.cli.authority import Authority
+from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.demo_daemons import DaemonFailed, Daemons
 from gmesh.cli.demo_nodes import Nodes, answers, next_message
 from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.init import anchor_endpoint, create_network
 from gmesh.cli.join import enrol
-from gmesh.cli.operator import Operator
-from gmesh.cli.picture import Spot, draw, glyphs
-from gmesh.cli.show import milliseconds, printable
+from gmesh.cli.operator import OperatorClient
+from gmesh.cli.output import milliseconds, printable
+from gmesh.cli.path_picture import Spot, draw, glyphs
 from gmesh.trust.documents import Anchor
 from gmesh.trust.invite import Invite
 
@@ -78,14 +78,14 @@ class Demo:
         self.say(f"authority runs at {self.url}")
         return anchor
 
-    def enrol(self) -> Operator:
+    def enrol(self) -> OperatorClient:
         """Invite and enrol the three nodes. @return: who may revoke them."""
-        operator = Operator(self.directory / "net/operator")
+        operator = OperatorClient(self.directory / "net/operator")
         for name, role in ROLES.items():
             invite = operator.invite(name, [role], 600)[0]
             state = self.directory / name
             state.mkdir(mode=0o700)
-            certificate = enrol(Invite.parse(invite), state, Authority([self.url]))
+            certificate = enrol(Invite.parse(invite), state, RemoteAuthority([self.url]))
             self.say(f"{_bold(name)} enrolled as {role}: its own keys, certificate {certificate.body.serial}")
         return operator
 
@@ -104,7 +104,7 @@ class Demo:
             self.daemons.wait_until(
                 f"{source} knows a path to {target}", partial(self.nodes.path, source, target)
             )
-        self.say(f"a has found its way to c: {' > '.join(self.nodes.path('a', 'c'))}")
+        self.say(f"a has found a path to c: {' > '.join(self.nodes.path('a', 'c'))}")
 
     def _start_node(self, name: str, *options: str) -> None:
         self.daemons.start(name, "gmesh-node", "--state", self.directory / name, *options)
@@ -127,7 +127,7 @@ class Demo:
                 path = " > ".join(self.nodes.path(source, target))
                 self.say(f"{path}: {_bold(repr(text))} arrived, acknowledged after {milliseconds(rtt)}")
 
-    def revoke(self, operator: Operator) -> None:
+    def revoke(self, operator: OperatorClient) -> None:
         """Revoke c, and see it cut off."""
         began = time.monotonic()
         answer = operator.ask("POST", "/admin/revocations", {"node": "c", "reason": "key-compromise"})
@@ -172,7 +172,7 @@ class Demo:
         click.echo("Who could see what:")
         for name, *lines in (
             ("a and c", "the two messages; nobody else has the keys of their session (Noise IK)"),
-            ("b", "headers only, which it tells itself:", passed + "; it has no key for the rest"),
+            ("b", "headers only, as it says itself:", passed + "; it has no key for the rest"),
             ("authority", "nothing of them: it admits and revokes nodes, and carries no messages"),
         ):
             for index, line in enumerate(lines):
@@ -234,7 +234,7 @@ def _bold(text: str) -> str:
 @contextlib.contextmanager
 def _stoppable(daemons: Daemons) -> Iterator[None]:
     """
-    Let SIGTERM and SIGHUP end it as ^C does: by way of the clean-up.
+    Let SIGTERM and SIGHUP end it as ^C does: through the clean-up.
 
     A signal that comes while a daemon is being started waits until that one is in the list of
     those to stop, or it would outlive us.
@@ -255,7 +255,7 @@ def _stoppable(daemons: Daemons) -> Iterator[None]:
 @click.option(
     "--keep",
     is_flag=True,
-    help="Leave it running at the end, with nobody revoked, and tell how to talk to it.",
+    help="Leave it running at the end, with nobody revoked, and say how to talk to it.",
 )
 def demo(keep: bool) -> None:
     """

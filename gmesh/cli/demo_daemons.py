@@ -52,10 +52,10 @@ class Daemon:
         with open(self.log, "rb") as log:
             log.seek(max(0, self.log.stat().st_size - MAX_LOG_READ))
             lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        told = [
+        report = [
             line for line in lines if "Main loop terminated" not in line and "Server Shut Down" not in line
         ]
-        return _LOG_PREFIX.sub("", told[-1]) if told else "it wrote nothing"
+        return _LOG_PREFIX.sub("", report[-1]) if report else "it wrote nothing"
 
 
 class Daemons:

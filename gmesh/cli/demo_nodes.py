@@ -64,7 +64,7 @@ class Nodes:
         """The paths that pass through a node, by its own account."""
         transits: list[dict[str, Any]] = self.nodes[name].request_json("GET", "/v1/transits")
         if not transits:
-            raise DaemonFailed("no-transit", f"{name} passed nothing on: the messages took another way")
+            raise DaemonFailed("no-transit", f"{name} passed nothing on: the messages took another path")
         return transits
 
 

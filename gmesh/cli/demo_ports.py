@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""TCP ports for daemons that are told theirs beforehand: nobody else is given one meanwhile."""
+"""TCP ports for daemons that must know theirs beforehand: nobody else is given one meanwhile."""
 
 from __future__ import annotations
 

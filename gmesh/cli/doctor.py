@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from gmesh.cli import check_documents, check_host, check_reach
+from gmesh.cli.doctor_findings import Finding, Level, fail, ok, warn
 from gmesh.cli.endpoint_text import client_place
-from gmesh.cli.findings import Finding, Level, fail, ok, warn
 from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
 from gmesh.cli.local import SYSTEM_SOCKET, locate, node_options, read_object
-from gmesh.cli.show import print_json, printable
+from gmesh.cli.output import print_json, printable
 from gmesh.errors import ConfigurationError, GmeshError
 
 __all__ = ["doctor"]
@@ -98,17 +98,17 @@ def _directory(state: str | None, facts: Mapping[str, Any] | None, uid: int | No
     """
     What to look at: what the user named, or what the daemon does, if it owns that.
 
-    Else a daemon in wrong hands could have root read, and be told to change, the files of others.
+    Else a daemon in wrong hands could have root read, and be made to change, the files of others.
 
     @param uid: whose process the daemon is, if that is known.
     """
     if state is not None:
         return Path(state)
     if facts is not None:
-        told = Path(str(facts.get("state", "")))
-        if not told.is_absolute() or not told.is_dir():
+        report = Path(str(facts.get("state", "")))
+        if not report.is_absolute() or not report.is_dir():
             return None
-        return told if told == SYSTEM_STATE or uid is None or told.stat().st_uid == uid else None
+        return report if report == SYSTEM_STATE or uid is None or report.stat().st_uid == uid else None
     return SYSTEM_STATE if SYSTEM_STATE.is_dir() else None
 
 

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 from gmesh.trust.transport_address import read_address
 
-__all__ = ["Place", "client_place", "server_place", "split"]
+__all__ = ["HostPort", "client_place", "server_place", "split"]
 
 #: Where to knock at a port that is open on every interface.
 _WILDCARDS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostPort:
     """A host and a port of it."""
 
     host: str
@@ -38,19 +38,19 @@ def split(text: str) -> tuple[str, list[str], dict[str, str]]:
     return kind, [part for part in parts if "=" not in part], named
 
 
-def client_place(text: str) -> Place | None:
+def client_place(text: str) -> HostPort | None:
     """The place of an address that a node dials, or of a URL; None for anything else."""
     if text.startswith(("http://", "https://")):
         try:
             url = urlsplit(text)
-            return Place(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
+            return HostPort(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
         except ValueError:
             return None
     address = read_address(text)
-    return None if address is None else Place(address.host, address.port)
+    return None if address is None else HostPort(address.host, address.port)
 
 
-def server_place(text: str) -> Place | None:
+def server_place(text: str) -> HostPort | None:
     """Where a server with this string can be reached on its own host; None unless it is C{tcp} or C{tcp6}."""
     kind, plain, named = split(text)
     if kind not in ("tcp", "tcp6"):
@@ -59,5 +59,5 @@ def server_place(text: str) -> Place | None:
     return _place(_WILDCARDS.get(interface, interface), named.get("port") or (plain[0] if plain else ""))
 
 
-def _place(host: str, port: str) -> Place | None:
-    return Place(host, int(port)) if host and port.isdecimal() and 0 < int(port) < 65536 else None
+def _place(host: str, port: str) -> HostPort | None:
+    return HostPort(host, int(port)) if host and port.isdecimal() and 0 < int(port) < 65536 else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""C{--follow}: a table as events, one a line, until interrupted."""
+"""C{--follow}: a table as events, one per line, until interrupted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from gmesh.cli.http import Endpoint, Unreachable
-from gmesh.cli.reader import end_with_the_reader
-from gmesh.cli.show import chain, words
+from gmesh.cli.output import chain, words
+from gmesh.cli.pipe_watch import end_with_the_reader
 
 __all__ = ["follow", "follow_option"]
 
@@ -67,12 +67,12 @@ def _row(event: Mapping[str, Any]) -> str:
 
 def _status(event: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     """All of it the first time, then what differs."""
-    told = {key: value for key, value in event.items() if key not in ("at", "event", "name")}
+    report = {key: value for key, value in event.items() if key not in ("at", "event", "name")}
     if not before:
-        return ", ".join(f"{_name(key)} {words(value)}" for key, value in told.items())
+        return ", ".join(f"{_name(key)} {words(value)}" for key, value in report.items())
     return ", ".join(
         f"{_name(key)} {words(before.get(key))} -> {words(value)}"
-        for key, value in told.items()
+        for key, value in report.items()
         if value != before.get(key)
     )
 

@@ -2,7 +2,7 @@
 """
 C{gmesh genesis}: the offline ceremony.  Nothing here opens a connection.
 
-One person makes the unsigned genesis; each root holder reviews it and signs on his own machine;
+One person makes the unsigned genesis; each root holder reviews it and signs on their own machine;
 anybody collects the signatures and checks that they are enough.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from gmesh.cli.ceremony_log import TRANSCRIPT, CeremonyLog
 from gmesh.cli.genesis_input import (
     check_genesis_out,
     check_previous,
@@ -27,8 +28,7 @@ from gmesh.cli.genesis_input import (
 from gmesh.cli.genesis_review import as_json as genesis_json
 from gmesh.cli.genesis_review import network_of, print_quorums, review
 from gmesh.cli.options import identifier, json_option, passphrase_option, public_key, seconds
-from gmesh.cli.show import print_json
-from gmesh.cli.transcript import TRANSCRIPT, Transcript
+from gmesh.cli.output import print_json
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import write_atomic
 from gmesh.keyfiles import Passphrases, load_key
@@ -46,7 +46,7 @@ from gmesh.trust.verify import root_keys, verify_next_genesis
 
 __all__ = ["genesis"]
 
-DIGEST_CHARACTERS = 16  # 64 bits: whoever wants another genesis with the same must try 2^64
+DIGEST_CHARACTERS = 16  # 64 bits: an attacker who wants another genesis with the same must try 2^64
 _file = click.Path(path_type=Path)
 _previous_option = click.option(
     "--previous", metavar="FILE", type=_file, help="The signed genesis of the version before."
@@ -71,7 +71,7 @@ def genesis() -> None:
 
 
 def _write_unsigned(
-    document: Document[Genesis], previous: Document[Genesis] | None, out: Path, transcript: Transcript
+    document: Document[Genesis], previous: Document[Genesis] | None, out: Path, transcript: CeremonyLog
 ) -> None:
     if out.exists():
         raise ConfigurationError("exists", f"{out} exists: a ceremony never writes over a genesis")
@@ -96,7 +96,7 @@ def create(source: Path, out: Path, previous: Path | None, transcript: Path | No
     [[anchors]] {name, address} and authority_urls.  With --previous it makes the next version:
     what INPUT does not name stays as it was.
     """
-    notes = Transcript(transcript or out.parent / TRANSCRIPT, "create")
+    notes = CeremonyLog(transcript or out.parent / TRANSCRIPT, "create")
     data, fields = read_input(source)
     notes.read(source, data)
     before = read_previous(previous, notes)
@@ -119,7 +119,7 @@ def create(source: Path, out: Path, previous: Path | None, transcript: Path | No
     show_default=True,
     help="How long after now the new key begins to sign; the genesis must have reached every node by then.",
 )
-@click.option("--drop", metavar="KEY_ID", multiple=True, help="An authority key to believe no more.")
+@click.option("--drop", metavar="KEY_ID", multiple=True, help="An authority key to stop believing.")
 @click.option("--stolen", is_flag=True, help="List the new key alone, from now on.")
 @_transcript_option
 def rotate(
@@ -135,12 +135,12 @@ def rotate(
     Make the unsigned genesis that follows GENESIS with another authority key.
 
     First --authority-key: both keys are listed, and the authority signs with the new one once the
-    overlap is over.  Later, when the last certificate of the old one has ended, --drop it.  After a
+    overlap has ended.  Later, when the last certificate of the old one has ended, --drop it.  After a
     theft --stolen: no overlap, and every node renews.
     """
     if key is None and not drop:
         raise click.UsageError("give --authority-key, or --drop")
-    notes = Transcript(transcript or out.parent / TRANSCRIPT, "rotate")
+    notes = CeremonyLog(transcript or out.parent / TRANSCRIPT, "rotate")
     before = read_previous(current, notes)
     assert before is not None
     now = int(time.time())
@@ -178,7 +178,7 @@ def sign(
     Everything is printed before the key is opened.  Compare the digest with the other holders
     over another channel: you type it, or give it with --digest.
     """
-    notes = Transcript(transcript or out.parent / TRANSCRIPT, "sign")
+    notes = CeremonyLog(transcript or out.parent / TRANSCRIPT, "sign")
     notes.note(self_check=self_check())
     document = read_genesis(source, notes)
     before = read_previous(previous, notes)
@@ -245,11 +245,11 @@ def verify(
     transcript: Path | None,
 ) -> None:
     """
-    Check GENESIS with the signatures in it and in the files given; tell who is missing.
+    Check GENESIS with the signatures in it and in the files given; report who is missing.
 
     With --out the signed genesis is written, to be published or given to "gmesh init --genesis".
     """
-    notes = Transcript(transcript or (out or source).parent / TRANSCRIPT, "verify")
+    notes = CeremonyLog(transcript or (out or source).parent / TRANSCRIPT, "verify")
     notes.note(self_check=self_check())
     if network is not None:
         identifier(network)

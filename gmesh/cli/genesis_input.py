@@ -13,8 +13,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from gmesh.cli.ceremony_log import CeremonyLog
 from gmesh.cli.init import anchor_endpoint
-from gmesh.cli.transcript import Transcript
 from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
 from gmesh.files import read_capped
 from gmesh.trust.ceremony import MAX_DETACHED, DetachedSignature
@@ -51,13 +51,13 @@ def read_input(path: Path) -> tuple[bytes, dict[str, Any]]:
     Read the input file of C{gmesh genesis create}.
 
     @return: its bytes, for the transcript, and the fields it gives.
-    @raise ConfigurationError: if it is no TOML, or names what a genesis does not have.
+    @raise ConfigurationError: if it is not TOML, or names what a genesis does not have.
     """
     data = read_capped(path, MAX_INPUT)
     try:
         fields = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError("bad-input", f"{path} is no TOML: {error}") from error
+        raise ConfigurationError("bad-input", f"{path} is not TOML: {error}") from error
     unknown = sorted(fields.keys() - _FIELDS)
     if unknown:
         raise ConfigurationError("bad-input", f"{path}: a genesis has no {unknown[0]}")
@@ -94,11 +94,11 @@ def _plain(value: Any) -> Any:
             raise ConfigurationError("bad-input", f"the time {value} has no offset: end it with Z for UTC")
         return int(value.timestamp())
     if isinstance(value, datetime.date | datetime.time):
-        raise ConfigurationError("bad-input", f"{value} is no moment: write 2030-01-01T00:00:00Z")
+        raise ConfigurationError("bad-input", f"{value} is not a time: write 2030-01-01T00:00:00Z")
     return value
 
 
-def read_genesis(path: Path, transcript: Transcript | None = None) -> Document[Genesis]:
+def read_genesis(path: Path, transcript: CeremonyLog | None = None) -> Document[Genesis]:
     """A genesis, unverified. @raise ConfigurationError: if it is none."""
     data = read_capped(path, DOCUMENT_LIMITS["genesis"])
     if transcript is not None:
@@ -109,7 +109,7 @@ def read_genesis(path: Path, transcript: Transcript | None = None) -> Document[G
         raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
 
 
-def read_previous(path: Path | None, transcript: Transcript | None = None) -> Document[Genesis] | None:
+def read_previous(path: Path | None, transcript: CeremonyLog | None = None) -> Document[Genesis] | None:
     """The version before; its own root must have signed it, or what follows it is worth nothing."""
     if path is None:
         return None
@@ -131,7 +131,7 @@ def check_previous(document: Document[Genesis], previous: Document[Genesis] | No
         )
 
 
-def read_detached(path: Path, transcript: Transcript) -> DetachedSignature:
+def read_detached(path: Path, transcript: CeremonyLog) -> DetachedSignature:
     """A detached signature, unverified. @raise ConfigurationError: if it is none."""
     data = read_capped(path, MAX_DETACHED)
     transcript.read(path, data)
@@ -151,7 +151,7 @@ def check_signature_out(out: Path) -> None:
         if out.exists():
             DetachedSignature.parse(read_capped(out, MAX_DETACHED))
     except GmeshError as error:
-        raise ConfigurationError("exists", f"{out} is no signature: it is not written over") from error
+        raise ConfigurationError("exists", f"{out} is not a signature: it is not overwritten") from error
 
 
 def check_genesis_out(out: Path, document: Document[Genesis]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gmesh.cli.show import facts, moment, printable
+from gmesh.cli.output import facts, moment, printable
 from gmesh.trust.ceremony import Quorum, quorums
 from gmesh.trust.documents import Document, Genesis
 from gmesh.trust.keys import decode_public, key_id
@@ -100,8 +100,8 @@ def warnings(document: Document[Genesis], previous: Document[Genesis] | None) ->
         dropped = [entry.key for entry in previous.body.authority if entry.key not in kept]
         if dropped:
             found.append(
-                f"{len(dropped)} authority key(s) are believed no more: certificates they signed end at once,"
-                " and their nodes renew.  After a theft this is what you want; else wait until the last"
+                f"{len(dropped)} authority key(s) are no longer believed: certificates they signed end at"
+                " once, and their nodes renew.  After a theft this is what you want; else wait until the last"
                 " certificate they signed has ended by itself."
             )
         elif min(starts) != max(starts):

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from gmesh.cli.limits import AUTHORITY_TIMEOUT, CONNECT_TIMEOUT, MAX_ANSWER, MAX_LINE, NODE_TIMEOUT
 from gmesh.errors import ConfigurationError, GmeshError
 
-__all__ = ["Answer", "Endpoint", "HttpRefused", "Unreachable"]
+__all__ = ["HttpAnswer", "Endpoint", "HttpRefused", "Unreachable"]
 
 JSON_TYPE = "application/json"
 _UCRED = struct.Struct("=iII")  # pid, uid, gid: struct ucred of socket(7)
@@ -46,7 +46,7 @@ class HttpRefused(GmeshError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A successful answer: its status and its whole body."""
 
     status: int
@@ -76,7 +76,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 @contextlib.contextmanager
-def _told(where: str) -> Iterator[None]:
+def _explained(where: str) -> Iterator[None]:
     """Turn what the socket and the HTTP library raise into L{Unreachable}."""
     try:
         yield
@@ -145,7 +145,7 @@ class Endpoint:
     ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
         connection = self._connection()
         with contextlib.closing(connection):
-            with _told(self.where):
+            with _explained(self.where):
                 connection.connect()
                 sock = connection.sock
                 sock.settimeout(timeout)
@@ -155,7 +155,7 @@ class Endpoint:
                 yield response, sock
 
     def _read(self, response: http.client.HTTPResponse, limit: int) -> bytes:
-        with _told(self.where):
+        with _explained(self.where):
             data = response.read(limit + 1)
             if response.length and len(data) <= limit:
                 raise http.client.IncompleteRead(data, response.length)
@@ -171,7 +171,7 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         timeout: float = AUTHORITY_TIMEOUT,
         limit: int = MAX_ANSWER,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """
         One request and its whole answer.
 
@@ -184,7 +184,7 @@ class Endpoint:
             data = self._read(response, limit)
         if response.status >= 300:
             raise _refusal(self.where, response.status, data)
-        return Answer(response.status, data)
+        return HttpAnswer(response.status, data)
 
     def request_json(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: float = NODE_TIMEOUT
@@ -197,7 +197,7 @@ class Endpoint:
     @contextlib.contextmanager
     def stream(self, path: str, timeout: float | None = None) -> Iterator[Iterator[dict[str, Any]]]:
         """
-        A C{GET} whose answer is one JSON object a line, until the far end closes.
+        A C{GET} whose answer is one JSON object per line, until the far end closes.
 
         The block is entered once the far end has answered, so what it began is in place.
 
@@ -211,7 +211,7 @@ class Endpoint:
 
     def _lines(self, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
         while True:
-            with _told(self.where):
+            with _explained(self.where):
                 line = response.readline(MAX_LINE + 1)
             if not line:
                 return
@@ -221,7 +221,7 @@ class Endpoint:
                 raise Unreachable("closed", f"{self.where} closed the connection within a line")
             if line == b"\n":
                 continue
-            message = Answer(response.status, line).json()
+            message = HttpAnswer(response.status, line).json()
             if not isinstance(message, dict):
                 raise HttpRefused("invalid-answer", f"{self.where} sent no JSON object", response.status, {})
             yield message

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from gmesh.cli.authority import Authority, audience_of
-from gmesh.cli.http import Answer, HttpRefused
-from gmesh.cli.show import moment, words
+from gmesh.cli.authority import RemoteAuthority, audience_of
+from gmesh.cli.http import HttpAnswer, HttpRefused
+from gmesh.cli.output import moment, words
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.files import KEY_MODE, read_capped, read_key_file, write_atomic
 from gmesh.trust.documents import Certificate, Document, document_from_dict
@@ -54,7 +54,7 @@ def host_keys(directory: Path) -> tuple[SigningKey, NoiseKey]:
         ) from error
 
 
-def enrol(invite: Invite, directory: Path, authority: Authority) -> Document[Certificate]:
+def enrol(invite: Invite, directory: Path, authority: RemoteAuthority) -> Document[Certificate]:
     """
     Enrol this host and fill its state directory; the certificate comes last, and makes it complete.
 
@@ -89,12 +89,12 @@ def enrol(invite: Invite, directory: Path, authority: Authority) -> Document[Cer
 
 
 def _ask(
-    invite: Invite, node_key: SigningKey, noise_key: NoiseKey, authority: Authority, trust: TrustState
-) -> Answer:
+    invite: Invite, node_key: SigningKey, noise_key: NoiseKey, authority: RemoteAuthority, trust: TrustState
+) -> HttpAnswer:
     now = int(authority.wall())
     audience = audience_of(trust, now)
 
-    def ask(created: int) -> Answer:
+    def ask(created: int) -> HttpAnswer:
         request = make_join_request(
             invite, node_key, noise_key.public, trust.network_id, created, authority.entropy(NONCE_SIZE)
         )
@@ -205,7 +205,7 @@ def join(invite: str | None, seed: Path | None, state: str) -> None:
     certificate = enrolled(directory, parsed, time.time())
     how = "Already enrolled as"
     if certificate is None:
-        certificate = enrol(parsed, directory, Authority(parsed.urls, time.time))
+        certificate = enrol(parsed, directory, RemoteAuthority(parsed.urls, time.time))
         how = "Enrolled as"
     if seed is not None:
         _use_up(seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gmesh.cli.options import json_option, passphrase_option
-from gmesh.cli.show import print_json
+from gmesh.cli.output import print_json
 from gmesh.errors import ConfigurationError
 from gmesh.files import read_key_file
 from gmesh.keyfiles import Passphrases, load_key, public_of, save_key

@@ -54,7 +54,9 @@ def _address(control: str) -> str:
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if "/" in kind and not plain and not named:
         return f"unix:{kind}"
-    raise ConfigurationError("bad-endpoint", f"{control!r} is no endpoint: give unix:PATH or tcp:HOST:PORT")
+    raise ConfigurationError(
+        "bad-endpoint", f"{control!r} is not an endpoint: give unix:PATH or tcp:HOST:PORT"
+    )
 
 
 def node_command(function: Callable[..., None]) -> click.Command:

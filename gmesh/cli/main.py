@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from gmesh import __version__
-from gmesh.cli.show import printable
+from gmesh.cli.output import printable
 from gmesh.errors import GmeshError
 
 __all__ = ["COMMANDS", "LazyGroup", "gmesh", "main"]
@@ -42,11 +42,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "routes": ("gmesh.cli.node", "routes", "The path to every node it can reach."),
     "nodes": ("gmesh.cli.node", "nodes", "All nodes it knows of."),
     "transits": ("gmesh.cli.node", "transits", "The paths of others that passed through it."),
-    "capture": ("gmesh.cli.probe", "capture", "The headers of the frames on one of its links."),
+    "capture": ("gmesh.cli.diagnostics", "capture", "The headers of the frames on one of its links."),
     "services": ("gmesh.cli.node", "services", "The services of the mesh it knows of."),
     "whois": ("gmesh.cli.whois", "whois", "All it knows of one node."),
-    "ping": ("gmesh.cli.probe", "ping", "Round trips to a node."),
-    "trace": ("gmesh.cli.probe", "trace", "The path to a node, hop by hop."),
+    "ping": ("gmesh.cli.diagnostics", "ping", "Round trips to a node."),
+    "trace": ("gmesh.cli.diagnostics", "trace", "The path to a node, hop by hop."),
     "send": ("gmesh.cli.messages", "send", "Send a message to a service of a node."),
     "receive": ("gmesh.cli.messages", "receive", "Print the messages sent to a service of this node."),
     "doctor": ("gmesh.cli.doctor", "doctor", "What is wrong with the node of this host, and what to do."),
@@ -98,9 +98,9 @@ def _fail(message: str) -> int:
 
 
 _WORDS = {
-    "is not a valid float range": "is no number",
-    "is not a valid integer range": "is no whole number",
-    "is not a valid integer": "is no whole number",
+    "is not a valid float range": "is not a number",
+    "is not a valid integer range": "is not a whole number",
+    "is not a valid integer": "is not a whole number",
 }
 """What click calls a kind of value, and what people do."""
 
@@ -110,11 +110,11 @@ def _misused(error: click.UsageError) -> int:
     if isinstance(error, _NO_ARGUMENTS):
         error.show()
         return error.exit_code
-    told = " ".join(error.format_message().split()).rstrip(".")
+    report = " ".join(error.format_message().split()).rstrip(".")
     for theirs, ours in _WORDS.items():
-        told = told.replace(theirs, ours)
+        report = report.replace(theirs, ours)
     hint = f' (see "{error.ctx.command_path} --help")' if error.ctx is not None else ""
-    _fail(told + hint)
+    _fail(report + hint)
     return error.exit_code
 
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    if sys.stderr is None:  # closed by whoever started us
+    if sys.stderr is None:  # closed by the process that started us
         sys.stderr = io.StringIO()
     if sys.stdout is None:
         return _fail("standard output is closed: nothing was done")

@@ -17,8 +17,8 @@ from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import MAX_MESSAGE, MAX_SEND_TIMEOUT, NODE_TIMEOUT
 from gmesh.cli.local import node_command, read_object
 from gmesh.cli.options import NumberRange
-from gmesh.cli.reader import end_with_the_reader
-from gmesh.cli.show import milliseconds, print_json, printable, words
+from gmesh.cli.output import milliseconds, print_json, printable, words
+from gmesh.cli.pipe_watch import end_with_the_reader
 from gmesh.errors import ConfigurationError
 
 __all__ = ["receive", "send"]
@@ -27,7 +27,7 @@ __all__ = ["receive", "send"]
 @node_command
 @click.argument("node")
 @click.argument("text", required=False)
-@click.option("--service", required=True, metavar="NAME", help="The service that shall receive it.")
+@click.option("--service", required=True, metavar="NAME", help="The service that receives it.")
 @click.option(
     "--timeout",
     default=10.0,
@@ -63,9 +63,9 @@ def send(
 @click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
 def receive(service: str, count: int | None, where: Endpoint, as_json: bool) -> None:
     """
-    Print the messages sent to a service of this node, one a line, until interrupted.
+    Print the messages sent to a service of this node, one per line, until interrupted.
 
-    On a terminal each is preceded by the name of its sender; --json always tells it.
+    On a terminal each is preceded by the name of its sender; --json always shows it.
     """
     end_with_the_reader()
     with where.stream(f"/v1/receive?service={quote(service, safe='')}") as messages:

@@ -10,7 +10,7 @@ import click
 from gmesh.cli.follow import follow, follow_option
 from gmesh.cli.http import Endpoint
 from gmesh.cli.local import node_command, read_list, read_object
-from gmesh.cli.show import VALID, Column, age, chain, facts, milliseconds, moment, print_json, table, words
+from gmesh.cli.output import VALID, Column, age, chain, facts, milliseconds, moment, print_json, table, words
 
 __all__ = ["nodes", "peers", "routes", "services", "status", "transits"]
 
@@ -81,7 +81,7 @@ def routes(node: str | None, where: Endpoint, as_json: bool, follow_it: bool) ->
     """
     if follow_it:
         if node is not None:
-            raise click.UsageError("--follow tells of every node: give it without NODE")
+            raise click.UsageError("--follow shows every node: give it without NODE")
         return follow(where, "routes", as_json)
     columns = [
         Column("name", "name"),

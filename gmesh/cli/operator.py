@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
 
-from gmesh.cli.authority import Authority, audience_of
+from gmesh.cli.authority import RemoteAuthority, audience_of
 from gmesh.cli.http import HttpRefused
 from gmesh.cli.limits import MAX_PAGES
 from gmesh.errors import ConfigurationError, DocumentRefused
@@ -27,8 +28,11 @@ from gmesh.trust.requests import ADMIN_TAG
 from gmesh.trust.state import TrustState
 from gmesh.trust.verify import network_id, verify_genesis_chain
 
-__all__ = ["Operator", "Pending", "operator_of"]
+__all__ = ["PAUSE", "OperatorClient", "Pending", "operator_of", "poll"]
 
+PAUSE = 1.0
+MAX_PAUSE = 5.0
+Result = TypeVar("Result")
 MAX_URL_FILE = 64 * 1024
 
 
@@ -36,7 +40,7 @@ class Pending(HttpRefused):
     """The request was taken, and is done once more operators have approved it."""
 
 
-class Operator:
+class OperatorClient:
     """
     What C{gmesh admin} acts with.
 
@@ -57,11 +61,11 @@ class Operator:
             raise ConfigurationError("bad-operator", f"{directory} is damaged: {error.detail}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
-                "bad-operator", f"{directory}/authority.json is no {{'urls': [...]}}"
+                "bad-operator", f"{directory}/authority.json is not {{'urls': [...]}}"
             ) from error
         if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
             raise ConfigurationError("bad-operator", f"{directory}/authority.json names no URL")
-        self.authority = Authority(urls)
+        self.authority = RemoteAuthority(urls)
         self._trust: TrustState | None = None
 
     @property
@@ -155,10 +159,31 @@ class Operator:
         raise HttpRefused("too-large", f"{path} has no end", 200, {})
 
 
-def operator_of(context: click.Context) -> Operator:
+def operator_of(context: click.Context) -> OperatorClient:
     """The operator that the options of C{gmesh admin} name. @raise ConfigurationError: if they name none."""
     found = context.find_object(dict)
     directory = (found or {}).get("directory")
     if directory is None:
         raise ConfigurationError("no-operator", "who asks? give --operator DIR or set GMESH_OPERATOR")
-    return Operator(directory, Passphrases((found or {}).get("passphrase_file")))
+    return OperatorClient(directory, Passphrases((found or {}).get("passphrase_file")))
+
+
+def poll(
+    ask: Callable[[], Result],
+    done: Callable[[Result], bool],
+    timeout: float,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Result:
+    """
+    Ask until the answer will do, or the time is up; pauses grow from one second to five.
+
+    @return: the last answer, whether it will do or not.
+    """
+    until, pause = clock() + timeout, PAUSE
+    answer = ask()
+    while not done(answer) and (left := until - clock()) > 0:
+        sleep(min(pause, left))
+        pause = min(pause * 1.5, MAX_PAUSE)
+        answer = ask()
+    return answer

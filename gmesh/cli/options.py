@@ -14,10 +14,12 @@ from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.trust.keys import decode_public, key_id
 
 __all__ = [
+    "KeyCommand",
     "NumberRange",
     "identifier",
     "json_option",
     "key_name",
+    "key_text",
     "passphrase_option",
     "public_key",
     "seconds",
@@ -25,6 +27,8 @@ __all__ = [
 ]
 
 PUBLIC_CHARACTERS = 43
+_HYPHENED = re.compile(r"-[A-Za-z0-9_-]{42}")
+_SHIELD = " "
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -46,8 +50,26 @@ class NumberRange(click.FloatRange):
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         number = super().convert(value, parameter, context)
         if isnan(number):
-            self.fail(f"{value!r} is no number.", parameter, context)
+            self.fail(f"{value!r} is not a number.", parameter, context)
         return number
+
+
+class KeyCommand(click.Command):
+    """
+    A command with arguments of type L{key_text}.
+
+    Of 64 public keys in base64url one begins with a hyphen, and is not an option for that.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Let click take no key for options."""
+        shielded = [_SHIELD + each if _HYPHENED.fullmatch(each) else each for each in args]
+        return super().parse_args(ctx, shielded)
+
+
+def key_text(value: str) -> str:
+    """The type of such an argument; whether it is a key, or the id of one, is judged elsewhere."""
+    return value.removeprefix(_SHIELD)
 
 
 def wait_options(command: Any) -> Any:
@@ -55,7 +77,9 @@ def wait_options(command: Any) -> Any:
     timeout = click.option(
         "--timeout", default="2m", show_default=True, metavar="SPAN", help="How long to wait at most."
     )
-    wait = click.option("--wait", is_flag=True, help="Wait for the nodes; tell who has not done it.")
+    wait = click.option(
+        "--wait", is_flag=True, help="Wait for the nodes; report those that have not done it."
+    )
     return wait(timeout(command))
 
 
@@ -66,7 +90,7 @@ def identifier(text: str) -> str:
     @raise ConfigurationError: if it is none.
     """
     if len(text) != 32 or not set(text) <= set("0123456789abcdef"):
-        raise ConfigurationError("bad-id", f"{text!r} is no id: the lists show them, 32 hex characters")
+        raise ConfigurationError("bad-id", f"{text!r} is not an id: the lists show them, 32 hex characters")
     return text
 
 
@@ -90,7 +114,7 @@ def public_key(text: str) -> bytes:
     except DocumentRefused as error:
         raise ConfigurationError(
             error.reason,
-            f"{text!r} is no public key: gmesh key show prints it, {PUBLIC_CHARACTERS} characters",
+            f"{text!r} is not a public key: gmesh key show prints it, {PUBLIC_CHARACTERS} characters",
         ) from error
 
 
@@ -102,5 +126,5 @@ def seconds(text: str) -> int:
     """
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
     if match is None or int(match[1]) == 0:
-        raise ConfigurationError("bad-duration", f"{text!r} is no span of time: 90s, 30m, 1h or 7d")
+        raise ConfigurationError("bad-duration", f"{text!r} is not a span of time: 90s, 30m, 1h or 7d")
     return int(match[1]) * _UNITS[match[2] or "s"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gmesh.cli.options import json_option, passphrase_option, public_key
-from gmesh.cli.show import Column, print_json, printable, table
+from gmesh.cli.output import Column, print_json, printable, table
 from gmesh.keyfiles import Passphrases
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def restore(
     Numbers and serials go on in a new epoch, so that none is given out twice; what nodes know
     of revocations and policy is taken in; open invites are withdrawn, for some were used.
     """
-    from gmesh.authority.backup import restore as put_back
+    from gmesh.authority.restore import restore as put_back
 
     done = put_back(
         state,
@@ -118,7 +118,7 @@ def recover_operator(
     state: Path, public: str, name: str, passphrase_file: Path | None, as_json: bool
 ) -> None:
     """Let a new key administer, when the last administrator's is lost; the daemon must be stopped."""
-    from gmesh.authority.recovery import recover_operator as recover
+    from gmesh.authority.operators import recover_operator as recover
 
     version = recover(state, public_key(public), name, int(time.time()), Passphrases(passphrase_file))
     if as_json:

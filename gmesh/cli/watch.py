@@ -2,7 +2,7 @@
 """
 C{watch}: the mesh as the node of this host sees it, again and again, with a picture.
 
-On a terminal it fills the screen and is drawn anew; elsewhere each look is printed below the last.
+On a terminal it fills the screen and is drawn again; elsewhere each look is printed below the last.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gmesh.cli.chart import Chart, chart
 from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
 from gmesh.cli.local import node_command, read_list, read_object
 from gmesh.cli.options import NumberRange
-from gmesh.cli.picture import UNICODE, glyphs
-from gmesh.cli.show import VALID, age, milliseconds, moment, printable, words
+from gmesh.cli.output import VALID, age, milliseconds, moment, printable, words
+from gmesh.cli.path_picture import UNICODE, glyphs
+from gmesh.cli.topology_chart import Chart, chart
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -127,8 +127,8 @@ def watch(interval: float, once: bool, where: Endpoint, as_json: bool) -> None:
 
 
 def _as_json(look: Look) -> dict[str, Any]:
-    told = {"at": round(look.at, 3), "status": look.status, "peers": look.peers, **look.topology}
-    return told | ({"trouble": look.trouble} if look.trouble else {})
+    report = {"at": round(look.at, 3), "status": look.status, "peers": look.peers, **look.topology}
+    return report | ({"trouble": look.trouble} if look.trouble else {})
 
 
 def _plain(look: Look) -> list[str]:

@@ -12,7 +12,7 @@ import click
 
 from gmesh.cli.http import Endpoint
 from gmesh.cli.local import node_command, read_object
-from gmesh.cli.show import age, chain, facts, milliseconds, moment, print_json, words
+from gmesh.cli.output import age, chain, facts, milliseconds, moment, print_json, words
 
 __all__ = ["whois"]
 
@@ -53,12 +53,12 @@ def whois(node: str, where: Endpoint, as_json: bool) -> None:
 
 def _revoked(answer: Mapping[str, Any]) -> str:
     """Yes or no; and of yes which certificate, why, by which CRL and since when that is known here."""
-    told: Mapping[str, Any] = answer.get("revocation") or {}
+    report: Mapping[str, Any] = answer.get("revocation") or {}
     facets = [
-        ("serial ", words(told.get("serial"))),
-        ("", words(told.get("reason"))),
-        ("by CRL ", words(told.get("crl_number"))),
-        ("known here since ", _ago(told.get("known_at"))),
+        ("serial ", words(report.get("serial"))),
+        ("", words(report.get("reason"))),
+        ("by CRL ", words(report.get("crl_number"))),
+        ("known here since ", _ago(report.get("known_at"))),
     ]
     return ", ".join(
         [words(answer.get("revoked")), *(name + value for name, value in facets if value != "-")]

@@ -2,7 +2,7 @@
 """
 A page of metrics in the text format of Prometheus, and what makes its families.
 
-Tests: C{tests/node/test_metrics.py}, C{tests/authority/test_watching.py}.
+Tests: C{tests/node/test_metrics.py}, C{tests/authority/test_request_log.py}.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ What the HTTP of both daemons has in common: bodies with a cap, refusals that cl
 twisted.web buffers any body, and goes on reading after it was told to close; here a body is counted while
 it comes in, and what is refused is answered by a problem document (RFC 9457) and read no further.
 
-Tests: C{tests/daemon/test_web.py}, C{tests/authority/test_http_bounds.py}, C{tests/node/api}.
+Tests: C{tests/daemon/test_web.py}, C{tests/authority/test_http.py}, C{tests/node/api}.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from gmesh.endtoend.path_selector import PathSelector
 from gmesh.endtoend.services import Message, Registration
 from gmesh.errors import FrameRefused, SendRefused
 from gmesh.mesh.certificates import CertificateBook
-from gmesh.wire.messages import Echo
+from gmesh.wire.messages import EchoMessage
 
 __all__ = ["ECHO_SERVICE", "EchoService", "Hop"]
 
@@ -155,7 +155,7 @@ class EchoService:
                 return
             ping.waits = False
             ping.node_id = peer.node_id
-            question = Echo(False, nonce, int(now * _MICROSECONDS))
+            question = EchoMessage(False, nonce, int(now * _MICROSECONDS))
             self._datagrams.post(ping.node, ECHO_SERVICE, question.encode())
         except SendRefused as refusal:
             if refusal.reason != "busy" and nonce in self._pings:
@@ -163,7 +163,7 @@ class EchoService:
 
     def _received(self, message: Message) -> None:
         try:
-            echo = Echo.decode(message.data)
+            echo = EchoMessage.decode(message.data)
         except FrameRefused as refusal:
             raise SendRefused("refused", refusal.detail) from refusal
         if echo.reply:
@@ -172,7 +172,7 @@ class EchoService:
                 self._drop(echo.nonce)
                 ping.result.callback(max(0.0, self._clock.seconds() - echo.stamp / _MICROSECONDS))
             return
-        answer = Echo(True, echo.nonce, echo.stamp, echo.padding)
+        answer = EchoMessage(True, echo.nonce, echo.stamp, echo.padding)
         try:
             self._datagrams.post(message.source_name, ECHO_SERVICE, answer.encode())
         except SendRefused:

@@ -22,7 +22,7 @@ from gmesh.interfaces import IControlCommand
 from gmesh.node.limits import PING_REPORT_NODES
 from gmesh.trust.documents import Anchor, Command
 from gmesh.trust.limits import MAX_ANCHORS
-from gmesh.trust.names import spoken
+from gmesh.trust.names import human_error
 from gmesh.trust.transport_address import FORMS, read_address
 
 __all__ = ["COMMANDS", "Controlled"]
@@ -174,4 +174,4 @@ def _anchor(item: Any) -> Anchor:
     try:
         return msgspec.convert(item, Anchor, strict=True)
     except msgspec.ValidationError as error:
-        raise RequestRefused("invalid-argument", f"not an anchor: {spoken(error)}") from error
+        raise RequestRefused("invalid-argument", f"not an anchor: {human_error(error)}") from error

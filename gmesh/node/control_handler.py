@@ -23,7 +23,7 @@ from gmesh.mesh.counters import Counters
 from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_RECEIPTS, RECEIPTS_A_HEARTBEAT
 from gmesh.node.membership import Membership
 from gmesh.node.node_state import SeenCommand
-from gmesh.trust.documents import Command, Document, Receipt, sign_document
+from gmesh.trust.documents import Command, CommandReceipt, Document, sign_document
 from gmesh.trust.limits import MAX_TEXT
 
 __all__ = ["ControlHandler"]
@@ -144,7 +144,7 @@ class ControlHandler:
 
     def _receipt(self, identifier: str, outcome: str, detail: str) -> None:
         self._counters.count(f"command-{outcome}")
-        body = Receipt(
+        body = CommandReceipt(
             network_id=self._member.network_id,
             command=identifier,
             outcome=outcome,  # type: ignore[arg-type]  # one of three literals of this file

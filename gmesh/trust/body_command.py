@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from gmesh.trust.body import Body, Part, check_ordered, invalid_field
 from gmesh.trust.names import Identifier, Name, Number, Role, Slug, Text, Time
 
-__all__ = ["Command", "CommandTarget", "Receipt"]
+__all__ = ["Command", "CommandTarget", "CommandReceipt"]
 
 
 class CommandTarget(Part, frozen=True):
@@ -48,7 +48,7 @@ class Command(Body, frozen=True, kw_only=True):
         return target.all is True or target.node == name or (target.role is not None and target.role in roles)
 
 
-class Receipt(Body, frozen=True, kw_only=True):
+class CommandReceipt(Body, frozen=True, kw_only=True):
     """A node says what became of a command."""
 
     TYPE: ClassVar[str] = "receipt"

@@ -64,7 +64,7 @@ class CertificateLife(Part, frozen=True):
 
 
 class Rule(Part, frozen=True):
-    """Who may or may not reach which services of whom."""
+    """Who may or may not reach which services of which nodes."""
 
     effect: Literal["allow", "deny"]
     sources: Annotated[tuple[Selector, ...], Meta(min_length=1, max_length=limits.MAX_SELECTORS)] = (

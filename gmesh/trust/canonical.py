@@ -12,8 +12,8 @@ import msgspec
 import rfc8785
 
 from gmesh.errors import DocumentRefused
+from gmesh.trust.json_rows import read_table
 from gmesh.trust.limits import MAX_INTEGER
-from gmesh.trust.tables import read_table
 
 __all__ = ["canonical", "digest", "digest_of"]
 

@@ -21,7 +21,7 @@ from gmesh.trust.documents import AuthorityKey, Document, Genesis, document_from
 from gmesh.trust.encoding import b64url_decode, b64url_encode
 from gmesh.trust.ingest import parse_json
 from gmesh.trust.keys import SIGNATURE_SIZE, check_public, decode_public, key_id, verify
-from gmesh.trust.names import Digest, Identifier, Signature, spoken
+from gmesh.trust.names import Digest, Identifier, Signature, human_error
 from gmesh.trust.verify import network_id, root_keys
 
 __all__ = [
@@ -41,6 +41,7 @@ ROTATION_OVERLAP = 48 * 3600
 """Seconds from publication until a new authority key signs: every node holds it by then."""
 
 GENESIS_LIFE = 10 * 365 * 86_400
+#: Names of Noise protocols (revision 34, section 8).
 SUITES = ("Noise_XX_25519_AESGCM_SHA256", "Noise_XX_25519_ChaChaPoly_SHA256")
 MAX_DETACHED = 4 * 1024
 
@@ -64,7 +65,7 @@ class DetachedSignature(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         try:
             return msgspec.convert(parse_json(data, MAX_DETACHED), cls, strict=True)
         except msgspec.ValidationError as error:
-            raise DocumentRefused("invalid-field", f"no detached signature: {spoken(error)}") from error
+            raise DocumentRefused("invalid-field", f"no detached signature: {human_error(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def rotate_authority(
     @param add: the new public key.
     @param valid_from: when the new key begins to sign; L{ROTATION_OVERLAP} from C{now}, when left out.
     @param valid_to: when it ends; with the genesis, when left out.
-    @param drop: key_ids that are believed no more.
+    @param drop: key_ids that are no longer believed.
     @param stolen: no overlap: only the new key is listed, from C{now} on.
     @raise DocumentRefused: C{bad-key}, C{unknown-key}, C{conflict}.
     """
@@ -216,7 +217,7 @@ def attach(
         if one.digest != document.digest:
             raise DocumentRefused("wrong-digest", f"the signature by {one.key_id} is for another genesis")
         if one.key_id not in keys:
-            raise DocumentRefused("unknown-key", f"{one.key_id} is no root key of this genesis")
+            raise DocumentRefused("unknown-key", f"{one.key_id} is not a root key of this genesis")
         raw = b64url_decode(one.signature, SIGNATURE_SIZE)
         if not verify(keys[one.key_id], raw, document.signature_input):
             raise DocumentRefused("bad-signature", f"the signature by {one.key_id} does not verify")

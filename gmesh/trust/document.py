@@ -21,10 +21,10 @@ from gmesh.trust.body_member import Crl, CrlDelta
 from gmesh.trust.canonical import canonical, digest_of
 from gmesh.trust.encoding import b64url_decode, b64url_encode
 from gmesh.trust.ingest import check_restricted, parse_json
+from gmesh.trust.json_rows import collector_paused, plain_table
 from gmesh.trust.keys import SIGNATURE_SIZE
 from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_SIGNATURES
-from gmesh.trust.names import spoken
-from gmesh.trust.tables import collector_paused, plain_table
+from gmesh.trust.names import human_error
 
 __all__ = [
     "Document",
@@ -197,11 +197,11 @@ def _read_body(signed: Any, struct: type[Made]) -> Made:
     if not isinstance(signed, dict) or signed.get("type") != struct.TYPE:
         raise DocumentRefused("wrong-type", f"not a document of type {struct.TYPE}")
     if struct not in _NULL_FREE and _has_null(signed):
-        raise DocumentRefused("invalid-field", "null is no value: leave the field out")
+        raise DocumentRefused("invalid-field", "null is not a value: leave the field out")
     try:
         body = msgspec.convert(signed, struct, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise DocumentRefused("invalid-field", f"{struct.TYPE}: {spoken(error, struct)}") from error
+        raise DocumentRefused("invalid-field", f"{struct.TYPE}: {human_error(error, struct)}") from error
     body.check()
     return body
 
@@ -257,7 +257,7 @@ def _read_signatures(value: Any) -> tuple[tuple[str, bytes], ...]:
     try:
         entries = msgspec.convert(value, list[SignatureEntry], strict=True)
     except msgspec.ValidationError as error:
-        raise DocumentRefused("invalid-field", f"signatures: {spoken(error)}") from error
+        raise DocumentRefused("invalid-field", f"signatures: {human_error(error)}") from error
     if len({entry.key_id for entry in entries}) != len(entries):
         raise DocumentRefused("invalid-field", "signatures names the same key twice")
     return tuple((entry.key_id, b64url_decode(entry.signature, SIGNATURE_SIZE)) for entry in entries)

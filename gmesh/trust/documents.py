@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gmesh.errors import DocumentRefused
 from gmesh.trust.body import Body, SignatureEntry
-from gmesh.trust.body_command import Command, CommandTarget, Receipt
+from gmesh.trust.body_command import Command, CommandReceipt, CommandTarget
 from gmesh.trust.body_genesis import Anchor, AuthorityKey, Genesis, PolicyFloor, RootKeys
 from gmesh.trust.body_member import Certificate, Crl, CrlDelta, RevocationReason, RevokedKey, RevokedSerial
 from gmesh.trust.body_policy import (
@@ -53,7 +53,7 @@ __all__ = [
     "OperatorRole",
     "Policy",
     "PolicyFloor",
-    "Receipt",
+    "CommandReceipt",
     "RevocationReason",
     "RevokedKey",
     "RevokedSerial",
@@ -73,7 +73,7 @@ __all__ = [
 ]
 
 DOCUMENT_TYPES: dict[str, type[Body]] = {
-    body.TYPE: body for body in (Genesis, Certificate, Crl, CrlDelta, Policy, Status, Command, Receipt)
+    body.TYPE: body for body in (Genesis, Certificate, Crl, CrlDelta, Policy, Status, Command, CommandReceipt)
 }
 
 

@@ -15,6 +15,7 @@ from gmesh.errors import DocumentRefused
 
 __all__ = ["b64url_decode", "b64url_encode"]
 
+# base64url, RFC 4648, section 5.
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 

@@ -16,8 +16,8 @@ import unicodedata
 from typing import Any, NoReturn
 
 from gmesh.errors import DocumentRefused
+from gmesh.trust.json_rows import read_table
 from gmesh.trust.limits import JSON_INTEGER_CHARACTERS, MAX_DEPTH, MAX_INTEGER, MAX_KEY_CHARACTERS
-from gmesh.trust.tables import read_table
 
 __all__ = ["check_restricted", "parse_json"]
 

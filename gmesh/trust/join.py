@@ -29,7 +29,7 @@ from gmesh.trust.keys import (
     verify,
 )
 from gmesh.trust.limits import MAX_JOIN_REQUEST, NONCE_SIZE
-from gmesh.trust.names import Identifier, Key, Nonce, Signature, Time, spoken
+from gmesh.trust.names import Identifier, Key, Nonce, Signature, Time, human_error
 
 __all__ = ["JoinRequest", "make_join_request", "parse_join_request", "verify_join_request"]
 
@@ -95,7 +95,7 @@ def parse_join_request(data: bytes) -> JoinRequest:
     try:
         return msgspec.convert(value, JoinRequest, strict=True)
     except msgspec.ValidationError as error:
-        raise DocumentRefused("invalid-field", f"join: {spoken(error)}") from error
+        raise DocumentRefused("invalid-field", f"join: {human_error(error)}") from error
 
 
 def verify_join_request(request: JoinRequest, invite_key_checked: bool = False) -> None:

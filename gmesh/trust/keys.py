@@ -37,11 +37,11 @@ __all__ = [
     "verify",
 ]
 
-KEY_SIZE = 32
-SIGNATURE_SIZE = 64
+KEY_SIZE = 32  # bytes: Ed25519 (RFC 8032, section 5.1.5) and X25519 (RFC 7748, section 5)
+SIGNATURE_SIZE = 64  # RFC 8032, section 5.1.6
 KEY_ID_BYTES = 16
 HANDLE_SIZE = 8
-_FIELD_PRIME = 2**255 - 19
+_FIELD_PRIME = 2**255 - 19  # RFC 7748, section 4.1
 _LOW_ORDER = frozenset(
     {
         0,
@@ -52,6 +52,7 @@ _LOW_ORDER = frozenset(
     }
 )
 """Every u of the curve and its twist that a multiplication by 8 takes to the neutral element."""
+# L - 1, RFC 8032, section 5.1.
 _GROUP_ORDER_LESS_ONE = (2**252 + 27742317777372353535851937790883648492).to_bytes(KEY_SIZE, "little")
 _BASE_POINT_PLUS_ORDER_2 = ((_FIELD_PRIME - 4 * pow(5, -1, _FIELD_PRIME) % _FIELD_PRIME) | 1 << 255).to_bytes(
     KEY_SIZE, "little"

@@ -22,7 +22,7 @@ __all__ = [
     "is_name",
     "is_role",
     "is_service",
-    "spoken",
+    "human_error",
     "Count",
     "Digest",
     "Endpoint",
@@ -48,6 +48,7 @@ __all__ = [
 ALL: Final = "*"
 NETWORK_ROLES: Final = ("anchor", "relay", "client")
 
+# A label of a host name in lower case (RFC 1035, section 2.3.1); a host has at most 253 characters (2.3.4).
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _SERVICE: Final = rf"_?{_LABEL}"
 _ROLE: Final = rf"(anchor|relay|client|service:{_LABEL})"
@@ -129,11 +130,11 @@ _SPOKEN: Final = {
 _STEP = re.compile(r"\.(\w+)|\[(?:\d+|\.\.\.)\]")
 
 
-def spoken(error: Exception, kind: Any = None) -> str:
+def human_error(error: Exception, kind: Any = None) -> str:
     """
     What C{msgspec} found wrong, for people: in the place of a pattern what it stands for.
 
-    @param kind: what was read; a word that is none of a few is told with those there are.
+    @param kind: what was read; a word that is none of a few is reported with those there are.
     """
     text = str(error)
     for pattern, words in _SPOKEN.items():

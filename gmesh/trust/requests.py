@@ -41,6 +41,7 @@ ADMIN_TAG: Final = "gmesh-admin-v1"
 JSON_TYPE: Final = "application/json"
 
 LABEL: Final = "gmesh"
+# Components that a signature covers (RFC 9421, section 2; content-digest is RFC 9530).
 _COMPONENTS = '("@method" "@path" "@query" "content-digest" "content-type" "gmesh-audience")'
 _PARAMETER = re.compile(
     r';created=(?P<created>0|[1-9][0-9]{0,11})|;nonce="(?P<nonce>[A-Za-z0-9_-]{22})"'

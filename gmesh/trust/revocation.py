@@ -24,9 +24,9 @@ from gmesh.trust.documents import (
     SignatureEntry,
 )
 from gmesh.trust.encoding import b64url_decode, b64url_encode
+from gmesh.trust.json_rows import collector_paused
 from gmesh.trust.keys import SIGNATURE_SIZE
 from gmesh.trust.limits import DOCUMENT_LIMITS
-from gmesh.trust.tables import collector_paused
 
 __all__ = ["apply_delta", "make_crl", "make_delta"]
 

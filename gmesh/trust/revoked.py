@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
-Who is revoked: whom the CRL in force names or, while none is held, whom a lost one is known to name.
+Who is revoked: what the CRL in force names or, while none is held, what a lost one is known to name.
 
-Tests: C{tests/trust/test_trust_state.py}, C{tests/node/test_revoked_after_restart.py}.
+Tests: C{tests/trust/test_state.py}, C{tests/node/test_revoked_after_restart.py}.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """
 A signing key under a pass phrase: Scrypt, then AES-256-GCM, in one small container.
 
-PKCS#8's own encryption is no use here: OpenSSL writes it with 2,048 rounds of PBKDF2, which a
+PKCS#8's own encryption does not help here: OpenSSL writes it with 2,048 rounds of PBKDF2, which a
 pass phrase does not survive.  The container shows the public key, so that a sealed key can be
 named without its pass phrase; everything shown is authenticated with the secret.
 """
@@ -33,11 +33,12 @@ _ARMOUR = re.compile(
     rb"-----BEGIN GMESH SEALED KEY-----\r?\n([A-Za-z0-9+/=\r\n]{1,400})-----END GMESH SEALED KEY-----\s*"
 )
 _VERSION = 1
+# scrypt (RFC 7914), at the first of the settings that OWASP recommends for it: 128 MiB.
 _LOG2_N, _R, _P = 17, 8, 1
 _SALT_SIZE, _NONCE_SIZE, _TAG_SIZE = 16, 12, 16
 _HEAD = struct.Struct(">BBBB32s16s12s")
 _SIZE = _HEAD.size + KEY_SIZE + _TAG_SIZE
-_LINE = 64
+_LINE = 64  # characters, RFC 7468, section 2
 
 
 class _Container(NamedTuple):
@@ -87,8 +88,8 @@ def open_sealed(data: bytes, passphrase: bytes) -> SigningKey:
     """
     The key in a container.
 
-    @raise DocumentRefused: C{bad-key} if it is no container or damaged, C{wrong-passphrase} if it
-        does not open; a container changed by somebody cannot be told from a wrong pass phrase.
+    @raise DocumentRefused: C{bad-key} if it is not a container or damaged, C{wrong-passphrase} if it
+        does not open; a container changed by somebody cannot be distinguished from a wrong pass phrase.
     """
     container = _parse(data)
     try:

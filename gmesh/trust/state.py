@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What one host believes: the newest genesis, CRL, policy and status, and whom they vouch for.
+What one host believes: the newest genesis, CRL, policy and status, and the nodes they vouch for.
 
 Everything arrives through L{TrustState.offer} (file, authority or neighbour: it makes no
 difference) and is checked in full before anything changes.  Documents are ordered by version
@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from gmesh.errors import DocumentRefused, PeerRefused
+from gmesh.trust.certificate_cache import CertificateCache
 from gmesh.trust.documents import (
     Certificate,
     Command,
@@ -29,7 +30,6 @@ from gmesh.trust.floors import Floors
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, DEFAULT_STALE_GRACE, EPOCH
 from gmesh.trust.revocation import apply_delta
 from gmesh.trust.revoked import Revoked
-from gmesh.trust.verdicts import Verdicts
 from gmesh.trust.verify import (
     authority_keys,
     verify_by_authority,
@@ -46,7 +46,7 @@ class Freshness(Enum):
     How far this host may trust that it misses nothing.
 
     C{FRESH}: the status has not expired.  C{STALE}: it has; everything runs, an age is shown.
-    C{LAPSED}: the policy's stale_grace is over too, or there never was a status; links carry
+    C{LAPSED}: the policy's stale_grace has passed too, or there never was a status; links carry
     documents and control only.
     """
 
@@ -94,7 +94,7 @@ class TrustState:
         self._dated = dated
         self._revoked = Revoked()
         self._chain = verify_stored_chain(genesis_chain, network_id)
-        self._verdicts = Verdicts(self.genesis.body, network_id)
+        self._certificates = CertificateCache(self.genesis.body, network_id)
         if self.genesis.body.version < floors.genesis:
             raise DocumentRefused(
                 "rollback", f"genesis {self.genesis.body.version} where {floors.genesis} was held before"
@@ -157,7 +157,7 @@ class TrustState:
         if body.issued_at > now + CERTIFICATE_LEEWAY and self._our_clock_is_late(document):
             now = body.issued_at
         try:
-            verdict = self._verdicts.judge(document, now)
+            verdict = self._certificates.judge(document, now)
         except DocumentRefused as error:
             raise PeerRefused(error.reason, error.detail) from error
         if self.revoked(body.serial, verdict.node_id):
@@ -167,7 +167,7 @@ class TrustState:
     def _our_clock_is_late(self, document: Document[Certificate]) -> bool:
         """Whether the authority signed this at a time that is now or past, whatever our clock says."""
         try:
-            self._verdicts.judge(document, document.body.issued_at)
+            self._certificates.judge(document, document.body.issued_at)
         except DocumentRefused:
             return False
         return self._dated(document.body.issued_at)
@@ -230,7 +230,7 @@ class TrustState:
     def _genesis_changed(self) -> list[str]:
         """Forget verdicts, and documents whose signers the newest genesis no longer lists."""
         genesis = self.genesis.body
-        self._verdicts = Verdicts(genesis, self.network_id)
+        self._certificates = CertificateCache(genesis, self.network_id)
         keys = authority_keys(genesis)
         changed = ["genesis"]
         for kind in ("crl", "policy", "status"):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from gmesh.errors import DocumentRefused
-from gmesh.trust.documents import Body, Certificate, Command, Document, Genesis, Policy, Receipt
+from gmesh.trust.documents import Body, Certificate, Command, CommandReceipt, Document, Genesis, Policy
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.keys import KEY_ID_BYTES, KEY_SIZE, check_public, key_id, verify
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
@@ -237,7 +237,7 @@ def verify_command(
     raise DocumentRefused("forbidden-role", f"no signer of {body.command} has a role that may give it")
 
 
-def verify_receipt(document: Document[Receipt], node_public: bytes, network: str) -> None:
+def verify_receipt(document: Document[CommandReceipt], node_public: bytes, network: str) -> None:
     """@raise DocumentRefused: unless the node with this identity key signed this receipt in this network."""
     if document.body.network_id != network:
         raise DocumentRefused("wrong-network", "a receipt from another network")

@@ -12,7 +12,7 @@ import struct
 from gmesh.errors import FrameRefused
 from gmesh.wire.limits import HANDLE
 
-__all__ = ["Buffer", "Reader", "check_bytes", "check_range", "encode_text", "pack_blob16", "refused"]
+__all__ = ["Buffer", "FieldReader", "check_bytes", "check_range", "encode_text", "pack_blob16", "refused"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -28,7 +28,7 @@ def refused(what: str, why: str) -> FrameRefused:
     )
 
 
-class Reader:
+class FieldReader:
     """
     Takes fields off the front of a body; every shortage is a L{FrameRefused}.
 

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from gmesh.wire.codec import Buffer, Reader, check_bytes, check_range, encode_text, refused
+from gmesh.wire.codec import Buffer, FieldReader, check_bytes, check_range, encode_text, refused
 from gmesh.wire.limits import FRAME_HEADER, MAX_DATAGRAM_DATA, MAX_ECHO, MAX_FRAGMENTS, MAX_SERVICE
 from gmesh.wire.session_messages import Inner
 
@@ -15,7 +15,7 @@ __all__ = [
     "DATAGRAM_HEAD",
     "Datagram",
     "DatagramTemplate",
-    "Echo",
+    "EchoMessage",
     "Outcome",
     "Receipt",
     "check_service",
@@ -84,7 +84,7 @@ class Datagram:
     @classmethod
     def decode(cls, body: Buffer) -> Datagram:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "datagram")
+        reader = FieldReader(body, "datagram")
         flags = reader.u8()
         if flags > _FLAG_WANT_ACK | _FLAG_FRAGMENT:
             raise reader.refused(f"has the unknown flags {flags}")
@@ -161,7 +161,7 @@ class Receipt:
     @classmethod
     def decode(cls, body: Buffer) -> Receipt:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "receipt")
+        reader = FieldReader(body, "receipt")
         message, number = reader.u64(), reader.u8()
         reader.finish()
         try:
@@ -171,7 +171,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Echo:
+class EchoMessage:
     """
     The data of a datagram to the reserved service C{_echo}: ping and trace.
 
@@ -193,9 +193,9 @@ class Echo:
         return _ECHO.pack(2 if self.reply else 1, self.nonce, self.stamp) + self.padding
 
     @classmethod
-    def decode(cls, data: Buffer) -> Echo:
+    def decode(cls, data: Buffer) -> EchoMessage:
         """@raise FrameRefused: if C{data} is not one."""
-        reader = Reader(data, "echo")
+        reader = FieldReader(data, "echo")
         kind = reader.u8()
         if kind not in (1, 2):
             raise reader.refused(f"is neither request nor reply but {kind}")

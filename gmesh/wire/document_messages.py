@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
-from gmesh.wire.codec import Buffer, Reader, check_bytes, check_range, pack_blob16, refused
+from gmesh.wire.codec import Buffer, FieldReader, check_bytes, check_range, pack_blob16, refused
 from gmesh.wire.limits import (
     HANDLE,
     MAX_CERTIFICATE,
@@ -64,7 +64,7 @@ class CertRequest:
     @classmethod
     def decode(cls, body: Buffer) -> CertRequest:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "CERT_REQ")
+        reader = FieldReader(body, "CERT_REQ")
         count = reader.count16(HANDLE + _NUMBER.size, MAX_CERTIFICATES)
         _count("CERT_REQ", count)
         wanted = tuple(CertificateKey(reader.handle(), reader.number(MAX_NUMBER)) for _ in range(count))
@@ -91,7 +91,7 @@ class CertAnswer:
     @classmethod
     def decode(cls, body: Buffer) -> CertAnswer:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "CERT")
+        reader = FieldReader(body, "CERT")
         count = reader.count16(3, MAX_CERTIFICATES)
         _count("CERT", count)
         certificates = tuple(reader.blob16(MAX_CERTIFICATE) for _ in range(count))
@@ -159,7 +159,7 @@ class DocumentPush:
     @classmethod
     def decode(cls, body: Buffer) -> DocumentPush:
         """@raise FrameRefused: if C{body} is not one, or a whole document does not have its digest."""
-        reader = Reader(body, "document")
+        reader = FieldReader(body, "document")
         push = cls(
             reader.u64(), reader.take(DIGEST), reader.u32(), reader.u32(), reader.rest(MAX_DOCUMENT_CHUNK)
         )
@@ -208,7 +208,7 @@ class DocumentRequest:
     @classmethod
     def decode(cls, body: Buffer) -> DocumentRequest:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "document request")
+        reader = FieldReader(body, "document request")
         request = cls(reader.number(MAX_NUMBER), reader.take(DIGEST), reader.u32())
         reader.finish()
         _check_offset(request.offset)
@@ -228,7 +228,7 @@ class CommandRequest:
     @classmethod
     def decode(cls, body: Buffer) -> CommandRequest:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "COMMAND_REQ")
+        reader = FieldReader(body, "COMMAND_REQ")
         since = reader.number(MAX_NUMBER)
         reader.finish()
         return cls(since)
@@ -236,7 +236,7 @@ class CommandRequest:
 
 class DocumentAssembler:
     """
-    Puts the pieces of one announced document together, in order; holds no more than came.
+    Puts the pieces of one announced document together, in order; holds nothing beyond what came.
 
     @param push: the announcement or first piece; a piece is then given to L{add} too.
     """

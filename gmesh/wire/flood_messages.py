@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gmesh.wire.codec import Buffer, Reader, check_bytes, check_range, pack_blob16, refused
+from gmesh.wire.codec import Buffer, FieldReader, check_bytes, check_range, pack_blob16, refused
 from gmesh.wire.limits import HANDLE, MAX_FRAGMENT_INDEX, MAX_FRAME_BODY, MAX_NODE_RECORD, MAX_NODE_RECORDS
 
 __all__ = [
@@ -86,7 +86,7 @@ class Lsa:
     @classmethod
     def decode(cls, body: Buffer) -> Lsa:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "LSA")
+        reader = FieldReader(body, "LSA")
         count = reader.count16(3, MAX_NODE_RECORDS)
         records = tuple(reader.blob16(MAX_NODE_RECORD) for _ in range(count))
         reader.finish()
@@ -133,7 +133,7 @@ class SyncDigest:
     @classmethod
     def decode(cls, body: Buffer) -> SyncDigest:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "SYNC_DIGEST")
+        reader = FieldReader(body, "SYNC_DIGEST")
         count = reader.count16(1 + BUCKET_DIGEST, BUCKETS)
         buckets = tuple((reader.u8(), reader.take(BUCKET_DIGEST)) for _ in range(count))
         reader.finish()
@@ -204,7 +204,7 @@ def _pack_entries(
 
 
 def _unpack_entries(what: str, layout: struct.Struct, body: Buffer, limit: int) -> list[tuple[Any, ...]]:
-    reader = Reader(body, what)
+    reader = FieldReader(body, what)
     count = reader.count16(layout.size, limit)
     if count * layout.size != reader.left:
         raise reader.refused("does not end with its last entry")

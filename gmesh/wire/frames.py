@@ -3,7 +3,7 @@
 Frames: what a record holds. u16 length of the body, u8 kind, body.
 
 Kinds below 64 are control, those from 64 to 95 data (they start with a path header); a kind
-from 128 on may be ignored by who does not know it, any other unknown kind closes the link.
+from 128 on may be ignored by a peer that does not know it, any other unknown kind closes the link.
 """
 
 from __future__ import annotations

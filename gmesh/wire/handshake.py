@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from gmesh.wire.codec import Buffer, Reader, check_range, pack_blob16, refused
+from gmesh.wire.codec import Buffer, FieldReader, check_range, pack_blob16, refused
 from gmesh.wire.limits import MAX_CERTIFICATE, MAX_HANDSHAKE_DOCUMENT_BYTES, MAX_HANDSHAKE_DOCUMENTS
 
 __all__ = ["HandshakePayload", "decode_genesis_version", "encode_genesis_version"]
@@ -23,7 +23,7 @@ def encode_genesis_version(version: int) -> bytes:
 
 def decode_genesis_version(payload: Buffer) -> int:
     """The genesis version in the payload of message 1. @raise FrameRefused: if it is not one."""
-    reader = Reader(payload, _NAME)
+    reader = FieldReader(payload, _NAME)
     version = reader.u32()
     reader.finish()
     return version
@@ -63,7 +63,7 @@ class HandshakePayload:
     @classmethod
     def decode(cls, payload: Buffer) -> HandshakePayload:
         """@raise FrameRefused: if C{payload} is not one."""
-        reader = Reader(payload, _NAME)
+        reader = FieldReader(payload, _NAME)
         version = reader.u32()
         certificate = reader.blob16(MAX_CERTIFICATE)
         count = reader.u8()

@@ -48,10 +48,10 @@ __all__ = [
 ]
 
 TAG = 16
-"""Bytes an AEAD adds to what it seals."""
+"""Bytes that AESGCM and ChaChaPoly add to what they seal (Noise, section 12)."""
 
 MAX_RECORD = 65_535
-"""A Noise message, and so the largest value of a record's length field."""
+"""A Noise message (revision 34, section 3), and so the largest value of a record's length field."""
 
 MAX_RECORD_PLAINTEXT = MAX_RECORD - TAG
 
@@ -96,7 +96,7 @@ RESPONDER_READS = (MESSAGE_1, MAX_HANDSHAKE_MESSAGE)
 INITIATOR_READS = (MAX_HANDSHAKE_MESSAGE,)
 """Largest length of each handshake record that end reads, before any full-sized record."""
 
-MAX_NODE_NAME = 63
+MAX_NODE_NAME = 63  # a label of a host name, RFC 1035, section 2.3.4
 MAX_NODE_RECORD = 2_048
 MAX_NODE_RECORDS = 256
 """Node records in one frame."""

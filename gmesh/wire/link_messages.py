@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from gmesh.errors import FrameRefused
-from gmesh.wire.codec import Buffer, Reader, check_bytes, check_range, encode_text, refused
+from gmesh.wire.codec import Buffer, FieldReader, check_bytes, check_range, encode_text, refused
 from gmesh.wire.limits import MAX_ADDRESS, MAX_EXTENSION, MAX_NUMBER, MAX_VERSION_TEXT
 
 __all__ = ["BOOT_ID", "DIGEST_SIZE", "Close", "CloseReason", "Hello", "Ping", "Pong", "decode_rekey"]
@@ -86,7 +86,7 @@ class Hello:
 
         @raise FrameRefused: if C{body} is not one.
         """
-        reader = Reader(body, "HELLO")
+        reader = FieldReader(body, "HELLO")
         boot_id = reader.take(BOOT_ID)
         flags = reader.u8()
         wall_ms, serial, status, crl, policy = (reader.number(MAX_NUMBER) for _ in range(5))
@@ -170,7 +170,7 @@ class Close:
 
         @raise FrameRefused: if C{body} is not one byte.
         """
-        reader = Reader(body, "CLOSE")
+        reader = FieldReader(body, "CLOSE")
         number = reader.u8()
         reader.finish()
         try:

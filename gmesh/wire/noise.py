@@ -29,13 +29,15 @@ __all__ = ["NoiseSession", "StaticKey"]
 
 KEY_SIZE = 32
 PATTERNS = ("XX", "IK")
+"""The Noise Protocol Framework, revision 34, section 7.5."""
 
 _REKEY_INPUT = bytes(KEY_SIZE)
+"""What REKEY encrypts: 32 zeros (Noise, section 4.2)."""
 
 
 class StaticKey:
     """
-    An own static X25519 key, made once: reading it anew for each handshake costs an exchange.
+    An own static X25519 key, made once: reading it again for each handshake costs an exchange.
 
     @param private: the raw private key, 32 bytes.
     @raise FrameRefused: C{bad-key}, if it has another size.

@@ -42,6 +42,7 @@ LIBRARY_ERRORS = (
 )
 """All that the library was seen to raise on what a peer sends."""
 
+# HMAC, RFC 2104, section 2: the block of SHA-256 and the two paddings.
 _BLOCK = 64
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from gmesh.wire.codec import Buffer, Reader, check_bytes, check_range, encode_text, pack_blob16
+from gmesh.wire.codec import Buffer, FieldReader, check_bytes, check_range, encode_text, pack_blob16
 from gmesh.wire.limits import (
     HANDLE,
     MAX_HANDLES,
@@ -34,7 +34,7 @@ class Unreach:
     The payload of UNREACH; its path header has the receiver index and counter of the refused frame.
 
     @ivar destination: where the refused frame was to go.
-    @ivar next_hop: the other end of the sender's link that is gone, or L{NO_HANDLE} if it only knows no way.
+    @ivar next_hop: the other end of the sender's link that is gone, or L{NO_HANDLE} if it only knows no path.
     @ivar record: the sender's own node record, the proof: it speaks only for its own links.
     """
 
@@ -51,7 +51,7 @@ class Unreach:
     @classmethod
     def decode(cls, payload: Buffer) -> Unreach:
         """@raise FrameRefused: if C{payload} is not one."""
-        reader = Reader(payload, "UNREACH")
+        reader = FieldReader(payload, "UNREACH")
         unreach = cls(reader.handle(), reader.handle(), reader.blob16(MAX_NODE_RECORD))
         reader.finish()
         return unreach
@@ -78,7 +78,7 @@ class Dropped:
     @classmethod
     def decode(cls, payload: Buffer) -> Dropped:
         """@raise FrameRefused: if C{payload} is not one."""
-        reader = Reader(payload, "DROPPED")
+        reader = FieldReader(payload, "DROPPED")
         dropped = cls(reader.handle(), reader.u32())
         reader.finish()
         return dropped
@@ -87,7 +87,7 @@ class Dropped:
 @dataclass(frozen=True, slots=True)
 class PathRequest:
     """
-    The body of PATH_REQ: which way would you go?
+    The body of PATH_REQ: which path would you take?
 
     @ivar request: chosen by the asker, repeated in the answer.
     @ivar destination: L{NO_HANDLE} if the asker knows only the name.
@@ -107,7 +107,7 @@ class PathRequest:
     @classmethod
     def decode(cls, body: Buffer) -> PathRequest:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "PATH_REQ")
+        reader = FieldReader(body, "PATH_REQ")
         number, destination = reader.u32(), reader.handle()
         name = ""
         if reader.left:
@@ -152,7 +152,7 @@ class PathReply:
     @classmethod
     def decode(cls, body: Buffer) -> PathReply:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "PATH_REP")
+        reader = FieldReader(body, "PATH_REP")
         request, flags, length = reader.u32(), reader.u8(), reader.u8()
         if flags > _FLAG_MORE or length > MAX_HANDLES or 0 < length < MIN_HANDLES:
             raise reader.refused(f"has flags {flags} and {length} handles")

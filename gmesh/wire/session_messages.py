@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What two ends tell each other: the payloads of the IK handshake, inner frames, acknowledgements.
+What two ends say to each other: the payloads of the IK handshake, inner frames, acknowledgements.
 
 The plaintext of an E2E_DATA is one or more inner frames in the form of L{gmesh.wire.frames}, so
 that small messages to one destination may share a seal. None at all is a bare sign of life.
@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from gmesh.wire.codec import Buffer, Reader, check_range, pack_blob16, refused
+from gmesh.wire.codec import Buffer, FieldReader, check_range, pack_blob16, refused
 from gmesh.wire.frames import iter_frames
 from gmesh.wire.limits import MAX_CERTIFICATE, MAX_EXTENSION, MAX_NUMBER
 
@@ -71,7 +71,7 @@ class E2eInit:
     @classmethod
     def decode(cls, payload: Buffer) -> E2eInit:
         """Bytes of a later version at the end are ignored. @raise FrameRefused: if C{payload} is not one."""
-        reader = Reader(payload, "E2E_INIT")
+        reader = FieldReader(payload, "E2E_INIT")
         certificate = reader.blob16(MAX_CERTIFICATE)
         handshake = reader.u64()
         session = _check_session("E2E_INIT", reader.u32())
@@ -108,7 +108,7 @@ class E2eResponse:
     @classmethod
     def decode(cls, payload: Buffer) -> E2eResponse:
         """Bytes of a later version at the end are ignored. @raise FrameRefused: if C{payload} is not one."""
-        reader = Reader(payload, "E2E_RESP")
+        reader = FieldReader(payload, "E2E_RESP")
         session = _check_session("E2E_RESP", reader.u32())
         response = cls(session, reader.u64(), reader.number(MAX_NUMBER), reader.number(MAX_NUMBER))
         reader.skip_extension(MAX_EXTENSION)
@@ -120,7 +120,7 @@ class Mark:
     """
     The body of ASK and of ACK, which repeats it at once: so far has come what I send.
 
-    Nothing is sent again for it; its sender learns how much is still under way.
+    Nothing is sent again for it; its sender learns how much is still in flight.
 
     @ivar mark: a number of the asker, that rises.
     """
@@ -134,7 +134,7 @@ class Mark:
     @classmethod
     def decode(cls, body: Buffer) -> Mark:
         """@raise FrameRefused: if C{body} is not one."""
-        reader = Reader(body, "acknowledgement")
+        reader = FieldReader(body, "acknowledgement")
         mark = cls(reader.u64())
         reader.finish()
         return mark

@@ -63,5 +63,6 @@ class Suite(IntEnum):
         raise FrameRefused("unknown-suite", f"no cipher suite is called {name[:64]!r}")
 
 
+# The nonces of AESGCM and of ChaChaPoly (Noise, section 12).
 _BIG = struct.Struct(">4xQ")
 _LITTLE = struct.Struct("<4xQ")

@@ -16,8 +16,9 @@ from twisted.python.failure import Failure
 
 from gmesh.authority.auth import Authenticator
 from gmesh.authority.rate_limit import RateLimiter, RateLimits
-from gmesh.authority.server import Server
-from gmesh.authority.service import Authority, open_authority
+from gmesh.authority.request_log import RequestLog
+from gmesh.authority.server import Server, open_authority
+from gmesh.authority.service import Authority
 from gmesh.trust.documents import Certificate, Document, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
@@ -88,11 +89,12 @@ class Network:
         return self._counter.to_bytes(size, "big")
 
     def start(self) -> None:
-        self.authority = open_authority(self.path, self.clock, self.wall, self.entropy, in_place_pools)
+        self.authority = open_authority(self.path, self.clock, self.wall, in_place_pools)
         self.limiter = RateLimiter(self.rates, self.clock.seconds)
         authority = self.authority
         authenticator = Authenticator(authority.store, authority.issuer, authority.clock, self.limiter)
-        self.server = Server(authority, authenticator, self.limiter, self.clock)
+        self.request_log = RequestLog(self.clock.seconds, self.entropy)
+        self.server = Server(authority, authenticator, self.limiter, self.clock, self.request_log)
         self.treq = StubTreq(self.server.resource())
         authority.start()
 

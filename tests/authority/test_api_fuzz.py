@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from gmesh.authority.openapi import describe
-from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.rate_limit import RateLimits, RequestRate
+from gmesh.authority.route import Access, Route
 from gmesh.authority.routes import ROUTES
-from gmesh.authority.routes.table import Access, Route
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 
@@ -35,7 +35,7 @@ EXAMPLES = 15
 @pytest.fixture
 def rates() -> RateLimits:
     """No bucket ends the fuzzing."""
-    many = Rate(10**8, 1e8)
+    many = RequestRate(10**8, 1e8)
     return RateLimits(many, many, many)
 
 

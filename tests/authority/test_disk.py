@@ -53,7 +53,7 @@ def state_of(network: Any) -> tuple[Any, ...]:
     return used, serials, [(row["serial"],) for row in rows if row["action"] == "join"]
 
 
-def test_d2_t3_a_full_disk_stops_writing_and_nothing_else(network: Any) -> None:
+def test_a_full_disk_stops_writing_and_nothing_else(network: Any) -> None:
     """Joins are answered 503 and leave nothing, reads go on, readyz tells; later the same joins go."""
     seen = network.joined("pump-0")
     waiting = [network.invite(f"pump-{number}") for number in range(1, 20)]
@@ -83,7 +83,7 @@ def test_d2_t3_a_full_disk_stops_writing_and_nothing_else(network: Any) -> None:
     assert used == serials == joins and len(serials) == 20
 
 
-def test_a2_on_a_full_disk_no_change_is_made_unseen(network: Any) -> None:
+def test_on_a_full_disk_no_change_is_made_unseen(network: Any) -> None:
     """What cannot be audited is not done: a revocation that was answered 503 revoked nothing."""
     member = network.joined("pump-1")
     with full_disk(network, 0):
@@ -101,7 +101,7 @@ def allow_writing(network: Any, allowed: bool) -> None:
     writer.runWithConnection(lambda connection: connection.execute(f"PRAGMA query_only={int(not allowed)}"))
 
 
-def test_d2_a_read_only_database_serves_reads(network: Any) -> None:
+def test_a_read_only_database_serves_reads(network: Any) -> None:
     """While it takes no writes: 503 read-only for changes, documents and look-ups go on; then all is well."""
     member, waiting = network.joined("pump-1"), network.invite("pump-2")
     allow_writing(network, False)
@@ -116,7 +116,7 @@ def test_d2_a_read_only_database_serves_reads(network: Any) -> None:
     assert network.ask("GET", "/readyz").status == 200
 
 
-def test_a3_only_operators_are_told_of_files(network: Any, logged: list[str]) -> None:
+def test_only_operators_are_told_of_files(network: Any, logged: list[str]) -> None:
     """Where the database lies and what ails it is for the log and operators; others get a reason."""
     member, waiting = network.joined("pump-1"), network.invite("pump-2")
     where = str(network.path)
@@ -144,7 +144,7 @@ makeService(options, Clock())
 """
 
 
-def test_d2_a_read_only_disk_is_told_at_start(network: Any) -> None:
+def test_a_read_only_disk_is_told_at_start(network: Any) -> None:
     """One line that says what cannot be written, on a mount that really is read-only."""
     network.stop()
     state = str(network.path)
@@ -160,7 +160,7 @@ def test_d2_a_read_only_disk_is_told_at_start(network: Any) -> None:
     assert line.startswith("gmesh-authority: cannot write") and state in line
 
 
-# D3: migrations.
+# Migrations.
 
 MIGRATE = """
 import os, signal, sys
@@ -213,7 +213,7 @@ def make_first(path: Path) -> None:
     connection.close()
 
 
-def test_d3_each_schema_becomes_the_next_and_keeps_its_rows(tmp_path: Path) -> None:
+def test_each_schema_becomes_the_next_and_keeps_its_rows(tmp_path: Path) -> None:
     """From the first schema to the newest: as made at once, with the rows of before."""
     make_first(tmp_path / "old.sqlite")
     for name in ("old", "new"):
@@ -230,7 +230,7 @@ def test_d3_each_schema_becomes_the_next_and_keeps_its_rows(tmp_path: Path) -> N
     database.close()
 
 
-def test_d3_killed_half_way(tmp_path: Path) -> None:
+def test_killed_half_way(tmp_path: Path) -> None:
     """kill -9 at statements all through a migration: the next start finishes it, to the same schema."""
     whole = tmp_path / "whole.sqlite"
     make_first(whole)
@@ -246,7 +246,7 @@ def test_d3_killed_half_way(tmp_path: Path) -> None:
     assert killed >= 5
 
 
-def test_d3_two_at_once(tmp_path: Path) -> None:
+def test_two_at_once(tmp_path: Path) -> None:
     """Four processes that start on the same old database: each migration is applied once, nobody fails."""
     path, whole = tmp_path / "raced.sqlite", tmp_path / "whole.sqlite"
     make_first(path)
@@ -258,7 +258,7 @@ def test_d3_two_at_once(tmp_path: Path) -> None:
     assert schema(path) == schema(whole)
 
 
-def test_d3_an_upgrade_can_be_made_again(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_can_be_made_again(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """After going back a release, and after a copy that was cut short: the copy is made anew, whole."""
     network.stop()
     coming = [*released(), Migration(9999, "more", "CREATE TABLE more (x);")]

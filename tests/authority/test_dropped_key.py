@@ -12,7 +12,7 @@ import pytest
 from authority.network import Member, Network
 from authority.state_files import DAY
 
-from gmesh.authority.backup import Restored, restore
+from gmesh.authority.restore import Restored, restore
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.keyfiles import save_key

@@ -16,9 +16,9 @@ from twisted.internet.testing import StringTransportWithDisconnection
 
 import gmesh.authority
 from gmesh.authority.http import AuthoritySite
-from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.authority.routes import ROUTES
-from gmesh.trust.documents import Command, CommandTarget, Receipt, sign_document
+from gmesh.trust.documents import Command, CommandReceipt, CommandTarget, sign_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.requests import JOIN_TAG, NODE_TAG
 
@@ -26,11 +26,11 @@ from gmesh.trust.requests import JOIN_TAG, NODE_TAG
 @pytest.fixture
 def rates() -> RateLimits:
     """No bucket hides what is behind it."""
-    many = Rate(10**8, 1e8)
+    many = RequestRate(10**8, 1e8)
     return RateLimits(many, many, many)
 
 
-# R3: a signed thing offered as another.
+# A signed thing offered as another.
 
 
 class Papers:
@@ -49,7 +49,7 @@ class Papers:
             issued_at=network.now,
             expires_at=network.now + 600,
         )
-        receipt = Receipt(
+        receipt = CommandReceipt(
             network_id=network.network_id, command="1" * 32, outcome="done", detail="", at=network.now
         )
         self.good = {
@@ -84,15 +84,15 @@ class Papers:
             "sent_ms": int(network.wall() * 1000),
             "receipts": [paper],
         }
-        before = network.authority.control.dropped.total()
+        before = network.authority.commands.dropped.total()
         assert network.node(member, "/heartbeat", sent).status in (200, 400)
-        return bool(network.authority.control.dropped.total() == before)
+        return bool(network.authority.commands.dropped.total() == before)
 
 
 SLOTS = ("certificate", "command", "receipt", "genesis", "join")
 
 
-def test_r3_a_document_is_taken_as_what_it_was_signed_for_only(network: Any) -> None:
+def test_a_document_is_taken_as_what_it_was_signed_for_only(network: Any) -> None:
     """Each signed thing in each place that takes another: refused, as it is and with its type rewritten."""
     papers = Papers(network)
     for slot in SLOTS:
@@ -107,7 +107,7 @@ def test_r3_a_document_is_taken_as_what_it_was_signed_for_only(network: Any) -> 
         assert papers.offer(slot, papers.good[slot]), slot
 
 
-# H4, H5: nothing named by a client is opened or called.
+# Nothing named by a client is opened or called.
 
 
 class Watched:
@@ -150,7 +150,7 @@ TRAVERSALS = [
 ]
 
 
-def test_h4_paths_name_no_file(network: Any, watched: Watched) -> None:
+def test_paths_name_no_file(network: Any, watched: Watched) -> None:
     """Dots, slashes and drives in any spelling, asked by anybody: 404, and no file is opened."""
     for target in TRAVERSALS:
         assert network.ask("GET", target).slug == "not-found", target
@@ -158,7 +158,7 @@ def test_h4_paths_name_no_file(network: Any, watched: Watched) -> None:
     assert watched.seen == []
 
 
-def test_h5_nothing_a_client_says_is_fetched(network: Any, watched: Watched) -> None:
+def test_nothing_a_client_says_is_fetched(network: Any, watched: Watched) -> None:
     """URLs and endpoints in any body or header lead to no connection and no name look-up."""
     network.joined("pump-1")
     url = "http://169.254.169.254/latest/meta-data"
@@ -179,7 +179,7 @@ def test_h5_nothing_a_client_says_is_fetched(network: Any, watched: Watched) -> 
     assert [event for event, _ in watched.seen if event != "open"] == []
 
 
-def test_h5_the_authority_has_no_client() -> None:
+def test_the_authority_has_no_client() -> None:
     """No module of it can open a connection: none imports or names what does."""
     clients = {"treq", "Agent", "clientFromString", "HostnameEndpoint", "urlopen", "HTTPConnection"}
     clients |= {"connectTCP", "connectSSL", "connectUNIX", "create_connection"}

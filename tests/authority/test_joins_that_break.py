@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""T3, D2: joins of a group whose database gives up in the middle; all are answered alike and none is half."""
+"""Joins of a group whose database gives up in the middle; all are answered alike and none is half."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gmesh.authority.audit import verify_chain
-from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.rate_limit import RateLimits, RequestRate
 
 TABLES = ("invite", "certificate", "node", "noise_key", "nonce", "counter", "meta", "audit", "enrolment")
 
@@ -19,7 +19,7 @@ TABLES = ("invite", "certificate", "node", "noise_key", "nonce", "counter", "met
 @pytest.fixture
 def rates() -> RateLimits:
     """No bucket is in the way."""
-    many = Rate(10**8, 1e8)
+    many = RequestRate(10**8, 1e8)
     return RateLimits(many, many, many)
 
 
@@ -71,7 +71,7 @@ def filled(writer: Any) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("broken", [interrupted, filled])
-def test_d2_t3_a_group_of_joins_that_the_database_drops(network: Any, broken: Any) -> None:
+def test_a_group_of_joins_that_the_database_drops(network: Any, broken: Any) -> None:
     """503 for each and nothing is left, wherever it happens; when it works the same hosts are admitted."""
     barred = network.joined("pump-0")
     assert network.admin("POST", "/admin/revocations", {"node": "pump-0"}).status == 201

@@ -98,7 +98,7 @@ def test_whom_something_speaks_against_is_judged_as_if_alone(network: Any) -> No
     assert read(network, nodes.count) == 3
 
 
-def test_t1_forged_withdrawn_and_compromised_are_refused_in_a_group_too(network: Any) -> None:
+def test_forged_withdrawn_and_compromised_are_refused_in_a_group_too(network: Any) -> None:
     """An invite's signature by another, an invite that was withdrawn, a key that was revoked for ever."""
     compromised = network.joined("pump-1")
     reason = {"node": "pump-1", "reason": "key-compromise"}
@@ -119,7 +119,7 @@ def test_t1_forged_withdrawn_and_compromised_are_refused_in_a_group_too(network:
 
 
 @pytest.mark.parametrize("shared", ["invite", "name", "node", "noise"])
-def test_t2_of_two_in_a_group_who_want_the_same_one_gets_it(network: Any, shared: str) -> None:
+def test_of_two_in_a_group_who_want_the_same_one_gets_it(network: Any, shared: str) -> None:
     """One invite, one name, one node key or one Noise key for both: the later one is refused."""
     first, second = network.invite("pump-1"), network.invite("pump-1" if shared == "name" else "pump-2")
     if shared != "name":
@@ -130,7 +130,7 @@ def test_t2_of_two_in_a_group_who_want_the_same_one_gets_it(network: Any, shared
     assert slugs(answers) == ["admitted", refused, "admitted"]
 
 
-def test_r1_a_request_that_comes_twice_in_a_group_counts_once(network: Any) -> None:
+def test_a_request_that_comes_twice_in_a_group_counts_once(network: Any) -> None:
     """The same bytes again are a replay."""
     request = network.join_request(network.invite("pump-1"))
     assert slugs(network.together("/join", request, request)) == ["admitted", "replayed"]
@@ -145,7 +145,7 @@ def test_the_last_places_go_to_who_came_first(network: Any) -> None:
 
 
 @pytest.mark.parametrize("first", ["joins", "orders"])
-def test_t2_joins_with_their_own_withdrawal_and_revocation(network: Any, first: str) -> None:
+def test_joins_with_their_own_withdrawal_and_revocation(network: Any, first: str) -> None:
     """Whichever is decided first, the operator hears the truth and nobody revoked or withdrawn gets in."""
     withdrawn, condemned, other = (network.invite(f"pump-{number}") for number in range(3))
     joins = [("POST", "/join", *network.join_request(each)) for each in (withdrawn, condemned, other)]
@@ -176,7 +176,7 @@ def test_t2_joins_with_their_own_withdrawal_and_revocation(network: Any, first: 
     ("change", "reason"),
     [({"invite": 0}, "spent"), ({"noise_key": 0}, "Noise key"), ({"node_id": 0}, "UNIQUE")],
 )
-def test_t2_the_database_itself_refuses(network: Any, change: dict[str, int], reason: str) -> None:
+def test_the_database_itself_refuses(network: Any, change: dict[str, int], reason: str) -> None:
     """A spent invite, another's Noise key or a member's identity under another name: nothing is written."""
     network.joined("pump-1")
     network.invite("pump-2")

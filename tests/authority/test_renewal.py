@@ -10,7 +10,7 @@ import pytest
 from authority.state_files import POLICY_TEXT
 
 from gmesh.authority import limits
-from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.trust.documents import Certificate, Document, parse_document
 
 DAY = 86_400
@@ -19,7 +19,7 @@ DAY = 86_400
 @pytest.fixture
 def rates() -> RateLimits:
     """What is tested here is not the bucket of a key."""
-    return RateLimits(Rate(10_000, 10_000), Rate(10_000, 10_000), Rate(10_000, 10_000))
+    return RateLimits(RequestRate(10_000, 10_000), RequestRate(10_000, 10_000), RequestRate(10_000, 10_000))
 
 
 def given(answer: Any) -> Document[Certificate]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""R1: a recorded request again: at once, after a restart, after its nonce was pruned, on a clock set back."""
+"""A recorded request again: at once, after a restart, after its nonce was pruned, on a clock set back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def recorded(network: Any, what: str) -> Request:
 
 
 @pytest.mark.parametrize("what", ["join", "renew", "heartbeat", "invite"])
-def test_r1_a_recorded_request_counts_once(network: Any, what: str) -> None:
+def test_a_recorded_request_counts_once(network: Any, what: str) -> None:
     """Whatever it asked: the same bytes are refused as replayed or stale, and change nothing."""
     request = recorded(network, what)
     size = network.admin("GET", "/admin/audit").json["size"]
@@ -59,7 +59,7 @@ def test_r1_a_recorded_request_counts_once(network: Any, what: str) -> None:
     assert network.admin("GET", "/admin/audit").json["size"] <= size + refusals
 
 
-def test_r1_an_admin_request_counts_once(network: Any) -> None:
+def test_an_admin_request_counts_once(network: Any) -> None:
     """The same bytes again are refused: at once, after a restart, and after their nonce was pruned."""
     body = json.dumps(
         {"invite_key": b64url_encode(network.keys.signing().public), "name": "a", "roles": ["client"]}
@@ -75,7 +75,7 @@ def test_r1_an_admin_request_counts_once(network: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_r1_a_read_counts_once(network: Any, method: str) -> None:
+def test_a_read_counts_once(network: Any, method: str) -> None:
     """A recorded GET of an operator is refused again at once and after a restart."""
     headers = network.signed(network.keys.admin, method, "/admin/nodes")
     statuses = [network.ask(method, "/admin/nodes", headers).status for _ in range(2)]
@@ -84,7 +84,7 @@ def test_r1_a_read_counts_once(network: Any, method: str) -> None:
 
 
 @pytest.mark.parametrize("ahead", [1, 60, 119])
-def test_r1_what_a_fast_clock_signed_counts_once_too(network: Any, ahead: int) -> None:
+def test_what_a_fast_clock_signed_counts_once_too(network: Any, ahead: int) -> None:
     """Signed after the restart by its own account: a heartbeat and a read are refused all the same."""
     member = network.joined("pump-1")
     network.offset += ahead
@@ -122,7 +122,7 @@ def test_field_t17_a_clock_set_back_lets_nothing_in_again(network: Any) -> None:
     assert network.ask(*request).slug == "stale"
 
 
-def test_r1_a_refused_request_burns_nothing(network: Any) -> None:
+def test_a_refused_request_burns_nothing(network: Any) -> None:
     """A join refused for its name may be sent again, byte for byte, when the name is free."""
     network.joined("pump-1")
     member = network.invite("pump-1")

@@ -77,7 +77,7 @@ def test_a_refusal_takes_back_what_it_had_counted(bench: Bench) -> None:
     assert audit.verify_chain(rows) == reader.audit_head == (3, rows[-1][2]) and bench.mirrored == rows
 
 
-def test_a2_rows_of_a_group_that_cannot_be_written_fail_it(bench: Bench) -> None:
+def test_rows_of_a_group_that_cannot_be_written_fail_it(bench: Bench) -> None:
     """The database itself refuses an audit row: nothing of the group is there, and everybody hears so."""
     bench.writer.connection.execute(
         "CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END"
@@ -100,7 +100,7 @@ def test_a_constraint_refuses_one_decision(bench: Bench) -> None:
     assert got[0] == ["a"] and got[1][0].reason == "conflict"
 
 
-def test_d2_a_failing_commit_fails_the_whole_group(bench: Bench) -> None:
+def test_a_failing_commit_fails_the_whole_group(bench: Bench) -> None:
     """If the engine fails nobody of the group hears success, hooks do not run, and later groups work."""
     hooks: list[str] = []
 
@@ -122,7 +122,7 @@ def test_d2_a_failing_commit_fails_the_whole_group(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("writes", [True, False])
-def test_d2_a_decision_that_overlooks_the_failure_brings_nothing_in(bench: Bench, writes: bool) -> None:
+def test_a_decision_that_overlooks_the_failure_brings_nothing_in(bench: Bench, writes: bool) -> None:
     """SQLite has ended the transaction: what comes later is not committed without what came before."""
     connection = bench.writer.connection
 
@@ -158,7 +158,7 @@ def test_a_decision_alone_keeps_no_savepoint(bench: Bench) -> None:
     assert bench.rows() == ["a"]
 
 
-def test_t3_a_caller_that_goes_away_changes_nothing(bench: Bench) -> None:
+def test_a_caller_that_goes_away_changes_nothing(bench: Bench) -> None:
     """Cancelling what decide gave: the decision is committed and its hooks run."""
     hooks: list[str] = []
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""T1, L1: how long a refusal takes tells nothing."""
+"""How long a refusal takes tells nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import gmesh
-from gmesh.authority.rate_limit import Rate, RateLimits
+from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.requests import JOIN_TAG
 
@@ -25,7 +25,7 @@ from gmesh.trust.requests import JOIN_TAG
 @pytest.fixture
 def rates() -> RateLimits:
     """No bucket ends the measuring."""
-    many = Rate(10**8, 1e8)
+    many = RequestRate(10**8, 1e8)
     return RateLimits(many, many, many)
 
 
@@ -93,7 +93,7 @@ def calls(network: Any, headers: dict[str, str], body: bytes) -> Counter[str]:
     return made
 
 
-def test_t1_refusals_are_as_much_work(network: Any) -> None:
+def test_refusals_are_as_much_work(network: Any) -> None:
     """Whatever is wrong with an invite, the refusal calls as much within a tenth, and verifies as much."""
     kinds = refused_joins(network)
     for make in kinds.values():
@@ -109,13 +109,13 @@ def test_t1_refusals_are_as_much_work(network: Any) -> None:
 
 
 @pytest.mark.soak
-def test_t1_refusals_take_as_long_within_a_tenth(network: Any) -> None:
+def test_refusals_take_as_long_within_a_tenth(network: Any) -> None:
     """n = 2,000 of each."""
     found = medians(network, 2000)
     assert max(found.values()) < 1.1 * min(found.values()), found
 
 
-def test_l1_where_a_secret_could_be_guessed_byte_by_byte_nothing_is_compared(network: Any) -> None:
+def test_where_a_secret_could_be_guessed_byte_by_byte_nothing_is_compared(network: Any) -> None:
     """Signatures are verified, digests compared in constant time: first or last byte wrong is the same."""
     body = json.dumps({"node": "pump-1"}).encode()
     for name in ("Signature", "Content-Digest"):

@@ -9,13 +9,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from cli.admin_rig import make_operator, show_documents
+from trust.network import NOW, Network
 
+from gmesh.cli import operator as operator_module
+from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.endpoint_text import client_place
 from gmesh.cli.main import main
 from gmesh.testing.issuer import Enrolled, Issuer
@@ -189,3 +194,24 @@ def directory(tmp_path: Path, issuer: Issuer, enrolled: Enrolled) -> Path:
     path = tmp_path / "node"
     issuer.write_state(enrolled, path)
     return path
+
+
+@pytest.fixture
+def network(http_end: Any, monkeypatch: pytest.MonkeyPatch) -> Network:
+    """The network whose authority is the far end, at its own time; waiting costs no time."""
+    network = Network()
+    show_documents(http_end, network)
+    monkeypatch.setattr(operator_module, "RemoteAuthority", partial(RemoteAuthority, wall=lambda: NOW))
+    return network
+
+
+@pytest.fixture
+def operator(network: Network, http_end: Any, tmp_path: Path) -> Path:
+    """An operator's directory for it."""
+    return make_operator(tmp_path / "operator", network, http_end.where)
+
+
+@pytest.fixture
+def admin(run: Callable[..., Any], operator: Path) -> Callable[..., Any]:
+    """Runs C{gmesh admin} as that operator."""
+    return partial(run, "admin", "--operator", operator)

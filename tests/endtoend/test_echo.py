@@ -60,13 +60,13 @@ def test_policy_does_not_cut_the_echo(fabric, outcomes):
 
 def test_only_the_asked_node_can_answer(fabric, outcomes):
     """An answer by another member, even one that knows the number, is nothing."""
-    from gmesh.wire.messages import Echo
+    from gmesh.wire.messages import EchoMessage
 
     fabric.add("carol", 3)
     fabric.bob.stop()
     outcomes.watch(fabric.alice.echo.ping("bob"))
     nonce = next(iter(fabric.alice.echo._pings))
-    fabric.carol.datagrams.post("alice", "_echo", Echo(True, nonce, 0).encode())
+    fabric.carol.datagrams.post("alice", "_echo", EchoMessage(True, nonce, 0).encode())
     fabric.carol.datagrams.post("alice", "_echo", b"not an echo")
     fabric.run(1)
     assert outcomes == []

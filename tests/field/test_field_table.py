@@ -57,13 +57,13 @@ SHOWN = {
         "endtoend/test_datagrams.py::test_field_t11_sizes"
     ],
     "T12 signature first, one answer before it holds": [
-        "authority/test_requests.py::test_field_t12_test_unsigned_requests_are_refused"
+        "authority/test_auth.py::test_field_t12_test_unsigned_requests_are_refused"
     ],
     "T13 a signature fits one route only": [
-        "authority/test_requests.py::test_field_t13_a_signed_request_fits_one_route_only"
+        "authority/test_auth.py::test_field_t13_a_signed_request_fits_one_route_only"
     ],
     "T14 the invite pins the genesis": [
-        "cli/test_cli_join.py::test_field_t14_nothing_is_spent_on_another_network"
+        "cli/test_join.py::test_field_t14_nothing_is_spent_on_another_network"
     ],
     "T15 control by signed policy and the issuer's key": [
         "node/test_control.py::test_field_t15_forged_and_unauthorised_commands",
@@ -78,7 +78,7 @@ SHOWN = {
         "mesh/test_peers.py::test_field_t17_connects_and_drops_leave_nothing",
         "authority/test_replay.py::test_field_t17_a_clock_set_back_lets_nothing_in_again",
     ],
-    "T18 roles are a closed list, checked whole": ["trust/test_trust_documents.py::test_field_t18_roles"],
+    "T18 roles are a closed list, checked whole": ["trust/test_documents.py::test_field_t18_roles"],
     "L1 a restarted relay heals": [
         "field/test_field_life.py::test_field_l1_a_restarted_relay_is_back_within_ten_seconds"
     ],
@@ -94,7 +94,7 @@ SHOWN = {
         "live/test_node_daemon.py::test_field_l4_l6_boots_routes_and_serves_without_its_authority"
     ],
     "L5 joining again spends nothing": [
-        "cli/test_cli_join.py::test_field_l5_enrolled_host_spends_nothing",
+        "cli/test_join.py::test_field_l5_enrolled_host_spends_nothing",
         "authority/test_enrolment.py::test_field_l5_the_same_join_again_gets_the_same_certificate",
     ],
     "L6 notify, watchdog, never exits for an absent authority": [
@@ -104,11 +104,11 @@ SHOWN = {
     ],
     "L7 everybody known within one flood": [
         "field/test_field_life.py::test_field_l7_everybody_knows_everybody_in_a_chain",
-        "cli/test_cli_doctor_reach.py::test_field_l7_listening",
+        "cli/test_check_reach.py::test_field_l7_listening",
     ],
     "L8 a send says what became of it": [
         "field/test_field_life.py::test_field_l8_the_result_of_a_send_is_what_became_of_it",
-        "cli/test_cli_node.py::test_field_l8_refused_send",
+        "cli/test_node.py::test_field_l8_refused_send",
     ],
     "L9 every metric moves": ["node/test_metrics.py::test_field_l9_every_metric_moves"],
     "L10 the audit chain goes on, failures are counted": [
@@ -155,12 +155,12 @@ SHOWN = {
         "mesh/test_forwarding.py::test_field_r7_full_queue_is_told",
     ],
     "R8 a CRL forgets, is pulled in pieces, is a set": [
-        "authority/test_enrolment.py::test_field_r8_test_crl_forgets_what_could_not_be_renewed_any_more",
+        "authority/test_revocations.py::test_field_r8_test_crl_forgets_what_could_not_be_renewed_any_more",
         "mesh/test_documents_pulled.py::test_field_r8_large_document_is_pulled_in_pieces",
     ],
     "R9 pages, no scans": [
-        "authority/test_enrolment.py::test_field_r9_test_pages",
-        "authority/test_watching.py::test_field_r9_test_metrics_do_not_look_into_the_database",
+        "authority/test_members.py::test_field_r9_test_pages",
+        "authority/test_request_log.py::test_field_r9_test_metrics_do_not_look_into_the_database",
     ],
 }
 

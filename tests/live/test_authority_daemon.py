@@ -79,7 +79,7 @@ def test_an_unknown_log_format_is_wrong_usage(fleet: Fleet) -> None:
     """The daemon does not start, and says which there are."""
     fleet.daemon.options += ("--log-format", "xml")
     assert fleet.daemon.spawn().wait(DEADLINE) == 1
-    assert "'xml' is no log format: there are text, json" in fleet.daemon.log.read_text()
+    assert "'xml' is not a log format: there are text, json" in fleet.daemon.log.read_text()
 
 
 def test_the_options_that_bound_strangers(fleet: Fleet) -> None:

@@ -72,7 +72,7 @@ def test_whole_story(demo: Callable[..., subprocess.Popen[str]], tmp_path: Path,
         r"b has cut its session with c: \d+ ms after",
         r"a > c refused, \d+ ms after: \w+",
         r"│ +a +│ ───── │ +b +│ ──✗── │ +c +│",
-        r"b +headers only, which it tells itself:\n +a > b > c \(E2E_INIT, \d+ bytes\), c > b > a \(E2E_RESP",
+        r"b +headers only, as it says itself:\n +a > b > c \(E2E_INIT, \d+ bytes\), c > b > a \(E2E_RESP",
         r"all daemons stopped, all files removed",
     ):
         assert re.search(text, out), (text, out)

@@ -27,6 +27,7 @@ from gmesh.trust.documents import (
     Certificate,
     CertificateLife,
     Command,
+    CommandReceipt,
     CommandTarget,
     Crl,
     Document,
@@ -34,7 +35,6 @@ from gmesh.trust.documents import (
     NumberedDigest,
     Operator,
     Policy,
-    Receipt,
     Rule,
     document_from_dict,
     sign_document,
@@ -214,7 +214,7 @@ class MemoryAuthority(Issuer):
             return self._renewed(certificate, body["noise_key"])
         self.heard[name or certificate.name] = body["numbers"]
         for receipt in body["receipts"]:
-            self._take_receipt(document_from_dict(receipt, Receipt), certificate)
+            self._take_receipt(document_from_dict(receipt, CommandReceipt), certificate)
         return json.dumps({"status": self.status.as_dict(), "time": int(self._wall())}).encode()
 
     def _signed(
@@ -251,7 +251,7 @@ class MemoryAuthority(Issuer):
         )
         return json.dumps({"certificate": sign_document(body, [self.authority]).as_dict()}).encode()
 
-    def _take_receipt(self, receipt: Document[Receipt], member: Certificate) -> None:
+    def _take_receipt(self, receipt: Document[CommandReceipt], member: Certificate) -> None:
         try:
             verify_receipt(receipt, b64url_decode(member.node_key, 32), self.network_id)
         except DocumentRefused:

@@ -15,7 +15,7 @@ from twisted.logger import capturedLogs
 
 from gmesh.daemon.listen import ListenService
 from gmesh.errors import ConfigurationError, RequestRefused
-from gmesh.node.api.access import Access, AccessControl, Credentials
+from gmesh.node.api.access import AccessControl, Credentials, Permission
 from gmesh.node.configuration import Configuration
 from gmesh.node.reload import Reload, regroup
 from gmesh.node.tap import UNIT
@@ -34,7 +34,7 @@ def local(tmp_path: Path) -> Iterator[ListenService]:
 
 def may(gate: AccessControl, group: int) -> bool:
     try:
-        gate.admit(Credentials(1, 65533, frozenset({group})), Access.READ)
+        gate.admit(Credentials(1, 65533, frozenset({group})), Permission.READ)
     except RequestRefused:
         return False
     return True

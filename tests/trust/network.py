@@ -16,6 +16,7 @@ from gmesh.trust.documents import (
     Certificate,
     CertificateLife,
     Command,
+    CommandReceipt,
     CommandTarget,
     Crl,
     Document,
@@ -24,7 +25,6 @@ from gmesh.trust.documents import (
     Operator,
     Policy,
     PolicyFloor,
-    Receipt,
     RootKeys,
     Rule,
     Status,
@@ -199,7 +199,7 @@ class Network:
         }
         return sign_document(Command(**(fields | changes)), [signer or self.authority])
 
-    def receipt(self, name: str = "node", **changes: Any) -> Document[Receipt]:
+    def receipt(self, name: str = "node", **changes: Any) -> Document[CommandReceipt]:
         """A receipt by the node of this name."""
         fields: dict[str, Any] = {
             "network_id": self.network_id,
@@ -208,7 +208,7 @@ class Network:
             "detail": "reloaded",
             "at": NOW,
         }
-        return sign_document(Receipt(**(fields | changes)), [key(name)])
+        return sign_document(CommandReceipt(**(fields | changes)), [key(name)])
 
 
 def authority_list(names: Sequence[str], valid_from: int = NOW) -> tuple[AuthorityKey, ...]:

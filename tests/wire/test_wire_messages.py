@@ -87,14 +87,14 @@ def test_garbage_is_refused_and_nothing_else(name: str, garbage: bytes) -> None:
 def test_every_truncation_is_refused(name: str) -> None:
     """No proper beginning of a body is a body, except where the end is free data."""
     encoded = ENCODED[name]
-    whole = {"Datagram": set(range(21, 25)), "Echo": set(range(17, 24))}.get(name, set())
+    whole = {"Datagram": set(range(21, 25)), "EchoMessage": set(range(17, 24))}.get(name, set())
     for size in set(range(len(encoded))) - whole:
         with pytest.raises(FrameRefused):
             DECODERS[name](encoded[:size])
 
 
 EXTENSIBLE = {"Hello", "E2eInit", "E2eResponse"}
-FREE_END = {"Datagram", "Echo"}
+FREE_END = {"Datagram", "EchoMessage"}
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - FREE_END))
@@ -176,7 +176,7 @@ TOO_MUCH: list[Any] = [
     m.Datagram("s", 1, b"", False, 0, 1025),
     m.Receipt(2**64, m.Outcome.DELIVERED),
     m.Mark(2**64),
-    m.Echo(False, 1, 1, bytes(1025)),
+    m.EchoMessage(False, 1, 1, bytes(1025)),
 ]
 
 

@@ -74,7 +74,7 @@ SAMPLES: dict[str, Any] = {
     "Datagram": m.Datagram("metrics", 5, b"data", True, 1, 3),
     "Receipt": m.Receipt(5, m.Outcome.NO_SUCH_SERVICE),
     "Mark": m.Mark(10),
-    "Echo": m.Echo(True, 1, 2, b"padding"),
+    "EchoMessage": m.EchoMessage(True, 1, 2, b"padding"),
 }
 """By name of class; each has C{encode} and the class C{decode}."""
 
@@ -199,6 +199,6 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "Datagram": datagrams(),
     "Receipt": st.builds(m.Receipt, u64, st.sampled_from(m.Outcome)),
     "Mark": u64.map(m.Mark),
-    "Echo": st.builds(m.Echo, st.booleans(), u64, u64, blobs),
+    "EchoMessage": st.builds(m.EchoMessage, st.booleans(), u64, u64, blobs),
 }
 """By name of class, as in L{SAMPLES}."""

@@ -1,13 +1,41 @@
 # SPDX-License-Identifier: MIT
-"""One module a domain: who may call what; each handler calls one use case."""
+"""One module per subject: who may ask what; each handler calls one use case."""
 
 from __future__ import annotations
 
-from gmesh.authority.routes import admin, control, enrolment, governance, health, public
-from gmesh.authority.routes.table import Route
+from gmesh.authority.route import Route
+from gmesh.authority.routes import (
+    approvals,
+    audit,
+    backups,
+    commands,
+    enrolment,
+    health,
+    invites,
+    members,
+    operators,
+    policies,
+    published,
+    revocations,
+)
 
 __all__ = ["ROUTES"]
 
 ROUTES: tuple[Route, ...] = tuple(
-    row for domain in (public, enrolment, control, admin, governance, health) for row in domain.table.rows
+    row
+    for subject in (
+        published,
+        enrolment,
+        members,
+        invites,
+        revocations,
+        policies,
+        operators,
+        approvals,
+        commands,
+        audit,
+        backups,
+        health,
+    )
+    for row in subject.table.rows
 )

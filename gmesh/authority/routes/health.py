@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Whether the daemon runs, and whether it can decide."""
+"""Whether the daemon works, and what it offers."""
 
 from __future__ import annotations
 
-from gmesh.authority.routes.table import Access, Answer, Call, RouteTable, json_answer
+from gmesh.authority.route import Access, Call, Response, RouteTable, json_response
 
 __all__ = ["table"]
 
@@ -11,19 +11,19 @@ table = RouteTable()
 
 
 @table.add("GET", "/healthz", Access.PUBLIC)
-async def alive(call: Call) -> Answer:
+async def alive(call: Call) -> Response:
     """Answers as long as the reactor turns."""
-    return json_answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 @table.add("GET", "/openapi.json", Access.PUBLIC)
-async def description(call: Call) -> Answer:
+async def description(call: Call) -> Response:
     """This document."""
-    return Answer(call.authority.description)
+    return Response(call.authority.description)
 
 
 @table.add("GET", "/readyz", Access.PUBLIC)
-async def ready(call: Call) -> Answer:
+async def ready(call: Call) -> Response:
     """Whether a decision could be written and signed, and the clock is right; only the log says why not."""
     await call.authority.ready()
-    return json_answer({"status": "ready"})
+    return json_response({"status": "ready"})

@@ -63,7 +63,7 @@ def page(reader: Reader, after: str, now: int, limit: int) -> list[ApprovalRow]:
 
 
 def vote(tx: Transaction, approval_id: str, key_id: str) -> bool:
-    """Note that an operator asks for it. @return: False if he did before."""
+    """Note that an operator asks for it. @return: False if they did before."""
     return bool(
         tx.execute(
             "INSERT INTO approval_vote (approval_id, key_id, voted_at) VALUES (?,?,?) ON CONFLICT DO NOTHING",

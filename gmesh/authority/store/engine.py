@@ -183,7 +183,7 @@ def backup(path: Path, target: Path) -> None:
     Copy the live database to C{target}, a new or empty file, while others go on writing.
 
     One read transaction, at the speed of the disk: copying it in steps takes half as long again, and
-    begins anew when something is written in between.  Blocks, and leaves syncing to the caller, who has
+    begins again when something is written in between.  Blocks, and leaves syncing to the caller, who has
     something to do meanwhile.
     """
     source = connect(path)

@@ -3,7 +3,7 @@
 Decisions that commit together, in the writer's thread: one transaction, and a savepoint for each that
 changes something, so that one that refuses is undone alone.
 
-Those of one kind are decided at once where nothing speaks against them.
+Those of one kind are decided at once where no row contradicts them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.authority.store import engine
-from gmesh.authority.store.ledger import Ledger
+from gmesh.authority.store.marks import Marks
 from gmesh.authority.store.transaction import AuditRow, Transaction, write_audit
 from gmesh.errors import GmeshError, StoreError
 
-__all__ = ["Bulk", "Decision", "run_group"]
+__all__ = ["Bulk", "QueuedDecision", "run_group"]
 
 Item = TypeVar("Item", contravariant=True)
 Result = TypeVar("Result", covariant=True)
@@ -35,14 +35,14 @@ class Bulk(Protocol, Generic[Item, Result]):
 
     def many(self, tx: Transaction, items: Sequence[Item]) -> Sequence[Result | None]:
         """
-        Decide on those that nothing speaks against; L{one} decides on each of the others afterwards.
+        Decide on those that no row contradicts; L{one} decides on each of the others afterwards.
 
         If it raises, it has decided nothing, and L{one} decides on each.
         @return: the results in order, None for each that is not decided.
         """
 
 
-class Decision:
+class QueuedDecision:
     """
     A queued function, its answer, and who waits for it.
 
@@ -64,7 +64,7 @@ class Decision:
         self.failure: Failure | None = None
 
 
-def run_group(connection: Any, decisions: Sequence[Decision], now: int, mark: int) -> list[AuditRow]:
+def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, mark: int) -> list[AuditRow]:
     """
     Decide all and commit.
 
@@ -73,9 +73,9 @@ def run_group(connection: Any, decisions: Sequence[Decision], now: int, mark: in
     """
     cursor = connection.cursor()
     cursor.execute(engine.BEGIN)
-    before = Ledger.read(cursor)
+    before = Marks.read(cursor)
     group = _Group(cursor, now, before.copy())
-    group.ledger.marks["high_water"] = max(mark, group.ledger.marks["high_water"])
+    group.marks.values["high_water"] = max(mark, group.marks.values["high_water"])
     for bulk in dict.fromkeys(decision.bulk for decision in decisions if decision.bulk is not None):
         alike = [decision for decision in decisions if decision.bulk is bulk]
         if len(alike) > 1:
@@ -84,7 +84,7 @@ def run_group(connection: Any, decisions: Sequence[Decision], now: int, mark: in
         if decision.transaction is None:
             group.decide(decision)
     engine.check_begun(cursor)
-    group.ledger.write(cursor, before)
+    group.marks.write(cursor, before)
     write_audit(cursor, group.rows)
     cursor.close()
     connection.commit()
@@ -95,20 +95,20 @@ class _Group:
     """
     As far as it has got.
 
-    @ivar ledger: what the next decision starts from.
+    @ivar marks: what the next decision starts from.
     @ivar rows: of the audit, by all that was decided.
     """
 
-    def __init__(self, cursor: Any, now: int, ledger: Ledger) -> None:
+    def __init__(self, cursor: Any, now: int, marks: Marks) -> None:
         self._cursor = cursor
         self._now = now
-        self.ledger = ledger
+        self.marks = marks
         self.rows: list[AuditRow] = []
 
     def _begin(self) -> Transaction:
-        return Transaction(self._cursor, self._now, self.ledger.copy(), undoable=True)
+        return Transaction(self._cursor, self._now, self.marks.copy(), undoable=True)
 
-    def decide(self, decision: Decision) -> None:
+    def decide(self, decision: QueuedDecision) -> None:
         transaction = self._begin()
         try:
             decision.answer = decision.function(transaction)
@@ -124,7 +124,7 @@ class _Group:
             decision.transaction = transaction
             self._keep(transaction)
 
-    def decide_at_once(self, bulk: Bulk[Any, Any], alike: Sequence[Decision]) -> None:
+    def decide_at_once(self, bulk: Bulk[Any, Any], alike: Sequence[QueuedDecision]) -> None:
         transaction = self._begin()
         try:
             answers = bulk.many(transaction, [decision.item for decision in alike])
@@ -143,5 +143,5 @@ class _Group:
 
     def _keep(self, transaction: Transaction) -> None:
         transaction.end()
-        self.ledger = transaction.ledger
+        self.marks = transaction.marks
         self.rows += transaction.audit_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gmesh.authority.store.roles import read_roles, roles_text
+from gmesh.authority.store.nodes import read_roles, roles_text
 from gmesh.authority.store.transaction import Reader, Transaction
 
 __all__ = ["COLUMNS", "InviteRow", "add", "get", "page", "row_of", "state", "withdraw", "withdraw_all"]

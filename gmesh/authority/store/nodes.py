@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
-from gmesh.authority.store.roles import read_roles, roles_text
 from gmesh.authority.store.transaction import Reader, Row, Transaction
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "counted",
     "page",
     "put",
+    "read_roles",
     "remove",
     "renewed",
+    "roles_text",
     "seen",
 ]
 
@@ -31,6 +34,7 @@ _REPLACE = (
     "UPDATE node SET node_id = ?, node_key = ?, roles = ?, lifetime = ?, serial = ?, not_after = ?,"
     " barred_at = ?, last_seen = ?, numbers = ? WHERE name = ?"
 )
+COMBINATIONS_REMEMBERED = 1024  # of roles: a fleet has few, so each is read and spelled once
 
 
 class NodeRow(msgspec.Struct, frozen=True):
@@ -138,3 +142,15 @@ def seen(tx: Transaction, rows: Iterable[tuple[str, int, str]]) -> None:
     """Note when members were last heard of and the numbers they had applied."""
     for node_id, at, numbers in rows:
         tx.execute("UPDATE node SET last_seen = ?, numbers = ? WHERE node_id = ?", at, numbers, node_id)
+
+
+@lru_cache(maxsize=COMBINATIONS_REMEMBERED)
+def read_roles(text: str) -> tuple[str, ...]:
+    """The roles that L{roles_text} spelled, a JSON list in a column."""
+    return tuple(json.loads(text))
+
+
+@lru_cache(maxsize=COMBINATIONS_REMEMBERED)
+def roles_text(roles: tuple[str, ...]) -> str:
+    """What stands in the column."""
+    return json.dumps(roles)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gmesh.authority.store import engine
-from gmesh.authority.store.ledger import Ledger, read_audit_head
+from gmesh.authority.store.marks import Marks, read_audit_head
 
 __all__ = ["SERIALS_PER_EPOCH", "AuditRow", "Reader", "Transaction", "transaction", "write_audit"]
 
@@ -61,19 +61,19 @@ class Transaction(Reader):
     """
     One write decision.
 
-    @param ledger: the state the decision starts from, its own to change; read if not given.
+    @param marks: the state the decision starts from, its own to change; read if not given.
     @param undoable: L{undo} may be asked. What is committed or rolled back as a whole does without: a
         savepoint keeps each page that changes, and many statements under one take ever longer.
     @ivar now: whole seconds, the same for the decisions of one group.
     @ivar audit_rows: of the audit chain, that this decision appends.
     """
 
-    __slots__ = ("_hooks", "_saved", "_undoable", "audit_rows", "ledger", "now")
+    __slots__ = ("_hooks", "_saved", "_undoable", "audit_rows", "marks", "now")
 
-    def __init__(self, cursor: Any, now: int, ledger: Ledger | None = None, undoable: bool = False) -> None:
+    def __init__(self, cursor: Any, now: int, marks: Marks | None = None, undoable: bool = False) -> None:
         super().__init__(cursor)
         self.now = now
-        self.ledger = Ledger.read(cursor) if ledger is None else ledger
+        self.marks = Marks.read(cursor) if marks is None else marks
         self.audit_rows: list[AuditRow] = []
         self._hooks: list[Callable[[], None]] = []
         self._undoable = undoable
@@ -91,38 +91,38 @@ class Transaction(Reader):
 
     def mark(self, name: str) -> int | None:
         """@see: L{Reader.mark}"""
-        return self.ledger.marks.get(name)
+        return self.marks.values.get(name)
 
     def set_mark(self, name: str, value: int) -> None:
         """Change a mark."""
-        self.ledger.marks[name] = value
+        self.marks.values[name] = value
 
     @property
     def audit_head(self) -> tuple[int, bytes]:
         """@see: L{Reader.audit_head}"""
-        return self.ledger.audit_head
+        return self.marks.audit_head
 
     def append_audit(self, seq: int, entry: bytes, digest: bytes) -> None:
         """The next row of the audit chain; it is mirrored once it is committed."""
         self.audit_rows.append((seq, entry, digest))
-        self.ledger.audit_head = (seq, digest)
+        self.marks.audit_head = (seq, digest)
 
     def next_number(self, name: str) -> int:
         """The next number of a counter in this epoch: epoch * 2^40 + n."""
         number = self.coming_number(name)
-        self.ledger.counters[name] += 1
+        self.marks.counters[name] += 1
         return number
 
     def coming_number(self, name: str) -> int:
         """What L{next_number} will give, left for it."""
-        return self.ledger.marks["epoch"] * SERIALS_PER_EPOCH + self.ledger.counters[name] + 1
+        return self.marks.values["epoch"] * SERIALS_PER_EPOCH + self.marks.counters[name] + 1
 
     def restart_counters(self) -> None:
         """Begin at 0 again, in a new epoch."""
-        self.ledger.counters = dict.fromkeys(self.ledger.counters, 0)
+        self.marks.counters = dict.fromkeys(self.marks.counters, 0)
 
     def after_commit(self, function: Callable[..., None], *arguments: object) -> None:
-        """Have C{function} called in the reactor thread once this is durable, whoever still listens."""
+        """Have C{function} called in the reactor thread once this is durable, waited for or not."""
         self._hooks.append(lambda: function(*arguments))
 
     def undo(self) -> None:
@@ -144,7 +144,7 @@ class Transaction(Reader):
 
 
 def write_audit(cursor: Any, rows: list[AuditRow]) -> None:
-    """Insert rows of the audit chain, many a statement."""
+    """Insert rows of the audit chain, many per statement."""
     for start in range(0, len(rows), AUDIT_ROWS_AT_ONCE):
         some = rows[start : start + AUDIT_ROWS_AT_ONCE]
         places = ",".join(["(?,?,?)"] * len(some))
@@ -156,8 +156,8 @@ def write_audit(cursor: Any, rows: list[AuditRow]) -> None:
 def transaction(connection: Any, now: int) -> Iterator[Transaction]:
     """One decision alone, on the caller's own connection: committed, or rolled back by an exception."""
     with engine.exclusive(connection) as cursor:
-        before = Ledger.read(cursor)
+        before = Marks.read(cursor)
         alone = Transaction(cursor, now, before.copy())
         yield alone
-        alone.ledger.write(cursor, before)
+        alone.marks.write(cursor, before)
         write_audit(cursor, alone.audit_rows)

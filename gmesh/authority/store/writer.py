@@ -22,7 +22,8 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import engine
-from gmesh.authority.store.group import Bulk, Decision, run_group
+from gmesh.authority.store.clean_shutdown import leave_clean
+from gmesh.authority.store.group import Bulk, QueuedDecision, run_group
 from gmesh.authority.store.transaction import AuditRow, Reader, Transaction
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore
@@ -43,39 +44,52 @@ class Store:
     @param reader: a pool of connections that cannot write.
     @param clock: the time of decisions, and the mark below which no request is believed.
     @param mirror: called in the writer's thread with the audit entries of each commit.
+    @param checked: whether the whole file was read and found good.
     @ivar claimed: nonces that were used up before this start, of requests signed later than it.
     @ivar writable: whether the last group was written.
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
+    @ivar stopping: true once long work must end.
     """
 
     log = Logger()
 
-    def __init__(self, path: Path, writer: Any, reader: Any, clock: SteadyClock, mirror: Mirror) -> None:
+    def __init__(
+        self,
+        path: Path,
+        writer: Any,
+        reader: Any,
+        clock: SteadyClock,
+        mirror: Mirror,
+        claimed: frozenset[tuple[str, str]] = frozenset(),
+        checked: bool = True,
+    ) -> None:
         self.path = path
         self.writable = True
         self.decided = 0
         self.groups = 0
         self.damage: StoreError | None = None
-        self.claimed: frozenset[tuple[str, str]] = frozenset()
+        self.claimed = claimed
+        self.stopping = False
+        self._checked = checked
         self._writer = writer
         self._reader = reader
         self._clock = clock
         self._mirror = mirror
-        self._queue: deque[Decision] = deque()
+        self._queue: deque[QueuedDecision] = deque()
         self._busy = False
         self._idle: list[Deferred[None]] = []
 
     def decide(self, function: Callable[[Transaction], T]) -> Deferred[T]:
         """Run C{function} in the next group. @return: its result, after the commit."""
-        return self._enqueue(Decision(function))
+        return self._enqueue(QueuedDecision(function))
 
     def decide_in_bulk(self, bulk: Bulk[Item, T], item: Item) -> Deferred[T]:
         """Decide on C{item} in the next group, with others of its kind. @return: as L{decide}."""
-        return self._enqueue(Decision(lambda tx: bulk.one(tx, item), bulk, item))
+        return self._enqueue(QueuedDecision(lambda tx: bulk.one(tx, item), bulk, item))
 
-    def _enqueue(self, decision: Decision) -> Deferred[Any]:
+    def _enqueue(self, decision: QueuedDecision) -> Deferred[Any]:
         if self.damage is not None:
             return fail(self.damage)
         if len(self._queue) >= limits.WRITE_QUEUE_REQUESTS:
@@ -123,9 +137,28 @@ class Store:
         return waiting
 
     def close(self) -> None:
-        """Close both pools; nothing may be running."""
+        """Close both pools, and note that the file is whole; nothing may be running."""
+        self.stopping = True
         self._writer.close()
         self._reader.close()
+        if self._checked and self.damage is None:
+            leave_clean(self.path)
+
+    def check_file(self) -> None:
+        """A clean stop left this file whole; whether the disk kept it so is checked beside the work."""
+        if not self._checked:
+            done = self.in_thread(lambda: engine.check_integrity(self.path, given_up=lambda: self.stopping))
+            done.addCallbacks(self._found_good, self._found_damaged)
+
+    def _found_good(self, result: None) -> None:
+        self._checked = True
+
+    def _found_damaged(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, StoreError) and error.reason == "corrupt":
+            self.damage = error
+        if not self.stopping:
+            self.log.error("the database was read through: {error}", error=failure.getErrorMessage())
 
     def _pump(self) -> None:
         if self._busy or not self._queue:
@@ -144,7 +177,7 @@ class Store:
             self.damage = explained
         return explained
 
-    def _group_failed(self, failure: Failure, group: list[Decision]) -> None:
+    def _group_failed(self, failure: Failure, group: list[QueuedDecision]) -> None:
         error = failure.value
         if isinstance(error, engine.EngineError):
             error = self._explained(error)
@@ -157,7 +190,7 @@ class Store:
             decision.transaction = None
             decision.failure = Failure(error)
 
-    def _settle(self, group: list[Decision]) -> None:
+    def _settle(self, group: list[QueuedDecision]) -> None:
         self._busy = False
         self.groups += 1
         for decision in group:
@@ -178,7 +211,7 @@ class Store:
             for waiting in idle:
                 waiting.callback(None)
 
-    def _run_group(self, connection: Any, group: list[Decision], now: int, mark: int) -> None:
+    def _run_group(self, connection: Any, group: list[QueuedDecision], now: int, mark: int) -> None:
         """In the writer's thread."""
         rows = run_group(connection, group, now, mark)
         self.writable = True

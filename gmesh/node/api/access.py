@@ -20,7 +20,7 @@ from typing import Any
 
 from gmesh.errors import ConfigurationError, RequestRefused
 
-__all__ = ["Access", "Credentials", "AccessControl", "find_group", "peer_credentials"]
+__all__ = ["Permission", "Credentials", "AccessControl", "find_group", "peer_credentials"]
 
 _UCRED = struct.Struct("=iII")
 _SO_PEERGROUPS = 59
@@ -29,7 +29,7 @@ _GROUPS_BYTES = 1024
 """The most that C{socket.getsockopt} reads: 256 groups."""
 
 
-class Access(Enum):
+class Permission(Enum):
     """What a request takes."""
 
     READ = "read"
@@ -99,19 +99,19 @@ class AccessControl:
     """
 
     def __init__(self, read: str = "", write: str = "") -> None:
-        self._names = {Access.READ: read, Access.WRITE: write}
+        self._names = {Permission.READ: read, Permission.WRITE: write}
         self._numbers = {access: find_group(name) for access, name in self._names.items() if name}
 
     @property
     def group(self) -> int | None:
         """The group that the socket must belong to, so that all who may ask get in."""
-        return self._numbers.get(Access.READ, self._numbers.get(Access.WRITE))
+        return self._numbers.get(Permission.READ, self._numbers.get(Permission.WRITE))
 
     def become(self, other: AccessControl) -> None:
         """Judge by its groups from the next request on, also those of connections that are open."""
         self._names, self._numbers = other._names, other._numbers
 
-    def admit(self, credentials: Credentials | None, access: Access) -> None:
+    def admit(self, credentials: Credentials | None, access: Permission) -> None:
         """@raise RequestRefused: C{forbidden}, saying who lacks what."""
         if not self._numbers:
             return
@@ -119,19 +119,19 @@ class AccessControl:
             raise RequestRefused("forbidden", "who asks must be known here: use the unix socket")
         if credentials.uid in (0, os.geteuid()):
             return
-        write = self._numbers.get(Access.WRITE)
+        write = self._numbers.get(Permission.WRITE)
         if write is not None and write in credentials.groups:
             return
-        if access is Access.READ and self._numbers.get(Access.READ, write) in credentials.groups:
+        if access is Permission.READ and self._numbers.get(Permission.READ, write) in credentials.groups:
             return
         raise RequestRefused(
             "forbidden", f"{credentials} may not {access.value} here: {self._needed(access)}"
         )
 
-    def _needed(self, access: Access) -> str:
-        names = [self._names[Access.WRITE]]
-        if access is Access.READ:
-            names.insert(0, self._names[Access.READ])
+    def _needed(self, access: Permission) -> str:
+        names = [self._names[Permission.WRITE]]
+        if access is Permission.READ:
+            names.insert(0, self._names[Permission.READ])
         given = list(dict.fromkeys(name for name in names if name))
         return (
             f"that takes the group {' or '.join(given)}"

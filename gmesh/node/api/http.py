@@ -19,7 +19,7 @@ from twisted.web.resource import IResource, Resource, getChildForRequest
 
 from gmesh.daemon.web import PROBLEM_TYPE, CappedRequest, QuietSite, problem_body
 from gmesh.errors import GmeshError, RequestRefused
-from gmesh.node.api.access import Access, AccessControl, peer_credentials
+from gmesh.node.api.access import AccessControl, Permission, peer_credentials
 from gmesh.node.limits import LOCAL_BODY_LIMIT
 
 __all__ = [
@@ -45,9 +45,9 @@ class LocalRequest(CappedRequest):
     body_limit = LOCAL_BODY_LIMIT
 
 
-def access_of(method: bytes, path: bytes) -> Access:
+def access_of(method: bytes, path: bytes) -> Permission:
     """What a request takes: to look is to read; to send, or to take messages, is to write."""
-    return Access.READ if method in (b"GET", b"HEAD") and path != RECEIVE else Access.WRITE
+    return Permission.READ if method in (b"GET", b"HEAD") and path != RECEIVE else Permission.WRITE
 
 
 def _plain_path(segments: Sequence[bytes]) -> bytes:

@@ -20,7 +20,7 @@ from twisted.internet.threads import deferToThread
 
 from gmesh.daemon.listen import ListenService
 from gmesh.errors import ConfigurationError, RequestRefused
-from gmesh.node.api.access import Access, AccessControl, Credentials, find_group, peer_credentials
+from gmesh.node.api.access import AccessControl, Credentials, Permission, find_group, peer_credentials
 from gmesh.node.api.http import local_site
 from gmesh.node.api.routes import LocalApi
 
@@ -81,7 +81,7 @@ def who(*groups: int, uid: int = STRANGER) -> Credentials:
 def test_who_may_what(read: int | str, write: int | str, asks: Credentials | None, may: str) -> None:
     """The table of the reference, row by row."""
     gate = AccessControl(str(read), str(write))
-    for access in Access:
+    for access in Permission:
         if access.value[0] in may:
             gate.admit(asks, access)
         else:
@@ -93,11 +93,11 @@ def test_who_may_what(read: int | str, write: int | str, asks: Credentials | Non
 def test_a_refusal_says_who_lacks_what() -> None:
     """So that the reader knows which group to join."""
     with pytest.raises(RequestRefused, match=r"uid 61000 may not write here: that takes the group 61002"):
-        AccessControl("61001", "61002").admit(who(READERS), Access.WRITE)
+        AccessControl("61001", "61002").admit(who(READERS), Permission.WRITE)
     with pytest.raises(RequestRefused, match=r"read here: that takes the group 61001 or 61002"):
-        AccessControl("61001", "61002").admit(who(), Access.READ)
+        AccessControl("61001", "61002").admit(who(), Permission.READ)
     with pytest.raises(RequestRefused, match=r"only root and the daemon's own user may"):
-        AccessControl("61001").admit(who(READERS), Access.WRITE)
+        AccessControl("61001").admit(who(READERS), Permission.WRITE)
 
 
 def test_groups_by_name_and_number() -> None:

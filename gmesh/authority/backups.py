@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""Backup while the daemon runs: a checked copy of the database and its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from gmesh.authority import audit
+from gmesh.authority.audit import verify_chain
+from gmesh.authority.auth import Caller
+from gmesh.authority.issuer import epoch
+from gmesh.authority.store import audit as audit_rows
+from gmesh.authority.store import engine
+from gmesh.authority.store.transaction import Reader, Transaction
+from gmesh.authority.store.writer import Store
+from gmesh.errors import StoreError
+from gmesh.files import write_atomic
+
+__all__ = ["AUDIT_PAGE", "Backups", "file_digest", "make_backup", "verify_audit"]
+
+AUDIT_PAGE = 5000
+
+
+def verify_audit(reader: Reader) -> tuple[int, str]:
+    """
+    Recompute the whole chain of a database.
+
+    @return: its size and head.
+    @raise StoreError: C{audit-broken}.
+    """
+    seq, head = 0, bytes(32)
+    while rows := audit_rows.page(reader, seq, AUDIT_PAGE):
+        seq, head = verify_chain(rows, seq, head)
+    return seq, head.hex()
+
+
+def make_backup(database: Path, target: Path, now: int) -> dict[str, Any]:
+    """
+    Copy a live database, check the copy, and write its manifest beside it. Blocks.
+
+    @return: the manifest.
+    @raise StoreError: C{corrupt}, C{audit-broken}, C{unavailable}.
+    """
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    part = target.with_suffix(".part")
+    try:
+        part.touch(0o600)
+        engine.backup(database, part)
+        with ThreadPoolExecutor(2) as pool:
+            synced, digest = pool.submit(engine.sync, part), pool.submit(file_digest, part)
+            engine.check_integrity(part, still=True)
+            with engine.reading(part) as cursor:
+                reader = Reader(cursor)
+                size, head = verify_audit(reader)
+                raised = epoch(reader)
+            synced.result()
+        manifest = {
+            "file": target.name,
+            "bytes": part.stat().st_size,
+            "sha256": digest.result(),
+            "taken_at": now,
+            "epoch": raised,
+            "audit": {"size": size, "head": head},
+        }
+        os.replace(part, target)
+        write_atomic(target.with_suffix(".json"), json.dumps(manifest).encode(), 0o600)
+    except engine.EngineError as error:
+        raise engine.explain(error, part) from error
+    except OSError as error:
+        raise StoreError("unavailable", f"cannot write {target}: {error.strerror}") from error
+    finally:
+        for leftover in part.parent.glob(part.name + "*"):
+            leftover.unlink()
+    return manifest
+
+
+class Backups:
+    """The use case of administrators who want a copy."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def make(self, caller: Caller) -> dict[str, Any]:
+        """Copy the database into C{backups/} of the state directory; the name is made here."""
+
+        def begin(tx: Transaction) -> int:
+            caller.claim(tx)
+            audit.record(tx, caller.key_id, "backup", "", request_id=caller.request_id)
+            return tx.now
+
+        now = await self._store.decide(begin)
+        database = self._store.path
+        target = database.parent / "backups" / f"authority-{now}-{caller.request_id}.sqlite"
+        return await self._store.in_thread(lambda: make_backup(database, target, now))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256, hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

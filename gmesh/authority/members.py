@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: MIT
+"""
+What members ask for: to renew, to be heard of. A renewal is one transaction, a heartbeat none.
+
+A member in a loop gets few certificates: one in the first quarter of its life is replaced only for a
+reason.  Reasons of the operators end with the new certificate: another name, roles or lifetime, another
+signing key, a restore.  A new Noise key is the member's own, so those are counted.  A node that renews
+at half life is never refused, however short that is, and one that lost an answer gets the same again.
+
+A certificate of this database renews, whatever key signed it: its row is the evidence.  After a
+restore from a backup almost every certificate is unknown: one of an earlier epoch that a key of the
+newest genesis signed is adopted, unless a row contradicts it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from twisted.internet.defer import Deferred, succeed
+
+from gmesh.authority import audit, limits
+from gmesh.authority.auth import Caller, RequestBody, Stale, claim_ahead
+from gmesh.authority.clock import SteadyClock
+from gmesh.authority.issuer import DocumentIssuer, Wanted, epoch
+from gmesh.authority.rate_limit import RateLimited
+from gmesh.authority.store import certificates, nodes
+from gmesh.authority.store.certificates import CertificateRow
+from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
+from gmesh.authority.store.writer import Store
+from gmesh.errors import AdmissionRefused, DocumentRefused, RequestRefused
+from gmesh.trust.documents import Certificate, Document, RevocationReason, parse_document
+from gmesh.trust.keys import decode_noise_public
+from gmesh.trust.limits import MAX_INTEGER
+from gmesh.trust.names import Key, Number
+from gmesh.trust.verify import authority_keys, verify_signatures
+
+__all__ = ["HeartbeatBody", "Members", "Numbers", "Presence", "RenewBody"]
+
+Json = dict[str, Any]
+HOUR = 3600
+
+
+class RenewBody(RequestBody, frozen=True):
+    """C{POST /renew}: the certificate held, and the Noise key to certify next."""
+
+    certificate: dict[str, Any]
+    noise_key: Key
+
+
+class Numbers(RequestBody, frozen=True):
+    """What a node has applied."""
+
+    genesis: Number = 0
+    policy: Number = 0
+    crl: Number = 0
+    status: Number = 0
+
+
+class HeartbeatBody(RequestBody, frozen=True):
+    """C{POST /heartbeat}: the certificate held, the node's time, what it has applied."""
+
+    certificate: dict[str, Any]
+    sent_ms: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+    numbers: Numbers = Numbers()
+    receipts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=64)] = ()
+
+
+class Members:
+    """
+    The use cases of members.
+
+    @ivar presence: who was heard of.
+    """
+
+    def __init__(self, store: Store, issuer: DocumentIssuer, clock: SteadyClock) -> None:
+        self._store = store
+        self._issuer = issuer
+        self._clock = clock
+        self.presence = Presence()
+        self._generation = 0
+        self._members: OrderedDict[str, tuple[str, int]] = OrderedDict()
+
+    # Renew.
+
+    def renew(
+        self, caller: Caller, certificate: Document[Certificate], noise_key: str
+    ) -> Deferred[tuple[bytes, bool]]:
+        """
+        Give a member its next certificate: same name and roles, the same or a new Noise key.
+
+        @return: its file form, and whether it is new: L{_fresh_enough} says when it is not.
+        @raise RateLimited: for too many new Noise keys.
+        @raise AdmissionRefused: C{cert-revoked}, C{cert-expired}, C{unknown-certificate}, C{key-taken}.
+        """
+        self._clock.check()
+        decode_noise_public(noise_key)
+        return self._store.decide(lambda tx: self._renew(tx, caller, certificate, noise_key))
+
+    def _renew(
+        self, tx: Transaction, caller: Caller, certificate: Document[Certificate], noise_key: str
+    ) -> tuple[bytes, bool]:
+        caller.claim(tx)
+        try:
+            self._standing(tx, caller.key_id, certificate, tx.now)
+        except UnknownCertificate:
+            self._adopt(tx, caller, certificate)
+        node = nodes.by_id(tx, caller.key_id)
+        if node is None or node.barred_at is not None:
+            raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
+        held = _fresh_enough(tx, self._issuer, node, noise_key)
+        if held is not None:
+            return held.document, False
+        if not nodes.claim_noise_key(tx, noise_key, caller.key_id):
+            raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
+        wanted = Wanted(node.name, node.node_id, node.node_key, noise_key, node.roles, node.lifetime)
+        (row,) = self._issuer.certificates(tx, [wanted])
+        certificates.add(tx, row)
+        nodes.renewed(tx, node.node_id, row.serial, row.not_after)
+        audit.record(
+            tx,
+            caller.key_id,
+            "renew",
+            node.name,
+            request_id=caller.request_id,
+            serial=row.serial,
+            previous=certificate.body.serial,
+        )
+        return row.document, True
+
+    def _standing(
+        self, reader: Reader, node_id: str, certificate: Document[Certificate], now: int
+    ) -> CertificateRow:
+        """The stored certificate, if the node may still be served by it."""
+        row = certificates.get(reader, certificate.body.serial)
+        if row is None:
+            raise UnknownCertificate()
+        if row.node_id != node_id or row.document != certificate.encode():
+            raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
+        if row.revoked_at is not None or certificates.key_revoked(reader, node_id):
+            raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
+        if now > row.not_after + self._issuer.grace():
+            raise AdmissionRefused(
+                "cert-expired", "the certificate ended longer ago than the policy's renew_grace: join again"
+            )
+        return row
+
+    # Adoption.
+
+    def _adopt(self, tx: Transaction, caller: Caller, certificate: Document[Certificate]) -> CertificateRow:
+        """Take in a certificate that was issued after the backup this database was restored from."""
+        body = certificate.body
+        if body.serial // SERIALS_PER_EPOCH >= epoch(tx) or body.network_id != self._issuer.network_id:
+            raise UnknownCertificate()
+        try:
+            verify_signatures(certificate, authority_keys(self._issuer.newest_genesis(tx).body))
+        except DocumentRefused as error:
+            raise UnknownCertificate() from error
+        node = nodes.by_id(tx, caller.key_id)
+        named = nodes.by_name(tx, body.name)
+        if certificates.key_revoked(tx, caller.key_id) or (node is not None and node.barred_at is not None):
+            raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
+        if tx.now > body.not_after + self._issuer.grace():
+            raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
+        if (node is not None and node.name != body.name) or (
+            named is not None and named.node_id != caller.key_id and named.barred_at is None
+        ):
+            raise AdmissionRefused("name-taken", f"{body.name} is another node now")
+        if not nodes.claim_noise_key(tx, body.noise_key, caller.key_id):
+            raise AdmissionRefused("key-taken", "this Noise key belongs to another node: join again")
+        row = CertificateRow(
+            body.serial,
+            body.name,
+            caller.key_id,
+            body.noise_key,
+            certificate.encode(),
+            body.not_before,
+            body.not_after,
+        )
+        certificates.add(tx, row)
+        if node is None or node.serial < body.serial:
+            nodes.put(
+                tx,
+                nodes.NodeRow(
+                    body.name, caller.key_id, body.node_key, body.roles, None, body.serial, body.not_after
+                ),
+            )
+        audit.record(tx, caller.key_id, "adopt", body.name, request_id=caller.request_id, serial=body.serial)
+        return row
+
+    # Heartbeat.
+
+    async def heartbeat(
+        self, caller: Caller, certificate: Document[Certificate], sent_ms: int, numbers: Numbers
+    ) -> None:
+        """
+        Note that a member is alive and what it has applied.
+
+        Nothing is written, unless a clock runs ahead: C{sent_ms} must rise, and lie after our start.
+
+        It lies in the second that the signature names, and so near the authority's time: a node whose
+        clock was years ahead is heard of again once it is right.
+        @raise RequestRefused: C{invalid-field}, C{replayed}.
+        @raise AdmissionRefused: as L{renew}.
+        """
+        if sent_ms // 1000 != caller.signed.created:
+            raise RequestRefused("invalid-field", "sent_ms must lie in the second that created names")
+        digest = certificate.digest
+        known = self._members.get(digest)
+        if known is None:
+            generation = self._generation
+            try:
+                row = await self._store.read(
+                    lambda reader: self._standing(reader, caller.key_id, certificate, self._clock.now())
+                )
+            except UnknownCertificate:
+                self._clock.check()
+                row = await self._store.decide(lambda tx: self._adopt(tx, caller, certificate))
+            known = (row.node_id, row.not_after + self._issuer.grace())
+            if generation == self._generation:
+                self._members[digest] = known
+            if len(self._members) > limits.KEYS_REMEMBERED:
+                self._members.popitem(last=False)
+        if known[0] != caller.key_id:
+            raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
+        if self._clock.now() > known[1]:
+            self._members.pop(digest, None)
+            raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
+        if sent_ms < int(self._clock.started * 1000):
+            raise Stale(self._clock.now())
+        await claim_ahead(self._store, self._clock, caller.signed)
+        self.presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
+
+    def forget(self) -> None:
+        """Something was revoked: judge every certificate again, also what is being read right now."""
+        self._generation += 1
+        self._members.clear()
+
+    def flush_presence(self) -> Deferred[None]:
+        """Write down who was heard of since the last time."""
+        seen = self.presence.take()
+        if not seen:
+            return succeed(None)
+        return self._store.decide(lambda tx: nodes.seen(tx, seen))
+
+    # Operators.
+
+    def page(self, after: str, limit: int) -> Deferred[Json]:
+        """A page of members."""
+
+        def page(reader: Reader) -> Json:
+            rows = [self._newest(row) for row in nodes.page(reader, after, limit)]
+            listed = [
+                {
+                    "name": row.name,
+                    "node_id": row.node_id,
+                    "roles": list(row.roles),
+                    "serial": row.serial,
+                    "not_after": row.not_after,
+                    "revoked": row.barred_at is not None,
+                    "last_seen": row.last_seen,
+                    "numbers": None if row.numbers is None else msgspec.Raw(row.numbers.encode()),
+                }
+                for row in rows
+            ]
+            return {"nodes": listed, "next": rows[-1].name if len(rows) == limit else None}
+
+        return self._store.read(page)
+
+    def _newest(self, row: nodes.NodeRow) -> nodes.NodeRow:
+        """With what its newest heartbeat said, though that may not be written down yet."""
+        heard = self.presence.unwritten(row.node_id)
+        return row if heard is None else msgspec.structs.replace(row, last_seen=heard[0], numbers=heard[1])
+
+    def certificates(self, after: int, limit: int) -> Deferred[Json]:
+        """A page of certificates."""
+
+        def page(reader: Reader) -> Json:
+            rows = certificates.page(reader, after, limit)
+            listed = [
+                {
+                    "serial": row.serial,
+                    "name": row.name,
+                    "node_id": row.node_id,
+                    "not_before": row.not_before,
+                    "not_after": row.not_after,
+                    "revoked_at": row.revoked_at,
+                    "reason": None if row.reason is None else RevocationReason(row.reason).slug,
+                }
+                for row in rows
+            ]
+            return {"certificates": listed, "next": rows[-1].serial if len(rows) == limit else None}
+
+        return self._store.read(page)
+
+    def certificate(self, serial: int) -> Deferred[bytes]:
+        """One certificate in file form. @raise RequestRefused: C{not-found}."""
+
+        def get(reader: Reader) -> bytes:
+            row = certificates.get(reader, serial)
+            if row is None:
+                raise RequestRefused("not-found", "no certificate has this serial")
+            return row.document
+
+        return self._store.read(get)
+
+
+def _fresh_enough(
+    tx: Transaction, issuer: DocumentIssuer, node: nodes.NodeRow, noise_key: str
+) -> CertificateRow | None:
+    """
+    The newest certificate of a member, if it serves as well as a new one; None if a new one is due.
+
+    Judged by stored rows alone: a restart forgets nothing.
+    @param node: not barred.
+    @raise RateLimited: if it asks for too many.
+    """
+    row = certificates.get(tx, node.serial)
+    if row is None or row.revoked_at is not None or row.node_id != node.node_id:
+        return None
+    document = parse_document(row.document, Certificate)
+    body, signers = document.body, {name for name, _ in document.signatures}
+    life = body.not_after - body.not_before
+    due = body.not_before + life // limits.RENEWAL_FRESH
+    if (
+        tx.now >= due
+        or row.serial // SERIALS_PER_EPOCH < epoch(tx)
+        or (body.name, body.roles, life) != (node.name, node.roles, issuer.lifetime(node.lifetime))
+        or signers.isdisjoint(authority_keys(issuer.genesis.body))
+    ):
+        return None
+    if noise_key == body.noise_key:
+        return row
+    if issuer.signer_id(tx.now) in signers:
+        _check_room(tx, node.node_id, due)
+    return None
+
+
+def _check_room(tx: Transaction, node_id: str, due: int) -> None:
+    """@param due: when a new certificate is due in any case."""
+    began = certificates.live(tx, node_id, tx.now, limits.LIVE_CERTIFICATES)
+    lately = sorted(moment for moment in began if moment > tx.now - HOUR)
+    if len(began) >= limits.LIVE_CERTIFICATES:
+        free = due
+    elif len(lately) >= limits.RENEWALS_AN_HOUR:
+        free = min(due, lately[-limits.RENEWALS_AN_HOUR] + HOUR)
+    else:
+        return
+    raise RateLimited(max(1, free - tx.now), "too many certificates for new Noise keys")
+
+
+class UnknownCertificate(AdmissionRefused):
+    """No certificate of this serial is known, nor does anything vouch for this one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "unknown-certificate",
+            "this authority did not issue that certificate, or with a key that was dropped since: join again",
+        )
+
+
+class Presence:
+    """Last heartbeats, in memory until they are flushed."""
+
+    def __init__(self) -> None:
+        self._sent: OrderedDict[str, int] = OrderedDict()
+        self._news: dict[str, tuple[int, str]] = {}
+
+    def note(self, node_id: str, sent_ms: int, now: int, numbers: Numbers) -> None:
+        """@raise RequestRefused: C{replayed}, unless C{sent_ms} rose."""
+        if sent_ms <= self._sent.get(node_id, -1):
+            raise RequestRefused("replayed", "a later heartbeat of this node was already accepted")
+        self._sent[node_id] = sent_ms
+        self._sent.move_to_end(node_id)
+        if len(self._sent) > limits.KEYS_REMEMBERED:
+            self._sent.popitem(last=False)
+        self._news[node_id] = (
+            now,
+            f'{{"genesis":{numbers.genesis},"policy":{numbers.policy},"crl":{numbers.crl},"status":{numbers.status}}}',
+        )
+
+    def unwritten(self, node_id: str) -> tuple[int, str] | None:
+        """(time, numbers) of a heartbeat that L{take} has not given out yet."""
+        return self._news.get(node_id)
+
+    def take(self) -> list[tuple[str, int, str]]:
+        """(node_id, time, numbers) since the last call."""
+        news, self._news = self._news, {}
+        return [(node_id, at, numbers) for node_id, (at, numbers) in news.items()]

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: MIT
+"""
+What everybody may fetch, as ready bytes: genesis chain, policy, CRL, status; kept fresh and waited for.
+
+A change of policy, CRL or genesis makes a new status, at most one each STATUS_SPACING_SECONDS;
+without any the status, the CRL and the policy are re-issued when half of their time has passed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gmesh.authority import audit, limits
+from gmesh.authority.issuer import DocumentIssuer, policy_text
+from gmesh.authority.revocations import CrlMaker
+from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store.writer import Store
+from gmesh.errors import RequestRefused, StoreError
+from gmesh.trust.documents import Body, Crl, Document, Genesis, Policy, Status
+
+__all__ = ["Published", "Publisher"]
+
+CHECK_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A document in file form and its digest."""
+
+    body: bytes
+    digest: str
+
+
+def _published(document: Document[Body]) -> Published:
+    return Published(document.encode(), document.digest)
+
+
+class Publisher:
+    """
+    Holds and refreshes the documents in force.
+
+    @param wall: Unix time.
+    @ivar crl_maker: makes the CRL of what is revoked.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, store: Store, issuer: DocumentIssuer, clock: IReactorTime, wall: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._issuer = issuer
+        self._clock = clock
+        self._wall = wall
+        self._waiting: dict[Deferred[None], IDelayedCall] = {}
+        self._contents: OrderedDict[str, str] = OrderedDict()
+        self._timer: IDelayedCall | None = None
+        self._status_timer: IDelayedCall | None = None
+        self._status_busy = False
+        self._status_stale = False
+        self._status_at = float("-inf")
+        self._refreshing: set[str] = set()
+        self.crl_maker = CrlMaker(store, issuer, clock, self.crl_changed)
+        self._deltas: OrderedDict[int, Published] = OrderedDict()
+        self.genesis: dict[int, Published] = {}
+
+    def load(
+        self,
+        chain: Sequence[Document[Genesis]],
+        policy: Document[Policy],
+        crl: Document[Crl],
+        status: Document[Status],
+    ) -> None:
+        """Take what the database holds, before anything is served."""
+        for document in chain:
+            self.genesis[document.body.version] = _published(document)
+        self._set_policy(policy)
+        self._crl_document = crl
+        self.crl = _published(crl)
+        self._set_status(status)
+
+    def start(self) -> None:
+        """Begin to refresh."""
+        self._check()
+
+    def stop(self) -> None:
+        """Let every waiter go and cancel every timer."""
+        for timer in (self._timer, self._status_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timer = self._status_timer = None
+        self._wake()
+
+    @property
+    def status_document(self) -> Document[Status]:
+        """The status in force."""
+        return self._status_document
+
+    @property
+    def crl_document(self) -> Document[Crl]:
+        """The CRL in force."""
+        return self._crl_document
+
+    @property
+    def newest_genesis(self) -> Published:
+        """The genesis in force."""
+        return self.genesis[max(self.genesis)]
+
+    @property
+    def waiting(self) -> int:
+        """How many long polls are open."""
+        return len(self._waiting)
+
+    # What hooks of committed decisions call.
+
+    def crl_changed(self, document: Document[Crl]) -> None:
+        """A new CRL is durable."""
+        if document.body.number > self._crl_document.body.number:
+            self._crl_document = document
+            self.crl = _published(document)
+            self._deltas.clear()
+            self._status_due()
+
+    def policy_changed(self, document: Document[Policy]) -> None:
+        """A new policy is durable."""
+        if document.body.version > self._issuer.policy.body.version:
+            self._set_policy(document)
+            self._status_due()
+
+    def genesis_changed(self, document: Document[Genesis]) -> None:
+        """A new genesis is durable; what an old key signed is issued again at once."""
+        self.genesis[document.body.version] = _published(document)
+        self._issuer.genesis = document
+        self._status_due()
+        if self._timer is not None:
+            self._timer.reset(0)
+
+    def commands_changed(self) -> None:
+        """A new command is durable."""
+        self._status_due()
+
+    def _set_policy(self, document: Document[Policy]) -> None:
+        self._issuer.policy = document
+        self.policy = _published(document)
+
+    def _set_status(self, document: Document[Status]) -> None:
+        self._status_document = document
+        self.status = _published(document)
+        self._contents[document.digest] = _content(document.body)
+        while len(self._contents) > limits.STATUSES_REMEMBERED:
+            self._contents.popitem(last=False)
+
+    async def crl_delta(self, since: int) -> Published | None:
+        """What turns CRL C{since} into the one in force; None if only the whole one will do."""
+        known = self._deltas.get(since)
+        if known is not None:
+            return known
+        crl = self._crl_document
+        delta = await self._store.read(lambda reader: self._issuer.crl_delta(reader, crl, since))
+        if delta is None:
+            return None
+        published = _published(delta)
+        if crl is self._crl_document:
+            self._deltas[since] = published
+            if len(self._deltas) > limits.DELTAS_REMEMBERED:
+                self._deltas.popitem(last=False)
+        return published
+
+    # Long poll.
+
+    def changed_since(self, digest: str) -> bool:
+        """Whether genesis, policy, CRL or commands differ from what the status of this digest named."""
+        return self._contents.get(digest) != self._contents[self.status.digest]
+
+    def wait(self, digest: str) -> Deferred[None]:
+        """
+        Fires when what the status of this digest named has changed, or it took too long.
+
+        Cancelling it forgets the waiter.
+        @raise RequestRefused: C{rate-limited}, when too many wait.
+        """
+        if self.changed_since(digest):
+            return succeed(None)
+        if len(self._waiting) >= limits.LONG_POLLS:
+            raise RequestRefused("unavailable", "too many wait for news: ask without after=")
+        waiter: Deferred[None] = Deferred(self._forget)
+        self._waiting[waiter] = self._clock.callLater(limits.LONG_POLL_SECONDS, self._fire, waiter)
+        return waiter
+
+    def _forget(self, waiter: Deferred[None]) -> None:
+        timer = self._waiting.pop(waiter, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _fire(self, waiter: Deferred[None]) -> None:
+        self._forget(waiter)
+        waiter.callback(None)
+
+    def _wake(self) -> None:
+        for waiter in list(self._waiting):
+            self._fire(waiter)
+
+    # Status and refreshing.
+
+    def _status_due(self) -> None:
+        self._status_stale = True
+        if self._status_busy or self._status_timer is not None:
+            return
+        wait = self._status_at + limits.STATUS_SPACING_SECONDS - self._clock.seconds()
+        if wait > 0:
+            self._status_timer = self._clock.callLater(wait, self._status_now)
+        else:
+            self._status_now()
+
+    def _status_now(self) -> None:
+        self._status_timer = None
+        self._status_busy = True
+        self._status_stale = False
+        self._status_at = self._clock.seconds()
+
+        def sign(tx: Transaction) -> Document[Status]:
+            document = self._issuer.status(tx)
+            tx.after_commit(self._status_changed, document)
+            return document
+
+        done = self._store.decide(sign)
+        done.addErrback(self._not_refreshed, "status")
+        done.addBoth(self._status_done)
+
+    def _status_changed(self, document: Document[Status]) -> None:
+        changed = _content(document.body) != self._contents[self.status.digest]
+        self._set_status(document)
+        if changed:
+            self._wake()
+
+    def _status_done(self, result: object) -> None:
+        self._status_busy = False
+        if self._status_stale:
+            self._status_due()
+
+    def _check(self) -> None:
+        self._timer = self._clock.callLater(CHECK_SECONDS, self._check)
+        now = self._wall()
+        status, crl, policy = self._status_document.body, self._crl_document.body, self._issuer.policy.body
+        if self._outsigned(self._status_document) or _half_over(now, status.issued_at, status.expires_at):
+            self._status_due()
+        crl_due = self._outsigned(self._crl_document) or _half_over(now, crl.issued_at, crl.next_update)
+        policy_due = self._outsigned(self._issuer.policy) or _half_over(
+            now, policy.issued_at, policy.expires_at
+        )
+        if crl_due:
+            self._refresh("CRL", self._next_crl)
+        if policy_due:
+            self._refresh("policy", self._next_policy)
+        self.crl_maker.again()
+
+    def _outsigned(self, document: Document[Body]) -> bool:
+        """Whether another key signs by now: a rotation reached its time, or dropped the old key."""
+        try:
+            signer = self._issuer.keys.signer(self._issuer.genesis.body, int(self._wall()))
+        except StoreError:
+            return False
+        return signer.key_id not in {name for name, _ in document.signatures}
+
+    def _refresh(self, what: str, decide: Callable[[Transaction], None]) -> None:
+        if what in self._refreshing:
+            return
+        self._refreshing.add(what)
+        done = self._store.decide(decide)
+        done.addErrback(self._not_refreshed, what)
+        done.addBoth(lambda _: self._refreshing.discard(what))
+
+    def _next_crl(self, tx: Transaction) -> None:
+        tx.after_commit(self.crl_changed, self._issuer.crl_again(tx))
+
+    def _next_policy(self, tx: Transaction) -> None:
+        document = self._issuer.next_policy(tx, policy_text(self._issuer.in_force(tx)), "authority")
+        audit.record(tx, "authority", "policy-reissue", str(document.body.version))
+        tx.after_commit(self.policy_changed, document)
+
+    def _not_refreshed(self, failure: Failure, what: str) -> None:
+        self.log.error("could not re-issue the {what}: {error}", what=what, error=failure.getErrorMessage())
+
+
+def _half_over(now: float, start: int, end: int) -> bool:
+    return now >= start + (end - start) / 2 or now < start - limits.CLOCK_BACKSTEP_SECONDS
+
+
+def _content(status: Status) -> str:
+    return " ".join((status.genesis.digest, status.policy.digest, status.crl.digest, status.commands.digest))

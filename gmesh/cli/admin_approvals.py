@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""What waits until more operators have asked for the same."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from gmesh.cli.operator import operator_of
+from gmesh.cli.options import json_option
+from gmesh.cli.output import Column, moment, print_json, printable, table
+from gmesh.errors import ConfigurationError
+
+__all__ = ["approvals"]
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def approvals(context: click.Context, as_json: bool) -> None:
+    """List what waits for the approval of more operators; or approve one."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_approvals, as_json=as_json)
+
+
+@approvals.command("list")
+@json_option
+@click.pass_context
+def list_approvals(context: click.Context, as_json: bool) -> None:
+    """What waits for the approval of more operators."""
+    answer = operator_of(context).ask("GET", "/admin/approvals")
+    if as_json:
+        return print_json(answer)
+    rows = [
+        row | {"what": f"{row.get('method')} {row.get('target')}", "votes": len(row.get("votes") or ())}
+        for row in answer.get("approvals") or ()
+    ]
+    columns = [
+        Column("id", "id"),
+        Column("what", "what"),
+        Column("votes", "votes"),
+        Column("until", "expires_at", moment),
+    ]
+    table(columns, rows, "nothing waits")
+
+
+@approvals.command()
+@click.argument("approval_id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask: what is asked for was read before.")
+@click.pass_context
+def approve(context: click.Context, approval_id: str, yes: bool) -> None:
+    """Read what another operator asks for, and ask for the same."""
+    operator = operator_of(context)
+    waiting = operator.ask("GET", "/admin/approvals").get("approvals") or ()
+    found = next((row for row in waiting if row.get("id") == approval_id), None)
+    if found is None:
+        raise ConfigurationError("not-found", f"nothing waits under the id {approval_id}")
+    method, target, body = str(found.get("method")), str(found.get("target")), found.get("body")
+    click.echo(printable(f"{method} {target} {json.dumps(body, ensure_ascii=False)}"))
+    if not yes:
+        click.confirm("Approve?", abort=True)
+    answer = operator.ask(method, target, body)
+    click.echo(printable(json.dumps(answer)))

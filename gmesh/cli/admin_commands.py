@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""Commands to nodes: made and signed here, carried by the authority and the mesh, answered by receipts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from gmesh.cli.http import HttpRefused
+from gmesh.cli.operator import OperatorClient, operator_of, poll
+from gmesh.cli.options import identifier, json_option, seconds, wait_options
+from gmesh.cli.output import Column, moment, print_json, table, words
+from gmesh.errors import ConfigurationError, GmeshError
+from gmesh.trust.documents import Command, CommandTarget, sign_document
+from gmesh.trust.limits import NONCE_SIZE
+from gmesh.trust.names import is_name, is_role
+
+__all__ = ["command", "commands"]
+
+NUMBER_TRIES = 5
+
+
+def read_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """C{name=value}: a value that is JSON is taken as that, else as text."""
+    read: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name or name in read:
+            raise ConfigurationError("bad-argument", f"{pair!r} is not NAME=VALUE, each name once")
+        try:
+            read[name] = json.loads(text)
+        except ValueError:
+            read[name] = text
+    return read
+
+
+def give(
+    operator: OperatorClient, name: str, target: CommandTarget, arguments: dict[str, Any], ttl: int
+) -> dict[str, Any]:
+    """
+    Sign a command and hand it in; under another number, when somebody else was quicker.
+
+    @return: the authority's answer.
+    """
+    trust = operator.trust
+    number = (trust.status.body.commands.number if trust.status is not None else 0) + 1
+    command_id = operator.authority.entropy(NONCE_SIZE).hex()
+    for attempt in range(NUMBER_TRIES):
+        now = int(operator.authority.wall())
+        body = Command(
+            network_id=trust.network_id,
+            id=command_id,
+            number=number,
+            command=name,
+            target=target,
+            arguments=arguments,
+            issued_at=now,
+            expires_at=now + ttl,
+        )
+        document = sign_document(body, [operator.key])
+        try:
+            return operator.ask("POST", "/admin/commands", {"command": document.as_dict()})
+        except HttpRefused as error:
+            wanted = error.problem.get("number")
+            if error.reason != "conflict" or not isinstance(wanted, int) or attempt == NUMBER_TRIES - 1:
+                raise
+            number = wanted
+    raise AssertionError("not reached: the last attempt returns or raises")
+
+
+@click.command()
+@click.argument("name", metavar="NAME")
+@click.argument("pairs", metavar="[ARGUMENT=VALUE]...", nargs=-1)
+@click.option("--all", "everybody", is_flag=True, help="To every node.")
+@click.option("--role", help="To the nodes of this role.")
+@click.option("--node", help="To this node.")
+@click.option("--ttl", default="10m", show_default=True, metavar="SPAN", help="When it is too late to obey.")
+@wait_options
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    name: str,
+    pairs: tuple[str, ...],
+    everybody: bool,
+    role: str | None,
+    node: str | None,
+    ttl: str,
+    wait: bool,
+    timeout: str,
+    as_json: bool,
+) -> None:
+    """
+    Give nodes a command: reload, log-level, ping-report, update-bootstrap, shutdown...
+
+    It is signed with your key, obeyed once by each node it is for, and answered by a signed
+    receipt.  The policy says which role may give which command.
+    """
+    if [everybody, role is not None, node is not None].count(True) != 1:
+        raise click.UsageError("name exactly one of --all, --role and --node")
+    if role is not None and not is_role(role):
+        raise ConfigurationError("bad-role", f"{role!r} is none of anchor, relay, client, service:NAME")
+    if node is not None and not is_name(node):
+        raise ConfigurationError("bad-name", f"{node!r} cannot name a node")
+    target = CommandTarget(all=True if everybody else None, role=role, node=node)
+    patience = seconds(timeout)
+    operator = operator_of(context)
+    answer = give(operator, name, target, read_arguments(pairs), seconds(ttl))
+    if not as_json:
+        click.echo(f"command {words(answer.get('number'))}: {words(answer.get('id'))}")
+    if not wait:
+        return print_json(answer) if as_json else None
+    found = poll(lambda: outcome(operator, str(answer.get("id"))), _answered, patience)
+    _print_outcome(found, as_json)
+    _judge(found)
+
+
+def outcome(operator: OperatorClient, command_id: str) -> dict[str, Any]:
+    """What became of a command: the counts, and every node's state."""
+    path = f"/admin/commands/{identifier(command_id)}"
+    first = operator.ask("GET", path)
+    return first | {"nodes": operator.pages(path, "nodes")} if first.get("next") is not None else first
+
+
+def _answered(found: dict[str, Any]) -> bool:
+    return not (found.get("counts") or {}).get("no_answer")
+
+
+def _judge(found: dict[str, Any]) -> None:
+    counts = found.get("counts") or {}
+    wrong = {state: counts.get(state) or 0 for state in ("refused", "failed", "no_answer")}
+    if any(wrong.values()):
+        report = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in wrong.items() if count)
+        raise GmeshError("not-done", f"not every node has done it: {report}")
+
+
+def _print_outcome(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        return print_json(found)
+    columns = [
+        Column("node", "name"),
+        Column("state", "state"),
+        Column("detail", "detail"),
+        Column("at", "at", moment),
+    ]
+    table(columns, found.get("nodes") or (), "no node is concerned")
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def commands(context: click.Context, as_json: bool) -> None:
+    """List the commands given, newest first; or show what became of one."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_commands, as_json=as_json)
+
+
+@commands.command("list")
+@json_option
+@click.pass_context
+def list_commands(context: click.Context, as_json: bool) -> None:
+    """List the commands given, newest first."""
+    rows = operator_of(context).pages("/admin/commands", "commands")
+    if as_json:
+        return print_json(rows)
+    columns = [
+        Column("number", "number"),
+        Column("id", "id"),
+        Column("command", "command"),
+        Column("target", "target", lambda value: words(json.dumps(value))),
+        Column("by", "created_by"),
+        Column("issued", "issued_at", moment),
+        Column("expires", "expires_at", moment),
+    ]
+    table(columns, rows, "no commands")
+
+
+@commands.command()
+@click.argument("command_id", metavar="ID")
+@json_option
+@click.pass_context
+def show(context: click.Context, command_id: str, as_json: bool) -> None:
+    """Show what became of a command, node by node."""
+    _print_outcome(outcome(operator_of(context), command_id), as_json)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""Backup under way, restore offline: nothing issued twice, nothing revoked forgotten."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gmesh.authority.operators import recover_operator
+from gmesh.authority.restore import restore
+from gmesh.authority.server import open_authority
+from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
+from gmesh.errors import GmeshError
+from gmesh.trust.documents import Crl, Policy, Status, parse_document
+
+
+def backup(network: Any) -> Path:
+    """Take a backup over HTTP."""
+    answer = network.admin("POST", "/admin/backup")
+    assert answer.status == 201, answer.body
+    return network.path / "backups" / answer.json["file"]  # type: ignore[no-any-return]  # a Path
+
+
+def keep(network: Any, tmp_path: Path, name: str) -> Path:
+    """The document a node holds in its directory."""
+    network.clock.advance(1)
+    path = tmp_path / f"{name}.json"
+    path.write_bytes(network.ask("GET", f"/{name}").body)
+    return path
+
+
+def body(network: Any, name: str, struct: Any) -> Any:
+    """A document as served now."""
+    return parse_document(network.ask("GET", f"/{name}").body, struct).body
+
+
+def test_a_backup_is_checked_and_described(network: Any) -> None:
+    """The manifest tells size, digest and audit head of a file that sqlite3 can open."""
+    network.joined("pump-1")
+    path = backup(network)
+    manifest = json.loads(path.with_suffix(".json").read_bytes())
+    assert manifest["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert manifest["audit"]["size"] >= 5
+    assert sorted(entry.suffix for entry in path.parent.iterdir()) == [".json", ".sqlite"]
+    assert path.stat().st_mode & 0o077 == 0
+    assert network.admin("POST", "/admin/backup", key=network.keys.operator).slug == "forbidden-role"
+
+
+def test_a_restore_gives_no_number_out_twice(network: Any, tmp_path: Path) -> None:
+    """Numbers and serials of after the restore lie above all before; restoring twice repeats nothing."""
+    network.joined("pump-1")
+    taken = backup(network)
+    lost = network.joined("pump-2")
+    crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
+    before = body(network, "status", Status).number
+    epochs = []
+    for _ in range(2):
+        network.stop()
+        network.clock.advance(5)
+        epochs.append(restore(network.path, taken, network.now, [crl], [policy]).epoch)
+        network.clock.advance(1)
+        network.start()
+        status = body(network, "status", Status)
+        assert min(status.number, status.crl.number, status.policy.version) > epochs[-1] * SERIALS_PER_EPOCH
+        assert status.number > before
+        before = status.number
+    assert epochs[1] > epochs[0]
+    assert network.joined("pump-3").certificate.body.serial > lost.certificate.body.serial
+    assert network.renew(lost).status == 201
+
+
+def test_a_revocation_is_not_undone(network: Any, tmp_path: Path) -> None:
+    """What was revoked after the backup stays revoked, known to the backup or not, as does a revoked key."""
+    old = network.joined("pump-1")
+    taken = backup(network)
+    young = network.joined("pump-2")
+    stolen = network.joined("pump-3")
+    for name, reason in (("pump-1", "superseded"), ("pump-2", "superseded"), ("pump-3", "key-compromise")):
+        assert network.admin("POST", "/admin/revocations", {"node": name, "reason": reason}).status == 201
+    crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
+    listed = body(network, "crl", Crl)
+    network.stop()
+    network.clock.advance(5)
+    done = restore(network.path, taken, network.now, [crl], [policy])
+    assert done.revocations == 4
+    network.clock.advance(1)
+    network.start()
+    fresh = body(network, "crl", Crl)
+    assert (fresh.revoked, fresh.revoked_keys) == (listed.revoked, listed.revoked_keys)
+    assert fresh.number > listed.number
+    for member in (old, young, stolen):
+        assert network.renew(member).status == 403
+        assert network.heartbeat(member).status == 403
+
+
+def test_open_invites_and_old_requests_end_with_a_restore(network: Any, tmp_path: Path) -> None:
+    """An invite of before may have been used, and its request recorded: neither counts."""
+    invited = network.invite("pump-1")
+    taken = backup(network)
+    headers, request = network.join_request(network.invite("pump-2"))
+    crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
+    network.stop()
+    assert restore(network.path, taken, network.now, [crl], [policy]).invites_withdrawn == 1
+    network.clock.advance(1)
+    network.start()
+    assert network.join(invited).slug == "enrolment-refused"
+    assert network.ask("POST", "/join", headers, request).slug == "stale"
+    actions = [entry["row"]["action"] for entry in network.admin("GET", "/admin/audit").json["entries"]]
+    assert actions[-1] == "restore"
+
+
+def test_the_newest_policy_survives(network: Any, tmp_path: Path) -> None:
+    """The policy of a node is merged; the same text goes on under a new version."""
+    taken = backup(network)
+    crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
+    network.stop()
+    done = restore(network.path, taken, network.now, [crl], [policy])
+    network.clock.advance(1)
+    network.start()
+    assert body(network, "policy", Policy).version == done.policy_version
+    assert body(network, "policy", Policy).rules == parse_document(policy.read_bytes(), Policy).body.rules
+
+
+def test_a_restore_wants_what_nodes_know(network: Any) -> None:
+    """Without a node's CRL and policy it must be told to accept the loss; a running daemon is left alone."""
+    taken = backup(network)
+    with pytest.raises(GmeshError, match="accept-lost-revocations"):
+        restore(network.path, taken, network.now)
+    with pytest.raises(GmeshError, match="stop it first"):
+        restore(network.path, taken, network.now, accept_lost_revocations=True)
+    network.stop()
+    taken.write_bytes(taken.read_bytes()[:-1])
+    with pytest.raises(GmeshError, match="manifest"):
+        restore(network.path, taken, network.now, accept_lost_revocations=True)
+    network.clock.advance(1)
+    network.start()
+
+
+def test_neither_restore_nor_recovery_invents_a_directory(network: Any, tmp_path: Path) -> None:
+    """A mistyped --state is told as that."""
+    taken = backup(network)
+    with pytest.raises(GmeshError, match="nowhere is not a directory"):
+        restore(tmp_path / "nowhere", taken, network.now, accept_lost_revocations=True)
+    with pytest.raises(GmeshError, match="nowhere is not a directory"):
+        recover_operator(tmp_path / "nowhere", network.keys.signing().public, "new", network.now)
+
+
+def test_a_crl_of_strangers_is_not_merged(network: Any, tmp_path: Path) -> None:
+    """The files given must be signed by a key this authority has had."""
+    taken = backup(network)
+    crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
+    value = json.loads(crl.read_bytes())
+    value["signed"]["revoked"] = [[1, 2_000_000_000, 0]]
+    crl.write_text(json.dumps(value))
+    network.stop()
+    with pytest.raises(GmeshError, match=str(crl)):
+        restore(network.path, taken, network.now, [crl], [policy])
+    network.clock.advance(1)
+    network.start()
+
+
+def test_one_daemon_a_directory(network: Any) -> None:
+    """A second one on the same state is refused."""
+    with pytest.raises(GmeshError, match="stop it first"):
+        open_authority(network.path, network.clock, network.wall, network.pools)

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: MIT
+"""Hostile HTTP, byte by byte: what twisted.web would swallow is refused, bounded and cut."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from klein import Klein
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.python.failure import Failure
+
+from gmesh.authority import limits
+from gmesh.authority.http import AuthorityRequest, AuthoritySite
+
+
+class Transport(StringTransportWithDisconnection):
+    """In memory, and it can be aborted."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.loseConnection()
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+
+class Browser:
+    """Connections to a site whose one route tells how long the body was."""
+
+    def __init__(self) -> None:
+        app = Klein()
+        self.bodies: list[int] = []
+        self.answer = b"ok"
+
+        @app.route("/x", methods=["GET", "POST"])
+        def serve(request: Any) -> bytes:
+            self.bodies.append(len(request.content.read()))
+            request.setHeader("Content-Length", str(len(self.answer)))
+            return self.answer
+
+        self.clock = Clock()
+        self.site = AuthoritySite(app.resource(), self.clock, lambda: "id", connections_per_address=3)
+
+    def connect(self, host: str = "192.0.2.1") -> Transport:
+        address = IPv4Address("TCP", host, 50_000)
+        channel = self.site.buildProtocol(address)
+        transport = Transport(peerAddress=address)
+        transport.protocol = channel
+        channel.makeConnection(transport)
+        transport.channel = channel
+        return transport
+
+    def send(self, data: bytes) -> Transport:
+        transport = self.connect()
+        transport.channel.dataReceived(data)
+        return transport
+
+
+@pytest.fixture
+def browser() -> Any:
+    """A site and its clients."""
+    return Browser()
+
+
+def problem(transport: Transport) -> tuple[int, str]:
+    """Status and slug of the answer, which must be a problem document and the end of the connection."""
+    head, _, body = transport.value().partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head and b"Connection: close" in head, transport.value()
+    value = json.loads(body)
+    assert not transport.connected
+    assert int(head.split()[1]) == value["status"]
+    return value["status"], value["type"].rsplit(":", 1)[1]
+
+
+HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\n"
+
+
+def test_a_body_within_the_cap_passes(browser: Browser) -> None:
+    """Plain and chunked bodies arrive whole, and the connection stays."""
+    transport = browser.send(HEAD + b"Content-Length: 3\r\n\r\nabc")
+    transport.channel.dataReceived(
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
+    assert browser.bodies == [3, 5]
+    assert transport.connected
+    transport.loseConnection()
+
+
+def test_an_announced_large_body_is_refused_before_it_comes(browser: Browser) -> None:
+    """80 MB in Content-Length: 413 at once, nothing kept."""
+    assert problem(browser.send(HEAD + b"Content-Length: 80000000\r\n\r\n")) == (413, "too-large")
+    assert browser.bodies == []
+
+
+def test_a_chunked_body_is_counted(browser: Browser) -> None:
+    """2 MB in chunks: 413 when the cap is passed, and what follows is dropped."""
+    transport = browser.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    chunk = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+    for _ in range(32):
+        if transport.connected:
+            transport.channel.dataReceived(chunk)
+    assert problem(transport) == (413, "too-large")
+    assert browser.bodies == []
+
+
+BAD_HEADS = {
+    "obs-fold": HEAD + b"X: 1\r\n folded\r\n\r\n",
+    "no host": b"GET /x HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "length and chunked": HEAD + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
+    "two lengths": HEAD + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+    "negative length": HEAD + b"Content-Length: -3\r\n\r\n",
+    "signed length": HEAD + b"Content-Length: +3\r\n\r\n",
+    "NUL": HEAD + b"X: a\x00b\r\n\r\n",
+    "space before colon": HEAD + b"X : a\r\n\r\n",
+    "20 kB of header": HEAD + b"X: " + b"a" * 15_000 + b"\r\nY: " + b"a" * 5_000 + b"\r\n\r\n",
+    "600 headers": HEAD + b"".join(b"X%d: 1\r\n" % number for number in range(600)) + b"\r\n",
+    "non-ascii target": b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+    "target not utf-8": b"GET /%ff HTTP/1.1\r\nHost: a\r\n\r\n",
+    "no request line": b"hello\r\n\r\n",
+    "two encodings": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    "no path": b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a whole URL": b"GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "method not in capitals": b"get /x HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("case", BAD_HEADS)
+def test_ambiguous_heads_are_refused(browser: Browser, case: str) -> None:
+    """Each is answered 400 by a problem document, or by a closed connection; no handler runs."""
+    transport = browser.send(BAD_HEADS[case])
+    assert problem(transport)[0] == 400
+    assert browser.bodies == []
+
+
+@pytest.mark.parametrize("host", [b"", b"\xc3\xa9", b"a" * 300, b"x..y", b"[::1", b"a b"])
+def test_routes_do_not_depend_on_the_host(browser: Browser, host: bytes) -> None:
+    """Whatever one Host header says, the route answers."""
+    transport = browser.send(b"GET /x HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert transport.value().startswith(b"HTTP/1.1 200")
+    transport.loseConnection()
+
+
+@pytest.mark.parametrize(
+    "drip",
+    [
+        b"GET /x HTTP/1.1\r\nHost: a\r\nX: ",
+        HEAD + b"Content-Length: 100\r\n\r\n",
+        b"GET /x HTTP/1.1\nHost: a\n\n",
+    ],
+    ids=["in the head", "in the body", "bare LF, which ends no line"],
+)
+def test_slow_requests_are_cut(browser: Browser, drip: bytes) -> None:
+    """One byte a second re-arms nothing: ten seconds after the connection it is cut."""
+    transport = browser.send(drip)
+    for _ in range(limits.RECEIVE_SECONDS - 1):
+        browser.clock.advance(1)
+        transport.channel.dataReceived(b"a")
+    assert transport.connected
+    browser.clock.advance(1)
+    assert transport.aborted
+
+
+def test_the_deadline_starts_again_after_an_answer(browser: Browser) -> None:
+    """A kept-alive connection has ten seconds from each answer, and a slow answer is not cut by it."""
+    transport = browser.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    browser.clock.advance(9)
+    transport.channel.dataReceived(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    browser.clock.advance(9)
+    assert transport.connected
+    browser.clock.advance(1)
+    assert transport.aborted
+    assert browser.bodies == [0, 0]
+
+
+def test_a_long_answer_has_time_to_get_through(browser: Browser) -> None:
+    """Who is sent a CRL over a slow line is not cut ten seconds after it was written, but in the end."""
+    browser.answer = bytes(20 * limits.SEND_BYTES_A_SECOND)
+    transport = browser.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    browser.clock.pump([1] * (limits.RECEIVE_SECONDS + 19))
+    assert transport.connected
+    browser.clock.advance(1)
+    assert transport.aborted
+
+
+def test_connections_of_one_ipv6_network(browser: Browser) -> None:
+    """Who has a /64 has one address, here as in the buckets."""
+    held = [browser.connect(f"2001:db8::{number}") for number in range(3)]
+    assert browser.connect("2001:db8::ffff").aborted
+    other = browser.connect("2001:db8:0:1::1")
+    assert not other.aborted
+    for transport in (*held, other):
+        transport.loseConnection()
+    assert browser.site.connected == 0
+
+
+def test_connections_per_address(browser: Browser) -> None:
+    """The fourth connection of an address is cut; others, and later ones, are not."""
+    held = [browser.connect() for _ in range(3)]
+    assert browser.connect().aborted
+    other = browser.connect("192.0.2.2")
+    assert not other.aborted
+    held.pop().loseConnection()
+    again = browser.connect()
+    assert not again.aborted
+    for transport in (*held, other, again):
+        transport.loseConnection()
+
+
+def test_no_delayed_call_outlives_a_connection(browser: Browser) -> None:
+    """A lost connection leaves no timer."""
+    transport = browser.send(b"GET")
+    transport.channel.connectionLost(Failure(ConnectionDone()))
+    assert not browser.clock.getDelayedCalls()
+
+
+def test_only_http_1_is_negotiated(browser: Browser) -> None:
+    """h2 would bring a channel without these bounds."""
+    assert browser.site.acceptableProtocols() == [b"http/1.1"]
+    assert browser.site.requestFactory is AuthorityRequest

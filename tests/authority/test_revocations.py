@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Revocations that come together share a CRL; what cannot be revoked is refused as if alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gmesh.authority import audit
+from gmesh.authority.store import audit as audit_rows
+from gmesh.trust.documents import Crl, parse_document
+
+
+def orders(
+    network: Any, *values: dict[str, Any], nonce: bytes | None = None
+) -> list[tuple[dict[str, str], bytes]]:
+    """Signed requests of an operator to revoke."""
+    bodies = [json.dumps(value).encode() for value in values]
+    key = network.keys.admin
+    return [(network.signed(key, "POST", "/admin/revocations", body, nonce=nonce), body) for body in bodies]
+
+
+def crl(network: Any) -> Crl:
+    """As it is served."""
+    return parse_document(network.ask("GET", "/crl").body, Crl).body
+
+
+def test_revocations_of_a_group_share_a_crl(network: Any) -> None:
+    """One CRL names them all; each has an answer and an audit row of its own, and all are barred."""
+    members = [network.joined(f"pump-{number}") for number in range(3)]
+    before = crl(network)
+    values = (
+        {"node": "pump-0"},
+        {"serial": members[1].certificate.body.serial, "reason": "superseded"},
+        {"key": members[2].node.key_id, "reason": "key-compromise"},
+    )
+    answers = network.together("/admin/revocations", *orders(network, *values))
+    assert [answer.status for answer in answers] == [201] * 3
+    serials = [member.certificate.body.serial for member in members]
+    assert [answer.json["serials"] for answer in answers] == [[serial] for serial in serials]
+    after = crl(network)
+    assert {answer.json["crl_number"] for answer in answers} == {after.number} == {before.number + 1}
+    assert [entry[0] for entry in after.revoked] == serials
+    assert [entry[0] for entry in after.revoked_keys] == [members[2].node.key_id]
+    assert [network.renew(member).slug for member in members] == ["cert-revoked"] * 3
+    rows: list[Any] = []
+    network.authority.store.read(lambda reader: audit_rows.page(reader, 0, 99)).addCallback(rows.extend)
+    audit.verify_chain(rows)
+    told = [json.loads(entry) for _, entry, _ in rows][-3:]
+    assert [(row["action"], row["target"], row["crl"]) for row in told] == [
+        ("revoke", target, after.number) for target in ("pump-0", str(serials[1]), "pump-2")
+    ]
+
+
+def test_what_cannot_be_revoked_is_refused_alone(network: Any) -> None:
+    """Unknown, revoked before, twice in the group: each has its own refusal; the others stand."""
+    network.joined("pump-0")
+    network.joined("pump-1")
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-0"}).status == 201
+    before = crl(network).number
+    values = ({"node": "pump-0"}, {"node": "nobody"}, {"node": "pump-1"}, {"node": "pump-1"}, {"serial": 99})
+    answers = network.together("/admin/revocations", *orders(network, *values))
+    assert [answer.status for answer in answers] == [409, 404, 201, 409, 404]
+    assert crl(network).number == before + 1
+
+
+def test_a_revocation_that_comes_twice_in_a_group_counts_once(network: Any) -> None:
+    """Of two requests with one nonce the later is a replay, and revokes nothing."""
+    network.joined("pump-0")
+    network.joined("pump-1")
+    twice = orders(network, {"node": "pump-0"}, {"node": "pump-1"}, nonce=bytes(16))
+    answers = network.together("/admin/revocations", *twice)
+    assert (answers[0].status, answers[1].slug) == (201, "replayed")
+    assert len(crl(network).revoked) == 1
+
+
+def test_revocation_bars_from_renewal_heartbeat_and_join(network: Any) -> None:
+    """A revoked node gets nothing more, not even by repeating its join."""
+    member = network.joined("pump-1")
+    assert network.heartbeat(member).status == 200
+    answer = network.admin("POST", "/admin/revocations", {"node": "pump-1", "reason": "key-compromise"})
+    assert answer.json["serials"] == [member.certificate.body.serial]
+    assert network.heartbeat(member).slug == "cert-revoked"
+    assert network.renew(member).slug == "cert-revoked"
+    assert network.join(member).slug == "enrolment-refused"
+    crl = parse_document(network.ask("GET", "/crl").body, Crl).body
+    assert crl.number == answer.json["crl_number"]
+    assert crl.revoked == ((member.certificate.body.serial, member.certificate.body.not_after, 1),)
+    assert crl.revoked_keys == ((member.node.key_id, member.certificate.body.not_after),)
+    again = network.invite("pump-1")
+    again.node = member.node
+    assert network.join(again).slug == "cert-revoked"
+
+
+def test_revoking_a_node_takes_every_serial(network: Any) -> None:
+    """Old and renewed certificate are both listed; one serial alone can be revoked too."""
+    member = network.joined("pump-1")
+    network.clock.advance(12 * 3600)
+    network.renew(member)
+    answer = network.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    assert len(answer.json["serials"]) == 2
+    other = network.joined("pump-2")
+    serial = other.certificate.body.serial
+    assert network.admin("POST", "/admin/revocations", {"serial": serial}).json["serials"] == [serial]
+    assert network.admin("POST", "/admin/revocations", {"serial": serial}).slug == "conflict"
+    assert network.admin("POST", "/admin/revocations", {"node": "nobody"}).slug == "not-found"
+    assert (
+        network.admin("POST", "/admin/revocations", {"node": "pump-2", "serial": 1}).slug == "invalid-field"
+    )
+
+
+def test_field_r8_test_crl_forgets_what_could_not_be_renewed_any_more(network: Any) -> None:
+    """An entry stays until the certificate's end plus grace plus leeway, then the next CRL drops it."""
+
+    def kept() -> int:
+        got: list[int] = []
+        question = "SELECT count(*) FROM revoked_certificate"
+        network.authority.store.read(lambda reader: reader.value(question)).addCallback(got.append)
+        return got[0]
+
+    network.joined("pump-1")
+    network.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    network.clock.advance(31 * 86_400)
+    network.clock.advance(10)
+    assert (len(parse_document(network.ask("GET", "/crl").body, Crl).body.revoked), kept()) == (1, 1)
+    network.clock.advance(8 * 86_400)
+    network.clock.advance(10)
+    assert parse_document(network.ask("GET", "/crl").body, Crl).body.revoked == ()
+    assert kept() == 0

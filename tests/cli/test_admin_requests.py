@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""gmesh admin: what it asks, whom it waits for, and what it refuses to believe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+from trust.network import NOW, key
+
+from gmesh.cli import operator
+from gmesh.cli.admin_commands import read_arguments
+from gmesh.cli.operator import poll
+from gmesh.errors import ConfigurationError
+from gmesh.trust.documents import Command, document_from_dict
+from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.verify import verify_signatures
+
+ID = "0123456789abcdef0123456789abcdef"
+
+
+def _bodies(end: Any, path: str) -> list[Any]:
+    return [json.loads(body) for _, target, _, body in end.requests if target.startswith(path) and body]
+
+
+def test_invite_with_everything(admin: Callable[..., Any], http_end: Any) -> None:
+    """--lifetime, --node-key and --approve go into the request; what is not given does not."""
+    http_end.json("POST /admin/invites", {"id": ID, "expires_at": NOW}, 201)
+    node = b64url_encode(key("node").public)
+    ended = admin(
+        "invite", "--name", "p", "--role", "client", "--lifetime", "12h", "--node-key", node, "--approve"
+    )
+    assert (ended.status, ended.err) == (0, "")
+    (body,) = _bodies(http_end, "/admin/invites")
+    assert (body["lifetime"], body["node_key"], body["approve"]) == (43200, node, True)
+
+
+def test_invite_that_needs_others(admin: Callable[..., Any], http_end: Any) -> None:
+    """An invite that must be approved by others is printed, for it cannot be made again; it ends with 1."""
+    http_end.json("POST /admin/invites", {"state": "pending", "id": ID, "votes": 1, "required": 2}, 202)
+    ended = admin("invite", "--name", "p", "--role", "client")
+    assert (ended.status, ended.out.startswith("gmesh-invite:")) == (1, True)
+    assert ended.err == (
+        f"gmesh: waits for approval: 1 of 2 operators; another one runs: gmesh admin approvals approve {ID}\n"
+    )
+
+
+def test_approving_asks_for_the_same(admin: Callable[..., Any], http_end: Any) -> None:
+    """approve shows what was asked for, and sends the same method, target and body."""
+    body = {"node": "pump-07", "reason": "superseded"}
+    waiting = {"id": ID, "method": "POST", "target": "/admin/revocations", "body": body, "votes": []}
+    http_end.json("GET /admin/approvals", {"approvals": [waiting], "required": 2})
+    http_end.json("POST /admin/revocations", {"crl_number": 4, "serials": [7]}, 201)
+    ended = admin("approvals", "approve", ID, "--yes")
+    assert ended.status == 0 and "POST /admin/revocations" in ended.out
+    assert _bodies(http_end, "/admin/revocations") == [body]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_line"),
+    [
+        (["invites", "withdraw", ID], f"DELETE /admin/invites/{ID}"),
+        (["operators", "remove", ID], f"DELETE /admin/operators/{ID}"),
+        (
+            ["operators", "remove", b64url_encode(key("x").public)],
+            f"DELETE /admin/operators/{key('x').key_id}",
+        ),
+        (["policy", "rollback", "3"], "POST /admin/policies"),
+        (["enrolments", "approve", ID], f"POST /admin/enrolments/{ID}"),
+        (["backup"], "POST /admin/backup"),
+    ],
+)
+def test_what_is_asked(
+    admin: Callable[..., Any], http_end: Any, arguments: list[str], request_line: str
+) -> None:
+    """Each command makes its one request."""
+    http_end.json(request_line, {}, 200)
+    ended = admin(*arguments)
+    assert (ended.status, ended.err) == (0, "")
+    assert request_line in {f"{method} {target}" for method, target, _, _ in http_end.requests}
+
+
+@pytest.mark.parametrize("bad", ["../../x", "ID", "0" * 31, "0" * 32 + "/x"])
+def test_only_an_id_goes_into_a_path(admin: Callable[..., Any], http_end: Any, bad: str) -> None:
+    """What is no id never reaches a request line."""
+    ended = admin("operators", "remove", bad)
+    assert (ended.status, ended.err.count("\n"), http_end.requests) == (1, 1, [])
+
+
+def _nodes(*rows: tuple[str, int, bool, int]) -> dict[str, Any]:
+    return {
+        "nodes": [
+            {"name": name, "numbers": {"crl": crl}, "revoked": revoked, "not_after": NOW + life}
+            for name, crl, revoked, life in rows
+        ],
+        "next": None,
+    }
+
+
+def test_revoke_waits(admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--wait asks until every living member holds the CRL; revoked and expired ones are not waited for."""
+    monkeypatch.setattr(operator, "PAUSE", 0.01)
+    http_end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
+    http_end.json(
+        "GET /admin/nodes", _nodes(("a", 9, False, 60), ("gone", 0, True, 60), ("old", 0, False, -60))
+    )
+    ended = admin("revoke", "gone", "--wait", "--json")
+    assert (ended.status, json.loads(ended.out)["applied"]) == (0, ["a"])
+
+
+def test_revoke_tells_who_is_missing(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the time is up it names who has not told, and ends with 1."""
+    http_end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
+    http_end.json("GET /admin/nodes", _nodes(("a", 9, False, 60), ("b", 8, False, 60)))
+    monkeypatch.setattr("gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: ask())
+    ended = admin("revoke", "gone", "--wait")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert ended.err == "gmesh: 1 nodes have not reported yet that they hold CRL 9: b\n"
+
+
+@pytest.mark.parametrize("arguments", [["revoke"], ["revoke", "a", "--serial", "3"], ["command", "reload"]])
+def test_usage(admin: Callable[..., Any], arguments: list[str]) -> None:
+    """A target that is missing, or named twice, is wrong usage."""
+    assert admin(*arguments).status == 2
+
+
+def test_what_is_waited_for_is_told_first(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever interrupts the waiting knows the number and the id of what was given."""
+    http_end.json("POST /admin/commands", {"id": ID, "number": 7}, 201)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gmesh.cli.admin_commands.poll", interrupted)
+    ended = admin("command", "reload", "--all", "--wait")
+    assert (ended.status, ended.out) == (130, f"command 7: {ID}\n")
+
+
+def test_command_tells_of_each_node(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--wait: who has done it, who refused and why, who is silent; it failed unless all have done it."""
+    http_end.json("POST /admin/commands", {"id": ID, "number": 7}, 201)
+    states = {"a": ("done", "reloaded"), "b": ("refused", "no role"), "c": ("no-answer", None)}
+    nodes = [
+        {"name": name, "state": state, "detail": detail, "at": None}
+        for name, (state, detail) in states.items()
+    ]
+    counts = {"done": 1, "refused": 1, "failed": 0, "no_answer": 1}
+    http_end.json(f"GET /admin/commands/{ID}", {"id": ID, "counts": counts, "nodes": nodes})
+    monkeypatch.setattr("gmesh.cli.admin_commands.poll", lambda ask, done, timeout: ask())
+    ended = admin("command", "reload", "--all", "--wait")
+    assert [line.split()[:3] for line in ended.out.splitlines()[2:]] == [
+        ["a", "done", "reloaded"],
+        ["b", "refused", "no"],
+        ["c", "no-answer", "-"],
+    ]
+    assert (ended.status, ended.err) == (
+        1,
+        "gmesh: not every node has done it: 1 refused, 1 no answer\n",
+    )
+    counts |= {"refused": 0, "no_answer": 0}
+    http_end.json(f"GET /admin/commands/{ID}", {"id": ID, "counts": counts, "nodes": nodes[:1]})
+    assert admin("command", "reload", "--all", "--wait").status == 0
+
+
+def test_command_takes_the_number_it_is_told(admin: Callable[..., Any], http_end: Any) -> None:
+    """Somebody else was quicker: the command is signed again under the number the authority names."""
+
+    def answer(handler: Any) -> None:
+        first = len(_bodies(http_end, "/admin/commands")) == 1
+        value = {"type": "urn:gmesh:problem:conflict", "number": 7} if first else {"id": ID, "number": 7}
+        data = json.dumps(value).encode()
+        handler.send_response(409 if first else 201)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    http_end.answers["POST /admin/commands"] = answer
+    ended = admin("command", "log-level", "level=debug", "seconds=60", "--role", "relay", "--json")
+    assert (ended.status, json.loads(ended.out)["number"]) == (0, 7)
+    first, second = (
+        document_from_dict(body["command"], Command) for body in _bodies(http_end, "/admin/commands")
+    )
+    assert (second.body.number, second.body.id) == (7, first.body.id)
+    assert second.body.arguments == {"level": "debug", "seconds": 60}
+    assert second.body.target.role == "relay"
+    verify_signatures(second, {key("operator").key_id: key("operator").public})
+
+
+@pytest.mark.parametrize("pairs", [("x",), ("=1",), ("a=1", "a=2")])
+def test_bad_arguments(pairs: tuple[str, ...]) -> None:
+    """An argument is NAME=VALUE, each name once."""
+    with pytest.raises(ConfigurationError):
+        read_arguments(pairs)
+
+
+def test_polling_gives_up() -> None:
+    """Pauses grow to five seconds and end with the time; the last answer is given back."""
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    answer = poll(lambda: now[0], lambda value: value > 100, 20, sleep, lambda: now[0])
+    assert answer == pytest.approx(20)
+    assert slept[0] == 1.0 and max(slept) == 5.0 and sum(slept) == pytest.approx(20)
+
+
+HYPHENED = next(each for each in map(key, map(str, count())) if b64url_encode(each.public).startswith("-"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_line"),
+    [
+        (["add", "PUBLIC", "--role", "read"], "POST /admin/operators"),
+        (["remove", "PUBLIC"], f"DELETE /admin/operators/{HYPHENED.key_id}"),
+        (["replace", "--of", "PUBLIC", "PUBLIC"], f"POST /admin/operators/{HYPHENED.key_id}"),
+    ],
+)
+def test_a_key_may_begin_with_a_hyphen(
+    admin: Callable[..., Any], http_end: Any, arguments: list[str], request_line: str
+) -> None:
+    """One of 64 does: it is a key all the same, not options."""
+    public = b64url_encode(HYPHENED.public)
+    http_end.json(request_line, {}, 200)
+    ended = admin("operators", *(public if each == "PUBLIC" else each for each in arguments))
+    assert (ended.status, ended.err) == (0, "")
+    if "remove" not in arguments:
+        (body,) = _bodies(http_end, request_line.partition(" ")[2])
+        assert body["key"] == public
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["admin", "operators", "add", "xyz", "--role", "read"],
+        ["admin", "operators", "replace", "A" * 43],
+        ["admin", "operators", "remove", "!" * 43],
+        ["admin", "invite", "--name", "p", "--role", "client", "--node-key", "xyz"],
+        ["recover-operator", "--state", ".", "--key", "xyz"],
+    ],
+)
+def test_what_is_no_public_key(run: Callable[..., Any], arguments: list[str]) -> None:
+    """A key that was mistyped is named, with what prints it; nothing is asked of the authority."""
+    ended = run(*arguments)
+    assert ended.status == 1 and "is not a public key: gmesh key show prints it" in ended.err

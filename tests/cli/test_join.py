@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: MIT
+"""gmesh join: what is asked, what is checked before anything is spent, and what is stored."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trust.network import DAY, NOW, Network, key
+
+from gmesh.cli.authority import RemoteAuthority
+from gmesh.cli.http import HttpRefused, Unreachable
+from gmesh.cli.join import enrol, enrolled
+from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
+from gmesh.trust.encoding import b64url_decode
+from gmesh.trust.invite import Invite
+from gmesh.trust.join import parse_join_request, verify_join_request
+from gmesh.trust.keys import SigningKey
+from gmesh.trust.requests import JOIN_TAG, read_request
+
+
+class Enrolling:
+    """A network whose authority is the far end; it admits whoever asks, unless told otherwise."""
+
+    def __init__(self, end: Any, directory: Path, network: Network | None = None) -> None:
+        self.end = end
+        self.network = network or Network()
+        self.state = directory / "state"
+        self.state.mkdir()
+        self.now = NOW
+        self.invite = Invite(
+            urls=(end.where,),
+            network_id=self.network.network_id,
+            genesis_version=self.network.genesis.body.version,
+            genesis_digest=self.network.genesis.digest,
+            authority=self.network.authority.key_id,
+            seed=b"\1" * 32,
+        )
+        self.publish(self.network)
+        end.answers["POST /join"] = self.admit
+
+    def publish(self, network: Network) -> None:
+        """Show the documents of a network."""
+        show = self.end.answers
+        show["GET /genesis"] = (200, network.genesis.encode())
+        for genesis in network.chain:
+            show[f"GET /genesis/{genesis.body.version}"] = (200, genesis.encode())
+        show["GET /status"] = (200, network.status().encode())
+        show["GET /crl"] = (200, network.crl().encode())
+        show["GET /policy"] = (200, network.policy().encode())
+
+    def admit(self, handler: Any) -> None:
+        """Answer with a certificate for the keys of the request."""
+        request = json.loads(self.joins()[-1][3])
+        keys = {"node_key": request["node_key"], "noise_key": request["noise_key"]}
+        certificate = self.network.certificate("pump", **keys)
+        data = json.dumps({"certificate": certificate.as_dict()}).encode()
+        handler.send_response(201)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    def joins(self) -> list[Any]:
+        """The join requests so far."""
+        return [request for request in self.end.requests if request[1] == "/join"]
+
+    def enrol(self) -> Any:
+        """Enrol as the command does, at the time of this network."""
+        return enrol(self.invite, self.state, RemoteAuthority([self.end.where], lambda: self.now))
+
+    def files(self) -> set[str]:
+        """What lies in the state directory."""
+        return {path.name for path in self.state.iterdir()}
+
+
+@pytest.fixture
+def enrolling(http_end: Any, tmp_path: Path) -> Enrolling:
+    """An authority that admits."""
+    return Enrolling(http_end, tmp_path)
+
+
+def test_enrolled_directory(enrolling: Enrolling) -> None:
+    """After a join the directory holds the fixed files, the keys private, the documents as received."""
+    enrolling.enrol()
+    documents = {
+        "genesis.json",
+        "genesis.1.json",
+        "certificate.json",
+        "crl.json",
+        "policy.json",
+        "status.json",
+    }
+    assert enrolling.files() == documents | {"identity.key", "noise.key", "floors.json", "authority.json"}
+    for name in ("identity.key", "noise.key"):
+        assert stat.S_IMODE((enrolling.state / name).stat().st_mode) == 0o600
+    assert (enrolling.state / "crl.json").read_bytes() == enrolling.network.crl().encode()
+    assert json.loads((enrolling.state / "authority.json").read_bytes()) == {"urls": [enrolling.end.where]}
+
+
+def test_request_is_signed_by_invite_and_node(enrolling: Enrolling) -> None:
+    """The request carries the invite key's signature, and is signed by the node key for this authority."""
+    enrolling.enrol()
+    ((method, target, headers, body),) = enrolling.joins()
+    signed = read_request(method, target, lambda name: [headers[name]], body)
+    node = SigningKey.from_pem((enrolling.state / "identity.key").read_bytes())
+    signed.verify(node.public)
+    assert (signed.tag, signed.audience) == (JOIN_TAG, enrolling.network.authority.key_id)
+    request = parse_join_request(body)
+    verify_join_request(request)
+    assert b64url_decode(request.invite_key, 32) == SigningKey.from_seed(b"\1" * 32).public
+    assert b"\1" * 32 not in body
+
+
+def test_later_genesis(http_end: Any, tmp_path: Path) -> None:
+    """An invite of version 1 works after version 2: the chain is walked, and all of it is stored."""
+    enrolling = Enrolling(http_end, tmp_path)
+    enrolling.network.next_genesis()
+    enrolling.publish(enrolling.network)
+    enrolling.enrol()
+    assert {"genesis.1.json", "genesis.2.json", "genesis.json"} <= enrolling.files()
+    assert (enrolling.state / "genesis.json").read_bytes() == enrolling.network.genesis.encode()
+
+
+def test_lost_answer(enrolling: Enrolling) -> None:
+    """When the answer is lost, the next try offers the same keys."""
+
+    def lost(handler: Any) -> None:
+        handler.close_connection = True
+
+    enrolling.end.answers["POST /join"] = lost
+    with pytest.raises(Unreachable):
+        enrolling.enrol()
+    enrolling.end.answers["POST /join"] = enrolling.admit
+    enrolling.enrol()
+    first, second = (json.loads(request[3]) for request in enrolling.joins())
+    assert (first["node_key"], first["noise_key"]) == (second["node_key"], second["noise_key"])
+
+
+def _other_network(enrolling: Enrolling) -> None:
+    enrolling.publish(Network(roots=("mallory",)))
+
+
+def _genesis_off_the_pin(enrolling: Enrolling) -> None:
+    other = Network()
+    other.next_genesis(anchors=())
+    enrolling.invite = replace(enrolling.invite, genesis_version=2, genesis_digest="0" * 64)
+    enrolling.publish(other)
+
+
+def _forged_successor(enrolling: Enrolling) -> None:
+    enrolling.network.next_genesis(signers=("mallory",))
+    enrolling.publish(enrolling.network)
+
+
+def _foreign_status(enrolling: Enrolling) -> None:
+    enrolling.end.answers["GET /status"] = (200, enrolling.network.status(signer=key("mallory")).encode())
+
+
+def _foreign_crl(enrolling: Enrolling) -> None:
+    enrolling.end.answers["GET /crl"] = (200, enrolling.network.crl(signer=key("mallory")).encode())
+
+
+def _other_crl_than_the_status(enrolling: Enrolling) -> None:
+    enrolling.end.answers["GET /crl"] = (200, enrolling.network.crl(revoked=[(1, NOW + DAY, 0)]).encode())
+
+
+def _malformed_genesis(enrolling: Enrolling) -> None:
+    enrolling.end.answers["GET /genesis"] = (200, b'{"signed": {}, "signed": {}}')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_other_network, "wrong-network"),
+        (_genesis_off_the_pin, "wrong-genesis"),
+        (_forged_successor, "unknown-key"),
+        (_foreign_status, "unknown-key"),
+        (_foreign_crl, "unknown-key"),
+        (_other_crl_than_the_status, "digest-mismatch"),
+        (_malformed_genesis, "invalid-json"),
+    ],
+)
+def test_field_t14_nothing_is_spent_on_another_network(
+    enrolling: Enrolling, spoil: Callable[[Enrolling], None], reason: str
+) -> None:
+    """What does not lead back to the invite's network is refused before the invite is shown to anybody."""
+    spoil(enrolling)
+    with pytest.raises(DocumentRefused) as caught:
+        enrolling.enrol()
+    assert caught.value.reason == reason
+    assert not enrolling.joins()
+    assert enrolling.files() <= {"identity.key", "noise.key"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"signer": key("mallory")}, PeerRefused),
+        ({"network_id": "0" * 32}, PeerRefused),
+        ({"node_key": "same as invite"}, DocumentRefused),
+        ({"not_before": NOW - 2 * DAY, "not_after": NOW - DAY}, PeerRefused),
+    ],
+)
+def test_certificate_is_judged(enrolling: Enrolling, changes: dict[str, Any], error: type[Exception]) -> None:
+    """A certificate by another signer, for another network or key, or out of its time, is not stored."""
+    plain = enrolling.network.certificate
+
+    def certificate(name: str, **keys: Any) -> Any:
+        if "node_key" in changes:
+            return plain(name)
+        return plain(name, **{**keys, **changes})
+
+    enrolling.network.certificate = certificate  # type: ignore[method-assign]  # a dishonest authority
+    with pytest.raises(error):
+        enrolling.enrol()
+    assert "certificate.json" not in enrolling.files()
+
+
+def test_stale_clock(enrolling: Enrolling) -> None:
+    """A slow clock is set right by the authority's time, if the verified status vouches for that time."""
+    enrolling.now = NOW - 100
+
+    def stale(handler: Any) -> None:
+        enrolling.end.answers["POST /join"] = enrolling.admit
+        handler.send_response(401)
+        data = b'{"type": "urn:gmesh:problem:stale", "detail": "compare the clocks", "time": %d}' % (NOW + 30)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    enrolling.end.answers["POST /join"] = stale
+    enrolling.enrol()
+    first, second = (json.loads(request[3])["created"] for request in enrolling.joins())
+    assert (first, second) == (NOW - 100, NOW + 30)
+
+
+def test_stale_beyond_the_status(enrolling: Enrolling) -> None:
+    """A time outside the verified status is not signed."""
+    enrolling.end.problem("POST /join", "stale", 401, "compare the clocks", time=NOW + 2 * DAY)
+    with pytest.raises(HttpRefused, match="compare the clocks"):
+        enrolling.enrol()
+    assert len(enrolling.joins()) == 1
+
+
+def test_pending(enrolling: Enrolling) -> None:
+    """An invite that waits for approval says so and stores no certificate."""
+    enrolling.end.answers["POST /join"] = (202, b"{}")
+    with pytest.raises(HttpRefused, match="approve"):
+        enrolling.enrol()
+    assert "certificate.json" not in enrolling.files()
+
+
+def test_unreachable_authority(run: Callable[..., Any], enrolling: Enrolling, tmp_path: Path) -> None:
+    """An authority that does not answer is one line; the keys are kept for the next try."""
+    invite = replace(enrolling.invite, urls=("http://127.0.0.1:1",))
+    ended = run("join", invite.encode(), "--state", tmp_path / "new")
+    assert (ended.status, ended.err) == (1, "gmesh: nothing listens at http://127.0.0.1:1\n")
+
+
+def test_second_url(enrolling: Enrolling) -> None:
+    """The next URL is asked when the first does not answer."""
+    certificate = enrol(
+        enrolling.invite,
+        enrolling.state,
+        RemoteAuthority(["http://127.0.0.1:1", enrolling.end.where], lambda: NOW),
+    )
+    assert certificate.body.name == "pump"
+
+
+def test_field_l5_enrolled_host_spends_nothing(run: Callable[..., Any], enrolling: Enrolling) -> None:
+    """A second join into an enrolled directory asks nobody and succeeds."""
+    enrolling.enrol()
+    before = len(enrolling.end.requests)
+    ended = run("join", enrolling.invite.encode(), "--state", enrolling.state)
+    assert (ended.status, len(enrolling.end.requests)) == (0, before)
+    assert ended.out.startswith("Already enrolled as pump (relay), node id ")
+
+
+def test_a_certificate_that_has_ended_is_none(enrolling: Enrolling) -> None:
+    """A host whose certificate expired, or was revoked as far as it knows, uses its next invite."""
+    certificate = enrolling.enrol()
+    assert enrolled(enrolling.state, enrolling.invite, NOW) == certificate
+    assert enrolled(enrolling.state, enrolling.invite, certificate.body.not_after + 3600) is None
+    body = certificate.body
+    crl = enrolling.network.crl(2, revoked=[(body.serial, body.not_after, 0)])
+    (enrolling.state / "crl.json").write_bytes(crl.encode())
+    assert enrolled(enrolling.state, enrolling.invite, NOW) is None
+
+
+def test_other_network_into_an_enrolled_directory(run: Callable[..., Any], enrolling: Enrolling) -> None:
+    """An invite of another network does not touch an enrolled directory."""
+    enrolling.enrol()
+    before = {path: path.read_bytes() for path in enrolling.state.iterdir()}
+    other = replace(enrolling.invite, network_id="0" * 32)
+    ended = run("join", other.encode(), "--state", enrolling.state)
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert {path: path.read_bytes() for path in enrolling.state.iterdir()} == before
+
+
+@pytest.mark.parametrize("invite", ["", "x", "gmesh-invite:", "gmesh-invite:AAAA"])
+def test_bad_invite(run: Callable[..., Any], tmp_path: Path, invite: str) -> None:
+    """What is no invite is told in one line, and no directory is made."""
+    ended = run("join", invite, "--state", tmp_path / "new")
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_open_key_file(enrolling: Enrolling) -> None:
+    """A key that others can read is refused, with what to do."""
+    enrolling.enrol()
+    (enrolling.state / "certificate.json").unlink()
+    (enrolling.state / "identity.key").chmod(0o644)
+    with pytest.raises(ConfigurationError, match="chmod 0600"):
+        enrolling.enrol()
+
+
+def test_seed_file_is_used_up(run: Callable[..., Any], enrolling: Enrolling, tmp_path: Path) -> None:
+    """A seed file is removed once this host is enrolled; comments and blank lines in it are passed over."""
+    enrolling.enrol()
+    seed = tmp_path / "invite.seed"
+    seed.write_text(f"# pump-07\n\n{enrolling.invite.encode()}\n")
+    ended = run("join", "--seed", seed, "--state", enrolling.state)
+    assert (ended.status, ended.err) == (0, "")
+    assert not seed.exists()
+
+
+def test_seed_stays_until_it_was_of_use(
+    run: Callable[..., Any], enrolling: Enrolling, tmp_path: Path
+) -> None:
+    """A seed file that did not enrol this host is left where it is, for the next try."""
+    seed = tmp_path / "invite.seed"
+    seed.write_text(replace(enrolling.invite, urls=("http://127.0.0.1:1",)).encode())
+    ended = run("join", "--seed", seed, "--state", tmp_path / "new")
+    assert (ended.status, ended.err) == (1, "gmesh: nothing listens at http://127.0.0.1:1\n")
+    assert seed.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"# only a comment\n", b"one\ntwo\n", b"\xff\n"])
+def test_bad_seed(run: Callable[..., Any], tmp_path: Path, content: bytes) -> None:
+    """A seed file without exactly one line of text is refused with its name."""
+    seed = tmp_path / "invite.seed"
+    seed.write_bytes(content)
+    ended = run("join", "--seed", seed, "--state", tmp_path / "state")
+    assert ended.status == 1
+    assert "invite.seed" in ended.err
+    assert seed.exists()
+
+
+def test_invite_and_seed_together(run: Callable[..., Any], tmp_path: Path) -> None:
+    """Both, or neither, is a usage error."""
+    for arguments in (["gmesh-invite:x", "--seed", tmp_path / "seed"], []):
+        assert run("join", *arguments, "--state", tmp_path / "state").status == 2
