@@ -229,14 +229,17 @@ def _rework_rows(tx: Transaction, directory: StateDirectory, issuer: Issuer, fil
     tx.set_mark("restored_at", tx.now)
     tx.restart_counters()
     withdrawn = invites.withdraw_all(tx)
-    revocations = sum(len(merge_crl(tx, file.document.body, raised)) for file in files.crls)
-    doubtful = [name for file in files.dropped_crls for name in merge_crl(tx, file.document.body, raised)]
     held = documents.newest_policy(tx)
     if held is None:
         raise StoreError("corrupt", "the backup holds no policy")
     policies = [parse_document(held, Policy), *(file.document for file in files.policies)]
     newest = max(policies, key=lambda document: document.body.version)
     issuer.policy = newest
+    revocations = sum(len(merge_crl(tx, file.document.body, raised)) for file in files.crls)
+    last_end = tx.now + newest.body.certificate.max
+    doubtful = [
+        name for file in files.dropped_crls for name in merge_crl(tx, file.document.body, raised, last_end)
+    ]
     if newest.encode() != held:
         follow_policy(tx, newest.body)
     policy = issuer.next_policy(tx, policy_text(newest), "restore")
@@ -250,7 +253,15 @@ def _rework_rows(tx: Transaction, directory: StateDirectory, issuer: Issuer, fil
         revocations=revocations,
         by_dropped_keys=len(doubtful),
     )
-    issuer.crl(tx)
+    try:
+        issuer.crl(tx)
+    except DocumentRefused as error:
+        if not files.dropped_crls:
+            raise
+        names = ", ".join(str(file.path) for file in files.dropped_crls)
+        raise ConfigurationError(
+            error.reason, f"{error.detail}; or leave out what dropped keys signed: {names}"
+        ) from error
     return Restored(
         raised,
         revocations,

@@ -20,7 +20,7 @@ from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import read_capped
 from gmesh.trust.documents import Body, Crl, Document, Genesis, Policy, parse_document
 from gmesh.trust.keys import decode_public, key_id
-from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INTEGER
 from gmesh.trust.verify import authority_keys, verify_signatures
 
 __all__ = ["NodeFile", "NodeFiles", "follow_policy", "merge_crl", "read_node_files"]
@@ -126,10 +126,11 @@ def _is_dropped(document: Document[Body], chain: Sequence[Document[Genesis]]) ->
     return False
 
 
-def merge_crl(tx: Transaction, crl: Crl, epoch: int) -> list[str]:
+def merge_crl(tx: Transaction, crl: Crl, epoch: int, last_end: int = MAX_INTEGER) -> list[str]:
     """
     Revoke what a CRL names, but for serials of C{epoch} or later: none of them is given out yet.
 
+    @param last_end: when any certificate has ended; entries that say later end then, and leave our CRLs.
     @return: what was not revoked before: names of nodes, and serials and key_ids where none is known.
     """
     done = []
@@ -142,11 +143,13 @@ def merge_crl(tx: Transaction, crl: Crl, epoch: int) -> list[str]:
                 if node is not None and node.serial == serial:
                     nodes.bar(tx, row.node_id)
         elif serial // SERIALS_PER_EPOCH < epoch:
-            certificates.add(tx, certificates.unknown_revoked(serial, not_after, tx.now, reason))
+            end = min(not_after, last_end)
+            certificates.add(tx, certificates.unknown_revoked(serial, end, tx.now, reason))
             done.append(f"serial {serial}")
     for name, not_after in crl.revoked_keys:
         nodes.bar(tx, name)
-        if certificates.revoke_key(tx, name, not_after, 1):
+        end = max(min(not_after, last_end), certificates.last_end(tx, name))
+        if certificates.revoke_key(tx, name, end, 1):
             node = nodes.by_id(tx, name)
             done.append(f"key {name}" if node is None else f"key of {node.name}")
     return done
