@@ -100,6 +100,7 @@ SENTENCES = {
         f"{network.TRANSIT_RATE // MIB:,} MiB a second (burst {network.TRANSIT_BURST // MIB} MiB)",
         f"{network.HANDSHAKES_EVERY.rate:,.0f} a second, and to one destination",
         f"destination {network.HANDSHAKES_EACH.rate:g} (burst {network.HANDSHAKES_EACH.burst})",
+        f"from one source {network.HANDSHAKES_PAIR.rate:g} (burst {network.HANDSHAKES_PAIR.burst})",
         f"remembered ({network.MAX_VERDICTS:,} a link to a relay, {network.MAX_OWN_VERDICTS:,} a link to a",
         f"At most {network.NOTICE_RATE:g} a second of either",
         f"{network.PATH_PATIENCE:g} s each, with PATH_REQ",

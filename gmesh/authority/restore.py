@@ -37,7 +37,7 @@ from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Body, Crl, Document, Genesis, Policy, parse_document
 from gmesh.trust.keys import decode_public, key_id
-from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INTEGER
 from gmesh.trust.verify import authority_keys, verify_genesis_chain, verify_signatures
 
 __all__ = ["NodeFile", "NodeFiles", "Restored", "follow_policy", "merge_crl", "read_node_files", "restore"]
@@ -147,10 +147,11 @@ def _is_dropped(document: Document[Body], chain: Sequence[Document[Genesis]]) ->
     return False
 
 
-def merge_crl(tx: Transaction, crl: Crl, epoch: int) -> list[str]:
+def merge_crl(tx: Transaction, crl: Crl, epoch: int, last_end: int = MAX_INTEGER) -> list[str]:
     """
     Revoke what a CRL names, but for serials of C{epoch} or later: none of them is given out yet.
 
+    @param last_end: when any certificate has ended; entries that say later end then, and leave our CRLs.
     @return: what was not revoked before: names of nodes, and serials and key_ids where none is known.
     """
     done = []
@@ -163,11 +164,13 @@ def merge_crl(tx: Transaction, crl: Crl, epoch: int) -> list[str]:
                 if node is not None and node.serial == serial:
                     nodes.bar(tx, row.node_id)
         elif serial // SERIALS_PER_EPOCH < epoch:
-            certificates.add(tx, certificates.unknown_revoked(serial, not_after, tx.now, reason))
+            end = min(not_after, last_end)
+            certificates.add(tx, certificates.unknown_revoked(serial, end, tx.now, reason))
             done.append(f"serial {serial}")
     for name, not_after in crl.revoked_keys:
         nodes.bar(tx, name)
-        if certificates.revoke_key(tx, name, not_after, 1):
+        end = max(min(not_after, last_end), certificates.last_end(tx, name))
+        if certificates.revoke_key(tx, name, end, 1):
             node = nodes.by_id(tx, name)
             done.append(f"key {name}" if node is None else f"key of {node.name}")
     return done
@@ -314,14 +317,17 @@ def _rework_rows(
     tx.set_mark("restored_at", tx.now)
     tx.restart_counters()
     withdrawn = invites.withdraw_all(tx)
-    revocations = sum(len(merge_crl(tx, file.document.body, raised)) for file in files.crls)
-    doubtful = [name for file in files.dropped_crls for name in merge_crl(tx, file.document.body, raised)]
     held = documents.newest_policy(tx)
     if held is None:
         raise StoreError("corrupt", "the backup holds no policy")
     policies = [parse_document(held, Policy), *(file.document for file in files.policies)]
     newest = max(policies, key=lambda document: document.body.version)
     issuer.policy = newest
+    revocations = sum(len(merge_crl(tx, file.document.body, raised)) for file in files.crls)
+    last_end = tx.now + newest.body.certificate.max
+    doubtful = [
+        name for file in files.dropped_crls for name in merge_crl(tx, file.document.body, raised, last_end)
+    ]
     if newest.encode() != held:
         follow_policy(tx, newest.body)
     policy = issuer.next_policy(tx, policy_text(newest), "restore")
@@ -335,7 +341,15 @@ def _rework_rows(
         revocations=revocations,
         by_dropped_keys=len(doubtful),
     )
-    issuer.crl(tx)
+    try:
+        issuer.crl(tx)
+    except DocumentRefused as error:
+        if not files.dropped_crls:
+            raise
+        names = ", ".join(str(file.path) for file in files.dropped_crls)
+        raise ConfigurationError(
+            error.reason, f"{error.detail}; or leave out what dropped keys signed: {names}"
+        ) from error
     return Restored(
         raised,
         revocations,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from twisted.internet.defer import Deferred, NotACoroutineError, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
@@ -275,15 +275,12 @@ class Services:
             place.faults.failed("receiver", Failure())
 
     def _answered(self, place: _Place, answer: object) -> None:
-        """What a receiver returned: it is busy until that is done, if it can be waited for."""
-        if isinstance(answer, Deferred):
-            deferred = answer
-        else:
-            try:
-                deferred = ensureDeferred(cast(Coroutine[Deferred[Any], Any, Any], answer))
-            except NotACoroutineError:
-                place.faults.odd(answer)
-                return
+        """What a receiver returned: it is busy until that is done, if that can be waited for."""
+        try:
+            deferred = ensureDeferred(cast(Coroutine[Deferred[Any], Any, Any], answer))
+        except BaseException:  # it is neither, or a proxy that raises when it is asked what it is
+            place.faults.odd(answer)
+            return
         place.busy += 1
         deferred.addErrback(self._failed, place)
         deferred.addCallback(self._free, place)

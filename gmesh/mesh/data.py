@@ -23,6 +23,7 @@ from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.network_limits import (
     HANDSHAKES_EACH,
     HANDSHAKES_EVERY,
+    HANDSHAKES_PAIR,
     HEADER_BURST,
     HEADER_RATE,
     MAX_OWN_VERDICTS,
@@ -78,6 +79,7 @@ class DataProtocol:
             TokenBucket(TRANSIT_HEADER_RATE, TRANSIT_HEADER_BURST, now),
             Budget(TRANSIT_RATE, TRANSIT_BURST, now),
         )
+        self._pairs = ClaimGate(HANDSHAKES_EVERY, HANDSHAKES_PAIR, now)
         self._handshakes = ClaimGate(HANDSHAKES_EVERY, HANDSHAKES_EACH, now)
 
     def link_up(self) -> None:
@@ -119,20 +121,26 @@ class DataProtocol:
         head, rest = record[start : start + AT_FLAGS].tobytes() + onward, record[path_end:end]
         carried = hops * (end - start)
         budget.left = left = budget.left - carried
-        if ((left < 0 or kind == _INIT) and not self._allows(kind, budget, carried, path[-1])) or not send(
+        if ((left < 0 or kind == _INIT) and not self._allows(kind, budget, carried, flow)) or not send(
             head, flow, rest
         ):
             forwarding.refused(b"".join((head, rest)))
 
-    def _allows(self, kind: int, budget: Budget, carried: int, destination: bytes) -> bool:
-        """May this be passed on?  Asked of every handshake, and when it took the last of a budget."""
+    def _allows(self, kind: int, budget: Budget, carried: int, flow: bytes) -> bool:
+        """
+        May this be passed on?  Asked of every handshake, and when it took the last of a budget.
+
+        A source that begins too many takes nothing of what the others behind this neighbour may.
+        """
         forwarding = self._forwarding
         now = forwarding.now()
         if budget.left < 0 and not budget.more(now):
             budget.left += carried
             forwarding.counters.count("forward-source-rate")
             return False
-        if kind == _INIT and not self._handshakes.admits(destination, now):
+        if kind == _INIT and not (
+            self._pairs.admits(flow, now) and self._handshakes.admits(flow[HANDLE:], now)
+        ):
             forwarding.counters.count("forward-handshake-rate")
             return False
         return True
@@ -166,7 +174,7 @@ class DataProtocol:
             link = forwarding.links.get(path[hop + 1])
             if link is None:
                 budget.left -= hops * (end - start)
-                if self._allows(kind, budget, hops * (end - start), path[-1]):
+                if self._allows(kind, budget, hops * (end - start), path[0] + path[-1]):
                     forwarding.reroute(kind, record, start, end)
                 return None
             onward = record[start + AT_FLAGS : start + AT_HOP].tobytes() + bytes((hop + 1,))

@@ -82,6 +82,7 @@ class Dials:
         self._factory = factory
         self._outcome = outcome
         self._queue: deque[Target[Dial]] = deque()
+        self._pumping = False
         self.busy = 0
 
     def push(self, target: Target[Dial]) -> None:
@@ -111,10 +112,17 @@ class Dials:
         self._pump()
 
     def _pump(self) -> None:
-        while self._queue and self.busy < DIALS_AT_ONCE:
-            target = self._queue.popleft()
-            if target.state is TargetState.QUEUED:
-                self._dial(target)
+        """One loop, also for dials that end at once: how many there are is for others to say."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._queue and self.busy < DIALS_AT_ONCE:
+                target = self._queue.popleft()
+                if target.state is TargetState.QUEUED:
+                    self._dial(target)
+        finally:
+            self._pumping = False
 
     def _dial(self, target: Target[Dial]) -> None:
         dial = target.dial = Dial(self, target)

@@ -32,6 +32,7 @@ __all__ = [
     "HOUSEKEEPING_INTERVAL",
     "HANDSHAKES_EACH",
     "HANDSHAKES_EVERY",
+    "HANDSHAKES_PAIR",
     "IHAVE_ENTRIES",
     "IHAVE_INTERVAL",
     "LIST_ENTRIES",
@@ -145,4 +146,6 @@ TRANSIT_BURST: Final = 8 * SOURCE_BURST
 # Handshakes that one neighbour has us pass on: to one destination half of what that one looks at from us.
 HANDSHAKES_EVERY: Final = Rate(1000.0, 1000)
 HANDSHAKES_EACH: Final = Rate(10.0, 10)
+# From one claimed source to one destination: twice what that one looks at, so that no source takes it all.
+HANDSHAKES_PAIR: Final = Rate(0.4, 4)
 NOTICE_BURST: Final = 10

@@ -31,6 +31,7 @@ from gmesh.node.limits import (
     RENEWAL_AFTER_CONTACT,
     RENEWAL_CHECK,
     RENEWAL_JITTER,
+    RENEWAL_LATE,
     RENEWAL_RETRY_CEILING,
     RENEWAL_RETRY_FLOOR,
 )
@@ -44,6 +45,7 @@ __all__ = ["Heartbeat"]
 
 _NOT_RENEWED_YET = "the certificate was not renewed and is tried again: {cause}"
 _NOT_RENEWED = {
+    "not-newer": "the authority answers with no newer certificate, late in this one's life: {cause}",
     "cert-expired": "the certificate ended too long ago to be renewed ({cause}): get a new invite and run "
     "`gmesh join INVITE` on this host",
     "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join INVITE` "
@@ -202,20 +204,22 @@ class Heartbeat(Service):
         return 0.5 + self._random.uniform(-RENEWAL_JITTER, RENEWAL_JITTER)
 
     async def _renew(self) -> float:
-        wait = self._renewal_due() - self._wall()
+        wait = self._at(self._renew_point) - self._wall()
         if wait > 0 and self._signer_listed():
             return min(wait, RENEWAL_CHECK)
         held = self._node.certificate
         try:
             renewed = await self._client.renew(held, self._node.noise_to_certify())
-            if renewed.body.serial != held.body.serial:
+            if renewed.body.serial > held.body.serial:
                 self._node.adopt_certificate(renewed)
+            elif self._wall() > self._at(RENEWAL_LATE):
+                raise DocumentRefused("not-newer", "compare the clocks, or somebody replays its answers")
         except GmeshError as error:
             self._ill("renewal", _NOT_RENEWED.get(error.reason, _NOT_RENEWED_YET), error)
             return self._renewal_retry(error)
         self._failures = 0
         self._well("renewal")
-        if renewed.body.serial == held.body.serial:
+        if renewed.body.serial <= held.body.serial:
             return RENEWAL_CHECK  # the authority finds it fresh: our clock is ahead
         self._renew_point = self._draw_renew_point()
         self._log.info(
@@ -233,9 +237,10 @@ class Heartbeat(Service):
         told = error.seconds if isinstance(error, AskLater) else 0
         return min(told, RENEWAL_CHECK) + wait
 
-    def _renewal_due(self) -> float:
+    def _at(self, share: float) -> float:
+        """When so much of the certificate's life is over."""
         body = self._node.certificate.body
-        return body.issued_at + self._renew_point * (body.not_after - body.issued_at)
+        return body.issued_at + share * (body.not_after - body.issued_at)
 
     def _signer_listed(self) -> bool:
         listed = authority_keys(self._node.trust.genesis.body)

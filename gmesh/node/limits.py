@@ -48,6 +48,7 @@ __all__ = [
     "RENEWAL_AFTER_CONTACT",
     "RENEWAL_CHECK",
     "RENEWAL_JITTER",
+    "RENEWAL_LATE",
     "RENEWAL_RETRY_CEILING",
     "RENEWAL_RETRY_FLOOR",
     "SHUTDOWN_DELAY",
@@ -70,6 +71,8 @@ LONG_POLL_SPACING = 0.2
 """Seconds between an answer and the next long poll: several changes at once are one answer."""
 
 RENEWAL_JITTER = 0.1
+RENEWAL_LATE = 0.75
+"""Of a certificate's life: who has got no newer one by then has a wrong clock, or hears replayed answers."""
 RENEWAL_CHECK = 600.0
 """Longest sleep before looking at the wall clock again: it may be stepped."""
 RENEWAL_AFTER_CONTACT = 20.0

@@ -97,6 +97,20 @@ def test_a_revocation_is_not_undone(network: Any, tmp_path: Path) -> None:
         assert network.heartbeat(member).status == 403
 
 
+def test_the_name_of_a_revoked_node_stays_free(network: Any, tmp_path: Path) -> None:
+    """A host that takes the place of one revoked after the backup joins under its name."""
+    network.joined("pump-1")
+    taken = backup(network)
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
+    crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
+    network.stop()
+    network.clock.advance(5)
+    restore(network.path, taken, network.now, [crl], [policy])
+    network.clock.advance(1)
+    network.start()
+    assert network.join(network.invite("pump-1")).status == 201
+
+
 def test_open_invites_and_old_requests_end_with_a_restore(network: Any, tmp_path: Path) -> None:
     """An invite of before may have been used, and its request recorded: neither counts."""
     invited = network.invite("pump-1")

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from authority.network import Member, Network
-from authority.state_files import DAY
+from authority.state_files import DAY, POLICY_TEXT
 
 from gmesh.authority.restore import Restored, restore
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
@@ -29,6 +29,7 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INTEGER
 
 EPOCH_TODAY = 744
 """Days from 2025-01-01 to the time these tests begin at, 2027-01-15: 365 + 365 + 14."""
@@ -324,6 +325,45 @@ def test_a2_a_crl_of_a_dropped_key_bars_and_raises_no_number(theft: Theft) -> No
     assert [entry[0] for entry in crl.revoked] == [serial, 500]
     assert network.renew(theft.honest).slug == "cert-revoked"
     assert network.joined("pump-9").certificate.body.serial == later[0]  # type: ignore[union-attr]  # joined
+
+
+def test_a2_what_a_dropped_key_names_leaves_the_crl(theft: Theft) -> None:
+    """Its entries end when any certificate has, a member's not before its own: no CRL is full for ever."""
+    network, pump = theft.network, theft.honest
+    assert pump.certificate is not None
+    theft.rotate()
+    keys = sorted([("ab" * 16, MAX_INTEGER), (pump.node.key_id, 1)])
+    forged = theft.forged(Crl, revoked=((500, MAX_INTEGER, 0),), revoked_keys=tuple(keys))
+    done = theft.restore([theft.held(Crl), forged], [theft.held(Policy)])
+    assert len(done.revoked_by_dropped_keys) == 3
+    end = network.now - 1 + POLICY_TEXT["certificate"]["max"]
+    crl = parse_document(network.ask("GET", "/crl").body, Crl).body
+    assert crl.revoked == ((500, end, 0),)
+    assert dict(crl.revoked_keys) == {"ab" * 16: end, pump.node.key_id: pump.certificate.body.not_after}
+    network.clock.advance(POLICY_TEXT["certificate"]["max"] + POLICY_TEXT["certificate"]["renew_grace"] + 301)
+    network.joined("pump-2")
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-2"}).status == 201
+    crl = parse_document(network.ask("GET", "/crl").body, Crl).body
+    assert (len(crl.revoked), crl.revoked_keys) == (1, ())
+
+
+def test_a2_a_crl_of_a_dropped_key_that_leaves_no_room_is_named(
+    theft: Theft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that fill a CRL together end the restore, which says that they are to be left out."""
+    theft.rotate()
+    held, policy, end = theft.held(Crl), theft.held(Policy), theft.network.now + DAY
+    forged = []
+    for first in (1000, 2000):
+        document = parse_document(theft.forged(Crl).read_bytes(), Crl)
+        entries = tuple((first + number, end, 0) for number in range(100))
+        body = msgspec.structs.replace(document.body, revoked=entries)
+        forged.append(theft.file(f"thief-{first}", sign_document(body, [theft.key])))
+    with monkeypatch.context() as patch:
+        patch.setitem(DOCUMENT_LIMITS, "crl", forged[0].stat().st_size * 3 // 2)
+        with pytest.raises(ConfigurationError, match=f"leave out .*{forged[0]}.*{forged[1]}"):
+            theft.restore([held, *forged], [policy])
+        assert theft.restore([held, forged[0]], [policy]).epoch == EPOCH_TODAY
 
 
 def test_a2_what_nodes_know_comes_from_a_key_that_counts(theft: Theft) -> None:

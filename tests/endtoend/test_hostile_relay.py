@@ -212,3 +212,12 @@ def test_c3_sources_made_up_over_one_link_reset_no_other():
         gate.admits(b"evil....", number.to_bytes(8, "big"), number / 10_000)
     assert not gate.admits(b"other...", b"known...", 2.0)
     assert len(gate) == 2
+
+
+def test_c3_neighbours_that_come_and_go_are_remembered_up_to_a_bound():
+    """However many there were, no more gates are kept, and the newest is among them."""
+    gate = HandshakeLimiter()
+    for number in range(limits.MAX_LIMITED_LINKS + 1000):
+        link = number.to_bytes(8, "big")
+        assert [gate.admits(link, b"known...", 0.0) for _ in range(3)] == [True, True, False]
+        assert len(gate) <= limits.MAX_LIMITED_LINKS

@@ -56,6 +56,29 @@ def test_c17_an_odd_answer_means_taken(fabric, outcomes, value):
     assert [event["type"] for event in lines] == [type(value).__name__] * 3  # the first, second and fourth
 
 
+class Unbound:
+    """As proxies of web frameworks outside of a request: it raises when it is asked what it is."""
+
+    @property
+    def __class__(self):
+        raise SystemExit
+
+
+def test_c17_an_answer_that_raises_when_it_is_looked_at(fabric, outcomes):
+    """It means taken, too, and what comes behind it in the frame is read."""
+    got = fabric.bob.serve("fine")
+    fabric.bob.datagrams.register("log", lambda message: Unbound())
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"x"))
+    fabric.run(0.2)
+    for _ in range(3):
+        fabric.alice.datagrams.post("bob", "log", b"x")
+        fabric.alice.datagrams.post("bob", "fine", b"y")
+    fabric.run(0.2)
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Delivered"]
+    assert got == [b"y"] * 3
+    assert fabric.bob.datagrams.services.counters["receiver-odd"] == 4
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, GeneratorExit, RecursionError])
 def test_c17_whatever_is_raised_refuses_the_message(fabric, outcomes, flush_logged_errors, error):
     """Acknowledged or not, the frame it came in is read to its end."""

@@ -345,6 +345,18 @@ def test_a_broken_target_concerns_itself_alone(world):
     assert one.dialler.targets[0].reason == "connect-failed"
 
 
+def test_c1_targets_that_fail_at_once_use_no_stack(world):
+    """However many wait behind dials that hang: each fails, and the good one after them is linked."""
+    one, two = world.node("one"), world.node("two").listen()
+    holes = [f"192.0.2.{number}:1" for number in range(DIALS_AT_ONCE)]
+    world.network.unreachable.update(hole.rpartition(":")[0] for hole in holes)
+    broken = [f"nonsense {number}" for number in range(1000)]
+    dialling(one, *holes, *broken, two)
+    world.run(DIAL_DEADLINE + 1)
+    assert {target.reason for target in one.dialler.targets[:-1]} == {"connect-failed"}
+    assert one.link(two) is not None
+
+
 @implementer(IReactorPluggableNameResolver)
 class TwoAddresses(MemoryReactorClock):
     """A reactor to which every host has an address of each kind."""

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from mesh.network_doubles import TestNode, TestWorld
 
-from gmesh.endtoend.limits import INIT_LINK_RATE
+from gmesh.endtoend.limits import INIT_LINK_RATE, INIT_SOURCE_BURST, INIT_SOURCE_RATE
 from gmesh.mesh.network_limits import (
     HANDSHAKES_EACH,
+    HANDSHAKES_PAIR,
     HEADER_BURST,
     MAX_OWN_VERDICTS,
     TRANSIT_BURST,
@@ -206,6 +207,26 @@ def test_c3_handshakes_are_counted_by_ingress_at_every_hop(
     world.run(1)
     b.links["r"].receive(INIT, frame((VICTIM, r.handle, b.handle, c.handle), 2, INIT))
     assert b.counters["forward-handshake-rate"] == 40 - HANDSHAKES_EACH.burst
+
+
+def test_c3_a_source_in_its_own_name_leaves_others_behind_the_same_relay_theirs(
+    world: TestWorld, star: dict[str, TestNode]
+) -> None:
+    """Who begins handshakes in a loop takes nothing of what the relay may have passed on for others."""
+    b, r, c, busy = star["b"], star["r"], star["c"], stranger(0)
+    assert HANDSHAKES_PAIR.rate >= 2 * INIT_SOURCE_RATE and HANDSHAKES_PAIR.burst >= 2 * INIT_SOURCE_BURST
+    for tenth in range(100):
+        for _ in range(4):
+            b.links["r"].receive(INIT, frame((busy, r.handle, b.handle, c.handle), 2, INIT))
+        if not tenth % 10:
+            other = stranger(1 + tenth)
+            before = passed(b, c)
+            b.links["r"].receive(INIT, frame((other, r.handle, b.handle, c.handle), 2, INIT))
+            assert passed(b, c) == before + 1
+        world.run(0.1)
+    assert passed(b, c) - 10 <= HANDSHAKES_PAIR.burst + 10 * HANDSHAKES_PAIR.rate
+    b.links["r"].receive(INIT, frame((busy, r.handle, b.handle, star["s"].handle), 2, INIT))
+    assert passed(b, star["s"]) == 1
 
 
 def test_c3_handshakes_along_a_lost_link_are_counted_too(world: TestWorld, star: dict[str, TestNode]) -> None:

@@ -340,3 +340,32 @@ def test_a4_the_certificate_held_is_answered_again(client: Life) -> None:
     assert client.member.adopted == []
     assert client.heartbeat.troubles == {}
     assert 4 < client.authority.requests.count(("POST", "/renew")) < 12
+
+
+def test_a4_a_certificate_held_late_in_its_life_is_told(client: Life) -> None:
+    """Over HTTP anybody may replay what was answered before: when time grows short that is no good news."""
+    held = client.member.certificate
+    client.authority._renewed = lambda: held
+    client.live(0.74 * DAY, 60)
+    assert "renewal" not in client.heartbeat.troubles
+    client.live(0.03 * DAY, 60)
+    assert client.heartbeat.troubles["renewal"] == "not-newer"
+    assert client.member.adopted == []
+    del client.authority._renewed
+    client.live(600, 60)
+    assert len(client.member.adopted) == 1
+    assert "renewal" not in client.heartbeat.troubles
+
+
+def test_a4_an_older_certificate_does_not_come_back(client: Life) -> None:
+    """An answer of before is no renewal, though it is ours and has not ended."""
+    older = client.member.certificate
+    client.live(15 * 3600, 60)
+    newer = client.member.certificate
+    assert newer.body.serial > older.body.serial
+    client.authority._renewed = lambda: older
+    client.heartbeat._renew_point = 0.0
+    client.heartbeat.soon()
+    client.live(60)
+    assert client.member.certificate is newer
+    assert client.authority.requests.count(("POST", "/renew")) == 2
