@@ -16,6 +16,7 @@ __all__ = [
     "IFrameReceiver",
     "IFrameReceiverFactory",
     "ILink",
+    "INeighbourLink",
     "INoiseSession",
     "IPeerVerifier",
     "IRouteEngine",
@@ -175,6 +176,30 @@ class ILink(Interface):
         """Best-effort CLOSE and abort now: revocation and expiry."""
 
 
+class INeighbourLink(ILink):
+    """
+    A session with a judged peer, as L{gmesh.mesh.neighbours.Neighbours} decides about it.
+    """
+
+    own_hello = Attribute("The L{gmesh.wire.messages.Hello} that we sent.")
+    handshake_hash = Attribute("Channel binding, equal at both ends, 32 bytes.")
+
+    def give_way(heir):
+        """Drain both ways, handing what arrives to C{heir}, the link from now on; then disconnect."""
+
+    def inherit(kind, record, start, end):
+        """A frame came late, by a session that gave way to this one."""
+
+    def probe():
+        """Show life within one PONG's time or die."""
+
+    def renew(peer):
+        """Go on under a newer certificate of the same keys, judged: L{gmesh.mesh.peer_identity.Peer}."""
+
+    def purge(handle):
+        """Drop what is queued from or to the node with this handle."""
+
+
 class IFrameReceiverFactory(Interface):
     """
     Builds, for each link that comes up, the receiver of certain frame kinds.
@@ -184,18 +209,12 @@ class IFrameReceiverFactory(Interface):
 
     kinds = Attribute("frozenset of the frame kinds its receivers take.")
 
-    def build_receiver(link):
-        """A receiver for this L{ILink}. @rtype: IFrameReceiver"""
+    def build_receiver(neighbour):
+        """A receiver of what this L{gmesh.mesh.neighbour.Neighbour} sends. @rtype: IFrameReceiver"""
 
 
 class IFrameReceiver(Interface):
-    """What one link does with frames of the kinds it was registered for."""
-
-    def link_up():
-        """The link exists for routing: both HELLOs were read and it won any tie."""
-
-    def link_down(reason):
-        """The link is gone; C{reason}: str. Called exactly once after C{link_up}."""
+    """What is done with a neighbour's frames of certain kinds, from when its link is up until it ends."""
 
     def frame_received(kind, record, start, end):
         """

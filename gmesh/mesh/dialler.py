@@ -14,7 +14,6 @@ from random import Random
 
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 
-from gmesh.interfaces import ILink
 from gmesh.mesh.dials import Dial, Dials
 from gmesh.mesh.limits import (
     DIAL_BACKOFF_CAP,
@@ -27,19 +26,20 @@ from gmesh.mesh.limits import (
     TARGET_ANCHORS,
     TARGET_DEGREE,
 )
+from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise_context import Attempt
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.peers import Peers
 from gmesh.mesh.targets import CERTIFICATE_REFUSALS, Target, TargetState, client_endpoint, may_help
 
 __all__ = ["CERTIFICATE_REFUSALS", "Dialler", "Target", "TargetState", "client_endpoint"]
 
 
-class Dialler:
+class Dialler(NeighbourObserver):
     """
     Dials every target until it leads to a link, and again when the link is lost.
 
-    Register it with L{Peers.add_listener} so that it hears of lost links that others dialled.
+    As an observer of L{Neighbours} it hears of lost links that others dialled.
 
     @param connect: the endpoint for a target: L{client_endpoint} with a reactor, or a test's.
     @param factory: what to connect: L{gmesh.mesh.link.MeshFactory.dialling}.
@@ -50,14 +50,14 @@ class Dialler:
         self,
         clock: IReactorTime,
         random: Random,
-        peers: Peers,
+        neighbours: Neighbours,
         connect: Callable[[str], IStreamClientEndpoint],
         factory: Callable[[Attempt], IProtocolFactory],
         degree: int = TARGET_DEGREE,
     ) -> None:
         self._clock = clock
         self._random = random
-        self._peers = peers
+        self._neighbours = neighbours
         self._dials = Dials(clock, connect, factory, self)
         self.degree = degree
         self._targets: dict[str, Target[Dial]] = {}
@@ -75,7 +75,7 @@ class Dialler:
             self._after(target, 0.0)
 
     def stop(self) -> None:
-        """Give up every dial; links stay until L{Peers.close}."""
+        """Give up every dial; links stay until L{Neighbours.close}."""
         self._running = False
         for target in list(self._targets.values()):
             self._drop(target)
@@ -146,25 +146,19 @@ class Dialler:
                 target.insist = True
                 self._after(target, self._random.uniform(0, spread))
 
-    # gmesh.mesh.peers.PeersListener
+    # NeighbourObserver
 
-    def link_up(self, link: ILink) -> None:
-        """Nothing: a target that is due finds out by itself."""
-
-    def link_changed(self, link: ILink) -> None:
-        """Nothing."""
-
-    def link_down(self, link: ILink, reason: str) -> None:
+    def link_down(self, neighbour: Neighbour, reason: str) -> None:
         """A target that this link satisfied, though another dial made it, is due again."""
         for target in self._targets.values():
             served = target.state is TargetState.LINKED and target.dial is None
-            if served and target.handle == link.peer.handle:
+            if served and target.handle == neighbour.handle:
                 self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
         self._call_spares()
 
     def _enough(self) -> bool:
         """Links that lead into the mesh, and anchors among them, made or being made: no spare is needed."""
-        peers = [link.peer for link in self._peers.links.values()]
+        peers = [link.peer for link in self._neighbours.links.values()]
         relays = sum(peer.relay for peer in peers)
         anchors = sum("anchor" in peer.roles for peer in peers)
         return relays + self._dials.busy >= self.degree and anchors + self._dials.busy >= TARGET_ANCHORS
@@ -185,7 +179,7 @@ class Dialler:
     def _due(self, target: Target[Dial]) -> None:
         target.timer = None
         insist, target.insist = target.insist, False
-        link = self._peers.links.get(target.handle) if target.handle is not None else None
+        link = self._neighbours.links.get(target.handle) if target.handle is not None else None
         if not insist and link is not None:
             target.state = TargetState.LINKED
             if link.initiator:

@@ -18,6 +18,8 @@ from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
+from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTICE_RATE
 from gmesh.mesh.peer_identity import Peer
 from gmesh.routing.database import Outcome
@@ -44,7 +46,7 @@ class Refusal(NamedTuple):
     cause: str
 
 
-class Forwarding:
+class Forwarding(NeighbourObserver):
     """
     What the data halves of all links share.
 
@@ -56,6 +58,7 @@ class Forwarding:
     def __init__(
         self,
         engine: RouteEngine,
+        neighbours: Neighbours,
         flooding: Flooding,
         clock: IReactorTime,
         counters: Counters,
@@ -67,7 +70,7 @@ class Forwarding:
         self.counters = counters
         self.local: Local | None = None
         self._undeliverable: Undeliverable | None = None
-        self.links: dict[bytes, ILink] = {}
+        self.links = neighbours.links
         self.generation = 0
         self._engine = engine
         self._flooding = flooding
@@ -94,16 +97,17 @@ class Forwarding:
 
     # -- links
 
-    def link_up(self, link: ILink) -> None:
+    def link_up(self, neighbour: Neighbour) -> None:
         """Frames may leave by this link."""
-        self.links[link.peer.handle] = link
-        link.set_dropped(self.dropped)
+        neighbour.link.set_dropped(self.dropped)
         self.forget_verdicts()
 
-    def link_down(self, link: ILink) -> None:
+    def link_down(self, neighbour: Neighbour, reason: str) -> None:
         """They may not any more."""
-        if self.links.get(link.peer.handle) is link:
-            del self.links[link.peer.handle]
+        self.forget_verdicts()
+
+    def link_changed(self, neighbour: Neighbour) -> None:
+        """What its node may do may have changed with its certificate."""
         self.forget_verdicts()
 
     def forget_verdicts(self) -> None:

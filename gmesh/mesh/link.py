@@ -9,9 +9,9 @@ from gmesh.errors import PeerRefused
 from gmesh.interfaces import ISecureTransport
 from gmesh.mesh.link_context import MeshContext
 from gmesh.mesh.link_protocol import MeshProtocol
+from gmesh.mesh.neighbours import close_reason
 from gmesh.mesh.noise import NoiseFactory
 from gmesh.mesh.noise_context import Attempt, NoiseContext
-from gmesh.mesh.peers import close_reason
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import Close
 

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher
 from gmesh.mesh.limits import WAN, Liveliness
-from gmesh.mesh.peers import Peers
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.queues import DataRoom
 from gmesh.wire.messages import Hello
 
@@ -33,7 +33,7 @@ class MeshContext:
     clock: IReactorTime
     wall: Callable[[], float]
     random: Random
-    peers: Peers
+    neighbours: Neighbours
     dispatcher: Dispatcher
     hello: Callable[[bool, str], Hello]
     refusals: Refusals

@@ -2,8 +2,8 @@
 """
 A link: HELLO both ways, then frames to receivers, keepalive, rekey, one reason for its end.
 
-It exists for routing only after the peer's HELLO was read and L{gmesh.mesh.peers.Peers} admitted
-it, since a dialler finishes the handshake before the other end has judged it.  All that can come
+It exists for routing only after the peer's HELLO was read and L{gmesh.mesh.neighbours.Neighbours}
+admitted it, since a dialler finishes the handshake before the other end has judged it.  All that can come
 due (HELLO deadline, PING, doubt, death, expiry, rekey, a stuck writer) shares one timer.
 """
 
@@ -18,16 +18,16 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from gmesh.errors import FrameRefused, GmeshError
-from gmesh.interfaces import ILink, ISecureTransport
+from gmesh.interfaces import INeighbourLink, ISecureTransport
 from gmesh.mesh.capture import FrameTrace
-from gmesh.mesh.dispatcher import Receive, Receivers, check_unclaimed
+from gmesh.mesh.dispatcher import Receive, check_unclaimed
 from gmesh.mesh.egress import Egress
 from gmesh.mesh.link_context import MeshContext
 from gmesh.mesh.link_ending import Ending
 from gmesh.mesh.liveness import Liveness
+from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.noise_context import Attempt
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.peers import Session
 from gmesh.mesh.pinger import Pinger
 from gmesh.mesh.watch import Alarm, Watch
 from gmesh.wire.frames import Kind, iter_frames, pack_frame
@@ -46,7 +46,7 @@ class State(Enum):
     GONE = "gone"
 
 
-@implementer(ILink)
+@implementer(INeighbourLink)
 class MeshProtocol:
     """One link from the judged peer to its end."""
 
@@ -62,7 +62,7 @@ class MeshProtocol:
         self._state = State.GREETING
         self._reason: str | None = None
         self._peer: Peer = transport.peer
-        self._receivers: Receivers | None = None
+        self._neighbour: Neighbour | None = None
         self._table: dict[int, Receive] = {Kind.HELLO: self._hello_received, Kind.CLOSE: self._close_received}
         self._liveness = Liveness(context.profile, context.random, context.clock.seconds())
         self._egress = Egress(transport, context.clock, context.counters, context.room)
@@ -145,7 +145,7 @@ class MeshProtocol:
         self._table = {Kind.REKEY: self._rekey_received, Kind.CLOSE: self._close_received}
         self._ending.drain(reason)
 
-    def give_way(self, heir: Session) -> None:
+    def give_way(self, heir: INeighbourLink) -> None:
         """
         C{heir} is the link to the same node from now on.
 
@@ -170,7 +170,7 @@ class MeshProtocol:
         """Drop everything, say CLOSE if that needs no waiting, and disconnect."""
         self._end(reason.slug, reason)
 
-    # gmesh.mesh.peers.Session
+    # INeighbourLink
 
     def probe(self) -> None:
         """Show life within one PONG's time or die."""
@@ -185,8 +185,7 @@ class MeshProtocol:
         self._peer = peer
         self._watch.not_after = peer.not_after
         self._watch.start()
-        if self._state is State.UP:
-            self._context.peers.changed(self)
+        self._changed()
 
     def purge(self, handle: bytes) -> None:
         """Drop what is queued from or to a node."""
@@ -196,7 +195,7 @@ class MeshProtocol:
 
     def secure_connection_made(self) -> None:
         """Say HELLO, and wait for the peer's."""
-        self._context.peers.enter(self)
+        self._context.neighbours.enter(self)
         self._egress.control(pack_frame(Kind.HELLO, self.own_hello.encode()))
         self._egress.flush()
         self._watch.start()
@@ -208,7 +207,7 @@ class MeshProtocol:
         self._egress.hold()
         if self._liveness.suspect:
             self._liveness.heard(self._clock.seconds())
-            self._context.peers.changed(self)
+            self._changed()
         else:
             self._liveness.heard(self._clock.seconds())
         if self._egress.captures.active:
@@ -235,7 +234,7 @@ class MeshProtocol:
         self._state = State.GONE
         self._ending.ended()
         self._egress.stop()
-        self._context.peers.leave(self)
+        self._context.neighbours.leave(self)
         if self._attempt is not None:
             self._attempt.ended(self._reason or reason, self._peer)
 
@@ -247,23 +246,21 @@ class MeshProtocol:
             raise FrameRefused("bad-hello", "both ends say that they dialled, or that neither did")
         self.hello = hello
         context = self._context
-        refused = context.peers.admit(self)
-        if refused is not None:
-            self.close(refused)
+        admitted = context.neighbours.admit(self)
+        if isinstance(admitted, CloseReason):
+            self.close(admitted)
             return
         self._state = State.UP
-        self._receivers = context.dispatcher.receivers(self)
+        self._neighbour = admitted
         self._table = {
-            **self._receivers.table,
+            **context.dispatcher.receivers(admitted),
             Kind.PING: self._pinger.ping_received,
             Kind.PONG: self._pinger.pong_received,
             Kind.REKEY: self._rekey_received,
             Kind.CLOSE: self._close_received,
         }
         self.log.info("Link to {name} at {address} is up", name=self._peer.name, address=self.address)
-        self._receivers.link_up()
-        if self._state is State.UP:
-            context.peers.up(self)
+        context.neighbours.up(admitted)
         if self._state is State.UP:
             self._watch.up()
             self._pinger.ask()
@@ -282,7 +279,7 @@ class MeshProtocol:
         self._ending.close_heard()
         if self._state is State.DRAINING:
             return
-        if reason is CloseReason.DUPLICATE and self._context.peers.rivalled(self):
+        if reason is CloseReason.DUPLICATE and self._context.neighbours.rivalled(self):
             self._reason = reason.slug
             self._ending.limit()
             return
@@ -303,7 +300,7 @@ class MeshProtocol:
         if alarm is Alarm.PING:
             self._pinger.ask()
         elif alarm is Alarm.SUSPECT:
-            self._context.peers.changed(self)
+            self._changed()
         elif alarm is Alarm.STUCK:
             self._end(alarm.value, None)
         else:
@@ -311,7 +308,7 @@ class MeshProtocol:
 
     # endings
 
-    _heir: Session | None = None
+    _heir: INeighbourLink | None = None
 
     def _end(self, reason: str, farewell: CloseReason | None) -> None:
         """The link is over, now, for C{reason}; the peer is told if that needs no waiting."""
@@ -321,7 +318,7 @@ class MeshProtocol:
         self._state = State.GONE
         self._heir = None
         self._table = {}
-        self._context.peers.leave(self)
+        self._context.neighbours.leave(self)
         self._ending.cut(farewell)
 
     def _leave(self, reason: str) -> None:
@@ -330,9 +327,12 @@ class MeshProtocol:
         self._egress.captures.end()
         if self._reason is None:
             self._reason = reason
-        if self._state is State.UP:
+        if self._state is State.UP and self._neighbour is not None:
             self._state = State.DRAINING
-            self._context.peers.down(self, reason)
             self.log.info("Link to {name} is down: {reason}", name=self._peer.name, reason=reason)
-            if self._receivers is not None:
-                self._receivers.link_down(reason)
+            self._context.neighbours.down(self._neighbour, reason)
+
+    def _changed(self) -> None:
+        """It is suspect, or no longer, or has another certificate."""
+        if self._state is State.UP and self._neighbour is not None:
+            self._context.neighbours.changed(self._neighbour)

@@ -20,18 +20,19 @@ from twisted.python.failure import Failure
 from gmesh.errors import GmeshError, StoreError
 from gmesh.interfaces import IControlCommand
 from gmesh.mesh.counters import Counters
+from gmesh.node.control_actions import CommandActions
 from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_RECEIPTS, RECEIPTS_A_HEARTBEAT
-from gmesh.node.membership import Membership
+from gmesh.node.local_member import LocalMember
 from gmesh.node.node_state import SeenCommand
 from gmesh.trust.documents import Command, Document, Receipt, sign_document
 from gmesh.trust.limits import MAX_TEXT
 
-__all__ = ["ControlHandler"]
+__all__ = ["CommandExecutor"]
 
 
-class ControlHandler:
+class CommandExecutor:
     """
-    The node's obedience.
+    Executes commands, each once, and keeps their receipts.
 
     @param commands: what this node can do, by name.
     @param node: what the commands act on.
@@ -42,9 +43,9 @@ class ControlHandler:
 
     def __init__(
         self,
-        member: Membership,
+        member: LocalMember,
         commands: Iterable[IControlCommand],
-        node: Any,
+        node: CommandActions,
         counters: Counters,
         receipt_waits: Callable[[], object],
     ) -> None:

@@ -34,8 +34,8 @@ from gmesh.node.limits import (
     RENEWAL_RETRY_CEILING,
     RENEWAL_RETRY_FLOOR,
 )
-from gmesh.node.membership import Membership
-from gmesh.node.recurring import Recurring
+from gmesh.node.local_member import LocalMember
+from gmesh.node.periodic import PeriodicTask
 from gmesh.trust.documents import Document, Status
 from gmesh.trust.verify import authority_keys
 
@@ -63,7 +63,7 @@ class Heartbeat(Service):
 
     def __init__(
         self,
-        node: Membership,
+        node: LocalMember,
         client: AuthorityClient,
         clock: IReactorTime,
         wall: Callable[[], float],
@@ -80,9 +80,9 @@ class Heartbeat(Service):
         self._trouble: dict[str, str] = {}
         self._failures = 0
         self._renew_point = self._draw_renew_point()
-        self._beats = Recurring(clock, self._beat, HEARTBEAT_PERIOD)
-        self._renewals = Recurring(clock, self._renew, RENEWAL_RETRY_CEILING)
-        self._polls = Recurring(clock, self._poll, HEARTBEAT_PERIOD)
+        self._beats = PeriodicTask(clock, self._beat, HEARTBEAT_PERIOD)
+        self._renewals = PeriodicTask(clock, self._renew, RENEWAL_RETRY_CEILING)
+        self._polls = PeriodicTask(clock, self._poll, HEARTBEAT_PERIOD)
 
     def startService(self) -> None:
         """Begin at once; an anchor polls too."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from gmesh.mesh.departed import Departed
+from gmesh.mesh.members import Departed
 from gmesh.mesh.network_limits import MAX_DEPARTED
 from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_OLD_NOISE_KEYS, MAX_RECEIPTS, MAX_REVOKED_KEPT
 

@@ -110,6 +110,10 @@ class RecordStore:
         """The keys of one bucket, ascending."""
         return sorted(self._members[index])
 
+    def lacks(self, key: Key, sequence: int) -> bool:
+        """Whether a record of this sequence would be news."""
+        return sequence > self.floor(key)
+
     def floor(self, key: Key) -> int:
         """The sequence below or at which nothing is news."""
         entry = self.get(key)

@@ -204,7 +204,7 @@ class EngineMesh(World):
     def drain(self, name: str) -> list[str]:
         """A node asks to be routed around and goes, as on SIGTERM. @return: who its neighbours were."""
         neighbours = sorted(self[name].links)
-        self[name].keeper.drain().addCallback(lambda _: self.kill(name))
+        self[name].updates.drain().addCallback(lambda _: self.kill(name))
         return neighbours
 
     def restart(self, name: str, neighbours: Iterable[str], keep: bool = True) -> None:

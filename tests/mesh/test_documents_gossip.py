@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.documents}: how genesis, CRL, policy and status go from neighbour to neighbour."""
+"""Tests of L{gmesh.mesh.gossip}: how genesis, CRL, policy and status go from neighbour to neighbour."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_revocation_reaches_everybody_and_cuts(world: TestWorld) -> None:
     for node in nodes:
         if node is victim:
             continue
-        assert node.book.revoked(victim.handle)
+        assert node.directory.revoked(victim.handle)
         for other in nodes:
             path = node.engine.path(other.handle, world.clock.seconds())
             assert path is None or victim.handle not in path

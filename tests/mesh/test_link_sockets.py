@@ -60,7 +60,7 @@ class RealWorld(World):
             node.stop()
         for port in self.ports:
             await port.stopListening()
-        await until(lambda: not any(node.peers.sessions or node.gate.half_open for node in self.nodes))
+        await until(lambda: not any(node.neighbours.sessions or node.gate.half_open for node in self.nodes))
         await until(lambda: self.before >= set(reactor.getReaders()) and not reactor.getWriters())
 
 

@@ -63,7 +63,7 @@ def test_withheld_certificate_is_asked_for_again(world: TestWorld) -> None:
     assert kinds(a.links["b"]).count(Kind.CERT_REQ) == 1
     b.withholds = None
     world.run(10)
-    c.keeper.advertise(((9, b"x"),))
+    c.updates.advertise(((9, b"x"),))
     world.run(2)
     assert a.engine.store.get((c.handle, 0)) is not None
 
@@ -73,7 +73,7 @@ def test_loss_is_healed_by_comparing_digests(world: TestWorld) -> None:
     a, b, _c = world.line("a", "b", "c")
     world.run(5)
     b.withholds = lambda kind, frame: kind == Kind.LSA
-    a.keeper.advertise(((9, b"secret"),))
+    a.updates.advertise(((9, b"secret"),))
     world.run(5)
     b.withholds = None
     assert not equal(world)
@@ -86,7 +86,7 @@ def test_digests_are_compared_at_a_bounded_rate(world: TestWorld) -> None:
     a, b = world.line("a", "b")
     world.run(5)
     b.links["a"].sent.clear()
-    a.keeper.advertise(((9, b"x"),))
+    a.updates.advertise(((9, b"x"),))
     body = (1).to_bytes(2, "big") + bytes([a.handle[0]]) + bytes(8)
     for _ in range(20):
         b.links["a"].receive(Kind.SYNC_DIGEST, b"\0\0\0" + body)

@@ -10,8 +10,8 @@ from twisted.logger import capturedLogs
 
 from gmesh.endtoend.services import Message
 from gmesh.errors import SendRefused
+from gmesh.node.minimum_version import parse_version
 from gmesh.node.runtime import SOFTWARE
-from gmesh.node.versions import parse_version
 from gmesh.testing.issuer import ALLOW_ALL
 from gmesh.testing.living import LivingMesh, living_line
 from gmesh.trust.documents import Rule

@@ -129,7 +129,7 @@ def test_field_r2_no_frame_loops_among_liars_and_stale_databases() -> None:
         for other in random.sample(names, 5):
             if other != name and other not in mesh[name].links:
                 mesh[name].engine.originator.link_up(mesh[other].handle, 1, mesh.now())
-        mesh[name].keeper.schedule()
+        mesh[name].flooding.originate()
     for _ in range(60):
         mesh.cut(*random.choice(sorted(mesh.edges)))
         for _ in range(10):

@@ -2,7 +2,7 @@
 """
 What this node is and believes, and that both outlive a power cut.
 
-L{Membership.persist} is the first thing to happen when a document changed, so that floors and document are
+L{LocalMember.persist} is the first thing to happen when a document changed, so that floors and document are
 on disk before anybody acts on them; a full disk is told and never keeps a revocation from cutting.
 Tests: C{tests/node/test_membership.py}.
 """
@@ -28,13 +28,13 @@ from gmesh.trust.floors import Floors
 from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
 
-__all__ = ["Membership"]
+__all__ = ["LocalMember"]
 
 _TIME_SHIFT = 20
 """Sequences are Unix seconds times 2^20 and rise from there, so that lost state rarely matters."""
 
 
-class Membership:
+class LocalMember:
     """
     The node's own certificate and the documents it believes.
 

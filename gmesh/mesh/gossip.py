@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Gossip of genesis, CRL, policy and status: whoever learns of a newer one tells its neighbours.
+Gossip of genesis, CRL, policy and status: a node that learns of a newer one tells its neighbours.
 
 A document is verified and applied before it is passed on.  On connect the numbers of the HELLOs
 are compared, so that a new or healed link is never behind.  Large documents are announced and
@@ -10,6 +10,7 @@ pulled in pieces, one of a type at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -17,17 +18,23 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from gmesh.errors import DocumentRefused
-from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.network_limits import STATUS_ASK_INTERVAL, WANTED_INTERVAL
-from gmesh.mesh.pulls import DocumentPulls
+from gmesh.mesh.neighbour import Neighbour
+from gmesh.mesh.neighbours import Neighbours
+from gmesh.mesh.network_limits import (
+    ASSEMBLY_STALL,
+    DOCUMENT_WINDOW,
+    STATUS_ASK_INTERVAL,
+    WANTED_INTERVAL,
+)
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
-from gmesh.wire.messages import NO_DIGEST, DocumentPush, DocumentRequest
+from gmesh.wire.limits import MAX_DOCUMENT_CHUNK
+from gmesh.wire.messages import NO_DIGEST, DocumentAssembler, DocumentPush, DocumentRequest
 
-__all__ = ["PUSHES", "REQUESTS", "DocumentGossip"]
+__all__ = ["PUSHES", "REQUESTS", "DocumentGossip", "DocumentPulls"]
 
 GENESIS = "genesis"
 STATUS = "status"
@@ -56,15 +63,20 @@ class DocumentGossip:
     log = Logger()
 
     def __init__(
-        self, trust: TrustState, clock: IReactorTime, wall: Callable[[], float], counters: Counters
+        self,
+        trust: TrustState,
+        neighbours: Neighbours,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        counters: Counters,
     ) -> None:
         self._trust = trust
         self._clock = clock
         self._wall = wall
         self._counters = counters
-        self._channels: dict[bytes, Channel] = {}
+        self._neighbours = neighbours
         self._pulls = DocumentPulls(clock, self._request)
-        self._pending: dict[str, tuple[Channel, bytes]] = {}
+        self._pending: dict[str, tuple[Neighbour, bytes]] = {}
         self._served: dict[tuple[str, int], tuple[Document[Any], bytes, bytes]] = {}
         self._pins = self._status_pins()
         self._asked = -1
@@ -73,26 +85,23 @@ class DocumentGossip:
 
     # -- neighbours
 
-    def link_up(self, channel: Channel) -> None:
+    def link_up(self, neighbour: Neighbour) -> None:
         """Send a new neighbour what its HELLO says it lacks."""
-        hello = channel.link.hello
-        channel.numbers = {
+        hello = neighbour.link.hello
+        neighbour.numbers = {
             GENESIS: hello.genesis,
             "crl": hello.crl,
             "policy": hello.policy,
             STATUS: hello.status,
         }
-        self._channels[channel.handle] = channel
         for name in _STRUCTS:
-            self._push(channel, name)
+            self._push(neighbour, name)
 
-    def link_down(self, channel: Channel) -> None:
+    def link_down(self, neighbour: Neighbour) -> None:
         """A neighbour is gone, and what it was sending."""
-        if self._channels.get(channel.handle) is channel:
-            del self._channels[channel.handle]
-        for name in self._pulls.of(channel):
+        for name in self._pulls.of(neighbour):
             self._give_up(name)
-        for name in [name for name, found in self._pending.items() if found[0] is channel]:
+        for name in [name for name, found in self._pending.items() if found[0] is neighbour]:
             del self._pending[name]
 
     def housekeeping(self) -> None:
@@ -102,74 +111,74 @@ class DocumentGossip:
             self._counters.count("document-stalled")
             self._give_up(name)
         status = self._trust.status
-        if status is not None and self._channels and now - self._asked_at >= STATUS_ASK_INTERVAL:
+        if status is not None and len(self._neighbours) and now - self._asked_at >= STATUS_ASK_INTERVAL:
             body = status.body
             if 2 * self._wall() > body.issued_at + body.expires_at:
                 self._asked_at = now
-                self._ask(self._next_channel(), STATUS, body.number + 1)
+                self._ask(self._next_neighbour(), STATUS, body.number + 1)
 
-    def ask_genesis(self, channel: Channel) -> None:
+    def ask_genesis(self, neighbour: Neighbour) -> None:
         """A neighbour sent what no authority key known here has signed: perhaps it has a newer genesis."""
-        self._ask(channel, GENESIS, self._held(GENESIS) + 1)
+        self._ask(neighbour, GENESIS, self._held(GENESIS) + 1)
 
     def wanted(self, name: str, number: int) -> None:
         """A far node says that there is a newer document: ask neighbours in turn, rarely, for it may lie."""
         now = self._clock.seconds()
-        if number > self._held(name) and self._channels and now - self._wanted_at >= WANTED_INTERVAL:
+        if number > self._held(name) and len(self._neighbours) and now - self._wanted_at >= WANTED_INTERVAL:
             self._wanted_at = now
-            self._ask(self._next_channel(), name, self._held(name) + 1)
+            self._ask(self._next_neighbour(), name, self._held(name) + 1)
 
-    def _next_channel(self) -> Channel:
-        handles = sorted(self._channels)
+    def _next_neighbour(self) -> Neighbour:
+        handles = sorted(self._neighbours.by_handle)
         self._asked = (self._asked + 1) % len(handles)
-        return self._channels[handles[self._asked]]
+        return self._neighbours.by_handle[handles[self._asked]]
 
     # -- frames
 
-    def push_received(self, channel: Channel, name: str, push: DocumentPush) -> None:
+    def push_received(self, neighbour: Neighbour, name: str, push: DocumentPush) -> None:
         """
         A document, a piece of one, or the news of one.
 
         @raise FrameRefused: if pieces do not make the document announced.
         """
-        channel.numbers[name] = max(push.number, channel.numbers.get(name, 0))
+        neighbour.numbers[name] = max(push.number, neighbour.numbers.get(name, 0))
         if push.total > DOCUMENT_LIMITS[name]:
-            channel.failed("document-too-large")
+            neighbour.failed("document-too-large")
         elif push.whole and not push.offset:
-            self._judge(channel, name, push.data)
+            self._judge(neighbour, name, push.data)
         elif push.announcement:
-            self._announced(channel, name, push)
+            self._announced(neighbour, name, push)
         else:
-            self._piece(channel, name, push)
+            self._piece(neighbour, name, push)
         if push.number < self._held(name):
-            channel.numbers[name] = push.number
-            self._push(channel, name)
+            neighbour.numbers[name] = push.number
+            self._push(neighbour, name)
 
-    def request_received(self, channel: Channel, name: str, request: DocumentRequest) -> None:
+    def request_received(self, neighbour: Neighbour, name: str, request: DocumentRequest) -> None:
         """Answer with the piece asked for, if we hold something that fits."""
         document = self._find(name, request.number)
-        if document is None or not channel.may_ask():
+        if document is None or not neighbour.may_ask():
             return
         encoded, digest = self._encoded(name, document)
         number = _number(document)
         if request.digest not in (NO_DIGEST, digest):
-            channel.send(_PUSH_KIND[name], DocumentPush.first(number, encoded).encode())
+            neighbour.send(_PUSH_KIND[name], DocumentPush.first(number, encoded).encode())
         elif request.offset < len(encoded):
             push = DocumentPush.of(number, encoded, request.offset, digest)
-            channel.send(_PUSH_KIND[name], push.encode())
+            neighbour.send(_PUSH_KIND[name], push.encode())
 
-    def _announced(self, channel: Channel, name: str, push: DocumentPush) -> None:
+    def _announced(self, neighbour: Neighbour, name: str, push: DocumentPush) -> None:
         if push.number > self._held(name) and name not in self._pulls:
-            self._pulls.begin(channel, name, push)
+            self._pulls.begin(neighbour, name, push)
 
-    def _piece(self, channel: Channel, name: str, push: DocumentPush) -> None:
+    def _piece(self, neighbour: Neighbour, name: str, push: DocumentPush) -> None:
         if not push.offset:
-            self._announced(channel, name, push)
-        if not self._pulls.comes_from(channel, name):
+            self._announced(neighbour, name, push)
+        if not self._pulls.comes_from(neighbour, name):
             return
         document = self._pulls.add(name, push)
         if document is not None:
-            self._judge(channel, name, document)
+            self._judge(neighbour, name, document)
             self._try_others(name)
 
     def _give_up(self, name: str) -> None:
@@ -178,57 +187,57 @@ class DocumentGossip:
 
     def _try_others(self, name: str) -> None:
         held = self._held(name)
-        best = max(self._channels.values(), key=lambda channel: channel.numbers.get(name, 0), default=None)
+        best = max(self._neighbours, key=lambda each: each.numbers.get(name, 0), default=None)
         if best is not None and best.numbers.get(name, 0) > held:
             self._ask(best, name, held + 1)
 
-    def _ask(self, channel: Channel, name: str, number: int) -> None:
-        self._request(channel, name, DocumentRequest(number))
+    def _ask(self, neighbour: Neighbour, name: str, number: int) -> None:
+        self._request(neighbour, name, DocumentRequest(number))
 
-    def _request(self, channel: Channel, name: str, request: DocumentRequest) -> None:
-        channel.send(_REQUEST_KIND[name], request.encode())
+    def _request(self, neighbour: Neighbour, name: str, request: DocumentRequest) -> None:
+        neighbour.send(_REQUEST_KIND[name], request.encode())
 
     # -- judging
 
-    def _judge(self, channel: Channel, name: str, data: bytes) -> None:
+    def _judge(self, neighbour: Neighbour, name: str, data: bytes) -> None:
         try:
             applied = self._trust.offer(parse_document(data, _STRUCTS[name]), self._wall())
         except DocumentRefused as error:
-            self._refused(channel, name, data, error)
+            self._refused(neighbour, name, data, error)
             return
         if not applied:
             return
         self._counters.count(f"{name}-applied")
-        self.log.info("Took a newer {name} from {peer}", name=name, peer=channel.link.peer.name)
+        self.log.info("Took a newer {name} from {peer}", name=name, peer=neighbour.link.peer.name)
         if name == GENESIS:
             pending, self._pending = self._pending, {}
             for other, (source, waiting) in pending.items():
                 self._judge(source, other, waiting)
-            if channel.numbers[GENESIS] > self._held(GENESIS):
-                self.ask_genesis(channel)
+            if neighbour.numbers[GENESIS] > self._held(GENESIS):
+                self.ask_genesis(neighbour)
         elif name == STATUS:
-            self._ask_named(channel)
+            self._ask_named(neighbour)
 
-    def _refused(self, channel: Channel, name: str, data: bytes, error: DocumentRefused) -> None:
+    def _refused(self, neighbour: Neighbour, name: str, data: bytes, error: DocumentRefused) -> None:
         if error.reason in ("unknown-key", "version-gap"):
             if name != GENESIS:
-                self._pending[name] = (channel, data)
+                self._pending[name] = (neighbour, data)
             self._counters.count(f"{name}-{error.reason}")
-            if channel.numbers.get(GENESIS, 0) > self._held(GENESIS):
-                self.ask_genesis(channel)
+            if neighbour.numbers.get(GENESIS, 0) > self._held(GENESIS):
+                self.ask_genesis(neighbour)
         elif error.reason == "rollback":
             self._counters.count(f"{name}-rollback")
         else:
             self.log.warn(
                 "Refused a {name} from {peer}: {reason}: {detail}",
                 name=name,
-                peer=channel.link.peer.name,
+                peer=neighbour.link.peer.name,
                 reason=error.reason,
                 detail=error.detail,
             )
-            channel.failed(f"{name}-refused")
+            neighbour.failed(f"{name}-refused")
 
-    def _ask_named(self, channel: Channel) -> None:
+    def _ask_named(self, neighbour: Neighbour) -> None:
         """A new status says what may be missing."""
         status = self._trust.status
         if status is None:
@@ -237,7 +246,7 @@ class DocumentGossip:
         named = {GENESIS: body.genesis.version, "crl": body.crl.number, "policy": body.policy.version}
         for name, number in named.items():
             if number > self._held(name):
-                self._ask(channel, name, self._held(GENESIS) + 1 if name == GENESIS else number)
+                self._ask(neighbour, name, self._held(GENESIS) + 1 if name == GENESIS else number)
 
     # -- sending
 
@@ -247,18 +256,18 @@ class DocumentGossip:
             pins, self._pins = self._pins, self._status_pins()
             if pins == self._pins:
                 return
-        for channel in list(self._channels.values()):
-            self._push(channel, name)
+        for neighbour in self._neighbours:
+            self._push(neighbour, name)
 
-    def _push(self, channel: Channel, name: str) -> None:
-        theirs, ours = channel.numbers.get(name, 0), self._held(name)
+    def _push(self, neighbour: Neighbour, name: str) -> None:
+        theirs, ours = neighbour.numbers.get(name, 0), self._held(name)
         if theirs >= ours:
             return
-        channel.numbers[name] = ours
+        neighbour.numbers[name] = ours
         documents = self._trust.genesis_after(theirs) if name == GENESIS else (getattr(self._trust, name),)
         for document in documents:
             encoded, _ = self._encoded(name, document)
-            channel.send(_PUSH_KIND[name], DocumentPush.first(_number(document), encoded).encode())
+            neighbour.send(_PUSH_KIND[name], DocumentPush.first(_number(document), encoded).encode())
 
     def _status_pins(self) -> tuple[object, ...]:
         """What a status names; one that names the same again travels by heartbeat only."""
@@ -290,3 +299,78 @@ def _number(document: Document[Any]) -> int:
     body = document.body
     number: int = body.version if isinstance(body, (Genesis, Policy)) else body.number
     return number
+
+
+@dataclass(slots=True)
+class _Pull:
+    neighbour: Neighbour
+    assembler: DocumentAssembler
+    deadline: float
+    asked: int = 0
+
+
+class DocumentPulls:
+    """
+    Large documents on their way here, in pieces: one of a type at a time, a few pieces asked ahead.
+
+    Links keep order, so pieces come in the order in which they were asked for.
+
+    @param ask: sends a request for a piece.
+    """
+
+    def __init__(self, clock: IReactorTime, ask: Callable[[Neighbour, str, DocumentRequest], None]) -> None:
+        self._clock = clock
+        self._ask = ask
+        self._pulls: dict[str, _Pull] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._pulls
+
+    def begin(self, neighbour: Neighbour, name: str, push: DocumentPush) -> None:
+        """Pull what was announced."""
+        pull = _Pull(neighbour, DocumentAssembler(push), self._clock.seconds() + ASSEMBLY_STALL)
+        self._pulls[name] = pull
+        self._ask_ahead(name, pull)
+
+    def comes_from(self, neighbour: Neighbour, name: str) -> bool:
+        """Whether this type is being pulled from this neighbour."""
+        pull = self._pulls.get(name)
+        return pull is not None and pull.neighbour is neighbour
+
+    def add(self, name: str, push: DocumentPush) -> bytes | None:
+        """
+        Take a piece.
+
+        @return: the document, once that was the last.
+        @raise FrameRefused: if the pieces do not make the document announced.
+        """
+        pull = self._pulls[name]
+        before = pull.assembler.request.offset
+        document = pull.assembler.add(push)
+        if document is not None:
+            del self._pulls[name]
+        elif pull.assembler.request.offset > before:
+            pull.deadline = self._clock.seconds() + ASSEMBLY_STALL
+            self._ask_ahead(name, pull)
+        return document
+
+    def stalled(self) -> list[str]:
+        """The types of which no piece has come for too long."""
+        now = self._clock.seconds()
+        return [name for name, pull in self._pulls.items() if pull.deadline <= now]
+
+    def of(self, neighbour: Neighbour) -> list[str]:
+        """The types pulled from this neighbour."""
+        return [name for name, pull in self._pulls.items() if pull.neighbour is neighbour]
+
+    def drop(self, name: str) -> Neighbour:
+        """Give up. @return: the neighbour it came from."""
+        return self._pulls.pop(name).neighbour
+
+    def _ask_ahead(self, name: str, pull: _Pull) -> None:
+        wanted = pull.assembler.request
+        pull.asked = max(pull.asked, wanted.offset)
+        until = min(wanted.offset + DOCUMENT_WINDOW * MAX_DOCUMENT_CHUNK, pull.assembler.total)
+        while pull.asked < until:
+            self._ask(pull.neighbour, name, DocumentRequest(wanted.number, wanted.digest, pull.asked))
+            pull.asked += MAX_DOCUMENT_CHUNK
