@@ -19,10 +19,10 @@ from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.gossip import PUSHES, REQUESTS, DocumentGossip
+from gmesh.mesh.limits import CERTIFICATE_FRAME
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.network_limits import CERTIFICATE_FRAME
 from gmesh.routing.engine import RouteEngine
 from gmesh.trust.documents import Certificate, Document, parse_document
 from gmesh.wire.frames import Kind

@@ -20,8 +20,7 @@ from zope.interface import implementer
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
 from gmesh.mesh.forwarding import Forwarding
-from gmesh.mesh.neighbour import Neighbour
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     HANDSHAKES_EACH,
     HANDSHAKES_EVERY,
     HEADER_BURST,
@@ -35,6 +34,7 @@ from gmesh.mesh.network_limits import (
     TRANSIT_HEADER_RATE,
     TRANSIT_RATE,
 )
+from gmesh.mesh.neighbour import Neighbour
 from gmesh.token_bucket import Budget, ClaimGate, TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import HANDLE, MAX_HANDLES

@@ -14,7 +14,7 @@ from random import Random
 
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 
-from gmesh.mesh.dials import Dial, Dials
+from gmesh.mesh.dials import CERTIFICATE_REFUSALS, Dial, DialOwner, Dials, DialTarget, TargetState, may_help
 from gmesh.mesh.limits import (
     DIAL_BACKOFF_CAP,
     DIAL_BACKOFF_FIRST,
@@ -28,14 +28,13 @@ from gmesh.mesh.limits import (
 )
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.noise_context import Attempt
+from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.targets import CERTIFICATE_REFUSALS, Target, TargetState, client_endpoint, may_help
 
-__all__ = ["CERTIFICATE_REFUSALS", "Dialler", "Target", "TargetState", "client_endpoint"]
+__all__ = ["Dialler"]
 
 
-class Dialler(NeighbourObserver):
+class Dialler(NeighbourObserver, DialOwner):
     """
     Dials every target until it leads to a link, and again when the link is lost.
 
@@ -52,7 +51,7 @@ class Dialler(NeighbourObserver):
         random: Random,
         neighbours: Neighbours,
         connect: Callable[[str], IStreamClientEndpoint],
-        factory: Callable[[Attempt], IProtocolFactory],
+        factory: Callable[[DialObserver], IProtocolFactory],
         degree: int = TARGET_DEGREE,
     ) -> None:
         self._clock = clock
@@ -60,11 +59,11 @@ class Dialler(NeighbourObserver):
         self._neighbours = neighbours
         self._dials = Dials(clock, connect, factory, self)
         self.degree = degree
-        self._targets: dict[str, Target[Dial]] = {}
+        self._targets: dict[str, DialTarget] = {}
         self._running = False
 
     @property
-    def targets(self) -> tuple[Target[Dial], ...]:
+    def targets(self) -> tuple[DialTarget, ...]:
         """What is dialled and how it goes; not to be changed."""
         return tuple(self._targets.values())
 
@@ -100,7 +99,7 @@ class Dialler(NeighbourObserver):
         for address, spare in wanted.items():
             target = self._targets.get(address)
             if target is None:
-                target = self._targets[address] = Target(address, spare)
+                target = self._targets[address] = DialTarget(address, spare)
                 if self._running:
                     self._after(target, 0.0)
             elif target.spare != spare:
@@ -170,13 +169,13 @@ class Dialler(NeighbourObserver):
 
     # one target
 
-    def _after(self, target: Target[Dial], delay: float, state: TargetState = TargetState.WAITING) -> None:
+    def _after(self, target: DialTarget, delay: float, state: TargetState = TargetState.WAITING) -> None:
         target.cancel()
         if self._running:
             target.state = state
             target.timer = self._clock.callLater(delay, self._due, target)
 
-    def _due(self, target: Target[Dial]) -> None:
+    def _due(self, target: DialTarget) -> None:
         target.timer = None
         insist, target.insist = target.insist, False
         link = self._neighbours.links.get(target.handle) if target.handle is not None else None
@@ -192,7 +191,7 @@ class Dialler(NeighbourObserver):
         target.state = TargetState.QUEUED
         self._dials.push(target)
 
-    # gmesh.mesh.dials.Outcome
+    # DialOwner
 
     def linked(self, dial: Dial, peer: Peer) -> None:
         """This dial led to a link."""
@@ -216,16 +215,16 @@ class Dialler(NeighbourObserver):
             self._again(target, reason)
             self._call_spares()
 
-    def _renew_later(self, target: Target[Dial]) -> None:
+    def _renew_later(self, target: DialTarget) -> None:
         target.cancel()
         life = SESSION_LIFE * self._random.uniform(1 - SESSION_JITTER, 1 + SESSION_JITTER)
         target.timer = self._clock.callLater(life, self._renew, target)
 
-    def _renew(self, target: Target[Dial]) -> None:
+    def _renew(self, target: DialTarget) -> None:
         target.insist = True
         self._due(target)
 
-    def _again(self, target: Target[Dial], reason: str) -> None:
+    def _again(self, target: DialTarget, reason: str) -> None:
         now = self._clock.seconds()
         was_linked = target.state is TargetState.LINKED
         if reason == "closed-in-handshake":
@@ -249,7 +248,7 @@ class Dialler(NeighbourObserver):
             target.failures += 1
             self._after(target, self._random.uniform(0, limit))
 
-    def _drop(self, target: Target[Dial]) -> None:
+    def _drop(self, target: DialTarget) -> None:
         target.cancel()
         was_linked = target.state is TargetState.LINKED
         target.state = TargetState.STOPPED

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from gmesh.mesh.network_limits import ASK_AGAIN, ASK_ELSEWHERE, ASK_STALL, MAX_WANTED, TICK
+from gmesh.mesh.limits import ASK_AGAIN, ASK_ELSEWHERE, ASK_STALL, MAX_WANTED, TICK
 
 __all__ = ["Asked", "Fetcher"]
 

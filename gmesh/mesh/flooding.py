@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.mesh.counters import Counters
+from gmesh.mesh.limits import LIST_ENTRIES, TICK
 from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.network_limits import LIST_ENTRIES, TICK
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.plumtree import Spreader, is_stub
-from gmesh.routing.database import Offer, Outcome
+from gmesh.routing.database import Offer, OfferOutcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import BUCKET_SIZE
 from gmesh.routing.store import Key
@@ -163,17 +163,17 @@ class Flooding:
             neighbour.records.came(key)
             if record is not None:
                 neighbour.outbox.seen(key, record.sequence)
-        if outcome is Outcome.ACCEPTED:
+        if outcome is OfferOutcome.ACCEPTED:
             self._counters.count("record-accepted")
             self._out.spread(key, data, neighbour)
             self._neighbours.records.settled(key)
             self._learned()
-        elif outcome is Outcome.DUPLICATE:
+        elif outcome is OfferOutcome.DUPLICATE:
             self._neighbours.records.settled(key)
             entry = self._engine.store.get(key)
             if neighbour is not None and entry is not None:
                 neighbour.outbox.seen(key, entry.record.sequence)
-        elif outcome is Outcome.OWN_NEWER:
+        elif outcome is OfferOutcome.OWN_NEWER:
             self.originate()
         elif neighbour is not None and record is not None:
             self._refused(neighbour, outcome, key, record.serial, record.sequence, data, now)
@@ -182,24 +182,24 @@ class Flooding:
     def _refused(
         self,
         neighbour: Neighbour,
-        outcome: Outcome,
+        outcome: OfferOutcome,
         key: Key,
         serial: int,
         sequence: int,
         data: bytes,
         now: float,
     ) -> None:
-        if outcome in (Outcome.OLD, Outcome.EQUIVOCATION):
+        if outcome in (OfferOutcome.OLD, OfferOutcome.EQUIVOCATION):
             self._out.reply(neighbour, key)
-        elif outcome is Outcome.CERTIFICATE_MISSING:
+        elif outcome is OfferOutcome.CERTIFICATE_MISSING:
             if self._waiting.park(neighbour, key, serial, sequence, data, now):
                 neighbour.certificates.want(CertificateKey(key[0], serial))
             else:
                 self._counters.count("record-not-parked")
-        elif outcome is Outcome.RATE_LIMITED:
+        elif outcome is OfferOutcome.RATE_LIMITED:
             self._waiting.defer(neighbour, key, sequence, data, self._engine.database.ready_at(key, now))
             self._arm_retry()
-        elif outcome is Outcome.BAD_SIGNATURE:
+        elif outcome is OfferOutcome.BAD_SIGNATURE:
             neighbour.failed("record-bad-signature")
         else:
             self._counters.count("record-" + outcome.value)

@@ -18,11 +18,11 @@ from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
+from gmesh.mesh.limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTICE_RATE
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTICE_RATE
 from gmesh.mesh.peer_identity import Peer
-from gmesh.routing.database import Outcome
+from gmesh.routing.database import OfferOutcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import Kind
@@ -197,7 +197,11 @@ class Forwarding(NeighbourObserver):
         The relay's record that we hold after this must lack the link; otherwise this is ignored.
         """
         offer = self._flooding.prove(unreach.record)
-        if offer.key[0] != relay or offer.outcome not in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.OLD):
+        if offer.key[0] != relay or offer.outcome not in (
+            OfferOutcome.ACCEPTED,
+            OfferOutcome.DUPLICATE,
+            OfferOutcome.OLD,
+        ):
             return False
         fragments = self._engine.store.fragments(relay).values()
         listed = any(handle == unreach.next_hop for entry in fragments for handle, _ in entry.record.links)

@@ -19,14 +19,14 @@ from twisted.logger import Logger
 
 from gmesh.errors import DocumentRefused
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.neighbour import Neighbour
-from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     ASSEMBLY_STALL,
     DOCUMENT_WINDOW,
     STATUS_ASK_INTERVAL,
     WANTED_INTERVAL,
 )
+from gmesh.mesh.neighbour import Neighbour
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.state import TrustState

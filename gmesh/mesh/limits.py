@@ -1,65 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Every limit of links and dialling under its name; seconds and bytes unless said otherwise."""
+"""Every limit of links, dialling, flooding, gossip and forwarding; units are seconds and bytes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+from gmesh.token_bucket import Rate
 from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
-
-__all__ = [
-    "TARGET_ANCHORS",
-    "TARGET_DEGREE",
-    "SESSION_LIFE",
-    "SESSION_JITTER",
-    "CAPTURE_FRAMES",
-    "CAPTURE_SECONDS",
-    "RECORD_CLOSE",
-    "PACE_WEIGHT",
-    "SEND_LIMIT",
-    "AHEAD_MOST",
-    "AHEAD_FIRST",
-    "AHEAD_LEAST",
-    "AHEAD_TIME",
-    "SOJOURN_FRAMES",
-    "SOJOURN",
-    "SENDER_LOW_WATER",
-    "SENDER_HIGH_WATER",
-    "BLOCKED_DEADLINE",
-    "CERTIFICATES_READ",
-    "CONTROL_QUEUE_BYTES",
-    "DATA_FLOWS",
-    "DATA_FLOW_BYTES",
-    "DATA_QUEUE_BYTES",
-    "DIALS_AT_ONCE",
-    "DIAL_BACKOFF_CAP",
-    "DIAL_BACKOFF_FIRST",
-    "DIAL_DEADLINE",
-    "DIAL_REFUSED_RETRY",
-    "DIAL_STABLE",
-    "DRAIN_DEADLINE",
-    "DRR_QUANTUM",
-    "HANDSHAKE_DEADLINE",
-    "HANDSHAKE_MESSAGE",
-    "LAN",
-    "MAX_DATA_FRAME",
-    "NODE_DATA_BYTES",
-    "PARTING_DEADLINE",
-    "REFUSAL_LOG_BURST",
-    "REFUSAL_LOG_SPACING",
-    "REDIAL_SPREAD",
-    "REKEY_INTERVAL",
-    "REKEY_RECORDS",
-    "RTT_REFRESH",
-    "RTT_WEIGHT",
-    "SMALL_FRAME",
-    "SMALL_FRAME_WEIGHT",
-    "TCP_UNSENT_LOW_WATER",
-    "TCP_USER_TIMEOUT_MS",
-    "WAN",
-    "HandshakeLimits",
-    "Liveliness",
-]
 
 # Before trust: from the TCP connection to both HELLOs; no message of a handshake may be longer.
 HANDSHAKE_DEADLINE = 5.0
@@ -80,7 +28,7 @@ class HandshakeLimits:
 
 
 @dataclass(frozen=True)
-class Liveliness:
+class KeepaliveProfile:
     """When a silent neighbour is asked, doubted and given up."""
 
     ping_after: float = 5.0
@@ -89,8 +37,8 @@ class Liveliness:
     dead_after: float = 15.0
 
 
-WAN = Liveliness()
-LAN = Liveliness(ping_after=1.0, pong_within=0.5, dead_after=3.0)
+WAN = KeepaliveProfile()
+LAN = KeepaliveProfile(ping_after=1.0, pong_within=0.5, dead_after=3.0)
 
 # A busy link is asked for its round trip this often, though it needs no PING to be known alive.
 RTT_REFRESH = 30.0
@@ -166,3 +114,83 @@ SESSION_JITTER = 0.1
 # Of one cause: this many lines at once, then one in so many seconds.
 REFUSAL_LOG_BURST = 5
 REFUSAL_LOG_SPACING = 10.0
+
+TICK: Final = 1e-6
+"""Added to a delay computed from a due time, so that rounding never wakes us a hair too early."""
+
+# -- flooding
+FLUSH_INTERVAL: Final = 0.020
+FLUSH_RECORD: Final = 0.005
+FLUSH_MOST: Final = 0.080
+FLUSH_BYTES: Final = 64 * 1024
+FLUSH_BACKLOG: Final = 256 * 1024
+LSA_FRAME: Final = 16 * 1024
+LSA_FRAME_RECORDS: Final = 256
+EAGER_DEGREE: Final = 8
+IHAVE_INTERVAL: Final = 0.100
+IHAVE_ENTRIES: Final = 512
+LIST_ENTRIES: Final = 1024
+DIGEST_RATE: Final = 0.2
+DIGEST_BURST: Final = 3
+RESYNC_INTERVAL: Final = 300.0
+
+# -- asking for records and certificates
+WANT_BATCH: Final = 64
+CERTIFICATE_BATCH: Final = 64
+CERTIFICATE_FRAME: Final = 48 * 1024
+ASK_AGAIN: Final = 30.0
+ASK_STALL: Final = 5.0
+ASK_ELSEWHERE: Final = 0.5
+MAX_WANTED: Final = 16_384
+QUESTION_RATE: Final = 100.0
+QUESTION_BURST: Final = 200
+
+# -- paths asked for by a node without a table
+PATH_PATIENCE: Final = 1.0
+PATH_AGAIN: Final = 1.0
+PATH_FRESH: Final = 60.0
+MAX_QUESTIONS: Final = 64
+MAX_STUB_PATHS: Final = 512
+MAX_STUB_ORIGINS: Final = 512
+
+# -- refusals that a link may cause
+FAILURE_RATE: Final = 50 / 60
+FAILURE_BURST: Final = 50
+
+# -- certificates
+MAX_SERIALS: Final = 2
+MAX_UNJUDGED: Final = 64
+MAX_DEPARTED: Final = 512
+
+# -- documents
+ASSEMBLY_STALL: Final = 10.0
+DOCUMENT_WINDOW: Final = 4
+STATUS_ASK_INTERVAL: Final = 30.0
+WANTED_INTERVAL: Final = 5.0
+
+# -- own links and time
+HOUSEKEEPING_INTERVAL: Final = 5.0
+DUPLICATE_GRACE: Final = 1.0
+DRAIN_TIME: Final = 0.5
+
+# -- forwarding
+# Headers of one link: of a relay's, and of one whose node sends only what is its own.
+MAX_VERDICTS: Final = 4096
+MAX_OWN_VERDICTS: Final = 1024
+MAX_TRANSITS: Final = 1024
+MAX_NOTICE_FLOWS: Final = 1024
+NOTICE_RATE: Final = 10.0
+HEADER_RATE: Final = 2000.0
+HEADER_BURST: Final = 4096
+# What one relay hands us of others: that of eight sources who use up all they may.
+TRANSIT_HEADER_RATE: Final = 8 * HEADER_RATE
+TRANSIT_HEADER_BURST: Final = 8 * HEADER_BURST
+# Bytes a source may make others carry, each counted once for every hop behind its first relay.
+SOURCE_RATE: Final = 512 * 1024 * 1024
+SOURCE_BURST: Final = 64 * 1024 * 1024
+TRANSIT_RATE: Final = 8 * SOURCE_RATE
+TRANSIT_BURST: Final = 8 * SOURCE_BURST
+# Handshakes that one neighbour has us pass on: to one destination half of what that one looks at from us.
+HANDSHAKES_EVERY: Final = Rate(1000.0, 1000)
+HANDSHAKES_EACH: Final = Rate(10.0, 10)
+NOTICE_BURST: Final = 10

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from gmesh.errors import DocumentRefused, PeerRefused
-from gmesh.mesh.network_limits import MAX_DEPARTED, MAX_SERIALS, MAX_UNJUDGED
+from gmesh.mesh.limits import MAX_DEPARTED, MAX_SERIALS, MAX_UNJUDGED
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.routing.limits import MAX_NODES
 from gmesh.routing.store import Member

@@ -165,7 +165,7 @@ class Neighbours:
             self._report(neighbour, True)
 
     def down(self, neighbour: Neighbour, reason: str) -> None:
-        """Its link is gone: observers that know of it act; one that fails spares the others. May be repeated."""
+        """Its link is gone: observers that know of it act, even if one of them fails. May be repeated."""
         if neighbour not in self:
             return
         del self.by_handle[neighbour.handle], self.links[neighbour.handle]

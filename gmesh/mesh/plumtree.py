@@ -19,9 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.neighbour import Neighbour
-from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     EAGER_DEGREE,
     FLUSH_BACKLOG,
     FLUSH_BYTES,
@@ -31,6 +29,8 @@ from gmesh.mesh.network_limits import (
     IHAVE_ENTRIES,
     IHAVE_INTERVAL,
 )
+from gmesh.mesh.neighbour import Neighbour
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import MAX_NODES, MAX_SEQUENCE
 from gmesh.routing.record import RecordFlag

@@ -17,15 +17,15 @@ from twisted.internet.task import deferLater
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.gossip import DocumentGossip
-from gmesh.mesh.members import MemberDirectory
-from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
-from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     DRAIN_TIME,
     DUPLICATE_GRACE,
     HOUSEKEEPING_INTERVAL,
     RESYNC_INTERVAL,
 )
+from gmesh.mesh.members import MemberDirectory
+from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import MAX_FUTURE
 from gmesh.wire.messages import CloseReason

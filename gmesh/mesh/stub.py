@@ -20,9 +20,7 @@ from zope.interface import implementer
 from gmesh.interfaces import IRouteEngine
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
-from gmesh.mesh.neighbour import Neighbour
-from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     MAX_QUESTIONS,
     MAX_STUB_ORIGINS,
     MAX_STUB_PATHS,
@@ -30,6 +28,8 @@ from gmesh.mesh.network_limits import (
     PATH_FRESH,
     PATH_PATIENCE,
 )
+from gmesh.mesh.neighbour import Neighbour
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.plumtree import Spreader
 from gmesh.routing.engine import RouteEngine

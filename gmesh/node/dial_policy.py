@@ -17,8 +17,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.dialler import Dialler
+from gmesh.mesh.limits import HOUSEKEEPING_INTERVAL
 from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.network_limits import HOUSEKEEPING_INTERVAL
 from gmesh.node.limits import MAX_LEARNED
 from gmesh.node.local_member import LocalMember
 from gmesh.node.periodic import PeriodicTask

@@ -30,7 +30,7 @@ from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.gate import HandshakeGate
 from gmesh.mesh.gossip import DocumentGossip
-from gmesh.mesh.limits import Liveliness
+from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.neighbours import Neighbours
@@ -154,7 +154,7 @@ def make_links(
     hello: Callable[[bool, str], Hello],
     max_links: Callable[[], int],
     connect: Callable[[str], IStreamClientEndpoint],
-    profile: Liveliness,
+    profile: KeepaliveProfile,
     session: SessionMaker | None,
 ) -> Links:
     """Noise, the registry of neighbours, and the dialler that keeps this node linked."""

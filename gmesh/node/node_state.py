@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
+from gmesh.mesh.limits import MAX_DEPARTED
 from gmesh.mesh.members import Departed
-from gmesh.mesh.network_limits import MAX_DEPARTED
 from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_OLD_NOISE_KEYS, MAX_RECEIPTS, MAX_REVOKED_KEPT
 
 __all__ = ["NodeState", "SeenCommand"]

@@ -21,7 +21,7 @@ from gmesh.endtoend.services import is_reserved
 from gmesh.errors import PeerRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
 from gmesh.node.authority_relay import AuthorityRelay
@@ -94,7 +94,7 @@ class NodeRuntime:
         connect: Callable[[str], IStreamClientEndpoint],
         advertise: Sequence[str] = (),
         peers: Sequence[str] = (),
-        profile: Liveliness = WAN,
+        profile: KeepaliveProfile = WAN,
         session: SessionMaker | None = None,
         stub: bool = False,
     ) -> None:

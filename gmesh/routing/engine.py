@@ -15,7 +15,7 @@ from types import MappingProxyType
 from zope.interface import implementer
 
 from gmesh.interfaces import IRouteEngine
-from gmesh.routing.database import LinkStateDatabase, Offer, Outcome
+from gmesh.routing.database import LinkStateDatabase, Offer, OfferOutcome
 from gmesh.routing.graph import LinkGraph
 from gmesh.routing.known import KnownNode, known_nodes, told_addresses
 from gmesh.routing.limits import HARD_MAX_HOPS, MAX_ALTERNATIVES, MAX_HOPS, MAX_NODES, UNREACHABLE_DROP
@@ -148,7 +148,7 @@ class RouteEngine:
         """
         self._now = now
         offer = self.database.offer(data, now, wall)
-        if offer.outcome is Outcome.OWN_NEWER and offer.record is not None:
+        if offer.outcome is OfferOutcome.OWN_NEWER and offer.record is not None:
             self.originator.heard_own(offer.record.fragment, offer.record.sequence, now)
         return offer
 

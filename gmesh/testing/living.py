@@ -19,7 +19,7 @@ from random import Random
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 
-from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
 from gmesh.node.heartbeat import Heartbeat
@@ -114,7 +114,7 @@ class LivingMesh(MemoryMesh):
     def __iter__(self) -> Iterator[LivingNode]:
         return iter(self.nodes.values())
 
-    def __init__(self, seed: int = 0, wire: Wire | None = None, profile: Liveliness = WAN) -> None:
+    def __init__(self, seed: int = 0, wire: Wire | None = None, profile: KeepaliveProfile = WAN) -> None:
         super().__init__(seed, wire, profile)
         self.issuer = self.authority = MemoryAuthority(self.wall, self.random)
 

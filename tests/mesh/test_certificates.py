@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmesh.errors import DocumentRefused, PeerRefused
+from gmesh.mesh.limits import MAX_UNJUDGED
 from gmesh.mesh.members import MemberDirectory
-from gmesh.mesh.network_limits import MAX_UNJUDGED
 from gmesh.mesh.peer_identity import Peer
 from gmesh.testing.issuer import DAY, Enrolled, Issuer
 from gmesh.trust.documents import AuthorityKey, sign_document

@@ -18,7 +18,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from zope.interface import implementer
 
 from gmesh.errors import ConfigurationError
-from gmesh.mesh.dialler import TargetState, client_endpoint
+from gmesh.mesh.dials import TargetState, client_endpoint
 from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE, TARGET_DEGREE
 from gmesh.wire.messages import CloseReason
 

@@ -12,7 +12,7 @@ from mesh.gossip import MANY, numbers, offer, push, sent
 from mesh.network_doubles import TestWorld
 from mesh.test_certificates import next_genesis
 
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     STATUS_ASK_INTERVAL,
     WANTED_INTERVAL,
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from mesh.gossip import MANY, offer, sent
 from mesh.network_doubles import TestWorld
 
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     ASSEMBLY_STALL,
     DOCUMENT_WINDOW,
     HOUSEKEEPING_INTERVAL,

@@ -10,8 +10,8 @@ import pytest
 from mesh.network_doubles import TestWorld, forge
 from mesh.records import equal, kinds, records, sign
 
+from gmesh.mesh.limits import EAGER_DEGREE, FLUSH_BACKLOG
 from gmesh.mesh.neighbour import RecordOutbox
-from gmesh.mesh.network_limits import EAGER_DEGREE, FLUSH_BACKLOG
 from gmesh.routing.record import decode_record
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import CloseReason, Lsa

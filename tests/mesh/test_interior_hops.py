@@ -10,7 +10,7 @@ import pytest
 from mesh.network_doubles import TestNode, TestWorld
 
 from gmesh.endtoend.limits import INIT_LINK_RATE
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     HANDSHAKES_EACH,
     HEADER_BURST,
     MAX_OWN_VERDICTS,

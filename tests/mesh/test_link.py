@@ -7,7 +7,7 @@ import pytest
 from mesh.linkworld import World
 from twisted.logger import formatEvent, globalLogPublisher
 
-from gmesh.mesh.limits import DATA_QUEUE_BYTES, Liveliness
+from gmesh.mesh.limits import DATA_QUEUE_BYTES, KeepaliveProfile
 from gmesh.testing.transport import Wire
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import CloseReason
@@ -139,9 +139,9 @@ def test_an_idle_link_lives(world):
     one, _ = world.pair()
     world.run(600)
     assert one.recorder.events == [("up", "two")]
-    assert [str(call).count("Watch._ring") for call in world.clock.getDelayedCalls() if call.active()].count(
-        1
-    ) == 2
+    assert [
+        str(call).count("LinkTimers._ring") for call in world.clock.getDelayedCalls() if call.active()
+    ].count(1) == 2
 
 
 def test_both_directions_rekey_by_time_under_load(world, monkeypatch):
@@ -279,7 +279,7 @@ def test_slow_readers_share_the_room_of_the_node(world):
 
 def test_a_peer_that_takes_nothing_is_cut(world):
     """It sends, so it is alive, but reads nothing: after 15 s the link is stuck and ends."""
-    one, two = world.node("one"), world.node("two", profile=Liveliness(dead_after=1000)).listen()
+    one, two = world.node("one"), world.node("two", profile=KeepaliveProfile(dead_after=1000)).listen()
     one.dial(two)
     world.run(0.5)
     connection = world.network.connections[0]

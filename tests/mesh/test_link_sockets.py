@@ -27,7 +27,7 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
-from gmesh.mesh.dialler import client_endpoint
+from gmesh.mesh.dials import client_endpoint
 from gmesh.mesh.limits import AHEAD_MOST
 from gmesh.wire.frames import Kind, pack_frame
 

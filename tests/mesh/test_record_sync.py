@@ -11,7 +11,7 @@ from mesh.records import equal, kinds, records
 from twisted.internet.task import Clock
 
 from gmesh.mesh.fetch import Asked, Fetcher
-from gmesh.mesh.network_limits import ASK_AGAIN, ASK_ELSEWHERE, ASK_STALL, MAX_WANTED, RESYNC_INTERVAL
+from gmesh.mesh.limits import ASK_AGAIN, ASK_ELSEWHERE, ASK_STALL, MAX_WANTED, RESYNC_INTERVAL
 from gmesh.routing.record import decode_record
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import CertAnswer, RecordKey, SyncList, SyncWant

@@ -6,7 +6,7 @@ from __future__ import annotations
 from mesh.network_doubles import TestNode, TestWorld
 from mesh.records import sign
 
-from gmesh.routing.database import Outcome
+from gmesh.routing.database import OfferOutcome
 
 
 def test_field_t6_revocation_in_one_turn(world: TestWorld) -> None:
@@ -20,7 +20,7 @@ def test_field_t6_revocation_in_one_turn(world: TestWorld) -> None:
     assert a.directory.find_handle(c.handle) is None and a.directory.revoked(c.handle)
     assert a.engine.path(c.handle, now) is None and a.engine.path(nodes[3].handle, now) is None
     data = sign(c, c.engine.sequence + 1)
-    assert a.engine.offer(data, now, world.wall()).outcome is Outcome.REVOKED
+    assert a.engine.offer(data, now, world.wall()).outcome is OfferOutcome.REVOKED
 
 
 def test_duplicate_link_costs_no_record(world: TestWorld) -> None:

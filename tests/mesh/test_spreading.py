@@ -10,7 +10,7 @@ import pytest
 from mesh.network_doubles import TestNode, TestWorld
 from mesh.records import equal, kinds, records, sign
 
-from gmesh.mesh.network_limits import EAGER_DEGREE, FLUSH_RECORD, IHAVE_INTERVAL
+from gmesh.mesh.limits import EAGER_DEGREE, FLUSH_RECORD, IHAVE_INTERVAL
 from gmesh.mesh.plumtree import Elsewhere
 from gmesh.routing.record import decode_record
 from gmesh.wire.frames import Kind

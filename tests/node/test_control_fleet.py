@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from gmesh.mesh.limits import Liveliness
+from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.testing.living import LivingMesh
 
 FLEET = 50
-SLOW = Liveliness(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
+SLOW = KeepaliveProfile(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
 
 
 def test_receipts_of_fifty_nodes() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gmesh.errors import RequestRefused, SendRefused
+from gmesh.mesh.limits import MAX_DEPARTED
 from gmesh.mesh.members import Departed, FormerMembers
-from gmesh.mesh.network_limits import MAX_DEPARTED
 from gmesh.mesh.peer_identity import peer_of
 from gmesh.node.api.whois import whois
 from gmesh.node.node_state import NodeState

@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from gmesh.errors import SendRefused
 from gmesh.interfaces import IRouteEngine
-from gmesh.mesh.network_limits import PATH_PATIENCE
+from gmesh.mesh.limits import PATH_PATIENCE
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.wire.frames import Kind, iter_frames
 

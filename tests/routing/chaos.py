@@ -17,7 +17,7 @@ from typing import Any
 from routing.oracle import Visits, check_numbers
 from twisted.internet.interfaces import IDelayedCall
 
-from gmesh.mesh.network_limits import DRAIN_TIME
+from gmesh.mesh.limits import DRAIN_TIME
 from gmesh.testing.engine_mesh import EngineMesh
 from gmesh.testing.engine_node import EngineNode
 

@@ -16,7 +16,7 @@ import networkx as nx
 import pytest
 
 from gmesh.errors import FrameRefused
-from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS
+from gmesh.mesh.limits import MAX_NOTICE_FLOWS, MAX_TRANSITS
 from gmesh.routing.limits import MAX_DETOURS
 from gmesh.testing.engine_mesh import EngineMesh
 from gmesh.testing.engine_node import EngineNode

@@ -15,7 +15,7 @@ from random import Random
 
 import networkx as nx
 
-from gmesh.routing.database import Outcome
+from gmesh.routing.database import OfferOutcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import NodeRecord, RecordFlag, handle_of, node_id_of, signing_input
 from gmesh.routing.store import Member
@@ -124,17 +124,17 @@ class SimulatedNode:
             return
         offer = self.engine.offer(data, self.world.now, self.world.wall)
         self.world.offers += 1
-        if offer.outcome is Outcome.ACCEPTED:
+        if offer.outcome is OfferOutcome.ACCEPTED:
             self.flood(data, source)
-        elif offer.outcome in (Outcome.OLD, Outcome.EQUIVOCATION):
+        elif offer.outcome in (OfferOutcome.OLD, OfferOutcome.EQUIVOCATION):
             entry = self.engine.store.get(offer.key)
             if entry is not None:
                 self.send(source, entry.data)
-        elif offer.outcome is Outcome.RATE_LIMITED and offer.record is not None:
+        elif offer.outcome is OfferOutcome.RATE_LIMITED and offer.record is not None:
             until = self.engine.database.ready_at(offer.key, self.world.now)
             self.waiting.defer(source, offer.key, offer.record.sequence, data, until)
             self.world.at(until, self.retry)
-        elif offer.outcome is Outcome.OWN_NEWER:
+        elif offer.outcome is OfferOutcome.OWN_NEWER:
             self.world.wake(self)
 
     def retry(self) -> None:

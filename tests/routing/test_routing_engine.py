@@ -13,7 +13,7 @@ from routing.simulation import World, build, make_key, make_record
 from zope.interface.verify import verifyObject
 
 from gmesh.interfaces import IRouteEngine
-from gmesh.routing.database import Outcome
+from gmesh.routing.database import OfferOutcome
 from gmesh.routing.record import RecordFlag, handle_of
 
 QUIET = 12.0
@@ -156,7 +156,7 @@ def test_one_sided_claims_make_no_edge() -> None:
     world = World()
     one, liar = world.add("one"), world.add("liar")
     outcome = one.engine.offer(make_record("liar", {"one": 1}), 0.0, world.wall).outcome
-    assert outcome is Outcome.ACCEPTED
+    assert outcome is OfferOutcome.ACCEPTED
     assert one.engine.path(liar.handle, 1.0) is None
     one.engine.link_up(liar.handle, 96, 1.0)
     assert one.engine.path(liar.handle, 2.0) == (one.handle, liar.handle)

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from routing.oracle import Visits, geometric, named
 
-from gmesh.mesh.network_limits import HEADER_BURST
+from gmesh.mesh.limits import HEADER_BURST
 from gmesh.testing.engine_mesh import EngineMesh
 from gmesh.testing.engine_node import EngineNode
 from gmesh.wire.frames import Kind, is_data, pack_frame
