@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.flooding} and C{channel}: how records spread."""
+"""Tests of L{gmesh.mesh.flooding}: how records spread, and what a neighbour's outbox holds."""
 
 from __future__ import annotations
 

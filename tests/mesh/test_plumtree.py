@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.spreading} and C{eager}: who sends a record to whom, and that none is lost by it."""
+"""Tests of L{gmesh.mesh.plumtree}: who sends a record to whom, and that none is lost by it."""
 
 from __future__ import annotations
 

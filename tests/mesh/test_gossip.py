@@ -10,7 +10,7 @@ import msgspec
 import networkx as nx
 from mesh.gossip import MANY, numbers, offer, push, sent
 from mesh.network_doubles import TestWorld
-from mesh.test_certificates import next_genesis
+from mesh.test_members import next_genesis
 
 from gmesh.mesh.limits import (
     STATUS_ASK_INTERVAL,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.gossip} and C{pulls}: what is too large to push is pulled in pieces."""
+"""Tests of L{gmesh.mesh.gossip}: what is too large to push is pulled in pieces."""
 
 from __future__ import annotations
 
