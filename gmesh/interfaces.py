@@ -2,7 +2,7 @@
 """
 The seams of gmesh, as zope interfaces: where one layer meets the next.
 
-Each says who calls it and when.  Types of arguments stand in the providers; this module
+Each says what calls it and when.  Types of arguments stand in the providers; this module
 imports only zope and Twisted interfaces, so every layer may import it.
 """
 
@@ -65,7 +65,7 @@ class INoiseSession(Interface):
 
 class IPeerVerifier(Interface):
     """
-    Judges the other end of a handshake and speaks for ours.
+    Judges the other end of a handshake and provides our side of it.
 
     Called by C{mesh.noise} during each handshake, on dial and on accept.
     """
@@ -114,13 +114,13 @@ class ISecureTransport(Interface):
         """Cut now."""
 
     def keep_unsent(size):
-        """Let the system below hold so many bytes unsent, where it can be told."""
+        """Let the system below hold so many bytes unsent, where it can be set."""
 
     def registerProducer(producer, streaming):
-        """As C{twisted.internet.interfaces.ITransport}: told to pause and resume."""
+        """As C{twisted.internet.interfaces.ITransport}: C{producer} is paused and resumed."""
 
     def unregisterProducer():
-        """Stop telling."""
+        """Pause and resume it no more."""
 
 
 class ILink(Interface):
@@ -155,7 +155,7 @@ class ILink(Interface):
         """More frames follow at once: let them share a record, until C{release}, in the same turn."""
 
     def release():
-        """That was all: they leave now, unless something else waits for the end of the turn."""
+        """No more follow: they leave now, unless something else waits for the end of the turn."""
 
     def register_sender(flow, producer):
         """
@@ -164,7 +164,7 @@ class ILink(Interface):
         """
 
     def unregister_sender(flow):
-        """That producer has sent its last frame; what waits still goes."""
+        """That producer has sent its last frame; queued frames still go."""
 
     def capture(seconds, count):
         """Headers of the next frames. @return: Deferred of a list of L{gmesh.mesh.capture.FrameTrace}."""
@@ -226,7 +226,7 @@ class IFrameReceiver(Interface):
 
 
 class IRouteEngine(Interface):
-    """Which way to a destination. Called by forwarding and by end-to-end sessions."""
+    """The path to a destination. Called by forwarding and by end-to-end sessions."""
 
     def path(destination, now, avoid=frozenset()):
         """

@@ -3,7 +3,7 @@
 Keeps this node connected to its targets: what is dialled when, back-off, patience, spares.
 
 A target is an address; which node answers there is known after the first handshake.  From then
-on a link to that node, whoever dialled it, satisfies the target.  Spare targets are dialled only
+on a link to that node, whichever end dialled it, satisfies the target.  Spare targets are dialled only
 while there are too few links.  A session that grows old is replaced: the new one is made first.
 """
 
@@ -132,11 +132,11 @@ class Dialler(NeighbourObserver, DialOwner):
 
     def redial(self, handle: bytes | None = None) -> None:
         """
-        A Noise key is new: make the links that we dialled anew, before the old certificate ends.
+        A Noise key is new: dial the links that we dialled again, before the old certificate ends.
 
         The old link stays until the new one is there; then the tie rules replace it.
 
-        @param handle: whose key it is; all its neighbours dial, so they take their time.  None: ours.
+        @param handle: whose key is new; all its neighbours dial, each within C{REDIAL_SPREAD}. None: ours.
         """
         spread = DIAL_BACKOFF_FIRST if handle is None else REDIAL_SPREAD
         for target in self._targets.values():
@@ -205,7 +205,7 @@ class Dialler(NeighbourObserver, DialOwner):
             self._renew_later(target)
 
     def ended(self, dial: Dial, reason: str, peer: Peer | None) -> None:
-        """It is over: its target is due again, later."""
+        """It ended: its target is due again, later."""
         target = dial.target
         if target.dial is dial:
             target.dial = None

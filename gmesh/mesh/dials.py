@@ -40,7 +40,7 @@ __all__ = [
 
 def client_endpoint(reactor: object, target: str) -> IStreamClientEndpoint:
     """
-    The endpoint for an address: tries all that its host has in parallel (happy eyeballs).
+    The endpoint for an address: tries all that its host has in parallel (happy eyeballs, RFC 8305).
 
     With C{tls:}, inside TLS, whose certificate must be for that host and of an authority of the system.
 
@@ -135,7 +135,7 @@ class DialOwner:
         """This dial led to a link."""
 
     def ended(self, dial: Dial, reason: str, peer: Peer | None) -> None:
-        """It is over, whether or not it ever did; called exactly once."""
+        """It ended, whether or not it led to a link; called exactly once."""
 
 
 class Dial:

@@ -48,7 +48,7 @@ _KINDS = frozenset(Kind)
 
 def check_unclaimed(kind: int, greeting: bool) -> None:
     """
-    A frame came that nobody takes.
+    A frame came that no receiver takes.
 
     @param greeting: the peer's HELLO was not read yet.
     @raise FrameRefused: unless it may be ignored.

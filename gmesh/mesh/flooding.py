@@ -228,7 +228,7 @@ class Flooding:
         self._arm_retry()
 
     def _again(self, source: object, data: bytes) -> None:
-        """What waits was well formed when it came."""
+        """Records kept for later were well formed when they came."""
         if isinstance(source, Neighbour):
             self._offer(source, data)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """
-Passing frames on: may this header go where it says, and what if its next link is gone.
+Passing frames on: may this header go where it says, and what happens when its next link is gone.
 
 No cryptography beyond the hop.  Loop freedom does not rest on what the databases believe: a frame
-carries its path, no path names a node twice, and a relay that must change it avoids everybody
+carries its path, no path names a node twice, and a relay that must change it avoids every node
 it has visited.
 """
 
@@ -87,7 +87,7 @@ class Forwarding(NeighbourObserver):
         Serve the ends of this node, which send through L{sender} and so are made after this.
 
         @param local: takes E2E frames whose destination we are: kind, header, payload, the link they came by.
-        @param undeliverable: told the header and C{unreachable} or C{dropped} about a frame of ours.
+        @param undeliverable: called with the header and C{unreachable} or C{dropped} about a frame of ours.
         """
         self.local, self._undeliverable = local, undeliverable
 
@@ -111,7 +111,7 @@ class Forwarding(NeighbourObserver):
         self.forget_verdicts()
 
     def forget_verdicts(self) -> None:
-        """Links, revocations or policy changed: judge every header anew."""
+        """Links, revocations or policy changed: judge every header again."""
         self.generation += 1
 
     # -- our own frames
@@ -181,18 +181,18 @@ class Forwarding(NeighbourObserver):
         if kind == Kind.DROPPED:
             Dropped.decode(payload)
             self.counters.count("dropped-heard")
-            self._tell(header, "dropped")
+            self._report(header, "dropped")
             return
         unreach = Unreach.decode(payload)
         if self._proven(header.source, unreach):
             self.counters.count("unreach-heard")
-            self._tell(header, "unreachable")
+            self._report(header, "unreachable")
         else:
             self.counters.count("unreach-unproven")
 
     def _proven(self, relay: bytes, unreach: Unreach) -> bool:
         """
-        A record speaks for its own node's links only, so nobody can blacken another's.
+        A record speaks for its own node's links only, so no node can deny another's links.
 
         The relay's record that we hold after this must lack the link; otherwise this is ignored.
         """
@@ -207,14 +207,14 @@ class Forwarding(NeighbourObserver):
         listed = any(handle == unreach.next_hop for entry in fragments for handle, _ in entry.record.links)
         return bool(fragments) and not listed
 
-    def _tell(self, header: PathHeader, reason: str) -> None:
+    def _report(self, header: PathHeader, reason: str) -> None:
         if self._undeliverable is not None:
             self._undeliverable(header, reason)
 
     # -- the next link is gone
 
     def reroute(self, kind: int, record: memoryview, start: int, end: int) -> None:
-        """Splice another way behind what was visited, or drop the frame and say so; drop notices."""
+        """Splice another tail behind what was visited, or drop the frame and report it; drop notices."""
         if kind not in E2E:
             self.counters.count("notice-unreachable")
             return
@@ -254,7 +254,7 @@ class Forwarding(NeighbourObserver):
         except FrameRefused:
             return
         if header.source == self.handle:
-            self._tell(header, "dropped")
+            self._report(header, "dropped")
         elif header.hop > 1:
             here = PathHeader(
                 header.path,

@@ -19,7 +19,7 @@ __all__ = ["HandshakeGate", "HandshakeSlot", "address_group"]
 
 
 def address_group(host: str) -> str:
-    """Who counts as one stranger: an IPv4 address, or the /64 an IPv6 host may roam in."""
+    """What counts as one stranger: an IPv4 address, or the /64 an IPv6 host may roam in."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

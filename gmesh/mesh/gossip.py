@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Gossip of genesis, CRL, policy and status: a node that learns of a newer one tells its neighbours.
+Gossip of genesis, CRL, policy and status: a node that gets a newer one announces it to its neighbours.
 
 A document is verified and applied before it is passed on.  On connect the numbers of the HELLOs
 are compared, so that a new or healed link is never behind.  Large documents are announced and
@@ -122,7 +122,7 @@ class DocumentGossip:
         self._ask(neighbour, GENESIS, self._held(GENESIS) + 1)
 
     def wanted(self, name: str, number: int) -> None:
-        """A far node says that there is a newer document: ask neighbours in turn, rarely, for it may lie."""
+        """A far node says that there is a newer document: ask one neighbour, rarely, since it may lie."""
         now = self._clock.seconds()
         if number > self._held(name) and len(self._neighbours) and now - self._wanted_at >= WANTED_INTERVAL:
             self._wanted_at = now
@@ -251,7 +251,7 @@ class DocumentGossip:
     # -- sending
 
     def announce(self, name: str) -> None:
-        """A document changed: tell every neighbour that has an older one."""
+        """A document changed: send or announce it to every neighbour that has an older one."""
         if name == STATUS:
             pins, self._pins = self._pins, self._status_pins()
             if pins == self._pins:

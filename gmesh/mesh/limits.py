@@ -16,7 +16,11 @@ HANDSHAKE_MESSAGE = 32 * 1024
 
 @dataclass(frozen=True)
 class HandshakeLimits:
-    """What strangers may cost: sockets half open, and handshakes begun a second."""
+    """
+    What strangers may cost: sockets half open, and handshakes begun a second.
+
+    @ivar rate_per_address: for an IPv4 address or an IPv6 /64: WireGuard PACKETS_PER_SECOND.
+    """
 
     half_open: int = 512
     half_open_per_address: int = 32
@@ -42,6 +46,7 @@ LAN = KeepaliveProfile(ping_after=1.0, pong_within=0.5, dead_after=3.0)
 
 # A busy link is asked for its round trip this often, though it needs no PING to be known alive.
 RTT_REFRESH = 30.0
+# Weight of a sample in the smoothed round trip: babeld rtt-decay, RFC 9616.
 RTT_WEIGHT = 42 / 256
 
 # Believed certificates of peers kept in parsed form, so that one that comes back costs less.
@@ -53,6 +58,7 @@ BLOCKED_DEADLINE = 15.0
 DRAIN_DEADLINE = 5.0
 PARTING_DEADLINE = 1.0
 
+# Each direction of a hop is rekeyed after so many records or seconds: REKEY, Noise specification 4.2.
 REKEY_RECORDS = 1 << 20
 REKEY_INTERVAL = 600.0
 
@@ -71,6 +77,7 @@ SEND_LIMIT = 512 * 1024
 PACE_WEIGHT = 1 / 2
 RECORD_CLOSE = MAX_RECORD_PLAINTEXT
 MAX_DATA_FRAME = 20 * 1024
+# Linux TCP_NOTSENT_LOWAT, and the user timeout of RFC 5482.
 TCP_UNSENT_LOW_WATER = 16 * 1024
 TCP_USER_TIMEOUT_MS = 20_000
 
@@ -82,10 +89,12 @@ DATA_FLOW_BYTES = 8 * 1024 * 1024
 DATA_FLOWS = 256
 # All links of a node together: so many bytes of data wait, however many links are slow.
 NODE_DATA_BYTES = 64 * 1024 * 1024
+# Deficit round robin between flows (Shreedhar, Varghese 1995); flows of small frames get several quanta.
 DRR_QUANTUM = 16 * 1024
 SMALL_FRAME = 1024
 SMALL_FRAME_WEIGHT = 4
-# A relayed frame that has waited so long, and as long as so many of its size take to send, makes room.
+# A relayed frame that was queued so long, and as long as so many of its size take to send, makes room:
+# the sojourn time of CoDel (RFC 8289), with bounds of our own.
 SOJOURN = 0.05
 SOJOURN_FRAMES = 4
 # A local sender is paused and resumed at these.
@@ -96,6 +105,7 @@ SENDER_LOW_WATER = 16 * 1024
 CAPTURE_FRAMES = 4096
 CAPTURE_SECONDS = 60.0
 
+# Back-off with full jitter (Brooker, "Exponential Backoff and Jitter", 2015).
 DIAL_DEADLINE = 5.0
 DIALS_AT_ONCE = 8
 DIAL_BACKOFF_FIRST = 1.0
@@ -107,7 +117,7 @@ REDIAL_SPREAD = 30.0
 # With so many links to relays, and to anchors among them, a node dials no spare targets.
 TARGET_DEGREE = 4
 TARGET_ANCHORS = 2
-# A link of our own dialling is made anew after this, give or take a tenth: no session key lives longer.
+# A link of our own dialling is replaced after this, give or take a tenth: no session key lives longer.
 SESSION_LIFE = 86400.0
 SESSION_JITTER = 0.1
 
@@ -118,7 +128,8 @@ REFUSAL_LOG_SPACING = 10.0
 TICK: Final = 1e-6
 """Added to a delay computed from a due time, so that rounding never wakes us a hair too early."""
 
-# -- flooding
+# -- flooding: records pushed at once to EAGER_DEGREE neighbours and named to the others, as in Plumtree
+# (Leitao, Pereira, Rodrigues, "Epidemic Broadcast Trees", 2007)
 FLUSH_INTERVAL: Final = 0.020
 FLUSH_RECORD: Final = 0.005
 FLUSH_MOST: Final = 0.080

@@ -157,7 +157,7 @@ class MeshProtocol(RecordProtocol):
         self._egress.queue.add_sender(flow, producer)
 
     def unregister_sender(self, flow: bytes) -> None:
-        """It has sent its last; what waits still goes."""
+        """It has sent its last frame; queued frames still go."""
         self._egress.queue.remove_sender(flow)
 
     def capture(self, seconds: float, count: int) -> Deferred[list[FrameTrace]]:
@@ -197,7 +197,7 @@ class MeshProtocol(RecordProtocol):
             self._heir.inherit(kind, record, start, end)
 
     def cut(self, reason: CloseReason) -> None:
-        """Drop everything, say CLOSE if that needs no waiting, and disconnect."""
+        """Drop everything, send CLOSE if that needs no waiting, and disconnect."""
         self._end(reason.slug, reason)
 
     # INeighbourLink
@@ -259,7 +259,7 @@ class MeshProtocol(RecordProtocol):
         self._egress.release()
 
     def secure_connection_lost(self, reason: str) -> None:
-        """The connection is gone, whoever ended it."""
+        """The connection is gone, whichever end closed it."""
         self._leave(self._reason or reason)
         self._state = State.GONE
         self._ending.ended()
@@ -341,7 +341,7 @@ class MeshProtocol(RecordProtocol):
     _heir: INeighbourLink | None = None
 
     def _end(self, reason: str, farewell: CloseReason | None) -> None:
-        """The link is over, now, for C{reason}; the peer is told if that needs no waiting."""
+        """The link ends now, for C{reason}; CLOSE is sent if that needs no waiting."""
         if self._state is State.GONE:
             return
         self._leave(reason)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The certificates this node believes: the directory of names, handles and keys of members, and who was one.
+The certificates this node believes: the directory of members by name, handle and key, and of former members.
 
 Every certificate is judged by L{gmesh.trust.state.TrustState} when it comes and again when
 what is believed changes; one that ended is as good as none.
@@ -39,7 +39,7 @@ class MemberDirectory:
     @param certified: called with each L{Peer} whose certificate is new here.
     @ivar trust: what decides who is a member.
     @ivar max_nodes: how many nodes may be in the directory.
-    @ivar former: who is in it no more.
+    @ivar former: nodes that left it.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class MemberDirectory:
         return {name: (handle.hex(), serial) for name, (handle, serial) in self._revoked_names.items()}
 
     def remember(self, revoked: Mapping[str, tuple[str, int]]) -> None:
-        """Know again, after a restart, who was revoked: what L{revoked_nodes} gave, if it still holds."""
+        """Restore after a restart which nodes were revoked: what L{revoked_nodes} gave, if it still holds."""
         self.trust.remember_revoked(serial for _, serial in revoked.values())
         for name, (handle, serial) in revoked.items():
             if self.trust.revoked(serial, ""):
@@ -120,7 +120,7 @@ class MemberDirectory:
         return [held.peer.certificate.encode() for held in found if held is not None]
 
     def peers(self) -> list[Peer]:
-        """Everybody under the newest valid certificate, by handle."""
+        """Every member under its newest valid certificate, by handle."""
         found = (self.find_handle(handle) for handle in sorted(self._nodes))
         return [peer for peer in found if peer is not None]
 
@@ -221,7 +221,7 @@ class MemberDirectory:
                 continue
 
     def expire(self) -> None:
-        """Let go of what has ended; costs nothing while nothing has."""
+        """Drop what has ended; costs nothing while nothing has."""
         if self._wall() <= self._first_end:
             return
         for handle, held in list(self._nodes.items()):

@@ -36,7 +36,7 @@ class RecordOutbox:
 
     C{eager} ones are sent, C{lazy} ones only named.
 
-    @ivar owed: those of the eager ones that the neighbour asked for: to name a newer one is no answer.
+    @ivar owed: those of the eager ones that the neighbour asked for: naming a newer one does not answer that.
     """
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Neighbour:
     @param records: what all neighbours together were asked for.
     @param certificates: the same.
     @ivar handle: its routing handle.
-    @ivar observers: those that know of the link, in the order in which they were told.
+    @ivar observers: those that know of the link, in the order in which they heard of it.
     @ivar metric: what the link costs.
     @ivar outbox: node records queued for it.
     @ivar numbers: the newest documents it is known to hold, by type.

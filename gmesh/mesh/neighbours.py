@@ -31,7 +31,7 @@ __all__ = ["Neighbours", "close_reason"]
 
 
 def close_reason(error: PeerRefused) -> CloseReason:
-    """What a refused peer is told."""
+    """The reason that a refused peer gets in CLOSE."""
     return {"revoked": CloseReason.REVOKED, "expired": CloseReason.EXPIRED}.get(
         error.reason, CloseReason.UNSPECIFIED
     )
@@ -97,12 +97,12 @@ class Neighbours:
         """
         Have these act on every link, in this order when it comes up, in the opposite one when it goes down.
 
-        Given once by whoever composes the node, before there are links.
+        Given once, by the composer of the node, before there are links.
         """
         self._observers = observers
 
     def follow(self, follower: Callable[[Neighbour, bool], object]) -> None:
-        """Report links to C{follower}, up or not, after all who act on them have; in no particular order."""
+        """Report links to C{follower}, up or not, after the observers have acted; in no particular order."""
         self._followers.append(follower)
 
     # called by sessions
@@ -189,7 +189,7 @@ class Neighbours:
     # called when what this host believes changes
 
     def sweep(self) -> None:
-        """Judge everybody again and cut, in this turn, whoever is a member no longer, linked or not yet."""
+        """Judge every peer again; cut in this turn those that are no longer members, linked or not yet."""
         for session in list(self._sessions):
             try:
                 self._judge(session.peer.certificate)

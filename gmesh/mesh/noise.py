@@ -250,7 +250,7 @@ class NoiseProtocol(Protocol):
             self._refuse(error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell whoever is above exactly once, and leave nothing running."""
+        """Report it to the layer above exactly once, and leave nothing running."""
         self._cancel_timer()
         self._slot.leave()
         self._closing = True

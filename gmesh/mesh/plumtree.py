@@ -152,7 +152,7 @@ class Elsewhere:
         """
         Handles that get what C{sender} sent us without our help.
 
-        Those it sends to itself, and those to whom another of these is on a cheaper way than we are.
+        Those it sends to itself, and those to which another of these has a cheaper path than we have.
         """
         engine, own = self._engine, self._engine.handle
         first = engine.neighbours(sender)

@@ -77,7 +77,7 @@ class RouteUpdates(NeighbourObserver):
         self._flooding.start()
 
     def drain(self) -> Deferred[None]:
-        """Ask everybody to route around us; fires when they had time to hear it. Cancelling it is safe."""
+        """Ask all nodes to route around us; fires when they had time to hear it. Cancelling it is safe."""
         self._engine.overload(self._clock.seconds())
         self._flooding.originate()
         return deferLater(self._clock, DRAIN_TIME)
@@ -130,7 +130,7 @@ class RouteUpdates(NeighbourObserver):
         self._flooding.originate()
 
     def advertise(self, capabilities: tuple[tuple[int, bytes], ...]) -> None:
-        """Addresses, services and version to tell. @raise FrameRefused: if they are too many."""
+        """Addresses, services and version to advertise. @raise FrameRefused: if they are too many."""
         self._engine.originator.set_capabilities(capabilities, self._clock.seconds())
         self._flooding.originate()
 
@@ -180,7 +180,7 @@ class RouteUpdates(NeighbourObserver):
 
     def _look_at_wall_clock(self, now: float) -> None:
         """
-        When it was set, sign anew what bears the wrong time, and ask each neighbour what we refused by it.
+        When it was set, sign again what bears the wrong time, and ask for what we refused because of it.
 
         Otherwise a clock that was wrong for a minute would hide what changed in it until the next refresh.
         """

@@ -4,7 +4,7 @@ A node that keeps no table: it asks a neighbour for each path it needs, and beli
 
 The neighbour answers with the node records along its path.  They are judged like all others and make
 a small graph, on which paths are found as everywhere: so a neighbour can hide links but not invent
-them.  When an UNREACH proves that a link of it fell, there is no path any more and the question
+them.  When an UNREACH proves that a link of it fell, the path is gone and the question
 is asked again.
 """
 
@@ -47,7 +47,7 @@ class _OwnRecord(Spreader):
     """Our own record goes to every neighbour; nothing of others does."""
 
     def spread(self, key: Key, data: bytes, but: Neighbour | None = None) -> None:
-        """To all, or to nobody."""
+        """To all, or to none."""
         if key[0] == self._engine.handle:
             super().spread(key, data, but)
 
@@ -195,7 +195,7 @@ class PathSeeker:
         question.asked.send(Kind.PATH_REQ, request.encode())
 
     def look(self) -> None:
-        """Something is news: whose question does it answer?"""
+        """Something is news: does it answer a question?"""
         now = self._clock.seconds()
         for question in list(self._questions.values()):
             peer = self._find_name(question.name) if question.name else None

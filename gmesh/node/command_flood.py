@@ -2,7 +2,7 @@
 """
 Operators' commands over links: a node that has one passes it on, once, to every neighbour but its source.
 
-A command is judged before it is passed on, so that nobody can flood what no operator signed.
+A command is judged before it is passed on, so that no node can flood what no operator signed.
 What a neighbour missed while it was away it asks for when the link comes up.
 Tests: C{tests/node/test_control.py}.
 """
@@ -72,8 +72,8 @@ class CommandFlood(NeighbourObserver):
     """
     The commands this node knows of and that have not expired.
 
-    @param obey: called with each command that is new here and that somebody may give.
-    @param refuse: called with each that nobody may give under the policy in force, and why.
+    @param obey: called with each command that is new here and whose signer may give it.
+    @param refuse: called with each whose signer may not give it under the policy in force, and why.
     @param floor: commands up to this number are neither taken nor asked for.
     """
 
@@ -111,7 +111,7 @@ class CommandFlood(NeighbourObserver):
     # -- in
 
     def received(self, neighbour: Neighbour, data: bytes) -> None:
-        """A neighbour passed on a command; one that nobody signed as it says counts against the neighbour."""
+        """A neighbour passed on a command; one with a wrong signature counts against the neighbour."""
         try:
             document = parse_document(data, Command)
             self.offer(document, neighbour)
@@ -123,7 +123,7 @@ class CommandFlood(NeighbourObserver):
 
     def offer(self, document: Document[Command], source: Neighbour | None = None) -> bool:
         """
-        Judge a command; if it is new and may be given, tell neighbours and obey it.
+        Judge a command; if it is new and may be given, pass it to the neighbours and obey it.
 
         @return: False if it is known already.
         @raise DocumentRefused: as L{TrustState.judge_command}; C{invalid-life}, C{old}.  What a newer
@@ -134,7 +134,7 @@ class CommandFlood(NeighbourObserver):
             self.counters.count("command-known")
             return False
         if body.number <= self.floor:
-            raise DocumentRefused("old", f"command {body.number} where those up to {self.floor} are over")
+            raise DocumentRefused("old", f"command {body.number} where those up to {self.floor} have ended")
         if body.expires_at - body.issued_at > MAX_COMMAND_LIFE:
             raise DocumentRefused("invalid-life", f"a command lives at most {MAX_COMMAND_LIFE} s")
         try:
@@ -153,7 +153,7 @@ class CommandFlood(NeighbourObserver):
         return True
 
     def again(self) -> None:
-        """Genesis or policy changed: judge what waits."""
+        """Genesis or policy changed: judge the commands that wait."""
         waiting, self._waiting = self._waiting, {}
         for document in waiting.values():
             try:

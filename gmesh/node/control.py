@@ -68,7 +68,7 @@ class Control:
         return self.handler.stop()
 
     def trust_changed(self, kind: str) -> None:
-        """Who waits for a document has it; who may command is judged anew."""
+        """Commands that wait for this document go on; those that waited for a role are judged again."""
         self.node.trust_changed(kind)
         if kind in ("policy", "genesis"):
             self.flood.again()
@@ -88,7 +88,7 @@ class Control:
         return self._member.state.commands_fetched
 
     def take(self, documents: list[Document[Command]], number: int) -> None:
-        """The authority's commands up to a number; what may not be given is told and left."""
+        """The authority's commands up to a number; those that may not be given are logged and left."""
         for document in documents:
             try:
                 self.flood.offer(document)

@@ -2,7 +2,7 @@
 """
 What commands act on: this node, and the daemon that runs it.
 
-What only a daemon can do (stop, reload, log, ask the authority) is given by whoever runs the node.
+What only a daemon can do (stop, reload, log, ask the authority) is given by the daemon that runs the node.
 Tests: C{tests/node/test_control.py}.
 """
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Obeys commands: each once, before it expires, if this node is a target; and says what became of it.
+Obeys commands: each once, before it expires, if this node is a target; and reports what became of it.
 
 That a command was taken up is on disk before it is obeyed, so that no restart obeys it again; one
 that a restart interrupted is reported as failed.  Receipts wait on disk until the authority has them.
@@ -94,7 +94,7 @@ class CommandExecutor:
         deferred.addCallback(self._ended, body)
 
     def refuse(self, document: Document[Command], detail: str) -> None:
-        """Nobody who signed it may give it, says the policy held here: the operator is told."""
+        """The policy held here does not let its signers give it: the operator gets a receipt that says so."""
         body = document.body
         state = self._member.state
         concerned = body.concerns(self._member.name, self._member.roles)

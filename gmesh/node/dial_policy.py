@@ -2,9 +2,9 @@
 """
 Which targets this node dials: the anchors, those named beside them, and anchors known only by their records.
 
-What genesis, commands and records call an address is text of others: what is spelled in another way
-than nodes are dialled is left out and counted as C{address-not-dialled}, once while it stands there.
-Anchors dial each other and never stop; to everybody else an anchor is one of many, called while
+What genesis, commands and records call an address is text of others: an address of a form that is
+not dialled is left out and counted as C{address-not-dialled}, once while it stands there.
+Anchors dial each other and never stop; to every other node an anchor is one of many, dialled while
 links are too few.  Tests: C{tests/node/test_addresses_of_others.py}, C{tests/node/test_memory_mesh.py},
 C{tests/node/test_policy_bites.py}.
 """

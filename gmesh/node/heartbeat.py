@@ -111,7 +111,7 @@ class Heartbeat(Service):
             self.receipts_wait()  # an operator may be waiting to hear who has applied it
 
     def age(self) -> float | None:
-        """Seconds since the authority was last heard, by us or by whoever gossiped its status."""
+        """Seconds since the authority was last heard, by us or by the node that gossiped its status."""
         times = [time for time in (self.last_contact, self._status_time()) if time is not None]
         return max(0.0, self._wall() - max(times)) if times else None
 
@@ -168,7 +168,7 @@ class Heartbeat(Service):
         if late > 0:
             raise DocumentRefused(
                 "frozen",
-                f"its status expired {int(late)} s ago: somebody holds newer ones back, or a clock is wrong",
+                f"its status expired {int(late)} s ago: newer ones are held back, or a clock is wrong",
             )
 
     async def _fetch_commands(self, number: int) -> None:
@@ -178,12 +178,12 @@ class Heartbeat(Service):
         try:
             control.take(await self._client.commands(control.fetched()), number)
         except RequestRefused as error:
-            self._ill("commands", "the authority does not tell the operators' commands: {cause}", error)
+            self._ill("commands", "the authority does not give out the operators' commands: {cause}", error)
         else:
             self._well("commands")
 
     def receipts_wait(self) -> None:
-        """There is something to report: do so soon, but not with everybody else at once."""
+        """There is something to report: do so soon, but not at once with every other node."""
         self._beats.within(self._random.uniform(0, RECEIPT_SPREAD))
 
     async def _poll(self) -> float:
@@ -226,7 +226,7 @@ class Heartbeat(Service):
         return RENEWAL_RETRY_FLOOR
 
     def _renewal_retry(self, error: GmeshError) -> float:
-        """Seconds; not before the authority wants to be asked again, but nobody can put us off for ever."""
+        """Seconds; not before the authority wants to be asked again, but no answer puts us off for ever."""
         ceiling = min(RENEWAL_RETRY_CEILING, RENEWAL_RETRY_FLOOR * 2**self._failures)
         self._failures = min(self._failures + 1, 16)
         wait = self._random.uniform(RENEWAL_RETRY_FLOOR, max(RENEWAL_RETRY_FLOOR, ceiling))
@@ -241,7 +241,7 @@ class Heartbeat(Service):
         listed = authority_keys(self._node.trust.genesis.body)
         return any(signer in listed for signer, _ in self._node.certificate.signatures)
 
-    # What went well or ill is told when it changes, not each minute
+    # What went well or ill is logged when it changes, not each minute
 
     def _jittered(self, period: float) -> float:
         return period * self._random.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)

@@ -3,7 +3,7 @@
 What this node is and believes, and that both outlive a power cut.
 
 L{LocalMember.persist} is the first thing to happen when a document changed, so that floors and document are
-on disk before anybody acts on them; a full disk is told and never keeps a revocation from cutting.
+on disk before anybody acts on them; a full disk is logged and never keeps a revocation from cutting.
 Tests: C{tests/node/test_membership.py}.
 """
 
@@ -42,7 +42,7 @@ class LocalMember:
     @ivar certificate: the one in use.
     @ivar peer: what it says, as of any other node.
     @param trust_changed: called with the kind of a document that changed; L{persist} comes first in it,
-        and is all of it where nobody is there to act.
+        and is all of it where nothing else acts on it.
     @param certificate_changed: called after another certificate came into use, with True if its Noise key
         is another one.
     """
@@ -250,7 +250,7 @@ class LocalMember:
         try:
             floors = Floors.from_dict(identity.floors)
         except DocumentRefused as error:
-            self._log.warn("floors.json cannot be used and starts anew: {cause}", cause=error.detail)
+            self._log.warn("floors.json cannot be used and starts empty: {cause}", cause=error.detail)
             floors = Floors()
         return TrustState(
             identity.network_id,
@@ -266,12 +266,12 @@ class LocalMember:
             self.trust.judge_certificate(self.certificate, self.wall())
         except PeerRefused as error:
             self._log.warn(
-                "this node's own certificate is no good now, others will refuse it: {cause}",
+                "this node's own certificate is not valid now, others will refuse it: {cause}",
                 cause=error.detail,
             )
 
     def _changed(self, kind: str) -> None:
-        if self._loaded:  # what was stored is no news
+        if self._loaded:  # what was stored is not news
             self._trust_changed(kind)
 
     def _may_be(self, time: int) -> bool:

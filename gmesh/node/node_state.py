@@ -2,7 +2,7 @@
 """
 C{state.json}: numbers that rise over restarts, commands obeyed, receipts not yet delivered.
 
-None of it is worth a failed start: what cannot be used begins anew, field by field.
+None of it is worth a failed start: what cannot be used begins empty, field by field.
 Tests: C{tests/node/test_state_files.py}.
 """
 

@@ -60,7 +60,7 @@ class PeriodicTask:
             self._again = True
 
     def stop(self) -> Deferred[None]:
-        """Cancel what waits or runs; fires when nothing of it is left."""
+        """Cancel what is due or runs; fires when nothing of it is left."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The only composer: one node of the mesh from its identity, told the time and how to connect.
+The only composer: one node of the mesh from its identity, given the time and how to connect.
 
 Nothing here knows of daemons, files or sockets, so that L{gmesh.testing.mesh} runs the same object
 on a fake clock.  Each layer is built here from the ones below it and handed to those above.
@@ -210,7 +210,7 @@ class NodeRuntime:
         Another CRL, policy, genesis or status is in force: revocation cuts in one turn, this one.
 
         Whatever decides knows first, then links and sessions are cut, then others hear of it, and what may
-        begin anew comes last: so whatever a cut calls back finds the new decisions already.  A step that
+        begin again comes last: so whatever a cut calls back finds the new decisions already.  A step that
         fails is logged and keeps no other from its work.
 
         @param kind: C{"crl"}, C{"policy"}, C{"genesis"} or C{"status"}, as from L{TrustState}.
@@ -220,12 +220,12 @@ class NodeRuntime:
             self._updates.trust_changed,  # out of the directory and of every path; their records go nowhere
             self._remember_revoked,  # by name, so that a sender hears why, also after a restart
             self.datagrams.permissions.trust_changed,  # the new rules decide ...
-            self.datagrams.ask_again,  # ... and are asked before the next message of anybody
+            self.datagrams.ask_again,  # ... and are asked before the next message
             self._cut_neighbours,  # links end here, and what is queued from or to them
-            self._sessions.trust_changed,  # so do sealed sessions, and what waits for their keys
+            self._sessions.trust_changed,  # so do sealed sessions, and messages that wait for their keys
             self._documents.announce,  # to the neighbours that are left
             self._versions.trust_changed,  # cuts who is too old, after they heard which policy says so
-            self._dial,  # whom the news allows, and where a dial was refused for lack of it
+            self._dial,  # what the news allows, and where a dial was refused for lack of it
             self.control.trust_changed,  # commands that waited for a role or a document
             self._tell_authority,  # that it is applied; renewal under a new genesis
         ):
@@ -274,7 +274,7 @@ class NodeRuntime:
     # Views
 
     def now(self) -> float:
-        """The monotonic clock, as the engine is told it."""
+        """The monotonic clock, as the engine gets it."""
         return self._clock.seconds()
 
     def links(self) -> list[ILink]:
@@ -298,15 +298,15 @@ class NodeRuntime:
         self._dial_policy.set_named(peers)
 
     def set_advertised(self, addresses: Sequence[str]) -> None:
-        """Tell these addresses from now on."""
+        """Advertise these addresses from now on."""
         self._advertised = tuple(addresses)
         self.advertise()
 
     def advertise(self) -> None:
-        """Tell addresses, services and version to everybody, in the node record."""
+        """Advertise addresses, services and version in the node record."""
         names = [name for name in self.datagrams.services.names if not is_reserved(name)]
-        told = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
-        self._updates.advertise(make_capabilities(self._advertised, told, self._software))
+        listed = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
+        self._updates.advertise(make_capabilities(self._advertised, listed, self._software))
 
     def is_anchor(self) -> bool:
         """Whether this node's certificate says so."""
@@ -316,7 +316,7 @@ class NodeRuntime:
         """
         The names of the other anchors, nearest first: those that can be reached.
 
-        A stub does not know whom: after the few it has paths to, its neighbours and those it was told of.
+        A stub knows few paths: after those come its neighbours and the anchors that documents name.
         """
         now = self.now()
         names = {
@@ -357,7 +357,7 @@ class NodeRuntime:
         self._log.error("alarm {slug} about {name}", slug=slug, name=peer.name if peer else handle.hex())
 
     def _keep_own_certificate(self) -> None:
-        """One that is over or early is not kept: the node runs on and renews it."""
+        """One that has ended or is early is not kept: the node runs on and renews it."""
         try:
             self.directory.add(self.member.certificate)
         except PeerRefused as error:

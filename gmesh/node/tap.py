@@ -141,7 +141,7 @@ class NodeService(Service):
         self._runtime.start()
 
     def stopService(self) -> Deferred[None]:
-        """Tell the neighbours, drain, close."""
+        """Ask the neighbours to route around us, drain, close."""
         super().stopService()
         return self._runtime.stop()
 

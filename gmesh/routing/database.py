@@ -2,7 +2,7 @@
 """
 The link-state database: which node records are believed.
 
-Checks run from cheap to dear, the signature last; nothing is stored before all have passed.
+Checks run from cheap to expensive, the signature last; nothing is stored before all have passed.
 C{now} is the monotonic clock, C{wall} Unix seconds: records are dated by their origin, but
 expire here by our own timer.
 """
@@ -194,7 +194,7 @@ class LinkStateDatabase:
         return sorted(gone)
 
     def expire(self, now: float, wall: float) -> None:
-        """Drop what is over: records, records of ended certificates, tombstones."""
+        """Drop what has ended: records, records of ended certificates, tombstones."""
         if now >= self._first_over or wall > self._first_ends:
             self._drop_what_is_over(now, wall)
         self.store.forget_tombstones(now)

@@ -154,7 +154,7 @@ class RecordStore:
         return entry
 
     def forget_tombstones(self, now: float) -> None:
-        """Let go of those whose time is over."""
+        """Drop those that have ended."""
         for key in [key for key, (_, until) in self._tombstones.items() if until <= now]:
             del self._tombstones[key]
 
