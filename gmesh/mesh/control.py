@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Control frames of one link: records, certificates and documents in and out of what all links share.
+Control frames of one neighbour: records, certificates and documents, in and out.
 
 Bodies are decoded here and nowhere else; a malformed one closes the link.
 """
@@ -146,7 +146,7 @@ class ControlFactory(NeighbourObserver):
         neighbours: Neighbours,
         flooding: Flooding,
         documents: DocumentGossip,
-        book: MemberDirectory,
+        directory: MemberDirectory,
         clock: IReactorTime,
         counters: Counters,
     ) -> None:
@@ -154,7 +154,7 @@ class ControlFactory(NeighbourObserver):
         self.neighbours = neighbours
         self.flooding = flooding
         self.documents = documents
-        self.directory = book
+        self.directory = directory
         self.clock = clock
         self.counters = counters
 

@@ -135,11 +135,12 @@ class Neighbours:
                 other=session.peer.name,
             )
             return CloseReason.UNSPECIFIED
-        elif not self._prefers(session, INeighbourLink(old)):
-            INeighbourLink(old).probe()
-            return CloseReason.DUPLICATE
         else:
-            INeighbourLink(old).give_way(session)
+            held = INeighbourLink(old)
+            if not self._prefers(session, held):
+                held.probe()
+                return CloseReason.DUPLICATE
+            held.give_way(session)
         return self.add(session)
 
     def add(self, link: ILink) -> Neighbour:

@@ -47,7 +47,7 @@ class RouteUpdates(NeighbourObserver):
         flooding: Flooding,
         forwarding: Forwarding,
         documents: DocumentGossip,
-        book: MemberDirectory,
+        directory: MemberDirectory,
         clock: IReactorTime,
         wall: Callable[[], float],
     ) -> None:
@@ -56,7 +56,7 @@ class RouteUpdates(NeighbourObserver):
         self._flooding = flooding
         self._forwarding = forwarding
         self._documents = documents
-        self._directory = book
+        self._directory = directory
         self._clock = clock
         self._wall = wall
         self._replaced: dict[bytes, IDelayedCall] = {}

@@ -229,7 +229,7 @@ def make_ends(context: NodeContext, routes: Routes, advertise: Callable[[], None
     """
     Sealed sessions, datagrams over them, ping and trace over those.
 
-    @param advertise: reports to everybody which services there are.
+    @param advertise: publishes in our record which services there are.
     """
     member, directory, clock = context.member, context.directory, context.clock
     trust, engine, seeker = member.trust, context.engine, routes.seeker

@@ -190,7 +190,7 @@ class LocalNode:
 
     async def capture(self, name: str, seconds: float, count: int) -> list[dict[str, Any]]:
         """The headers of the frames on the link to a neighbour, for so long or so many."""
-        link = next((link for link in self._runtime.links() if link.peer.name == name), None)
+        link = self._runtime.neighbours.by_name(name)
         if link is None:
             raise RequestRefused("unknown-node", f"there is no link to {name}: gmesh peers lists the links")
         traces: list[FrameTrace] = await link.capture(seconds, count)

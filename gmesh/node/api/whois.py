@@ -58,7 +58,7 @@ def whois(runtime: NodeRuntime, text: str) -> dict[str, Any]:
     own = peer.handle == runtime.member.handle
     path = (peer.handle,) if own else runtime.engine.path(peer.handle, now)
     records = runtime.engine.store.fragments(peer.handle).values()
-    link = next((link for link in runtime.links() if link.peer.handle == peer.handle), None)
+    link = runtime.neighbours.links.get(peer.handle)
     return _NOTHING | {
         "name": peer.name,
         "node_id": peer.node_id,
