@@ -99,7 +99,7 @@ class ControlProtocol:
                 self._factory.take_certificate(self._neighbour, document)
 
     def _path_wanted(self, body: memoryview) -> None:
-        """The way through us, with the records that prove it: a neighbour cannot invent links."""
+        """The path through us, with the records that prove it: a neighbour cannot invent links."""
         request = PathRequest.decode(body)
         factory, asker = self._factory, self._neighbour.handle
         if not self._neighbour.may_ask():

@@ -42,7 +42,7 @@ class Dialler(NeighbourObserver, DialOwner):
 
     @param connect: the endpoint for a target: L{client_endpoint} with a reactor, or a test's.
     @param factory: what to connect: L{gmesh.mesh.link.MeshFactory.dialling}.
-    @ivar degree: with how many links spare targets stay spare; to be changed by L{set_degree}.
+    @ivar degree: with how many links to relays no spare target is dialled; L{set_degree} changes it.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Dialler(NeighbourObserver, DialOwner):
                 self._after(target, 0.0)
 
     def set_degree(self, degree: int | None) -> None:
-        """Keep so many links to relays by spare targets; more stay.  None: as many as without a policy."""
+        """Dial spare targets while links to relays are fewer; more stay.  None: as without a policy."""
         before, self.degree = self.degree, TARGET_DEGREE if degree is None else degree
         if self.degree > before:
             self._call_spares()

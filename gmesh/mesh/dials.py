@@ -74,7 +74,7 @@ CERTIFICATE_REFUSALS = frozenset(
         "wrong-network",
     }
 )
-"""Reasons that stay until some document changes: asking again at once is of no use."""
+"""Reasons that stay until some document changes: asking again at once is useless."""
 
 
 def may_help(kind: str, reason: str) -> bool:
@@ -192,7 +192,7 @@ class Dials:
         self._pump()
 
     def give_up(self, dial: Dial) -> None:
-        """It is of no use any more."""
+        """Its outcome is not needed any more."""
         if dial.pending is not None:
             dial.pending.cancel()
         elif dial.protocol is not None:

@@ -115,7 +115,7 @@ class Fetcher(Generic[K]):
 
     @property
     def idle(self) -> bool:
-        """Nothing is wanted, nothing is on its way."""
+        """Nothing is wanted and nothing was asked for."""
         return not self._wanted and not self._outstanding
 
     def want(self, key: K, number: int = 0) -> bool:

@@ -126,7 +126,7 @@ class Flooding:
         self._neighbours.certificates.forget_old()
 
     def resync(self) -> None:
-        """Compare digests with the next neighbour in turn, to heal whatever was lost on the way."""
+        """Compare digests with the next neighbour in turn, to repair what was lost in transit."""
         store = self._engine.store
         by_handle = self._neighbours.by_handle
         handles = sorted(handle for handle, each in by_handle.items() if not is_stub(store, each))

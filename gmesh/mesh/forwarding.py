@@ -219,18 +219,18 @@ class Forwarding(NeighbourObserver):
             self.counters.count("notice-unreachable")
             return
         header, _ = read_path(record, start, end)
-        way = self._way_around(header)
-        if way is not None and way[1] in self.links:
+        tail = self._tail_around(header)
+        if tail is not None and tail[1] in self.links:
             self.counters.count("spliced")
-            path = header.path[: header.hop] + way
+            path = header.path[: header.hop] + tail
             frame = splice(record, start, end, path, header.hop + 1, header.splices + 1)
-            if not self.links[way[1]].send_data(frame, header.source + header.destination):
+            if not self.links[tail[1]].send_data(frame, header.source + header.destination):
                 self._say_dropped(kind, header)
             return
         self.counters.count("unreachable")
         self._say_unreachable(header)
 
-    def _way_around(self, header: PathHeader) -> tuple[bytes, ...] | None:
+    def _tail_around(self, header: PathHeader) -> tuple[bytes, ...] | None:
         if header.splices >= MAX_SPLICES:
             return None
         limit = self._engine.max_hops - header.hop

@@ -117,9 +117,9 @@ class PathSeeker:
 
     def seek(self, name: str) -> Deferred[None]:
         """
-        Find the node of this name and the way to it.
+        Find the node of this name and a path to it.
 
-        @return: Deferred that fires when that is done, well or not.
+        @return: Deferred that fires when that ended, found or not.
         """
         peer = self._find_name(name)
         handle = NO_HANDLE if peer is None else peer.handle
@@ -155,7 +155,7 @@ class PathSeeker:
         """
         Begin to ask, unless that is under way or was done just now.
 
-        @param afresh: what is known is of no use, and may go when it is too much.
+        @param afresh: what is known is useless, and is dropped when it is too much.
         @return: None where there is nothing to wait for, as without a neighbour to ask.
         """
         key, now = (destination, name), self._clock.seconds()

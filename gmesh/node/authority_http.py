@@ -130,7 +130,7 @@ class AuthorityHTTP:
         self._closed = True
 
     def prefix(self) -> str:
-        """The path prefix that requests by way of another node are signed with."""
+        """The path prefix that requests that go through another node are signed with."""
         urls = self._urls()
         return _prefix(self._last_good or urls[0]) if urls else ""
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Requests to the authority by way of an anchor, for a node that HTTP does not take there.
+Requests to the authority through an anchor, for a node that cannot reach it by HTTP.
 
 They are signed by the node and sealed to the anchor, which passes them on verbatim and can alter
 neither them nor the signed documents in the answer.  Tests: C{tests/node/test_authority_relay.py}.

@@ -3,7 +3,7 @@
 What an operator may ask of a node: one function a command, registered by its decorator.
 
 C{policy-update}, C{revoke-certificate} and C{revoke-node} carry a number and mean "hold at least
-this now": the document itself comes the one way all documents come.
+this now": the document itself comes as all documents come.
 Tests: C{tests/node/test_control.py}.
 """
 

@@ -34,7 +34,7 @@ class CommandExecutor:
     """
     Executes commands, each once, and keeps their receipts.
 
-    @param commands: what this node can do, by name.
+    @param commands: what this node can do.
     @param node: what the commands act on.
     @param receipt_waits: called when there is a receipt to deliver.
     """
@@ -115,7 +115,7 @@ class CommandExecutor:
         try:
             self._member.save_now()
         except StoreError as error:
-            self._finish(body.id, "failed", f"not obeyed, for it could be obeyed twice: {error.detail}")
+            self._finish(body.id, "failed", f"not obeyed, since it could be obeyed twice: {error.detail}")
             return False
         return True
 

@@ -125,7 +125,7 @@ class DialPolicy:
         """
         While links are too few, anchors known only by their records are spare targets.
 
-        Not a linked one: its record may spell an address that is dialled already in another way.
+        Not a linked one: its record may spell differently an address that is dialled already.
         """
         if len(self._neighbours.links) >= self._dialler.degree or self._engine.records == self._looked_at:
             return

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Keeping in touch with the authority, for ever: what is newest, and a certificate that does not end.
+Contact with the authority while the node lives: the newest documents, and a certificate renewed in time.
 
 A heartbeat each minute brings the status and with it CRL, policy and genesis; an anchor also holds
 a long poll, so that a revocation enters the mesh within a second; the certificate is renewed at half
@@ -226,7 +226,7 @@ class Heartbeat(Service):
         return RENEWAL_RETRY_FLOOR
 
     def _renewal_retry(self, error: GmeshError) -> float:
-        """Seconds; not before the authority wants to be asked again, but no answer puts us off for ever."""
+        """Seconds; not before the authority wants to be asked again, but no answer puts us off endlessly."""
         ceiling = min(RENEWAL_RETRY_CEILING, RENEWAL_RETRY_FLOOR * 2**self._failures)
         self._failures = min(self._failures + 1, 16)
         wait = self._random.uniform(RENEWAL_RETRY_FLOOR, max(RENEWAL_RETRY_FLOOR, ceiling))
@@ -241,7 +241,7 @@ class Heartbeat(Service):
         listed = authority_keys(self._node.trust.genesis.body)
         return any(signer in listed for signer, _ in self._node.certificate.signatures)
 
-    # What went well or ill is logged when it changes, not each minute
+    # Success and failure are logged when it changes, not each minute
 
     def _jittered(self, period: float) -> float:
         return period * self._random.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)

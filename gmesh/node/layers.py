@@ -89,7 +89,7 @@ class NodeContext:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Who is connected."""
+    """Links to neighbours."""
 
     neighbours: Neighbours
     dispatcher: Dispatcher
@@ -101,7 +101,7 @@ class Links:
 @dataclass(frozen=True, slots=True)
 class Routes:
     """
-    Which way, and what neighbours report to each other.
+    Paths, and what neighbours report to each other.
 
     @ivar seeker: asks for paths, in a node that keeps no table.
     """
@@ -116,7 +116,7 @@ class Routes:
 
 @dataclass(frozen=True, slots=True)
 class EndToEnd:
-    """Who is talking."""
+    """Sealed sessions, and what stands on them."""
 
     sessions: Sessions
     datagrams: Datagrams
