@@ -168,7 +168,7 @@ class Heartbeat(Service):
         if late > 0:
             raise DocumentRefused(
                 "frozen",
-                f"its status expired {int(late)} s ago: newer ones are held back, or a clock is wrong",
+                f"its status expired {int(late)} s ago: someone holds newer ones back, or a clock is wrong",
             )
 
     async def _fetch_commands(self, number: int) -> None:

@@ -266,7 +266,7 @@ class LocalMember:
             self.trust.judge_certificate(self.certificate, self.wall())
         except PeerRefused as error:
             self._log.warn(
-                "this node's own certificate is not valid now, others will refuse it: {cause}",
+                "this node's own certificate is no good now, others will refuse it: {cause}",
                 cause=error.detail,
             )
 
