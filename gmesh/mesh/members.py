@@ -22,7 +22,7 @@ from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.state import TrustState
 from gmesh.wire.messages import CertificateKey
 
-__all__ = ["Departed", "FormerMembers", "MemberDirectory"]
+__all__ = ["Departed", "FormerMembers", "MemberDirectory", "member_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class MemberDirectory:
         known = held.get(peer.serial)
         if known is not None:
             return known.peer
-        held[peer.serial] = _Held(peer, _member(peer))
+        held[peer.serial] = _Held(peer, member_of(peer))
         self._first_end = min(self._first_end, peer.not_after + CERTIFICATE_LEEWAY)
         self._names.setdefault(peer.name, set()).add(peer.handle)
         self._revoked_names.pop(peer.name, None)
@@ -318,7 +318,8 @@ class FormerMembers:
         return self._trust.crl.body.number if self._trust.crl is not None else 0
 
 
-def _member(peer: Peer) -> Member:
+def member_of(peer: Peer) -> Member:
+    """What routing needs of a certificate."""
     return Member(
         node_id=peer.node_id,
         name=peer.name,

@@ -32,7 +32,7 @@ from gmesh.mesh.gate import HandshakeGate
 from gmesh.mesh.gossip import DocumentGossip
 from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.mesh.link import MeshContext, MeshFactory
-from gmesh.mesh.members import MemberDirectory
+from gmesh.mesh.members import MemberDirectory, member_of
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
@@ -43,7 +43,6 @@ from gmesh.node.control_actions import CommandActions
 from gmesh.node.local_member import LocalMember
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import RecordFlag
-from gmesh.routing.store import Member
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
 from gmesh.wire.messages import Hello
@@ -136,7 +135,7 @@ def make_engine(
     return RouteEngine(
         bytes.fromhex(trust.network_id),
         member.node_key,
-        lambda: _routing_member(member.peer),
+        lambda: member_of(member.peer),
         directory.member,
         trust.revoked,
         verify,
@@ -305,17 +304,6 @@ def make_control(
     control = Control(member, neighbours, actions, context.counters, receipt_waits)
     links.dispatcher.register(control.flood)
     return control
-
-
-def _routing_member(peer: Peer) -> Member:
-    return Member(
-        node_id=peer.node_id,
-        name=peer.name,
-        node_key=peer.node_key,
-        roles=frozenset(peer.roles),
-        serial=peer.serial,
-        not_after=peer.not_after,
-    )
 
 
 def _flags(peer: Peer) -> RecordFlag:

@@ -4,7 +4,7 @@ What this node is and believes, and that both outlive a power cut.
 
 L{LocalMember.persist} is the first thing to happen when a document changed, so that floors and document are
 on disk before anybody acts on them; a full disk is logged and never keeps a revocation from cutting.
-Tests: C{tests/node/test_membership.py}.
+Tests: C{tests/node/test_local_member.py}.
 """
 
 from __future__ import annotations

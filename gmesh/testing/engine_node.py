@@ -21,6 +21,7 @@ from gmesh.mesh.fetch import Asked
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.gossip import DocumentGossip
+from gmesh.mesh.members import member_of
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.mesh.route_updates import RouteUpdates
@@ -39,7 +40,7 @@ from gmesh.wire.paths import PathHeader, pack_path_frame
 if TYPE_CHECKING:
     from gmesh.testing.engine_mesh import EngineMesh
 
-__all__ = ["EngineNode", "SharedDirectory", "StubSigner", "member_of", "stub_verify"]
+__all__ = ["EngineNode", "SharedDirectory", "StubSigner", "stub_verify"]
 
 DATA = 66
 """E2E_DATA: what applications send."""
@@ -60,11 +61,6 @@ class StubSigner:
 def stub_verify(public: bytes, signature: bytes, data: bytes) -> bool:
     """Whether L{StubSigner} made it."""
     return signature == hashlib.sha512(b"stub" + public + data).digest()
-
-
-def member_of(peer: Peer) -> Member:
-    """What routing needs of a certificate."""
-    return Member(peer.node_id, peer.name, peer.node_key, frozenset(peer.roles), peer.serial, peer.not_after)
 
 
 class SharedDirectory:

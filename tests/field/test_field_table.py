@@ -84,7 +84,7 @@ SHOWN = {
     ],
     "L2 renewal is persisted before use": [
         "field/test_field_life.py::test_field_l2_a_renewal_survives_a_restart",
-        "node/test_membership.py::test_field_l2_a_renewed_certificate_is_used_only_once_stored",
+        "node/test_local_member.py::test_field_l2_a_renewed_certificate_is_used_only_once_stored",
     ],
     "L3 tries for ever": [
         "node/test_heartbeat.py::test_field_l3_an_outage_heals_by_itself",

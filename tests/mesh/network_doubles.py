@@ -25,7 +25,7 @@ from gmesh.mesh.fetch import Asked
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.gossip import DocumentGossip
-from gmesh.mesh.members import MemberDirectory
+from gmesh.mesh.members import MemberDirectory, member_of
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.mesh.route_updates import RouteUpdates
@@ -261,10 +261,7 @@ class TestNode:
         self.certified.append(peer)
 
     def _own_member(self) -> Member:
-        peer = self.peer
-        return Member(
-            peer.node_id, peer.name, peer.node_key, frozenset(peer.roles), peer.serial, peer.not_after
-        )
+        return member_of(self.peer)
 
     def hello(self) -> Hello:
         """What it says first."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Recurring work: its timing, its end, and that a bug in it does not end it."""
+"""Periodic work: its timing, its end, and that a bug in it does not end it."""
 
 from __future__ import annotations
 
