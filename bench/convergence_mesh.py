@@ -17,7 +17,7 @@ from typing import Any
 import networkx as nx
 import topohub
 
-from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.routing.limits import MAX_RECORD_LINKS
 from gmesh.routing.spf import shortest_paths
 from gmesh.testing.engine_mesh import EngineMesh
@@ -89,7 +89,7 @@ def shape(name: str, seed: int) -> tuple[list[tuple[str, str]], Callable[[str], 
     return edges, lambda node: ("anchor",) if degrees[node] > MAX_RECORD_LINKS else ("relay",)
 
 
-def world(name: str, seed: int, profile: Liveliness = WAN) -> EngineMesh:
+def world(name: str, seed: int, profile: KeepaliveProfile = WAN) -> EngineMesh:
     """A converged mesh of that shape, in the memory of the one before."""
     gc.collect()
     mesh = EngineMesh(seed, profile=profile)
@@ -141,7 +141,7 @@ def link_failures(name: str, trials: int, bound: float) -> Figure:
     )
 
 
-def silent_failure(profile: Liveliness, name: str, bound: float) -> Figure:
+def silent_failure(profile: KeepaliveProfile, name: str, bound: float) -> Figure:
     """A link of a ring of six whole nodes goes dead without a word: until routes go the other way."""
     mesh = MemoryMesh(seed=1, profile=profile)
     names = [f"n{index}" for index in range(6)]

@@ -23,12 +23,14 @@ from bench.process import Meter, cpu_seconds, run_process
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.fetch import Asked
 from gmesh.mesh.gate import HandshakeGate
 from gmesh.mesh.limits import HandshakeLimits
 from gmesh.mesh.link import MeshContext, MeshFactory
+from gmesh.mesh.neighbour import Neighbour
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
-from gmesh.mesh.peers import Peers
 from gmesh.testing.issuer import Issuer
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
@@ -66,7 +68,15 @@ class BenchNode:
         verifier = build(trust, lambda: own.certificate, time.time)
         counters = Counters()
         refusals = Refusals(reactor, counters)
-        self.peers = Peers(own.node_key.public, verifier.judge, lambda: 10**6)
+        self.neighbours = Neighbours(
+            own.node_key.public,
+            verifier.judge,
+            lambda: 10**6,
+            reactor,
+            counters,
+            records=Asked(reactor),
+            certificates=Asked(reactor),
+        )
         dispatcher = Dispatcher()
         for factory in receivers:
             dispatcher.register(factory)
@@ -85,7 +95,7 @@ class BenchNode:
             clock=reactor,
             wall=time.time,
             random=Random(2),
-            peers=self.peers,
+            neighbours=self.neighbours,
             dispatcher=dispatcher,
             hello=lambda initiator, observed: Hello(
                 boot, initiator, int(time.time() * 1000), 1, 0, 0, 0, 1, bytes(DIGEST_SIZE), "bench", observed
@@ -115,8 +125,8 @@ class Receivers:
         self.kinds = frozenset(kinds)
         self.build = build
 
-    def build_receiver(self, link: ILink) -> IFrameReceiver:
-        return self.build(link)
+    def build_receiver(self, neighbour: Neighbour) -> IFrameReceiver:
+        return self.build(neighbour.link)
 
 
 @implementer(IFrameReceiver)
@@ -125,12 +135,6 @@ class Idle:
 
     def __init__(self, link: ILink) -> None:
         self.link = link
-
-    def link_up(self) -> None:
-        pass
-
-    def link_down(self, reason: str) -> None:
-        pass
 
     def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
         pass
@@ -177,9 +181,7 @@ class Source(Idle):
         self.seconds = options["seconds"]
         self.paused = False
         self.counter = 0
-
-    def link_up(self) -> None:
-        self.reactor.callLater(0.2, self.start)
+        reactor.callLater(0.2, self.start)
 
     def start(self) -> None:
         self.meter.start()
@@ -236,9 +238,7 @@ class Prober(Idle):
         super().__init__(link)
         self.reactor, self.options, self.done = reactor, options, done
         self.trips: list[float] = []
-
-    def link_up(self) -> None:
-        self.reactor.callLater(self.options.get("wait", 0.2), self.send)
+        reactor.callLater(options.get("wait", 0.2), self.send)
 
     def send(self) -> None:
         self.sent = time.perf_counter()
@@ -312,7 +312,7 @@ class _Dial:
 
     def linked(self, peer: Any) -> None:
         self.dialler.times.append(time.perf_counter() - self.started)
-        self.node.peers.close(CloseReason.SHUTDOWN)
+        self.node.neighbours.close(CloseReason.SHUTDOWN)
 
     def ended(self, reason: str, peer: Any) -> None:
         self.dialler.next(self.node)

@@ -2,7 +2,7 @@
 """
 The seams of gmesh, as zope interfaces: where one layer meets the next.
 
-Each says who calls it and when.  Types of arguments stand in the providers; this module
+Each says what calls it and when.  Types of arguments stand in the providers; this module
 imports only zope and Twisted interfaces, so every layer may import it.
 """
 
@@ -16,6 +16,7 @@ __all__ = [
     "IFrameReceiver",
     "IFrameReceiverFactory",
     "ILink",
+    "INeighbourLink",
     "INoiseSession",
     "IPeerVerifier",
     "IRouteEngine",
@@ -64,7 +65,7 @@ class INoiseSession(Interface):
 
 class IPeerVerifier(Interface):
     """
-    Judges the other end of a handshake and speaks for ours.
+    Judges the other end of a handshake and provides our side of it.
 
     Called by C{mesh.noise} during each handshake, on dial and on accept.
     """
@@ -113,13 +114,13 @@ class ISecureTransport(Interface):
         """Cut now."""
 
     def keep_unsent(size):
-        """Let the system below hold so many bytes unsent, where it can be told."""
+        """Let the system below hold so many bytes unsent, where it can be set."""
 
     def registerProducer(producer, streaming):
-        """As C{twisted.internet.interfaces.ITransport}: told to pause and resume."""
+        """As C{twisted.internet.interfaces.ITransport}: C{producer} is paused and resumed."""
 
     def unregisterProducer():
-        """Stop telling."""
+        """Pause and resume it no more."""
 
 
 class ILink(Interface):
@@ -154,7 +155,7 @@ class ILink(Interface):
         """More frames follow at once: let them share a record, until C{release}, in the same turn."""
 
     def release():
-        """That was all: they leave now, unless something else waits for the end of the turn."""
+        """No more follow: they leave now, unless something else waits for the end of the turn."""
 
     def register_sender(flow, producer):
         """
@@ -163,7 +164,7 @@ class ILink(Interface):
         """
 
     def unregister_sender(flow):
-        """That producer has sent its last frame; what waits still goes."""
+        """That producer has sent its last frame; queued frames still go."""
 
     def capture(seconds, count):
         """Headers of the next frames. @return: Deferred of a list of L{gmesh.mesh.capture.FrameTrace}."""
@@ -175,6 +176,30 @@ class ILink(Interface):
         """Best-effort CLOSE and abort now: revocation and expiry."""
 
 
+class INeighbourLink(ILink):
+    """
+    A session with a judged peer, as L{gmesh.mesh.neighbours.Neighbours} decides about it.
+    """
+
+    own_hello = Attribute("The L{gmesh.wire.messages.Hello} that we sent.")
+    handshake_hash = Attribute("Channel binding, equal at both ends, 32 bytes.")
+
+    def give_way(heir):
+        """Drain both ways, handing what arrives to C{heir}, the link from now on; then disconnect."""
+
+    def inherit(kind, record, start, end):
+        """A frame came late, by a session that gave way to this one."""
+
+    def probe():
+        """Show life within one PONG's time or die."""
+
+    def renew(peer):
+        """Go on under a newer certificate of the same keys, judged: L{gmesh.mesh.peer_identity.Peer}."""
+
+    def purge(handle):
+        """Drop what is queued from or to the node with this handle."""
+
+
 class IFrameReceiverFactory(Interface):
     """
     Builds, for each link that comes up, the receiver of certain frame kinds.
@@ -184,18 +209,12 @@ class IFrameReceiverFactory(Interface):
 
     kinds = Attribute("frozenset of the frame kinds its receivers take.")
 
-    def build_receiver(link):
-        """A receiver for this L{ILink}. @rtype: IFrameReceiver"""
+    def build_receiver(neighbour):
+        """A receiver of what this L{gmesh.mesh.neighbour.Neighbour} sends. @rtype: IFrameReceiver"""
 
 
 class IFrameReceiver(Interface):
-    """What one link does with frames of the kinds it was registered for."""
-
-    def link_up():
-        """The link exists for routing: both HELLOs were read and it won any tie."""
-
-    def link_down(reason):
-        """The link is gone; C{reason}: str. Called exactly once after C{link_up}."""
+    """What is done with a neighbour's frames of certain kinds, from when its link is up until it ends."""
 
     def frame_received(kind, record, start, end):
         """
@@ -207,7 +226,7 @@ class IFrameReceiver(Interface):
 
 
 class IRouteEngine(Interface):
-    """Which way to a destination. Called by forwarding and by end-to-end sessions."""
+    """The path to a destination. Called by forwarding and by end-to-end sessions."""
 
     def path(destination, now, avoid=frozenset()):
         """

@@ -24,7 +24,7 @@ from gmesh.endtoend.services import Services
 from gmesh.endtoend.session_set import SessionSet
 from gmesh.endtoend.timer import DeadlineTimer
 from gmesh.errors import PeerRefused, SendRefused
-from gmesh.mesh.certificates import CertificateBook
+from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 
@@ -79,7 +79,7 @@ class Associations:
     """
     Every association of this node: found by handle, bounded, timed, and cut when it must be.
 
-    @param book: the directory.
+    @param directory: the members that are known here.
     @param entropy: as C{os.urandom}, for the numbers of acknowledged messages.
     @param max_sessions: associations at most.
     @ivar generation: changes whenever a sender must not rely on earlier checks.
@@ -90,7 +90,7 @@ class Associations:
         sealer: Sealer,
         services: Services,
         authorization: Authorization,
-        book: CertificateBook,
+        directory: MemberDirectory,
         clock: IReactorTime,
         entropy: Callable[[int], bytes],
         max_sessions: int = limits.MAX_SESSIONS,
@@ -100,7 +100,7 @@ class Associations:
         self._sealer = sealer
         self._services = services
         self._authorization = authorization
-        self._book = book
+        self._directory = directory
         self._clock = clock
         self._starts = itertools.count(int.from_bytes(entropy(4), "big"))
         self._max_sessions = max_sessions
@@ -209,7 +209,7 @@ class Associations:
     def judge(self, association: Association) -> bool:
         """Still believe the peer, if need be by a newer certificate for the same keys; else cut it off."""
         keys, handshaker = association.keys, self._sealer.handshaker
-        newer = self._book.find_handle(keys.peer.handle)
+        newer = self._directory.find_handle(keys.peer.handle)
         reason = "revoked"
         for peer in (keys.peer, newer):
             if peer is None or peer.noise_key != keys.peer.noise_key:

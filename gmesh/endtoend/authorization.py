@@ -18,7 +18,7 @@ from gmesh.endtoend.path_selector import PathSelector
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.endtoend.session import Handshaker
 from gmesh.errors import SendRefused
-from gmesh.mesh.certificates import CertificateBook
+from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.stub import PathSeeker
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
@@ -37,7 +37,7 @@ class Authorization:
     No rule applies to reserved services: a node that a policy cuts off could else never be repaired.
 
     @param handshaker: this node.
-    @param book: the directory.
+    @param directory: the members that are known here.
     @param seeker: finds nodes, where this node keeps no table of them.
     @ivar open: False while the node is not running.
     @ivar lapsed: True when this node has not heard from the authority for longer than the policy allows.
@@ -48,7 +48,7 @@ class Authorization:
         *,
         handshaker: Handshaker,
         paths: PathSelector,
-        book: CertificateBook,
+        directory: MemberDirectory,
         clock: IReactorTime,
         lapsed: Callable[[], bool],
         seeker: PathSeeker | None = None,
@@ -58,7 +58,7 @@ class Authorization:
         self._handshaker = handshaker
         self._trust = handshaker.trust
         self._paths = paths
-        self._book = book
+        self._directory = directory
         self._clock = clock
         self._seeker = seeker
         self._rules = self._read()
@@ -163,12 +163,12 @@ class Authorization:
 
     def _find(self, node: str) -> Peer:
         own = self.own
-        peer = own if node == own.name else self._book.find_name(node)
+        peer = own if node == own.name else self._directory.find_name(node)
         if peer is not None:
             return peer
-        if self._book.was_revoked(node):
+        if self._directory.was_revoked(node):
             raise SendRefused("revoked", f"the node {node} is revoked")
-        if self._book.departures.ended(node, self._handshaker.wall()):
+        if self._directory.former.ended(node, self._handshaker.wall()):
             raise _expired(node)
         self.seek(node)
         raise SendRefused("unknown-node", f"no node called {node[:64]!r} is known here")

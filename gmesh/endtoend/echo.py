@@ -15,7 +15,7 @@ from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.path_selector import PathSelector
 from gmesh.endtoend.services import Message, Registration
 from gmesh.errors import FrameRefused, SendRefused
-from gmesh.mesh.certificates import CertificateBook
+from gmesh.mesh.members import MemberDirectory
 from gmesh.wire.messages import EchoMessage
 
 __all__ = ["ECHO_SERVICE", "EchoService", "Hop"]
@@ -55,7 +55,7 @@ class EchoService:
     """
     Answers pings, and asks others.
 
-    @param book: the directory.
+    @param directory: the members that are known here.
     @param entropy: as C{os.urandom}.
     """
 
@@ -64,13 +64,13 @@ class EchoService:
         *,
         datagrams: Datagrams,
         paths: PathSelector,
-        book: CertificateBook,
+        directory: MemberDirectory,
         clock: IReactorTime,
         entropy: Callable[[int], bytes],
     ) -> None:
         self._datagrams = datagrams
         self._paths = paths
-        self._book = book
+        self._directory = directory
         self._clock = clock
         self._entropy = entropy
         self._pings: dict[int, _Ping] = {}
@@ -123,7 +123,7 @@ class EchoService:
         return gatherResults(hops, consumeErrors=True).addCallback(tuple)
 
     def _hop(self, handle: bytes, timeout: float) -> Deferred[Hop]:
-        peer = self._book.find_handle(handle)
+        peer = self._directory.find_handle(handle)
         shown = handle.hex()
         if peer is None:
             return succeed(Hop(shown, shown, None, "unknown-node"))

@@ -12,7 +12,7 @@ from gmesh.endtoend.path_selector import PathSelector
 from gmesh.endtoend.session import Handshaker, SealedSession
 from gmesh.endtoend.session_set import HandshakeAttempt, SessionSet, SessionTable
 from gmesh.errors import GmeshError
-from gmesh.mesh.certificates import CertificateBook
+from gmesh.mesh.members import MemberDirectory
 from gmesh.token_bucket import ClaimGate, Rate
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.wire.frames import Kind
@@ -57,7 +57,7 @@ class Handshakes:
     """
     Drives the handshakes of a session set.
 
-    @param book: the directory.
+    @param directory: the members that are known here.
     @param rng: for jitter.
     """
 
@@ -68,13 +68,13 @@ class Handshakes:
         handshaker: Handshaker,
         table: SessionTable,
         paths: PathSelector,
-        book: CertificateBook,
+        directory: MemberDirectory,
         rng: random.Random,
     ) -> None:
         self._handshaker = handshaker
         self._table = table
         self._paths = paths
-        self._book = book
+        self._directory = directory
         self._rng = rng
         self._counters = paths.counters
 
@@ -174,7 +174,7 @@ class Handshakes:
     def _begin(self, keys: SessionSet, began: float, now: float) -> None:
         """Make message 1, a new one for each retry, and send it if there is a path."""
         handle = keys.peer.handle
-        keys.peer = self._book.find_handle(handle) or keys.peer
+        keys.peer = self._directory.find_handle(handle) or keys.peer
         try:
             initiation = self._handshaker.begin(keys.peer, self._table.new_index())
         except GmeshError as error:

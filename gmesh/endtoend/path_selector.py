@@ -17,8 +17,8 @@ from twisted.internet.interfaces import IPushProducer
 
 from gmesh.endtoend.session_set import SessionSet
 from gmesh.interfaces import ILink, IRouteEngine
-from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.forwarding import Forwarding
+from gmesh.mesh.members import MemberDirectory
 from gmesh.routing.engine import RouteEngine
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
@@ -69,7 +69,7 @@ class PathSelector:
 
     @param routes: asked for paths.
     @param engine: hears which paths lose frames, and explains why there is none.
-    @param book: the directory.
+    @param directory: the members that are known here.
     @ivar sender: C{sender(path)(head, flow, rest)}: hand a frame, in two pieces, to the first link of the
         path; False if dropped.  What C{sender} gives serves one reactor turn.
     @ivar counters: how often what happened, by slug, for the whole end-to-end layer.
@@ -81,12 +81,12 @@ class PathSelector:
         routes: IRouteEngine,
         engine: RouteEngine,
         forwarding: Forwarding,
-        book: CertificateBook,
+        directory: MemberDirectory,
         trust: TrustState,
     ) -> None:
         self._routes = routes
         self._engine = engine
-        self._book = book
+        self._directory = directory
         self._trust = trust
         self.sender = forwarding.sender
         self.link_to = forwarding.links.get
@@ -133,7 +133,7 @@ class PathSelector:
     def back(self, path: Sequence[bytes]) -> Path | None:
         """The reverse of the path a frame came by, if all on it are members."""
         for handle in path[1:-1]:
-            member = self._book.find_handle(handle)
+            member = self._directory.find_handle(handle)
             if member is None or self._trust.revoked(member.serial, member.node_id):
                 return None
         return tuple(reversed(path))

@@ -12,7 +12,7 @@ from gmesh.endtoend.handshakes import Handshakes
 from gmesh.endtoend.path_selector import FirstLink, PathSelector
 from gmesh.endtoend.session import Handshaker, SealedSession
 from gmesh.endtoend.session_set import SessionSet, SessionTable
-from gmesh.mesh.certificates import CertificateBook
+from gmesh.mesh.members import MemberDirectory
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Close, CloseReason, Inner
 
@@ -40,7 +40,7 @@ class Sealer:
         self,
         handshaker: Handshaker,
         paths: PathSelector,
-        book: CertificateBook,
+        directory: MemberDirectory,
         clock: IReactorTime,
         rng: random.Random,
         entropy: Callable[[int], bytes],
@@ -48,7 +48,7 @@ class Sealer:
         self.handshaker = handshaker
         self.paths = paths
         self.table = SessionTable(entropy)
-        self.handshakes = Handshakes(handshaker, self.table, paths, book, rng)
+        self.handshakes = Handshakes(handshaker, self.table, paths, directory, rng)
         self.counters = paths.counters
         self._clock = clock
 

@@ -20,7 +20,7 @@ from gmesh.endtoend.session import SealedSession
 from gmesh.endtoend.session_set import SessionSet
 from gmesh.errors import GmeshError
 from gmesh.interfaces import ILink
-from gmesh.mesh.certificates import CertificateBook
+from gmesh.mesh.members import MemberDirectory
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import Close, Inner
@@ -36,7 +36,7 @@ class Sessions:
     """
     Takes the end-to-end frames of every peer of this node.
 
-    @param book: the directory.
+    @param directory: the members that are known here.
     @param behind: called with the number of a CRL that a peer holds and this node does not.
     @ivar running: whether frames are for this node now.
     @ivar counters: how often what happened, by slug.
@@ -46,7 +46,7 @@ class Sessions:
         self,
         associations: Associations,
         sealer: Sealer,
-        book: CertificateBook,
+        directory: MemberDirectory,
         clock: IReactorTime,
         behind: Callable[[int], None] = lambda number: None,
     ) -> None:
@@ -59,7 +59,7 @@ class Sessions:
         self._session = sealer.table.session
         self._handshakes = sealer.handshakes
         self._paths = sealer.paths
-        self._book = book
+        self._directory = directory
         self._clock = clock
         self._behind = behind
         self._greatest: dict[bytes, int] = {}
@@ -206,7 +206,7 @@ class Sessions:
         @param link: handle of the neighbour it came from.
         """
         source = header.source
-        known = self._book.find_handle(source)
+        known = self._directory.find_handle(source)
         association = self.associations.get(source)
         if header.counter <= self._greatest.get(source, -1):
             self.counters["replayed-handshake"] += 1
@@ -248,7 +248,7 @@ class Sessions:
         @param link: handle of the neighbour the frame came from.
         """
         association = self.associations.get(source)
-        peer = self._book.find_handle(source)
+        peer = self._directory.find_handle(source)
         if peer is None or self.associations.full:
             return
         if association is not None and any(association.keys.sessions()):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Who is connected: Noise and mesh protocols, peers, dialling, flooding, forwarding."""
+"""Links to neighbours: Noise and mesh protocols, neighbours, dialling, flooding, gossip, forwarding."""

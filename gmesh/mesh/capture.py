@@ -2,7 +2,7 @@
 """
 A look at one link: the headers of the frames that pass, never what they carry.
 
-Costs nothing until somebody asks, then a look at each record; ends by itself after so many frames
+Costs nothing until it is asked for, then a look at each record; ends by itself after so many frames
 or seconds, or with the link.
 """
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Control frames of one link: records, certificates and documents in and out of what all links share.
+Control frames of one neighbour: records, certificates and documents, in and out.
 
 Bodies are decoded here and nowhere else; a malformed one closes the link.
 """
@@ -15,13 +15,14 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from gmesh.errors import DocumentRefused, PeerRefused
-from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
-from gmesh.mesh.certificates import CertificateBook
-from gmesh.mesh.channel import Channel
+from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.documents import PUSHES, REQUESTS, DocumentGossip
 from gmesh.mesh.flooding import Flooding
-from gmesh.mesh.network_limits import CERTIFICATE_FRAME
+from gmesh.mesh.gossip import PUSHES, REQUESTS, DocumentGossip
+from gmesh.mesh.limits import CERTIFICATE_FRAME
+from gmesh.mesh.members import MemberDirectory
+from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.routing.engine import RouteEngine
 from gmesh.trust.documents import Certificate, Document, parse_document
 from gmesh.wire.frames import Kind
@@ -46,41 +47,23 @@ __all__ = ["ControlFactory", "ControlProtocol"]
 
 @implementer(IFrameReceiver)
 class ControlProtocol:
-    """The control half of one link."""
+    """The control frames of one neighbour."""
 
-    def __init__(self, factory: ControlFactory, link: ILink) -> None:
+    def __init__(self, factory: ControlFactory, neighbour: Neighbour) -> None:
         self._factory = factory
+        self._neighbour = neighbour
         flooding = factory.flooding
-        channel = self._channel = Channel(
-            link, factory.clock, factory.counters, flooding.records_asked, flooding.certificates_asked
-        )
         self._table: dict[int, Callable[[memoryview], Any]] = {
-            Kind.LSA: lambda body: flooding.records_received(channel, Lsa.decode(body).records),
-            Kind.IHAVE: lambda body: flooding.named(channel, Ihave.decode(body).entries),
-            Kind.SYNC_LIST: lambda body: flooding.listed(channel, SyncList.decode(body).entries),
-            Kind.SYNC_WANT: lambda body: flooding.wanted(channel, SyncWant.decode(body).entries),
+            Kind.LSA: lambda body: flooding.records_received(neighbour, Lsa.decode(body).records),
+            Kind.IHAVE: lambda body: flooding.named(neighbour, Ihave.decode(body).entries),
+            Kind.SYNC_LIST: lambda body: flooding.listed(neighbour, SyncList.decode(body).entries),
+            Kind.SYNC_WANT: lambda body: flooding.wanted(neighbour, SyncWant.decode(body).entries),
             Kind.SYNC_DIGEST: self._digest_received,
             Kind.CERT_REQ: self._certificates_wanted,
             Kind.CERT: self._certificates_received,
             Kind.PATH_REQ: self._path_wanted,
-            Kind.PATH_REP: lambda body: factory.path_answered(channel, PathReply.decode(body)),
+            Kind.PATH_REP: lambda body: flooding.path_answered(neighbour, PathReply.decode(body)),
         }
-
-    def link_up(self) -> None:
-        """Compare what both ends hold, and take the neighbour's certificate."""
-        factory, channel = self._factory, self._channel
-        self._take(channel.link.peer.certificate)
-        factory.channels[channel] = None
-        factory.documents.link_up(channel)
-        factory.flooding.link_up(channel)
-
-    def link_down(self, reason: str) -> None:
-        """The link is gone."""
-        factory, channel = self._factory, self._channel
-        factory.channels.pop(channel, None)
-        factory.flooding.link_down(channel)
-        factory.documents.link_down(channel)
-        channel.stop()
 
     def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
         """One control frame."""
@@ -90,67 +73,47 @@ class ControlProtocol:
             take(body)
         elif kind in PUSHES:
             self._factory.documents.push_received(
-                self._channel, PUSHES[Kind(kind)], DocumentPush.decode(body)
+                self._neighbour, PUSHES[Kind(kind)], DocumentPush.decode(body)
             )
         elif kind in REQUESTS:
             request = DocumentRequest.decode(body)
-            self._factory.documents.request_received(self._channel, REQUESTS[Kind(kind)], request)
+            self._factory.documents.request_received(self._neighbour, REQUESTS[Kind(kind)], request)
 
     def _digest_received(self, body: memoryview) -> None:
         digest = SyncDigest.decode(body)
-        if self._channel.may_compare():
-            self._factory.flooding.compared(self._channel, digest.buckets)
+        if self._neighbour.may_compare():
+            self._factory.flooding.compared(self._neighbour, digest.buckets)
 
     def _certificates_wanted(self, body: memoryview) -> None:
         request = CertRequest.decode(body)
-        if self._channel.may_ask():
-            self._factory.send_certificates(self._channel, self._factory.book.answer(request.wanted))
+        if self._neighbour.may_ask():
+            self._factory.send_certificates(self._neighbour, self._factory.directory.answer(request.wanted))
 
     def _certificates_received(self, body: memoryview) -> None:
         for encoded in CertAnswer.decode(body).certificates:
             try:
                 document = parse_document(encoded, Certificate)
             except DocumentRefused:
-                self._channel.failed("certificate-malformed")
+                self._neighbour.failed("certificate-malformed")
             else:
-                self._take(document)
-
-    def _take(self, document: Document[Certificate]) -> None:
-        """
-        Judge a certificate; a record that waits for it follows.
-
-        What a stranger key signed sends us to ask for a newer genesis; what is only over, early or
-        revoked is no fault of the neighbour.
-        """
-        channel = self._channel
-        try:
-            peer = self._factory.book.add(document)
-        except (PeerRefused, DocumentRefused) as error:
-            if error.reason == "unknown-key":
-                self._factory.documents.ask_genesis(channel)
-            if error.reason in ("bad-signature", "bad-key", "wrong-network"):
-                channel.failed("certificate-" + error.reason)
-            else:
-                self._factory.counters.count("certificate-" + error.reason)
-        else:
-            channel.certificates.came(CertificateKey(peer.handle, peer.serial))
+                self._factory.take_certificate(self._neighbour, document)
 
     def _path_wanted(self, body: memoryview) -> None:
-        """The way through us, with the records that prove it: a neighbour cannot invent links."""
+        """The path through us, with the records that prove it: a neighbour cannot invent links."""
         request = PathRequest.decode(body)
-        factory, asker = self._factory, self._channel.handle
-        if not self._channel.may_ask():
+        factory, asker = self._factory, self._neighbour.handle
+        if not self._neighbour.may_ask():
             return
         path = factory.way(request)
         if path is None or asker in path:
-            self._channel.send(Kind.PATH_REP, PathReply(request.request, ()).encode())
+            self._neighbour.send(Kind.PATH_REP, PathReply(request.request, ()).encode())
             return
         path = (asker, *path)
         records = list(dict.fromkeys(data for pair in pairwise(path) for data in factory.proof(*pair)))
         batches = [tuple(records[at : at + PATH_RECORDS]) for at in range(0, len(records), PATH_RECORDS)]
         for number, batch in enumerate(batches, 1):
             reply = PathReply(request.request, path, batch, more=number < len(batches))
-            self._channel.send(Kind.PATH_REP, reply.encode())
+            self._neighbour.send(Kind.PATH_REP, reply.encode())
 
 
 PATH_RECORDS = 24
@@ -158,13 +121,8 @@ PATH_RECORDS = 24
 
 
 @implementer(IFrameReceiverFactory)
-class ControlFactory:
-    """
-    Builds the control half of each link and holds what all of them share.
-
-    @ivar channels: every neighbour, in the order in which they came up.
-    @param path_answered: takes the answers to PATH_REQ, where somebody asks.
-    """
+class ControlFactory(NeighbourObserver):
+    """Takes the control frames of each neighbour, and holds what this needs."""
 
     kinds = frozenset(
         {
@@ -185,58 +143,84 @@ class ControlFactory:
     def __init__(
         self,
         engine: RouteEngine,
+        neighbours: Neighbours,
         flooding: Flooding,
         documents: DocumentGossip,
-        book: CertificateBook,
+        directory: MemberDirectory,
         clock: IReactorTime,
         counters: Counters,
-        path_answered: Callable[[Channel, PathReply], None] | None = None,
     ) -> None:
         self.engine = engine
+        self.neighbours = neighbours
         self.flooding = flooding
         self.documents = documents
-        self.book = book
+        self.directory = directory
         self.clock = clock
         self.counters = counters
-        self.channels: dict[Channel, None] = {}
-        self.path_answered = path_answered or self._unasked
 
-    def build_receiver(self, link: ILink) -> ControlProtocol:
-        """A receiver for this link."""
-        return ControlProtocol(self, link)
+    def build_receiver(self, neighbour: Neighbour) -> ControlProtocol:
+        """A receiver of this neighbour's control frames."""
+        return ControlProtocol(self, neighbour)
+
+    def link_up(self, neighbour: Neighbour) -> None:
+        """Take its certificate, and compare the documents and records that both ends hold."""
+        self.take_certificate(neighbour, neighbour.peer.certificate)
+        self.documents.link_up(neighbour)
+        self.flooding.link_up(neighbour)
+
+    def link_down(self, neighbour: Neighbour, reason: str) -> None:
+        """What it was sending, and what only it offered, is given up."""
+        self.flooding.link_down(neighbour)
+        self.documents.link_down(neighbour)
+
+    def take_certificate(self, neighbour: Neighbour, document: Document[Certificate]) -> None:
+        """
+        Judge a certificate; a record that waits for it follows.
+
+        What an unknown key signed makes us ask for a newer genesis; that a certificate has ended, is early or
+        revoked is not the neighbour's fault.
+        """
+        try:
+            peer = self.directory.add(document)
+        except (PeerRefused, DocumentRefused) as error:
+            if error.reason == "unknown-key":
+                self.documents.ask_genesis(neighbour)
+            if error.reason in ("bad-signature", "bad-key", "wrong-network"):
+                neighbour.failed("certificate-" + error.reason)
+            else:
+                self.counters.count("certificate-" + error.reason)
+        else:
+            neighbour.certificates.came(CertificateKey(peer.handle, peer.serial))
 
     def announce_certificate(self, document: Document[Certificate]) -> None:
         """Our certificate was renewed: every neighbour goes on under the new one."""
-        for channel in self.channels:
-            self.send_certificates(channel, [document.encode()])
+        for neighbour in self.neighbours:
+            self.send_certificates(neighbour, [document.encode()])
 
-    def send_certificates(self, channel: Channel, certificates: list[bytes]) -> None:
+    def send_certificates(self, neighbour: Neighbour, certificates: list[bytes]) -> None:
         """As many CERT frames as it takes."""
         batch: list[bytes] = []
         size = 0
         for encoded in certificates:
             if batch and (size + len(encoded) > CERTIFICATE_FRAME or len(batch) == MAX_CERTIFICATES):
-                channel.send(Kind.CERT, CertAnswer(tuple(batch)).encode())
+                neighbour.send(Kind.CERT, CertAnswer(tuple(batch)).encode())
                 batch, size = [], 0
             batch.append(encoded)
             size += len(encoded)
         if batch:
-            channel.send(Kind.CERT, CertAnswer(tuple(batch)).encode())
+            neighbour.send(Kind.CERT, CertAnswer(tuple(batch)).encode())
 
     def way(self, request: PathRequest) -> tuple[bytes, ...] | None:
-        """The path from us to whom an asker knows by handle or only by name."""
+        """The path from us to a node that the asker knows by handle or only by name."""
         destination = request.destination
         if request.name:
-            peer = self.book.find_name(request.name)
+            peer = self.directory.find_name(request.name)
             if peer is None:
                 return None
             destination = peer.handle
         if destination == self.engine.handle:
             return (destination,)
         return self.engine.path(destination, self.clock.seconds())
-
-    def _unasked(self, channel: Channel, reply: PathReply) -> None:
-        self.counters.count("path-unasked")
 
     def proof(self, one: bytes, other: bytes) -> list[bytes]:
         """The records in which two neighbours on a path list each other."""

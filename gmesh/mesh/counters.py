@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What was refused or dropped, counted by cause, and told in the log at a bounded rate.
+What was refused or dropped, counted by cause, and logged at a bounded rate.
 
 A stranger decides how often a refusal happens, so the counter is exact and the log is not.
 """

@@ -20,7 +20,7 @@ from zope.interface import implementer
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
 from gmesh.mesh.forwarding import Forwarding
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     HANDSHAKES_EACH,
     HANDSHAKES_EVERY,
     HANDSHAKES_PAIR,
@@ -35,6 +35,7 @@ from gmesh.mesh.network_limits import (
     TRANSIT_HEADER_RATE,
     TRANSIT_RATE,
 )
+from gmesh.mesh.neighbour import Neighbour
 from gmesh.token_bucket import Budget, ClaimGate, TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import HANDLE, MAX_HANDLES
@@ -81,16 +82,6 @@ class DataProtocol:
         )
         self._pairs = ClaimGate(HANDSHAKES_EVERY, HANDSHAKES_PAIR, now)
         self._handshakes = ClaimGate(HANDSHAKES_EVERY, HANDSHAKES_EACH, now)
-
-    def link_up(self) -> None:
-        """Frames may come and go."""
-        self._forwarding.link_up(self._link)
-
-    def link_down(self, reason: str) -> None:
-        """Or not any more."""
-        self._forwarding.link_down(self._link)
-        self._verdicts.clear()
-        self._paid.clear()
 
     def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
         """One data frame. @raise FrameRefused: if its header is malformed, which the neighbour let pass."""
@@ -201,6 +192,6 @@ class DataFactory:
     def __init__(self, forwarding: Forwarding) -> None:
         self._forwarding = forwarding
 
-    def build_receiver(self, link: ILink) -> DataProtocol:
-        """A receiver for this link."""
-        return DataProtocol(self._forwarding, link)
+    def build_receiver(self, neighbour: Neighbour) -> DataProtocol:
+        """A receiver of this neighbour's data frames."""
+        return DataProtocol(self._forwarding, neighbour.link)

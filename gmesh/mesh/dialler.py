@@ -3,7 +3,7 @@
 Keeps this node connected to its targets: what is dialled when, back-off, patience, spares.
 
 A target is an address; which node answers there is known after the first handshake.  From then
-on a link to that node, whoever dialled it, satisfies the target.  Spare targets are dialled only
+on a link to that node, whichever end dialled it, satisfies the target.  Spare targets are dialled only
 while there are too few links.  A session that grows old is replaced: the new one is made first.
 """
 
@@ -14,8 +14,7 @@ from random import Random
 
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 
-from gmesh.interfaces import ILink
-from gmesh.mesh.dials import Dial, Dials
+from gmesh.mesh.dials import CERTIFICATE_REFUSALS, Dial, DialOwner, Dials, DialTarget, TargetState, may_help
 from gmesh.mesh.limits import (
     DIAL_BACKOFF_CAP,
     DIAL_BACKOFF_FIRST,
@@ -27,44 +26,44 @@ from gmesh.mesh.limits import (
     TARGET_ANCHORS,
     TARGET_DEGREE,
 )
-from gmesh.mesh.noise_context import Attempt
+from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
+from gmesh.mesh.neighbours import Neighbours
+from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.peers import Peers
-from gmesh.mesh.targets import CERTIFICATE_REFUSALS, Target, TargetState, client_endpoint, may_help
 
-__all__ = ["CERTIFICATE_REFUSALS", "Dialler", "Target", "TargetState", "client_endpoint"]
+__all__ = ["Dialler"]
 
 
-class Dialler:
+class Dialler(NeighbourObserver, DialOwner):
     """
     Dials every target until it leads to a link, and again when the link is lost.
 
-    Register it with L{Peers.add_listener} so that it hears of lost links that others dialled.
+    As an observer of L{Neighbours} it hears of lost links that others dialled.
 
     @param connect: the endpoint for a target: L{client_endpoint} with a reactor, or a test's.
     @param factory: what to connect: L{gmesh.mesh.link.MeshFactory.dialling}.
-    @ivar degree: with how many links spare targets stay spare; to be changed by L{set_degree}.
+    @ivar degree: with how many links to relays no spare target is dialled; L{set_degree} changes it.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
         random: Random,
-        peers: Peers,
+        neighbours: Neighbours,
         connect: Callable[[str], IStreamClientEndpoint],
-        factory: Callable[[Attempt], IProtocolFactory],
+        factory: Callable[[DialObserver], IProtocolFactory],
         degree: int = TARGET_DEGREE,
     ) -> None:
         self._clock = clock
         self._random = random
-        self._peers = peers
+        self._neighbours = neighbours
         self._dials = Dials(clock, connect, factory, self)
         self.degree = degree
-        self._targets: dict[str, Target[Dial]] = {}
+        self._targets: dict[str, DialTarget] = {}
         self._running = False
 
     @property
-    def targets(self) -> tuple[Target[Dial], ...]:
+    def targets(self) -> tuple[DialTarget, ...]:
         """What is dialled and how it goes; not to be changed."""
         return tuple(self._targets.values())
 
@@ -75,7 +74,7 @@ class Dialler:
             self._after(target, 0.0)
 
     def stop(self) -> None:
-        """Give up every dial; links stay until L{Peers.close}."""
+        """Give up every dial; links stay until L{Neighbours.close}."""
         self._running = False
         for target in list(self._targets.values()):
             self._drop(target)
@@ -100,7 +99,7 @@ class Dialler:
         for address, spare in wanted.items():
             target = self._targets.get(address)
             if target is None:
-                target = self._targets[address] = Target(address, spare)
+                target = self._targets[address] = DialTarget(address, spare)
                 if self._running:
                     self._after(target, 0.0)
             elif target.spare != spare:
@@ -126,18 +125,18 @@ class Dialler:
                 self._after(target, 0.0)
 
     def set_degree(self, degree: int | None) -> None:
-        """Keep so many links to relays by spare targets; more stay.  None: as many as without a policy."""
+        """Dial spare targets while links to relays are fewer; more stay.  None: as without a policy."""
         before, self.degree = self.degree, TARGET_DEGREE if degree is None else degree
         if self.degree > before:
             self._call_spares()
 
     def redial(self, handle: bytes | None = None) -> None:
         """
-        A Noise key is new: make the links that we dialled anew, before the old certificate ends.
+        A Noise key is new: dial the links that we dialled again, before the old certificate ends.
 
         The old link stays until the new one is there; then the tie rules replace it.
 
-        @param handle: whose key it is; all its neighbours dial, so they take their time.  None: ours.
+        @param handle: whose key is new; all its neighbours dial, each within C{REDIAL_SPREAD}. None: ours.
         """
         spread = DIAL_BACKOFF_FIRST if handle is None else REDIAL_SPREAD
         for target in self._targets.values():
@@ -146,25 +145,19 @@ class Dialler:
                 target.insist = True
                 self._after(target, self._random.uniform(0, spread))
 
-    # gmesh.mesh.peers.PeersListener
+    # NeighbourObserver
 
-    def link_up(self, link: ILink) -> None:
-        """Nothing: a target that is due finds out by itself."""
-
-    def link_changed(self, link: ILink) -> None:
-        """Nothing."""
-
-    def link_down(self, link: ILink, reason: str) -> None:
+    def link_down(self, neighbour: Neighbour, reason: str) -> None:
         """A target that this link satisfied, though another dial made it, is due again."""
         for target in self._targets.values():
             served = target.state is TargetState.LINKED and target.dial is None
-            if served and target.handle == link.peer.handle:
+            if served and target.handle == neighbour.handle:
                 self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
         self._call_spares()
 
     def _enough(self) -> bool:
         """Links that lead into the mesh, and anchors among them, made or being made: no spare is needed."""
-        peers = [link.peer for link in self._peers.links.values()]
+        peers = [link.peer for link in self._neighbours.links.values()]
         relays = sum(peer.relay for peer in peers)
         anchors = sum("anchor" in peer.roles for peer in peers)
         return relays + self._dials.busy >= self.degree and anchors + self._dials.busy >= TARGET_ANCHORS
@@ -176,16 +169,16 @@ class Dialler:
 
     # one target
 
-    def _after(self, target: Target[Dial], delay: float, state: TargetState = TargetState.WAITING) -> None:
+    def _after(self, target: DialTarget, delay: float, state: TargetState = TargetState.WAITING) -> None:
         target.cancel()
         if self._running:
             target.state = state
             target.timer = self._clock.callLater(delay, self._due, target)
 
-    def _due(self, target: Target[Dial]) -> None:
+    def _due(self, target: DialTarget) -> None:
         target.timer = None
         insist, target.insist = target.insist, False
-        link = self._peers.links.get(target.handle) if target.handle is not None else None
+        link = self._neighbours.links.get(target.handle) if target.handle is not None else None
         if not insist and link is not None:
             target.state = TargetState.LINKED
             if link.initiator:
@@ -198,7 +191,7 @@ class Dialler:
         target.state = TargetState.QUEUED
         self._dials.push(target)
 
-    # gmesh.mesh.dials.Outcome
+    # DialOwner
 
     def linked(self, dial: Dial, peer: Peer) -> None:
         """This dial led to a link."""
@@ -212,7 +205,7 @@ class Dialler:
             self._renew_later(target)
 
     def ended(self, dial: Dial, reason: str, peer: Peer | None) -> None:
-        """It is over: its target is due again, later."""
+        """It ended: its target is due again, later."""
         target = dial.target
         if target.dial is dial:
             target.dial = None
@@ -222,16 +215,16 @@ class Dialler:
             self._again(target, reason)
             self._call_spares()
 
-    def _renew_later(self, target: Target[Dial]) -> None:
+    def _renew_later(self, target: DialTarget) -> None:
         target.cancel()
         life = SESSION_LIFE * self._random.uniform(1 - SESSION_JITTER, 1 + SESSION_JITTER)
         target.timer = self._clock.callLater(life, self._renew, target)
 
-    def _renew(self, target: Target[Dial]) -> None:
+    def _renew(self, target: DialTarget) -> None:
         target.insist = True
         self._due(target)
 
-    def _again(self, target: Target[Dial], reason: str) -> None:
+    def _again(self, target: DialTarget, reason: str) -> None:
         now = self._clock.seconds()
         was_linked = target.state is TargetState.LINKED
         if reason == "closed-in-handshake":
@@ -255,7 +248,7 @@ class Dialler:
             target.failures += 1
             self._after(target, self._random.uniform(0, limit))
 
-    def _drop(self, target: Target[Dial]) -> None:
+    def _drop(self, target: DialTarget) -> None:
         target.cancel()
         was_linked = target.state is TargetState.LINKED
         target.state = TargetState.STOPPED

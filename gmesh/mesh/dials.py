@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Attempts to reach targets: few at once, each with a deadline, each told of exactly once."""
+"""Targets, and dials to them: few at once, each with a deadline, the end of each reported exactly once."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol as Shape
+from enum import Enum
 
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
@@ -15,31 +16,132 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
+from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gmesh.errors import ConfigurationError
 from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE
-from gmesh.mesh.noise_context import Attempt
+from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.targets import Target, TargetState
+from gmesh.trust.transport_address import FORMS, Transport, read_address
 
-__all__ = ["Dial", "Dials", "Outcome"]
+__all__ = [
+    "CERTIFICATE_REFUSALS",
+    "Dial",
+    "DialOwner",
+    "DialTarget",
+    "Dials",
+    "TargetState",
+    "client_endpoint",
+    "may_help",
+]
 
 
-class Outcome(Shape):
-    """Who decides what to dial: L{gmesh.mesh.dialler.Dialler}."""
+def client_endpoint(reactor: object, target: str) -> IStreamClientEndpoint:
+    """
+    The endpoint for an address: tries all that its host has in parallel (happy eyeballs, RFC 8305).
+
+    With C{tls:}, inside TLS, whose certificate must be for that host and of an authority of the system.
+
+    @raise ConfigurationError: if it has no form that is dialled.
+    """
+    address = read_address(target)
+    if address is None:
+        raise ConfigurationError("bad-target", f"{target!r} is none of {FORMS}")
+    endpoint: IStreamClientEndpoint = HostnameEndpoint(
+        reactor, address.host, address.port, timeout=DIAL_DEADLINE
+    )
+    if address.kind is Transport.TLS:
+        endpoint = wrapClientTLS(optionsForClientTLS(address.host), endpoint)
+    return endpoint
+
+
+CERTIFICATE_REFUSALS = frozenset(
+    {
+        "bad-certificate",
+        "bad-genesis",
+        "bad-key",
+        "bad-signature",
+        "expired",
+        "handshake-failed",
+        "key-mismatch",
+        "not-yet-valid",
+        "revoked",
+        "unknown-key",
+        "unspecified",
+        "version",
+        "wrong-network",
+    }
+)
+"""Reasons that stay until some document changes: asking again at once is useless."""
+
+
+def may_help(kind: str, reason: str) -> bool:
+    """Whether a change of the documents of this kind makes it worth asking again after that refusal."""
+    return reason != "revoked" or kind in ("crl", "certificate")
+
+
+class TargetState(Enum):
+    """What the dialler is doing about a target."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    DIALLING = "dialling"
+    LINKED = "linked"
+    REFUSED = "refused"
+    OURSELVES = "ourselves"
+    SPARE = "spare"
+    STOPPED = "stopped"
+
+
+class DialTarget:
+    """
+    One address and what came of it.
+
+    @ivar reason: why the last dial or link ended, for C{gmesh doctor}.
+    @ivar handle: of the node that answered last.
+    @ivar insist: dial even if there is a link to that node.
+    @ivar spare: dial only while there are too few links.
+    @ivar news: the kinds of documents that changed since its dial under way began.
+    @ivar suite_turn: which of the allowed suites to propose: the first, until a peer hung up on it.
+    """
+
+    def __init__(self, address: str, spare: bool = False) -> None:
+        self.address = address
+        self.spare = spare
+        self.suite_turn = 0
+        self.state = TargetState.WAITING
+        self.reason = ""
+        self.handle: bytes | None = None
+        self.failures = 0
+        self.insist = False
+        self.news: set[str] = set()
+        self.linked_at = 0.0
+        self.timer: IDelayedCall | None = None
+        self.dial: Dial | None = None
+
+    def cancel(self) -> None:
+        """Forget the timer."""
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        self.timer = None
+
+
+class DialOwner:
+    """What decides what to dial, and acts on what came of it: L{gmesh.mesh.dialler.Dialler}."""
 
     def linked(self, dial: Dial, peer: Peer) -> None:
         """This dial led to a link."""
 
     def ended(self, dial: Dial, reason: str, peer: Peer | None) -> None:
-        """It is over, whether or not it ever did; called exactly once."""
+        """It ended, whether or not it led to a link; called exactly once."""
 
 
 class Dial:
-    """One attempt, from the first packet to the end of the connection: an L{Attempt}."""
+    """One attempt, from the first packet to the end of the connection: an L{DialObserver}."""
 
-    def __init__(self, dials: Dials, target: Target[Dial]) -> None:
+    def __init__(self, dials: Dials, target: DialTarget) -> None:
         self._dials = dials
         self.target = target
         self.pending: Deferred[IProtocol] | None = None
@@ -49,21 +151,21 @@ class Dial:
 
     @property
     def suite_turn(self) -> int:
-        """@see: L{Attempt.suite_turn}"""
+        """@see: L{DialObserver.suite_turn}"""
         return self.target.suite_turn
 
     def linked(self, peer: Peer) -> None:
-        """@see: L{Attempt.linked}"""
+        """@see: L{DialObserver.linked}"""
         self._dials.linked(self, peer)
 
     def ended(self, reason: str, peer: Peer | None) -> None:
-        """@see: L{Attempt.ended}"""
+        """@see: L{DialObserver.ended}"""
         self._dials.ended(self, reason, peer)
 
 
 class Dials:
     """
-    The attempts of one node.
+    The dials of one node.
 
     @ivar busy: how many have neither led to a link nor ended.
     """
@@ -74,24 +176,24 @@ class Dials:
         self,
         clock: IReactorTime,
         connect: Callable[[str], IStreamClientEndpoint],
-        factory: Callable[[Attempt], IProtocolFactory],
-        outcome: Outcome,
+        factory: Callable[[DialObserver], IProtocolFactory],
+        owner: DialOwner,
     ) -> None:
         self._clock = clock
         self._connect = connect
         self._factory = factory
-        self._outcome = outcome
-        self._queue: deque[Target[Dial]] = deque()
+        self._owner = owner
+        self._queue: deque[DialTarget] = deque()
         self._pumping = False
         self.busy = 0
 
-    def push(self, target: Target[Dial]) -> None:
+    def push(self, target: DialTarget) -> None:
         """Dial this target when it is its turn, unless its state is no longer C{QUEUED} then."""
         self._queue.append(target)
         self._pump()
 
     def give_up(self, dial: Dial) -> None:
-        """Nobody wants the outcome any more."""
+        """Its outcome is not needed any more."""
         if dial.pending is not None:
             dial.pending.cancel()
         elif dial.protocol is not None:
@@ -100,15 +202,15 @@ class Dials:
     # from dials
 
     def linked(self, dial: Dial, peer: Peer) -> None:
-        """@see: L{Outcome.linked}"""
+        """@see: L{DialOwner.linked}"""
         self._release(dial)
-        self._outcome.linked(dial, peer)
+        self._owner.linked(dial, peer)
         self._pump()
 
     def ended(self, dial: Dial, reason: str, peer: Peer | None) -> None:
-        """@see: L{Outcome.ended}"""
+        """@see: L{DialOwner.ended}"""
         self._release(dial)
-        self._outcome.ended(dial, reason, peer)
+        self._owner.ended(dial, reason, peer)
         self._pump()
 
     def _pump(self) -> None:
@@ -124,7 +226,7 @@ class Dials:
         finally:
             self._pumping = False
 
-    def _dial(self, target: Target[Dial]) -> None:
+    def _dial(self, target: DialTarget) -> None:
         dial = target.dial = Dial(self, target)
         target.state = TargetState.DIALLING
         self.busy += 1

@@ -5,52 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.logger import Logger
-
 from gmesh.errors import FrameRefused
-from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
+from gmesh.interfaces import IFrameReceiverFactory
+from gmesh.mesh.neighbour import Neighbour
 from gmesh.wire.frames import Kind, is_optional
 
-__all__ = ["Dispatcher", "Receive", "Receivers", "check_unclaimed"]
+__all__ = ["Dispatcher", "Receive", "check_unclaimed"]
 
 Receive = Callable[[int, memoryview, int, int], None]
-
-
-class Receivers:
-    """
-    The receivers of one link.
-
-    @ivar table: what takes each kind, asked for every frame.
-    """
-
-    log = Logger()
-
-    def __init__(self, factories: list[IFrameReceiverFactory], link: ILink) -> None:
-        self.table: dict[int, Receive] = {}
-        self._waiting: list[IFrameReceiver] = []
-        self._up: list[IFrameReceiver] = []
-        for factory in factories:
-            receiver: IFrameReceiver = factory.build_receiver(link)
-            self._waiting.append(receiver)
-            for kind in factory.kinds:
-                self.table[kind] = receiver.frame_received
-
-    def link_up(self) -> None:
-        """Tell them, in the order of registration, unless one of them ends the link."""
-        while self._waiting:
-            receiver = self._waiting.pop(0)
-            self._up.append(receiver)
-            receiver.link_up()
-
-    def link_down(self, reason: str) -> None:
-        """Tell those that know of the link, in the opposite order; a failure of one spares the others."""
-        self._waiting = []
-        self.table = {}
-        while self._up:
-            try:
-                self._up.pop().link_down(reason)
-            except Exception:
-                self.log.failure("A receiver failed while its link went down")
 
 
 class Dispatcher:
@@ -72,9 +34,13 @@ class Dispatcher:
         self._kinds |= set(factory.kinds)
         self._factories.append(factory)
 
-    def receivers(self, link: ILink) -> Receivers:
-        """Build the receivers of one link."""
-        return Receivers(self._factories, link)
+    def receivers(self, neighbour: Neighbour) -> dict[int, Receive]:
+        """Build the receivers of one link: what takes each kind, asked for every frame."""
+        table: dict[int, Receive] = {}
+        for factory in self._factories:
+            receive = factory.build_receiver(neighbour).frame_received
+            table.update(dict.fromkeys(factory.kinds, receive))
+        return table
 
 
 _KINDS = frozenset(Kind)
@@ -82,7 +48,7 @@ _KINDS = frozenset(Kind)
 
 def check_unclaimed(kind: int, greeting: bool) -> None:
     """
-    A frame came that nobody takes.
+    A frame came that no receiver takes.
 
     @param greeting: the peer's HELLO was not read yet.
     @raise FrameRefused: unless it may be ignored.

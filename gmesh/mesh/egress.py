@@ -8,7 +8,7 @@ While the transport keeps up, frames go straight into the open record.  What is 
 transport is bounded, by time where it is slow; the rest waits in the queue until the transport has
 passed everything on, so that a control frame never stands behind more than that.  The transport is
 asked for it with a pull producer, when half of what may be written ahead is: so one that keeps up never
-makes anybody wait.  It is registered only until then: one that stays would be polled for ever under TLS.
+makes a sender wait.  It is registered only until then: one that stays would be polled endlessly under TLS.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Egress:
         return self.queue.push_data(b"".join((frame, rest)), flow, self._clock.seconds())
 
     def hold(self) -> None:
-        """Several frames come, such as the answers to what was received: they leave with L{release}."""
+        """Several frames follow, such as the answers to what was received: they leave with L{release}."""
         self._armed = True
 
     def release(self) -> None:
@@ -129,7 +129,7 @@ class Egress:
             self._finished()
 
     def finish(self, last: bytes, drained: Callable[[], None]) -> None:
-        """Send what waits, then C{last}, then call C{drained}; take nothing more."""
+        """Send what is queued, then C{last}, then call C{drained}; take nothing more."""
         self._last = last
         self._drained = drained
         self.queue.stop_senders()

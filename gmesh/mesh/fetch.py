@@ -2,8 +2,8 @@
 """
 Asking neighbours for many things: each thing of one of them, in batches, the next when the last came.
 
-Who does not answer delays nobody for long: what was not there in half a second is asked of all others
-that offered it.  Used alike for records and for certificates.
+A neighbour that does not answer delays nothing for long: what did not come within half a second is asked of
+all others that offered it.  Used alike for records and for certificates.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from gmesh.mesh.network_limits import ASK_AGAIN, ASK_ELSEWHERE, ASK_STALL, MAX_WANTED, TICK
+from gmesh.mesh.limits import ASK_AGAIN, ASK_ELSEWHERE, ASK_STALL, MAX_WANTED, TICK
 
 __all__ = ["Asked", "Fetcher"]
 
@@ -40,7 +40,7 @@ class Asked(Generic[K]):
         return len(self._asked)
 
     def free_at(self, key: K) -> float:
-        """When it may be asked of one more: only for the first answer it is worth waiting."""
+        """When another neighbour may be asked for it: only the first one asked is waited for."""
         for _, when in self._asked.get(key, {}).values():
             return when + ASK_ELSEWHERE
         return -inf
@@ -55,13 +55,13 @@ class Asked(Generic[K]):
         return number <= known and self._clock.seconds() - when < ASK_AGAIN
 
     def note(self, key: K, fetcher: Fetcher[K], number: int) -> None:
-        """This neighbour is asked now; who makes us ask for ever has us forget whom we asked."""
+        """This neighbour is asked now; of more keys than C{MAX_WANTED} the oldest are forgotten."""
         if key not in self._asked and len(self._asked) >= MAX_WANTED:
             del self._asked[next(iter(self._asked))]
         self._asked.setdefault(key, {})[fetcher] = number, self._clock.seconds()
 
     def settled(self, key: K) -> None:
-        """It is here, from wherever: nobody waits for it any more."""
+        """It is here, from wherever: no neighbour has to send it any more."""
         for fetcher in self._asked.pop(key, ()):
             fetcher.came(key)
 
@@ -80,7 +80,7 @@ class Asked(Generic[K]):
             other.wake()
 
     def forget_old(self) -> None:
-        """Let go of what nobody answered; to be called now and then."""
+        """Forget what no neighbour answered; call it now and then."""
         old = self._clock.seconds() - ASK_AGAIN
         for key, askers in list(self._asked.items()):
             if all(when <= old for _, when in askers.values()):
@@ -115,14 +115,14 @@ class Fetcher(Generic[K]):
 
     @property
     def idle(self) -> bool:
-        """Nothing is wanted, nothing is on its way."""
+        """Nothing is wanted and nothing was asked for."""
         return not self._wanted and not self._outstanding
 
     def want(self, key: K, number: int = 0) -> bool:
         """
         Ask for C{key} soon, unless that was done lately.
 
-        @param number: which one of this key is offered; a higher one is asked for anew.
+        @param number: which one of this key is offered; a higher one is asked for again.
         @return: False if too much is wanted already.
         """
         if self._stopped or self._asked.lately(key, self, number):

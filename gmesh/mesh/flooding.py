@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Node records from neighbours: each is judged once, what is news goes on, what is missing is asked for.
+Node records: our own is signed when due; each of others is judged once, and what is news goes on.
 
 On connect, and now and then after, neighbours compare digests and move only what differs.
 """
@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from gmesh.mesh.certificates import CertificateBook
-from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.eager import is_stub
-from gmesh.mesh.fetch import Asked
-from gmesh.mesh.network_limits import LIST_ENTRIES, TICK
+from gmesh.mesh.limits import LIST_ENTRIES, TICK
+from gmesh.mesh.neighbour import Neighbour
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.spreading import Spreader
-from gmesh.routing.database import Offer, Outcome
+from gmesh.mesh.plumtree import Spreader, is_stub
+from gmesh.routing.database import Offer, OfferOutcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import BUCKET_SIZE
 from gmesh.routing.store import Key
@@ -28,6 +26,7 @@ from gmesh.routing.waiting import WaitingRecords
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import (
     CertificateKey,
+    PathReply,
     RecordKey,
     RecordNumber,
     RecordSummary,
@@ -42,11 +41,8 @@ class Flooding:
     """
     The records of this node's database, towards its neighbours.
 
-    @param own_due: called when our own record has to be signed anew.
-    @param learned: called when a record of another node is believed.
-    @ivar channels: the neighbours by handle.
-    @ivar records_asked: which records were asked of whom.
-    @ivar certificates_asked: which certificates were.
+    @param wall: Unix seconds.
+    @param sequence_used: called with the sequence of our own record after each signing, to be persisted.
     @cvar spreader: sends records out.
     """
 
@@ -55,73 +51,85 @@ class Flooding:
     def __init__(
         self,
         engine: RouteEngine,
-        book: CertificateBook,
+        neighbours: Neighbours,
         clock: IReactorTime,
         wall: Callable[[], float],
         counters: Counters,
-        own_due: Callable[[], object] = lambda: None,
-        learned: Callable[[], object] = lambda: None,
+        sequence_used: Callable[[int], object],
     ) -> None:
-        self.channels: dict[bytes, Channel] = {}
-        self._own_due = own_due
-        self._learned = learned
         self._engine = engine
+        self._neighbours = neighbours
         self._clock = clock
         self._wall = wall
         self._counters = counters
-        self.records_asked: Asked[Key] = Asked(
-            clock, lambda key, sequence: sequence > engine.store.floor(key)
-        )
-        self.certificates_asked: Asked[CertificateKey] = Asked(
-            clock, lambda key, _: book.member(key.handle, key.serial) is None
-        )
+        self._sequence_used = sequence_used
         self._waiting = WaitingRecords()
-        self._out = self.spreader(engine, clock, counters, self.channels)
+        self._out = self.spreader(engine, neighbours, clock, counters)
+        self._own_call: IDelayedCall | None = None
         self._retry_call: IDelayedCall | None = None
-        self._stopped = False
+        self._started = self._stopped = False
         self._resynced = -1
 
     # -- neighbours
 
-    def link_up(self, channel: Channel) -> None:
+    def link_up(self, neighbour: Neighbour) -> None:
         """Send a new neighbour the list of what we hold where its digest differs from ours."""
-        self.channels[channel.handle] = channel
-        theirs: bytes = channel.link.hello.digest
-        self._send_list(channel, buckets_that_differ(self._engine.store.digest(), theirs))
+        theirs: bytes = neighbour.link.hello.digest
+        self._send_list(neighbour, buckets_that_differ(self._engine.store.digest(), theirs))
 
-    def link_down(self, channel: Channel) -> None:
+    def link_down(self, neighbour: Neighbour) -> None:
         """A neighbour is gone."""
-        if self.channels.get(channel.handle) is channel:
-            del self.channels[channel.handle]
-        self._waiting.drop_source(channel)
+        self._waiting.drop_source(neighbour)
+
+    # -- our own record
+
+    def start(self) -> None:
+        """Sign the own record for the first time, soon."""
+        self._started = True
+        self.originate()
+
+    def originate(self) -> None:
+        """Sign and spread what is due of our own record, now or at its time."""
+        if not self._started or self._stopped:
+            return
+        _cancel(self._own_call)
+        self._own_call = None
+        now = self._clock.seconds()
+        due = self._engine.next_due()
+        if due is not None and due <= now:
+            made = self._engine.originate(now, self._wall())
+            if made:
+                self._sequence_used(self._engine.sequence)
+            for key, data in made:
+                self._out.spread(key, data)
+            due = self._engine.next_due()
+        if due is not None:
+            self._own_call = self._clock.callLater(max(0.0, due - now) + TICK, self.originate)
 
     def stop(self) -> None:
         """Send nothing more."""
         self._stopped = True
         self._out.stop()
-        if self._retry_call is not None and self._retry_call.active():
-            self._retry_call.cancel()
-        self._retry_call = None
-
-    def spread(self, key: Key, data: bytes) -> None:
-        """A record of our own is news to every neighbour."""
-        self._out.spread(key, data)
+        _cancel(self._own_call)
+        _cancel(self._retry_call)
+        self._own_call = self._retry_call = None
 
     def forget(self, handle: bytes) -> None:
         """A node is revoked: nothing of it goes out."""
-        for channel in self.channels.values():
-            channel.outbox.drop(handle)
+        for neighbour in self._neighbours:
+            neighbour.outbox.drop(handle)
 
     def housekeeping(self) -> None:
         """Drop what waited for too long."""
         self._retry()
-        self.records_asked.forget_old()
-        self.certificates_asked.forget_old()
+        self._neighbours.records.forget_old()
+        self._neighbours.certificates.forget_old()
 
     def resync(self) -> None:
-        """Compare digests with the next neighbour in turn, to heal whatever was lost on the way."""
+        """Compare digests with the next neighbour in turn, to repair what was lost in transit."""
         store = self._engine.store
-        handles = sorted(handle for handle, each in self.channels.items() if not is_stub(store, each))
+        by_handle = self._neighbours.by_handle
+        handles = sorted(handle for handle, each in by_handle.items() if not is_stub(store, each))
         if not handles:
             return
         self._resynced = (self._resynced + 1) % len(handles)
@@ -130,75 +138,78 @@ class Flooding:
             (index, digest[index * BUCKET_SIZE : (index + 1) * BUCKET_SIZE])
             for index in range(len(digest) // BUCKET_SIZE)
         )
-        self.channels[handles[self._resynced]].send(Kind.SYNC_DIGEST, SyncDigest(buckets).encode())
+        by_handle[handles[self._resynced]].send(Kind.SYNC_DIGEST, SyncDigest(buckets).encode())
 
     # -- records in
 
-    def records_received(self, channel: Channel, records: Iterable[bytes]) -> None:
-        """Judge what a neighbour sent. @raise FrameRefused: if one is no record of this network."""
+    def records_received(self, neighbour: Neighbour, records: Iterable[bytes]) -> None:
+        """Judge what a neighbour sent. @raise FrameRefused: if one is not a record of this network."""
         for data in records:
-            self._offer(channel, data)
+            self._offer(neighbour, data)
 
     def prove(self, data: bytes) -> Offer:
         """
         Judge a record that came as the proof of an UNREACH, and spread it if it is news.
 
-        @raise FrameRefused: if it is no record of this network.
+        @raise FrameRefused: if it is not a record of this network.
         """
         return self._offer(None, data)
 
-    def _offer(self, channel: Channel | None, data: bytes) -> Offer:
+    def _offer(self, neighbour: Neighbour | None, data: bytes) -> Offer:
         now = self._clock.seconds()
         offer = self._engine.offer(data, now, self._wall())
         outcome, key, record = offer
-        if channel is not None:
-            channel.records.came(key)
+        if neighbour is not None:
+            neighbour.records.came(key)
             if record is not None:
-                channel.outbox.seen(key, record.sequence)
-        if outcome is Outcome.ACCEPTED:
+                neighbour.outbox.seen(key, record.sequence)
+        if outcome is OfferOutcome.ACCEPTED:
             self._counters.count("record-accepted")
-            self._out.spread(key, data, channel)
-            self.records_asked.settled(key)
+            self._out.spread(key, data, neighbour)
+            self._neighbours.records.settled(key)
             self._learned()
-        elif outcome is Outcome.DUPLICATE:
-            self.records_asked.settled(key)
+        elif outcome is OfferOutcome.DUPLICATE:
+            self._neighbours.records.settled(key)
             entry = self._engine.store.get(key)
-            if channel is not None and entry is not None:
-                channel.outbox.seen(key, entry.record.sequence)
-        elif outcome is Outcome.OWN_NEWER:
-            self._own_due()
-        elif channel is not None and record is not None:
-            self._refused(channel, outcome, key, record.serial, record.sequence, data, now)
+            if neighbour is not None and entry is not None:
+                neighbour.outbox.seen(key, entry.record.sequence)
+        elif outcome is OfferOutcome.OWN_NEWER:
+            self.originate()
+        elif neighbour is not None and record is not None:
+            self._refused(neighbour, outcome, key, record.serial, record.sequence, data, now)
         return offer
 
     def _refused(
         self,
-        channel: Channel,
-        outcome: Outcome,
+        neighbour: Neighbour,
+        outcome: OfferOutcome,
         key: Key,
         serial: int,
         sequence: int,
         data: bytes,
         now: float,
     ) -> None:
-        if outcome in (Outcome.OLD, Outcome.EQUIVOCATION):
-            self._out.reply(channel, key)
-        elif outcome is Outcome.CERTIFICATE_MISSING:
-            if self._waiting.park(channel, key, serial, sequence, data, now):
-                channel.certificates.want(CertificateKey(key[0], serial))
+        if outcome in (OfferOutcome.OLD, OfferOutcome.EQUIVOCATION):
+            self._out.reply(neighbour, key)
+        elif outcome is OfferOutcome.CERTIFICATE_MISSING:
+            if self._waiting.park(neighbour, key, serial, sequence, data, now):
+                neighbour.certificates.want(CertificateKey(key[0], serial))
             else:
                 self._counters.count("record-not-parked")
-        elif outcome is Outcome.RATE_LIMITED:
-            self._waiting.defer(channel, key, sequence, data, self._engine.database.ready_at(key, now))
+        elif outcome is OfferOutcome.RATE_LIMITED:
+            self._waiting.defer(neighbour, key, sequence, data, self._engine.database.ready_at(key, now))
             self._arm_retry()
-        elif outcome is Outcome.BAD_SIGNATURE:
-            channel.failed("record-bad-signature")
+        elif outcome is OfferOutcome.BAD_SIGNATURE:
+            neighbour.failed("record-bad-signature")
         else:
             self._counters.count("record-" + outcome.value)
 
+    def _learned(self) -> None:
+        """A record of another node is believed."""
+
     def certified(self, peer: Peer) -> None:
         """A certificate is new here: what waited for it is judged again."""
-        self.certificates_asked.settled(CertificateKey(peer.handle, peer.serial))
+        self._neighbours.certificates.settled(CertificateKey(peer.handle, peer.serial))
         for source, data in self._waiting.release(peer.handle, peer.serial):
             self._again(source, data)
 
@@ -206,8 +217,7 @@ class Flooding:
         due = self._waiting.next_due()
         if due is None or self._stopped:
             return
-        if self._retry_call is not None and self._retry_call.active():
-            self._retry_call.cancel()
+        _cancel(self._retry_call)
         self._retry_call = self._clock.callLater(max(0.0, due - self._clock.seconds()) + TICK, self._retry)
 
     def _retry(self) -> None:
@@ -218,32 +228,32 @@ class Flooding:
         self._arm_retry()
 
     def _again(self, source: object, data: bytes) -> None:
-        """What waits was well formed when it came."""
-        if isinstance(source, Channel):
+        """Records kept for later were well formed when they came."""
+        if isinstance(source, Neighbour):
             self._offer(source, data)
 
     # -- announcements and sync
 
-    def named(self, channel: Channel, entries: Iterable[RecordNumber]) -> None:
+    def named(self, neighbour: Neighbour, entries: Iterable[RecordNumber]) -> None:
         """IHAVE: pull what is news."""
         store = self._engine.store
         for entry in entries:
             key = (entry.origin, entry.fragment)
-            channel.outbox.seen(key, entry.sequence)
+            neighbour.outbox.seen(key, entry.sequence)
             if entry.sequence > store.floor(key):
-                channel.records.want(key, entry.sequence)
+                neighbour.records.want(key, entry.sequence)
 
-    def wanted(self, channel: Channel, keys: Iterable[RecordKey]) -> None:
+    def wanted(self, neighbour: Neighbour, keys: Iterable[RecordKey]) -> None:
         """SYNC_WANT: send what we hold of it."""
         for key in keys:
-            self._out.reply(channel, (key.origin, key.fragment))
+            self._out.reply(neighbour, (key.origin, key.fragment))
 
-    def listed(self, channel: Channel, entries: Iterable[RecordSummary]) -> None:
+    def listed(self, neighbour: Neighbour, entries: Iterable[RecordSummary]) -> None:
         """SYNC_LIST: ask for what is newer than ours."""
         for key, sequence in missing(self._engine.store, (Summary(*entry) for entry in entries)).items():
-            channel.records.want(key, sequence)
+            neighbour.records.want(key, sequence)
 
-    def compared(self, channel: Channel, buckets: Iterable[tuple[int, bytes]]) -> None:
+    def compared(self, neighbour: Neighbour, buckets: Iterable[tuple[int, bytes]]) -> None:
         """SYNC_DIGEST: list what we hold where we differ."""
         digest = self._engine.store.digest()
         differing = [
@@ -251,9 +261,20 @@ class Flooding:
             for index, theirs in buckets
             if digest[index * BUCKET_SIZE : (index + 1) * BUCKET_SIZE] != theirs
         ]
-        self._send_list(channel, differing)
+        self._send_list(neighbour, differing)
 
-    def _send_list(self, channel: Channel, buckets: Iterable[int]) -> None:
+    def _send_list(self, neighbour: Neighbour, buckets: Iterable[int]) -> None:
         lines = [RecordSummary(*line) for line in summaries(self._engine.store, buckets)]
         for start in range(0, len(lines), LIST_ENTRIES):
-            channel.send(Kind.SYNC_LIST, SyncList(tuple(lines[start : start + LIST_ENTRIES])).encode())
+            neighbour.send(Kind.SYNC_LIST, SyncList(tuple(lines[start : start + LIST_ENTRIES])).encode())
+
+    # -- paths that we asked for
+
+    def path_answered(self, neighbour: Neighbour, reply: PathReply) -> None:
+        """PATH_REP: a node that keeps a table asks for no path."""
+        self._counters.count("path-unasked")
+
+
+def _cancel(call: IDelayedCall | None) -> None:
+    if call is not None and call.active():
+        call.cancel()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """
-Passing frames on: may this header go where it says, and what if its next link is gone.
+Passing frames on: may this header go where it says, and what happens when its next link is gone.
 
 No cryptography beyond the hop.  Loop freedom does not rest on what the databases believe: a frame
-carries its path, no path names a node twice, and a relay that must change it avoids everybody
+carries its path, no path names a node twice, and a relay that must change it avoids every node
 it has visited.
 """
 
@@ -18,9 +18,11 @@ from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
-from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTICE_RATE
+from gmesh.mesh.limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTICE_RATE
+from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer
-from gmesh.routing.database import Outcome
+from gmesh.routing.database import OfferOutcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import Kind
@@ -44,7 +46,7 @@ class Refusal(NamedTuple):
     cause: str
 
 
-class Forwarding:
+class Forwarding(NeighbourObserver):
     """
     What the data halves of all links share.
 
@@ -56,6 +58,7 @@ class Forwarding:
     def __init__(
         self,
         engine: RouteEngine,
+        neighbours: Neighbours,
         flooding: Flooding,
         clock: IReactorTime,
         counters: Counters,
@@ -67,7 +70,7 @@ class Forwarding:
         self.counters = counters
         self.local: Local | None = None
         self._undeliverable: Undeliverable | None = None
-        self.links: dict[bytes, ILink] = {}
+        self.links = neighbours.links
         self.generation = 0
         self._engine = engine
         self._flooding = flooding
@@ -84,7 +87,7 @@ class Forwarding:
         Serve the ends of this node, which send through L{sender} and so are made after this.
 
         @param local: takes E2E frames whose destination we are: kind, header, payload, the link they came by.
-        @param undeliverable: told the header and C{unreachable} or C{dropped} about a frame of ours.
+        @param undeliverable: called with the header and C{unreachable} or C{dropped} about a frame of ours.
         """
         self.local, self._undeliverable = local, undeliverable
 
@@ -94,20 +97,21 @@ class Forwarding:
 
     # -- links
 
-    def link_up(self, link: ILink) -> None:
+    def link_up(self, neighbour: Neighbour) -> None:
         """Frames may leave by this link."""
-        self.links[link.peer.handle] = link
-        link.set_dropped(self.dropped)
+        neighbour.link.set_dropped(self.dropped)
         self.forget_verdicts()
 
-    def link_down(self, link: ILink) -> None:
+    def link_down(self, neighbour: Neighbour, reason: str) -> None:
         """They may not any more."""
-        if self.links.get(link.peer.handle) is link:
-            del self.links[link.peer.handle]
+        self.forget_verdicts()
+
+    def link_changed(self, neighbour: Neighbour) -> None:
+        """What its node may do may have changed with its certificate."""
         self.forget_verdicts()
 
     def forget_verdicts(self) -> None:
-        """Links, revocations or policy changed: judge every header anew."""
+        """Links, revocations or policy changed: judge every header again."""
         self.generation += 1
 
     # -- our own frames
@@ -177,52 +181,56 @@ class Forwarding:
         if kind == Kind.DROPPED:
             Dropped.decode(payload)
             self.counters.count("dropped-heard")
-            self._tell(header, "dropped")
+            self._report(header, "dropped")
             return
         unreach = Unreach.decode(payload)
         if self._proven(header.source, unreach):
             self.counters.count("unreach-heard")
-            self._tell(header, "unreachable")
+            self._report(header, "unreachable")
         else:
             self.counters.count("unreach-unproven")
 
     def _proven(self, relay: bytes, unreach: Unreach) -> bool:
         """
-        A record speaks for its own node's links only, so nobody can blacken another's.
+        A record speaks for its own node's links only, so no node can deny another's links.
 
         The relay's record that we hold after this must lack the link; otherwise this is ignored.
         """
         offer = self._flooding.prove(unreach.record)
-        if offer.key[0] != relay or offer.outcome not in (Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.OLD):
+        if offer.key[0] != relay or offer.outcome not in (
+            OfferOutcome.ACCEPTED,
+            OfferOutcome.DUPLICATE,
+            OfferOutcome.OLD,
+        ):
             return False
         fragments = self._engine.store.fragments(relay).values()
         listed = any(handle == unreach.next_hop for entry in fragments for handle, _ in entry.record.links)
         return bool(fragments) and not listed
 
-    def _tell(self, header: PathHeader, reason: str) -> None:
+    def _report(self, header: PathHeader, reason: str) -> None:
         if self._undeliverable is not None:
             self._undeliverable(header, reason)
 
     # -- the next link is gone
 
     def reroute(self, kind: int, record: memoryview, start: int, end: int) -> None:
-        """Splice another way behind what was visited, or drop the frame and say so; drop notices."""
+        """Splice another tail behind what was visited, or drop the frame and report it; drop notices."""
         if kind not in E2E:
             self.counters.count("notice-unreachable")
             return
         header, _ = read_path(record, start, end)
-        way = self._way_around(header)
-        if way is not None and way[1] in self.links:
+        tail = self._tail_around(header)
+        if tail is not None and tail[1] in self.links:
             self.counters.count("spliced")
-            path = header.path[: header.hop] + way
+            path = header.path[: header.hop] + tail
             frame = splice(record, start, end, path, header.hop + 1, header.splices + 1)
-            if not self.links[way[1]].send_data(frame, header.source + header.destination):
+            if not self.links[tail[1]].send_data(frame, header.source + header.destination):
                 self._say_dropped(kind, header)
             return
         self.counters.count("unreachable")
         self._say_unreachable(header)
 
-    def _way_around(self, header: PathHeader) -> tuple[bytes, ...] | None:
+    def _tail_around(self, header: PathHeader) -> tuple[bytes, ...] | None:
         if header.splices >= MAX_SPLICES:
             return None
         limit = self._engine.max_hops - header.hop
@@ -246,7 +254,7 @@ class Forwarding:
         except FrameRefused:
             return
         if header.source == self.handle:
-            self._tell(header, "dropped")
+            self._report(header, "dropped")
         elif header.hop > 1:
             here = PathHeader(
                 header.path,

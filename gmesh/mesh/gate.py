@@ -15,11 +15,11 @@ from twisted.internet.interfaces import IReactorTime
 from gmesh.mesh.limits import HandshakeLimits
 from gmesh.token_bucket import TokenBucket
 
-__all__ = ["HandshakeGate", "Place", "address_group"]
+__all__ = ["HandshakeGate", "HandshakeSlot", "address_group"]
 
 
 def address_group(host: str) -> str:
-    """Who counts as one stranger: an IPv4 address, or the /64 an IPv6 host may roam in."""
+    """What counts as one stranger: an IPv4 address, or the /64 an IPv6 host may roam in."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -89,7 +89,7 @@ class HandshakeGate:
         return None
 
 
-class Place:
+class HandshakeSlot:
     """One accepted connection among the half-open: taken, moved when its address turns out another, left."""
 
     def __init__(self, gate: HandshakeGate) -> None:

@@ -1,65 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Every limit of links and dialling under its name; seconds and bytes unless said otherwise."""
+"""Every limit of links, dialling, flooding, gossip and forwarding; units are seconds and bytes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
+from gmesh.token_bucket import Rate
 from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
-
-__all__ = [
-    "TARGET_ANCHORS",
-    "TARGET_DEGREE",
-    "SESSION_LIFE",
-    "SESSION_JITTER",
-    "CAPTURE_FRAMES",
-    "CAPTURE_SECONDS",
-    "RECORD_CLOSE",
-    "PACE_WEIGHT",
-    "SEND_LIMIT",
-    "AHEAD_MOST",
-    "AHEAD_FIRST",
-    "AHEAD_LEAST",
-    "AHEAD_TIME",
-    "SOJOURN_FRAMES",
-    "SOJOURN",
-    "SENDER_LOW_WATER",
-    "SENDER_HIGH_WATER",
-    "BLOCKED_DEADLINE",
-    "CERTIFICATES_READ",
-    "CONTROL_QUEUE_BYTES",
-    "DATA_FLOWS",
-    "DATA_FLOW_BYTES",
-    "DATA_QUEUE_BYTES",
-    "DIALS_AT_ONCE",
-    "DIAL_BACKOFF_CAP",
-    "DIAL_BACKOFF_FIRST",
-    "DIAL_DEADLINE",
-    "DIAL_REFUSED_RETRY",
-    "DIAL_STABLE",
-    "DRAIN_DEADLINE",
-    "DRR_QUANTUM",
-    "HANDSHAKE_DEADLINE",
-    "HANDSHAKE_MESSAGE",
-    "LAN",
-    "MAX_DATA_FRAME",
-    "NODE_DATA_BYTES",
-    "PARTING_DEADLINE",
-    "REFUSAL_LOG_BURST",
-    "REFUSAL_LOG_SPACING",
-    "REDIAL_SPREAD",
-    "REKEY_INTERVAL",
-    "REKEY_RECORDS",
-    "RTT_REFRESH",
-    "RTT_WEIGHT",
-    "SMALL_FRAME",
-    "SMALL_FRAME_WEIGHT",
-    "TCP_UNSENT_LOW_WATER",
-    "TCP_USER_TIMEOUT_MS",
-    "WAN",
-    "HandshakeLimits",
-    "Liveliness",
-]
 
 # Before trust: from the TCP connection to both HELLOs; no message of a handshake may be longer.
 HANDSHAKE_DEADLINE = 5.0
@@ -68,7 +16,11 @@ HANDSHAKE_MESSAGE = 32 * 1024
 
 @dataclass(frozen=True)
 class HandshakeLimits:
-    """What strangers may cost: sockets half open, and handshakes begun a second."""
+    """
+    What strangers may cost: sockets half open, and handshakes begun a second.
+
+    @ivar rate_per_address: for an IPv4 address or an IPv6 /64: WireGuard PACKETS_PER_SECOND.
+    """
 
     half_open: int = 512
     half_open_per_address: int = 32
@@ -80,7 +32,7 @@ class HandshakeLimits:
 
 
 @dataclass(frozen=True)
-class Liveliness:
+class KeepaliveProfile:
     """When a silent neighbour is asked, doubted and given up."""
 
     ping_after: float = 5.0
@@ -89,11 +41,12 @@ class Liveliness:
     dead_after: float = 15.0
 
 
-WAN = Liveliness()
-LAN = Liveliness(ping_after=1.0, pong_within=0.5, dead_after=3.0)
+WAN = KeepaliveProfile()
+LAN = KeepaliveProfile(ping_after=1.0, pong_within=0.5, dead_after=3.0)
 
 # A busy link is asked for its round trip this often, though it needs no PING to be known alive.
 RTT_REFRESH = 30.0
+# Weight of a sample in the smoothed round trip: babeld rtt-decay, RFC 9616.
 RTT_WEIGHT = 42 / 256
 
 # Believed certificates of peers kept in parsed form, so that one that comes back costs less.
@@ -105,6 +58,7 @@ BLOCKED_DEADLINE = 15.0
 DRAIN_DEADLINE = 5.0
 PARTING_DEADLINE = 1.0
 
+# Each direction of a hop is rekeyed after so many records or seconds: REKEY, Noise specification 4.2.
 REKEY_RECORDS = 1 << 20
 REKEY_INTERVAL = 600.0
 
@@ -123,6 +77,7 @@ SEND_LIMIT = 512 * 1024
 PACE_WEIGHT = 1 / 2
 RECORD_CLOSE = MAX_RECORD_PLAINTEXT
 MAX_DATA_FRAME = 20 * 1024
+# Linux TCP_NOTSENT_LOWAT, and the user timeout of RFC 5482.
 TCP_UNSENT_LOW_WATER = 16 * 1024
 TCP_USER_TIMEOUT_MS = 20_000
 
@@ -134,10 +89,12 @@ DATA_FLOW_BYTES = 8 * 1024 * 1024
 DATA_FLOWS = 256
 # All links of a node together: so many bytes of data wait, however many links are slow.
 NODE_DATA_BYTES = 64 * 1024 * 1024
+# Deficit round robin between flows (Shreedhar, Varghese 1995); flows of small frames get several quanta.
 DRR_QUANTUM = 16 * 1024
 SMALL_FRAME = 1024
 SMALL_FRAME_WEIGHT = 4
-# A relayed frame that has waited so long, and as long as so many of its size take to send, makes room.
+# A relayed frame that was queued so long, and as long as so many of its size take to send, makes room:
+# the sojourn time of CoDel (RFC 8289), with bounds of our own.
 SOJOURN = 0.05
 SOJOURN_FRAMES = 4
 # A local sender is paused and resumed at these.
@@ -148,6 +105,7 @@ SENDER_LOW_WATER = 16 * 1024
 CAPTURE_FRAMES = 4096
 CAPTURE_SECONDS = 60.0
 
+# Back-off with full jitter (Brooker, "Exponential Backoff and Jitter", 2015).
 DIAL_DEADLINE = 5.0
 DIALS_AT_ONCE = 8
 DIAL_BACKOFF_FIRST = 1.0
@@ -159,10 +117,93 @@ REDIAL_SPREAD = 30.0
 # With so many links to relays, and to anchors among them, a node dials no spare targets.
 TARGET_DEGREE = 4
 TARGET_ANCHORS = 2
-# A link of our own dialling is made anew after this, give or take a tenth: no session key lives longer.
+# A link of our own dialling is replaced after this, give or take a tenth: no session key lives longer.
 SESSION_LIFE = 86400.0
 SESSION_JITTER = 0.1
 
 # Of one cause: this many lines at once, then one in so many seconds.
 REFUSAL_LOG_BURST = 5
 REFUSAL_LOG_SPACING = 10.0
+
+TICK: Final = 1e-6
+"""Added to a delay computed from a due time, so that rounding never wakes us a hair too early."""
+
+# -- flooding: records pushed at once to EAGER_DEGREE neighbours and named to the others, as in Plumtree
+# (Leitao, Pereira, Rodrigues, "Epidemic Broadcast Trees", 2007)
+FLUSH_INTERVAL: Final = 0.020
+FLUSH_RECORD: Final = 0.005
+FLUSH_MOST: Final = 0.080
+FLUSH_BYTES: Final = 64 * 1024
+FLUSH_BACKLOG: Final = 256 * 1024
+LSA_FRAME: Final = 16 * 1024
+LSA_FRAME_RECORDS: Final = 256
+EAGER_DEGREE: Final = 8
+IHAVE_INTERVAL: Final = 0.100
+IHAVE_ENTRIES: Final = 512
+LIST_ENTRIES: Final = 1024
+DIGEST_RATE: Final = 0.2
+DIGEST_BURST: Final = 3
+RESYNC_INTERVAL: Final = 300.0
+
+# -- asking for records and certificates
+WANT_BATCH: Final = 64
+CERTIFICATE_BATCH: Final = 64
+CERTIFICATE_FRAME: Final = 48 * 1024
+ASK_AGAIN: Final = 30.0
+ASK_STALL: Final = 5.0
+ASK_ELSEWHERE: Final = 0.5
+MAX_WANTED: Final = 16_384
+QUESTION_RATE: Final = 100.0
+QUESTION_BURST: Final = 200
+
+# -- paths asked for by a node without a table
+PATH_PATIENCE: Final = 1.0
+PATH_AGAIN: Final = 1.0
+PATH_FRESH: Final = 60.0
+MAX_QUESTIONS: Final = 64
+MAX_STUB_PATHS: Final = 512
+MAX_STUB_ORIGINS: Final = 512
+
+# -- refusals that a link may cause
+FAILURE_RATE: Final = 50 / 60
+FAILURE_BURST: Final = 50
+
+# -- certificates
+MAX_SERIALS: Final = 2
+MAX_UNJUDGED: Final = 64
+MAX_DEPARTED: Final = 512
+
+# -- documents
+ASSEMBLY_STALL: Final = 10.0
+DOCUMENT_WINDOW: Final = 4
+STATUS_ASK_INTERVAL: Final = 30.0
+WANTED_INTERVAL: Final = 5.0
+
+# -- own links and time
+HOUSEKEEPING_INTERVAL: Final = 5.0
+DUPLICATE_GRACE: Final = 1.0
+DRAIN_TIME: Final = 0.5
+
+# -- forwarding
+# Headers of one link: of a relay's, and of one whose node sends only what is its own.
+MAX_VERDICTS: Final = 4096
+MAX_OWN_VERDICTS: Final = 1024
+MAX_TRANSITS: Final = 1024
+MAX_NOTICE_FLOWS: Final = 1024
+NOTICE_RATE: Final = 10.0
+HEADER_RATE: Final = 2000.0
+HEADER_BURST: Final = 4096
+# What one relay hands us of others: that of eight sources who use up all they may.
+TRANSIT_HEADER_RATE: Final = 8 * HEADER_RATE
+TRANSIT_HEADER_BURST: Final = 8 * HEADER_BURST
+# Bytes a source may make others carry, each counted once for every hop behind its first relay.
+SOURCE_RATE: Final = 512 * 1024 * 1024
+SOURCE_BURST: Final = 64 * 1024 * 1024
+TRANSIT_RATE: Final = 8 * SOURCE_RATE
+TRANSIT_BURST: Final = 8 * SOURCE_BURST
+# Handshakes that one neighbour has us pass on: to one destination half of what that one looks at from us.
+HANDSHAKES_EVERY: Final = Rate(1000.0, 1000)
+HANDSHAKES_EACH: Final = Rate(10.0, 10)
+# From one claimed source to one destination: twice what that one looks at, so that no source takes it all.
+HANDSHAKES_PAIR: Final = Rate(0.4, 4)
+NOTICE_BURST: Final = 10

@@ -35,7 +35,7 @@ class Ending:
         self._egress.finish(_close(CloseReason.DUPLICATE), self._close_said)
 
     def cut(self, farewell: CloseReason | None) -> None:
-        """Drop what is queued, say C{farewell} if that needs no waiting, and disconnect."""
+        """Drop what is queued, send C{farewell} if that needs no waiting, and disconnect."""
         if farewell is None:
             self._egress.stop()
         else:
@@ -49,7 +49,7 @@ class Ending:
         self._lose_if_both()
 
     def limit(self, seconds: float = DRAIN_DEADLINE) -> None:
-        """However this goes on, it is over in C{seconds}."""
+        """Whatever happens, the connection is closed within C{seconds}."""
         self.ended()
         self._last_call = self._clock.callLater(seconds, self._transport.abort)
 

@@ -5,32 +5,37 @@ Noise XX over any stream transport: preamble, handshake, both ends judged, then 
 The dialler writes the preamble, which with the network_id is the prologue, and message 1 with its
 genesis version in clear.  Messages 2 and 3 carry certificates; each end judges the other through
 L{IPeerVerifier<gmesh.interfaces.IPeerVerifier>}, the dialler before it sends message 3.  Until then
-a stranger has a deadline, a place among the half-open and one bounded record.
+a stranger has a deadline, a slot among the half-open and one bounded record.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from typing import Protocol as Shape
 
-from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IProducer
+from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IProducer, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import FrameRefused, GmeshError, PeerRefused
-from gmesh.interfaces import INoiseSession, ISecureTransport
-from gmesh.mesh.gate import Place
+from gmesh.interfaces import INoiseSession, IPeerVerifier, ISecureTransport
+from gmesh.mesh.counters import Refusals
+from gmesh.mesh.gate import HandshakeGate, HandshakeSlot
 from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
-from gmesh.mesh.noise_context import Attempt, NoiseContext, RecordProtocol, RecordProtocolFactory
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.sockets import display_address, keep_unsent, tune_socket
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
-from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, read_preamble
+from gmesh.wire.noise import NoiseSession, StaticKey
+from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, hop_prologue, read_preamble
 from gmesh.wire.records import RecordReader, frame_record, record_head
+from gmesh.wire.suites import Suite
 
 __all__ = [
-    "Attempt",
+    "DialObserver",
     "NoiseContext",
     "NoiseFactory",
     "NoiseProtocol",
@@ -42,24 +47,106 @@ QUIET = frozenset({"not-gmesh", "http"})
 _HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI ")
 
 
+class DialObserver(Shape):
+    """The dialler's side of one dial: learns what came of it."""
+
+    @property
+    def suite_turn(self) -> int:
+        """Which of the allowed suites to propose, from 0, wrapping around."""
+
+    def linked(self, peer: Peer) -> None:
+        """The link exists for routing."""
+
+    def ended(self, reason: str, peer: Peer | None) -> None:
+        """The connection is gone; called exactly once if it was made at all."""
+
+
+class RecordProtocol:
+    """What stands on a L{NoiseProtocol}: L{gmesh.mesh.link.MeshProtocol}."""
+
+    def secure_connection_made(self) -> None:
+        """Both ends of the handshake are known; records may be sent."""
+
+    def record_received(self, record: bytes) -> None:
+        """One opened record."""
+
+    def records_ended(self) -> None:
+        """All that arrived at once was handed over."""
+
+    def secure_connection_lost(self, reason: str) -> None:
+        """No more records. C{reason} is a slug."""
+
+
+class RecordProtocolFactory:
+    """Builds the protocol for each judged peer: L{gmesh.mesh.link.MeshFactory}."""
+
+    def build_secure(
+        self, transport: ISecureTransport, deadline: float, observer: DialObserver | None
+    ) -> RecordProtocol:
+        """@param deadline: the time on the clock by which the link must exist."""
+        raise NotImplementedError
+
+    def farewell(self, error: PeerRefused) -> bytes:
+        """The record that says to a refused peer why."""
+        raise NotImplementedError
+
+
+@dataclass
+class NoiseContext:
+    """
+    What every handshake of this node shares.
+
+    @ivar static_private: the X25519 private key that the current own certificate names, 32 bytes or a
+        L{gmesh.wire.noise.StaticKey}.
+    @ivar suites: those the genesis allows, in its order; the first is proposed.
+    @ivar session: builds the XX session: suite, initiator, static private key, prologue.
+    """
+
+    clock: IReactorTime
+    network_id: str
+    static_private: Callable[[], Any]
+    suites: Callable[[], Sequence[Suite]]
+    verifier: IPeerVerifier
+    gate: HandshakeGate
+    refusals: Refusals
+    session: Callable[[Suite, bool, Any, bytes], INoiseSession] = lambda suite, initiator, static, prologue: (
+        NoiseSession("XX", suite, initiator, static, prologue)
+    )
+
+    _static: tuple[bytes, StaticKey] | None = None
+
+    def new_session(self, suite: Suite, initiator: bool) -> INoiseSession:
+        """A session for one connection; the key object is made once for a key: that costs an exchange."""
+        private = self.static_private()
+        if not isinstance(private, StaticKey):
+            if self._static is None or self._static[0] != private:
+                self._static = (private, StaticKey(private))
+            private = self._static[1]
+        return self.session(suite, initiator, private, hop_prologue(suite, self.network_id))
+
+
 @implementer(ISecureTransport)
 class NoiseProtocol(Protocol):
     """One connection: judged first, then a secure transport for the protocol above it."""
 
     def __init__(
-        self, context: NoiseContext, upper: RecordProtocolFactory, attempt: Attempt | None, initiator: bool
+        self,
+        context: NoiseContext,
+        upper: RecordProtocolFactory,
+        observer: DialObserver | None,
+        initiator: bool,
     ):
         self.initiator = initiator
         self.address = ""
         self._context = context
         self._upper_factory = upper
-        self._attempt = attempt
+        self._observer = observer
         self._upper: RecordProtocol | None = None
         self._peer: Peer | None = None
         self._session: INoiseSession | None = None
         self._reader = RecordReader(INITIATOR_READS if initiator else RESPONDER_READS)
         self._preamble = b"" if not initiator else None
-        self._place = Place(context.gate)
+        self._slot = HandshakeSlot(context.gate)
         self._located: object = None
         self._timer: IDelayedCall | None = None
         self._deadline = 0.0
@@ -137,7 +224,7 @@ class NoiseProtocol(Protocol):
         if self._closing or not self.initiator:
             return
         suites = context.suites()
-        suite = suites[self._attempt.suite_turn % len(suites) if self._attempt is not None else 0]
+        suite = suites[self._observer.suite_turn % len(suites) if self._observer is not None else 0]
         self._session = self._context.new_session(suite, self.initiator)
         message = self._session.write_message(encode_genesis_version(context.verifier.genesis_version()))
         self.transport.write(encode_preamble(suite) + frame_record(message))  # type: ignore[union-attr]  # set before connectionMade
@@ -163,9 +250,9 @@ class NoiseProtocol(Protocol):
             self._refuse(error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell whoever is above exactly once, and leave nothing running."""
+        """Report it to the layer above exactly once, and leave nothing running."""
         self._cancel_timer()
-        self._place.leave()
+        self._slot.leave()
         self._closing = True
         self._session = None
         if self._upper is not None:
@@ -173,8 +260,8 @@ class NoiseProtocol(Protocol):
             return
         if self._reason == "closed-in-handshake":
             self._context.refusals.quiet(self._reason)
-        if self._attempt is not None:
-            self._attempt.ended(self._reason, self._peer)
+        if self._observer is not None:
+            self._observer.ended(self._reason, self._peer)
 
     # the handshake
 
@@ -187,7 +274,7 @@ class NoiseProtocol(Protocol):
         self.address = display_address(address)
         if self.initiator:
             return
-        cause = self._place.take(getattr(address, "host", ""))
+        cause = self._slot.take(getattr(address, "host", ""))
         if cause is not None:
             self._give_up(cause)
 
@@ -218,7 +305,7 @@ class NoiseProtocol(Protocol):
             self._write_message(verifier.payload(version))
             self._secured()
         elif session.remote_static is None and not self._answered:
-            cause = self._place.begin()
+            cause = self._slot.begin()
             if cause is not None:
                 self._give_up(cause)
                 return
@@ -241,9 +328,9 @@ class NoiseProtocol(Protocol):
 
     def _secured(self) -> None:
         self._cancel_timer()
-        self._place.leave()
+        self._slot.leave()
         self._reason = "connection-lost"
-        self._upper = self._upper_factory.build_secure(self, self._deadline, self._attempt)
+        self._upper = self._upper_factory.build_secure(self, self._deadline, self._observer)
         self._upper.secure_connection_made()
 
     # endings
@@ -283,7 +370,7 @@ class NoiseFactory(Factory):
     Builds a L{NoiseProtocol} for each connection.
 
     @param initiator: True to dial, False to listen.
-    @param attempt: of the dialler, if it wants to hear what came of it.
+    @param observer: of the dialler, if it wants to hear what came of it.
     """
 
     noisy = False
@@ -293,13 +380,13 @@ class NoiseFactory(Factory):
         context: NoiseContext,
         upper: RecordProtocolFactory,
         initiator: bool,
-        attempt: Attempt | None = None,
+        observer: DialObserver | None = None,
     ) -> None:
         self._context = context
         self._upper = upper
         self._initiator = initiator
-        self._attempt = attempt
+        self._observer = observer
 
     def buildProtocol(self, addr: IAddress | None) -> NoiseProtocol:
         """@param addr: not used: behind a proxy it is not the peer's."""
-        return NoiseProtocol(self._context, self._upper, self._attempt, self._initiator)
+        return NoiseProtocol(self._context, self._upper, self._observer, self._initiator)

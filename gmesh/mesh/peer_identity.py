@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Who the other end of a handshake is, and whether we may talk to it.
+The identity of the other end of a handshake, and whether we may talk to it.
 
 The five checks are made in one place for dial and accept alike: signature chain, validity,
 network and revocation by L{gmesh.trust.state.TrustState}, then the key binding here.
@@ -89,7 +89,7 @@ class PeerVerifier:
     """
     Judges peers by what this host believes now.
 
-    @param own_certificate: the certificate this node presents, asked anew for every handshake.
+    @param own_certificate: the certificate this node presents, asked for at every handshake.
     @param wall: Unix seconds.
     """
 
@@ -147,7 +147,7 @@ class PeerVerifier:
         return peer
 
     def _judge_bytes(self, data: bytes) -> Peer:
-        """L{judge}; what a believed certificate says is remembered, whether to believe it is judged anew."""
+        """L{judge}; what a certificate says is remembered, whether to believe it is judged each time."""
         key = sha256(data).digest()
         known = self._read.get(key)
         if known is not None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What waits for one link: control strictly first, then data, fair between flows and bounded.
+The queue of one link: control strictly first, then data, bounded and fair between flows.
 
 A flow is source + destination handles.  Data is served by deficit round robin; when there is
 too much of it, or it has waited too long, the oldest frame of the largest flow goes, so that a
@@ -72,8 +72,8 @@ class EgressQueue:
     """
     Frames for one link that its transport cannot take yet.
 
-    @param counters: told every drop, by cause.
-    @param dropped: told the flow and the frame of every data frame that was accepted and then dropped.
+    @param counters: counts every drop, by cause.
+    @param dropped: called with the flow and the frame of every data frame that was accepted and then dropped.
     @param room: shared with the other links of the node.
     @ivar pace: seconds the transport takes for a byte, as last seen.
     """
@@ -211,7 +211,7 @@ class EgressQueue:
         return taken
 
     def stop_senders(self) -> None:
-        """The link is gone: tell them."""
+        """The link is gone: stop them."""
         senders, self._senders = self._senders, {}
         self._paused.clear()
         for producer in senders.values():

@@ -4,7 +4,7 @@ A node that keeps no table: it asks a neighbour for each path it needs, and beli
 
 The neighbour answers with the node records along its path.  They are judged like all others and make
 a small graph, on which paths are found as everywhere: so a neighbour can hide links but not invent
-them.  When an UNREACH proves that a link of it fell, there is no path any more and the question
+them.  When an UNREACH proves that a link of it fell, the path is gone and the question
 is asked again.
 """
 
@@ -18,10 +18,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from gmesh.interfaces import IRouteEngine
-from gmesh.mesh.channel import Channel
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     MAX_QUESTIONS,
     MAX_STUB_ORIGINS,
     MAX_STUB_PATHS,
@@ -29,8 +28,10 @@ from gmesh.mesh.network_limits import (
     PATH_FRESH,
     PATH_PATIENCE,
 )
+from gmesh.mesh.neighbour import Neighbour
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.spreading import Spreader
+from gmesh.mesh.plumtree import Spreader
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import peek
 from gmesh.routing.store import Key
@@ -45,43 +46,16 @@ _NOWHERE: frozenset[bytes] = frozenset()
 class _OwnRecord(Spreader):
     """Our own record goes to every neighbour; nothing of others does."""
 
-    def spread(self, key: Key, data: bytes, but: Channel | None = None) -> None:
-        """To all, or to nobody."""
+    def spread(self, key: Key, data: bytes, but: Neighbour | None = None) -> None:
+        """To all, or to none."""
         if key[0] == self._engine.handle:
             super().spread(key, data, but)
-
-
-class StubFlooding(Flooding):
-    """Records of a node that keeps no table: it tells of itself, and takes what it asked for."""
-
-    spreader = _OwnRecord
-
-    def records_received(self, channel: Channel, records: Iterable[bytes]) -> None:
-        """Unasked, only what is newer than something held. @raise FrameRefused: as in any other node."""
-        store = self._engine.store
-        for data in records:
-            seen = peek(data)
-            if seen is None or store.fragments(seen[0]):
-                self._offer(channel, data)
-
-    def proved(self, channel: Channel, records: Iterable[bytes]) -> None:
-        """What a neighbour answered. @raise FrameRefused: if one is no record of this network."""
-        super().records_received(channel, records)
-
-    def named(self, channel: Channel, entries: Iterable[RecordNumber]) -> None:
-        """IHAVE: nothing is wanted."""
-
-    def listed(self, channel: Channel, entries: Iterable[RecordSummary]) -> None:
-        """SYNC_LIST: nothing is wanted."""
-
-    def resync(self) -> None:
-        """There is no table to compare."""
 
 
 @dataclass(slots=True, eq=False)
 class _Question:
     """
-    A path somebody waits for.
+    A path that is waited for.
 
     @ivar left: the neighbours to ask next.
     @ivar asked: the one asked last.
@@ -89,8 +63,8 @@ class _Question:
 
     destination: bytes
     name: str
-    left: list[Channel]
-    asked: Channel | None = None
+    left: list[Neighbour]
+    asked: Neighbour | None = None
     number: int = 0
     timer: IDelayedCall | None = None
     waiting: list[Deferred[None]] = field(default_factory=list)
@@ -102,27 +76,33 @@ class PathSeeker:
     Paths as needed.
 
     @param find_name: the certificates held, by node name.
-    @param found: called with the handle of a node to which there is a path now.
     """
 
     def __init__(
         self,
         engine: RouteEngine,
-        flooding: StubFlooding,
+        neighbours: Neighbours,
         find_name: Callable[[str], Peer | None],
         clock: IReactorTime,
         counters: Counters,
-        found: Callable[[bytes], object],
     ) -> None:
-        self._found = found
+        self._found: Callable[[bytes], object] | None = None
         self._engine = engine
-        self._flooding = flooding
+        self._neighbours = neighbours
         self._find_name = find_name
         self._clock = clock
         self._counters = counters
         self._questions: dict[tuple[bytes, str], _Question] = {}
         self._number = 0
         self._asked: dict[tuple[bytes, str], float] = {}
+
+    def serve(self, found: Callable[[bytes], object]) -> None:
+        """
+        Serve the ends of this node, which ask for paths here and so are made after this.
+
+        @param found: called with the handle of a node to which there is a path now.
+        """
+        self._found = found
 
     def path(
         self, destination: bytes, now: float, avoid: frozenset[bytes] = _NOWHERE
@@ -137,9 +117,9 @@ class PathSeeker:
 
     def seek(self, name: str) -> Deferred[None]:
         """
-        Find the node of this name and the way to it.
+        Find the node of this name and a path to it.
 
-        @return: Deferred that fires when that is done, well or not.
+        @return: Deferred that fires when that ended, found or not.
         """
         peer = self._find_name(name)
         handle = NO_HANDLE if peer is None else peer.handle
@@ -152,19 +132,19 @@ class PathSeeker:
         question.waiting.append(waiting)
         return waiting
 
-    def answered(self, channel: Channel, reply: PathReply) -> None:
-        """PATH_REP. @raise FrameRefused: if it holds what is no record of this network."""
-        for question in self._questions.values():
-            if question.number == reply.request and question.asked is channel:
-                break
-        else:
-            self._counters.count("path-unasked")
-            return
-        if reply.path:
-            self._flooding.proved(channel, reply.records)
-            self.look()
-        else:
+    def expects(self, neighbour: Neighbour, reply: PathReply) -> bool:
+        """Whether this answers a question that this neighbour was asked last."""
+        question = self._numbered(reply.request)
+        return question is not None and question.asked is neighbour
+
+    def ask_another(self, number: int) -> None:
+        """The neighbour that was asked this question knows no path: the next one may."""
+        question = self._numbered(number)
+        if question is not None:
             self._next(question)
+
+    def _numbered(self, number: int) -> _Question | None:
+        return next((each for each in self._questions.values() if each.number == number), None)
 
     def stop(self) -> None:
         """Wait for nothing more."""
@@ -175,7 +155,7 @@ class PathSeeker:
         """
         Begin to ask, unless that is under way or was done just now.
 
-        @param afresh: what is known is of no use, and may go when it is too much.
+        @param afresh: what is known is useless, and is dropped when it is too much.
         @return: None where there is nothing to wait for, as without a neighbour to ask.
         """
         key, now = (destination, name), self._clock.seconds()
@@ -185,9 +165,8 @@ class PathSeeker:
         if len(self._questions) >= MAX_QUESTIONS or now - self._asked.get(key, -PATH_AGAIN) < PATH_AGAIN:
             self._counters.count("path-not-asked")
             return None
-        neighbours = self._flooding.channels
-        relays = [channel for channel in neighbours.values() if channel.link.peer.relay]
-        itself = neighbours.get(destination)
+        relays = [neighbour for neighbour in self._neighbours if neighbour.peer.relay]
+        itself = self._neighbours.by_handle.get(destination)
         question = _Question(destination, name, relays if itself is None else [itself])
         if afresh and self._engine.store.origins > MAX_STUB_ORIGINS:
             self._engine.forget(now)
@@ -216,7 +195,7 @@ class PathSeeker:
         question.asked.send(Kind.PATH_REQ, request.encode())
 
     def look(self) -> None:
-        """Something is news: whose question does it answer?"""
+        """Something is news: does it answer a question?"""
         now = self._clock.seconds()
         for question in list(self._questions.values()):
             peer = self._find_name(question.name) if question.name else None
@@ -224,7 +203,8 @@ class PathSeeker:
             if handle != NO_HANDLE and self._engine.path(handle, now) is not None:
                 self._asked[handle, ""] = now
                 self._end(question)
-                self._found(handle)
+                if self._found is not None:
+                    self._found(handle)
 
     def _end(self, question: _Question) -> None:
         """Answered, or given up."""
@@ -234,3 +214,56 @@ class PathSeeker:
         waiting, question.waiting = question.waiting, []
         for deferred in waiting:
             deferred.callback(None)
+
+
+class StubFlooding(Flooding):
+    """
+    Records of a node that keeps no table: it spreads its own, and takes what it asked for.
+
+    @param seeker: asked for paths; it looks for them whenever a record is believed.
+    """
+
+    spreader = _OwnRecord
+
+    def __init__(
+        self,
+        engine: RouteEngine,
+        neighbours: Neighbours,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        counters: Counters,
+        sequence_used: Callable[[int], object],
+        seeker: PathSeeker,
+    ) -> None:
+        super().__init__(engine, neighbours, clock, wall, counters, sequence_used)
+        self._seeker = seeker
+
+    def records_received(self, neighbour: Neighbour, records: Iterable[bytes]) -> None:
+        """Unasked, only what is newer than something held. @raise FrameRefused: as in any other node."""
+        store = self._engine.store
+        for data in records:
+            seen = peek(data)
+            if seen is None or store.fragments(seen[0]):
+                self._offer(neighbour, data)
+
+    def path_answered(self, neighbour: Neighbour, reply: PathReply) -> None:
+        """PATH_REP: its records prove the path. @raise FrameRefused: if one of them is not a record."""
+        if not self._seeker.expects(neighbour, reply):
+            self._counters.count("path-unasked")
+        elif reply.path:
+            super().records_received(neighbour, reply.records)
+            self._seeker.look()
+        else:
+            self._seeker.ask_another(reply.request)
+
+    def _learned(self) -> None:
+        self._seeker.look()
+
+    def named(self, neighbour: Neighbour, entries: Iterable[RecordNumber]) -> None:
+        """IHAVE: nothing is wanted."""
+
+    def listed(self, neighbour: Neighbour, entries: Iterable[RecordSummary]) -> None:
+        """SYNC_LIST: nothing is wanted."""
+
+    def resync(self) -> None:
+        """There is no table to compare."""

@@ -70,7 +70,7 @@ class AuthorityClient:
         self._entropy = entropy
 
     def close(self) -> None:
-        """Whoever cancels a request of ours wants its end."""
+        """To cancel a request is to end it."""
         self._http.close()
 
     # What the node asks for

@@ -126,11 +126,11 @@ class AuthorityHTTP:
         self._closed = False
 
     def close(self) -> None:
-        """Try no further URL: whoever cancels a request of ours wants its end."""
+        """Try no further URL: to cancel a request is to end it."""
         self._closed = True
 
     def prefix(self) -> str:
-        """The path prefix that requests by way of another node are signed with."""
+        """The path prefix that requests that go through another node are signed with."""
         urls = self._urls()
         return _prefix(self._last_good or urls[0]) if urls else ""
 
@@ -273,7 +273,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _problem(answer: Answer) -> RequestRefused | None:
-    """The refusal that a problem document tells."""
+    """The refusal that a problem document describes."""
     try:
         value = parse_json(answer.body, ANSWER_LIMIT)
     except DocumentRefused:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Requests to the authority by way of an anchor, for a node that HTTP does not take there.
+Requests to the authority through an anchor, for a node that cannot reach it by HTTP.
 
 They are signed by the node and sealed to the anchor, which passes them on verbatim and can alter
 neither them nor the signed documents in the answer.  Tests: C{tests/node/test_authority_relay.py}.
@@ -120,7 +120,7 @@ class RelayedAuthority:
         self._asked: dict[str, tuple[str, Deferred[Answer]]] = {}
 
     def close(self) -> None:
-        """Whoever cancels a request wants its end; there is nothing else to stop."""
+        """To cancel a request is to end it; there is nothing else to stop."""
 
     async def ask(
         self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
@@ -163,7 +163,7 @@ class RelayedAuthority:
             del self._asked[identifier]
 
     def answered(self, source: str, value: dict[str, Any]) -> None:
-        """An anchor's answer; one that was not asked for is nobody's."""
+        """An anchor's answer; one that was not asked for is ignored."""
         anchor, deferred = self._asked.get(str(value.get("answer")), ("", None))
         if deferred is None or deferred.called or anchor != source:
             return
@@ -257,7 +257,7 @@ def _question(value: dict[str, Any]) -> tuple[str, str, str, dict[str, str], byt
     try:
         parts = urlsplit(target)
     except ValueError as error:
-        raise RequestRefused("not-allowed", "the target is no URL") from error
+        raise RequestRefused("not-allowed", "the target is not a URL") from error
     asked = f"{method} /{parts.path.rpartition('/')[2]}" + (f"?{parts.query}" if parts.query else "")
     genesis = re.search(r"/genesis/[0-9]{1,9}\Z", target)
     if genesis is not None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
-Operators' commands over links: whoever has one passes it on, once, to everybody but its source.
+Operators' commands over links: a node that has one passes it on, once, to every neighbour but its source.
 
-A command is judged before it is passed on, so that nobody can flood what no operator signed.
+A command is judged before it is passed on, so that no node can flood what no operator signed.
 What a neighbour missed while it was away it asks for when the link comes up.
 Tests: C{tests/node/test_control.py}.
 """
@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from gmesh.errors import DocumentRefused
-from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
-from gmesh.mesh.channel import Channel
+from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.counters import Counters
+from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.node.limits import (
     MAX_COMMAND_BYTES_HELD,
     MAX_COMMAND_LIFE,
@@ -46,21 +46,11 @@ class _Held:
 
 @implementer(IFrameReceiver)
 class CommandProtocol:
-    """Commands on one link."""
+    """The commands of one neighbour."""
 
-    def __init__(self, flood: CommandFlood, link: ILink) -> None:
+    def __init__(self, flood: CommandFlood, neighbour: Neighbour) -> None:
         self._flood = flood
-        self._channel = Channel(link, flood.clock, flood.counters)
-
-    def link_up(self) -> None:
-        """Ask for what came while we were apart."""
-        self._flood.channels[self._channel] = None
-        self._channel.send(Kind.COMMAND_REQ, CommandRequest(self._flood.floor).encode())
-
-    def link_down(self, reason: str) -> None:
-        """The neighbour is gone."""
-        self._flood.channels.pop(self._channel, None)
-        self._channel.stop()
+        self._neighbour = neighbour
 
     def frame_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
         """A command, or the wish for some. @raise FrameRefused: if it is malformed."""
@@ -68,23 +58,22 @@ class CommandProtocol:
         if kind == Kind.COMMAND:
             push = DocumentPush.decode(body)
             if push.whole:
-                self._flood.received(self._channel, push.data)
+                self._flood.received(self._neighbour, push.data)
             else:
-                self._channel.failed("command-in-pieces")
+                self._neighbour.failed("command-in-pieces")
         else:
             request = CommandRequest.decode(body)
-            if self._channel.may_ask():
-                self._flood.answer(self._channel, request.since)
+            if self._neighbour.may_ask():
+                self._flood.answer(self._neighbour, request.since)
 
 
 @implementer(IFrameReceiverFactory)
-class CommandFlood:
+class CommandFlood(NeighbourObserver):
     """
-    The commands this node knows of and that have not expired, and everybody it tells.
+    The commands this node knows of and that have not expired.
 
-    @param obey: called with each command that is new here and that somebody may give.
-    @param refuse: called with each that nobody may give under the policy in force, and why.
-    @ivar channels: every neighbour.
+    @param obey: called with each command that is new here and whose signer may give it.
+    @param refuse: called with each whose signer may not give it under the policy in force, and why.
     @param floor: commands up to this number are neither taken nor asked for.
     """
 
@@ -94,44 +83,47 @@ class CommandFlood:
     def __init__(
         self,
         trust: TrustState,
-        clock: IReactorTime,
+        neighbours: Neighbours,
         wall: Callable[[], float],
         counters: Counters,
         obey: Callable[[Document[Command]], object],
         refuse: Callable[[Document[Command], str], object],
         floor: int,
     ) -> None:
-        self.channels: dict[Channel, None] = {}
         self.floor = floor
-        self.clock = clock
         self.counters = counters
         self._trust = trust
+        self._neighbours = neighbours
         self._wall = wall
         self._obey = obey
         self._refuse = refuse
         self._held: dict[str, _Held] = {}
         self._waiting: dict[str, Document[Command]] = {}
 
-    def build_receiver(self, link: ILink) -> CommandProtocol:
-        """A receiver for this link."""
-        return CommandProtocol(self, link)
+    def build_receiver(self, neighbour: Neighbour) -> CommandProtocol:
+        """A receiver of this neighbour's commands."""
+        return CommandProtocol(self, neighbour)
+
+    def link_up(self, neighbour: Neighbour) -> None:
+        """Ask for what came while we were apart."""
+        neighbour.send(Kind.COMMAND_REQ, CommandRequest(self.floor).encode())
 
     # -- in
 
-    def received(self, channel: Channel, data: bytes) -> None:
-        """A neighbour passed on a command; one that nobody signed as it says counts against the neighbour."""
+    def received(self, neighbour: Neighbour, data: bytes) -> None:
+        """A neighbour passed on a command; one with a wrong signature counts against the neighbour."""
         try:
             document = parse_document(data, Command)
-            self.offer(document, channel)
+            self.offer(document, neighbour)
         except DocumentRefused as error:
             if error.reason in ("expired", "unknown-key", "forbidden-role", "old"):
                 self.counters.count(f"command-{error.reason}")
             else:
-                channel.failed(f"command-{error.reason}")
+                neighbour.failed(f"command-{error.reason}")
 
-    def offer(self, document: Document[Command], source: Channel | None = None) -> bool:
+    def offer(self, document: Document[Command], source: Neighbour | None = None) -> bool:
         """
-        Judge a command; if it is new and may be given, tell neighbours and obey it.
+        Judge a command; if it is new and may be given, pass it to the neighbours and obey it.
 
         @return: False if it is known already.
         @raise DocumentRefused: as L{TrustState.judge_command}; C{invalid-life}, C{old}.  What a newer
@@ -142,7 +134,7 @@ class CommandFlood:
             self.counters.count("command-known")
             return False
         if body.number <= self.floor:
-            raise DocumentRefused("old", f"command {body.number} where those up to {self.floor} are over")
+            raise DocumentRefused("old", f"command {body.number} where those up to {self.floor} have ended")
         if body.expires_at - body.issued_at > MAX_COMMAND_LIFE:
             raise DocumentRefused("invalid-life", f"a command lives at most {MAX_COMMAND_LIFE} s")
         try:
@@ -154,14 +146,14 @@ class CommandFlood:
         held = self._held[document.digest] = _Held(document, document.encode())
         self._bound(now)
         push = DocumentPush.of(body.number, held.encoded).encode()
-        for channel in self.channels:
-            if channel is not source:
-                channel.send(Kind.COMMAND, push)
+        for neighbour in self._neighbours:
+            if neighbour is not source:
+                neighbour.send(Kind.COMMAND, push)
         self._obey(document)
         return True
 
     def again(self) -> None:
-        """Genesis or policy changed: judge what waits."""
+        """Genesis or policy changed: judge the commands that wait."""
         waiting, self._waiting = self._waiting, {}
         for document in waiting.values():
             try:
@@ -169,13 +161,13 @@ class CommandFlood:
             except DocumentRefused as error:
                 self.counters.count(f"command-{error.reason}")
 
-    def answer(self, channel: Channel, since: int) -> None:
+    def answer(self, neighbour: Neighbour, since: int) -> None:
         """Send a neighbour what is held above a number, oldest first."""
         self._expire(self._wall())
         for held in sorted(self._held.values(), key=lambda held: held.document.body.number):
             number = held.document.body.number
             if number > since:
-                channel.send(Kind.COMMAND, DocumentPush.of(number, held.encoded).encode())
+                neighbour.send(Kind.COMMAND, DocumentPush.of(number, held.encoded).encode())
 
     # -- bounds
 

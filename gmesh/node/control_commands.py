@@ -3,14 +3,14 @@
 What an operator may ask of a node: one function a command, registered by its decorator.
 
 C{policy-update}, C{revoke-certificate} and C{revoke-node} carry a number and mean "hold at least
-this now": the document itself comes the one way all documents come.
+this now": the document itself comes as all documents come.
 Tests: C{tests/node/test_control.py}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList
@@ -19,41 +19,17 @@ from zope.interface import implementer
 
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.interfaces import IControlCommand
+from gmesh.node.control_actions import CommandActions
 from gmesh.node.limits import PING_REPORT_NODES
 from gmesh.trust.documents import Anchor, Command
 from gmesh.trust.limits import MAX_ANCHORS
 from gmesh.trust.names import human_error
 from gmesh.trust.transport_address import FORMS, read_address
 
-__all__ = ["COMMANDS", "Controlled"]
+__all__ = ["COMMANDS"]
 
 
-class Controlled(Protocol):
-    """What commands act on: L{gmesh.node.control.NodeControl}, or a double in tests."""
-
-    def held(self, kind: str, number: int) -> Deferred[int]:
-        """The number of a document held, once that is C{number} at least; fails after a while."""
-
-    def set_bootstrap(self, anchors: tuple[Anchor, ...]) -> None:
-        """Dial these anchors until a newer genesis names others."""
-
-    def shutdown(self) -> None:
-        """End the daemon soon."""
-
-    def reload(self) -> Deferred[str]:
-        """As on SIGHUP. @return: what became of it, in words."""
-
-    def set_log_level(self, level: LogLevel) -> None:
-        """Log from this level on."""
-
-    def neighbours(self) -> list[str]:
-        """The names of the direct neighbours."""
-
-    def ping(self, name: str) -> Deferred[float]:
-        """Seconds to a node and back."""
-
-
-Work = Callable[[dict[str, Any], Controlled], Coroutine[Any, Any, str]]
+Work = Callable[[dict[str, Any], CommandActions], Coroutine[Any, Any, str]]
 
 
 @implementer(IControlCommand)
@@ -63,7 +39,7 @@ class _Command:
         self._fields = fields
         self._work = work
 
-    def run(self, request: Command, node: Controlled) -> Deferred[str]:
+    def run(self, request: Command, node: CommandActions) -> Deferred[str]:
         """@see: L{IControlCommand.run}"""
         for key, value in request.arguments.items():
             if key not in self._fields:
@@ -97,25 +73,25 @@ def _needed(arguments: dict[str, Any], name: str) -> Any:
 
 
 @_command("policy-update", version=int)
-async def policy_update(arguments: dict[str, Any], node: Controlled) -> str:
+async def policy_update(arguments: dict[str, Any], node: CommandActions) -> str:
     """Hold at least this policy."""
     return f"policy {await node.held('policy', _needed(arguments, 'version'))}"
 
 
 @_command("revoke-certificate", crl=int)
-async def revoke_certificate(arguments: dict[str, Any], node: Controlled) -> str:
+async def revoke_certificate(arguments: dict[str, Any], node: CommandActions) -> str:
     """Hold at least this CRL."""
     return f"crl {await node.held('crl', _needed(arguments, 'crl'))}"
 
 
 @_command("revoke-node", crl=int)
-async def revoke_node(arguments: dict[str, Any], node: Controlled) -> str:
+async def revoke_node(arguments: dict[str, Any], node: CommandActions) -> str:
     """Hold at least this CRL."""
     return f"crl {await node.held('crl', _needed(arguments, 'crl'))}"
 
 
 @_command("update-bootstrap", anchors=list)
-async def update_bootstrap(arguments: dict[str, Any], node: Controlled) -> str:
+async def update_bootstrap(arguments: dict[str, Any], node: CommandActions) -> str:
     """Dial these anchors, each {name, endpoint}, before those of the genesis until there is a newer one."""
     anchors = tuple(_anchor(item) for item in _needed(arguments, "anchors"))
     if not 0 < len(anchors) <= MAX_ANCHORS:
@@ -128,20 +104,20 @@ async def update_bootstrap(arguments: dict[str, Any], node: Controlled) -> str:
 
 
 @_command("shutdown")
-async def shutdown(arguments: dict[str, Any], node: Controlled) -> str:
+async def shutdown(arguments: dict[str, Any], node: CommandActions) -> str:
     """End the daemon."""
     node.shutdown()
     return "stopping"
 
 
 @_command("reload")
-async def reload(arguments: dict[str, Any], node: Controlled) -> str:
+async def reload(arguments: dict[str, Any], node: CommandActions) -> str:
     """As on SIGHUP."""
     return await node.reload()
 
 
 @_command("log-level", level=str)
-async def log_level(arguments: dict[str, Any], node: Controlled) -> str:
+async def log_level(arguments: dict[str, Any], node: CommandActions) -> str:
     """Log from this level on, until the next start."""
     name = _needed(arguments, "level")
     levels = {level.name: level for level in LogLevel.iterconstants()}
@@ -152,7 +128,7 @@ async def log_level(arguments: dict[str, Any], node: Controlled) -> str:
 
 
 @_command("ping-report", nodes=list)
-async def ping_report(arguments: dict[str, Any], node: Controlled) -> str:
+async def ping_report(arguments: dict[str, Any], node: CommandActions) -> str:
     """The round trips to these nodes, or to the direct neighbours."""
     names = arguments.get("nodes") or node.neighbours()
     if not all(isinstance(name, str) for name in names):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Obeys commands: each once, before it expires, if this node is a target; and says what became of it.
+Obeys commands: each once, before it expires, if this node is a target; and reports what became of it.
 
 That a command was taken up is on disk before it is obeyed, so that no restart obeys it again; one
 that a restart interrupted is reported as failed.  Receipts wait on disk until the authority has them.
@@ -20,20 +20,21 @@ from twisted.python.failure import Failure
 from gmesh.errors import GmeshError, StoreError
 from gmesh.interfaces import IControlCommand
 from gmesh.mesh.counters import Counters
+from gmesh.node.control_actions import CommandActions
 from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_RECEIPTS, RECEIPTS_A_HEARTBEAT
-from gmesh.node.membership import Membership
+from gmesh.node.local_member import LocalMember
 from gmesh.node.node_state import SeenCommand
 from gmesh.trust.documents import Command, CommandReceipt, Document, sign_document
 from gmesh.trust.limits import MAX_TEXT
 
-__all__ = ["ControlHandler"]
+__all__ = ["CommandExecutor"]
 
 
-class ControlHandler:
+class CommandExecutor:
     """
-    The node's obedience.
+    Executes commands, each once, and keeps their receipts.
 
-    @param commands: what this node can do, by name.
+    @param commands: what this node can do.
     @param node: what the commands act on.
     @param receipt_waits: called when there is a receipt to deliver.
     """
@@ -42,9 +43,9 @@ class ControlHandler:
 
     def __init__(
         self,
-        member: Membership,
+        member: LocalMember,
         commands: Iterable[IControlCommand],
-        node: Any,
+        node: CommandActions,
         counters: Counters,
         receipt_waits: Callable[[], object],
     ) -> None:
@@ -93,7 +94,7 @@ class ControlHandler:
         deferred.addCallback(self._ended, body)
 
     def refuse(self, document: Document[Command], detail: str) -> None:
-        """Nobody who signed it may give it, says the policy held here: the operator is told."""
+        """The policy held here does not let its signers give it: the operator gets a receipt that says so."""
         body = document.body
         state = self._member.state
         concerned = body.concerns(self._member.name, self._member.roles)
@@ -114,7 +115,7 @@ class ControlHandler:
         try:
             self._member.save_now()
         except StoreError as error:
-            self._finish(body.id, "failed", f"not obeyed, for it could be obeyed twice: {error.detail}")
+            self._finish(body.id, "failed", f"not obeyed, since it could be obeyed twice: {error.detail}")
             return False
         return True
 

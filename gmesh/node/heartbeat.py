@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Keeping in touch with the authority, for ever: what is newest, and a certificate that does not end.
+Contact with the authority while the node lives: the newest documents, and a certificate renewed in time.
 
 A heartbeat each minute brings the status and with it CRL, policy and genesis; an anchor also holds
 a long poll, so that a revocation enters the mesh within a second; the certificate is renewed at half
@@ -35,8 +35,8 @@ from gmesh.node.limits import (
     RENEWAL_RETRY_CEILING,
     RENEWAL_RETRY_FLOOR,
 )
-from gmesh.node.membership import Membership
-from gmesh.node.recurring import Recurring
+from gmesh.node.local_member import LocalMember
+from gmesh.node.periodic import PeriodicTask
 from gmesh.trust.documents import Document, Status
 from gmesh.trust.verify import authority_keys
 
@@ -65,7 +65,7 @@ class Heartbeat(Service):
 
     def __init__(
         self,
-        node: Membership,
+        node: LocalMember,
         client: AuthorityClient,
         clock: IReactorTime,
         wall: Callable[[], float],
@@ -82,9 +82,9 @@ class Heartbeat(Service):
         self._trouble: dict[str, str] = {}
         self._failures = 0
         self._renew_point = self._draw_renew_point()
-        self._beats = Recurring(clock, self._beat, HEARTBEAT_PERIOD)
-        self._renewals = Recurring(clock, self._renew, RENEWAL_RETRY_CEILING)
-        self._polls = Recurring(clock, self._poll, HEARTBEAT_PERIOD)
+        self._beats = PeriodicTask(clock, self._beat, HEARTBEAT_PERIOD)
+        self._renewals = PeriodicTask(clock, self._renew, RENEWAL_RETRY_CEILING)
+        self._polls = PeriodicTask(clock, self._poll, HEARTBEAT_PERIOD)
 
     def startService(self) -> None:
         """Begin at once; an anchor polls too."""
@@ -113,7 +113,7 @@ class Heartbeat(Service):
             self.receipts_wait()  # an operator may be waiting to hear who has applied it
 
     def age(self) -> float | None:
-        """Seconds since the authority was last heard, by us or by whoever gossiped its status."""
+        """Seconds since the authority was last heard, by us or by the node that gossiped its status."""
         times = [time for time in (self.last_contact, self._status_time()) if time is not None]
         return max(0.0, self._wall() - max(times)) if times else None
 
@@ -170,7 +170,7 @@ class Heartbeat(Service):
         if late > 0:
             raise DocumentRefused(
                 "frozen",
-                f"its status expired {int(late)} s ago: somebody holds newer ones back, or a clock is wrong",
+                f"its status expired {int(late)} s ago: someone holds newer ones back, or a clock is wrong",
             )
 
     async def _fetch_commands(self, number: int) -> None:
@@ -180,12 +180,12 @@ class Heartbeat(Service):
         try:
             control.take(await self._client.commands(control.fetched()), number)
         except RequestRefused as error:
-            self._ill("commands", "the authority does not tell the operators' commands: {cause}", error)
+            self._ill("commands", "the authority does not give out the operators' commands: {cause}", error)
         else:
             self._well("commands")
 
     def receipts_wait(self) -> None:
-        """There is something to report: do so soon, but not with everybody else at once."""
+        """There is something to report: do so soon, but not at once with every other node."""
         self._beats.within(self._random.uniform(0, RECEIPT_SPREAD))
 
     async def _poll(self) -> float:
@@ -230,7 +230,7 @@ class Heartbeat(Service):
         return RENEWAL_RETRY_FLOOR
 
     def _renewal_retry(self, error: GmeshError) -> float:
-        """Seconds; not before the authority wants to be asked again, but nobody can put us off for ever."""
+        """Seconds; not before the authority wants to be asked again, but no answer puts us off endlessly."""
         ceiling = min(RENEWAL_RETRY_CEILING, RENEWAL_RETRY_FLOOR * 2**self._failures)
         self._failures = min(self._failures + 1, 16)
         wait = self._random.uniform(RENEWAL_RETRY_FLOOR, max(RENEWAL_RETRY_FLOOR, ceiling))
@@ -246,7 +246,7 @@ class Heartbeat(Service):
         listed = authority_keys(self._node.trust.genesis.body)
         return any(signer in listed for signer, _ in self._node.certificate.signatures)
 
-    # What went well or ill is told when it changes, not each minute
+    # Success and failure are logged when it changes, not each minute
 
     def _jittered(self, period: float) -> float:
         return period * self._random.uniform(1 - HEARTBEAT_JITTER, 1 + HEARTBEAT_JITTER)

@@ -100,7 +100,7 @@ class IdentityStore:
         """
         if not self.directory.is_dir():
             raise ConfigurationError(
-                "no-state", f"{self.directory} is no directory: {self._join_hint('creates it')}"
+                "no-state", f"{self.directory} is not a directory: {self._join_hint('creates it')}"
             )
         if not self._path(CERTIFICATE).exists():
             raise ConfigurationError(
@@ -222,7 +222,7 @@ class IdentityStore:
             value = json.loads(read_capped(path, STATE_FILE_LIMIT))
         except (ValueError, RecursionError, ConfigurationError) as error:
             self._log.warn(
-                "{path} cannot be used and starts anew: {cause}",
+                "{path} cannot be used and starts empty: {cause}",
                 path=str(path),
                 cause=error.detail if isinstance(error, ConfigurationError) else "it is not JSON",
             )
@@ -254,7 +254,7 @@ class IdentityStore:
         write_atomic(self._path(STATE), _encode(state.to_dict()))
 
     def save_noise_keys(self, keys: Sequence[NoiseKey]) -> None:
-        """Write C{noise.key}: a new key before a certificate names it, none whose time is over."""
+        """Write C{noise.key}: a new key before a certificate names it, none that has ended."""
         write_atomic(self._path(NOISE_KEY), b"".join(key.to_pem() for key in keys), KEY_MODE)
 
 

@@ -25,28 +25,29 @@ from gmesh.endtoend.services import Services
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
 from gmesh.interfaces import INoiseSession
-from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.control import ControlFactory
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.data import DataFactory
 from gmesh.mesh.dialler import Dialler
 from gmesh.mesh.dispatcher import Dispatcher
-from gmesh.mesh.documents import DocumentGossip
+from gmesh.mesh.fetch import Asked
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.gate import HandshakeGate
-from gmesh.mesh.limits import Liveliness
+from gmesh.mesh.gossip import DocumentGossip
+from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.mesh.link import MeshContext, MeshFactory
+from gmesh.mesh.members import MemberDirectory, member_of
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
-from gmesh.mesh.peers import Peers
-from gmesh.mesh.route_keeper import RouteKeeper
+from gmesh.mesh.route_updates import RouteUpdates
 from gmesh.mesh.stub import PathSeeker, StubFlooding
-from gmesh.node.control import Control, NodeControl
-from gmesh.node.membership import Membership
+from gmesh.node.control import Control
+from gmesh.node.control_actions import CommandActions
+from gmesh.node.local_member import LocalMember
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import RecordFlag
-from gmesh.routing.store import Member
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
 from gmesh.wire.messages import Hello
@@ -55,13 +56,14 @@ from gmesh.wire.suites import Suite
 
 __all__ = [
     "SOFTWARE",
-    "Ends",
+    "EndToEnd",
     "Links",
-    "Means",
+    "NodeContext",
     "Routes",
     "SessionMaker",
     "make_control",
     "make_ends",
+    "make_engine",
     "make_links",
     "make_routes",
 ]
@@ -72,22 +74,28 @@ SessionMaker = Callable[[Suite, bool, bytes | StaticKey, bytes], INoiseSession]
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What every layer is given: time, chance, counters, and who this node is."""
+class NodeContext:
+    """
+    What every layer is given: who this node is and what it knows, time, chance, counters.
 
-    member: Membership
-    book: CertificateBook
+    @ivar stub: keep no table of the network, ask for paths.
+    """
+
+    member: LocalMember
+    directory: MemberDirectory
+    engine: RouteEngine
     clock: IReactorTime
     random: Random
     entropy: Callable[[int], bytes]
     counters: Counters
+    stub: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Who is connected."""
+    """Links to neighbours."""
 
-    peers: Peers
+    neighbours: Neighbours
     dispatcher: Dispatcher
     factory: MeshFactory
     dialler: Dialler
@@ -97,42 +105,75 @@ class Links:
 @dataclass(frozen=True, slots=True)
 class Routes:
     """
-    Which way, and what neighbours tell each other.
+    Paths, and what neighbours report to each other.
 
     @ivar seeker: asks for paths, in a node that keeps no table.
     """
 
-    engine: RouteEngine
     flooding: Flooding
     control: ControlFactory
     forwarding: Forwarding
-    keeper: RouteKeeper
+    updates: RouteUpdates
     documents: DocumentGossip
     seeker: PathSeeker | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
-    """Who is talking."""
+class EndToEnd:
+    """Sealed sessions, and what stands on them."""
 
     sessions: Sessions
     datagrams: Datagrams
     echo: EchoService
 
 
+def make_engine(
+    member: LocalMember,
+    directory: MemberDirectory,
+    clock: IReactorTime,
+    random: Random,
+    alarm: Callable[[str, bytes], None],
+    stub: bool,
+) -> RouteEngine:
+    """The link-state database and the paths in it."""
+    trust = member.trust
+    return RouteEngine(
+        bytes.fromhex(trust.network_id),
+        member.node_key,
+        lambda: member_of(member.peer),
+        directory.member,
+        trust.revoked,
+        verify,
+        random,
+        flags=RecordFlag.STUB if stub else _flags(member.peer),
+        sequence=member.state.record_sequence,
+        now=clock.seconds(),
+        alarm=alarm,
+        prompt=stub,
+    )
+
+
 def make_links(
-    means: Means,
+    context: NodeContext,
     hello: Callable[[bool, str], Hello],
     max_links: Callable[[], int],
     connect: Callable[[str], IStreamClientEndpoint],
-    profile: Liveliness,
+    profile: KeepaliveProfile,
     session: SessionMaker | None,
 ) -> Links:
-    """Noise, links, one of them for each neighbour, and the dialler that keeps them."""
-    member, clock = means.member, means.clock
+    """Noise, the registry of neighbours, and the dialler that keeps this node linked."""
+    member, clock = context.member, context.clock
     verifier = PeerVerifier(member.trust, lambda: member.certificate, member.wall)
-    refusals = Refusals(clock, means.counters)
-    peers = Peers(member.node_key.public, verifier.judge, max_links)
+    refusals = Refusals(clock, context.counters)
+    neighbours = Neighbours(
+        member.node_key.public,
+        verifier.judge,
+        max_links,
+        clock,
+        context.counters,
+        records=Asked(clock, context.engine.store.lacks),
+        certificates=Asked(clock, context.directory.lacks),
+    )
     dispatcher = Dispatcher()
     noise = NoiseContext(
         clock=clock,
@@ -148,101 +189,53 @@ def make_links(
     mesh = MeshContext(
         clock=clock,
         wall=member.wall,
-        random=means.random,
-        peers=peers,
+        random=context.random,
+        neighbours=neighbours,
         dispatcher=dispatcher,
         hello=hello,
         refusals=refusals,
-        counters=means.counters,
+        counters=context.counters,
         profile=profile,
     )
     factory = MeshFactory(mesh, noise)
-    dialler = Dialler(clock, means.random, peers, connect, factory.dialling)
-    peers.add_listener(dialler)
-    return Links(peers, dispatcher, factory, dialler, refusals)
+    dialler = Dialler(clock, context.random, neighbours, connect, factory.dialling)
+    return Links(neighbours, dispatcher, factory, dialler, refusals)
 
 
-def make_routes(
-    means: Means,
-    links: Links,
-    alarm: Callable[[str, bytes], None],
-    each_tick: Callable[[], object],
-    path_found: Callable[[bytes], object],
-    stub: bool = False,
-) -> Routes:
-    """
-    The link-state database, its flooding, the gossip of documents, forwarding.
-
-    @param each_tick: as L{RouteKeeper} takes it.
-    @param path_found: as L{PathSeeker} takes it.
-    @param stub: keep no table, ask for paths.
-    """
-    member, book, clock, counters = means.member, means.book, means.clock, means.counters
-    trust = member.trust
-    engine = RouteEngine(
-        bytes.fromhex(trust.network_id),
-        member.node_key,
-        lambda: _routing_member(member.peer),
-        book.member,
-        trust.revoked,
-        verify,
-        means.random,
-        flags=RecordFlag.STUB if stub else _flags(member.peer),
-        sequence=member.state.record_sequence,
-        now=clock.seconds(),
-        alarm=alarm,
-        prompt=stub,
-    )
-    keeper: RouteKeeper
-    seeker: PathSeeker | None = None
-    flooding = (StubFlooding if stub else Flooding)(
-        engine,
-        book,
-        clock,
-        member.wall,
-        counters,
-        own_due=lambda: keeper.schedule(),
-        learned=lambda: seeker.look() if seeker is not None else None,
-    )
-    documents = DocumentGossip(trust, clock, member.wall, counters)
-    answered = None
-    if isinstance(flooding, StubFlooding):
-        seeker = PathSeeker(engine, flooding, book.find_name, clock, counters, path_found)
-        answered = seeker.answered
-    control = ControlFactory(engine, flooding, documents, book, clock, counters, answered)
+def make_routes(context: NodeContext, links: Links) -> Routes:
+    """The flooding of node records, the gossip of documents, forwarding."""
+    engine, neighbours, directory = context.engine, links.neighbours, context.directory
+    member, clock, counters = context.member, context.clock, context.counters
+    used, seeker = member.record_sequence_used, None
+    if context.stub:
+        seeker = PathSeeker(engine, neighbours, directory.find_name, clock, counters)
+        flooding: Flooding = StubFlooding(engine, neighbours, clock, member.wall, counters, used, seeker)
+    else:
+        flooding = Flooding(engine, neighbours, clock, member.wall, counters, used)
+    documents = DocumentGossip(member.trust, neighbours, clock, member.wall, counters)
+    control = ControlFactory(engine, neighbours, flooding, documents, directory, clock, counters)
     forwarding = Forwarding(
         engine,
+        neighbours,
         flooding,
         clock,
         counters,
-        relays=lambda: member.peer.relay and not stub,
-        revoked=book.revoked,
+        relays=lambda: member.peer.relay and not context.stub,
+        revoked=directory.revoked,
     )
     links.dispatcher.register(control)
     links.dispatcher.register(DataFactory(forwarding))
-    keeper = RouteKeeper(
-        engine,
-        flooding,
-        forwarding,
-        documents,
-        book,
-        trust,
-        clock,
-        member.wall,
-        sequence_used=member.record_sequence_used,
-        each_tick=each_tick,
-    )
-    links.peers.add_listener(keeper)
-    return Routes(engine, flooding, control, forwarding, keeper, documents, seeker)
+    updates = RouteUpdates(engine, neighbours, flooding, forwarding, documents, directory, clock, member.wall)
+    return Routes(flooding, control, forwarding, updates, documents, seeker)
 
 
-def make_ends(means: Means, routes: Routes, advertise: Callable[[], None]) -> Ends:
+def make_ends(context: NodeContext, routes: Routes, advertise: Callable[[], None]) -> EndToEnd:
     """
     Sealed sessions, datagrams over them, ping and trace over those.
 
-    @param advertise: called when this node has other services than before.
+    @param advertise: publishes in our record which services there are.
     """
-    member, book, clock, seeker = means.member, means.book, means.clock, routes.seeker
+    member, directory, clock, seeker = context.member, context.directory, context.clock, routes.seeker
     trust = member.trust
     handshaker = Handshaker(
         trust=trust,
@@ -252,27 +245,29 @@ def make_ends(means: Means, routes: Routes, advertise: Callable[[], None]) -> En
         wall=member.wall,
     )
     paths = PathSelector(
-        routes=seeker or routes.engine,
-        engine=routes.engine,
+        routes=seeker or context.engine,
+        engine=context.engine,
         forwarding=routes.forwarding,
-        book=book,
+        directory=directory,
         trust=trust,
     )
     authorization = Authorization(
         handshaker=handshaker,
         paths=paths,
-        book=book,
+        directory=directory,
         clock=clock,
         lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
         seeker=seeker,
     )
     services = Services()
-    sealer = Sealer(handshaker, paths, book, clock, means.random, means.entropy)
-    associations = Associations(sealer, services, authorization, book, clock, means.entropy)
+    sealer = Sealer(handshaker, paths, directory, clock, context.random, context.entropy)
+    associations = Associations(sealer, services, authorization, directory, clock, context.entropy)
     sessions = Sessions(
-        associations, sealer, book, clock, lambda number: routes.documents.wanted("crl", number)
+        associations, sealer, directory, clock, lambda number: routes.documents.wanted("crl", number)
     )
     routes.forwarding.serve(sessions.frame_for_us, sessions.undeliverable)
+    if seeker is not None:
+        seeker.serve(sessions.path_found)
     datagrams = Datagrams(
         sessions=sessions,
         services=services,
@@ -280,33 +275,25 @@ def make_ends(means: Means, routes: Routes, advertise: Callable[[], None]) -> En
         clock=clock,
         advertise=advertise,
     )
-    echo = EchoService(datagrams=datagrams, paths=paths, book=book, clock=clock, entropy=means.entropy)
-    return Ends(sessions, datagrams, echo)
+    echo = EchoService(
+        datagrams=datagrams, paths=paths, directory=directory, clock=clock, entropy=context.entropy
+    )
+    return EndToEnd(sessions, datagrams, echo)
 
 
 def make_control(
-    means: Means,
+    context: NodeContext,
     links: Links,
-    ends: Ends,
+    ends: EndToEnd,
     bootstrap_changed: Callable[[], object],
     receipt_waits: Callable[[], object],
 ) -> Control:
     """Operators' commands, over the links and from the authority."""
-    node = NodeControl(means.member, means.clock, links.peers, ends.echo, bootstrap_changed)
-    control = Control(means.member, node, means.clock, means.counters, receipt_waits)
+    member, neighbours = context.member, links.neighbours
+    actions = CommandActions(member, context.clock, neighbours, ends.echo, bootstrap_changed)
+    control = Control(member, neighbours, actions, context.counters, receipt_waits)
     links.dispatcher.register(control.flood)
     return control
-
-
-def _routing_member(peer: Peer) -> Member:
-    return Member(
-        node_id=peer.node_id,
-        name=peer.name,
-        node_key=peer.node_key,
-        roles=frozenset(peer.roles),
-        serial=peer.serial,
-        not_after=peer.not_after,
-    )
 
 
 def _flags(peer: Peer) -> RecordFlag:

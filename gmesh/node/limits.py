@@ -139,9 +139,9 @@ PING_COUNT_LIMIT = 1000
 RECEIVE_QUEUE_BYTES = 4 * 1024 * 1024
 
 FOLLOW_EVERY = 0.5
-"""Seconds between two looks at a table that somebody follows."""
+"""Seconds between two looks at a table that a client follows."""
 WHOIS_CANDIDATES = 8
-"""Names told when the beginning of a name fits several nodes."""
+"""Names listed when the beginning of a name fits several nodes."""
 
 LAG_PERIOD = 1.0
 LAG_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)

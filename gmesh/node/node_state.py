@@ -2,7 +2,7 @@
 """
 C{state.json}: numbers that rise over restarts, commands obeyed, receipts not yet delivered.
 
-None of it is worth a failed start: what cannot be used begins anew, field by field.
+None of it is worth a failed start: what cannot be used begins empty, field by field.
 Tests: C{tests/node/test_state_files.py}.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from gmesh.mesh.departed import Departed
-from gmesh.mesh.network_limits import MAX_DEPARTED
+from gmesh.mesh.limits import MAX_DEPARTED
+from gmesh.mesh.members import Departed
 from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_OLD_NOISE_KEYS, MAX_RECEIPTS, MAX_REVOKED_KEPT
 
 __all__ = ["NodeState", "SeenCommand"]

@@ -75,7 +75,7 @@ class NoiseKeys:
         A certificate came into use, on disk already.
 
         @return: True if it names another key than the one before.
-        @raise StoreError: if keys whose time is over cannot be dropped from the file; nothing else fails.
+        @raise StoreError: if keys that have ended cannot be dropped from the file; nothing else fails.
         """
         key = self.find(new)
         changed = key is not self.current

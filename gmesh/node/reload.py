@@ -58,7 +58,7 @@ class Reload:
         self._follow = follow
 
     def __call__(self) -> Deferred[str]:
-        """Take over what can be taken over; what is bad is told and left. @return: that, in words."""
+        """Take over what can be taken over; what is bad is logged and left. @return: that, in words."""
         return Deferred.fromCoroutine(self._reload())
 
     async def _reload(self) -> str:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The only composer: one node of the mesh from its identity, told the time and how to connect.
+The only composer: one node of the mesh from its identity, given the time and how to connect.
 
 Nothing here knows of daemons, files or sockets, so that L{gmesh.testing.mesh} runs the same object
 on a fake clock.  Each layer is built here from the ones below it and handed to those above.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
@@ -21,14 +20,24 @@ from twisted.logger import Logger, LogLevel
 from gmesh.endtoend.services import is_reserved
 from gmesh.errors import PeerRefused
 from gmesh.interfaces import ILink
-from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.limits import WAN, KeepaliveProfile
+from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
 from gmesh.node.authority_relay import AuthorityRelay
+from gmesh.node.dial_policy import DialPolicy
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import Identity, NodeStore
-from gmesh.node.layers import SOFTWARE, Means, SessionMaker, make_control, make_ends, make_links, make_routes
+from gmesh.node.layers import (
+    SOFTWARE,
+    NodeContext,
+    SessionMaker,
+    make_control,
+    make_ends,
+    make_engine,
+    make_links,
+    make_routes,
+)
 from gmesh.node.limits import (
     MAX_LINKS_ANCHOR,
     MAX_LINKS_CLIENT,
@@ -36,9 +45,8 @@ from gmesh.node.limits import (
     STOP_DEADLINE,
     STOP_POLL,
 )
-from gmesh.node.membership import Membership
-from gmesh.node.targets import Targets
-from gmesh.node.versions import VersionGate
+from gmesh.node.local_member import LocalMember
+from gmesh.node.minimum_version import MinimumVersion
 from gmesh.routing.limits import MAX_SERVICE, MAX_SERVICES
 from gmesh.routing.record import make_capabilities
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
@@ -61,7 +69,9 @@ class NodeRuntime:
     @param session: makes hop sessions; tests record with it.
     @param stub: keep no table of the network, ask neighbours for each path; never relay.
     @ivar member: who this node is and what it believes.
+    @ivar directory: the other members.
     @ivar engine: the routes.
+    @ivar neighbours: the nodes it is linked with.
     @ivar datagrams: what applications send and receive through.
     @ivar echo: ping and trace.
     @ivar control: operators' commands.
@@ -84,7 +94,7 @@ class NodeRuntime:
         connect: Callable[[str], IStreamClientEndpoint],
         advertise: Sequence[str] = (),
         peers: Sequence[str] = (),
-        profile: Liveliness = WAN,
+        profile: KeepaliveProfile = WAN,
         session: SessionMaker | None = None,
         stub: bool = False,
     ) -> None:
@@ -92,44 +102,46 @@ class NodeRuntime:
         self._software = SOFTWARE
         self._boot_id = entropy(BOOT_ID)
         self._counters = Counters()
-        self.member = member = Membership(
+        self.member = member = LocalMember(
             identity, store, clock, wall, entropy, self.trust_changed, self.certificate_changed
         )
-        self.book = CertificateBook(member.trust, member.wall, certified=self._certified)
-        self.book.remember(member.state.revoked)
-        self.book.departures.nodes = member.state.departed
-        means = Means(member, self.book, clock, random, entropy, self._counters)
-        links = make_links(means, self._hello, self._max_links, connect, profile, session)
+        self.directory = directory = MemberDirectory(member.trust, member.wall, certified=self._certified)
+        directory.remember(member.state.revoked)
+        directory.former.nodes = member.state.departed
+        self.engine = make_engine(member, directory, clock, random, self._alarm, stub)
+        context = NodeContext(member, directory, self.engine, clock, random, entropy, self._counters, stub)
+        links = make_links(context, self._hello, self._max_links, connect, profile, session)
+        routes = make_routes(context, links)
+        ends = make_ends(context, routes, self.advertise)
         self._stub = stub
-        routes = make_routes(
-            means,
-            links,
-            self._alarm,
-            each_tick=lambda: self._targets.look_for_anchors(),
-            path_found=lambda handle: self._sessions.path_found(handle),
-            stub=stub,
-        )
-        ends = make_ends(means, routes, self.advertise)
-        self.peers = links.peers
+        self.neighbours = links.neighbours
         self.dialler = links.dialler
         self.refusals = links.refusals
         self._factory = links.factory
-        self.engine = routes.engine
         self.forwarding = routes.forwarding
         self.transits = routes.forwarding.transits
         self._flooding = routes.flooding
         self._documents = routes.documents
         self._control = routes.control
         self._seeker = routes.seeker
-        self._keeper = routes.keeper
-        self._targets = Targets(member, routes.engine, links.dialler, links.peers, self._counters, peers)
+        self._updates = routes.updates
+        self._dial_policy = DialPolicy(
+            member, self.engine, links.dialler, links.neighbours, self._counters, clock, peers
+        )
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
-        self.control = make_control(means, links, ends, self._targets.tell, self._receipt_waits)
+        self.control = make_control(context, links, ends, self._dial_policy.tell, self._receipt_waits)
         self._heartbeat: Heartbeat | None = None
-        self._versions = VersionGate(member.trust, links.peers, self._software, self._counters)
-        links.peers.add_listener(self._versions)
+        self._versions = MinimumVersion(member.trust, links.neighbours, self._software, self._counters)
+        self.neighbours.observe(  # a link comes up in this order, and goes down in the opposite one
+            self._control,  # its certificate; the documents and records that it lacks
+            self.forwarding,  # frames may leave by it
+            self.control.flood,  # commands that came while we were apart
+            self._versions,  # too old for the policy: it has heard which, and is closed
+            self._updates,  # our record names it
+            self.dialler,  # once it is gone, its target is due again
+        )
         self.parts: list[AuthorityRelay] = []
         self._keep_own_certificate()
         self._advertised = tuple(advertise)
@@ -150,15 +162,14 @@ class NodeRuntime:
 
     def start(self) -> None:
         """Begin to dial, to route and to answer."""
-        self._keeper.start()
+        self._updates.start()
         self.datagrams.start()
         self.echo.start()
         self.control.start()
         self._versions.trust_changed("policy")
         for part in self.parts:
             part.start()
-        self._targets.follow_policy()
-        self._targets.tell()
+        self._dial_policy.start()
         self.dialler.start()
 
     def stop(self) -> Deferred[None]:
@@ -167,6 +178,7 @@ class NodeRuntime:
 
     async def _stop(self) -> None:
         self.dialler.stop()
+        self._dial_policy.stop()
         await self.control.stop()
         for part in self.parts:
             part.stop()
@@ -174,17 +186,17 @@ class NodeRuntime:
         self.datagrams.stop()
         if self._seeker is not None:
             self._seeker.stop()
-        if self.peers.links:
-            await self._keeper.drain()
-        self.peers.close(CloseReason.SHUTDOWN)
+        if self.neighbours.links:
+            await self._updates.drain()
+        self.neighbours.close(CloseReason.SHUTDOWN)
         await self._all_closed()
-        self._keeper.stop()
+        self._updates.stop()
         self.member.stop()
 
     async def _all_closed(self) -> None:
         """Closing links end within their own deadline; look until they have."""
         deadline = self.now() + STOP_DEADLINE
-        while self.peers.sessions and self.now() < deadline:
+        while self.neighbours.sessions and self.now() < deadline:
             await deferLater(self._clock, STOP_POLL)
 
     def accepting(self) -> IProtocolFactory:
@@ -198,22 +210,22 @@ class NodeRuntime:
         Another CRL, policy, genesis or status is in force: revocation cuts in one turn, this one.
 
         Whatever decides knows first, then links and sessions are cut, then others hear of it, and what may
-        begin anew comes last: so whatever a cut calls back finds the new decisions already.  A step that
+        begin again comes last: so whatever a cut calls back finds the new decisions already.  A step that
         fails is logged and keeps no other from its work.
 
         @param kind: C{"crl"}, C{"policy"}, C{"genesis"} or C{"status"}, as from L{TrustState}.
         """
         for step in (
             self.member.persist,  # on disk before anybody acts on it: no restart believes less
-            self._keeper.trust_changed,  # out of the directory and of every path; their records go nowhere
+            self._updates.trust_changed,  # out of the directory and of every path; their records go nowhere
             self._remember_revoked,  # by name, so that a sender hears why, also after a restart
             self.datagrams.authorization.trust_changed,  # the new rules decide ...
             self.datagrams.ask_again,  # ... and are asked before the next message of anybody
             self._cut_neighbours,  # links end here, and what is queued from or to them
-            self._sessions.trust_changed,  # so do sealed sessions, and what waits for their keys
+            self._sessions.trust_changed,  # so do sealed sessions, and messages that wait for their keys
             self._documents.announce,  # to the neighbours that are left
             self._versions.trust_changed,  # cuts who is too old, after they heard which policy says so
-            self._dial,  # whom the news allows, and where a dial was refused for lack of it
+            self._dial,  # what the news allows, and where a dial was refused for lack of it
             self.control.trust_changed,  # commands that waited for a role or a document
             self._tell_authority,  # that it is applied; renewal under a new genesis
         ):
@@ -232,18 +244,18 @@ class NodeRuntime:
 
     def _remember_revoked(self, kind: str) -> None:
         if kind in _MEMBERS:
-            self.member.state.revoked = self.book.revoked_nodes
+            self.member.state.revoked = self.directory.revoked_nodes
             self.member.save_soon()
 
     def _cut_neighbours(self, kind: str) -> None:
         if kind in _MEMBERS:
-            self.peers.sweep()
+            self.neighbours.sweep()
 
     def _dial(self, kind: str) -> None:
         if kind == "genesis":
-            self._targets.tell()
+            self._dial_policy.tell()
         elif kind == "policy":
-            self._targets.follow_policy()
+            self._dial_policy.follow_policy()
         self.dialler.documents_changed(kind)
 
     def certificate_changed(self, rekeyed: bool) -> None:
@@ -254,7 +266,7 @@ class NodeRuntime:
         """
         self._keep_own_certificate()
         self._control.announce_certificate(self.member.certificate)
-        self._keeper.renewed()
+        self._updates.renewed()
         self.dialler.documents_changed("certificate")
         if rekeyed:
             self.dialler.redial()
@@ -262,12 +274,12 @@ class NodeRuntime:
     # Views
 
     def now(self) -> float:
-        """The monotonic clock, as the engine is told it."""
+        """The monotonic clock, as the engine gets it."""
         return self._clock.seconds()
 
     def links(self) -> list[ILink]:
         """One link for each neighbour."""
-        return [cast(ILink, link) for link in self.peers.links.values()]
+        return list(self.neighbours.links.values())
 
     def count(self, cause: str) -> None:
         """Something happened beside the layers."""
@@ -283,18 +295,18 @@ class NodeRuntime:
 
     def set_peers(self, peers: Sequence[str]) -> None:
         """Dial these beside the anchors from now on."""
-        self._targets.set_named(peers)
+        self._dial_policy.set_named(peers)
 
     def set_advertised(self, addresses: Sequence[str]) -> None:
-        """Tell these addresses from now on."""
+        """Advertise these addresses from now on."""
         self._advertised = tuple(addresses)
         self.advertise()
 
     def advertise(self) -> None:
-        """Tell addresses, services and version to everybody, in the node record."""
+        """Advertise addresses, services and version in the node record."""
         names = [name for name in self.datagrams.services.names if not is_reserved(name)]
-        told = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
-        self._keeper.advertise(make_capabilities(self._advertised, told, self._software))
+        listed = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
+        self._updates.advertise(make_capabilities(self._advertised, listed, self._software))
 
     def is_anchor(self) -> bool:
         """Whether this node's certificate says so."""
@@ -304,7 +316,7 @@ class NodeRuntime:
         """
         The names of the other anchors, nearest first: those that can be reached.
 
-        A stub does not know whom: after the few it has paths to, its neighbours and those it was told of.
+        A stub knows few paths: after those come its neighbours and the anchors that documents name.
         """
         now = self.now()
         names = {
@@ -313,7 +325,7 @@ class NodeRuntime:
         ways = sorted(self.engine.table(now), key=lambda way: way[2])
         near = [names[handle] for handle, _, _ in ways if handle in names]
         if self._stub:
-            near += [link.peer.name for link in self.peers.links.values() if "anchor" in link.peer.roles]
+            near += [link.peer.name for link in self.neighbours.links.values() if "anchor" in link.peer.roles]
             told = (*self.member.anchors(), *self.member.anchors_behind())
             near += [anchor.name for anchor in told if anchor.name != self.member.name]
         return list(dict.fromkeys(near))
@@ -340,22 +352,22 @@ class NodeRuntime:
         )
 
     def _alarm(self, slug: str, handle: bytes) -> None:
-        peer = self.book.find_handle(handle)
+        peer = self.directory.find_handle(handle)
         self._counters.count(slug)
         self._log.error("alarm {slug} about {name}", slug=slug, name=peer.name if peer else handle.hex())
 
     def _keep_own_certificate(self) -> None:
-        """One that is over or early is not kept: the node runs on and renews it."""
+        """One that has ended or is early is not kept: the node runs on and renews it."""
         try:
-            self.book.add(self.member.certificate)
+            self.directory.add(self.member.certificate)
         except PeerRefused as error:
             self._counters.count(f"own-certificate-{error.reason}")
 
     def _certified(self, peer: Peer) -> None:
         """A certificate is new here: records waited for it, and a neighbour that renewed keeps its link."""
         self._flooding.certified(peer)
-        link = self.peers.links.get(peer.handle)
-        if link is None or self.peers.refresh(peer.certificate):
+        link = self.neighbours.links.get(peer.handle)
+        if link is None or self.neighbours.refresh(peer.certificate):
             return
         if peer.serial > link.peer.serial and peer.noise_key != link.peer.noise_key:
             self.dialler.redial(peer.handle)

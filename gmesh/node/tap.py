@@ -141,7 +141,7 @@ class NodeService(Service):
         self._runtime.start()
 
     def stopService(self) -> Deferred[None]:
-        """Tell the neighbours, drain, close."""
+        """Ask the neighbours to route around us, drain, close."""
         super().stopService()
         return self._runtime.stop()
 
@@ -170,7 +170,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.logs import LogLevelService, parse_level
     from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
     from gmesh.daemon.web import QuietSite
-    from gmesh.mesh.dialler import client_endpoint
+    from gmesh.mesh.dials import client_endpoint
     from gmesh.node.api.access import AccessControl
     from gmesh.node.api.http import LateResource, LocalRequest, local_site
     from gmesh.node.api.views import Settings

@@ -2,7 +2,7 @@
 """
 The link-state database: which node records are believed.
 
-Checks run from cheap to dear, the signature last; nothing is stored before all have passed.
+Checks run from cheap to expensive, the signature last; nothing is stored before all have passed.
 C{now} is the monotonic clock, C{wall} Unix seconds: records are dated by their origin, but
 expire here by our own timer.
 """
@@ -27,10 +27,10 @@ from gmesh.routing.record import NodeRecord, decode_record, handle_of, node_id_o
 from gmesh.routing.store import Entry, Key, Member, RecordStore, record_hash
 from gmesh.token_bucket import TokenBucket
 
-__all__ = ["LinkStateDatabase", "Offer", "Outcome"]
+__all__ = ["LinkStateDatabase", "Offer", "OfferOutcome"]
 
 
-class Outcome(Enum):
+class OfferOutcome(Enum):
     """What became of an offered record."""
 
     ACCEPTED = "accepted"
@@ -51,7 +51,7 @@ class Outcome(Enum):
 class Offer(NamedTuple):
     """An outcome and the key of the record it is about."""
 
-    outcome: Outcome
+    outcome: OfferOutcome
     key: Key
     record: NodeRecord | None
 
@@ -101,63 +101,63 @@ class LinkStateDatabase:
         if seen is not None:
             held = self.store.get(seen[:2])
             if held is not None and held.data == data:
-                return Offer(Outcome.DUPLICATE, seen[:2], None)
+                return Offer(OfferOutcome.DUPLICATE, seen[:2], None)
         record = decode_record(data, self.network_id)
         key = (record.handle, record.fragment)
         if key[0] == self.handle:
             return Offer(self._judge_own(key, record, data), key, record)
         return Offer(self._judge(key, record, data, now, wall), key, record)
 
-    def _judge_own(self, key: Key, record: NodeRecord, data: bytes) -> Outcome:
+    def _judge_own(self, key: Key, record: NodeRecord, data: bytes) -> OfferOutcome:
         if record.sequence < self.store.floor(key):
-            return Outcome.OLD
+            return OfferOutcome.OLD
         if record.node_key != self._own_key or not self._signed(record, data):
-            return Outcome.BAD_SIGNATURE
+            return OfferOutcome.BAD_SIGNATURE
         self._alarm("own-record", self.handle)
-        return Outcome.OWN_NEWER
+        return OfferOutcome.OWN_NEWER
 
-    def _judge(self, key: Key, record: NodeRecord, data: bytes, now: float, wall: float) -> Outcome:
+    def _judge(self, key: Key, record: NodeRecord, data: bytes, now: float, wall: float) -> OfferOutcome:
         held = self.store.get(key)
         if not self.store.fragments(key[0]) and self.store.origins >= self.max_nodes:
-            return Outcome.FULL
+            return OfferOutcome.FULL
         floor = self.store.floor(key)
         rival = held is not None and record.sequence == held.record.sequence
         if record.sequence <= floor and not rival:
-            return Outcome.OLD
+            return OfferOutcome.OLD
         if record.issued_at > wall + MAX_FUTURE:
-            return Outcome.FUTURE
+            return OfferOutcome.FUTURE
         if record.issued_at + record.lifetime <= wall:
-            return Outcome.EXPIRED
+            return OfferOutcome.EXPIRED
         if self._revoked(record.serial, node_id_of(record.node_key)):
-            return Outcome.REVOKED
+            return OfferOutcome.REVOKED
         member = self._member(key[0], record.serial)
         if member is None:
-            return Outcome.CERTIFICATE_MISSING
+            return OfferOutcome.CERTIFICATE_MISSING
         if member.node_key != record.node_key or (record.fragment and "anchor" not in member.roles):
-            return Outcome.NOT_ALLOWED
+            return OfferOutcome.NOT_ALLOWED
         bucket = (held.bucket if held else None) or TokenBucket(ORIGIN_RATE, ORIGIN_BURST, now)
         if bucket.ready_at(now) > now:
-            return Outcome.RATE_LIMITED
+            return OfferOutcome.RATE_LIMITED
         if not self._signed(record, data):
-            return Outcome.BAD_SIGNATURE
+            return OfferOutcome.BAD_SIGNATURE
         digest = record_hash(data)
         if held is not None and rival:
             self._alarm("equivocation", key[0])
             if held.hash < digest:
-                return Outcome.EQUIVOCATION
+                return OfferOutcome.EQUIVOCATION
         bucket.take(now)
         left = min(record.issued_at + record.lifetime - wall, MAX_LIFETIME)
         entry = Entry(record, data, digest, member, now + left + EXPIRY_GRACE, bucket)
         self._soonest(entry, member.not_after + CERTIFICATE_GRACE)
         self.store.put(key, entry)
-        return Outcome.ACCEPTED
+        return OfferOutcome.ACCEPTED
 
     def _signed(self, record: NodeRecord, data: bytes) -> bool:
         unsigned = data[: len(data) - len(record.signature)]
         return self._verify(record.node_key, record.signature, signing_input(unsigned))
 
     def ready_at(self, key: Key, now: float) -> float:
-        """When a record refused as L{Outcome.RATE_LIMITED} may be offered again."""
+        """When a record refused as L{OfferOutcome.RATE_LIMITED} may be offered again."""
         held = self.store.get(key)
         return held.bucket.ready_at(now) if held and held.bucket else now
 
@@ -194,7 +194,7 @@ class LinkStateDatabase:
         return sorted(gone)
 
     def expire(self, now: float, wall: float) -> None:
-        """Drop what is over: records, records of ended certificates, tombstones."""
+        """Drop what has ended: records, records of ended certificates, tombstones."""
         if now >= self._first_over or wall > self._first_ends:
             self._drop_what_is_over(now, wall)
         self.store.forget_tombstones(now)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from zope.interface import implementer
 
 from gmesh.interfaces import IRouteEngine
-from gmesh.routing.database import LinkStateDatabase, Offer, Outcome
+from gmesh.routing.database import LinkStateDatabase, Offer, OfferOutcome
 from gmesh.routing.graph import LinkGraph
 from gmesh.routing.known import KnownNode, known_nodes, told_addresses
 from gmesh.routing.limits import HARD_MAX_HOPS, MAX_ALTERNATIVES, MAX_HOPS, MAX_NODES, UNREACHABLE_DROP
@@ -34,7 +34,7 @@ _NO_FLAGS = RecordFlag(0)
 @implementer(IRouteEngine)
 class RouteEngine:
     """
-    Link-state routing for one node, told the time and nothing else.
+    Link-state routing for one node, given the time and nothing else.
 
     @param own_member: our own certificate as a L{Member}, the newest.
     @param member: (handle, serial) -> L{Member} of a certificate held and valid, or None.
@@ -43,7 +43,7 @@ class RouteEngine:
     @param sequence: the last record sequence, as persisted.
     @param alarm: called with a slug and a handle: C{equivocation}, C{own-record}.
     @ivar records: how often a record was stored or dropped.
-    @param prompt: look for paths as soon as a record changes: the graph is small, and somebody waits.
+    @param prompt: look for paths as soon as a record changes: the graph is small, and a message waits.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class RouteEngine:
         self._claim_own()
 
     def overload(self, now: float) -> None:
-        """Ask everybody not to route through us any more, before a shutdown."""
+        """Ask all nodes not to route through us any more, before a shutdown."""
         self._now = now
         self.originator.set_flags(self.originator.flags | RecordFlag.OVERLOAD, now)
 
@@ -142,13 +142,13 @@ class RouteEngine:
 
     def offer(self, data: bytes, now: float, wall: float) -> Offer:
         """
-        Judge a record from somebody else; a strange one of our own makes us go above it.
+        Judge a record from another node; a strange one of our own makes us go above it.
 
         @raise FrameRefused: when it is not a canonical record of this network.
         """
         self._now = now
         offer = self.database.offer(data, now, wall)
-        if offer.outcome is Outcome.OWN_NEWER and offer.record is not None:
+        if offer.outcome is OfferOutcome.OWN_NEWER and offer.record is not None:
             self.originator.heard_own(offer.record.fragment, offer.record.sequence, now)
         return offer
 
@@ -180,7 +180,7 @@ class RouteEngine:
         self._paths.invalidate(now)
 
     def forget(self, now: float) -> None:
-        """Drop what others said, to hear it anew: for a node that keeps no table."""
+        """Drop what others said, to hear it again: for a node that keeps no table."""
         self._now = now
         for key, _ in list(self.store.entries()):
             if key[0] != self.handle:
@@ -195,7 +195,7 @@ class RouteEngine:
         return gone
 
     def expire(self, now: float, wall: float) -> None:
-        """Let go of what is over; to be called every few seconds."""
+        """Drop what has ended; call it every few seconds."""
         self._now = now
         self.database.expire(now, wall)
         self._note_reachable(now)
@@ -232,7 +232,7 @@ class RouteEngine:
     # -- the graph
 
     def neighbours(self, handle: bytes) -> Mapping[bytes, int]:
-        """Who is linked to a node, as both ends say, and at which cost; another object after a change."""
+        """The links of a node that both ends list, with their cost; another object after a change."""
         return self._graph.adjacency.get(handle, _ALONE)
 
     def relays(self, handle: bytes) -> bool:
@@ -287,7 +287,7 @@ class RouteEngine:
         return found
 
     def addresses(self, role: str) -> list[tuple[bytes, str]]:
-        """(handle, address) of every node with this role that tells one, ascending by handle."""
+        """(handle, address) of every node with this role that advertises one, ascending by handle."""
         return told_addresses(self.store, role)
 
     def nodes(self, now: float) -> list[KnownNode]:

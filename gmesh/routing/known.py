@@ -39,7 +39,7 @@ def known_nodes(store: RecordStore, reached: Container[bytes]) -> list[KnownNode
 
 
 def told_addresses(store: RecordStore, role: str) -> list[tuple[bytes, str]]:
-    """(handle, address) of every node with this role that tells one, ascending by handle."""
+    """(handle, address) of every node with this role that advertises one, ascending by handle."""
     return [
         (handle, address)
         for (handle, fragment), entry in store.entries()

@@ -78,6 +78,7 @@ MAX_RECORD: Final = 2048
 HANDLE_SIZE: Final = 8
 MAX_RECORD_LINKS: Final = 64
 MAX_FRAGMENTS: Final = 64
+"""Fragments of one node's record, numbered as those of an IS-IS LSP (ISO 10589)."""
 MAX_SEQUENCE: Final = 2**64 - 2**32
 MAX_SERIAL: Final = 2**53 - 1
 MAX_COST: Final = 0xFFFF
@@ -90,6 +91,7 @@ MAX_CAPABILITIES: Final = MAX_RECORD - 146 - 10 * MAX_RECORD_LINKS
 
 # -- life of a record, seconds
 LIFETIME: Final = 3600
+"""As OSPF MaxAge, RFC 2328 appendix B."""
 MAX_LIFETIME: Final = 7200
 MAX_FUTURE: Final = 2700
 """A host without a clock of its own starts late by as long as it was off; it shall have routes at once."""
@@ -98,6 +100,7 @@ CERTIFICATE_GRACE: Final = 300
 UNREACHABLE_DROP: Final = 3600
 TOMBSTONE_LIFE: Final = 7200
 REFRESH: Final = 1800
+"""As OSPF LSRefreshTime, RFC 2328 appendix B."""
 REFRESH_SPREAD: Final = 300
 
 # -- bounds of the database
@@ -107,11 +110,11 @@ ORIGIN_BURST: Final = 5
 MAX_PARKED_PER_SOURCE: Final = 256
 PARK_LIFE: Final = 60.0
 
-# -- origination, seconds
+# -- origination, seconds: exponential back-off, as the LSP generation of IS-IS has it
 FIRST_DELAY: Final = 0.010
 SPACING_FIRST: Final = 0.250
 SPACING_EVEN: Final = ORIGIN_BURST - 1
-"""Intervals like the first: everybody takes a burst from one origin, so it may be used to join a mesh."""
+"""Intervals like the first: every node takes a burst from one origin, so it may be used to join a mesh."""
 SPACING_MAX: Final = 10.0
 SPACING_QUIET: Final = 30.0
 DOWN_BURST: Final = 5
@@ -119,7 +122,7 @@ DOWN_RATE: Final = 0.5
 UP_STABLE: Final = 3.0
 FLAP_MEMORY: Final = 60.0
 
-# -- metric
+# -- metric: cost from the round trip as in Babel (RFC 9616); bounds and weight are those of babeld
 BASE_COST: Final = 96
 RTT_PENALTY: Final = 150
 RTT_MIN: Final = 0.010
@@ -130,7 +133,7 @@ HYSTERESIS: Final = 0.25
 HYSTERESIS_HOLD: Final = 30.0
 SUSPECT_FACTOR: Final = 4
 
-# -- shortest paths, seconds
+# -- shortest paths, seconds: a short first delay, then spacing, as in RFC 8405
 SPF_DELAY: Final = 0.010
 SPF_SPACING: Final = 0.100
 SPF_SPACING_MAX: Final = 2.0

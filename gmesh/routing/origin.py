@@ -3,9 +3,9 @@
 Our own record: what we say of our links, when, and under which sequence.
 
 A neighbour keeps its place in its fragment while the link lives, so one change re-signs one
-fragment.  A lost link is told at once while the burst lasts; a link that comes back soon after
+fragment.  A lost link is advertised at once while the burst lasts; a link that comes back soon after
 it was lost must hold for a while first, unless it is the only one.  (A link without a history is
-told at once: a fresh start has nothing to damp, spacing joins what comes up together.)
+advertised at once: a fresh start has nothing to damp, spacing joins what comes up together.)
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Originator:
         return {handle: link.cost for handle, link in self._links.items()}
 
     def set_flags(self, flags: RecordFlag, now: float) -> None:
-        """Say at once that we are this: who is about to leave cannot wait for the spacing."""
+        """Advertise these flags at once: a node about to leave cannot wait for the spacing."""
         if flags != self._flags:
             self._flags = flags
             self._change(0, now)
@@ -224,7 +224,7 @@ class Originator:
             links=tuple(links),
             capabilities=self._capabilities if index == 0 else (),
         )
-        if self._links or item.refresh_at is not None:  # nobody hears a first record without links
+        if self._links or item.refresh_at is not None:  # a first record without links reaches no node
             item.spacing.acted(now)
         item.due = None
         for when in later:

@@ -64,7 +64,7 @@ class RecordFlag(IntFlag):
     RELAY = 1
     ANCHOR = 2
     STUB = 4
-    OVERLOAD = 8
+    OVERLOAD = 8  # route around this node: the overload bit of IS-IS (ISO 10589)
 
 
 class Capability(IntEnum):
@@ -190,7 +190,7 @@ def decode_record(data: bytes, network_id: bytes) -> NodeRecord:
     """
     Parse one record, refusing whatever is not the canonical encoding of a record of this network.
 
-    Touches no key and no clock: cheap enough for bytes from anybody.
+    Touches no key and no clock: cheap enough for bytes from strangers.
     @raise FrameRefused: with the reason of the first rule that was broken.
     """
     if not _SMALLEST <= len(data) <= MAX_RECORD:

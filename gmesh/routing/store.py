@@ -111,6 +111,10 @@ class RecordStore:
         """The keys of one bucket, ascending."""
         return sorted(self._members[index])
 
+    def lacks(self, key: Key, sequence: int) -> bool:
+        """Whether a record of this sequence would be news."""
+        return sequence > self.floor(key)
+
     def floor(self, key: Key) -> int:
         """The sequence below or at which nothing is news."""
         entry = self.get(key)
@@ -151,7 +155,7 @@ class RecordStore:
         return entry
 
     def forget_tombstones(self, now: float) -> None:
-        """Let go of those whose time is over."""
+        """Drop those that have ended."""
         for key in [key for key, (_, until) in self._tombstones.items() if until <= now]:
             del self._tombstones[key]
 

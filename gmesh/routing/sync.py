@@ -2,7 +2,7 @@
 """
 Making two databases equal by moving only what differs: digests, then lists, then records.
 
-Each side lists its records of the differing buckets; whoever holds the older or none asks.
+Each side lists its records of the differing buckets; the side that holds the older or none asks.
 Tests: C{tests/routing/test_database.py}.
 """
 

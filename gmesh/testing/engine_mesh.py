@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from random import Random
 
-from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.mesh.peer_identity import Peer
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.metric import rtt_cost
@@ -48,7 +48,7 @@ class EngineMesh(World):
     """
 
     def __init__(
-        self, seed: int = 0, delays: tuple[float, float] = (0.002, 0.040), profile: Liveliness = WAN
+        self, seed: int = 0, delays: tuple[float, float] = (0.002, 0.040), profile: KeepaliveProfile = WAN
     ) -> None:
         super().__init__(seed)
         self.nodes: dict[str, EngineNode] = {}
@@ -206,7 +206,7 @@ class EngineMesh(World):
     def drain(self, name: str) -> list[str]:
         """A node asks to be routed around and goes, as on SIGTERM. @return: who its neighbours were."""
         neighbours = sorted(self[name].links)
-        self[name].keeper.drain().addCallback(lambda _: self.kill(name))
+        self[name].updates.drain().addCallback(lambda _: self.kill(name))
         return neighbours
 
     def restart(self, name: str, neighbours: Iterable[str], keep: bool = True) -> None:

@@ -2,7 +2,7 @@
 """
 A node without sessions: the real database, flooding, gossip and forwarding; stubs for what costs CPU.
 
-Records are signed with a hash and certificates are looked up in a book that all nodes share.
+Records are signed with a hash and certificates are looked up in a directory that all nodes share.
 CRL, policy and genesis are real: they are verified by every node.
 Tests: C{tests/routing/test_simulated_topologies.py}.
 """
@@ -18,11 +18,14 @@ from gmesh.mesh.control import ControlFactory
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.data import DataFactory
 from gmesh.mesh.dispatcher import Dispatcher
-from gmesh.mesh.documents import DocumentGossip
+from gmesh.mesh.fetch import Asked
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
+from gmesh.mesh.gossip import DocumentGossip
+from gmesh.mesh.members import member_of
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer, peer_of
-from gmesh.mesh.route_keeper import RouteKeeper
+from gmesh.mesh.route_updates import RouteUpdates
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import MAX_NODES
 from gmesh.routing.record import RecordFlag
@@ -38,7 +41,7 @@ from gmesh.wire.paths import PathHeader, pack_path_frame
 if TYPE_CHECKING:
     from gmesh.testing.engine_mesh import EngineMesh
 
-__all__ = ["EngineNode", "SharedBook", "StubSigner", "member_of", "stub_verify"]
+__all__ = ["EngineNode", "SharedDirectory", "StubSigner", "stub_verify"]
 
 DATA = 66
 """E2E_DATA: what applications send."""
@@ -61,18 +64,13 @@ def stub_verify(public: bytes, signature: bytes, data: bytes) -> bool:
     return signature == StubSigner(public).sign(data)
 
 
-def member_of(peer: Peer) -> Member:
-    """What routing needs of a certificate."""
-    return Member(peer.node_id, peer.name, peer.node_key, frozenset(peer.roles), peer.serial, peer.not_after)
-
-
-class SharedBook:
-    """What a node asks of L{gmesh.mesh.certificates.CertificateBook}, over one directory for all."""
+class SharedDirectory:
+    """What a node asks of L{gmesh.mesh.members.MemberDirectory}, over one directory for all."""
 
     def __init__(self, directory: dict[tuple[bytes, int], Peer], trust: TrustState) -> None:
         self.max_nodes = MAX_NODES
         self._directory = directory
-        self._trust = trust
+        self.trust = trust
         self._revoked: set[bytes] = set()
 
     def member(self, handle: bytes, serial: int) -> Member | None:
@@ -93,6 +91,10 @@ class SharedBook:
         """Everybody's certificate is here already."""
         return peer_of(document)
 
+    def lacks(self, key: CertificateKey, number: int) -> bool:
+        """As the real one."""
+        return self.member(key.handle, key.serial) is None
+
     def answer(self, wanted: Iterable[CertificateKey]) -> list[bytes]:
         """Nobody has to ask."""
         return []
@@ -101,7 +103,7 @@ class SharedBook:
         """Ask the revocation set about everybody."""
         before = set(self._revoked)
         for (handle, serial), peer in self._directory.items():
-            if handle not in before and self._trust.revoked(serial, peer.node_id):
+            if handle not in before and self.trust.revoked(serial, peer.node_id):
                 self._revoked.add(handle)
         return sorted(self._revoked - before)
 
@@ -160,13 +162,13 @@ class EngineNode:
         if "anchor" in self.peer.roles:
             flags |= RecordFlag.ANCHOR
         member = member_of(self.peer)
-        book: Any = SharedBook(mesh.directory, trust)
-        self.book: SharedBook = book
+        directory: Any = SharedDirectory(mesh.directory, trust)
+        self.directory: SharedDirectory = directory
         self.engine = engine = RouteEngine(
             bytes.fromhex(mesh.issuer.network_id),
             self.signer,
             lambda: member,
-            book.member,
+            directory.member,
             trust.revoked,
             stub_verify,
             Random(mesh.random.getrandbits(64)),
@@ -174,27 +176,38 @@ class EngineNode:
             sequence=self.sequence,
             now=clock.seconds(),
         )
-        self.flooding = Flooding(engine, book, clock, self.wall, counters, lambda: self.keeper.schedule())
-        self.documents = documents = DocumentGossip(trust, clock, self.wall, counters)
-        self.forwarding = Forwarding(
+        self.neighbours = neighbours = Neighbours(
+            self.signer.public,
+            peer_of,
+            lambda: MAX_NODES,
+            clock,
+            counters,
+            records=Asked(clock, engine.store.lacks),
+            certificates=Asked(clock, directory.lacks),
+        )
+        self.flooding = flooding = Flooding(engine, neighbours, clock, self.wall, counters, self._used)
+        self.documents = documents = DocumentGossip(trust, neighbours, clock, self.wall, counters)
+        self.forwarding = forwarding = Forwarding(
             engine,
-            self.flooding,
+            neighbours,
+            flooding,
             clock,
             counters,
             relays=lambda: self.peer.relay,
-            revoked=book.revoked,
+            revoked=directory.revoked,
         )
-        self.forwarding.serve(
+        forwarding.serve(
             lambda kind, header, body, link: self.delivered.append((kind, header, bytes(body))),
             lambda header, reason: self.undelivered.append((header, reason)),
         )
-        self.keeper = RouteKeeper(
-            engine, self.flooding, self.forwarding, documents, book, trust, clock, self.wall, self._used
+        self.updates = RouteUpdates(
+            engine, neighbours, flooding, forwarding, documents, directory, clock, self.wall
         )
-        self.control = ControlFactory(engine, self.flooding, documents, book, clock, counters)
+        self.control = ControlFactory(engine, neighbours, flooding, documents, directory, clock, counters)
         self.dispatcher = Dispatcher()
         self.dispatcher.register(self.control)
-        self.dispatcher.register(DataFactory(self.forwarding))
+        self.dispatcher.register(DataFactory(forwarding))
+        neighbours.observe(self.control, forwarding, self.updates)
 
     def _used(self, sequence: int) -> None:
         self.sequence = sequence
@@ -202,22 +215,24 @@ class EngineNode:
     def start(self) -> None:
         """Begin to look after routing."""
         self.running = True
-        self.keeper.start()
+        self.updates.start()
 
     def _trust_changed(self, kind: str) -> None:
         """As L{gmesh.node.runtime.NodeRuntime.trust_changed}: links to who is revoked end in this turn."""
         if not self.running:
             return
         self.applied.append((kind, self.mesh.now()))
-        self.keeper.trust_changed(kind)
-        for other in [other for other, link in self.links.items() if self.book.revoked(link.peer.handle)]:
+        self.updates.trust_changed(kind)
+        for other in [
+            other for other, link in self.links.items() if self.directory.revoked(link.peer.handle)
+        ]:
             self.mesh.cut(self.name, other)
         self.documents.announce(kind)
 
     def stop(self) -> None:
         """Every timer is cancelled."""
         self.running = False
-        self.keeper.stop()
+        self.updates.stop()
 
     def hello(self) -> Hello:
         """What it says first."""

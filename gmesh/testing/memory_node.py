@@ -175,7 +175,7 @@ class MemoryNode:
             session=self._session,
             stub=self._stub,
         )
-        runtime.peers.add_listener(Tampering(lambda: self.tampers))
+        runtime.neighbours.follow(Tampering(lambda: self.tampers).follow)
         return runtime
 
     def _session(

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations, product
 
-from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.testing.issuer import DAY, Enrolled
 from gmesh.testing.memory_node import MemoryNode
 from gmesh.testing.network import MemoryNetwork
@@ -37,7 +37,7 @@ class MemoryMesh(World):
     @param profile: how soon a silent neighbour is given up.
     """
 
-    def __init__(self, seed: int = 0, wire: Wire | None = None, profile: Liveliness = WAN) -> None:
+    def __init__(self, seed: int = 0, wire: Wire | None = None, profile: KeepaliveProfile = WAN) -> None:
         super().__init__(seed)
         self.profile = profile
         self.network = MemoryNetwork(self.clock, self.random, wire)

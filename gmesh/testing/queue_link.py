@@ -123,10 +123,9 @@ class QueueLink:
     def go_up(self) -> None:
         """HELLO was read."""
         self.up = True
-        receivers = self._receivers = self.node.dispatcher.receivers(self)
-        self._table = receivers.table
-        receivers.link_up()
-        self.node.keeper.link_up(self)
+        neighbour = self._neighbour = self.node.neighbours.add(self)
+        self._table = self.node.dispatcher.receivers(neighbour)
+        self.node.neighbours.up(neighbour)
 
     def go_down(self, reason: str) -> None:
         """Gone, as this end sees it."""
@@ -135,8 +134,7 @@ class QueueLink:
         if self.up:
             self.up = False
             self.node.links.pop(self.far.name, None)
-            self.node.keeper.link_down(self, reason)
-            self._receivers.link_down(reason)
+            self.node.neighbours.down(self._neighbour, reason)
 
     def fall(self, reason: str = "lost") -> None:
         """Gone at both ends."""

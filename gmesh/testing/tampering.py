@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from gmesh.mesh.neighbour import Neighbour
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.limits import FRAME_HEADER
 
@@ -18,7 +19,7 @@ Hand = Callable[[int, bytes, str], bytes | None]
 
 class Tampering:
     """
-    A listener of L{Peers<gmesh.mesh.peers.Peers>} that stands between a node and each link that comes up.
+    Stands between a node and each link that comes up; follows L{gmesh.mesh.neighbours.Neighbours}.
 
     @param hand: gives the hand in force, or None while the node is honest.
     """
@@ -26,16 +27,12 @@ class Tampering:
     def __init__(self, hand: Callable[[], Hand | None]) -> None:
         self._hand = hand
 
-    def link_up(self, link: Any) -> None:
+    def follow(self, neighbour: Neighbour, up: bool) -> None:
         """From now on frames to this neighbour pass the hand."""
-        link.send_data = partial(self._data, link.send_data, link.peer.name)
-        link.send_control = partial(self._control, link.send_control, link.peer.name)
-
-    def link_down(self, link: Any, reason: str) -> None:
-        """Nothing more is sent."""
-
-    def link_changed(self, link: Any) -> None:
-        """It is the same link."""
+        if up:
+            link: Any = neighbour.link
+            link.send_data = partial(self._data, link.send_data, link.peer.name)
+            link.send_control = partial(self._control, link.send_control, link.peer.name)
 
     def _data(
         self,

@@ -123,7 +123,7 @@ class End:
         self.trust = TrustState(fabric.network.network_id, fabric.network.chain, changed=self.trust_changed)
         self.trust.offer(fabric.network.policy(), fabric.wall())
         self.links = options.pop("links", {})
-        self.departures = SimpleNamespace(ended=lambda name, now: False)
+        self.former = SimpleNamespace(ended=lambda name, now: False)
         self.options = options
         self.unreachable: set[bytes] = set()
         self.told: list[list[str]] = []
@@ -154,11 +154,11 @@ class End:
             next_number=self.numbers.__next__,
             wall=fabric.wall,
         )
-        paths = PathSelector(routes=self, engine=self, forwarding=self, book=self, trust=self.trust)
+        paths = PathSelector(routes=self, engine=self, forwarding=self, directory=self, trust=self.trust)
         authorization = Authorization(
             handshaker=self.handshaker,
             paths=paths,
-            book=self,
+            directory=self,
             clock=fabric.clock,
             lapsed=lambda: self.lapsed,
         )
@@ -176,7 +176,7 @@ class End:
             advertise=self.advertise,
         )
         self.echo = EchoService(
-            datagrams=self.datagrams, paths=paths, book=self, clock=fabric.clock, entropy=entropy
+            datagrams=self.datagrams, paths=paths, directory=self, clock=fabric.clock, entropy=entropy
         )
         self.datagrams.start()
         self.echo.start()

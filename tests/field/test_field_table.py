@@ -25,15 +25,15 @@ SHOWN = {
     ],
     "T4 a stranger is refused before any payload": [
         "endtoend/test_hostile_relay.py::test_field_t4_certificate_of_another_authority",
-        "mesh/test_noise_transport.py::test_field_t4_each_check_refuses_with_its_reason",
+        "mesh/test_noise.py::test_field_t4_each_check_refuses_with_its_reason",
     ],
     "T5 a revocation stops traffic, its number is shown everywhere": [
         "field/test_field_life.py::test_field_t5_a_revoked_node_is_cut_and_every_node_shows_the_new_number",
     ],
     "T6 session, queues, routes and handshakes go in one turn": [
         "endtoend/test_association.py::test_field_t6_revocation_cuts_in_the_same_turn",
-        "mesh/test_route_keeper.py::test_field_t6_revocation_in_one_turn",
-        "mesh/test_noise_transport.py::test_field_t6_revocation_at_each_step_leaves_nothing",
+        "mesh/test_route_updates.py::test_field_t6_revocation_in_one_turn",
+        "mesh/test_noise.py::test_field_t6_revocation_at_each_step_leaves_nothing",
     ],
     "T7 an end of a certificate cuts, a renewal before it does not": [
         "mesh/test_link.py::test_field_t7_an_expired_certificate_ends_the_link",
@@ -41,8 +41,8 @@ SHOWN = {
         "endtoend/test_association.py::test_field_t7_renewal_saves_a_session",
     ],
     "T8 idle sockets have a deadline and a cap": [
-        "mesh/test_noise_transport.py::test_field_t8_half_open_handshakes_are_capped_in_total_and_by_address",
-        "mesh/test_noise_transport.py::test_field_t8_silence_has_a_deadline",
+        "mesh/test_noise.py::test_field_t8_half_open_handshakes_are_capped_in_total_and_by_address",
+        "mesh/test_noise.py::test_field_t8_silence_has_a_deadline",
         "live/test_strangers.py::test_field_t8_silent_sockets_and_a_flood_of_bad_handshakes_do_not_slow_good_nodes",
     ],
     "T9 a silent peer delays nothing": [
@@ -50,8 +50,8 @@ SHOWN = {
         "mesh/test_dialler.py::test_field_t9_a_silent_address_delays_nobody",
     ],
     "T10 exactly one working link to a node": [
-        "mesh/test_peers.py::test_field_t10_a_kept_link_that_is_dead_is_found_out_by_the_duplicate",
-        "mesh/test_peers.py::test_field_t10_simultaneous_dials_end_with_one_link_in_every_interleaving",
+        "mesh/test_neighbours.py::test_field_t10_a_kept_link_that_is_dead_is_found_out_by_the_duplicate",
+        "mesh/test_neighbours.py::test_field_t10_simultaneous_dials_end_with_one_link_in_every_interleaving",
     ],
     "T11 too large is refused at the edge, the link lives": [
         "endtoend/test_datagrams.py::test_field_t11_sizes"
@@ -75,7 +75,7 @@ SHOWN = {
     ],
     "T17 bounds under churn, limits and nonces over a restart": [
         "routing/test_simulated_churn.py::test_field_t17_ten_thousand_churn_events_stay_bounded",
-        "mesh/test_peers.py::test_field_t17_connects_and_drops_leave_nothing",
+        "mesh/test_neighbours.py::test_field_t17_connects_and_drops_leave_nothing",
         "authority/test_replay.py::test_field_t17_a_clock_set_back_lets_nothing_in_again",
     ],
     "T18 roles are a closed list, checked whole": ["trust/test_documents.py::test_field_t18_roles"],
@@ -84,7 +84,7 @@ SHOWN = {
     ],
     "L2 renewal is persisted before use": [
         "field/test_field_life.py::test_field_l2_a_renewal_survives_a_restart",
-        "node/test_membership.py::test_field_l2_a_renewed_certificate_is_used_only_once_stored",
+        "node/test_local_member.py::test_field_l2_a_renewed_certificate_is_used_only_once_stored",
     ],
     "L3 tries for ever": [
         "node/test_heartbeat.py::test_field_l3_an_outage_heals_by_itself",
@@ -156,7 +156,7 @@ SHOWN = {
     ],
     "R8 a CRL forgets, is pulled in pieces, is a set": [
         "authority/test_revocations.py::test_field_r8_test_crl_forgets_what_could_not_be_renewed_any_more",
-        "mesh/test_documents_pulled.py::test_field_r8_large_document_is_pulled_in_pieces",
+        "mesh/test_gossip_pulls.py::test_field_r8_large_document_is_pulled_in_pieces",
     ],
     "R9 pages, no scans": [
         "authority/test_members.py::test_field_r9_test_pages",

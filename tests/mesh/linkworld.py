@@ -11,12 +11,14 @@ from gmesh.errors import GmeshError
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dialler import Dialler
 from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.fetch import Asked
 from gmesh.mesh.gate import HandshakeGate
 from gmesh.mesh.limits import WAN
 from gmesh.mesh.link import MeshContext, MeshFactory
+from gmesh.mesh.neighbour import NeighbourObserver
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import PeerVerifier
-from gmesh.mesh.peers import Peers
 from gmesh.testing.issuer import Issuer
 from gmesh.testing.network import MemoryNetwork
 from gmesh.trust.state import TrustState
@@ -26,8 +28,8 @@ EPOCH = 1_750_000_000
 PORT = 7443
 
 
-class Recorder:
-    """A receiver factory, a peers listener and a trust witness in one: keeps what it is told."""
+class Recorder(NeighbourObserver):
+    """A receiver factory and an observer of neighbours in one: keeps what it hears."""
 
     kinds = frozenset({16, 66})
 
@@ -36,35 +38,27 @@ class Recorder:
         self.frames = []
         self.links = []
 
-    def build_receiver(self, link):
-        return _Receiver(self, link)
+    def build_receiver(self, neighbour):
+        return _Receiver(self, neighbour.link)
 
-    def link_up(self, link):
-        self.events.append(("up", link.peer.name))
-        self.links.append(link)
+    def link_up(self, neighbour):
+        self.events.append(("up", neighbour.peer.name))
+        self.links.append(neighbour.link)
 
-    def link_down(self, link, reason):
-        self.events.append(("down", link.peer.name, reason))
-        self.links.remove(link)
+    def link_down(self, neighbour, reason):
+        self.events.append(("down", neighbour.peer.name, reason))
+        self.links.remove(neighbour.link)
 
-    def link_changed(self, link):
-        self.events.append(("changed", link.peer.name, link.suspect))
+    def link_changed(self, neighbour):
+        self.events.append(("changed", neighbour.peer.name, neighbour.link.suspect))
 
 
 class _Receiver:
     def __init__(self, recorder, link):
         self.recorder, self.link = recorder, link
-        self.up = 0
-
-    def link_up(self):
-        self.up += 1
-
-    def link_down(self, reason):
-        self.up -= 1
-        assert self.up == 0
 
     def frame_received(self, kind, record, start, end):
-        assert self.up == 1
+        assert self.recorder.links.count(self.link) == 1
         body = bytes(record[start + 3 : end])
         if body == b"explode":
             raise GmeshError("exploded", "a receiver refused a frame")
@@ -78,17 +72,24 @@ class Node:
         self.world, self.enrolled = world, enrolled
         self.name = enrolled.name
         clock, random = world.clock, world.random
-        self.peers = None
+        self.neighbours = None
         self.trust = trust or world.trust(self.trust_changed)
         self.certificate = enrolled.certificate
         self.verifier = PeerVerifier(self.trust, lambda: self.certificate, world.wall)
         self.counters = Counters()
         self.refusals = Refusals(clock, self.counters)
-        self.peers = Peers(enrolled.node_key.public, self.verifier.judge, lambda: max_links)
+        self.neighbours = Neighbours(
+            enrolled.node_key.public,
+            self.verifier.judge,
+            lambda: max_links,
+            clock,
+            self.counters,
+            records=Asked(clock),
+            certificates=Asked(clock),
+        )
         self.dispatcher = Dispatcher()
         self.recorder = Recorder()
         self.dispatcher.register(self.recorder)
-        self.peers.add_listener(self.recorder)
         self.gate = HandshakeGate(clock, limits)
         self.noise = NoiseContext(
             clock=clock,
@@ -104,7 +105,7 @@ class Node:
             clock=clock,
             wall=world.wall,
             random=random,
-            peers=self.peers,
+            neighbours=self.neighbours,
             dispatcher=self.dispatcher,
             hello=self.hello,
             refusals=self.refusals,
@@ -117,18 +118,18 @@ class Node:
         self.dialler = Dialler(
             clock,
             random,
-            self.peers,
+            self.neighbours,
             lambda target: world.network.client(target, self.host),
             self.mesh.dialling,
         )
-        self.peers.add_listener(self.dialler)
+        self.neighbours.observe(self.recorder, self.dialler)
         self.port = None
         world.nodes.append(self)
 
     def trust_changed(self, kind):
         """Whoever is a member no longer is cut."""
-        if self.peers is not None and kind in ("crl", "genesis"):
-            self.peers.sweep()
+        if self.neighbours is not None and kind in ("crl", "genesis"):
+            self.neighbours.sweep()
 
     def hello(self, initiator, observed):
         return Hello(
@@ -156,11 +157,11 @@ class Node:
         return self.world.network.client(other.address, self.host).connect(self.mesh.dialling(attempt))
 
     def link(self, other):
-        return self.peers.links.get(other.enrolled.handle)
+        return self.neighbours.links.get(other.enrolled.handle)
 
     def stop(self):
         self.dialler.stop()
-        self.peers.close(CloseReason.SHUTDOWN)
+        self.neighbours.close(CloseReason.SHUTDOWN)
 
 
 class World:
@@ -214,4 +215,4 @@ class World:
         assert self.network.open_connections() == []
         assert [call for call in self.clock.getDelayedCalls() if call.active()] == []
         for node in self.nodes:
-            assert node.peers.links == {} and node.peers.sessions == 0 and node.gate.half_open == 0
+            assert node.neighbours.links == {} and node.neighbours.sessions == 0 and node.gate.half_open == 0

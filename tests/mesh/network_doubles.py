@@ -17,16 +17,18 @@ from zope.interface import implementer
 
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
-from gmesh.mesh.certificates import CertificateBook
 from gmesh.mesh.control import ControlFactory
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.data import DataFactory
 from gmesh.mesh.dispatcher import Dispatcher
-from gmesh.mesh.documents import DocumentGossip
+from gmesh.mesh.fetch import Asked
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
+from gmesh.mesh.gossip import DocumentGossip
+from gmesh.mesh.members import MemberDirectory, member_of
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer, peer_of
-from gmesh.mesh.route_keeper import RouteKeeper
+from gmesh.mesh.route_updates import RouteUpdates
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.record import RecordFlag
 from gmesh.routing.store import Member
@@ -110,7 +112,7 @@ class DoubleLink:
             world.visits.append((self.node.name, frame))
         record = memoryview(b"ab" + frame)
         try:
-            self.receivers.table[kind](kind, record, 2, len(record))
+            self.receivers[kind](kind, record, 2, len(record))
         except FrameRefused as error:
             self.node.refusals.append(error.reason)
             self.close(CloseReason.PROTOCOL)
@@ -118,16 +120,15 @@ class DoubleLink:
     def go_up(self) -> None:
         """HELLO was read."""
         self.up = True
-        self.receivers = self.node.dispatcher.receivers(self)
-        self.receivers.link_up()
-        self.node.keeper.link_up(self)
+        self.neighbour = self.node.neighbours.add(self)
+        self.receivers = self.node.dispatcher.receivers(self.neighbour)
+        self.node.neighbours.up(self.neighbour)
 
     def go_down(self, reason: str) -> None:
         """Gone."""
         if self.up:
             self.up = False
-            self.node.keeper.link_down(self, reason)
-            self.receivers.link_down(reason)
+            self.node.neighbours.down(self.neighbour, reason)
 
     def close(self, reason: CloseReason) -> None:
         """Close both ends."""
@@ -184,12 +185,12 @@ class TestNode:
             flags |= RecordFlag.RELAY
         if "anchor" in self.peer.roles:
             flags |= RecordFlag.ANCHOR
-        self.book = CertificateBook(self.trust, world.wall, certified=self._certified)
+        self.directory = MemberDirectory(self.trust, world.wall, certified=self._certified)
         self.engine = RouteEngine(
             bytes.fromhex(world.issuer.network_id),
             self.enrolled.node_key,
             self._own_member,
-            self.book.member,
+            self.directory.member,
             self.trust.revoked,
             world.verify,
             world.random,
@@ -197,46 +198,62 @@ class TestNode:
             sequence=sequence,
             now=world.clock.seconds(),
         )
-        self.flooding = Flooding(
-            self.engine, self.book, world.clock, world.wall, self.counters, lambda: self.keeper.schedule()
+        self.neighbours = Neighbours(
+            self.enrolled.node_key.public,
+            peer_of,
+            lambda: 64,
+            world.clock,
+            self.counters,
+            records=Asked(world.clock, self.engine.store.lacks),
+            certificates=Asked(world.clock, self.directory.lacks),
         )
-        self.documents = DocumentGossip(self.trust, world.clock, world.wall, self.counters)
+        self.flooding = Flooding(
+            self.engine, self.neighbours, world.clock, world.wall, self.counters, self.sequences.append
+        )
+        self.documents = DocumentGossip(self.trust, self.neighbours, world.clock, world.wall, self.counters)
         self.forwarding = Forwarding(
             self.engine,
+            self.neighbours,
             self.flooding,
             world.clock,
             self.counters,
             relays=lambda: self.peer.relay,
-            revoked=self.book.revoked,
+            revoked=self.directory.revoked,
         )
         self.forwarding.serve(
             lambda kind, header, body, link: self.delivered.append((kind, header, bytes(body))),
             lambda header, reason: self.undelivered.append((header, reason)),
         )
-        self.keeper = RouteKeeper(
+        self.updates = RouteUpdates(
             self.engine,
+            self.neighbours,
             self.flooding,
             self.forwarding,
             self.documents,
-            self.book,
-            self.trust,
+            self.directory,
             world.clock,
             world.wall,
-            self.sequences.append,
         )
         self.control = ControlFactory(
-            self.engine, self.flooding, self.documents, self.book, world.clock, self.counters
+            self.engine,
+            self.neighbours,
+            self.flooding,
+            self.documents,
+            self.directory,
+            world.clock,
+            self.counters,
         )
         self.dispatcher = Dispatcher()
         self.dispatcher.register(self.control)
         self.dispatcher.register(DataFactory(self.forwarding))
-        self.book.add(self.enrolled.certificate)
-        self.keeper.start()
+        self.neighbours.observe(self.control, self.forwarding, self.updates)
+        self.directory.add(self.enrolled.certificate)
+        self.updates.start()
         self.composed = True
 
     def _trust_changed(self, kind: str) -> None:
         if self.composed:
-            self.keeper.trust_changed(kind)
+            self.updates.trust_changed(kind)
             self.documents.announce(kind)
 
     def _certified(self, peer: Peer) -> None:
@@ -244,10 +261,7 @@ class TestNode:
         self.certified.append(peer)
 
     def _own_member(self) -> Member:
-        peer = self.peer
-        return Member(
-            peer.node_id, peer.name, peer.node_key, frozenset(peer.roles), peer.serial, peer.not_after
-        )
+        return member_of(self.peer)
 
     def hello(self) -> Hello:
         """What it says first."""
@@ -344,6 +358,6 @@ class TestWorld:
         for node in self.nodes.values():
             for link in list(node.links.values()):
                 link.go_down("stop")
-            node.keeper.stop()
+            node.updates.stop()
         self.run(1)
         assert self.clock.getDelayedCalls() == []

@@ -41,7 +41,7 @@ def test_seams(world: TestWorld) -> None:
     """Factory and protocol provide their interfaces."""
     a, _ = world.line("a", "b")
     assert verifyObject(IFrameReceiverFactory, a.control)
-    assert verifyObject(IFrameReceiver, a.control.build_receiver(a.links["b"]))
+    assert verifyObject(IFrameReceiver, a.control.build_receiver(a.links["b"].neighbour))
 
 
 @pytest.mark.parametrize("kind", sorted(ControlFactory.kinds))
@@ -55,11 +55,11 @@ def test_malformed_bodies_cost_the_link(world: TestWorld, kind: Kind) -> None:
 @given(st.sampled_from(sorted(ControlFactory.kinds)), st.binary(max_size=120))
 def test_any_body(kind: Kind, body: bytes) -> None:
     """Arbitrary bytes are refused with one error and nothing else comes out."""
-    receiver = FUZZ.nodes["b"].control.build_receiver(FUZZ.nodes["b"].links["a"])
-    receiver.link_up()
+    receiver = FUZZ.nodes["b"].control.build_receiver(FUZZ.nodes["b"].links["a"].neighbour)
+    FUZZ.nodes["b"].control.link_up(FUZZ.nodes["b"].links["a"].neighbour)
     with suppress(FrameRefused):
         receiver.frame_received(kind, memoryview(bytearray(b"\0\0\0" + body)), 0, len(body) + 3)
-    receiver.link_down("test")
+    FUZZ.nodes["b"].control.link_down(FUZZ.nodes["b"].links["a"].neighbour, "test")
 
 
 FUZZ = TestWorld()
@@ -166,6 +166,6 @@ def test_nothing_is_left_after_stop(world: TestWorld) -> None:
     a, b = world.line("a", "b")
     world.run(0.001)
     world.cut(a, b)
-    a.keeper.stop()
-    b.keeper.stop()
+    a.updates.stop()
+    b.updates.stop()
     assert world.clock.getDelayedCalls() == []

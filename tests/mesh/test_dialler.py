@@ -18,7 +18,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from zope.interface import implementer
 
 from gmesh.errors import ConfigurationError
-from gmesh.mesh.dialler import TargetState, client_endpoint
+from gmesh.mesh.dials import TargetState, client_endpoint
 from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE, TARGET_DEGREE
 from gmesh.wire.messages import CloseReason
 
@@ -293,18 +293,18 @@ def test_spare_targets_are_dialled_while_links_are_missing():
     one.dialler.start()
     world.run(30)
     assert one.link(friend) is not None
-    assert 4 <= len(one.peers.links) <= 6
+    assert 4 <= len(one.neighbours.links) <= 6
     world.run(300)
     kept = [anchor for anchor in anchors if one.link(anchor)]
     for anchor in kept:
         anchor.port.stopListening()
-        anchor.peers.close(CloseReason.SHUTDOWN)
+        anchor.neighbours.close(CloseReason.SHUTDOWN)
     world.run(10)
     now = [anchor for anchor in anchors if one.link(anchor)]
     assert len(now) >= 3 and not set(now) & set(kept)
     one.dialler.set_targets([friend.address, *(anchor.address for anchor in anchors)])
     world.run(100)
-    assert len(one.peers.links) == 11 - len(kept)
+    assert len(one.neighbours.links) == 11 - len(kept)
     world.finish()
 
 

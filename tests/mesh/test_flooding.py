@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.flooding} and C{channel}: how records spread."""
+"""Tests of L{gmesh.mesh.flooding}: how records spread, and what a neighbour's outbox holds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from mesh.network_doubles import TestWorld, forge
 from mesh.records import equal, kinds, records, sign
 
-from gmesh.mesh.channel import Outbox
-from gmesh.mesh.network_limits import EAGER_DEGREE, FLUSH_BACKLOG
+from gmesh.mesh.limits import EAGER_DEGREE, FLUSH_BACKLOG
+from gmesh.mesh.neighbour import RecordOutbox
 from gmesh.routing.record import decode_record
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import CloseReason, Lsa
@@ -30,7 +30,7 @@ def test_everybody_learns_everything(world: TestWorld, graph: nx.Graph) -> None:
     world.run(5)
     assert equal(world)
     for node in nodes:
-        assert [peer.name for peer in node.book.peers()] == [
+        assert [peer.name for peer in node.directory.peers()] == [
             other.name for other in sorted(nodes, key=lambda other: other.handle)
         ]
         assert len(node.engine.table(world.clock.seconds())) == len(nodes) - 1
@@ -101,7 +101,7 @@ def test_many_neighbours_are_told_lazily(world: TestWorld) -> None:
     for spoke in spokes:
         hub.links[spoke.name].sent.clear()
         spoke.withholds = lambda kind, frame: kind == Kind.LSA
-    hub.keeper.advertise(((9, b"news"),))
+    hub.updates.advertise(((9, b"news"),))
     world.run(2)
     assert equal(world)
     eager = [spoke for spoke in spokes if Kind.IHAVE not in kinds(hub.links[spoke.name])]
@@ -118,7 +118,7 @@ def test_leaves_are_not_told_lazily(world: TestWorld) -> None:
     world.run(8)
     for client in clients:
         hub.links[client.name].sent.clear()
-    hub.keeper.advertise(((9, b"news"),))
+    hub.updates.advertise(((9, b"news"),))
     world.run(2)
     assert equal(world)
     assert all(Kind.IHAVE not in kinds(hub.links[client.name]) for client in clients)
@@ -152,7 +152,7 @@ def test_fast_changes_are_deferred_not_lost(world: TestWorld) -> None:
     sequence = a.engine.sequence + 100
     for number in range(20):
         b.links["a"].receive(Kind.LSA, b"\0\0\0" + Lsa((sign(a, sequence + number),)).encode())
-    a.keeper.stop()
+    a.updates.stop()
     world.run(0.2)
     held = c.engine.store.get((a.handle, 0))
     assert held is not None and held.record.sequence < sequence + 19
@@ -174,7 +174,7 @@ def test_own_record_of_an_earlier_life_is_outbid(world: TestWorld) -> None:
 
 def test_outbox_is_bounded_by_its_keys() -> None:
     """An outbox holds one record a key, sends the newest, forgets what the other end has."""
-    outbox = Outbox()
+    outbox = RecordOutbox()
     for sequence in range(100):
         outbox.put((b"a" * 8, 0), sequence, b"%d" % sequence)
     assert outbox.take(10**6) == [(b"99",)]
@@ -195,7 +195,7 @@ def test_outbox_is_bounded_by_its_keys() -> None:
 
 def test_outbox_takes_in_pieces() -> None:
     """A large backlog leaves a bounded amount at a time, in frames of bounded size."""
-    outbox = Outbox()
+    outbox = RecordOutbox()
     for number in range(300):
         outbox.put((number.to_bytes(8, "big"), 0), 1, bytes(1000))
     frames = outbox.take(64 * 1024)

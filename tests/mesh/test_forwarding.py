@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.data import DataFactory
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     MAX_NOTICE_FLOWS,
     MAX_VERDICTS,
     NOTICE_BURST,
@@ -61,7 +61,7 @@ def test_seams(world: TestWorld) -> None:
     one, _ = world.line("a", "b")
     factory = DataFactory(one.forwarding)
     assert verifyObject(IFrameReceiverFactory, factory)
-    assert verifyObject(IFrameReceiver, factory.build_receiver(one.links["b"]))
+    assert verifyObject(IFrameReceiver, factory.build_receiver(one.links["b"].neighbour))
 
 
 def test_line_delivers(world: TestWorld) -> None:
@@ -101,7 +101,7 @@ def test_verdict_is_remembered_until_something_changes(world: TestWorld) -> None
 def test_verdicts_are_bounded(world: TestWorld) -> None:
     """Any number of headers leaves at most so many verdicts."""
     one, two, three = world.line("a", "b", "c")
-    protocol = DataFactory(two.forwarding).build_receiver(two.links["a"])
+    protocol = DataFactory(two.forwarding).build_receiver(two.links["a"].neighbour)
     for number in range(MAX_VERDICTS + 5):
         path = (number.to_bytes(8, "big"), one.handle, two.handle, three.handle)
         frame = pack_path_frame(DATA, PathHeader(path, 1, 1, 2), b"")
@@ -164,7 +164,7 @@ def test_revoked_in_the_path(world: TestWorld, position: int) -> None:
     """From the moment the CRL is applied no header with the revoked node, at any place, is obeyed."""
     one, two, three = world.line("a", "b", "c")
     gone = world.add("gone")
-    two.book.add(gone.enrolled.certificate)
+    two.directory.add(gone.enrolled.certificate)
     path = [b"s" * 8, one.handle, two.handle, three.handle]
     if position == 0:
         path[0] = gone.handle
@@ -201,7 +201,7 @@ def test_malformed_header_costs_the_link(world: TestWorld, frame: bytes) -> None
 def test_any_bytes(frame: bytes) -> None:
     """Arbitrary bytes are refused with one error or counted, never passed on by chance."""
     world = FUZZ
-    receiver = DataFactory(world.nodes["b"].forwarding).build_receiver(world.nodes["b"].links["a"])
+    receiver = DataFactory(world.nodes["b"].forwarding).build_receiver(world.nodes["b"].links["a"].neighbour)
     whole = b"\0\0\x42" + frame
     with suppress(FrameRefused):
         receiver.frame_received(DATA, memoryview(bytearray(whole)), 0, len(whole))
@@ -216,7 +216,7 @@ def test_header_must_not_reach_into_the_next_frame(world: TestWorld) -> None:
     """A path that would end in the frame behind it is refused even if a like header was obeyed before."""
     one, two, three = world.line("a", "b", "c")
     good = pack_path_frame(DATA, PathHeader((one.handle, two.handle, three.handle), 1, 1), b"")
-    receiver = DataFactory(two.forwarding).build_receiver(two.links["a"])
+    receiver = DataFactory(two.forwarding).build_receiver(two.links["a"].neighbour)
     record = memoryview(bytearray(good + good))
     receiver.frame_received(DATA, record, 0, len(good))
     record = memoryview(bytearray(good + good))
@@ -243,7 +243,7 @@ def test_a_relay_changes_nothing_but_the_hop(world: TestWorld, again: int) -> No
 def test_a_path_of_a_length_that_none_may_have(world: TestWorld, count: int) -> None:
     """It is refused, however long its frame."""
     _, two, _ = world.line("a", "b", "c")
-    receiver = DataFactory(two.forwarding).build_receiver(two.links["a"])
+    receiver = DataFactory(two.forwarding).build_receiver(two.links["a"].neighbour)
     frame = bytearray(pack_path_frame(DATA, PathHeader((b"x" * 8, b"y" * 8)), bytes(4000)))
     frame[AT_COUNT] = count
     with pytest.raises(FrameRefused):

@@ -10,7 +10,7 @@ import pytest
 from mesh.network_doubles import TestNode, TestWorld
 
 from gmesh.endtoend.limits import INIT_LINK_RATE, INIT_SOURCE_BURST, INIT_SOURCE_RATE
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     HANDSHAKES_EACH,
     HANDSHAKES_PAIR,
     HEADER_BURST,
@@ -113,7 +113,7 @@ def test_c3_a_renewed_certificate_without_the_role(world: TestWorld) -> None:
     link.receive(DATA, other)
     keys = one.enrolled
     link.peer = peer_of(world.issuer.certify(keys.node_key, keys.noise_key, "one", ("client",)))
-    two.keeper.link_changed(link)
+    two.neighbours.changed(link.neighbour)
     link.receive(DATA, other)
     assert two.counters["forward-through-client"] == 1 and len(two.delivered) == 1
 

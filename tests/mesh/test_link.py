@@ -7,7 +7,7 @@ import pytest
 from mesh.linkworld import World
 from twisted.logger import formatEvent, globalLogPublisher
 
-from gmesh.mesh.limits import DATA_QUEUE_BYTES, Liveliness
+from gmesh.mesh.limits import DATA_QUEUE_BYTES, KeepaliveProfile
 from gmesh.testing.transport import Wire
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import CloseReason
@@ -107,7 +107,7 @@ def test_a_silent_neighbour_is_doubted_then_dead(world):
     started = world.clock.seconds()
     world.network.connections[0].silence()
     seen = []
-    while one.peers.links or two.peers.links:
+    while one.neighbours.links or two.neighbours.links:
         world.run(0.1)
         seen += [
             (round(world.clock.seconds() - started, 1), *event)
@@ -139,9 +139,9 @@ def test_an_idle_link_lives(world):
     one, _ = world.pair()
     world.run(600)
     assert one.recorder.events == [("up", "two")]
-    assert [str(call).count("Watch._ring") for call in world.clock.getDelayedCalls() if call.active()].count(
-        1
-    ) == 2
+    assert [
+        str(call).count("LinkTimers._ring") for call in world.clock.getDelayedCalls() if call.active()
+    ].count(1) == 2
 
 
 def test_both_directions_rekey_by_time_under_load(world, monkeypatch):
@@ -150,7 +150,7 @@ def test_both_directions_rekey_by_time_under_load(world, monkeypatch):
     keys = [
         (node, session._transport._session, session._transport._session._outbound)
         for node in (one, two)
-        for session in node.peers.links.values()
+        for session in node.neighbours.links.values()
     ]
     sent = 0
     for _ in range(1300):
@@ -272,14 +272,14 @@ def test_slow_readers_share_the_room_of_the_node(world):
     world.run(0.5)
     assert hub.counters["data-node-full"] > 0
     assert len(quick.recorder.frames) == 100
-    hub.peers.close(CloseReason.SHUTDOWN)
+    hub.neighbours.close(CloseReason.SHUTDOWN)
     world.run(6)
     assert hub.context.room.held == 0
 
 
 def test_a_peer_that_takes_nothing_is_cut(world):
     """It sends, so it is alive, but reads nothing: after 15 s the link is stuck and ends."""
-    one, two = world.node("one"), world.node("two", profile=Liveliness(dead_after=1000)).listen()
+    one, two = world.node("one"), world.node("two", profile=KeepaliveProfile(dead_after=1000)).listen()
     one.dial(two)
     world.run(0.5)
     connection = world.network.connections[0]
@@ -331,8 +331,8 @@ def test_a_renewed_certificate_replaces_the_old_in_place(world):
     one.dial(two)
     world.run(300)
     renewed = world.issuer.renew(two.enrolled).certificate
-    assert one.peers.refresh(renewed)
-    assert not one.peers.refresh(renewed)
+    assert one.neighbours.refresh(renewed)
+    assert not one.neighbours.refresh(renewed)
     world.run(900)
     assert one.recorder.events == [("up", "two"), ("changed", "two", False)]
     assert one.link(two).peer.serial == renewed.body.serial
@@ -351,7 +351,7 @@ def test_revocation_cuts_in_one_turn(world):
         link.send_data(pack_frame(Kind.E2E_DATA, bytes(8000)), bytes(16))
     assert one.link(three).backlog
     one.trust.offer(world.issuer.revoke(two.enrolled), world.wall())
-    assert one.link(two) is None and one.peers.sessions == 1
+    assert one.link(two) is None and one.neighbours.sessions == 1
     assert one.recorder.events[-1] == ("down", "two", "revoked")
     assert one.link(three).backlog == 0
     assert not link.send_data(pack_frame(Kind.E2E_DATA, b""), bytes(16))

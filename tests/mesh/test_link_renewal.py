@@ -72,7 +72,7 @@ def test_a_renewed_certificate_loses_no_frame(world):
     for other, node in ((one, two), (two, one)):
         node.enrolled = world.issuer.renew(node.enrolled)
         node.certificate = node.enrolled.certificate
-        assert other.peers.refresh(node.certificate)
+        assert other.neighbours.refresh(node.certificate)
     world.run(1)
     load.stop()
     assert len(world.network.connections) == 1

@@ -56,7 +56,7 @@ def test_connects_and_drops_keep_memory_flat(times, monkeypatch):
     finally:
         tracemalloc.stop()
     assert grown < 64 * 1024, grown
-    assert one.peers.sessions == two.peers.sessions == two.gate.half_open == 0
+    assert one.neighbours.sessions == two.neighbours.sessions == two.gate.half_open == 0
     assert [call for call in world.clock.getDelayedCalls() if call.active()] == []
     world.finish()
 

@@ -27,7 +27,7 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
-from gmesh.mesh.dialler import client_endpoint
+from gmesh.mesh.dials import client_endpoint
 from gmesh.mesh.limits import AHEAD_MOST
 from gmesh.wire.frames import Kind, pack_frame
 
@@ -60,7 +60,7 @@ class RealWorld(World):
             node.stop()
         for port in self.ports:
             await port.stopListening()
-        await until(lambda: not any(node.peers.sessions or node.gate.half_open for node in self.nodes))
+        await until(lambda: not any(node.neighbours.sessions or node.gate.half_open for node in self.nodes))
         await until(lambda: self.before >= set(reactor.getReaders()) and not reactor.getWriters())
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmesh.mesh.limits import LAN, RTT_REFRESH, WAN
-from gmesh.mesh.liveness import Liveness, Verdict
+from gmesh.mesh.liveness import Alarm, Liveness
 
 
 def play(profile, heard=(), until=40.0, seed=1):
@@ -18,17 +18,17 @@ def play(profile, heard=(), until=40.0, seed=1):
     said, now, heard = [], 0.0, sorted(heard)
     while now < until:
         verdict = liveness.verdict(now)
-        if verdict is not Verdict.FINE:
+        if verdict is not None:
             said.append((now, verdict))
-        if verdict is Verdict.DEAD:
+        if verdict is Alarm.DEAD:
             break
-        if verdict is Verdict.PING:
+        if verdict is Alarm.PING:
             liveness.asked(now)
         due = liveness.due()
         while heard and heard[0] <= min(due, until):
             liveness.heard(heard.pop(0))
             due = liveness.due()
-        assert due > now or verdict is not Verdict.FINE, "asked again at once without need"
+        assert due > now or verdict is not None, "asked again at once without need"
         now = max(now, due)
     return said
 
@@ -36,20 +36,20 @@ def play(profile, heard=(), until=40.0, seed=1):
 def test_silence_from_the_start():
     """PING at once, doubt after three seconds, dead after fifteen."""
     said = play(WAN)
-    assert said[:2] == [(0.0, Verdict.PING), (3.0, Verdict.SUSPECT)]
-    assert said[-1] == (15.0, Verdict.DEAD)
-    assert {verdict for _, verdict in said[2:-1]} == {Verdict.PING}
+    assert said[:2] == [(0.0, Alarm.PING), (3.0, Alarm.SUSPECT)]
+    assert said[-1] == (15.0, Alarm.DEAD)
+    assert {verdict for _, verdict in said[2:-1]} == {Alarm.PING}
 
 
 def test_the_lan_profile_is_faster():
     """Three seconds of silence are enough there."""
-    assert play(LAN)[-1] == (3.0, Verdict.DEAD)
+    assert play(LAN)[-1] == (3.0, Alarm.DEAD)
 
 
 def test_traffic_is_life():
     """While something arrives every second nobody is pinged, but for the round trip."""
     said = play(WAN, heard=range(1, 100), until=80.0)
-    assert {verdict for _, verdict in said} == {Verdict.PING}
+    assert {verdict for _, verdict in said} == {Alarm.PING}
     assert len(said) <= 1 + 80 // 4
 
 
@@ -59,7 +59,7 @@ def test_a_busy_link_is_measured_now_and_then():
     asked = []
     for now in range(100):
         liveness.heard(now)
-        if liveness.verdict(now) is Verdict.PING:
+        if liveness.verdict(now) is Alarm.PING:
             asked.append(now)
             liveness.asked(now)
             liveness.answered(now, now)
@@ -82,10 +82,10 @@ def test_a_probe_gives_one_pong_of_time():
     liveness.asked(0.0)
     liveness.heard(0.1)
     liveness.probe(1.0)
-    assert liveness.verdict(3.9) is not Verdict.DEAD
-    assert liveness.verdict(4.0) is Verdict.DEAD
+    assert liveness.verdict(3.9) is not Alarm.DEAD
+    assert liveness.verdict(4.0) is Alarm.DEAD
     liveness.heard(4.0)
-    assert liveness.verdict(4.0) is not Verdict.DEAD
+    assert liveness.verdict(4.0) is not Alarm.DEAD
 
 
 @given(st.lists(st.floats(0, 60), max_size=30), st.integers(0, 100))
@@ -97,6 +97,6 @@ def test_dead_means_fifteen_seconds_of_silence(heard, seed):
         (time for time, after in zip(times, [*times[1:], 1e9], strict=True) if after > time + 15), None
     )
     if gap is not None and gap + 15 < 60:
-        assert said[-1] == (gap + 15, Verdict.DEAD)
+        assert said[-1] == (gap + 15, Alarm.DEAD)
     else:
-        assert all(verdict is not Verdict.DEAD for _, verdict in said)
+        assert all(verdict is not Alarm.DEAD for _, verdict in said)

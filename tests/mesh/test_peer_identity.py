@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who a certificate describes, what we present, and what fits; the refusals are in test_noise_transport."""
+"""Who a certificate describes, what we present, and what fits; the refusals are in test_noise."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from node.memory_authority import MemoryAuthority
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from gmesh.mesh.limits import WAN, Liveliness
+from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_http import Answer, AuthorityUnreachable, Headers, read_answer
 from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
@@ -160,7 +160,7 @@ class ManagedMesh(MemoryMesh):
     def __iter__(self) -> Iterator[ManagedNode]:
         return iter(self.nodes.values())
 
-    def __init__(self, seed: int = 0, wire: Wire | None = None, profile: Liveliness = WAN) -> None:
+    def __init__(self, seed: int = 0, wire: Wire | None = None, profile: KeepaliveProfile = WAN) -> None:
         self._lead, self._pace = START, 1.0
         super().__init__(seed, wire, profile)
         self.issuer = self.authority = MemoryAuthority(self.wall, self.random)

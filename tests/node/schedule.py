@@ -25,7 +25,7 @@ from unittest.mock import patch
 from nacl import bindings
 from node.managed_mesh import ManagedMesh, ManagedNode
 
-from gmesh.mesh import control, documents
+from gmesh.mesh import control, gossip
 from gmesh.routing import database
 from gmesh.testing.issuer import DAY
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
@@ -51,7 +51,7 @@ _SAME_FOR_ALL = (
     (bindings, "crypto_core_ed25519_is_valid_point"),
     (bindings, "crypto_scalarmult"),
     (control, "parse_document"),
-    (documents, "parse_document"),
+    (gossip, "parse_document"),
     (database, "decode_record"),
 )
 
@@ -71,7 +71,7 @@ def lapsing(pace: float) -> Iterator[None]:
         "gmesh.routing.record.MAX_LIFETIME": RECORD_LIFE,
         "gmesh.routing.database.MAX_LIFETIME": RECORD_LIFE,
         "gmesh.routing.database.MAX_FUTURE": RECORD_LIFE / 2,
-        "gmesh.mesh.route_keeper.MAX_FUTURE": RECORD_LIFE / 2,
+        "gmesh.mesh.route_updates.MAX_FUTURE": RECORD_LIFE / 2,
         "gmesh.routing.origin.REFRESH": 0.85 * RECORD_LIFE / pace,
         "gmesh.routing.origin.REFRESH_SPREAD": 0.1 * RECORD_LIFE / pace,
         "gmesh.node.heartbeat.RENEWAL_CHECK": HOUR / pace,

@@ -9,12 +9,12 @@ import pytest
 from node.managed_mesh import ManagedMesh
 
 from gmesh.endtoend.services import Message
-from gmesh.mesh.limits import Liveliness
+from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.node.limits import LONG_POLL_RETRY
 from gmesh.testing.issuer import DAY
 
 HOUR = 3600.0
-SLOW = Liveliness(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
+SLOW = KeepaliveProfile(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
 """Keepalives are no part of this test, and most of its time."""
 RING = ("west", "north", "east", "south")
 

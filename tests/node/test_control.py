@@ -105,8 +105,8 @@ def test_an_expired_command_has_no_effect(mesh: ManagedMesh) -> None:
     mesh["c"].start()
     mesh.run(60)
     assert mesh["c"].reloads == 0
-    [channel] = [one for one in mesh["b"].runtime.control.flood.channels if one.link.peer.name == "c"]
-    channel.send(Kind.COMMAND, DocumentPush.of(command.body.number, command.encode()).encode())
+    [neighbour] = [one for one in mesh["b"].runtime.neighbours if one.peer.name == "c"]
+    neighbour.send(Kind.COMMAND, DocumentPush.of(command.body.number, command.encode()).encode())
     mesh.run(5)
     assert mesh["c"].reloads == 0
     assert mesh["c"].runtime.counters()["command-expired"] == 1

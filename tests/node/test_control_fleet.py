@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from node.managed_mesh import ManagedMesh
 
-from gmesh.mesh.limits import Liveliness
+from gmesh.mesh.limits import KeepaliveProfile
 
 FLEET = 50
-SLOW = Liveliness(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
+SLOW = KeepaliveProfile(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
 
 
 def test_receipts_of_fifty_nodes() -> None:

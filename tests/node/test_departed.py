@@ -12,8 +12,8 @@ import pytest
 from node.managed_mesh import ManagedMesh
 
 from gmesh.errors import RequestRefused, SendRefused
-from gmesh.mesh.departed import Departed, Departures
-from gmesh.mesh.network_limits import MAX_DEPARTED
+from gmesh.mesh.limits import MAX_DEPARTED
+from gmesh.mesh.members import Departed, FormerMembers
 from gmesh.mesh.peer_identity import peer_of
 from gmesh.node.api.whois import whois
 from gmesh.node.node_state import NodeState
@@ -90,7 +90,7 @@ def test_one_that_ended_and_is_revoked_later(mesh: ManagedMesh) -> None:
 def test_one_that_is_back(mesh: ManagedMesh) -> None:
     """A new certificate makes it a member as any other."""
     ended(mesh)
-    mesh["b"].runtime.book.add(mesh.issuer.renew(mesh["c"].enrolled).certificate)
+    mesh["b"].runtime.directory.add(mesh.issuer.renew(mesh["c"].enrolled).certificate)
     told = told_by_b(mesh)
     assert (told["expired"], told["revoked"]) == (False, False)
     assert told["node_key"] is not None
@@ -99,10 +99,10 @@ def test_one_that_is_back(mesh: ManagedMesh) -> None:
 
 def test_beginnings(mesh: ManagedMesh) -> None:
     """A name that departed goes before the beginning of a member's name; of several departed it tells."""
-    departed = mesh["b"].runtime.book.departures
+    departed = mesh["b"].runtime.directory.former
     for name in ("pump", "pump-1", "pump-2"):
         departed.gone(peer_of(mesh.issuer.enrol(name, "client").certificate), mesh.wall())
-    mesh["b"].runtime.book.add(mesh.issuer.enrol("pump-3", "client").certificate)
+    mesh["b"].runtime.directory.add(mesh.issuer.enrol("pump-3", "client").certificate)
     assert told_by_b(mesh, "pump")["name"] == "pump"
     assert told_by_b(mesh, "pump-3")["name"] == "pump-3"
     assert told_by_b(mesh, "pump-2")["name"] == "pump-2"
@@ -136,7 +136,7 @@ def test_the_own_certificate_that_ended(mesh: ManagedMesh) -> None:
 def test_the_last_to_go_are_kept() -> None:
     """Up to a number."""
     issuer = Issuer(lambda: 1e9, Random(1))
-    departures = Departures(TrustState(issuer.network_id, [issuer.genesis]))
+    departures = FormerMembers(TrustState(issuer.network_id, [issuer.genesis]))
     peer = peer_of(issuer.enrol("x", "client").certificate)
     for number in range(MAX_DEPARTED + 3):
         departures.gone(replace(peer, name=f"n{number}"), 0)

@@ -155,7 +155,7 @@ def test_c1_ten_thousand_odd_addresses_crowd_out_no_good_one(mesh: ManagedMesh) 
     odd = [(index.to_bytes(8), f"{HOSTILE[3]}:{index}") for index in range(10_000)]
     told = [*odd, (bytes(8), "10.9.9.9:7443")]
     node.engine.addresses = lambda role: told
-    node._targets.follow_policy()
-    node._targets.look_for_anchors()
+    node._dial_policy.follow_policy()
+    node._dial_policy.look_for_anchors()
     assert counted(mesh["c"]) == len(odd)
     assert targets(mesh["c"]) == {mesh["b"].address, "10.9.9.9:7443"}

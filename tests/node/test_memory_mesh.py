@@ -149,7 +149,7 @@ def test_revocation_cuts_in_the_same_turn(mesh: MemoryMesh, inbox: list[Message]
     assert b.link_names == ["a"]
     assert b.path("c") is None
     assert mesh["c"].handle not in b.runtime.engine.store.handles()
-    assert b.runtime.book.find_name("c") is None
+    assert b.runtime.directory.find_name("c") is None
     mesh.run(1)
     assert mesh["a"].runtime.member.trust.crl == mesh.issuer.crl
     assert mesh["c"].link_names == []

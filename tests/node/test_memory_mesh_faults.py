@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from gmesh.endtoend.services import Message
 from gmesh.errors import RequestRefused, SendRefused
-from gmesh.mesh.limits import CONTROL_QUEUE_BYTES, DATA_QUEUE_BYTES, LAN, TARGET_DEGREE, WAN, Liveliness
+from gmesh.mesh.limits import CONTROL_QUEUE_BYTES, DATA_QUEUE_BYTES, LAN, TARGET_DEGREE, WAN, KeepaliveProfile
 from gmesh.node.api.views import LocalNode
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.testing.transport import Wire
@@ -66,7 +66,9 @@ def send(mesh: MemoryMesh, source: str, target: str, data: bytes, **options: Any
 
 @pytest.mark.parametrize(("profile", "bound"), [(WAN, 16.0), (LAN, 4.0)])
 @pytest.mark.parametrize("both", [True, False])
-def test_a_silent_link_is_routed_around(ring: Make, profile: Liveliness, bound: float, both: bool) -> None:
+def test_a_silent_link_is_routed_around(
+    ring: Make, profile: KeepaliveProfile, bound: float, both: bool
+) -> None:
     """Dead both ways or half-open: routes leave it within the stated time, and the link ends."""
     mesh = ring(profile=profile)
     assert mesh["a"].path("c") == ["a", "b", "c"]

@@ -12,21 +12,23 @@ from twisted.internet.task import Clock
 
 from gmesh.node.identity_store import IdentityStore
 from gmesh.node.limits import NOISE_KEY_LIFE
-from gmesh.node.membership import Membership
+from gmesh.node.local_member import LocalMember
 from gmesh.testing.issuer import DAY, Enrolled, Issuer
 from gmesh.trust.keys import noise_keys_from_pem
 
 
-def start(directory: Path, wall: Any, changed: Callable[[bool], object] = lambda rekeyed: None) -> Membership:
+def start(
+    directory: Path, wall: Any, changed: Callable[[bool], object] = lambda rekeyed: None
+) -> LocalMember:
     store = IdentityStore(directory)
-    return Membership(store.load(), store, Clock(), wall, Random(1).randbytes, certificate_changed=changed)
+    return LocalMember(store.load(), store, Clock(), wall, Random(1).randbytes, certificate_changed=changed)
 
 
 def on_disk(directory: Path) -> list[bytes]:
     return [key.public for key in noise_keys_from_pem((directory / "noise.key").read_bytes())]
 
 
-def certify(issuer: Issuer, node: Enrolled, directory: Path, member: Membership, public: bytes) -> None:
+def certify(issuer: Issuer, node: Enrolled, directory: Path, member: LocalMember, public: bytes) -> None:
     """Adopt a certificate that names one of the keys on disk."""
     keys = noise_keys_from_pem((directory / "noise.key").read_bytes())
     [key] = [key for key in keys if key.public == public]

@@ -11,8 +11,8 @@ from twisted.logger import capturedLogs
 
 from gmesh.endtoend.services import Message
 from gmesh.errors import SendRefused
+from gmesh.node.minimum_version import parse_version
 from gmesh.node.runtime import SOFTWARE
-from gmesh.node.versions import parse_version
 from gmesh.testing.issuer import ALLOW_ALL
 from gmesh.trust.documents import Rule
 from gmesh.trust.state import Freshness

@@ -29,7 +29,7 @@ def test_a_revoked_name_is_told_after_a_restart(mesh: ManagedMesh) -> None:
     with pytest.raises(SendRefused) as refused:
         mesh.result(mesh["b"].runtime.datagrams.send("c", "log", b"x", timeout=5))
     assert refused.value.reason == "revoked"
-    assert mesh["b"].runtime.book.revoked(mesh["c"].handle)
+    assert mesh["b"].runtime.directory.revoked(mesh["c"].handle)
 
 
 def test_a_lost_crl_lets_nobody_in_again(mesh: ManagedMesh) -> None:
@@ -57,7 +57,7 @@ def test_a_crl_decides_alone(mesh: ManagedMesh) -> None:
     state = mesh["b"].store.state
     state.revoked = {"a": (mesh["a"].handle.hex(), mesh["a"].enrolled.certificate.body.serial)}
     mesh["b"].restart()
-    assert not mesh["b"].runtime.book.was_revoked("a")
+    assert not mesh["b"].runtime.directory.was_revoked("a")
     mesh.run(30)
     assert "a" in mesh["b"].link_names
 

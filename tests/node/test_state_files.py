@@ -15,7 +15,7 @@ from twisted.logger import capturedLogs
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.files import write_atomic
 from gmesh.node.identity_store import IdentityStore
-from gmesh.node.membership import Membership
+from gmesh.node.local_member import LocalMember
 from gmesh.node.node_state import NodeState, SeenCommand
 from gmesh.testing.issuer import Issuer
 
@@ -36,7 +36,7 @@ DAMAGE = {
 def full(directory: Path, issuer: Issuer, wall: Any) -> Iterator[Path]:
     """The state directory of a node that has been up."""
     store, clock = IdentityStore(directory), Clock()
-    member = Membership(store.load(), store, clock, wall)
+    member = LocalMember(store.load(), store, clock, wall)
     for document in issuer.documents:
         member.trust.offer(document, wall())
     member.next_handshake_number()
@@ -44,8 +44,8 @@ def full(directory: Path, issuer: Issuer, wall: Any) -> Iterator[Path]:
     yield directory
 
 
-def start(directory: Path, wall: Any, clock: Clock | None = None) -> Membership:
-    return Membership(IdentityStore(directory).load(), IdentityStore(directory), clock or Clock(), wall)
+def start(directory: Path, wall: Any, clock: Clock | None = None) -> LocalMember:
+    return LocalMember(IdentityStore(directory).load(), IdentityStore(directory), clock or Clock(), wall)
 
 
 def damage(file: Path, how: str) -> None:

@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from gmesh.errors import SendRefused
 from gmesh.interfaces import IRouteEngine
-from gmesh.mesh.network_limits import PATH_PATIENCE
+from gmesh.mesh.limits import PATH_PATIENCE
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.wire.frames import Kind, iter_frames
 
@@ -169,8 +169,8 @@ def test_a_neighbour_that_knows_no_way(mesh: MemoryMesh) -> None:
 def test_a_neighbour_that_does_not_answer(mesh: MemoryMesh) -> None:
     """The next one is asked after a second."""
     silent: Any = mesh["a"].runtime
-    for channel in silent._control.channels:
-        channel.may_ask = lambda: False
+    for neighbour in silent.neighbours:
+        neighbour.may_ask = lambda: False
     since = mesh.now()
     mesh.result(mesh["s"].runtime.echo.ping("far"))
     assert mesh["s"].path("far") == ["s", "b", "c", "far"] and mesh.now() - since < PATH_PATIENCE + 0.5

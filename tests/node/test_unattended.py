@@ -15,13 +15,13 @@ import pytest
 from node.managed_mesh import ManagedMesh
 from node.schedule import BACK, HOUR, Schedule, certified, judging_once, lapsing
 
-from gmesh.mesh.limits import Liveliness
+from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.testing.issuer import DAY
 from gmesh.testing.transport import Wire
 
-SLOW = Liveliness(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
+SLOW = KeepaliveProfile(ping_after=600.0, pong_within=60.0, dead_after=1800.0)
 """Keepalives are no part of these tests, and most of their time."""
-CALM = Liveliness(ping_after=30.0, pong_within=10.0, dead_after=90.0)
+CALM = KeepaliveProfile(ping_after=30.0, pong_within=10.0, dead_after=90.0)
 EVERYTHING = {"policy", "rotate", "drop", "reboot", "step", "command", "outage", "come_back"}
 HURRIED = {"policy": 3, "rotate": 6, "drop": 5, "reboot": 2, "step": 3, "command": 3, "outage": 5}
 """Days between events of a kind, for a life of three weeks with all of them."""

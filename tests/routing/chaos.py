@@ -17,7 +17,7 @@ from typing import Any
 from routing.oracle import Visits, check_numbers
 from twisted.internet.interfaces import IDelayedCall
 
-from gmesh.mesh.network_limits import DRAIN_TIME
+from gmesh.mesh.limits import DRAIN_TIME
 from gmesh.testing.engine_mesh import EngineMesh
 from gmesh.testing.engine_node import EngineNode
 
@@ -169,7 +169,7 @@ class Chaos:
     def _upgrade(self) -> None:
         node = self.random.choice(self.running())
         self.happened["drained"] += 1
-        node.keeper.drain().addCallback(lambda _: self._drained(node.name))
+        node.updates.drain().addCallback(lambda _: self._drained(node.name))
 
     def _drained(self, name: str) -> None:
         if self.mesh[name].running:
@@ -221,7 +221,7 @@ class Chaos:
         for node in told:
             assert handle not in node.engine.store.handles()
             assert node.engine.path(handle, self.mesh.now()) is None
-            assert handle not in node.flooding.channels
+            assert handle not in node.neighbours.by_handle
 
     def look(self) -> None:
         """What holds at every moment."""

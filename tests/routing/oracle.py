@@ -16,7 +16,7 @@ import networkx as nx
 import pytest
 
 from gmesh.errors import FrameRefused
-from gmesh.mesh.network_limits import MAX_NOTICE_FLOWS, MAX_TRANSITS
+from gmesh.mesh.limits import MAX_NOTICE_FLOWS, MAX_TRANSITS
 from gmesh.routing.limits import MAX_DETOURS
 from gmesh.testing.engine_mesh import EngineMesh
 from gmesh.testing.engine_node import EngineNode
@@ -137,10 +137,10 @@ def bounded(node: EngineNode, nodes: int, links: int = 3) -> None:
     assert len(engine.originator._lost) <= links and len(engine.originator.links) <= links
     assert len(forwarding._notices) <= MAX_NOTICE_FLOWS and len(forwarding._lost) <= MAX_NOTICE_FLOWS
     assert len(forwarding.transits) <= MAX_TRANSITS and len(forwarding.links) <= links
-    assert len(flooding._waiting) <= links * nodes and len(flooding.channels) <= links
-    for channel in flooding.channels.values():
-        assert len(channel.outbox.eager) + len(channel.outbox.lazy) <= nodes
-        assert len(channel.records._asked) <= 2 * nodes
+    assert len(flooding._waiting) <= links * nodes and len(node.neighbours) <= links
+    for neighbour in node.neighbours:
+        assert len(neighbour.outbox.eager) + len(neighbour.outbox.lazy) <= nodes
+        assert len(neighbour.records._asked) <= 2 * nodes
 
 
 class Visits:

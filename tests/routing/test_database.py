@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from routing.records import NETWORK, WALL, make_key, make_member, make_record
 
 from gmesh.errors import FrameRefused
-from gmesh.routing.database import LinkStateDatabase, Outcome
+from gmesh.routing.database import LinkStateDatabase, OfferOutcome
 from gmesh.routing.known import told_addresses
 from gmesh.routing.limits import EXPIRY_GRACE, MAX_FUTURE, MAX_LIFETIME, MAX_PARKED_PER_SOURCE
 from gmesh.routing.record import decode_record, handle_of, make_capabilities, signing_input
@@ -52,7 +52,7 @@ class Setting:
         self.verified += 1
         return stub_verify(public, signature, data)
 
-    def offer(self, data: bytes, now: float = 0.0, wall: float = WALL) -> Outcome:
+    def offer(self, data: bytes, now: float = 0.0, wall: float = WALL) -> OfferOutcome:
         """The outcome alone."""
         return self.database.offer(data, now, wall).outcome
 
@@ -65,8 +65,8 @@ class Setting:
 def test_accepts_and_replaces() -> None:
     """A record of a member is stored, a newer one takes its place, each change is told."""
     s = Setting()
-    assert s.offer(make_record("a", {"b": 1})) is Outcome.ACCEPTED
-    assert s.offer(make_record("a", {"b": 2}, sequence=2)) is Outcome.ACCEPTED
+    assert s.offer(make_record("a", {"b": 1})) is OfferOutcome.ACCEPTED
+    assert s.offer(make_record("a", {"b": 2}, sequence=2)) is OfferOutcome.ACCEPTED
     assert s.sequence("a") == 2
     assert s.changes == [handle_of(make_key("a"))] * 2
 
@@ -76,7 +76,7 @@ def test_duplicate_costs_no_verification() -> None:
     s = Setting()
     data = make_record("a")
     s.offer(data)
-    assert s.offer(data) is Outcome.DUPLICATE
+    assert s.offer(data) is OfferOutcome.DUPLICATE
     assert s.verified == 1
 
 
@@ -84,38 +84,38 @@ def test_old_is_refused_unverified() -> None:
     """A lower sequence is refused before any cryptography."""
     s = Setting()
     s.offer(make_record("a", sequence=5))
-    assert s.offer(make_record("a", sequence=4)) is Outcome.OLD
+    assert s.offer(make_record("a", sequence=4)) is OfferOutcome.OLD
     assert s.verified == 1 and s.sequence("a") == 5
 
 
 @pytest.mark.parametrize(
     ("data", "outcome"),
     [
-        (make_record("a", issued_at=WALL + 2701), Outcome.FUTURE),
-        (make_record("a", issued_at=WALL - 3600), Outcome.EXPIRED),
-        (make_record("stranger"), Outcome.CERTIFICATE_MISSING),
-        (make_record("a", serial=2), Outcome.CERTIFICATE_MISSING),
-        (make_record("a", fragment=1), Outcome.NOT_ALLOWED),
-        (make_record("anchor", fragment=1), Outcome.ACCEPTED),
-        (make_record("a", issued_at=WALL + 2699), Outcome.ACCEPTED),
-        (make_record("a")[:-1] + b"\0", Outcome.BAD_SIGNATURE),
+        (make_record("a", issued_at=WALL + 2701), OfferOutcome.FUTURE),
+        (make_record("a", issued_at=WALL - 3600), OfferOutcome.EXPIRED),
+        (make_record("stranger"), OfferOutcome.CERTIFICATE_MISSING),
+        (make_record("a", serial=2), OfferOutcome.CERTIFICATE_MISSING),
+        (make_record("a", fragment=1), OfferOutcome.NOT_ALLOWED),
+        (make_record("anchor", fragment=1), OfferOutcome.ACCEPTED),
+        (make_record("a", issued_at=WALL + 2699), OfferOutcome.ACCEPTED),
+        (make_record("a")[:-1] + b"\0", OfferOutcome.BAD_SIGNATURE),
     ],
 )
-def test_outcomes(data: bytes, outcome: Outcome) -> None:
+def test_outcomes(data: bytes, outcome: OfferOutcome) -> None:
     """Each check refuses with its own outcome and stores nothing."""
     s = Setting()
     assert s.offer(data) is outcome
-    assert len(s.database.store) == (outcome is Outcome.ACCEPTED)
-    assert s.verified == (outcome in (Outcome.ACCEPTED, Outcome.BAD_SIGNATURE))
+    assert len(s.database.store) == (outcome is OfferOutcome.ACCEPTED)
+    assert s.verified == (outcome in (OfferOutcome.ACCEPTED, OfferOutcome.BAD_SIGNATURE))
 
 
 def test_revoked_origin() -> None:
     """A revoked node's record is refused even when its certificate is no longer held."""
     s = Setting()
     s.revoked.add(make_member("a").node_id)
-    assert s.offer(make_record("a")) is Outcome.REVOKED
+    assert s.offer(make_record("a")) is OfferOutcome.REVOKED
     s.revoked.add(make_member("stranger").node_id)
-    assert s.offer(make_record("stranger")) is Outcome.REVOKED
+    assert s.offer(make_record("stranger")) is OfferOutcome.REVOKED
 
 
 def test_field_r4_key_of_another_node() -> None:
@@ -123,15 +123,15 @@ def test_field_r4_key_of_another_node() -> None:
     s = Setting()
     impostor = replace(make_member("b"), node_key=make_key("a"))
     s.members[handle_of(make_key("b")), 1] = impostor
-    assert s.offer(make_record("b")) is Outcome.NOT_ALLOWED
+    assert s.offer(make_record("b")) is OfferOutcome.NOT_ALLOWED
 
 
 def test_field_r4_full() -> None:
     """New origins are refused beyond max_nodes; known ones may still change."""
     s = Setting(max_nodes=1)
     s.offer(make_record("a"))
-    assert s.offer(make_record("b")) is Outcome.FULL
-    assert s.offer(make_record("a", sequence=2)) is Outcome.ACCEPTED
+    assert s.offer(make_record("b")) is OfferOutcome.FULL
+    assert s.offer(make_record("a", sequence=2)) is OfferOutcome.ACCEPTED
 
 
 def test_malformed() -> None:
@@ -144,15 +144,15 @@ def test_rate() -> None:
     """Five at once, then one a second, as the receiver counts; forgeries use up nothing."""
     s = Setting()
     for sequence in range(1, 5):
-        assert s.offer(make_record("a", sequence=sequence)) is Outcome.ACCEPTED
+        assert s.offer(make_record("a", sequence=sequence)) is OfferOutcome.ACCEPTED
     for _ in range(10):
-        assert s.offer(make_record("a", sequence=99)[:-1] + b"\0") is Outcome.BAD_SIGNATURE
-    assert s.offer(make_record("a", sequence=5)) is Outcome.ACCEPTED
-    assert s.offer(make_record("a", sequence=6)) is Outcome.RATE_LIMITED
+        assert s.offer(make_record("a", sequence=99)[:-1] + b"\0") is OfferOutcome.BAD_SIGNATURE
+    assert s.offer(make_record("a", sequence=5)) is OfferOutcome.ACCEPTED
+    assert s.offer(make_record("a", sequence=6)) is OfferOutcome.RATE_LIMITED
     key = (handle_of(make_key("a")), 0)
     assert s.database.ready_at(key, 0.0) == 1.0
-    assert s.offer(make_record("a", sequence=6), now=1.0) is Outcome.ACCEPTED
-    assert s.offer(make_record("b"), now=1.0) is Outcome.ACCEPTED
+    assert s.offer(make_record("a", sequence=6), now=1.0) is OfferOutcome.ACCEPTED
+    assert s.offer(make_record("b"), now=1.0) is OfferOutcome.ACCEPTED
 
 
 @given(st.permutations([0, 1, 2, 3]))
@@ -164,7 +164,7 @@ def test_equivocation_settles_alike(order: list[int]) -> None:
     lowest = min(bodies, key=record_hash)
     entry = s.database.store.get((handle_of(make_key("a")), 0))
     assert entry is not None and entry.data == lowest
-    assert outcomes[0] is Outcome.ACCEPTED
+    assert outcomes[0] is OfferOutcome.ACCEPTED
     assert ("equivocation", handle_of(make_key("a"))) in s.alarms
 
 
@@ -172,21 +172,21 @@ def test_forged_equivocation() -> None:
     """A forged body of the same sequence is no equivocation."""
     s = Setting()
     s.offer(make_record("a"))
-    assert s.offer(make_record("a", {"b": 3})[:-1] + b"\0") is Outcome.BAD_SIGNATURE
+    assert s.offer(make_record("a", {"b": 3})[:-1] + b"\0") is OfferOutcome.BAD_SIGNATURE
     assert s.alarms == []
 
 
 def test_own_record_from_elsewhere() -> None:
     """A valid own record not below ours tells us to go above it, whatever its time; a forged one does not."""
     s = Setting()
-    assert s.offer(make_record("own", sequence=9, issued_at=WALL + 10**6)) is Outcome.OWN_NEWER
-    assert s.offer(make_record("own", sequence=9)[:-1] + b"\0") is Outcome.BAD_SIGNATURE
+    assert s.offer(make_record("own", sequence=9, issued_at=WALL + 10**6)) is OfferOutcome.OWN_NEWER
+    assert s.offer(make_record("own", sequence=9)[:-1] + b"\0") is OfferOutcome.BAD_SIGNATURE
     assert s.alarms == [("own-record", handle_of(make_key("own")))]
     data = make_record("own", sequence=10)
     s.database.install_own(decode_record(data, NETWORK), data, make_member("own"), 0.0)
-    assert s.offer(data) is Outcome.DUPLICATE
-    assert s.offer(make_record("own", sequence=9)) is Outcome.OLD
-    assert s.offer(make_record("own", {"a": 1}, sequence=10)) is Outcome.OWN_NEWER
+    assert s.offer(data) is OfferOutcome.DUPLICATE
+    assert s.offer(make_record("own", sequence=9)) is OfferOutcome.OLD
+    assert s.offer(make_record("own", {"a": 1}, sequence=10)) is OfferOutcome.OWN_NEWER
 
 
 def test_expiry_is_by_our_own_timer() -> None:
@@ -213,9 +213,9 @@ def test_addresses_are_told_in_the_first_fragment() -> None:
     """Capabilities count in fragment 0 only, and for those who have the role that is asked for."""
     s = Setting()
     first, second, other = (make_capabilities(addresses=[f"192.0.2.{number}:1"]) for number in range(3))
-    assert s.offer(make_record("anchor", capabilities=first)) is Outcome.ACCEPTED
-    assert s.offer(make_record("anchor", fragment=1, capabilities=second)) is Outcome.ACCEPTED
-    assert s.offer(make_record("a", capabilities=other)) is Outcome.ACCEPTED
+    assert s.offer(make_record("anchor", capabilities=first)) is OfferOutcome.ACCEPTED
+    assert s.offer(make_record("anchor", fragment=1, capabilities=second)) is OfferOutcome.ACCEPTED
+    assert s.offer(make_record("a", capabilities=other)) is OfferOutcome.ACCEPTED
     anchor = handle_of(make_key("anchor"))
     assert told_addresses(s.database.store, "anchor") == [(anchor, "192.0.2.0:1")]
 
@@ -226,9 +226,9 @@ def test_tombstone() -> None:
     s.offer(make_record("a", sequence=5))
     assert s.database.revoke(handle_of(make_key("a")), 0.0)
     assert not s.database.revoke(handle_of(make_key("a")), 0.0)
-    assert s.offer(make_record("a", sequence=5)) is Outcome.OLD
+    assert s.offer(make_record("a", sequence=5)) is OfferOutcome.OLD
     assert s.database.store.tombstones == 1
-    assert s.offer(make_record("a", sequence=6)) is Outcome.ACCEPTED
+    assert s.offer(make_record("a", sequence=6)) is OfferOutcome.ACCEPTED
     assert s.database.store.tombstones == 0
     s.database.revoke(handle_of(make_key("a")), 10.0)
     s.database.expire(10.0 + 7200, WALL)
@@ -297,7 +297,7 @@ def test_sync_makes_equal(left: list[tuple[str, int, int]], right: list[tuple[st
         for key in missing(setting.database.store, lines):
             entry = source.database.store.get(key)
             assert entry is not None
-            assert setting.offer(entry.data, now=100.0) is Outcome.ACCEPTED
+            assert setting.offer(entry.data, now=100.0) is OfferOutcome.ACCEPTED
             moved += 1
     assert one.database.store.digest() == other.database.store.digest()
     assert moved <= 5

@@ -17,7 +17,7 @@ from routing.records import WALL, make_engine, make_key, make_member, make_recor
 from zope.interface.verify import verifyObject
 
 from gmesh.interfaces import IRouteEngine
-from gmesh.routing.database import Outcome
+from gmesh.routing.database import OfferOutcome
 from gmesh.routing.record import RecordFlag, handle_of
 from gmesh.testing.engine_mesh import EngineMesh
 from gmesh.wire.frames import Kind
@@ -161,7 +161,7 @@ def test_revocation_cuts_at_once() -> None:
     engine = make_engine(0, members[1:], revoked)
     for number in range(1, 5):
         around = {number - 1: 96, (number + 1) % 5: 96}
-        assert engine.offer(make_record(number, around), 0.0, WALL).outcome is Outcome.ACCEPTED
+        assert engine.offer(make_record(number, around), 0.0, WALL).outcome is OfferOutcome.ACCEPTED
     engine.link_up(handles[1], 96, 0.0)
     engine.link_up(handles[4], 96, 0.0)
     assert engine.path(handles[2], QUIET) == tuple(handles[:3])
@@ -178,7 +178,7 @@ def test_one_sided_claims_make_no_edge() -> None:
     """A record that lists us without our link, or us alone, opens no path."""
     one, liar = handle_of(make_key("one")), handle_of(make_key("liar"))
     engine = make_engine("one", [make_member("liar")])
-    assert engine.offer(make_record("liar", {"one": 1}), 0.0, WALL).outcome is Outcome.ACCEPTED
+    assert engine.offer(make_record("liar", {"one": 1}), 0.0, WALL).outcome is OfferOutcome.ACCEPTED
     assert engine.path(liar, 1.0) is None
     engine.link_up(liar, 96, 1.0)
     assert engine.path(liar, 2.0) == (one, liar)

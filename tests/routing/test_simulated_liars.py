@@ -69,7 +69,7 @@ def test_a_lone_liar_attracts_its_honest_share(shape: str) -> None:
             liar.engine.originator.set_cost(other.handle, 1, mesh.now())
         elif other is not liar:
             liar.engine.originator.link_up(other.handle, 1, mesh.now())
-    liar.keeper.schedule()
+    liar.flooding.originate()
     mesh.run(QUIET)
     far = next(node for node in mesh if node is not liar and node.name not in liar.links)
     assert {cost for _, cost in far.engine.store.fragments(liar.handle)[0].record.links} == {1}
@@ -81,7 +81,7 @@ def test_field_r3_a_one_sided_link_is_none(grid: EngineMesh) -> None:
     """A link that only one end lists leads nowhere, however cheap."""
     liar = grid["n0000"]
     liar.engine.originator.link_up(grid["n0024"].handle, 1, grid.now())
-    liar.keeper.schedule()
+    liar.flooding.originate()
     grid.run(QUIET)
     assert any(handle == grid["n0024"].handle for handle, _ in own_record(liar).links)
 

@@ -21,7 +21,7 @@ from routing.oracle import (
     two_cliques,
 )
 
-from gmesh.mesh.network_limits import HOUSEKEEPING_INTERVAL
+from gmesh.mesh.limits import HOUSEKEEPING_INTERVAL
 from gmesh.routing.limits import MAX_RECORD_LINKS, SPACING_MAX
 from gmesh.testing.engine_mesh import EngineMesh
 

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 from routing.oracle import Visits, geometric, named
 
-from gmesh.mesh.network_limits import HEADER_BURST
+from gmesh.mesh.limits import HEADER_BURST
 from gmesh.testing.engine_mesh import EngineMesh
 from gmesh.testing.engine_node import EngineNode
 from gmesh.wire.frames import Kind, is_data, pack_frame
@@ -129,7 +129,7 @@ def test_field_r2_no_frame_loops_among_liars_and_stale_databases() -> None:
         for other in random.sample(names, 5):
             if other != name and other not in mesh[name].links:
                 mesh[name].engine.originator.link_up(mesh[other].handle, 1, mesh.now())
-        mesh[name].keeper.schedule()
+        mesh[name].flooding.originate()
     for _ in range(60):
         mesh.cut(*random.choice(sorted(mesh.edges)))
         for _ in range(10):

@@ -11,7 +11,7 @@ import networkx as nx
 import pytest
 from routing.oracle import Visits, check_databases, check_paths, geometric, named
 
-from gmesh.mesh.network_limits import DRAIN_TIME
+from gmesh.mesh.limits import DRAIN_TIME
 from gmesh.routing.limits import SPACING_MAX, UP_STABLE
 from gmesh.testing.engine_mesh import EngineMesh
 

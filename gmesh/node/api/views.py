@@ -17,7 +17,6 @@ from twisted.internet.task import LoopingCall
 import gmesh
 from gmesh.endtoend.services import Message, is_reserved, valid_service
 from gmesh.errors import RequestRefused
-from gmesh.interfaces import ILink
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.api.json_lines import Rows
 from gmesh.node.api.whois import links_of, name_of, whois
@@ -64,7 +63,7 @@ class LocalNode:
         self._followers: list[Callable[[], None]] = []
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
-        runtime.peers.add_listener(self)
+        runtime.neighbours.follow(lambda neighbour, up: self._look())
 
     def wall(self) -> float:
         """Unix seconds."""
@@ -97,7 +96,7 @@ class LocalNode:
             "policy_version": numbers["policy"],
             "crl_number": numbers["crl"],
             "status_number": numbers["status"],
-            "links": len(runtime.peers.links),
+            "links": len(runtime.neighbours.links),
             "counters": runtime.counters(),
         }
 
@@ -129,7 +128,7 @@ class LocalNode:
         runtime = self._runtime
         if name == runtime.member.name:
             return [{"name": name, "path": [name], "cost": 0}]
-        peer = runtime.book.find_name(name)
+        peer = runtime.directory.find_name(name)
         if peer is None:
             raise RequestRefused("unknown-node", f"no node called {name[:64]!r} is known here")
         found = runtime.engine.alternatives(peer.handle, runtime.now())
@@ -191,7 +190,7 @@ class LocalNode:
 
     async def capture(self, name: str, seconds: float, count: int) -> list[dict[str, Any]]:
         """The headers of the frames on the link to a neighbour, for so long or so many."""
-        link = next((link for link in self._runtime.links() if link.peer.name == name), None)
+        link = self._runtime.neighbours.by_name(name)
         if link is None:
             raise RequestRefused("unknown-node", f"there is no link to {name}: gmesh peers lists the links")
         traces: list[FrameTrace] = await link.capture(seconds, count)
@@ -202,7 +201,7 @@ class LocalNode:
         if is_reserved(service):
             return "allowed: no policy cuts it"
         member = self._runtime.member
-        policy, peer = member.trust.policy, self._runtime.book.find_name(name)
+        policy, peer = member.trust.policy, self._runtime.directory.find_name(name)
         if policy is None or peer is None:
             return "unknown"
         here = Subject(member.name, frozenset(member.peer.roles))
@@ -288,7 +287,7 @@ class LocalNode:
                 "age": None if age is None else int(age),
                 "troubles": self._heartbeat.troubles,
             },
-            "links": len(runtime.peers.links),
+            "links": len(runtime.neighbours.links),
             "targets": [
                 {
                     "address": target.address,
@@ -339,7 +338,7 @@ class LocalNode:
                 "genesis_version": numbers["genesis"],
                 "policy_version": numbers["policy"],
                 "crl_number": numbers["crl"],
-                "links": len(self._runtime.peers.links),
+                "links": len(self._runtime.neighbours.links),
             }
         }
 
@@ -359,19 +358,6 @@ class LocalNode:
     def _look(self) -> None:
         for tell in tuple(self._followers):
             tell()
-
-    # gmesh.mesh.peers.PeersListener
-
-    def link_up(self, link: ILink) -> None:
-        """A link that comes and goes between two looks is told too."""
-        self._look()
-
-    def link_down(self, link: ILink, reason: str) -> None:
-        """The same."""
-        self._look()
-
-    def link_changed(self, link: ILink) -> None:
-        """Nothing that is told."""
 
 
 def _node(name: str, node_id: str, roles: Sequence[str] | frozenset[str], reachable: bool) -> dict[str, Any]:

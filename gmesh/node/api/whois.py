@@ -12,7 +12,7 @@ from typing import Any
 
 from gmesh.errors import RequestRefused
 from gmesh.interfaces import ILink
-from gmesh.mesh.departed import Departed
+from gmesh.mesh.members import Departed
 from gmesh.mesh.peer_identity import Peer
 from gmesh.node.limits import WHOIS_CANDIDATES
 from gmesh.node.runtime import NodeRuntime
@@ -58,7 +58,7 @@ def whois(runtime: NodeRuntime, text: str) -> dict[str, Any]:
     own = peer.handle == runtime.member.handle
     path = (peer.handle,) if own else runtime.engine.path(peer.handle, now)
     records = runtime.engine.store.fragments(peer.handle).values()
-    link = next((link for link in runtime.links() if link.peer.handle == peer.handle), None)
+    link = runtime.neighbours.links.get(peer.handle)
     return _NOTHING | {
         "name": peer.name,
         "node_id": peer.node_id,
@@ -87,11 +87,11 @@ def _find(runtime: NodeRuntime, text: str) -> Peer | None:
     own = runtime.member.peer
     if text in (own.name, own.node_id):
         return own
-    found = runtime.book.find_name(text)
+    found = runtime.directory.find_name(text)
     if found is not None or not text:
         return found
-    known = list({peer.handle: peer for peer in (*runtime.book.peers(), own)}.values())
-    if text in runtime.book.departures.nodes:
+    known = list({peer.handle: peer for peer in (*runtime.directory.peers(), own)}.values())
+    if text in runtime.directory.former.nodes:
         return None
     name = _nearest(text, {peer.name: peer.node_id for peer in known})
     return next((peer for peer in known if peer.name == name), None)
@@ -119,7 +119,7 @@ def _nearest(text: str, nodes: Mapping[str, str]) -> str | None:
 
 def _departed(runtime: NodeRuntime, text: str) -> dict[str, Any]:
     """What is left of a node no certificate of which is believed any longer."""
-    nodes = runtime.book.departures.nodes
+    nodes = runtime.directory.former.nodes
     name = _nearest(text, {name: node.node_id for name, node in nodes.items()}) if text else None
     if name is not None:
         node = nodes[name]
@@ -130,7 +130,7 @@ def _departed(runtime: NodeRuntime, text: str) -> dict[str, Any]:
             **_standing(runtime, name, node.serial, node.node_id, node.not_after),
             "certificate": _validity(node),
         }
-    serial = runtime.book.revoked_nodes.get(text, (None, None))[1]
+    serial = runtime.directory.revoked_nodes.get(text, (None, None))[1]
     key = None if serial is not None or not text else _revoked_key(runtime, text)
     if serial is None and key is None:
         raise RequestRefused("unknown-node", f"no node is known by the name or node id {text[:64]!r}")
@@ -164,7 +164,7 @@ def _revocation(runtime: NodeRuntime, name: str, serial: int | None, node_id: st
     reasons = {} if crl is None else {entry[0]: entry[2] for entry in crl.body.revoked}
     keys = () if crl is None else {key for key, _ in crl.body.revoked_keys}
     reason = RevocationReason.KEY_COMPROMISE if node_id in keys else reasons.get(serial or 0)
-    node = runtime.book.departures.nodes.get(name)
+    node = runtime.directory.former.nodes.get(name)
     known = node if node is not None and node.crl_number else None
     return {
         "serial": serial,
@@ -197,7 +197,7 @@ def name_of(runtime: NodeRuntime, handle: bytes) -> str:
     """The name of a node, or its handle where no certificate of it is held."""
     if handle == runtime.member.handle:
         return runtime.member.name
-    peer = runtime.book.find_handle(handle)
+    peer = runtime.directory.find_handle(handle)
     return peer.name if peer is not None else handle.hex()
 
 

@@ -96,7 +96,7 @@ def test_whois_by_node_id_and_by_beginnings(views: LocalNode, mesh: MemoryMesh) 
     for text in (node_id, node_id[:12], "pump-c"):
         assert views.whois(text)["name"] == "pump-c"
     assert views.whois("rel")["name"] == "relay-b"
-    mesh["pump-a"].runtime.book.add(mesh.issuer.enrol(f"{node_id}-x", "client").certificate)
+    mesh["pump-a"].runtime.directory.add(mesh.issuer.enrol(f"{node_id}-x", "client").certificate)
     assert views.whois(node_id)["name"] == "pump-c"
 
 

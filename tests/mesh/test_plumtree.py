@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.spreading} and C{eager}: who sends a record to whom, and that none is lost by it."""
+"""Tests of L{gmesh.mesh.plumtree}: who sends a record to whom, and that none is lost by it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from mesh.network_doubles import TestNode, TestWorld
 from mesh.records import equal, kinds, records, sign
 
-from gmesh.mesh.eager import Elsewhere
-from gmesh.mesh.network_limits import EAGER_DEGREE, FLUSH_RECORD, IHAVE_INTERVAL
+from gmesh.mesh.limits import EAGER_DEGREE, FLUSH_RECORD, IHAVE_INTERVAL
+from gmesh.mesh.plumtree import Elsewhere
 from gmesh.routing.record import decode_record
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import Lsa, RecordKey, SyncWant
@@ -45,7 +45,7 @@ def copies(one: TestNode, other: TestNode) -> int:
 def test_neighbours_of_the_sender_have_it_from_the_sender(world: TestWorld) -> None:
     """In a triangle the other two only tell each other of a record."""
     a, b, c = ring(world, "a", "b", "c")
-    a.keeper.advertise(NEWS)
+    a.updates.advertise(NEWS)
     world.run(2)
     assert equal(world)
     assert [copies(a, b), copies(a, c), copies(b, c), copies(c, b)] == [1, 1, 0, 0]
@@ -56,7 +56,7 @@ def test_neighbours_of_the_sender_have_it_from_the_sender(world: TestWorld) -> N
 def test_of_two_ways_the_cheaper_carries_it(world: TestWorld, role: str, sent: int) -> None:
     """Around a square one copy arrives at the far corner; nobody relies on those that do not relay."""
     a, b, c, d = ring(world, "a", "b", "c", "d", role=role)
-    a.keeper.advertise(NEWS)
+    a.updates.advertise(NEWS)
     world.run(2)
     assert equal(world)
     assert copies(b, c) + copies(d, c) == sent
@@ -88,14 +88,14 @@ def test_exactly_one_of_two_ways_is_taken(dear: str, sends: str) -> None:
     """From a around a square to c: the cheaper, of equal ones that of the smaller handle."""
     costs = {edge: 200 if edge == dear else 100 for edge in ("ab", "bc", "ad", "dc")}
     graphs: dict[str, Any] = {own: Graph(own, costs) for own in "bd"}
-    found = {own: Elsewhere(graph).reached(b"a") for own, graph in graphs.items()}
+    found = {own: Elsewhere(graph).covered_by_others(b"a") for own, graph in graphs.items()}
     assert [own for own in "bd" if b"c" not in found[own]] == [sends]
 
 
 def test_who_is_no_neighbour_as_the_records_say_counts_on_nobody() -> None:
     """A record from a node whose link to us is not told yet goes to all."""
     graph: Any = Graph("x", {"ab": 100, "bx": 100})
-    assert Elsewhere(graph).reached(b"a") == set()
+    assert Elsewhere(graph).covered_by_others(b"a") == set()
 
 
 def test_who_is_relied_on_and_silent_costs_a_tenth_of_a_second(world: TestWorld) -> None:
@@ -103,7 +103,7 @@ def test_who_is_relied_on_and_silent_costs_a_tenth_of_a_second(world: TestWorld)
     a, b, c, d = ring(world, "a", "b", "c", "d")
     for liar in (b, d):
         liar.withholds = lambda kind, frame: kind in (Kind.LSA, Kind.IHAVE)
-        a.keeper.advertise(((9, liar.name.encode()),))
+        a.updates.advertise(((9, liar.name.encode()),))
         world.run(IHAVE_INTERVAL + 0.1)
         assert c.engine.store.floor((a.handle, 0)) == a.engine.sequence
         liar.withholds = None
@@ -117,7 +117,7 @@ def test_of_many_neighbours_only_those_are_counted_on_that_get_it_unasked(world:
         world.connect(one, other)
     settle(world)
     source = nodes[0]
-    source.keeper.advertise(NEWS)
+    source.updates.advertise(NEWS)
     world.run(1)
     assert equal(world)
     sent = sum(copies(one, other) for one in nodes for other in nodes if other.name in one.links)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The least version that policy allows: links to older nodes are closed, on both sides, at once.
+The minimum version that policy allows: links to older nodes are closed, on both sides, at once.
 
 Tests: C{tests/node/test_policy_changes.py}.
 """
@@ -13,11 +13,12 @@ from twisted.logger import Logger
 
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.peers import Peers
+from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.trust.state import TrustState
 from gmesh.wire.messages import CloseReason
 
-__all__ = ["VersionGate", "parse_version"]
+__all__ = ["MinimumVersion", "parse_version"]
 
 _VERSION = re.compile(r"(?:gmesh/)?([0-9]{1,6}(?:\.[0-9]{1,6}){0,3})")
 
@@ -31,18 +32,18 @@ def parse_version(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-class VersionGate:
+class MinimumVersion(NeighbourObserver):
     """
-    A listener of L{Peers}.
+    Ends links to nodes that the policy calls too old.
 
     @param own: what this node runs, as its HELLO says.
     """
 
     log = Logger()
 
-    def __init__(self, trust: TrustState, peers: Peers, own: str, counters: Counters) -> None:
+    def __init__(self, trust: TrustState, neighbours: Neighbours, own: str, counters: Counters) -> None:
         self._trust = trust
-        self._peers = peers
+        self._neighbours = neighbours
         self._own = own
         self._counters = counters
 
@@ -52,15 +53,9 @@ class VersionGate:
         least = policy.body.min_version if policy is not None else None
         return least is not None and parse_version(software) < parse_version(least)
 
-    def link_up(self, link: ILink) -> None:
+    def link_up(self, neighbour: Neighbour) -> None:
         """Judge a new neighbour by its HELLO."""
-        self._judge(link)
-
-    def link_down(self, link: ILink, reason: str) -> None:
-        """Nothing."""
-
-    def link_changed(self, link: ILink) -> None:
-        """Nothing."""
+        self._judge(neighbour.link)
 
     def trust_changed(self, kind: str) -> None:
         """Judge this node and every neighbour by the new policy."""
@@ -70,8 +65,8 @@ class VersionGate:
             self.log.error(
                 "this node runs {own}, the policy wants newer: upgrade it, others refuse it", own=self._own
             )
-        for link in list(self._peers.links.values()):
-            self._judge(link)  # type: ignore[arg-type]  # MeshProtocol provides ILink
+        for neighbour in self._neighbours:
+            self._judge(neighbour.link)
 
     def _judge(self, link: ILink) -> None:
         software = getattr(link.hello, "software", "")

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from itertools import combinations
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from mesh.linkworld import Node, World
 
 from gmesh.errors import PeerRefused
+from gmesh.mesh.neighbour import NeighbourObserver
+from gmesh.mesh.peer_identity import peer_of
 from gmesh.testing.transport import Wire
 from gmesh.wire.messages import CloseReason
 
@@ -141,8 +144,8 @@ def test_one_link_too_many_is_told_so():
     for node in nodes:
         node.dial(hub, Attempt())
         world.run(0.5)
-    assert len(hub.peers.links) == 2 and ended == ["full"]
-    assert nodes[2].link(hub) is None and nodes[2].peers.sessions == 0
+    assert len(hub.neighbours.links) == 2 and ended == ["full"]
+    assert nodes[2].link(hub) is None and nodes[2].neighbours.sessions == 0
     world.finish()
 
 
@@ -154,7 +157,7 @@ def test_refresh_judges_first():
     forged = world.issuer.renew(two.enrolled).certificate
     world.issuer.authority = kept
     with pytest.raises(PeerRefused) as refused:
-        one.peers.refresh(forged)
+        one.neighbours.refresh(forged)
     assert refused.value.reason == "unknown-key"
     assert one.link(two).peer.serial == two.certificate.body.serial
     world.finish()
@@ -166,7 +169,7 @@ def test_a_new_noise_key_is_not_taken_in_place():
     one, two = world.pair()
     other = world.issuer.enrol("other", "relay")
     certificate = world.issuer.certify(two.enrolled.node_key, other.noise_key, "two", ["relay"])
-    assert not one.peers.refresh(certificate)
+    assert not one.neighbours.refresh(certificate)
     world.finish()
 
 
@@ -178,9 +181,9 @@ def test_closing_all_links_tells_every_neighbour():
     for node in nodes:
         node.dial(hub)
     world.run(1)
-    assert len(hub.peers.links) == 5 and hub.peers.by_name("n3") is hub.link(nodes[3])
-    hub.peers.close(CloseReason.SHUTDOWN)
-    assert hub.peers.links == {}
+    assert len(hub.neighbours.links) == 5 and hub.neighbours.by_name("n3") is hub.link(nodes[3])
+    hub.neighbours.close(CloseReason.SHUTDOWN)
+    assert hub.neighbours.links == {}
     world.run(1)
     assert [node.recorder.events[-1] for node in nodes] == [("down", "hub", "shutdown")] * 5
     world.finish()
@@ -199,3 +202,69 @@ def test_field_t17_connects_and_drops_leave_nothing():
         world.network.connections.clear()
     world.run(60)
     world.finish()
+
+
+class Observer(NeighbourObserver):
+    """Writes into a diary what it hears, and may do something about it."""
+
+    def __init__(self, name, diary, up=lambda: None, down=lambda: None):
+        self.name, self.diary, self.up, self.down = name, diary, up, down
+
+    def link_up(self, neighbour):
+        self.diary.append((self.name, "up"))
+        self.up()
+
+    def link_down(self, neighbour, reason):
+        self.diary.append((self.name, reason))
+        self.down()
+
+
+def observed(*observers):
+    """A registry with these observers, and its one neighbour, whose link is not up yet."""
+    node = World().node("one")
+    node.neighbours.observe(*observers)
+    return node.neighbours, node.neighbours.add(SimpleNamespace(peer=peer_of(node.certificate), rtt=None))
+
+
+def test_up_in_order_down_in_reverse():
+    """Those that came first leave last; the link is told up and down once, and belongs to nobody after."""
+    diary = []
+    neighbours, neighbour = observed(Observer("a", diary), Observer("b", diary))
+    neighbours.follow(lambda each, up: diary.append(("follower", up)))
+    neighbours.up(neighbour)
+    assert list(neighbours) == [neighbour] and neighbours.links == {neighbour.handle: neighbour.link}
+    neighbours.down(neighbour, "gone")
+    neighbours.down(neighbour, "again")
+    assert diary == [
+        ("a", "up"),
+        ("b", "up"),
+        ("follower", True),
+        ("b", "gone"),
+        ("a", "gone"),
+        ("follower", False),
+    ]
+    assert list(neighbours) == [] and neighbours.links == {}
+
+
+def test_one_that_ends_the_link_while_it_comes_up_spares_the_rest():
+    """Observers that never heard of the link do not hear of its end."""
+    diary = []
+    neighbours, neighbour = observed(
+        Observer("a", diary, up=lambda: neighbours.down(neighbour, "early")), Observer("b", diary)
+    )
+    neighbours.up(neighbour)
+    assert diary == [("a", "up"), ("a", "early")]
+
+
+def test_one_that_fails_spares_the_rest(flush_logged_errors):
+    """A bug in one observer is logged and keeps no other from hearing that the link is down."""
+    diary = []
+
+    def fail():
+        raise RuntimeError("a bug in an observer")
+
+    neighbours, neighbour = observed(Observer("a", diary), Observer("b", diary, down=fail))
+    neighbours.up(neighbour)
+    neighbours.down(neighbour, "gone")
+    assert diary[2:] == [("b", "gone"), ("a", "gone")]
+    assert len(flush_logged_errors(RuntimeError)) == 1

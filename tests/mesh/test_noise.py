@@ -167,7 +167,7 @@ def test_field_t4_each_check_refuses_with_its_reason(world, lines, fault, reason
     refusals = [line for line in lines if "Refused peer" in line]
     assert len(refusals) == 1 and f": {reason}: " in refusals[0]
     assert ("dialled at" in refusals[0]) == (direction == "dial")
-    assert good.peers.sessions == bad.peers.sessions == 0
+    assert good.neighbours.sessions == bad.neighbours.sessions == 0
     assert good.recorder.events == bad.recorder.events == []
     assert world.network.open_connections() == []
     if direction == "dial":
@@ -272,7 +272,7 @@ def test_garbage_never_comes_through(data, prefix):
     node = world.node("node").listen()
     raw = stranger(world, node, (b"", b"gmesh", preamble(node), preamble(node) + b"\x00\x24")[prefix] + data)
     world.run(6)
-    assert raw.lost and node.peers.sessions == 0 and node.recorder.events == []
+    assert raw.lost and node.neighbours.sessions == 0 and node.recorder.events == []
     world.finish()
 
 
@@ -297,7 +297,7 @@ def test_the_deadline_covers_the_handshake_as_a_whole(world):
         world.run(11)
         assert world.network.open_connections() == []
         for node in (one, two):
-            assert node.peers.sessions == 0 and node.peers.links == {}
+            assert node.neighbours.sessions == 0 and node.neighbours.links == {}
 
 
 def test_field_t8_half_open_handshakes_are_capped_in_total_and_by_address():
@@ -454,9 +454,9 @@ def test_field_t6_revocation_at_each_step_leaves_nothing(direction, moment):
     world.run(moment)
     crl = world.issuer.revoke(bad.enrolled)
     good.trust.offer(crl, world.wall())
-    assert good.peers.links == {} and good.peers.sessions == 0
+    assert good.neighbours.links == {} and good.neighbours.sessions == 0
     world.run(2)
-    assert good.peers.sessions == bad.peers.sessions == 0
+    assert good.neighbours.sessions == bad.neighbours.sessions == 0
     assert world.network.open_connections() == []
     world.finish()
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """
-Whom this node dials: the anchors, who is named beside them, and anchors known only by their records.
+Which targets this node dials: the anchors, those named beside them, and anchors known only by their records.
 
-What genesis, commands and records call an address is text of others: what is spelled in another way
-than nodes are dialled is left out and counted as C{address-not-dialled}, once while it stands there.
-Anchors dial each other and never stop; to everybody else an anchor is one of many, called while
+What genesis, commands and records call an address is text of others: an address of a form that is
+not dialled is left out and counted as C{address-not-dialled}, once while it stands there.
+Anchors dial each other and never stop; to every other node an anchor is one of many, dialled while
 links are too few.  Tests: C{tests/node/test_hostile_addresses.py}, C{tests/node/test_memory_mesh.py},
 C{tests/node/test_policy_changes.py}.
 """
@@ -13,43 +13,63 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 
+from twisted.internet.interfaces import IReactorTime
+
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.dialler import Dialler
-from gmesh.mesh.peers import Peers
+from gmesh.mesh.limits import HOUSEKEEPING_INTERVAL
+from gmesh.mesh.neighbours import Neighbours
 from gmesh.node.limits import MAX_LEARNED
-from gmesh.node.membership import Membership
+from gmesh.node.local_member import LocalMember
+from gmesh.node.periodic import PeriodicTask
 from gmesh.routing.engine import RouteEngine
 from gmesh.trust.documents import Anchor
 from gmesh.trust.transport_address import Transport, read_address
 
-__all__ = ["Targets"]
+__all__ = ["DialPolicy"]
 
 
-class Targets:
+class DialPolicy:
     """
-    Tells a L{Dialler} whom to dial, and how many links are enough.
+    Gives a L{Dialler} its targets, and says how many links are enough.
 
     @param named: targets beside the anchors, dialled always.
     """
 
     def __init__(
         self,
-        member: Membership,
+        member: LocalMember,
         engine: RouteEngine,
         dialler: Dialler,
-        peers: Peers,
+        neighbours: Neighbours,
         counters: Counters,
+        clock: IReactorTime,
         named: Sequence[str],
     ) -> None:
         self._member = member
         self._engine = engine
         self._dialler = dialler
-        self._peers = peers
+        self._neighbours = neighbours
         self._counters = counters
         self._named = tuple(named)
         self._learned: tuple[str, ...] = ()
         self._odd: dict[str, set[str]] = {}
         self._looked_at = -1
+        self._looking = PeriodicTask(clock, self._look, HOUSEKEEPING_INTERVAL)
+
+    def start(self) -> None:
+        """Give out the targets, and look for more now and then."""
+        self.follow_policy()
+        self.tell()
+        self._looking.start(HOUSEKEEPING_INTERVAL)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._looking.stop()
+
+    async def _look(self) -> float:
+        self.look_for_anchors()
+        return HOUSEKEEPING_INTERVAL
 
     def set_named(self, named: Sequence[str]) -> None:
         """Dial these beside the anchors from now on."""
@@ -105,12 +125,12 @@ class Targets:
         """
         While links are too few, anchors known only by their records are spare targets.
 
-        Not a linked one: its record may spell an address that is dialled already in another way.
+        Not a linked one: its record may spell differently an address that is dialled already.
         """
-        if len(self._peers.links) >= self._dialler.degree or self._engine.records == self._looked_at:
+        if len(self._neighbours.links) >= self._dialler.degree or self._engine.records == self._looked_at:
             return
         self._looked_at = self._engine.records
-        known = {self._member.handle, *self._peers.links}
+        known = {self._member.handle, *self._neighbours.links}
         others = [
             address
             for handle, address in self._engine.addresses("anchor")

@@ -2,9 +2,9 @@
 """
 What this node is and believes, and that both outlive a power cut.
 
-L{Membership.persist} is the first thing to happen when a document changed, so that floors and document are
-on disk before anybody acts on them; a full disk is told and never keeps a revocation from cutting.
-Tests: C{tests/node/test_membership.py}.
+L{LocalMember.persist} is the first thing to happen when a document changed, so that floors and document are
+on disk before anybody acts on them; a full disk is logged and never keeps a revocation from cutting.
+Tests: C{tests/node/test_local_member.py}.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from gmesh.trust.floors import Floors
 from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
 
-__all__ = ["Membership"]
+__all__ = ["LocalMember"]
 
 _TIME_SHIFT = 20
 """Sequences are Unix seconds times 2^20 and rise from there, so that lost state rarely matters."""
 
 
-class Membership:
+class LocalMember:
     """
     The node's own certificate and the documents it believes.
 
@@ -42,7 +42,7 @@ class Membership:
     @ivar certificate: the one in use.
     @ivar peer: what it says, as of any other node.
     @param trust_changed: called with the kind of a document that changed; L{persist} comes first in it,
-        and is all of it where nobody is there to act.
+        and is all of it where nothing else acts on it.
     @param certificate_changed: called after another certificate came into use, with True if its Noise key
         is another one.
     """
@@ -250,7 +250,7 @@ class Membership:
         try:
             floors = Floors.from_dict(identity.floors)
         except DocumentRefused as error:
-            self._log.warn("floors.json cannot be used and starts anew: {cause}", cause=error.detail)
+            self._log.warn("floors.json cannot be used and starts empty: {cause}", cause=error.detail)
             floors = Floors()
         return TrustState(
             identity.network_id,
@@ -271,7 +271,7 @@ class Membership:
             )
 
     def _changed(self, kind: str) -> None:
-        if self._loaded:  # what was stored is no news
+        if self._loaded:  # what was stored is not news
             self._trust_changed(kind)
 
     def _may_be(self, time: int) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.documents}: how genesis, CRL, policy and status go from neighbour to neighbour."""
+"""Tests of L{gmesh.mesh.gossip}: how genesis, CRL, policy and status go from neighbour to neighbour."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import msgspec
 import networkx as nx
 from mesh.gossip import MANY, numbers, offer, push, sent
 from mesh.network_doubles import TestWorld
-from mesh.test_certificates import next_genesis
+from mesh.test_members import next_genesis
 
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     STATUS_ASK_INTERVAL,
     WANTED_INTERVAL,
 )
@@ -208,7 +208,7 @@ def test_revocation_reaches_everybody_and_cuts(world: TestWorld) -> None:
     for node in nodes:
         if node is victim:
             continue
-        assert node.book.revoked(victim.handle)
+        assert node.directory.revoked(victim.handle)
         for other in nodes:
             path = node.engine.path(other.handle, world.clock.seconds())
             assert path is None or victim.handle not in path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One neighbour as control traffic sees it: what waits for it, what was asked of it, how it behaves."""
+"""One neighbour: its link and what that costs, what is queued for it, what was asked of it, its failures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.fetch import Asked, Fetcher
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     CERTIFICATE_BATCH,
     DIGEST_BURST,
     DIGEST_RATE,
@@ -20,21 +20,23 @@ from gmesh.mesh.network_limits import (
     QUESTION_RATE,
     WANT_BATCH,
 )
+from gmesh.mesh.peer_identity import Peer
+from gmesh.routing.metric import LinkMetric
 from gmesh.routing.store import Key
 from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import CertificateKey, CertRequest, CloseReason, RecordKey, SyncWant
 
-__all__ = ["Channel", "Outbox"]
+__all__ = ["Neighbour", "NeighbourObserver", "RecordOutbox"]
 
 
-class Outbox:
+class RecordOutbox:
     """
-    Records that wait for one link, the newest of each key only: bounded by the database itself.
+    Records queued for one link, the newest of each key only: bounded by the database itself.
 
     C{eager} ones are sent, C{lazy} ones only named.
 
-    @ivar owed: those of the eager ones that the neighbour asked for: to name a newer one is no answer.
+    @ivar owed: those of the eager ones that the neighbour asked for: naming a newer one does not answer that.
     """
 
     def __init__(self) -> None:
@@ -96,13 +98,19 @@ class Outbox:
         return frames
 
 
-class Channel:
+class Neighbour:
     """
-    The control state of one link.
+    A node this one is linked with; everything that is kept for it stands here and ends with the link.
 
-    @param records: what is asked of all neighbours, not to ask several for one thing.
+    @param records: what all neighbours together were asked for.
     @param certificates: the same.
-    @ivar numbers: the newest documents the neighbour is known to hold, by type.
+    @ivar handle: its routing handle.
+    @ivar observers: those that know of the link, in the order in which they heard of it.
+    @ivar metric: what the link costs.
+    @ivar outbox: node records queued for it.
+    @ivar numbers: the newest documents it is known to hold, by type.
+    @ivar records: node records wanted of it.
+    @ivar certificates: certificates wanted of it.
     """
 
     def __init__(
@@ -110,12 +118,14 @@ class Channel:
         link: ILink,
         clock: IReactorTime,
         counters: Counters,
-        records: Asked[Key] | None = None,
-        certificates: Asked[CertificateKey] | None = None,
+        records: Asked[Key],
+        certificates: Asked[CertificateKey],
     ) -> None:
         self.link = link
         self.handle: bytes = link.peer.handle
-        self.outbox = Outbox()
+        self.observers: list[NeighbourObserver] = []
+        self.metric = LinkMetric(link.rtt)
+        self.outbox = RecordOutbox()
         self.numbers: dict[str, int] = {}
         self.records: Fetcher[Key] = Fetcher(clock, self._ask_records, WANT_BATCH, records)
         self.certificates: Fetcher[CertificateKey] = Fetcher(
@@ -129,8 +139,14 @@ class Channel:
         self._digests = TokenBucket(DIGEST_RATE, DIGEST_BURST, now)
 
     @property
+    def peer(self) -> Peer:
+        """The node, under its newest certificate."""
+        peer: Peer = self.link.peer
+        return peer
+
+    @property
     def anchor(self) -> bool:
-        """Whether the neighbour is an anchor."""
+        """Whether it is an anchor."""
         return "anchor" in self.link.peer.roles
 
     def send(self, kind: Kind, body: bytes) -> None:
@@ -138,18 +154,18 @@ class Channel:
         self.link.send_control(kind, body)
 
     def failed(self, cause: str) -> None:
-        """Something the neighbour passed on did not verify; too much of that ends the link."""
+        """Something it passed on did not verify; too much of that, of whatever kind, ends the link."""
         self._counters.count(cause)
         if not self._failures.take(self._clock.seconds()):
             self._counters.count("too-many-failures")
             self.link.close(CloseReason.PROTOCOL)
 
     def may_ask(self) -> bool:
-        """Whether the neighbour's next question is answered."""
+        """Whether its next question is answered."""
         return self._allow(self._questions)
 
     def may_compare(self) -> bool:
-        """Whether the neighbour's next digest is compared."""
+        """Whether its next digest is compared."""
         return self._allow(self._digests)
 
     def stop(self) -> None:
@@ -168,3 +184,16 @@ class Channel:
 
     def _ask_certificates(self, keys: list[CertificateKey]) -> None:
         self.send(Kind.CERT_REQ, CertRequest(tuple(keys)).encode())
+
+
+class NeighbourObserver:
+    """What acts when a link comes up, changes or goes down; a subclass says on which of these."""
+
+    def link_up(self, neighbour: Neighbour) -> None:
+        """Frames can be sent to it from now on."""
+
+    def link_down(self, neighbour: Neighbour, reason: str) -> None:
+        """Its link is gone; called exactly once after L{link_up}."""
+
+    def link_changed(self, neighbour: Neighbour) -> None:
+        """Its link is suspect, or no longer, or its certificate was renewed."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.certificates}: who is known, under which certificate, and until when."""
+"""Tests of L{gmesh.mesh.members}: who is known, under which certificate, and until when."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmesh.errors import DocumentRefused, PeerRefused
-from gmesh.mesh.certificates import CertificateBook
-from gmesh.mesh.network_limits import MAX_UNJUDGED
+from gmesh.mesh.limits import MAX_UNJUDGED
+from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
 from gmesh.testing.issuer import DAY, Enrolled, Issuer
 from gmesh.trust.documents import AuthorityKey, sign_document
@@ -24,7 +24,7 @@ from gmesh.wire.messages import CertificateKey
 
 
 class Setting:
-    """A book, an authority and a wall clock to turn."""
+    """A directory, an authority and a wall clock to turn."""
 
     def __init__(self, **others: Any) -> None:
         self.now = 1_760_000_000.0
@@ -33,11 +33,11 @@ class Setting:
         for document in self.issuer.documents:
             self.trust.offer(document, self.now)
         self.seen: list[Peer] = []
-        self.book = CertificateBook(self.trust, lambda: self.now, certified=self.seen.append, **others)
+        self.directory = MemberDirectory(self.trust, lambda: self.now, certified=self.seen.append, **others)
 
     def add(self, node: Enrolled) -> Peer:
-        """Put a certificate into the book."""
-        return self.book.add(node.certificate)
+        """Put a certificate into the directory."""
+        return self.directory.add(node.certificate)
 
 
 def test_directory() -> None:
@@ -45,12 +45,12 @@ def test_directory() -> None:
     s = Setting()
     node = s.issuer.enrol("a", "relay")
     peer = s.add(node)
-    assert s.book.find_handle(node.handle) == s.book.find_name("a") == peer
-    member = s.book.member(node.handle, peer.serial)
+    assert s.directory.find_handle(node.handle) == s.directory.find_name("a") == peer
+    member = s.directory.member(node.handle, peer.serial)
     assert member is not None and member.relays and member.node_key == node.node_key.public
-    assert s.book.find_name("b") is None and s.book.find_handle(b"x" * 8) is None
-    assert s.book.member(node.handle, 99) is None
-    assert s.book.answer([CertificateKey(node.handle, peer.serial), CertificateKey(node.handle, 9)]) == [
+    assert s.directory.find_name("b") is None and s.directory.find_handle(b"x" * 8) is None
+    assert s.directory.member(node.handle, 99) is None
+    assert s.directory.answer([CertificateKey(node.handle, peer.serial), CertificateKey(node.handle, 9)]) == [
         node.certificate.encode()
     ]
 
@@ -60,7 +60,7 @@ def test_each_is_told_once() -> None:
     s = Setting()
     node = s.issuer.enrol("a", "relay")
     s.add(node)
-    s.book.add_encoded(node.certificate.encode())
+    s.directory.add_encoded(node.certificate.encode())
     assert [peer.name for peer in s.seen] == ["a"]
 
 
@@ -72,11 +72,11 @@ def test_newest_counts_and_two_are_kept() -> None:
     third = s.issuer.renew(second)
     for node in (second, first, third):
         s.add(node)
-    peer = s.book.find_handle(first.handle)
+    peer = s.directory.find_handle(first.handle)
     assert peer is not None and peer.serial == third.certificate.body.serial
-    assert s.book.member(first.handle, second.certificate.body.serial) is not None
-    assert s.book.member(first.handle, first.certificate.body.serial) is None
-    assert len(s.book) == 2
+    assert s.directory.member(first.handle, second.certificate.body.serial) is not None
+    assert s.directory.member(first.handle, first.certificate.body.serial) is None
+    assert len(s.directory) == 2
 
 
 def test_ended_is_as_good_as_none() -> None:
@@ -85,11 +85,11 @@ def test_ended_is_as_good_as_none() -> None:
     node = s.issuer.enrol("a", "relay")
     s.add(node)
     s.now += DAY + 300
-    assert s.book.find_name("a") is not None
+    assert s.directory.find_name("a") is not None
     s.now += 1
-    assert s.book.find_name("a") is None and s.book.member(node.handle, 1) is None
-    s.book.expire()
-    assert len(s.book) == 0 and s.book.peers() == []
+    assert s.directory.find_name("a") is None and s.directory.member(node.handle, 1) is None
+    s.directory.expire()
+    assert len(s.directory) == 0 and s.directory.peers() == []
 
 
 def test_revocation() -> None:
@@ -99,13 +99,13 @@ def test_revocation() -> None:
     s.add(node)
     s.add(other)
     s.trust.offer(s.issuer.revoke(node), s.now)
-    assert s.book.sweep() == [node.handle]
-    assert s.book.revoked(node.handle) and not s.book.revoked(other.handle)
+    assert s.directory.sweep() == [node.handle]
+    assert s.directory.revoked(node.handle) and not s.directory.revoked(other.handle)
     with pytest.raises(PeerRefused) as refused:
         s.add(node)
     assert refused.value.reason == "revoked"
     s.add(s.issuer.renew(node))
-    assert not s.book.revoked(node.handle) and s.book.find_name("a") is not None
+    assert not s.directory.revoked(node.handle) and s.directory.find_name("a") is not None
 
 
 def test_revoked_key_is_known_without_a_certificate() -> None:
@@ -113,8 +113,8 @@ def test_revoked_key_is_known_without_a_certificate() -> None:
     s = Setting()
     node = s.issuer.enrol("a", "relay")
     s.trust.offer(s.issuer.revoke(node, key=True), s.now)
-    s.book.sweep()
-    assert s.book.revoked(node.handle)
+    s.directory.sweep()
+    assert s.directory.revoked(node.handle)
 
 
 def test_the_revoked_are_remembered_up_to_a_number() -> None:
@@ -124,9 +124,9 @@ def test_the_revoked_are_remembered_up_to_a_number() -> None:
     for node in nodes:
         s.add(node)
         s.trust.offer(s.issuer.revoke(node), s.now)
-        s.book.sweep()
-    assert [s.book.revoked(node.handle) for node in nodes] == [False, False, False, True, True]
-    assert sorted(s.book.revoked_nodes) == ["n3", "n4"]
+        s.directory.sweep()
+    assert [s.directory.revoked(node.handle) for node in nodes] == [False, False, False, True, True]
+    assert sorted(s.directory.revoked_nodes) == ["n3", "n4"]
 
 
 def test_handle_collision() -> None:
@@ -134,8 +134,8 @@ def test_handle_collision() -> None:
     s = Setting()
     node, other = s.issuer.enrol("a", "relay"), s.issuer.enrol("b", "relay")
     peer = s.add(node)
-    held = s.book._nodes.pop(node.handle)
-    s.book._nodes[other.handle] = {
+    held = s.directory._nodes.pop(node.handle)
+    s.directory._nodes[other.handle] = {
         serial: replace(entry, peer=replace(peer, handle=other.handle)) for serial, entry in held.items()
     }
     with pytest.raises(PeerRefused) as refused:
@@ -167,11 +167,11 @@ def test_unknown_signer_is_judged_again_with_a_newer_genesis() -> None:
     for number in range(MAX_UNJUDGED + 5):
         with pytest.raises(PeerRefused):
             s.add(issuer.enrol(f"n{number}", "client"))
-    assert len(s.book._unjudged) == MAX_UNJUDGED
+    assert len(s.directory._unjudged) == MAX_UNJUDGED
     s.trust.offer(next_genesis(issuer, old.public, new.public), s.now)
-    s.book.sweep()
-    s.book.genesis_changed()
-    assert s.book.find_name("a") is not None
+    s.directory.sweep()
+    s.directory.genesis_changed()
+    assert s.directory.find_name("a") is not None
 
 
 def next_genesis(issuer: Issuer, *keys: bytes) -> Any:
@@ -197,7 +197,7 @@ def next_genesis(issuer: Issuer, *keys: bytes) -> Any:
 def test_any_bytes(data: bytes) -> None:
     """What is no certificate is refused with one error."""
     with pytest.raises((DocumentRefused, PeerRefused)):
-        FUZZ.book.add_encoded(data)
+        FUZZ.directory.add_encoded(data)
 
 
 FUZZ = Setting()

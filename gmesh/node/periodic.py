@@ -2,7 +2,7 @@
 """
 Something done again and again for as long as the node lives, each time saying when next.
 
-Tests: C{tests/node/test_recurring.py}.
+Tests: C{tests/node/test_periodic.py}.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["Recurring"]
+__all__ = ["PeriodicTask"]
 
 
-class Recurring:
+class PeriodicTask:
     """
     Runs C{step} now and then; never two at once, never after L{stop}.
 
@@ -60,7 +60,7 @@ class Recurring:
             self._again = True
 
     def stop(self) -> Deferred[None]:
-        """Cancel what waits or runs; fires when nothing of it is left."""
+        """Cancel what is due or runs; fires when nothing of it is left."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -81,7 +81,7 @@ class Recurring:
 
     def _failed(self, failure: Failure) -> float:
         if not self._stopped:
-            self._log.failure("a recurring task failed and goes on", failure=failure)
+            self._log.failure("a periodic task failed and goes on", failure=failure)
         return self._after_error
 
     def _schedule(self, delay: float) -> None:

@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.node.identity_store import IdentityStore
-from gmesh.node.membership import Membership
+from gmesh.node.local_member import LocalMember
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.trust.documents import Document
@@ -49,8 +49,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def member(store: FullDisk, clock: Clock, wall: Any) -> Iterator[Membership]:
-    made = Membership(store.load(), store, clock, wall)
+def member(store: FullDisk, clock: Clock, wall: Any) -> Iterator[LocalMember]:
+    made = LocalMember(store.load(), store, clock, wall)
     yield made
     made.stop()
     assert clock.getDelayedCalls() == []
@@ -76,31 +76,31 @@ def test_floors_and_documents_are_stored_before_anybody_acts(
         floor = issuer.authority.key_id in (store.directory / "floors.json").read_text()
         seen.append((kind, stored == getattr(issuer, kind).encode(), floor))
 
-    monkeypatch.setattr(runtime._keeper, "trust_changed", look)
+    monkeypatch.setattr(runtime._updates, "trust_changed", look)
     for document in issuer.documents:
         runtime.member.trust.offer(document, wall())
     assert seen == [("crl", True, True), ("policy", True, True), ("status", True, True)]
 
 
 def test_a_restart_believes_the_same_and_nothing_older(
-    member: Membership, issuer: Issuer, store: FullDisk, clock: Clock, wall: Any
+    member: LocalMember, issuer: Issuer, store: FullDisk, clock: Clock, wall: Any
 ) -> None:
     """The cache boots the node; a rolled back file is refused and the node starts without it."""
     old = issuer.crl
     issuer.revoke(issuer.enrol("b", "client"))
     for document in issuer.documents:
         member.trust.offer(document, wall())
-    again = Membership(store.load(), store, clock, wall)
+    again = LocalMember(store.load(), store, clock, wall)
     assert again.numbers() == member.numbers()
     (store.directory / "crl.json").write_bytes(old.encode())
     with capturedLogs() as lines:
-        rolled = Membership(store.load(), store, clock, wall)
+        rolled = LocalMember(store.load(), store, clock, wall)
     assert rolled.trust.crl is None
     assert [event["kind"] for event in lines] == ["crl"]
 
 
 def test_a_full_disk_does_not_keep_a_revocation_from_cutting(
-    member: Membership, issuer: Issuer, store: FullDisk, wall: Any
+    member: LocalMember, issuer: Issuer, store: FullDisk, wall: Any
 ) -> None:
     """The CRL is in force, the log says that it is not stored."""
     store.full = True
@@ -117,7 +117,7 @@ def test_field_l2_a_renewed_certificate_is_used_only_once_stored(
 ) -> None:
     """On a full disk the old one stays; then the new one is on disk when others hear of it."""
     stored: list[bytes] = []
-    member = Membership(
+    member = LocalMember(
         store.load(),
         store,
         clock,
@@ -139,7 +139,7 @@ def test_field_l2_a_renewed_certificate_is_used_only_once_stored(
 
 
 def test_numbers_rise_over_restarts_even_when_the_clock_goes_back(
-    member: Membership, store: FullDisk, clock: Clock, wall: Any
+    member: LocalMember, store: FullDisk, clock: Clock, wall: Any
 ) -> None:
     """Handshake numbers are unique for ever; written behind within seconds."""
     first = member.next_handshake_number()
@@ -148,14 +148,14 @@ def test_numbers_rise_over_restarts_even_when_the_clock_goes_back(
     member.record_sequence_used(77)
     clock.advance(5)
     wall.now -= 86400
-    again = Membership(store.load(), store, clock, wall)
+    again = LocalMember(store.load(), store, clock, wall)
     assert again.next_handshake_number() == first + 2
     assert again.state.record_sequence == 77
     again.stop()
 
 
 def test_the_newest_status_is_a_floor_for_the_clock(
-    member: Membership, issuer: Issuer, store: FullDisk, clock: Clock, wall: Any
+    member: LocalMember, issuer: Issuer, store: FullDisk, clock: Clock, wall: Any
 ) -> None:
     """After a boot with a clock in the past, time begins where the authority last was."""
     issued = wall.now
@@ -164,7 +164,7 @@ def test_the_newest_status_is_a_floor_for_the_clock(
     wall.now = 1000.0
     assert member.wall() == issued + 5, "and goes on from there"
     assert member.clock_behind() == issued + 5 - 1000
-    again = Membership(store.load(), store, clock, wall)
+    again = LocalMember(store.load(), store, clock, wall)
     assert again.wall() == issued
     wall.now = issued + 50
     assert again.wall() == issued + 50
@@ -175,14 +175,14 @@ def test_foreign_genesis_and_useless_floors(directory: Path, clock: Clock, wall:
     store = IdentityStore(directory)
     (directory / "floors.json").write_text('{"genesis": "x"}')
     with capturedLogs() as lines:
-        Membership(store.load(), store, clock, wall)
+        LocalMember(store.load(), store, clock, wall)
     assert "floors.json cannot be used" in lines[0]["log_format"]
     (directory / "floors.json").write_text('{"genesis": 2}')
     with pytest.raises(ConfigurationError, match=r"restore genesis\.json"):
-        Membership(store.load(), store, clock, wall)
+        LocalMember(store.load(), store, clock, wall)
 
 
-def test_revoked_is_told_once_by_name(member: Membership, issuer: Issuer, node: Enrolled, wall: Any) -> None:
+def test_revoked_is_told_once_by_name(member: LocalMember, issuer: Issuer, node: Enrolled, wall: Any) -> None:
     """A node that reads of its own revocation says so."""
     issuer.revoke(node)
     with capturedLogs() as lines:

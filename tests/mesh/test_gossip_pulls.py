@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.documents} and C{pulls}: what is too large to push is pulled in pieces."""
+"""Tests of L{gmesh.mesh.gossip}: what is too large to push is pulled in pieces."""
 
 from __future__ import annotations
 
 from mesh.gossip import MANY, offer, sent
 from mesh.network_doubles import TestWorld
 
-from gmesh.mesh.network_limits import (
+from gmesh.mesh.limits import (
     ASSEMBLY_STALL,
     DOCUMENT_WINDOW,
     HOUSEKEEPING_INTERVAL,

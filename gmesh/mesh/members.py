@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The certificates this node believes: the directory of names, handles and keys.
+The certificates this node believes: the directory of members by name, handle and key, and of former members.
 
 Every certificate is judged by L{gmesh.trust.state.TrustState} when it comes and again when
 what is believed changes; one that ended is as good as none.
@@ -9,12 +9,11 @@ what is believed changes; one that ended is as good as none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from gmesh.errors import DocumentRefused, PeerRefused
-from gmesh.mesh.departed import Departures
-from gmesh.mesh.network_limits import MAX_SERIALS, MAX_UNJUDGED
+from gmesh.mesh.limits import MAX_DEPARTED, MAX_SERIALS, MAX_UNJUDGED
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.routing.limits import MAX_NODES
 from gmesh.routing.store import Member
@@ -23,7 +22,7 @@ from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.state import TrustState
 from gmesh.wire.messages import CertificateKey
 
-__all__ = ["CertificateBook"]
+__all__ = ["Departed", "FormerMembers", "MemberDirectory", "member_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +31,15 @@ class _Held:
     member: Member
 
 
-class CertificateBook:
+class MemberDirectory:
     """
     Certificates by handle and serial, newest first.
 
     @param wall: Unix seconds.
     @param certified: called with each L{Peer} whose certificate is new here.
-    @ivar max_nodes: how many nodes may be in the book.
-    @ivar departures: who is in it no more.
+    @ivar trust: what decides who is a member.
+    @ivar max_nodes: how many nodes may be in the directory.
+    @ivar former: nodes that left it.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class CertificateBook:
     ) -> None:
         self.max_nodes = max_nodes
         self._certified = certified
-        self.departures = Departures(trust)
-        self._trust = trust
+        self.former = FormerMembers(trust)
+        self.trust = trust
         self._wall = wall
         self._nodes: dict[bytes, dict[int, _Held]] = {}
         self._names: dict[str, set[bytes]] = {}
@@ -92,16 +92,20 @@ class CertificateBook:
         held = self._nodes.get(handle, {}).get(serial)
         return held.member if held is not None and self._holds(held.peer) else None
 
+    def lacks(self, key: CertificateKey, _: int) -> bool:
+        """Whether this certificate is worth asking for."""
+        return self.member(key.handle, key.serial) is None
+
     @property
     def revoked_nodes(self) -> dict[str, tuple[str, int]]:
         """Name -> handle in hex and serial of every node that was known here and is revoked."""
         return {name: (handle.hex(), serial) for name, (handle, serial) in self._revoked_names.items()}
 
     def remember(self, revoked: Mapping[str, tuple[str, int]]) -> None:
-        """Know again, after a restart, who was revoked: what L{revoked_nodes} gave, if it still holds."""
-        self._trust.remember_revoked(serial for _, serial in revoked.values())
+        """Restore after a restart which nodes were revoked: what L{revoked_nodes} gave, if it still holds."""
+        self.trust.remember_revoked(serial for _, serial in revoked.values())
         for name, (handle, serial) in revoked.items():
-            if self._trust.revoked(serial, ""):
+            if self.trust.revoked(serial, ""):
                 self._revoked_names[name] = (bytes.fromhex(handle), serial)
                 self._revoked_by_serial[bytes.fromhex(handle)] = None
         self._index_revoked()
@@ -116,7 +120,7 @@ class CertificateBook:
         return [held.peer.certificate.encode() for held in found if held is not None]
 
     def peers(self) -> list[Peer]:
-        """Everybody under the newest valid certificate, by handle."""
+        """Every member under its newest valid certificate, by handle."""
         found = (self.find_handle(handle) for handle in sorted(self._nodes))
         return [peer for peer in found if peer is not None]
 
@@ -143,7 +147,7 @@ class CertificateBook:
             genesis changed.
         """
         try:
-            self._trust.judge_certificate(document, self._wall())
+            self.trust.judge_certificate(document, self._wall())
         except PeerRefused as error:
             if error.reason == "unknown-key" and len(self._unjudged) < MAX_UNJUDGED:
                 self._unjudged[document.digest] = document
@@ -162,11 +166,11 @@ class CertificateBook:
         known = held.get(peer.serial)
         if known is not None:
             return known.peer
-        held[peer.serial] = _Held(peer, _member(peer))
+        held[peer.serial] = _Held(peer, member_of(peer))
         self._first_end = min(self._first_end, peer.not_after + CERTIFICATE_LEEWAY)
         self._names.setdefault(peer.name, set()).add(peer.handle)
         self._revoked_names.pop(peer.name, None)
-        self.departures.back(peer.name)
+        self.former.back(peer.name)
         if peer.handle in self._revoked_by_serial:
             del self._revoked_by_serial[peer.handle]
             self._index_revoked()
@@ -189,7 +193,7 @@ class CertificateBook:
             revoked = False
             for serial, entry in list(held.items()):
                 try:
-                    self._trust.judge_certificate(entry.peer.certificate, self._wall())
+                    self.trust.judge_certificate(entry.peer.certificate, self._wall())
                 except PeerRefused as error:
                     revoked = revoked or error.reason == "revoked"
                     if error.reason == "revoked":
@@ -204,7 +208,7 @@ class CertificateBook:
         while len(self._revoked_names) > self.max_nodes:
             del self._revoked_names[next(iter(self._revoked_names))]
         self._index_revoked()
-        self.departures.crl_changed(self._wall())
+        self.former.crl_changed(self._wall())
         return gone
 
     def genesis_changed(self) -> None:
@@ -217,7 +221,7 @@ class CertificateBook:
                 continue
 
     def expire(self) -> None:
-        """Let go of what has ended; costs nothing while nothing has."""
+        """Drop what has ended; costs nothing while nothing has."""
         if self._wall() <= self._first_end:
             return
         for handle, held in list(self._nodes.items()):
@@ -237,14 +241,85 @@ class CertificateBook:
                 del self._names[name]
         if not held:
             del self._nodes[handle]
-            self.departures.gone(entry.peer, self._wall())
+            self.former.gone(entry.peer, self._wall())
 
     def _index_revoked(self) -> None:
-        keys = self._trust.crl.body.revoked_keys if self._trust.crl is not None else ()
+        keys = self.trust.crl.body.revoked_keys if self.trust.crl is not None else ()
         self._revoked = frozenset(self._revoked_by_serial) | {bytes.fromhex(key_id)[:8] for key_id, _ in keys}
 
 
-def _member(peer: Peer) -> Member:
+@dataclass(frozen=True, slots=True)
+class Departed:
+    """
+    A node as its last certificate described it; times in Unix seconds.
+
+    @ivar node_id: 32 hex characters.
+    @ivar known_at: when this host knew that it is not a member any more.
+    @ivar crl_number: of the CRL by which it was revoked; 0 for one whose certificate ended.
+    """
+
+    node_id: str
+    serial: int
+    roles: tuple[str, ...]
+    issued_at: int
+    not_before: int
+    not_after: int
+    known_at: int
+    crl_number: int = 0
+
+
+class FormerMembers:
+    """
+    By name, nodes that were members until their certificate was revoked or ended.
+
+    Nothing is decided by it: who may be believed is for L{gmesh.trust.state.TrustState} alone.
+
+    @ivar nodes: the last to go at the end; outlives a restart where its owner keeps it.
+    """
+
+    def __init__(self, trust: TrustState) -> None:
+        self.nodes: dict[str, Departed] = {}
+        self._trust = trust
+
+    def gone(self, peer: Peer, now: float) -> None:
+        """No certificate of this node is believed any more."""
+        body = peer.certificate.body
+        revoked = self._trust.revoked(peer.serial, peer.node_id)
+        self.back(peer.name)
+        self.nodes[peer.name] = Departed(
+            node_id=peer.node_id,
+            serial=peer.serial,
+            roles=peer.roles,
+            issued_at=body.issued_at,
+            not_before=body.not_before,
+            not_after=body.not_after,
+            known_at=int(now),
+            crl_number=self._number() if revoked else 0,
+        )
+        while len(self.nodes) > MAX_DEPARTED:
+            del self.nodes[next(iter(self.nodes))]
+
+    def back(self, name: str) -> None:
+        """The node of this name is a member again."""
+        self.nodes.pop(name, None)
+
+    def ended(self, name: str, now: float) -> bool:
+        """Whether the node of this name is missing because its certificate came to its end."""
+        node = self.nodes.get(name)
+        return node is not None and now > node.not_after
+
+    def crl_changed(self, now: float) -> None:
+        """Some whose certificate had ended may be revoked now."""
+        for name, node in self.nodes.items():
+            if not node.crl_number and self._trust.revoked(node.serial, node.node_id):
+                self.nodes[name] = replace(node, crl_number=self._number(), known_at=int(now))
+
+    def _number(self) -> int:
+        return self._trust.crl.body.number if self._trust.crl is not None else 0
+
+
+def member_of(peer: Peer) -> Member:
+    """What routing needs of a certificate."""
     return Member(
         node_id=peer.node_id,
         name=peer.name,

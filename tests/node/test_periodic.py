@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Recurring work: its timing, its end, and that a bug in it does not end it."""
+"""Periodic work: its timing, its end, and that a bug in it does not end it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from gmesh.node.recurring import Recurring
+from gmesh.node.periodic import PeriodicTask
 
 
 class Work:
@@ -18,7 +18,7 @@ class Work:
         self.clock = Clock()
         self.hold: Deferred[None] | None = None
         self.fail = False
-        self.recurring = Recurring(self.clock, self.step, 60.0)
+        self.recurring = PeriodicTask(self.clock, self.step, 60.0)
 
     async def step(self) -> float:
         self.times.append(self.clock.seconds())
@@ -67,7 +67,7 @@ def test_asked_by_its_own_step() -> None:
             recurring.soon() if len(times) == 1 else recurring.within(5.0)
         return 10.0
 
-    recurring = Recurring(clock, step, 60.0)
+    recurring = PeriodicTask(clock, step, 60.0)
     recurring.start()
     clock.pump([0] * 5)
     assert times == [0, 0, 0]

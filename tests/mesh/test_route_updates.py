@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.route_keeper}: links, certificates and revocations reach the routes in time."""
+"""Tests of L{gmesh.mesh.route_updates}: links, certificates and revocations reach the routes in time."""
 
 from __future__ import annotations
 
 from mesh.network_doubles import TestNode, TestWorld
 from mesh.records import sign
 
-from gmesh.routing.database import Outcome
+from gmesh.routing.database import OfferOutcome
 
 
 def test_field_t6_revocation_in_one_turn(world: TestWorld) -> None:
@@ -17,10 +17,10 @@ def test_field_t6_revocation_in_one_turn(world: TestWorld) -> None:
     now = world.clock.seconds()
     a.trust.offer(world.issuer.revoke(c.enrolled), world.wall())
     assert a.engine.store.get((c.handle, 0)) is None
-    assert a.book.find_handle(c.handle) is None and a.book.revoked(c.handle)
+    assert a.directory.find_handle(c.handle) is None and a.directory.revoked(c.handle)
     assert a.engine.path(c.handle, now) is None and a.engine.path(nodes[3].handle, now) is None
     data = sign(c, c.engine.sequence + 1)
-    assert a.engine.offer(data, now, world.wall()).outcome is Outcome.REVOKED
+    assert a.engine.offer(data, now, world.wall()).outcome is OfferOutcome.REVOKED
 
 
 def test_duplicate_link_costs_no_record(world: TestWorld) -> None:
@@ -43,12 +43,12 @@ def test_suspect_link_is_dearer(world: TestWorld) -> None:
     world.run(40)
     link = b.links["c"]
     link.suspect = True
-    b.keeper.link_changed(link)
+    b.neighbours.changed(link.neighbour)
     world.run(1)
     costs = {path[-1]: cost for _, path, cost in a.engine.table(world.clock.seconds())}
     assert costs[c.handle] == 96 + 4 * 96
     link.suspect = False
-    b.keeper.link_changed(link)
+    b.neighbours.changed(link.neighbour)
     world.run(2)
     assert a.engine.table(world.clock.seconds())[0][2] in (96, 192)
 
@@ -70,7 +70,7 @@ def test_drain(world: TestWorld) -> None:
     first = a.engine.path(d.handle, world.clock.seconds())
     assert first is not None
     relay = b if first[1] == b.handle else c
-    done = relay.keeper.drain()
+    done = relay.updates.drain()
     world.run(0.6)
     assert done.called
     path = a.engine.path(d.handle, world.clock.seconds())
@@ -83,24 +83,24 @@ def test_renewed_certificate_is_named(world: TestWorld) -> None:
     world.run(5)
     renewed = world.issuer.renew(a.enrolled)
     a.enrolled = renewed
-    a.book.add(renewed.certificate)
-    a.keeper.renewed()
+    a.directory.add(renewed.certificate)
+    a.updates.renewed()
     a.control.announce_certificate(renewed.certificate)
     world.run(5)
-    peer = c.book.find_name("a")
+    peer = c.directory.find_name("a")
     assert peer is not None and peer.serial == renewed.certificate.body.serial
     held = c.engine.store.get((a.handle, 0))
     assert held is not None and held.record.serial == peer.serial
 
 
 def test_expired_certificate_ends_its_records(world: TestWorld) -> None:
-    """A node that does not renew is out of database and book after leeway."""
+    """A node that does not renew is out of database and directory after leeway."""
     a, b = world.line("a", "b")
     late = TestNode(world, world.issuer.enrol("late", "relay", lifetime=100))
     world.nodes["late"] = late
     world.connect(b, late)
     world.run(5)
-    assert a.book.find_name("late") is not None
+    assert a.directory.find_name("late") is not None
     world.run(410)
-    assert a.book.find_name("late") is None
+    assert a.directory.find_name("late") is None
     assert a.engine.store.get((late.handle, 0)) is None
