@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -330,10 +331,15 @@ def test_a4_nobody_puts_a_renewal_off_for_ever(client: Life) -> None:
     assert 4 < client.authority.requests.count(("POST", "/renew")) < 12
 
 
+def answering(certificate: Document[Certificate]) -> Callable[[Certificate, str], bytes]:
+    """An authority, or an answer of it played again, that gives this certificate to whoever renews."""
+    answer = json.dumps({"certificate": certificate.as_dict()}).encode()
+    return lambda old, noise_key: answer
+
+
 def test_a4_the_certificate_held_is_answered_again(client: Life) -> None:
     """A node whose clock is ahead is given what it has: that is no renewal, and is not asked in a loop."""
-    held = json.dumps({"certificate": client.member.certificate.as_dict()}).encode()
-    client.issuer._renewed = lambda old, noise_key: held
+    client.issuer._renewed = answering(client.member.certificate)
     client.heartbeat._renew_point = 0.0
     client.heartbeat.soon()
     client.live(3600)
@@ -344,14 +350,13 @@ def test_a4_the_certificate_held_is_answered_again(client: Life) -> None:
 
 def test_a4_a_certificate_held_late_in_its_life_is_told(client: Life) -> None:
     """Over HTTP anybody may replay what was answered before: when time grows short that is no good news."""
-    held = client.member.certificate
-    client.authority._renewed = lambda: held
+    client.issuer._renewed = answering(client.member.certificate)
     client.live(0.74 * DAY, 60)
     assert "renewal" not in client.heartbeat.troubles
     client.live(0.03 * DAY, 60)
     assert client.heartbeat.troubles["renewal"] == "not-newer"
     assert client.member.adopted == []
-    del client.authority._renewed
+    del client.issuer._renewed
     client.live(600, 60)
     assert len(client.member.adopted) == 1
     assert "renewal" not in client.heartbeat.troubles
@@ -363,7 +368,7 @@ def test_a4_an_older_certificate_does_not_come_back(client: Life) -> None:
     client.live(15 * 3600, 60)
     newer = client.member.certificate
     assert newer.body.serial > older.body.serial
-    client.authority._renewed = lambda: older
+    client.issuer._renewed = answering(older)
     client.heartbeat._renew_point = 0.0
     client.heartbeat.soon()
     client.live(60)
