@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gmesh.authority.issuer import Issuer, Wanted
+from gmesh.authority.approvals import NO_APPROVALS
+from gmesh.authority.issuer import DocumentIssuer, Wanted
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import certificates, engine, invites, nodes
 from gmesh.authority.store.transaction import Transaction, transaction
@@ -46,11 +47,11 @@ class State:
         self.authority = load_key(self.path / "authority.key", Passphrases())
         self.issuer = self._open()
 
-    def _open(self) -> Issuer:
+    def _open(self) -> DocumentIssuer:
         now = int(time.time())
         directory = StateDirectory(self.path, now)
         issuer = directory.issuer()
-        directory.open(issuer, now)
+        directory.open(issuer, now, NO_APPROVALS)
         return issuer
 
     def _write(self, write: Any) -> None:

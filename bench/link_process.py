@@ -113,7 +113,7 @@ class _Forgetful(PeerVerifier):
 
     def verify(self, payload: bytes, remote_static: bytes | None) -> Peer:
         self._read.clear()
-        self._trust._verdicts._good.clear()
+        self._trust._certificates._good.clear()
         return super().verify(payload, remote_static)
 
 
