@@ -204,7 +204,7 @@ class IFrameReceiverFactory(Interface):
     """
     Builds, for each link that comes up, the receiver of certain frame kinds.
 
-    Registered with the dispatcher by C{node.runtime}.
+    Registered with the dispatcher by C{node.layers}.
     """
 
     kinds = Attribute("frozenset of the frame kinds its receivers take.")

@@ -146,7 +146,7 @@ def test_overload_drains() -> None:
     with begun(grid, seed=6) as mesh:
         centre = mesh[name(4)]
         centre.engine.overload(mesh.now())
-        centre.updates.schedule()
+        centre.flooding.originate()
         mesh.run(1)
         for node in mesh:
             for target in mesh:
