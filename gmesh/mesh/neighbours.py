@@ -144,7 +144,7 @@ class Neighbours:
         return self.add(session)
 
     def add(self, link: ILink) -> Neighbour:
-        """This is the link to its node from now on; L{up} follows."""
+        """This is the link to its node from now on, to which none is held; L{up} follows."""
         neighbour = Neighbour(link, self._clock, self._counters, self.records, self.certificates)
         self.by_handle[neighbour.handle] = neighbour
         self.links[neighbour.handle] = link
