@@ -222,7 +222,7 @@ def _remembered(path: Path) -> AuditHead:
 def export(context: click.Context, target: Path) -> None:
     """Write the whole audit to FILE, one JSON object per line, as audit.jsonl on the authority."""
     if target.exists():
-        raise ConfigurationError("exists", f"{target} exists: an export writes nothing over")
+        raise ConfigurationError("exists", f"{target} exists: an export overwrites nothing")
     count = 0
     operator = operator_of(context)
     with open(target, "x", encoding="utf-8") as stream:
