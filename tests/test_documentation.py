@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import click
@@ -281,3 +283,53 @@ def test_reference_renders_what_is_public() -> None:
     shown = {rule.removeprefix("PUBLIC:") for rule in rules if rule.startswith("PUBLIC:") and "*" not in rule}
     assert len(named) >= 3
     assert set(named) == shown
+
+
+def _lives() -> str:
+    return (DOCS / "architecture.rst").read_text(encoding="utf-8").partition("\nThree lives\n")[2]
+
+
+def test_every_step_of_a_life_is_in_its_file() -> None:
+    """docs/architecture.rst: each function named is one of the file named before it."""
+    file, steps = "", list[tuple[str, str]]()
+    for literal in re.findall(r"``([^`]+)``", _lives()):
+        if literal.endswith(".py"):
+            file = literal
+        elif re.fullmatch(r"[A-Z]\w*(\.\w+)?|[a-z]\w+_\w+", literal):
+            steps.append((file, literal))
+    assert len(steps) > 60
+    for file, name in steps:
+        module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+        assert callable(attrgetter(name)(module)), f"{name} is not in {file}"
+
+
+def test_every_function_beside_a_file_is_in_it() -> None:
+    """The same for short names, which follow their file at once, on every page."""
+    for page, text in _pages():
+        for file, name in re.findall(r"``(gmesh/[\w/]+\.py)``\s+``([a-z]\w*)``", text):
+            module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+            assert hasattr(module, name), f"{page}: {name} is not in {file}"
+
+
+def test_three_lives_are_told() -> None:
+    """A message, a join and a revocation, each by more than ten steps."""
+    lives = re.split(r"^(.+)\n-+\n", _lives(), flags=re.M)[1:]
+    assert [title.partition(":")[0] for title in lives[::2]] == ["A message", "A join", "A revocation"]
+    assert all(len(re.findall(r"^(?:#|\d+)\. ", told, re.M)) > 10 for told in lives[1::2])
+
+
+def test_the_table_of_the_house_is_complete() -> None:
+    """docs/architecture.rst has a row for each folder and file right below gmesh/, and no other."""
+    page = (DOCS / "architecture.rst").read_text(encoding="utf-8").partition("\n``gmesh/``  ")[2]
+    rows = re.findall(r"^``([a-z_]+)/?`` ", page.partition("\n\n")[0], re.M)
+    rooms = {
+        path.stem for path in (ROOT / "gmesh").iterdir() if path.stem not in ("__init__", "__pycache__", "py")
+    }
+    assert sorted(rows) == sorted(rooms)
+
+
+def test_every_path_named_exists() -> None:
+    """No page names a file of this repository that is not there."""
+    for page, text in _pages():
+        for path in re.findall(r"``((?:gmesh|tests|bench|debian|docs(?!/_build))/[^`\s]*)``", text):
+            assert list(ROOT.glob(path.rstrip("/"))), f"{page} names {path}"

@@ -178,8 +178,8 @@ def circles(trees: Trees) -> list[str]:
     return [" <-> ".join(part) for part in found if part[0] not in KNOWN_CIRCLES]
 
 
-#: C{Options} is what twistd's plug-ins look for; the others wait for their rooms.  None may be added.
-KNOWN_NAMESAKES = {"Options", "Attempt", "Outbox", "Outcome", "Session"}
+#: What twistd's plug-ins look for, in each daemon.  None may be added.
+KNOWN_NAMESAKES = {"Options"}
 
 
 @cache

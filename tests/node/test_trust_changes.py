@@ -18,7 +18,7 @@ from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.mesh import MemoryMesh
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.rst"
-SECTION = PAGE.read_text().split("A change of trust\n")[1].split("\nThe house\n")[0]
+SECTION = PAGE.read_text().split("A change of trust\n")[1].split("\nThree lives\n")[0]
 STEPS = re.findall(r"^#\. ``([a-z_.]+)``", SECTION, re.MULTILINE)
 CUTS = {"cut_neighbours", "sessions.trust_changed"}
 
