@@ -146,6 +146,7 @@ class RouteUpdates(NeighbourObserver):
             for handle in gone - {self._engine.handle}:
                 self._engine.revoke(handle, now)
                 self._flooding.forget(handle)
+                self._neighbours.purge(handle)
             if name == "genesis":
                 self._directory.genesis_changed()
         self._forwarding.forget_verdicts()

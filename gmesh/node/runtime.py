@@ -217,11 +217,11 @@ class NodeRuntime:
         """
         for step in (
             self.member.persist,  # on disk before anybody acts on it: no restart believes less
-            self._updates.trust_changed,  # out of the directory and of every path; their records go nowhere
+            self._updates.trust_changed,  # out of directory, paths and queues; its records go nowhere
             self._remember_revoked,  # by name, so that a sender hears why, also after a restart
             self.datagrams.authorization.trust_changed,  # the new rules decide ...
             self.datagrams.ask_again,  # ... and are asked before the next message of anybody
-            self._cut_neighbours,  # links end here, and what is queued from or to them
+            self._cut_neighbours,  # its links end here
             self._sessions.trust_changed,  # so do sealed sessions, and messages that wait for their keys
             self._documents.announce,  # to the neighbours that are left
             self._versions.trust_changed,  # cuts who is too old, after they heard which policy says so

@@ -16,6 +16,8 @@ import pytest
 from gmesh.errors import SendRefused
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.mesh import MemoryMesh
+from gmesh.wire.frames import Kind
+from gmesh.wire.paths import PathHeader, pack_path_frame
 
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.rst"
 SECTION = PAGE.read_text().split("A change of trust\n")[1].split("\nThree lives\n")[0]
@@ -33,6 +35,26 @@ def mesh() -> Iterator[MemoryMesh]:
     made.run_until(lambda: made["b"].reaches("a", "c", "d"))
     yield made
     made.stop()
+
+
+def test_no_link_queues_frames_of_a_revoked_node(mesh: MemoryMesh) -> None:
+    """Nor of one that is not a neighbour: what waits from and to it goes in this turn, and all else stays."""
+    a, b, c, d = (mesh[name].runtime.member.handle for name in "abcd")
+    link = mesh["b"].runtime.neighbours.links[c]
+
+    def queue(source: bytes, target: bytes) -> int:
+        frame = pack_path_frame(Kind.E2E_DATA, PathHeader((source, b, c, target), 1, 1, 2), bytes(15_000))
+        before = link.backlog
+        assert all(link.send_data(frame, source + target) for _ in range(10))
+        return link.backlog - before
+
+    queue(a, d)
+    queue(d, a)
+    others = queue(a, c)
+    assert link.backlog > others > 0
+    mesh.issuer.revoke(mesh["d"].enrolled)
+    mesh["b"].runtime.member.trust.offer(mesh.issuer.crl, mesh.wall())
+    assert link.backlog == others
 
 
 def place(node: NodeRuntime, step: str) -> tuple[Any, str]:
