@@ -25,6 +25,7 @@ from bench.process import Meter, resident, run_process
 from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.errors import SendRefused
 from gmesh.node.identity_store import Identity, NodeState
+from gmesh.node.layers import Environment
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import Issuer
 from gmesh.testing.memory_store import MemoryStore
@@ -56,11 +57,13 @@ def make_node(reactor: Any, name: str, options: dict[str, Any], ports: list[int]
     node = NodeRuntime(
         identity,
         MemoryStore(),
-        clock=reactor,
-        wall=time.time,
-        random=Random(name),
-        entropy=os.urandom,
-        connect=lambda target: clientFromString(reactor, f"tcp:{target}"),
+        Environment(
+            clock=reactor,
+            wall=time.time,
+            random=Random(name),
+            entropy=os.urandom,
+            connect=lambda target: clientFromString(reactor, f"tcp:{target}"),
+        ),
         peers=[f"127.0.0.1:{port}" for port in ports],
     )
     node.start()

@@ -138,8 +138,8 @@ class DialOwner:
         """It ended, whether or not it led to a link; called exactly once."""
 
 
-class Dial:
-    """One attempt, from the first packet to the end of the connection: an L{DialObserver}."""
+class Dial(DialObserver):
+    """One attempt, from the first packet to the end of the connection."""
 
     def __init__(self, dials: Dials, target: DialTarget) -> None:
         self._dials = dials

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
-from typing import Protocol as Shape
 
 from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IProducer, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -47,12 +46,13 @@ QUIET = frozenset({"not-gmesh", "http"})
 _HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI ")
 
 
-class DialObserver(Shape):
+class DialObserver:
     """The dialler's side of one dial: learns what came of it."""
 
     @property
     def suite_turn(self) -> int:
         """Which of the allowed suites to propose, from 0, wrapping around."""
+        raise NotImplementedError
 
     def linked(self, peer: Peer) -> None:
         """The link exists for routing."""

@@ -24,7 +24,7 @@ from gmesh.endtoend.authorization import AUTHORITY_SERVICE
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.services import Message
 from gmesh.errors import DocumentRefused, GmeshError, RequestRefused, SendRefused
-from gmesh.node.authority_http import Answer, AuthorityUnreachable, Headers, read_answer
+from gmesh.node.authority_http import Answer, AuthorityHTTP, AuthorityUnreachable, Headers, read_answer
 from gmesh.node.limits import (
     ANSWER_TIMEOUT,
     RELAY_ANCHORS_TRIED,
@@ -38,7 +38,7 @@ from gmesh.node.limits import (
 from gmesh.token_bucket import TokenBucket
 from gmesh.trust.ingest import parse_json
 
-__all__ = ["FallbackPath", "AuthorityRelay", "AuthorityPath", "Forwarder", "RelayedAuthority"]
+__all__ = ["FallbackPath", "AuthorityRelay", "AuthorityPath", "RelayedAuthority"]
 
 _ALLOWED = re.compile(
     r"POST /(?:heartbeat|renew)"
@@ -58,13 +58,6 @@ class AuthorityPath(Protocol):
 
     def close(self) -> None:
         """Begin no further attempt."""
-
-
-class Forwarder(Protocol):
-    """What passes a request on as it came: L{AuthorityHTTP}."""
-
-    async def forward(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
-        """Whatever the authority answers."""
 
 
 class FallbackPath:
@@ -184,7 +177,7 @@ class AuthorityRelay:
     def __init__(
         self,
         datagrams: Datagrams,
-        http: Forwarder,
+        http: AuthorityHTTP,
         relayed: RelayedAuthority,
         relays: Callable[[], bool],
         clock: IReactorTime,

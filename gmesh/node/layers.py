@@ -47,6 +47,7 @@ from gmesh.node.control import Control
 from gmesh.node.control_actions import CommandActions
 from gmesh.node.local_member import LocalMember
 from gmesh.routing.engine import RouteEngine
+from gmesh.routing.origin import Originator
 from gmesh.routing.record import RecordFlag
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
@@ -57,6 +58,7 @@ from gmesh.wire.suites import Suite
 __all__ = [
     "SOFTWARE",
     "EndToEnd",
+    "Environment",
     "Links",
     "NodeContext",
     "Routes",
@@ -71,6 +73,24 @@ __all__ = [
 SOFTWARE = f"gmesh/{gmesh.__version__}"
 
 SessionMaker = Callable[[Suite, bool, bytes | StaticKey, bytes], INoiseSession]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """
+    What a node runs on, given by the daemon or by a simulated world.
+
+    @ivar clock: the reactor, which keeps monotonic time.
+    @ivar wall: Unix seconds.
+    @ivar entropy: so many bytes that nobody guesses.
+    @ivar connect: the client endpoint for C{HOST:PORT} or an endpoint string.
+    """
+
+    clock: IReactorTime
+    wall: Callable[[], float]
+    random: Random
+    entropy: Callable[[int], bytes]
+    connect: Callable[[str], IStreamClientEndpoint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +156,23 @@ def make_engine(
     stub: bool,
 ) -> RouteEngine:
     """The link-state database and the paths in it."""
-    trust = member.trust
-    return RouteEngine(
+    trust, now = member.trust, clock.seconds()
+    originator = Originator(
         bytes.fromhex(trust.network_id),
         member.node_key,
+        lambda: member.peer.serial,
+        random,
+        RecordFlag.STUB if stub else _flags(member.peer),
+        member.state.record_sequence,
+        now,
+    )
+    return RouteEngine(
+        originator,
         lambda: member_of(member.peer),
         directory.member,
         trust.revoked,
         verify,
-        random,
-        flags=RecordFlag.STUB if stub else _flags(member.peer),
-        sequence=member.state.record_sequence,
-        now=clock.seconds(),
+        now=now,
         alarm=alarm,
         prompt=stub,
     )

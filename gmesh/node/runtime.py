@@ -10,10 +10,9 @@ Tests: C{tests/node/test_memory_mesh.py}, C{tests/node/test_tap.py}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from random import Random
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 
@@ -30,6 +29,7 @@ from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.layers import (
     SOFTWARE,
+    Environment,
     NodeContext,
     SessionMaker,
     make_control,
@@ -62,7 +62,7 @@ class NodeRuntime:
     """
     One node: its links, its routes, its sealed messages.
 
-    @param connect: the client endpoint for C{HOST:PORT} or an endpoint string.
+    @param environment: the time, chance and connections it runs on.
     @param advertise: C{HOST:PORT} by which others reach this node.
     @param peers: targets to dial beside the anchors of the genesis.
     @param profile: how soon a silent neighbour is doubted and given up.
@@ -86,31 +86,28 @@ class NodeRuntime:
         self,
         identity: Identity,
         store: NodeStore,
+        environment: Environment,
         *,
-        clock: IReactorTime,
-        wall: Callable[[], float],
-        random: Random,
-        entropy: Callable[[int], bytes],
-        connect: Callable[[str], IStreamClientEndpoint],
         advertise: Sequence[str] = (),
         peers: Sequence[str] = (),
         profile: KeepaliveProfile = WAN,
         session: SessionMaker | None = None,
         stub: bool = False,
     ) -> None:
+        clock, random, entropy = environment.clock, environment.random, environment.entropy
         self._clock = clock
         self._software = SOFTWARE
         self._boot_id = entropy(BOOT_ID)
         self._counters = Counters()
         self.member = member = LocalMember(
-            identity, store, clock, wall, entropy, self.trust_changed, self.certificate_changed
+            identity, store, clock, environment.wall, entropy, self.trust_changed, self.certificate_changed
         )
         self.directory = directory = MemberDirectory(member.trust, member.wall, certified=self._certified)
         directory.remember(member.state.revoked)
         directory.former.nodes = member.state.departed
         self.engine = make_engine(member, directory, clock, random, self._alarm, stub)
         context = NodeContext(member, directory, self.engine, clock, random, entropy, self._counters, stub)
-        links = make_links(context, self._hello, self._max_links, connect, profile, session)
+        links = make_links(context, self._hello, self._max_links, environment.connect, profile, session)
         routes = make_routes(context, links)
         ends = make_ends(context, routes, self.advertise)
         self._stub = stub

@@ -179,6 +179,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
+    from gmesh.node.layers import Environment
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
@@ -190,11 +191,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     runtime = NodeRuntime(
         identity,
         store,
-        clock=reactor,
-        wall=time,
-        random=random,
-        entropy=os.urandom,
-        connect=lambda target: client_endpoint(reactor, target),
+        Environment(reactor, time, random, os.urandom, lambda target: client_endpoint(reactor, target)),
         advertise=configuration.advertise,
         peers=configuration.peer,
         stub=configuration.stub,

@@ -9,7 +9,6 @@ out, paths come out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from random import Random
 from types import MappingProxyType
 
 from zope.interface import implementer
@@ -19,7 +18,7 @@ from gmesh.routing.database import LinkStateDatabase, Offer, OfferOutcome
 from gmesh.routing.graph import LinkGraph
 from gmesh.routing.known import KnownNode, known_nodes, told_addresses
 from gmesh.routing.limits import HARD_MAX_HOPS, MAX_ALTERNATIVES, MAX_HOPS, MAX_NODES, UNREACHABLE_DROP
-from gmesh.routing.origin import Originator, Signer
+from gmesh.routing.origin import Originator
 from gmesh.routing.paths import PathChoice
 from gmesh.routing.record import RecordFlag
 from gmesh.routing.store import Key, Member, RecordStore
@@ -28,7 +27,6 @@ __all__ = ["RouteEngine"]
 
 _NOWHERE: frozenset[bytes] = frozenset()
 _ALONE: Mapping[bytes, int] = MappingProxyType({})
-_NO_FLAGS = RecordFlag(0)
 
 
 @implementer(IRouteEngine)
@@ -36,45 +34,37 @@ class RouteEngine:
     """
     Link-state routing for one node, given the time and nothing else.
 
+    @param originator: makes our own records.
     @param own_member: our own certificate as a L{Member}, the newest.
     @param member: (handle, serial) -> L{Member} of a certificate held and valid, or None.
     @param revoked: (serial, node id) -> bool.
     @param verify: (public key, signature, data) -> bool.
-    @param sequence: the last record sequence, as persisted.
     @param alarm: called with a slug and a handle: C{equivocation}, C{own-record}.
-    @ivar records: how often a record was stored or dropped.
     @param prompt: look for paths as soon as a record changes: the graph is small, and a message waits.
+    @ivar records: how often a record was stored or dropped.
     """
 
     def __init__(
         self,
-        network_id: bytes,
-        signer: Signer,
+        originator: Originator,
         own_member: Callable[[], Member],
         member: Callable[[bytes, int], Member | None],
         revoked: Callable[[int, str], bool],
         verify: Callable[[bytes, bytes, bytes], bool],
-        random: Random,
         *,
-        flags: RecordFlag = _NO_FLAGS,
-        sequence: int = 0,
         now: float = 0.0,
         alarm: Callable[[str, bytes], None] = lambda slug, handle: None,
-        max_hops: int = MAX_HOPS,
-        max_nodes: int = MAX_NODES,
         prompt: bool = False,
     ) -> None:
         self._prompt = prompt
         self._own_member = own_member
         self.database = LinkStateDatabase(
-            network_id, signer.public, member, revoked, verify, self._record_changed, alarm, max_nodes
+            originator.network_id, originator.public, member, revoked, verify, self._record_changed, alarm
         )
         self.handle = self.database.handle
-        self.originator = Originator(
-            network_id, signer, lambda: own_member().serial, random, flags, sequence, now
-        )
+        self.originator = originator
         self._graph = LinkGraph()
-        self._paths = PathChoice(self._graph, self.handle, min(max_hops, HARD_MAX_HOPS), now)
+        self._paths = PathChoice(self._graph, self.handle, MAX_HOPS, now)
         self._now = now
         self._unreachable: dict[bytes, float] = {}
         self._reached: tuple[int, int] | None = None

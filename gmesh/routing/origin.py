@@ -74,6 +74,7 @@ class Originator:
     Own links in, own records out.
 
     @param sequence: the last one used, as persisted; persist L{Originator.sequence} behind each origination.
+    @ivar network_id: the network of the records.
     @ivar unlisted: links that found no place in any fragment.
     """
 
@@ -89,7 +90,7 @@ class Originator:
     ) -> None:
         self.sequence = sequence
         self.unlisted = 0
-        self._network_id = network_id
+        self.network_id = network_id
         self._signer = signer
         self._serial = serial
         self._random = random
@@ -100,6 +101,11 @@ class Originator:
         self._downs = TokenBucket(DOWN_RATE, DOWN_BURST, now)
         self._fragments: dict[int, _Fragment] = {}
         self._change(0, now)
+
+    @property
+    def public(self) -> bytes:
+        """Raw Ed25519 public key that the records are signed with."""
+        return self._signer.public
 
     @property
     def flags(self) -> RecordFlag:
@@ -213,7 +219,7 @@ class Originator:
             else:
                 later.append(link.announce_at)
         record = NodeRecord(
-            network_id=self._network_id,
+            network_id=self.network_id,
             node_key=self._signer.public,
             serial=self._serial(),
             fragment=index,

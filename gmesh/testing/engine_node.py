@@ -28,6 +28,7 @@ from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.mesh.route_updates import RouteUpdates
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import MAX_NODES
+from gmesh.routing.origin import Originator
 from gmesh.routing.record import RecordFlag
 from gmesh.routing.store import Member
 from gmesh.testing.issuer import Enrolled
@@ -164,17 +165,18 @@ class EngineNode:
         member = member_of(self.peer)
         directory: Any = SharedDirectory(mesh.directory, trust)
         self.directory: SharedDirectory = directory
-        self.engine = engine = RouteEngine(
+        now, random = clock.seconds(), Random(mesh.random.getrandbits(64))
+        originator = Originator(
             bytes.fromhex(mesh.issuer.network_id),
             self.signer,
-            lambda: member,
-            directory.member,
-            trust.revoked,
-            stub_verify,
-            Random(mesh.random.getrandbits(64)),
-            flags=flags,
-            sequence=self.sequence,
-            now=clock.seconds(),
+            lambda: member.serial,
+            random,
+            flags,
+            self.sequence,
+            now,
+        )
+        self.engine = engine = RouteEngine(
+            originator, lambda: member, directory.member, trust.revoked, stub_verify, now=now
         )
         self.neighbours = neighbours = Neighbours(
             self.signer.public,

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from gmesh.interfaces import INoiseSession
 from gmesh.node.identity_store import Identity
+from gmesh.node.layers import Environment
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import DAY, Enrolled
 from gmesh.testing.memory_store import MemoryStore
@@ -161,14 +162,17 @@ class MemoryNode:
             state=copy.deepcopy(store.state),
             authority_urls=(),
         )
-        runtime = NodeRuntime(
-            identity,
-            store,
+        environment = Environment(
             clock=mesh.clock,
             wall=lambda: mesh.wall() + self.skew,
             random=Random(mesh.random.getrandbits(64)),
             entropy=mesh.random.randbytes,
             connect=lambda target: mesh.network.client(target, self.host),
+        )
+        runtime = NodeRuntime(
+            identity,
+            store,
+            environment,
             peers=self._peers,
             advertise=(self.address,),
             profile=mesh.profile,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from random import Random
-from typing import Protocol as Shape
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -18,7 +17,7 @@ from twisted.python.failure import Failure
 __all__ = ["Pipe", "PipeEnd", "Wire"]
 
 
-class PipeEnd(Shape):
+class PipeEnd:
     """What a pipe asks of the transports at its ends."""
 
     connected: bool

@@ -30,7 +30,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gmesh.testing.pipe import Pipe, Wire
+from gmesh.testing.pipe import Pipe, PipeEnd, Wire
 
 __all__ = ["BUFFER_SIZE", "MemoryConnection", "MemoryTransport", "Wire"]
 
@@ -38,7 +38,7 @@ BUFFER_SIZE = 64 * 1024
 
 
 @implementer(ITCPTransport, IConsumer, IPushProducer)
-class MemoryTransport:
+class MemoryTransport(PipeEnd):
     """One end of a connection."""
 
     log = Logger()

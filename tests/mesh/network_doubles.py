@@ -30,6 +30,7 @@ from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.mesh.route_updates import RouteUpdates
 from gmesh.routing.engine import RouteEngine
+from gmesh.routing.origin import Originator
 from gmesh.routing.record import RecordFlag
 from gmesh.routing.store import Member
 from gmesh.testing.issuer import Enrolled, Issuer
@@ -186,16 +187,21 @@ class TestNode:
         if "anchor" in self.peer.roles:
             flags |= RecordFlag.ANCHOR
         self.directory = MemberDirectory(self.trust, world.wall, certified=self._certified)
-        self.engine = RouteEngine(
+        originator = Originator(
             bytes.fromhex(world.issuer.network_id),
             self.enrolled.node_key,
+            lambda: self._own_member().serial,
+            world.random,
+            flags,
+            sequence,
+            world.clock.seconds(),
+        )
+        self.engine = RouteEngine(
+            originator,
             self._own_member,
             self.directory.member,
             self.trust.revoked,
             world.verify,
-            world.random,
-            flags=flags,
-            sequence=sequence,
             now=world.clock.seconds(),
         )
         self.neighbours = Neighbours(

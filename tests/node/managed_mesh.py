@@ -71,7 +71,7 @@ class AuthorityLine:
         return read_answer(await self.forward(method, path, headers(path), data))
 
     async def forward(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
-        """@see: L{gmesh.node.authority_relay.Forwarder.forward}"""
+        """@see: L{gmesh.node.authority_http.AuthorityHTTP.forward}"""
         self.asked.append(f"{method} {target}")
         reached = self.open or self.forward_only
         if not reached or not self._authority.up:

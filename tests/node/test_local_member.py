@@ -14,6 +14,7 @@ from twisted.logger import capturedLogs
 
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.node.identity_store import IdentityStore
+from gmesh.node.layers import Environment
 from gmesh.node.local_member import LocalMember
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import Enrolled, Issuer
@@ -60,15 +61,10 @@ def test_floors_and_documents_are_stored_before_anybody_acts(
     issuer: Issuer, store: FullDisk, clock: Clock, wall: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a node does next finds the new document on disk already."""
-    runtime = NodeRuntime(
-        store.load(),
-        store,
-        clock=clock,
-        wall=wall,
-        random=Random(1),
-        entropy=Random(1).randbytes,
-        connect=lambda target: pytest.fail("nobody is dialled"),
+    environment = Environment(
+        clock, wall, Random(1), Random(1).randbytes, lambda target: pytest.fail("nobody is dialled")
     )
+    runtime = NodeRuntime(store.load(), store, environment)
     seen: list[tuple[str, bool, bool]] = []
 
     def look(kind: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from random import Random
 
 from gmesh.routing.engine import RouteEngine
+from gmesh.routing.origin import Originator
 from gmesh.routing.record import NodeRecord, RecordFlag, handle_of, node_id_of, signing_input
 from gmesh.routing.store import Member
 from gmesh.testing.engine_node import StubSigner, stub_verify
@@ -59,15 +60,11 @@ def make_engine(name: object, others: Iterable[Member], revoked: Collection[str]
     """The engine of a relay that knows these members; C{revoked} holds node ids and may change."""
     own = make_member(name)
     members = {(handle_of(member.node_key), member.serial): member for member in (own, *others)}
+    signer = StubSigner(own.node_key)
     return RouteEngine(
-        NETWORK,
-        StubSigner(own.node_key),
+        Originator(NETWORK, signer, lambda: own.serial, Random(0), RecordFlag.RELAY),
         lambda: own,
         lambda handle, serial: members.get((handle, serial)),
         lambda serial, node_id: node_id in revoked,
         stub_verify,
-        Random(0),
-        flags=RecordFlag.RELAY,
-        sequence=0,
-        now=0.0,
     )
