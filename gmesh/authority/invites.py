@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Invites: who may join, under which name, until when; at most once each."""
+"""
+Invites: who may join, under which name, until when; at most once each.
+
+That an invite is used once only is decided where it is used, in L{gmesh.authority.enrolment}, and once
+more by the database (C{store/migrations/0006_admission.sql}).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Who receives what: one receiver per service, and a bounded queue before each."""
+"""
+Who receives what: one receiver per service, and a bounded queue before each.
+
+Who hears that a service has another receiver, and in which order, is
+L{gmesh.endtoend.datagrams.Datagrams}.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ too much of it, or it has waited too long, the oldest frame of the largest flow 
 greedy flow pays for itself.  Frames are copied on entry: a slice would keep the whole record it
 was received in alive.  A flow of a local sender is never dropped: its producer is paused instead.
 All links of a node share one room: each may hold as much as is still free of it, so that many slow
-links together stay within it, and one that holds little always finds some.
+links together stay within it, and one that holds little always finds some.  What is queued from or to a
+revoked node is purged by L{gmesh.mesh.route_updates}, in the turn of the revocation.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 
 from gmesh.endtoend.services import is_reserved
-from gmesh.errors import PeerRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import WAN, KeepaliveProfile
@@ -47,6 +46,7 @@ from gmesh.node.limits import (
 )
 from gmesh.node.local_member import LocalMember
 from gmesh.node.minimum_version import MinimumVersion
+from gmesh.node.trust_changes import TrustChanges
 from gmesh.routing.limits import MAX_SERVICE, MAX_SERVICES
 from gmesh.routing.record import make_capabilities
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
@@ -54,8 +54,6 @@ from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
 __all__ = ["NodeRuntime"]
 
 _MAX_LINKS = {"anchor": MAX_LINKS_ANCHOR, "relay": MAX_LINKS_RELAY, "client": MAX_LINKS_CLIENT}
-_MEMBERS = ("crl", "genesis")
-"""Documents that say who is a member."""
 
 
 class NodeRuntime:
@@ -118,7 +116,6 @@ class NodeRuntime:
         self.forwarding = routes.forwarding
         self.transits = routes.forwarding.transits
         self._flooding = routes.flooding
-        self._documents = routes.documents
         self._control = routes.control
         self._seeker = routes.seeker
         self._updates = routes.updates
@@ -129,7 +126,6 @@ class NodeRuntime:
         self.datagrams = ends.datagrams
         self.echo = ends.echo
         self.control = make_control(context, links, ends, self._dial_policy.tell, self._receipt_waits)
-        self._heartbeat: Heartbeat | None = None
         self._versions = MinimumVersion(member.trust, links.neighbours, self._software, self._counters)
         self.neighbours.observe(  # a link comes up in this order, and goes down in the opposite one
             self._control,  # its certificate; the documents and records that it lacks
@@ -140,7 +136,10 @@ class NodeRuntime:
             self.dialler,  # once it is gone, its target is due again
         )
         self.parts: list[AuthorityRelay] = []
-        self._keep_own_certificate()
+        self._changes = TrustChanges(
+            context, links, routes, ends, self.control, self._versions, self._dial_policy
+        )
+        self._changes.keep_own_certificate()
         self._advertised = tuple(advertise)
         self.advertise()
 
@@ -152,7 +151,7 @@ class NodeRuntime:
         set_log_level: Callable[[LogLevel], object] | None = None,
     ) -> None:
         """What the daemon makes with the node at hand, given before L{start}."""
-        self._heartbeat = heartbeat
+        self._changes.heartbeat = heartbeat
         self.control.node.attach(heartbeat.soon, shutdown, reload, set_log_level)
 
     # Life
@@ -200,73 +199,19 @@ class NodeRuntime:
         """The factory to listen with, on any number of server endpoints."""
         return self._factory.accepting()
 
-    # What happens when trust changes
+    # What happens when trust changes: gmesh.node.trust_changes
 
     def trust_changed(self, kind: str) -> None:
-        """
-        Another CRL, policy, genesis or status is in force: revocation cuts in one turn, this one.
-
-        Whatever decides knows first, then links and sessions are cut, then others hear of it, and what may
-        begin again comes last: so whatever a cut calls back finds the new decisions already.  A step that
-        fails is logged and keeps no other from its work.
-
-        @param kind: C{"crl"}, C{"policy"}, C{"genesis"} or C{"status"}, as from L{TrustState}.
-        """
-        for step in (
-            self.member.persist,  # on disk before anybody acts on it: no restart believes less
-            self._updates.trust_changed,  # out of directory, paths and queues; its records go nowhere
-            self._remember_revoked,  # by name, so that a sender hears why, also after a restart
-            self.datagrams.authorization.trust_changed,  # the new rules decide ...
-            self.datagrams.ask_again,  # ... and are asked before the next message of anybody
-            self._cut_neighbours,  # its links end here
-            self._sessions.trust_changed,  # so do sealed sessions, and messages that wait for their keys
-            self._documents.announce,  # to the neighbours that are left
-            self._versions.trust_changed,  # cuts who is too old, after they heard which policy says so
-            self._dial,  # what the news allows, and where a dial was refused for lack of it
-            self.control.trust_changed,  # commands that waited for a role or a document
-            self._tell_authority,  # that it is applied; renewal under a new genesis
-        ):
-            try:
-                step(kind)
-            except Exception:
-                self._log.failure("a step after a change of the {kind} failed", kind=kind)
-
-    def _tell_authority(self, kind: str) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.trust_changed(kind)
-
-    def _receipt_waits(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.receipts_wait()
-
-    def _remember_revoked(self, kind: str) -> None:
-        if kind in _MEMBERS:
-            self.member.state.revoked = self.directory.revoked_nodes
-            self.member.save_soon()
-
-    def _cut_neighbours(self, kind: str) -> None:
-        if kind in _MEMBERS:
-            self.neighbours.sweep()
-
-    def _dial(self, kind: str) -> None:
-        if kind == "genesis":
-            self._dial_policy.tell()
-        elif kind == "policy":
-            self._dial_policy.follow_policy()
-        self.dialler.documents_changed(kind)
+        """Another document is in force: L{TrustChanges.document_changed}."""
+        self._changes.document_changed(kind)
 
     def certificate_changed(self, rekeyed: bool) -> None:
-        """
-        Our own certificate is a newer one: neighbours, records and sessions go on under it.
+        """Our own certificate is a newer one: L{TrustChanges.certificate_changed}."""
+        self._changes.certificate_changed(rekeyed)
 
-        @param rekeyed: whether it names another Noise key.
-        """
-        self._keep_own_certificate()
-        self._control.announce_certificate(self.member.certificate)
-        self._updates.renewed()
-        self.dialler.documents_changed("certificate")
-        if rekeyed:
-            self.dialler.redial()
+    def _receipt_waits(self) -> None:
+        if self._changes.heartbeat is not None:
+            self._changes.heartbeat.receipts_wait()
 
     # Views
 
@@ -352,13 +297,6 @@ class NodeRuntime:
         peer = self.directory.find_handle(handle)
         self._counters.count(slug)
         self._log.error("alarm {slug} about {name}", slug=slug, name=peer.name if peer else handle.hex())
-
-    def _keep_own_certificate(self) -> None:
-        """One that has ended or is early is not kept: the node runs on and renews it."""
-        try:
-            self.directory.add(self.member.certificate)
-        except PeerRefused as error:
-            self._counters.count(f"own-certificate-{error.reason}")
 
     def _certified(self, peer: Peer) -> None:
         """A certificate is new here: records waited for it, and a neighbour that renewed keeps its link."""

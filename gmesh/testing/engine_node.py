@@ -220,7 +220,7 @@ class EngineNode:
         self.updates.start()
 
     def _trust_changed(self, kind: str) -> None:
-        """As L{gmesh.node.runtime.NodeRuntime.trust_changed}: links to who is revoked end in this turn."""
+        """As L{gmesh.node.trust_changes.TrustChanges} does: links to revoked nodes end in this turn."""
         if not self.running:
             return
         self.applied.append((kind, self.mesh.now()))

@@ -4,6 +4,10 @@ Frames: what a record holds. u16 length of the body, u8 kind, body.
 
 Kinds below 64 are control, those from 64 to 95 data (they start with a path header); a kind
 from 128 on may be ignored by a peer that does not know it, any other unknown kind closes the link.
+
+A new kind is a number here, a body in one of C{gmesh/wire/*_messages.py}, and a receiver whose factory lists
+it in C{kinds} and is registered in L{gmesh.node.layers}.  Frames inside of sealed sessions are
+L{gmesh.wire.session_messages.Inner}.
 """
 
 from __future__ import annotations

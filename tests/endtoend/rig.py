@@ -136,7 +136,7 @@ class End:
         self.boot()
 
     def trust_changed(self, kind: str) -> None:
-        """What of L{gmesh.node.runtime.NodeRuntime.trust_changed} is about sessions."""
+        """What of L{gmesh.node.trust_changes.TrustChanges.document_changed} is about sessions."""
         if self.up:
             self.datagrams.authorization.trust_changed(kind)
             self.datagrams.ask_again(kind)

@@ -15,6 +15,7 @@ import pytest
 
 from gmesh.errors import SendRefused
 from gmesh.node.runtime import NodeRuntime
+from gmesh.node.trust_changes import TrustChanges
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader, pack_path_frame
@@ -60,7 +61,7 @@ def test_no_link_queues_frames_of_a_revoked_node(mesh: MemoryMesh) -> None:
 def place(node: NodeRuntime, step: str) -> tuple[Any, str]:
     """The object that has a step of the page as a method, and the method's name."""
     *owners, name = step.split(".")
-    found: Any = node
+    found: Any = node._changes
     for owner in owners:
         found = getattr(found, owner if hasattr(found, owner) else f"_{owner}")
     return found, name if hasattr(found, name) else f"_{name}"
@@ -68,7 +69,7 @@ def place(node: NodeRuntime, step: str) -> tuple[Any, str]:
 
 def test_the_page_lists_every_step() -> None:
     """docs/architecture.rst names what the method calls, all of it, in its order."""
-    tree = ast.parse(dedent(inspect.getsource(NodeRuntime.trust_changed)))
+    tree = ast.parse(dedent(inspect.getsource(TrustChanges.document_changed)))
     [steps] = [node.iter for node in ast.walk(tree) if isinstance(node, ast.For)]
     assert isinstance(steps, ast.Tuple)
     called = [ast.unparse(step).removeprefix("self.").removeprefix("_") for step in steps.elts]

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Invites, by public key: who may still become what."""
+"""
+Invites, by public key: who may still become what.
+
+They are marked as used by L{gmesh.authority.store.enrolment}, with the certificate that they gave.
+"""
 
 from __future__ import annotations
 
