@@ -95,15 +95,13 @@ class Invite:
     @classmethod
     def parse(cls, text: str) -> Invite:
         """
-        Read what L{encode} wrote, and what mail, chat and shells make of it: wrapped, quoted, percent-encoded.
+        Read what L{encode} wrote, also wrapped, quoted or percent-encoded, as mail, chat and shells make it.
 
         @raise DocumentRefused: C{bad-invite}, without a word of the invite in it.
         """
         text = _unwrapped(text) if len(text) <= MAX_INVITE else ""
         if not text.startswith(INVITE_PREFIX):
-            raise DocumentRefused(
-                "bad-invite", f"an invite starts with {INVITE_PREFIX} - copy all of it"
-            )
+            raise DocumentRefused("bad-invite", f"an invite starts with {INVITE_PREFIX} - copy all of it")
         try:
             data = b64url_decode(text[len(INVITE_PREFIX) :])
             value = parse_json(data, MAX_INVITE)
