@@ -10,7 +10,7 @@ import click
 
 from gmesh.cli.http import HttpRefused
 from gmesh.cli.operator import OperatorClient, operator_of, poll
-from gmesh.cli.options import identifier, json_option, seconds, wait_options
+from gmesh.cli.options import identifier, json_option, node_name, seconds, wait_options
 from gmesh.cli.output import Column, moment, print_json, table, words
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.trust.documents import Command, CommandTarget, sign_document
@@ -75,7 +75,7 @@ def give(
 @click.argument("pairs", metavar="[ARGUMENT=VALUE]...", nargs=-1)
 @click.option("--all", "everybody", is_flag=True, help="To every node.")
 @click.option("--role", help="To the nodes of this role.")
-@click.option("--node", help="To this node.")
+@click.option("--node", type=node_name, metavar="NAME", help="To this node.")
 @click.option("--ttl", default="10m", show_default=True, metavar="SPAN", help="When it is too late to obey.")
 @wait_options
 @json_option
