@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gmesh.cli.groups import Group
 from gmesh.cli.http import HttpRefused
 from gmesh.cli.operator import OperatorClient, operator_of, poll
 from gmesh.cli.options import identifier, json_option, node_name, seconds, wait_options
@@ -148,7 +149,7 @@ def _print_outcome(found: dict[str, Any], as_json: bool) -> None:
     table(columns, found.get("nodes") or (), "no node is concerned")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def commands(context: click.Context, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from gmesh.cli.groups import Group
 from gmesh.cli.operator import OperatorClient, Pending, operator_of
 from gmesh.cli.options import identifier, json_option, node_name, public_key, seconds
 from gmesh.cli.output import Column, moment, print_json, table, words
@@ -67,7 +68,7 @@ def invite(
         click.echo(made)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def invites(context: click.Context, as_json: bool) -> None:
@@ -105,7 +106,7 @@ def withdraw(context: click.Context, which: str) -> None:
     click.echo(f"withdrawn: {found}")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def enrolments(context: click.Context, as_json: bool) -> None:
