@@ -165,4 +165,4 @@ def check_genesis_out(out: Path, document: Document[Genesis]) -> None:
     except GmeshError:
         same = False
     if not same:
-        raise ConfigurationError("exists", f"{out} holds something else: it is not written over")
+        raise ConfigurationError("exists", f"{out} holds something else: it is not overwritten")
