@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import click
 
+from gmesh.cli.groups import LazyGroup
 from gmesh.cli.options import passphrase_option
 
 __all__ = ["COMMANDS", "admin"]
@@ -31,27 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _AdminGroup(click.Group):
-    """Imports a command when it is called, so that each starts at once."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, without importing anything."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in C{--help}, from the table alone."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=_AdminGroup)
+@click.group(cls=LazyGroup, table={name: (module, name, text) for name, (module, text) in COMMANDS.items()})
 @click.option(
     "--operator",
     "directory",

@@ -7,6 +7,7 @@ import json
 
 import click
 
+from gmesh.cli.groups import Group
 from gmesh.cli.operator import operator_of
 from gmesh.cli.options import json_option
 from gmesh.cli.output import Column, moment, print_json, printable, table
@@ -15,7 +16,7 @@ from gmesh.errors import ConfigurationError
 __all__ = ["approvals"]
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def approvals(context: click.Context, as_json: bool) -> None:

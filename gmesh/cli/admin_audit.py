@@ -19,6 +19,7 @@ from typing import Any
 import click
 import msgspec
 
+from gmesh.cli.groups import Group
 from gmesh.cli.http import HttpRefused, Unreachable
 from gmesh.cli.operator import PAUSE, OperatorClient, operator_of
 from gmesh.cli.options import json_option
@@ -46,7 +47,7 @@ _COLUMNS = [
 ]
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.option("--verify", is_flag=True, help="Recompute the whole chain and compare its head.")
 @click.option(
     "--status",

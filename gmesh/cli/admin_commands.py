@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
+from gmesh.cli.groups import Group
 from gmesh.cli.http import HttpRefused
 from gmesh.cli.operator import OperatorClient, operator_of, poll
-from gmesh.cli.options import identifier, json_option, seconds, wait_options
-from gmesh.cli.output import Column, moment, print_json, table, words
+from gmesh.cli.options import identifier, json_option, node_name, seconds, wait_options
+from gmesh.cli.output import Column, moment, print_json, printable, table, words
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.trust.documents import Command, CommandTarget, sign_document
 from gmesh.trust.limits import NONCE_SIZE
@@ -34,6 +35,23 @@ def read_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
         except ValueError:
             read[name] = text
     return read
+
+
+def checked_arguments(name: str, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """
+    The arguments of a command, judged before they are signed, as every node will judge them.
+
+    @raise GmeshError: if no node will obey; a command of a program on the nodes is known to them alone.
+    """
+    from gmesh.node.control_commands import check_arguments
+
+    arguments = read_arguments(pairs)
+    nearest = check_arguments(name, arguments)
+    if nearest:
+        click.echo(
+            f"gmesh: {printable(name)} is left to a program on the nodes; {nearest} is gmesh's", err=True
+        )
+    return arguments
 
 
 def give(
@@ -75,7 +93,7 @@ def give(
 @click.argument("pairs", metavar="[ARGUMENT=VALUE]...", nargs=-1)
 @click.option("--all", "everybody", is_flag=True, help="To every node.")
 @click.option("--role", help="To the nodes of this role.")
-@click.option("--node", help="To this node.")
+@click.option("--node", type=node_name, metavar="NAME", help="To this node.")
 @click.option("--ttl", default="10m", show_default=True, metavar="SPAN", help="When it is too late to obey.")
 @wait_options
 @json_option
@@ -106,8 +124,9 @@ def command(
         raise ConfigurationError("bad-name", f"{node!r} cannot name a node")
     target = CommandTarget(all=True if everybody else None, role=role, node=node)
     patience = seconds(timeout)
+    arguments = checked_arguments(name, pairs)
     operator = operator_of(context)
-    answer = give(operator, name, target, read_arguments(pairs), seconds(ttl))
+    answer = give(operator, name, target, arguments, seconds(ttl))
     if not as_json:
         click.echo(f"command {words(answer.get('number'))}: {words(answer.get('id'))}")
     if not wait:
@@ -148,7 +167,7 @@ def _print_outcome(found: dict[str, Any], as_json: bool) -> None:
     table(columns, found.get("nodes") or (), "no node is concerned")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def commands(context: click.Context, as_json: bool) -> None:

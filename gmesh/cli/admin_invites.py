@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import click
 
+from gmesh.cli.groups import Group
 from gmesh.cli.operator import OperatorClient, Pending, operator_of
-from gmesh.cli.options import identifier, json_option, public_key, seconds
+from gmesh.cli.options import identifier, json_option, node_name, public_key, seconds
 from gmesh.cli.output import Column, moment, print_json, table, words
 from gmesh.errors import ConfigurationError
 from gmesh.trust.names import is_name, is_role
@@ -17,7 +18,7 @@ ID_CHARACTERS = 32
 
 
 @click.command()
-@click.option("--name", required=True, help="The name the node will have.")
+@click.option("--name", type=node_name, metavar="NAME", required=True, help="The name the node will have.")
 @click.option(
     "--role",
     "roles",
@@ -67,7 +68,7 @@ def invite(
         click.echo(made)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def invites(context: click.Context, as_json: bool) -> None:
@@ -95,7 +96,7 @@ def list_invites(context: click.Context, as_json: bool) -> None:
 
 
 @invites.command()
-@click.argument("which", metavar="ID|NAME")
+@click.argument("which", metavar="ID|NAME", type=node_name)
 @click.pass_context
 def withdraw(context: click.Context, which: str) -> None:
     """Make an unused invite worthless; by NAME, if there is one for it only."""
@@ -105,7 +106,7 @@ def withdraw(context: click.Context, which: str) -> None:
     click.echo(f"withdrawn: {found}")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def enrolments(context: click.Context, as_json: bool) -> None:
@@ -134,7 +135,7 @@ def list_enrolments(context: click.Context, as_json: bool) -> None:
 
 
 @enrolments.command()
-@click.argument("which", metavar="ID|NAME")
+@click.argument("which", metavar="ID|NAME", type=node_name)
 @click.pass_context
 def approve(context: click.Context, which: str) -> None:
     """Let the host in: it gets its certificate when it asks again."""
@@ -142,7 +143,7 @@ def approve(context: click.Context, which: str) -> None:
 
 
 @enrolments.command()
-@click.argument("which", metavar="ID|NAME")
+@click.argument("which", metavar="ID|NAME", type=node_name)
 @click.pass_context
 def reject(context: click.Context, which: str) -> None:
     """Refuse the host; its invite is spent."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import click
 
 from gmesh.cli.operator import operator_of
-from gmesh.cli.options import json_option
+from gmesh.cli.options import json_option, node_name
 from gmesh.cli.output import Column, moment, print_json, table
 
 __all__ = ["certificates", "nodes"]
@@ -33,7 +33,7 @@ def nodes(context: click.Context, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--node", metavar="NAME", help="Of this node only.")
+@click.option("--node", type=node_name, metavar="NAME", help="Of this node only.")
 @json_option
 @click.pass_context
 def certificates(context: click.Context, node: str | None, as_json: bool) -> None:

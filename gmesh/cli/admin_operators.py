@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gmesh.cli.groups import Group
 from gmesh.cli.operator import operator_of
 from gmesh.cli.options import KeyCommand, json_option, key_name, key_text, public_key
 from gmesh.cli.output import Column, moment, print_json, table, words
@@ -14,7 +15,7 @@ from gmesh.cli.output import Column, moment, print_json, table, words
 __all__ = ["operators"]
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @json_option
 @click.pass_context
 def operators(context: click.Context, as_json: bool) -> None:

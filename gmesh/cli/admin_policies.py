@@ -12,6 +12,7 @@ import click
 
 from gmesh.cli.genesis_input import read_genesis
 from gmesh.cli.genesis_review import review
+from gmesh.cli.groups import Group
 from gmesh.cli.operator import OperatorClient, operator_of
 from gmesh.cli.options import json_option
 from gmesh.cli.output import Column, facts, moment, print_json, printable, table, words
@@ -26,7 +27,7 @@ from gmesh.trust.verify import authority_keys, verify_next_genesis, verify_signa
 __all__ = ["genesis", "policy"]
 
 
-@click.group()
+@click.group(cls=Group)
 def policy() -> None:
     """Show, publish, explain and roll back the policy."""
 
@@ -158,7 +159,7 @@ def explain(context: click.Context, source: str, service: str, target: str, as_j
     click.echo(f"{source} {verdict} reach {service} on {target} (policy {version}): {why}")
 
 
-@click.group()
+@click.group(cls=Group)
 def genesis() -> None:
     """Publish the next genesis."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gmesh.cli.operator import OperatorClient, operator_of, poll
-from gmesh.cli.options import json_option, key_name, seconds, wait_options
+from gmesh.cli.options import json_option, key_name, node_name, seconds, wait_options
 from gmesh.cli.output import print_json, words
 from gmesh.errors import GmeshError
 from gmesh.trust.documents import RevocationReason
@@ -19,7 +19,7 @@ NAMES_SHOWN = 10
 
 
 @click.command()
-@click.argument("node", required=False)
+@click.argument("node", type=node_name, required=False)
 @click.option("--serial", type=click.IntRange(min=0), help="One certificate only.")
 @click.option("--key", metavar="KEY", help="An identity key, by its public half or its id, for ever.")
 @click.option(

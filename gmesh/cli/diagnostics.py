@@ -11,7 +11,7 @@ import click
 from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import MAX_PING_COUNT, NODE_TIMEOUT, PING_TIMEOUT
 from gmesh.cli.local import node_command, read_list, read_object
-from gmesh.cli.options import NumberRange
+from gmesh.cli.options import NumberRange, node_name
 from gmesh.cli.output import Column, chain, milliseconds, print_json, printable, table, words
 
 __all__ = ["capture", "ping", "trace"]
@@ -21,7 +21,7 @@ TIMED_OUT = "timed-out"
 
 
 @node_command
-@click.argument("node")
+@click.argument("node", type=node_name)
 @click.option(
     "--count", default=3, show_default=True, type=click.IntRange(1, MAX_PING_COUNT), help="How often."
 )
@@ -54,7 +54,7 @@ def ping(node: str, count: int, where: Endpoint, as_json: bool) -> None:
 
 
 @node_command
-@click.argument("node")
+@click.argument("node", type=node_name)
 @click.option("--service", metavar="NAME", help="Ask the policy about this one; without it, about any.")
 def trace(node: str, service: str | None, where: Endpoint, as_json: bool) -> None:
     """
@@ -86,7 +86,7 @@ def _answer(hop: Mapping[str, Any]) -> str:
 
 
 @node_command
-@click.argument("peer")
+@click.argument("peer", type=node_name)
 @click.option("--seconds", default=5.0, show_default=True, type=NumberRange(0.1, 60), help="For how long.")
 @click.option(
     "--count", default=1000, show_default=True, type=click.IntRange(1, 4096), help="End after so many frames."

@@ -27,6 +27,7 @@ from gmesh.cli.genesis_input import (
 )
 from gmesh.cli.genesis_review import as_json as genesis_json
 from gmesh.cli.genesis_review import network_of, print_quorums, review
+from gmesh.cli.groups import Group
 from gmesh.cli.options import identifier, json_option, passphrase_option, public_key, seconds
 from gmesh.cli.output import print_json
 from gmesh.errors import ConfigurationError, DocumentRefused
@@ -60,7 +61,7 @@ _transcript_option = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def genesis() -> None:
     """
     Make, sign and check the genesis, offline.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import click
 import msgspec
 
+from gmesh.cli.next_step import daemon, gmesh_command
 from gmesh.cli.options import passphrase_option
 from gmesh.errors import ConfigurationError
 from gmesh.files import read_capped, write_atomic
@@ -268,7 +270,7 @@ def _tell(
     first = anchors[0].name if anchors else "node-1"
     port = url.rsplit(":", 1)[-1].split("/")[0]
     port = port if port.isdigit() else "8440"
-    listen = " --listen tcp:" + anchors[0].endpoint.rsplit(":", 1)[-1] if anchors else ""
+    gmesh, operator = gmesh_command(), shlex.quote(str(directory / "operator"))
     click.echo(f"Created the network {genesis.body.network}, network id {network_id(genesis)}.\n")
     if with_root:
         click.echo(f"""\
@@ -281,10 +283,11 @@ def _tell(
 
 All keys can be read by you alone (mode 0600).  Next:
 
-  twistd -n --pidfile= gmesh-authority --state {directory}/authority --listen tcp:{port}
-  gmesh admin --operator {directory}/operator invite --name {first} --role {"anchor" if anchors else "client"}
-  gmesh join INVITE --state STATE          (on the node, with what the line before has printed)
-  twistd -n --pidfile= gmesh-node --state STATE{listen}"""
+  {daemon("gmesh-authority", directory / "authority", f"tcp:{port}")}
+  {gmesh} admin --operator {operator} invite --name {first} --role {"anchor" if anchors else "client"}
+  gmesh join - --state STATE          (on the node; it asks for what the line before has printed)
+
+The last one prints the line that starts the node."""
     )
     if url == DEFAULT_URL:
         click.echo(f"\nNodes on other hosts cannot reach {url}: --authority-url gives one they can.")

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,18 +15,20 @@ import click
 
 from gmesh.cli.authority import RemoteAuthority, audience_of
 from gmesh.cli.http import HttpAnswer, HttpRefused
+from gmesh.cli.next_step import listen_endpoint, node_start
 from gmesh.cli.output import moment, words
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.files import KEY_MODE, read_capped, read_key_file, write_atomic
-from gmesh.trust.documents import Certificate, Document, document_from_dict
+from gmesh.trust.documents import Certificate, Document, Genesis, document_from_dict, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.ingest import parse_json
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import make_join_request
 from gmesh.trust.keys import NoiseKey, SigningKey, noise_keys_from_pem
-from gmesh.trust.limits import MAX_INVITE, NONCE_SIZE
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INVITE, NONCE_SIZE
 from gmesh.trust.requests import JOIN_TAG
 from gmesh.trust.state import TrustState
+from gmesh.trust.transport_address import read_address
 
 __all__ = ["enrol", "enrolled", "join"]
 
@@ -143,16 +147,26 @@ def enrolled(directory: Path, invite: Invite, now: float) -> Document[Certificat
     return identity.certificate
 
 
-def _seed_text(seed: Path) -> str:
-    """The invite that an image builder placed, without blank lines and comments."""
+def _invite_in(path: Path) -> Invite:
+    """The invite that a file holds, without blank lines and comments."""
     try:
-        text = read_capped(seed, MAX_SEED).decode("ascii")
+        text = read_capped(path, MAX_SEED).decode("utf-8")
+        return Invite.parse("\n".join(line for line in text.splitlines() if not line.startswith("#")))
     except UnicodeDecodeError as error:
-        raise ConfigurationError("bad-seed", f"{seed} holds no invite") from error
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if len(lines) != 1:
-        raise ConfigurationError("bad-seed", f"{seed} must hold one line with one invite")
-    return lines[0]
+        raise ConfigurationError("bad-seed", f"{path} holds no invite") from error
+    except DocumentRefused as error:
+        raise ConfigurationError("bad-seed", f"{path} must hold one invite: {error.detail}") from error
+
+
+def _given_invite(pieces: Sequence[str]) -> Invite:
+    """The invite on the command line, in pieces where a blank got into it; on standard input; in a file."""
+    if pieces == ("-",):
+        if sys.stdin.isatty():
+            click.echo("Paste the invite, then press Return and Ctrl-D:", err=True)
+        return Invite.parse(sys.stdin.read(MAX_INVITE + 1))
+    if len(pieces) == 1 and os.path.isfile(pieces[0]):
+        return _invite_in(Path(pieces[0]))
+    return Invite.parse("".join(pieces))
 
 
 def _use_up(seed: Path) -> None:
@@ -165,7 +179,7 @@ def _use_up(seed: Path) -> None:
 
 
 @click.command()
-@click.argument("invite", required=False)
+@click.argument("invite", metavar="[-|FILE|INVITE]", nargs=-1)
 @click.option(
     "--seed",
     metavar="FILE",
@@ -180,21 +194,20 @@ def _use_up(seed: Path) -> None:
     show_envvar=True,
     help="Where the node keeps its state.",
 )
-def join(invite: str | None, seed: Path | None, state: str) -> None:
+def join(invite: tuple[str, ...], seed: Path | None, state: str) -> None:
     """
-    Enrol this host with INVITE, or with what standard input holds if it is -.
+    Enrol this host with the invite on standard input if it is -, in a FILE, or given as INVITE.
+
+    Every user of this host can read what is given as INVITE while the command runs; line breaks,
+    blanks and quotes that got into an invite on its way do no harm.
 
     The keys are made here and never leave DIR.  The same command again, after an answer was
     lost, gets the same certificate; an enrolled host spends nothing, unless its certificate was
     revoked or has expired.
     """
-    if (invite is None) == (seed is None):
-        raise click.UsageError("give INVITE or --seed FILE")
-    if seed is not None:
-        text = _seed_text(seed)
-    else:
-        text = sys.stdin.read(MAX_INVITE + 1) if invite == "-" else str(invite)
-    parsed = Invite.parse(text)
+    if (not invite) == (seed is None):
+        raise click.UsageError("give -, a file or an invite; or --seed FILE")
+    parsed = _given_invite(invite) if seed is None else _invite_in(seed)
     directory = Path(state)
     try:
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -202,7 +215,7 @@ def join(invite: str | None, seed: Path | None, state: str) -> None:
         raise ConfigurationError(
             "unusable-directory", f"cannot create {directory}: {error.strerror}"
         ) from error
-    certificate = enrolled(directory, parsed, time.time())
+    kept = certificate = enrolled(directory, parsed, time.time())
     how = "Already enrolled as"
     if certificate is None:
         certificate = enrol(parsed, directory, RemoteAuthority(parsed.urls, time.time))
@@ -213,4 +226,19 @@ def join(invite: str | None, seed: Path | None, state: str) -> None:
     node_id = SigningKey.from_pem(read_key_file(directory / "identity.key")).key_id
     click.echo(f"{how} {body.name} ({words(body.roles)}), node id {node_id},")
     click.echo(f"certificate {body.serial} until {moment(body.not_after)}; renewed by the daemon:")
-    click.echo(f"  twistd -n --pidfile= gmesh-node --state {directory}")
+    for line in node_start(directory, _listen(directory, body)):
+        click.echo(f"  {line}")
+    if kept is not None:
+        click.echo(
+            "The invite was not used. If it is for another name than"
+            f" {body.name}: revoke {body.name} first, or name another directory by --state."
+        )
+
+
+def _listen(directory: Path, own: Certificate) -> str | None:
+    """Where this node has to listen so that others find it as the genesis says; None if it need not."""
+    if not {"anchor", "relay"} & set(own.roles):
+        return None
+    genesis = parse_document(read_capped(directory / "genesis.json", DOCUMENT_LIMITS["genesis"]), Genesis)
+    listed = [read_address(anchor.endpoint) for anchor in genesis.body.anchors if anchor.name == own.name]
+    return listen_endpoint(next(filter(None, listed), None))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gmesh.cli.groups import Group
 from gmesh.cli.options import json_option, passphrase_option
 from gmesh.cli.output import print_json
 from gmesh.errors import ConfigurationError
@@ -21,7 +22,7 @@ __all__ = ["key"]
 _file = click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 
 
-@click.group()
+@click.group(cls=Group)
 def key() -> None:
     """Make and protect the keys of root holders, operators and the authority."""
 

@@ -7,7 +7,6 @@ Exit status: 0 success, 1 refused or failed (one line on standard error), 2 wron
 
 from __future__ import annotations
 
-import importlib
 import io
 import os
 import signal
@@ -18,10 +17,11 @@ from typing import Any
 import click
 
 from gmesh import __version__
+from gmesh.cli.groups import LazyGroup
 from gmesh.cli.output import printable
 from gmesh.errors import GmeshError
 
-__all__ = ["COMMANDS", "LazyGroup", "gmesh", "main"]
+__all__ = ["COMMANDS", "gmesh", "main"]
 
 #: Sub-command -> (module, attribute, what it is for); the order is the order of C{--help}.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -58,28 +58,17 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 _NO_ARGUMENTS: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called, so that each starts at once."""
+class _Gmesh(LazyGroup):
+    """Knows what is asked of an operator too, which people look for here."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, without importing anything."""
-        return list(COMMANDS)
+    def nearby(self, ctx: click.Context) -> dict[str, str]:
+        """Also the commands of C{gmesh admin}, except those that have the name of one here."""
+        from gmesh.cli.admin import COMMANDS as OF_ADMIN
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list in C{--help}, from the table alone."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+        return {name: f"admin {name}" for name in OF_ADMIN} | {name: name for name in COMMANDS}
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Gmesh, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gmesh")
 def gmesh() -> None:
     """

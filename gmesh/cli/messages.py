@@ -16,7 +16,7 @@ import click
 from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import MAX_MESSAGE, MAX_SEND_TIMEOUT, NODE_TIMEOUT
 from gmesh.cli.local import node_command, read_object
-from gmesh.cli.options import NumberRange
+from gmesh.cli.options import NumberRange, node_name
 from gmesh.cli.output import milliseconds, print_json, printable, words
 from gmesh.cli.pipe_watch import end_with_the_reader
 from gmesh.errors import ConfigurationError
@@ -25,7 +25,7 @@ __all__ = ["receive", "send"]
 
 
 @node_command
-@click.argument("node")
+@click.argument("node", type=node_name)
 @click.argument("text", required=False)
 @click.option("--service", required=True, metavar="NAME", help="The service that receives it.")
 @click.option(

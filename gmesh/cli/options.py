@@ -10,8 +10,10 @@ from typing import Any
 
 import click
 
+from gmesh.cli.output import printable
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.trust.keys import decode_public, key_id
+from gmesh.trust.names import is_name
 
 __all__ = [
     "KeyCommand",
@@ -20,6 +22,7 @@ __all__ = [
     "json_option",
     "key_name",
     "key_text",
+    "node_name",
     "passphrase_option",
     "public_key",
     "seconds",
@@ -70,6 +73,19 @@ class KeyCommand(click.Command):
 def key_text(value: str) -> str:
     """The type of such an argument; whether it is a key, or the id of one, is judged elsewhere."""
     return value.removeprefix(_SHIELD)
+
+
+def node_name(value: str) -> str:
+    """
+    The type of a node's name: one in capitals, or with a dot at its end, is folded, and that is said.
+
+    What cannot be folded to a name stays as it is, and is judged elsewhere.
+    """
+    folded = value.strip().rstrip(".").lower()
+    if value == folded or not is_name(folded):
+        return value
+    click.echo(f"gmesh: {printable(value)} is taken for {folded}: names are in small letters", err=True)
+    return folded
 
 
 def wait_options(command: Any) -> Any:

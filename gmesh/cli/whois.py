@@ -12,13 +12,14 @@ import click
 
 from gmesh.cli.http import Endpoint
 from gmesh.cli.local import node_command, read_object
+from gmesh.cli.options import node_name
 from gmesh.cli.output import age, chain, facts, milliseconds, moment, print_json, words
 
 __all__ = ["whois"]
 
 
 @node_command
-@click.argument("node", metavar="NAME|NODE-ID|PREFIX")
+@click.argument("node", type=node_name, metavar="NAME|NODE-ID|PREFIX")
 def whois(node: str, where: Endpoint, as_json: bool) -> None:
     """
     Show all that is known of a node: certificate, addresses, path, links, revoked or not.

@@ -9,7 +9,8 @@ Tests: C{tests/node/test_control.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -26,79 +27,111 @@ from gmesh.trust.limits import MAX_ANCHORS
 from gmesh.trust.names import human_error
 from gmesh.trust.transport_address import FORMS, read_address
 
-__all__ = ["COMMANDS"]
+__all__ = ["COMMANDS", "check_arguments"]
 
 
 Work = Callable[[dict[str, Any], CommandActions], Coroutine[Any, Any, str]]
+Check = Callable[[dict[str, Any]], object]
 
 
 @implementer(IControlCommand)
 class _Command:
-    def __init__(self, name: str, fields: dict[str, type], work: Work) -> None:
+    def __init__(
+        self, name: str, fields: dict[str, type], optional: Container[str], check: Check, work: Work
+    ) -> None:
         self.name = name
         self._fields = fields
+        self._optional = optional
+        self._check = check
         self._work = work
 
-    def run(self, request: Command, node: CommandActions) -> Deferred[str]:
-        """@see: L{IControlCommand.run}"""
-        for key, value in request.arguments.items():
+    def check(self, arguments: dict[str, Any]) -> None:
+        """@raise RequestRefused: for arguments that no node of this version obeys."""
+        for key, value in arguments.items():
             if key not in self._fields:
                 raise RequestRefused("invalid-argument", f"{self.name} takes no argument {key}")
             if type(value) is not self._fields[key]:
                 raise RequestRefused(
                     "invalid-argument", f"{key} of {self.name} must be {_NAMES[self._fields[key]]}"
                 )
+        for key in self._fields:
+            if key not in arguments and key not in self._optional:
+                raise RequestRefused("invalid-argument", f"the argument {key} is missing")
+        self._check(arguments)
+
+    def run(self, request: Command, node: CommandActions) -> Deferred[str]:
+        """@see: L{IControlCommand.run}"""
+        self.check(request.arguments)
         return Deferred.fromCoroutine(self._work(request.arguments, node))
 
 
 _NAMES = {int: "a number", str: "a text", list: "a list"}
 
-COMMANDS: list[IControlCommand] = []
-"""Every command this version knows."""
+_OWN: list[_Command] = []
 
 
-def _command(name: str, **fields: type) -> Callable[[Work], Work]:
+def check_arguments(name: str, arguments: dict[str, Any]) -> str | None:
+    """
+    Judge a command before it is signed, as the nodes will.
+
+    @return: None; of a command that is not one of these, and may be an application's, the nearest of
+        these, or the empty string if none resembles it.
+    @raise RequestRefused: for arguments that no node of this version obeys.
+    """
+    known = {command.name: command for command in _OWN}
+    if name in known:
+        known[name].check(arguments)
+        return None
+    return next(iter(get_close_matches(name, known)), "")
+
+
+def _nothing(arguments: dict[str, Any]) -> None:
+    """The types say all."""
+
+
+def _command(
+    name: str, check: Check = _nothing, optional: Container[str] = (), **fields: type
+) -> Callable[[Work], Work]:
     def register(work: Work) -> Work:
-        COMMANDS.append(_Command(name, fields, work))
+        _OWN.append(_Command(name, fields, optional, check, work))
         return work
 
     return register
 
 
-def _needed(arguments: dict[str, Any], name: str) -> Any:
-    try:
-        return arguments[name]
-    except KeyError:
-        raise RequestRefused("invalid-argument", f"the argument {name} is missing") from None
-
-
 @_command("policy-update", version=int)
 async def policy_update(arguments: dict[str, Any], node: CommandActions) -> str:
     """Hold at least this policy."""
-    return f"policy {await node.held('policy', _needed(arguments, 'version'))}"
+    return f"policy {await node.held('policy', arguments['version'])}"
 
 
 @_command("revoke-certificate", crl=int)
 async def revoke_certificate(arguments: dict[str, Any], node: CommandActions) -> str:
     """Hold at least this CRL."""
-    return f"crl {await node.held('crl', _needed(arguments, 'crl'))}"
+    return f"crl {await node.held('crl', arguments['crl'])}"
 
 
 @_command("revoke-node", crl=int)
 async def revoke_node(arguments: dict[str, Any], node: CommandActions) -> str:
     """Hold at least this CRL."""
-    return f"crl {await node.held('crl', _needed(arguments, 'crl'))}"
+    return f"crl {await node.held('crl', arguments['crl'])}"
 
 
-@_command("update-bootstrap", anchors=list)
-async def update_bootstrap(arguments: dict[str, Any], node: CommandActions) -> str:
-    """Dial these anchors, each {name, endpoint}, before those of the genesis until there is a newer one."""
-    anchors = tuple(_anchor(item) for item in _needed(arguments, "anchors"))
+def _anchors(arguments: dict[str, Any]) -> tuple[tuple[Anchor, ...], int]:
+    """These, and how many of them are at no address that is dialled."""
+    anchors = tuple(_anchor(item) for item in arguments["anchors"])
     if not 0 < len(anchors) <= MAX_ANCHORS:
         raise RequestRefused("invalid-argument", f"there must be 1 to {MAX_ANCHORS} anchors")
     odd = sum(read_address(anchor.endpoint) is None for anchor in anchors)
     if odd == len(anchors):
         raise RequestRefused("not-dialable", f"none of the anchors is at an address that is dialled: {FORMS}")
+    return anchors, odd
+
+
+@_command("update-bootstrap", _anchors, anchors=list)
+async def update_bootstrap(arguments: dict[str, Any], node: CommandActions) -> str:
+    """Dial these anchors, each {name, endpoint}, before those of the genesis until there is a newer one."""
+    anchors, odd = _anchors(arguments)
     node.set_bootstrap(anchors)
     return f"{len(anchors)} anchors" + (f", {odd} of them at no address that is dialled" if odd else "")
 
@@ -116,23 +149,30 @@ async def reload(arguments: dict[str, Any], node: CommandActions) -> str:
     return await node.reload()
 
 
-@_command("log-level", level=str)
+def _level(arguments: dict[str, Any]) -> Any:
+    levels = {level.name: level for level in LogLevel.iterconstants()}
+    if arguments["level"] not in levels:
+        raise RequestRefused("invalid-argument", f"level must be one of {', '.join(levels)}")
+    return levels[arguments["level"]]
+
+
+@_command("log-level", _level, level=str)
 async def log_level(arguments: dict[str, Any], node: CommandActions) -> str:
     """Log from this level on, until the next start."""
-    name = _needed(arguments, "level")
-    levels = {level.name: level for level in LogLevel.iterconstants()}
-    if name not in levels:
-        raise RequestRefused("invalid-argument", f"level must be one of {', '.join(levels)}")
-    node.set_log_level(levels[name])
-    return f"level {name}"
+    level = _level(arguments)
+    node.set_log_level(level)
+    return f"level {level.name}"
 
 
-@_command("ping-report", nodes=list)
+def _names(arguments: dict[str, Any]) -> None:
+    if not all(isinstance(name, str) for name in arguments.get("nodes") or ()):
+        raise RequestRefused("invalid-argument", "nodes must be names")
+
+
+@_command("ping-report", _names, optional=("nodes",), nodes=list)
 async def ping_report(arguments: dict[str, Any], node: CommandActions) -> str:
     """The round trips to these nodes, or to the direct neighbours."""
     names = arguments.get("nodes") or node.neighbours()
-    if not all(isinstance(name, str) for name in names):
-        raise RequestRefused("invalid-argument", "nodes must be names")
     names = names[:PING_REPORT_NODES]
     results = await DeferredList([node.ping(name) for name in names], consumeErrors=True)
     return ", ".join(
@@ -151,3 +191,7 @@ def _anchor(item: Any) -> Anchor:
         return msgspec.convert(item, Anchor, strict=True)
     except msgspec.ValidationError as error:
         raise RequestRefused("invalid-argument", f"not an anchor: {human_error(error)}") from error
+
+
+COMMANDS: Sequence[IControlCommand] = tuple(_OWN)
+"""Every command this version knows."""

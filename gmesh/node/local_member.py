@@ -26,6 +26,7 @@ from gmesh.node.state_writer import StateWriter
 from gmesh.trust.documents import Anchor, Certificate, Document
 from gmesh.trust.floors import Floors
 from gmesh.trust.keys import NoiseKey
+from gmesh.trust.names import human_error
 from gmesh.trust.state import TrustState
 
 __all__ = ["LocalMember"]
@@ -209,7 +210,7 @@ class LocalMember:
         try:
             return anchors_first(self.state.bootstrap, self.trust.genesis.body)
         except msgspec.ValidationError as error:
-            self._log.warn("the anchors in state.json cannot be used: {cause}", cause=str(error))
+            self._log.warn("the anchors in state.json cannot be used: {cause}", cause=human_error(error))
             return self.trust.genesis.body.anchors, ()
 
     def save_soon(self) -> None:

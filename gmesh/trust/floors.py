@@ -16,7 +16,7 @@ import msgspec
 
 from gmesh.errors import DocumentRefused
 from gmesh.trust.documents import AuditHead
-from gmesh.trust.names import Identifier, Number
+from gmesh.trust.names import Identifier, Number, human_error
 
 __all__ = ["Floors"]
 
@@ -52,7 +52,7 @@ class Floors:
         try:
             text = msgspec.convert(dict(value), _Text, strict=True)
         except msgspec.ValidationError as error:
-            raise DocumentRefused("bad-floors", f"floors: {error}") from error
+            raise DocumentRefused("bad-floors", f"floors: {human_error(error)}") from error
         floors = cls()
         floors.genesis = text.genesis
         floors.audit = text.audit

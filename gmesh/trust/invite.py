@@ -7,10 +7,12 @@ It pins the genesis and carries a secret seed; the authority knows only the seed
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Final, Literal
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Meta
@@ -28,6 +30,9 @@ from gmesh.trust.verify import authority_keys, verify_genesis_chain
 __all__ = ["INVITE_PREFIX", "Invite"]
 
 INVITE_PREFIX: Final = "gmesh-invite:"
+_QUOTES: Final = frozenset("\"'`<>\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e\u2039\u203a")
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+"""Controls, zero-width characters and blanks (Unicode Standard, section 4.5)."""
 
 
 class _Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +47,15 @@ class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     genesis: _Pin
     authority: Identifier
     seed: Key
+
+
+def _unwrapped(text: str) -> str:
+    """C{text} without what was put around or into it on its way; nothing of that occurs in an invite."""
+    return "".join(
+        character
+        for character in unquote(text)
+        if character not in _QUOTES and unicodedata.category(character) not in _INVISIBLE
+    )
 
 
 @dataclass(frozen=True)
@@ -81,15 +95,13 @@ class Invite:
     @classmethod
     def parse(cls, text: str) -> Invite:
         """
-        Read what L{encode} wrote; white space around it is forgiven.
+        Read what L{encode} wrote, also wrapped, quoted or percent-encoded, as mail, chat and shells make it.
 
         @raise DocumentRefused: C{bad-invite}, without a word of the invite in it.
         """
-        text = text.strip()
-        if not text.startswith(INVITE_PREFIX) or len(text) > MAX_INVITE:
-            raise DocumentRefused(
-                "bad-invite", f"an invite is one line that starts with {INVITE_PREFIX} - copy all of it"
-            )
+        text = _unwrapped(text) if len(text) <= MAX_INVITE else ""
+        if not text.startswith(INVITE_PREFIX):
+            raise DocumentRefused("bad-invite", f"an invite starts with {INVITE_PREFIX} - copy all of it")
         try:
             data = b64url_decode(text[len(INVITE_PREFIX) :])
             value = parse_json(data, MAX_INVITE)
@@ -99,7 +111,7 @@ class Invite:
         except (DocumentRefused, msgspec.ValidationError):
             whole = False
         if not whole:
-            raise DocumentRefused("bad-invite", "the invite is damaged or incomplete: copy the whole line")
+            raise DocumentRefused("bad-invite", "the invite is damaged or incomplete: copy all of it")
         return cls(
             urls=read.urls,
             network_id=read.network_id,

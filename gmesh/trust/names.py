@@ -15,6 +15,7 @@ from msgspec import Meta
 from msgspec.inspect import Metadata, NoneType, type_info
 
 from gmesh.trust.limits import MAX_INTEGER, MAX_TEXT
+from gmesh.trust.validator_words import in_words
 
 __all__ = [
     "ALL",
@@ -132,15 +133,19 @@ _STEP = re.compile(r"\.(\w+)|\[(?:\d+|\.\.\.)\]")
 
 def human_error(error: Exception, kind: Any = None) -> str:
     """
-    What C{msgspec} found wrong, for people: in the place of a pattern what it stands for.
+    What C{msgspec} found wrong, for people, without its types and paths; for a pattern what it stands for.
 
     @param kind: what was read; a word that is none of a few is reported with those there are.
     """
-    text = str(error)
+    said = str(error)
+    text = said
     for pattern, words in _SPOKEN.items():
         text = text.replace(pattern, words)
-    found = _ENUM.match(text)
+    found = _ENUM.match(said)
     choices = () if found is None or kind is None else _choices(kind, found[1])
+    text = in_words(text)
+    if len(choices) == 1:
+        return f"{text}; it must be {choices[0]}"
     return f"{text}; there are {', '.join(choices)}" if choices else text
 
 

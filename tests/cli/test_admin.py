@@ -57,7 +57,7 @@ def test_invite_json(run: Callable[..., Any], http_end: Any, operator: Path) -> 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--name", "Pump", "--role", "client"],
+        ["--name", "pu_mp", "--role", "client"],
         ["--name", "p", "--role", "king"],
         ["--name", "p", "--role", "client", "--ttl", "soon"],
     ],
@@ -66,6 +66,26 @@ def test_refused_invite(run: Callable[..., Any], http_end: Any, operator: Path, 
     """A wrong name, role or span is one line, and nobody is asked."""
     ended = run("admin", "--operator", operator, "invite", *arguments)
     assert (ended.status, ended.err.count("\n"), http_end.requests) == (1, 1, [])
+
+
+@pytest.mark.parametrize("written", ["PUMP-7", "pump-7.", " Pump-7"])
+def test_d17_a_name_is_folded_and_that_is_said(
+    admin: Callable[..., Any], node_end: Any, run: Callable[..., Any], http_end: Any, written: str
+) -> None:
+    """Capitals and a dot at the end name nothing else; standard output stays as it is."""
+    http_end.json("POST /admin/invites", {"id": "77", "expires_at": NOW + 60}, 201)
+    ended = admin("invite", "--name", written, "--role", "client")
+    assert (ended.status, ended.err) == (
+        0,
+        f"gmesh: {written} is taken for pump-7: names are in small letters\n",
+    )
+    assert Invite.parse(ended.out)
+    assert _asked(http_end, "/admin/invites")[1]["name"] == "pump-7"
+    http_end.json("POST /admin/revocations", {"crl_number": 4, "serials": [7]}, 201)
+    assert admin("revoke", written).out.startswith("revoked pump-7: ")
+    node_end.json("POST /v1/send", {"rtt_ms": 1.0})
+    sent = run("send", written, "--service", "chat", "x", "--control", node_end.where)
+    assert sent.out == "delivered to pump-7 in 1.0 ms\n"
 
 
 def test_revoke(run: Callable[..., Any], http_end: Any, operator: Path) -> None:

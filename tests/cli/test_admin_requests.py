@@ -26,6 +26,44 @@ def _bodies(end: Any, path: str) -> list[Any]:
     return [json.loads(body) for _, target, _, body in end.requests if target.startswith(path) and body]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["log-level", "level=loud"], "level must be one of debug, info, warn, error, critical"),
+        (["log-level"], "the argument level is missing"),
+        (["log-level", "level=debug", "for=60"], "log-level takes no argument for"),
+        (["ping-report", "nodes=b"], "nodes of ping-report must be a list"),
+        (["ping-report", "nodes=[1]"], "nodes must be names"),
+        (["policy-update", "version=two"], "version of policy-update must be a number"),
+        (["update-bootstrap", "anchors=b=192.0.2.1:7443"], "anchors of update-bootstrap must be a list"),
+        (["update-bootstrap", "anchors=[]"], "there must be 1 to 64 anchors"),
+        (["update-bootstrap", 'anchors=["b"]'], "not an anchor: Expected an object, got a text"),
+        (
+            ["update-bootstrap", 'anchors=[{"name":"b","endpoint":"unix:/b"}]'],
+            "none of the anchors is at an address that is dialled",
+        ),
+    ],
+)
+def test_b18_a_command_that_every_node_would_refuse_is_not_signed(
+    admin: Callable[..., Any], http_end: Any, arguments: list[str], told: str
+) -> None:
+    """It is refused here in the words of the nodes, and nobody is asked."""
+    ended = admin("command", *arguments, "--all")
+    assert (ended.status, ended.out, ended.err.count("\n"), http_end.requests) == (1, "", 1, [])
+    assert told in ended.err
+
+
+def test_b18_a_command_of_a_program_is_left_to_it(admin: Callable[..., Any], http_end: Any) -> None:
+    """With any arguments; and one that looks like a typing error is told."""
+    http_end.json("POST /admin/commands", {"id": ID, "number": 1}, 201)
+    assert admin("command", "calibrate", "x=1", "--all").err == ""
+    ended = admin("command", "relaod", "--all")
+    assert (ended.status, ended.err) == (
+        0,
+        "gmesh: relaod is left to a program on the nodes; reload is gmesh's\n",
+    )
+
+
 def test_invite_with_everything(admin: Callable[..., Any], http_end: Any) -> None:
     """--lifetime, --node-key and --approve go into the request; what is not given does not."""
     http_end.json("POST /admin/invites", {"id": ID, "expires_at": NOW}, 201)
@@ -184,7 +222,7 @@ def test_command_takes_the_number_it_is_told(admin: Callable[..., Any], http_end
         handler.wfile.write(data)
 
     http_end.answers["POST /admin/commands"] = answer
-    ended = admin("command", "log-level", "level=debug", "seconds=60", "--role", "relay", "--json")
+    ended = admin("command", "calibrate", "level=debug", "seconds=60", "--role", "relay", "--json")
     assert (ended.status, json.loads(ended.out)["number"]) == (0, 7)
     first, second = (
         document_from_dict(body["command"], Command) for body in _bodies(http_end, "/admin/commands")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -49,6 +51,29 @@ def test_documented_command_is_understood(line: str) -> None:
         assert found is not None, line
         command = found
     command.make_context(command.name or "", words)
+
+
+def test_b14_the_tutorial_begins_in_the_shell_that_ran_the_demo(tmp_path: Path) -> None:
+    """What it has people type first finds C{gmesh} where C{make demo} has put it, and makes the network."""
+    page = (ROOT / "docs/tutorial.rst").read_text(encoding="utf-8")
+    blocks = re.findall(r"::\n\n((?: {4}.+\n)+)", page.partition("2. The authority")[0])
+    first = [line.strip() for line in "".join(blocks).splitlines()]
+    assert [line.split()[0] for line in first] == [".", "mkdir", "gmesh"]
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").write_text(f'PATH="{tmp_path}/.venv/bin:$PATH"\n')
+    command = tmp_path / ".venv/bin/gmesh"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m gmesh.cli.main "$@"\n')
+    command.chmod(0o755)
+    ended = subprocess.run(
+        ["sh", "-ec", "\n".join(first)],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "lab/net/authority").is_dir()
 
 
 def test_the_reference_names_every_command() -> None:

@@ -3,20 +3,28 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import shlex
+import shutil
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from trust.network import DAY, NOW, Network, key
 
+from gmesh.cli import next_step
 from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.http import HttpRefused, Unreachable
 from gmesh.cli.join import enrol, enrolled
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
+from gmesh.testing.issuer import Issuer
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import parse_join_request, verify_join_request
@@ -76,6 +84,25 @@ class Enrolling:
     def files(self) -> set[str]:
         """What lies in the state directory."""
         return {path.name for path in self.state.iterdir()}
+
+
+def invite_of(issuer: Issuer) -> Invite:
+    """An invite for its network."""
+    genesis = issuer.genesis
+    return Invite(
+        urls=genesis.body.authority_urls,
+        network_id=issuer.network_id,
+        genesis_version=genesis.body.version,
+        genesis_digest=genesis.digest,
+        authority=issuer.authority.key_id,
+        seed=b"\1" * 32,
+    )
+
+
+@pytest.fixture
+def issuer_of() -> Callable[[dict[str, str]], Issuer]:
+    """Makes the authority of a network with these anchors."""
+    return lambda anchors: Issuer(time.time, Random(7), list(anchors.items()), ["http://127.0.0.1:1"])
 
 
 @pytest.fixture
@@ -355,3 +382,92 @@ def test_invite_and_seed_together(run: Callable[..., Any], tmp_path: Path) -> No
     """Both, or neither, is a usage error."""
     for arguments in (["gmesh-invite:x", "--seed", tmp_path / "seed"], []):
         assert run("join", *arguments, "--state", tmp_path / "state").status == 2
+
+
+def test_b12_d17_an_invite_comes_in_pieces_from_a_file_or_from_standard_input(
+    run: Callable[..., Any], enrolling: Enrolling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blank that the shell took for the end of a word, a file that stays, and C{-}: all the same invite."""
+    enrolling.enrol()
+    text = enrolling.invite.encode()
+    file = tmp_path / "pump.invite"
+    file.write_text(f"# for the pump\n\u201c{text[:70]}\n{text[70:]}\u201d\n", encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{text[:70]}\n{text[70:]}\n"))
+    for given in ([text[:90], text[90:]], [file], ["-"]):
+        ended = run("join", *given, "--state", enrolling.state)
+        assert (ended.status, ended.err) == (0, "")
+        assert ended.out.startswith("Already enrolled as pump")
+    assert file.exists()
+
+
+def test_b12_no_piece_of_an_invite_is_repeated(run: Callable[..., Any], tmp_path: Path) -> None:
+    """What is damaged is not told to the log either."""
+    ended = run("join", "gmesh-invite:SECRET", "SECRET", "--state", tmp_path / "new")
+    assert ended.status == 1 and "SECRET" not in ended.err
+
+
+def test_d17_an_enrolled_host_tells_that_it_did_not_use_the_invite(
+    run: Callable[..., Any], enrolling: Enrolling
+) -> None:
+    """It may be for another name: what to do then is said."""
+    enrolling.enrol()
+    ended = run("join", replace(enrolling.invite, seed=b"\2" * 32).encode(), "--state", enrolling.state)
+    assert ended.status == 0
+    assert "The invite was not used. If it is for another name than pump: revoke pump first" in ended.out
+
+
+def test_a27_join_names_the_ways_that_show_no_invite_first(run: Callable[..., Any]) -> None:
+    """Its help, what C{init} prints and the manual pages name C{-}; arguments are for all to read."""
+    ended = run("join", "--help")
+    assert "[-|FILE|INVITE]" in ended.out and "Every user of this host can read" in ended.out
+    made = run("init", "net", "--network", "lab")
+    assert "gmesh join - --state STATE" in made.out
+    root = Path(__file__).resolve().parents[2]
+    pages = [*root.glob("docs/*.rst"), *root.glob("debian/man/*.in")]
+    told = [line for page in pages for line in page.read_text().splitlines() if "gmesh join " in line]
+    assert [line for line in told if line.strip().startswith("gmesh join -")]
+    assert not [line for line in told if re.search(r"gmesh join (INVITE|gmesh-invite|\"\$\()", line)]
+
+
+@pytest.mark.parametrize(
+    ("roles", "anchors", "listen"),
+    [
+        (["anchor"], {"pump": "tcp:192.0.2.7:7500"}, ["--listen", "tcp:7500"]),
+        (["anchor"], {"pump": r"tcp:2001\:db8\:\:1:7500"}, ["--listen", r"tcp:7500:interface=\:\:"]),
+        (["relay"], {"other": "tcp:192.0.2.7:7500"}, ["--listen", "tcp:7443"]),
+        (["client"], {"pump": "tcp:192.0.2.7:7500"}, []),
+    ],
+)
+def test_b15_the_line_that_join_prints_listens_where_the_node_is_dialled(
+    run: Callable[..., Any],
+    issuer_of: Callable[..., Any],
+    tmp_path: Path,
+    roles: list[str],
+    anchors: dict[str, str],
+    listen: list[str],
+) -> None:
+    """As the genesis says of an anchor; a client needs to listen nowhere."""
+    issuer = issuer_of(anchors)
+    state = tmp_path / "my state"
+    issuer.write_state(issuer.enrol("pump", *roles), state)
+    ended = run("join", invite_of(issuer).encode(), "--state", state)
+    assert ended.status == 0
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("  ")]
+    program, *words = shlex.split(line)
+    assert shutil.which(program) is not None
+    assert words == ["-n", "--pidfile=", "gmesh-node", "--state", str(state), *listen]
+
+
+def test_b15_on_debian_join_prints_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a unit for this directory; where it listens is set before, if that is another place."""
+    unit = tmp_path / "gmesh-node.service"
+    unit.touch()
+    monkeypatch.setattr(next_step, "NODE_UNIT", unit)
+    debian = Path("/var/lib/gmesh-node")
+    assert next_step.node_start(debian) == ["systemctl start gmesh-node"]
+    assert next_step.node_start(debian, "tcp:7443") == ["systemctl start gmesh-node"]
+    assert next_step.node_start(debian, "tcp:7500") == [
+        "echo ENDPOINT=tcp:7500 >> /etc/default/gmesh-node",
+        "systemctl start gmesh-node",
+    ]
+    assert "gmesh-node --state elsewhere" in next_step.node_start(Path("elsewhere"))[0]

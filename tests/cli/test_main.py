@@ -95,6 +95,17 @@ def _below(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple
             yield from _below(found, (*path, name))
 
 
+def _listed(path: tuple[str, ...]) -> list[str]:
+    """The commands of a group; none of what is no group."""
+    found: click.Command = group
+    for name in path:
+        assert isinstance(found, click.Group)
+        below = found.get_command(click.Context(found), name)
+        assert below is not None
+        found = below
+    return found.list_commands(click.Context(found)) if isinstance(found, click.Group) else []
+
+
 @pytest.mark.parametrize("path", list(_below(group)), ids=lambda path: " ".join(("gmesh", *path)))
 def test_an_unknown_option(run: Callable[..., Any], path: tuple[str, ...]) -> None:
     """Each command and group tells of an option that it does not know in one line, and where its help is."""
@@ -102,6 +113,27 @@ def test_an_unknown_option(run: Callable[..., Any], path: tuple[str, ...]) -> No
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.startswith("gmesh: No such option") and ended.err.count("\n") == 1
     assert ended.err.endswith(f'(see "{" ".join(("gmesh", *path))} --help")\n')
+
+
+@pytest.mark.parametrize("path", [path for path in _below(group) if _listed(path)], ids=" ".join)
+def test_b13_each_group_suggests_what_a_mistyped_command_meant(
+    run: Callable[..., Any], path: tuple[str, ...]
+) -> None:
+    """At every level; with a letter too many, and in capitals."""
+    for name in _listed(path):
+        for typed in (name[:2] + "q" + name[2:], name.upper()):
+            ended = run(*path, typed)
+            assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+            suggested = ended.err.partition("Did you mean ")[2].partition("?")[0].split(" or ")
+            assert repr(name) in suggested
+            assert ended.err.endswith(f'(see "{" ".join(("gmesh", *path))} --help")\n')
+
+
+def test_b13_what_is_an_operators_is_found_below_admin(run: Callable[..., Any]) -> None:
+    """And what resembles nothing gets no suggestion."""
+    assert "Did you mean 'admin revoke'?" in run("revoke", "c").err
+    assert "Did you mean 'admin invite'?" in run("invite").err
+    assert "Did you mean" not in run("xyzzy").err
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ GMESH = [sys.executable, "-m", "gmesh.cli.main"]
 def mesh(
     gmesh: Callable[..., Any], start: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
 ) -> dict[str, Any]:
-    """An authority and the nodes a - b - c, as the tutorial makes them; their daemons by name."""
+    """An authority and the nodes a - b - c, started as C{join} prints; their daemons by name."""
     authority, anchor = free_port(), free_port()
     url = f"http://127.0.0.1:{authority}"
     gmesh("init", "net", "--network", "lab", "--authority-url", url, "--anchor", f"b=127.0.0.1:{anchor}")
@@ -37,10 +38,12 @@ def mesh(
     daemons["authority"].wait_for("ready")
     for name, role in (("b", "anchor"), ("a", "client"), ("c", "client")):
         made = gmesh("admin", "--operator", "net/operator", "invite", "--name", name, "--role", role)
-        joined = gmesh("join", made.stdout.strip(), "--state", name)
+        joined = gmesh("join", "-", "--state", name, stdin=made.stdout)
         assert f"Enrolled as {name} ({role}), node id " in joined.stdout
-        options = ["--listen", f"tcp:{anchor}:interface=127.0.0.1"] if name == "b" else []
-        daemons[name] = start("gmesh-node", "--state", tmp_path / name, *options)
+        (line,) = [line for line in joined.stdout.splitlines() if line.startswith("  ")]
+        _, foreground, no_file, *words = shlex.split(line)
+        assert (foreground, no_file) == ("-n", "--pidfile=")
+        daemons[name] = start(*words)
         daemons[name].wait_for("ready|READY|local API")
     return daemons
 

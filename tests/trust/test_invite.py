@@ -7,6 +7,7 @@ import base64
 import json
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,28 @@ def test_form() -> None:
     assert Invite.parse(INVITE.encode()) == INVITE
     assert Invite.parse(f"  {INVITE.encode()}\n") == INVITE
     assert INVITE.key.public == key("invite").public
+
+
+WRAPPED = "\r\n> ".join(INVITE.encode()[at : at + 60] for at in range(0, len(INVITE.encode()), 60))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        INVITE.encode()[:100] + "\n" + INVITE.encode()[100:],
+        INVITE.encode()[:100] + " \u00a0\t" + INVITE.encode()[100:],
+        f"> {WRAPPED}\r\n",
+        f'"{INVITE.encode()}"',
+        f"\u201c{INVITE.encode()}\u201d",
+        f"`{INVITE.encode()}`",
+        f"<{INVITE.encode()}>",
+        f"\ufeff{INVITE.encode()[:50]}\u200b\u00ad{INVITE.encode()[50:]}\u2060",
+        quote(f" {INVITE.encode()}\n", safe=""),
+    ],
+)
+def test_b12_d17_an_invite_survives_mail_and_chat(text: str) -> None:
+    """Line breaks, blanks, quotes, zero-width characters and percent-encoding are dropped."""
+    assert Invite.parse(text) == INVITE
 
 
 def test_secret_is_not_shown() -> None:

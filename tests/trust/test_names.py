@@ -31,10 +31,10 @@ def test_every_pattern_has_words() -> None:
 
 
 def test_the_place_stays() -> None:
-    """What else msgspec says is kept: where the value stands."""
+    """What else msgspec says is kept, in words: where the value stands."""
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.convert([["a", "A"]], list[list[names.Name]])
-    assert names.human_error(refused.value) == f"Expected {names._WORDS[names.Name]} - at `$[0][1]`"
+    assert names.human_error(refused.value) == f"Expected {names._WORDS[names.Name]}, in [0][1]"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_word_that_is_none_of_a_few_is_told_with_them(change: dict[str, object
         msgspec.convert(good | change, Policy)
     words = names.human_error(refused.value, Policy).partition("; there are ")[2]
     assert ", ".join(sorted(words.split(", "))) == told
-    assert names.human_error(refused.value) == str(refused.value)
+    assert "; there are" not in names.human_error(refused.value)
 
 
 def test_a_choice_that_may_be_left_out() -> None:
