@@ -178,7 +178,7 @@ def circles(trees: Trees) -> list[str]:
     return [" <-> ".join(part) for part in found if part[0] not in KNOWN_CIRCLES]
 
 
-#: What twistd's plug-ins look for, in each daemon.  None may be added.
+#: Each daemon has its C{Options}, the word of twistd's plug-ins.  None may be added.
 KNOWN_NAMESAKES = {"Options"}
 
 
@@ -202,6 +202,61 @@ def namesakes(trees: Trees) -> list[str]:
     ]
 
 
+MAX_ARGUMENTS = 8
+
+
+def long_constructors(trees: Trees) -> list[str]:
+    """A constructor takes at most eight arguments: who needs more lacks a collaborator."""
+    return [
+        f"{name}: {owner.name} takes {number} arguments"
+        for name, tree in trees.items()
+        for owner in ast.walk(tree)
+        if isinstance(owner, ast.ClassDef)
+        for method in owner.body
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__"
+        for taken in [method.args]
+        if (number := len(taken.posonlyargs + taken.args + taken.kwonlyargs) - 1) > MAX_ARGUMENTS
+    ]
+
+
+@cache
+def members(owner: ast.ClassDef) -> frozenset[str]:
+    """The names that a class has: its methods, its fields and what it sets on itself."""
+    found = set()
+    for node in ast.walk(owner):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                found.add(name)
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                found.add(name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                found.add(name)
+    return frozenset(found)
+
+
+def lonely_shapes(trees: Trees) -> list[str]:
+    """A C{typing.Protocol} has two providers at least, and no name like those of zope's interfaces."""
+    owners = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    wrong = []
+    for name, tree in trees.items():
+        if "typing.Protocol" not in imports(tree):
+            continue
+        words = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module == "typing"
+            for alias in node.names
+            if alias.name == "Protocol"
+        }
+        for shape in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+            if words.isdisjoint(ast.unparse(base).split("[")[0] for base in shape.bases):
+                continue
+            providers = [each for each in owners if each is not shape and members(shape) <= members(each)]
+            if len(providers) < 2 or shape.name[:2].isupper():
+                wrong.append(f"{name}: {shape.name} has {len(providers)} providers")
+    return wrong
+
+
 RULES = (
     up,
     unknown_rooms,
@@ -211,7 +266,13 @@ RULES = (
     heavy_starts,
     circles,
     namesakes,
+    long_constructors,
+    lonely_shapes,
 )
+
+
+_LONELY = "from typing import Protocol\nclass Lonely(Protocol):\n    def unheard_of(self): ..."
+_LONG = "class Long:\n    def __init__(self, a, b, c, d, e, *, f, g, h, i): ..."
 
 
 @pytest.mark.parametrize("rule", RULES, ids=[rule.__name__ for rule in RULES])
@@ -248,6 +309,12 @@ def test_the_house_keeps_its_rules(rule: Callable[[Trees], list[str]]) -> None:
         (circles, "authority/route.py", "from gmesh.authority.routes import ROUTES"),
         (circles, "trust/limits.py", "if TYPE_CHECKING:\n    from gmesh.trust import verify"),
         (namesakes, "wire/frames.py", "class Crl:\n    pass"),
+        (long_constructors, "wire/frames.py", _LONG),
+        (
+            lonely_shapes,
+            "wire/frames.py",
+            _LONELY,
+        ),
         (heavy_starts, "cli/main.py", "from twisted.python import usage"),
         (heavy_starts, "cli/init.py", "from gmesh.daemon.lock import StateLock"),
     ],

@@ -6,6 +6,7 @@ The mark is persisted with each commit.  While the clock stands well below it no
 because nonces older than the mark may be forgotten and numbers must not go back in time.  A jump
 inside the process does not move the mark until the new time has lasted, so that one wrong hour
 does not block the authority for as long.
+Tests: C{tests/authority/test_store.py}, C{tests/authority/test_state.py}.
 """
 
 from __future__ import annotations

@@ -3,53 +3,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "ADDRESSES_REMEMBERED",
-    "ANSWER_SECONDS",
-    "APPROVALS_FILE_BYTES",
-    "APPROVAL_SECONDS",
-    "BODY_BYTES",
-    "CERTIFICATE_SECONDS_MIN",
-    "CLOCK_BACKSTEP_SECONDS",
-    "CLOCK_SETTLE_SECONDS",
-    "COLLECTOR_THRESHOLDS",
-    "COMMANDS_PAGE",
-    "COMMAND_SECONDS_MAX",
-    "CONNECTIONS_PER_ADDRESS",
-    "CRL_ENTRIES_A_NODE",
-    "CRL_RETRY_SECONDS",
-    "CRL_SECONDS",
-    "DELTAS_REMEMBERED",
-    "GROUP_REQUESTS",
-    "INVITE_SECONDS",
-    "INVITE_SECONDS_MAX",
-    "INVITE_SECONDS_MAX_APPROVED",
-    "JOIN_RETRY_SECONDS",
-    "KEYS_REMEMBERED",
-    "LEEWAY_SECONDS",
-    "LIVE_CERTIFICATES",
-    "LONG_POLLS",
-    "LONG_POLL_SECONDS",
-    "NONCE_KEPT_SECONDS",
-    "PAGE_ROWS",
-    "PAGE_ROWS_MAX",
-    "POLICY_BODY_BYTES",
-    "PRESENCE_FLUSH_SECONDS",
-    "PRUNE_ROWS",
-    "PRUNE_SECONDS",
-    "REASON_CHARACTERS",
-    "RECEIVE_SECONDS",
-    "RENEWALS_AN_HOUR",
-    "RENEWAL_FRESH",
-    "REQUEST_WINDOW_SECONDS",
-    "SEND_BYTES_A_SECOND",
-    "STATUSES_REMEMBERED",
-    "STATUS_MAX_AGE_SECONDS",
-    "STATUS_SECONDS",
-    "STATUS_SPACING_SECONDS",
-    "WRITE_QUEUE_REQUESTS",
-]
-
 # Receiving requests.
 BODY_BYTES = 64 * 1024
 POLICY_BODY_BYTES = 256 * 1024
@@ -84,9 +37,8 @@ PAGE_ROWS_MAX = 500
 LEEWAY_SECONDS = 300
 CERTIFICATE_SECONDS_MIN = 600
 RENEWAL_FRESH = 4  # a certificate in the first quarter of its life is not replaced without need
-RENEWALS_AN_HOUR = (
-    4  # certificates a node gets within an hour of another in that quarter, for a new Noise key
-)
+# Certificates a node gets within an hour of another in that quarter, for a new Noise key.
+RENEWALS_AN_HOUR = 4
 LIVE_CERTIFICATES = 8  # of a node, ended by none: as many again as renewal at half life with a new key leaves
 INVITE_SECONDS = 3600
 INVITE_SECONDS_MAX = 7 * 86_400
@@ -98,9 +50,8 @@ STATUS_MAX_AGE_SECONDS = 60
 STATUSES_REMEMBERED = 1024
 CRL_SECONDS = 7 * 86_400
 CRL_RETRY_SECONDS = 60  # after a CRL that could not be made
-CRL_ENTRIES_A_NODE = (
-    128  # serials; a day's certificates renewed at half life for 30 days of grace are some 80
-)
+# Serials; a day's certificates renewed at half life for 30 days of grace are some 80.
+CRL_ENTRIES_A_NODE = 128
 COMMAND_SECONDS_MAX = 7 * 86_400
 
 # Approvals.

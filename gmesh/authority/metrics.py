@@ -2,6 +2,7 @@
 """
 C{/metrics}: numbers that are kept anyway, read when they are asked for; none reads the
 database.
+Tests: C{tests/authority/test_request_log.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Errors as RFC 9457 problem documents: the one place where a reason becomes an HTTP status."""
+"""
+Errors as RFC 9457 problem documents: the one place where a reason becomes an HTTP status.
+
+Tests: C{tests/authority/test_http.py}, C{tests/authority/test_openapi.py}.
+"""
 
 from __future__ import annotations
 

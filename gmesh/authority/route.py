@@ -4,6 +4,7 @@ What a route is: one row that says who may call it, what it takes and what it an
 
 The server is built from these rows, and so is C{/openapi.json}; a route cannot exist without
 saying who may call it.
+Tests: C{tests/authority/test_openapi.py}, C{tests/authority/test_api_fuzz.py}.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ The authority put together, and its Klein application: every request is bounded,
 
 A handler gets a parsed body and a caller whose signature was good, and gives an L{Response}; every
 error becomes a problem document here.
+Tests: C{tests/authority/test_http.py}, C{tests/authority/test_request_log.py}.
 """
 
 from __future__ import annotations

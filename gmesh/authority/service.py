@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
 The authority whole: the use cases, one per subject, around one store, and the work between requests.
+
+Tests: C{tests/authority/test_state.py}, C{tests/authority/test_reload.py}.
 """
 
 from __future__ import annotations

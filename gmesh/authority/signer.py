@@ -6,6 +6,7 @@ in the clear or sealed with a pass phrase, and the systemd credentials C{authori
 
 Several may be held at once, so that a key can be replaced; the one that signs is the newest that
 the current genesis lists and whose time has come.
+Tests: C{tests/authority/test_state.py}.
 """
 
 from __future__ import annotations

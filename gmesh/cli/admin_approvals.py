@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What waits until more operators have asked for the same."""
+"""
+What waits until more operators have asked for the same.
+
+Tests: C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

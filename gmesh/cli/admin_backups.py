@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Copies of the authority's database."""
+"""
+Copies of the authority's database.
+
+Tests: C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

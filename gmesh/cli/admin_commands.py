@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Commands to nodes: made and signed here, carried by the authority and the mesh, answered by receipts."""
+"""
+Commands to nodes: made and signed here, carried by the authority and the mesh, answered by receipts.
+
+Tests: C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

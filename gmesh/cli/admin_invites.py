@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Who may join: invites, and the joins that wait for approval."""
+"""
+Who may join: invites, and the joins that wait for approval.
+
+Tests: C{tests/cli/test_admin.py}, C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

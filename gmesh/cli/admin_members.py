@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The members and their certificates, in lists."""
+"""
+The members and their certificates, in lists.
+
+Tests: C{tests/cli/test_admin.py}, C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

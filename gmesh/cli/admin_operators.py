@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Whose keys may act."""
+"""
+Whose keys may act.
+
+Tests: C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The rules: which policies there are, the next one, and the next genesis."""
+"""
+The rules: which policies there are, the next one, and the next genesis.
+
+Tests: C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""C{gmesh admin revoke}: cut off, and see who knows it."""
+"""
+C{gmesh admin revoke}: cut off, and see who knows it.
+
+Tests: C{tests/cli/test_admin.py}, C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ The authority as a command sees it: what it says is verified first, what it is a
 
 Nothing here trusts the connection: every document must lead back to the network id or the
 genesis that the invite or the operator's directory pins.
+Tests: C{tests/cli/test_join.py}.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 What a ceremony did, one JSON object per line, for those who were not in the room.
 
 It holds digests and names of keys; never a key, a pass phrase or a signature.
+Tests: C{tests/cli/test_genesis.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Checks of what the state directory says: clock, own certificate, genesis, and how fresh the rest is."""
+"""
+Checks of what the state directory says: clock, own certificate, genesis, and how fresh the rest is.
+
+Tests: C{tests/cli/test_doctor.py}.
+"""
 
 from __future__ import annotations
 

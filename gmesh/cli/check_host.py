@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Checks of the host: who owns the files of the state directory, and whether the disk takes more."""
+"""
+Checks of the host: who owns the files of the state directory, and whether the disk takes more.
+
+Tests: C{tests/cli/test_doctor.py}.
+"""
 
 from __future__ import annotations
 

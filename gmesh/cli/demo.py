@@ -4,6 +4,7 @@ C{gmesh demo}: a whole mesh on this machine, as its users will meet it, in a few
 
 An authority and three nodes run as real daemons; this module is their operator and their two
 applications, and uses the same code as the commands C{init}, C{admin}, C{join}, C{send} and C{receive}.
+Tests: C{tests/live/test_demo.py}.
 """
 
 from __future__ import annotations

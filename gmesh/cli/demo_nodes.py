@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The nodes of the demonstration as the programs on them see them: over the local API of each."""
+"""
+The nodes of the demonstration as the programs on them see them: over the local API of each.
+
+Tests: C{tests/live/test_demo.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""TCP ports for daemons that must know theirs beforehand: nobody else is given one meanwhile."""
+"""
+TCP ports for daemons that must know theirs beforehand: nobody else is given one meanwhile.
+
+Tests: C{tests/live/test_demo.py}.
+"""
 
 from __future__ import annotations
 

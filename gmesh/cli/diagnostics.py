@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Questions that put frames on the mesh, and a look at those that pass: C{ping}, C{trace}, C{capture}."""
+"""
+Questions that put frames on the mesh, and a look at those that pass: C{ping}, C{trace}, C{capture}.
+
+Tests: C{tests/cli/test_node.py}.
+"""
 
 from __future__ import annotations
 

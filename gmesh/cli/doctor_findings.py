@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a check found: how bad it is, in one sentence, and what to do about it."""
+"""
+What a check found: how bad it is, in one sentence, and what to do about it.
+
+Tests: C{tests/cli/test_doctor.py}, C{tests/cli/test_check_reach.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where a client connects, as the node reads it, and where a server listens, as Twisted does."""
+"""
+Where a client connects, as the node reads it, and where a server listens, as Twisted does.
+
+Tests: C{tests/cli/test_check_reach.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""C{--follow}: a table as events, one per line, until interrupted."""
+"""
+C{--follow}: a table as events, one per line, until interrupted.
+
+Tests: C{tests/cli/test_watch.py}.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ What a ceremony reads: genesis documents, detached signatures, and the one input
 
 The input is TOML that every root holder can read before anything is signed.  Its names are those of
 the genesis document, with times as TOML writes them and anchors as HOST:PORT.
+Tests: C{tests/cli/test_genesis.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A genesis as people read it before they sign: every field, and what differs from the version before."""
+"""
+A genesis as people read it before they sign: every field, and what differs from the version before.
+
+Tests: C{tests/cli/test_genesis.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""C{gmesh key}: signing keys of people and of the authority, in the clear or sealed with a pass phrase."""
+"""
+C{gmesh key}: signing keys of people and of the authority, in the clear or sealed with a pass phrase.
+
+Tests: C{tests/cli/test_genesis.py}, C{tests/cli/test_main.py}.
+"""
 
 from __future__ import annotations
 

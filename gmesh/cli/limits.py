@@ -3,20 +3,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "AUTHORITY_TIMEOUT",
-    "CONNECT_TIMEOUT",
-    "MAX_ANSWER",
-    "MAX_GENESIS_VERSIONS",
-    "MAX_LINE",
-    "MAX_MESSAGE",
-    "MAX_PAGES",
-    "MAX_PING_COUNT",
-    "MAX_SEND_TIMEOUT",
-    "NODE_TIMEOUT",
-    "PING_TIMEOUT",
-]
-
 #: Seconds to reach a daemon at all.
 CONNECT_TIMEOUT = 5.0
 #: Seconds of silence after which an answer of the authority is given up.

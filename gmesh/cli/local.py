@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Where the node of this host answers, and the options and questions that all commands to it share."""
+"""
+Where the node of this host answers, and the options and questions that all commands to it share.
+
+Tests: C{tests/cli/test_node.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Messages from and to the shell: C{send} and C{receive}."""
+"""
+Messages from and to the shell: C{send} and C{receive}.
+
+Tests: C{tests/cli/test_node.py}.
+"""
 
 from __future__ import annotations
 

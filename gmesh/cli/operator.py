@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""An operator: the key, where the authority is, the genesis that says who it is, and signed requests."""
+"""
+An operator: the key, where the authority is, the genesis that says who it is, and signed requests.
+
+Tests: C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Options and spellings that several commands share."""
+"""
+Options and spellings that several commands share.
+
+Tests: C{tests/cli/test_admin.py}.
+"""
 
 from __future__ import annotations
 

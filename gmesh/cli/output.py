@@ -3,6 +3,7 @@
 Text for people: tables and facts, with colour on a terminal, plain and stable in a pipe.
 
 What other machines said goes through L{printable}: a name or a message never moves the cursor.
+Tests: C{tests/cli/test_path_picture.py}, C{tests/cli/test_node.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""C{gmesh restore} and C{gmesh recover-operator}: on the authority's host, while its daemon is stopped."""
+"""
+C{gmesh restore} and C{gmesh recover-operator}: on the authority's host, while its daemon is stopped.
+
+Tests: C{tests/cli/test_admin_requests.py}.
+"""
 
 from __future__ import annotations
 

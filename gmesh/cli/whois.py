@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""C{whois}: all that the node of this host knows of one node."""
+"""
+C{whois}: all that the node of this host knows of one node.
+
+Tests: C{tests/cli/test_watch.py}.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ What an application does wrong when it is called: counted and logged, and no aff
 Applications are called from within the reading of a link, whose neighbour has no part in it: whatever is
 raised there, C{SystemExit} too, would end that link.  Others decide how often a callback is called, so the
 log has the first fault of one, the second, the fourth, and so on.
+Tests: C{tests/node/test_receivers.py}, C{tests/endtoend/test_services.py}.
 """
 
 from __future__ import annotations

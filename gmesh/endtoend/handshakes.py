@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Handshakes with one peer: begun, repeated, answered, finished; and how many strangers may ask for."""
+"""
+Handshakes with one peer: begun, repeated, answered, finished; and how many strangers may ask for.
+
+Tests: C{tests/endtoend/test_sessions.py}, C{tests/endtoend/test_hostile_relay.py}.
+"""
 
 from __future__ import annotations
 

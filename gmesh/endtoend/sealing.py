@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Frames to one peer: sealed under the keys there are, sent by its path; keys asked for if there are none."""
+"""
+Frames to one peer: sealed under the keys there are, sent by its path; keys asked for if there are none.
+
+Tests: C{tests/endtoend/test_sessions.py}, C{tests/endtoend/test_batching.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""One sealed session between two ends: a Noise IK handshake, then frames under explicit counters."""
+"""
+One sealed session between two ends: a Noise IK handshake, then frames under explicit counters.
+
+Tests: C{tests/endtoend/test_sessions.py}, C{tests/endtoend/test_hostile_relay.py}.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ Make before break, agreed without a word more than the handshake itself:
  - when both begin at once, the smaller handle ignores the other's attempt and the larger drops its own.
 
 So no order of events lets each end hold on to keys that the other has retired.
+Tests: C{tests/endtoend/test_sessions.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""One timer for a deadline that may move: looked at when it comes, not at every change."""
+"""
+One timer for a deadline that may move: looked at when it comes, not at every change.
+
+Tests: C{tests/endtoend/test_sessions.py}.
+"""
 
 from __future__ import annotations
 

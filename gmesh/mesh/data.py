@@ -7,6 +7,7 @@ bounded cache makes a frame cost one dictionary access; it holds the header with
 
 What a header says of its source is only that neighbour's word, so that neighbour pays for it, at every hop:
 from one budget for frames of its own, and from a larger one for those that a relay passes on.
+Tests: C{tests/mesh/test_forwarding.py}, C{tests/mesh/test_interior_hops.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Targets, and dials to them: few at once, each with a deadline, the end of each reported exactly once."""
+"""
+Targets, and dials to them: few at once, each with a deadline, the end of each reported exactly once.
+
+Tests: C{tests/mesh/test_dialler.py}.
+"""
 
 from __future__ import annotations
 

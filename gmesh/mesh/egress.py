@@ -9,6 +9,7 @@ transport is bounded, by time where it is slow; the rest waits in the queue unti
 passed everything on, so that a control frame never stands behind more than that.  The transport is
 asked for it with a pull producer, when half of what may be written ahead is: so one that keeps up never
 makes a sender wait.  It is registered only until then: one that stays would be polled endlessly under TLS.
+Tests: C{tests/mesh/test_link_sockets.py}, C{tests/mesh/test_local_senders.py}.
 """
 
 from __future__ import annotations

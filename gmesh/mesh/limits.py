@@ -191,6 +191,7 @@ MAX_OWN_VERDICTS: Final = 1024
 MAX_TRANSITS: Final = 1024
 MAX_NOTICE_FLOWS: Final = 1024
 NOTICE_RATE: Final = 10.0
+NOTICE_BURST: Final = 10
 HEADER_RATE: Final = 2000.0
 HEADER_BURST: Final = 4096
 # What one relay hands us of others: that of eight sources who use up all they may.
@@ -201,9 +202,10 @@ SOURCE_RATE: Final = 512 * 1024 * 1024
 SOURCE_BURST: Final = 64 * 1024 * 1024
 TRANSIT_RATE: Final = 8 * SOURCE_RATE
 TRANSIT_BURST: Final = 8 * SOURCE_BURST
-# Handshakes that one neighbour has us pass on: to one destination half of what that one looks at from us.
+# Handshakes that one neighbour has us pass on: to one destination half of what it looks at from us
+# (INIT_LINK_RATE of gmesh.endtoend.limits).
 HANDSHAKES_EVERY: Final = Rate(1000.0, 1000)
 HANDSHAKES_EACH: Final = Rate(10.0, 10)
-# From one claimed source to one destination: twice what that one looks at, so that no source takes it all.
+# From one claimed source to one destination: twice what that looks at (INIT_SOURCE_RATE), so that no source
+# takes it all.
 HANDSHAKES_PAIR: Final = Rate(0.4, 4)
-NOTICE_BURST: Final = 10

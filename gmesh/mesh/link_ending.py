@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How a link ends: drained, handed over to a newer session, or cut; each within a deadline."""
+"""
+How a link ends: drained, handed over to a newer session, or cut; each within a deadline.
+
+Tests: C{tests/mesh/test_link.py}, C{tests/mesh/test_link_renewal.py}.
+"""
 
 from __future__ import annotations
 

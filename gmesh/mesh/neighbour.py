@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""One neighbour: its link and what that costs, what is queued for it, what was asked of it, its failures."""
+"""
+One neighbour: its link and what that costs, what is queued for it, what was asked of it, its failures.
+
+Tests: C{tests/mesh/test_neighbours.py}, C{tests/mesh/test_flooding.py}.
+"""
 
 from __future__ import annotations
 

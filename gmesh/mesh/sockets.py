@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How the socket under a link is set, where it is a TCP socket, and how its peer is called."""
+"""
+How the socket under a link is set, where it is a TCP socket, and how its peer is called.
+
+Tests: C{tests/mesh/test_link_sockets.py}.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ The neighbour answers with the node records along its path.  They are judged lik
 a small graph, on which paths are found as everywhere: so a neighbour can hide links but not invent
 them.  When an UNREACH proves that a link of it fell, the path is gone and the question
 is asked again.
+Tests: C{tests/node/test_stub_nodes.py}.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ What every signed part has in common: frozen, exactly its fields, and a C{check(
 
 Optional fields are C{None} in the struct and left out of the document; a C{null} is refused.
 C{check()} holds what goes beyond one field, such as order, uniqueness and the prime order of keys.
+Tests: C{tests/trust/test_documents.py}.
 """
 
 from __future__ import annotations

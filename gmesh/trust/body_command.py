@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
 What operators ask of nodes, and what nodes answer.
+
+Tests: C{tests/trust/test_documents.py}.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
 The genesis: what a network is.
+
+Tests: C{tests/trust/test_documents.py}.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
 Who is a member and who no longer is: certificate, CRL and the difference of two CRLs.
+
+Tests: C{tests/trust/test_documents.py}.
 """
 
 from __future__ import annotations

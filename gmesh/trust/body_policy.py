@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
 The rules every node applies, and the status that says which documents are the newest.
+
+Tests: C{tests/trust/test_documents.py}, C{tests/trust/test_policy.py}.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Certificates already found good under one genesis, so that each signature is ver
 
 An entry names the signatures as well as what they sign, for a certificate that is passed on
 must convince others too.  It says nothing of validity and revocation, which are asked each time.
+Tests: C{tests/trust/test_state.py}.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ Signed documents: one file form, one signature input, for every type.
 
 A L{Document} is well formed by construction and says nothing about who signed it; that is
 the business of L{gmesh.trust.verify}.
+Tests: C{tests/trust/test_documents.py}.
 """
 
 from __future__ import annotations

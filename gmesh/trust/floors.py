@@ -5,6 +5,7 @@ The least number of each document that may still be believed.
 A floor belongs to the authority key that signed, and the one that counts is the highest over
 the keys of the current genesis: floors never go back, yet a genesis that drops a stolen key
 also drops the numbers the thief published with it.
+Tests: C{tests/trust/test_state.py}.
 """
 
 from __future__ import annotations

@@ -7,31 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = [
-    "CERTIFICATE_LEEWAY",
-    "DEFAULT_STALE_GRACE",
-    "DOCUMENT_LIMITS",
-    "EPOCH",
-    "JSON_INTEGER_CHARACTERS",
-    "MAX_ANCHORS",
-    "MAX_AUTHORITY_KEYS",
-    "MAX_DEPTH",
-    "MAX_INTEGER",
-    "MAX_INVITE",
-    "MAX_JOIN_REQUEST",
-    "MAX_KEY_CHARACTERS",
-    "MAX_OPERATORS",
-    "MAX_ROLES",
-    "MAX_ROOT_KEYS",
-    "MAX_RULES",
-    "MAX_SELECTORS",
-    "MAX_SIGNATURES",
-    "MAX_TEXT",
-    "MAX_URLS",
-    "MAX_KNOWN_CERTIFICATES",
-    "NONCE_SIZE",
-]
-
 MAX_INTEGER: Final = 2**53 - 1
 """The largest integer every JSON reader keeps exactly (RFC 8785 section 3.2.2.3, RFC 7493 section 2.2)."""
 

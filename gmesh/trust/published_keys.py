@@ -3,6 +3,7 @@
 Private keys that everybody has, because a standard prints them.
 
 Deployments have shipped with such keys (CVE-2026-24044), so no key file that holds one is used.
+Tests: C{tests/test_keyfiles.py}, C{tests/authority/test_state.py}.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ A signing key under a pass phrase: Scrypt, then AES-256-GCM, in one small contai
 PKCS#8's own encryption does not help here: OpenSSL writes it with 2,048 rounds of PBKDF2, which a
 pass phrase does not survive.  The container shows the public key, so that a sealed key can be
 named without its pass phrase; everything shown is authenticated with the secret.
+Tests: C{tests/test_keyfiles.py}.
 """
 
 from __future__ import annotations

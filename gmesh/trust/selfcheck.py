@@ -3,6 +3,7 @@
 Whether the cryptography under us works, asked before a root key signs: vectors printed elsewhere.
 
 A broken build or a wrong library must not be found out by a network that nobody can join.
+Tests: C{tests/trust/test_ceremony.py}.
 """
 
 from __future__ import annotations

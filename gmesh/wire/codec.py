@@ -3,6 +3,7 @@
 One reader and a few checks that all decoders share, so that each refuses alike.
 
 Integers are unsigned and big-endian everywhere on the wire.
+Tests: C{tests/wire/test_messages.py}.
 """
 
 from __future__ import annotations

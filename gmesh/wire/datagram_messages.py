@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Inner frames that carry messages to services: datagrams, receipts, and the echo of ping and trace."""
+"""
+Inner frames that carry messages to services: datagrams, receipts, and the echo of ping and trace.
+
+Tests: C{tests/wire/test_messages.py}.
+"""
 
 from __future__ import annotations
 

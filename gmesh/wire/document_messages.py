@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Bodies that spread signed documents and certificates, and the putting together of large ones."""
+"""
+Bodies that spread signed documents and certificates, and the putting together of large ones.
+
+Tests: C{tests/wire/test_messages.py}.
+"""
 
 from __future__ import annotations
 

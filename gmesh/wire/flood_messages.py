@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Bodies that spread node records: LSA, IHAVE and the three of the digest sync."""
+"""
+Bodies that spread node records: LSA, IHAVE and the three of the digest sync.
+
+Tests: C{tests/wire/test_messages.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the XX handshake messages carry: genesis versions, certificates, missing genesis documents."""
+"""
+What the XX handshake messages carry: genesis versions, certificates, missing genesis documents.
+
+Tests: C{tests/wire/test_messages.py}.
+"""
 
 from __future__ import annotations
 

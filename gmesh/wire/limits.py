@@ -7,46 +7,6 @@ Those that describe a format are part of it and never change; policy may lower t
 
 from __future__ import annotations
 
-__all__ = [
-    "FRAME_HEADER",
-    "HANDLE",
-    "HANDSHAKE_OVERHEAD",
-    "INITIATOR_READS",
-    "MAX_ADDRESS",
-    "MAX_CERTIFICATE",
-    "MAX_CERTIFICATES",
-    "MAX_DATA_CIPHERTEXT",
-    "MAX_DATAGRAM_DATA",
-    "MAX_DATA_PLAINTEXT",
-    "MAX_DOCUMENT",
-    "MAX_DOCUMENT_CHUNK",
-    "MAX_ECHO",
-    "MAX_EXTENSION",
-    "MAX_FRAGMENTS",
-    "MAX_FRAGMENT_INDEX",
-    "MAX_FRAME_BODY",
-    "MAX_HANDLES",
-    "MAX_HANDSHAKE_DOCUMENTS",
-    "MAX_HANDSHAKE_DOCUMENT_BYTES",
-    "MAX_HANDSHAKE_MESSAGE",
-    "MAX_HANDSHAKE_PAYLOAD",
-    "MAX_HOPS",
-    "MAX_NODE_NAME",
-    "MAX_NODE_RECORD",
-    "MAX_NODE_RECORDS",
-    "MAX_NONCE",
-    "MAX_NUMBER",
-    "MAX_RECORD",
-    "MAX_RECORD_PLAINTEXT",
-    "MAX_SERVICE",
-    "MAX_SPLICES",
-    "MAX_VERSION_TEXT",
-    "MESSAGE_1",
-    "MIN_HANDLES",
-    "RESPONDER_READS",
-    "TAG",
-]
-
 TAG = 16
 """Bytes that AESGCM and ChaChaPoly add to what they seal (Noise, section 12)."""
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Bodies that concern one link: HELLO, PING, PONG, CLOSE. REKEY has an empty body."""
+"""
+Bodies that concern one link: HELLO, PING, PONG, CLOSE. REKEY has an empty body.
+
+Tests: C{tests/wire/test_messages.py}.
+"""
 
 from __future__ import annotations
 

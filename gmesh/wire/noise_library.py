@@ -4,6 +4,7 @@ The Noise library as gmesh uses it: imported here and nowhere else, its errors m
 
 It is given C{hashlib} in place of C{cryptography} for hashing, by the backend it offers for that:
 a handshake hashes some forty times a few dozen bytes, where making the object is what costs.
+Tests: C{tests/wire/test_noise.py}.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Bodies about paths: UNREACH and DROPPED (payloads behind a path header), PATH_REQ and PATH_REP."""
+"""
+Bodies about paths: UNREACH and DROPPED (payloads behind a path header), PATH_REQ and PATH_REP.
+
+Tests: C{tests/wire/test_messages.py}.
+"""
 
 from __future__ import annotations
 

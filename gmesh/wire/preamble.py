@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The eight bytes a dialler sends first, and the prologues that bind them into the handshakes."""
+"""
+The eight bytes a dialler sends first, and the prologues that bind them into the handshakes.
+
+Tests: C{tests/wire/test_frames.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Cutting a byte stream into records: u16 length, then one Noise message."""
+"""
+Cutting a byte stream into records: u16 length, then one Noise message.
+
+Tests: C{tests/wire/test_frames.py}.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ What two ends say to each other: the payloads of the IK handshake, inner frames,
 
 The plaintext of an E2E_DATA is one or more inner frames in the form of L{gmesh.wire.frames}, so
 that small messages to one destination may share a seal. None at all is a bare sign of life.
+Tests: C{tests/wire/test_messages.py}.
 """
 
 from __future__ import annotations

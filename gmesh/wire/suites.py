@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The four cipher suites, their numbers on the wire and their Noise names."""
+"""
+The four cipher suites, their numbers on the wire and their Noise names.
+
+Tests: C{tests/wire/test_noise.py}, C{tests/wire/test_frames.py}.
+"""
 
 from __future__ import annotations
 

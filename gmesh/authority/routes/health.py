@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Whether the daemon works, and what it offers."""
+"""
+Whether the daemon works, and what it offers.
+
+Tests: C{tests/authority/test_state.py}, C{tests/authority/test_disk.py}.
+"""
 
 from __future__ import annotations
 

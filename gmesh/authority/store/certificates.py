@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Certificates by serial, and what of them is revoked."""
+"""
+Certificates by serial, and what of them is revoked.
+
+Tests: C{tests/authority/test_members.py}, C{tests/authority/test_revocations.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The documents the authority published, in file form: genesis chain, policies, CRLs, the newest status."""
+"""
+The documents the authority published, in file form: genesis chain, policies, CRLs, the newest status.
+
+Tests: C{tests/authority/test_published.py}.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 The words only SQLite understands: pragmas, BEGIN IMMEDIATE, integrity, backup.
 
 Another database means another module like this one; nothing else in the store names an engine.
+Tests: C{tests/authority/test_store.py}, C{tests/authority/test_disk.py}.
 """
 
 from __future__ import annotations

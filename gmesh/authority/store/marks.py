@@ -4,6 +4,7 @@ What every decision asks and most change: marks, counters and the head of the au
 
 It is read once per group and written once, before its commit.  Each decision works on a copy of its
 own, from which the next one starts unless it was refused; that there is one writer makes it safe.
+Tests: C{tests/authority/test_store.py}, C{tests/authority/test_state.py}.
 """
 
 from __future__ import annotations

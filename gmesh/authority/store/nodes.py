@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Members by name: one name, one identity key; and whose each Noise key is."""
+"""
+Members by name: one name, one identity key; and whose each Noise key is.
+
+Tests: C{tests/authority/test_members.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Nonces already used, so that a request counts once, across restarts, until its time is long over."""
+"""
+Nonces already used, so that a request counts once, across restarts, until its time is long over.
+
+Tests: C{tests/authority/test_replay.py}.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """
 What a use case sees of the database: a few verbs on a cursor, its time, and what must follow the commit.
+
+Tests: C{tests/authority/test_store.py}, C{tests/authority/test_group.py}.
 """
 
 from __future__ import annotations

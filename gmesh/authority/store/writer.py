@@ -5,6 +5,7 @@ The store: decisions queue, and a group of them commits together.
 While one group commits the next gathers, so nobody waits for a timer and a busy disk costs one
 fsync for many decisions.  A decision that refuses is undone alone; if the commit itself
 fails, all of its group fail.  Callers may cancel what they were given: the decision stands.
+Tests: C{tests/authority/test_store.py}, C{tests/authority/test_group.py}.
 """
 
 from __future__ import annotations
