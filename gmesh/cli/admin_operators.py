@@ -63,8 +63,9 @@ def add(context: click.Context, key: str, role: str, name: str, as_json: bool) -
 @click.pass_context
 def remove(context: click.Context, key: str, as_json: bool) -> None:
     """Refuse a key, by its id or public half, from now on."""
+    named = _named(key)
     operator = operator_of(context)
-    _report("removed", operator.ask("DELETE", f"/admin/operators/{_held(operator, key)}"), as_json)
+    _report("removed", operator.ask("DELETE", f"/admin/operators/{_held(operator, named)}"), as_json)
 
 
 @operators.command(cls=KeyCommand)
@@ -75,16 +76,19 @@ def remove(context: click.Context, key: str, as_json: bool) -> None:
 def replace(context: click.Context, new: str, old: str | None, as_json: bool) -> None:
     """Put a new key in the place of your own, or of another operator's."""
     public_key(new)
+    named = None if old is None else _named(old)
     operator = operator_of(context)
-    held = operator.key.key_id if old is None else _held(operator, old)
+    held = operator.key.key_id if named is None else _held(operator, named)
     _report("replaced by", operator.ask("POST", f"/admin/operators/{held}", {"key": new}), as_json)
 
 
-def _held(operator: OperatorClient, key: str) -> str:
-    """The id of an operator's key, given by its public half, by that or by what the list shows of it."""
-    if len(key) == SHORT_ID:
-        return operator.whole_id(key, "/admin/operators", "operators", "key_id")
-    return key_name(key)
+def _named(key: str) -> str:
+    """The id of a key, given by its public half or by that; what a list shows of an id stays as it is."""
+    return key if len(key) == SHORT_ID else key_name(key)
+
+
+def _held(operator: OperatorClient, named: str) -> str:
+    return operator.whole_id(named, "/admin/operators", "operators", "key_id")
 
 
 def _report(what: str, answer: dict[str, Any], as_json: bool) -> None:
