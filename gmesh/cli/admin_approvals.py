@@ -12,9 +12,18 @@ import json
 import click
 
 from gmesh.cli.groups import Group
-from gmesh.cli.operator import operator_of
+from gmesh.cli.operator import one_id, operator_of
 from gmesh.cli.options import json_option
-from gmesh.cli.output import Column, moment, print_json, printable, table
+from gmesh.cli.output import (
+    SHORT_ID,
+    Column,
+    id_column,
+    print_json,
+    printable,
+    table,
+    time_column,
+    wide_option,
+)
 from gmesh.errors import ConfigurationError
 
 __all__ = ["approvals"]
@@ -22,6 +31,7 @@ __all__ = ["approvals"]
 
 @click.group(cls=Group, invoke_without_command=True)
 @json_option
+@wide_option
 @click.pass_context
 def approvals(context: click.Context, as_json: bool) -> None:
     """List what waits for the approval of more operators; or approve one."""
@@ -31,6 +41,7 @@ def approvals(context: click.Context, as_json: bool) -> None:
 
 @approvals.command("list")
 @json_option
+@wide_option
 @click.pass_context
 def list_approvals(context: click.Context, as_json: bool) -> None:
     """What waits for the approval of more operators."""
@@ -42,10 +53,10 @@ def list_approvals(context: click.Context, as_json: bool) -> None:
         for row in answer.get("approvals") or ()
     ]
     columns = [
-        Column("id", "id"),
+        id_column("id", "id"),
         Column("what", "what"),
         Column("votes", "votes"),
-        Column("until", "expires_at", moment),
+        time_column("until", "expires_at"),
     ]
     table(columns, rows, "nothing waits")
 
@@ -58,6 +69,8 @@ def approve(context: click.Context, approval_id: str, yes: bool) -> None:
     """Read what another operator asks for, and ask for the same."""
     operator = operator_of(context)
     waiting = operator.ask("GET", "/admin/approvals").get("approvals") or ()
+    if len(approval_id) == SHORT_ID:
+        approval_id = one_id([str(row.get("id")) for row in waiting], approval_id)
     found = next((row for row in waiting if row.get("id") == approval_id), None)
     if found is None:
         raise ConfigurationError("not-found", f"nothing waits under the id {approval_id}")

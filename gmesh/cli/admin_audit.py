@@ -23,7 +23,7 @@ from gmesh.cli.groups import Group
 from gmesh.cli.http import HttpRefused, Unreachable
 from gmesh.cli.operator import PAUSE, OperatorClient, operator_of
 from gmesh.cli.options import json_option
-from gmesh.cli.output import Column, moment, print_json, printable, table, words
+from gmesh.cli.output import Column, id_column, print_json, printable, table, time_column, wide_option, words
 from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
 from gmesh.files import read_capped, write_atomic
 from gmesh.trust.documents import AuditHead, Status, parse_document
@@ -38,8 +38,8 @@ REMEMBERED = "audit-head.json"
 _KNOWN = ("at", "actor", "action", "target", "outcome", "request_id")
 _COLUMNS = [
     Column("row", "seq"),
-    Column("at", "at", moment),
-    Column("by", "actor"),
+    time_column("at", "at"),
+    id_column("by", "actor"),
     Column("action", "action"),
     Column("target", "target"),
     Column("outcome", "outcome"),
@@ -61,6 +61,7 @@ _COLUMNS = [
 @click.option("--after", type=click.IntRange(min=0), help="Only rows after this one.")
 @click.option("--last", type=click.IntRange(min=1), default=SHOWN, show_default=True, help="How many rows.")
 @json_option
+@wide_option
 @click.pass_context
 def audit(
     context: click.Context,

@@ -16,7 +16,7 @@ from gmesh.cli.groups import Group
 from gmesh.cli.http import HttpRefused
 from gmesh.cli.operator import OperatorClient, operator_of, poll
 from gmesh.cli.options import identifier, json_option, node_name, seconds, wait_options
-from gmesh.cli.output import Column, moment, print_json, printable, table, words
+from gmesh.cli.output import Column, id_column, print_json, printable, table, time_column, wide_option, words
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.trust.documents import Command, CommandTarget, sign_document
 from gmesh.trust.limits import NONCE_SIZE
@@ -101,6 +101,7 @@ def give(
 @click.option("--ttl", default="10m", show_default=True, metavar="SPAN", help="When it is too late to obey.")
 @wait_options
 @json_option
+@wide_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -166,13 +167,14 @@ def _print_outcome(found: dict[str, Any], as_json: bool) -> None:
         Column("node", "name"),
         Column("state", "state"),
         Column("detail", "detail"),
-        Column("at", "at", moment),
+        time_column("at", "at"),
     ]
     table(columns, found.get("nodes") or (), "no node is concerned")
 
 
 @click.group(cls=Group, invoke_without_command=True)
 @json_option
+@wide_option
 @click.pass_context
 def commands(context: click.Context, as_json: bool) -> None:
     """List the commands given, newest first; or show what became of one."""
@@ -182,6 +184,7 @@ def commands(context: click.Context, as_json: bool) -> None:
 
 @commands.command("list")
 @json_option
+@wide_option
 @click.pass_context
 def list_commands(context: click.Context, as_json: bool) -> None:
     """List the commands given, newest first."""
@@ -190,12 +193,12 @@ def list_commands(context: click.Context, as_json: bool) -> None:
         return print_json(rows)
     columns = [
         Column("number", "number"),
-        Column("id", "id"),
+        id_column("id", "id"),
         Column("command", "command"),
         Column("target", "target", lambda value: words(json.dumps(value))),
-        Column("by", "created_by"),
-        Column("issued", "issued_at", moment),
-        Column("expires", "expires_at", moment),
+        id_column("by", "created_by"),
+        time_column("issued", "issued_at", spare=True),
+        time_column("expires", "expires_at"),
     ]
     table(columns, rows, "no commands")
 
@@ -203,7 +206,10 @@ def list_commands(context: click.Context, as_json: bool) -> None:
 @commands.command()
 @click.argument("command_id", metavar="ID")
 @json_option
+@wide_option
 @click.pass_context
 def show(context: click.Context, command_id: str, as_json: bool) -> None:
     """Show what became of a command, node by node."""
-    _print_outcome(outcome(operator_of(context), command_id), as_json)
+    operator = operator_of(context)
+    whole = operator.whole_id(command_id, "/admin/commands", "commands")
+    _print_outcome(outcome(operator, whole), as_json)

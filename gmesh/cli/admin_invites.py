@@ -10,9 +10,9 @@ from __future__ import annotations
 import click
 
 from gmesh.cli.groups import Group
-from gmesh.cli.operator import OperatorClient, Pending, operator_of
+from gmesh.cli.operator import OperatorClient, Pending, one_id, operator_of
 from gmesh.cli.options import identifier, json_option, node_name, public_key, seconds
-from gmesh.cli.output import Column, moment, print_json, table, words
+from gmesh.cli.output import SHORT_ID, Column, id_column, print_json, table, time_column, wide_option, words
 from gmesh.errors import ConfigurationError
 from gmesh.trust.names import is_name, is_role
 
@@ -74,6 +74,7 @@ def invite(
 
 @click.group(cls=Group, invoke_without_command=True)
 @json_option
+@wide_option
 @click.pass_context
 def invites(context: click.Context, as_json: bool) -> None:
     """List the invites and what became of them; or withdraw one."""
@@ -83,6 +84,7 @@ def invites(context: click.Context, as_json: bool) -> None:
 
 @invites.command("list")
 @json_option
+@wide_option
 @click.pass_context
 def list_invites(context: click.Context, as_json: bool) -> None:
     """The invites and what became of them."""
@@ -90,11 +92,11 @@ def list_invites(context: click.Context, as_json: bool) -> None:
     if as_json:
         return print_json(rows)
     columns = [
-        Column("id", "id"),
+        id_column("id", "id"),
         Column("name", "name"),
         Column("roles", "roles"),
         Column("state", "state"),
-        Column("expires", "expires_at", moment),
+        time_column("expires", "expires_at"),
     ]
     table(columns, rows, "no invites")
 
@@ -112,6 +114,7 @@ def withdraw(context: click.Context, which: str) -> None:
 
 @click.group(cls=Group, invoke_without_command=True)
 @json_option
+@wide_option
 @click.pass_context
 def enrolments(context: click.Context, as_json: bool) -> None:
     """List the joins that had to wait; or approve or reject one."""
@@ -121,6 +124,7 @@ def enrolments(context: click.Context, as_json: bool) -> None:
 
 @enrolments.command("list")
 @json_option
+@wide_option
 @click.pass_context
 def list_enrolments(context: click.Context, as_json: bool) -> None:
     """Joins by invites that need approval."""
@@ -128,12 +132,12 @@ def list_enrolments(context: click.Context, as_json: bool) -> None:
     if as_json:
         return print_json(rows)
     columns = [
-        Column("id", "id"),
+        id_column("id", "id"),
         Column("name", "name"),
         Column("roles", "roles"),
-        Column("node key", "node_key"),
+        id_column("node key", "node_key"),
         Column("state", "state"),
-        Column("asked", "requested_at", moment),
+        time_column("asked", "requested_at"),
     ]
     table(columns, rows, "no joins wait")
 
@@ -167,6 +171,8 @@ def _find(operator: OperatorClient, path: str, member: str, which: str, state: s
         return identifier(which)
     rows = operator.pages(path, member)
     found = [str(row.get("id")) for row in rows if (row.get("name"), row.get("state")) == (which, state)]
+    if not found and len(which) == SHORT_ID:
+        return one_id([str(row.get("id")) for row in rows if row.get("state") == state], which)
     if len(found) != 1:
         raise ConfigurationError(
             "not-found", f"{len(found)} {member} for {which} are {state}: name one by its id"

@@ -11,13 +11,14 @@ import click
 
 from gmesh.cli.operator import operator_of
 from gmesh.cli.options import json_option, node_name
-from gmesh.cli.output import Column, moment, print_json, table
+from gmesh.cli.output import Column, ago, day, id_column, print_json, table, time_column, wide_option, words
 
 __all__ = ["certificates", "nodes"]
 
 
 @click.command()
 @json_option
+@wide_option
 @click.pass_context
 def nodes(context: click.Context, as_json: bool) -> None:
     """List the nodes that were admitted."""
@@ -26,11 +27,11 @@ def nodes(context: click.Context, as_json: bool) -> None:
         return print_json(rows)
     columns = [
         Column("name", "name"),
-        Column("node id", "node_id"),
+        id_column("node id", "node_id"),
         Column("roles", "roles"),
-        Column("serial", "serial"),
-        Column("certified until", "not_after", moment),
-        Column("last seen", "last_seen", moment),
+        Column("serial", "serial", short=words, spare=True),
+        time_column("certified until", "not_after"),
+        time_column("last seen", "last_seen", ago),
         Column("revoked", "revoked"),
     ]
     table(columns, rows, "no nodes")
@@ -39,6 +40,7 @@ def nodes(context: click.Context, as_json: bool) -> None:
 @click.command()
 @click.option("--node", type=node_name, metavar="NAME", help="Of this node only.")
 @json_option
+@wide_option
 @click.pass_context
 def certificates(context: click.Context, node: str | None, as_json: bool) -> None:
     """List the certificates that were issued, by serial."""
@@ -48,12 +50,12 @@ def certificates(context: click.Context, node: str | None, as_json: bool) -> Non
     if as_json:
         return print_json(rows)
     columns = [
-        Column("serial", "serial"),
+        Column("serial", "serial", short=words),
         Column("name", "name"),
-        Column("node id", "node_id"),
-        Column("from", "not_before", moment),
-        Column("until", "not_after", moment),
-        Column("revoked", "revoked_at", moment),
+        id_column("node id", "node_id"),
+        time_column("from", "not_before", day, spare=True),
+        time_column("until", "not_after"),
+        time_column("revoked", "revoked_at", day),
         Column("reason", "reason"),
     ]
     table(columns, rows, "no certificates")

@@ -12,15 +12,16 @@ from typing import Any
 import click
 
 from gmesh.cli.groups import Group
-from gmesh.cli.operator import operator_of
+from gmesh.cli.operator import OperatorClient, operator_of
 from gmesh.cli.options import KeyCommand, json_option, key_name, key_text, public_key
-from gmesh.cli.output import Column, moment, print_json, table, words
+from gmesh.cli.output import SHORT_ID, Column, id_column, print_json, table, time_column, wide_option, words
 
 __all__ = ["operators"]
 
 
 @click.group(cls=Group, invoke_without_command=True)
 @json_option
+@wide_option
 @click.pass_context
 def operators(context: click.Context, as_json: bool) -> None:
     """List, add, replace and remove operators."""
@@ -30,6 +31,7 @@ def operators(context: click.Context, as_json: bool) -> None:
 
 @operators.command("list")
 @json_option
+@wide_option
 @click.pass_context
 def list_operators(context: click.Context, as_json: bool) -> None:
     """Everybody who may act."""
@@ -37,11 +39,11 @@ def list_operators(context: click.Context, as_json: bool) -> None:
     if as_json:
         return print_json(rows)
     columns = [
-        Column("key id", "key_id"),
+        id_column("key id", "key_id"),
         Column("role", "role"),
         Column("name", "name"),
-        Column("added", "added_at", moment),
-        Column("by", "added_by"),
+        time_column("added", "added_at"),
+        id_column("by", "added_by"),
     ]
     table(columns, rows, "no operators")
 
@@ -65,8 +67,9 @@ def add(context: click.Context, key: str, role: str, name: str, as_json: bool) -
 @click.pass_context
 def remove(context: click.Context, key: str, as_json: bool) -> None:
     """Refuse a key, by its id or public half, from now on."""
-    held = key_name(key)
-    _report("removed", operator_of(context).ask("DELETE", f"/admin/operators/{held}"), as_json)
+    named = _named(key)
+    operator = operator_of(context)
+    _report("removed", operator.ask("DELETE", f"/admin/operators/{_held(operator, named)}"), as_json)
 
 
 @operators.command(cls=KeyCommand)
@@ -77,9 +80,19 @@ def remove(context: click.Context, key: str, as_json: bool) -> None:
 def replace(context: click.Context, new: str, old: str | None, as_json: bool) -> None:
     """Put a new key in the place of your own, or of another operator's."""
     public_key(new)
+    named = None if old is None else _named(old)
     operator = operator_of(context)
-    held = operator.key.key_id if old is None else key_name(old)
+    held = operator.key.key_id if named is None else _held(operator, named)
     _report("replaced by", operator.ask("POST", f"/admin/operators/{held}", {"key": new}), as_json)
+
+
+def _named(key: str) -> str:
+    """The id of a key, given by its public half or by that; what a list shows of an id stays as it is."""
+    return key if len(key) == SHORT_ID else key_name(key)
+
+
+def _held(operator: OperatorClient, named: str) -> str:
+    return operator.whole_id(named, "/admin/operators", "operators", "key_id")
 
 
 def _report(what: str, answer: dict[str, Any], as_json: bool) -> None:

@@ -19,7 +19,18 @@ from gmesh.cli.genesis_review import review
 from gmesh.cli.groups import Group
 from gmesh.cli.operator import OperatorClient, operator_of
 from gmesh.cli.options import json_option
-from gmesh.cli.output import Column, facts, moment, print_json, printable, table, words
+from gmesh.cli.output import (
+    Column,
+    facts,
+    id_column,
+    moment,
+    print_json,
+    printable,
+    table,
+    time_column,
+    wide_option,
+    words,
+)
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import read_capped
 from gmesh.trust.body_policy import POLICY_TEXT_FIELDS
@@ -57,6 +68,7 @@ def _policy(operator: OperatorClient, version: int | None) -> Document[Policy]:
 @click.argument("version", required=False, type=click.IntRange(min=1))
 @click.option("--text", is_flag=True, help="Only what people write of it, as publish takes it.")
 @json_option
+@wide_option
 @click.pass_context
 def show(context: click.Context, version: int | None, text: bool, as_json: bool) -> None:
     """Show the policy in force, or an earlier VERSION."""
@@ -128,6 +140,7 @@ def _publish(
 
 @policy.command()
 @json_option
+@wide_option
 @click.pass_context
 def history(context: click.Context, as_json: bool) -> None:
     """List the versions, newest first."""
@@ -136,8 +149,8 @@ def history(context: click.Context, as_json: bool) -> None:
         return print_json(rows)
     columns = [
         Column("version", "version"),
-        Column("issued", "issued_at", moment),
-        Column("published by", "published_by"),
+        time_column("issued", "issued_at"),
+        id_column("published by", "published_by"),
     ]
     table(columns, rows, "no policies")
 

@@ -16,7 +16,7 @@ from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import MAX_PING_COUNT, NODE_TIMEOUT, PING_TIMEOUT
 from gmesh.cli.local import node_command, read_list, read_object
 from gmesh.cli.options import NumberRange, node_name
-from gmesh.cli.output import Column, chain, milliseconds, print_json, printable, table, words
+from gmesh.cli.output import Column, chain, milliseconds, print_json, printable, table, wide_option, words
 
 __all__ = ["capture", "ping", "trace"]
 
@@ -60,6 +60,7 @@ def ping(node: str, count: int, where: Endpoint, as_json: bool) -> None:
 @node_command
 @click.argument("node", type=node_name)
 @click.option("--service", metavar="NAME", help="Ask the policy about this one; without it, about any.")
+@wide_option
 def trace(node: str, service: str | None, where: Endpoint, as_json: bool) -> None:
     """
     Show the path to NODE; for each hop the round trip, and whether the policy lets this node reach it.
@@ -95,6 +96,7 @@ def _answer(hop: Mapping[str, Any]) -> str:
 @click.option(
     "--count", default=1000, show_default=True, type=click.IntRange(1, 4096), help="End after so many frames."
 )
+@wide_option
 def capture(peer: str, seconds: float, count: int, where: Endpoint, as_json: bool) -> None:
     """Show the headers of the frames on the link to PEER; never what they carry."""
     body = {"peer": peer, "seconds": seconds, "count": count}

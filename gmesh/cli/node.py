@@ -10,7 +10,20 @@ import click
 from gmesh.cli.follow import follow, follow_option
 from gmesh.cli.http import Endpoint
 from gmesh.cli.local import node_command, read_list, read_object
-from gmesh.cli.output import VALID, Column, age, chain, facts, milliseconds, moment, print_json, table, words
+from gmesh.cli.output import (
+    VALID,
+    Column,
+    age,
+    chain,
+    facts,
+    id_column,
+    milliseconds,
+    moment,
+    print_json,
+    table,
+    wide_option,
+    words,
+)
 
 __all__ = ["nodes", "peers", "routes", "services", "status", "transits"]
 
@@ -57,13 +70,14 @@ def _listing(where: Endpoint, as_json: bool, path: str, columns: list[Column], e
 
 @node_command
 @follow_option
+@wide_option
 def peers(where: Endpoint, as_json: bool, follow_it: bool) -> None:
     """List the neighbours this node has links to."""
     if follow_it:
         return follow(where, "peers", as_json)
     columns = [
         Column("name", "name"),
-        Column("node id", "node_id"),
+        id_column("node id", "node_id"),
         Column("address", "address"),
         Column("round trip", "rtt_ms", milliseconds),
     ]
@@ -73,6 +87,7 @@ def peers(where: Endpoint, as_json: bool, follow_it: bool) -> None:
 @node_command
 @click.argument("node", required=False)
 @follow_option
+@wide_option
 def routes(node: str | None, where: Endpoint, as_json: bool, follow_it: bool) -> None:
     """
     List the path to every node that can be reached.
@@ -93,11 +108,12 @@ def routes(node: str | None, where: Endpoint, as_json: bool, follow_it: bool) ->
 
 
 @node_command
+@wide_option
 def nodes(where: Endpoint, as_json: bool) -> None:
     """List all nodes this node knows of."""
     columns = [
         Column("name", "name"),
-        Column("node id", "node_id"),
+        id_column("node id", "node_id"),
         Column("roles", "roles"),
         Column("reachable", "reachable"),
     ]
@@ -105,6 +121,7 @@ def nodes(where: Endpoint, as_json: bool) -> None:
 
 
 @node_command
+@wide_option
 def transits(where: Endpoint, as_json: bool) -> None:
     """List the paths of others that passed through this node, with the first frame of each."""
     columns = [

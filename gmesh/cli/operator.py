@@ -20,6 +20,8 @@ import click
 from gmesh.cli.authority import RemoteAuthority, audience_of
 from gmesh.cli.http import HttpRefused
 from gmesh.cli.limits import MAX_PAGES
+from gmesh.cli.options import identifier
+from gmesh.cli.output import SHORT_ID
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import read_capped
 from gmesh.keyfiles import Passphrases, load_key
@@ -32,7 +34,7 @@ from gmesh.trust.requests import ADMIN_TAG
 from gmesh.trust.state import TrustState
 from gmesh.trust.verify import network_id, verify_genesis_chain
 
-__all__ = ["PAUSE", "OperatorClient", "Pending", "operator_of", "poll"]
+__all__ = ["PAUSE", "OperatorClient", "Pending", "one_id", "operator_of", "poll"]
 
 PAUSE = 1.0
 MAX_PAUSE = 5.0
@@ -118,6 +120,17 @@ class OperatorClient:
             )
         return decoded
 
+    def whole_id(self, text: str, path: str, member: str, field: str = "id") -> str:
+        """
+        The id that C{text} is, or begins, as lists show it in short.
+
+        @param path: the list to look it up in; C{member} and C{field} say where.
+        @raise ConfigurationError: if it is none, or none or several begin so.
+        """
+        if len(text) != SHORT_ID or not set(text) <= set("0123456789abcdef"):
+            return identifier(text)
+        return one_id([str(row.get(field)) for row in self.pages(path, member)], text)
+
     def get_document(self, path: str) -> bytes:
         """The body of a signed request for a document in file form."""
         return self.authority.signed(self.key, "GET", path, b"", self.audience, ADMIN_TAG).body
@@ -161,6 +174,16 @@ class OperatorClient:
                 return rows
             target = f"{path}{mark}{quote(str(answer['next']), safe='')}"
         raise HttpRefused("too-large", f"{path} has no end", 200, {})
+
+
+def one_id(ids: Sequence[str], beginning: str) -> str:
+    """The one of C{ids} that begins so. @raise ConfigurationError: if there is none, or another one."""
+    found = [each for each in ids if each.startswith(beginning)]
+    if len(found) != 1:
+        raise ConfigurationError(
+            "not-found", f"{len(found)} ids begin with {beginning}: the list shows all of each with --wide"
+        )
+    return identifier(found[0])
 
 
 def operator_of(context: click.Context) -> OperatorClient:
