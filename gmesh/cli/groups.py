@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Groups of commands, which suggest what a mistyped name may have meant."""
+"""
+Groups of commands, which suggest what a mistyped name may have meant.
+
+Tests: C{tests/cli/test_main.py}.
+"""
 
 from __future__ import annotations
 

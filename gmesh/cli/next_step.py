@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The command that a person types next, so that it works on this host as it is printed."""
+"""
+The command that a person types next, so that it works on this host as it is printed.
+
+Tests: C{tests/cli/test_join.py}.
+"""
 
 from __future__ import annotations
 
