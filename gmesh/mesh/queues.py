@@ -162,7 +162,7 @@ class EgressQueue:
         self._paused.pop(flow, None)
 
     def resume_senders(self) -> None:
-        """There is room: resume the senders whose own flow has little left, in the order they were paused in."""
+        """There is room: resume the senders whose own flow has little left, in the order they were paused."""
         for flow in list(self._paused):
             state = self._flows.get(flow)
             if state is None or state.size <= SENDER_LOW_WATER:
