@@ -24,7 +24,7 @@ __all__ = [
 
 class GmeshError(Exception):
     """
-    Something was refused or failed, for a reason that can be told.
+    Something was refused or failed, for a reason that can be given.
 
     @param reason: a short slug, C{[a-z0-9-]+}.
     @param detail: one sentence for people; the slug when left out.

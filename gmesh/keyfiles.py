@@ -2,7 +2,7 @@
 """
 Signing keys at rest: a private file, one sealed with a pass phrase, or a systemd credential.
 
-Each is loaded into an L{gmesh.interfaces.ISigner}; whoever signs does not know where it came from.
+Each is loaded into an L{gmesh.interfaces.ISigner}; the code that signs does not know where it came from.
 """
 
 from __future__ import annotations

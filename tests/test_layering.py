@@ -159,7 +159,7 @@ def heavy_starts(trees: Trees) -> list[str]:
 
 
 #: Circles that are still there, each by its first file; none may be added.
-KNOWN_CIRCLES = {"testing/engine_mesh.py", "testing/memory_node.py"}
+KNOWN_CIRCLES = {"testing/engine_mesh.py"}
 
 
 def circles(trees: Trees) -> list[str]:

@@ -93,7 +93,7 @@ class Buckets:
 
 
 class RateLimiter:
-    """What the server asks before it works for somebody."""
+    """What the server asks before it works on a request."""
 
     def __init__(self, rates: RateLimits, seconds: Callable[[], float]) -> None:
         self.addresses = Buckets(rates.address, seconds, limits.ADDRESSES_REMEMBERED)

@@ -177,7 +177,7 @@ def merge_crl(tx: Transaction, crl: Crl, epoch: int, last_end: int = MAX_INTEGER
 
 
 def follow_policy(tx: Transaction, policy: Policy) -> None:
-    """Let those operate that C{policy} names, and nobody else."""
+    """Make the operators those that C{policy} names, and no others."""
     wanted = {key_id(decode_public(operator.key)): operator for operator in policy.operators}
     for row in operators.everyone(tx):
         if row.key_id not in wanted or wanted[row.key_id].role != row.role:

@@ -24,7 +24,7 @@ MEBIBYTE = 1024 * 1024
 
 
 def permissions(directory: Path) -> list[Finding]:
-    """Keys for their owner alone, everything of one owner, nobody else who may write."""
+    """Keys for their owner alone, everything of one owner, writable for nobody else."""
     home = directory.stat()
     found = []
     if stat.S_IMODE(home.st_mode) & 0o022:

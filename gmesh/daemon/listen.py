@@ -43,11 +43,13 @@ def parse_server(reactor: Any, text: str) -> Any:
     except Exception as error:  # endpoint plugins raise what they like on a bad string
         given = text.startswith(GIVEN) and isinstance(error, IndexError | KeyError)
         cause = "the service manager passed no such socket" if given else error
-        raise ConfigurationError("bad-endpoint", f"{text!r} is no endpoint to listen on: {cause}") from error
+        raise ConfigurationError(
+            "bad-endpoint", f"{text!r} is not an endpoint to listen on: {cause}"
+        ) from error
 
 
 def describe_address(address: IAddress) -> str:
-    """An address as the log tells it: C{tcp:7443}, C{unix:/run/gmesh-node/node.sock}."""
+    """An address as it stands in the log: C{tcp:7443}, C{unix:/run/gmesh-node/node.sock}."""
     if isinstance(address, (IPv4Address, IPv6Address)):
         return f"{address.type.lower()}:{address.port}"
     if isinstance(address, UNIXAddress) and address.name is not None:

@@ -106,7 +106,7 @@ def observer_factory(
     log_format: str, logfile: str | None, environ: Mapping[str, str]
 ) -> Callable[[], Lines] | None:
     """
-    What makes the observer that twistd shall log with, or None where its own must: that of a file turns
+    What makes the observer that twistd logs with, or None where its own must: that of a file turns
     over on SIGUSR1.
 
     @param log_format: C{text}, C{json} or nothing.
@@ -125,7 +125,7 @@ def observer_factory(
 
 def observer_for(twistd: usage.Options | None, log_format: str) -> Callable[[], Lines] | None:
     """
-    What a daemon shall log with from its first line on, by what twistd was told.
+    What a daemon logs with from its first line on, by the options of twistd.
 
     @param twistd: the options that the daemon's are part of, or None outside of twistd.
     @raise UsageError: when both have a say in the format.
@@ -154,7 +154,7 @@ class LoggedService(MultiService):
         self._lines: Lines | None = None
 
     def setServiceParent(self, parent: Any) -> None:
-        """Take a place in the application, and tell it of the observer."""
+        """Take a place in the application, and register the observer there."""
         if self._observer is not None and isinstance(parent, Componentized):
             self._lines = self._observer()
             parent.setComponent(ILogObserver, self._lines)
@@ -179,7 +179,7 @@ def parse_level(name: str) -> Any:
     """
     levels = {level.name: level for level in LogLevel.iterconstants()}
     if name not in levels:
-        raise ConfigurationError("bad-level", f"{name!r} is no log level: there are {', '.join(levels)}")
+        raise ConfigurationError("bad-level", f"{name!r} is not a log level: there are {', '.join(levels)}")
     return levels[name]
 
 

@@ -39,7 +39,7 @@ class Families:
         return family
 
     def gauges(self, name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-        """Several, told apart by a label."""
+        """Several, distinguished by a label."""
         family = GaugeMetricFamily(self._prefix + name, text, labels=[label])
         for key, value in values.items():
             family.add_metric([key], value)
@@ -50,7 +50,7 @@ class Families:
         return CounterMetricFamily(self._prefix + name, text, value=value)
 
     def counters(self, name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
-        """Several, told apart by a label."""
+        """Several, distinguished by a label."""
         family = CounterMetricFamily(self._prefix + name, text, labels=[label])
         for key, value in values.items():
             family.add_metric([key], value)

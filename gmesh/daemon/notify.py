@@ -103,7 +103,7 @@ class HangupService(Service):
     Reloads on SIGHUP, between RELOADING and READY, as C{Type=notify-reload} wants it (systemd.service(5)).
 
     The signal handler only wakes the reactor; the work is done in a turn of its own, and its
-    failure is told and leaves the daemon running.
+    failure is reported and leaves the daemon running.
 
     @param reload: what to do; READY waits for its Deferred, if it gives one.
     """
@@ -130,7 +130,7 @@ class HangupService(Service):
         self._reactor.callFromThread(self._hangup)
 
     def _hangup(self) -> None:
-        # systemd tells by its own clock which reload this answers; no other clock will do.
+        # systemd judges by its own clock which reload this answers; no other clock will do.
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._notifier.send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
         done = maybeDeferred(self._reload)

@@ -2,7 +2,7 @@
 """
 What the HTTP of both daemons has in common: bodies with a cap, refusals that close, problem documents.
 
-twisted.web buffers any body, and goes on reading after it was told to close; here a body is counted while
+twisted.web buffers any body, and goes on reading after it was asked to close; here a body is counted while
 it comes in, and what is refused is answered by a problem document (RFC 9457) and read no further.
 
 Tests: C{tests/daemon/test_web.py}, C{tests/authority/test_http.py}, C{tests/node/api}.
@@ -123,7 +123,7 @@ class QuietSite(Site):
         return [b"http/1.1"]
 
     def problem(self, slug: str, status: int, detail: str) -> bytes:
-        """The body that tells of a refusal."""
+        """The body of a refusal."""
         return problem_body(slug, slug.replace("-", " "), status, detail)
 
     def log(self, request: Any) -> None:

@@ -28,7 +28,7 @@ __all__ = ["ReliableMessage", "ReliableQueue", "ReliableSender", "encode_datagra
 
 _DETAILS = {
     "timed-out": "{name} did not acknowledge in time",
-    "no-route": "no way to {name} at present",
+    "no-route": "no path to {name} at present",
     "busy": "the receiver of {service} at {name} is busy",
     "no-such-service": "{name} has no receiver for {service}",
     "denied": "{name} denies {service}: its policy forbids it, or it has lost touch with the authority",

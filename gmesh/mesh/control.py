@@ -104,7 +104,7 @@ class ControlProtocol:
         factory, asker = self._factory, self._neighbour.handle
         if not self._neighbour.may_ask():
             return
-        path = factory.way(request)
+        path = factory.path(request)
         if path is None or asker in path:
             self._neighbour.send(Kind.PATH_REP, PathReply(request.request, ()).encode())
             return
@@ -210,7 +210,7 @@ class ControlFactory(NeighbourObserver):
         if batch:
             neighbour.send(Kind.CERT, CertAnswer(tuple(batch)).encode())
 
-    def way(self, request: PathRequest) -> tuple[bytes, ...] | None:
+    def path(self, request: PathRequest) -> tuple[bytes, ...] | None:
         """The path from us to a node that the asker knows by handle or only by name."""
         destination = request.destination
         if request.name:

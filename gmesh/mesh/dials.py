@@ -133,7 +133,7 @@ class DialTarget:
 
 
 class DialOwner:
-    """What decides what to dial, and acts on what came of it: L{gmesh.mesh.dialler.Dialler}."""
+    """Decides what to dial, and acts on the outcomes: L{gmesh.mesh.dialler.Dialler}."""
 
     def linked(self, dial: Dial, peer: Peer) -> None:
         """This dial led to a link."""

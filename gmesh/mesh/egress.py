@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Packs the frames of one link into records, one write a reactor turn, never far ahead of the socket.
+Packs the frames of one link into records, one write per reactor turn, never far ahead of the socket.
 
 Frames wait for the end of the turn, so that one record carries all of them; those sent while records
 are received wait only until all of these were read, since that is when the answers are complete.

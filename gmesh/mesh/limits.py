@@ -126,7 +126,7 @@ REFUSAL_LOG_BURST = 5
 REFUSAL_LOG_SPACING = 10.0
 
 TICK: Final = 1e-6
-"""Added to a delay computed from a due time, so that rounding never wakes us a hair too early."""
+"""Added to a delay computed from a due time, so that rounding never wakes us slightly too early."""
 
 # -- flooding: records pushed at once to EAGER_DEGREE neighbours and named to the others, as in Plumtree
 # (Leitao, Pereira, Rodrigues, "Epidemic Broadcast Trees", 2007)

@@ -384,7 +384,7 @@ class MeshFactory(RecordProtocolFactory):
         return NoiseFactory(self._noise, self, False)
 
     def dialling(self, observer: DialObserver | None = None) -> IProtocolFactory:
-        """The factory for one dial; C{observer} hears what became of it."""
+        """The factory for one dial; C{observer} is given its outcome."""
         return NoiseFactory(self._noise, self, True, observer)
 
     def build_secure(

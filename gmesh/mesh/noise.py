@@ -47,7 +47,7 @@ _HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI ")
 
 
 class DialObserver:
-    """The dialler's side of one dial: learns what came of it."""
+    """The dialler's side of one dial: is given its outcome."""
 
     @property
     def suite_turn(self) -> int:
@@ -370,7 +370,7 @@ class NoiseFactory(Factory):
     Builds a L{NoiseProtocol} for each connection.
 
     @param initiator: True to dial, False to listen.
-    @param observer: of the dialler, if it wants to hear what came of it.
+    @param observer: of the dialler, if it wants the outcome.
     """
 
     noisy = False

@@ -159,9 +159,9 @@ class Elsewhere:
         ours = engine.neighbours(own)
         if own not in first:
             return set()
-        told = self._sent_by(sender, first)
-        covered = set(told)
-        for relay in told:
+        direct = self._sent_by(sender, first)
+        covered = set(direct)
+        for relay in direct:
             if relay == own or not engine.relays(relay):
                 continue
             second = engine.neighbours(relay)

@@ -163,7 +163,7 @@ class EgressQueue:
         self._paused.pop(flow, None)
 
     def resume_senders(self) -> None:
-        """There is room: let those go on whose own flow has little left, the one paused first first."""
+        """There is room: resume the senders whose own flow has little left, in the order they were paused."""
         for flow in list(self._paused):
             state = self._flows.get(flow)
             if state is None or state.size <= SENDER_LOW_WATER:

@@ -127,7 +127,7 @@ def _checked(check: Callable[[str], object], text: str) -> str:
 def _check_format(name: str) -> None:
     if name not in LOG_FORMATS:
         raise ConfigurationError(
-            "bad-format", f"{name!r} is no log format: there are {', '.join(LOG_FORMATS)}"
+            "bad-format", f"{name!r} is not a log format: there are {', '.join(LOG_FORMATS)}"
         )
 
 

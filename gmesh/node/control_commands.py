@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What an operator may ask of a node: one function a command, registered by its decorator.
+What an operator may ask of a node: one function per command, registered by its decorator.
 
 C{policy-update}, C{revoke-certificate} and C{revoke-node} carry a number and mean "hold at least
 this now": the document itself comes as all documents come.

@@ -162,7 +162,7 @@ class CommandExecutor:
         self._receipt_waits()
 
     def receipts(self) -> list[dict[str, Any]]:
-        """What the next heartbeat shall carry, oldest first."""
+        """What the next heartbeat carries, oldest first."""
         return self._member.state.receipts[:RECEIPTS_A_HEARTBEAT]
 
     def delivered(self, receipts: Iterable[dict[str, Any]]) -> None:

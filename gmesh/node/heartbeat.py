@@ -234,11 +234,11 @@ class Heartbeat(Service):
         ceiling = min(RENEWAL_RETRY_CEILING, RENEWAL_RETRY_FLOOR * 2**self._failures)
         self._failures = min(self._failures + 1, 16)
         wait = self._random.uniform(RENEWAL_RETRY_FLOOR, max(RENEWAL_RETRY_FLOOR, ceiling))
-        told = error.seconds if isinstance(error, AskLater) else 0
-        return min(told, RENEWAL_CHECK) + wait
+        asked = error.seconds if isinstance(error, AskLater) else 0
+        return min(asked, RENEWAL_CHECK) + wait
 
     def _at(self, share: float) -> float:
-        """When so much of the certificate's life is over."""
+        """When so much of the certificate's life has passed."""
         body = self._node.certificate.body
         return body.issued_at + share * (body.not_after - body.issued_at)
 

@@ -121,7 +121,7 @@ class NodeCollector(Collector):
         buckets = [(str(limit), float(number)) for limit, number in self._lag.cumulative()]
         return HistogramMetricFamily(
             PREFIX + "reactor_lag_seconds",
-            "How late the reactor comes to what is due.",
+            "How late the reactor runs what is due.",
             buckets=[*buckets, ("+Inf", float(self._lag.count))],
             sum_value=self._lag.total,
         )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-How late the reactor comes to what is due: one timer a second, and what it finds in a few buckets.
+How late the reactor runs what is due: one timer a second, and what it finds in a few buckets.
 
 Tests: C{tests/node/test_metrics.py}.
 """

@@ -264,12 +264,12 @@ class NodeRuntime:
         names = {
             node.handle: node.member.name for node in self.engine.nodes(now) if "anchor" in node.member.roles
         }
-        ways = sorted(self.engine.table(now), key=lambda way: way[2])
-        near = [names[handle] for handle, _, _ in ways if handle in names]
+        table = sorted(self.engine.table(now), key=lambda row: row[2])
+        near = [names[handle] for handle, _, _ in table if handle in names]
         if self._stub:
             near += [link.peer.name for link in self.neighbours.links.values() if "anchor" in link.peer.roles]
-            told = (*self.member.anchors(), *self.member.anchors_behind())
-            near += [anchor.name for anchor in told if anchor.name != self.member.name]
+            listed = (*self.member.anchors(), *self.member.anchors_behind())
+            near += [anchor.name for anchor in listed if anchor.name != self.member.name]
         return list(dict.fromkeys(near))
 
     # What the layers ask

@@ -56,7 +56,7 @@ class Options(usage.Options):
         ("check", None, "Check options, configuration file and state directory, and exit."),
     )
     observer: Callable[[], Lines] | None = None
-    """What makes the observer that twistd shall log with, where its own will not do."""
+    """What makes the observer that twistd logs with, where its own does not suffice."""
     compData = usage.Completions(optActions={"state": usage.CompleteDirs(), "config": usage.CompleteFiles()})
 
     def __init__(self) -> None:
@@ -213,7 +213,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     heartbeat.setServiceParent(daemon)
     listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen)
     listening.setServiceParent(daemon)
-    told = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
+    settings = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
     access = AccessControl(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
@@ -230,7 +230,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         from gmesh.node.api.routes import LocalApi
         from gmesh.node.api.views import LocalNode
 
-        node = LocalNode(runtime, heartbeat, reactor, told)
+        node = LocalNode(runtime, heartbeat, reactor, settings)
         return LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone")).app.resource()
 
     def metrics_site() -> QuietSite:
@@ -246,7 +246,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
     async def listen(new: Configuration) -> None:
         await listening.follow(new.listen)
-        told.listen = new.listen
+        settings.listen = new.listen
 
     follow: dict[tuple[str, ...], Follow] = {
         ("log_format",): lambda new: daemon.use_format(new.log_format),

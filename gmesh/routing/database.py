@@ -200,7 +200,7 @@ class LinkStateDatabase:
         self.store.forget_tombstones(now)
 
     def _drop_what_is_over(self, now: float, wall: float) -> None:
-        """Also note before when nothing that is left will be over, lest each tick look at everything."""
+        """Also note until when all that is left lasts, so that most ticks look at nothing."""
         self._first_over = self._first_ends = inf
         for key, entry in list(self.store.entries()):
             ends = entry.member.not_after + CERTIFICATE_GRACE if key[0] != self.handle else inf

@@ -15,17 +15,35 @@ Tests: C{tests/node/test_memory_mesh.py}, C{tests/node/test_memory_mesh_faults.p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import copy
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import combinations, product
+from random import Random
+from typing import Any, cast
 
+from twisted.internet.defer import Deferred, succeed
+
+from gmesh.interfaces import INoiseSession
 from gmesh.mesh.limits import WAN, KeepaliveProfile
+from gmesh.node.identity_store import Identity
+from gmesh.node.layers import Environment
+from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import DAY, Enrolled
-from gmesh.testing.memory_node import MemoryNode
+from gmesh.testing.memory_store import MemoryStore
 from gmesh.testing.network import MemoryNetwork
+from gmesh.testing.tampering import Hand, Tampering
 from gmesh.testing.transport import MemoryConnection, Wire
 from gmesh.testing.world import World
+from gmesh.trust.encoding import b64url_encode
+from gmesh.wire.frames import is_data, iter_frames
+from gmesh.wire.limits import HANDLE
+from gmesh.wire.noise import NoiseSession, StaticKey
+from gmesh.wire.paths import AT_COUNT, AT_PATH
+from gmesh.wire.suites import Suite
 
 __all__ = ["MemoryMesh", "MemoryNode"]
+
+PORT = 7443
 
 
 class MemoryMesh(World):
@@ -130,3 +148,181 @@ class MemoryMesh(World):
             trust = self[name].runtime.member.trust
             for document in (self.issuer.status, self.issuer.crl, self.issuer.policy):
                 trust.offer(document, self.wall())
+
+
+class MemoryNode:
+    """
+    One node of a L{MemoryMesh}.
+
+    @ivar opened: every record it decrypted from its neighbours, headers and sealed payloads.
+    @ivar skew: seconds its wall clock is off.
+    @ivar tampers: a liar's hand: (kind, frame, to whom) -> the frame to send instead, or None for none.
+    """
+
+    def __init__(self, mesh: MemoryMesh, enrolled: Enrolled, host: str, peers: Sequence[str]) -> None:
+        self.enrolled = enrolled
+        self.host = host
+        self.store = MemoryStore()
+        self.opened: list[bytes] = []
+        self.skew = 0.0
+        self.tampers: Hand | None = None
+        self._mesh = mesh
+        self._peers = tuple(peers)
+        self._stub = False
+        self._port: Any = None
+        self.runtime = self._make()
+
+    @property
+    def name(self) -> str:
+        """Its certified name."""
+        return self.enrolled.name
+
+    @property
+    def handle(self) -> bytes:
+        """Its routing handle."""
+        return self.enrolled.handle
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{self.host}:{PORT}"
+
+    @property
+    def link_names(self) -> list[str]:
+        """Its neighbours."""
+        return sorted(link.peer.name for link in self.runtime.links())
+
+    def link(self, name: str) -> Any:
+        """The link to a neighbour."""
+        [link] = [link for link in self.runtime.links() if link.peer.name == name]
+        return link
+
+    def path(self, name: str) -> list[str] | None:
+        """The names along the path to a node, or None."""
+        mesh = self._mesh
+        path = self.runtime.engine.path(mesh[name].handle, self.runtime.now())
+        return None if path is None else [mesh.name_of(handle) for handle in path]
+
+    def reaches(self, *names: str) -> bool:
+        """Whether there is a path to each of these."""
+        return all(self.path(name) is not None for name in names)
+
+    def dial(self, addresses: Sequence[str]) -> None:
+        """Dial these and no others, from the next start on."""
+        self._peers = tuple(addresses)
+        self.runtime = self._make()
+
+    def keep_no_table(self) -> None:
+        """Be a stub, which asks its neighbours for paths, from the next start on."""
+        self._stub = True
+        self.runtime = self._make()
+
+    def start(self) -> None:
+        """Listen and dial."""
+        server = self._mesh.network.server(self.address)
+        server.listen(self.runtime.accepting()).addCallback(lambda port: setattr(self, "_port", port))
+        self.runtime.start()
+
+    def stop(self) -> Deferred[None]:
+        """Leave the mesh as the daemon does on SIGTERM, if it runs."""
+        if self._port is None:
+            return succeed(None)
+        self._port.stopListening()
+        self._port = None
+        return self.runtime.stop()
+
+    def kill(self, silently: bool = False) -> None:
+        """
+        Die without a word, losing what was not yet stored.
+
+        @param silently: the neighbours are not even told by their own hosts: they have to notice.
+        """
+        kept = copy.copy(self.store)
+        kept.documents = dict(kept.documents)
+        for connection in self._mesh.network.of_host(self.host):
+            connection.vanish(self.host) if silently else connection.cut()
+        self._mesh.result(self.stop())
+        self.store = kept
+
+    def restart(self, keep: bool = True) -> None:
+        """Begin again with what was stored, or with nothing but the enrolment; stop first if it runs."""
+        if self._port is not None:
+            self._mesh.result(self.stop())
+        if not keep:
+            self.store = MemoryStore()
+        self.runtime = self._make()
+        self.start()
+
+    def renew(self, lifetime: int = DAY) -> None:
+        """Get and adopt a new certificate for the same keys."""
+        self.enrolled = self._mesh.issuer.renew(self.enrolled, lifetime)
+        self.runtime.member.adopt_certificate(self.enrolled.certificate)
+
+    def _make(self) -> NodeRuntime:
+        mesh, issuer, store = self._mesh, self._mesh.issuer, self.store
+        certificate = store.documents.get("certificate", self.enrolled.certificate)
+        keys = store.noise_keys or (self.enrolled.noise_key,)
+        named = [key for key in keys if b64url_encode(key.public) == certificate.body.noise_key]
+        kept = [store.documents.get(document.type, document) for document in issuer.documents]
+        identity = Identity(
+            node_key=self.enrolled.node_key,
+            noise_key=named[0],
+            noise_keys=keys,
+            certificate=certificate,
+            network_id=issuer.network_id,
+            genesis_chain=issuer.genesis_chain,
+            documents=tuple(kept),
+            floors=store.floors,
+            state=copy.deepcopy(store.state),
+            authority_urls=(),
+        )
+        environment = Environment(
+            clock=mesh.clock,
+            wall=lambda: mesh.wall() + self.skew,
+            random=Random(mesh.random.getrandbits(64)),
+            entropy=mesh.random.randbytes,
+            connect=lambda target: mesh.network.client(target, self.host),
+        )
+        runtime = NodeRuntime(
+            identity,
+            store,
+            environment,
+            peers=self._peers,
+            advertise=(self.address,),
+            profile=mesh.profile,
+            session=self._session,
+            stub=self._stub,
+        )
+        runtime.neighbours.follow(Tampering(lambda: self.tampers).follow)
+        return runtime
+
+    def _session(
+        self, suite: Suite, initiator: bool, static: bytes | StaticKey, prologue: bytes
+    ) -> INoiseSession:
+        inner = NoiseSession("XX", suite, initiator, static, prologue)
+        return cast(INoiseSession, RecordingSession(inner, self._opened))
+
+    def _opened(self, record: bytes) -> None:
+        """Keep it; trace what repeats of it: sealed payloads are under fresh keys in every run."""
+        self.opened.append(record)
+        for kind, start, end in iter_frames(record):
+            if is_data(kind):
+                end = start + AT_PATH + HANDLE * record[start + AT_COUNT]
+            self._mesh.note(self.name, record[start:end])
+
+
+class RecordingSession:
+    """A hop session that reports every record it opened: what this node could have read."""
+
+    def __init__(self, inner: NoiseSession, opened: Callable[[bytes], object]) -> None:
+        self._inner = inner
+        self._opened = opened
+
+    def open(self, ciphertext: bytes | memoryview) -> bytes:
+        """Open and note."""
+        record = self._inner.open(ciphertext)
+        self._opened(record)
+        return record
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)

@@ -39,9 +39,9 @@ _ESCAPED = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
 class SecretWatch:
     """
-    Knows secrets, and is a log observer that tells of each event that gives one away.
+    Knows secrets, and is a log observer that reports each event that gives one away.
 
-    @ivar told: what was given away, a line each; whoever reports it empties it.
+    @ivar told: what was given away, a line each; its reader empties it.
     """
 
     def __init__(self) -> None:

@@ -207,7 +207,7 @@ async def test_a_port_that_cannot_be_had(listeners: Listeners) -> None:
             await listeners.follow([on(free), on(busy)])
     assert (listened(old), listened(free)) == (True, False)
     assert list(listeners._ports) == [on(old)]
-    with pytest.raises(ConfigurationError, match="is no endpoint"):
+    with pytest.raises(ConfigurationError, match="is not an endpoint"):
         await listeners.follow(["tcq:1"])
     assert listened(old)
     await listeners.stopService()

@@ -169,7 +169,7 @@ def test_twistd_is_told(tmp_path: Path) -> None:
     assert within_twistd("--state", "/s", "--syslog").observer is None
     with pytest.raises(UsageError, match="--syslog has a format of its own"):
         within_twistd("--state", "/s", "--syslog", "--log-format", "json")
-    with pytest.raises(SystemExit, match="'xml' is no log format: there are text, json"):
+    with pytest.raises(SystemExit, match="'xml' is not a log format: there are text, json"):
         within_twistd("--state", "/s", "--log-format", "xml")
 
 

@@ -152,4 +152,4 @@ def test_busy_port_and_bad_endpoint(start: Start, enrol: Callable[..., Path]) ->
         assert refused(start, "--state", state, "--listen", endpoint) == (
             f"cannot listen on {endpoint}: Address already in use"
         )
-    assert refused(start, "--state", state, "--listen", "tcq:1").startswith("'tcq:1' is no endpoint")
+    assert refused(start, "--state", state, "--listen", "tcq:1").startswith("'tcq:1' is not an endpoint")

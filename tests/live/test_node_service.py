@@ -213,7 +213,7 @@ def test_a_socket_that_was_not_given(start: Start, enrol: Enrol) -> None:
     """One line that says who did not do what."""
     daemon = start("gmesh-node", "--state", enrol("a", "anchor"), "--listen", "systemd:domain=INET:index=0")
     assert daemon.wait() == 1
-    assert "is no endpoint to listen on: the service manager passed no such socket" in daemon.log
+    assert "is not an endpoint to listen on: the service manager passed no such socket" in daemon.log
     assert "Traceback" not in daemon.log
 
 

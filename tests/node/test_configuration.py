@@ -61,7 +61,7 @@ def test_stub(tmp_path: Path) -> None:
         ('stub = "yes"', "stub must be true or false"),
         ('metrics = "tcp:1"', "metrics must be a list of strings"),
         ('log-fromat = "json"', "unknown key 'log_fromat': did you mean log_format?"),
-        ('state = "x"\nlog_format = "xml"', "'xml' is no log format: there are text, json"),
+        ('state = "x"\nlog_format = "xml"', "'xml' is not a log format: there are text, json"),
         ('state = "x"\nread_group = "nobody-has-this"', "there is no group 'nobody-has-this' on this host"),
         ("state = ", "is not TOML"),
         ('peer = ["nowhere"]\nstate = "x"', "'nowhere' is not HOST:PORT"),

@@ -161,7 +161,7 @@ def test_what_it_holds_is_bounded(mesh: MemoryMesh, monkeypatch: pytest.MonkeyPa
 def test_a_neighbour_that_knows_no_way(mesh: MemoryMesh) -> None:
     """The next one is asked."""
     ignorant: Any = mesh["a"].runtime._control
-    ignorant.way = lambda request: None
+    ignorant.path = lambda request: None
     assert mesh.result(mesh["s"].runtime.echo.ping("far")) < 1
     assert mesh["s"].path("far") == ["s", "b", "c", "far"]
 

@@ -149,7 +149,7 @@ def test_check_says_what_is_wrong_or_that_all_is_well(
         parsed("--state", str(directory), "--check")
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"gmesh-node: {directory} and its configuration are good: a may start\n"
-    with pytest.raises(SystemExit, match="'tcq:1' is no endpoint to listen on"):
+    with pytest.raises(SystemExit, match="'tcq:1' is not an endpoint to listen on"):
         parsed("--state", str(directory), "--listen", "tcq:1", "--check")
     (directory / "certificate.json").write_text("{")
     with pytest.raises(SystemExit, match=r"certificate\.json is damaged"):

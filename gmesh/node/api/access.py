@@ -2,9 +2,9 @@
 """
 Who is at the other end of the local socket, as the kernel says, and what they may ask.
 
-Root and the daemon's own user may everything.  A C{read-group} may look at the node, a C{write-group}
-may also send into the mesh and take messages out of it.  With neither, everybody whom the mode of the
-socket lets in may both.  Tests: C{tests/node/api/test_access.py}.
+Root and the daemon's own user may do everything.  A C{read-group} may look at the node, a C{write-group}
+may also send into the mesh and take messages out of it.  With neither, every process that the mode
+of the socket lets in may do both.  Tests: C{tests/node/api/test_access.py}.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class AccessControl:
         if not self._numbers:
             return
         if credentials is None:
-            raise RequestRefused("forbidden", "who asks must be known here: use the unix socket")
+            raise RequestRefused("forbidden", "the caller must be known: use the unix socket")
         if credentials.uid in (0, os.geteuid()):
             return
         write = self._numbers.get(Permission.WRITE)

@@ -3,8 +3,8 @@
 Answers that go on as JSON lines until their reader hangs up: messages of a service, changes of a table.
 
 A reader that does not keep up is known by its transport's pause.  Messages are queued then, up to a cap, and
-refused beyond it, so that no sender is told "delivered" for nothing.  Of a table nobody looks meanwhile, and
-what changed is told as one change.
+refused beyond it, so that no sender reads "delivered" for nothing.  A table is not looked at
+meanwhile, and what changed is reported as one change.
 Tests: C{tests/node/api/test_json_lines.py}, C{tests/node/api/test_views.py}.
 """
 
@@ -26,7 +26,7 @@ from gmesh.node.limits import RECEIVE_QUEUE_BYTES
 __all__ = ["JsonLines", "MessageLines", "Rows", "TableLines"]
 
 Rows = Mapping[str, Mapping[str, Any]]
-"""What is told, by what tells one row from another."""
+"""Rows to report, by their key."""
 
 
 @implementer(IPushProducer)
@@ -114,32 +114,32 @@ class TableLines(JsonLines):
         super().__init__(request)
         self._table = table
         self._wall = wall
-        self._told: dict[str, Mapping[str, Any]] = {}
+        self._reported: dict[str, Mapping[str, Any]] = {}
 
     def begin(self) -> None:
         """Send the headers and what is there."""
         super().begin()
-        self._tell("present")
+        self._report("present")
 
     def look(self) -> None:
-        """Tell what has changed since the last time."""
+        """Report what has changed since the last time."""
         if not self._paused:
-            self._tell("added")
+            self._report("added")
 
     def resumeProducing(self) -> None:
-        """Tell what has changed meanwhile."""
+        """Report what has changed meanwhile."""
         super().resumeProducing()
         self.look()
 
-    def _tell(self, new: str) -> None:
-        rows, told = self._table(), self._told
-        self._told = dict(rows)
-        for key in told.keys() - rows.keys():
-            self._write("gone", told[key])
+    def _report(self, new: str) -> None:
+        rows, reported = self._table(), self._reported
+        self._reported = dict(rows)
+        for key in reported.keys() - rows.keys():
+            self._write("gone", reported[key])
         for key, row in rows.items():
-            if key not in told:
+            if key not in reported:
                 self._write(new, row)
-            elif row != told[key]:
+            elif row != reported[key]:
                 self._write("changed", row)
 
     def _write(self, event: str, row: Mapping[str, Any]) -> None:

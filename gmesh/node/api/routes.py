@@ -65,7 +65,7 @@ class LocalApi:
     (L{gmesh.node.api.http.local_site}).
 
     @param metrics: makes the page C{/metrics}.
-    @param gone: told of each caller that hung up before its answer.
+    @param gone: called for each caller that hung up before its answer.
     """
 
     app = Klein()

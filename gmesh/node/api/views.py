@@ -32,7 +32,7 @@ __all__ = ["LocalNode", "Settings"]
 @dataclass(slots=True)
 class Settings:
     """
-    What the daemon was told, as far as C{doctor} wants to know; a reload may change it.
+    How the daemon was started, as far as C{doctor} wants to know; a reload may change it.
 
     @ivar state: the state directory, absolute.
     @ivar listen: endpoint strings.
@@ -47,7 +47,7 @@ class LocalNode:
     """
     What the local API needs of a node, over a runtime and its heartbeat.
 
-    @param clock: tells when to look again for those who follow.
+    @param clock: says when to look again for those who follow.
     """
 
     def __init__(

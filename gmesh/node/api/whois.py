@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-One node as this one knows it: what its certificate says, its own record, the way to it, or why it is gone.
+One node as this one knows it: what its certificate says, its own record, the path to it, or why it is gone.
 
 Tests: C{tests/node/api/test_views.py}.
 """
@@ -40,7 +40,7 @@ _NOTHING: dict[str, Any] = {
     "version": None,
     "last_heard": None,
 }
-"""An answer that tells nothing: what is known takes the place of it."""
+"""An empty answer: what is known takes its place."""
 
 
 def whois(runtime: NodeRuntime, text: str) -> dict[str, Any]:
