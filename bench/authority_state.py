@@ -23,7 +23,7 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import make_join_request
 from gmesh.trust.keys import NoiseKey, SigningKey, key_id
-from gmesh.trust.requests import JOIN_TAG, NODE_TAG, sign_request
+from gmesh.trust.signed_requests import JOIN_TAG, NODE_TAG, sign_request
 
 __all__ = ["State", "million"]
 

@@ -23,8 +23,8 @@ from bench.process import Meter, cpu_seconds, run_process
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher
-from gmesh.mesh.fetch import Asked
-from gmesh.mesh.gate import HandshakeGate
+from gmesh.mesh.fetcher import Asked
+from gmesh.mesh.handshake_gate import HandshakeGate
 from gmesh.mesh.limits import HandshakeLimits
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.neighbour import Neighbour

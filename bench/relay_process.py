@@ -24,8 +24,8 @@ from zope.interface import implementer
 from bench.process import Meter, resident, run_process
 from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.errors import SendRefused
+from gmesh.node.composition import Environment
 from gmesh.node.identity_store import Identity, NodeState
-from gmesh.node.layers import Environment
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import Issuer
 from gmesh.testing.memory_store import MemoryStore

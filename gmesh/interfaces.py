@@ -4,7 +4,7 @@ The seams of gmesh, as zope interfaces: where one layer meets the next.
 
 Each says what calls it and when.  Types of arguments stand in the providers; this module
 imports only zope and Twisted interfaces, so every layer may import it.
-Tests: C{tests/mesh/test_noise.py}, C{tests/mesh/test_control.py},
+Tests: C{tests/mesh/test_noise.py}, C{tests/mesh/test_control_protocol.py},
 C{tests/routing/test_engine.py}, C{tests/authority/test_store.py}.
 """
 

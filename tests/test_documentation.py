@@ -15,7 +15,7 @@ import pytest
 
 from gmesh.authority import limits as authority
 from gmesh.authority.tap import Options as AuthorityOptions
-from gmesh.cli import check_documents, check_host
+from gmesh.cli import doctor_documents, doctor_host
 from gmesh.cli.main import gmesh
 from gmesh.endtoend import limits as sealed
 from gmesh.mesh import limits as mesh
@@ -169,12 +169,12 @@ SENTENCES = {
         f"for one node {node.RELAY_BURST} times at once and then every {1 / node.RELAY_RATE:g} s",
     ],
     "command-line": [
-        f"under {check_host.DISK_FAIL // MIB} MiB or {check_host.INODES_FAIL} inodes free",
-        f"under {check_host.DISK_WARN // MIB} MiB free",
-        f"over {check_documents.CLOCK_FAIL // 60} min behind",
-        f"over {check_documents.CLOCK_WARN} s behind",
-        f"past {check_documents.RENEWAL_LATE * 100:g} % of its life",
-        f"ends within {check_documents.GENESIS_WARN // DAY} days",
+        f"under {doctor_host.DISK_FAIL // MIB} MiB or {doctor_host.INODES_FAIL} inodes free",
+        f"under {doctor_host.DISK_WARN // MIB} MiB free",
+        f"over {doctor_documents.CLOCK_FAIL // 60} min behind",
+        f"over {doctor_documents.CLOCK_WARN} s behind",
+        f"past {doctor_documents.RENEWAL_LATE * 100:g} % of its life",
+        f"ends within {doctor_documents.GENESIS_WARN // DAY} days",
     ],
 }
 # Options of other programs that the pages tell people to type.

@@ -289,7 +289,7 @@ def test_the_house_keeps_its_rules(rule: Callable[[Trees], list[str]]) -> None:
         (up, "trust/keys.py", "from gmesh.wire.codec import FieldReader"),
         (up, "routing/spf.py", "from gmesh.mesh import neighbours"),
         (up, "mesh/neighbours.py", "from gmesh.endtoend.services import Services"),
-        (up, "mesh/data.py", "def late():\n    from gmesh.daemon import web"),
+        (up, "mesh/data_protocol.py", "def late():\n    from gmesh.daemon import web"),
         (up, "endtoend/echo.py", "import gmesh.node.runtime"),
         (up, "daemon/web.py", "from gmesh.node.limits import LOCAL_BODY_LIMIT"),
         (up, "daemon/lock.py", "from gmesh.authority import limits"),

@@ -29,7 +29,7 @@ from gmesh.trust.documents import Certificate, Document
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.join import JoinRequest, verify_join_request
 from gmesh.trust.keys import KEY_SIZE, key_id
-from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, read_request
+from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, read_request
 
 __all__ = ["Authenticator", "Caller", "Envelope", "RequestBody", "claim_ahead"]
 

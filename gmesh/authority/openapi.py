@@ -17,7 +17,7 @@ from gmesh import __version__
 from gmesh.authority.route import Access, Route
 from gmesh.daemon.web import PROBLEM_TYPE
 from gmesh.trust.limits import MAX_INTEGER
-from gmesh.trust.requests import JSON_TYPE
+from gmesh.trust.signed_requests import JSON_TYPE
 
 __all__ = ["describe"]
 

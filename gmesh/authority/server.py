@@ -46,9 +46,9 @@ from gmesh.daemon.web import PROBLEM_TYPE
 from gmesh.errors import GmeshError, RequestRefused, StoreError
 from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Certificate, document_from_dict
-from gmesh.trust.ingest import parse_json
 from gmesh.trust.names import human_error
-from gmesh.trust.requests import JSON_TYPE
+from gmesh.trust.restricted_json import parse_json
+from gmesh.trust.signed_requests import JSON_TYPE
 
 __all__ = ["Server", "open_authority"]
 _JSON = [JSON_TYPE.encode()]

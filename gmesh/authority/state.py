@@ -29,9 +29,9 @@ from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Crl, Document, Genesis, Operator, Policy, Status, parse_document
-from gmesh.trust.ingest import parse_json
 from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.verify import network_id, verify_genesis_chain
 
 __all__ = [

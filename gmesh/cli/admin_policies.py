@@ -35,8 +35,8 @@ from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import read_capped
 from gmesh.trust.body_policy import POLICY_TEXT_FIELDS
 from gmesh.trust.documents import Document, Policy, parse_document
-from gmesh.trust.ingest import parse_json
 from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.verify import authority_keys, verify_next_genesis, verify_signatures
 
 __all__ = ["genesis", "policy"]

@@ -20,7 +20,7 @@ from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.limits import NONCE_SIZE
-from gmesh.trust.requests import sign_request
+from gmesh.trust.signed_requests import sign_request
 from gmesh.trust.state import TrustState
 from gmesh.trust.verify import authority_keys
 

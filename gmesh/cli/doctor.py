@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gmesh.cli import check_documents, check_host, check_reach
+from gmesh.cli import doctor_documents, doctor_host, doctor_reach
 from gmesh.cli.doctor_findings import Finding, Level, fail, ok, warn
 from gmesh.cli.endpoint_text import client_place
 from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
@@ -81,9 +81,9 @@ def _ask_daemon(state: str | None, control: str | None) -> tuple[list[Finding], 
         alone = f"it answers at {where.where}, but has no link"
         found = [warn("daemon", alone, "see the anchors and listen lines")]
     behind = facts.get("clock_behind") or 0
-    if behind > check_documents.CLOCK_WARN:
+    if behind > doctor_documents.CLOCK_WARN:
         detail = f"the daemon goes by signed time: the clock of this host is {behind:.0f} s late"
-        found.append(warn("clock", detail, check_documents.SET_CLOCK))
+        found.append(warn("clock", detail, doctor_documents.SET_CLOCK))
     return found, facts
 
 
@@ -116,24 +116,24 @@ def _examine(directory: Path, facts: Mapping[str, Any] | None) -> list[Finding]:
     if _closed(directory):
         advice = "run it as root, or as the daemon's user, to have the files looked at"
         return [warn("state", f"{directory} may not be read by this user", advice)]
-    kept, found = check_documents.read_state(directory)
+    kept, found = doctor_documents.read_state(directory)
     if directory.is_dir():
-        found += [*check_host.permissions(directory), *check_host.disk(directory)]
+        found += [*doctor_host.permissions(directory), *doctor_host.disk(directory)]
     if kept is None:
         return found
     urls = kept.identity.authority_urls
-    places = [place for text in (*urls, *check_reach.anchors_of(kept)) if (place := client_place(text))]
-    reached, fresh = check_reach.authority(urls, kept, facts)
+    places = [place for text in (*urls, *doctor_reach.anchors_of(kept)) if (place := client_place(text))]
+    reached, fresh = doctor_reach.authority(urls, kept, facts)
     return [
         *found,
-        *check_documents.clock(kept, fresh),
-        *check_documents.certificate(kept),
-        *check_documents.genesis(kept),
-        *check_documents.freshness(kept),
-        *check_reach.names(places),
+        *doctor_documents.clock(kept, fresh),
+        *doctor_documents.certificate(kept),
+        *doctor_documents.genesis(kept),
+        *doctor_documents.freshness(kept),
+        *doctor_reach.names(places),
         *reached,
-        *check_reach.anchors(kept, facts),
-        *(check_reach.listening(kept, facts) if facts is not None else []),
+        *doctor_reach.anchors(kept, facts),
+        *(doctor_reach.listening(kept, facts) if facts is not None else []),
     ]
 
 

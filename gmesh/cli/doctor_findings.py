@@ -2,7 +2,7 @@
 """
 What a check found: how bad it is, in one sentence, and what to do about it.
 
-Tests: C{tests/cli/test_doctor.py}, C{tests/cli/test_check_reach.py}.
+Tests: C{tests/cli/test_doctor.py}, C{tests/cli/test_doctor_reach.py}.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """
 Where a client connects, as the node reads it, and where a server listens, as Twisted does.
 
-Tests: C{tests/cli/test_check_reach.py}.
+Tests: C{tests/cli/test_doctor_reach.py}.
 """
 
 from __future__ import annotations

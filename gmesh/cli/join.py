@@ -21,12 +21,12 @@ from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.files import KEY_MODE, read_capped, read_key_file, write_atomic
 from gmesh.trust.documents import Certificate, Document, Genesis, document_from_dict, parse_document
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.ingest import parse_json
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import make_join_request
 from gmesh.trust.keys import NoiseKey, SigningKey, noise_keys_from_pem
 from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INVITE, NONCE_SIZE
-from gmesh.trust.requests import JOIN_TAG
+from gmesh.trust.restricted_json import parse_json
+from gmesh.trust.signed_requests import JOIN_TAG
 from gmesh.trust.state import TrustState
 from gmesh.trust.transport_address import read_address
 

@@ -30,7 +30,7 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.keys import KEY_SIZE
 from gmesh.trust.limits import DOCUMENT_LIMITS
-from gmesh.trust.requests import ADMIN_TAG
+from gmesh.trust.signed_requests import ADMIN_TAG
 from gmesh.trust.state import TrustState
 from gmesh.trust.verify import network_id, verify_genesis_chain
 

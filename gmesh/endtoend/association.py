@@ -17,12 +17,12 @@ from twisted.internet.interfaces import IReactorTime
 from gmesh.endtoend import limits
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.batching import CLOSED, BatchSender
+from gmesh.endtoend.deadline_timer import DeadlineTimer
 from gmesh.endtoend.receiving import DatagramReceiver, DeliveredNumbers, ReassemblyPool
 from gmesh.endtoend.reliable import ReliableSender
 from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Services
 from gmesh.endtoend.session_set import SessionSet
-from gmesh.endtoend.timer import DeadlineTimer
 from gmesh.errors import PeerRefused, SendRefused
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer

@@ -20,7 +20,7 @@ from gmesh.endtoend.session import Handshaker
 from gmesh.errors import SendRefused
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.stub import PathSeeker
+from gmesh.mesh.stub_node import PathSeeker
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.policy import Decision, PolicyRules, Subject
 

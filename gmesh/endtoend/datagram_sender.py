@@ -15,10 +15,10 @@ from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from zope.interface import implementer
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.application_faults import Faults, GuardedProducer
 from gmesh.endtoend.association import Associations
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.batching import CLOSED, BatchSender
-from gmesh.endtoend.guard import Faults, GuardedProducer
 from gmesh.endtoend.limits import WHOLE_SIZE
 from gmesh.endtoend.reliable import encode_datagram
 from gmesh.mesh.peer_identity import Peer

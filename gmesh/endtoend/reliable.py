@@ -18,8 +18,8 @@ from twisted.internet.interfaces import IReactorTime
 from gmesh.endtoend import limits
 from gmesh.endtoend.batching import BatchSender
 from gmesh.endtoend.congestion import CongestionControl
+from gmesh.endtoend.deadline_timer import DeadlineTimer
 from gmesh.endtoend.sealing import Sealer
-from gmesh.endtoend.timer import DeadlineTimer
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Datagram, Inner, Outcome, Receipt

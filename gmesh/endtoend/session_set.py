@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.deadline_timer import DeadlineTimer
 from gmesh.endtoend.session import Initiation, SealedSession
-from gmesh.endtoend.timer import DeadlineTimer
 from gmesh.mesh.peer_identity import Peer
 
 __all__ = ["HandshakeAttempt", "SessionSet", "SessionTable"]

@@ -22,6 +22,7 @@ from zope.interface import implementer
 from gmesh.interfaces import ISecureTransport
 from gmesh.mesh.capture import Captures
 from gmesh.mesh.counters import Counters
+from gmesh.mesh.egress_queue import DataRoom, EgressQueue
 from gmesh.mesh.limits import (
     AHEAD_FIRST,
     AHEAD_LEAST,
@@ -34,7 +35,6 @@ from gmesh.mesh.limits import (
     REKEY_RECORDS,
     TCP_UNSENT_LOW_WATER,
 )
-from gmesh.mesh.queues import DataRoom, EgressQueue
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
 

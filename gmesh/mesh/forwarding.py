@@ -4,7 +4,7 @@ Passing frames on: may this header go where it says, and what happens when its n
 
 No cryptography beyond the hop.  Loop freedom does not rest on what the databases believe: a frame
 carries its path, no path names a node twice, and a relay that must change it avoids every node
-it has visited.  L{gmesh.mesh.data} asks once per header, remembers the verdict, and counts what each
+it has visited.  L{gmesh.mesh.data_protocol} asks once per header, remembers the verdict, and counts what each
 neighbour may hand on.
 """
 

@@ -25,6 +25,7 @@ from gmesh.mesh.capture import FrameTrace
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher, Receive, check_unclaimed
 from gmesh.mesh.egress import Egress
+from gmesh.mesh.egress_queue import DataRoom
 from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.mesh.link_ending import Ending
 from gmesh.mesh.liveness import Alarm, LinkTimers, Liveness, Pinger
@@ -32,7 +33,6 @@ from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours, close_reason
 from gmesh.mesh.noise import DialObserver, NoiseContext, NoiseFactory, RecordProtocol, RecordProtocolFactory
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.queues import DataRoom
 from gmesh.wire.frames import Kind, iter_frames, pack_frame
 from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import Close, CloseReason, Hello, decode_rekey

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.fetch import Asked, Fetcher
+from gmesh.mesh.fetcher import Asked, Fetcher
 from gmesh.mesh.limits import (
     CERTIFICATE_BATCH,
     DIGEST_BURST,

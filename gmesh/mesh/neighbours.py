@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from gmesh.errors import PeerRefused
 from gmesh.interfaces import ILink, INeighbourLink
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.fetch import Asked
+from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.peer_identity import Peer
 from gmesh.routing.store import Key

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from gmesh.errors import FrameRefused, GmeshError, PeerRefused
 from gmesh.interfaces import INoiseSession, IPeerVerifier, ISecureTransport
 from gmesh.mesh.counters import Refusals
-from gmesh.mesh.gate import HandshakeGate, HandshakeSlot
+from gmesh.mesh.handshake_gate import HandshakeGate, HandshakeSlot
 from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.sockets import display_address, keep_unsent, tune_socket

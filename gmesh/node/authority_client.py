@@ -35,10 +35,10 @@ from gmesh.trust.documents import (
     parse_document,
 )
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.ingest import parse_json
 from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.limits import NONCE_SIZE
-from gmesh.trust.requests import JSON_TYPE, NODE_TAG, sign_request
+from gmesh.trust.restricted_json import parse_json
+from gmesh.trust.signed_requests import JSON_TYPE, NODE_TAG, sign_request
 from gmesh.trust.state import TrustState
 
 __all__ = ["AuthorityClient"]

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
 from gmesh.node.limits import ANSWER_LIMIT, ANSWER_TIMEOUT, CONNECT_TIMEOUT, DETAIL_LIMIT
-from gmesh.trust.ingest import parse_json
+from gmesh.trust.restricted_json import parse_json
 
 __all__ = [
     "Answer",

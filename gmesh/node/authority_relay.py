@@ -36,7 +36,7 @@ from gmesh.node.limits import (
     RELAY_SOURCES,
 )
 from gmesh.token_bucket import TokenBucket
-from gmesh.trust.ingest import parse_json
+from gmesh.trust.restricted_json import parse_json
 
 __all__ = ["FallbackPath", "AuthorityRelay", "AuthorityPath", "RelayedAuthority"]
 

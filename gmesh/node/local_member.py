@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused, StoreError
 from gmesh.interfaces import ISigner
 from gmesh.mesh.peer_identity import Peer, peer_of
-from gmesh.node.bootstrap import anchors_first
+from gmesh.node.anchor_order import anchors_first
 from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.noise_keys import NoiseKeys
 from gmesh.node.state_writer import StateWriter

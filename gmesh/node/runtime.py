@@ -23,10 +23,7 @@ from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
 from gmesh.node.authority_relay import AuthorityRelay
-from gmesh.node.dial_policy import DialPolicy
-from gmesh.node.heartbeat import Heartbeat
-from gmesh.node.identity_store import Identity, NodeStore
-from gmesh.node.layers import (
+from gmesh.node.composition import (
     SOFTWARE,
     Environment,
     NodeContext,
@@ -37,6 +34,9 @@ from gmesh.node.layers import (
     make_links,
     make_routes,
 )
+from gmesh.node.dial_policy import DialPolicy
+from gmesh.node.heartbeat import Heartbeat
+from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.limits import (
     MAX_LINKS_ANCHOR,
     MAX_LINKS_CLIENT,

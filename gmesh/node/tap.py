@@ -177,9 +177,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
+    from gmesh.node.composition import Environment
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
-    from gmesh.node.layers import Environment
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime

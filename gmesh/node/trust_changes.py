@@ -13,10 +13,10 @@ from __future__ import annotations
 from twisted.logger import Logger
 
 from gmesh.errors import PeerRefused
+from gmesh.node.composition import EndToEnd, Links, NodeContext, Routes
 from gmesh.node.control import Control
 from gmesh.node.dial_policy import DialPolicy
 from gmesh.node.heartbeat import Heartbeat
-from gmesh.node.layers import EndToEnd, Links, NodeContext, Routes
 from gmesh.node.minimum_version import MinimumVersion
 
 __all__ = ["TrustChanges"]

@@ -25,8 +25,8 @@ from twisted.internet.defer import Deferred, succeed
 
 from gmesh.interfaces import INoiseSession
 from gmesh.mesh.limits import WAN, KeepaliveProfile
+from gmesh.node.composition import Environment
 from gmesh.node.identity_store import Identity
-from gmesh.node.layers import Environment
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import DAY, Enrolled
 from gmesh.testing.memory_store import MemoryStore

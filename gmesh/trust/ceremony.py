@@ -19,9 +19,9 @@ from gmesh.interfaces import ISigner
 from gmesh.trust.body import invalid_field
 from gmesh.trust.documents import AuthorityKey, Document, Genesis, document_from_dict, sign_document
 from gmesh.trust.encoding import b64url_decode, b64url_encode
-from gmesh.trust.ingest import parse_json
 from gmesh.trust.keys import SIGNATURE_SIZE, check_public, decode_public, key_id, verify
 from gmesh.trust.names import Digest, Identifier, Signature, human_error
+from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.verify import network_id, root_keys
 
 __all__ = [

@@ -21,11 +21,11 @@ from gmesh.trust.body import Body, SignatureEntry
 from gmesh.trust.body_member import Crl, CrlDelta
 from gmesh.trust.canonical import canonical, digest_of
 from gmesh.trust.encoding import b64url_decode, b64url_encode
-from gmesh.trust.ingest import check_restricted, parse_json
 from gmesh.trust.json_rows import collector_paused, plain_table
 from gmesh.trust.keys import SIGNATURE_SIZE
 from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_SIGNATURES
 from gmesh.trust.names import human_error
+from gmesh.trust.restricted_json import check_restricted, parse_json
 
 __all__ = [
     "Document",
@@ -184,7 +184,7 @@ def _read_canonical(data: bytes, struct: type[Made]) -> Document[Made] | None:
 
 def document_from_dict(value: Any, struct: type[Made]) -> Document[Made]:
     """
-    A document of type C{struct} from its file form as parsed by L{gmesh.trust.ingest.parse_json}.
+    A document of type C{struct} from its file form as parsed by L{gmesh.trust.restricted_json.parse_json}.
 
     @raise DocumentRefused: C{wrong-type}, C{invalid-field}, C{bad-encoding} or C{bad-key}.
     """

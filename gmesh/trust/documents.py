@@ -31,8 +31,8 @@ from gmesh.trust.document import (
     sign_documents,
     signature_input,
 )
-from gmesh.trust.ingest import parse_json
 from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.restricted_json import parse_json
 
 __all__ = [
     "Anchor",

@@ -21,10 +21,10 @@ from gmesh.errors import DocumentRefused
 from gmesh.trust.canonical import canonical
 from gmesh.trust.documents import Document, Genesis
 from gmesh.trust.encoding import b64url_decode, b64url_encode
-from gmesh.trust.ingest import parse_json
 from gmesh.trust.keys import KEY_SIZE, SigningKey
 from gmesh.trust.limits import MAX_INVITE, MAX_URLS
 from gmesh.trust.names import Digest, Identifier, Key, Url, Version
+from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.verify import authority_keys, verify_genesis_chain
 
 __all__ = ["INVITE_PREFIX", "Invite"]

@@ -17,7 +17,6 @@ from gmesh.interfaces import ISigner
 from gmesh.trust.canonical import canonical
 from gmesh.trust.document import signature_input
 from gmesh.trust.encoding import b64url_decode, b64url_encode
-from gmesh.trust.ingest import parse_json
 from gmesh.trust.invite import Invite
 from gmesh.trust.keys import (
     KEY_SIZE,
@@ -30,6 +29,7 @@ from gmesh.trust.keys import (
 )
 from gmesh.trust.limits import MAX_JOIN_REQUEST, NONCE_SIZE
 from gmesh.trust.names import Identifier, Key, Nonce, Signature, Time, human_error
+from gmesh.trust.restricted_json import parse_json
 
 __all__ = ["JoinRequest", "make_join_request", "parse_join_request", "verify_join_request"]
 

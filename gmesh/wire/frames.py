@@ -6,7 +6,7 @@ Kinds below 64 are control, those from 64 to 95 data (they start with a path hea
 from 128 on may be ignored by a peer that does not know it, any other unknown kind closes the link.
 
 A new kind is a number here, a body in one of C{gmesh/wire/*_messages.py}, and a receiver whose factory lists
-it in C{kinds} and is registered in L{gmesh.node.layers}.  Frames inside of sealed sessions are
+it in C{kinds} and is registered in L{gmesh.node.composition}.  Frames inside of sealed sessions are
 L{gmesh.wire.session_messages.Inner}.
 """
 

@@ -16,7 +16,7 @@ from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.authority.route import Access, Route
 from gmesh.authority.routes import ROUTES
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
+from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 
 requests = pytest.importorskip("requests", reason="Schemathesis sends with it")
 schemathesis = pytest.importorskip("schemathesis", reason="Schemathesis is on PyPI only")

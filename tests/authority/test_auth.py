@@ -16,7 +16,7 @@ from gmesh.trust.documents import signature_input
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.join import make_join_request
 from gmesh.trust.keys import key_id
-from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
+from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 
 PUBLIC = {"/genesis", "/genesis/N", "/policy", "/crl", "/status", "/healthz", "/readyz", "/openapi.json"}
 

@@ -20,7 +20,7 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.keys import SigningKey
-from gmesh.trust.requests import NODE_TAG
+from gmesh.trust.signed_requests import NODE_TAG
 
 EVERYBODY = CommandTarget(all=True)
 

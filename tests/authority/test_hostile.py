@@ -20,7 +20,7 @@ from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.authority.routes import ROUTES
 from gmesh.trust.documents import Command, CommandReceipt, CommandTarget, sign_document
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.requests import JOIN_TAG, NODE_TAG
+from gmesh.trust.signed_requests import JOIN_TAG, NODE_TAG
 
 
 @pytest.fixture

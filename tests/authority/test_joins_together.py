@@ -16,7 +16,7 @@ from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import nodes
 from gmesh.authority.store.transaction import Reader
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.requests import JOIN_TAG
+from gmesh.trust.signed_requests import JOIN_TAG
 
 
 def read(network: Any, function: Callable[[Reader], Any]) -> Any:

@@ -13,7 +13,7 @@ from gmesh.authority.store import nodes
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.trust.documents import Certificate, Crl, Document, Status, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.requests import NODE_TAG
+from gmesh.trust.signed_requests import NODE_TAG
 
 
 def test_renewal_keeps_name_roles_and_key(network: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.requests import NODE_TAG
+from gmesh.trust.signed_requests import NODE_TAG
 
 Request = tuple[str, str, dict[str, str], bytes]
 

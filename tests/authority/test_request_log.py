@@ -19,7 +19,7 @@ from gmesh.daemon.logs import json_line
 from gmesh.daemon.metrics import MetricsPage
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.requests import JOIN_TAG
+from gmesh.trust.signed_requests import JOIN_TAG
 
 
 def scrape(network: Any, path: str = "/metrics") -> tuple[int, dict[tuple[str, ...], float]]:

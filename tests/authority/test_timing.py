@@ -19,7 +19,7 @@ import pytest
 import gmesh
 from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.trust.keys import SigningKey
-from gmesh.trust.requests import JOIN_TAG
+from gmesh.trust.signed_requests import JOIN_TAG
 
 
 @pytest.fixture
@@ -128,5 +128,5 @@ def test_where_a_secret_could_be_guessed_byte_by_byte_nothing_is_compared(networ
             answers.append(network.ask("POST", "/admin/revocations", headers, body))
         said = {json.dumps({**answer.json, "request_id": ""}) for answer in answers}
         assert len(said) == 1 and answers[0].slug == "bad-signature"
-    source = (Path(gmesh.__path__[0]) / "trust/requests.py").read_text()
+    source = (Path(gmesh.__path__[0]) / "trust/signed_requests.py").read_text()
     assert "compare_digest(" in source and "== digest" not in source and "!= digest" not in source

@@ -15,7 +15,7 @@ from gmesh.cli.options import seconds
 from gmesh.errors import ConfigurationError
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.invite import Invite
-from gmesh.trust.requests import ADMIN_TAG, read_request
+from gmesh.trust.signed_requests import ADMIN_TAG, read_request
 
 
 def _asked(end: Any, path: str) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gmesh.cli import check_documents, check_host
 from gmesh.cli import doctor as doctor_module
-from gmesh.cli.check_documents import Kept, read_state
+from gmesh.cli import doctor_documents, doctor_host
+from gmesh.cli.doctor_documents import Kept, read_state
 from gmesh.cli.doctor_findings import Finding, Level
 from gmesh.cli.http import Unreachable
 from gmesh.node.identity_store import IdentityStore
@@ -66,14 +66,14 @@ def test_a_damaged_document_is_a_warning(now: int, directory: Path) -> None:
 )
 def test_clock_against_signed_time(now: int, directory: Path, off: int, level: Level) -> None:
     """A clock before a signed time is wrong by at least that."""
-    assert _levels(check_documents.clock(_kept(directory, now + off))) == {level}
+    assert _levels(doctor_documents.clock(_kept(directory, now + off))) == {level}
 
 
 def test_clock_ahead(directory: Path, issuer: Issuer) -> None:
     """A status fetched just now that has expired: the clock is ahead, or the authority's stands still."""
     fresh = issuer.status.body
-    assert _levels(check_documents.clock(_kept(directory, fresh.expires_at - 1), fresh)) == {Level.OK}
-    [finding] = check_documents.clock(_kept(directory, fresh.expires_at + 60), fresh)
+    assert _levels(doctor_documents.clock(_kept(directory, fresh.expires_at - 1), fresh)) == {Level.OK}
+    [finding] = doctor_documents.clock(_kept(directory, fresh.expires_at + 60), fresh)
     assert finding.level is Level.FAIL and "ahead" in finding.detail
 
 
@@ -89,27 +89,27 @@ def test_clock_ahead(directory: Path, issuer: Issuer) -> None:
 )
 def test_certificate(now: int, directory: Path, age: float, level: Level, advice: str) -> None:
     """Renewed late is a warning; ended is a failure, whose advice depends on the grace of the policy."""
-    [finding] = check_documents.certificate(_kept(directory, now - JOINED + age))
+    [finding] = doctor_documents.certificate(_kept(directory, now - JOINED + age))
     assert finding.level is level and advice in finding.advice
 
 
 def test_a_revoked_certificate(now: int, directory: Path, issuer: Issuer, enrolled: Enrolled) -> None:
     """The CRL on disk names it."""
     IdentityStore(directory).save_document(issuer.revoke(enrolled))
-    [finding] = check_documents.certificate(_kept(directory, now))
+    [finding] = doctor_documents.certificate(_kept(directory, now))
     assert finding.level is Level.FAIL and "revoked" in finding.detail and "invite" in finding.advice
 
 
 @pytest.mark.parametrize(("years", "level"), [(1, Level.OK), (9.95, Level.WARN), (10.1, Level.FAIL)])
 def test_genesis(now: int, directory: Path, years: float, level: Level) -> None:
     """It warns a month before the end."""
-    assert _levels(check_documents.genesis(_kept(directory, now + years * 365 * DAY))) == {level}
+    assert _levels(doctor_documents.genesis(_kept(directory, now + years * 365 * DAY))) == {level}
 
 
 @pytest.mark.parametrize(("later", "level"), [(0, Level.OK), (2 * DAY, Level.WARN), (300 * DAY, Level.FAIL)])
 def test_freshness(directory: Path, issuer: Issuer, later: int, level: Level) -> None:
     """Expired is a warning until the policy's grace is over."""
-    found = check_documents.freshness(_kept(directory, issuer.status.body.expires_at - 1 + later))
+    found = doctor_documents.freshness(_kept(directory, issuer.status.body.expires_at - 1 + later))
     assert found[0].level is level
 
 
@@ -117,14 +117,14 @@ def test_a_crl_that_is_behind(now: int, directory: Path, issuer: Issuer, enrolle
     """The status names a newer one than is held."""
     issuer.revoke(issuer.enrol("x", "client"))
     IdentityStore(directory).save_document(issuer.publish_status())
-    found = check_documents.freshness(_kept(directory, now))
+    found = doctor_documents.freshness(_kept(directory, now))
     assert [finding.detail.split()[0] for finding in found if finding.level is Level.WARN] == ["crl"]
 
 
 def test_no_status(now: int, directory: Path) -> None:
     """Nothing fresh was ever heard."""
     (directory / "status.json").unlink()
-    assert _levels(check_documents.freshness(_kept(directory, now))) == {Level.FAIL}
+    assert _levels(doctor_documents.freshness(_kept(directory, now))) == {Level.FAIL}
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_no_status(now: int, directory: Path) -> None:
 )
 def test_permissions(directory: Path, name: str, mode: int, advice: str) -> None:
     """Each wrong mode fails with the command that puts it right."""
-    assert _levels(check_host.permissions(directory)) == {Level.OK}
+    assert _levels(doctor_host.permissions(directory)) == {Level.OK}
     (directory / name).chmod(mode)
-    [finding] = check_host.permissions(directory)
+    [finding] = doctor_host.permissions(directory)
     assert finding.level is Level.FAIL and finding.advice == f"{advice} {directory / name}"
 
 
@@ -151,7 +151,7 @@ def test_a_file_of_somebody_else(directory: Path) -> None:
     os.chown(
         directory / "state.json" if (directory / "state.json").exists() else directory / "crl.json", 1, 1
     )
-    [finding] = check_host.permissions(directory)
+    [finding] = doctor_host.permissions(directory)
     assert finding.level is Level.FAIL and finding.advice.startswith("chown 0:")
 
 
@@ -173,7 +173,7 @@ def test_disk(
     fields = list(real)
     fields[1], fields[4], fields[5], fields[7], fields[8] = 1, free, 10**7, inodes, flag
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result(fields))
-    assert _levels(check_host.disk(directory)) == {level}
+    assert _levels(doctor_host.disk(directory)) == {level}
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_the_reference_names_every_check() -> None:
     table = REFERENCE.read_text(encoding="utf-8").partition("The doctor\n")[2]
     rows = set(re.findall(r"^([a-z]+) {2,}[a-z]", table, re.MULTILINE)) - {"check"}
     made = set()
-    for module in ("doctor", "check_documents", "check_host", "check_reach"):
+    for module in ("doctor", "doctor_documents", "doctor_host", "doctor_reach"):
         source = (ROOT / f"gmesh/cli/{module}.py").read_text(encoding="utf-8")
         made |= set(re.findall(r"\b(?:ok|warn|fail|Finding)\(\s*\"([a-z]+)\"", source))
     assert rows == made

@@ -29,7 +29,7 @@ from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import parse_join_request, verify_join_request
 from gmesh.trust.keys import SigningKey
-from gmesh.trust.requests import JOIN_TAG, read_request
+from gmesh.trust.signed_requests import JOIN_TAG, read_request
 
 
 class Enrolling:

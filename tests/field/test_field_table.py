@@ -104,7 +104,7 @@ SHOWN = {
     ],
     "L7 everybody known within one flood": [
         "field/test_field_life.py::test_field_l7_everybody_knows_everybody_in_a_chain",
-        "cli/test_check_reach.py::test_field_l7_listening",
+        "cli/test_doctor_reach.py::test_field_l7_listening",
     ],
     "L8 a send says what became of it": [
         "field/test_field_life.py::test_field_l8_the_result_of_a_send_is_what_became_of_it",

@@ -23,7 +23,7 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import make_join_request
 from gmesh.trust.keys import NoiseKey, SigningKey
-from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, sign_request
+from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, sign_request
 from gmesh.trust.verify import network_id
 
 DEADLINE = 60.0

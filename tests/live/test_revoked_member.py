@@ -21,7 +21,7 @@ from gmesh.authority import limits
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.join import make_join_request
 from gmesh.trust.keys import NoiseKey, SigningKey
-from gmesh.trust.requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
+from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 
 pytestmark = pytest.mark.live
 

@@ -32,7 +32,7 @@ from gmesh.trust.documents import (
 )
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import NoiseKey, SigningKey
-from gmesh.trust.requests import ADMIN_TAG, NODE_TAG
+from gmesh.trust.signed_requests import ADMIN_TAG, NODE_TAG
 from gmesh.trust.verify import network_id
 
 pytestmark = pytest.mark.live

@@ -11,8 +11,8 @@ from gmesh.errors import GmeshError
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dialler import Dialler
 from gmesh.mesh.dispatcher import Dispatcher
-from gmesh.mesh.fetch import Asked
-from gmesh.mesh.gate import HandshakeGate
+from gmesh.mesh.fetcher import Asked
+from gmesh.mesh.handshake_gate import HandshakeGate
 from gmesh.mesh.limits import WAN
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.neighbour import NeighbourObserver

@@ -17,11 +17,11 @@ from zope.interface import implementer
 
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
-from gmesh.mesh.control import ControlFactory
+from gmesh.mesh.control_protocol import ControlFactory
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.data import DataFactory
+from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.dispatcher import Dispatcher
-from gmesh.mesh.fetch import Asked
+from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.gossip import DocumentGossip

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
-from gmesh.mesh.data import DataFactory
+from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.limits import (
     MAX_NOTICE_FLOWS,
     MAX_VERDICTS,

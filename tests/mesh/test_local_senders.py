@@ -7,6 +7,7 @@ import pytest
 from mesh.linkworld import World
 
 from gmesh.mesh.counters import Counters
+from gmesh.mesh.egress_queue import EgressQueue
 from gmesh.mesh.limits import (
     AHEAD_LEAST,
     AHEAD_MOST,
@@ -15,7 +16,6 @@ from gmesh.mesh.limits import (
     SENDER_HIGH_WATER,
     TCP_UNSENT_LOW_WATER,
 )
-from gmesh.mesh.queues import EgressQueue
 from gmesh.testing.transport import Wire
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import CloseReason

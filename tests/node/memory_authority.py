@@ -41,7 +41,7 @@ from gmesh.trust.documents import (
 )
 from gmesh.trust.encoding import b64url_decode, b64url_encode
 from gmesh.trust.keys import SigningKey, key_id
-from gmesh.trust.requests import NODE_TAG, read_request
+from gmesh.trust.signed_requests import NODE_TAG, read_request
 from gmesh.trust.verify import verify_receipt
 
 __all__ = ["AuthorityResource", "MemoryAuthority"]

@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from gmesh.errors import ConfigurationError, StoreError
+from gmesh.node.composition import Environment
 from gmesh.node.identity_store import IdentityStore
-from gmesh.node.layers import Environment
 from gmesh.node.local_member import LocalMember
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import Enrolled, Issuer

@@ -148,7 +148,7 @@ def test_neighbours_cannot_invent_links(mesh: MemoryMesh) -> None:
 
 def test_what_it_holds_is_bounded(mesh: MemoryMesh, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it holds too much it forgets all, and asks again for what it uses."""
-    monkeypatch.setattr("gmesh.mesh.stub.MAX_STUB_ORIGINS", 2)
+    monkeypatch.setattr("gmesh.mesh.stub_node.MAX_STUB_ORIGINS", 2)
     stub = mesh["s"].runtime
     sizes = []
     for name in ("far", "c", "a", "b", "far", "c"):

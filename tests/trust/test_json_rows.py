@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from gmesh.errors import DocumentRefused
 from gmesh.trust.canonical import canonical
 from gmesh.trust.documents import Crl, CrlDelta, Document, document_from_dict, parse_document, sign_document
-from gmesh.trust.ingest import check_restricted, parse_json
 from gmesh.trust.json_rows import MIN_ROWS, plain_table, read_table
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INTEGER
+from gmesh.trust.restricted_json import check_restricted, parse_json
 
 KEY = SigningKey.from_seed(bytes(range(32)))
 WHOLE = st.integers(-MAX_INTEGER, MAX_INTEGER)

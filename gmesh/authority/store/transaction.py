@@ -2,7 +2,7 @@
 """
 What a use case sees of the database: a few verbs on a cursor, its time, and what must follow the commit.
 
-Tests: C{tests/authority/test_store.py}, C{tests/authority/test_group.py}.
+Tests: C{tests/authority/test_store.py}, C{tests/authority/test_group_commit.py}.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ The store: decisions queue, and a group of them commits together.
 While one group commits the next gathers, so nobody waits for a timer and a busy disk costs one
 fsync for many decisions.  A decision that refuses is undone alone; if the commit itself
 fails, all of its group fail.  Callers may cancel what they were given: the decision stands.
-Tests: C{tests/authority/test_store.py}, C{tests/authority/test_group.py}.
+Tests: C{tests/authority/test_store.py}, C{tests/authority/test_group_commit.py}.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import engine
 from gmesh.authority.store.clean_shutdown import leave_clean
-from gmesh.authority.store.group import Bulk, QueuedDecision, run_group
+from gmesh.authority.store.group_commit import Bulk, QueuedDecision, run_group
 from gmesh.authority.store.transaction import AuditRow, Reader, Transaction
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore

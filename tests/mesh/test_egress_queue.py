@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.queues import DataRoom, EgressQueue
+from gmesh.mesh.egress_queue import DataRoom, EgressQueue
 
 A, B, C = (bytes([letter]) * 16 for letter in b"abc")
 

@@ -25,16 +25,16 @@ from gmesh.endtoend.services import Services
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
 from gmesh.interfaces import INoiseSession
-from gmesh.mesh.control import ControlFactory
+from gmesh.mesh.control_protocol import ControlFactory
 from gmesh.mesh.counters import Counters, Refusals
-from gmesh.mesh.data import DataFactory
+from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.dialler import Dialler
 from gmesh.mesh.dispatcher import Dispatcher
-from gmesh.mesh.fetch import Asked
+from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
-from gmesh.mesh.gate import HandshakeGate
 from gmesh.mesh.gossip import DocumentGossip
+from gmesh.mesh.handshake_gate import HandshakeGate
 from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.members import MemberDirectory, member_of
@@ -42,7 +42,7 @@ from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
 from gmesh.mesh.route_updates import RouteUpdates
-from gmesh.mesh.stub import PathSeeker, StubFlooding
+from gmesh.mesh.stub_node import PathSeeker, StubFlooding
 from gmesh.node.control import Control
 from gmesh.node.control_actions import CommandActions
 from gmesh.node.local_member import LocalMember

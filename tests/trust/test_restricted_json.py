@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from gmesh.errors import DocumentRefused
 from gmesh.trust.canonical import canonical
-from gmesh.trust.ingest import check_restricted, parse_json
 from gmesh.trust.limits import MAX_INTEGER
+from gmesh.trust.restricted_json import check_restricted, parse_json
 
 LIMIT = 1 << 20
 

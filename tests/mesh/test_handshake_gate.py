@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from gmesh.mesh.gate import HandshakeGate, address_group
+from gmesh.mesh.handshake_gate import HandshakeGate, address_group
 from gmesh.mesh.limits import HandshakeLimits
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.control}: frames in, frames out, and what a bad one costs."""
+"""Tests of L{gmesh.mesh.control_protocol}: frames in, frames out, and what a bad one costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
-from gmesh.mesh.control import ControlFactory
+from gmesh.mesh.control_protocol import ControlFactory
 from gmesh.routing.record import decode_record
 from gmesh.trust.documents import sign_document
 from gmesh.wire.frames import Kind

@@ -16,7 +16,7 @@ from trust.network import key
 from gmesh.errors import RequestRefused
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey, verify
-from gmesh.trust.requests import (
+from gmesh.trust.signed_requests import (
     ADMIN_TAG,
     JOIN_TAG,
     JSON_TYPE,

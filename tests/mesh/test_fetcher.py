@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of L{gmesh.mesh.fetch}: many things of many neighbours, in batches, none asked twice for long."""
+"""Tests of L{gmesh.mesh.fetcher}: many things of many neighbours, in batches, none asked twice for long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from twisted.internet.task import Clock
 
-from gmesh.mesh.fetch import Asked, Fetcher
+from gmesh.mesh.fetcher import Asked, Fetcher
 from gmesh.mesh.limits import ASK_AGAIN, ASK_ELSEWHERE, ASK_STALL, MAX_WANTED
 
 

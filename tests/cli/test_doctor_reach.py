@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from gmesh.cli import check_reach
-from gmesh.cli.check_documents import Kept, read_state
+from gmesh.cli import doctor_reach
 from gmesh.cli.doctor import _directory
+from gmesh.cli.doctor_documents import Kept, read_state
 from gmesh.cli.doctor_findings import Finding, Level, fail, ok, unless_all
 from gmesh.cli.endpoint_text import HostPort, client_place, server_place
 from gmesh.cli.http import Endpoint
@@ -39,22 +39,22 @@ def _levels(findings: list[Finding]) -> set[Level]:
 def test_authority(now: int, directory: Path, http_end: Any, issuer: Issuer) -> None:
     """A status of this network is well; nothing, an old one, or another network's is not."""
     kept = _kept(directory, now)
-    found, fresh = check_reach.authority([http_end.where], kept, None)
+    found, fresh = doctor_reach.authority([http_end.where], kept, None)
     assert (_levels(found), fresh) == ({Level.OK}, issuer.status.body)
     http_end.answers["GET /status"] = (200, Issuer(lambda: now - 60, Random(8)).status.encode())
-    found, fresh = check_reach.authority([http_end.where], kept, None)
+    found, fresh = doctor_reach.authority([http_end.where], kept, None)
     assert (_levels(found), fresh) == ({Level.FAIL}, None)
     http_end.answers["GET /status"] = (200, issuer.status.encode())
     IdentityStore(directory).save_document(issuer.publish_status())
-    found, fresh = check_reach.authority([http_end.where], _kept(directory, now), None)
+    found, fresh = doctor_reach.authority([http_end.where], _kept(directory, now), None)
     assert (_levels(found), fresh) == ({Level.FAIL}, None) and "is held here" in found[0].detail
-    assert _levels(check_reach.authority([], kept, None)[0]) == {Level.FAIL}
+    assert _levels(doctor_reach.authority([], kept, None)[0]) == {Level.FAIL}
 
 
 def test_authority_by_way_of_an_anchor(now: int, directory: Path, closed_port: int) -> None:
     """Without HTTP a node that the daemon serves through an anchor has only warnings."""
     facts = {"authority": {"reachable": True, "age": 5, "troubles": {"renewal": "cert-revoked"}}}
-    found, _ = check_reach.authority([f"http://127.0.0.1:{closed_port}"], _kept(directory, now), facts)
+    found, _ = doctor_reach.authority([f"http://127.0.0.1:{closed_port}"], _kept(directory, now), facts)
     assert _levels(found) == {Level.WARN}
     assert "through an anchor" in found[0].detail and "cert-revoked" in found[-1].detail
 
@@ -62,19 +62,19 @@ def test_authority_by_way_of_an_anchor(now: int, directory: Path, closed_port: i
 def test_anchors(now: int, directory: Path, issuer: Issuer) -> None:
     """One that takes connections and one that does not: a warning; a refusal is told with its reason."""
     kept = _kept(directory, now)
-    assert [finding.level for finding in check_reach.anchors(kept, None)] == [Level.OK, Level.WARN]
+    assert [finding.level for finding in doctor_reach.anchors(kept, None)] == [Level.OK, Level.WARN]
     address = issuer.genesis.body.anchors[0].endpoint
     refused = {"targets": [{"address": address, "state": "refused", "reason": "revoked"}]}
-    found = check_reach.anchors(kept, refused)
+    found = doctor_reach.anchors(kept, refused)
     assert [finding.level for finding in found] == [Level.FAIL, Level.FAIL]
-    assert [finding.level for finding in check_reach.anchors(kept, refused | {"links": 2})] == [
+    assert [finding.level for finding in doctor_reach.anchors(kept, refused | {"links": 2})] == [
         Level.WARN
     ] * 2
     assert "revoked" in found[0].detail and "invite" in found[0].advice
     others = {"targets": [], "links": 1}
-    assert _levels(check_reach.anchors(kept, others)) == {Level.OK, Level.WARN}
+    assert _levels(doctor_reach.anchors(kept, others)) == {Level.OK, Level.WARN}
     linked = {"targets": [{"address": address, "state": "linked"}]}
-    assert "is linked" in check_reach.anchors(kept, linked)[0].detail
+    assert "is linked" in doctor_reach.anchors(kept, linked)[0].detail
 
 
 def test_anchors_of_a_command_and_other_peers(now: int, directory: Path, closed_port: int) -> None:
@@ -82,7 +82,7 @@ def test_anchors_of_a_command_and_other_peers(now: int, directory: Path, closed_
     named = {"genesis": 1, "anchors": [{"name": "new", "endpoint": f"tcp:127.0.0.1:{closed_port}"}]}
     (directory / "state.json").write_text(json.dumps({"bootstrap": named}))
     facts = {"targets": [{"address": f"localhost:{closed_port}", "state": "waiting", "name": "peer"}]}
-    found = check_reach.anchors(_kept(directory, now), facts)
+    found = doctor_reach.anchors(_kept(directory, now), facts)
     assert [finding.detail.split(" at ")[0] for finding in found] == ["peer", "new"]
     assert _levels(found) == {Level.FAIL}
 
@@ -91,7 +91,7 @@ def test_c1_anchors_that_nobody_dials(now: int, directory: Path, issuer: Issuer)
     """Doctor opens nothing for them, says how an address is spelled, and turns to the genesis' anchors."""
     named = {"genesis": 1, "anchors": [{"name": "new", "endpoint": "tcp:127.0.0.1:1:bindAddress=127.0.0.1"}]}
     (directory / "state.json").write_text(json.dumps({"bootstrap": named}))
-    first, *others = check_reach.anchors(_kept(directory, now), None)
+    first, *others = doctor_reach.anchors(_kept(directory, now), None)
     assert first.detail.startswith("new at tcp:") and first.detail.endswith("no node dials that")
     assert first.advice.startswith("it is named as HOST:PORT")
     assert [finding.detail.split(" ")[0] for finding in others] == [
@@ -105,7 +105,7 @@ def test_c1_anchors_that_nobody_dials(now: int, directory: Path, issuer: Issuer)
 def test_a_damaged_bootstrap_is_none(now: int, directory: Path, issuer: Issuer, bootstrap: Any) -> None:
     """Doctor goes on with the anchors of the genesis, as the daemon does."""
     (directory / "state.json").write_text(json.dumps({"bootstrap": bootstrap}))
-    found = check_reach.anchors_of(_kept(directory, now))
+    found = doctor_reach.anchors_of(_kept(directory, now))
     assert list(found.values()) == [anchor.name for anchor in issuer.genesis.body.anchors]
 
 
@@ -129,21 +129,21 @@ def test_field_l7_listening(
     assert place is not None
     texts = {"OPEN": f"tcp:{place.port}:interface=127.0.0.1", "CLOSED": f"tcp:{closed_port}"}
     told = facts | {"listen": [texts.get(text, text) for text in facts.get("listen", [])]}
-    assert [finding.level for finding in check_reach.listening(_kept(directory, now), told)] == levels
+    assert [finding.level for finding in doctor_reach.listening(_kept(directory, now), told)] == levels
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses need no look-up; a name without an address fails."""
-    assert _levels(check_reach.names([HostPort("127.0.0.1", 1), HostPort("::1", 1)])) == {Level.OK}
-    assert _levels(check_reach.names([HostPort("localhost", 1)])) == {Level.OK}
-    [odd] = check_reach.names([HostPort("a..b", 1)])
+    assert _levels(doctor_reach.names([HostPort("127.0.0.1", 1), HostPort("::1", 1)])) == {Level.OK}
+    assert _levels(doctor_reach.names([HostPort("localhost", 1)])) == {Level.OK}
+    [odd] = doctor_reach.names([HostPort("a..b", 1)])
     assert odd.level is Level.FAIL and odd.detail.startswith("a..b has no address")
 
     def unknown(*arguments: Any, **others: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    [finding] = check_reach.names([HostPort("b.example", 1), HostPort("b.example", 2)])
+    [finding] = doctor_reach.names([HostPort("b.example", 1), HostPort("b.example", 2)])
     assert finding.level is Level.FAIL and "b.example" in finding.detail
 
 

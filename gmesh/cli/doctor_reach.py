@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gmesh.cli.check_documents import Kept
+from gmesh.cli.doctor_documents import Kept
 from gmesh.cli.doctor_findings import Finding, fail, ok, softened, unless_all, warn
 from gmesh.cli.endpoint_text import HostPort, client_place, server_place
 from gmesh.cli.http import Endpoint
@@ -143,7 +143,7 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
 
 def anchors_of(kept: Kept) -> dict[str, str]:
     """The others by address: those of the genesis, or of an operator's command that came after it."""
-    from gmesh.node.bootstrap import anchors_first
+    from gmesh.node.anchor_order import anchors_first
 
     genesis = kept.trust.genesis.body
     try:
