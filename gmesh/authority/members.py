@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 What members ask for: to renew, to be heard of. A renewal is one transaction, a heartbeat none.
-
-A member in a loop gets few certificates: one in the first quarter of its life is replaced only for a
-reason.  Reasons of the operators end with the new certificate: another name, roles or lifetime, another
-signing key, a restore.  A new Noise key is the member's own, so those are counted.  A node that renews
-at half life is never refused, however short that is, and one that lost an answer gets the same again.
+How many certificates a member gets is L{gmesh.authority.renewal}.
 
 A certificate of this database renews, whatever key signed it: its row is the evidence.  After a
 restore from a backup almost every certificate is unknown: one of an earlier epoch that a key of the
@@ -25,13 +21,13 @@ from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody, Stale, claim_ahead
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import DocumentIssuer, Wanted, epoch
-from gmesh.authority.rate_limit import RateLimited
+from gmesh.authority.renewal import fresh_enough
 from gmesh.authority.store import certificates, nodes
 from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import AdmissionRefused, DocumentRefused, RequestRefused
-from gmesh.trust.documents import Certificate, Document, RevocationReason, parse_document
+from gmesh.trust.documents import Certificate, Document, RevocationReason
 from gmesh.trust.keys import decode_noise_public
 from gmesh.trust.limits import MAX_INTEGER
 from gmesh.trust.names import Key, Number
@@ -40,7 +36,6 @@ from gmesh.trust.verify import authority_keys, verify_signatures
 __all__ = ["HeartbeatBody", "Members", "Numbers", "Presence", "RenewBody"]
 
 Json = dict[str, Any]
-HOUR = 3600
 
 
 class RenewBody(RequestBody, frozen=True):
@@ -91,7 +86,7 @@ class Members:
         """
         Give a member its next certificate: same name and roles, the same or a new Noise key.
 
-        @return: its file form, and whether it is new: L{_fresh_enough} says when it is not.
+        @return: its file form, and whether it is new: L{fresh_enough} says when it is not.
         @raise RateLimited: for too many new Noise keys.
         @raise AdmissionRefused: C{cert-revoked}, C{cert-expired}, C{unknown-certificate}, C{key-taken}.
         """
@@ -110,7 +105,7 @@ class Members:
         node = nodes.by_id(tx, caller.key_id)
         if node is None or node.barred_at is not None:
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
-        held = _fresh_enough(tx, self._issuer, node, noise_key)
+        held = fresh_enough(tx, self._issuer, node, noise_key)
         if held is not None:
             return held.document, False
         if not nodes.claim_noise_key(tx, noise_key, caller.key_id):
@@ -305,50 +300,6 @@ class Members:
             return row.document
 
         return self._store.read(get)
-
-
-def _fresh_enough(
-    tx: Transaction, issuer: DocumentIssuer, node: nodes.NodeRow, noise_key: str
-) -> CertificateRow | None:
-    """
-    The newest certificate of a member, if it serves as well as a new one; None if a new one is due.
-
-    Judged by stored rows alone: a restart forgets nothing.
-    @param node: not barred.
-    @raise RateLimited: if it asks for too many.
-    """
-    row = certificates.get(tx, node.serial)
-    if row is None or row.revoked_at is not None or row.node_id != node.node_id:
-        return None
-    document = parse_document(row.document, Certificate)
-    body, signers = document.body, {name for name, _ in document.signatures}
-    life = body.not_after - body.not_before
-    due = body.not_before + life // limits.RENEWAL_FRESH
-    if (
-        tx.now >= due
-        or row.serial // SERIALS_PER_EPOCH < epoch(tx)
-        or (body.name, body.roles, life) != (node.name, node.roles, issuer.lifetime(node.lifetime))
-        or signers.isdisjoint(authority_keys(issuer.genesis.body))
-    ):
-        return None
-    if noise_key == body.noise_key:
-        return row
-    if issuer.signer_id(tx.now) in signers:
-        _check_room(tx, node.node_id, due)
-    return None
-
-
-def _check_room(tx: Transaction, node_id: str, due: int) -> None:
-    """@param due: when a new certificate is due in any case."""
-    began = certificates.live(tx, node_id, tx.now, limits.LIVE_CERTIFICATES)
-    lately = sorted(moment for moment in began if moment > tx.now - HOUR)
-    if len(began) >= limits.LIVE_CERTIFICATES:
-        free = due
-    elif len(lately) >= limits.RENEWALS_AN_HOUR:
-        free = min(due, lately[-limits.RENEWALS_AN_HOUR] + HOUR)
-    else:
-        return
-    raise RateLimited(max(1, free - tx.now), "too many certificates for new Noise keys")
 
 
 class UnknownCertificate(AdmissionRefused):
