@@ -31,7 +31,7 @@ __all__ = [
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 VALID = "valid"
-"""The standing of a certificate that is worth no word."""
+"""The standing of a certificate that is not worth mentioning."""
 
 
 def printable(text: str) -> str:
