@@ -158,10 +158,6 @@ def heavy_starts(trees: Trees) -> list[str]:
     return wrong
 
 
-#: Circles that are still there, each by its first file; none may be added.
-KNOWN_CIRCLES = {"testing/engine_mesh.py"}
-
-
 def circles(trees: Trees) -> list[str]:
     """No file imports itself by way of others, not for the types either."""
     files = {
@@ -175,7 +171,7 @@ def circles(trees: Trees) -> list[str]:
             if used not in (None, name):
                 graph.add_edge(name, used)
     found = [sorted(part) for part in networkx.strongly_connected_components(graph) if len(part) > 1]
-    return [" <-> ".join(part) for part in found if part[0] not in KNOWN_CIRCLES]
+    return [" <-> ".join(part) for part in found]
 
 
 #: Each daemon has its C{Options}, the word of twistd's plug-ins.  None may be added.

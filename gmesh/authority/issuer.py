@@ -4,7 +4,7 @@ Makes and signs what the authority publishes, inside the transaction that decide
 
 Runs in the database thread; the genesis and policy it goes by are replaced whole, after the
 commit that changed them.
-Tests: C{tests/authority/test_published.py}, C{tests/authority/test_revocations.py}.
+Tests: C{tests/authority/test_enrolment.py}, C{tests/authority/test_revocations.py}.
 """
 
 from __future__ import annotations

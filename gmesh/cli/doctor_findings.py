@@ -48,7 +48,7 @@ def ok(check: str, detail: str) -> Finding:
 
 
 def warn(check: str, detail: str, advice: str) -> Finding:
-    """It works, and not for ever."""
+    """It works now, but not for long."""
     return Finding(check, Level.WARN, detail, advice)
 
 

@@ -51,7 +51,7 @@ SHORTEST = 8
 _ID = re.compile(r"[0-9a-f]{32}|[A-Za-z0-9_-]{43}")
 _WIDE = "gmesh.cli.output.wide"
 VALID = "valid"
-"""The standing of a certificate that is worth no word."""
+"""The standing of a certificate that is not worth mentioning."""
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,7 @@ __all__ = ["end_with_the_reader"]
 
 
 def end_with_the_reader() -> None:
-    """From now on the process ends, with 1 and no word, when standard output is a pipe that nobody reads."""
+    """End the process, with status 1 and no message, once standard output is a pipe that nobody reads."""
     try:
         output = sys.stdout.fileno()
         mode = os.fstat(output).st_mode

@@ -182,7 +182,7 @@ class Canvas:
         self._dots[row, column] = self._dots.get((row, column), 0) | bit
 
     def free(self, column: int, row: int, length: int) -> bool:
-        """Whether no word stands there, and the place is on the grid."""
+        """Whether the place is on the grid and holds no text."""
         inside = 0 <= row < self.height and column >= 0 and column + length <= self.width
         return inside and not any((row, column + index) in self._words for index in range(length))
 

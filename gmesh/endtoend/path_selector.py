@@ -6,7 +6,8 @@ An end that gets no answer blames the relays it used and takes others; the far e
 were lost on the same relays, cannot know.  So it follows: when a peer stops using the path that ours
 reverses, we go back the path it comes by now, until both agree with routing again.  The same serves while
 routing knows no path: the source may know links we do not.
-Tests: C{tests/endtoend/test_sessions.py}, C{tests/endtoend/test_association.py}.
+Tests: C{tests/endtoend/test_sessions.py}, C{tests/endtoend/test_reliable.py},
+C{tests/node/test_silent_relay.py}.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """
 All sessions with one peer: which one seals, which ones still open, and when the next must begin.
 
-Make before break, agreed without a word more than the handshake itself:
+Make before break, agreed by the handshake and the first frames, without further messages:
 
  - the end that finishes a handshake it began seals with it at once and retires what was there before;
  - the end that answered one uses it only when a frame on it arrives, since message 1 can be replayed;

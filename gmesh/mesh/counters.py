@@ -3,7 +3,7 @@
 What was refused or dropped, counted by cause, and logged at a bounded rate.
 
 A stranger decides how often a refusal happens, so the counter is exact and the log is not.
-Tests: C{tests/mesh/test_link.py}, C{tests/node/test_metrics.py}.
+Tests: C{tests/mesh/test_noise.py}, C{tests/mesh/test_link.py}, C{tests/node/test_metrics.py}.
 """
 
 from __future__ import annotations

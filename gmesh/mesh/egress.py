@@ -195,7 +195,7 @@ class Egress:
         self._armed = False
 
     def _adapt(self) -> None:
-        """Slower than before counts at once, faster by and by; a trickle is slow too."""
+        """Slower than before counts at once, faster gradually; a trickle is slow too."""
         queue, now = self.queue, self._clock.seconds()
         pace = (now - self._began) / (self._ahead - self._left)
         self._began = now

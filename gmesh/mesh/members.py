@@ -37,6 +37,7 @@ class MemberDirectory:
 
     @param wall: Unix seconds.
     @param certified: called with each L{Peer} whose certificate is new here.
+    @param departed: nodes that left before, by name; those that leave are added to it.
     @ivar trust: what decides who is a member.
     @ivar max_nodes: how many nodes may be in the directory.
     @ivar former: nodes that left it.
@@ -48,10 +49,11 @@ class MemberDirectory:
         wall: Callable[[], float],
         max_nodes: int = MAX_NODES,
         certified: Callable[[Peer], object] = lambda peer: None,
+        departed: dict[str, Departed] | None = None,
     ) -> None:
         self.max_nodes = max_nodes
         self._certified = certified
-        self.former = FormerMembers(trust)
+        self.former = FormerMembers(trust, departed)
         self.trust = trust
         self._wall = wall
         self._nodes: dict[bytes, dict[int, _Held]] = {}
@@ -277,8 +279,8 @@ class FormerMembers:
     @ivar nodes: the last to go at the end; outlives a restart where its owner keeps it.
     """
 
-    def __init__(self, trust: TrustState) -> None:
-        self.nodes: dict[str, Departed] = {}
+    def __init__(self, trust: TrustState, nodes: dict[str, Departed] | None = None) -> None:
+        self.nodes = {} if nodes is None else nodes
         self._trust = trust
 
     def gone(self, peer: Peer, now: float) -> None:

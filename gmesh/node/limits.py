@@ -15,7 +15,7 @@ LONG_POLL_SPACING = 0.2
 
 RENEWAL_JITTER = 0.1
 RENEWAL_LATE = 0.75
-"""Of a certificate's life: who has got no newer one by then has a wrong clock, or hears replayed answers."""
+"""Of a certificate's life: no newer one by then means a wrong clock, or replayed answers."""
 RENEWAL_CHECK = 600.0
 """Longest sleep before looking at the wall clock again: it may be stepped."""
 RENEWAL_AFTER_CONTACT = 20.0

@@ -100,9 +100,10 @@ class NodeRuntime:
         self.member = member = LocalMember(
             identity, store, clock, environment.wall, entropy, self.trust_changed, self.certificate_changed
         )
-        self.directory = directory = MemberDirectory(member.trust, member.wall, certified=self._certified)
+        self.directory = directory = MemberDirectory(
+            member.trust, member.wall, certified=self._certified, departed=member.state.departed
+        )
         directory.remember(member.state.revoked)
-        directory.former.nodes = member.state.departed
         self.engine = make_engine(member, directory, clock, random, self._alarm, stub)
         context = NodeContext(member, directory, self.engine, clock, random, entropy, self._counters, stub)
         links = make_links(context, self._hello, self._max_links, environment.connect, profile, session)

@@ -15,63 +15,37 @@ Tests: C{tests/routing/test_simulated_topologies.py}, C{tests/routing/test_simul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from random import Random
 
 from gmesh.mesh.limits import WAN, KeepaliveProfile
-from gmesh.mesh.peer_identity import Peer
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.metric import rtt_cost
-from gmesh.testing.engine_node import EngineNode
-from gmesh.testing.queue_link import CONTROL_RECORDS, QueueLink
-from gmesh.testing.world import World
+from gmesh.testing.engine_node import Edge, EngineNode, EngineWorld, QueueLink
 from gmesh.trust.documents import Crl, Document
-from gmesh.wire.frames import Kind, is_data
 
 __all__ = ["EngineMesh"]
 
-Edge = tuple[str, str]
 YEAR = 365 * 86400
 CONVERGED = 1.0
 """Seconds a mesh that begins converged is old."""
 
 
-class EngineMesh(World):
+class EngineMesh(EngineWorld):
     """
     Nodes and the true links between them.
 
     @param delays: seconds one way, drawn for each link; processing included.
-    @ivar edges: the links that are up, as both ends see them: (smaller name, larger name).
-    @ivar frames: how many control frames of link-state routing arrived, by kind.
-    @ivar bytes: their bytes.
-    @ivar visit: called with (name, kind, frame) of every data frame that arrives anywhere.
     """
 
     def __init__(
         self, seed: int = 0, delays: tuple[float, float] = (0.002, 0.040), profile: KeepaliveProfile = WAN
     ) -> None:
         super().__init__(seed)
-        self.nodes: dict[str, EngineNode] = {}
-        self.directory: dict[tuple[bytes, int], Peer] = {}
         self.profile = profile
-        self.edges: set[Edge] = set()
-        self.frames: dict[int, int] = {}
-        self.bytes = 0
-        self.visit: Callable[[str, int, bytes], object] = lambda name, kind, frame: None
-        self._names: dict[bytes, str] = {}
         self._delays = delays
         self._fixed: dict[Edge, float] = {}
         self._apart: list[Edge] = []
-
-    def __getitem__(self, name: str) -> EngineNode:
-        return self.nodes[name]
-
-    def __iter__(self) -> Iterator[EngineNode]:
-        return iter(self.nodes.values())
-
-    def name_of(self, handle: bytes) -> str:
-        """The name of the node with this handle."""
-        return self._names[handle]
 
     # -- making
 
@@ -234,17 +208,6 @@ class EngineMesh(World):
             node.stop()
         self.run(1)
         assert self.clock.getDelayedCalls() == []
-
-    # -- called by links
-
-    def frame_arrived(self, node: EngineNode, kind: int, frame: bytes) -> None:
-        """Count and trace it."""
-        self.note(node.name, frame)
-        if is_data(kind):
-            self.visit(node.name, kind, frame)
-        elif Kind(kind) in CONTROL_RECORDS:
-            self.frames[kind] = self.frames.get(kind, 0) + 1
-            self.bytes += len(frame)
 
 
 def _adopt(engine: RouteEngine, other: RouteEngine, now: float) -> None:

@@ -3,18 +3,25 @@
 A node without sessions: the real database, flooding, gossip and forwarding; stubs for what costs CPU.
 
 Records are signed with a hash and certificates are looked up in a directory that all nodes share.
+A link is only a queue: it falls, goes silent, or is read slowly.
 CRL, policy and genesis are real: they are verified by every node.
 Tests: C{tests/routing/test_simulated_topologies.py}.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gmesh.mesh.control_protocol import ControlFactory
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
+from zope.interface import implementer
+
+from gmesh.errors import FrameRefused
+from gmesh.interfaces import ILink
+from gmesh.mesh.capture import FrameTrace
+from gmesh.mesh.control import ControlFactory
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.dispatcher import Dispatcher
@@ -30,89 +37,65 @@ from gmesh.routing.engine import RouteEngine
 from gmesh.routing.limits import MAX_NODES
 from gmesh.routing.origin import Originator
 from gmesh.routing.record import RecordFlag
-from gmesh.routing.store import Member
+from gmesh.testing.engine_stubs import SharedDirectory, StubSigner, stub_verify
 from gmesh.testing.issuer import Enrolled
-from gmesh.testing.queue_link import QueueLink
-from gmesh.trust.documents import Certificate, Document
-from gmesh.trust.keys import key_id
+from gmesh.testing.world import World
 from gmesh.trust.state import TrustState
-from gmesh.wire.messages import CertificateKey, Hello
+from gmesh.wire.frames import Kind, is_data, pack_frame
+from gmesh.wire.messages import CloseReason, Hello
 from gmesh.wire.paths import PathHeader, pack_path_frame
 
-if TYPE_CHECKING:
-    from gmesh.testing.engine_mesh import EngineMesh
+__all__ = ["Edge", "EngineNode", "EngineWorld", "QueueLink"]
 
-__all__ = ["EngineNode", "SharedDirectory", "StubSigner", "stub_verify"]
+Edge = tuple[str, str]
 
 DATA = 66
 """E2E_DATA: what applications send."""
 
-
-class StubSigner:
-    """Signs with a hash of the public key: nobody in a simulation forges by mistake, and it is cheap."""
-
-    def __init__(self, public: bytes) -> None:
-        self.public = public
-        self.key_id = key_id(public)
-
-    def sign(self, data: bytes) -> bytes:
-        """The stub signature."""
-        return hashlib.sha512(b"stub" + self.public + data).digest()
+CONTROL_RECORDS = frozenset(
+    {Kind.LSA, Kind.IHAVE, Kind.SYNC_DIGEST, Kind.SYNC_LIST, Kind.SYNC_WANT, Kind.CERT_REQ, Kind.CERT}
+)
+"""What link-state routing costs on the wire."""
 
 
-def stub_verify(public: bytes, signature: bytes, data: bytes) -> bool:
-    """Whether L{StubSigner} made it."""
-    return signature == StubSigner(public).sign(data)
+class EngineWorld(World):
+    """
+    The nodes, and what their links and they themselves need of each other.
 
+    @ivar edges: the links that are up, as both ends see them: (smaller name, larger name).
+    @ivar frames: how many control frames of link-state routing arrived, by kind.
+    @ivar bytes: their bytes.
+    @ivar visit: called with (name, kind, frame) of every data frame that arrives anywhere.
+    """
 
-class SharedDirectory:
-    """What a node asks of L{gmesh.mesh.members.MemberDirectory}, over one directory for all."""
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.nodes: dict[str, EngineNode] = {}
+        self.directory: dict[tuple[bytes, int], Peer] = {}
+        self.edges: set[Edge] = set()
+        self.frames: dict[int, int] = {}
+        self.bytes = 0
+        self.visit: Callable[[str, int, bytes], object] = lambda name, kind, frame: None
+        self._names: dict[bytes, str] = {}
 
-    def __init__(self, directory: dict[tuple[bytes, int], Peer], trust: TrustState) -> None:
-        self.max_nodes = MAX_NODES
-        self._directory = directory
-        self.trust = trust
-        self._revoked: set[bytes] = set()
+    def __getitem__(self, name: str) -> EngineNode:
+        return self.nodes[name]
 
-    def member(self, handle: bytes, serial: int) -> Member | None:
-        """As the real one."""
-        peer = self._directory.get((handle, serial))
-        return None if peer is None or handle in self._revoked else member_of(peer)
+    def __iter__(self) -> Iterator[EngineNode]:
+        return iter(self.nodes.values())
 
-    def revoked(self, handle: bytes) -> bool:
-        """As the real one."""
-        return handle in self._revoked
+    def name_of(self, handle: bytes) -> str:
+        """The name of the node with this handle."""
+        return self._names[handle]
 
-    def find_handle(self, handle: bytes) -> Peer | None:
-        """As the real one."""
-        found = [peer for (each, _), peer in self._directory.items() if each == handle]
-        return None if handle in self._revoked else max(found, key=lambda peer: peer.serial, default=None)
-
-    def add(self, document: Document[Certificate]) -> Peer:
-        """Everybody's certificate is here already."""
-        return peer_of(document)
-
-    def lacks(self, key: CertificateKey, number: int) -> bool:
-        """As the real one."""
-        return self.member(key.handle, key.serial) is None
-
-    def answer(self, wanted: Iterable[CertificateKey]) -> list[bytes]:
-        """Nobody has to ask."""
-        return []
-
-    def sweep(self) -> list[bytes]:
-        """Ask the revocation set about everybody."""
-        before = set(self._revoked)
-        for (handle, serial), peer in self._directory.items():
-            if handle not in before and self.trust.revoked(serial, peer.node_id):
-                self._revoked.add(handle)
-        return sorted(self._revoked - before)
-
-    def genesis_changed(self) -> None:
-        """Nothing waits for it."""
-
-    def expire(self) -> None:
-        """Certificates outlive the simulation."""
+    def frame_arrived(self, node: EngineNode, kind: int, frame: bytes) -> None:
+        """Count and trace it; called by links."""
+        self.note(node.name, frame)
+        if is_data(kind):
+            self.visit(node.name, kind, frame)
+        elif Kind(kind) in CONTROL_RECORDS:
+            self.frames[kind] = self.frames.get(kind, 0) + 1
+            self.bytes += len(frame)
 
 
 class EngineNode:
@@ -126,7 +109,7 @@ class EngineNode:
     @ivar applied: (kind, time) of each document that came into force.
     """
 
-    def __init__(self, mesh: EngineMesh, enrolled: Enrolled) -> None:
+    def __init__(self, mesh: EngineWorld, enrolled: Enrolled) -> None:
         self.mesh = mesh
         self.enrolled = enrolled
         self.name = enrolled.name
@@ -228,7 +211,7 @@ class EngineNode:
         for other in [
             other for other, link in self.links.items() if self.directory.revoked(link.peer.handle)
         ]:
-            self.mesh.cut(self.name, other)
+            self.links[other].fall()
         self.documents.announce(kind)
 
     def stop(self) -> None:
@@ -270,3 +253,132 @@ class EngineNode:
         self._counter += 1
         frame = pack_path_frame(DATA, PathHeader(way, 7, self._counter), payload)
         return self.forwarding.sender(way)(frame, way[0] + way[-1], b"")
+
+
+@implementer(ILink)
+class QueueLink:
+    """
+    One end of a link between two L{EngineNode}s: frames in order after a delay.
+
+    @ivar silent: what this end sends never arrives, and nobody is told.
+    @ivar capacity: data bytes under way, or 0 for no limit; what is more is refused.
+    """
+
+    initiator = True
+    address = "192.0.2.1:7443"
+
+    def __init__(self, node: EngineNode, far: EngineNode, delay: float) -> None:
+        self.node = node
+        self.far = far
+        self.peer: Peer = far.peer
+        self.hello: Hello = far.hello()
+        self.delay = delay
+        self.rtt: float | None = 2 * delay
+        self.other: QueueLink = self
+        self.up = False
+        self.silent = False
+        self.suspect = False
+        self.capacity = 0
+        self.backlog = 0
+        self.control_backlog = 0
+        self._death: IDelayedCall | None = None
+
+    @classmethod
+    def pair(cls, one: EngineNode, other: EngineNode, delay: float) -> tuple[QueueLink, QueueLink]:
+        """Both ends."""
+        here, there = cls(one, other, delay), cls(other, one, delay)
+        here.other, there.other = there, here
+        return here, there
+
+    def set_dropped(self, dropped: object) -> None:
+        """Nothing that was taken is dropped here."""
+
+    def hold(self) -> None:
+        """Frames share nothing here."""
+
+    def release(self) -> None:
+        """They left already."""
+
+    def register_sender(self, flow: bytes, producer: IPushProducer) -> None:
+        """Nobody is ever paused here."""
+
+    def unregister_sender(self, flow: bytes) -> None:
+        """Nobody was registered."""
+
+    def capture(self, seconds: float, count: int) -> Deferred[list[FrameTrace]]:
+        """What passes is traced by the mesh."""
+        return succeed([])
+
+    def send_control(self, kind: int, body: bytes) -> None:
+        """Queue a control frame."""
+        self._post(kind, pack_frame(kind, body))
+
+    def send_data(self, frame: bytes, flow: bytes, rest: bytes | memoryview = b"") -> bool:
+        """Queue a data frame."""
+        frame = b"".join((frame, rest))
+        size = len(frame)
+        if self.capacity and self.backlog + size > self.capacity:
+            self.node.counters.count("data-queue-full")
+            return False
+        if self.capacity:
+            self.backlog += size
+        self._post(frame[2], frame)
+        return True
+
+    def _post(self, kind: int, frame: bytes) -> None:
+        if not self.up:
+            return
+        node = self.node
+        altered = node.tampers(kind, frame, self.far.name) if node.tampers is not None else frame
+        if altered is not None and not self.silent:
+            node.mesh.clock.callLater(self.delay, self.other.arrive, kind, altered)
+
+    def arrive(self, kind: int, frame: bytes) -> None:
+        """A frame from the far end; one that is refused closes the link."""
+        sender = self.other
+        if sender.capacity and is_data(kind):
+            sender.backlog -= len(frame)
+        if not self.up:
+            return
+        mesh = self.node.mesh
+        mesh.frame_arrived(self.node, kind, frame)
+        record = memoryview(frame)
+        try:
+            self._table[kind](kind, record, 0, len(record))
+        except FrameRefused as error:
+            self.node.counters.count(error.reason)
+            self.close(CloseReason.PROTOCOL)
+
+    def go_up(self) -> None:
+        """HELLO was read."""
+        self.up = True
+        neighbour = self._neighbour = self.node.neighbours.add(self)
+        self._table = self.node.dispatcher.receivers(neighbour)
+        self.node.neighbours.up(neighbour)
+
+    def go_down(self, reason: str) -> None:
+        """Gone, as this end sees it."""
+        if self._death is not None and self._death.active():
+            self._death.cancel()
+        if self.up:
+            self.up = False
+            self.node.links.pop(self.far.name, None)
+            self.node.neighbours.down(self._neighbour, reason)
+
+    def fall(self, reason: str = "lost") -> None:
+        """Gone at both ends."""
+        names = sorted((self.node.name, self.far.name))
+        self.node.mesh.edges.discard((names[0], names[1]))
+        self.go_down(reason)
+        self.other.go_down(reason)
+
+    def deafen(self, dead_after: float) -> None:
+        """What this end sends no longer arrives; the far end gives the link up after so long."""
+        self.silent = True
+        self.other._death = self.node.mesh.clock.callLater(dead_after, self.fall, "dead")
+
+    def close(self, reason: CloseReason) -> None:
+        """Close both ends."""
+        self.fall(reason.slug)
+
+    cut = close

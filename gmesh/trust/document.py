@@ -221,7 +221,7 @@ def sign_documents(bodies: Iterable[Made], signers: Iterable[ISigner]) -> list[D
     Many, as L{sign_document} makes one.
 
     What is signed is made ready before: while one is signed other threads run, and between two signatures
-    the interpreter is wanted but for a moment.
+    the interpreter is needed for a moment only.
     """
     documents = [_unsigned(body) for body in bodies]
     for signer in signers:

@@ -11,7 +11,7 @@ from gmesh.routing.engine import RouteEngine
 from gmesh.routing.origin import Originator
 from gmesh.routing.record import NodeRecord, RecordFlag, handle_of, node_id_of, signing_input
 from gmesh.routing.store import Member
-from gmesh.testing.engine_node import StubSigner, stub_verify
+from gmesh.testing.engine_stubs import StubSigner, stub_verify
 
 NETWORK = bytes(range(16))
 WALL = 1_760_000_000.0

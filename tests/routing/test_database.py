@@ -18,7 +18,7 @@ from gmesh.routing.record import decode_record, handle_of, make_capabilities, si
 from gmesh.routing.store import Member, record_hash
 from gmesh.routing.sync import buckets_that_differ, missing, summaries
 from gmesh.routing.waiting import WaitingRecords
-from gmesh.testing.engine_node import StubSigner, stub_verify
+from gmesh.testing.engine_stubs import StubSigner, stub_verify
 
 
 class Setting:

@@ -17,7 +17,7 @@ from gmesh.routing.metric import LinkMetric, rtt_cost, smoothed
 from gmesh.routing.origin import Originator
 from gmesh.routing.record import NodeRecord, RecordFlag, decode_record, make_capabilities, signing_input
 from gmesh.routing.spacing import Spacing
-from gmesh.testing.engine_node import StubSigner, stub_verify
+from gmesh.testing.engine_stubs import StubSigner, stub_verify
 
 
 def handle(number: int) -> bytes:

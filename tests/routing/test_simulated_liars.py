@@ -14,7 +14,8 @@ from routing.oracle import geometric, named
 from gmesh.routing.limits import UP_STABLE
 from gmesh.routing.record import NodeRecord, signing_input
 from gmesh.testing.engine_mesh import EngineMesh
-from gmesh.testing.engine_node import EngineNode, StubSigner
+from gmesh.testing.engine_node import EngineNode
+from gmesh.testing.engine_stubs import StubSigner
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import Lsa
 

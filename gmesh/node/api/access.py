@@ -64,7 +64,7 @@ def peer_credentials(transport: Any) -> Credentials | None:
 
 
 def _supplementary(handle: socket.socket, uid: int, gid: int) -> list[int]:
-    """The groups the process had; by the user database, where the kernel cannot tell."""
+    """The groups the process had; by the user database, where the kernel does not say."""
     try:
         raw = handle.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
         return [number for (number,) in struct.iter_unpack("=I", raw)]

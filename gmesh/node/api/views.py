@@ -245,7 +245,7 @@ class LocalNode:
         return whois(self._runtime, text)
 
     def topology(self) -> dict[str, Any]:
-        """Every node and every link that both its ends tell of."""
+        """Every node and every link that both of its ends report."""
         runtime = self._runtime
         own = runtime.member.handle
         nodes = runtime.engine.nodes(runtime.now())
