@@ -29,7 +29,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As C{click} does, which looks for suggestions since version 8.4, and in imported commands alone."""
+        """As C{click} does, whose own suggestions leave out what is imported when it is called."""
         name = args[0]
         if ctx.resilient_parsing or name.startswith("-") or self.get_command(ctx, name) is not None:
             return super().resolve_command(ctx, args)

@@ -65,7 +65,7 @@ def node_start(state: Path, listen: str | None = None) -> list[str]:
 
 def listen_endpoint(address: TransportAddress | None) -> str:
     """
-    The endpoint string for a node that others dial at C{address}; None if nobody has said where.
+    The endpoint string for a node that others dial at C{address}, which is None if nobody has said where.
 
     It takes what comes to any address of the host, as the one that is dialled may be a router's.
     """

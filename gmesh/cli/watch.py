@@ -74,9 +74,9 @@ class Look:
             f"crl {words(self.status.get('crl_number'))}  policy {words(self.status.get('policy_version'))}"
         )
 
-    def chart(self, width: int, height: int) -> Chart:
-        """The picture."""
-        return chart(self.name, self.links, width, height, glyphs() is UNICODE)
+    def chart(self, width: int, height: int, fine: bool) -> Chart:
+        """The picture; C{fine} is whether braille can be shown."""
+        return chart(self.name, self.links, width, height, fine)
 
 
 def take(where: Endpoint) -> Look:
@@ -136,7 +136,8 @@ def _plain(look: Look) -> list[str]:
     lines = [f"{moment(look.at)}  {look.name}  {look.summary()}"]
     if look.trouble:
         return [*lines, f"no answer since: {printable(look.trouble)}", ""]
-    drawn = look.chart(min(size.columns, 120), min(MAX_PICTURE, max(MIN_PICTURE, len(look.links) * 2)))
+    height = min(MAX_PICTURE, max(MIN_PICTURE, len(look.links) * 2))
+    drawn = look.chart(min(size.columns, 120), height, glyphs() is UNICODE)
     lines += ["", *drawn.lines, ""]
     lines += _others(look, drawn)
     lines += [f"link to {name} at {address}, {rtt}" for name, address, rtt in _neighbours(look)]
@@ -169,28 +170,31 @@ def _live(where: Endpoint, look: Look, interval: float) -> None:
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the terminal is put back then, too
     console = Console(highlight=False)
-    with Live(_screen(look, console), console=console, screen=True, auto_refresh=False) as live:
+    fine = glyphs() is UNICODE  # asked here: while Live runs, standard output is not the terminal but rich's
+    with Live(_screen(look, console, fine), console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_screen(look, console), refresh=True)
+            live.update(_screen(look, console, fine), refresh=True)
             time.sleep(interval)
             look = _again(where, look)
 
 
-def _screen(look: Look, console: Console) -> RenderableType:
+def _screen(look: Look, console: Console, fine: bool) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    listed = _neighbours(look)[:MAX_LISTED]
-    drawn = look.chart(
-        console.width, max(MIN_PICTURE, min(MAX_PICTURE, console.height - OTHER_ROWS - len(listed)))
-    )
+    near = _neighbours(look)
+    below = [f"link to {name} at {address}, {rtt}" for name, address, rtt in near[:MAX_LISTED]]
+    if len(near) > MAX_LISTED:
+        below.append(f'{MAX_LISTED} of {len(near)} links shown: "gmesh peers" lists all')
+    height = max(MIN_PICTURE, min(MAX_PICTURE, console.height - OTHER_ROWS - len(below)))
+    drawn = look.chart(console.width, height, fine)
     head = Text(f"{look.name}  ", style="bold").append(moment(look.at), style="dim")
     rows = [head, Text(look.summary(), style="red" if look.trouble else "")]
     if look.trouble:
         rows.append(Text(f"no answer since: {printable(look.trouble)}", style="bold red"))
     rows += [Text(""), *_styled(drawn, look), Text("")]
     rows += [Text(line, style="red") for line in _others(look, drawn)]
-    rows += [Text(f"link to {name} at {address}, {rtt}") for name, address, rtt in listed]
+    rows += [Text(line) for line in below]
     return Group(*rows, Text("^C ends it", style="dim"))
 
 

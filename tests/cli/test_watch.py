@@ -4,6 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +20,7 @@ import pytest
 from gmesh.cli import watch as watch_module
 from gmesh.cli.http import Endpoint
 
+ROOT = Path(__file__).resolve().parents[2]
 WHOIS = {
     "name": "c",
     "node_id": "22",
@@ -194,6 +202,43 @@ def test_watch_goes_on(
     assert ended.out.index("nodes 3 of 4") < ended.out.index("no answer since")
     ended = run("watch", "--state", state)
     assert (ended.status, ended.out) == (1, "")
+
+
+def test_b9_on_a_terminal_the_picture_is_fine_and_tells_how_many_links_it_lists(
+    mesh: Any, tmp_path: Path
+) -> None:
+    """Lines of braille dots as in a pipe; and of 21 neighbours, that eight are shown."""
+    peers = [{"name": f"n{number:02}", "address": "10.0.0.1:7443", "rtt_ms": 1.0} for number in range(21)]
+    mesh.json("GET /v1/peers", peers)
+    shown = _on_a_terminal(["watch", "--control", mesh.where], tmp_path)
+    assert "8 of 21 links shown" in shown
+    assert any(0x2800 < ord(character) < 0x2900 for character in shown)
+
+
+def _on_a_terminal(arguments: list[str], directory: Path) -> str:
+    """What a command draws on a terminal of 100 columns and 40 lines after its first look."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 100))
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "gmesh.cli.main", *arguments],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "TERM": "xterm", "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    drawn = b""
+    try:
+        while drawn.count(b"^C ends it") < 2:
+            ready, _, _ = select.select([ours], [], [], 60)
+            assert ready, drawn
+            drawn += os.read(ours, 65536)
+    finally:
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(60) == 130
+        os.close(ours)
+    return drawn.split(b"^C ends it")[1].decode("utf-8", "replace")
 
 
 def test_watch_needs_a_node(run: Callable[..., Any], tmp_path: Path) -> None:
