@@ -21,7 +21,7 @@ from zope.interface import implementer
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.capture import FrameTrace
-from gmesh.mesh.control import ControlFactory
+from gmesh.mesh.control_protocol import ControlFactory
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.dispatcher import Dispatcher
