@@ -202,6 +202,7 @@ class Neighbours:
                     detail=error.detail,
                 )
                 session.cut(close_reason(error))
+                self.purge(session.peer.handle)
 
     def purge(self, handle: bytes) -> None:
         """Drop what every link has queued from or to a node, be it a neighbour or not."""
