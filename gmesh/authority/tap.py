@@ -141,12 +141,13 @@ class AuthorityService(LoggedService):
 
     def __init__(
         self,
+        reactor: Any,
         authority: Authority,
         state: Path,
         passphrases: Passphrases,
         observer: Callable[[], Lines] | None,
     ) -> None:
-        super().__init__(observer)
+        super().__init__(reactor, observer)
         self._authority = authority
         self._state = state
         self._passphrases = passphrases
@@ -221,7 +222,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
         )
     except GmeshError as error:
         raise SystemExit(f"{UNIT}: {error.detail}") from None
-    service = AuthorityService(authority, Path(options["state"]), passphrases, options.observer)
+    service = AuthorityService(reactor, authority, Path(options["state"]), passphrases, options.observer)
     rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)

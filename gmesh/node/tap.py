@@ -210,7 +210,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     notifier = system_notifier()
     notify = NotifyService(notifier, reactor)
 
-    daemon = LoggedService(options.observer)
+    daemon = LoggedService(reactor, options.observer)
     LockService(configuration.state, UNIT).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
