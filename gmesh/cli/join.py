@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
 from gmesh.cli.authority import RemoteAuthority, audience_of
 from gmesh.cli.http import HttpAnswer, HttpRefused
+from gmesh.cli.options import seconds
 from gmesh.cli.output import moment, words
+from gmesh.cli.patience import Patience
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
-from gmesh.files import KEY_MODE, read_capped, read_key_file, write_atomic
+from gmesh.files import KEY_MODE, check_owner, read_capped, read_key_file, write_atomic
 from gmesh.trust.documents import Certificate, Document, document_from_dict
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.ingest import parse_json
@@ -26,9 +31,11 @@ from gmesh.trust.limits import MAX_INVITE, NONCE_SIZE
 from gmesh.trust.requests import JOIN_TAG
 from gmesh.trust.state import TrustState
 
-__all__ = ["enrol", "enrolled", "join"]
+__all__ = ["enrol", "enrol_alone", "enrolled", "join"]
 
 DIRECTORY_MODE = 0o700
+LOCK = "join.lock"
+LOCK_PAUSE = 1.0
 MAX_JOIN_ANSWER = 64 * 1024
 MAX_SEED = 64 * 1024
 #: Why a certificate is worth no more than none.
@@ -91,17 +98,17 @@ def enrol(invite: Invite, directory: Path, authority: RemoteAuthority) -> Docume
 def _ask(
     invite: Invite, node_key: SigningKey, noise_key: NoiseKey, authority: RemoteAuthority, trust: TrustState
 ) -> HttpAnswer:
-    now = int(authority.wall())
-    audience = audience_of(trust, now)
+    audience = audience_of(trust, authority.wall())
 
     def ask(created: int) -> HttpAnswer:
         request = make_join_request(
             invite, node_key, noise_key.public, trust.network_id, created, authority.entropy(NONCE_SIZE)
         )
-        return authority.signed(node_key, "POST", "/join", request.encode(), audience, JOIN_TAG, created)
+        return authority.signed_once(node_key, "POST", "/join", request.encode(), audience, JOIN_TAG, created)
 
     try:
-        return ask(now)
+        # Each time a request of its own; the authority takes one host's requests for one.
+        return authority.patience.call(lambda: ask(int(authority.wall())))
     except HttpRefused as error:
         theirs = error.problem.get("time")
         status = trust.status
@@ -143,6 +150,44 @@ def enrolled(directory: Path, invite: Invite, now: float) -> Document[Certificat
     return identity.certificate
 
 
+def enrol_alone(
+    invite: Invite, directory: Path, authority: RemoteAuthority
+) -> tuple[Document[Certificate], bool]:
+    """
+    Enrol this host unless it is; of two at once the later one finds that it is, and spends nothing.
+
+    @return: its certificate, and whether that is new.
+    @raise ConfigurationError: C{in-use}, if another C{gmesh join} works there for longer than the
+        authority's patience; C{other-owner}.
+    """
+    check_owner(directory, "a node")
+    with _lock(directory, authority.patience):
+        held = enrolled(directory, invite, authority.wall())
+        return (held, False) if held is not None else (enrol(invite, directory, authority), True)
+
+
+@contextmanager
+def _lock(directory: Path, patience: Patience) -> Iterator[None]:
+    path = directory / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it before has removed the file meanwhile: then this one locks out nobody.
+            if path.exists() and os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        except BlockingIOError as error:
+            busy = f"another gmesh join works on {directory}"
+            if not patience.pause(LOCK_PAUSE, busy):
+                raise ConfigurationError("in-use", f"{busy}: wait until it has ended") from error
+        finally:
+            os.close(descriptor)
+
+
 def _seed_text(seed: Path) -> str:
     """The invite that an image builder placed, without blank lines and comments."""
     try:
@@ -180,7 +225,14 @@ def _use_up(seed: Path) -> None:
     show_envvar=True,
     help="Where the node keeps its state.",
 )
-def join(invite: str | None, seed: Path | None, state: str) -> None:
+@click.option(
+    "--timeout",
+    default="2m",
+    show_default=True,
+    metavar="SPAN",
+    help="How long to wait at most where the authority says that it is busy.",
+)
+def join(invite: str | None, seed: Path | None, state: str, timeout: str) -> None:
     """
     Enrol this host with INVITE, or with what standard input holds if it is -.
 
@@ -202,11 +254,9 @@ def join(invite: str | None, seed: Path | None, state: str) -> None:
         raise ConfigurationError(
             "unusable-directory", f"cannot create {directory}: {error.strerror}"
         ) from error
-    certificate = enrolled(directory, parsed, time.time())
-    how = "Already enrolled as"
-    if certificate is None:
-        certificate = enrol(parsed, directory, RemoteAuthority(parsed.urls, time.time))
-        how = "Enrolled as"
+    authority = RemoteAuthority(parsed.urls, time.time, patience=Patience(seconds(timeout)))
+    certificate, fresh = enrol_alone(parsed, directory, authority)
+    how = "Enrolled as" if fresh else "Already enrolled as"
     if seed is not None:
         _use_up(seed)
     body = certificate.body

@@ -6,6 +6,7 @@ from __future__ import annotations
 __all__ = [
     "AUTHORITY_TIMEOUT",
     "CONNECT_TIMEOUT",
+    "JITTER",
     "MAX_ANSWER",
     "MAX_GENESIS_VERSIONS",
     "MAX_LINE",
@@ -39,3 +40,5 @@ MAX_PAGES = 10_000
 MAX_SEND_TIMEOUT = 60.0
 #: The most pings of one command.
 MAX_PING_COUNT = 1000
+#: How much longer than it was told to a command waits at most, as a part of that.
+JITTER = 0.5
