@@ -32,6 +32,7 @@ from gmesh.daemon.metrics import MetricsPage
 from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
 from gmesh.errors import GmeshError
+from gmesh.files import told
 from gmesh.keyfiles import Passphrases
 
 __all__ = ["Options", "makeService"]
@@ -220,8 +221,8 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
             passphrases,
         )
-    except GmeshError as error:
-        raise SystemExit(f"{UNIT}: {error.detail}") from None
+    except (GmeshError, OSError) as error:
+        raise SystemExit(f"{UNIT}: {told(error)}") from None
     service = AuthorityService(reactor, authority, Path(options["state"]), passphrases, options.observer)
     rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
     limiter = RateLimiter(rates, reactor.seconds)

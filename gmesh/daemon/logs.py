@@ -121,8 +121,11 @@ def observer_factory(log_format: str, logfile: str | None, environ: Mapping[str,
     to_file = bool(logfile) and logfile != "-"
 
     def make() -> Lines:
-        stream: Any = RotatedFile.fromFullPath(logfile) if to_file else sys.stdout
-        return Lines(stream, log_format, not to_file and under_journal(environ, sys.stdout))
+        if to_file:
+            return Lines(RotatedFile.fromFullPath(logfile), log_format, journal=False)
+        # Standard output is None if whoever started the daemon has closed it.
+        stream = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open
+        return Lines(stream, log_format, under_journal(environ, stream))
 
     return make
 

@@ -22,6 +22,7 @@ import gmesh
 from gmesh.daemon.logs import Lines, LoggedService, observer_for
 from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.errors import ConfigurationError
+from gmesh.files import told
 from gmesh.node.configuration import Configuration, check_address, read_configuration
 from gmesh.node.limits import SHUTDOWN_DELAY
 
@@ -92,8 +93,8 @@ class Options(usage.Options):
         try:
             self.configuration: Configuration = self.reread()
             line = _check(self.configuration) if self["check"] else ""
-        except ConfigurationError as error:
-            raise SystemExit(f"{UNIT}: {error}") from error
+        except (ConfigurationError, OSError) as error:
+            raise SystemExit(f"{UNIT}: {told(error)}") from error
         self.observer = observer_for(self.parent, self.configuration.log_format)
         if self["check"]:
             print(f"{UNIT}: {line}")  # noqa: T201  # what --check is for
@@ -158,8 +159,8 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
         keep_monotonic_time(reactor)
     try:
         return _compose(options, reactor)
-    except ConfigurationError as error:
-        raise SystemExit(f"{UNIT}: {error}") from error
+    except (ConfigurationError, OSError) as error:
+        raise SystemExit(f"{UNIT}: {told(error)}") from error
 
 
 def _compose(options: Options, reactor: Any) -> MultiService:
@@ -216,7 +217,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     heartbeat.setServiceParent(daemon)
     listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen)
     listening.setServiceParent(daemon)
-    told = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
+    settings = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
     access = AccessControl(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
@@ -233,7 +234,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         from gmesh.node.api.routes import LocalApi
         from gmesh.node.api.views import LocalNode
 
-        node = LocalNode(runtime, heartbeat, reactor, told)
+        node = LocalNode(runtime, heartbeat, reactor, settings)
         return LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone")).app.resource()
 
     def metrics_site() -> QuietSite:
@@ -249,7 +250,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
     async def listen(new: Configuration) -> None:
         await listening.follow(new.listen)
-        told.listen = new.listen
+        settings.listen = new.listen
 
     follow: dict[tuple[str, ...], Follow] = {
         ("log_format",): lambda new: daemon.use_format(new.log_format),
