@@ -13,10 +13,43 @@ from pathlib import Path
 
 from gmesh.errors import ConfigurationError, StoreError
 
-__all__ = ["KEY_MODE", "read_capped", "read_key_file", "write_atomic"]
+__all__ = ["KEY_MODE", "check_owner", "read_capped", "read_key_file", "told", "write_atomic"]
 
 KEY_MODE = 0o600
 MAX_KEY_FILE = 64 * 1024
+#: Whose directory it is -> the files that tell.
+OWNERS = {
+    "a node": ("identity.key", "noise.key", "certificate.json"),
+    "an authority": ("authority.key", "authority.sqlite", "operators.json"),
+    "an operator": ("operator.key",),
+    "the root": ("root.key",),
+}
+
+
+def check_owner(directory: Path, owner: str) -> None:
+    """
+    See to it that a directory belongs to one kind of owner: two would write over each other's files.
+
+    @param owner: one of L{OWNERS}.
+    @raise ConfigurationError: C{other-owner}, naming whose it is and the file that tells.
+    """
+    for other, names in OWNERS.items():
+        found = next((name for name in names if other != owner and (directory / name).exists()), None)
+        if found is not None:
+            raise ConfigurationError(
+                "other-owner",
+                f"{directory} belongs to {other} (it holds {found}): name another directory for {owner}",
+            )
+
+
+def told(error: Exception) -> str:
+    """One line for what keeps a daemon from its files: a refusal of ours, or one of the system's."""
+    if isinstance(error, PermissionError):
+        user = f"this process is uid {os.geteuid()}: start it as the user that owns the state directory"
+        return f"{error.filename}: {error.strerror}; {user}"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror or error}" if error.filename else str(error)
+    return str(error)
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -90,7 +90,7 @@ class Passphrases:
         return self._read
 
     def _from_terminal(self, prompt: str, what: str) -> bytes:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             raise ConfigurationError(
                 "passphrase-needed",
                 f"{what} is sealed with a pass phrase: give --passphrase-file, the credential"

@@ -147,3 +147,9 @@ def _installed_here(python: Path) -> bool:
     """True where a plain install of gmesh already lies among the dependencies."""
     code = "import importlib.util; print(importlib.util.find_spec('gmesh') is not None)"
     return _run([str(python), "-c", code], cwd=python.parent).strip() == "True"
+
+
+@pytest.mark.parametrize("unit", sorted(ROOT.glob("debian/*.service")), ids=lambda path: path.name)
+def test_a27_no_unit_leaves_a_core_with_keys(unit: Path) -> None:
+    """What a daemon held in memory when it crashed is written nowhere."""
+    assert "LimitCORE=0" in unit.read_text().splitlines()

@@ -26,16 +26,19 @@ from gmesh.daemon.web import CappedChannel, CappedRequest, QuietSite
 
 __all__ = ["AuthorityChannel", "AuthorityRequest", "AuthoritySite"]
 
+HEALTH_PATHS = frozenset({b"/healthz", b"/readyz"})
+
 
 class AuthorityRequest(CappedRequest):
     """A request that says one thing only."""
 
+    channel: AuthorityChannel
     body_limit = limits.POLICY_BODY_BYTES
 
     def gotLength(self, length: int | None) -> None:
         """The headers are complete: refuse what is ambiguous or announced too large."""
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
-        if len(hosts) != 1:
+        if len(hosts) != 1 and not (not hosts and self.channel.is_health_check()):
             self.channel.refuse(400, "bad-request", "a request has exactly one Host header")
         elif len(self.requestHeaders.getRawHeaders(b"Transfer-Encoding", [])) > 1:
             self.channel.refuse(400, "bad-request", "a request has at most one Transfer-Encoding")
@@ -86,6 +89,8 @@ class AuthorityChannel(CappedChannel):
     log = Logger()
     site: AuthoritySite
     requestFactory = AuthorityRequest
+    _version: bytes
+    _path: bytes
     _due: float | None = None
     _sending = 0
     _timer: IDelayedCall | None = None
@@ -118,6 +123,10 @@ class AuthorityChannel(CappedChannel):
         if not self.refused:
             self._expect_request()
         super().requestDone(request)
+
+    def is_health_check(self) -> bool:
+        """Whether a load balancer asks: HAProxy's httpchk speaks HTTP/1.0 without a Host."""
+        return self._version == b"HTTP/1.0" and self._path in HEALTH_PATHS
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection."""

@@ -26,7 +26,7 @@ from gmesh.authority.store import documents, engine, migrate, nonces, operators
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
-from gmesh.files import read_capped, write_atomic
+from gmesh.files import check_owner, read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Crl, Document, Genesis, Operator, Policy, Status, parse_document
 from gmesh.trust.keys import decode_public, key_id
@@ -264,9 +264,10 @@ class StateDirectory:
 
 
 def check_state(path: Path) -> None:
-    """@raise ConfigurationError: C{no-state}, for what is not a directory."""
+    """@raise ConfigurationError: C{no-state}, for what is not a directory; C{other-owner}, for a node's."""
     if not path.is_dir():
         raise ConfigurationError("no-state", f"{path} is not a directory: make it with gmesh init")
+    check_owner(path, "an authority")
 
 
 def read_epoch(state: Path) -> int:

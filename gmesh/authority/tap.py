@@ -32,6 +32,7 @@ from gmesh.daemon.metrics import MetricsPage
 from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
 from gmesh.errors import GmeshError
+from gmesh.files import told
 from gmesh.keyfiles import Passphrases
 
 __all__ = ["Options", "makeService"]
@@ -141,12 +142,13 @@ class AuthorityService(LoggedService):
 
     def __init__(
         self,
+        reactor: Any,
         authority: Authority,
         state: Path,
         passphrases: Passphrases,
         observer: Callable[[], Lines] | None,
     ) -> None:
-        super().__init__(observer)
+        super().__init__(reactor, observer)
         self._authority = authority
         self._state = state
         self._passphrases = passphrases
@@ -219,9 +221,9 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
             passphrases,
         )
-    except GmeshError as error:
-        raise SystemExit(f"{UNIT}: {error.detail}") from None
-    service = AuthorityService(authority, Path(options["state"]), passphrases, options.observer)
+    except (GmeshError, OSError) as error:
+        raise SystemExit(f"{UNIT}: {told(error)}") from None
+    service = AuthorityService(reactor, authority, Path(options["state"]), passphrases, options.observer)
     rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gmesh.cli.http import Endpoint, HttpAnswer, HttpRefused, Unreachable
 from gmesh.cli.limits import MAX_GENESIS_VERSIONS
+from gmesh.cli.patience import Patience
 from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
@@ -35,15 +36,17 @@ class RemoteAuthority:
     @param urls: tried in this order until one answers.
     @param wall: Unix seconds.
     @param entropy: random bytes.
+    @param patience: how long to wait where the authority says so.
     """
 
     urls: Sequence[str]
     wall: Callable[[], float] = time.time
     entropy: Callable[[int], bytes] = os.urandom
+    patience: Patience = field(default_factory=lambda: Patience(0))
 
     def get(self, path: str) -> bytes:
         """The body of an unsigned request."""
-        return self._first(lambda endpoint: endpoint.request("GET", path)).body
+        return self.patience.call(lambda: self._first(lambda endpoint: endpoint.request("GET", path))).body
 
     def genesis_chain(self) -> list[Document[Genesis]]:
         """Every version of the genesis, from the first; read, not yet verified."""
@@ -70,6 +73,18 @@ class RemoteAuthority:
         return trust
 
     def signed(
+        self, signer: ISigner, method: str, path: str, body: bytes, audience: str, tag: str
+    ) -> HttpAnswer:
+        """
+        A request signed by C{signer}, now and anew after each wait.
+
+        @raise HttpRefused: with the authority's reason.
+        """
+        return self.patience.call(
+            lambda: self.signed_once(signer, method, path, body, audience, tag), repeatable=method == "GET"
+        )
+
+    def signed_once(
         self,
         signer: ISigner,
         method: str,
@@ -80,7 +95,7 @@ class RemoteAuthority:
         created: int | None = None,
     ) -> HttpAnswer:
         """
-        A request signed by C{signer}.
+        The same, whatever the answer.
 
         @param created: Unix seconds; now, when left out.
         @raise HttpRefused: with the authority's reason.

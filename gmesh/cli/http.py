@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -37,12 +38,21 @@ class HttpRefused(GmeshError):
 
     @param status: the HTTP status.
     @param problem: the members of the problem document, empty if there was none.
+    @param retry_after: seconds after which to ask again, as the answer says; at least one.
     """
 
-    def __init__(self, reason: str, detail: str, status: int, problem: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        status: int,
+        problem: Mapping[str, Any],
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(reason, detail)
         self.status = status
         self.problem = problem
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +193,7 @@ class Endpoint:
         with self._exchange(method, path, body, headers or {}, timeout) as (response, _):
             data = self._read(response, limit)
         if response.status >= 300:
-            raise _refusal(self.where, response.status, data)
+            raise _refusal(self.where, response, data)
         return HttpAnswer(response.status, data)
 
     def request_json(
@@ -205,7 +215,7 @@ class Endpoint:
         """
         with self._exchange("GET", path, b"", {"Accept": JSON_TYPE}, NODE_TIMEOUT) as (response, sock):
             if response.status >= 300:
-                raise _refusal(self.where, response.status, self._read(response, MAX_ANSWER))
+                raise _refusal(self.where, response, self._read(response, MAX_ANSWER))
             sock.settimeout(timeout)
             yield self._lines(response)
 
@@ -227,13 +237,20 @@ class Endpoint:
             yield message
 
 
-def _refusal(where: str, status: int, data: bytes) -> HttpRefused:
+def _refusal(where: str, response: http.client.HTTPResponse, data: bytes) -> HttpRefused:
+    status, wait = response.status, _retry_after(response)
     try:
         problem = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):
         problem = None
     if not isinstance(problem, dict):
-        return HttpRefused("bad-answer", f"{where} answered {status} without saying why", status, {})
+        return HttpRefused("bad-answer", f"{where} answered {status} without saying why", status, {}, wait)
     slug = str(problem.get("type", "")).removeprefix(PROBLEM_PREFIX) or "refused"
     detail = str(problem.get("detail") or problem.get("title") or slug)
-    return HttpRefused(slug, detail, status, problem)
+    return HttpRefused(slug, detail, status, problem, wait)
+
+
+def _retry_after(response: http.client.HTTPResponse) -> int | None:
+    """The seconds of the header (RFC 9110, section 10.2.3); None for its form with a date."""
+    text = response.getheader("Retry-After", "")
+    return max(1, int(text)) if re.fullmatch(r"[0-9]{1,9}", text) else None

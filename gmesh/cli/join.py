@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -16,9 +17,11 @@ import click
 from gmesh.cli.authority import RemoteAuthority, audience_of
 from gmesh.cli.http import HttpAnswer, HttpRefused
 from gmesh.cli.next_step import listen_endpoint, node_start
+from gmesh.cli.options import seconds
 from gmesh.cli.output import moment, words
+from gmesh.cli.patience import Patience
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
-from gmesh.files import KEY_MODE, read_capped, read_key_file, write_atomic
+from gmesh.files import KEY_MODE, check_owner, read_capped, read_key_file, write_atomic
 from gmesh.trust.documents import Certificate, Document, Genesis, document_from_dict, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
@@ -30,9 +33,11 @@ from gmesh.trust.signed_requests import JOIN_TAG
 from gmesh.trust.state import TrustState
 from gmesh.trust.transport_address import read_address
 
-__all__ = ["enrol", "enrolled", "join"]
+__all__ = ["enrol", "enrol_alone", "enrolled", "join"]
 
 DIRECTORY_MODE = 0o700
+LOCK = "join.lock"
+LOCK_PAUSE = 1.0
 MAX_JOIN_ANSWER = 64 * 1024
 MAX_SEED = 64 * 1024
 #: Why a certificate is worth no more than none.
@@ -95,17 +100,17 @@ def enrol(invite: Invite, directory: Path, authority: RemoteAuthority) -> Docume
 def _ask(
     invite: Invite, node_key: SigningKey, noise_key: NoiseKey, authority: RemoteAuthority, trust: TrustState
 ) -> HttpAnswer:
-    now = int(authority.wall())
-    audience = audience_of(trust, now)
+    audience = audience_of(trust, authority.wall())
 
     def ask(created: int) -> HttpAnswer:
         request = make_join_request(
             invite, node_key, noise_key.public, trust.network_id, created, authority.entropy(NONCE_SIZE)
         )
-        return authority.signed(node_key, "POST", "/join", request.encode(), audience, JOIN_TAG, created)
+        return authority.signed_once(node_key, "POST", "/join", request.encode(), audience, JOIN_TAG, created)
 
     try:
-        return ask(now)
+        # Each time a request of its own; the authority takes one host's requests for one.
+        return authority.patience.call(lambda: ask(int(authority.wall())))
     except HttpRefused as error:
         theirs = error.problem.get("time")
         status = trust.status
@@ -145,6 +150,44 @@ def enrolled(directory: Path, invite: Invite, now: float) -> Document[Certificat
         if error.reason in ENDED:
             return None
     return identity.certificate
+
+
+def enrol_alone(
+    invite: Invite, directory: Path, authority: RemoteAuthority
+) -> tuple[Document[Certificate], bool]:
+    """
+    Enrol this host unless it is; of two at once the later one finds that it is, and spends nothing.
+
+    @return: its certificate, and whether that is new.
+    @raise ConfigurationError: C{in-use}, if another C{gmesh join} works there for longer than the
+        authority's patience; C{other-owner}.
+    """
+    check_owner(directory, "a node")
+    with _lock(directory, authority.patience):
+        held = enrolled(directory, invite, authority.wall())
+        return (held, False) if held is not None else (enrol(invite, directory, authority), True)
+
+
+@contextmanager
+def _lock(directory: Path, patience: Patience) -> Iterator[None]:
+    path = directory / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it before has removed the file meanwhile: then this one locks out nobody.
+            if path.exists() and os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        except BlockingIOError as error:
+            busy = f"another gmesh join works on {directory}"
+            if not patience.pause(LOCK_PAUSE, busy):
+                raise ConfigurationError("in-use", f"{busy}: wait until it has ended") from error
+        finally:
+            os.close(descriptor)
 
 
 def _invite_in(path: Path) -> Invite:
@@ -194,7 +237,14 @@ def _use_up(seed: Path) -> None:
     show_envvar=True,
     help="Where the node keeps its state.",
 )
-def join(invite: tuple[str, ...], seed: Path | None, state: str) -> None:
+@click.option(
+    "--timeout",
+    default="2m",
+    show_default=True,
+    metavar="SPAN",
+    help="How long to wait at most where the authority says that it is busy.",
+)
+def join(invite: tuple[str, ...], seed: Path | None, state: str, timeout: str) -> None:
     """
     Enrol this host with the invite on standard input if it is -, in a FILE, or given as INVITE.
 
@@ -215,11 +265,9 @@ def join(invite: tuple[str, ...], seed: Path | None, state: str) -> None:
         raise ConfigurationError(
             "unusable-directory", f"cannot create {directory}: {error.strerror}"
         ) from error
-    kept = certificate = enrolled(directory, parsed, time.time())
-    how = "Already enrolled as"
-    if certificate is None:
-        certificate = enrol(parsed, directory, RemoteAuthority(parsed.urls, time.time))
-        how = "Enrolled as"
+    authority = RemoteAuthority(parsed.urls, time.time, patience=Patience(seconds(timeout)))
+    certificate, fresh = enrol_alone(parsed, directory, authority)
+    how = "Enrolled as" if fresh else "Already enrolled as"
     if seed is not None:
         _use_up(seed)
     body = certificate.body
@@ -228,7 +276,7 @@ def join(invite: tuple[str, ...], seed: Path | None, state: str) -> None:
     click.echo(f"certificate {body.serial} until {moment(body.not_after)}; renewed by the daemon:")
     for line in node_start(directory, _listen(directory, body)):
         click.echo(f"  {line}")
-    if kept is not None:
+    if not fresh:
         click.echo(
             "The invite was not used. If it is for another name than"
             f" {body.name}: revoke {body.name} first, or name another directory by --state."

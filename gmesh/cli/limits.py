@@ -25,3 +25,5 @@ MAX_PAGES = 10_000
 MAX_SEND_TIMEOUT = 60.0
 #: The most pings of one command.
 MAX_PING_COUNT = 1000
+#: How much longer than it was told to a command waits at most, as a part of that.
+JITTER = 0.5

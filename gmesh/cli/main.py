@@ -115,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str] | None) -> int:
     if sys.stderr is None:  # closed by the process that started us
         sys.stderr = io.StringIO()
+    if sys.stdin is None:
+        sys.stdin = io.StringIO()  # nothing to read, and no terminal
     if sys.stdout is None:
         return _fail("standard output is closed: nothing was done")
     options: dict[str, Any] = {"prog_name": "gmesh", "standalone_mode": False}

@@ -22,8 +22,9 @@ from gmesh.cli.http import HttpRefused
 from gmesh.cli.limits import MAX_PAGES
 from gmesh.cli.options import identifier
 from gmesh.cli.output import SHORT_ID
+from gmesh.cli.patience import Patience
 from gmesh.errors import ConfigurationError, DocumentRefused
-from gmesh.files import read_capped
+from gmesh.files import check_owner, read_capped
 from gmesh.keyfiles import Passphrases, load_key
 from gmesh.trust.documents import Genesis, parse_document
 from gmesh.trust.encoding import b64url_encode
@@ -52,11 +53,16 @@ class OperatorClient:
 
     @param directory: as C{gmesh init} made it.
     @param passphrases: asked if the key is sealed.
+    @param patience: how long to wait where the authority says so; not at all, when left out.
     @raise ConfigurationError: if the directory is not complete.
     """
 
-    def __init__(self, directory: Path, passphrases: Passphrases | None = None) -> None:
+    def __init__(
+        self, directory: Path, passphrases: Passphrases | None = None, patience: Patience | None = None
+    ) -> None:
         self.directory = directory
+        if not (directory / "operator.key").exists():
+            check_owner(directory, "an operator")
         self.key = load_key(directory / "operator.key", passphrases or Passphrases())
         try:
             self.pin = parse_document(
@@ -71,7 +77,7 @@ class OperatorClient:
             ) from error
         if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
             raise ConfigurationError("bad-operator", f"{directory}/authority.json names no URL")
-        self.authority = RemoteAuthority(urls)
+        self.authority = RemoteAuthority(urls, patience=patience or Patience(0))
         self._trust: TrustState | None = None
 
     @property
@@ -192,7 +198,8 @@ def operator_of(context: click.Context) -> OperatorClient:
     directory = (found or {}).get("directory")
     if directory is None:
         raise ConfigurationError("no-operator", "who asks? give --operator DIR or set GMESH_OPERATOR")
-    return OperatorClient(directory, Passphrases((found or {}).get("passphrase_file")))
+    patience = Patience((found or {}).get("timeout") or 0)
+    return OperatorClient(directory, Passphrases((found or {}).get("passphrase_file")), patience)
 
 
 def poll(

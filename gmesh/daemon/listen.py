@@ -16,7 +16,7 @@ from typing import Any
 from twisted.application.service import MultiService, Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
@@ -30,6 +30,8 @@ __all__ = ["ListenService", "Listeners", "describe_address", "parse_server"]
 UNIX_LOCK_TAKEN = "Cannot acquire lock"
 #: How an endpoint string begins that names a socket which somebody else made.
 GIVEN = "systemd:"
+#: Bytes of a path: sun_path of unix(7), its last byte a zero.
+UNIX_PATH = 107
 
 
 def parse_server(reactor: Any, text: str) -> Any:
@@ -39,13 +41,19 @@ def parse_server(reactor: Any, text: str) -> Any:
     @raise ConfigurationError: with the text and what is wrong with it.
     """
     try:
-        return serverFromString(reactor, text)
+        endpoint = serverFromString(reactor, text)
     except Exception as error:  # endpoint plugins raise what they like on a bad string
         given = text.startswith(GIVEN) and isinstance(error, IndexError | KeyError)
         cause = "the service manager passed no such socket" if given else error
         raise ConfigurationError(
             "bad-endpoint", f"{text!r} is not an endpoint to listen on: {cause}"
         ) from error
+    if isinstance(endpoint, UNIXServerEndpoint) and len(os.fsencode(endpoint._address)) > UNIX_PATH:
+        raise ConfigurationError(
+            "bad-endpoint",
+            f"{text!r}: the path of a unix socket has at most {UNIX_PATH} bytes: name a shorter one",
+        )
+    return endpoint
 
 
 def describe_address(address: IAddress) -> str:

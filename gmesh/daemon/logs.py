@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from math import isfinite
 from string import Formatter
+from types import FrameType
 from typing import Any, TextIO
 
 from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    Logger,
     LogLevel,
     LogLevelFilterPredicate,
     LogPublisher,
@@ -33,9 +37,9 @@ from twisted.logger import (
 )
 from twisted.python import usage
 from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
+from gmesh.daemon.logfile import RotatedFile
 from gmesh.errors import ConfigurationError
 
 __all__ = [
@@ -101,24 +105,27 @@ class Lines:
         """Write it."""
         self._observer(event)
 
+    def turn_over(self) -> None:
+        """Go on in a fresh file, if these lines go to one. @raise OSError: as L{RotatedFile.turn_over}."""
+        if isinstance(self._stream, RotatedFile):
+            self._stream.turn_over()
 
-def observer_factory(
-    log_format: str, logfile: str | None, environ: Mapping[str, str]
-) -> Callable[[], Lines] | None:
+
+def observer_factory(log_format: str, logfile: str | None, environ: Mapping[str, str]) -> Callable[[], Lines]:
     """
-    What makes the observer that twistd logs with, or None where its own must: that of a file turns
-    over on SIGUSR1.
+    What makes the observer that twistd logs with.
 
     @param log_format: C{text}, C{json} or nothing.
     @param logfile: as given to twistd: a path, C{-} for standard output, or nothing.
     """
     to_file = bool(logfile) and logfile != "-"
-    if to_file and not log_format:
-        return None
 
     def make() -> Lines:
-        stream: Any = LogFile.fromFullPath(logfile) if to_file else sys.stdout
-        return Lines(stream, log_format, not to_file and under_journal(environ, sys.stdout))
+        if to_file:
+            return Lines(RotatedFile.fromFullPath(logfile), log_format, journal=False)
+        # Standard output is None if whoever started the daemon has closed it.
+        stream = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open
+        return Lines(stream, log_format, under_journal(environ, stream))
 
     return make
 
@@ -145,13 +152,19 @@ class LoggedService(MultiService):
     """
     A daemon that twistd logs with an observer of its own choice, from the first line on.
 
+    SIGUSR1 turns its log file over; without one it changes nothing.
+
     @param observer: makes it, when the application has this service; None for twistd's own.
     """
 
-    def __init__(self, observer: Callable[[], Lines] | None) -> None:
+    _log = Logger()
+
+    def __init__(self, reactor: Any, observer: Callable[[], Lines] | None) -> None:
         super().__init__()
+        self._reactor = reactor
         self._observer = observer
         self._lines: Lines | None = None
+        self._before: Any = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Take a place in the application, and register the observer there."""
@@ -159,6 +172,41 @@ class LoggedService(MultiService):
             self._lines = self._observer()
             parent.setComponent(ILogObserver, self._lines)
         super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        """Take SIGUSR1 over before the first port is open."""
+        self._take_signal()
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        """Start all that belongs to the daemon."""
+        self._take_signal()
+        super().startService()
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop all that belongs to it, then give SIGUSR1 back."""
+        stopping = maybeDeferred(super().stopService)
+        stopping.addBoth(self._give_back)
+        return stopping
+
+    def _take_signal(self) -> None:
+        if self._before is None:
+            self._before = signal.signal(signal.SIGUSR1, self._signalled)
+
+    def _give_back(self, result: Any) -> Any:
+        before, self._before = self._before, None
+        signal.signal(signal.SIGUSR1, before)
+        return result
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._turn_over)
+
+    def _turn_over(self) -> None:
+        try:
+            if self._lines is not None:
+                self._lines.turn_over()
+        except OSError as error:
+            self._log.error("the log file is not turned over: {cause}", cause=error.strerror)
 
     def use_format(self, log_format: str) -> None:
         """

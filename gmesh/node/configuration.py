@@ -7,6 +7,7 @@ Tests: C{tests/node/test_configuration.py}.
 
 from __future__ import annotations
 
+import codecs
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -132,9 +133,13 @@ def _check_format(name: str) -> None:
 
 
 def _read_file(file: Path) -> dict[str, Any]:
+    data = read_capped(file, STATE_FILE_LIMIT)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigurationError("bad-configuration", f"{file} is UTF-16 text: save it as UTF-8")
     try:
-        values = tomllib.loads(read_capped(file, STATE_FILE_LIMIT).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # Editors of Windows put a mark before the text.
+        values = tomllib.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError("bad-configuration", f"{file} is not TOML: {error}") from error
     names = [field.name for field in fields(Configuration)]
     values = {name.replace("-", "_"): value for name, value in values.items()}

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 from twisted.logger import Logger
 
 from gmesh.errors import ConfigurationError, DocumentRefused
-from gmesh.files import KEY_MODE, read_capped, read_key_file, write_atomic
+from gmesh.files import KEY_MODE, check_owner, read_capped, read_key_file, write_atomic
 from gmesh.node.limits import STATE_FILE_LIMIT
 from gmesh.node.node_state import NodeState
 from gmesh.trust.documents import Body, Certificate, Crl, Document, Genesis, Policy, Status, parse_document
@@ -96,13 +96,14 @@ class IdentityStore:
         """
         Everything in the directory, checked for form but not yet for signatures.
 
-        @raise ConfigurationError: one line that names the file and says what to do.
+        @raise ConfigurationError: one line that names the file and says what to do; C{other-owner}.
         """
         if not self.directory.is_dir():
             raise ConfigurationError(
                 "no-state", f"{self.directory} is not a directory: {self._join_hint('creates it')}"
             )
         if not self._path(CERTIFICATE).exists():
+            check_owner(self.directory, "a node")
             raise ConfigurationError(
                 "not-enrolled",
                 f"{self.directory} holds no certificate: {self._join_hint('enrols this host')}",

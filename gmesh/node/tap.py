@@ -22,6 +22,7 @@ import gmesh
 from gmesh.daemon.logs import Lines, LoggedService, observer_for
 from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.errors import ConfigurationError
+from gmesh.files import told
 from gmesh.node.configuration import Configuration, check_address, read_configuration
 from gmesh.node.limits import SHUTDOWN_DELAY
 
@@ -92,8 +93,8 @@ class Options(usage.Options):
         try:
             self.configuration: Configuration = self.reread()
             line = _check(self.configuration) if self["check"] else ""
-        except ConfigurationError as error:
-            raise SystemExit(f"{UNIT}: {error}") from error
+        except (ConfigurationError, OSError) as error:
+            raise SystemExit(f"{UNIT}: {told(error)}") from error
         self.observer = observer_for(self.parent, self.configuration.log_format)
         if self["check"]:
             print(f"{UNIT}: {line}")  # noqa: T201  # what --check is for
@@ -158,8 +159,8 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
         keep_monotonic_time(reactor)
     try:
         return _compose(options, reactor)
-    except ConfigurationError as error:
-        raise SystemExit(f"{UNIT}: {error}") from error
+    except (ConfigurationError, OSError) as error:
+        raise SystemExit(f"{UNIT}: {told(error)}") from error
 
 
 def _compose(options: Options, reactor: Any) -> MultiService:
@@ -207,7 +208,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     notifier = system_notifier()
     notify = NotifyService(notifier, reactor)
 
-    daemon = LoggedService(options.observer)
+    daemon = LoggedService(reactor, options.observer)
     LockService(configuration.state, UNIT).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)

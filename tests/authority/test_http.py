@@ -39,6 +39,8 @@ class Browser:
         self.bodies: list[int] = []
         self.answer = b"ok"
 
+        @app.route("/healthz", methods=["GET"])
+        @app.route("/readyz", methods=["GET"])
         @app.route("/x", methods=["GET", "POST"])
         def serve(request: Any) -> bytes:
             self.bodies.append(len(request.content.read()))
@@ -225,3 +227,29 @@ def test_only_http_1_is_negotiated(browser: Browser) -> None:
     """h2 would bring a channel without these bounds."""
     assert browser.site.acceptableProtocols() == [b"http/1.1"]
     assert browser.site.requestFactory is AuthorityRequest
+
+
+@pytest.mark.parametrize("path", [b"/readyz", b"/healthz"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_d13_a_health_check_of_haproxy_is_answered(browser: Browser, method: bytes, path: bytes) -> None:
+    """HTTP/1.0 without a Host is answered on the two paths made for it; HEAD has no body."""
+    transport = browser.send(method + b" " + path + b" HTTP/1.0\r\n\r\n")
+    head, _, body = transport.value().partition(b"\r\n\r\n")
+    assert head.splitlines()[0].split()[1] == b"200"
+    assert body == (b"ok" if method == b"GET" else b"")
+    assert not transport.connected
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /x HTTP/1.0\r\n\r\n",
+        b"GET /readyz HTTP/1.1\r\n\r\n",
+        b"GET /readyz/ HTTP/1.0\r\n\r\n",
+        b"GET /readyz HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+    ],
+)
+def test_d13_no_other_request_goes_without_a_host(browser: Browser, head: bytes) -> None:
+    """Another path, another version, two of them: 400, and no handler runs."""
+    assert b" 400 " in browser.send(head).value().splitlines()[0]
+    assert browser.bodies == []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from authority.state_files import START, Keys, write_state
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.task import Clock
 from twisted.python.usage import UsageError
@@ -18,9 +19,10 @@ from twisted.python.usage import UsageError
 from gmesh import __version__
 from gmesh.authority.audit import chain_hash, verify_chain
 from gmesh.authority.signer import load_keys
+from gmesh.authority.state import StateDirectory
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.tap import Options, makeService
-from gmesh.errors import GmeshError, StoreError
+from gmesh.errors import ConfigurationError, GmeshError, StoreError
 from gmesh.keyfiles import Passphrases, save_key
 from gmesh.trust.keys import SigningKey
 
@@ -306,3 +308,15 @@ def test_keys_may_be_sealed_with_a_pass_phrase(tmp_path: Path) -> None:
     with pytest.raises(GmeshError) as refused:
         load_keys(tmp_path, Passphrases(phrase))
     assert refused.value.reason == "wrong-passphrase"
+
+
+@pytest.mark.parametrize(
+    ("mark", "whose"), [("noise.key", "a node"), ("operator.key", "an operator"), ("root.key", "the root")]
+)
+def test_b2_the_directory_of_another_owner_is_no_authoritys(tmp_path: Path, mark: str, whose: str) -> None:
+    """The refusal says whose it is and what tells, instead of calling a key damaged."""
+    write_state(tmp_path / "state", Keys())
+    (tmp_path / "state" / mark).write_bytes(b"")
+    with pytest.raises(ConfigurationError, match=rf"belongs to {whose} \(it holds {mark}\)") as refused:
+        StateDirectory(tmp_path / "state", START)
+    assert refused.value.reason == "other-owner"

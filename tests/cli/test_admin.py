@@ -197,3 +197,14 @@ def test_bad_spans(text: str) -> None:
     """Anything else is refused."""
     with pytest.raises(ConfigurationError):
         seconds(text)
+
+
+def test_b2_the_directory_of_another_owner_is_no_operators(run: Callable[..., Any], tmp_path: Path) -> None:
+    """It is named, where a missing key would be."""
+    (tmp_path / "authority.key").write_bytes(b"")
+    ended = run("admin", "--operator", tmp_path, "nodes")
+    assert (ended.status, ended.err) == (
+        1,
+        f"gmesh: {tmp_path} belongs to an authority (it holds authority.key):"
+        " name another directory for an operator\n",
+    )

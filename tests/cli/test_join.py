@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import re
 import shlex
 import shutil
 import stat
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +19,15 @@ from random import Random
 from typing import Any
 
 import pytest
+from cli.admin_rig import make_operator, show_documents
 from trust.network import DAY, NOW, Network, key
 
 from gmesh.cli import next_step
 from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.http import HttpRefused, Unreachable
-from gmesh.cli.join import enrol, enrolled
+from gmesh.cli.join import enrol, enrol_alone, enrolled
+from gmesh.cli.operator import OperatorClient
+from gmesh.cli.patience import Patience
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.testing.issuer import Issuer
 from gmesh.trust.encoding import b64url_decode
@@ -471,3 +476,154 @@ def test_b15_on_debian_join_prints_the_unit(tmp_path: Path, monkeypatch: pytest.
         "systemctl start gmesh-node",
     ]
     assert "gmesh-node --state elsewhere" in next_step.node_start(Path("elsewhere"))[0]
+
+
+OF_AN_AUTHORITY = ("authority.key", "authority.sqlite", "operators.json")
+
+
+@pytest.mark.parametrize("mark", [*OF_AN_AUTHORITY, "operator.key", "root.key"])
+def test_b2_the_directory_of_another_owner_is_no_nodes(
+    run: Callable[..., Any], enrolling: Enrolling, mark: str
+) -> None:
+    """The refusal says whose it is; nobody is asked, and nothing is written there."""
+    (enrolling.state / mark).write_bytes(b"")
+    ended = run("join", enrolling.invite.encode(), "--state", enrolling.state)
+    whose = {"operator.key": "an operator", "root.key": "the root"}.get(mark, "an authority")
+    assert (ended.status, ended.err) == (
+        1,
+        f"gmesh: {enrolling.state} belongs to {whose} (it holds {mark}): name another directory for a node\n",
+    )
+    assert (enrolling.files(), enrolling.end.requests) == ({mark}, [])
+
+
+def test_d4_two_joins_at_once_are_one_after_the_other(enrolling: Enrolling) -> None:
+    """While one asks, the other waits; then it finds the host enrolled, and its own invite stays good."""
+    other = replace(enrolling.invite, seed=b"\2" * 32)
+    first_asks, second_waits = threading.Event(), threading.Event()
+    ends: list[bool] = []
+
+    def join(invite: Invite) -> None:
+        patience = Patience(60, sleep=lambda _: second_waits.set(), say=lambda _: None)
+        authority = RemoteAuthority([enrolling.end.where], lambda: NOW, patience=patience)
+        ends.append(enrol_alone(invite, enrolling.state, authority)[1])
+
+    def held(handler: Any) -> None:
+        first_asks.set()
+        assert second_waits.wait(60)
+        enrolling.admit(handler)
+
+    enrolling.end.answers["POST /join"] = held
+    first = threading.Thread(target=join, args=[enrolling.invite])
+    first.start()
+    assert first_asks.wait(60)
+    join(other)
+    first.join()
+    assert (ends, len(enrolling.joins())) == ([True, False], 1)
+    assert "join.lock" not in enrolling.files()
+
+
+def test_d4_a_join_beside_one_that_never_ends(run: Callable[..., Any], enrolling: Enrolling) -> None:
+    """It gives up when its time is over, and says what is in the way."""
+    with open(enrolling.state / "join.lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        patience = Patience(0.5, say=lambda _: None)
+        authority = RemoteAuthority([enrolling.end.where], lambda: NOW, patience=patience)
+        with pytest.raises(ConfigurationError, match="another gmesh join works on"):
+            enrol_alone(enrolling.invite, enrolling.state, authority)
+    assert not enrolling.end.requests
+
+
+class Waits:
+    """A clock that only waiting moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+        self.said: list[str] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def patience(self, timeout: float) -> Patience:
+        return Patience(timeout, self.sleep, lambda: self.now, lambda: 0.5, self.said.append)
+
+
+def busy(end: Any, request: str, status: int, times: int, then: Any, retry_after: str | None = "4") -> None:
+    """Refuse this request so often, then answer it."""
+
+    def refuse(handler: Any) -> None:
+        nonlocal times
+        times -= 1
+        if not times:
+            end.answers[request] = then
+        data = b'{"type": "urn:gmesh:problem:rate-limited", "detail": "too many requests: wait 4 s"}'
+        handler.send_response(status)
+        if retry_after is not None:
+            handler.send_header("Retry-After", retry_after)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    end.answers[request] = refuse
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("request_", ["GET /genesis", "GET /crl", "POST /join"])
+def test_b4_join_waits_as_it_is_told_to(enrolling: Enrolling, status: int, request_: str) -> None:
+    """With jitter on top and a line that says so; each request is made and signed anew."""
+    waits = Waits()
+    busy(enrolling.end, request_, status, 2, enrolling.end.answers[request_])
+    authority = RemoteAuthority([enrolling.end.where], lambda: NOW + waits.now, patience=waits.patience(60))
+    certificate, fresh = enrol_alone(enrolling.invite, enrolling.state, authority)
+    assert (certificate.body.name, fresh) == ("pump", True)
+    assert waits.slept == [5.0, 5.0]
+    assert waits.said == [
+        "too many requests: wait 4 s: again in 5 s, for 60 s at most",
+        "too many requests: wait 4 s: again in 5 s, for 55 s at most",
+    ]
+    made = [json.loads(request[3])["created"] for request in enrolling.joins()]
+    assert made == ([NOW, NOW + 5, NOW + 10] if request_ == "POST /join" else [NOW + 10])
+
+
+def test_b4_join_ends_when_its_time_is_up(enrolling: Enrolling) -> None:
+    """With the last refusal, and without a wait that would end in none of it."""
+    waits = Waits()
+    busy(enrolling.end, "POST /join", 429, 100, None)
+    authority = RemoteAuthority([enrolling.end.where], lambda: NOW, patience=waits.patience(12))
+    with pytest.raises(HttpRefused, match="too many requests"):
+        enrol_alone(enrolling.invite, enrolling.state, authority)
+    assert waits.slept == [5.0, 5.0]
+
+
+@pytest.mark.parametrize("retry_after", [None, "Fri, 31 Dec 1999 23:59:59 GMT", "-1"])
+def test_b4_a_refusal_without_a_time_is_final(enrolling: Enrolling, retry_after: str | None) -> None:
+    """Nothing says that it would be another one later."""
+    waits = Waits()
+    busy(enrolling.end, "POST /join", 503, 1, None, retry_after)
+    authority = RemoteAuthority([enrolling.end.where], lambda: NOW, patience=waits.patience(60))
+    with pytest.raises(HttpRefused):
+        enrol_alone(enrolling.invite, enrolling.state, authority)
+    assert not waits.slept
+
+
+def test_b3_admin_waits_as_it_is_told_to(http_end: Any, tmp_path: Path) -> None:
+    """A loop of invites goes on; what could be done twice is asked again after 429 alone."""
+    network, waits = Network(), Waits()
+    show_documents(http_end, network)
+    directory = make_operator(tmp_path / "operator", network, http_end.where)
+    operator = OperatorClient(directory, patience=waits.patience(60))
+    operator.authority = replace(operator.authority, wall=lambda: NOW)
+    path = "/admin/invites"
+    busy(http_end, f"POST {path}", 429, 2, (201, b"{}"))
+    assert operator.invite("pump", ["client"], 3600)[1] == {}
+    assert waits.slept == [5.0, 5.0]
+    nonces = {
+        headers["signature-input"] for method, target, headers, _ in http_end.requests if target == path
+    }
+    assert len(nonces) == 3, "each is signed anew"
+    busy(http_end, f"POST {path}", 503, 1, (201, b"{}"))
+    with pytest.raises(HttpRefused):
+        operator.invite("pump", ["client"], 3600)
+    busy(http_end, f"GET {path}", 503, 1, (200, b'{"invites": []}'))
+    assert operator.ask("GET", path) == {"invites": []}

@@ -22,7 +22,7 @@ from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
 
 from gmesh.daemon import listen
-from gmesh.daemon.listen import Listeners, ListenService, describe_address
+from gmesh.daemon.listen import Listeners, ListenService, describe_address, parse_server
 from gmesh.errors import ConfigurationError
 
 UNIT = "gmesh-authority"
@@ -222,3 +222,12 @@ async def test_one_after_the_other(listeners: Listeners) -> None:
         await each
     assert (listened(first), listened(second)) == (False, True)
     await listeners.stopService()
+
+
+def test_d15_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
+    """It is refused before anything starts, with its limit; the longest one that fits is taken."""
+    long = str(tmp_path / "x")
+    fits = long + "y" * (107 - len(long))
+    parse_server(None, f"unix:{fits}:mode=660")
+    with pytest.raises(ConfigurationError, match="has at most 107 bytes: name a shorter one"):
+        parse_server(None, f"unix:{fits}z:mode=660")

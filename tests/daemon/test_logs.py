@@ -107,9 +107,7 @@ def journalled(log_format: str, monkeypatch: pytest.MonkeyPatch, path: Path) -> 
         found = os.fstat(stream.fileno())
         environ = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
         assert under_journal(environ, stream)
-        factory = observer_factory(log_format, None, environ)
-        assert factory is not None
-        observer = factory()
+        observer = observer_factory(log_format, None, environ)()
         for level in LogLevel.iterconstants():
             observer(event("two\nlines", level))
     return path.read_text().splitlines()
@@ -134,21 +132,21 @@ def test_when_it_is_not_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     standard = io.StringIO()
     monkeypatch.setattr("sys.stdout", standard)
     factory, twistds = observer_factory("", None, {}), io.StringIO()
-    assert factory is not None
     for observer in (factory(), textFileLogObserver(twistds)):
         observer(event("hello"))
     assert standard.getvalue() == twistds.getvalue() != ""
-    assert observer_factory("", str(tmp_path / "log"), {}) is None
 
 
 def test_a_log_file(tmp_path: Path) -> None:
-    """--logfile of twistd is kept to."""
-    factory = observer_factory("json", str(tmp_path / "log"), {})
-    assert factory is not None
-    observer: Any = factory()
-    observer(event("hello"))
-    observer._stream.close()
-    assert json.loads((tmp_path / "log").read_text())["message"] == "hello"
+    """--logfile of twistd is kept to, in our format or in twistd's."""
+    twistds = io.StringIO()
+    textFileLogObserver(twistds)(event("hello"))
+    for log_format, name in (("json", "ours"), ("", "twistds")):
+        observer: Any = observer_factory(log_format, str(tmp_path / name), {})()
+        observer(event("hello"))
+        observer._stream.close()
+    assert json.loads((tmp_path / "ours").read_text())["message"] == "hello"
+    assert (tmp_path / "twistds").read_text() == twistds.getvalue()
 
 
 def within_twistd(*arguments: str) -> Options:
@@ -178,7 +176,7 @@ def test_the_application_logs_with_it(tmp_path: Path) -> None:
     chosen = Lines(io.StringIO(), "json", journal=False)
     for observer, found in ((lambda: chosen, chosen), (None, None)):
         application = Application("gmesh-node")
-        LoggedService(observer).setServiceParent(application)
+        LoggedService(None, observer).setServiceParent(application)
         assert application.getComponent(ILogObserver) is found
 
 
@@ -186,7 +184,7 @@ def test_another_format_while_it_runs() -> None:
     """From the next event on, in the same stream; where twistd logs by itself it is refused."""
     stream = io.StringIO()
     lines = Lines(stream, "", journal=False)
-    service = LoggedService(lambda: lines)
+    service = LoggedService(None, lambda: lines)
     service.setServiceParent(Application("gmesh-node"))
     for name in ("", "json", "text", "json"):
         service.use_format(name)
@@ -195,7 +193,7 @@ def test_another_format_while_it_runs() -> None:
     assert json.loads(json_one)["message"] == json.loads(last)["message"] == "hello"
     assert text_one.endswith("[gmesh.mesh#warn] hello")
     with pytest.raises(ConfigurationError, match="twistd writes this log"):
-        LoggedService(None).use_format("json")
+        LoggedService(None, None).use_format("json")
 
 
 def test_the_journal_keeps_its_priorities(tmp_path: Path) -> None:

@@ -90,3 +90,22 @@ def test_bad_addresses(text: str) -> None:
     """What cannot be dialled is refused when it is given, not when it is used."""
     with pytest.raises(ConfigurationError):
         check_address(text)
+
+
+def test_d15_a_file_saved_by_an_editor_of_windows(tmp_path: Path) -> None:
+    """The mark before the text and its line ends are passed over; UTF-16 is refused with what to do."""
+    file = tmp_path / "node.toml"
+    file.write_bytes(b'\xef\xbb\xbfstate = "/s"\r\nlisten = ["tcp:1"]\r\n')
+    assert read_configuration(file, {}) == Configuration(Path("/s"), listen=("tcp:1",))
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        file.write_bytes("\ufeff".encode(encoding)[-2:] + 'state = "/s"'.encode(encoding)[-24:])
+        with pytest.raises(ConfigurationError, match="is UTF-16 text: save it as UTF-8"):
+            read_configuration(file, {})
+
+
+@pytest.mark.parametrize("text", ["stub = " + "9" * 5000, "peer = " + "[" * 5000])
+def test_d15_numbers_and_nesting_without_end(tmp_path: Path, text: str) -> None:
+    """Neither is a traceback."""
+    (tmp_path / "node.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        read_configuration(tmp_path / "node.toml", {})

@@ -118,3 +118,11 @@ def test_a_senseless_number_counts_as_none(directory: Path, value: object) -> No
     """Only a non-negative integer of 63 bits is a sequence."""
     (directory / "state.json").write_text(json.dumps({"record_sequence": value}))
     assert IdentityStore(directory).load().state.record_sequence == 0
+
+
+def test_b2_the_directory_of_an_authority_is_no_nodes(tmp_path: Path) -> None:
+    """A node that is started there does not advise to enrol the host into it."""
+    (tmp_path / "authority.key").write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="belongs to an authority") as refused:
+        IdentityStore(tmp_path).load()
+    assert refused.value.reason == "other-owner"
