@@ -32,6 +32,7 @@ HEALTH_PATHS = frozenset({b"/healthz", b"/readyz"})
 class AuthorityRequest(CappedRequest):
     """A request that says one thing only."""
 
+    channel: AuthorityChannel
     body_limit = limits.POLICY_BODY_BYTES
 
     def gotLength(self, length: int | None) -> None:
