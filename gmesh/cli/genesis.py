@@ -28,6 +28,7 @@ from gmesh.cli.genesis_input import (
 from gmesh.cli.genesis_review import as_json as genesis_json
 from gmesh.cli.genesis_review import network_of, print_quorums, review
 from gmesh.cli.groups import Group
+from gmesh.cli.host_clock import check_clock
 from gmesh.cli.options import identifier, json_option, passphrase_option, public_key, seconds
 from gmesh.cli.output import print_json
 from gmesh.errors import ConfigurationError, DocumentRefused
@@ -102,6 +103,7 @@ def create(source: Path, out: Path, previous: Path | None, transcript: Path | No
     notes.read(source, data)
     before = read_previous(previous, notes)
     now = int(time.time())
+    check_clock(now)
     try:
         document = first_genesis(fields, now) if before is None else next_genesis(before, now, fields)
     except DocumentRefused as error:

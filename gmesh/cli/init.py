@@ -13,6 +13,7 @@ from typing import Any
 import click
 import msgspec
 
+from gmesh.cli.host_clock import check_clock
 from gmesh.cli.next_step import daemon, gmesh_command
 from gmesh.cli.options import passphrase_option
 from gmesh.errors import ConfigurationError
@@ -260,7 +261,9 @@ def init(
         )
         _check_spelling(url, Url, "the authority's URL is http://HOST:PORT or https://HOST:PORT")
         read = [_read_anchor(anchor) for anchor in anchors]
-        genesis = create_network(directory, network, url, read, int(time.time()), sealing)
+        now = int(time.time())
+        check_clock(now)
+        genesis = create_network(directory, network, url, read, now, sealing)
     _tell(directory, genesis, read, url, with_root=genesis_file is None)
 
 

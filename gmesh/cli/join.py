@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from gmesh.cli.authority import RemoteAuthority, audience_of
+from gmesh.cli.host_clock import wrong_clock
 from gmesh.cli.http import HttpAnswer, HttpRefused
 from gmesh.cli.next_step import listen_endpoint, node_start
 from gmesh.cli.options import seconds
@@ -68,14 +69,21 @@ def enrol(invite: Invite, directory: Path, authority: RemoteAuthority) -> Docume
     Enrol this host and fill its state directory; the certificate comes last, and makes it complete.
 
     @raise DocumentRefused: if the authority does not show the network that the invite means.
+    @raise ConfigurationError: C{wrong-clock}, if it does, but not at the time of this host.
     @raise HttpRefused: if the authority does not admit this host.
     """
     from gmesh.node.identity_store import IdentityStore
 
     node_key, noise_key = host_keys(directory)
     chain = authority.genesis_chain()
-    invite.check_chain(chain, authority.wall())
-    trust = authority.beliefs(invite.network_id, chain)
+    try:
+        invite.check_chain(chain, authority.wall())
+        trust = authority.beliefs(invite.network_id, chain)
+    except DocumentRefused as error:
+        clock = wrong_clock(invite, authority, chain)
+        if clock is None:
+            raise
+        raise clock from error
     answer = _ask(invite, node_key, noise_key, authority, trust)
     if answer.status == 202:
         raise HttpRefused(

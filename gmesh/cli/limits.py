@@ -27,3 +27,8 @@ MAX_SEND_TIMEOUT = 60.0
 MAX_PING_COUNT = 1000
 #: How much longer than it was told to a command waits at most, as a part of that.
 JITTER = 0.5
+#: Unix seconds: 2025-01-01, before which there was no gmesh, and 2037-01-01, a year before 32 bits are full:
+#: clocks without a battery begin at the one end, and broken ones stand at the other.
+CLOCK_FROM, CLOCK_UNTIL = 1_735_689_600, 2_114_380_800
+#: Seconds by which a clock is off before it is named as the reason of a refusal: a status lives as long.
+CLOCK_DIFFERENCE = 86_400

@@ -154,3 +154,16 @@ def test_bad_addresses(address: str) -> None:
     """What is no HOST:PORT is refused."""
     with pytest.raises(ConfigurationError):
         anchor_endpoint(address)
+
+
+@pytest.mark.parametrize(("clock", "said"), [(2 * 365 * 86400, "1972-01-01"), (2**31 - 1, "2038-01-19")])
+def test_d16_no_network_begins_by_a_clock_that_cannot_be_right(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: int, said: str
+) -> None:
+    """The clock is named, and nothing is made."""
+    monkeypatch.setattr("time.time", lambda: float(clock))
+    ended = run("init", tmp_path / "net", "--network", "lab")
+    monkeypatch.undo()
+    assert (ended.status, ended.err.count("\n")) == (1, 1)
+    assert f"this host's clock says {said}" in ended.err
+    assert not (tmp_path / "net").exists()

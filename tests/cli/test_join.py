@@ -627,3 +627,21 @@ def test_b3_admin_waits_as_it_is_told_to(http_end: Any, tmp_path: Path) -> None:
         operator.invite("pump", ["client"], 3600)
     busy(http_end, f"GET {path}", 503, 1, (200, b'{"invites": []}'))
     assert operator.ask("GET", path) == {"invites": []}
+
+
+@pytest.mark.parametrize(("clock", "said"), [(2 * 365 * DAY + 5, "1972-01-01"), (2**31 - 1, "2038-01-19")])
+def test_d16_a_clock_that_is_years_off_is_named(enrolling: Enrolling, clock: int, said: str) -> None:
+    """Instead of keys that are not believed or a genesis that has ended; nothing is spent."""
+    enrolling.now = clock
+    with pytest.raises(ConfigurationError, match=f"this host's clock says {said}") as refused:
+        enrolling.enrol()
+    assert "the authority's 2027-01-15 08:00:00 UTC: set it, then join again" in refused.value.detail
+    assert not enrolling.joins()
+
+
+def test_d16_a_clock_is_no_excuse_for_another_network(enrolling: Enrolling) -> None:
+    """What would be refused at the right time too keeps its own reason."""
+    enrolling.now = 5
+    _other_network(enrolling)
+    with pytest.raises(DocumentRefused):
+        enrolling.enrol()
