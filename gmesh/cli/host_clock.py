@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Whether the clock of this host can be right, where what it says decides what is made or believed."""
+"""
+Whether the clock of this host can be right, where what it says decides what is made or believed.
+
+Tests: C{tests/cli/test_join.py}, C{tests/cli/test_init.py}.
+"""
 
 from __future__ import annotations
 
