@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gmesh.cli.groups import LazyGroup
-from gmesh.cli.options import passphrase_option, seconds
+from gmesh.cli.options import passphrase_option, patience_option, seconds
 
 __all__ = ["COMMANDS", "admin"]
 
@@ -42,13 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     help="The operator's directory, as gmesh init made it.",
 )
 @passphrase_option
-@click.option(
-    "--timeout",
-    default="2m",
-    show_default=True,
-    metavar="SPAN",
-    help="How long to wait at most where the authority says that it is busy.",
-)
+@patience_option
 @click.pass_context
 def admin(context: click.Context, directory: Path | None, passphrase_file: Path | None, timeout: str) -> None:
     """Admit, list and revoke nodes, decide policy, and watch, as an operator."""

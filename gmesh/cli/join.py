@@ -18,7 +18,7 @@ from gmesh.cli.authority import RemoteAuthority, audience_of
 from gmesh.cli.host_clock import wrong_clock
 from gmesh.cli.http import HttpAnswer, HttpRefused
 from gmesh.cli.next_step import listen_endpoint, node_start
-from gmesh.cli.options import seconds
+from gmesh.cli.options import patience_option, seconds
 from gmesh.cli.output import moment, words
 from gmesh.cli.patience import Patience
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
@@ -245,13 +245,7 @@ def _use_up(seed: Path) -> None:
     show_envvar=True,
     help="Where the node keeps its state.",
 )
-@click.option(
-    "--timeout",
-    default="2m",
-    show_default=True,
-    metavar="SPAN",
-    help="How long to wait at most where the authority says that it is busy.",
-)
+@patience_option
 def join(invite: tuple[str, ...], seed: Path | None, state: str, timeout: str) -> None:
     """
     Enrol this host with the invite on standard input if it is -, in a FILE, or given as INVITE.

@@ -28,6 +28,7 @@ __all__ = [
     "key_text",
     "node_name",
     "passphrase_option",
+    "patience_option",
     "public_key",
     "seconds",
     "wait_options",
@@ -48,6 +49,14 @@ passphrase_option = click.option(
     type=click.Path(path_type=Path),
     help="Holds the pass phrase of a sealed key; /dev/fd/N is an open descriptor.  Without it the systemd"
     " credential passphrase is used, or the terminal asks.",
+)
+
+patience_option = click.option(
+    "--timeout",
+    default="2m",
+    show_default=True,
+    metavar="SPAN",
+    help="How long to wait at most where the authority says that it is busy.",
 )
 
 

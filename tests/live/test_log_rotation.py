@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from authority.state_files import Keys, write_state
-from live.node_rig import LISTEN, until
+from live.node_rig import LISTEN, ask, until
 
 from gmesh.testing.twistd import twistd
 
@@ -73,8 +73,10 @@ def test_d10_the_log_of_an_authority_is_turned_over(
 
 def test_d10_a_daemon_without_a_log_file(start: Start, enrol: Callable[..., Path]) -> None:
     """There is nothing to turn over, and nothing ends."""
-    daemon = start("gmesh-node", "--state", enrol("a", "anchor"), "--listen", LISTEN)
-    seen = daemon.wait_for("listening on")
+    state = enrol("a", "anchor")
+    daemon = start("gmesh-node", "--state", state, "--listen", LISTEN)
+    seen = daemon.wait_for("local API on")
+    assert ask(state, "GET", "/v1/status")[0] == 200
     daemon.signal(signal.SIGUSR1)
     daemon.signal(signal.SIGHUP)
     daemon.wait_for("reload: reading", after=seen)

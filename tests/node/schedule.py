@@ -25,7 +25,7 @@ from unittest.mock import patch
 from nacl import bindings
 from node.managed_mesh import ManagedMesh, ManagedNode
 
-from gmesh.mesh import control, gossip
+from gmesh.mesh import control_protocol, gossip
 from gmesh.routing import database
 from gmesh.testing.issuer import DAY
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
@@ -50,7 +50,7 @@ _SAME_FOR_ALL = (
     (bindings, "crypto_sign_open"),
     (bindings, "crypto_core_ed25519_is_valid_point"),
     (bindings, "crypto_scalarmult"),
-    (control, "parse_document"),
+    (control_protocol, "parse_document"),
     (gossip, "parse_document"),
     (database, "decode_record"),
 )
