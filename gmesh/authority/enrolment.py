@@ -3,6 +3,8 @@
 How a host becomes a member: by an invite, and where it says so by an operator's approval.
 
 Whatever is wrong with an invite has the same answer, and a refusal leaves nothing behind.
+That an invite is used once only is asked here, and once more by the database itself
+(C{store/migrations/0006_admission.sql}).
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ A member in a loop gets few certificates: one in the first quarter of its life i
 reason.  Reasons of the operators end with the new certificate: another name, roles or lifetime, another
 signing key, a restore.  A new Noise key is the member's own, so those are counted.  A node that renews
 at half life is never refused, however short that is, and one that lost an answer gets the same again.
+The numbers are C{RENEWALS_AN_HOUR} and C{LIVE_CERTIFICATES} of L{gmesh.authority.limits}.
 Tests: C{tests/authority/test_renewal.py}.
 """
 

@@ -3,6 +3,7 @@
 Messages to (node name, service), sealed, from a verified sender; on request acknowledged and exactly once.
 
 The policy is asked at both ends: here before a message leaves, there before a receiver sees it.
+Who hears that a service has another receiver, and in which order, is decided here too.
 """
 
 from __future__ import annotations

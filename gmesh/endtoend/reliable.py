@@ -2,7 +2,7 @@
 """
 Acknowledged messages to one peer: sent within a window, repeated until answered, given up in time.
 
-The retransmission timer is that of RFC 6298.
+The retransmission timer is that of RFC 6298; the round trip is measured in L{gmesh.endtoend.congestion}.
 """
 
 from __future__ import annotations

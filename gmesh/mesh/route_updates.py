@@ -2,8 +2,8 @@
 """
 Keeps the route engine in step with the world: links, their costs, what is believed, and time.
 
-Everything that must happen in the turn of a revocation happens here: records, certificates and
-verdicts go before control returns to the caller.
+Its part of a revocation happens in the same turn: certificates, records, verdicts and what is queued go
+before control returns to L{gmesh.node.trust_changes}, which has all parts.
 """
 
 from __future__ import annotations

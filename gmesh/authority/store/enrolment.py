@@ -4,6 +4,7 @@ Joins as the database sees them: all they ask in one question, all they write in
 that wait for an operator.
 
 Each statement is a round for the interpreter between the writer's thread and the reactor's.
+A spent invite is refused by the view that joins are written to, C{migrations/0006_admission.sql}.
 """
 
 from __future__ import annotations
