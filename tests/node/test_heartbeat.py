@@ -246,7 +246,12 @@ def test_a_refused_heartbeat_still_brings_the_news(life: Life) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "says"), [("cert-expired", "ended too long ago"), ("cert-revoked", "this node is revoked")]
+    ("reason", "says"),
+    [
+        ("cert-expired", "ended too long ago"),
+        ("cert-revoked", "this node is revoked"),
+        ("enrolment-pending", "nothing to do on this host"),
+    ],
 )
 def test_a_refused_renewal_says_once_what_to_do(life: Life, reason: str, says: str) -> None:
     """Too late or revoked: one line with the way back, however often it is tried, which is for ever."""
