@@ -246,12 +246,7 @@ def test_a_refused_heartbeat_still_brings_the_news(life: Life) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "says"),
-    [
-        ("cert-expired", "ended too long ago"),
-        ("cert-revoked", "this node is revoked"),
-        ("enrolment-pending", "nothing to do on this host"),
-    ],
+    ("reason", "says"), [("cert-expired", "ended too long ago"), ("cert-revoked", "this node is revoked")]
 )
 def test_a_refused_renewal_says_once_what_to_do(life: Life, reason: str, says: str) -> None:
     """Too late or revoked: one line with the way back, however often it is tried, which is for ever."""
@@ -269,6 +264,17 @@ def test_a_refused_renewal_says_once_what_to_do(life: Life, reason: str, says: s
     held = len(life.member.adopted)
     life.live(400)
     assert len(life.member.adopted) > held
+
+
+def test_a_node_that_waits_for_an_operator_says_that_nothing_is_to_be_done_here(life: Life) -> None:
+    """The authority was restored, and cannot vouch for its certificate: one line, and it asks on."""
+    life.authority.refuse["/renew"] = (403, "enrolment-pending")
+    life.heartbeat._renew_point = 0.0
+    with capturedLogs() as lines:
+        life.heartbeat.soon()
+        life.live(3000)
+    told = [formatEvent(event) for event in lines if event.get("cause") == "because enrolment-pending"]
+    assert len(told) == 1 and "nothing to do on this host" in told[0]
 
 
 def test_a_renewal_is_tried_for_ever_while_all_else_works(client: Life) -> None:
