@@ -2,7 +2,7 @@
 """
 C{gmesh restore} and C{gmesh recover-operator}: on the authority's host, while its daemon is stopped.
 
-Tests: C{tests/cli/test_admin_requests.py}, C{tests/live/test_authority_rotation.py}.
+Tests: C{tests/authority/test_restore_command.py}, C{tests/live/test_authority_rotation.py}.
 """
 
 from __future__ import annotations
