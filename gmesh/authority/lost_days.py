@@ -201,10 +201,10 @@ def _forked(found: Survey) -> str:
 
 def _rows(path: Path, after: int, last: int) -> Iterator[AuditRow]:
     for row in audit_rows(path):
-        if row.seq > last:
-            return
         if row.seq > after:
             yield row
+        if row.seq >= last:
+            return  # what follows may be torn
 
 
 def missing_revocations(reader: Reader, files: NodeFiles, lost: LostDays) -> list[str]:

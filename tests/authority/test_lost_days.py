@@ -214,6 +214,24 @@ def test_a1_an_audit_that_was_rewritten_counts_up_to_the_last_head_it_meets(thef
     assert network.renew(intruder).slug == "enrolment-pending"
 
 
+@pytest.mark.parametrize("harm", ["torn", "noise"])
+def test_a1_a_torn_audit_counts_up_to_there(theft: Theft, harm: str) -> None:
+    """The disk that lost the database lost the last line, too: the rows before it vouch, and it is told."""
+    young = theft.network.joined("pump-2")
+    theft.rotate()
+    evidence, files = by_status(theft), ([theft.held(Crl)], [theft.held(Policy)])
+    network = theft.network
+    network.stop()
+    mirror = network.path / "audit.jsonl"
+    whole = mirror.read_bytes()
+    mirror.write_bytes(whole[:-20] if harm == "torn" else whole + b"\0" * 4096)
+    (told,) = restore(network.path, theft.backup, network.now, *files, evidence=evidence).audits
+    assert told.verified == 3 and told.remark.endswith("is not an audit row")
+    network.clock.advance(1)
+    network.start()
+    assert network.renew(young).status == 201
+
+
 def test_a1_the_status_of_a_dropped_key_bears_nothing_out(theft: Theft) -> None:
     """The thief may have signed it, with the head of an audit of their own: the file is named."""
     theft.network.joined("pump-2")
