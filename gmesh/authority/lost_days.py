@@ -178,6 +178,8 @@ def read_lost_days(
                     f"{path} does not pass through row {backup.size} of the backup's audit: it is of another"
                     f" history, or ends before. {found.broken}".rstrip(),
                 )
+            remark = found.broken or "of another history than the backup, or older"
+            lost.told.append(AuditTold(path, 0, 0, remark))
             continue
         verified = max((head.size for head in found.met), default=backup.size)
         lost.told.append(

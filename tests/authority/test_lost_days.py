@@ -232,6 +232,23 @@ def test_a1_a_torn_audit_counts_up_to_there(theft: Theft, harm: str) -> None:
     assert network.renew(young).status == 201
 
 
+def test_an_audit_of_another_history_is_passed_over_and_told(theft: Theft) -> None:
+    """Here it ends before the backup does: nothing of it counts, and nobody is left to wonder why."""
+    mirror = theft.network.path / "audit.jsonl"
+    lines = mirror.read_bytes().splitlines(keepends=True)
+    young = theft.network.joined("pump-2")
+    theft.rotate()
+    evidence, files = by_status(theft), ([theft.held(Crl)], [theft.held(Policy)])
+    network = theft.network
+    network.stop()
+    mirror.write_bytes(b"".join(lines[:3]))
+    (told,) = restore(network.path, theft.backup, network.now, *files, evidence=evidence).audits
+    assert (told.rows, told.verified, told.remark) == (0, 0, "of another history than the backup, or older")
+    network.clock.advance(1)
+    network.start()
+    assert network.renew(young).slug == "unknown-certificate"
+
+
 def test_a1_the_status_of_a_dropped_key_bears_nothing_out(theft: Theft) -> None:
     """The thief may have signed it, with the head of an audit of their own: the file is named."""
     theft.network.joined("pump-2")
