@@ -12,7 +12,6 @@ from gmesh.endtoend.echo import ECHO_SERVICE
 from gmesh.wire.frames import Kind, pack_frame
 from gmesh.wire.messages import Datagram, EchoMessage, Inner, Mark
 
-
 RULES = [{"effect": "allow", "from": ["*"], "to": ["*"], "services": ["log"]}]
 
 
@@ -93,7 +92,7 @@ def test_c4_an_echo_flood_is_not_echoed(fabric: Any, seal: Any) -> None:
 
 
 def test_messages_nobody_takes_cost_a_look(fabric: Any, seal: Any) -> None:
-    """Unacknowledged ones for a service without receiver are counted, and nothing else, until there is one."""
+    """Unacknowledged ones for a service without receiver are only counted, until there is one."""
     for _ in range(3):
         seal(datagram("nobody", 0, b"x", want_ack=False) * 3)
         fabric.run(0.2)
