@@ -134,7 +134,7 @@ class ILink(Interface):
     initiator = Attribute("True if this end dialled.")
     address = Attribute("Peer address as C{HOST:PORT}.")
     rtt = Attribute("Smoothed round trip in seconds, or None before the first PONG.")
-    hello = Attribute("The peer's L{gmesh.wire.messages.Hello}.")
+    hello = Attribute("The peer's L{gmesh.wire.messages.Hello}; its digest only while the link comes up.")
     suspect = Attribute("True while a PONG is missing: no new paths over this link.")
     backlog = Attribute("Bytes of data that wait for the transport.")
     control_backlog = Attribute("Bytes of control frames that wait for the transport.")

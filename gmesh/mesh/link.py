@@ -291,6 +291,7 @@ class MeshProtocol(RecordProtocol):
         }
         self.log.info("Link to {name} at {address} is up", name=self._peer.name, address=self.address)
         context.neighbours.up(admitted)
+        self.hello, self.own_hello = hello.without_digest(), self.own_hello.without_digest()
         if self._state is State.UP:
             self._timers.up()
             self._pinger.ask()
