@@ -139,9 +139,6 @@ class ILink(Interface):
     backlog = Attribute("Bytes of data that wait for the transport.")
     control_backlog = Attribute("Bytes of control frames that wait for the transport.")
 
-    def set_dropped(dropped):
-        """Have C{dropped(flow, frame)} called for each queued data frame that is dropped."""
-
     def send_control(kind, body):
         """Queue a control frame (always before data). C{kind}: int, C{body}: bytes."""
 
@@ -206,7 +203,7 @@ class IFrameReceiverFactory(Interface):
     """
     Builds, for each link that comes up, the receiver of certain frame kinds.
 
-    Registered with the dispatcher by C{node.layers}.
+    Registered with the dispatcher by L{gmesh.node.composition}.
     """
 
     kinds = Attribute("frozenset of the frame kinds its receivers take.")

@@ -143,10 +143,6 @@ class MeshProtocol(RecordProtocol):
         """Bytes of control frames that wait for the transport."""
         return self._egress.queue.control_bytes
 
-    def set_dropped(self, dropped: Callable[[bytes, bytes], None]) -> None:
-        """Have C{dropped(flow, frame)} called for each queued data frame that is dropped."""
-        self._egress.queue.dropped = dropped
-
     def send_control(self, kind: int, body: bytes) -> None:
         """Queue a control frame; a peer that lets them pile up loses the link."""
         if self._state is State.UP and not self._egress.control(pack_frame(kind, body)):

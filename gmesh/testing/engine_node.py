@@ -290,9 +290,6 @@ class QueueLink:
         here.other, there.other = there, here
         return here, there
 
-    def set_dropped(self, dropped: object) -> None:
-        """Nothing that was taken is dropped here."""
-
     def hold(self) -> None:
         """Frames share nothing here."""
 

@@ -71,9 +71,6 @@ class DoubleLink:
         self.backlog = 0
         self.control_backlog = 0
 
-    def set_dropped(self, dropped: Callable[[bytes, bytes], None]) -> None:
-        """Nothing that was taken is dropped here."""
-
     def hold(self) -> None:
         """Frames share nothing here."""
 
