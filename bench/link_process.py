@@ -26,6 +26,7 @@ from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.handshake_gate import HandshakeGate
+from gmesh.mesh.hop_sessions import HopSessions
 from gmesh.mesh.limits import HandshakeLimits
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.neighbour import Neighbour
@@ -91,8 +92,7 @@ class BenchNode:
         boot = Random(name).randbytes(8)
         noise = NoiseContext(
             clock=reactor,
-            network_id=trust.network_id,
-            static_private=lambda: static,
+            sessions=HopSessions(trust.network_id, lambda: static),
             suites=lambda: (suite,),
             verifier=verifier,
             gate=HandshakeGate(reactor, UNLIMITED),

@@ -24,7 +24,6 @@ from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Services
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
-from gmesh.interfaces import INoiseSession
 from gmesh.mesh.control_protocol import ControlFactory
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.data_protocol import DataFactory
@@ -36,6 +35,7 @@ from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.gossip import DocumentGossip
 from gmesh.mesh.handshake_gate import HandshakeGate
+from gmesh.mesh.hop_sessions import HopSessions, SessionMaker
 from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.members import MemberDirectory, member_of
@@ -53,8 +53,6 @@ from gmesh.routing.record import RecordFlag
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
 from gmesh.wire.messages import Hello
-from gmesh.wire.noise import StaticKey
-from gmesh.wire.suites import Suite
 
 __all__ = [
     "SOFTWARE",
@@ -63,7 +61,6 @@ __all__ = [
     "Links",
     "NodeContext",
     "Routes",
-    "SessionMaker",
     "make_control",
     "make_ends",
     "make_engine",
@@ -73,8 +70,6 @@ __all__ = [
 ]
 
 SOFTWARE = f"gmesh/{gmesh.__version__}"
-
-SessionMaker = Callable[[Suite, bool, bytes | StaticKey, bytes], INoiseSession]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +196,7 @@ def make_links(
     hello: Callable[[bool, str], Hello],
     connect: Callable[[str], IStreamClientEndpoint],
     profile: KeepaliveProfile,
-    session: SessionMaker | None,
+    session: SessionMaker,
 ) -> Links:
     """Noise, who takes the frames of a link, and the dialler that keeps this node linked."""
     member, clock = context.member, context.clock
@@ -211,15 +206,12 @@ def make_links(
     dispatcher.register(DataFactory(routes.forwarding))
     noise = NoiseContext(
         clock=clock,
-        network_id=member.trust.network_id,
-        static_private=lambda: member.noise_key.private,
+        sessions=HopSessions(member.trust.network_id, lambda: member.noise_key.private, session),
         suites=verifier.suites,
         verifier=verifier,
         gate=HandshakeGate(clock),
         refusals=refusals,
     )
-    if session is not None:
-        noise.session = session
     mesh = MeshContext(
         clock=clock,
         wall=member.wall,

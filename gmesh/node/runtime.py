@@ -19,6 +19,7 @@ from twisted.logger import Logger, LogLevel
 from gmesh.endtoend.services import is_reserved
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
+from gmesh.mesh.hop_sessions import SessionMaker, xx_session
 from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
@@ -27,7 +28,6 @@ from gmesh.node.composition import (
     SOFTWARE,
     Environment,
     NodeContext,
-    SessionMaker,
     make_control,
     make_ends,
     make_engine,
@@ -90,7 +90,7 @@ class NodeRuntime:
         advertise: Sequence[str] = (),
         peers: Sequence[str] = (),
         profile: KeepaliveProfile = WAN,
-        session: SessionMaker | None = None,
+        session: SessionMaker = xx_session,
         stub: bool = False,
     ) -> None:
         clock, random, entropy = environment.clock, environment.random, environment.entropy
