@@ -27,7 +27,15 @@ from gmesh.authority.store.writer import Store
 from gmesh.errors import GmeshError, StoreError
 from gmesh.trust.canonical import canonical
 
-__all__ = ["AuditMirror", "AuditTrail", "chain_hash", "printable", "record", "verify_chain"]
+__all__ = [
+    "AuditMirror",
+    "AuditTrail",
+    "certificate_digest",
+    "chain_hash",
+    "printable",
+    "record",
+    "verify_chain",
+]
 
 _DOMAIN = b"gmesh-audit-v1\0"
 Entry = tuple[int, bytes, bytes]
@@ -44,6 +52,11 @@ def chain_hash(seq: int, previous: bytes, entry: bytes) -> bytes:
 def printable(text: str) -> str:
     """Text by strangers, on one line: cut, and escaped where it is not plain ASCII."""
     return text[: limits.REASON_CHARACTERS].encode("unicode_escape").decode("ascii")
+
+
+def certificate_digest(encoded: bytes) -> str:
+    """How a row names a certificate: SHA-256 of its file form, in hexadecimal."""
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def record(

@@ -20,7 +20,7 @@ from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody, enrolment_refused
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import DocumentIssuer, Wanted
-from gmesh.authority.store import certificates, enrolment, invites, nodes, nonces
+from gmesh.authority.store import certificates, enrolment, invites, nodes, nonces, readmissions
 from gmesh.authority.store.enrolment import CurrentHolder, JoinFacts
 from gmesh.authority.store.invites import InviteRow
 from gmesh.authority.store.transaction import Reader, Transaction
@@ -171,6 +171,7 @@ class Enrolment:
                 invite=found.invite.id,
                 invited_by=found.invite.created_by,
                 serial=row.serial,
+                certificate=audit.certificate_digest(row.document),
             )
         issued = [(found, join.body.node_key, row) for (join, found), row in zip(joins, rows, strict=True)]
         enrolment.admit(tx, issued)
@@ -253,25 +254,28 @@ class Enrolment:
 
         def settle(tx: Transaction) -> Json:
             caller.claim(tx)
-            row, invite = enrolment.get(tx, invite_id), invites.get(tx, invite_id)
-            if row is None or invite is None:
+            back = readmissions.get(tx, invite_id)
+            row = back or enrolment.get(tx, invite_id)
+            found = back or invites.get(tx, invite_id)
+            if row is None or found is None:
                 raise RequestRefused("not-found", "no join waits under this id")
-            if not enrolment.decide(tx, invite_id, state, caller.key_id):
+            settled = enrolment.decide if back is None else readmissions.decide
+            if not settled(tx, invite_id, state, caller.key_id):
                 raise RequestRefused("conflict", f"this join was already {row.state}")
             audit.record(
                 tx,
                 caller.key_id,
-                f"{body.decision}-enrolment",
-                invite.name,
+                f"{body.decision}-{'enrolment' if back is None else 'readmission'}",
+                found.name,
                 request_id=caller.request_id,
-                invite=invite_id,
+                **({"invite": invite_id} if back is None else {"serial": back.serial}),
             )
-            return {"id": invite_id, "name": invite.name, "state": state}
+            return {"id": invite_id, "name": found.name, "state": state}
 
         return self._store.decide(settle)
 
     def page(self, after: str, limit: int) -> Deferred[Json]:
-        """A page of joins by invites that need approval."""
+        """A page of joins by invites that need approval, and of members that came back after a restore."""
 
         def page(reader: Reader) -> Json:
             rows = enrolment.page(reader, after, limit)
@@ -285,8 +289,9 @@ class Enrolment:
                     "requested_at": row.requested_at,
                     "decided_by": row.decided_by,
                     "decided_at": row.decided_at,
+                    "serial": serial,
                 }
-                for row, name, roles in rows
+                for row, name, roles, serial in rows
             ]
             return {"enrolments": listed, "next": rows[-1][0].id if len(rows) == limit else None}
 

@@ -51,6 +51,7 @@ __all__ = [
     "Wanted",
     "clock_is_behind",
     "epoch",
+    "first_number",
     "newest_command",
     "policy_text",
 ]
@@ -302,7 +303,7 @@ def clock_is_behind(reader: Reader, now: int) -> bool:
 def newest_command(reader: Reader) -> NumberedDigest:
     """What a status says of commands: the newest number and its digest, zeros before the first."""
     newest = commands.page(reader, MAX_INTEGER, 1)
-    first = epoch(reader) * SERIALS_PER_EPOCH
+    first = first_number(reader)
     if not newest or newest[0].number < first:
         return NumberedDigest(number=first, digest=NO_COMMAND)
     return NumberedDigest(number=newest[0].number, digest=encoded_digest(newest[0].document))
@@ -324,3 +325,8 @@ def _there(document: bytes | None) -> bytes:
 def epoch(reader: Reader) -> int:
     """How often the state was restored."""
     return reader.mark("epoch") or 0
+
+
+def first_number(reader: Reader) -> int:
+    """Which numbers and serials begin above, since the last restore: what is above it was given out here."""
+    return epoch(reader) * SERIALS_PER_EPOCH + (reader.mark("numbers_from") or 0)

@@ -50,6 +50,8 @@ _NOT_RENEWED = {
     "`gmesh join INVITE` on this host",
     "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join INVITE` "
     "on this host bring it back",
+    "enrolment-pending": "the authority was restored and asks its operators first ({cause}): `gmesh admin "
+    "enrolments` shows this node, and there is nothing to do on this host",
 }
 
 

@@ -116,6 +116,12 @@ def _restored(rig: Rig) -> Words:
     return [backup, "--state", copy, "--crl", "a/crl.json", "--policy", "a/policy.json"]
 
 
+def _exported(rig: Rig) -> Words:
+    file = f"{rig.fresh('audit')}.jsonl"
+    rig.gmesh("admin", "audit", "export", file)
+    return [file, "--floors", "a/floors.json", "--status", "a/status.json"]
+
+
 def _recovered(rig: Rig) -> Words:
     return ["--state", rig.copied_authority()[0], "--key", rig.key()[1]]
 
@@ -220,6 +226,7 @@ CASES: dict[str, Case] = {
         lambda rig: [rig.signed_genesis()], [["phrase"], ["nowhere"], ["net/root/genesis.json"]]
     ),
     "admin backup": Case(fixed(), [["x"]], "backups"),
+    "audit verify": Case(_exported, [["nowhere"], ["phrase"], ["phrase", "--floors", "nowhere"]], "good: "),
     "restore": Case(_restored, [["nowhere", "--state", "net/authority"], ["phrase", "--state", "nowhere"]]),
     "recover-operator": Case(
         _recovered, [["--state", "net/authority", "--key", "x"], ["--state", "nowhere", "--key", "A" * 43]]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -339,6 +340,19 @@ def test_audit_watch() -> None:
         assert state.alarms == ([alarm] if alarm else [])
         state.alarms.clear()
     assert state.floors.audit == AuditHead(epoch=2, size=6, head="f" * 64)
+
+
+def test_a14_a_node_keeps_heads_of_long_ago_and_of_now() -> None:
+    """Few of them, the first among them, and ever closer towards the newest; they survive a restart."""
+    floors = Floors()
+    for size in range(1, 10_001):
+        floors.see_audit(AuditHead(epoch=0, size=size, head=f"{size:064x}"))
+        assert len(floors.audits) <= 16
+    floors = Floors.from_dict(floors.to_dict())
+    sizes = [head.size for head in floors.audits]
+    assert (sizes[0], sizes[-2:]) == (1, [9_999, 10_000]) and sizes == sorted(sizes)
+    ages = [10_000 - size for size in sizes[:-1]]
+    assert all(older <= 4 * younger for older, younger in pairwise(ages)), ages
 
 
 def test_epoch_jump_is_told() -> None:

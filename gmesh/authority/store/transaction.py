@@ -49,7 +49,7 @@ class Reader:
         return None if row is None else row[0]
 
     def mark(self, name: str) -> int | None:
-        """A mark of the database: C{epoch}, C{high_water}, C{nodes}, C{restored_at}."""
+        """A mark of the database: C{epoch}, C{high_water}, C{nodes}, C{restored_at}, C{numbers_from}."""
         value: int | None = self.value("SELECT value FROM meta WHERE name = ?", name)
         return value
 
@@ -119,9 +119,9 @@ class Transaction(Reader):
         """What L{next_number} will give, left for it."""
         return self.marks.values["epoch"] * SERIALS_PER_EPOCH + self.marks.counters[name] + 1
 
-    def restart_counters(self) -> None:
-        """Begin at 0 again, in a new epoch."""
-        self.marks.counters = dict.fromkeys(self.marks.counters, 0)
+    def restart_counters(self, start: int = 0) -> None:
+        """Go on after C{start}, in a new epoch."""
+        self.marks.counters = dict.fromkeys(self.marks.counters, start)
 
     def after_commit(self, function: Callable[..., None], *arguments: object) -> None:
         """Have C{function} called in the reactor thread once this is durable, waited for or not."""
