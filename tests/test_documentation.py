@@ -161,7 +161,8 @@ SENTENCES = {
     "commands": [
         f"ends {node.SHUTDOWN_DELAY:g} s later",
         f"(at most {node.PING_REPORT_NODES})",
-        f"at most {node.MAX_COMMANDS_WAITING} of them",
+        f"at most {node.MAX_COMMANDS_WAITING} of them and {node.MAX_COMMANDS_WAITING_A_SIGNER} of one signer",
+        f"more than {trust.COMMANDS_AHEAD} above the newest",
         f"must come within {node.NEWS_DEADLINE:g} s",
         f"at most {node.RECEIPT_SPREAD:g} s later",
         f"at most {node.MAX_COMMAND_LIFE // DAY} days",

@@ -25,6 +25,7 @@ from gmesh.trust.body_policy import POLICY_TEXT_FIELDS
 from gmesh.trust.documents import (
     AuditHead,
     Certificate,
+    Command,
     Crl,
     CrlDelta,
     Document,
@@ -34,6 +35,7 @@ from gmesh.trust.documents import (
     SignatureEntry,
     Status,
     VersionedDigest,
+    add_signature,
     encoded_digest,
     parse_document,
     sign_document,
@@ -254,6 +256,10 @@ class DocumentIssuer:
         """Number and digest; a CRL is too long to be parsed for that."""
         mark = documents.newest_crl_mark(reader)
         return mark[0] if mark else 0, encoded_digest(_there(documents.newest_crl(reader)))
+
+    def countersign(self, tx: Transaction, command: Document[Command]) -> Document[Command]:
+        """A command that was accepted: with the signature that nodes want to see beside the operator's."""
+        return add_signature(command, self._signer(tx))
 
     def status(self, tx: Transaction) -> Document[Status]:
         """The next status, naming what is in force in this very transaction; stored."""
