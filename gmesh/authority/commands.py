@@ -92,12 +92,16 @@ class Commands:
         def give(tx: Transaction) -> Json:
             caller.claim(tx)
             policy = self._issuer.in_force(tx).body
+            tx.speaks_of(policy=policy.version)
             check_command(document, self._issuer.network_id, tx.now)
             command_role(document, policy)
             if not policy.may_command(caller.role, body.command):
                 raise RequestRefused("forbidden-role", f"the policy does not let you give {body.command}")
-            if body.target.node is not None and nodes.by_name(tx, body.target.node) is None:
-                raise RequestRefused("not-found", f"no node is named {body.target.node}")
+            if body.target.node is not None:
+                node = nodes.by_name(tx, body.target.node)
+                if node is None:
+                    raise RequestRefused("not-found", f"no node is named {body.target.node}")
+                tx.speaks_of(node_id=node.node_id)
             number = tx.next_number("command")
             if body.number != number:
                 raise ProblemWithMembers(

@@ -189,10 +189,14 @@ def test_the_policy_says_who_may_give_what(network: Any, operator: Operator) -> 
     keys = network.keys
     assert operator.give(operator.command(keys.reader), keys.reader).status == 201
     shut = {"command": "shutdown"}
-    assert operator.give(operator.command(keys.operator, **shut), keys.operator).slug == "forbidden-role"
-    assert operator.give(operator.command(keys.admin, **shut), keys.operator).slug == "forbidden-role"
-    assert operator.give(operator.command(keys.operator, **shut), keys.admin).slug == "forbidden-role"
-    assert operator.give(operator.command(command="format-disk")).slug == "forbidden-role"
+    for signer, caller, what in (
+        (keys.operator, keys.operator, shut),
+        (keys.admin, keys.operator, shut),
+        (keys.operator, keys.admin, shut),
+        (keys.admin, keys.admin, {"command": "format-disk"}),
+    ):
+        network.clock.advance(100)  # each has a row of the audit, if it is not one of many
+        assert operator.give(operator.command(signer, **what), caller).slug == "forbidden-role"
     assert operator.give(operator.command(**shut)).status == 201
     rows = [entry["row"] for entry in network.admin("GET", "/admin/audit").json["entries"]]
     commands = [(row["action"], row["outcome"]) for row in rows if "command" in row["action"]]
