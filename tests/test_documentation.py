@@ -153,6 +153,7 @@ SENTENCES = {
         f"may hold {authority.CONNECTIONS_PER_ADDRESS} connections",
         f"A command lives at most {authority.COMMAND_SECONDS_MAX // DAY} days",
         f"A proposal ends after {authority.APPROVAL_SECONDS // 3600} h",
+        f"A key has at most {authority.PROPOSALS_A_KEY} that wait",
     ],
     "local-api": [
         f"A body has at most {node.LOCAL_BODY_LIMIT // MIB} MiB",

@@ -25,6 +25,7 @@ from gmesh.trust.body_policy import POLICY_TEXT_FIELDS
 from gmesh.trust.documents import (
     AuditHead,
     Certificate,
+    CertificateLife,
     Command,
     Crl,
     CrlDelta,
@@ -105,7 +106,7 @@ class DocumentIssuer:
 
     def certificates(self, tx: Transaction, wanted: Sequence[Wanted]) -> list[certificates.CertificateRow]:
         """New certificates, to be stored."""
-        signer = self._signer(tx)
+        signer, life = self._signer(tx), self.in_force(tx).body.certificate
         bodies = [
             Certificate(
                 network_id=self.network_id,
@@ -115,7 +116,7 @@ class DocumentIssuer:
                 noise_key=each.noise_key,
                 roles=each.roles,
                 not_before=tx.now,
-                not_after=tx.now + self.lifetime(tx, each.lifetime),
+                not_after=tx.now + _within(life, each.lifetime),
                 issued_at=tx.now,
             )
             for each in wanted
@@ -135,8 +136,7 @@ class DocumentIssuer:
 
     def lifetime(self, reader: Reader, asked: int | None) -> int:
         """Seconds that a certificate lives, within the policy's bounds."""
-        life = self.in_force(reader).body.certificate
-        return max(min(asked or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
+        return _within(self.in_force(reader).body.certificate, asked)
 
     def _signer(self, tx: Transaction) -> ISigner:
         """The key of now; refuses while the clock stands below what the database has seen."""
@@ -303,6 +303,10 @@ def _explained_when_full() -> Iterator[None]:
             f"the CRL is full ({DOCUMENT_LIMITS['crl'] >> 20} MiB) of certificates that have not ended:"
             " entries leave it as those end, so publish a policy with a shorter certificate.default and max",
         ) from error
+
+
+def _within(life: CertificateLife, asked: int | None) -> int:
+    return max(min(asked or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
 
 
 def clock_is_behind(reader: Reader, now: int) -> bool:

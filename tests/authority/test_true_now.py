@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 from authority.network import Network
-from authority.test_approvals import require
+from authority.test_approvals import require, revoked
+from authority.test_reload import reload, successor
 
 from gmesh.authority.issuer import policy_text
 from gmesh.authority.route import Route
 from gmesh.authority.routes import ROUTES
-from gmesh.trust.documents import Command, CommandTarget, Policy, parse_document, sign_document
+from gmesh.trust.documents import AuthorityKey, Command, CommandTarget, Policy, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
 
@@ -168,6 +170,20 @@ def _some(route: Route) -> str:
     return head + next(value for name, value in fitting.items() if name in tail)
 
 
+def test_a10_no_revocation_passes_the_removal_of_its_operator(network: Network) -> None:
+    """Revocations that are decided at once are those that stand together: one before, none behind."""
+    b = other_administrator(network)
+    network.joined("pump-1")
+    network.joined("pump-2")
+    answers = network.at_once(
+        signed(network, b, "POST", ("/admin/revocations", {"node": "pump-1"})),
+        signed(network, network.keys.admin, "DELETE", (f"/admin/operators/{b.key_id}", None)),
+        signed(network, b, "POST", ("/admin/revocations", {"node": "pump-2"})),
+    )
+    assert [answer.status for answer in answers] == [201, 200, 401]
+    assert revoked(network) == ["pump-1"]
+
+
 def test_a10_what_waits_behind_a_new_policy_goes_by_it(network: Network) -> None:
     """An invite, a command and a join that the policy before allowed, decided together with the next."""
     text = text_of(network)
@@ -186,3 +202,27 @@ def test_a10_what_waits_behind_a_new_policy_goes_by_it(network: Network) -> None
     )
     assert first.status == 201, first.body
     assert [answer.slug for answer in others] == ["invalid-field", "forbidden-role", "network-full"]
+
+
+def test_a10_what_waits_behind_a_new_genesis_is_signed_by_its_key(network: Network) -> None:
+    """A policy and a certificate that are decided together with the genesis that drops the old key."""
+    new = network.keys.signing()
+    key_file = network.path / "next.key"
+    key_file.touch(0o600)
+    key_file.write_bytes(new.to_pem())
+    reload(network)
+    (old,) = network.genesis.body.authority
+    entry = AuthorityKey(key=b64url_encode(new.public), valid_from=old.valid_from, valid_to=old.valid_to)
+    genesis = successor(network, network.keys.root, authority=(entry,))
+    guest = network.invite("pump-1")
+    answers = network.at_once(
+        signed(network, network.keys.admin, "POST", ("/admin/genesis", {"genesis": genesis.as_dict()})),
+        signed(network, network.keys.admin, "POST", ("/admin/policies", {"text": text_of(network)})),
+        ("POST", "/join", *network.join_request(guest)),
+    )
+    assert [answer.status for answer in answers] == [201, 201, 201]
+    signers = [entry["key_id"] for entry in answers[2].json["certificate"]["signatures"]]
+    assert signers == [new.key_id]
+    policy = json.loads(network.ask("GET", "/policy").body)
+    assert policy["signed"]["version"] == answers[1].json["version"]
+    assert [entry["key_id"] for entry in policy["signatures"]] == [new.key_id]
