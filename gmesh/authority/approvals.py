@@ -77,7 +77,7 @@ class Ballot:
     required: int
 
     def cast(self, tx: Transaction, caller: Caller) -> None:
-        """At the beginning of the decision; when it has been made, L{_judge} says whether it stands."""
+        """At the beginning of the decision; when it has been made it is judged whether it stands."""
         approvals.forget_expired(tx)
         held = approvals.get(tx, self.id)
         least = self.operation.least or caller.role

@@ -145,7 +145,7 @@ class CommandFlood(NeighbourObserver):
 
         @return: False if it is known already.
         @raise DocumentRefused: as L{TrustState.judge_command}; C{invalid-life}, C{old}.  What a newer
-            policy may allow is kept, and judged again by L{again}.
+            policy may allow is kept, and judged again by L{trust_changed}.
         """
         body, now = document.body, self._wall()
         if document.digest in self._held:

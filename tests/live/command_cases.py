@@ -114,7 +114,7 @@ def _approval(rig: Rig) -> Words:
 
 def _withdrawal(rig: Rig) -> Words:
     """The one who asked takes it back."""
-    return ["approvals", "withdraw", _proposal(rig)[1]]
+    return [_proposal(rig)[1]]
 
 
 @contextlib.contextmanager
