@@ -211,7 +211,7 @@ class CommandFlood(NeighbourObserver):
         if document.digest in self._waiting:
             self._waiting[document.digest] = document  # its newest signatures: the older may be no operator's
             return
-        alike = sum(_signers(one) == _signers(document) for one in self._waiting.values())
+        alike = sum(_giver(one) == _giver(document) for one in self._waiting.values())
         if len(self._waiting) >= MAX_COMMANDS_WAITING or alike >= MAX_COMMANDS_WAITING_A_SIGNER:
             return
         self._waiting[document.digest] = document
@@ -243,5 +243,5 @@ class CommandFlood(NeighbourObserver):
         }
 
 
-def _signers(document: Document[Command]) -> frozenset[str]:
-    return frozenset(signer for signer, _ in document.signatures)
+def _giver(document: Document[Command]) -> object:
+    return document.body.operator or frozenset(signer for signer, _ in document.signatures)

@@ -214,8 +214,8 @@ def verify_command(
     document: Document[Command], genesis: Genesis, policy: Policy | None, network: str, now: float
 ) -> str:
     """
-    Who may have given this command, which the authority has countersigned: C{authority} if nobody else
-    signed it, or the role of the operator that did.
+    Who may have given this command, which the authority has countersigned: C{authority} if it names no
+    operator and nobody else signed it, or the role of the operator that did.
 
     Whether this node is concerned, and has done it already, is for the caller to know.
 
@@ -232,7 +232,7 @@ def verify_command(
         raise DocumentRefused(
             "not-countersigned", f"{document.body.command} is not signed by the authority, whoever gave it"
         ) from error
-    if all(signer in authority for signer, _ in document.signatures):
+    if document.body.operator is None and all(signer in authority for signer, _ in document.signatures):
         return "authority"
     return command_role(document, policy)
 
@@ -248,12 +248,14 @@ def check_command(document: Document[Command], network: str, now: float) -> None
 
 def command_role(document: Document[Command], policy: Policy | None) -> str:
     """
-    The role of an operator who signed this command and may give it.
+    The role of an operator who signed this command and may give it: of the one it names, if it names one.
 
     @raise DocumentRefused: C{unknown-key}, C{bad-signature}, C{forbidden-role}.
     """
     operators = operator_roles(policy) if policy is not None else {}
-    good = verify_signatures(document, {signer: public for signer, (public, _) in operators.items()})
+    named = document.body.operator
+    keys = {signer: public for signer, (public, _) in operators.items() if named in (None, signer)}
+    good = verify_signatures(document, keys)
     if policy is not None:
         for signer in good:
             role = operators[signer][1]

@@ -112,6 +112,7 @@ class MemoryAuthority(Issuer):
     ) -> Document[Command]:
         """A command to a node, a role or, without either, to all; as the authority takes it."""
         now = int(self._wall())
+        giver = signer or self.operator
         target = CommandTarget(node=node, role=role) if node or role else CommandTarget(all=True)
         body = Command(
             network_id=self.network_id,
@@ -122,8 +123,8 @@ class MemoryAuthority(Issuer):
             arguments=arguments or {},
             issued_at=now,
             expires_at=now + lifetime,
+            operator=None if giver is self.authority else giver.key_id,
         )
-        giver = signer or self.operator
         document = sign_document(body, [giver, self.authority] if countersigned else [giver])
         if publish:
             self._commands.append(document)

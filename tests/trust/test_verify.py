@@ -220,6 +220,27 @@ def test_a7_what_an_operator_alone_signed_is_no_command() -> None:
     refused("not-countersigned", verify_command, dropped, *arguments)
 
 
+def test_a7_nobody_takes_the_operators_signature_off() -> None:
+    """What names its operator is nothing by the authority's signature alone, or beside another operator's."""
+    network = Network()
+    policy = network.policy(
+        operators=tuple(Operator(key=spelled(key(name))[0], role="operate") for name in ("operator", "other"))
+    )
+    arguments = (network.genesis.body, policy.body, network.network_id, NOW)
+    named = add_signature(
+        network.command(key("operator"), operator=key("operator").key_id), network.authority
+    )
+    assert verify_command(named, *arguments) == "operate"
+    stripped = Document(named.body, named.signed, named.signatures[1:])
+    refused("unknown-key", verify_command, stripped, *arguments)
+    refused("unknown-key", verify_command, add_signature(stripped, key("other")), *arguments)
+    refused("bad-signature", verify_command, stripped.with_signature(*_forged(named)), *arguments)
+
+
+def _forged(document: Document[Any]) -> tuple[str, bytes]:
+    return document.signatures[0][0], bytes(64)
+
+
 def test_removed_operator_may_not_command() -> None:
     """A policy without the key ends its power; one with a higher role raises it."""
     network = Network()
