@@ -71,6 +71,8 @@ class Join:
 class Enrolment:
     """The use cases of hosts that hold an invite, and of operators who let them in."""
 
+    ordered: bool = False
+
     def __init__(self, store: Store, issuer: DocumentIssuer, clock: SteadyClock) -> None:
         self._store = store
         self._issuer = issuer
@@ -125,7 +127,7 @@ class Enrolment:
                 if taken.isdisjoint(names):
                     taken |= names
                     plain[place] = join, found
-        if plain and nodes.count(tx) + len(plain) <= self._issuer.policy.body.max_nodes:
+        if plain and nodes.count(tx) + len(plain) <= self._issuer.in_force(tx).body.max_nodes:
             signed = [join.caller.signed for join, _ in plain.values()]
             nonces.claim(tx, *((each.keyid, each.nonce, each.created) for each in signed))
             for place, admitted in zip(plain, self._issue(tx, list(plain.values())), strict=True):
@@ -224,23 +226,23 @@ class Enrolment:
         if found.key_revoked:
             raise AdmissionRefused("cert-revoked", "this node key was revoked as compromised: make a new one")
         name, named, keyed = found.invite.name, found.named, found.keyed
-        if named is not None and named.node_id != node_id and self._lives(named, tx.now):
+        if named is not None and named.node_id != node_id and self._lives(tx, named):
             raise AdmissionRefused(
                 "name-taken", f"{name} is another node: an operator must revoke it before it is replaced"
             )
         if keyed is not None and keyed.name != name:
-            if self._lives(keyed, tx.now):
+            if self._lives(tx, keyed):
                 raise AdmissionRefused("key-taken", f"this node key is already a member, as {keyed.name}")
             nodes.remove(tx, keyed.name)
-        if named is None and nodes.count(tx) >= self._issuer.policy.body.max_nodes:
+        if named is None and nodes.count(tx) >= self._issuer.in_force(tx).body.max_nodes:
             raise AdmissionRefused("network-full", "the policy's max_nodes is reached")
 
     def _check_noise_key(self, found: JoinFacts, node_id: str) -> None:
         if found.noise_key_owner not in (None, node_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
 
-    def _lives(self, node: CurrentHolder, now: int) -> bool:
-        return node.barred_at is None and now <= node.not_after + self._issuer.grace()
+    def _lives(self, tx: Transaction, node: CurrentHolder) -> bool:
+        return node.barred_at is None and tx.now <= node.not_after + self._issuer.grace(tx)
 
     # Operators.
 
@@ -259,6 +261,8 @@ class Enrolment:
             found = back or invites.get(tx, invite_id)
             if row is None or found is None:
                 raise RequestRefused("not-found", "no join waits under this id")
+            if back is None:
+                tx.speaks_of(name=found.name, node_key=row.node_key, noise_key=row.noise_key)
             settled = enrolment.decide if back is None else readmissions.decide
             if not settled(tx, invite_id, state, caller.key_id):
                 raise RequestRefused("conflict", f"this join was already {row.state}")

@@ -144,11 +144,15 @@ class Members:
             raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
         if row.revoked_at is not None or certificates.key_revoked(reader, node_id):
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
-        if now > row.not_after + self._issuer.grace():
+        if now > row.not_after + self._issuer.grace(reader):
             raise AdmissionRefused(
                 "cert-expired", "the certificate ended longer ago than the policy's renew_grace: join again"
             )
         return row
+
+    def _known(self, reader: Reader, row: CertificateRow) -> tuple[str, int]:
+        """Whose a certificate is, and until when heartbeats with it are answered."""
+        return row.node_id, row.not_after + self._issuer.grace(reader)
 
     # Adoption.
 
@@ -164,7 +168,7 @@ class Members:
         named = nodes.by_name(tx, body.name)
         if certificates.key_revoked(tx, caller.key_id) or (node is not None and node.barred_at is not None):
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
-        if tx.now > body.not_after + self._issuer.grace():
+        if tx.now > body.not_after + self._issuer.grace(tx):
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
         if (node is not None and node.name != body.name) or (
             named is not None and named.node_id != caller.key_id and named.barred_at is None
@@ -225,13 +229,16 @@ class Members:
         if known is None:
             generation = self._generation
             try:
-                row = await self._store.read(
-                    lambda reader: self._standing(reader, caller.key_id, certificate, self._clock.now())
+                known = await self._store.read(
+                    lambda reader: self._known(
+                        reader, self._standing(reader, caller.key_id, certificate, self._clock.now())
+                    )
                 )
             except UnknownCertificate:
                 self._clock.check()
-                row = _there(await self._store.decide(lambda tx: self._adopt(tx, caller, certificate)))
-            known = (row.node_id, row.not_after + self._issuer.grace())
+                known = await self._store.decide(
+                    lambda tx: self._known(tx, _there(self._adopt(tx, caller, certificate)))
+                )
             if generation == self._generation:
                 self._members[digest] = known
             if len(self._members) > limits.KEYS_REMEMBERED:

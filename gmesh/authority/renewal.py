@@ -46,13 +46,13 @@ def fresh_enough(
     if (
         tx.now >= due
         or row.serial <= first_number(tx)
-        or (body.name, body.roles, life) != (node.name, node.roles, issuer.lifetime(node.lifetime))
-        or signers.isdisjoint(authority_keys(issuer.genesis.body))
+        or (body.name, body.roles, life) != (node.name, node.roles, issuer.lifetime(tx, node.lifetime))
+        or signers.isdisjoint(authority_keys(issuer.newest_genesis(tx).body))
     ):
         return None
     if noise_key == body.noise_key:
         return row
-    if issuer.signer_id(tx.now) in signers:
+    if issuer.signer_id(tx) in signers:
         _check_certificate_rate(tx, node.node_id, due)
     return None
 

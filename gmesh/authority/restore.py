@@ -387,7 +387,7 @@ class _Rework:
             more.audits,
             [*files.heads, *heads_in(more.heads)],
             backup,
-            tx.now - longest - issuer.grace(),
+            tx.now - longest - issuer.grace(tx),
         )
         if not tx.mark("numbers_from"):
             known = max(tx.marks.counters["serial"], lost.issued)
