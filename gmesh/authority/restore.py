@@ -167,6 +167,13 @@ def merge_crl(tx: Transaction, crl: Crl, epoch: int, last_end: int = MAX_INTEGER
             end = min(not_after, last_end)
             certificates.add(tx, certificates.unknown_revoked(serial, end, tx.now, reason))
             done.append(f"serial {serial}")
+    for name, below, not_after, reason in crl.revoked_nodes:
+        node = nodes.by_id(tx, name)
+        end = max(min(not_after, last_end), certificates.last_end(tx, name))
+        if certificates.revoke_node(tx, name, min(below, epoch * SERIALS_PER_EPOCH), end, reason):
+            done.append(f"node {name}" if node is None else node.name)
+        if node is not None and node.serial < below:
+            nodes.bar(tx, name)
     for name, not_after in crl.revoked_keys:
         nodes.bar(tx, name)
         end = max(min(not_after, last_end), certificates.last_end(tx, name))
