@@ -126,6 +126,7 @@ class Revocations:
 
     def _revoke(self, tx: Transaction, order: Order) -> Barred:
         revoked = self._serial(tx, order) if order.body.serial is not None else self._node(tx, order)
+        bound: dict[str, Any] = {"below_serial": tx.coming_number("serial")} if revoked.nodes else {}
         audit.record(
             tx,
             order.caller.key_id,
@@ -135,9 +136,9 @@ class Revocations:
             serials=revoked.serials,
             nodes=revoked.nodes,
             keys=revoked.keys,
-            below_serial=tx.coming_number("serial"),
             reason=order.reason.slug,
             crl=tx.coming_number("crl"),
+            **bound,
         )
         tx.after_commit(self._members.forget)
         return revoked

@@ -211,6 +211,7 @@ def test_a4_a_file_of_the_format_before_is_replaced_at_the_next_start(network: N
     network.stop()
     database = sqlite3.connect(network.path / "authority.sqlite")
     database.execute("DROP TABLE revoked_node")
+    database.execute("DROP INDEX revoked_key_crl_number")
     database.execute("DELETE FROM migration WHERE number = (SELECT max(number) FROM migration)")
     database.execute(
         "UPDATE crl SET document = CAST(replace(CAST(document AS TEXT), '\"revoked_nodes\":[],', '') AS BLOB)"

@@ -130,22 +130,21 @@ def _departed(runtime: NodeRuntime, text: str) -> dict[str, Any]:
             **_standing(runtime, name, node.serial, node.node_id, node.not_after),
             "certificate": _validity(node),
         }
-    serial = runtime.directory.revoked_nodes.get(text, (None, None))[1]
-    node_id = None if serial is not None or not text else _listed(runtime, text)
-    if serial is None and node_id is None:
+    node_id, serial = runtime.directory.revoked_nodes.get(text) or (_listed(runtime, text), None)
+    if node_id is None:
         raise RequestRefused("unknown-node", f"no node is known by the name or node id {text[:64]!r}")
     return _NOTHING | {
         "name": None if serial is None else text,
         "node_id": node_id,
         "revoked": True,
-        "revocation": _revocation(runtime, text, serial, node_id or ""),
+        "revocation": _revocation(runtime, text, serial, node_id),
     }
 
 
 def _listed(runtime: NodeRuntime, text: str) -> str | None:
     """The one node or key of the CRL that begins so; known even where the node never was."""
     crl = runtime.member.trust.crl
-    if crl is None:
+    if crl is None or not text:
         return None
     named = {entry[0] for entry in crl.body.revoked_nodes} | {entry[0] for entry in crl.body.revoked_keys}
     found = [name for name in named if name.startswith(text)]

@@ -10,5 +10,6 @@ CREATE TABLE revoked_node (
     PRIMARY KEY (node_id, below_serial)
 ) WITHOUT ROWID;
 CREATE INDEX revoked_node_crl_number ON revoked_node (crl_number);
+CREATE INDEX revoked_key_crl_number ON revoked_key (crl_number);
 -- Of another format: the start makes the next one, of all that is revoked.
 DELETE FROM crl;
