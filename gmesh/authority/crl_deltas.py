@@ -67,9 +67,8 @@ class CrlDeltas:
         if crl is not self._crl:
             return
         if document is None or 2 * len(document.encode()) > len(crl.encode()):
-            self._from = range(
-                max(since + 1, self._from.start), self._from.stop
-            )  # longer still from before that
+            # From before that it would be longer still.
+            self._from = range(max(since + 1, self._from.start), self._from.stop)
             self._answer(since, None)
         else:
             delta = self._kept[since] = document.encode(), document.digest
