@@ -231,7 +231,12 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     request_log = RequestLog(reactor.seconds, os.urandom)
     server = Server(authority, authenticator, limiter, reactor, request_log, proxies)
     site = AuthoritySite(
-        server.resource(), reactor, request_log.new_request_id, options["connections"], proxies
+        server.resource(),
+        reactor,
+        request_log.new_request_id,
+        options["connections"],
+        proxies,
+        lambda: authority.publisher.url_paths,
     )
     collector = AuthorityCollector(authority, limiter, [site], time.time)
     page = MetricsPage(collector, request_log.registry).resource()

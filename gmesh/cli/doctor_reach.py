@@ -65,8 +65,9 @@ def _look_up(host: str) -> Finding:
 
 def authority(urls: Sequence[str], kept: Kept, facts: Mapping[str, Any] | None) -> tuple[list[Finding], Any]:
     """
-    Each URL of the authority gives a status of this network.
+    Each URL of the authority gives a status of this network, and the daemon asks the same ones.
 
+    @param urls: those that the daemon asks, if it runs.
     @param facts: what the daemon says, if it runs.
     @return: and the body of the newest status got.
     """
@@ -81,10 +82,14 @@ def authority(urls: Sequence[str], kept: Kept, facts: Mapping[str, Any] | None) 
         detail = f"not over HTTP; through an anchor, {age(report.get('age'))} ago"
         well = "nothing, if this host is not meant to reach it"
         found = [warn("authority", detail, well), *softened(found)]
+    if report.get("urls") is not None and set(urls) != set(kept.identity.authority_urls):
+        named = ", ".join(kept.identity.authority_urls) or "none"
+        detail = f"the directory names others than the daemon asks: {named}"
+        found.append(warn("authority", detail, "reload the daemon"))
     for what, reason in sorted((report.get("troubles") or {}).items()):
-        if what != "contact":
+        if what != "contact" or bodies:
             text = f"the daemon's {what} does not succeed: {printable(str(reason))}"
-            found.append(warn("authority", text, "its log says more"))
+            found.append((fail if what == "contact" else warn)("authority", text, "its log says more"))
     return found, max(bodies, key=lambda body: body.number, default=None)
 
 

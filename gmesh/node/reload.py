@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gmesh.daemon.listen import ListenService
-from gmesh.errors import ConfigurationError, DocumentRefused
+from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
 from gmesh.node.api.access import AccessControl
 from gmesh.node.configuration import Configuration
 from gmesh.node.heartbeat import Heartbeat
@@ -70,15 +70,22 @@ class Reload:
             self._log.error("reload: {cause}", cause=error.detail)
             return f"nothing reloaded: {error.detail}"
         troubles = await self._configure(new)
-        trust = self._runtime.member.trust
+        member = self._runtime.member
+        member.own_urls = identity.own_urls
+        trust = member.trust
         for document in (*identity.genesis_chain, *identity.documents):
             if document.type == "genesis" and document.body.version <= trust.genesis.body.version:
                 continue
             try:
-                trust.offer(document, self._runtime.member.wall())
+                trust.offer(document, member.wall())
             except DocumentRefused as error:
                 self._log.error("reload: {kind} refused: {cause}", kind=document.type, cause=error.detail)
                 troubles.append(f"{document.type} refused: {error.detail}")
+        try:
+            member.follow_certificate(identity.certificate)
+        except GmeshError as error:
+            self._log.error("reload: {cause}", cause=error.detail)
+            troubles.append(error.detail)
         self._heartbeat.soon()
         return "; ".join(["reloaded", *troubles])
 

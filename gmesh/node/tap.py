@@ -198,8 +198,8 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         stub=configuration.stub,
     )
     member = runtime.member
-    http = AuthorityHTTP(http_client(reactor), lambda: identity.authority_urls, reactor)
-    relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom, http.prefix)
+    http = AuthorityHTTP(http_client(reactor), member.authority_urls, reactor)
+    relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom)
     relay = AuthorityRelay(runtime.datagrams, http, relayed, runtime.is_anchor, reactor)
     runtime.parts.append(relay)
     path = FallbackPath(http, relayed)
@@ -214,7 +214,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     heartbeat.setServiceParent(daemon)
     listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen)
     listening.setServiceParent(daemon)
-    settings = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
+    settings = Settings(str(configuration.state.resolve()), configuration.listen)
     access = AccessControl(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)

@@ -274,7 +274,6 @@ class MemoryNode:
             documents=tuple(kept),
             floors=store.floors,
             state=copy.deepcopy(store.state),
-            authority_urls=(),
         )
         environment = Environment(
             clock=mesh.clock,
