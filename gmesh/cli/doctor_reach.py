@@ -126,14 +126,16 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
     if not wanted:
         return [ok("anchors", "none but this node: others find it")]
     found = []
-    for address, trouble in zip(wanted, _at_once(_dial, list(wanted)), strict=True):
+    for address, trouble in zip(
+        wanted, _at_once(lambda each: _dial(each, each in targets), list(wanted)), strict=True
+    ):
         where = f"{wanted[address]} at {printable(address)}"
         target = targets.get(address, {})
         reason = printable(str(target.get("reason", "")))
         if target.get("state") == "linked":
             found.append(ok("anchors", f"{where} is linked"))
         elif trouble:
-            spelled = client_place(address) is not None
+            spelled = client_place(address, address in targets) is not None
             advice = (
                 "see that it runs, and that this host can reach it" if spelled else f"it is named as {FORMS}"
             )
@@ -161,9 +163,9 @@ def anchors_of(kept: Kept) -> dict[str, str]:
     return {anchor.endpoint: anchor.name for anchor in listed if anchor.name != own}
 
 
-def _dial(endpoint: str) -> str:
+def _dial(endpoint: str, local: bool) -> str:
     """@return: why nothing can be reached there, or nothing."""
-    where = client_place(endpoint)
+    where = client_place(endpoint, local)
     return "no node dials that" if where is None else _knock(where)
 
 

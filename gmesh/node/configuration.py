@@ -23,7 +23,7 @@ from gmesh.files import read_capped
 from gmesh.node.api.access import find_group
 from gmesh.node.limits import STATE_FILE_LIMIT
 from gmesh.routing.limits import MAX_ADDRESS
-from gmesh.trust.transport_address import read_address
+from gmesh.trust.transport_address import interface_fault, read_address
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
@@ -84,13 +84,17 @@ class Configuration:
         ]
 
 
-def check_address(text: str) -> str:
+def check_address(text: str, local: bool = False) -> str:
     """
     C{text}, if it is C{HOST:PORT} or C{[IPV6]:PORT}.
 
+    @param local: this host dials it, and may name one of its interfaces; else others do.
     @raise ConfigurationError: otherwise.
     """
-    address = read_address(text)
+    fault = interface_fault(text, local)
+    if fault:
+        raise ConfigurationError("bad-address", f"{text!r} cannot be used: {fault}")
+    address = read_address(text, local)
     if address is None or text.startswith(("tcp:", "tls:")) or len(text) > MAX_ADDRESS:
         raise ConfigurationError("bad-address", f"{text!r} is not HOST:PORT")
     return text
@@ -111,7 +115,7 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         listen=tuple(values.get("listen", ())),
         control=values.get("control", ""),
         advertise=tuple(check_address(text) for text in values.get("advertise", ())),
-        peer=tuple(check_address(text) for text in values.get("peer", ())),
+        peer=tuple(check_address(text, local=True) for text in values.get("peer", ())),
         log_level=_checked(parse_level, values.get("log_level", "")),
         log_format=_checked(_check_format, values.get("log_format", "")),
         read_group=_checked(find_group, values.get("read_group", "")),

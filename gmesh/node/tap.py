@@ -77,8 +77,8 @@ class Options(usage.Options):
         self["advertise"].append(_address(address))
 
     def opt_peer(self, address: str) -> None:
-        """HOST:PORT to dial beside the anchors of the genesis (repeatable)."""
-        self["peer"].append(_address(address))
+        """HOST:PORT to dial beside the anchors of the genesis (repeatable); [fe80::1%eth0]:PORT on a link."""
+        self["peer"].append(_address(address, local=True))
 
     def opt_metrics(self, endpoint: str) -> None:
         """Endpoint to serve /metrics on, and nothing else (repeatable); tcp:PORT is one of loopback."""
@@ -116,9 +116,9 @@ class Options(usage.Options):
         return read_configuration(Path(file) if file else None, options)
 
 
-def _address(text: str) -> str:
+def _address(text: str, local: bool = False) -> str:
     try:
-        return check_address(text)
+        return check_address(text, local)
     except ConfigurationError as error:
         raise SystemExit(f"{UNIT}: {error}") from error
 
@@ -197,7 +197,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     runtime = NodeRuntime(
         identity,
         store,
-        Environment(reactor, time, random, os.urandom, lambda target: client_endpoint(reactor, target)),
+        Environment(reactor, time, random, os.urandom, lambda *target: client_endpoint(reactor, *target)),
         advertise=configuration.advertise,
         peers=configuration.peer,
         stub=configuration.stub,

@@ -280,7 +280,7 @@ class MemoryNode:
             wall=lambda: mesh.wall() + self.skew,
             random=Random(mesh.random.getrandbits(64)),
             entropy=mesh.random.randbytes,
-            connect=lambda target: mesh.network.client(target, self.host),
+            connect=lambda target, avoid: mesh.network.client(target, self.host),
         )
         runtime = NodeRuntime(
             identity,

@@ -64,7 +64,7 @@ def test_floors_and_documents_are_stored_before_anybody_acts(
 ) -> None:
     """What a node does next finds the new document on disk already."""
     environment = Environment(
-        clock, wall, Random(1), Random(1).randbytes, lambda target: pytest.fail("nobody is dialled")
+        clock, wall, Random(1), Random(1).randbytes, lambda *target: pytest.fail("nobody is dialled")
     )
     runtime = NodeRuntime(store.load(), store, environment)
     seen: list[tuple[str, bool, bool]] = []
