@@ -27,7 +27,7 @@ from gmesh.authority.service import Authority
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine
 from gmesh.daemon.browsers import ForPrograms
-from gmesh.daemon.listen import ListenService
+from gmesh.daemon.listen import ListenService, renew_certificates
 from gmesh.daemon.logs import LOG_FORMATS, Lines, LoggedService, observer_for
 from gmesh.daemon.metrics import MetricsPage
 from gmesh.daemon.monotonic import keep_monotonic_time
@@ -175,6 +175,8 @@ class AuthorityService(LoggedService):
         return defer.Deferred.fromCoroutine(self._reload())
 
     async def _reload(self) -> None:
+        for trouble in renew_certificates(self):
+            self.log.error("reload: {cause}", cause=trouble)
         try:
             directory = StateDirectory(self._state, self._authority.clock.now(), self._passphrases)
             await self._authority.reload(directory)
@@ -230,6 +232,8 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     except (GmeshError, OSError) as error:
         raise SystemExit(f"{UNIT}: {told(error)}") from None
     service = AuthorityService(reactor, authority, Path(options["state"]), passphrases, options.observer)
+    notifier = system_notifier()
+    HangupService(reactor, notifier, service.reload).setServiceParent(service)
     rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)
@@ -254,8 +258,6 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             except GmeshError as error:
                 raise SystemExit(f"{UNIT}: --{option}: {error.detail}") from None
             port.setServiceParent(service)
-    notifier = system_notifier()
-    HangupService(reactor, notifier, service.reload).setServiceParent(service)
     notify = NotifyService(notifier, reactor)
     notify.setServiceParent(service)
     reactor.callWhenRunning(_calm_collector)

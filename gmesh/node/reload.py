@@ -37,6 +37,7 @@ class Reload:
     @param follow: for each setting, or several that belong together, what puts a new value into force; it
         raises L{ConfigurationError} and leaves the old one in force where that cannot be done.  Settings
         without stay as they were at the start.
+    @param renew: has listeners read their certificate files again, and says what went wrong.
     """
 
     _log = Logger()
@@ -49,6 +50,7 @@ class Reload:
         configuration: Configuration,
         reread: Callable[[], Configuration],
         follow: Mapping[tuple[str, ...], Follow],
+        renew: Callable[[], list[str]] = list,
     ) -> None:
         self._store = store
         self._runtime = runtime
@@ -56,6 +58,7 @@ class Reload:
         self._in_force = configuration
         self._reread = reread
         self._follow = follow
+        self._renew = renew
 
     def __call__(self) -> Deferred[str]:
         """Take over what can be taken over; what is bad is logged and left. @return: that, in words."""
@@ -70,6 +73,9 @@ class Reload:
             self._log.error("reload: {cause}", cause=error.detail)
             return f"nothing reloaded: {error.detail}"
         troubles = await self._configure(new)
+        for trouble in self._renew():
+            self._log.error("reload: {cause}", cause=trouble)
+            troubles.append(trouble)
         member = self._runtime.member
         member.own_urls = identity.own_urls
         trust = member.trust

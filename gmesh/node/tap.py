@@ -172,7 +172,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from twisted.web.resource import IResource
 
     from gmesh.daemon.browsers import ForPrograms
-    from gmesh.daemon.listen import Listeners, ListenService
+    from gmesh.daemon.listen import Listeners, ListenService, renew_certificates
     from gmesh.daemon.lock import LockService
     from gmesh.daemon.logs import LogLevelService, parse_level
     from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
@@ -215,6 +215,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
     daemon = LoggedService(reactor, options.observer)
     LockService(configuration.state, UNIT).setServiceParent(daemon)
+    HangupService(reactor, notifier, lambda: reload()).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
     listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen)
@@ -263,8 +264,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
         ("read_group", "write_group"): lambda new: regroup(access, local, new),
     }
-    reload = Reload(store, runtime, heartbeat, configuration, options.reread, follow)
-    HangupService(reactor, notifier, reload).setServiceParent(daemon)
+    reload = Reload(
+        store, runtime, heartbeat, configuration, options.reread, follow, lambda: renew_certificates(daemon)
+    )
     runtime.attach(heartbeat, lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop), reload, levels.set)
     notify.setServiceParent(daemon)
     reactor.callWhenRunning(notify.ready)

@@ -16,6 +16,7 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 
 import gmesh
+from gmesh.daemon.listen import Listeners, ListenService
 from gmesh.daemon.lock import LockService
 from gmesh.daemon.notify import HangupService
 from gmesh.node.configuration import Configuration
@@ -156,6 +157,15 @@ def test_check_says_what_is_wrong_or_that_all_is_well(
     (directory / "certificate.json").write_text("{")
     with pytest.raises(SystemExit, match=r"certificate\.json is damaged"):
         parsed("--state", str(directory), "--check")
+
+
+def test_a_reload_is_taken_before_a_port_is_open(directory: Path) -> None:
+    """The signal has its handler when the log says that the daemon listens."""
+    options = Options()
+    options.parseOptions(["--state", str(directory), "--listen", "tcp:7443"])
+    reactor: Any = MemoryReactorClock()
+    kinds = [type(service) for service in makeService(options, reactor)]
+    assert kinds.index(HangupService) < min(kinds.index(Listeners), kinds.index(ListenService))
 
 
 def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) -> None:
