@@ -202,3 +202,9 @@ def publish_genesis(context: click.Context, source: Path, as_json: bool) -> None
     if as_json:
         return print_json(answer)
     click.echo(f"\ngenesis {words(answer.get('version'))} is in force")
+    for key in answer.get("lacking") or []:
+        click.echo(
+            f"gmesh: it lists the authority key {words(key)}, which the daemon does not hold: put it there"
+            " before it is to sign (in its state directory: reload; as a systemd credential: restart)",
+            err=True,
+        )

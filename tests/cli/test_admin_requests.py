@@ -344,3 +344,19 @@ def test_d6_admin_passes_over_who_is_not_the_authority(
     ended = admin("invites", "withdraw", ID)
     assert (ended.status, ended.err) == (0, "")
     assert f"/admin/invites/{ID}" in [target for _, target, _, _ in http_end.requests]
+
+
+def test_b6_publishing_a_genesis_names_the_keys_that_the_daemon_lacks(
+    admin: Callable[..., Any], http_end: Any, tmp_path: Path
+) -> None:
+    """One line on standard error each, and all is done nevertheless."""
+    network = Network()
+    show_documents(http_end, network)
+    document = network.next_genesis(authority=("authority", "new"))
+    (tmp_path / "genesis-2.json").write_bytes(document.encode())
+    answer = {"version": 2, "digest": document.digest, "lacking": [key("new").key_id]}
+    http_end.json("POST /admin/genesis", answer, 201)
+    ended = admin("genesis", "publish", tmp_path / "genesis-2.json")
+    assert ended.status == 0 and "genesis 2 is in force" in ended.out
+    assert ended.err.count("\n") == 1 and f"the authority key {key('new').key_id}" in ended.err
+    assert "as a systemd credential: restart" in ended.err
