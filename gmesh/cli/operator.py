@@ -99,11 +99,11 @@ class OperatorClient:
                 raise DocumentRefused(
                     "wrong-genesis", "the authority shows another genesis than this operator's"
                 )
-            self._follow(chain)
+            self.follow(chain)
             self._trust = self.authority.beliefs(network, chain)
         return self._trust
 
-    def _follow(self, chain: Sequence[Document[Genesis]]) -> None:
+    def follow(self, chain: Sequence[Document[Genesis]]) -> None:
         """Ask where this verified chain says, now and the next time, whatever becomes of the old URLs."""
         urls = known_urls(self._own, chain)
         if urls != tuple(self.authority.urls):

@@ -360,3 +360,5 @@ def test_b6_publishing_a_genesis_names_the_keys_that_the_daemon_lacks(
     assert ended.status == 0 and "genesis 2 is in force" in ended.out
     assert ended.err.count("\n") == 1 and f"the authority key {key('new').key_id}" in ended.err
     assert "as a systemd credential: restart" in ended.err
+    kept = tmp_path / "operator/genesis.json"
+    assert kept.read_bytes() == document.encode(), "who published it follows it"
