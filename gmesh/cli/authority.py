@@ -103,27 +103,24 @@ class RemoteAuthority:
         created: int | None = None,
     ) -> HttpAnswer:
         """
-        The same, whatever the answer.
+        The same, whatever the answer; at each URL under the same nonce, so that it is done once at most.
 
         @param created: Unix seconds; now, when left out.
         @raise HttpRefused: with the authority's reason.
         """
 
-        def ask(endpoint: Endpoint) -> HttpAnswer:
-            headers = sign_request(
-                signer,
-                method,
-                path,
-                body,
-                audience=audience,
-                created=int(self.wall()) if created is None else created,
-                nonce=self.entropy(NONCE_SIZE),
-                tag=tag,
-            )
-            return endpoint.request(method, path, body, headers, counts=is_answer)
-
+        headers = sign_request(
+            signer,
+            method,
+            path,
+            body,
+            audience=audience,
+            created=int(self.wall()) if created is None else created,
+            nonce=self.entropy(NONCE_SIZE),
+            tag=tag,
+        )
         try:
-            return self._first(ask)
+            return self._first(lambda url: url.request(method, path, body, headers, counts=is_answer))
         except HttpRefused as error:
             raise self._telling_the_difference(error) from error
 

@@ -17,6 +17,7 @@ from gmesh.cli.endpoint_text import HostPort, client_place, server_place
 from gmesh.cli.http import Endpoint
 from gmesh.cli.output import age, milliseconds, printable, words
 from gmesh.errors import DocumentRefused, GmeshError
+from gmesh.trust.authority_answers import is_answer
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.state import TrustState
 from gmesh.trust.transport_address import FORMS, read_address
@@ -96,7 +97,7 @@ def authority(urls: Sequence[str], kept: Kept, facts: Mapping[str, Any] | None) 
 def _ask(url: str, kept: Kept) -> tuple[Finding, Any]:
     began = time.monotonic()
     try:
-        data = Endpoint(url).request("GET", "/status", timeout=DIAL_SECONDS).body
+        data = Endpoint(url).request("GET", "/status", timeout=DIAL_SECONDS, counts=is_answer).body
         took = 1000 * (time.monotonic() - began)
         status = parse_document(data, Status)
         TrustState(kept.trust.network_id, kept.trust.genesis_chain).offer(status, kept.wall())

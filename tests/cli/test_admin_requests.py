@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -362,3 +363,26 @@ def test_b6_publishing_a_genesis_names_the_keys_that_the_daemon_lacks(
     assert "as a systemd credential: restart" in ended.err
     kept = tmp_path / "operator/genesis.json"
     assert kept.read_bytes() == document.encode(), "who published it follows it"
+
+
+def test_d6_what_another_url_is_asked_for_is_done_once(
+    admin: Callable[..., Any], http_end: Any, operator: Path
+) -> None:
+    """A proxy gives up on a request that came through: at the next URL it bears the same nonce."""
+    show_documents(http_end, Network())
+    for name in [each for each in http_end.answers if each.startswith("GET ")]:
+        http_end.answers[name.replace(" /", " /two/")] = http_end.answers[name]
+
+    def gone(handler: Any) -> None:
+        handler.wfile.write(b"HTTP/1.1 504 Gateway Time-out\r\nContent-Length: 0\r\n\r\n")
+
+    http_end.answers["POST /admin/invites"] = gone
+    http_end.problem("POST /two/admin/invites", "replayed", 409, "this request was already accepted once")
+    (operator / "authority.json").write_text(json.dumps({"urls": [http_end.where, http_end.where + "/two"]}))
+    assert "already accepted once" in admin("invite", "--name", "p", "--role", "client").err
+    nonces = {
+        re.findall(r'nonce="(.*?)"', headers["signature-input"])[0]
+        for method, _, headers, _ in http_end.requests
+        if method == "POST"
+    }
+    assert len(nonces) == 1
