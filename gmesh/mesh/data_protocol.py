@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
-from gmesh.mesh.forwarding import Forwarding
+from gmesh.mesh.forwarding import UNKNOWN_DESTINATION, Forwarding
 from gmesh.mesh.limits import (
     HANDSHAKES_EACH,
     HANDSHAKES_EVERY,
@@ -131,7 +131,7 @@ class DataProtocol:
             forwarding.counters.count("forward-source-rate")
             return False
         if kind == _INIT and not (
-            self._pairs.admits(flow, now) and self._handshakes.admits(flow[HANDLE:], now)
+            self._pairs.admits(flow, now) and self._handshakes.admits(flow[-HANDLE:], now)
         ):
             forwarding.counters.count("forward-handshake-rate")
             return False
@@ -157,21 +157,24 @@ class DataProtocol:
         refusal = forwarding.judge(self._link.peer, path, hop)
         if refusal is not None:
             forwarding.counters.count(refusal.cause)
+            if refusal is UNKNOWN_DESTINATION:
+                forwarding.say_unknown(kind, record, start, end)
             return None
         verdict: Verdict
         hops = len(path) - 1 - hop
+        flow = path[hop - 1] + path[0] + path[-1]
         if hops == 0:
             verdict = (None, b"", b"", 0, budget, path, fixed)
         else:
             link = forwarding.links.get(path[hop + 1])
             if link is None:
                 budget.left -= hops * (end - start)
-                if self._allows(kind, budget, hops * (end - start), path[0] + path[-1]):
+                if self._allows(kind, budget, hops * (end - start), flow):
                     forwarding.reroute(kind, record, start, end)
                 return None
             onward = record[start + AT_FLAGS : start + AT_HOP].tobytes() + bytes((hop + 1,))
             onward += record[start + AT_CLASS : path_end].tobytes()
-            verdict = (link.send_data, onward, path[0] + path[-1], hops, budget, path, fixed)
+            verdict = (link.send_data, onward, flow, hops, budget, path, fixed)
             forwarding.passes(path, kind, end - start)
         self._remember(key, verdict)
         return verdict
