@@ -124,6 +124,12 @@ class ISecureTransport(Interface):
     def unregisterProducer():
         """Pause and resume it no more."""
 
+    def pauseProducing():
+        """Read nothing, so that the other end has to wait."""
+
+    def resumeProducing():
+        """Read again."""
+
 
 class ILink(Interface):
     """

@@ -237,9 +237,10 @@ class EgressQueue:
                     self._freed(size)
                     return taken
                 frame = state.pop()
-                state.deficit -= len(frame)
-                ingress.deficit -= len(frame)
-                size += len(frame)
+                length = len(frame)
+                state.deficit -= length
+                ingress.deficit -= length
+                size += length
                 taken.append(frame)
             if not state.frames:
                 self._end(state)

@@ -171,6 +171,21 @@ MAX_STUB_ORIGINS: Final = 512
 FAILURE_RATE: Final = 50 / 60
 FAILURE_BURST: Final = 50
 
+# -- what control frames of one neighbour may cost, in seconds of CPU time: so many a second, so many at once
+# (what a node that has missed thousands of records needs), so many in one turn of the reactor.  A frame costs
+# at least CONTROL_FRAME, for opening its record and sealing an answer.
+CONTROL_RATE: Final = 0.2
+CONTROL_BURST: Final = 1.0
+CONTROL_TURN: Final = 0.005
+CONTROL_FRAME: Final = 10e-6
+# A link that was not read for so many seconds is left; of these, so many a second are forgotten.
+CONTROL_PATIENCE: Final = 60.0
+CONTROL_PATIENCE_BACK: Final = 0.1
+MAX_CONTROL_BUDGETS: Final = 1024
+# New keys of a hop: a second, and at once.
+REKEY_RATE: Final = 1.0
+REKEY_BURST: Final = 32
+
 # -- certificates
 MAX_SERIALS: Final = 2
 MAX_UNJUDGED: Final = 64
@@ -179,6 +194,8 @@ MAX_DEPARTED: Final = 512
 # -- documents
 ASSEMBLY_STALL: Final = 10.0
 DOCUMENT_WINDOW: Final = 4
+# A larger one is read beside the reactor.
+DOCUMENT_ASIDE: Final = 64 * 1024
 STATUS_ASK_INTERVAL: Final = 30.0
 WANTED_INTERVAL: Final = 5.0
 
