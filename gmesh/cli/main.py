@@ -2,7 +2,8 @@
 """
 The C{gmesh} command: a table of sub-commands, each imported only when it is called.
 
-Exit status: 0 success, 1 refused or failed (one line on standard error), 2 wrong usage.
+Exit status: 0 success, 1 refused or failed (one line on standard error), 2 wrong usage;
+3 is of C{gmesh admin revoke --wait}.
 """
 
 from __future__ import annotations
@@ -86,6 +87,9 @@ def _fail(message: str) -> int:
     return 1
 
 
+_STATUSES = {"away": 3}
+"""Reasons that end with a status of their own: C{away} is of C{gmesh admin revoke --wait}."""
+
 _WORDS = {
     "is not a valid float range": "is not a number",
     "is not a valid integer range": "is not a whole number",
@@ -133,7 +137,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except GmeshError as error:
-        return _fail(error.detail)
+        failed = _fail(error.detail)
+        return _STATUSES.get(error.reason, failed)
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
