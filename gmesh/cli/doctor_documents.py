@@ -118,7 +118,7 @@ def certificate(kept: Kept) -> list[Finding]:
         kept.trust.judge_certificate(kept.identity.certificate, now)
     except PeerRefused as error:
         if error.reason == "expired" and now <= body.not_after + _grace(kept):
-            advice = "nothing but to reach the authority: it still renews it"
+            advice = "reach the authority, or an anchor that asks it: it still renews it"
             return [fail("certificate", f"{until} has ended", advice)]
         if error.reason == "not-yet-valid":
             return [fail("certificate", f"certificate {body.serial} is not valid yet", SET_CLOCK)]

@@ -86,6 +86,10 @@ class RecordProtocolFactory:
         """@param deadline: the time on the clock by which the link must exist."""
         raise NotImplementedError
 
+    def build_renewal(self, transport: ISecureTransport) -> RecordProtocol | None:
+        """The protocol for a dialler whose certificate has ended, if it may ask for the next one here."""
+        raise NotImplementedError
+
     def farewell(self, error: PeerRefused) -> bytes:
         """The record that says to a refused peer why."""
         raise NotImplementedError
@@ -303,7 +307,7 @@ class NoiseProtocol(Protocol):
             self._judge(payload)
             version = HandshakePayload.decode(payload).genesis_version
             self._write_message(verifier.payload(version))
-            self._secured()
+            self._secured(self._link())
         elif session.remote_static is None and not self._answered:
             cause = self._slot.begin()
             if cause is not None:
@@ -313,8 +317,7 @@ class NoiseProtocol(Protocol):
             self._answered = True
             self._write_message(verifier.payload(version))
         else:
-            self._judge(bytes(session.read_message(bytes(message))))
-            self._secured()
+            self._secured(self._judge_dialler(bytes(session.read_message(bytes(message)))))
 
     _answered = False
 
@@ -326,12 +329,30 @@ class NoiseProtocol(Protocol):
         assert self._session is not None
         self._peer = self._context.verifier.verify(payload, self._session.remote_static)
 
-    def _secured(self) -> None:
+    def _judge_dialler(self, payload: bytes) -> RecordProtocol:
+        """One whose certificate has ended may be let in to renew it, and for nothing else."""
+        try:
+            self._judge(payload)
+        except PeerRefused as ended:
+            if ended.reason != "expired":
+                raise
+            assert self._session is not None
+            self._peer = self._context.verifier.verify_ended(payload, self._session.remote_static)
+            renewal = self._upper_factory.build_renewal(self)
+            if renewal is None:
+                raise
+            return renewal
+        return self._link()
+
+    def _link(self) -> RecordProtocol:
+        return self._upper_factory.build_secure(self, self._deadline, self._observer)
+
+    def _secured(self, upper: RecordProtocol) -> None:
         self._cancel_timer()
         self._slot.leave()
         self._reason = "connection-lost"
-        self._upper = self._upper_factory.build_secure(self, self._deadline, self._observer)
-        self._upper.secure_connection_made()
+        self._upper = upper
+        upper.secure_connection_made()
 
     # endings
 

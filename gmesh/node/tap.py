@@ -199,8 +199,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     )
     member = runtime.member
     http = AuthorityHTTP(http_client(reactor), lambda: identity.authority_urls, reactor)
-    relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom, http.prefix)
-    relay = AuthorityRelay(runtime.datagrams, http, relayed, runtime.is_anchor, reactor)
+    datagrams, renewals = runtime.datagrams, runtime.renewals
+    relayed = RelayedAuthority(datagrams, renewals, runtime.near_anchors, reactor, os.urandom, http.prefix)
+    relay = AuthorityRelay(datagrams, http, relayed, renewals, runtime.is_anchor, reactor)
     runtime.parts.append(relay)
     path = FallbackPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)

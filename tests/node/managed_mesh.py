@@ -117,10 +117,17 @@ class ManagedNode(MemoryNode):
         runtime = super()._make()
         mesh, member = self._mesh, runtime.member
         relayed = RelayedAuthority(
-            runtime.datagrams, runtime.near_anchors, mesh.clock, mesh.random.randbytes, self.line.prefix
+            runtime.datagrams,
+            runtime.renewals,
+            runtime.near_anchors,
+            mesh.clock,
+            mesh.random.randbytes,
+            self.line.prefix,
         )
         runtime.parts.append(
-            AuthorityRelay(runtime.datagrams, self.line, relayed, runtime.is_anchor, mesh.clock)
+            AuthorityRelay(
+                runtime.datagrams, self.line, relayed, runtime.renewals, runtime.is_anchor, mesh.clock
+            )
         )
         client = AuthorityClient(
             FallbackPath(self.line, relayed),
