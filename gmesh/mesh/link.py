@@ -31,7 +31,15 @@ from gmesh.mesh.link_ending import Ending
 from gmesh.mesh.liveness import Alarm, LinkTimers, Liveness, Pinger
 from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours, close_reason
-from gmesh.mesh.noise import DialObserver, NoiseContext, NoiseFactory, RecordProtocol, RecordProtocolFactory
+from gmesh.mesh.noise import (
+    NO_HANDSHAKE,
+    TIMED_OUT,
+    DialObserver,
+    NoiseContext,
+    NoiseFactory,
+    RecordProtocol,
+    RecordProtocolFactory,
+)
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.renewal_links import RenewalLink, Renewals
 from gmesh.wire.frames import Kind, iter_frames, pack_frame
@@ -350,6 +358,8 @@ class MeshProtocol(RecordProtocol):
         elif alarm is Alarm.STUCK:
             self._end(alarm.value, None)
         else:
+            if alarm is Alarm.LATE and self.initiator:
+                self._context.refusals.refuse(TIMED_OUT, NO_HANDSHAKE, self.address, True)
             self._end(alarm.value, CloseReason.EXPIRED if alarm is Alarm.EXPIRED else CloseReason.TIMEOUT)
 
     # endings

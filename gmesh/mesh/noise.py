@@ -34,6 +34,8 @@ from gmesh.wire.records import RecordReader, frame_record, record_head
 from gmesh.wire.suites import Suite
 
 __all__ = [
+    "NO_HANDSHAKE",
+    "TIMED_OUT",
     "DialObserver",
     "NoiseContext",
     "NoiseFactory",
@@ -42,6 +44,11 @@ __all__ = [
     "RecordProtocolFactory",
 ]
 
+TIMED_OUT = "handshake-timeout"
+NO_HANDSHAKE = (
+    "it takes connections, and no handshake came to its end in time: another program has the port, or large"
+    " packets are lost on the way"
+)
 QUIET = frozenset({"not-gmesh", "http"})
 _HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI ")
 
@@ -378,7 +385,12 @@ class NoiseProtocol(Protocol):
 
     def _timed_out(self) -> None:
         self._timer = None
-        self._give_up("handshake-timeout")
+        if self.initiator:
+            self._context.refusals.refuse(TIMED_OUT, NO_HANDSHAKE, self.address, True)
+            self._reason = TIMED_OUT
+            self.abort()
+        else:
+            self._give_up(TIMED_OUT)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None and self._timer.active():
