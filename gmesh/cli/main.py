@@ -59,8 +59,28 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 _NO_ARGUMENTS: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
+WORDS = {
+    "anchor": "a node that is always reachable, by which others find the mesh",
+    "authority": "the daemon that admits nodes and revokes them; it carries no messages",
+    "cost": "what a link or a path is worth: long round trips cost more, and the cheapest path is taken",
+    "CRL": "certificate revocation list: who is cut off; every node holds the newest",
+    "genesis": "the signed document that says what the network is: its keys, anchors, addresses",
+    "invite": "a text that admits one host, once, under one name",
+    "node": "a host that was admitted, and its daemon",
+    "operator": "a person with a key for gmesh admin, whose role is read (look), operate (admit,"
+    " revoke, command) or administer (also policy and operators)",
+    "policy": "who may send to whom, who is an operator, how long certificates live",
+}
+"""What C{--help} says of the words that it uses; C{docs/glossary.rst} has the rest."""
+
+
 class _Gmesh(LazyGroup):
-    """Knows what is asked of an operator too, which people look for here."""
+    """Knows what is asked of an operator too, which people look for here, and what its words mean."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The words."""
+        with formatter.section("Words"):
+            formatter.write_dl(list(WORDS.items()))
 
     def nearby(self, ctx: click.Context) -> dict[str, str]:
         """Also the commands of C{gmesh admin}, except those that have the name of one here."""
