@@ -107,6 +107,8 @@ def _fail(message: str) -> int:
     return 1
 
 
+NAMED = 64
+"""Characters shown of what is no text."""
 _STATUSES = {"away": 3}
 """Reasons that end with a status of their own: C{away} is of C{gmesh admin revoke --wait}."""
 
@@ -140,7 +142,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if sys.stderr is None:  # closed by the process that started us
         sys.stderr = io.StringIO()
     if sys.stdin is None:
-        sys.stdin = io.StringIO()  # nothing to read, and no terminal
+        sys.stdin = io.TextIOWrapper(io.BytesIO())  # nothing to read, and no terminal
     if sys.stdout is None:
         return _fail("standard output is closed: nothing was done")
     options: dict[str, Any] = {"prog_name": "gmesh", "standalone_mode": False}
@@ -163,6 +165,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         # The reader (head, less) has gone: nothing is left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":
+            return _fail(f"{str(error.object)[:NAMED]!r} is no text in UTF-8: see its locale")
+        return _fail(f"the output takes {error.encoding} only, and not all of this: set PYTHONUTF8=1")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}")
