@@ -31,7 +31,7 @@ DAY = 86400
 GENESIS_WARN = 30 * DAY
 SET_CLOCK = "set it, for example with: timedatectl set-ntp true"
 NEW_INVITE = (
-    "an operator makes an invite (gmesh admin invite), then on this host: gmesh join INVITE --state {}"
+    "an operator makes an invite (gmesh admin invite), then on this host: gmesh join - --state {}"
 )
 KINDS = ("crl", "policy", "status")
 

@@ -48,8 +48,8 @@ _NOT_RENEWED_YET = "the certificate was not renewed and is tried again: {cause}"
 _NOT_RENEWED = {
     "not-newer": "the authority answers with no newer certificate, late in this one's life: {cause}",
     "cert-expired": "the certificate ended too long ago to be renewed ({cause}): get a new invite and run "
-    "`gmesh join INVITE` on this host",
-    "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join INVITE` "
+    "`gmesh join -` on this host",
+    "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join -` "
     "on this host bring it back",
 }
 

@@ -40,7 +40,7 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        "A node of a gmesh. Enrol the host first with `gmesh join INVITE --state DIR`. Every option but "
+        "A node of a gmesh. Enrol the host first with `gmesh join - --state DIR`. Every option but "
         "--config may also stand in the configuration file, under the same name; options win."
     )
     optParameters = (

@@ -298,7 +298,7 @@ def test_a_refused_renewal_says_once_what_to_do(life: Life, reason: str, says: s
     told = [formatEvent(event) for event in lines if event.get("cause") == f"because {reason}"]
     assert len(told) == 1
     assert says in told[0]
-    assert "`gmesh join INVITE` on this host" in told[0]
+    assert "`gmesh join -` on this host" in told[0]
     assert life.authority.requests.count(("POST", "/renew")) > 5
     life.authority.refuse.clear()
     held = len(life.member.adopted)
