@@ -159,7 +159,7 @@ def test_no_daemon_ends_with_a_traceback(sandbox: Path, tmp_path: Path, unit: st
 
 
 def interrupted(arguments: list[str], directory: Path, moments: Sequence[float]) -> list[str]:
-    """What is amiss after SIGTERM at these seconds of its start; and SIGINT, where our script has the start."""
+    """What is amiss after SIGTERM, and for a command SIGINT, at these seconds of its start."""
     wrong = []
     signals = [signal.SIGTERM] if arguments[0] in DAEMONS else [signal.SIGINT, signal.SIGTERM]
     for moment in moments:
