@@ -30,9 +30,7 @@ RENEWAL_OVERDUE = 0.65
 DAY = 86400
 GENESIS_WARN = 30 * DAY
 SET_CLOCK = "set it, for example with: timedatectl set-ntp true"
-NEW_INVITE = (
-    "an operator makes an invite (gmesh admin invite), then on this host: gmesh join INVITE --state {}"
-)
+NEW_INVITE = "an operator makes an invite (gmesh admin invite), then on this host: gmesh join - --state {}"
 KINDS = ("crl", "policy", "status")
 
 
@@ -126,7 +124,7 @@ def certificate(kept: Kept, facts: Mapping[str, Any] | None = None) -> list[Find
         kept.trust.judge_certificate(kept.identity.certificate, now)
     except PeerRefused as error:
         if error.reason == "expired" and now <= body.not_after + _grace(kept):
-            advice = "nothing but to reach the authority: it still renews it"
+            advice = "reach the authority, or an anchor that asks it: it still renews it"
             return [fail("certificate", f"{until} has ended", advice)]
         if error.reason == "not-yet-valid":
             return [fail("certificate", f"certificate {body.serial} is not valid yet", SET_CLOCK)]

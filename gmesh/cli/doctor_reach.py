@@ -35,6 +35,17 @@ _REFUSALS = {
     "unknown-key": "one side lacks the newest genesis: it is fetched from the authority",
     "version": "one side runs an old gmesh: upgrade it",
 }
+_ENDINGS = {
+    "handshake-timeout": "see what has that port; if it is a node, large packets are lost on the way:"
+    " compare ping -M do -s 1400 with ping -s 64",
+    "connect-failed": "wait a minute for its next try, and see its log",
+    "full": "it has no room for another link: name another anchor",
+    "closed-in-handshake": "see what has that port, and which suites its genesis allows",
+    "not-gmesh": "another program has that port: correct the address",
+}
+_TRYING = ("waiting", "queued", "dialling")
+_PASSING = ("", "duplicate", "renewed")
+"""Reasons of a link's end that ask for nothing."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -144,6 +155,13 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
         elif target.get("state") == "refused":
             advice = _REFUSALS.get(reason, "the log of the daemon, and that of the anchor, say more")
             found.append(fail("anchors", f"{where} is reached, the handshake ends: {reason}", advice))
+        elif target.get("state") == "ourselves":
+            advice = "correct the address, or the name that leads here"
+            found.append(fail("anchors", f"{where} leads back to this node", advice))
+        elif target.get("state") in _TRYING and reason not in _PASSING:
+            advice = _ENDINGS.get(reason, _REFUSALS.get(reason, "the log of the daemon says more"))
+            detail = f"{where} takes connections, but the daemon's last one ended: {reason}"
+            found.append(fail("anchors", detail, advice))
         else:
             found.append(ok("anchors", f"{where} takes connections"))
     return softened(found) if report.get("links") else unless_all(found)

@@ -11,6 +11,11 @@ from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
 
 # Before trust: from the TCP connection to both HELLOs; no message of a handshake may be longer.
 HANDSHAKE_DEADLINE = 5.0
+
+# A node whose certificate has ended asks the authority for the next one by an anchor.
+RENEWAL_LINK_SECONDS = 60.0
+RENEWAL_LINKS = 64
+RENEWAL_QUESTIONS = 4
 HANDSHAKE_MESSAGE = 32 * 1024
 
 

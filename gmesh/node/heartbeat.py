@@ -20,11 +20,12 @@ from twisted.logger import Logger
 
 from gmesh.errors import DocumentRefused, GmeshError, RequestRefused
 from gmesh.node.authority_client import AuthorityClient
-from gmesh.node.authority_http import AskLater
+from gmesh.node.authority_http import AskLater, AuthorityUnreachable
 from gmesh.node.control import Control
 from gmesh.node.limits import (
     HEARTBEAT_JITTER,
     HEARTBEAT_PERIOD,
+    LONG_POLL_CUT,
     LONG_POLL_RETRY,
     LONG_POLL_SPACING,
     RECEIPT_SPREAD,
@@ -47,8 +48,8 @@ _NOT_RENEWED_YET = "the certificate was not renewed and is tried again: {cause}"
 _NOT_RENEWED = {
     "not-newer": "the authority answers with no newer certificate, late in this one's life: {cause}",
     "cert-expired": "the certificate ended too long ago to be renewed ({cause}): get a new invite and run "
-    "`gmesh join INVITE` on this host",
-    "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join INVITE` "
+    "`gmesh join -` on this host",
+    "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join -` "
     "on this host bring it back",
     "enrolment-pending": "the authority was restored and asks its operators first ({cause}): `gmesh admin "
     "enrolments` shows this node, and there is nothing to do on this host",
@@ -79,6 +80,7 @@ class Heartbeat(Service):
         self._node = node
         self._control = control
         self._client = client
+        self._clock = clock
         self._wall = wall
         self._random = random
         self._trouble: dict[str, str] = {}
@@ -192,10 +194,16 @@ class Heartbeat(Service):
         self._beats.within(self._random.uniform(0, RECEIPT_SPREAD))
 
     async def _poll(self) -> float:
-        held = self._node.trust.status
+        held, began = self._node.trust.status, self._clock.seconds()
         try:
             await self._apply(await self._client.status(held.digest if held is not None else None))
             self._found()
+        except AuthorityUnreachable:
+            if self._clock.seconds() - began >= LONG_POLL_CUT:
+                return LONG_POLL_SPACING  # somebody between us cuts what is idle: that is no outage
+            if self.reachable:
+                self._beats.soon()  # waits for nothing, and so tells whether the authority is away
+            return self._jittered(LONG_POLL_RETRY)
         except GmeshError as error:
             self._lost(error)
             return self._jittered(LONG_POLL_RETRY)

@@ -10,6 +10,8 @@ LONG_POLL_TIMEOUT = 40.0
 """Seconds the client waits: the authority answers after 25 at most."""
 LONG_POLL_RETRY = 5.0
 """Seconds, plus or minus the jitter, before the next long poll after a failed one."""
+LONG_POLL_CUT = 8.0
+"""Seconds after which a long poll without an answer was cut by a proxy that waits for less than it takes."""
 LONG_POLL_SPACING = 0.2
 """Seconds between an answer and the next long poll: several changes at once are one answer."""
 

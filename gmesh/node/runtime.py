@@ -75,6 +75,7 @@ class NodeRuntime:
     @ivar echo: ping and trace.
     @ivar control: operators' commands.
     @ivar parts: what else starts and stops with the node.
+    @ivar renewals: links for renewals alone.
     @ivar refusals: peers that were refused, by cause.
     @ivar transits: paths of others that passed through here, with kind and size of the first frame.
     """
@@ -117,6 +118,7 @@ class NodeRuntime:
         self._stub = stub
         self.dialler = links.dialler
         self.refusals = links.refusals
+        self.renewals = links.renewals
         self._factory = links.factory
         self.forwarding = routes.forwarding
         self.transits = routes.forwarding.transits
@@ -157,6 +159,7 @@ class NodeRuntime:
     ) -> None:
         """What the daemon makes with the node at hand, given before L{start}."""
         self._changes.heartbeat = heartbeat
+        self.renewals.opened = heartbeat.soon
         self.control.node.attach(heartbeat.soon, shutdown, reload, set_log_level)
 
     # Life
@@ -189,6 +192,7 @@ class NodeRuntime:
             self._seeker.stop()
         if self.neighbours.links:
             await self._updates.drain()
+        self.renewals.close()
         self.neighbours.close(CloseReason.SHUTDOWN)
         await self._all_closed()
         self._updates.stop()

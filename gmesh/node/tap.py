@@ -40,7 +40,7 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        "A node of a gmesh. Enrol the host first with `gmesh join INVITE --state DIR`. Every option but "
+        "A node of a gmesh. Enrol the host first with `gmesh join - --state DIR`. Every option but "
         "--config may also stand in the configuration file, under the same name; options win."
     )
     optParameters = (
@@ -204,8 +204,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     )
     member = runtime.member
     http = AuthorityHTTP(http_client(reactor), member.authority_urls, reactor)
-    relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom)
-    relay = AuthorityRelay(runtime.datagrams, http, relayed, runtime.is_anchor, reactor)
+    datagrams, renewals = runtime.datagrams, runtime.renewals
+    relayed = RelayedAuthority(datagrams, renewals, runtime.near_anchors, reactor, os.urandom)
+    relay = AuthorityRelay(datagrams, http, relayed, renewals, runtime.is_anchor, reactor)
     runtime.parts.append(relay)
     path = FallbackPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)

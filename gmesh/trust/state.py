@@ -164,6 +164,29 @@ class TrustState:
             raise PeerRefused("revoked", f"the certificate of {body.name}, serial {body.serial}, is revoked")
         return body
 
+    def judge_ended(self, document: Document[Certificate], now: float) -> None:
+        """
+        Believe a certificate that has ended, as far as it takes to renew it: what L{judge_certificate} asks
+        was true until its end, and that is no longer ago than the policy's renew_grace.
+
+        A CRL names what it revokes for as long, unless it is too full for that: nobody revoked gets here by
+        waiting for the end, and in any case the authority decides on the renewal.
+
+        @raise PeerRefused: as L{judge_certificate}; C{expired} also without a policy.
+        """
+        body = document.body
+        grace = self.policy.body.certificate.renew_grace if self.policy is not None else 0
+        if not body.not_after < now <= body.not_after + grace or now > self.genesis.body.expires_at:
+            raise PeerRefused("expired", f"the certificate of {body.name} ended too long ago to be renewed")
+        try:
+            verdict = self._certificates.judge(document, body.not_after)
+        except DocumentRefused as error:
+            raise PeerRefused(error.reason, error.detail) from error
+        if now > verdict.until:
+            raise PeerRefused("unknown-key", f"the key that certified {body.name} has ended")
+        if self.revoked(body.serial, verdict.node_id):
+            raise PeerRefused("revoked", f"the certificate of {body.name}, serial {body.serial}, is revoked")
+
     def _our_clock_is_late(self, document: Document[Certificate]) -> bool:
         """Whether the authority signed this at a time that is now or past, whatever our clock says."""
         try:

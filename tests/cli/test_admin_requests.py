@@ -158,7 +158,13 @@ def test_only_an_id_goes_into_a_path(admin: Callable[..., Any], http_end: Any, b
 def _nodes(*rows: tuple[str, int, bool, int]) -> dict[str, Any]:
     return {
         "nodes": [
-            {"name": name, "numbers": {"crl": crl}, "revoked": revoked, "not_after": NOW + life}
+            {
+                "name": name,
+                "numbers": {"crl": crl},
+                "revoked": revoked,
+                "not_after": NOW + life,
+                "last_seen": NOW - 60,
+            }
             for name, crl, revoked, life in rows
         ],
         "next": None,
@@ -176,16 +182,88 @@ def test_revoke_waits(admin: Callable[..., Any], http_end: Any, monkeypatch: pyt
     assert (ended.status, json.loads(ended.out)["applied"]) == (0, ["a"])
 
 
-def test_revoke_tells_who_is_missing(
+def _revoking(end: Any, *looks: list[dict[str, Any]]) -> None:
+    """A revocation makes CRL 9; each look at the members finds the next of C{looks}, then the last again."""
+    end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
+    left = list(looks)
+
+    def answer(handler: Any) -> None:
+        found = left.pop(0) if len(left) > 1 else left[0]
+        data = json.dumps({"nodes": found, "next": None}).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    end.answers["GET /admin/nodes"] = answer
+
+
+def _member(name: str, crl: int, seen: int | None) -> dict[str, Any]:
+    """A member last heard of C{seen} seconds ago, holding that CRL."""
+    at = None if seen is None else NOW - seen
+    return {"name": name, "numbers": {"crl": crl}, "not_after": NOW + 60, "revoked": False, "last_seen": at}
+
+
+def test_b16_revoke_waits_for_those_heard_of_lately(admin: Callable[..., Any], http_end: Any) -> None:
+    """It ends at once when they all hold the CRL, with 3 and with those that are away, since when."""
+    found = [_member("a", 9, 60), _member("b", 8, 7200), _member("c", 0, None)]
+    _revoking(http_end, found)
+    ended = admin("revoke", "gone", "--wait", "--timeout", "1h")
+    assert ended.status == 3
+    assert ended.out.splitlines()[1:] == ["1 nodes hold CRL 9: a"]
+    assert ended.err == (
+        "gmesh: not every node has confirmed CRL 9: 2 are away: b (silent for 2 h), c (never heard of)\n"
+    )
+    ended = admin("revoke", "gone", "--wait", "--timeout", "1h", "--json")
+    told = json.loads(ended.out)
+    assert (ended.status, told["applied"], told["waiting"], told["suspected"]) == (3, ["a"], [], [])
+    assert told["away"] == [{"name": "b", "last_seen": NOW - 7200}, {"name": "c", "last_seen": None}]
+
+
+def test_b16_revoke_tells_who_is_missing(
     admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the time is up it names who has not told, and ends with 1."""
-    http_end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
-    http_end.json("GET /admin/nodes", _nodes(("a", 9, False, 60), ("b", 8, False, 60)))
+    """When the time is up it names who was heard of and has not told, beside who is away, and ends with 1."""
+    _revoking(http_end, [_member("a", 9, 60), _member("b", 8, 299), _member("c", 8, 301)])
     monkeypatch.setattr("gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: ask())
     ended = admin("revoke", "gone", "--wait")
-    assert (ended.status, ended.err.count("\n")) == (1, 1)
-    assert ended.err == "gmesh: 1 nodes have not reported yet that they hold CRL 9: b\n"
+    assert ended.status == 1
+    assert ended.err == (
+        "gmesh: not every node has confirmed CRL 9: 1 heard of lately do not say so: b;"
+        " 1 are away: c (silent for 5 min)\n"
+    )
+
+
+def test_b16_who_goes_on_with_an_older_crl_is_suspected(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One heartbeat may have fetched the CRL; a node that sends two more and does not hold it is named."""
+    _revoking(
+        http_end,
+        *([_member("a", 8, seen), _member("b", 8, 60 if seen == 60 else 30)] for seen in (60, 40, 20)),
+    )
+    monkeypatch.setattr(
+        "gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: [ask() for _ in range(4)]
+    )
+    ended = admin("revoke", "gone", "--wait")
+    assert ended.status == 1
+    assert "2 heard of lately do not say so: a, b; suspected, for they go on" in ended.err
+    assert "with an older CRL: a; see gmesh doctor" in ended.err
+
+
+def test_b16_a_command_does_not_wait_for_those_away(admin: Callable[..., Any], http_end: Any) -> None:
+    """--wait of a command ends when all heard of lately have answered, and names who is away."""
+    http_end.json("POST /admin/commands", {"id": ID, "number": 7}, 201)
+    states = {"a": "done", "b": "no-answer"}
+    nodes = [{"name": name, "state": state, "detail": None, "at": None} for name, state in states.items()]
+    counts = {"done": 1, "refused": 0, "failed": 0, "no_answer": 1}
+    http_end.json(f"GET /admin/commands/{ID}", {"id": ID, "counts": counts, "nodes": nodes})
+    http_end.json("GET /admin/nodes", {"nodes": [_member("a", 1, 9), _member("b", 1, 86400)], "next": None})
+    ended = admin("command", "reload", "--all", "--wait", "--timeout", "1h")
+    assert (ended.status, ended.err) == (
+        1,
+        "gmesh: not every node has done it: 1 no answer; away: b (silent for 24 h)\n",
+    )
 
 
 @pytest.mark.parametrize("arguments", [["revoke"], ["revoke", "a", "--serial", "3"], ["command", "reload"]])
@@ -220,6 +298,7 @@ def test_command_tells_of_each_node(
     ]
     counts = {"done": 1, "refused": 1, "failed": 0, "no_answer": 1}
     http_end.json(f"GET /admin/commands/{ID}", {"id": ID, "counts": counts, "nodes": nodes})
+    http_end.json("GET /admin/nodes", {"nodes": [_member("c", 1, 60)], "next": None})
     monkeypatch.setattr("gmesh.cli.admin_commands.poll", lambda ask, done, timeout: ask())
     ended = admin("command", "reload", "--all", "--wait")
     assert [line.split()[:3] for line in ended.out.splitlines()[2:]] == [

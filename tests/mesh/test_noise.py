@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mesh.linkworld import World
 from msgspec.structs import replace
 from twisted.internet.protocol import Factory, Protocol
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
 from zope.interface.verify import verifyClass
 
 from gmesh.interfaces import ISecureTransport
@@ -285,6 +285,20 @@ def test_field_t8_silence_has_a_deadline(world):
     world.run(0.3)
     assert raw.lost and node.gate.half_open == 0
     assert dict(node.counters) == {"handshake-timeout": 1}
+
+
+@pytest.mark.parametrize("moment", [0.0015, 0.0025, 0.0045])
+def test_d14_a_dialler_tells_of_a_handshake_that_gets_no_answer(world, moment):
+    """A port that never answers, packets lost later on the way, even once both are judged: one line."""
+    one, two = world.node("one"), world.node("two").listen()
+    with capturedLogs() as events:
+        one.dial(two)
+        world.run(moment)
+        world.network.connections[-1].silence()
+        world.run(6)
+    told = [formatEvent(event) for event in events if event.get("reason") == "handshake-timeout"]
+    assert [line for line in told if "dialled at" in line and "no handshake came to its end" in line] == told
+    assert len(told) == 1 and one.counters["handshake-timeout"] == 1
 
 
 def test_the_deadline_covers_the_handshake_as_a_whole(world):

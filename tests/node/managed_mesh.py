@@ -112,9 +112,17 @@ class ManagedNode(MemoryNode):
     def _make(self) -> NodeRuntime:
         runtime = super()._make()
         mesh, member = self._mesh, runtime.member
-        relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, mesh.clock, mesh.random.randbytes)
+        relayed = RelayedAuthority(
+            runtime.datagrams,
+            runtime.renewals,
+            runtime.near_anchors,
+            mesh.clock,
+            mesh.random.randbytes,
+        )
         runtime.parts.append(
-            AuthorityRelay(runtime.datagrams, self.line, relayed, runtime.is_anchor, mesh.clock)
+            AuthorityRelay(
+                runtime.datagrams, self.line, relayed, runtime.renewals, runtime.is_anchor, mesh.clock
+            )
         )
         client = AuthorityClient(
             FallbackPath(self.line, relayed),
