@@ -148,8 +148,14 @@ SENTENCES = {
         f"or after {authority.LONG_POLL_SECONDS} s",
         f"ascending, at most {authority.COMMANDS_PAGE}",
         f"``?limit=`` up to {authority.PAGE_ROWS_MAX}",
-        f"must arrive within {authority.RECEIVE_SECONDS} s and has {authority.BODY_BYTES // KIB} KiB",
-        f"(a policy {authority.POLICY_BODY_BYTES // KIB} KiB); answering has {authority.ANSWER_SECONDS} s",
+        f"must arrive within {authority.RECEIVE_SECONDS} s; answering has {authority.ANSWER_SECONDS} s",
+        f"at most {authority.BODY_BYTES // KIB} KiB",
+        *(
+            f"``{route}`` {size // KIB} KiB"
+            for route, size in authority.BODY_LIMITS.items()
+            if size > authority.BODY_BYTES
+        ),
+        f"beyond {authority.STRANGER_BODY_BYTES // KIB} KiB only from members",
         f"may hold {authority.CONNECTIONS_PER_ADDRESS} connections",
         f"A command lives at most {authority.COMMAND_SECONDS_MAX // DAY} days",
         f"A proposal ends after {authority.APPROVAL_SECONDS // 3600} h",

@@ -9,7 +9,7 @@ here each is answered by a problem document and the connection closed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes as unquote
 
@@ -33,7 +33,7 @@ class AuthorityRequest(CappedRequest):
     """A request that says one thing only."""
 
     channel: AuthorityChannel
-    body_limit = limits.POLICY_BODY_BYTES
+    body_limit = max(limits.BODY_LIMITS.values())
 
     def gotLength(self, length: int | None) -> None:
         """The headers are complete: refuse what is ambiguous or announced too large."""
@@ -184,7 +184,7 @@ class AuthoritySite(QuietSite):
         clock: IReactorTime,
         new_request_id: Callable[[], str],
         connections_per_address: int = limits.CONNECTIONS_PER_ADDRESS,
-        uncounted: frozenset[str] = frozenset(),
+        uncounted: Container[str] = frozenset(),
     ) -> None:
         super().__init__(resource, requestFactory=AuthorityRequest, reactor=clock, timeout=None)
         self.new_request_id = new_request_id

@@ -3,9 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_JOIN_REQUEST
+
 # Receiving requests.
-BODY_BYTES = 64 * 1024
-POLICY_BODY_BYTES = 256 * 1024
+BODY_BYTES = 4 * 1024  # of a request; what carries a document has its size and some more
+BODY_LIMITS: Mapping[str, int] = MappingProxyType(
+    {
+        "POST /join": MAX_JOIN_REQUEST,
+        "POST /renew": 2 * DOCUMENT_LIMITS["certificate"],
+        "POST /heartbeat": 32 * 1024,  # a certificate and receipts: what an anchor passes on
+        "POST /admin/commands": DOCUMENT_LIMITS["command"] + 1024,
+        "POST /admin/policies": DOCUMENT_LIMITS["policy"],
+        "POST /admin/genesis": DOCUMENT_LIMITS["genesis"] + 1024,
+    }
+)
+STRANGER_BODY_BYTES = 8 * 1024  # parsed for a key that no member has yet
 RECEIVE_SECONDS = 10  # from connection made, or the previous answer, to the whole request
 ANSWER_SECONDS = 30
 SEND_BYTES_A_SECOND = 8192  # what a line carries at least: a long CRL has as much time more to get through

@@ -31,6 +31,8 @@ __all__ = ["PAGE", "Access", "Response", "Call", "Route", "RouteTable", "json_re
 
 PAGE = ("after", "limit")
 _CONVERTER = re.compile(r"<[^:>]*:")
+_ARGUMENT = re.compile(r"<(int|string)\\\([^>]*>")  # of an escaped path
+_SPELLINGS = {"int": "(?:0|[1-9][0-9]{0,15})", "string": "[^/%]{32}"}
 
 
 class Access(Enum):
@@ -122,7 +124,6 @@ class Route:
     access: Access
     handler: Handler
     body: type[msgspec.Struct] | None
-    body_limit: int
     answers: tuple[int, ...]
     query: tuple[str, ...]
 
@@ -130,6 +131,16 @@ class Route:
     def name(self) -> str:
         """As C{approvals.json}, metrics and logs name it: without converters."""
         return f"{self.method} {_CONVERTER.sub('<', self.path)}"
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes of a request, from the table of L{limits.BODY_LIMITS}."""
+        return limits.BODY_LIMITS.get(self.name, limits.BODY_BYTES)
+
+    @cached_property
+    def spelling(self) -> str:
+        """A pattern of the one way to write its path: each number without zeros before it."""
+        return _ARGUMENT.sub(lambda found: _SPELLINGS[found[1]], re.escape(self.path))
 
     @cached_property
     def operation(self) -> Operation:
@@ -169,13 +180,12 @@ class RouteTable:
         access: Access,
         body: type[msgspec.Struct] | None = None,
         answers: tuple[int, ...] = (200,),
-        body_limit: int = limits.BODY_BYTES,
         query: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
         """Decorate the function that serves this method and path."""
 
         def register(handler: Handler) -> Handler:
-            self.rows.append(Route(method, path, access, handler, body, body_limit, answers, query))
+            self.rows.append(Route(method, path, access, handler, body, answers, query))
             return handler
 
         return register
