@@ -3,7 +3,8 @@
 Requests to the authority through an anchor, for a node that cannot reach it by HTTP.
 
 They are signed by the node and sealed to the anchor, which passes them on verbatim and can alter
-neither them nor the signed documents in the answer.  Tests: C{tests/node/test_authority_relay.py}.
+neither them nor the signed documents in the answer.  It passes on what the sender itself has signed, and
+nothing under the key of another.  Tests: C{tests/node/test_authority_relay.py}.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ _ALLOWED = re.compile(
 )
 _HEADERS = ("Accept", "Content-Type", "Content-Digest", "Gmesh-Audience", "Signature-Input", "Signature")
 _IDENTIFIER = 16
+_UNSIGNED = re.compile(r"GET /(?:status|crl|policy|genesis(?:/[0-9]{1,9})?)")
+_KEYID = re.compile(r';keyid="([0-9a-f]{32})"')
 
 
 class AuthorityPath(Protocol):
@@ -209,7 +212,7 @@ class AuthorityRelay:
             return None
         if not self._relays() or not self._allows(message.source_name):
             raise RequestRefused("refused", "this node does not pass requests on now")
-        return self._pass_on(message.source_name, *_question(value))
+        return self._pass_on(message.source_name, *_question(value, message.source_id))
 
     async def _pass_on(
         self, source: str, identifier: str, method: str, target: str, headers: dict[str, str], data: bytes
@@ -235,10 +238,11 @@ class AuthorityRelay:
         return bool(bucket.take(now))
 
 
-def _question(value: dict[str, Any]) -> tuple[str, str, str, dict[str, str], bytes]:
+def _question(value: dict[str, Any], sender: str) -> tuple[str, str, str, dict[str, str], bytes]:
     """
     Identifier, method, target, headers and body.
 
+    @param sender: node_id of who finished the end-to-end handshake, whose request it must be.
     @raise RequestRefused: for anything but a request that a node makes.
     """
     identifier, method, target = value.get("ask"), value.get("method"), value.get("target")
@@ -267,7 +271,11 @@ def _question(value: dict[str, Any]) -> tuple[str, str, str, dict[str, str], byt
     for pair in listed:
         if not isinstance(pair, list) or len(pair) != 2 or pair[0] not in _HEADERS or not _plain(pair[1]):
             raise RequestRefused("invalid-field", "only the headers of a signed request are passed on")
-    return identifier, method, target, dict(listed), data
+    headers = dict(listed)
+    signers = _KEYID.findall(headers.get("Signature-Input", ""))
+    if signers != [sender] and (signers or _UNSIGNED.fullmatch(asked) is None):
+        raise RequestRefused("not-allowed", "only what its sender has signed is passed on")
+    return identifier, method, target, headers, data
 
 
 def _plain(text: Any) -> bool:
