@@ -146,6 +146,9 @@ SENTENCES = {
     "http-api": [
         f"``created`` may lie {authority.REQUEST_WINDOW_SECONDS} s off",
         f"or after {authority.LONG_POLL_SECONDS} s",
+        f"who sign may wait once each, {authority.LONG_POLLS:,} of them",
+        f"of others {authority.STRANGER_POLLS_AN_ADDRESS} may wait at one address",
+        f"{authority.STRANGER_POLLS} altogether",
         f"ascending, at most {authority.COMMANDS_PAGE}",
         f"``?limit=`` up to {authority.PAGE_ROWS_MAX}",
         f"must arrive within {authority.RECEIVE_SECONDS} s; answering has {authority.ANSWER_SECONDS} s",

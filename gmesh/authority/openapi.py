@@ -94,7 +94,7 @@ def _operation(route: Route) -> Json:
         operation["x-gmesh-body-limit"] = route.body_limit
         operation["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": schema}}}
     if route.access is not Access.PUBLIC:
-        operation["security"] = [{"signature": []}]
+        operation["security"] = [{"signature": []}] if route.access.signed else [{}, {"signature": []}]
     return operation
 
 

@@ -39,6 +39,7 @@ class Access(Enum):
     """Who may call."""
 
     PUBLIC = "anybody"
+    PUBLISHED = "anybody; a member or operator may sign"
     JOIN = "who holds an invite"
     NODE = "a node, with its certificate in the body"
     MEMBER = "a node or an operator"
@@ -50,6 +51,11 @@ class Access(Enum):
     def operator(self) -> bool:
         """Whether this is the least role of an operator."""
         return self in (Access.READ, Access.OPERATE, Access.ADMINISTER)
+
+    @property
+    def signed(self) -> bool:
+        """Whether nobody may call without a signature."""
+        return self not in (Access.PUBLIC, Access.PUBLISHED)
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
@@ -71,13 +77,15 @@ class Call(msgspec.Struct, frozen=True):
     One request, parsed and judged.
 
     @ivar body: of the type its route names.
-    @ivar judged: who signed; None on a public route.
+    @ivar address: of the client.
+    @ivar judged: who signed; None where nobody had to.
     """
 
     authority: Authority
     request_id: str
     query: Mapping[str, Sequence[str]]
     path: Mapping[str, Any]
+    address: str
     body: Any = None
     judged: Caller | None = None
 
@@ -160,7 +168,7 @@ class Route:
             found.add(400)
         if self.body is not None:
             found |= {400, 413, 415}
-        if self.access is not Access.PUBLIC:
+        if self.access is not Access.PUBLIC:  # a signature may be bad wherever one may stand
             found |= {400, 401, 403, 409}
         if self.changes_by_operator:
             found.add(202)

@@ -145,7 +145,8 @@ class Server:
             if not isinstance(error, RateLimited | ForbiddenRole):
                 toll.pay()
             raise
-        call = Call(self._authority, record.request_id, _query(envelope.target, route), path, body, caller)
+        query = _query(envelope.target, route)
+        call = Call(self._authority, record.request_id, query, path, toll.address, body, caller)
         try:
             if caller is not None and self._authority.approvals.wanted(route.name, body):
                 approved = await self._authority.approvals.ask(caller, route.operation, envelope.target, body)
@@ -164,7 +165,9 @@ class Server:
 
     async def _judge(self, envelope: Envelope, route: Route, path: Mapping[str, Any]) -> Caller | None:
         """Who signed; the body is not parsed yet."""
-        if route.access is Access.PUBLIC:
+        if not route.access.signed:
+            if route.access is Access.PUBLISHED and envelope.header("signature-input"):
+                return await self._authenticator.member(envelope)
             envelope.toll.pay()
             return None
         if route.access is Access.JOIN:
