@@ -24,6 +24,7 @@ STRANGER_BODY_BYTES = 8 * 1024  # parsed for a key that no member has yet
 RECEIVE_SECONDS = 10  # from connection made, or the previous answer, to the whole request
 ANSWER_SECONDS = 30
 SEND_BYTES_A_SECOND = 8192  # what a line carries at least: a long CRL has as much time more to get through
+SEND_PIECE_BYTES = 64 * 1024  # a transport of Twisted takes as much before it wants no more
 CONNECTIONS_PER_ADDRESS = 64
 LONG_POLLS = 1000  # of members
 STRANGER_POLLS = 256
