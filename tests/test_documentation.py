@@ -143,6 +143,10 @@ SENTENCES = {
         f"{sealed.MAX_REASSEMBLIES} or {sealed.MAX_REASSEMBLY_BYTES // KIB} KiB a peer",
         f"{sealed.MAX_REASSEMBLY_TOTAL // MIB} MiB altogether are kept, for {sealed.REASSEMBLY_TIME:g} s",
     ],
+    "operations": [
+        f"past {authority.LOG_BYTES_TOLD >> 20} MB the log",
+        f"past {authority.LOG_BYTES_MAX >> 30} GB nothing",
+    ],
     "http-api": [
         f"``created`` may lie {authority.REQUEST_WINDOW_SECONDS} s off",
         f"or after {authority.LONG_POLL_SECONDS} s",

@@ -45,6 +45,10 @@ COLLECTOR_THRESHOLDS = (20_000, 20, 20)  # new objects, and collections of the y
 # Durable state.
 GROUP_REQUESTS = 64  # decisions in one commit
 WRITE_QUEUE_REQUESTS = 2048
+LOG_CHECK_SECONDS = 5
+LOG_BYTES_KEPT = 16 << 20  # of a log that was taken up, for the next one
+LOG_BYTES_TOLD = 64 << 20  # of a log that another program keeps from being taken up
+LOG_BYTES_MAX = 1 << 30
 PRUNE_SECONDS = 30
 PRUNE_ROWS = 5000
 PRESENCE_FLUSH_SECONDS = 30

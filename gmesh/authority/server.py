@@ -270,7 +270,7 @@ class Server:
         elif isinstance(error, StoreError) and error.reason != "internal":
             request.setHeader("Retry-After", "5")
         detail = public_detail(error, record.operator)
-        if detail != error.detail:
+        if detail != error.detail and error is not self._authority.store.others.trouble:  # told once
             self.log.error(
                 "request {request_id}: {reason}: {detail}",
                 request_id=record.request_id,

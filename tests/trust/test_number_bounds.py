@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""No signed number stands so high that nothing can come after it: field by field, in each kind of document."""
+"""No signed number stands so high that nothing can come after it: field by field, in every document."""
 
 from __future__ import annotations
 
