@@ -20,7 +20,7 @@ BODY_LIMITS: Mapping[str, int] = MappingProxyType(
         "POST /admin/genesis": DOCUMENT_LIMITS["genesis"] + 1024,
     }
 )
-STRANGER_BODY_BYTES = 8 * 1024  # parsed for a key that no member has yet
+STRANGER_BODY_BYTES = 2 * 1024  # parsed for a key that no member has yet
 RECEIVE_SECONDS = 10  # from connection made, or the previous answer, to the whole request
 ANSWER_SECONDS = 30
 SEND_BYTES_A_SECOND = 8192  # what a line carries at least: a long CRL has as much time more to get through

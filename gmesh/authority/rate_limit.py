@@ -109,9 +109,12 @@ class RateLimiter:
         self.failed_invites = Buckets(rates.failures, seconds, limits.KEYS_REMEMBERED)
         self.refused = 0
 
-    def admit_address(self, address: str) -> None:
-        """Charge an address. @raise RateLimited: C{rate-limited}."""
-        self._refuse_if(self.addresses.take(address))
+    def charge_address(self, address: str) -> int:
+        """Charge an address. @return: 0, or the seconds to wait, and then nothing is charged."""
+        waiting = self.addresses.take(address)
+        if waiting:
+            self.refused += 1
+        return math.ceil(waiting)
 
     def admit_join(self, address: str) -> None:
         """Charge an address for a join, for which other noise from there leaves room."""
@@ -161,11 +164,18 @@ class Toll:
         self._limiter = limiter
         self._paid = False
 
+    def charge(self) -> int:
+        """Charge the address, unless that was done. @return: 0, or the seconds to wait."""
+        if self._paid:
+            return 0
+        self._paid = True
+        return self._limiter.charge_address(self.address)
+
     def pay(self) -> None:
-        """Charge the address, unless that was done. @raise RateLimited: when it has nothing left."""
-        if not self._paid:
-            self._paid = True
-            self._limiter.admit_address(self.address)
+        """The same. @raise RateLimited: when the address has nothing left."""
+        waiting = self.charge()
+        if waiting:
+            raise RateLimited(waiting)
 
 
 class RateLimited(ProblemWithMembers):
