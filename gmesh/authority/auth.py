@@ -16,6 +16,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -33,6 +34,7 @@ from gmesh.trust.documents import Certificate, Document
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.join import JoinRequest, verify_join_request
 from gmesh.trust.keys import KEY_SIZE, key_id
+from gmesh.trust.names import human_error
 from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, read_request
 
 _NODE_KEY = re.compile(rb'"node_key"[ ]?:[ ]?"([A-Za-z0-9_-]{43})"')
@@ -175,8 +177,12 @@ class Authenticator:
         await self._reads.claim(signed)
         return Caller(signed, envelope.request_id, envelope.address, public, name=row.name)
 
-    async def node(self, envelope: Envelope) -> Caller:
-        """The owner of the node key that the body names; L{present} says what the body must be."""
+    async def node(self, envelope: Envelope, shape: Any) -> Caller:
+        """
+        The owner of the node key that the body names; L{present} says what the body must be.
+
+        @param shape: a struct that the body must fit if nobody knows the key.
+        """
         signed = self._read(envelope, NODE_TAG)
         known = self.known.member(signed.keyid) is not None
         if not known:
@@ -188,6 +194,8 @@ class Authenticator:
             if row is None:
                 self._bad(envelope)
                 raise RequestRefused("unknown-key", "no member of this network has that key")
+        elif not known:
+            _check_shape(envelope.body, shape)
         return Caller(signed, envelope.request_id, envelope.address, public)
 
     def present(self, caller: Caller, certificate: Document[Certificate]) -> Caller:
@@ -196,12 +204,13 @@ class Authenticator:
             raise RequestRefused("bad-signature", "the certificate is for another key than the request's")
         return msgspec.structs.replace(caller, name=certificate.body.name, presented=certificate)
 
-    def joiner(self, envelope: Envelope) -> Caller:
+    def joiner(self, envelope: Envelope, shape: Any) -> Caller:
         """The owner of the node key that the body names; L{vouch} says what the body must be."""
         self._limiter.admit_join(envelope.address)
         signed = self._read(envelope, JOIN_TAG)
         public = self._named_key(envelope, signed)
         self._verify(signed, public, envelope)
+        _check_shape(envelope.body, shape)
         return Caller(signed, envelope.request_id, envelope.address, public)
 
     def vouch(self, caller: Caller, body: JoinRequest) -> Caller:
@@ -262,6 +271,19 @@ class Authenticator:
             self._limiter.admit_key(signed.keyid)
         else:
             envelope.toll.pay()
+
+
+def _check_shape(body: bytes, shape: Any) -> None:
+    """
+    Refuse what cannot be this, as a tenth of parsing it costs.  What passes is parsed all the same.
+
+    @raise RequestRefused: C{invalid-field}.
+    """
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # parsing says what is wrong
+        try:
+            msgspec.json.decode(body, type=shape)
+        except msgspec.ValidationError as error:
+            raise RequestRefused("invalid-field", human_error(error, shape)) from error
 
 
 class Stale(ProblemWithMembers):

@@ -123,6 +123,7 @@ class Route:
     """
     One row.
 
+    @ivar shape: what a body of somebody unknown must look like, all the way down, before it is parsed.
     @ivar answers: the statuses of its own; L{statuses} are all it can give.
     @ivar query: the arguments it knows; others are ignored.
     """
@@ -134,6 +135,7 @@ class Route:
     body: type[msgspec.Struct] | None
     answers: tuple[int, ...]
     query: tuple[str, ...]
+    shape: type[msgspec.Struct] | None
 
     @cached_property
     def name(self) -> str:
@@ -189,11 +191,12 @@ class RouteTable:
         body: type[msgspec.Struct] | None = None,
         answers: tuple[int, ...] = (200,),
         query: tuple[str, ...] = (),
+        shape: type[msgspec.Struct] | None = None,
     ) -> Callable[[Handler], Handler]:
         """Decorate the function that serves this method and path."""
 
         def register(handler: Handler) -> Handler:
-            self.rows.append(Route(method, path, access, handler, body, answers, query))
+            self.rows.append(Route(method, path, access, handler, body, answers, query, shape))
             return handler
 
         return register

@@ -176,9 +176,9 @@ class Server:
             envelope.toll.pay()
             return None
         if route.access is Access.JOIN:
-            return self._authenticator.joiner(envelope)
+            return self._authenticator.joiner(envelope, route.shape)
         if route.access is Access.NODE:
-            return await self._authenticator.node(envelope)
+            return await self._authenticator.node(envelope, route.shape)
         if route.access is Access.MEMBER:
             return await self._authenticator.member(envelope)
         try:

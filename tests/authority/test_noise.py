@@ -261,3 +261,25 @@ def test_a28_a_path_has_one_spelling(network: Any, path: str) -> None:
     headers = network.signed(network.keys.admin, "GET", path)
     for answer in (network.ask("GET", path, headers), network.ask("GET", path)):
         assert (answer.status, answer.slug) == (404, "not-found")
+
+
+@pytest.mark.parametrize("target", ["/join", "/renew", "/heartbeat"])
+def test_a16_a_stranger_is_parsed_only_if_the_shape_fits(
+    network: Any, parsed: list[int], target: str
+) -> None:
+    """Anybody signs well under a key of their own: what is no such body all the way down is not parsed."""
+    key = network.keys.signing()
+    named = {"node_key": b64url_encode(key.public)}
+    for value in (
+        {**named, "x": [1] * 500},
+        {"certificate": {**named, "x": [1] * 500}},
+        {"certificate": {"signed": named, "signatures": [{"x": 1}] * 90}},
+        {"receipts": [{"x": [{}] * 200}], **named},
+        {"numbers": {"x": 1}, **named},
+    ):
+        body = json.dumps(value).encode()
+        assert len(body) <= limits.STRANGER_BODY_BYTES
+        tag = JOIN_TAG if target == "/join" else NODE_TAG
+        answer = network.ask("POST", target, network.signed(key, "POST", target, body, tag), body)
+        assert (answer.status, answer.slug) == (400, "invalid-field")
+    assert parsed == []
