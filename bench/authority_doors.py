@@ -8,6 +8,7 @@ a second as its limit says, and as many joins beside them.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -19,6 +20,7 @@ from bench.harness import Row, progress
 from gmesh.authority.limits import BODY_LIMITS, STRANGER_BODY_BYTES
 from gmesh.authority.rate_limit import RateLimits
 from gmesh.keyfiles import Passphrases, load_key
+from gmesh.trust.documents import Certificate, sign_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import make_join_request
@@ -131,6 +133,24 @@ def kinds(state: State) -> dict[str, Request]:
         )
         return signed("POST", "/join", request.encode(), JOIN_TAG, key)
 
+    def renewal() -> bytes:
+        """With a certificate that its own key has signed."""
+        key, now = SigningKey.generate(), int(time.time())
+        noise_key = b64url_encode(NoiseKey.generate().public)
+        body = Certificate(
+            network_id=state.issuer.network_id,
+            serial=now,
+            name="pump-1",
+            node_key=b64url_encode(key.public),
+            noise_key=noise_key,
+            roles=("client",),
+            not_before=now,
+            not_after=now + 86_400,
+            issued_at=now,
+        )
+        value = {"certificate": sign_document(body, [key]).as_dict(), "noise_key": noise_key}
+        return signed("POST", "/renew", json.dumps(value).encode(), NODE_TAG, key)
+
     policy = b'{"text":{"rules":[' + b"1," * (BODY_LIMITS["POST /admin/policies"] // 2 - 20) + b"1]}}"
     as_json = {"Content-Type": "application/json"}
     return {
@@ -155,6 +175,7 @@ def kinds(state: State) -> dict[str, Request]:
             "POST", "/admin/revocations", b'{"node":"pump-1"}', ADMIN_TAG
         ),
         "commands, under an unknown key": lambda: signed("GET", "/commands?since=0", b"", NODE_TAG),
+        "renewal, by a certificate of its own making": renewal,
         "renewal of 2 KiB, under its own key": lambda: node("/renew", STRANGER_BODY_BYTES),
         "renewal of 8 KiB, under its own key": lambda: node("/renew", BODY_LIMITS["POST /renew"]),
         "heartbeat of 2 KiB, under its own key": lambda: node("/heartbeat", STRANGER_BODY_BYTES),

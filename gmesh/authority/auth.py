@@ -36,6 +36,7 @@ from gmesh.trust.join import JoinRequest, verify_join_request
 from gmesh.trust.keys import KEY_SIZE, key_id
 from gmesh.trust.names import human_error
 from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, read_request
+from gmesh.trust.verify import authority_keys, verify_signatures
 
 _NODE_KEY = re.compile(rb'"node_key"[ ]?:[ ]?"([A-Za-z0-9_-]{43})"')
 
@@ -198,11 +199,28 @@ class Authenticator:
             _check_shape(envelope.body, shape)
         return Caller(signed, envelope.request_id, envelope.address, public)
 
-    def present(self, caller: Caller, certificate: Document[Certificate]) -> Caller:
-        """With the certificate that a node sent: for its key, whatever else it is worth."""
+    async def present(self, caller: Caller, certificate: Document[Certificate]) -> Caller:
+        """
+        With the certificate that a node sent: for its key, whatever else it is worth.
+
+        One that no row of the database and no key of the genesis can speak for is not worth a decision.
+        """
         if certificate.body.node_public != caller.public:
             raise RequestRefused("bad-signature", "the certificate is for another key than the request's")
+        if self.known.member(caller.key_id) is None and not self._signed_here(certificate):
+            row = await self._store.read(lambda reader: nodes.by_id(reader, caller.key_id))
+            if row is None:
+                raise RequestRefused(
+                    "unknown-certificate", "this authority did not issue that certificate: join again"
+                )
         return msgspec.structs.replace(caller, name=certificate.body.name, presented=certificate)
+
+    def _signed_here(self, certificate: Document[Certificate]) -> bool:
+        try:
+            verify_signatures(certificate, authority_keys(self._issuer.genesis.body))
+        except DocumentRefused:
+            return False
+        return True
 
     def joiner(self, envelope: Envelope, shape: Any) -> Caller:
         """The owner of the node key that the body names; L{vouch} says what the body must be."""

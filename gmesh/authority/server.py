@@ -190,7 +190,8 @@ class Server:
     async def _with_body(self, caller: Caller | None, route: Route, body: Any) -> Caller | None:
         """What the body says of the caller, where it does."""
         if caller is not None and route.access is Access.NODE:
-            return self._authenticator.present(caller, document_from_dict(body.certificate, Certificate))
+            certificate = document_from_dict(body.certificate, Certificate)
+            return await self._authenticator.present(caller, certificate)
         if caller is not None and route.access is Access.JOIN:
             vouched = self._authenticator.vouch(caller, body)
             await self._joins.admit(vouched, body)

@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from klein.resource import KleinResource
 
 from gmesh.authority import limits, server
 from gmesh.authority.rate_limit import RateLimits
 from gmesh.authority.routes import ROUTES
+from gmesh.trust.documents import sign_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 
@@ -187,6 +189,23 @@ def test_a16_a_long_heartbeat_is_for_members(network: Any, parsed: list[int]) ->
     answer = network.ask("POST", "/heartbeat", headers, body)
     assert (answer.status, answer.slug) == (401, "unknown-key")
     assert parsed == []
+
+
+@pytest.mark.parametrize("target", ["/renew", "/heartbeat"])
+def test_a16_a_certificate_of_ones_own_making_is_worth_no_decision(network: Any, target: str) -> None:
+    """Only what a key of the genesis signed, or a member sends, comes before the one writer."""
+    genuine, thief = network.joined("pump-1"), network.member(network.keys.signing())
+    assert genuine.certificate is not None
+    body = msgspec.structs.replace(genuine.certificate.body, node_key=b64url_encode(thief.node.public))
+    thief.certificate = sign_document(body, [thief.node])
+    network.clock.advance(1)
+    store = network.authority.store
+    before = store.groups
+    answer = network.renew(thief) if target == "/renew" else network.heartbeat(thief)
+    assert (answer.status, answer.slug) == (403, "unknown-certificate")
+    assert store.groups == before
+    network.restart()
+    assert network.renew(genuine).status == 200
 
 
 @pytest.mark.parametrize(
