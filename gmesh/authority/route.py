@@ -144,7 +144,7 @@ class Route:
 
     @property
     def body_limit(self) -> int:
-        """Bytes of a request, from the table of L{limits.BODY_LIMITS}."""
+        """Bytes of a request, from the table of C{BODY_LIMITS}."""
         return limits.BODY_LIMITS.get(self.name, limits.BODY_BYTES)
 
     @cached_property

@@ -222,7 +222,7 @@ class Server:
         return self._busy(request, waiting) if waiting else None
 
     def _busy(self, request: Any, waiting: int) -> bytes:
-        """The answer 429, made with less work than any other; L{RateLimiter.refused} counts it."""
+        """The answer 429, made with less work than any other."""
         request.setResponseCode(429)
         headers = request.responseHeaders
         headers.setRawHeaders(b"Content-Type", _PROBLEM)
