@@ -26,8 +26,8 @@ from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.known_keys import KnownKeys
 from gmesh.authority.problems import ProblemWithMembers
 from gmesh.authority.rate_limit import RateLimiter, Toll
-from gmesh.authority.store import nodes, nonces, operators
-from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.store import lost_certificates, nodes, nonces, operators
+from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
 from gmesh.trust.documents import Certificate, Document
@@ -78,7 +78,7 @@ class Caller(msgspec.Struct, frozen=True):
     @ivar name: of an operator or node, for the audit.
     @ivar vouched: whether the invite key signed too; judged only where any refusal takes as long.
     @ivar presented: the certificate a node sent with its request, not judged beyond its key.
-    @ivar approval: what takes the place of the nonce, where the request was counted as a vote before.
+    @ivar cast: counts the request as a vote, where it takes several operators.
     """
 
     signed: SignedRequest
@@ -88,7 +88,7 @@ class Caller(msgspec.Struct, frozen=True):
     role: str = ""
     name: str = ""
     vouched: bool = True
-    approval: Callable[[Transaction], None] | None = None
+    cast: Callable[[Transaction, Caller], None] | None = None
     presented: Document[Certificate] | None = None
 
     @property
@@ -103,16 +103,36 @@ class Caller(msgspec.Struct, frozen=True):
             raise LookupError("this route takes no certificate")
         return self.presented
 
-    def claim(self, tx: Transaction, effect: bool = True) -> None:
+    def claim(self, tx: Transaction) -> None:
         """
-        Use up what allows the request, in the transaction of its effect, or of the note of its refusal.
+        Use up what allows the request, in the transaction of its effect, before anything else.
 
-        @raise RequestRefused: C{replayed}; C{conflict}, if its approvals are gone.
+        An operator's right is read once more: it may have ended since the request was judged.
+        @raise RequestRefused: C{replayed}; C{unknown-key}, C{forbidden-role}.
         """
-        if self.approval is None:
-            nonces.claim(tx, (self.signed.keyid, self.signed.nonce, self.signed.created))
-        elif effect:
-            self.approval(tx)
+        if self.role:
+            self._check_right(tx)
+        self.burn(tx)
+        if self.cast is not None:
+            self.cast(tx, self)
+
+    def burn(self, tx: Transaction) -> None:
+        """Use up the nonce alone, of a request that has no effect. @raise RequestRefused: C{replayed}."""
+        nonces.claim(tx, (self.signed.keyid, self.signed.nonce, self.signed.created))
+
+    def _check_right(self, tx: Transaction) -> None:
+        row = operators.get(tx, self.key_id)
+        if row is None or row.revoked_at is not None:
+            raise NoOperator()
+        if row.role != self.role:
+            raise RequestRefused("forbidden-role", f"your role is {row.role} by now: ask again")
+
+
+class NoOperator(RequestRefused):
+    """The key is not, or no longer, an operator's."""
+
+    def __init__(self) -> None:
+        super().__init__("unknown-key", "no operator of this network has that key")
 
 
 class Authenticator:
@@ -147,7 +167,7 @@ class Authenticator:
         row = await self._store.read(lambda reader: operators.get(reader, signed.keyid))
         if row is None or row.revoked_at is not None:
             self._bad(envelope)
-            raise RequestRefused("unknown-key", "no operator of this network has that key")
+            raise NoOperator()
         if public is None:
             public = b64url_decode(row.operator_key, KEY_SIZE)
             self._verify(signed, public, envelope)
@@ -207,12 +227,11 @@ class Authenticator:
         """
         if certificate.body.node_public != caller.public:
             raise RequestRefused("bad-signature", "the certificate is for another key than the request's")
-        if self.known.member(caller.key_id) is None and not self._signed_here(certificate):
-            row = await self._store.read(lambda reader: nodes.by_id(reader, caller.key_id))
-            if row is None:
-                raise RequestRefused(
-                    "unknown-certificate", "this authority did not issue that certificate: join again"
-                )
+        vouched = self.known.member(caller.key_id) is not None or self._signed_here(certificate)
+        if not vouched and not await self._store.read(lambda reader: _told_of(reader, certificate)):
+            raise RequestRefused(
+                "unknown-certificate", "this authority did not issue that certificate: join again"
+            )
         return msgspec.structs.replace(caller, name=certificate.body.name, presented=certificate)
 
     def _signed_here(self, certificate: Document[Certificate]) -> bool:
@@ -289,6 +308,14 @@ class Authenticator:
             self._limiter.admit_key(signed.keyid)
         else:
             envelope.toll.pay()
+
+
+def _told_of(reader: Reader, certificate: Document[Certificate]) -> bool:
+    """Whether the node is known, or an audit tells of this certificate."""
+    body = certificate.body
+    if nodes.by_id(reader, body.node_id) is not None:
+        return True
+    return bool(lost_certificates.get(reader, body.serial, body.node_id, body.name))
 
 
 def _check_shape(body: bytes, shape: Any) -> None:

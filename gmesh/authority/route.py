@@ -31,8 +31,8 @@ __all__ = ["PAGE", "Access", "Response", "Call", "Route", "RouteTable", "json_re
 
 PAGE = ("after", "limit")
 _CONVERTER = re.compile(r"<[^:>]*:")
-_ARGUMENT = re.compile(r"<(int|string)\\\([^>]*>")  # of an escaped path
-_SPELLINGS = {"int": "(?:0|[1-9][0-9]{0,15})", "string": "[^/%]{32}"}
+_ARGUMENT = re.compile(r"<(?:int|string\\\(length=(\d+))\\?[^>]*>")  # of an escaped path
+_NUMBER = "(?:0|[1-9][0-9]{0,15})"
 
 
 class Access(Enum):
@@ -150,7 +150,11 @@ class Route:
     @cached_property
     def spelling(self) -> str:
         """A pattern of the one way to write its path: each number without zeros before it."""
-        return _ARGUMENT.sub(lambda found: _SPELLINGS[found[1]], re.escape(self.path))
+
+        def argument(found: re.Match[str]) -> str:
+            return f"[^/%]{{{found[1]}}}" if found[1] else _NUMBER
+
+        return _ARGUMENT.sub(argument, re.escape(self.path))
 
     @cached_property
     def operation(self) -> Operation:
@@ -159,8 +163,13 @@ class Route:
 
     @property
     def changes_by_operator(self) -> bool:
-        """Whether an operator changes something here, so that others may have to approve it."""
+        """Whether an operator changes something here."""
         return self.access.operator and self.method != "GET"
+
+    @property
+    def votable(self) -> bool:
+        """Whether C{approvals.json} may name it; taking one's own proposal back is nobody else's matter."""
+        return self.changes_by_operator and not self.path.startswith("/admin/approvals/")
 
     @property
     def statuses(self) -> frozenset[int]:
@@ -172,7 +181,7 @@ class Route:
             found |= {400, 413, 415}
         if self.access is not Access.PUBLIC:  # a signature may be bad wherever one may stand
             found |= {400, 401, 403, 409}
-        if self.changes_by_operator:
+        if self.votable:
             found.add(202)
         return frozenset(found)
 

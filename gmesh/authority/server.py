@@ -27,7 +27,8 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from gmesh.authority import limits
-from gmesh.authority.approvals import Approvals, read_rules
+from gmesh.authority.approval_rules import read_rules
+from gmesh.authority.approvals import Approvals, ApprovalWaits
 from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
 from gmesh.authority.clock import SteadyClock
@@ -154,11 +155,11 @@ class Server:
         call = Call(self._authority, record.request_id, query, path, toll.address, body, caller)
         try:
             if caller is not None and self._authority.approvals.wanted(route.name, body):
-                approved = await self._authority.approvals.ask(caller, route.operation, envelope.target, body)
-                if not isinstance(approved, Caller):
-                    return json_response(approved, 202)
-                call = msgspec.structs.replace(call, judged=approved)
+                asked = await self._authority.approvals.ballot(caller, route.operation, envelope.target, body)
+                call = msgspec.structs.replace(call, judged=asked[0], body=asked[1])
             answer = await route.handler(call)
+        except ApprovalWaits as waits:
+            return json_response(waits.answer, 202)
         except GmeshError as error:
             if route.access is Access.JOIN and error.reason == "enrolment-refused":
                 self._joins.refused(call.caller, body)
@@ -385,23 +386,25 @@ def open_authority(
     wall: Callable[[], float],
     pools: Callable[[Path], tuple[Any, Any]],
     passphrases: Passphrases | None = None,
+    weaken_approvals: bool = False,
 ) -> Authority:
     """
     Open a state directory.
 
     @param pools: makes the writer pool and the reader pool of a database file.
     @param passphrases: asked for the signing keys that are sealed.
+    @param weaken_approvals: whether C{approvals.json} may ask for less than it did.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
     """
     now = int(wall())
-    possible = frozenset(route.name for route in ROUTES if route.changes_by_operator)
+    possible = frozenset(route.name for route in ROUTES if route.votable)
     directory = StateDirectory(state, now, passphrases)
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         issuer = directory.issuer()
         rules = read_rules(state, possible)
-        opened = directory.open(issuer, now, rules)
+        opened = directory.open(issuer, now, rules, weaken_approvals)
     except BaseException:
         lock.release()
         raise

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from gmesh.authority import audit
-from gmesh.authority.approvals import APPROVALS_FILE, ApprovalRules
+from gmesh.authority.approval_rules import APPROVALS_FILE, ApprovalRules, refuse_weaker, take_rules
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
 from gmesh.authority.signer import KeyRing, load_keys
@@ -100,10 +100,14 @@ class StateDirectory:
         """An issuer with the keys and the genesis of this directory."""
         return DocumentIssuer(self.keys, self.network_id, self.chain[-1])
 
-    def open(self, issuer: DocumentIssuer, now: int, rules: ApprovalRules) -> Opened:
+    def open(
+        self, issuer: DocumentIssuer, now: int, rules: ApprovalRules, weaken_approvals: bool = False
+    ) -> Opened:
         """
         Check the database and bring it up to date, or make it; sign the status of this start.
 
+        @param weaken_approvals: whether C{rules} may ask for less than those that hold.
+        @raise ConfigurationError: C{weaker-approvals}, C{bad-approvals}.
         @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}.
         """
         clean = take_clean(self.database)
@@ -116,8 +120,12 @@ class StateDirectory:
                 migrate.migrate(connection, now, keep=self._keep)
                 mirror = AuditMirror(self.path / MIRROR)
                 with transaction(connection, now) as tx:
-                    opened = replace(self._open(tx, issuer, mirror, rules), checked=not clean)
+                    opened = replace(self._open(tx, issuer, mirror), checked=not clean)
+                    weaker = take_rules(tx, rules, weaken_approvals)
+                    if not weaker:
+                        rules.check(tx, str(self.path / APPROVALS_FILE))
                 _catch_up(connection, mirror)
+                refuse_weaker(weaker, str(self.path / APPROVALS_FILE))
             finally:
                 connection.close()
         except engine.EngineError as error:
@@ -136,9 +144,7 @@ class StateDirectory:
         engine.sync(part)
         part.replace(copy)
 
-    def _open(
-        self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror, rules: ApprovalRules
-    ) -> Opened:
+    def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror) -> Opened:
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
@@ -164,7 +170,6 @@ class StateDirectory:
             status = parse_document(last, Status)
         else:
             status = issuer.status(tx)
-        rules.check(tx, str(self.path / APPROVALS_FILE))
         claimed = nonces.claimed_since(tx, tx.now)
         return Opened(chain, policy, crl, status, high_water, claimed, mirror)
 

@@ -86,6 +86,13 @@ class Options(usage.Options):
         ],
         ["log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"],
     ]
+    optFlags: Sequence[Any] = [
+        [
+            "weaken-approvals",
+            None,
+            "Take an approvals.json that asks for less than it did.",
+        ],
+    ]
     observer: Callable[[], Lines] | None = None
     """What makes the observer that twistd logs with, where its own does not suffice."""
 
@@ -227,6 +234,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             time.time,
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
             passphrases,
+            weaken_approvals=bool(options["weaken-approvals"]),
         )
     except (GmeshError, OSError) as error:
         raise SystemExit(f"{UNIT}: {told(error)}") from None

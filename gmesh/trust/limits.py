@@ -34,7 +34,14 @@ MAX_CERTIFICATE_LIFE: Final = 30 * 86400
 MAX_GRACE: Final = 366 * 86400
 """Seconds; a year of grace is for a machine that comes out of a store, more of it is a mistake."""
 
+AUDIT_HEADS: Final = 15
+"""Earlier heads of the audit that a node keeps: some days ago, some weeks ago, and so on."""
+
 MAX_SIGNATURES: Final = 16
+
+COMMANDS_AHEAD: Final = 64
+"""By how much a command's number may lie above the one that the newest status names: so many come within
+the second that a status may be old."""
 MAX_ROOT_KEYS: Final = 16
 MAX_AUTHORITY_KEYS: Final = 8
 MAX_ANCHORS: Final = 64

@@ -225,7 +225,7 @@ class Store:
         if self.writable:
             self.others.written()
         for decision in group:
-            if decision.transaction is not None and decision.failure is None:
+            if decision.transaction is not None:
                 self.decided += 1
                 try:
                     decision.transaction.committed()
