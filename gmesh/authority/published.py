@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -18,13 +19,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
+from gmesh.authority.crl_deltas import CrlDeltas
 from gmesh.authority.issuer import DocumentIssuer, policy_text
 from gmesh.authority.long_polls import LongPolls
 from gmesh.authority.revocations import CrlMaker
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import StoreError
-from gmesh.trust.documents import Body, Crl, Document, Genesis, Policy, Status
+from gmesh.trust.documents import Body, Crl, CrlDelta, Document, Genesis, Policy, Status
 
 __all__ = ["Published", "Publisher"]
 
@@ -70,8 +72,9 @@ class Publisher:
         self._status_at = float("-inf")
         self._refreshing: set[str] = set()
         self.crl_maker = CrlMaker(store, issuer, clock, self.crl_changed)
-        self._deltas: OrderedDict[int, Published] = OrderedDict()
+        self._deltas = CrlDeltas(self._make_delta)
         self.genesis: dict[int, Published] = {}
+        self.url_paths: frozenset[str] = frozenset()
 
     def load(
         self,
@@ -82,10 +85,9 @@ class Publisher:
     ) -> None:
         """Take what the database holds, before anything is served."""
         for document in chain:
-            self.genesis[document.body.version] = _published(document)
+            self._add_genesis(document)
         self._set_policy(policy)
-        self._crl_document = crl
-        self.crl = _published(crl)
+        self._set_crl(crl)
         self._set_status(status)
 
     def start(self) -> None:
@@ -120,9 +122,7 @@ class Publisher:
     def crl_changed(self, document: Document[Crl]) -> None:
         """A new CRL is durable."""
         if document.body.number > self._crl_document.body.number:
-            self._crl_document = document
-            self.crl = _published(document)
-            self._deltas.clear()
+            self._set_crl(document)
             self._status_due()
 
     def policy_changed(self, document: Document[Policy]) -> None:
@@ -133,11 +133,16 @@ class Publisher:
 
     def genesis_changed(self, document: Document[Genesis]) -> None:
         """A new genesis is durable; what an old key signed is issued again at once."""
-        self.genesis[document.body.version] = _published(document)
+        self._add_genesis(document)
         self._issuer.genesis = document
         self._status_due()
         if self._timer is not None:
             self._timer.reset(0)
+
+    def _add_genesis(self, document: Document[Genesis]) -> None:
+        self.genesis[document.body.version] = _published(document)
+        paths = {urlsplit(url).path.rstrip("/") for url in document.body.authority_urls}
+        self.url_paths |= paths - {""}
 
     def commands_changed(self) -> None:
         """A new command is durable."""
@@ -146,6 +151,11 @@ class Publisher:
     def _set_policy(self, document: Document[Policy]) -> None:
         self._issuer.policy = document
         self.policy = _published(document)
+
+    def _set_crl(self, document: Document[Crl]) -> None:
+        self._crl_document = document
+        self.crl = _published(document)
+        self._deltas.follow(document)
 
     def _set_status(self, document: Document[Status]) -> None:
         self._status_document = document
@@ -156,19 +166,11 @@ class Publisher:
 
     async def crl_delta(self, since: int) -> Published | None:
         """What turns CRL C{since} into the one in force; None if only the whole one will do."""
-        known = self._deltas.get(since)
-        if known is not None:
-            return known
-        crl = self._crl_document
-        delta = await self._store.read(lambda reader: self._issuer.crl_delta(reader, crl, since))
-        if delta is None:
-            return None
-        published = _published(delta)
-        if crl is self._crl_document:
-            self._deltas[since] = published
-            if len(self._deltas) > limits.DELTAS_REMEMBERED:
-                self._deltas.popitem(last=False)
-        return published
+        delta = await self._deltas.delta(since)
+        return None if delta is None else Published(*delta)
+
+    def _make_delta(self, crl: Document[Crl], since: int) -> Deferred[Document[CrlDelta] | None]:
+        return self._store.read(lambda reader: self._issuer.crl_delta(reader, crl, since))
 
     # Long poll.
 

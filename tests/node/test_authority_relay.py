@@ -177,10 +177,10 @@ def test_a9_no_proxy_for_anything_else(changed: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"target": "/net/heartbeat"}, {"method": "GET", "target": "/status", "headers": []}],
+    [{}, {"method": "GET", "target": "/status", "headers": []}],
 )
 def test_what_a_node_asks_is_passed_on(changed: dict[str, Any]) -> None:
-    """Its own request, also under a path; and what anybody may fetch."""
+    """Its own request, and what anybody may fetch."""
     assert _question(json.loads(question(**changed)), SENDER)[4] == b"{}"
 
 
