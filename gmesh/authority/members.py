@@ -28,12 +28,12 @@ from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import AdmissionRefused, RequestRefused
-from gmesh.trust.documents import Certificate, Document, RevocationReason
+from gmesh.trust.documents import Certificate, CommandReceipt, Document, DocumentFile, RevocationReason
 from gmesh.trust.keys import decode_noise_public
 from gmesh.trust.limits import MAX_INTEGER
 from gmesh.trust.names import Key, Number
 
-__all__ = ["HeartbeatBody", "Members", "Numbers", "Presence", "RenewBody"]
+__all__ = ["HeartbeatBody", "HeartbeatShape", "Members", "Numbers", "Presence", "RenewBody", "RenewShape"]
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -62,6 +62,22 @@ class HeartbeatBody(RequestBody, frozen=True):
     sent_ms: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
     numbers: Numbers = Numbers()
     receipts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=64)] = ()
+
+
+class RenewShape(RequestBody, frozen=True):
+    """What a L{RenewBody} holds, documents and all."""
+
+    certificate: DocumentFile[Certificate]
+    noise_key: Key
+
+
+class HeartbeatShape(RequestBody, frozen=True):
+    """What a L{HeartbeatBody} holds, documents and all."""
+
+    certificate: DocumentFile[Certificate]
+    sent_ms: int
+    numbers: Numbers = Numbers()
+    receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=64)] = ()
 
 
 class Members:

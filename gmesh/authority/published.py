@@ -21,10 +21,11 @@ from twisted.python.failure import Failure
 from gmesh.authority import audit, limits
 from gmesh.authority.crl_deltas import CrlDeltas
 from gmesh.authority.issuer import DocumentIssuer, policy_text
+from gmesh.authority.long_polls import LongPolls
 from gmesh.authority.revocations import CrlMaker
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import RequestRefused, StoreError
+from gmesh.errors import StoreError
 from gmesh.trust.documents import Body, Crl, CrlDelta, Document, Genesis, Policy, Status
 
 __all__ = ["Published", "Publisher"]
@@ -50,6 +51,7 @@ class Publisher:
 
     @param wall: Unix time.
     @ivar crl_maker: makes the CRL of what is revoked.
+    @ivar polls: who waits for news.
     """
 
     log = Logger()
@@ -61,7 +63,7 @@ class Publisher:
         self._issuer = issuer
         self._clock = clock
         self._wall = wall
-        self._waiting: dict[Deferred[None], IDelayedCall] = {}
+        self.polls = LongPolls(clock)
         self._contents: OrderedDict[str, str] = OrderedDict()
         self._timer: IDelayedCall | None = None
         self._status_timer: IDelayedCall | None = None
@@ -98,7 +100,7 @@ class Publisher:
             if timer is not None and timer.active():
                 timer.cancel()
         self._timer = self._status_timer = None
-        self._wake()
+        self.polls.stop()
 
     @property
     def status_document(self) -> Document[Status]:
@@ -114,11 +116,6 @@ class Publisher:
     def newest_genesis(self) -> Published:
         """The genesis in force."""
         return self.genesis[max(self.genesis)]
-
-    @property
-    def waiting(self) -> int:
-        """How many long polls are open."""
-        return len(self._waiting)
 
     # What hooks of committed decisions call.
 
@@ -181,33 +178,17 @@ class Publisher:
         """Whether genesis, policy, CRL or commands differ from what the status of this digest named."""
         return self._contents.get(digest) != self._contents[self.status.digest]
 
-    def wait(self, digest: str) -> Deferred[None]:
+    def wait(self, digest: str, key_id: str, address: str) -> Deferred[None]:
         """
         Fires when what the status of this digest named has changed, or it took too long.
 
         Cancelling it forgets the waiter.
-        @raise RequestRefused: C{rate-limited}, when too many wait.
+        @param key_id: of the member or operator who waits, or nothing for a stranger.
+        @raise RequestRefused: C{unavailable}, when too many wait.
         """
         if self.changed_since(digest):
             return succeed(None)
-        if len(self._waiting) >= limits.LONG_POLLS:
-            raise RequestRefused("unavailable", "too many wait for news: ask without after=")
-        waiter: Deferred[None] = Deferred(self._forget)
-        self._waiting[waiter] = self._clock.callLater(limits.LONG_POLL_SECONDS, self._fire, waiter)
-        return waiter
-
-    def _forget(self, waiter: Deferred[None]) -> None:
-        timer = self._waiting.pop(waiter, None)
-        if timer is not None and timer.active():
-            timer.cancel()
-
-    def _fire(self, waiter: Deferred[None]) -> None:
-        self._forget(waiter)
-        waiter.callback(None)
-
-    def _wake(self) -> None:
-        for waiter in list(self._waiting):
-            self._fire(waiter)
+        return self.polls.of_member(key_id) if key_id else self.polls.of_stranger(address)
 
     # Status and refreshing.
 
@@ -240,7 +221,7 @@ class Publisher:
         changed = _content(document.body) != self._contents[self.status.digest]
         self._set_status(document)
         if changed:
-            self._wake()
+            self.polls.wake()
 
     def _status_done(self, result: object) -> None:
         self._status_busy = False

@@ -102,6 +102,7 @@ class Authority:
         self.publisher.start()
         self.store.check_file()
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
+        self._later("log check", limits.LOG_CHECK_SECONDS, self.store.check_log)
         self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)
         self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.members.flush_presence)
 
@@ -167,8 +168,9 @@ class Authority:
             )
 
         self.clock.check()
-        if self.store.damage is not None:
-            raise self.store.damage
+        for trouble in (self.store.damage, self.store.others.trouble):
+            if trouble is not None:
+                raise trouble
         now = self._reactor.seconds()
         if now - self._probed_at < PROBE_SECONDS and self.store.writable:
             return

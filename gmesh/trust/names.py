@@ -14,7 +14,16 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 from msgspec.inspect import Metadata, NoneType, type_info
 
-from gmesh.trust.limits import MAX_INTEGER, MAX_TEXT
+from gmesh.trust.limits import (
+    EPOCH,
+    LAST_EPOCH,
+    MAX_CERTIFICATE_LIFE,
+    MAX_GRACE,
+    MAX_NUMBER,
+    MAX_ROOT_KEYS,
+    MAX_TEXT,
+    MAX_TIME,
+)
 from gmesh.trust.validator_words import in_words
 
 __all__ = [
@@ -27,13 +36,15 @@ __all__ = [
     "Count",
     "Digest",
     "Endpoint",
+    "Epoch",
+    "Grace",
     "Identifier",
     "Key",
+    "Life",
     "Name",
     "NetworkName",
     "Nonce",
     "Number",
-    "Positive",
     "Role",
     "Selector",
     "ServiceSelector",
@@ -41,6 +52,7 @@ __all__ = [
     "Slug",
     "Suite",
     "Text",
+    "Threshold",
     "Time",
     "Url",
     "Version",
@@ -75,11 +87,15 @@ def is_role(text: str) -> bool:
     return _is_role(text) is not None
 
 
-Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-Time = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-Number = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-Positive = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
-Version = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+# No number of a document reaches the end of what JSON keeps exactly: something has to come after it.
+Count = Annotated[int, Meta(ge=0, le=EPOCH)]
+Epoch = Annotated[int, Meta(ge=0, le=LAST_EPOCH)]
+Grace = Annotated[int, Meta(ge=0, le=MAX_GRACE)]
+Life = Annotated[int, Meta(ge=1, le=MAX_CERTIFICATE_LIFE)]
+Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+Threshold = Annotated[int, Meta(ge=1, le=MAX_ROOT_KEYS)]
+Time = Annotated[int, Meta(ge=0, le=MAX_TIME)]
+Version = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 
 Name = Annotated[str, Meta(pattern=rf"\A{_LABEL}\Z")]
 NetworkName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")]

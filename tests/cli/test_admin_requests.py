@@ -135,6 +135,8 @@ def test_a12_a_proposal_is_withdrawn(admin: Callable[..., Any], http_end: Any) -
         ),
         (["policy", "rollback", "3"], "POST /admin/policies"),
         (["enrolments", "approve", ID], f"POST /admin/enrolments/{ID}"),
+        (["enrolments", "approve", "5e" * 16], f"POST /admin/enrolments/{ID}"),
+        (["enrolments", "reject", "pump-07"], f"POST /admin/enrolments/{ID}"),
         (["backup"], "POST /admin/backup"),
     ],
 )
@@ -142,10 +144,28 @@ def test_what_is_asked(
     admin: Callable[..., Any], http_end: Any, arguments: list[str], request_line: str
 ) -> None:
     """Each command makes its one request."""
+    waiting = {"id": ID, "node_id": "5e" * 16, "name": "pump-07", "state": "pending"}
+    http_end.json("GET /admin/enrolments", {"enrolments": [waiting]})
     http_end.json(request_line, {}, 200)
     ended = admin(*arguments)
     assert (ended.status, ended.err) == (0, "")
     assert request_line in {f"{method} {target}" for method, target, _, _ in http_end.requests}
+
+
+def test_a19_approving_is_about_the_host_that_waits(admin: Callable[..., Any], http_end: Any) -> None:
+    """Its node id goes into the request and is shown; by a name that two hosts wait under nothing is done."""
+    waiting = [
+        {"id": each * 32, "node_id": each * 32, "name": "pump-07", "state": "pending"} for each in ("1", "2")
+    ]
+    http_end.json("GET /admin/enrolments", {"enrolments": waiting})
+    http_end.json(f"POST /admin/enrolments/{'2' * 32}", {"state": "approved", "name": "pump-07"})
+    ended = admin("enrolments", "approve", "pump-07")
+    assert (ended.status, ended.err.count("\n")) == (1, 1) and "node id" in ended.err
+    ended = admin("enrolments", "approve", "2" * 32)
+    assert ended.out == f"approved: pump-07, node id {'2' * 32}\n"
+    assert _bodies(http_end, f"/admin/enrolments/{'2' * 32}") == [
+        {"decision": "approve", "node_id": "2" * 32}
+    ]
 
 
 @pytest.mark.parametrize("bad", ["../../x", "ID", "0" * 31, "0" * 32 + "/x"])

@@ -23,7 +23,7 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.floors import Floors
-from gmesh.trust.limits import EPOCH, MAX_INTEGER
+from gmesh.trust.limits import EPOCH, MAX_NUMBER
 from gmesh.trust.revocation import make_delta
 from gmesh.trust.state import Freshness, TrustState
 
@@ -151,12 +151,12 @@ def test_default_grace() -> None:
 def test_fast_forward(kind: str) -> None:
     """A thief's highest number is forgotten with the genesis that drops the stolen key."""
     network = Network(authority=("stolen",))
-    state = believe(network, make(network, kind, MAX_INTEGER, signer=key("stolen")))
+    state = believe(network, make(network, kind, MAX_NUMBER, signer=key("stolen")))
     refused(state, make(network, kind, 6, signer=key("stolen")), "rollback")
     rotated = network.next_genesis(authority=("fresh",))
     assert state.offer(rotated, NOW)
     assert state.told == ["genesis", kind] and getattr(state, kind) is None
-    refused(state, make(network, kind, MAX_INTEGER, signer=key("stolen")), "unknown-key")
+    refused(state, make(network, kind, MAX_NUMBER, signer=key("stolen")), "unknown-key")
     assert state.offer(make(network, kind, 6, signer=key("fresh")), NOW)
     refused(state, make(network, kind, 5, signer=key("fresh")), "rollback")
 
