@@ -54,6 +54,11 @@ CRL_RETRY_SECONDS = 60  # after a CRL that could not be made
 CRL_ENTRIES_A_NODE = 128
 COMMAND_SECONDS_MAX = 7 * 86_400
 
+# What heartbeats report.
+FAULTS = 32  # words of one node
+BOOTS_REMEMBERED = 4  # runs of a node's daemon, of which two that take turns are two hosts
+TWIN_SECONDS = 600  # how long after their last turn they are named
+
 # Approvals.
 APPROVAL_SECONDS = 86_400
 APPROVALS_FILE_BYTES = 64 * 1024

@@ -60,6 +60,8 @@ class AuthorityCollector(Collector):
         yield _gauge("writable", "1 if the last group of decisions was written.", authority.store.writable)
         yield _gauge("decisions_waiting", "Decisions waiting for the disk.", authority.store.waiting)
         yield _gauge("clock_suspect", "1 while the clock stands too low to issue.", authority.clock.suspect)
+        another = authority.history.trouble is not None
+        yield _gauge("another_history", "1 if nodes hold what this database never published.", another)
         yield _gauge("long_polls", "Long polls that are open.", authority.publisher.waiting)
         yield _gauge("connections", "Open connections.", sum(site.connected for site in sites))
         yield _counter("decisions", "Decisions that were written.", authority.store.decided)

@@ -286,7 +286,10 @@ class Publisher:
         tx.after_commit(self.policy_changed, document)
 
     def _not_refreshed(self, failure: Failure, what: str) -> None:
-        self.log.error("could not re-issue the {what}: {error}", what=what, error=failure.getErrorMessage())
+        if failure.value is not self._store.damage:  # which was said, once
+            self.log.error(
+                "could not re-issue the {what}: {error}", what=what, error=failure.getErrorMessage()
+            )
 
 
 def _half_over(now: float, start: int, end: int) -> bool:

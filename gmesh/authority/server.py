@@ -335,4 +335,7 @@ def open_authority(
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
     approvals = Approvals(store, rules, possible)
     description = json.dumps(describe(ROUTES)).encode()
-    return Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    if opened.another is not None:
+        authority.history.found(opened.another)
+    return authority

@@ -24,6 +24,7 @@ from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, migrate, nonces, operators
 from gmesh.authority.store.clean_shutdown import take_clean
+from gmesh.authority.store.history import begin_instance, check_history, instance
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import check_owner, read_capped, write_atomic
@@ -68,6 +69,7 @@ class Opened:
 
     @ivar claimed: nonces used up by requests that were signed later than this start, by their own account.
     @ivar checked: whether the whole file was read and found good; if not, a clean stop had left it so.
+    @ivar another: why nothing is issued, if nodes were found to hold what this database never published.
     """
 
     chain: list[Document[Genesis]]
@@ -78,6 +80,7 @@ class Opened:
     claimed: frozenset[tuple[str, str]]
     mirror: AuditMirror
     checked: bool = True
+    another: StoreError | None = None
 
 
 class StateDirectory:
@@ -145,6 +148,8 @@ class StateDirectory:
                 f"{self.database} is older than the last restore: restore it with gmesh restore",
             )
         high_water = tx.mark("high_water") or 0
+        if instance(tx) is None:
+            begin_instance(tx)
         chain = self.store_genesis(tx, issuer)
         if tx.value("SELECT count(*) FROM operator") == 0:
             self._import_operators(tx)
@@ -154,19 +159,20 @@ class StateDirectory:
             audit.record(tx, "authority", "initialise", str(policy.body.version))
         else:
             policy = parse_document(held, Policy)
-        if policy.body.version < chain[-1].body.policy.version:
+        another = _another(tx)
+        if policy.body.version < chain[-1].body.policy.version and another is None:
             policy = issuer.next_policy(tx, policy_text(policy), "authority")
         issuer.policy = policy
         stored = documents.newest_crl(tx)
         crl = issuer.crl(tx) if stored is None else parse_document(stored, Crl)
         last = documents.newest_status(tx)
-        if last is not None and clock_is_behind(tx, tx.now):
+        if last is not None and (another is not None or clock_is_behind(tx, tx.now)):
             status = parse_document(last, Status)
         else:
             status = issuer.status(tx)
         rules.check(tx, str(self.path / APPROVALS_FILE))
         claimed = nonces.claimed_since(tx, tx.now)
-        return Opened(chain, policy, crl, status, high_water, claimed, mirror)
+        return Opened(chain, policy, crl, status, high_water, claimed, mirror, another=another)
 
     def _read_genesis(self, now: int) -> list[Document[Genesis]]:
         paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}
@@ -279,6 +285,14 @@ def read_epoch(state: Path) -> int:
         return int(json.loads(read_capped(path, 4096))["epoch"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError("bad-epoch", f"{path} is damaged: restore the newest backup") from error
+
+
+def _another(reader: Reader) -> StoreError | None:
+    try:
+        check_history(reader)
+    except StoreError as error:
+        return error
+    return None
 
 
 def _role(text: str) -> Any:
