@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused, StoreError
 from gmesh.interfaces import ISigner
 from gmesh.mesh.peer_identity import Peer, peer_of
+from gmesh.node.alarms import Alarms
 from gmesh.node.anchor_order import anchors_first
 from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.noise_keys import NoiseKeys
@@ -26,6 +27,7 @@ from gmesh.node.state_writer import StateWriter
 from gmesh.trust.documents import Anchor, Certificate, Document
 from gmesh.trust.floors import Floors
 from gmesh.trust.keys import NoiseKey
+from gmesh.trust.limits import EPOCH
 from gmesh.trust.names import human_error
 from gmesh.trust.state import TrustState
 
@@ -42,6 +44,7 @@ class LocalMember:
     @ivar trust: what this host believes.
     @ivar certificate: the one in use.
     @ivar peer: what it says, as of any other node.
+    @ivar alarms: what the authority's documents contradicted.
     @param trust_changed: called with the kind of a document that changed; L{persist} comes first in it,
         and is all of it where nothing else acts on it.
     @param certificate_changed: called after another certificate came into use, with True if its Noise key
@@ -75,6 +78,7 @@ class LocalMember:
         self.state.time_floor = self.state.time_floor or identity.certificate.body.issued_at
         self._heard_status = False
         self._loaded = False
+        self.alarms = Alarms(self.state.alarms, self.wall, self.save_soon)
         self.trust = self._believe(identity)
         self._loaded = True
         self._look_at_own_certificate()
@@ -85,6 +89,7 @@ class LocalMember:
         if kind == "status" and document is not None:
             self._heard_status = True
             self._set_floor(document.body.issued_at)
+            self.alarms.settle(document.body.number // EPOCH)
         self._writer.document(kind, self.trust)
         if kind == "crl":
             self._look_at_own_certificate()
@@ -296,4 +301,5 @@ class LocalMember:
         self.save_soon()
 
     def _alarmed(self, slug: str, detail: str) -> None:
-        self._log.error("alarm {slug}: {detail}", slug=slug, detail=detail)
+        status = self.trust.status if self._loaded else None
+        self.alarms.raised(slug, detail, 0 if status is None else status.body.number // EPOCH)

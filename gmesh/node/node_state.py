@@ -18,9 +18,15 @@ import msgspec
 
 from gmesh.mesh.limits import MAX_DEPARTED
 from gmesh.mesh.members import Departed
-from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_OLD_NOISE_KEYS, MAX_RECEIPTS, MAX_REVOKED_KEPT
+from gmesh.node.limits import (
+    MAX_ALARMS,
+    MAX_COMMANDS_SEEN,
+    MAX_OLD_NOISE_KEYS,
+    MAX_RECEIPTS,
+    MAX_REVOKED_KEPT,
+)
 
-__all__ = ["NodeState", "SeenCommand"]
+__all__ = ["KeptAlarm", "NodeState", "SeenCommand"]
 
 _HANDLE = re.compile(r"[0-9a-f]{16}")
 _NUMBER_BITS = 63
@@ -42,6 +48,23 @@ class SeenCommand:
 
 
 @dataclass(slots=True)
+class KeptAlarm:
+    """
+    What signed documents contradicted.
+
+    @ivar detail: the newest case, for people.
+    @ivar at: when it came first, Unix seconds.
+    @ivar epoch: of the authority then: a restore raises it, and the alarm is over.
+    @ivar count: how often.
+    """
+
+    detail: str
+    at: int
+    epoch: int
+    count: int = 1
+
+
+@dataclass(slots=True)
 class NodeState:
     """
     What a node must not forget beside its documents.
@@ -56,6 +79,7 @@ class NodeState:
     @ivar noise_ends: public key in base64url of each older Noise key -> when its last certificate ends.
     @ivar revoked: name -> handle in hex and serial of nodes that were known here when they were revoked.
     @ivar departed: name -> what was known of nodes that are members no more.
+    @ivar alarms: slug -> what the authority's documents contradicted, until a restore.
     @ivar others: what another version of gmesh keeps here.
     """
 
@@ -71,6 +95,7 @@ class NodeState:
     noise_ends: dict[str, int] = field(default_factory=dict)
     revoked: dict[str, tuple[str, int]] = field(default_factory=dict)
     departed: dict[str, Departed] = field(default_factory=dict)
+    alarms: dict[str, KeptAlarm] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -130,6 +155,14 @@ def _departed(value: Any) -> dict[str, Departed]:
     return found
 
 
+def _alarms(value: Any) -> dict[str, KeptAlarm]:
+    found = {}
+    for slug, entry in _items(value, MAX_ALARMS):
+        with suppress(msgspec.ValidationError):
+            found[slug] = msgspec.convert(entry, KeptAlarm)
+    return found
+
+
 def _items(value: Any, limit: int) -> list[tuple[str, Any]]:
     return list(value.items())[:limit] if isinstance(value, dict) else []
 
@@ -147,4 +180,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "noise_ends": _ends,
     "revoked": _revoked,
     "departed": _departed,
+    "alarms": _alarms,
 }

@@ -204,7 +204,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     runtime.parts.append(relay)
     path = FallbackPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)
-    heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control)
+    heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control, runtime.report)
     notifier = system_notifier()
     notify = NotifyService(notifier, reactor)
 
