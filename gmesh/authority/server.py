@@ -302,12 +302,14 @@ def open_authority(
     wall: Callable[[], float],
     pools: Callable[[Path], tuple[Any, Any]],
     passphrases: Passphrases | None = None,
+    clock_is_right: bool = False,
 ) -> Authority:
     """
     Open a state directory.
 
     @param pools: makes the writer pool and the reader pool of a database file.
     @param passphrases: asked for the signing keys that are sealed.
+    @param clock_is_right: C{wall} is known to be right: somebody says so, or keeps it synchronised.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
     """
@@ -318,11 +320,11 @@ def open_authority(
     try:
         issuer = directory.issuer()
         rules = read_rules(state, possible)
-        opened = directory.open(issuer, now, rules)
+        opened = directory.open(issuer, now, rules, clock_is_right)
     except BaseException:
         lock.release()
         raise
-    steady = SteadyClock(wall, clock.seconds, opened.high_water)
+    steady = SteadyClock(wall, clock.seconds, opened.high_water, clock_is_right)
     store = Store(
         directory.database,
         *pools(directory.database),

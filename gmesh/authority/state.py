@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gmesh.authority import audit
+from gmesh.authority import audit, limits
 from gmesh.authority.approvals import APPROVALS_FILE, ApprovalRules
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
@@ -103,11 +104,15 @@ class StateDirectory:
         """An issuer with the keys and the genesis of this directory."""
         return DocumentIssuer(self.keys, self.network_id, self.chain[-1])
 
-    def open(self, issuer: DocumentIssuer, now: int, rules: ApprovalRules) -> Opened:
+    def open(
+        self, issuer: DocumentIssuer, now: int, rules: ApprovalRules, clock_is_right: bool = True
+    ) -> Opened:
         """
         Check the database and bring it up to date, or make it; sign the status of this start.
 
+        @param clock_is_right: C{now} is known to be right, however long ago the authority ran last.
         @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}.
+        @raise ConfigurationError: C{clock-jump}.
         """
         clean = take_clean(self.database)
         if self.database.exists() and not clean:
@@ -119,6 +124,8 @@ class StateDirectory:
                 migrate.migrate(connection, now, keep=self._keep)
                 mirror = AuditMirror(self.path / MIRROR)
                 with transaction(connection, now) as tx:
+                    if not clock_is_right:
+                        _check_jump(tx)
                     opened = replace(self._open(tx, issuer, mirror, rules), checked=not clean)
                 _catch_up(connection, mirror)
             finally:
@@ -285,6 +292,21 @@ def read_epoch(state: Path) -> int:
         return int(json.loads(read_capped(path, 4096))["epoch"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError("bad-epoch", f"{path} is damaged: restore the newest backup") from error
+
+
+def _check_jump(tx: Transaction) -> None:
+    """@raise ConfigurationError: C{clock-jump}, if it is more than a day later than ever before."""
+    seen = tx.mark("high_water") or 0
+    if seen and tx.now - seen > limits.CLOCK_JUMP_SECONDS:
+        raise ConfigurationError(
+            "clock-jump",
+            f"the clock of this host says {_day(tx.now)}, and the newest time that this authority has seen is"
+            f" {_day(seen)}: if the clock is wrong, set it; if it is right, start once with --clock-is-right",
+        )
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _another(reader: Reader) -> StoreError | None:

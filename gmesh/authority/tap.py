@@ -31,6 +31,7 @@ from gmesh.daemon.logs import LOG_FORMATS, Lines, LoggedService, observer_for
 from gmesh.daemon.metrics import MetricsPage
 from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
+from gmesh.daemon.synchronised import clock_synchronised
 from gmesh.errors import GmeshError
 from gmesh.files import told
 from gmesh.keyfiles import Passphrases
@@ -80,6 +81,9 @@ class Options(usage.Options):
             RequestRate.parse,
         ],
         ["log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"],
+    ]
+    optFlags: Sequence[Any] = [
+        ["clock-is-right", None, "Start although the clock is more than a day above the newest time seen."],
     ]
     observer: Callable[[], Lines] | None = None
     """What makes the observer that twistd logs with, where its own does not suffice."""
@@ -220,6 +224,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             time.time,
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
             passphrases,
+            bool(options["clock-is-right"]) or clock_synchronised(),
         )
     except (GmeshError, OSError) as error:
         raise SystemExit(f"{UNIT}: {told(error)}") from None

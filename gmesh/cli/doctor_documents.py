@@ -34,6 +34,7 @@ NEW_INVITE = (
     "an operator makes an invite (gmesh admin invite), then on this host: gmesh join INVITE --state {}"
 )
 KINDS = ("crl", "policy", "status")
+WHOSE_CLOCK = "see the clock of the authority's host first, then this one's; until then the time here counts"
 ONE_HOST = "stop one of them; a clone gets an invite and a state directory of its own"
 RESTORE = (
     "an operator stops all authorities but one, then raises its epoch with gmesh restore: see the manual, "
@@ -130,6 +131,8 @@ def faults(words: list[str]) -> list[Finding]:
             found.append(warn("twin", f"two hosts run with the keys of {printable(node)}", ONE_HOST))
         elif word == "twin":
             found.append(fail("twin", "another host runs with the keys of this node", ONE_HOST))
+        elif word == "time-jump":
+            found.append(fail("clock", "the newest status is dated hours ahead", WHOSE_CLOCK))
         else:
             what = _HISTORY.get(word, printable(word))
             found.append(

@@ -64,6 +64,13 @@ class Alarms:
             known.detail, known.count = detail, known.count + 1
         self._save()
 
+    def over(self, slug: str) -> None:
+        """What this alarm was about is over."""
+        if self._kept.pop(slug, None) is not None:
+            self._said = {each for each in self._said if each[0] != slug}
+            self._log.info("alarm {slug} is over", slug=slug)
+            self._save()
+
     def settle(self, epoch: int) -> None:
         """A status of this epoch is in force: what was before it is over."""
         over = [slug for slug, alarm in self._kept.items() if alarm.epoch < epoch]

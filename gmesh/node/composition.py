@@ -84,6 +84,7 @@ class Environment:
     @ivar wall: Unix seconds.
     @ivar entropy: so many bytes that nobody guesses.
     @ivar connect: the client endpoint for C{HOST:PORT} or an endpoint string.
+    @ivar synchronised: whether C{wall} is known to be right.
     """
 
     clock: IReactorTime
@@ -91,6 +92,7 @@ class Environment:
     random: Random
     entropy: Callable[[int], bytes]
     connect: Callable[[str], IStreamClientEndpoint]
+    synchronised: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,7 @@ class Heartbeat(Service):
         if self._evidence is not None:
             more["status"] = self._evidence.as_dict()
         status = await self._client.heartbeat(certificate, {**numbers, **digest}, receipts, more)
+        self._node.time_agreed()
         if self._control is not None:
             self._control.delivered(receipts)
             if self._control.receipts():

@@ -70,6 +70,7 @@ class NodeState:
     What a node must not forget beside its documents.
 
     @ivar time_floor: no time before this is now.
+    @ivar doubted_time: when the newest status was signed, if that is not believed to be now.
     @ivar commands: by id, those that have not expired; none of them is obeyed again.
     @ivar commands_floor: commands up to this number are obeyed no more, known or not.
     @ivar commands_fetched: the newest number asked for at the authority.
@@ -86,6 +87,7 @@ class NodeState:
     record_sequence: int = 0
     handshake_number: int = 0
     time_floor: int = 0
+    doubted_time: int = 0
     commands: dict[str, SeenCommand] = field(default_factory=dict)
     commands_floor: int = 0
     commands_fetched: int = 0
@@ -171,6 +173,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "record_sequence": _integer(_NUMBER_BITS),
     "handshake_number": _integer(_NUMBER_BITS),
     "time_floor": _integer(_TIME_BITS),
+    "doubted_time": _integer(_TIME_BITS),
     "commands": _commands,
     "commands_floor": _integer(_NUMBER_BITS),
     "commands_fetched": _integer(_NUMBER_BITS),

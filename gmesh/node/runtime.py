@@ -103,7 +103,14 @@ class NodeRuntime:
         self._counters = Counters()
         self._alarmed: dict[tuple[str, bytes], float] = {}
         self.member = member = LocalMember(
-            identity, store, clock, environment.wall, entropy, self.trust_changed, self.certificate_changed
+            identity,
+            store,
+            clock,
+            environment.wall,
+            entropy,
+            self.trust_changed,
+            self.certificate_changed,
+            environment.synchronised,
         )
         self.directory = directory = MemberDirectory(
             member.trust, member.wall, certified=self._certified, departed=member.state.departed

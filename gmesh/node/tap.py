@@ -170,6 +170,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.lock import LockService
     from gmesh.daemon.logs import LogLevelService, parse_level
     from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
+    from gmesh.daemon.synchronised import clock_synchronised
     from gmesh.daemon.web import QuietSite
     from gmesh.mesh.dials import client_endpoint
     from gmesh.node.api.access import AccessControl
@@ -192,7 +193,14 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     runtime = NodeRuntime(
         identity,
         store,
-        Environment(reactor, time, random, os.urandom, lambda target: client_endpoint(reactor, target)),
+        Environment(
+            reactor,
+            time,
+            random,
+            os.urandom,
+            lambda target: client_endpoint(reactor, target),
+            clock_synchronised,
+        ),
         advertise=configuration.advertise,
         peers=configuration.peer,
         stub=configuration.stub,

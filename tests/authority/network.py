@@ -88,8 +88,10 @@ class Network:
         self._counter += 1
         return self._counter.to_bytes(size, "big")
 
-    def start(self) -> None:
-        self.authority = open_authority(self.path, self.clock, self.wall, in_place_pools)
+    def start(self, clock_is_right: bool = True) -> None:
+        self.authority = open_authority(
+            self.path, self.clock, self.wall, in_place_pools, clock_is_right=clock_is_right
+        )
         self.limiter = RateLimiter(self.rates, self.clock.seconds)
         authority = self.authority
         authenticator = Authenticator(authority.store, authority.issuer, authority.clock, self.limiter)
