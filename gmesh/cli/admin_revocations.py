@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from gmesh.cli.crl_held import CrlHeld
 from gmesh.cli.operator import OperatorClient, operator_of, poll
 from gmesh.cli.options import json_option, key_name, node_name, seconds, wait_options
 from gmesh.cli.output import print_json, words
@@ -72,7 +73,8 @@ def revoke(
         return print_json(answer) if as_json else click.echo(text)
     if not as_json:
         click.echo(text)
-    applied, missing = poll(lambda: holders(operator, number), lambda found: not found[1], patience)
+    crl = CrlHeld(operator, number, answer.get("crl_digest"))
+    applied, missing = poll(lambda: holders(operator, crl), lambda found: not found[1], patience)
     if as_json:
         print_json({**answer, "applied": applied, "waiting": missing})
     elif applied:
@@ -84,7 +86,7 @@ def revoke(
         )
 
 
-def holders(operator: OperatorClient, number: int) -> tuple[list[str], list[str]]:
+def holders(operator: OperatorClient, crl: CrlHeld) -> tuple[list[str], list[str]]:
     """
     Who holds this CRL.
 
@@ -97,8 +99,7 @@ def holders(operator: OperatorClient, number: int) -> tuple[list[str], list[str]
     for row in operator.pages("/admin/nodes", "nodes"):
         if row.get("revoked") or _whole(row.get("not_after")) < now:
             continue
-        held = _whole((row.get("numbers") or {}).get("crl"))
-        (applied if held >= number else missing).append(str(row.get("name")))
+        (applied if crl.holds(row) else missing).append(str(row.get("name")))
     return applied, missing
 
 

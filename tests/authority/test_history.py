@@ -14,7 +14,7 @@ from msgspec import convert
 
 from gmesh.authority import limits
 from gmesh.authority.restore import restore
-from gmesh.trust.documents import Certificate, Document, Status, parse_document, sign_document
+from gmesh.trust.documents import Certificate, Crl, Document, Status, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
 
 
@@ -239,6 +239,20 @@ def test_c16_d8_the_authority_names_the_addresses_of_two_hosts_with_one_key(
     network.clock.advance(limits.TWIN_SECONDS + 1)
     shows(network, member, None, boot_id="22" * 8)
     assert row()["hosts"] == [], "the other one was stopped"
+
+
+def test_a5_an_operator_hears_which_crl_nodes_must_name(network: Any) -> None:
+    network.joined("traitor")
+    member = network.joined("pump-1")
+    answer = network.admin("POST", "/admin/revocations", {"node": "traitor"}).json
+    crl = parse_document(network.ask("GET", "/crl").body, Crl)
+    assert (answer["crl_number"], answer["crl_digest"]) == (crl.body.number, crl.digest)
+    said = {"genesis": 1, "policy": 1, "crl": crl.body.number, "crl_digest": crl.digest, "status": 1}
+    shows(network, member, None, numbers=said)
+    for _ in range(2):
+        rows = {row["name"]: row for row in network.admin("GET", "/admin/nodes").json["nodes"]}
+        assert rows["pump-1"]["numbers"] == said
+        network.clock.advance(limits.PRESENCE_FLUSH_SECONDS)
 
 
 def test_a_certificate_of_nobody_is_no_evidence(network: Any) -> None:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from trust.network import NOW, key
+from trust.network import NOW, Network, key
 
 from gmesh.cli import operator
 from gmesh.cli.admin_commands import read_arguments
@@ -159,6 +159,28 @@ def test_revoke_tells_who_is_missing(
     ended = admin("revoke", "gone", "--wait")
     assert (ended.status, ended.err.count("\n")) == (1, 1)
     assert ended.err == "gmesh: 1 nodes have not reported yet that they hold CRL 9: b\n"
+
+
+def test_a5_revoke_waits_for_this_very_crl(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch, network: Network
+) -> None:
+    """A number is not enough: another authority may have made the CRL that a node holds."""
+    ours, newer = network.crl(9), network.crl(11)
+    http_end.json(
+        "POST /admin/revocations", {"crl_number": 9, "crl_digest": ours.digest, "serials": [7]}, 201
+    )
+    http_end.answers["GET /status"] = (200, network.status(7, crl=newer).encode())
+    rows = _nodes(
+        *((name, number, False, 60) for name, number in zip("abcdef", (9, 9, 10, 11, 11, 8), strict=True))
+    )
+    digests = [ours.digest, newer.digest, ours.digest, newer.digest, ours.digest, ours.digest]
+    for row, digest in zip(rows["nodes"], digests, strict=True):
+        row["numbers"]["crl_digest"] = digest
+    http_end.json("GET /admin/nodes", rows)
+    monkeypatch.setattr("gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: ask())
+    ended = admin("revoke", "gone", "--wait", "--json")
+    found = json.loads(ended.out)
+    assert (ended.status, found["applied"], found["waiting"]) == (1, ["a", "d"], ["b", "c", "e", "f"])
 
 
 @pytest.mark.parametrize("arguments", [["revoke"], ["revoke", "a", "--serial", "3"], ["command", "reload"]])
