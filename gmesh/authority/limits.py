@@ -48,6 +48,7 @@ JOIN_RETRY_SECONDS = 3600  # how long after an invite's end the same join gets t
 STATUS_SECONDS = 3600
 STATUS_SPACING_SECONDS = 0.9  # a change is in a status within a second, also right after another
 STATUS_MAX_AGE_SECONDS = 60
+STATUS_AUDIT_SECONDS = 45  # and at the next look, ten seconds apart: rows are in a status within a minute
 STATUSES_REMEMBERED = 1024
 CRL_SECONDS = 7 * 86_400
 CRL_RETRY_SECONDS = 60  # after a CRL that could not be made
