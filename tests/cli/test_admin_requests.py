@@ -161,6 +161,23 @@ def test_revoke_tells_who_is_missing(
     assert ended.err == "gmesh: 1 nodes have not reported yet that they hold CRL 9: b\n"
 
 
+def test_c16_a6_nodes_names_two_hosts_and_what_nodes_report(admin: Callable[..., Any], http_end: Any) -> None:
+    """Beside the table, which stays as it is for programs that read it."""
+    rows = _nodes(("pump", 9, False, 60), ("gate", 9, False, 60), ("well", 9, False, 60))
+    rows["nodes"][0]["hosts"] = ["192.0.2.1", "192.0.2.9"]
+    rows["nodes"][1]["faults"] = ["digest-mismatch", "twin:pump"]
+    http_end.json("GET /admin/nodes", rows)
+    ended = admin("nodes")
+    assert (ended.status, ended.err.splitlines()) == (
+        0,
+        [
+            "pump runs on two hosts with one key, at 192.0.2.1 and 192.0.2.9: stop one",
+            "gate reports: digest-mismatch, twin:pump",
+        ],
+    )
+    assert "192.0.2.9" not in ended.out
+
+
 def test_a5_revoke_waits_for_this_very_crl(
     admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch, network: Network
 ) -> None:
