@@ -329,7 +329,7 @@ def test_the_table_of_the_house_is_complete() -> None:
 
 
 def test_every_path_named_exists() -> None:
-    """No page names a file of this repository that is not there; folders a package build leaves out are not asked."""
+    """No page names a file that is not there; whole folders that a package build leaves out are not asked."""
     rooms = [room for room in ("gmesh", "tests", "bench", "debian") if (ROOT / room).is_dir()]
     for page, text in _pages():
         for path in re.findall(rf"``((?:{'|'.join(rooms)}|docs(?!/_build))/[^`\s]*)``", text):

@@ -26,6 +26,7 @@ from gmesh.authority.server import Server, open_authority
 from gmesh.authority.service import Authority
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import engine
+from gmesh.daemon.browsers import ForPrograms
 from gmesh.daemon.listen import ListenService
 from gmesh.daemon.logs import LOG_FORMATS, Lines, LoggedService, observer_for
 from gmesh.daemon.metrics import MetricsPage
@@ -92,6 +93,7 @@ class Options(usage.Options):
         super().__init__()
         self["listen"] = []
         self["metrics"] = []
+        self["host"] = []
         self["trusted-proxies"] = []
         self["connections"] = limits.CONNECTIONS_PER_ADDRESS
 
@@ -104,6 +106,10 @@ class Options(usage.Options):
     def opt_metrics(self, endpoint: str) -> None:
         """Endpoint to serve /metrics on, and nothing else; may be given several times."""
         self["metrics"].append(endpoint)
+
+    def opt_host(self, name: str) -> None:
+        """Name for --metrics over TCP, beside this host's own; may be given several times."""
+        self["host"].append(name)
 
     def opt_trusted_proxy(self, address: str) -> None:
         """Address whose X-Forwarded-For is believed; may be given several times."""
@@ -240,7 +246,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     )
     collector = AuthorityCollector(authority, limiter, [site], time.time)
     page = MetricsPage(collector, request_log.registry).resource()
-    pages = AuthoritySite(page, reactor, request_log.new_request_id)
+    pages = AuthoritySite(ForPrograms(page, options["host"]), reactor, request_log.new_request_id)
     for option, purpose, served in (("listen", "listening", site), ("metrics", "metrics", pages)):
         for text in options[option]:
             try:

@@ -18,13 +18,21 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed
 from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
-from gmesh.node.limits import ANSWER_LIMIT, ANSWER_TIMEOUT, CONNECT_TIMEOUT, DETAIL_LIMIT
+from gmesh.node.limits import (
+    ANSWER_HEAD_LIMIT,
+    ANSWER_LIMIT,
+    ANSWER_TIMEOUT,
+    CONNECT_TIMEOUT,
+    DETAIL_LIMIT,
+    INTERIM_ANSWERS,
+)
 from gmesh.trust.restricted_json import parse_json
 
 __all__ = [
@@ -85,14 +93,62 @@ class Answer:
     body: bytes
 
 
+class _CappedHead(ProtocolWrapper):
+    """
+    Lets a bounded head of an answer through to the parser, which itself would keep one without end.
+
+    Interim answers (RFC 9110 section 15.2) are few: the parser would write a line of log for each.
+    """
+
+    _head: bytes | None = b""
+    _interim = 0
+    _refused = False
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._head is not None and not self._looked(data):
+            self._refused = True
+            self.abortConnection()
+            return
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._refused:
+            reason = Failure(RequestRefused("too-large", "the head of the answer is too long"))
+        super().connectionLost(reason)
+
+    def _looked(self, data: bytes) -> bool:
+        """Follow the heads. @return: False once they are too long, or too many."""
+        assert self._head is not None
+        self._head += data
+        while b"\r\n\r\n" in self._head:
+            if not self._head.startswith(b"HTTP/1.1 1"):
+                self._head = None
+                return True
+            self._interim += 1
+            self._head = self._head.partition(b"\r\n\r\n")[2]
+        return len(self._head) <= ANSWER_HEAD_LIMIT and self._interim <= INTERIM_ANSWERS
+
+
+class _CappedFactory(WrappingFactory):
+    protocol = _CappedHead
+    noisy = False
+
+
 @implementer(IStreamClientEndpoint)
-class _QuietEndpoint:
+class _CappedEndpoint:
     def __init__(self, inner: IStreamClientEndpoint) -> None:
         self._inner = inner
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        protocolFactory.noisy = False  # type: ignore[attr-defined]  # every twisted Factory has it
-        return self._inner.connect(protocolFactory)
+        return self._inner.connect(_CappedFactory(protocolFactory)).addCallback(_parser)
+
+
+def _parser(wrapper: IProtocol) -> IProtocol:
+    assert isinstance(wrapper, ProtocolWrapper)
+    parser: IProtocol = wrapper.wrappedProtocol
+    return parser
 
 
 class _QuietPool(HTTPConnectionPool):
@@ -100,7 +156,7 @@ class _QuietPool(HTTPConnectionPool):
 
     def getConnection(self, key: object, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """@see: L{HTTPConnectionPool.getConnection}"""
-        connection: Deferred[Any] = super().getConnection(key, _QuietEndpoint(endpoint))
+        connection: Deferred[Any] = super().getConnection(key, _CappedEndpoint(endpoint))
         return connection
 
 
@@ -269,6 +325,8 @@ def _read(response: IResponse) -> Deferred[bytes]:
 def _cause(error: BaseException) -> str:
     if isinstance(error, DeferredTimeout):
         return "no answer in time"
+    if isinstance(error, ResponseFailed):
+        error = error.reasons[0].value
     return str(error) or type(error).__name__
 
 

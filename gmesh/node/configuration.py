@@ -27,7 +27,7 @@ from gmesh.trust.transport_address import read_address
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
-_LISTS = frozenset({"listen", "advertise", "peer", "metrics"})
+_LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host"})
 _SWITCHES = frozenset({"stub"})
 
 
@@ -46,6 +46,7 @@ class Configuration:
     @ivar read_group: the group that may look at the node over the local API.
     @ivar write_group: the group that may also send and receive over it.
     @ivar metrics: endpoint strings for C{/metrics} alone.
+    @ivar host: names by which programs may ask what listens on TCP for them.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
     """
 
@@ -59,6 +60,7 @@ class Configuration:
     read_group: str = ""
     write_group: str = ""
     metrics: tuple[str, ...] = ()
+    host: tuple[str, ...] = ()
     stub: bool = False
 
     def control_endpoint(self) -> str:
@@ -115,6 +117,7 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         read_group=_checked(find_group, values.get("read_group", "")),
         write_group=_checked(find_group, values.get("write_group", "")),
         metrics=tuple(values.get("metrics", ())),
+        host=tuple(values.get("host", ())),
         stub=bool(values.get("stub")),
     )
 

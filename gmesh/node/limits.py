@@ -67,6 +67,10 @@ CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 ANSWER_LIMIT = 8 * 1024 * 1024
 """Bytes of one answer of the authority: a CRL of 100,000 entries is about 4 MB."""
+ANSWER_HEAD_LIMIT = 64 * 1024
+"""Bytes of its head, before a body: well above what proxies let pass (nginx 4 to 8 KiB, HAProxy 16)."""
+INTERIM_ANSWERS = 8
+"""Answers of class 1xx before the final one."""
 DETAIL_LIMIT = 200
 """Characters of a problem's detail that go into our log."""
 GENESIS_VERSIONS_A_FETCH = 64
@@ -85,6 +89,8 @@ MAX_LINKS_RELAY = 64
 MAX_LINKS_ANCHOR = 4096
 
 LOCAL_BODY_LIMIT = 2 * 1024 * 1024
+LOCAL_BODIES_LIMIT = 16 * 1024 * 1024
+"""Bytes of all bodies that the local API holds at once."""
 PING_COUNT_LIMIT = 1000
 RECEIVE_QUEUE_BYTES = 4 * 1024 * 1024
 

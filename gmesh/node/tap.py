@@ -66,6 +66,7 @@ class Options(usage.Options):
         self["advertise"] = []
         self["peer"] = []
         self["metrics"] = []
+        self["host"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Endpoint to accept links on, for example tcp:7443 (repeatable). [default: none, only dial]"""
@@ -82,6 +83,10 @@ class Options(usage.Options):
     def opt_metrics(self, endpoint: str) -> None:
         """Endpoint to serve /metrics on, and nothing else (repeatable); tcp:PORT is one of loopback."""
         self["metrics"].append(endpoint)
+
+    def opt_host(self, name: str) -> None:
+        """Name for a --control or --metrics of TCP, beside this host's own (repeatable)."""
+        self["host"].append(name)
 
     def opt_version(self) -> None:
         """Print the version of gmesh and exit."""
@@ -166,15 +171,15 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
 def _compose(options: Options, reactor: Any) -> MultiService:
     from twisted.web.resource import IResource
 
+    from gmesh.daemon.browsers import ForPrograms
     from gmesh.daemon.listen import Listeners, ListenService
     from gmesh.daemon.lock import LockService
     from gmesh.daemon.logs import LogLevelService, parse_level
     from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
     from gmesh.daemon.synchronised import clock_synchronised
-    from gmesh.daemon.web import QuietSite
     from gmesh.mesh.dials import client_endpoint
     from gmesh.node.api.access import AccessControl
-    from gmesh.node.api.http import LateResource, LocalRequest, local_site
+    from gmesh.node.api.http import LateResource, LocalSite, local_site
     from gmesh.node.api.views import Settings
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
@@ -242,12 +247,12 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         node = LocalNode(runtime, heartbeat, reactor, settings)
         return LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone")).app.resource()
 
-    def metrics_site() -> QuietSite:
-        return QuietSite(LateResource(lambda: metrics_page().resource()), requestFactory=LocalRequest)
+    def metrics_site() -> LocalSite:
+        return LocalSite(ForPrograms(LateResource(lambda: metrics_page().resource()), configuration.host))
 
     scraped = Listeners(reactor, metrics_site, "metrics", UNIT, configuration.metrics_endpoints())
     scraped.setServiceParent(daemon)
-    site = local_site(LateResource(local_api), access)
+    site = local_site(LateResource(local_api), access, configuration.host)
     local = ListenService(reactor, configuration.control_endpoint(), site, "local API", UNIT, access.group)
     local.setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)

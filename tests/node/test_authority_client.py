@@ -104,7 +104,7 @@ def test_a_wrong_clock_is_corrected_by_the_signed_time(world: World) -> None:
         world.network.clock.advance(5)
 
 
-def test_a_wrong_clock_silences_nobody(world: World) -> None:
+def test_c18_a_wrong_clock_silences_nobody(world: World) -> None:
     """With a clock years ahead or behind a node is heard of, and at once again when it is right."""
     year = 365 * 86_400.0
     for skew in (-year, year, -year, 0.0):

@@ -8,23 +8,26 @@ Tests: C{tests/node/api/test_routes.py}, C{tests/node/api/test_access.py}.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, FirstError
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource, Resource, getChildForRequest
 
-from gmesh.daemon.web import PROBLEM_TYPE, CappedRequest, QuietSite, problem_body
+from gmesh.daemon.browsers import ForPrograms
+from gmesh.daemon.web import PROBLEM_TYPE, CappedChannel, CappedRequest, QuietSite, problem_body
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.node.api.access import AccessControl, Permission, peer_credentials
-from gmesh.node.limits import LOCAL_BODY_LIMIT
+from gmesh.node.limits import LOCAL_BODIES_LIMIT, LOCAL_BODY_LIMIT
 
 __all__ = [
     "LateResource",
     "LocalRequest",
+    "LocalSite",
     "access_of",
     "awaited",
     "json_response",
@@ -40,9 +43,53 @@ RECEIVE = b"/v1/receive"
 
 
 class LocalRequest(CappedRequest):
-    """What a program on this machine asks."""
+    """What a program on this machine asks; the bodies of all of them together have a cap too."""
 
+    channel: CappedChannel
     body_limit = LOCAL_BODY_LIMIT
+    _held = 0
+    _site: LocalSite | None = None
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep a piece of the body, if it still fits beside those of others."""
+        site = self.channel.site
+        assert isinstance(site, LocalSite)
+        if site.bodies + len(data) > LOCAL_BODIES_LIMIT:
+            self.channel.refuse(
+                503, "busy", f"others send {LOCAL_BODIES_LIMIT} bytes just now: ask again later"
+            )
+            return
+        self._site = site
+        self._held += len(data)
+        site.bodies += len(data)
+        super().handleContentChunk(data)
+
+    def finish(self) -> None:
+        """It is answered."""
+        self._release()
+        super().finish()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Nobody waits for the answer."""
+        self._release()
+        super().connectionLost(reason)
+
+    def _release(self) -> None:
+        if self._site is not None:
+            self._site.bodies -= self._held
+        self._held = 0
+
+
+class LocalSite(QuietSite):
+    """
+    A quiet site for programs on this machine.
+
+    @ivar bodies: bytes of bodies that are held for requests without an answer.
+    """
+
+    def __init__(self, resource: IResource) -> None:
+        super().__init__(resource, requestFactory=LocalRequest)
+        self.bodies = 0
 
 
 def access_of(method: bytes, path: bytes) -> Permission:
@@ -96,9 +143,13 @@ class LateResource(Resource):
         return getChildForRequest(self._tree, request).render(request)
 
 
-def local_site(resource: IResource, control: AccessControl) -> QuietSite:
-    """A quiet site that knows who may ask, with a cap; its only clients are on this machine."""
-    return QuietSite(_Guarded(resource, control), requestFactory=LocalRequest)
+def local_site(resource: IResource, control: AccessControl, names: Iterable[str] = ()) -> LocalSite:
+    """
+    A quiet site that knows who may ask.
+
+    @param names: see L{ForPrograms}.
+    """
+    return LocalSite(ForPrograms(_Guarded(resource, control), names))
 
 
 async def awaited(request: HTTPRequest, work: Awaitable[T], gone: Callable[[], None]) -> T:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
@@ -29,7 +30,7 @@ class Caller:
         node = LocalNode(runtime, unused, mesh.clock, Settings("/state", (), ()))
         resource = LocalApi(node, bytes, lambda: runtime.count("caller-gone")).app.resource()
         self.channel = local_site(resource, AccessControl()).buildProtocol(None)
-        self.transport = StringTransport()
+        self.transport = StringTransport(UNIXAddress("node.sock"))
         self.channel.makeConnection(self.transport)
 
     def ask(self, path: str, **fields: Any) -> None:

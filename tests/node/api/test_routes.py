@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from treq.testing import RequestTraversalAgent, StubTreq
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
@@ -216,3 +217,26 @@ def test_oversized_bodies_are_cut(node: Node, chunked: bool) -> None:
     assert transport.value().startswith(b"HTTP/1.1 413 ")
     assert transport.disconnecting
     channel.connectionLost(None)
+
+
+def test_c21_bodies_that_never_end_are_bounded_together(node: Node) -> None:
+    """However many programs send at once; what one held is free again when it hangs up."""
+    site = local_site(LocalApi(node).app.resource(), AccessControl())
+    head = b"POST /v1/send HTTP/1.1\r\nHost: node\r\nContent-Length: %d\r\n\r\n" % LOCAL_BODY_LIMIT
+
+    def connected() -> tuple[Any, StringTransport]:
+        channel, transport = site.buildProtocol(None), StringTransport(UNIXAddress("node.sock"))
+        channel.makeConnection(transport)
+        channel.dataReceived(head + b"x" * (LOCAL_BODY_LIMIT - 1))
+        return channel, transport
+
+    unfinished = [connected() for _ in range(200)]
+    refused = [transport for _, transport in unfinished if transport.value()]
+    assert len(unfinished) - len(refused) == 8
+    assert all(transport.value().startswith(b"HTTP/1.1 503 ") for transport in refused)
+    unfinished[0][0].connectionLost(None)
+    unfinished.append(connected())
+    assert unfinished[-1][1].value() == b""
+    for channel, _ in unfinished[1:]:
+        channel.connectionLost(None)
+    assert site.bodies == 0
