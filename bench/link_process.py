@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -25,13 +26,14 @@ from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.handshake_gate import HandshakeGate
+from gmesh.mesh.hop_sessions import HopSessions
 from gmesh.mesh.limits import HandshakeLimits
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
-from gmesh.testing.issuer import Issuer
+from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import DIGEST_SIZE, CloseReason, Hello
@@ -40,14 +42,21 @@ from gmesh.wire.paths import FrameTemplate, pack_counter, read_path
 from gmesh.wire.suites import Suite
 
 SUITES = {"aesgcm": Suite.AESGCM_BLAKE2S, "chacha": Suite.CHACHAPOLY_BLAKE2S}
-NEAR = tuple(f"near{number}" for number in range(32))
-"""Who dials; C{far} listens."""
+NEAR = tuple(f"near{number}" for number in range(320))
+"""Who may dial; C{far} listens."""
 
 BATCH = 64 * 1024
 END = b"the end"
 UNLIMITED = HandshakeLimits(10**6, 10**6, 1e9, 1e9, 1e9, 1e9)
 CONTROL = 200
 """A kind without meaning, for control frames that come straight back."""
+
+
+@cache
+def network(wall: int) -> tuple[Issuer, dict[str, Enrolled]]:
+    """The network of every process of a round, which was made at C{wall}."""
+    issuer = Issuer(lambda: wall, Random(1))
+    return issuer, {each: issuer.enrol(each, "relay") for each in ("far", *NEAR)}
 
 
 class BenchNode:
@@ -57,8 +66,7 @@ class BenchNode:
         self, reactor: Any, name: str, options: dict[str, Any], *receivers: IFrameReceiverFactory
     ) -> None:
         wall, suite = options["wall"], SUITES[options["suite"]]
-        issuer = Issuer(lambda: wall, Random(1))
-        enrolled = {each: issuer.enrol(each, "relay") for each in ("far", *NEAR)}
+        issuer, enrolled = network(wall)
         self.handles = {each: node.handle for each, node in enrolled.items()}
         own = enrolled[name]
         trust = TrustState(issuer.network_id, issuer.genesis_chain)
@@ -84,8 +92,7 @@ class BenchNode:
         boot = Random(name).randbytes(8)
         noise = NoiseContext(
             clock=reactor,
-            network_id=trust.network_id,
-            static_private=lambda: static,
+            sessions=HopSessions(trust.network_id, lambda: static),
             suites=lambda: (suite,),
             verifier=verifier,
             gate=HandshakeGate(reactor, UNLIMITED),
@@ -283,23 +290,30 @@ class Dialler:
 
 
 class Holder:
-    """Makes one link from each of so many nodes, keeps them, and says when all are there."""
+    """
+    Makes one link from each of so many nodes, one after another, keeps them, and says when all are there.
+
+    All at once would show what the other end needs for so many handshakes at a time.
+    """
 
     def __init__(self, reactor: Any, options: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
-        self.missing = options["links"]
-        self.done = done
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", options["port"])
-        self.nodes = [
-            BenchNode(reactor, name, options, Receivers({CONTROL}, self.built))
-            for name in NEAR[: options["links"]]
-        ]
-        for node in self.nodes:
-            endpoint.connect(node.mesh.dialling())
+        self.reactor, self.options, self.done = reactor, options, done
+        self.endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", options["port"])
+        self.names = list(NEAR[options["first"] :][: options["links"]])
+        self.nodes: list[BenchNode] = []
+        self.next()
+
+    def next(self) -> None:
+        if len(self.nodes) == len(self.names):
+            self.done({"links": len(self.nodes)})
+            return
+        name = self.names[len(self.nodes)]
+        node = BenchNode(self.reactor, name, self.options, Receivers({CONTROL}, self.built))
+        self.nodes.append(node)
+        self.endpoint.connect(node.mesh.dialling())
 
     def built(self, link: ILink) -> IFrameReceiver:
-        self.missing -= 1
-        if not self.missing:
-            self.done({"links": len(self.nodes)})
+        self.reactor.callLater(0, self.next)
         return Idle(link)
 
 

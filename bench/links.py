@@ -75,16 +75,23 @@ def link_trips(count: int, pace: float) -> list[float]:
         return trips
 
 
-def link_rss(links: int) -> tuple[int, int]:
-    """KiB of a process that only listens, and with so many links."""
-    options = common("aesgcm", 0, links=links)
+def link_rss(first: int, more: int) -> float:
+    """
+    KiB of each link more, in a process that only listens.
+
+    @param first: links it has before: what only the first ones need, half a MiB, is no part of any link.
+    """
+    options = common("aesgcm", 0)
     with Process(MODULE, "far", options) as far:
-        port = far.line()["port"]
-        before = far.rss_kib()
-        with Process(MODULE, "holder", {**options, "port": port}) as holder:
+        there = {**options, "port": far.line()["port"]}
+        with Process(MODULE, "holder", {**there, "first": 0, "links": first}) as holder:
             holder.line()
             watch(seconds=0.5)
-            return before, far.rss_kib()
+            before = far.rss_kib()
+            with Process(MODULE, "holder", {**there, "first": first, "links": more}) as others:
+                others.line()
+                watch(seconds=0.5)
+                return (far.rss_kib() - before) / more
 
 
 @contextmanager
@@ -215,13 +222,12 @@ def trip_rows(rounds: int, count: int) -> Iterator[Row]:
 
 def memory_rows() -> Iterator[Row]:
     """What an idle node holds, and each link more."""
-    links = 32
     progress("memory")
-    before, after = link_rss(links)
+    each = link_rss(32, 256)
     idle, asked = idle_node_rss()
     yield Row("RSS, idle gmesh-node", rate=idle / 1024, unit="MiB")
     yield Row("RSS, the same once its local API was asked", rate=asked / 1024, unit="MiB")
-    yield Row("RSS, each link more", rate=(after - before) / links, unit="KiB")
+    yield Row("RSS, each link more", rate=each, unit="KiB")
 
 
 def control_row(count: int, payload: int) -> Row:

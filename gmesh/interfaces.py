@@ -134,13 +134,10 @@ class ILink(Interface):
     initiator = Attribute("True if this end dialled.")
     address = Attribute("Peer address as C{HOST:PORT}.")
     rtt = Attribute("Smoothed round trip in seconds, or None before the first PONG.")
-    hello = Attribute("The peer's L{gmesh.wire.messages.Hello}.")
+    hello = Attribute("The peer's L{gmesh.wire.messages.Hello}; its digest only while the link comes up.")
     suspect = Attribute("True while a PONG is missing: no new paths over this link.")
     backlog = Attribute("Bytes of data that wait for the transport.")
     control_backlog = Attribute("Bytes of control frames that wait for the transport.")
-
-    def set_dropped(dropped):
-        """Have C{dropped(flow, frame)} called for each queued data frame that is dropped."""
 
     def send_control(kind, body):
         """Queue a control frame (always before data). C{kind}: int, C{body}: bytes."""
@@ -206,7 +203,7 @@ class IFrameReceiverFactory(Interface):
     """
     Builds, for each link that comes up, the receiver of certain frame kinds.
 
-    Registered with the dispatcher by C{node.layers}.
+    Registered with the dispatcher by L{gmesh.node.composition}.
     """
 
     kinds = Attribute("frozenset of the frame kinds its receivers take.")

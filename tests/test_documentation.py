@@ -173,7 +173,7 @@ SENTENCES = {
         f"under {doctor_host.DISK_WARN // MIB} MiB free",
         f"over {doctor_documents.CLOCK_FAIL // 60} min behind",
         f"over {doctor_documents.CLOCK_WARN} s behind",
-        f"past {doctor_documents.RENEWAL_LATE * 100:g} % of its life",
+        f"past {doctor_documents.RENEWAL_OVERDUE * 100:g} % of its life",
         f"ends within {doctor_documents.GENESIS_WARN // DAY} days",
     ],
 }

@@ -16,7 +16,17 @@ from gmesh.cli.groups import Group
 from gmesh.cli.http import HttpRefused
 from gmesh.cli.operator import OperatorClient, operator_of, poll
 from gmesh.cli.options import identifier, json_option, node_name, seconds, wait_options
-from gmesh.cli.output import Column, id_column, print_json, printable, table, time_column, wide_option, words
+from gmesh.cli.output import (
+    Column,
+    id_column,
+    listing,
+    print_json,
+    printable,
+    table,
+    time_column,
+    wide_option,
+    words,
+)
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.trust.documents import Command, CommandTarget, sign_document
 from gmesh.trust.limits import NONCE_SIZE
@@ -189,8 +199,6 @@ def commands(context: click.Context, as_json: bool) -> None:
 def list_commands(context: click.Context, as_json: bool) -> None:
     """List the commands given, newest first."""
     rows = operator_of(context).pages("/admin/commands", "commands")
-    if as_json:
-        return print_json(rows)
     columns = [
         Column("number", "number"),
         id_column("id", "id"),
@@ -200,7 +208,7 @@ def list_commands(context: click.Context, as_json: bool) -> None:
         time_column("issued", "issued_at", spare=True),
         time_column("expires", "expires_at"),
     ]
-    table(columns, rows, "no commands")
+    listing(columns, rows, "no commands", as_json)
 
 
 @commands.command()

@@ -12,7 +12,7 @@ import click
 from gmesh.cli.groups import Group
 from gmesh.cli.operator import OperatorClient, Pending, one_id, operator_of
 from gmesh.cli.options import identifier, json_option, node_name, public_key, seconds
-from gmesh.cli.output import SHORT_ID, Column, id_column, print_json, table, time_column, wide_option, words
+from gmesh.cli.output import SHORT_ID, Column, id_column, listing, print_json, time_column, wide_option, words
 from gmesh.errors import ConfigurationError
 from gmesh.trust.names import is_name, is_role
 
@@ -89,8 +89,6 @@ def invites(context: click.Context, as_json: bool) -> None:
 def list_invites(context: click.Context, as_json: bool) -> None:
     """The invites and what became of them."""
     rows = operator_of(context).pages("/admin/invites", "invites")
-    if as_json:
-        return print_json(rows)
     columns = [
         id_column("id", "id"),
         Column("name", "name"),
@@ -98,7 +96,7 @@ def list_invites(context: click.Context, as_json: bool) -> None:
         Column("state", "state"),
         time_column("expires", "expires_at"),
     ]
-    table(columns, rows, "no invites")
+    listing(columns, rows, "no invites", as_json)
 
 
 @invites.command()
@@ -129,8 +127,6 @@ def enrolments(context: click.Context, as_json: bool) -> None:
 def list_enrolments(context: click.Context, as_json: bool) -> None:
     """Joins by invites that need approval."""
     rows = operator_of(context).pages("/admin/enrolments", "enrolments")
-    if as_json:
-        return print_json(rows)
     columns = [
         id_column("id", "id"),
         Column("name", "name"),
@@ -139,7 +135,7 @@ def list_enrolments(context: click.Context, as_json: bool) -> None:
         Column("state", "state"),
         time_column("asked", "requested_at"),
     ]
-    table(columns, rows, "no joins wait")
+    listing(columns, rows, "no joins wait", as_json)
 
 
 @enrolments.command()

@@ -11,7 +11,7 @@ import click
 
 from gmesh.cli.operator import operator_of
 from gmesh.cli.options import json_option, node_name
-from gmesh.cli.output import Column, ago, day, id_column, print_json, table, time_column, wide_option, words
+from gmesh.cli.output import Column, ago, day, id_column, listing, time_column, wide_option, words
 
 __all__ = ["certificates", "nodes"]
 
@@ -23,8 +23,6 @@ __all__ = ["certificates", "nodes"]
 def nodes(context: click.Context, as_json: bool) -> None:
     """List the nodes that were admitted."""
     rows = operator_of(context).pages("/admin/nodes", "nodes")
-    if as_json:
-        return print_json(rows)
     columns = [
         Column("name", "name"),
         id_column("node id", "node_id"),
@@ -34,7 +32,9 @@ def nodes(context: click.Context, as_json: bool) -> None:
         time_column("last seen", "last_seen", ago),
         Column("revoked", "revoked"),
     ]
-    table(columns, rows, "no nodes")
+    listing(columns, rows, "no nodes", as_json)
+    if as_json:
+        return
     for row in rows:
         hosts, faults = row.get("hosts") or (), row.get("faults") or ()
         if hosts:
@@ -56,8 +56,6 @@ def certificates(context: click.Context, node: str | None, as_json: bool) -> Non
     rows = operator_of(context).pages("/admin/certificates", "certificates")
     if node is not None:
         rows = [row for row in rows if row.get("name") == node]
-    if as_json:
-        return print_json(rows)
     columns = [
         Column("serial", "serial", short=words),
         Column("name", "name"),
@@ -67,4 +65,4 @@ def certificates(context: click.Context, node: str | None, as_json: bool) -> Non
         time_column("revoked", "revoked_at", day),
         Column("reason", "reason"),
     ]
-    table(columns, rows, "no certificates")
+    listing(columns, rows, "no certificates", as_json)

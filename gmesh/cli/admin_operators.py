@@ -14,7 +14,7 @@ import click
 from gmesh.cli.groups import Group
 from gmesh.cli.operator import OperatorClient, operator_of
 from gmesh.cli.options import KeyCommand, json_option, key_name, key_text, public_key
-from gmesh.cli.output import SHORT_ID, Column, id_column, print_json, table, time_column, wide_option, words
+from gmesh.cli.output import SHORT_ID, Column, id_column, listing, print_json, time_column, wide_option, words
 
 __all__ = ["operators"]
 
@@ -36,8 +36,6 @@ def operators(context: click.Context, as_json: bool) -> None:
 def list_operators(context: click.Context, as_json: bool) -> None:
     """Everybody who may act."""
     rows = operator_of(context).pages("/admin/operators", "operators")
-    if as_json:
-        return print_json(rows)
     columns = [
         id_column("key id", "key_id"),
         Column("role", "role"),
@@ -45,7 +43,7 @@ def list_operators(context: click.Context, as_json: bool) -> None:
         time_column("added", "added_at"),
         id_column("by", "added_by"),
     ]
-    table(columns, rows, "no operators")
+    listing(columns, rows, "no operators", as_json)
 
 
 @operators.command(cls=KeyCommand)

@@ -23,6 +23,7 @@ from gmesh.cli.output import (
     Column,
     facts,
     id_column,
+    listing,
     moment,
     print_json,
     printable,
@@ -145,14 +146,12 @@ def _publish(
 def history(context: click.Context, as_json: bool) -> None:
     """List the versions, newest first."""
     rows = operator_of(context).pages("/admin/policies", "policies")
-    if as_json:
-        return print_json(rows)
     columns = [
         Column("version", "version"),
         time_column("issued", "issued_at"),
         id_column("published by", "published_by"),
     ]
-    table(columns, rows, "no policies")
+    listing(columns, rows, "no policies", as_json)
 
 
 @policy.command()

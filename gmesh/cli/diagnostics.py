@@ -16,7 +16,17 @@ from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import MAX_PING_COUNT, NODE_TIMEOUT, PING_TIMEOUT
 from gmesh.cli.local import node_command, read_list, read_object
 from gmesh.cli.options import NumberRange, node_name
-from gmesh.cli.output import Column, chain, milliseconds, print_json, printable, table, wide_option, words
+from gmesh.cli.output import (
+    Column,
+    chain,
+    listing,
+    milliseconds,
+    print_json,
+    printable,
+    table,
+    wide_option,
+    words,
+)
 
 __all__ = ["capture", "ping", "trace"]
 
@@ -101,8 +111,6 @@ def capture(peer: str, seconds: float, count: int, where: Endpoint, as_json: boo
     """Show the headers of the frames on the link to PEER; never what they carry."""
     body = {"peer": peer, "seconds": seconds, "count": count}
     rows = read_list(where, "/v1/capture", "POST", body, seconds + NODE_TIMEOUT)
-    if as_json:
-        return print_json(rows)
     columns = [
         Column("at", "at_ms", milliseconds),
         Column("", "sent", lambda sent: "sent" if sent else "received"),
@@ -112,4 +120,4 @@ def capture(peer: str, seconds: float, count: int, where: Endpoint, as_json: boo
         Column("hop", "hop"),
         Column("counter", "counter"),
     ]
-    table(columns, rows, "nothing passed")
+    listing(columns, rows, "nothing passed", as_json)

@@ -26,7 +26,7 @@ __all__ = ["Kept", "certificate", "clock", "faults", "freshness", "genesis", "re
 #: Seconds a clock may be off: more is reported; and beyond, the authority refuses what this host signs.
 CLOCK_WARN, CLOCK_FAIL = 5, 120
 #: Of its life, when a certificate should have been renewed; the daemon begins at about one half.
-RENEWAL_LATE = 0.65
+RENEWAL_OVERDUE = 0.65
 DAY = 86400
 GENESIS_WARN = 30 * DAY
 SET_CLOCK = "set it, for example with: timedatectl set-ntp true"
@@ -156,7 +156,7 @@ def certificate(kept: Kept) -> list[Finding]:
             return [fail("certificate", f"certificate {body.serial} is not valid yet", SET_CLOCK)]
         return [fail("certificate", f"{until}: {error.detail}", invite)]
     left, life = body.not_after - now, body.not_after - body.issued_at
-    if now - body.issued_at > RENEWAL_LATE * life:
+    if now - body.issued_at > RENEWAL_OVERDUE * life:
         detail = f"{until}, {age(left)} left: it should have been renewed"
         return [warn("certificate", detail, "see the authority line; the daemon tries again by itself")]
     return [ok("certificate", f"{until}, {age(left)} left, renewed at about half its life")]

@@ -17,10 +17,10 @@ from gmesh.cli.output import (
     chain,
     facts,
     id_column,
+    listing,
     milliseconds,
     moment,
     print_json,
-    table,
     wide_option,
     words,
 )
@@ -60,14 +60,6 @@ def status(where: Endpoint, as_json: bool, follow_it: bool) -> None:
     )
 
 
-def _listing(where: Endpoint, as_json: bool, path: str, columns: list[Column], empty: str) -> None:
-    rows = read_list(where, path)
-    if as_json:
-        print_json(rows)
-    else:
-        table(columns, rows, empty)
-
-
 @node_command
 @follow_option
 @wide_option
@@ -81,7 +73,7 @@ def peers(where: Endpoint, as_json: bool, follow_it: bool) -> None:
         Column("address", "address"),
         Column("round trip", "rtt_ms", milliseconds),
     ]
-    _listing(where, as_json, "/v1/peers", columns, "no links")
+    listing(columns, read_list(where, "/v1/peers"), "no links", as_json)
 
 
 @node_command
@@ -104,7 +96,7 @@ def routes(node: str | None, where: Endpoint, as_json: bool, follow_it: bool) ->
         Column("cost", "cost"),
     ]
     path = "/v1/routes" if node is None else f"/v1/routes?to={quote(node, safe='')}"
-    _listing(where, as_json, path, columns, "no routes")
+    listing(columns, read_list(where, path), "no routes", as_json)
 
 
 @node_command
@@ -117,7 +109,7 @@ def nodes(where: Endpoint, as_json: bool) -> None:
         Column("roles", "roles"),
         Column("reachable", "reachable"),
     ]
-    _listing(where, as_json, "/v1/nodes", columns, "no nodes")
+    listing(columns, read_list(where, "/v1/nodes"), "no nodes", as_json)
 
 
 @node_command
@@ -129,10 +121,10 @@ def transits(where: Endpoint, as_json: bool) -> None:
         Column("first frame", "kind"),
         Column("bytes", "bytes"),
     ]
-    _listing(where, as_json, "/v1/transits", columns, "nothing has passed")
+    listing(columns, read_list(where, "/v1/transits"), "nothing has passed", as_json)
 
 
 @node_command
 def services(where: Endpoint, as_json: bool) -> None:
     """List the services served on this node."""
-    _listing(where, as_json, "/v1/services", [Column("service", "service")], "no services")
+    listing([Column("service", "service")], read_list(where, "/v1/services"), "no services", as_json)

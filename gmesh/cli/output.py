@@ -30,6 +30,7 @@ __all__ = [
     "day",
     "facts",
     "id_column",
+    "listing",
     "milliseconds",
     "moment",
     "print_json",
@@ -188,6 +189,14 @@ def table(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], empty: s
         _rich_table(lines[0], lines[1:])
     else:
         _plain_table([[heading.upper() for heading in lines[0]], *lines[1:]])
+
+
+def listing(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], empty: str, as_json: bool) -> None:
+    """Print C{rows} as they came, for programs, or as a L{table}."""
+    if as_json:
+        print_json(rows)
+    else:
+        table(columns, rows, empty)
 
 
 def _widths(lines: Sequence[Sequence[str]]) -> list[int]:

@@ -20,8 +20,15 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTim
 from zope.interface import implementer
 
 from gmesh.endtoend.congestion import InFlight
-from gmesh.endtoend.limits import FRAMES_PER_WRITE, INITIAL_BATCH, MAX_BATCH, SLOW_PATH_BATCH
-from gmesh.endtoend.path_selector import FirstLink
+from gmesh.endtoend.limits import (
+    ASK_EVERY,
+    FRAMES_PER_WRITE,
+    INITIAL_BATCH,
+    MAX_BATCH,
+    SLOW_PATH_BATCH,
+    TRIES_BEFORE_BLAME,
+)
+from gmesh.endtoend.path_selector import FirstLink, Path
 from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.session_set import SessionSet
 from gmesh.errors import SendRefused
@@ -48,6 +55,8 @@ class BatchSender:
     """
 
     __slots__ = (
+        "_asked_at",
+        "_asking",
         "_batch",
         "_call",
         "_clock",
@@ -55,13 +64,15 @@ class BatchSender:
         "_full",
         "_in_flight",
         "_keyless",
-        "_late_call",
+        "_path",
         "_paused",
         "_producers",
         "_sealer",
         "_stalled",
         "_tokens",
+        "_vain",
         "_waited",
+        "_watch_call",
         "keys",
         "limit",
         "parts",
@@ -75,6 +86,8 @@ class BatchSender:
         self.parts: list[bytes] = []
         self.size = 0
         self.limit = INITIAL_BATCH
+        self._asked_at = 0.0
+        self._asking = False
         self._batch: list[list[bytes]] = []
         self._sealer = sealer
         self._clock = clock
@@ -87,7 +100,9 @@ class BatchSender:
         self._stalled: dict[IPushProducer, None] = {}
         self._in_flight = InFlight()
         self._full = False
-        self._late_call: IDelayedCall | None = None
+        self._path: Path | None = None
+        self._vain = 0
+        self._watch_call: IDelayedCall | None = None
         self._waited = False
 
     # writing
@@ -151,7 +166,9 @@ class BatchSender:
 
     def _question(self) -> bytes:
         """How far the far end has got."""
-        mark = self._in_flight.question(self._clock.seconds())
+        self._asking = True
+        self._asked_at = now = self._clock.seconds()
+        mark = self._in_flight.question(now)
         return pack_frame(Inner.ASK, Mark(mark).encode())
 
     def _leave(self, plaintexts: Sequence[Sequence[bytes]]) -> int:
@@ -165,10 +182,14 @@ class BatchSender:
                 sealer.hold(self.keys, b"".join(pieces))
             self._keyless = True
             self._stall()
-        elif self._producers and not self._full and self._in_flight.full:
+            return 0
+        if self._asking:
+            self._asking = False
+            self._path = self.keys.sent_by
+        if self._producers and not self._full and self._in_flight.full:
             self._full = True
             self._stall()
-            self._wait()
+            self._watch_within(self._in_flight.control.rto)
         return 0
 
     def _turn_over(self) -> None:
@@ -195,8 +216,13 @@ class BatchSender:
     def reached(self, mark: int) -> None:
         """The far end has all that was sent before C{mark}, or it is lost."""
         in_flight = self._in_flight
-        if not in_flight.answer(mark, self._clock.seconds()):
+        now = self._clock.seconds()
+        asked = in_flight.asked_at(mark)
+        if not in_flight.answer(mark, now):
             return
+        self._vain = 0
+        if asked is not None:
+            self._sealer.paths.answered(self._path, asked, now)
         self.limit = SLOW_PATH_BATCH if in_flight.control.slow else MAX_BATCH
         self._full = self._full and in_flight.full
         self._resume()
@@ -205,25 +231,40 @@ class BatchSender:
         """A relay dropped something."""
         self._in_flight.control.dropped(self._clock.seconds())
 
-    def _late(self, reached: int) -> None:
-        """Producers wait for an answer: if none came in time, what was asked about is lost."""
-        self._late_call = None
-        if not self._full:
-            return
-        if self._in_flight.reached == reached:
-            self._in_flight.silent()
-            self._sealer.blame(self.keys)
-            self._full = False
-        else:
-            self._wait()
-        self._resume()
+    def watch(self) -> None:
+        """Messages leave: if they fill no quarter of a window, ask the far end about them before long."""
+        if self._watch_call is None:
+            self._watch_within(ASK_EVERY)
 
-    def _wait(self) -> None:
-        """See in time whether an answer came."""
-        if self._late_call is None:
-            self._late_call = self._clock.callLater(
-                self._in_flight.control.rto, self._late, self._in_flight.reached
-            )
+    def _watch_within(self, seconds: float) -> None:
+        """See then whether an answer came."""
+        if self._watch_call is not None:
+            self._watch_call.cancel()
+        self._watch_call = self._clock.callLater(seconds, self._watch, self._in_flight.reached)
+
+    def _watch(self, reached: int) -> None:
+        """Something is under way: ask about it, and if no answer comes in time, take it for lost."""
+        self._watch_call = None
+        in_flight = self._in_flight
+        if in_flight.reached == in_flight.sent or self._keyless:
+            return
+        silent = in_flight.asked and in_flight.reached == reached and not self._paused
+        if silent:
+            self._vain += 1
+            if self._full or self._vain >= TRIES_BEFORE_BLAME:
+                self._give_up()
+                return
+        if not self._paused and (silent or not in_flight.asked):
+            self._leave([[self._question()]])
+        self._watch_within(in_flight.control.rto * 2**self._vain)
+
+    def _give_up(self) -> None:
+        """What was asked about is lost, and with it the path: the next message asks again, by another."""
+        self._vain = 0
+        self._in_flight.silent()
+        self._sealer.blame(self.keys, self._path, self._asked_at)
+        self._full = False
+        self._resume()
 
     # pausing
 
@@ -268,9 +309,10 @@ class BatchSender:
         if self._call is not None:
             self._call.cancel()
             self._call = None
-        if self._late_call is not None:
-            self._late_call.cancel()
-            self._late_call = None
+        if self._watch_call is not None:
+            self._watch_call.cancel()
+            self._watch_call = None
+        self._vain = 0
         self._first_link.follow(None, None)
         self._in_flight.forget()
         self._paused = self._keyless = self._full = self._waited = False

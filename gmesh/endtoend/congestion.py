@@ -40,6 +40,11 @@ class CongestionControl:
         self._recovered = 0.0
 
     @property
+    def min_rtt(self) -> float:
+        """The least round trip seen, seconds; 0 before the first."""
+        return self._min_rtt
+
+    @property
     def slow(self) -> bool:
         """True if the round trip is long: large frames would delay everything behind them."""
         return self._srtt is not None and self._srtt > limits.SLOW_PATH
@@ -100,6 +105,15 @@ class InFlight:
     def full(self) -> bool:
         """True if no more should be under way."""
         return self.sent - self.reached >= self.control.cwnd
+
+    @property
+    def asked(self) -> bool:
+        """True if a question is not answered yet."""
+        return self._asked > self.reached
+
+    def asked_at(self, mark: int) -> float | None:
+        """When the far end was asked to repeat C{mark}, if that is remembered."""
+        return next((asked for number, asked in self._questions if number == mark), None)
 
     def send(self, size: int) -> bool:
         """So many bytes leave. @return: True if the far end is to be asked with them."""

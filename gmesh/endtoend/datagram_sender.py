@@ -119,7 +119,9 @@ class DatagramSender:
             batch = self._ask(data)
         if batch is None:
             self._here(self.service, data)
-        elif len(data) > WHOLE_SIZE:
+            return
+        batch.watch()
+        if len(data) > WHOLE_SIZE:
             for frame in encode_datagram(self.service, self._number(), data, False):
                 batch.send(frame)
         else:

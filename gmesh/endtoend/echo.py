@@ -16,11 +16,14 @@ from gmesh.endtoend.path_selector import PathSelector
 from gmesh.endtoend.services import Message, Registration
 from gmesh.errors import FrameRefused, SendRefused
 from gmesh.mesh.members import MemberDirectory
+from gmesh.token_bucket import ClaimGate, Rate
 from gmesh.wire.messages import EchoMessage
 
 __all__ = ["ECHO_SERVICE", "EchoService", "Hop"]
 
 ECHO_SERVICE = "_echo"
+_ALL = Rate(limits.ECHO_RATE, limits.ECHO_BURST)
+_EACH = Rate(limits.ECHO_PEER_RATE, limits.ECHO_PEER_BURST)
 _MICROSECONDS = 1_000_000
 
 
@@ -74,6 +77,7 @@ class EchoService:
         self._clock = clock
         self._entropy = entropy
         self._pings: dict[int, _Ping] = {}
+        self._gate = ClaimGate(_ALL, _EACH, clock.seconds())
         self._registration: Registration | None = None
 
     def start(self) -> None:
@@ -162,6 +166,9 @@ class EchoService:
                 self._fail(nonce, refusal)
 
     def _received(self, message: Message) -> None:
+        if not self._gate.admits(message.source_id.encode("ascii"), self._clock.seconds()):
+            self._datagrams.counters["echo-flood"] += 1
+            return
         try:
             echo = EchoMessage.decode(message.data)
         except FrameRefused as refusal:

@@ -102,7 +102,7 @@ class Handshakes:
                 self.begin_if_due(keys, now)
         elif now >= attempt.retry:
             if now - attempt.sent >= limits.REKEY_TIMEOUT:
-                self._paths.blame(keys, now)
+                self._paths.blame(keys, attempt.path, now, handshake=True)
             self._begin(keys, attempt.began, now)
 
     def bounced(self, keys: SessionSet, number: int, now: float) -> None:
@@ -128,6 +128,7 @@ class Handshakes:
     ) -> None:
         """Send message 2 by the path that message 1 came, or as soon as there is one."""
         keys.used = now
+        self._paths.new_keys(keys, now)
         self._table.drop_attempt(keys)
         self._table.wipe(keys.answering(session))
         keys.reply = None
@@ -155,6 +156,8 @@ class Handshakes:
             self._counters[error.reason] += 1
             return None
         keys.used = now
+        self._paths.answered(attempt.path, attempt.sent, now, handshake=True)
+        self._paths.new_keys(keys, now)
         self._table.add_session(keys, session)
         self._table.wipe(keys.finished(session, now))
         self.arm(keys, now)
@@ -191,7 +194,7 @@ class Handshakes:
         attempt = HandshakeAttempt(initiation, began, now, retry)
         self._table.set_attempt(keys, attempt)
         self._counters["began"] += 1
-        path = self._paths.route(handle, now)
+        attempt.path = path = self._paths.route(handle, now)
         if path is None or not self._paths.post(
             Kind.E2E_INIT, PathHeader(path, 0, initiation.number), initiation.message
         ):

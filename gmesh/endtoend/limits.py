@@ -171,9 +171,38 @@ MAX_FAST_RETRANSMITS = 5
 """A message that a relay could not pass on is sent again so soon, so often; after that at its usual time."""
 
 TRIES_BEFORE_BLAME = 2
-"""After so many unanswered transmissions of a message the path is blamed, and another is tried."""
+"""After so many unanswered transmissions of a message the path is suspected, and another is tried."""
+
+LOSSES_BEFORE_BLAME = 4
+LOSSY_SHARE = 0.06
+TRIALS_REMEMBERED = 128
+"""So is one that loses so many, and that share, of the last so many: no link drops that much in silence."""
+
+ASK_EVERY = 1.0
+"""Seconds after which the far end is asked about messages that fill no quarter of a window."""
+
+# What a peer can make this node do
+
+ANSWER_RATE = 20_000.0
+ANSWER_BURST = 20_000.0
+"""Inner frames a second, and at once, that want more than to be handed over: a fifth of a core at most."""
+
+DENIAL_RATE = 10.0
+DENIAL_BURST = 20.0
+"""How often a peer is told that the policy denies it something: a node that knows the policy asks seldom."""
+
+MAX_DROPPED_SERVICES = 64
+"""Services of one peer whose messages are dropped without a look, as there is no receiver, or no right."""
 
 # Services and this node's tables
+
+ECHO_RATE = 500.0
+ECHO_BURST = 1_000.0
+"""Echo messages a second, and at once, that are looked at."""
+
+ECHO_PEER_RATE = 20.0
+ECHO_PEER_BURST = 100.0
+"""Of these, from one peer: what C{gmesh ping} and C{gmesh trace} ask is one a second and node."""
 
 PING_INTERVAL = 1.0
 PING_TIMEOUT = 5.0

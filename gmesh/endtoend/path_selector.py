@@ -26,7 +26,7 @@ from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader, pack_path_frame
 
-__all__ = ["FirstLink", "PathSelector"]
+__all__ = ["FirstLink", "Path", "PathSelector"]
 
 Path = tuple[bytes, ...]
 
@@ -140,15 +140,22 @@ class PathSelector:
                 return None
         return tuple(reversed(path))
 
-    def blame(self, keys: SessionSet, now: float) -> None:
-        """What goes to the peer is not answered: avoid the relays on the path for a while."""
-        if keys.follows is not None:
+    def blame(self, keys: SessionSet, path: Path | None, now: float, handshake: bool = False) -> None:
+        """What went to the peer by C{path}, a handshake or something sealed, is not answered: try others."""
+        if keys.follows is not None and (path is None or path == keys.follows):
             keys.follows = None
-            return
-        path = self.route(keys.peer.handle, now)
-        if path is not None and len(path) > 2:
+        elif path is not None and len(path) > 2:
             self.counters["blamed"] += 1
-            self._engine.penalise(path, now)
+            self._engine.unanswered(path, now, handshake)
+
+    def answered(self, path: Path | None, sent: float, now: float, handshake: bool = False) -> None:
+        """What went by C{path} at C{sent} is answered."""
+        if path is not None:
+            self._engine.answered(path, sent, now, handshake)
+
+    def new_keys(self, keys: SessionSet, now: float) -> None:
+        """There are new keys with the peer."""
+        self._engine.new_keys(keys.peer.handle, now)
 
     def send(self, path: Path, frame: bytes, flow: bytes, rest: bytes = b"") -> bool:
         """Hand over a frame, in two pieces or whole. @return: False if it was dropped."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.answers import AnswerBudget
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.batching import BatchSender
 from gmesh.endtoend.reliable import ReliableSender
@@ -34,6 +35,9 @@ __all__ = ["DatagramReceiver", "DeliveredNumbers", "Reassembly", "ReassemblyPool
 
 PIECE_COST = 128
 """Bytes charged for holding a fragment, beside its data."""
+
+_LASTING = (Outcome.DENIED, Outcome.NO_SUCH_SERVICE)
+"""Outcomes that hold until something changes of which the receiver is told."""
 
 _DATAGRAM = int(Inner.DATAGRAM)
 _HEAD = DATAGRAM_HEAD.size
@@ -190,11 +194,14 @@ class DatagramReceiver:
     """
 
     __slots__ = (
+        "_asked",
         "_authorization",
         "_batch",
+        "_budget",
         "_clock",
         "_closed",
         "_counters",
+        "_dropped",
         "_lapsed",
         "_look",
         "_peer",
@@ -229,6 +236,9 @@ class DatagramReceiver:
         self._lapsed = False
         self._look = 0.0
         self._closed = False
+        self._budget = AnswerBudget(clock.seconds())
+        self._asked: bytes | None = None
+        self._dropped = 0
 
     def opened(self, peer: Peer, plaintext: bytes) -> None:
         """
@@ -255,15 +265,18 @@ class DatagramReceiver:
             start = following
         if start != end:
             self._rest(peer, plaintext, start)
+        if self._asked is not None:
+            body, self._asked = self._asked, None
+            self._reply(pack_frame(Inner.ACK, body), alone=True)
 
     def ask_again(self) -> None:
         """What is allowed, believed or registered changed."""
         self._look = 0.0
-        self._takes.clear()
+        self._forget_takes()
 
     def forget(self) -> None:
         """The keys are gone: incomplete messages will not be completed."""
-        self._takes.clear()
+        self._forget_takes()
         self._reassembly.clear()
 
     def close(self) -> None:
@@ -277,8 +290,12 @@ class DatagramReceiver:
         if lapsed is not self._lapsed or self._peer is not peer:
             self._lapsed = lapsed
             self._peer = peer
-            self._takes.clear()
+            self._forget_takes()
         self._look = self._clock.seconds() + limits.AUTHORIZATION_LIFE
+
+    def _forget_takes(self) -> None:
+        self._takes.clear()
+        self._dropped = 0
 
     def _rest(self, peer: Peer, plaintext: bytes, start: int) -> None:
         """Inner frames shorter than the head of a datagram."""
@@ -300,6 +317,9 @@ class DatagramReceiver:
         if end > len(plaintext):
             self._counters["inner-malformed"] += 1
             return False
+        if not self._budget.work(self._clock.seconds()):
+            self._counters["answers-spent"] += 1
+            return False
         kind, body = plaintext[start + 2], plaintext[start + HEADER.size : end]
         try:
             if kind == Inner.DATAGRAM:
@@ -308,7 +328,7 @@ class DatagramReceiver:
                 self._reliable.receipt(Receipt.decode(body))
             elif kind == Inner.ASK:
                 Mark.decode(body)
-                self._reply(pack_frame(Inner.ACK, body), alone=True)
+                self._asked = body  # the last one of a sealed frame says it all
             elif kind == Inner.ACK:
                 self._batch.reached(Mark.decode(body).mark)
             else:
@@ -340,8 +360,18 @@ class DatagramReceiver:
             data = outcome
         if data is not None:
             self._not_taken(data)
-            if datagram.want_ack and datagram.index == datagram.count - 1:
+            if not datagram.want_ack:
+                self._drop_others(datagram.service, data)
+            elif datagram.index == datagram.count - 1 and (
+                data is not Outcome.DENIED or self._budget.deny(self._clock.seconds())
+            ):
                 self._answer(datagram.message, data)
+
+    def _drop_others(self, service: str, outcome: Outcome) -> None:
+        """Whatever else comes for this service, and nobody waits for, is only counted."""
+        if outcome in _LASTING and self._dropped < limits.MAX_DROPPED_SERVICES:
+            self._dropped += 1
+            self._takes[service.encode("ascii")] = lambda data: self._not_taken(outcome)
 
     def _refusal(self, peer: Peer, datagram: Datagram) -> Outcome | None:
         if not self._authorization.accepts(peer, datagram.service):

@@ -19,6 +19,7 @@ from gmesh.endtoend import limits
 from gmesh.endtoend.batching import BatchSender
 from gmesh.endtoend.congestion import CongestionControl
 from gmesh.endtoend.deadline_timer import DeadlineTimer
+from gmesh.endtoend.path_trials import PathTrials
 from gmesh.endtoend.sealing import Sealer
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
@@ -68,6 +69,8 @@ class ReliableMessage:
     @ivar number: given when it is first sent.
     @ivar frames: its inner frames, from then on.
     @ivar due: when to send it again.
+    @ivar last_sent: when it last was.
+    @ivar path: by which path.
     @ivar reason: why it would be given up now.
     """
 
@@ -80,6 +83,8 @@ class ReliableMessage:
     counters: list[int] = field(default_factory=list)
     first_sent: float = 0.0
     due: float = 0.0
+    last_sent: float = 0.0
+    path: tuple[bytes, ...] | None = None
     tries: int = 0
     fast: int = 0
     reason: str = "timed-out"
@@ -153,6 +158,7 @@ class ReliableQueue:
 
     def sent(self, message: ReliableMessage, counters: list[int], now: float) -> None:
         """C{message} was sent, or an attempt made to."""
+        message.last_sent = now
         if message.tries == 0:
             message.first_sent = now
         message.due = now + min(self.control.rto * 2**message.tries, limits.MAX_RTO)  # RFC 6298, 5.5
@@ -214,7 +220,7 @@ class ReliableSender:
     @param start: as of L{ReliableQueue}.
     """
 
-    __slots__ = ("_batch", "_clock", "_counters", "_keys", "_queue", "_sealer", "_timer")
+    __slots__ = ("_batch", "_clock", "_counters", "_keys", "_queue", "_sealer", "_timer", "_trials")
 
     def __init__(self, sealer: Sealer, batch: BatchSender, start: int, clock: IReactorTime) -> None:
         self._sealer = sealer
@@ -223,6 +229,7 @@ class ReliableSender:
         self._queue = ReliableQueue(start)
         self._clock = clock
         self._timer = DeadlineTimer(clock, self._tick)
+        self._trials = PathTrials()
         self._counters = sealer.counters
 
     def __len__(self) -> int:
@@ -248,7 +255,9 @@ class ReliableSender:
         message = self._queue.flying(receipt.message)
         if message is None:
             self._counters["stray-receipt"] += 1
-        elif receipt.outcome is Outcome.BUSY:
+            return
+        self._answered(message)
+        if receipt.outcome is Outcome.BUSY:
             message.reason = "busy"
         elif receipt.outcome is Outcome.DELIVERED:
             now = self._clock.seconds()
@@ -258,6 +267,17 @@ class ReliableSender:
         else:
             self._finish(message, receipt.outcome.slug)
             self._pump(self._clock.seconds())
+
+    def _answered(self, message: ReliableMessage) -> None:
+        """Its last transmission is answered; or one before, if this is too soon."""
+        path, now = message.path, self._clock.seconds()
+        if path is None:
+            return
+        if message.tries > 1 and now - message.last_sent < self._queue.control.min_rtt:
+            self._trials.late(path)
+            return
+        self._trials.answered(path)
+        self._sealer.paths.answered(path, message.last_sent, now)
 
     def ready(self) -> None:
         """There are keys to seal with."""
@@ -303,6 +323,7 @@ class ReliableSender:
                 self._queue.control.dropped(now)
                 break
             counters.append(counter)
+            message.path = self._keys.sent_by
         if message.reason != "busy":
             message.reason = "timed-out" if self._sealer.routed(self._keys) else "no-route"
         self._queue.sent(message, counters, now)
@@ -331,8 +352,15 @@ class ReliableSender:
         self._counters["resent"] += len(due)
         if any(not message.fast for message in due):
             self._queue.control.timed_out()
-        worst = max(message.tries for message in due)
-        if worst == limits.TRIES_BEFORE_BLAME:
-            self._sealer.blame(self._keys)
+        vain = {message.path: message.last_sent for message in due if self._in_vain(message)}
+        for path, sent in vain.items():
+            self._sealer.blame(self._keys, path, sent)
         for message in due:
             self._transmit(message, now)
+
+    def _in_vain(self, message: ReliableMessage) -> bool:
+        """Whether the path of a message that is not answered is to be left."""
+        if message.path is None or message.reason == "busy":
+            return False
+        lossy = not message.fast and self._trials.lost(message.path)
+        return lossy or message.tries - message.fast >= limits.TRIES_BEFORE_BLAME

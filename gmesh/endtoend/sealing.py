@@ -133,9 +133,16 @@ class Sealer:
                 unsent.append(pieces)
         return unsent
 
-    def blame(self, keys: SessionSet) -> None:
-        """What goes to the peer is not answered: try another path."""
-        self.paths.blame(keys, self._clock.seconds())
+    def blame(self, keys: SessionSet, path: tuple[bytes, ...] | None, sent: float) -> None:
+        """
+        What went to the peer by C{path} is not answered: try another.
+
+        @param sent: when it went: what was sealed with keys before those of now proves nothing.
+        """
+        now = self._clock.seconds()
+        session = keys.sealer(now)
+        if session is None or session.born <= sent:
+            self.paths.blame(keys, path, now)
 
     def established(self, keys: SessionSet) -> None:
         """There is a new session: send what was queued for it."""

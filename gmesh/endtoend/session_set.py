@@ -37,12 +37,14 @@ class HandshakeAttempt:
     @ivar began: when the first one was made.
     @ivar sent: when the newest one was.
     @ivar retry: when to make another.
+    @ivar path: the path it was sent by, if there was one.
     """
 
     initiation: Initiation
     began: float
     sent: float
     retry: float
+    path: tuple[bytes, ...] | None = None
 
 
 @dataclass(slots=True)

@@ -233,6 +233,7 @@ class Dialler(NeighbourObserver, DialOwner):
             target.suite_turn += 1
         elif was_linked:
             target.suite_turn = 0
+        target.garbled = target.garbled + 1 if reason == "handshake-failed" else 0
         if was_linked and now >= target.linked_at + DIAL_STABLE:
             target.failures = 0
         if reason == "self":
@@ -241,7 +242,7 @@ class Dialler(NeighbourObserver, DialOwner):
             self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
         elif reason == "revoked":
             target.state = TargetState.REFUSED
-        elif reason in CERTIFICATE_REFUSALS and not was_linked:
+        elif reason in CERTIFICATE_REFUSALS and not was_linked and target.garbled != 1:
             self._after(target, DIAL_REFUSED_RETRY, TargetState.REFUSED)
         elif reason == CloseReason.TWIN.slug:
             self._after(

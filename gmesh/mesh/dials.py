@@ -108,12 +108,14 @@ class DialTarget:
     @ivar insist: dial even if there is a link to that node.
     @ivar spare: dial only while there are too few links.
     @ivar news: the kinds of documents that changed since its dial under way began.
+    @ivar garbled: handshakes in a row that did not come out: one may be a byte that changed on the way.
     @ivar suite_turn: which of the allowed suites to propose: the first, until a peer hung up on it.
     """
 
     def __init__(self, address: str, spare: bool = False) -> None:
         self.address = address
         self.spare = spare
+        self.garbled = 0
         self.suite_turn = 0
         self.state = TargetState.WAITING
         self.reason = ""

@@ -42,13 +42,17 @@ class DataRoom:
     Room for the data that waits for all links of a node.
 
     @ivar limit: bytes.
+    @ivar dropped: called with the flow and the frame of every data frame that a queue took and then dropped.
     @ivar held: bytes that wait now, the sum over the queues.
     """
 
-    __slots__ = ("held", "limit")
+    __slots__ = ("dropped", "held", "limit")
 
-    def __init__(self, limit: int = NODE_DATA_BYTES) -> None:
+    def __init__(
+        self, limit: int = NODE_DATA_BYTES, dropped: Callable[[bytes, bytes], None] | None = None
+    ) -> None:
         self.limit = limit
+        self.dropped = dropped
         self.held = 0
 
 
@@ -74,7 +78,6 @@ class EgressQueue:
     Frames for one link that its transport cannot take yet.
 
     @param counters: counts every drop, by cause.
-    @param dropped: called with the flow and the frame of every data frame that was accepted and then dropped.
     @param room: shared with the other links of the node.
     @ivar pace: seconds the transport takes for a byte, as last seen.
     """
@@ -82,7 +85,6 @@ class EgressQueue:
     def __init__(
         self,
         counters: Counters,
-        dropped: Callable[[bytes, bytes], None] | None = None,
         control_bytes: int = CONTROL_QUEUE_BYTES,
         data_bytes: int = DATA_QUEUE_BYTES,
         flow_bytes: int = DATA_FLOW_BYTES,
@@ -91,7 +93,6 @@ class EgressQueue:
     ) -> None:
         self._counters = counters
         self._room = DataRoom() if room is None else room
-        self.dropped = dropped
         self._control_limit = control_bytes
         self._data_limit = data_bytes
         self._flow_limit = flow_bytes
@@ -275,5 +276,5 @@ class EgressQueue:
             del self._flows[flow]
             self._turn.remove(flow)
         self._counters.count(cause)
-        if self.dropped is not None:
-            self.dropped(flow, frame)
+        if self._room.dropped is not None:
+            self._room.dropped(flow, frame)

@@ -100,7 +100,6 @@ class Forwarding(NeighbourObserver):
 
     def link_up(self, neighbour: Neighbour) -> None:
         """Frames may leave by this link."""
-        neighbour.link.set_dropped(self.dropped)
         self.forget_verdicts()
 
     def link_down(self, neighbour: Neighbour, reason: str) -> None:

@@ -143,10 +143,6 @@ class MeshProtocol(RecordProtocol):
         """Bytes of control frames that wait for the transport."""
         return self._egress.queue.control_bytes
 
-    def set_dropped(self, dropped: Callable[[bytes, bytes], None]) -> None:
-        """Have C{dropped(flow, frame)} called for each queued data frame that is dropped."""
-        self._egress.queue.dropped = dropped
-
     def send_control(self, kind: int, body: bytes) -> None:
         """Queue a control frame; a peer that lets them pile up loses the link."""
         if self._state is State.UP and not self._egress.control(pack_frame(kind, body)):
@@ -291,6 +287,7 @@ class MeshProtocol(RecordProtocol):
         }
         self.log.info("Link to {name} at {address} is up", name=self._peer.name, address=self.address)
         context.neighbours.up(admitted)
+        self.hello, self.own_hello = hello.without_digest(), self.own_hello.without_digest()
         if self._state is State.UP:
             self._timers.up()
             self._pinger.ask()

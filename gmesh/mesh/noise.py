@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IProducer, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -23,13 +23,13 @@ from gmesh.errors import FrameRefused, GmeshError, PeerRefused
 from gmesh.interfaces import INoiseSession, IPeerVerifier, ISecureTransport
 from gmesh.mesh.counters import Refusals
 from gmesh.mesh.handshake_gate import HandshakeGate, HandshakeSlot
+from gmesh.mesh.hop_sessions import HopSessions
 from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.sockets import display_address, keep_unsent, tune_socket
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
-from gmesh.wire.noise import NoiseSession, StaticKey
-from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, hop_prologue, read_preamble
+from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, read_preamble
 from gmesh.wire.records import RecordReader, frame_record, record_head
 from gmesh.wire.suites import Suite
 
@@ -96,33 +96,15 @@ class NoiseContext:
     """
     What every handshake of this node shares.
 
-    @ivar static_private: the X25519 private key that the current own certificate names, 32 bytes or a
-        L{gmesh.wire.noise.StaticKey}.
     @ivar suites: those the genesis allows, in its order; the first is proposed.
-    @ivar session: builds the XX session: suite, initiator, static private key, prologue.
     """
 
     clock: IReactorTime
-    network_id: str
-    static_private: Callable[[], Any]
+    sessions: HopSessions
     suites: Callable[[], Sequence[Suite]]
     verifier: IPeerVerifier
     gate: HandshakeGate
     refusals: Refusals
-    session: Callable[[Suite, bool, Any, bytes], INoiseSession] = lambda suite, initiator, static, prologue: (
-        NoiseSession("XX", suite, initiator, static, prologue)
-    )
-
-    _static: tuple[bytes, StaticKey] | None = None
-
-    def new_session(self, suite: Suite, initiator: bool) -> INoiseSession:
-        """A session for one connection; the key object is made once for a key: that costs an exchange."""
-        private = self.static_private()
-        if not isinstance(private, StaticKey):
-            if self._static is None or self._static[0] != private:
-                self._static = (private, StaticKey(private))
-            private = self._static[1]
-        return self.session(suite, initiator, private, hop_prologue(suite, self.network_id))
 
 
 @implementer(ISecureTransport)
@@ -225,7 +207,7 @@ class NoiseProtocol(Protocol):
             return
         suites = context.suites()
         suite = suites[self._observer.suite_turn % len(suites) if self._observer is not None else 0]
-        self._session = self._context.new_session(suite, self.initiator)
+        self._session = self._context.sessions.begin(suite, self.initiator)
         message = self._session.write_message(encode_genesis_version(context.verifier.genesis_version()))
         self.transport.write(encode_preamble(suite) + frame_record(message))  # type: ignore[union-attr]  # set before connectionMade
 
@@ -292,7 +274,7 @@ class NoiseProtocol(Protocol):
             return b""
         rest = self._preamble[PREAMBLE_SIZE:]
         self._preamble = None
-        self._session = self._context.new_session(suite, self.initiator)
+        self._session = self._context.sessions.begin(suite, self.initiator)
         return rest
 
     def _read_handshake(self, message: memoryview) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-The layers of a node, each built from those below it: links, then routes, then sealed sessions.
+The layers of a node, each built from what it needs: routes, the links that they use, then sealed sessions.
 
 Only L{gmesh.node.runtime} calls this; what the layers ask of the node comes in as callables.
 Tests: C{tests/node/test_memory_mesh.py}.
@@ -24,17 +24,18 @@ from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Services
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
-from gmesh.interfaces import INoiseSession
 from gmesh.mesh.control_protocol import ControlFactory
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.dialler import Dialler
 from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.egress_queue import DataRoom
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.gossip import DocumentGossip
 from gmesh.mesh.handshake_gate import HandshakeGate
+from gmesh.mesh.hop_sessions import HopSessions, SessionMaker
 from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.members import MemberDirectory, member_of
@@ -52,8 +53,6 @@ from gmesh.routing.record import RecordFlag
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
 from gmesh.wire.messages import Hello
-from gmesh.wire.noise import StaticKey
-from gmesh.wire.suites import Suite
 
 __all__ = [
     "SOFTWARE",
@@ -62,17 +61,15 @@ __all__ = [
     "Links",
     "NodeContext",
     "Routes",
-    "SessionMaker",
     "make_control",
     "make_ends",
     "make_engine",
     "make_links",
+    "make_neighbours",
     "make_routes",
 ]
 
 SOFTWARE = f"gmesh/{gmesh.__version__}"
-
-SessionMaker = Callable[[Suite, bool, bytes | StaticKey, bytes], INoiseSession]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,39 +177,43 @@ def make_engine(
     )
 
 
-def make_links(
-    context: NodeContext,
-    hello: Callable[[bool, str], Hello],
-    max_links: Callable[[], int],
-    connect: Callable[[str], IStreamClientEndpoint],
-    profile: KeepaliveProfile,
-    session: SessionMaker | None,
-) -> Links:
-    """Noise, the registry of neighbours, and the dialler that keeps this node linked."""
-    member, clock = context.member, context.clock
-    verifier = PeerVerifier(member.trust, lambda: member.certificate, member.wall)
-    refusals = Refusals(clock, context.counters)
-    neighbours = Neighbours(
-        member.node_key.public,
+def make_neighbours(context: NodeContext, verifier: PeerVerifier, max_links: Callable[[], int]) -> Neighbours:
+    """The registry of neighbours, which routes and links share."""
+    return Neighbours(
+        context.member.node_key.public,
         verifier.judge,
         max_links,
-        clock,
+        context.clock,
         context.counters,
-        records=Asked(clock, context.engine.store.lacks),
-        certificates=Asked(clock, context.directory.lacks),
+        records=Asked(context.clock, context.engine.store.lacks),
+        certificates=Asked(context.clock, context.directory.lacks),
     )
+
+
+def make_links(
+    context: NodeContext,
+    verifier: PeerVerifier,
+    neighbours: Neighbours,
+    routes: Routes,
+    hello: Callable[[bool, str], Hello],
+    connect: Callable[[str], IStreamClientEndpoint],
+    profile: KeepaliveProfile,
+    session: SessionMaker,
+) -> Links:
+    """Noise, who takes the frames of a link, and the dialler that keeps this node linked."""
+    member, clock = context.member, context.clock
+    refusals = Refusals(clock, context.counters)
     dispatcher = Dispatcher()
+    dispatcher.register(routes.control)
+    dispatcher.register(DataFactory(routes.forwarding))
     noise = NoiseContext(
         clock=clock,
-        network_id=member.trust.network_id,
-        static_private=lambda: member.noise_key.private,
+        sessions=HopSessions(member.trust.network_id, lambda: member.noise_key.private, session),
         suites=verifier.suites,
         verifier=verifier,
         gate=HandshakeGate(clock),
         refusals=refusals,
     )
-    if session is not None:
-        noise.session = session
     mesh = MeshContext(
         clock=clock,
         wall=member.wall,
@@ -223,15 +224,16 @@ def make_links(
         refusals=refusals,
         counters=context.counters,
         profile=profile,
+        room=DataRoom(dropped=routes.forwarding.dropped),
     )
     factory = MeshFactory(mesh, noise)
     dialler = Dialler(clock, context.random, neighbours, connect, factory.dialling)
     return Links(neighbours, dispatcher, factory, dialler, refusals)
 
 
-def make_routes(context: NodeContext, links: Links) -> Routes:
+def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:
     """The flooding of node records, the gossip of documents, forwarding."""
-    engine, neighbours, directory = context.engine, links.neighbours, context.directory
+    engine, directory = context.engine, context.directory
     member, clock, counters = context.member, context.clock, context.counters
     used, seeker = member.record_sequence_used, None
     if context.stub:
@@ -250,8 +252,6 @@ def make_routes(context: NodeContext, links: Links) -> Routes:
         relays=lambda: member.peer.relay and not context.stub,
         revoked=directory.revoked,
     )
-    links.dispatcher.register(control)
-    links.dispatcher.register(DataFactory(forwarding))
     updates = RouteUpdates(engine, neighbours, flooding, forwarding, documents, directory, clock, member.wall)
     return Routes(flooding, control, forwarding, updates, documents, seeker)
 

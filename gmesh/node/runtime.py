@@ -20,19 +20,20 @@ from twisted.logger import Logger, LogLevel
 from gmesh.endtoend.services import is_reserved
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
+from gmesh.mesh.hop_sessions import SessionMaker, xx_session
 from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.mesh.members import MemberDirectory
-from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.peer_identity import Peer, PeerVerifier
 from gmesh.node.authority_relay import AuthorityRelay
 from gmesh.node.composition import (
     SOFTWARE,
     Environment,
     NodeContext,
-    SessionMaker,
     make_control,
     make_ends,
     make_engine,
     make_links,
+    make_neighbours,
     make_routes,
 )
 from gmesh.node.dial_policy import DialPolicy
@@ -93,7 +94,7 @@ class NodeRuntime:
         advertise: Sequence[str] = (),
         peers: Sequence[str] = (),
         profile: KeepaliveProfile = WAN,
-        session: SessionMaker | None = None,
+        session: SessionMaker = xx_session,
         stub: bool = False,
     ) -> None:
         clock, random, entropy = environment.clock, environment.random, environment.entropy
@@ -118,11 +119,14 @@ class NodeRuntime:
         directory.remember(member.state.revoked)
         self.engine = make_engine(member, directory, clock, random, self._alarm, stub)
         context = NodeContext(member, directory, self.engine, clock, random, entropy, self._counters, stub)
-        links = make_links(context, self._hello, self._max_links, environment.connect, profile, session)
-        routes = make_routes(context, links)
+        verifier = PeerVerifier(member.trust, lambda: member.certificate, member.wall)
+        self.neighbours = make_neighbours(context, verifier, self._max_links)
+        routes = make_routes(context, self.neighbours)
+        links = make_links(
+            context, verifier, self.neighbours, routes, self._hello, environment.connect, profile, session
+        )
         ends = make_ends(context, routes, self.advertise)
         self._stub = stub
-        self.neighbours = links.neighbours
         self.dialler = links.dialler
         self.refusals = links.refusals
         self._factory = links.factory

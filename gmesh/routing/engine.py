@@ -262,9 +262,21 @@ class RouteEngine:
             return "too-far", f"too far: {tree[destination][0]} hops, limit {self.max_hops}"
         return "unreachable", "no chain of links and relays leads to that node at present"
 
-    def penalise(self, path: tuple[bytes, ...], now: float) -> None:
-        """A path lost too much: avoid its relays for a while."""
-        self._paths.penalise(path, now)
+    def unanswered(self, path: tuple[bytes, ...], now: float, handshake: bool = False) -> None:
+        """What went along C{path}, a handshake or something sealed, was not answered in time: try others."""
+        self._paths.unanswered(path, now, handshake)
+
+    def answered(self, path: tuple[bytes, ...], sent: float, now: float, handshake: bool = False) -> None:
+        """What went along C{path} at C{sent} was answered."""
+        self._paths.answered(path, sent, now, handshake)
+
+    def new_keys(self, destination: bytes, now: float) -> None:
+        """There are new keys with a node: it may have lost the old ones."""
+        self._paths.new_keys(destination, now)
+
+    def blamed(self, now: float) -> list[bytes]:
+        """The relays that pass not everything on, as far as this node can tell."""
+        return self._paths.blame.blamed(now)
 
     def table(self, now: float) -> list[tuple[bytes, tuple[bytes, ...], int]]:
         """(handle, path, cost) of every node in reach, ascending by handle."""

@@ -80,7 +80,12 @@ MAX_ALTERNATIVES: Final = 4
 MAX_HOPS: Final = 32
 HARD_MAX_HOPS: Final = 64
 LOSS_PENALTY_FACTOR: Final = 4
-LOSS_PENALTY_LIFE: Final = 600.0
+MAX_SUSPECTS: Final = 256
+SUSPICION_LIFE: Final = 20.0
+"""A little more than the 15 s after which a silent link counts as dead."""
+BLAME_LIFE: Final = 600.0
+BLAME_LEVELS: Final = 4
+"""Blamed so often, a relay is avoided whatever the way around it costs."""
 
 # -- digest
 BUCKETS: Final = 256

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from gmesh.routing.blame import PathBlame
 from gmesh.routing.graph import LinkGraph
 from gmesh.routing.limits import (
     DETOUR_BURST,
     DETOUR_CACHE,
     DETOUR_RATE,
-    LOSS_PENALTY_FACTOR,
-    LOSS_PENALTY_LIFE,
     MAX_DETOURS,
     SPF_DELAY,
     SPF_RUNTIME_FACTOR,
@@ -37,6 +36,7 @@ class PathChoice:
     The cheapest allowed path from one node, and the next best that still fits the hop limit.
 
     @ivar generation: changes whenever answers may differ from earlier ones.
+    @ivar blame: which relays are avoided.
     """
 
     def __init__(self, graph: LinkGraph, source: bytes, max_hops: int, now: float) -> None:
@@ -50,13 +50,15 @@ class PathChoice:
         self._paths: dict[bytes, Path | None] = {}
         self._detours: dict[tuple[bytes, frozenset[bytes], int], tuple[float, Path | None]] = {}
         self._budget = TokenBucket(DETOUR_RATE, DETOUR_BURST, now)
-        self._penalties: dict[bytes, float] = {}
+        self.blame = PathBlame()
         self._dirty: float | None = None
         self._urgent = False
         self._last = float("-inf")
 
     def changed(self, now: float, *, urgent: bool = False) -> None:
         """The graph changed; C{urgent} when the current tree may use what is gone from our side."""
+        if self.blame:
+            self.blame.links_changed(lambda path: self.cost(path) is not None)
         if self._dirty is None:
             self._dirty = now
         if urgent:
@@ -69,20 +71,28 @@ class PathChoice:
         self._detours.clear()
         self.changed(now)
 
-    def penalise(self, path: Path, now: float) -> None:
-        """Make the interior of a path that lost too much dearer for a while, for us only."""
-        for handle in path[1:-1]:
-            self._penalties[handle] = now + LOSS_PENALTY_LIFE
+    def unanswered(self, path: Path, now: float, handshake: bool) -> None:
+        """What went along C{path} was not answered in time."""
+        self.blame.unanswered(path, now, handshake)
         self.changed(now, urgent=True)
+
+    def answered(self, path: Path, sent: float, now: float, handshake: bool) -> None:
+        """What went along C{path} at C{sent} was answered."""
+        if self.blame and self.blame.answered(path, sent, handshake):
+            self.changed(now, urgent=True)
+
+    def new_keys(self, destination: bytes, now: float) -> None:
+        """There are new keys with a node: it may have lost the old ones."""
+        if self.blame and self.blame.new_keys(destination):
+            self.changed(now, urgent=True)
 
     def tree(self, now: float) -> Tree:
         """The shortest-path tree as of now, or as of the last time it was due."""
-        if self._penalties and min(self._penalties.values()) <= now:
-            self._penalties = {key: until for key, until in self._penalties.items() if until > now}
+        if now >= self.blame.due and self.blame.settle(now):
             self.changed(now)
         if self._tree is None or self._due(now):
             self._tree = shortest_paths(
-                self._graph.adjacency, self._source, self._graph.transit, penalties=self._factors()
+                self._graph.adjacency, self._source, self._graph.transit, penalties=self.blame.factors()
             )
             self._short = None
             self._paths.clear()
@@ -114,7 +124,7 @@ class PathChoice:
     def path(self, destination: bytes, now: float) -> Path | None:
         """Cheapest within the hop limit, else fewest hops within it; never over a lost own link."""
         tree = self._tree
-        if tree is None or self._dirty is not None or self._penalties:
+        if tree is None or self._dirty is not None or now >= self.blame.due:
             tree = self.tree(now)
         try:
             path = self._paths[destination]
@@ -167,12 +177,9 @@ class PathChoice:
             avoid=avoid,
             target=destination,
             fewest_hops=fewest,
-            penalties=None if fewest else self._factors(),
+            penalties=None if fewest else self.blame.factors(),
         )
         return self._within(walk(tree, destination), limit)
-
-    def _factors(self) -> dict[bytes, int]:
-        return dict.fromkeys(self._penalties, LOSS_PENALTY_FACTOR)
 
     @staticmethod
     def _within(path: Path | None, limit: int) -> Path | None:

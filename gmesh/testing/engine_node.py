@@ -40,6 +40,7 @@ from gmesh.routing.record import RecordFlag
 from gmesh.testing.engine_stubs import SharedDirectory, StubSigner, stub_verify
 from gmesh.testing.issuer import Enrolled
 from gmesh.testing.world import World
+from gmesh.trust.documents import Certificate, Document
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind, is_data, pack_frame
 from gmesh.wire.messages import CloseReason, Hello
@@ -102,6 +103,8 @@ class EngineNode:
     """
     Everything between links and sessions of one node, composed as L{gmesh.node.runtime} does.
 
+    A subclass may have real signatures and certificates: C{verify}, L{make_signer}, L{make_directory}.
+
     @ivar delivered: (kind, header, payload) of what arrived here.
     @ivar undelivered: (header, reason) of what relays said about frames of ours.
     @ivar tampers: a liar's hand: (kind, frame, to whom) -> the frame to send instead, or None for none.
@@ -114,8 +117,8 @@ class EngineNode:
         self.enrolled = enrolled
         self.name = enrolled.name
         self.handle = enrolled.handle
-        self.peer = peer_of(enrolled.certificate)
-        self.signer = StubSigner(enrolled.node_key.public)
+        self.certify(enrolled.certificate)
+        self.signer = self.make_signer()
         self.links: dict[str, QueueLink] = {}
         self.delivered: list[tuple[int, PathHeader, bytes]] = []
         self.undelivered: list[tuple[PathHeader, str]] = []
@@ -127,6 +130,21 @@ class EngineNode:
         self._counter = 0
         self.build()
 
+    verify = staticmethod(stub_verify)
+
+    def make_signer(self) -> Any:
+        """What signs its records: C{public}, C{key_id}, C{sign}."""
+        return StubSigner(self.enrolled.node_key.public)
+
+    def make_directory(self) -> Any:
+        """The members, as this node knows them; L{trust} is there already."""
+        return SharedDirectory(self.mesh.directory, self.trust)
+
+    def certify(self, certificate: Document[Certificate]) -> None:
+        """This is its certificate from now on."""
+        self.peer = peer_of(certificate)
+        self.member = member_of(self.peer)
+
     def wall(self) -> float:
         """What this node takes for Unix seconds."""
         return self.mesh.wall() + self.skew
@@ -137,29 +155,26 @@ class EngineNode:
         trust = self.trust = TrustState(
             mesh.issuer.network_id, mesh.issuer.genesis_chain, changed=self._trust_changed
         )
-        for document in mesh.issuer.documents:
-            trust.offer(document, mesh.wall())
+        self.read_documents()
         self.counters = counters = Counters()
         flags = RecordFlag(0)
         if self.peer.relay:
             flags |= RecordFlag.RELAY
         if "anchor" in self.peer.roles:
             flags |= RecordFlag.ANCHOR
-        member = member_of(self.peer)
-        directory: Any = SharedDirectory(mesh.directory, trust)
-        self.directory: SharedDirectory = directory
+        directory = self.directory = self.make_directory()
         now, random = clock.seconds(), Random(mesh.random.getrandbits(64))
         originator = Originator(
             bytes.fromhex(mesh.issuer.network_id),
             self.signer,
-            lambda: member.serial,
+            lambda: self.peer.serial,
             random,
             flags,
             self.sequence,
             now,
         )
         self.engine = engine = RouteEngine(
-            originator, lambda: member, directory.member, trust.revoked, stub_verify, now=now
+            originator, lambda: self.member, directory.member, trust.revoked, self.verify, now=now
         )
         self.neighbours = neighbours = Neighbours(
             self.signer.public,
@@ -193,6 +208,11 @@ class EngineNode:
         self.dispatcher.register(self.control)
         self.dispatcher.register(DataFactory(forwarding))
         neighbours.observe(self.control, forwarding, self.updates)
+
+    def read_documents(self) -> None:
+        """What it believes before it hears of anything."""
+        for document in self.mesh.issuer.documents:
+            self.trust.offer(document, self.mesh.wall())
 
     def _used(self, sequence: int) -> None:
         self.sequence = sequence
@@ -289,9 +309,6 @@ class QueueLink:
         here, there = cls(one, other, delay), cls(other, one, delay)
         here.other, there.other = there, here
         return here, there
-
-    def set_dropped(self, dropped: object) -> None:
-        """Nothing that was taken is dropped here."""
 
     def hold(self) -> None:
         """Frames share nothing here."""

@@ -8,7 +8,7 @@ Tests: C{tests/wire/test_messages.py}.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from gmesh.errors import FrameRefused
@@ -103,6 +103,10 @@ class Hello:
         return cls(
             boot_id, initiator, wall_ms, serial, status, crl, policy, genesis, digest, software, observed
         )
+
+    def without_digest(self) -> Hello:
+        """What is kept as long as the link: the digest, 2 KiB, serves once, when it comes up."""
+        return replace(self, digest=b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,9 +222,15 @@ class End:
         """Forwarding: what hands frames to the first link."""
         return lambda head, flow, rest: self.send_frame(path, head + rest, flow)
 
-    def penalise(self, path, now):
+    def unanswered(self, path, now, handshake=False):
         """The route engine."""
         self.blamed.append(path)
+
+    def answered(self, path, sent, now, handshake=False):
+        """The route engine."""
+
+    def new_keys(self, destination, now):
+        """The route engine."""
 
     def path(self, destination, now, avoid=frozenset()):
         """The route engine: everybody is behind the one relay."""

@@ -13,6 +13,7 @@ from gmesh.mesh.dialler import Dialler
 from gmesh.mesh.dispatcher import Dispatcher
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.handshake_gate import HandshakeGate
+from gmesh.mesh.hop_sessions import HopSessions
 from gmesh.mesh.limits import WAN
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.neighbour import NeighbourObserver
@@ -93,8 +94,7 @@ class Node:
         self.gate = HandshakeGate(clock, limits)
         self.noise = NoiseContext(
             clock=clock,
-            network_id=self.trust.network_id,
-            static_private=lambda: self.enrolled.noise_key.private,
+            sessions=HopSessions(self.trust.network_id, lambda: self.enrolled.noise_key.private),
             suites=self.verifier.suites,
             verifier=self.verifier,
             gate=self.gate,

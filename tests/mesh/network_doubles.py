@@ -9,38 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from random import Random
 from typing import Any
 
-from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
-from gmesh.mesh.control_protocol import ControlFactory
-from gmesh.mesh.counters import Counters
-from gmesh.mesh.data_protocol import DataFactory
-from gmesh.mesh.dispatcher import Dispatcher
-from gmesh.mesh.fetcher import Asked
-from gmesh.mesh.flooding import Flooding
-from gmesh.mesh.forwarding import Forwarding
-from gmesh.mesh.gossip import DocumentGossip
-from gmesh.mesh.members import MemberDirectory, member_of
-from gmesh.mesh.neighbours import Neighbours
-from gmesh.mesh.peer_identity import Peer, peer_of
-from gmesh.mesh.route_updates import RouteUpdates
-from gmesh.routing.engine import RouteEngine
-from gmesh.routing.origin import Originator
-from gmesh.routing.record import RecordFlag
-from gmesh.routing.store import Member
-from gmesh.testing.issuer import Enrolled, Issuer
-from gmesh.trust.keys import verify
-from gmesh.trust.state import TrustState
+from gmesh.mesh.members import MemberDirectory
+from gmesh.mesh.peer_identity import Peer
+from gmesh.testing.engine_node import EngineNode, EngineWorld
+from gmesh.testing.issuer import Enrolled
+from gmesh.trust.keys import SigningKey, verify
 from gmesh.wire.frames import is_data, pack_frame
 from gmesh.wire.messages import CloseReason, Hello
 from gmesh.wire.paths import PathHeader, pack_path_frame
-
-WALL = 1_760_000_000.0
 
 
 def forge(data: bytes) -> bytes:
@@ -70,9 +52,6 @@ class DoubleLink:
         self.suspect = False
         self.backlog = 0
         self.control_backlog = 0
-
-    def set_dropped(self, dropped: Callable[[bytes, bytes], None]) -> None:
-        """Nothing that was taken is dropped here."""
 
     def hold(self) -> None:
         """Frames share nothing here."""
@@ -141,124 +120,48 @@ class DoubleLink:
     cut = close
 
 
-class TestNode:
-    """Everything of a node's network half, composed as the runtime does."""
+class TestNode(EngineNode):
+    """An L{EngineNode} with real signatures, certificates of its own, and links that can be watched."""
 
     __test__ = False
 
     def __init__(self, world: TestWorld, enrolled: Enrolled, documents: bool = True) -> None:
         self.world = world
-        self.enrolled = enrolled
-        self.name = enrolled.name
         self.clock = world.clock
-        self.composed = False
+        self.informed = documents
         self.certified: list[Peer] = []
-        self.trust = TrustState(
-            world.issuer.network_id, world.issuer.genesis_chain, changed=self._trust_changed
-        )
-        if documents:
-            for document in world.issuer.documents:
-                self.trust.offer(document, world.wall())
-        self.counters = Counters()
         self.refusals: list[str] = []
-        self.delivered: list[tuple[int, PathHeader, bytes]] = []
-        self.undelivered: list[tuple[PathHeader, str]] = []
         self.sequences: list[int] = []
         self.withholds: Callable[[int, bytes], bool] | None = None
-        self.links: dict[str, DoubleLink] = {}
-        self.build()
+        super().__init__(world, enrolled)
+        self.directory.add(enrolled.certificate)
+        self.start()
 
-    @property
-    def peer(self) -> Peer:
-        """How others see it."""
-        return peer_of(self.enrolled.certificate)
+    def verify(self, public: bytes, signature: bytes, data: bytes) -> bool:
+        """Real Ed25519, counted."""
+        self.world.verified += 1
+        return verify(public, signature, data)
 
-    @property
-    def handle(self) -> bytes:
-        """Its handle."""
-        return self.enrolled.handle
+    def make_signer(self) -> SigningKey:
+        """The node key."""
+        return self.enrolled.node_key
 
-    def build(self, sequence: int = 0) -> None:
-        """Compose the parts, as at a start."""
-        world = self.world
-        flags = RecordFlag(0)
-        if self.peer.relay:
-            flags |= RecordFlag.RELAY
-        if "anchor" in self.peer.roles:
-            flags |= RecordFlag.ANCHOR
-        self.directory = MemberDirectory(self.trust, world.wall, certified=self._certified)
-        originator = Originator(
-            bytes.fromhex(world.issuer.network_id),
-            self.enrolled.node_key,
-            lambda: self._own_member().serial,
-            world.random,
-            flags,
-            sequence,
-            world.clock.seconds(),
-        )
-        self.engine = RouteEngine(
-            originator,
-            self._own_member,
-            self.directory.member,
-            self.trust.revoked,
-            world.verify,
-            now=world.clock.seconds(),
-        )
-        self.neighbours = Neighbours(
-            self.enrolled.node_key.public,
-            peer_of,
-            lambda: 64,
-            world.clock,
-            self.counters,
-            records=Asked(world.clock, self.engine.store.lacks),
-            certificates=Asked(world.clock, self.directory.lacks),
-        )
-        self.flooding = Flooding(
-            self.engine, self.neighbours, world.clock, world.wall, self.counters, self.sequences.append
-        )
-        self.documents = DocumentGossip(self.trust, self.neighbours, world.clock, world.wall, self.counters)
-        self.forwarding = Forwarding(
-            self.engine,
-            self.neighbours,
-            self.flooding,
-            world.clock,
-            self.counters,
-            relays=lambda: self.peer.relay,
-            revoked=self.directory.revoked,
-        )
-        self.forwarding.serve(
-            lambda kind, header, body, link: self.delivered.append((kind, header, bytes(body))),
-            lambda header, reason: self.undelivered.append((header, reason)),
-        )
-        self.updates = RouteUpdates(
-            self.engine,
-            self.neighbours,
-            self.flooding,
-            self.forwarding,
-            self.documents,
-            self.directory,
-            world.clock,
-            world.wall,
-        )
-        self.control = ControlFactory(
-            self.engine,
-            self.neighbours,
-            self.flooding,
-            self.documents,
-            self.directory,
-            world.clock,
-            self.counters,
-        )
-        self.dispatcher = Dispatcher()
-        self.dispatcher.register(self.control)
-        self.dispatcher.register(DataFactory(self.forwarding))
-        self.neighbours.observe(self.control, self.forwarding, self.updates)
-        self.directory.add(self.enrolled.certificate)
-        self.updates.start()
-        self.composed = True
+    def make_directory(self) -> MemberDirectory:
+        """Its own, which learns from others."""
+        return MemberDirectory(self.trust, self.wall, certified=self._certified)
+
+    def read_documents(self) -> None:
+        """Those of the issuer, unless it begins with none."""
+        if self.informed:
+            super().read_documents()
+
+    def _used(self, sequence: int) -> None:
+        super()._used(sequence)
+        self.sequences.append(sequence)
 
     def _trust_changed(self, kind: str) -> None:
-        if self.composed:
+        """Links stay: tests of the parts cut them."""
+        if self.running:
             self.updates.trust_changed(kind)
             self.documents.announce(kind)
 
@@ -266,25 +169,7 @@ class TestNode:
         self.flooding.certified(peer)
         self.certified.append(peer)
 
-    def _own_member(self) -> Member:
-        return member_of(self.peer)
-
-    def hello(self) -> Hello:
-        """What it says first."""
-        trust = self.trust
-        return Hello(
-            boot_id=self.handle,
-            initiator=True,
-            wall_ms=int(self.world.wall() * 1000),
-            serial=self.peer.serial,
-            status=trust.status.body.number if trust.status else 0,
-            crl=trust.crl.body.number if trust.crl else 0,
-            policy=trust.policy.body.version if trust.policy else 0,
-            genesis=trust.genesis.body.version,
-            digest=self.engine.store.digest(),
-        )
-
-    def send(self, target: TestNode, payload: bytes = b"payload", **header: Any) -> bool:
+    def send_to(self, target: TestNode, payload: bytes = b"payload", **header: Any) -> bool:
         """One E2E_DATA frame over the path the engine gives."""
         path = header.pop("path", None) or self.engine.path(target.handle, self.clock.seconds())
         if path is None:
@@ -295,30 +180,16 @@ class TestNode:
         return self.forwarding.sender(path)(frame, path[0] + path[-1], b"")
 
 
-class TestWorld:
-    """An issuer, a clock and nodes."""
+class TestWorld(EngineWorld):
+    """L{TestNode}s and the links between them."""
 
     __test__ = False
+    nodes: dict[str, TestNode]
 
     def __init__(self, seed: int = 1) -> None:
-        self.random = Random(seed)
-        self.clock = Clock()
-        self.issuer = Issuer(self.wall, Random(seed))
-        self.nodes: dict[str, TestNode] = {}
-        self.frames: dict[int, int] = {}
-        self.bytes = 0
+        super().__init__(seed)
         self.visits: list[tuple[str, bytes]] = []
         self.verified = 0
-        self.step = 0.001
-
-    def wall(self) -> float:
-        """Unix seconds."""
-        return WALL + self.clock.seconds()
-
-    def verify(self, public: bytes, signature: bytes, data: bytes) -> bool:
-        """Real Ed25519, counted."""
-        self.verified += 1
-        return verify(public, signature, data)
 
     def add(self, name: str, *roles: str, documents: bool = True) -> TestNode:
         """Enrol and start a node."""
@@ -347,17 +218,6 @@ class TestWorld:
         for one, other in pairwise(nodes):
             self.connect(one, other)
         return nodes
-
-    def run(self, seconds: float) -> None:
-        """Let time pass, event by event."""
-        end = self.clock.seconds() + seconds
-        while calls := self.clock.getDelayedCalls():
-            due = min(call.getTime() for call in calls)
-            if due > end:
-                break
-            self.clock.rightNow = max(self.clock.rightNow, due)
-            self.clock.advance(0)
-        self.clock.rightNow = end
 
     def stop(self) -> None:
         """Stop every node; nothing may be left on the clock."""

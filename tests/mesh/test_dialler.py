@@ -192,6 +192,40 @@ def test_a_refused_certificate_is_retried_every_minute_and_at_a_change(world):
     assert one.link(two) is not None
 
 
+@pytest.mark.parametrize(("garbled", "within"), [(1, 2), (2, 63)])
+def test_c19_one_changed_byte_is_no_refusal(world, garbled, within):
+    """A handshake that does not come out is tried again at once; a second one waits as for a refusal."""
+    one, two = world.node("one"), world.node("two").listen()
+    left = garbled
+    original = world.network.client
+
+    def client(address, host):
+        endpoint = original(address, host)
+        connect = endpoint.connect
+
+        def connected(factory):
+            return connect(factory).addCallback(garble)
+
+        endpoint.connect = connected
+        return endpoint
+
+    def garble(protocol):
+        nonlocal left
+        if left:
+            left -= 1
+            received = protocol.dataReceived
+            protocol.dataReceived = lambda data: received(data[:-1] + bytes([data[-1] ^ 1]))
+        return protocol
+
+    world.network.client = client
+    dialling(one, two)
+    world.run(within)
+    assert one.counters["handshake-failed"] == garbled
+    assert one.link(two) is not None
+    if garbled == 2:
+        assert one.link(two).peer.name == "two" and world.clock.seconds() > 60
+
+
 @pytest.mark.parametrize(("kind", "soon"), [("certificate", True), ("status", False)])
 def test_news_during_a_dial_makes_its_refusal_no_reason_to_wait(world, kind, soon):
     """Our certificate is renewed between the peer's look at the old one and its refusal."""

@@ -68,7 +68,7 @@ def test_line_delivers(world: TestWorld) -> None:
     """A frame crosses relays unchanged but for the hop index, and is handed over with its header."""
     nodes = world.line("a", "b", "c", "d")
     world.run(2)
-    assert nodes[0].send(nodes[3], b"payload", index=9, counter=5)
+    assert nodes[0].send_to(nodes[3], b"payload", index=9, counter=5)
     world.run(1)
     ((kind, header, body),) = nodes[3].delivered
     assert (kind, body) == (DATA, b"payload")
@@ -89,11 +89,11 @@ def test_verdict_is_remembered_until_something_changes(world: TestWorld) -> None
 
     nodes[1].forwarding.judge = counting  # type: ignore[method-assign, assignment]  # a spy
     for counter in range(20):
-        nodes[0].send(nodes[2], counter=counter)
+        nodes[0].send_to(nodes[2], counter=counter)
     world.run(1)
     assert len(asked) == 1 and len(nodes[2].delivered) == 20
     nodes[1].forwarding.forget_verdicts()
-    nodes[0].send(nodes[2])
+    nodes[0].send_to(nodes[2])
     world.run(1)
     assert len(asked) == 2
 
@@ -258,7 +258,7 @@ def test_field_r5_splice_around_a_lost_link(world: TestWorld) -> None:
     world.run(2)
     path = (a.handle, b.handle, d.handle)
     world.cut(b, d)
-    assert a.send(d, path=path)
+    assert a.send_to(d, path=path)
     world.run(1)
     ((_, header, _),) = d.delivered
     assert header.path == (a.handle, b.handle, c.handle, d.handle)
@@ -274,12 +274,12 @@ def test_no_splice_back_over_the_visited(world: TestWorld) -> None:
     world.run(2)
     assert a.engine.path(c.handle, world.clock.seconds()) is not None
     world.cut(b, c)
-    assert a.send(c, path=(a.handle, b.handle, c.handle), index=3, counter=8)
+    assert a.send_to(c, path=(a.handle, b.handle, c.handle), index=3, counter=8)
     world.run(1)
     ((header, reason),) = a.undelivered
     assert (reason, header.receiver_index, header.counter) == ("unreachable", 3, 8)
     assert header.path == (b.handle, a.handle)
-    assert a.send(c)
+    assert a.send_to(c)
     world.run(1)
     assert [header.path for _, header, _ in c.delivered] == [(a.handle, d.handle, c.handle)]
 
@@ -327,11 +327,11 @@ def test_notices_are_rate_limited_per_source(world: TestWorld) -> None:
     world.run(2)
     world.cut(b, c)
     for counter in range(50):
-        a.send(c, path=(a.handle, b.handle, c.handle), counter=counter)
+        a.send_to(c, path=(a.handle, b.handle, c.handle), counter=counter)
     world.run(0.5)
     assert b.counters["unreach-sent"] == 10
     world.run(10)
-    a.send(c, path=(a.handle, b.handle, c.handle))
+    a.send_to(c, path=(a.handle, b.handle, c.handle))
     world.run(0.5)
     assert b.counters["unreach-sent"] == 11
 
@@ -341,7 +341,7 @@ def test_field_r7_full_queue_is_told(world: TestWorld) -> None:
     a, b, c = world.line("a", "b", "c")
     world.run(2)
     b.links["c"].takes_data = False
-    a.send(c, index=4, counter=11)
+    a.send_to(c, index=4, counter=11)
     world.run(0.5)
     ((header, reason),) = a.undelivered
     assert (reason, header.receiver_index, header.counter) == ("dropped", 4, 11)
@@ -434,7 +434,7 @@ def test_own_link_gone(world: TestWorld) -> None:
     world.run(2)
     path = (a.handle, b.handle, c.handle)
     world.cut(a, b)
-    assert not a.send(c, path=path)
+    assert not a.send_to(c, path=path)
     assert a.counters["own-link-gone"] == 1
 
 
@@ -471,7 +471,7 @@ def test_field_r2_no_frame_visits_a_node_twice(seed: int) -> None:
         for _ in range(4):
             source, target = random.sample(nodes, 2)
             counter += 1
-            source.send(target, counter=counter)
+            source.send_to(target, counter=counter)
         world.run(random.uniform(0, 0.1))
     world.run(1)
     check_visits(world)

@@ -8,9 +8,10 @@ from mesh.linkworld import World
 from twisted.logger import formatEvent, globalLogPublisher
 
 from gmesh.mesh.limits import DATA_QUEUE_BYTES, KeepaliveProfile
+from gmesh.mesh.neighbour import NeighbourObserver
 from gmesh.testing.transport import Wire
 from gmesh.wire.frames import Kind, pack_frame
-from gmesh.wire.messages import CloseReason
+from gmesh.wire.messages import DIGEST_SIZE, CloseReason
 
 
 @pytest.fixture
@@ -29,6 +30,25 @@ def test_a_link_comes_up_at_both_ends(world):
     assert one.link(two).handshake_hash == two.link(one).handshake_hash
     assert one.link(two).hello == two.link(one).own_hello
     assert one.link(two).rtt == pytest.approx(0.002, abs=0.02)
+
+
+def test_digests_are_read_when_a_link_comes_up_and_not_kept(world):
+    """The digest of a HELLO, most of what a link would hold, serves once, at both ends."""
+    read = []
+
+    class Reader(NeighbourObserver):
+        def link_up(self, neighbour):
+            read.append(neighbour.link.hello.digest)
+
+    ends = [world.node(name) for name in ("one", "two")]
+    for node in ends:
+        node.neighbours.observe(node.recorder, Reader())
+    ends[1].listen()
+    ends[0].dial(ends[1])
+    world.run(0.5)
+    assert read == [bytes(DIGEST_SIZE)] * 2
+    kept = [ends[0].link(ends[1]), ends[1].link(ends[0])]
+    assert [link.hello.digest + link.own_hello.digest for link in kept] == [b"", b""]
 
 
 def test_frames_arrive_in_order_and_once(world):

@@ -7,7 +7,7 @@ import pytest
 from mesh.linkworld import World
 
 from gmesh.mesh.counters import Counters
-from gmesh.mesh.egress_queue import EgressQueue
+from gmesh.mesh.egress_queue import DataRoom, EgressQueue
 from gmesh.mesh.limits import (
     AHEAD_LEAST,
     AHEAD_MOST,
@@ -149,7 +149,7 @@ def test_a_sender_that_is_done_leaves_what_it_wrote(world):
 def test_what_waited_too_long_makes_room_from_the_largest_flow():
     """A frame older than 50 ms, and than four of its kind take to send: the largest flow loses its oldest."""
     lost = []
-    queue = EgressQueue(Counters(), lambda flow, frame: lost.append(frame))
+    queue = EgressQueue(Counters(), room=DataRoom(dropped=lambda flow, frame: lost.append(frame)))
     for number in range(8):
         queue.push_data(b"%d" % number * 1000, OTHER, 0.0)
     queue.push_data(b"s" * 100, THIRD, 0.0)

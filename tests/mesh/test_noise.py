@@ -214,7 +214,7 @@ def test_another_network_is_not_understood(world):
 def test_scanners_are_cut_and_counted_quietly(world, lines, data, cause):
     """A browser or port scanner gets not one byte, costs no key operation and no log line."""
     node = world.node("node").listen()
-    node.noise.session = None
+    node.noise.sessions = None
     raw = stranger(world, node, data)
     world.run(0.5)
     assert raw.lost and raw.received == b""
@@ -233,7 +233,7 @@ def test_scanners_are_cut_and_counted_quietly(world, lines, data, cause):
 def test_a_preamble_we_do_not_allow_is_refused_before_any_key_operation(world, lines, data, cause):
     """Version and suite are judged by the preamble alone, and the log says which."""
     node = world.node("node").listen()
-    node.noise.session = None
+    node.noise.sessions = None
     raw = stranger(world, node, data + bytes(100))
     world.run(0.5)
     assert raw.lost and raw.received == b""

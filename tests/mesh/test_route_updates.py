@@ -82,7 +82,7 @@ def test_renewed_certificate_is_named(world: TestWorld) -> None:
     a, _b, c = world.line("a", "b", "c")
     world.run(5)
     renewed = world.issuer.renew(a.enrolled)
-    a.enrolled = renewed
+    a.certify(renewed.certificate)
     a.directory.add(renewed.certificate)
     a.updates.renewed()
     a.control.announce_certificate(renewed.certificate)

@@ -14,7 +14,7 @@ from gmesh.errors import SendRefused
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.trust.documents import Rule
 from gmesh.wire.frames import Kind
-from gmesh.wire.paths import AT_PATH
+from gmesh.wire.paths import AT_PATH, PathHeader, pack_path_frame
 
 CANARY = b"canary-7c1f: the pump runs at 4.2 bar"
 Send = Callable[..., Any]
@@ -75,6 +75,18 @@ def test_a_sealed_message_arrives_once_and_is_acknowledged(inbox: list[Message],
     delivered = send()
     assert delivered.rtt == pytest.approx(0.004, abs=0.001)
     assert [(message.source_name, message.data) for message in inbox] == [("a", CANARY)]
+
+
+def test_a_relay_whose_queue_drops_what_it_took_reports_that_to_the_source(mesh: MemoryMesh) -> None:
+    """Frames of a wait for long in the queue of the slow link from b to c: a hears of one that had to go."""
+    a, b, c = (node.handle for node in mesh)
+    frame = pack_path_frame(Kind.E2E_DATA, PathHeader((a, b, c), 1, 1, 2), bytes(4_000))
+    mesh.slow("b", "c", 20_000)
+    for _ in range(150):
+        mesh["b"].link("c").send_data(frame, a + c)
+        mesh.run(0.1)
+    assert count(mesh, "b", "data-waited-long") > 0
+    assert count(mesh, "a", "dropped-heard") > 0
 
 
 def test_field_t1_no_byte_of_the_payload_is_readable_at_the_relay(

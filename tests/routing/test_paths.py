@@ -201,7 +201,7 @@ def test_detours_remembered_are_bounded() -> None:
 
 
 def test_penalty_for_loss() -> None:
-    """Relays of a path that loses are dearer to us for ten minutes, then as before."""
+    """Relays of a path that loses, while another does not, are dearer for ten minutes, then as before."""
     claims: Claims = {
         0: ({1: 10, 2: 15}, True),
         1: ({0: 10, 3: 10}, True),
@@ -211,10 +211,14 @@ def test_penalty_for_loss() -> None:
     _, choice = choice_on(claims)
     best = choice.path(handle(3), 0.0)
     assert best == (handle(0), handle(1), handle(3))
-    choice.penalise(best, 1.0)
-    assert choice.path(handle(3), 1.0) == (handle(0), handle(2), handle(3))
-    choice.path(handle(3), 601.2)
-    assert choice.path(handle(3), 601.3) == best
+    other = (handle(0), handle(2), handle(3))
+    choice.unanswered(best, 1.0, False)
+    assert choice.path(handle(3), 1.0) == other
+    choice.answered(other, 2.0, 2.1, False)
+    for now in (21.2, 21.3, 620.0):
+        assert choice.path(handle(3), now) == other
+    choice.path(handle(3), 621.4)
+    assert choice.path(handle(3), 621.5) == best
 
 
 def test_generation_moves_with_each_run() -> None:

@@ -72,13 +72,13 @@ def test_a_relay_that_rewrites_the_path_gains_one_visit_each(grid: EngineMesh) -
 
 
 def test_a_relay_that_drops_everything_is_bypassed(grid: EngineMesh) -> None:
-    """After a session blamed the path, its relays cost four times as much: the next frames go elsewhere."""
+    """Once a path is not answered, its relays cost four times as much: the next frames go elsewhere."""
     source, target, liar = grid["n0010"], grid["n0014"], grid["n0012"]
     liar.tampers = lambda kind, frame, to: None if is_data(kind) else frame
     path = source.engine.path(target.handle, grid.now())
     assert path is not None
     lost = tuple(grid[f"n{index:04}"].handle for index in (10, 11, 12, 13, 14))
-    source.engine.penalise(lost, grid.now())
+    source.engine.unanswered(lost, grid.now())
     other = source.engine.path(target.handle, grid.now())
     assert other is not None and liar.handle not in other
     assert source.send(target.name, b"x")
