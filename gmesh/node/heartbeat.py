@@ -217,8 +217,10 @@ class Heartbeat(Service):
     def _contradicted(self, held: Document[Status], error: DocumentRefused) -> None:
         """Show the authority, soon, what it signed: it may have forgotten that, or be two."""
         first, self._evidence = self._evidence is None, held
-        text = "the authority contradicts what it once signed, which it is shown: {cause}"
-        self._ill("history", text, error)
+        if not self.fell_back:
+            text = "the authority contradicts what it once signed: it is shown status {number}"
+            self._log.warn(text, number=held.body.number)
+        self._trouble["history"] = error.reason
         if first:
             self._beats.soon()
 
