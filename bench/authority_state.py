@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gmesh.authority.approvals import NO_APPROVALS
+from gmesh.authority.approval_rules import NO_APPROVALS
 from gmesh.authority.issuer import DocumentIssuer, Wanted
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import certificates, engine, invites, nodes

@@ -153,6 +153,7 @@ SENTENCES = {
         f"may hold {authority.CONNECTIONS_PER_ADDRESS} connections",
         f"A command lives at most {authority.COMMAND_SECONDS_MAX // DAY} days",
         f"A proposal ends after {authority.APPROVAL_SECONDS // 3600} h",
+        f"A key has at most {authority.PROPOSALS_A_KEY} that wait",
     ],
     "local-api": [
         f"A body has at most {node.LOCAL_BODY_LIMIT // MIB} MiB",
@@ -161,7 +162,8 @@ SENTENCES = {
     "commands": [
         f"ends {node.SHUTDOWN_DELAY:g} s later",
         f"(at most {node.PING_REPORT_NODES})",
-        f"at most {node.MAX_COMMANDS_WAITING} of them",
+        f"at most {node.MAX_COMMANDS_WAITING} of them and {node.MAX_COMMANDS_WAITING_A_SIGNER} of one signer",
+        f"more than {trust.COMMANDS_AHEAD} above the newest",
         f"must come within {node.NEWS_DEADLINE:g} s",
         f"at most {node.RECEIPT_SPREAD:g} s later",
         f"at most {node.MAX_COMMAND_LIFE // DAY} days",

@@ -3,34 +3,37 @@
 Operations that take several operators: to approve is to ask for the same, signed by one's own key.
 
 So nobody approves what they did not see, and a request altered by one byte of meaning is another
-proposal.  The votes are used up in the transaction of the effect.
+proposal.  Each request is decided as if it were the last one needed, and undone if it is not: only what its
+operator may do, and what could be done now, counts as a vote.  A proposal keeps what it spoke of; when that
+is another thing by now, it ends.  The votes are used up in the transaction of the effect.
+Tests: C{tests/authority/test_approvals.py}, C{tests/authority/test_proposals.py}.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit, limits
+from gmesh.authority.approval_rules import ApprovalRules, read_rules
 from gmesh.authority.auth import Caller
-from gmesh.authority.store import approvals, operators
+from gmesh.authority.store import approvals
 from gmesh.authority.store.approvals import ApprovalRow
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import ConfigurationError, DocumentRefused, RequestRefused
-from gmesh.files import read_capped
+from gmesh.errors import RequestRefused
 from gmesh.trust.canonical import canonical, digest
 
-__all__ = ["APPROVALS_FILE", "NO_APPROVALS", "ApprovalRules", "Approvals", "Operation", "read_rules"]
+__all__ = ["ApprovalWaits", "Approvals", "Operation"]
 
 Json = dict[str, Any]
-APPROVALS_FILE = "approvals.json"
+_SIGNED = {"signed", "signatures"}
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -46,50 +49,105 @@ class Operation(msgspec.Struct, frozen=True):
     least: str
 
 
-class ApprovalRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ApprovalWaits(Exception):
     """
-    C{approvals.json}.
+    The request was counted, and waits for other operators.
 
-    @ivar required: how many operators.
-    @ivar operations: names of routes, such as C{POST /admin/policies}.
+    @ivar answer: what its operator is told.
     """
 
-    required: Annotated[int, Meta(ge=1, le=100)]
-    operations: tuple[str, ...]
+    def __init__(self, answer: Json) -> None:
+        super().__init__()
+        self.answer = answer
 
-    def check(self, reader: Reader, where: str) -> None:
-        """@raise ConfigurationError: C{bad-approvals}, if there are not so many administrators."""
-        held = operators.administrators(reader)
-        if self.required > held:
-            raise ConfigurationError(
-                "bad-approvals", f"{where} requires {self.required} operators, but only {held} may administer"
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """
+    One operator's vote, cast by the very decision that it is for.
+
+    @ivar id: of the proposal: the digest of what is asked, without signatures.
+    @ivar body: what is asked, with them; None for nothing.
+    """
+
+    id: str
+    operation: Operation
+    target: str
+    body: Any
+    required: int
+
+    def cast(self, tx: Transaction, caller: Caller) -> None:
+        """At the beginning of the decision; when it has been made it is judged whether it stands."""
+        approvals.forget_expired(tx)
+        held = approvals.get(tx, self.id)
+        least = self.operation.least or caller.role
+        before = {vote.key_id for vote in approvals.votes(tx, self.id, least)}
+        count = len(before | {caller.key_id})
+        if count >= self.required:
+            approvals.forget(tx, self.id)
+            self._record(tx, caller, count)
+        tx.close_with(lambda: self._judge(tx, caller, held, count, caller.key_id in before))
+
+    def _judge(
+        self, tx: Transaction, caller: Caller, held: ApprovalRow | None, count: int, again: bool
+    ) -> Callable[[Transaction], Exception] | None:
+        """What is done in the place of the decision, which was made and so could be; None if it stands."""
+        facts = canonical(tx.facts)
+        if held is not None and held.facts != facts:
+            changed = _differing(held.facts, facts)
+            return lambda later: self._end(later, caller, changed)
+        if count >= self.required:
+            return None
+        if again:
+            raise RequestRefused(
+                "conflict", "you approved this before: another operator must ask for the same"
             )
+        return lambda later: self._vote(later, caller, facts, count)
 
-
-NO_APPROVALS = ApprovalRules(1, ())
-
-
-def read_rules(state: Path, possible: Collection[str] | None = None) -> ApprovalRules:
-    """
-    The rules of a state directory; none without the file.
-
-    @param possible: names of the operations that can need approval; None for no judgement of names.
-
-    @raise ConfigurationError: C{bad-approvals}, saying what is wrong with the file.
-    """
-    path = state / APPROVALS_FILE
-    if not path.exists():
-        return NO_APPROVALS
-    try:
-        rules = msgspec.json.decode(read_capped(path, limits.APPROVALS_FILE_BYTES), type=ApprovalRules)
-    except (msgspec.DecodeError, DocumentRefused, UnicodeDecodeError) as error:
-        raise ConfigurationError("bad-approvals", f"{path}: {error}") from error
-    if possible is not None and (unknown := sorted(set(rules.operations) - set(possible))):
-        raise ConfigurationError(
-            "bad-approvals",
-            f"{path}: no operation is named {unknown[0]}; there are {', '.join(sorted(possible))}",
+    def _vote(self, tx: Transaction, caller: Caller, facts: bytes, count: int) -> Exception:
+        caller.burn(tx)
+        approvals.forget_expired(tx)
+        row = approvals.get(tx, self.id)
+        if row is None:
+            if approvals.proposed_by(tx, caller.key_id) >= limits.PROPOSALS_A_KEY:
+                raise RequestRefused(
+                    "conflict", f"{limits.PROPOSALS_A_KEY} of your proposals wait: withdraw one of them"
+                )
+            ends = tx.now + limits.APPROVAL_SECONDS
+            asked = (self.id, self.operation.method, self.target, canonical(self.body))
+            row = ApprovalRow(*asked, ends, caller.key_id, facts)
+            approvals.propose(tx, row)
+        approvals.vote(tx, self.id, caller.key_id)
+        self._record(tx, caller, count)
+        return ApprovalWaits(
+            {
+                "state": "pending",
+                "id": self.id,
+                "votes": count,
+                "required": self.required,
+                "expires_at": row.expires_at,
+            }
         )
-    return rules
+
+    def _end(self, tx: Transaction, caller: Caller, changed: str) -> Exception:
+        approvals.forget(tx, self.id)
+        audit.record(
+            tx,
+            caller.key_id,
+            "end-approval",
+            self.operation.name,
+            request_id=caller.request_id,
+            approval=self.id,
+            changed=changed,
+        )
+        return RequestRefused(
+            "conflict",
+            f"since this was proposed, its {changed} has changed, so it has ended: look, and propose it anew",
+        )
+
+    def _record(self, tx: Transaction, caller: Caller, count: int) -> None:
+        name, request_id = self.operation.name, caller.request_id
+        audit.record(tx, caller.key_id, "approve", name, request_id=request_id, approval=self.id, votes=count)
 
 
 class Approvals:
@@ -113,55 +171,26 @@ class Approvals:
         """Whether this request must be approved; a dry run changes nothing."""
         return operation in self.rules.operations and not getattr(body, "dry_run", False)
 
-    def ask(self, caller: Caller, operation: Operation, target: str, body: Any) -> Deferred[Caller | Json]:
+    async def ballot(
+        self, caller: Caller, operation: Operation, target: str, body: Any
+    ) -> tuple[Caller, Any]:
         """
-        Count the request as its caller's vote.
+        Make a request a vote: its decision then waits for others, by L{ApprovalWaits}, or is made.
 
         Where the policy says which role it takes, the votes of the caller's role and above count.
 
-        @return: a caller who may act, or what to answer one who must wait for others.
-        @raise RequestRefused: C{conflict} for a vote that was given before.
+        @return: the caller, with that vote, and the body, with the signatures of the proposal if it has none.
         """
         said = None if body is None else msgspec.to_builtins(body)
-        name = digest({"method": operation.method, "target": target, "body": said})
-        least = operation.least or caller.role
-        required = self.rules.required
-
-        def vote(tx: Transaction) -> Caller | Json:
-            caller.claim(tx)
-            approvals.forget_expired(tx)
-            ends = tx.now + limits.APPROVAL_SECONDS
-            approvals.propose(tx, ApprovalRow(name, operation.method, target, canonical(said), ends))
-            new = approvals.vote(tx, name, caller.key_id)
-            count = len(approvals.votes(tx, name, least))
-            if new:
-                audit.record(
-                    tx,
-                    caller.key_id,
-                    "approve",
-                    operation.name,
-                    request_id=caller.request_id,
-                    approval=name,
-                    votes=count,
-                )
-            if count >= required:
-                return msgspec.structs.replace(
-                    caller, approval=lambda later: self._use(later, name, least, required)
-                )
-            if not new:
-                raise RequestRefused(
-                    "conflict", "you approved this before: another operator must ask for the same"
-                )
-            row = approvals.get(tx, name)
-            return {
-                "state": "pending",
-                "id": name,
-                "votes": count,
-                "required": required,
-                "expires_at": ends if row is None else row.expires_at,
-            }
-
-        return self._store.decide(vote)
+        shown = _unsigned(said)
+        name = digest({"method": operation.method, "target": target, "body": shown})
+        if _bare(said):
+            row = await self._store.read(lambda reader: approvals.get(reader, name))
+            if row is not None:
+                said = json.loads(row.body)
+                body = msgspec.convert(said, type(body))
+        ballot = Ballot(name, operation, target, said, self.rules.required)
+        return msgspec.structs.replace(caller, cast=ballot.cast), body
 
     def page(self, after: str, limit: int, now: int) -> Deferred[Json]:
         """What waits, with the votes so far."""
@@ -171,27 +200,81 @@ class Approvals:
             return {
                 "required": self.rules.required,
                 "operations": list(self.rules.operations),
-                "approvals": [
-                    {
-                        "id": row.id,
-                        "method": row.method,
-                        "target": row.target,
-                        "body": json.loads(row.body),
-                        "votes": [
-                            {"key_id": vote.key_id, "name": vote.name, "at": vote.voted_at}
-                            for vote in approvals.votes(reader, row.id, "read")
-                        ],
-                        "expires_at": row.expires_at,
-                    }
-                    for row in rows
-                ],
+                "approvals": [_shown(reader, row) for row in rows],
                 "next": rows[-1].id if len(rows) == limit else None,
             }
 
         return self._store.read(page)
 
-    def _use(self, tx: Transaction, name: str, least: str, required: int) -> None:
-        if len(approvals.votes(tx, name, least)) < required or not approvals.forget(tx, name):
-            raise RequestRefused(
-                "conflict", "its approvals were used or withdrawn meanwhile: look and ask again"
+    def one(self, name: str, now: int) -> Deferred[Json]:
+        """What waits under an id. @raise RequestRefused: C{not-found}."""
+
+        def one(reader: Reader) -> Json:
+            row = approvals.get(reader, name)
+            if row is None or row.expires_at <= now:
+                raise _nothing_waits()
+            return _shown(reader, row)
+
+        return self._store.read(one)
+
+    def withdraw(self, caller: Caller, name: str) -> Deferred[None]:
+        """Take one's own proposal back. @raise RequestRefused: C{not-found}, C{forbidden-role}."""
+
+        def withdraw(tx: Transaction) -> None:
+            caller.claim(tx)
+            row = approvals.get(tx, name)
+            if row is None or row.expires_at <= tx.now:
+                raise _nothing_waits()
+            if row.proposed_by != caller.key_id:
+                raise RequestRefused("forbidden-role", "only who proposed it may withdraw it")
+            approvals.forget(tx, name)
+            target = f"{row.method} {row.target}"
+            audit.record(
+                tx, caller.key_id, "withdraw-approval", target, request_id=caller.request_id, approval=name
             )
+
+        return self._store.decide(withdraw)
+
+
+def _nothing_waits() -> RequestRefused:
+    return RequestRefused("not-found", "nothing waits under this id: it was done, has ended or was withdrawn")
+
+
+def _shown(reader: Reader, row: ApprovalRow) -> Json:
+    """A proposal, without the signatures that would let somebody use it before it is approved."""
+    return {
+        "id": row.id,
+        "method": row.method,
+        "target": row.target,
+        "body": _unsigned(json.loads(row.body)),
+        "proposed_by": row.proposed_by,
+        "speaks_of": json.loads(row.facts),
+        "votes": [
+            {"key_id": vote.key_id, "name": vote.name, "at": vote.voted_at}
+            for vote in approvals.votes(reader, row.id, "read")
+        ],
+        "expires_at": row.expires_at,
+    }
+
+
+def _unsigned(said: Any) -> Any:
+    """A request's body with its documents as they are before anybody has signed them."""
+    if not isinstance(said, dict):
+        return said
+    return {
+        name: {**value, "signatures": []} if isinstance(value, dict) and value.keys() == _SIGNED else value
+        for name, value in said.items()
+    }
+
+
+def _bare(said: Any) -> bool:
+    """Whether a document in it bears no signature: it was read here, where none is shown."""
+    values = list(said.values()) if isinstance(said, dict) else []
+    documents = [value for value in values if isinstance(value, dict) and value.keys() == _SIGNED]
+    return any(document["signatures"] == [] for document in documents)
+
+
+def _differing(before: bytes, now: bytes) -> str:
+    """The names of what differs between two canonical objects."""
+    one, other = json.loads(before), json.loads(now)
+    return ", ".join(name for name in sorted(one.keys() | other.keys()) if one.get(name) != other.get(name))

@@ -12,22 +12,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from gmesh.authority import limits
 from gmesh.authority.auth import Caller
+from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import GmeshError, StoreError
 from gmesh.trust.canonical import canonical
 
-__all__ = ["AuditMirror", "AuditTrail", "chain_hash", "printable", "record", "verify_chain"]
+__all__ = [
+    "AuditMirror",
+    "AuditTrail",
+    "certificate_digest",
+    "chain_hash",
+    "printable",
+    "record",
+    "verify_chain",
+]
 
 _DOMAIN = b"gmesh-audit-v1\0"
 Entry = tuple[int, bytes, bytes]
@@ -44,6 +55,11 @@ def chain_hash(seq: int, previous: bytes, entry: bytes) -> bytes:
 def printable(text: str) -> str:
     """Text by strangers, on one line: cut, and escaped where it is not plain ASCII."""
     return text[: limits.REASON_CHARACTERS].encode("unicode_escape").decode("ascii")
+
+
+def certificate_digest(encoded: bytes) -> str:
+    """How a row names a certificate: SHA-256 of its file form, in hexadecimal."""
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def record(
@@ -96,19 +112,68 @@ def verify_chain(entries: Iterable[Entry], seq: int = 0, head: bytes = bytes(32)
     return seq, head
 
 
+@dataclass(slots=True)
+class _Refusals:
+    """
+    What one operator was refused since the last row that says so.
+
+    @ivar until: no row about it before then.
+    @ivar outcomes: how often which request was refused for which reason.
+    """
+
+    until: int
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
 class AuditTrail:
     """The use cases around the chain."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: SteadyClock) -> None:
         self._store = store
+        self._clock = clock
+        self._refusals: dict[str, _Refusals] = {}
 
     def refused(self, caller: Caller, action: str, target: str, error: GmeshError) -> Deferred[None]:
-        """Note in the audit that a known operator was refused something."""
+        """
+        Note in the audit that a known operator was refused something: the first time in a minute.
+
+        Further ones are counted, and L{flush} writes their number.
+        """
         outcome = f"refused: {error.reason}"
+        known = self._refusals.get(caller.key_id)
+        if known is None:
+            self._refusals[caller.key_id] = _Refusals(self._clock.now() + limits.REFUSAL_ROW_SECONDS)
+        else:
+            known.outcomes[action, outcome] += 1
 
         def note(tx: Transaction) -> None:
-            caller.claim(tx, effect=False)
-            record(tx, caller.key_id, action, printable(target), outcome, caller.request_id)
+            caller.burn(tx)
+            if known is None:
+                record(tx, caller.key_id, action, printable(target), outcome, caller.request_id)
+
+        return self._store.decide(note)
+
+    def flush(self, all_of_them: bool = False) -> Deferred[None]:
+        """
+        Write a row for each operator whose refusals were counted for a minute.
+
+        @param all_of_them: also those of less than a minute, for the daemon stops.
+        """
+        now = self._clock.now()
+        due = {key: known for key, known in self._refusals.items() if all_of_them or known.until <= now}
+        counted = {key: known.outcomes for key, known in due.items() if known.outcomes}
+        for key in due:
+            if key in counted:
+                self._refusals[key] = _Refusals(now + limits.REFUSAL_ROW_SECONDS)
+            else:
+                del self._refusals[key]
+        if not counted:
+            return succeed(None)
+
+        def note(tx: Transaction) -> None:
+            for key, outcomes in counted.items():
+                (action, outcome), _ = outcomes.most_common(1)[0]
+                record(tx, key, action, "", outcome, count=outcomes.total())
 
         return self._store.decide(note)
 

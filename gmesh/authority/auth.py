@@ -63,7 +63,7 @@ class Caller(msgspec.Struct, frozen=True):
     @ivar name: of an operator or node, for the audit.
     @ivar vouched: whether the invite key signed too; judged only where any refusal takes as long.
     @ivar presented: the certificate a node sent with its request, not judged beyond its key.
-    @ivar approval: what takes the place of the nonce, where the request was counted as a vote before.
+    @ivar cast: counts the request as a vote, where it takes several operators.
     """
 
     signed: SignedRequest
@@ -72,7 +72,7 @@ class Caller(msgspec.Struct, frozen=True):
     role: str = ""
     name: str = ""
     vouched: bool = True
-    approval: Callable[[Transaction], None] | None = None
+    cast: Callable[[Transaction, Caller], None] | None = None
     presented: Document[Certificate] | None = None
 
     @property
@@ -87,16 +87,36 @@ class Caller(msgspec.Struct, frozen=True):
             raise LookupError("this route takes no certificate")
         return self.presented
 
-    def claim(self, tx: Transaction, effect: bool = True) -> None:
+    def claim(self, tx: Transaction) -> None:
         """
-        Use up what allows the request, in the transaction of its effect, or of the note of its refusal.
+        Use up what allows the request, in the transaction of its effect, before anything else.
 
-        @raise RequestRefused: C{replayed}; C{conflict}, if its approvals are gone.
+        An operator's right is read once more: it may have ended since the request was judged.
+        @raise RequestRefused: C{replayed}; C{unknown-key}, C{forbidden-role}.
         """
-        if self.approval is None:
-            nonces.claim(tx, (self.signed.keyid, self.signed.nonce, self.signed.created))
-        elif effect:
-            self.approval(tx)
+        if self.role:
+            self._check_right(tx)
+        self.burn(tx)
+        if self.cast is not None:
+            self.cast(tx, self)
+
+    def burn(self, tx: Transaction) -> None:
+        """Use up the nonce alone, of a request that has no effect. @raise RequestRefused: C{replayed}."""
+        nonces.claim(tx, (self.signed.keyid, self.signed.nonce, self.signed.created))
+
+    def _check_right(self, tx: Transaction) -> None:
+        row = operators.get(tx, self.key_id)
+        if row is None or row.revoked_at is not None:
+            raise NoOperator()
+        if row.role != self.role:
+            raise RequestRefused("forbidden-role", f"your role is {row.role} by now: ask again")
+
+
+class NoOperator(RequestRefused):
+    """The key is not, or no longer, an operator's."""
+
+    def __init__(self) -> None:
+        super().__init__("unknown-key", "no operator of this network has that key")
 
 
 class Authenticator:
@@ -121,7 +141,7 @@ class Authenticator:
         row = await self._store.read(lambda reader: operators.get(reader, signed.keyid))
         if row is None or row.revoked_at is not None:
             self._limiter.failed(envelope.address, signed.keyid)
-            raise RequestRefused("unknown-key", "no operator of this network has that key")
+            raise NoOperator()
         self._verify(signed, b64url_decode(row.operator_key, KEY_SIZE), envelope)
         caller = Caller(signed, envelope.request_id, envelope.address, row.role, row.name)
         if not operators.may(row.role, least):

@@ -3,7 +3,8 @@
 The authority's half of the control plane: numbers commands, hands them out, collects receipts.
 
 A command is signed by the operator who gives it; the authority judges it by the policy, as every
-node does again, and never changes it.
+node does again, and adds its own signature, without which no node obeys.
+Tests: C{tests/authority/test_commands.py}.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from gmesh.trust.documents import (
 )
 from gmesh.trust.keys import decode_public
 from gmesh.trust.limits import DOCUMENT_LIMITS
-from gmesh.trust.verify import verify_command, verify_receipt
+from gmesh.trust.verify import check_command, command_role, verify_receipt
 
 __all__ = ["CommandBody", "Commands"]
 
@@ -76,7 +77,7 @@ class Commands:
         """
         Take a command for the nodes.
 
-        @raise DocumentRefused: what L{verify_command} finds.
+        @raise DocumentRefused: what L{check_command} and L{command_role} find.
         @raise RequestRefused: C{forbidden-role}; C{not-found} for a target that is not a member;
             C{conflict}, with the number to sign.
         """
@@ -85,21 +86,29 @@ class Commands:
             raise RequestRefused("invalid-field", f"a command lives at most {limits.COMMAND_SECONDS_MAX} s")
         if body.issued_at > self._clock.now() + limits.REQUEST_WINDOW_SECONDS:
             raise RequestRefused("invalid-field", "issued_at lies in the future: compare the clocks")
+        if len(document.signatures) != 1:
+            raise RequestRefused("invalid-field", "a command bears one signature, of who gives it")
 
         def give(tx: Transaction) -> Json:
             caller.claim(tx)
             policy = self._issuer.in_force(tx).body
-            verify_command(document, self._issuer.genesis.body, policy, self._issuer.network_id, tx.now)
+            tx.speaks_of(policy=policy.version)
+            check_command(document, self._issuer.network_id, tx.now)
+            command_role(document, policy)
             if not policy.may_command(caller.role, body.command):
                 raise RequestRefused("forbidden-role", f"the policy does not let you give {body.command}")
-            if body.target.node is not None and nodes.by_name(tx, body.target.node) is None:
-                raise RequestRefused("not-found", f"no node is named {body.target.node}")
+            if body.target.node is not None:
+                node = nodes.by_name(tx, body.target.node)
+                if node is None:
+                    raise RequestRefused("not-found", f"no node is named {body.target.node}")
+                tx.speaks_of(node_id=node.node_id)
             number = tx.next_number("command")
             if body.number != number:
                 raise ProblemWithMembers(
                     "conflict", f"the next command is number {number}: sign that", number=number
                 )
-            commands.add(tx, CommandRow(number, body.id, document.encode(), caller.key_id, body.expires_at))
+            accepted = self._issuer.countersign(tx, document).encode()
+            commands.add(tx, CommandRow(number, body.id, accepted, caller.key_id, body.expires_at))
             audit.record(
                 tx,
                 caller.key_id,

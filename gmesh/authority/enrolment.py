@@ -20,7 +20,7 @@ from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody, enrolment_refused
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import DocumentIssuer, Wanted
-from gmesh.authority.store import certificates, enrolment, invites, nodes, nonces
+from gmesh.authority.store import certificates, enrolment, invites, nodes, nonces, readmissions
 from gmesh.authority.store.enrolment import CurrentHolder, JoinFacts
 from gmesh.authority.store.invites import InviteRow
 from gmesh.authority.store.transaction import Reader, Transaction
@@ -70,6 +70,8 @@ class Join:
 
 class Enrolment:
     """The use cases of hosts that hold an invite, and of operators who let them in."""
+
+    ordered: bool = False
 
     def __init__(self, store: Store, issuer: DocumentIssuer, clock: SteadyClock) -> None:
         self._store = store
@@ -125,7 +127,7 @@ class Enrolment:
                 if taken.isdisjoint(names):
                     taken |= names
                     plain[place] = join, found
-        if plain and nodes.count(tx) + len(plain) <= self._issuer.policy.body.max_nodes:
+        if plain and nodes.count(tx) + len(plain) <= self._issuer.in_force(tx).body.max_nodes:
             signed = [join.caller.signed for join, _ in plain.values()]
             nonces.claim(tx, *((each.keyid, each.nonce, each.created) for each in signed))
             for place, admitted in zip(plain, self._issue(tx, list(plain.values())), strict=True):
@@ -171,6 +173,7 @@ class Enrolment:
                 invite=found.invite.id,
                 invited_by=found.invite.created_by,
                 serial=row.serial,
+                certificate=audit.certificate_digest(row.document),
             )
         issued = [(found, join.body.node_key, row) for (join, found), row in zip(joins, rows, strict=True)]
         enrolment.admit(tx, issued)
@@ -223,23 +226,23 @@ class Enrolment:
         if found.key_revoked:
             raise AdmissionRefused("cert-revoked", "this node key was revoked as compromised: make a new one")
         name, named, keyed = found.invite.name, found.named, found.keyed
-        if named is not None and named.node_id != node_id and self._lives(named, tx.now):
+        if named is not None and named.node_id != node_id and self._lives(tx, named):
             raise AdmissionRefused(
                 "name-taken", f"{name} is another node: an operator must revoke it before it is replaced"
             )
         if keyed is not None and keyed.name != name:
-            if self._lives(keyed, tx.now):
+            if self._lives(tx, keyed):
                 raise AdmissionRefused("key-taken", f"this node key is already a member, as {keyed.name}")
             nodes.remove(tx, keyed.name)
-        if named is None and nodes.count(tx) >= self._issuer.policy.body.max_nodes:
+        if named is None and nodes.count(tx) >= self._issuer.in_force(tx).body.max_nodes:
             raise AdmissionRefused("network-full", "the policy's max_nodes is reached")
 
     def _check_noise_key(self, found: JoinFacts, node_id: str) -> None:
         if found.noise_key_owner not in (None, node_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
 
-    def _lives(self, node: CurrentHolder, now: int) -> bool:
-        return node.barred_at is None and now <= node.not_after + self._issuer.grace()
+    def _lives(self, tx: Transaction, node: CurrentHolder) -> bool:
+        return node.barred_at is None and tx.now <= node.not_after + self._issuer.grace(tx)
 
     # Operators.
 
@@ -253,25 +256,30 @@ class Enrolment:
 
         def settle(tx: Transaction) -> Json:
             caller.claim(tx)
-            row, invite = enrolment.get(tx, invite_id), invites.get(tx, invite_id)
-            if row is None or invite is None:
+            back = readmissions.get(tx, invite_id)
+            row = back or enrolment.get(tx, invite_id)
+            found = back or invites.get(tx, invite_id)
+            if row is None or found is None:
                 raise RequestRefused("not-found", "no join waits under this id")
-            if not enrolment.decide(tx, invite_id, state, caller.key_id):
+            if back is None:
+                tx.speaks_of(name=found.name, node_key=row.node_key, noise_key=row.noise_key)
+            settled = enrolment.decide if back is None else readmissions.decide
+            if not settled(tx, invite_id, state, caller.key_id):
                 raise RequestRefused("conflict", f"this join was already {row.state}")
             audit.record(
                 tx,
                 caller.key_id,
-                f"{body.decision}-enrolment",
-                invite.name,
+                f"{body.decision}-{'enrolment' if back is None else 'readmission'}",
+                found.name,
                 request_id=caller.request_id,
-                invite=invite_id,
+                **({"invite": invite_id} if back is None else {"serial": back.serial}),
             )
-            return {"id": invite_id, "name": invite.name, "state": state}
+            return {"id": invite_id, "name": found.name, "state": state}
 
         return self._store.decide(settle)
 
     def page(self, after: str, limit: int) -> Deferred[Json]:
-        """A page of joins by invites that need approval."""
+        """A page of joins by invites that need approval, and of members that came back after a restore."""
 
         def page(reader: Reader) -> Json:
             rows = enrolment.page(reader, after, limit)
@@ -285,8 +293,9 @@ class Enrolment:
                     "requested_at": row.requested_at,
                     "decided_by": row.decided_by,
                     "decided_at": row.decided_at,
+                    "serial": serial,
                 }
-                for row, name, roles in rows
+                for row, name, roles, serial in rows
             ]
             return {"enrolments": listed, "next": rows[-1][0].id if len(rows) == limit else None}
 

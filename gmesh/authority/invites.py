@@ -17,7 +17,7 @@ from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import DocumentIssuer
-from gmesh.authority.store import invites
+from gmesh.authority.store import invites, nodes
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused
@@ -69,14 +69,19 @@ class Invites:
             )
         if len(set(body.roles)) != len(body.roles):
             raise RequestRefused("invalid-field", "a role stands twice in roles")
-        life = self._issuer.policy.body.certificate
-        if body.lifetime is not None and not limits.CERTIFICATE_SECONDS_MIN <= body.lifetime <= life.max:
-            raise RequestRefused(
-                "invalid-field", f"lifetime lies between {limits.CERTIFICATE_SECONDS_MIN} and {life.max} s"
-            )
 
         def insert(tx: Transaction) -> Json:
             caller.claim(tx)
+            longest_life = self._issuer.in_force(tx).body.certificate.max
+            if body.lifetime is not None and not (
+                limits.CERTIFICATE_SECONDS_MIN <= body.lifetime <= longest_life
+            ):
+                raise RequestRefused(
+                    "invalid-field",
+                    f"lifetime lies between {limits.CERTIFICATE_SECONDS_MIN} and {longest_life} s",
+                )
+            holder = nodes.by_name(tx, body.name)
+            tx.speaks_of(node_id="" if holder is None else holder.node_id)
             row = invites.InviteRow(
                 id=invite_id,
                 invite_key=body.invite_key,

@@ -2,8 +2,8 @@
 """
 Makes and signs what the authority publishes, inside the transaction that decides it.
 
-Runs in the database thread; the genesis and policy it goes by are replaced whole, after the
-commit that changed them.
+Runs in the database thread, and goes by the genesis and policy as the transaction finds them; those of
+the last commit are kept parsed.
 Tests: C{tests/authority/test_enrolment.py}, C{tests/authority/test_revocations.py}.
 """
 
@@ -26,6 +26,8 @@ from gmesh.trust.body_policy import POLICY_TEXT_FIELDS
 from gmesh.trust.documents import (
     AuditHead,
     Certificate,
+    CertificateLife,
+    Command,
     Crl,
     CrlDelta,
     Document,
@@ -35,6 +37,7 @@ from gmesh.trust.documents import (
     SignatureEntry,
     Status,
     VersionedDigest,
+    add_signature,
     encoded_digest,
     parse_document,
     sign_document,
@@ -52,6 +55,7 @@ __all__ = [
     "Wanted",
     "clock_is_behind",
     "epoch",
+    "first_number",
     "newest_command",
     "policy_text",
 ]
@@ -85,8 +89,8 @@ class DocumentIssuer:
     """
     Makes and signs documents with the authority's keys.
 
-    @ivar genesis: the newest genesis.
-    @ivar policy: the policy in force.
+    @ivar genesis: the newest genesis, as of the last commit.
+    @ivar policy: the policy in force, as of the last commit.
     """
 
     policy: Document[Policy]
@@ -98,11 +102,13 @@ class DocumentIssuer:
 
     def newest_genesis(self, reader: Reader) -> Document[Genesis]:
         """The newest genesis as this very transaction sees it."""
+        if documents.newest_versions(reader)[0] == self.genesis.body.version:
+            return self.genesis
         return parse_document(documents.genesis_chain(reader)[-1], Genesis)
 
     def certificates(self, tx: Transaction, wanted: Sequence[Wanted]) -> list[certificates.CertificateRow]:
         """New certificates, to be stored."""
-        signer = self._signer(tx)
+        signer, life = self._signer(tx), self.in_force(tx).body.certificate
         bodies = [
             Certificate(
                 network_id=self.network_id,
@@ -112,7 +118,7 @@ class DocumentIssuer:
                 noise_key=each.noise_key,
                 roles=each.roles,
                 not_before=tx.now,
-                not_after=tx.now + self.lifetime(each.lifetime),
+                not_after=tx.now + _within(life, each.lifetime),
                 issued_at=tx.now,
             )
             for each in wanted
@@ -130,26 +136,25 @@ class DocumentIssuer:
             for each, body, document in zip(wanted, bodies, sign_documents(bodies, [signer]), strict=True)
         ]
 
-    def lifetime(self, asked: int | None) -> int:
+    def lifetime(self, reader: Reader, asked: int | None) -> int:
         """Seconds that a certificate lives, within the policy's bounds."""
-        life = self.policy.body.certificate
-        return max(min(asked or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
+        return _within(self.in_force(reader).body.certificate, asked)
 
     def _signer(self, tx: Transaction) -> ISigner:
         """The key of now; refuses beside a twin, or while the clock stands below what was seen."""
         check_history(tx)
         if clock_is_behind(tx, tx.now):
             raise StoreError("clock-suspect", "the clock stands below an earlier time: nothing is issued")
-        return self.keys.signer(self.genesis.body, tx.now)
+        return self.keys.signer(self.newest_genesis(tx).body, tx.now)
 
-    def signer_id(self, now: int) -> str:
+    def signer_id(self, tx: Transaction) -> str:
         """Whose signature a new document would bear. @raise StoreError: as L{KeyRing.signer}."""
-        signer: str = self.keys.signer(self.genesis.body, now).key_id
+        signer: str = self.keys.signer(self.newest_genesis(tx).body, tx.now).key_id
         return signer
 
-    def grace(self) -> int:
+    def grace(self, reader: Reader) -> int:
         """Seconds after its end that a certificate still matters: for renewal, and so for revocation."""
-        return self.policy.body.certificate.renew_grace + CERTIFICATE_LEEWAY
+        return self.in_force(reader).body.certificate.renew_grace + CERTIFICATE_LEEWAY
 
     def crl(self, tx: Transaction) -> Document[Crl]:
         """
@@ -159,7 +164,7 @@ class DocumentIssuer:
         @raise DocumentRefused: C{too-large}, with what to do about it; nothing has changed then.
         """
         cut = documents.crl_cut(tx)
-        matters, live = max(tx.now - self.grace(), cut), max(tx.now - CERTIFICATE_LEEWAY, cut)
+        matters, live = max(tx.now - self.grace(tx), cut), max(tx.now - CERTIFICATE_LEEWAY, cut)
         try:
             return self._crl(tx, matters)
         except DocumentRefused:
@@ -198,6 +203,9 @@ class DocumentIssuer:
 
     def in_force(self, reader: Reader) -> Document[Policy]:
         """The newest policy as this very transaction sees it."""
+        committed: Document[Policy] | None = getattr(self, "policy", None)  # none before the state is open
+        if committed is not None and documents.newest_versions(reader)[1] == committed.body.version:
+            return committed
         return parse_document(_there(documents.newest_policy(reader)), Policy)
 
     def crl_delta(self, reader: Reader, crl: Document[Crl], since: int) -> Document[CrlDelta] | None:
@@ -228,7 +236,7 @@ class DocumentIssuer:
                     for name, signature in crl.signatures
                 ),
             ),
-            [self.keys.signer(self.genesis.body, crl.body.issued_at)],
+            [self.keys.signer(self.newest_genesis(reader).body, crl.body.issued_at)],
         )
 
     def next_policy(self, tx: Transaction, text: PolicyText, published_by: str) -> Document[Policy]:
@@ -256,6 +264,10 @@ class DocumentIssuer:
         """Number and digest; a CRL is too long to be parsed for that."""
         mark = documents.newest_crl_mark(reader)
         return mark[0] if mark else 0, encoded_digest(_there(documents.newest_crl(reader)))
+
+    def countersign(self, tx: Transaction, command: Document[Command]) -> Document[Command]:
+        """A command that was accepted: with the signature that nodes want to see beside the operator's."""
+        return add_signature(command, self._signer(tx))
 
     def status(self, tx: Transaction) -> Document[Status]:
         """The next status, naming what is in force in this very transaction; stored."""
@@ -297,6 +309,10 @@ def _explained_when_full() -> Iterator[None]:
         ) from error
 
 
+def _within(life: CertificateLife, asked: int | None) -> int:
+    return max(min(asked or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
+
+
 def clock_is_behind(reader: Reader, now: int) -> bool:
     """Whether C{now} lies below the newest time seen by more than a clock's correction."""
     return now < (reader.mark("high_water") or 0) - limits.CLOCK_BACKSTEP_SECONDS
@@ -305,7 +321,7 @@ def clock_is_behind(reader: Reader, now: int) -> bool:
 def newest_command(reader: Reader) -> NumberedDigest:
     """What a status says of commands: the newest number and its digest, zeros before the first."""
     newest = commands.page(reader, MAX_INTEGER, 1)
-    first = epoch(reader) * SERIALS_PER_EPOCH
+    first = first_number(reader)
     if not newest or newest[0].number < first:
         return NumberedDigest(number=first, digest=NO_COMMAND)
     return NumberedDigest(number=newest[0].number, digest=encoded_digest(newest[0].document))
@@ -327,3 +343,8 @@ def _there(document: bytes | None) -> bytes:
 def epoch(reader: Reader) -> int:
     """How often the state was restored."""
     return reader.mark("epoch") or 0
+
+
+def first_number(reader: Reader) -> int:
+    """Which numbers and serials begin above, since the last restore: what is above it was given out here."""
+    return epoch(reader) * SERIALS_PER_EPOCH + (reader.mark("numbers_from") or 0)

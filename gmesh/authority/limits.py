@@ -56,6 +56,8 @@ CRL_RETRY_SECONDS = 60  # after a CRL that could not be made
 CRL_ENTRIES_A_NODE = 128
 COMMAND_SECONDS_MAX = 7 * 86_400
 
+REFUSAL_ROW_SECONDS = 60  # between two audit rows about what one operator was refused
+
 # What heartbeats report.
 FAULTS = 32  # words of one node
 BOOTS_REMEMBERED = 4  # runs of a node's daemon, of which two that take turns are two hosts
@@ -63,6 +65,7 @@ TWIN_SECONDS = 600  # how long after their last turn they are named
 
 # Approvals.
 APPROVAL_SECONDS = 86_400
+PROPOSALS_A_KEY = 8  # that wait; each may be as long as a policy
 APPROVALS_FILE_BYTES = 64 * 1024
 REASON_CHARACTERS = 200
 DELTAS_REMEMBERED = 32

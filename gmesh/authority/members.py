@@ -4,15 +4,15 @@ What members ask for: to renew, to be heard of. A renewal is one transaction, a 
 How many certificates a member gets is L{gmesh.authority.renewal}.
 
 A certificate of this database renews, whatever key signed it: its row is the evidence.  After a
-restore from a backup almost every certificate is unknown: one of an earlier epoch that a key of the
-newest genesis signed is adopted, unless a row contradicts it.
+restore from a backup almost every certificate is unknown: what L{gmesh.authority.readmission} finds
+grounds for is adopted, unless a row contradicts it.
 """
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -24,22 +24,23 @@ from gmesh.authority.auth import Caller, RequestBody, Stale, claim_ahead
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.history import History
 from gmesh.authority.hosts import Hosts
-from gmesh.authority.issuer import DocumentIssuer, Wanted, epoch
+from gmesh.authority.issuer import DocumentIssuer, Wanted
+from gmesh.authority.readmission import Grounds, UnknownCertificate, approved, grounds, rejoined
 from gmesh.authority.renewal import fresh_enough
 from gmesh.authority.store import certificates, nodes
 from gmesh.authority.store.certificates import CertificateRow
-from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
+from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import AdmissionRefused, DocumentRefused, RequestRefused
+from gmesh.errors import AdmissionRefused, RequestRefused
 from gmesh.trust.documents import Certificate, Document, RevocationReason, Status, document_from_dict
 from gmesh.trust.keys import decode_noise_public
 from gmesh.trust.limits import MAX_INTEGER
 from gmesh.trust.names import BootId, Digest, Fault, Key, Number
-from gmesh.trust.verify import authority_keys, verify_signatures
 
 __all__ = ["HeartbeatBody", "Members", "Numbers", "Presence", "RenewBody"]
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class RenewBody(RequestBody, frozen=True):
@@ -103,12 +104,13 @@ class Members:
 
         @return: its file form, and whether it is new: L{fresh_enough} says when it is not.
         @raise RateLimited: for too many new Noise keys.
-        @raise AdmissionRefused: C{cert-revoked}, C{cert-expired}, C{unknown-certificate}, C{key-taken}.
+        @raise AdmissionRefused: C{cert-revoked}, C{cert-expired}, C{unknown-certificate}, C{key-taken},
+            C{enrolment-pending}.
         """
         self._clock.check()
         decode_noise_public(noise_key)
         asked = self._store.decide(lambda tx: self._renew(tx, caller, certificate, noise_key))
-        return asked.addErrback(self._unknown, certificate)
+        return asked.addCallback(_there).addErrback(self._unknown, certificate)
 
     def _unknown(self, failure: Failure, certificate: Document[Certificate]) -> Any:
         """A certificate that is not ours may be another authority's with our key."""
@@ -118,15 +120,18 @@ class Members:
 
     def _renew(
         self, tx: Transaction, caller: Caller, certificate: Document[Certificate], noise_key: str
-    ) -> tuple[bytes, bool]:
+    ) -> tuple[bytes, bool] | None:
         caller.claim(tx)
         try:
             self._standing(tx, caller.key_id, certificate, tx.now)
         except UnknownCertificate:
-            self._adopt(tx, caller, certificate)
+            if self._adopt(tx, caller, certificate) is None:
+                return None
         node = nodes.by_id(tx, caller.key_id)
         if node is None or node.barred_at is not None:
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
+        if rejoined(tx, node.node_id, node.serial):
+            raise UnknownCertificate()
         held = fresh_enough(tx, self._issuer, node, noise_key)
         if held is not None:
             return held.document, False
@@ -144,6 +149,7 @@ class Members:
             request_id=caller.request_id,
             serial=row.serial,
             previous=certificate.body.serial,
+            certificate=audit.certificate_digest(row.document),
         )
         return row.document, True
 
@@ -158,33 +164,38 @@ class Members:
             raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
         if row.revoked_at is not None or certificates.key_revoked(reader, node_id):
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
-        if now > row.not_after + self._issuer.grace():
+        if now > row.not_after + self._issuer.grace(reader):
             raise AdmissionRefused(
                 "cert-expired", "the certificate ended longer ago than the policy's renew_grace: join again"
             )
         return row
 
+    def _known(self, reader: Reader, row: CertificateRow) -> tuple[str, int]:
+        """Whose a certificate is, and until when heartbeats with it are answered."""
+        return row.node_id, row.not_after + self._issuer.grace(reader)
+
     # Adoption.
 
-    def _adopt(self, tx: Transaction, caller: Caller, certificate: Document[Certificate]) -> CertificateRow:
-        """Take in a certificate that was issued after the backup this database was restored from."""
+    def _adopt(
+        self, tx: Transaction, caller: Caller, certificate: Document[Certificate]
+    ) -> CertificateRow | None:
+        """Take in what the restored database does not know; None while an operator must look."""
         body = certificate.body
-        if body.serial // SERIALS_PER_EPOCH >= epoch(tx) or body.network_id != self._issuer.network_id:
+        found = grounds(tx, self._issuer, certificate, caller.key_id)
+        if rejoined(tx, caller.key_id, body.serial):
             raise UnknownCertificate()
-        try:
-            verify_signatures(certificate, authority_keys(self._issuer.newest_genesis(tx).body))
-        except DocumentRefused as error:
-            raise UnknownCertificate() from error
         node = nodes.by_id(tx, caller.key_id)
         named = nodes.by_name(tx, body.name)
         if certificates.key_revoked(tx, caller.key_id) or (node is not None and node.barred_at is not None):
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
-        if tx.now > body.not_after + self._issuer.grace():
+        if tx.now > body.not_after + self._issuer.grace(tx):
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
         if (node is not None and node.name != body.name) or (
             named is not None and named.node_id != caller.key_id and named.barred_at is None
         ):
             raise AdmissionRefused("name-taken", f"{body.name} is another node now")
+        if found is Grounds.OPERATOR and not approved(tx, caller, certificate):
+            return None
         if not nodes.claim_noise_key(tx, body.noise_key, caller.key_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: join again")
         row = CertificateRow(
@@ -204,7 +215,16 @@ class Members:
                     body.name, caller.key_id, body.node_key, body.roles, None, body.serial, body.not_after
                 ),
             )
-        audit.record(tx, caller.key_id, "adopt", body.name, request_id=caller.request_id, serial=body.serial)
+        audit.record(
+            tx,
+            caller.key_id,
+            "adopt",
+            body.name,
+            request_id=caller.request_id,
+            serial=body.serial,
+            grounds=found.value,
+            certificate=audit.certificate_digest(row.document),
+        )
         return row
 
     # Heartbeat.
@@ -246,13 +266,16 @@ class Members:
         """Whose certificate this is, and until when it is good; remembered."""
         generation, digest = self._generation, certificate.digest
         try:
-            row = await self._store.read(
-                lambda reader: self._standing(reader, caller.key_id, certificate, self._clock.now())
+            known = await self._store.read(
+                lambda reader: self._known(
+                    reader, self._standing(reader, caller.key_id, certificate, self._clock.now())
+                )
             )
         except UnknownCertificate:
             self._clock.check()
-            row = await self._store.decide(lambda tx: self._adopt(tx, caller, certificate))
-        known = (row.node_id, row.not_after + self._issuer.grace())
+            known = await self._store.decide(
+                lambda tx: self._known(tx, _there(self._adopt(tx, caller, certificate)))
+            )
         if generation == self._generation:
             self._members[digest] = known
         if len(self._members) > limits.KEYS_REMEMBERED:
@@ -342,16 +365,6 @@ def _report(numbers: str | None) -> Json:
     return {"numbers": said or None, "faults": faults, "hosts": hosts}
 
 
-class UnknownCertificate(AdmissionRefused):
-    """No certificate of this serial is known, nor does anything vouch for this one."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "unknown-certificate",
-            "this authority did not issue that certificate, or with a key that was dropped since: join again",
-        )
-
-
 class Presence:
     """Last heartbeats, in memory until they are flushed."""
 
@@ -382,3 +395,14 @@ class Presence:
         """(node_id, time, numbers) since the last call."""
         news, self._news = self._news, {}
         return [(node_id, at, numbers) for node_id, (at, numbers) in news.items()]
+
+
+def _there(decided: T | None) -> T:
+    """What was decided, once it is durable. @raise AdmissionRefused: C{enrolment-pending}."""
+    if decided is None:
+        raise AdmissionRefused(
+            "enrolment-pending",
+            "the authority was restored and cannot vouch for this certificate: an operator has to approve it,"
+            " gmesh admin enrolments",
+        )
+    return decided

@@ -17,7 +17,8 @@ from msgspec import Meta
 from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit, limits
-from gmesh.authority.approvals import Approvals, read_rules
+from gmesh.authority.approval_rules import read_rules
+from gmesh.authority.approvals import Approvals
 from gmesh.authority.auth import Caller, RequestBody
 from gmesh.authority.issuer import policy_text
 from gmesh.authority.policies import Policies
@@ -92,6 +93,7 @@ class Operators:
             row = operators.get(tx, name)
             if row is None or row.revoked_at is not None:
                 raise RequestRefused("not-found", "no operator has this key")
+            tx.speaks_of(role=row.role)
             if row.role == "administer" and operators.administrators(tx) <= self._approvals.rules.required:
                 raise RequestRefused(
                     "last-administrator", "too few would be left to administer: add one first"
@@ -123,6 +125,7 @@ class Operators:
             row = operators.get(tx, name)
             if row is None or row.revoked_at is not None:
                 raise RequestRefused("not-found", "no operator has this key")
+            tx.speaks_of(role=row.role)
             fresh = operators.OperatorRow(new, body.key, row.role, row.name, tx.now, caller.key_id)
             if not operators.add(tx, fresh):
                 raise RequestRefused("conflict", "this key is, or was, an operator's: make a new one")

@@ -63,6 +63,7 @@ class Policies:
         def decide(tx: Transaction) -> Json:
             caller.claim(tx)
             held = self._issuer.in_force(tx).body.version
+            tx.speaks_of(policy=held)
             if body.expected_version not in (None, held):
                 raise RequestRefused("conflict", f"the policy in force is version {held} now")
             text = body.text if body.text is not None else self._text_of(tx, body.version or 0)
@@ -136,6 +137,7 @@ class Policies:
         def publish(tx: Transaction) -> Json:
             caller.claim(tx)
             chain = [parse_document(data, Genesis) for data in documents.genesis_chain(tx)]
+            tx.speaks_of(genesis=chain[-1].digest)
             verify_genesis_chain([*chain, document], self._issuer.network_id, tx.now)
             if not self._issuer.keys.listed(document.body):
                 raise RequestRefused(
@@ -148,8 +150,8 @@ class Policies:
             more = {"request_id": caller.request_id, "digest": document.digest}
             audit.record(tx, caller.key_id, "publish-genesis", str(version), "done", **more)
             state = self._store.path.parent
-            write_atomic(state / f"genesis.{version - 1}.json", chain[-1].encode())
-            write_atomic(state / "genesis.json", document.encode())
+            tx.at_last(lambda: write_atomic(state / f"genesis.{version - 1}.json", chain[-1].encode()))
+            tx.at_last(lambda: write_atomic(state / "genesis.json", document.encode()))
             tx.after_commit(self._publisher.genesis_changed, document)
             return {"version": version, "digest": document.digest}
 

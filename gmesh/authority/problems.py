@@ -26,6 +26,7 @@ STATUSES = {
     "unsigned": 401,
     "cert-expired": 403,
     "cert-revoked": 403,
+    "enrolment-pending": 403,
     "enrolment-refused": 403,
     "forbidden-role": 403,
     "unknown-certificate": 403,

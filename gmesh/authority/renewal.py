@@ -13,11 +13,11 @@ Tests: C{tests/authority/test_renewal.py}.
 from __future__ import annotations
 
 from gmesh.authority import limits
-from gmesh.authority.issuer import DocumentIssuer, epoch
+from gmesh.authority.issuer import DocumentIssuer, first_number
 from gmesh.authority.rate_limit import RateLimited
 from gmesh.authority.store import certificates, nodes
 from gmesh.authority.store.certificates import CertificateRow
-from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Transaction
+from gmesh.authority.store.transaction import Transaction
 from gmesh.trust.documents import Certificate, parse_document
 from gmesh.trust.verify import authority_keys
 
@@ -45,14 +45,14 @@ def fresh_enough(
     due = body.not_before + life // limits.RENEWAL_FRESH
     if (
         tx.now >= due
-        or row.serial // SERIALS_PER_EPOCH < epoch(tx)
-        or (body.name, body.roles, life) != (node.name, node.roles, issuer.lifetime(node.lifetime))
-        or signers.isdisjoint(authority_keys(issuer.genesis.body))
+        or row.serial <= first_number(tx)
+        or (body.name, body.roles, life) != (node.name, node.roles, issuer.lifetime(tx, node.lifetime))
+        or signers.isdisjoint(authority_keys(issuer.newest_genesis(tx).body))
     ):
         return None
     if noise_key == body.noise_key:
         return row
-    if issuer.signer_id(tx.now) in signers:
+    if issuer.signer_id(tx) in signers:
         _check_certificate_rate(tx, node.node_id, due)
     return None
 

@@ -3,9 +3,11 @@
 Restore a backup, while the daemon is stopped, with what nodes hold.
 
 A restored database is older than what nodes have seen.  So restoring raises the epoch, which all
-serials and numbers start from, takes in the newest CRL and policy that any node holds, withdraws
-the invites that were open (some were used), and refuses what was signed before it.  It goes by the
+serials and numbers start from, takes in the newest CRL and policy that any node holds, reads what
+C{audit.jsonl} tells of the days since (L{gmesh.authority.lost_days}), withdraws the invites that were
+open (some were used), and refuses what was signed before it.  It goes by the
 newest genesis that the backup, the state directory or the database there knows, and leaves it there.
+Files older than what the audit or a node's status names are refused.
 
 Evidence for somebody (a policy, a number) counts only if a key of the newest genesis signed it.
 Evidence against somebody (an entry of a CRL) counts from a key that was dropped, too: a thief who
@@ -17,163 +19,86 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from gmesh.authority import audit
 from gmesh.authority.audit import AuditMirror
+from gmesh.authority.audit_file import HeldHead, heads_in
 from gmesh.authority.backups import AUDIT_PAGE, file_digest, verify_audit
-from gmesh.authority.issuer import DocumentIssuer, epoch, policy_text
+from gmesh.authority.issuer import DocumentIssuer, epoch, first_number, policy_text
+from gmesh.authority.lost_days import AuditTold, LostDays, missing_revocations, newer_policy, read_lost_days
+from gmesh.authority.node_files import NodeFiles, read_node_files
+from gmesh.authority.readmission import issued_mark
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.history import begin_instance
-from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction, transaction
+from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import read_capped, write_atomic
 from gmesh.keyfiles import Passphrases
-from gmesh.trust.documents import Body, Crl, Document, Genesis, Policy, parse_document
+from gmesh.trust.documents import Crl, Document, Genesis, Policy, parse_document
 from gmesh.trust.keys import decode_public, key_id
-from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INTEGER
-from gmesh.trust.verify import authority_keys, verify_genesis_chain, verify_signatures
+from gmesh.trust.limits import MAX_INTEGER
+from gmesh.trust.verify import verify_genesis_chain
 
-__all__ = ["NodeFile", "NodeFiles", "Restored", "follow_policy", "merge_crl", "read_node_files", "restore"]
+__all__ = ["Choices", "Evidence", "Restored", "follow_policy", "merge_crl", "restore"]
 
 EPOCH_ZERO = 1_735_689_600  # 2025-01-01
 DAY = 86_400
 EPOCHS_AHEAD = 366
 """How far the epoch of a node's file may lie above the days since L{EPOCH_ZERO}: a clock a year ahead."""
-B = TypeVar("B", Crl, Policy)
+START_BITS = 22
+"""log2 of the numbers between two restores a second apart that do not know each other; 2^40 hold a day."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFile(Generic[B]):
+def _all(name: str) -> bool:
+    return True
+
+
+def merge_crl(
+    tx: Transaction,
+    crl: Crl,
+    first: int,
+    last_end: int = MAX_INTEGER,
+    wanted: Callable[[str], bool] = _all,
+) -> list[str]:
     """
-    A document and where it was found.
-
-    @ivar dropped: only keys signed it that the newest genesis no longer lists.
-    """
-
-    path: Path
-    document: Document[B]
-    dropped: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NodeFiles:
-    """
-    The files given to a restore.
-
-    @ivar crls: signed by a key of the newest genesis.
-    @ivar dropped_crls: signed by dropped keys only.
-    @ivar policies: signed by a key of the newest genesis.
-    """
-
-    crls: list[NodeFile[Crl]]
-    dropped_crls: list[NodeFile[Crl]]
-    policies: list[NodeFile[Policy]]
-
-    def epoch(self, bound: int) -> int:
-        """
-        The highest epoch of a number in these files; -1 without files.
-
-        @param bound: the highest that can be right.
-        @raise ConfigurationError: C{epoch-beyond}, naming the file that lies above.
-        """
-        numbers = [(file.path, file.document.body.number) for file in self.crls]
-        numbers += [(file.path, file.document.body.version) for file in self.policies]
-        for path, number in numbers:
-            if number // SERIALS_PER_EPOCH > bound:
-                raise ConfigurationError(
-                    "epoch-beyond",
-                    f"{path}: number {number} is of epoch {number // SERIALS_PER_EPOCH}, and this authority"
-                    f" cannot have come beyond {bound}: leave that file out, and compare the clock",
-                )
-        return max((number // SERIALS_PER_EPOCH for _, number in numbers), default=-1)
-
-
-def read_node_files(
-    crls: Sequence[Path], policies: Sequence[Path], chain: Sequence[Document[Genesis]], network: str
-) -> NodeFiles:
-    """
-    Read files of nodes and judge who signed them.
-
-    @param chain: the whole genesis chain, its newest version the newest that anybody here knows.
-    @raise ConfigurationError: for what no authority key ever signed, and for a policy that only dropped
-        keys signed; it names the file.
-    """
-    found = [_read(path, Crl, chain, network) for path in crls]
-    texts = [_read(path, Policy, chain, network) for path in policies]
-    for file in texts:
-        if file.dropped:
-            version = chain[-1].body.version
-            raise ConfigurationError(
-                "dropped-key",
-                f"{file.path}: this policy is signed by a key that genesis {version} dropped, so a thief may"
-                f" have written it: take policy.json of a node that holds genesis {version}, or none",
-            )
-    return NodeFiles(
-        [file for file in found if not file.dropped], [file for file in found if file.dropped], texts
-    )
-
-
-def _read(path: Path, struct: type[B], chain: Sequence[Document[Genesis]], network: str) -> NodeFile[B]:
-    try:
-        document = parse_document(read_capped(path, DOCUMENT_LIMITS[struct.TYPE]), struct)
-        dropped = _is_dropped(document, chain)
-    except DocumentRefused as error:
-        hint = ": if a newer genesis lists its key, put that genesis.json into --state" * (
-            error.reason == "unknown-key"
-        )
-        raise ConfigurationError(error.reason, f"{path}: {error.detail}{hint}") from error
-    if document.body.network_id != network:
-        raise ConfigurationError("wrong-network", f"{path} belongs to another network")
-    return NodeFile(path, document, dropped)
-
-
-def _is_dropped(document: Document[Body], chain: Sequence[Document[Genesis]]) -> bool:
-    """@raise DocumentRefused: if no authority key of any genesis signed it."""
-    try:
-        verify_signatures(document, authority_keys(chain[-1].body))
-    except DocumentRefused:
-        ever: dict[str, bytes] = {}
-        for genesis in chain:
-            ever |= authority_keys(genesis.body)
-        verify_signatures(document, ever)
-        return True
-    return False
-
-
-def merge_crl(tx: Transaction, crl: Crl, epoch: int, last_end: int = MAX_INTEGER) -> list[str]:
-    """
-    Revoke what a CRL names, but for serials of C{epoch} or later: none of them is given out yet.
+    Revoke what a CRL names, but for serials above C{first}: none of them is given out yet.
 
     @param last_end: when any certificate has ended; entries that say later end then, and leave our CRLs.
+    @param wanted: whether to take in an entry that would be listed by this name.
     @return: what was not revoked before: names of nodes, and serials and key_ids where none is known.
     """
     done = []
     for serial, not_after, reason in crl.revoked:
         row = certificates.get(tx, serial)
+        title = row.name if row is not None and row.name else f"serial {serial}"
+        if (row is not None and row.revoked_at is not None) or not wanted(title):
+            continue
         if row is not None:
             if certificates.revoke(tx, serial, reason):
-                done.append(row.name or f"serial {serial}")
+                done.append(title)
                 node = nodes.by_id(tx, row.node_id)
                 if node is not None and node.serial == serial:
                     nodes.bar(tx, row.node_id)
-        elif serial // SERIALS_PER_EPOCH < epoch:
+        elif serial <= first:
             end = min(not_after, last_end)
             certificates.add(tx, certificates.unknown_revoked(serial, end, tx.now, reason))
-            done.append(f"serial {serial}")
+            done.append(title)
     for name, not_after in crl.revoked_keys:
+        node = nodes.by_id(tx, name)
+        title = f"key {name}" if node is None else f"key of {node.name}"
+        if certificates.key_revoked(tx, name) or not wanted(title):
+            continue
         nodes.bar(tx, name)
         end = max(min(not_after, last_end), certificates.last_end(tx, name))
         if certificates.revoke_key(tx, name, end, 1):
-            node = nodes.by_id(tx, name)
-            done.append(f"key {name}" if node is None else f"key of {node.name}")
+            done.append(title)
     return done
 
 
@@ -193,21 +118,69 @@ def follow_policy(tx: Transaction, policy: Policy) -> None:
 @dataclass(frozen=True, slots=True)
 class Restored:
     """
-    What a restore did, for people.
+    What a restore did, or will do once it is confirmed, for people.
 
-    @ivar revocations: taken in from CRLs that a key of the newest genesis signed.
+    @ivar numbers_from: which number of the epoch all start above; not 0 where nothing here tells of earlier
+        restores, so that another one on the same day, elsewhere, gives out others.
+    @ivar taken_in: names of what CRLs revoke that a key of the newest genesis signed: nodes, serials, keys.
     @ivar revoked_by_dropped_keys: what only CRLs of dropped keys name: nodes, serials, keys.
+    @ivar struck: of those, what was left out as asked.
+    @ivar lost: what is known to be missing, in words.
+    @ivar audits: what each audit file gave.
     @ivar operators_before: of the backup.
     @ivar operators_after: from now on.
     """
 
     epoch: int
-    revocations: int
+    numbers_from: int
+    taken_in: list[str]
     revoked_by_dropped_keys: list[str]
+    struck: list[str]
+    lost: list[str]
+    audits: list[AuditTold]
     policy_version: int
     invites_withdrawn: int
     operators_before: list[operators.OperatorRow]
     operators_after: list[operators.OperatorRow]
+
+    @property
+    def revocations(self) -> int:
+        """How many were taken in."""
+        return len(self.taken_in)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """
+    What is known of the time after the backup, beside a node's CRL and policy.
+
+    @ivar statuses: C{status.json} of nodes.
+    @ivar audits: C{audit.jsonl} or exports of it, beside those in the state directory.
+    @ivar heads: files with heads of the audit that an operator vouches for, C{audit-head.json}.
+    """
+
+    statuses: Sequence[Path] = ()
+    audits: Sequence[Path] = ()
+    heads: Sequence[Path] = ()
+
+
+def _yes(done: Restored) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """
+    What only people can decide.
+
+    @ivar accept_older_policy: go on though a newer one is known to have been published.
+    @ivar strike: names of entries by dropped keys that are not to be taken in.
+    @ivar confirm: shown what will be; nothing changes if it says no.
+    """
+
+    accept_older_policy: bool = False
+    strike: Sequence[str] = ()
+    confirm: Callable[[Restored], bool] = _yes
 
 
 def restore(
@@ -218,6 +191,9 @@ def restore(
     policy_files: Sequence[Path] = (),
     accept_lost_revocations: bool = False,
     passphrases: Passphrases | None = None,
+    evidence: Evidence = Evidence(),
+    choices: Choices = Choices(),
+    entropy: Callable[[int], bytes] = os.urandom,
 ) -> Restored:
     """
     Put a backup in the place of the database of a stopped daemon; it may be that database itself.
@@ -225,8 +201,9 @@ def restore(
     @param crl_files: C{crl.json} of nodes, the newest that can be found.
     @param policy_files: C{policy.json} of nodes.
     @param passphrases: asked for the signing keys that are sealed.
-    @raise ConfigurationError: C{lost-revocations} without such files; C{in-use}; C{dropped-key} and
-        C{epoch-beyond}, naming the file of a node that cannot be trusted.
+    @raise ConfigurationError: C{lost-revocations} without such files, or if they are older than what is
+        known; C{older-policy}; C{in-use}; C{dropped-key}, C{epoch-beyond} and C{wrong-audit}, naming the file
+        that cannot be trusted; C{not-found} for a name to strike that is not there; C{not-confirmed}.
     @raise StoreError: if the backup is damaged or another network's.
     """
     if not backup.is_file():
@@ -237,7 +214,8 @@ def restore(
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         directory = StateDirectory(state, now, passphrases)
-        directory.keep_genesis(_genesis_held(directory))
+        held, epoch_here = _held(directory)
+        directory.keep_genesis(held)
         manifest = backup.with_suffix(".json")
         if manifest.exists():
             _check_manifest(backup, manifest)
@@ -247,8 +225,21 @@ def restore(
         fresh = state / (DATABASE + ".restoring")
         shutil.copyfile(backup, fresh)
         fresh.chmod(0o600)
+        start = 0
+        if epoch_here is None and not (state / EPOCH_FILE).exists():
+            start = ((now - EPOCH_ZERO) % DAY << START_BITS) + int.from_bytes(entropy(4)) % 2**START_BITS
         try:
-            done = _rework(fresh, directory, now, crl_files, policy_files, accept_lost_revocations)
+            rework = _Rework(
+                directory,
+                _Files(crl_files, policy_files, evidence),
+                choices,
+                accept_lost_revocations,
+                max(epoch_here or 0, read_epoch(state)),
+                start,
+            )
+            done = rework.run(fresh, now)
+            if not choices.confirm(done):
+                raise ConfigurationError("not-confirmed", "nothing was changed")
             _swap(state, fresh, now, done.epoch)
         finally:
             for leftover in state.glob(fresh.name + "*"):
@@ -260,17 +251,18 @@ def restore(
     return done
 
 
-def _genesis_held(directory: StateDirectory) -> list[Document[Genesis]]:
-    """The genesis chain of the database that is to be replaced; empty if it cannot be read any more."""
+def _held(directory: StateDirectory) -> tuple[list[Document[Genesis]], int | None]:
+    """The genesis chain and the epoch of the database that is to be replaced; if it can still be read."""
     if not directory.database.exists():
-        return []
+        return [], None
     try:
         with engine.reading(directory.database) as cursor:
-            chain = [parse_document(body, Genesis) for body in documents.genesis_chain(Reader(cursor))]
-        verify_genesis_chain(chain, directory.network_id)
+            reader = Reader(cursor)
+            chain = [parse_document(body, Genesis) for body in documents.genesis_chain(reader)]
+            verify_genesis_chain(chain, directory.network_id)
+            return chain, epoch(reader)
     except (engine.EngineError, DocumentRefused):
-        return []
-    return chain
+        return [], None
 
 
 def _lost_revocations(way_out: str) -> ConfigurationError:
@@ -280,89 +272,187 @@ def _lost_revocations(way_out: str) -> ConfigurationError:
     )
 
 
-def _rework(
-    fresh: Path,
-    directory: StateDirectory,
-    now: int,
-    crl_files: Sequence[Path],
-    policy_files: Sequence[Path],
-    accept_lost_revocations: bool,
-) -> Restored:
-    connection = engine.connect(fresh)
-    try:
-        migrate.migrate(connection, now)
-        with transaction(connection, now) as tx:
-            verify_audit(tx)
-            issuer = directory.issuer()
-            chain = directory.store_genesis(tx, issuer)
-            files = read_node_files(crl_files, policy_files, chain, issuer.network_id)
-            if not files.crls and not accept_lost_revocations:
-                raise _lost_revocations(
-                    f"{crl_files[0]} is signed by a key that genesis {chain[-1].body.version} dropped; give"
-                    " crl.json of a node that holds this genesis"
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """All paths that were given."""
+
+    crls: Sequence[Path]
+    policies: Sequence[Path]
+    more: Evidence
+
+
+class _Rework:
+    """
+    Makes a copy of the backup the database that goes on.
+
+    @param own: the highest epoch that the state directory knows of.
+    @param start: which number of the new epoch to start above.
+    """
+
+    def __init__(
+        self,
+        directory: StateDirectory,
+        files: _Files,
+        choices: Choices,
+        accept_lost_revocations: bool,
+        own: int,
+        start: int,
+    ) -> None:
+        self._directory = directory
+        self._paths = files
+        self._choices = choices
+        self._accept_lost_revocations = accept_lost_revocations
+        self._own = own
+        self._start = start
+        self._struck: list[str] = []
+
+    def run(self, fresh: Path, now: int) -> Restored:
+        """Change the copy."""
+        connection = engine.connect(fresh)
+        try:
+            migrate.migrate(connection, now)
+            with transaction(connection, now) as tx:
+                size, head = verify_audit(tx)
+                issuer = self._directory.issuer()
+                chain = self._directory.store_genesis(tx, issuer)
+                paths = self._paths
+                files = read_node_files(
+                    paths.crls, paths.policies, paths.more.statuses, chain, issuer.network_id
                 )
-            done = _rework_rows(tx, directory, issuer, files)
-            directory.keep_genesis(chain)
-            return done
-    finally:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        connection.close()
+                if not files.crls and not self._accept_lost_revocations:
+                    raise _lost_revocations(
+                        f"{paths.crls[0]} is signed by a key that genesis {chain[-1].body.version} dropped;"
+                        " give crl.json of a node that holds this genesis"
+                    )
+                done = self._rows(tx, issuer, files, HeldHead("the backup", epoch(tx), size, head))
+                self._directory.keep_genesis(chain)
+                return done
+        finally:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.close()
 
+    def _rows(self, tx: Transaction, issuer: DocumentIssuer, files: NodeFiles, backup: HeldHead) -> Restored:
+        before, operators_before = epoch(tx), operators.everyone(tx)
+        held = documents.newest_policy(tx)
+        if held is None:
+            raise StoreError("corrupt", "the backup holds no policy")
+        policies = [parse_document(held, Policy), *(file.document for file in files.policies)]
+        newest = max(policies, key=lambda document: document.body.version)
+        issuer.policy = newest
+        lost = self._lost_days(tx, issuer, files, backup)
+        raised = self._begin_epoch(tx, files, lost)
+        withdrawn = invites.withdraw_all(tx)
+        first = first_number(tx)
+        taken_in = [name for file in files.crls for name in merge_crl(tx, file.document.body, first)]
+        doubtful = self._take_in_doubtful(tx, files, first, tx.now + newest.body.certificate.max)
+        gone = missing_revocations(tx, files, lost)
+        if gone and not self._accept_lost_revocations:
+            raise _lost_revocations(f"{'; '.join(gone)}. Give crl.json of more nodes")
+        older = newer_policy(files, lost, newest.body.version)
+        self._check_policy(files, older)
+        if newest.encode() != held:
+            follow_policy(tx, newest.body)
+        policy = issuer.next_policy(tx, policy_text(newest), "restore")
+        issuer.policy = policy
+        audit.record(
+            tx,
+            "authority",
+            "restore",
+            str(raised),
+            previous_epoch=before,
+            revocations=len(taken_in),
+            by_dropped_keys=len(doubtful),
+        )
+        self._make_crl(tx, issuer, files)
+        return Restored(
+            raised,
+            self._start,
+            taken_in,
+            doubtful,
+            self._struck,
+            [*gone, *older],
+            lost.told,
+            policy.body.version,
+            withdrawn,
+            operators_before,
+            operators.everyone(tx),
+        )
 
-def _rework_rows(
-    tx: Transaction, directory: StateDirectory, issuer: DocumentIssuer, files: NodeFiles
-) -> Restored:
-    before, operators_before = epoch(tx), operators.everyone(tx)
-    own, days = max(before, read_epoch(directory.path)), (tx.now - EPOCH_ZERO) // DAY
-    raised = max(own + 1, days, files.epoch(max(own, days + EPOCHS_AHEAD)) + 1)
-    tx.set_mark("epoch", raised)
-    tx.set_mark("high_water", tx.now)
-    tx.set_mark("restored_at", tx.now)
-    tx.restart_counters()
-    begin_instance(tx)
-    withdrawn = invites.withdraw_all(tx)
-    held = documents.newest_policy(tx)
-    if held is None:
-        raise StoreError("corrupt", "the backup holds no policy")
-    policies = [parse_document(held, Policy), *(file.document for file in files.policies)]
-    newest = max(policies, key=lambda document: document.body.version)
-    issuer.policy = newest
-    revocations = sum(len(merge_crl(tx, file.document.body, raised)) for file in files.crls)
-    last_end = tx.now + newest.body.certificate.max
-    doubtful = [
-        name for file in files.dropped_crls for name in merge_crl(tx, file.document.body, raised, last_end)
-    ]
-    if newest.encode() != held:
-        follow_policy(tx, newest.body)
-    policy = issuer.next_policy(tx, policy_text(newest), "restore")
-    issuer.policy = policy
-    audit.record(
-        tx,
-        "authority",
-        "restore",
-        str(raised),
-        previous_epoch=before,
-        revocations=revocations,
-        by_dropped_keys=len(doubtful),
-    )
-    try:
-        issuer.crl(tx)
-    except DocumentRefused as error:
-        if not files.dropped_crls:
-            raise
-        names = ", ".join(str(file.path) for file in files.dropped_crls)
-        raise ConfigurationError(
-            error.reason, f"{error.detail}; or leave out what dropped keys signed: {names}"
-        ) from error
-    return Restored(
-        raised,
-        revocations,
-        doubtful,
-        policy.body.version,
-        withdrawn,
-        operators_before,
-        operators.everyone(tx),
-    )
+    def _lost_days(
+        self, tx: Transaction, issuer: DocumentIssuer, files: NodeFiles, backup: HeldHead
+    ) -> LostDays:
+        state, more = self._directory.path, self._paths.more
+        here = [state / MIRROR, *sorted(state.glob(f"{MIRROR}.before-restore-*"))]
+        longest = issuer.policy.body.certificate.max
+        lost = read_lost_days(
+            tx,
+            [path for path in here if path.exists()],
+            more.audits,
+            [*files.heads, *heads_in(more.heads)],
+            backup,
+            tx.now - longest - issuer.grace(tx),
+        )
+        if not tx.mark("numbers_from"):
+            known = max(tx.marks.counters["serial"], lost.issued)
+            tx.set_mark(issued_mark(backup.epoch), known)
+        return lost
+
+    def _begin_epoch(self, tx: Transaction, files: NodeFiles, lost: LostDays) -> int:
+        own, days = max(epoch(tx), self._own, lost.epoch_here), (tx.now - EPOCH_ZERO) // DAY
+        bound = max(own, days + EPOCHS_AHEAD)
+        for path, told in lost.epochs:
+            if told > bound:
+                raise ConfigurationError("epoch-beyond", f"{path} tells of epoch {told}: leave that file out")
+        raised = max(own + 1, days, files.epoch(bound) + 1, *(told + 1 for _, told in lost.epochs))
+        tx.set_mark("epoch", raised)
+        tx.set_mark("numbers_from", self._start)
+        tx.set_mark("high_water", tx.now)
+        tx.set_mark("restored_at", tx.now)
+        tx.restart_counters(self._start)
+        begin_instance(tx)
+        return raised
+
+    def _take_in_doubtful(self, tx: Transaction, files: NodeFiles, first: int, last_end: int) -> list[str]:
+        """What dropped keys name, but for what people struck."""
+        strike = dict.fromkeys(self._choices.strike)
+        names: dict[str, None] = {}
+
+        def wanted(name: str) -> bool:
+            names[name] = None
+            return name not in strike
+
+        doubtful = [
+            name
+            for file in files.dropped_crls
+            for name in merge_crl(tx, file.document.body, first, last_end, wanted)
+        ]
+        unknown = [name for name in strike if name not in names]
+        if unknown:
+            raise ConfigurationError(
+                "not-found", f"no CRL of a dropped key adds an entry {unknown[0]}: strike it as it is listed"
+            )
+        self._struck = list(strike)
+        return doubtful
+
+    def _check_policy(self, files: NodeFiles, older: list[str]) -> None:
+        nothing_asked = self._accept_lost_revocations and not files.policies
+        if older and not (self._choices.accept_older_policy or nothing_asked):
+            raise ConfigurationError(
+                "older-policy",
+                f"{'; '.join(older)}: operators that were removed could act again. Give policy.json of more"
+                " nodes, or --accept-older-policy",
+            )
+
+    def _make_crl(self, tx: Transaction, issuer: DocumentIssuer, files: NodeFiles) -> None:
+        try:
+            issuer.crl(tx)
+        except DocumentRefused as error:
+            if not files.dropped_crls:
+                raise
+            names = ", ".join(str(file.path) for file in files.dropped_crls)
+            raise ConfigurationError(
+                error.reason, f"{error.detail}; or leave out what dropped keys signed: {names}"
+            ) from error
 
 
 def _check_manifest(backup: Path, manifest: Path) -> None:

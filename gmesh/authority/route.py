@@ -138,8 +138,13 @@ class Route:
 
     @property
     def changes_by_operator(self) -> bool:
-        """Whether an operator changes something here, so that others may have to approve it."""
+        """Whether an operator changes something here."""
         return self.access.operator and self.method != "GET"
+
+    @property
+    def votable(self) -> bool:
+        """Whether C{approvals.json} may name it; taking one's own proposal back is nobody else's matter."""
+        return self.changes_by_operator and not self.path.startswith("/admin/approvals/")
 
     @property
     def statuses(self) -> frozenset[int]:
@@ -151,7 +156,7 @@ class Route:
             found |= {400, 413, 415}
         if self.access is not Access.PUBLIC:
             found |= {400, 401, 403, 409}
-        if self.changes_by_operator:
+        if self.votable:
             found.add(202)
         return frozenset(found)
 

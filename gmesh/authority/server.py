@@ -26,7 +26,8 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from gmesh.authority import limits
-from gmesh.authority.approvals import Approvals, read_rules
+from gmesh.authority.approval_rules import read_rules
+from gmesh.authority.approvals import Approvals, ApprovalWaits
 from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
 from gmesh.authority.clock import SteadyClock
@@ -132,11 +133,11 @@ class Server:
         call = Call(self._authority, record.request_id, _query(envelope.target, route), path, body, caller)
         try:
             if caller is not None and self._authority.approvals.wanted(route.name, body):
-                approved = await self._authority.approvals.ask(caller, route.operation, envelope.target, body)
-                if not isinstance(approved, Caller):
-                    return json_response(approved, 202)
-                call = msgspec.structs.replace(call, judged=approved)
+                asked = await self._authority.approvals.ballot(caller, route.operation, envelope.target, body)
+                call = msgspec.structs.replace(call, judged=asked[0], body=asked[1])
             return await route.handler(call)
+        except ApprovalWaits as waits:
+            return json_response(waits.answer, 202)
         except GmeshError as error:
             await self._note(call.judged, route, path, error)
             raise
@@ -302,6 +303,7 @@ def open_authority(
     wall: Callable[[], float],
     pools: Callable[[Path], tuple[Any, Any]],
     passphrases: Passphrases | None = None,
+    weaken_approvals: bool = False,
     clock_is_right: bool = False,
 ) -> Authority:
     """
@@ -309,18 +311,19 @@ def open_authority(
 
     @param pools: makes the writer pool and the reader pool of a database file.
     @param passphrases: asked for the signing keys that are sealed.
+    @param weaken_approvals: whether C{approvals.json} may ask for less than it did.
     @param clock_is_right: C{wall} is known to be right: somebody says so, or keeps it synchronised.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
     """
     now = int(wall())
-    possible = frozenset(route.name for route in ROUTES if route.changes_by_operator)
+    possible = frozenset(route.name for route in ROUTES if route.votable)
     directory = StateDirectory(state, now, passphrases)
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         issuer = directory.issuer()
         rules = read_rules(state, possible)
-        opened = directory.open(issuer, now, rules, clock_is_right)
+        opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right)
     except BaseException:
         lock.release()
         raise

@@ -16,7 +16,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
-from gmesh.authority.approvals import APPROVALS_FILE, ApprovalRules, Approvals
+from gmesh.authority.approval_rules import APPROVALS_FILE, ApprovalRules, refuse_weaker, take_rules
+from gmesh.authority.approvals import Approvals
 from gmesh.authority.audit import AuditTrail
 from gmesh.authority.backups import Backups
 from gmesh.authority.clock import SteadyClock
@@ -91,7 +92,7 @@ class Authority:
         self.policies = Policies(store, issuer, publisher)
         self.operators = Operators(store, self.policies, approvals)
         self.commands = Commands(store, issuer, publisher, clock)
-        self.audit = AuditTrail(store)
+        self.audit = AuditTrail(store, clock)
         self.backups = Backups(store)
         self._reactor = reactor
         self._lock = lock
@@ -103,6 +104,7 @@ class Authority:
         self.publisher.start()
         self.store.check_file()
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
+        self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)
         self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.members.flush_presence)
 
     async def stop(self) -> None:
@@ -115,6 +117,7 @@ class Authority:
         self.publisher.stop()
         try:
             await self.members.flush_presence()
+            await self.audit.flush(all_of_them=True)
         except Exception:
             self.log.failure("could not write down who was heard of")
         await self.store.drained()
@@ -128,16 +131,21 @@ class Authority:
         @raise GmeshError: if something is wrong with them; then all of it stays as it was.
         """
         rules = self.approvals.read_rules(directory.path)
+        where = str(directory.path / APPROVALS_FILE)
 
-        def take(tx: Transaction) -> None:
-            rules.check(tx, str(directory.path / APPROVALS_FILE))
+        def take(tx: Transaction) -> str:
+            weaker = take_rules(tx, rules)
+            if weaker:
+                return weaker
+            rules.check(tx, where)
             tx.after_commit(self._take_over, directory.keys, rules)
             for document in directory.add_genesis(tx):
                 version = document.body.version
                 audit.record(tx, "authority", "publish-genesis", str(version), digest=document.digest)
                 tx.after_commit(self.publisher.genesis_changed, document)
+            return ""
 
-        return self.store.decide(take)
+        return self.store.decide(take).addCallback(refuse_weaker, where)
 
     def _take_over(self, keys: KeyRing, rules: ApprovalRules) -> None:
         self.issuer.keys = keys
@@ -151,7 +159,7 @@ class Authority:
         """
 
         def probe(tx: Transaction) -> None:
-            signer = self.issuer.keys.signer(self.issuer.genesis.body, tx.now)
+            signer = self.issuer.keys.signer(self.issuer.newest_genesis(tx).body, tx.now)
             if not verify(signer.public, signer.sign(PROBE), PROBE):
                 raise StoreError("unavailable", f"the key {signer.key_id} does not sign")
             tx.execute(

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gmesh.authority import audit, limits
-from gmesh.authority.approvals import APPROVALS_FILE, ApprovalRules
+from gmesh.authority.approval_rules import APPROVALS_FILE, ApprovalRules, refuse_weaker, take_rules
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
 from gmesh.authority.signer import KeyRing, load_keys
@@ -105,12 +105,19 @@ class StateDirectory:
         return DocumentIssuer(self.keys, self.network_id, self.chain[-1])
 
     def open(
-        self, issuer: DocumentIssuer, now: int, rules: ApprovalRules, clock_is_right: bool = True
+        self,
+        issuer: DocumentIssuer,
+        now: int,
+        rules: ApprovalRules,
+        weaken_approvals: bool = False,
+        clock_is_right: bool = True,
     ) -> Opened:
         """
         Check the database and bring it up to date, or make it; sign the status of this start.
 
         @param clock_is_right: C{now} is known to be right, however long ago the authority ran last.
+        @param weaken_approvals: whether C{rules} may ask for less than those that hold.
+        @raise ConfigurationError: C{weaker-approvals}, C{bad-approvals}.
         @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}.
         @raise ConfigurationError: C{clock-jump}.
         """
@@ -126,8 +133,12 @@ class StateDirectory:
                 with transaction(connection, now) as tx:
                     if not clock_is_right:
                         _check_jump(tx)
-                    opened = replace(self._open(tx, issuer, mirror, rules), checked=not clean)
+                    opened = replace(self._open(tx, issuer, mirror), checked=not clean)
+                    weaker = take_rules(tx, rules, weaken_approvals)
+                    if not weaker:
+                        rules.check(tx, str(self.path / APPROVALS_FILE))
                 _catch_up(connection, mirror)
+                refuse_weaker(weaker, str(self.path / APPROVALS_FILE))
             finally:
                 connection.close()
         except engine.EngineError as error:
@@ -146,9 +157,7 @@ class StateDirectory:
         engine.sync(part)
         part.replace(copy)
 
-    def _open(
-        self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror, rules: ApprovalRules
-    ) -> Opened:
+    def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror) -> Opened:
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
@@ -177,7 +186,6 @@ class StateDirectory:
             status = parse_document(last, Status)
         else:
             status = issuer.status(tx)
-        rules.check(tx, str(self.path / APPROVALS_FILE))
         claimed = nonces.claimed_since(tx, tx.now)
         return Opened(chain, policy, crl, status, high_water, claimed, mirror, another=another)
 

@@ -85,6 +85,11 @@ class Options(usage.Options):
     ]
     optFlags: Sequence[Any] = [
         ["clock-is-right", None, "Start although the clock is more than a day above the newest time seen."],
+        [
+            "weaken-approvals",
+            None,
+            "Take an approvals.json that asks for less than it did.",
+        ],
     ]
     observer: Callable[[], Lines] | None = None
     """What makes the observer that twistd logs with, where its own does not suffice."""
@@ -230,7 +235,8 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             time.time,
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
             passphrases,
-            bool(options["clock-is-right"]) or clock_synchronised(),
+            weaken_approvals=bool(options["weaken-approvals"]),
+            clock_is_right=bool(options["clock-is-right"]) or clock_synchronised(),
         )
     except (GmeshError, OSError) as error:
         raise SystemExit(f"{UNIT}: {told(error)}") from None

@@ -12,10 +12,9 @@ import json
 import click
 
 from gmesh.cli.groups import Group
-from gmesh.cli.operator import one_id, operator_of
+from gmesh.cli.operator import operator_of
 from gmesh.cli.options import json_option
 from gmesh.cli.output import (
-    SHORT_ID,
     Column,
     id_column,
     print_json,
@@ -23,10 +22,12 @@ from gmesh.cli.output import (
     table,
     time_column,
     wide_option,
+    words,
 )
-from gmesh.errors import ConfigurationError
 
 __all__ = ["approvals"]
+
+PATH = "/admin/approvals"
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -34,7 +35,7 @@ __all__ = ["approvals"]
 @wide_option
 @click.pass_context
 def approvals(context: click.Context, as_json: bool) -> None:
-    """List what waits for the approval of more operators; or approve one."""
+    """List what waits for the approval of more operators; or approve or withdraw one."""
     if context.invoked_subcommand is None:
         context.invoke(list_approvals, as_json=as_json)
 
@@ -45,7 +46,9 @@ def approvals(context: click.Context, as_json: bool) -> None:
 @click.pass_context
 def list_approvals(context: click.Context, as_json: bool) -> None:
     """What waits for the approval of more operators."""
-    answer = operator_of(context).ask("GET", "/admin/approvals")
+    answer = operator_of(context).ask("GET", PATH)
+    if answer.get("next") is not None:
+        answer |= {"approvals": operator_of(context).pages(PATH, "approvals"), "next": None}
     if as_json:
         return print_json(answer)
     rows = [
@@ -68,15 +71,23 @@ def list_approvals(context: click.Context, as_json: bool) -> None:
 def approve(context: click.Context, approval_id: str, yes: bool) -> None:
     """Read what another operator asks for, and ask for the same."""
     operator = operator_of(context)
-    waiting = operator.ask("GET", "/admin/approvals").get("approvals") or ()
-    if len(approval_id) == SHORT_ID:
-        approval_id = one_id([str(row.get("id")) for row in waiting], approval_id)
-    found = next((row for row in waiting if row.get("id") == approval_id), None)
-    if found is None:
-        raise ConfigurationError("not-found", f"nothing waits under the id {approval_id}")
+    found = operator.ask("GET", f"{PATH}/{operator.whole_id(approval_id, PATH, 'approvals')}")
     method, target, body = str(found.get("method")), str(found.get("target")), found.get("body")
     click.echo(printable(f"{method} {target} {json.dumps(body, ensure_ascii=False)}"))
+    speaks_of = found.get("speaks_of") or {}
+    for name in sorted(speaks_of):
+        click.echo(printable(f"  {name}: {words(speaks_of[name])}"))
     if not yes:
         click.confirm("Approve?", abort=True)
     answer = operator.ask(method, target, body)
     click.echo(printable(json.dumps(answer)))
+
+
+@approvals.command()
+@click.argument("approval_id", metavar="ID")
+@click.pass_context
+def withdraw(context: click.Context, approval_id: str) -> None:
+    """Take back what you asked for yourself, with the votes it has."""
+    operator = operator_of(context)
+    operator.ask("DELETE", f"{PATH}/{operator.whole_id(approval_id, PATH, 'approvals')}")
+    click.echo("withdrawn")

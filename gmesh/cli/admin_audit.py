@@ -35,6 +35,7 @@ __all__ = ["audit"]
 PAGE = 500
 SHOWN = 50
 REMEMBERED = "audit-head.json"
+FLOORS_BYTES = 64 * 1024
 _KNOWN = ("at", "actor", "action", "target", "outcome", "request_id")
 _COLUMNS = [
     Column("row", "seq"),
@@ -57,6 +58,14 @@ _COLUMNS = [
     type=click.Path(path_type=Path),
     help="With --verify: status.json of a node, whose head the chain must pass through.",
 )
+@click.option(
+    "--floors",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="With --verify: floors.json of a node, all heads of which the chain must pass through.",
+)
+@click.option("--action", metavar="NAME", help="Only rows of this action, join for example.")
 @click.option("--follow", is_flag=True, help="Print new rows as they come.")
 @click.option("--after", type=click.IntRange(min=0), help="Only rows after this one.")
 @click.option("--last", type=click.IntRange(min=1), default=SHOWN, show_default=True, help="How many rows.")
@@ -67,6 +76,8 @@ def audit(
     context: click.Context,
     verify: bool,
     statuses: tuple[Path, ...],
+    floors: tuple[Path, ...],
+    action: str | None,
     follow: bool,
     after: int | None,
     last: int,
@@ -79,16 +90,20 @@ def audit(
     """
     if context.invoked_subcommand is not None:
         return
-    if (verify and follow) or (statuses and not verify):
-        raise click.UsageError("--status goes with --verify, and --verify does not go with --follow")
+    if (verify and (follow or action)) or ((statuses or floors) and not verify):
+        raise click.UsageError(
+            "--status and --floors go with --verify, which goes with neither --follow nor --action"
+        )
     operator = operator_of(context)
     if verify:
-        return _verify(operator, statuses, as_json)
+        return _verify(operator, statuses, floors, as_json)
     size = int(_page(operator, 0, 1).get("size") or 0)
-    start = after if after is not None else max(0, size - last)
+    start = after if after is not None else 0 if action else max(0, size - last)
     if follow:
-        return _follow(operator, start, as_json)
-    rows = [entry for page in _pages(operator, start) for entry in page]
+        return _follow(operator, start, as_json, action)
+    rows = [entry for page in _pages(operator, start) for entry in page if _of(action, entry)]
+    if action and after is None:
+        rows = rows[-last:]
     if as_json:
         return print_json(rows)
     table(_COLUMNS, map(_flat, rows), "no rows")
@@ -115,14 +130,19 @@ def _flat(entry: dict[str, Any]) -> dict[str, Any]:
     return {"seq": entry.get("seq"), **{name: row.get(name) for name in _KNOWN}, "more": text}
 
 
-def _follow(operator: OperatorClient, after: int, as_json: bool) -> None:
+def _of(action: str | None, entry: dict[str, Any]) -> bool:
+    return action is None or (entry.get("row") or {}).get("action") == action
+
+
+def _follow(operator: OperatorClient, after: int, as_json: bool, action: str | None) -> None:
     """Until it is interrupted: an authority that is restarted is asked again, and no row comes twice."""
     gone = False
     while True:
         try:
             for page in _pages(operator, after):
                 for entry in page:
-                    click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line(entry))
+                    if _of(action, entry):
+                        click.echo(json.dumps(entry, ensure_ascii=False) if as_json else _line(entry))
                 after = page[-1]["seq"]
             gone = False
         except Unreachable as error:
@@ -170,7 +190,9 @@ class _Chain:
                 )
 
 
-def _verify(operator: OperatorClient, statuses: tuple[Path, ...], as_json: bool) -> None:
+def _verify(
+    operator: OperatorClient, statuses: tuple[Path, ...], floors: tuple[Path, ...], as_json: bool
+) -> None:
     chain = _Chain([])
     signed = operator.trust.status
     if signed is None:
@@ -178,17 +200,18 @@ def _verify(operator: OperatorClient, statuses: tuple[Path, ...], as_json: bool)
     epoch = signed.body.audit.epoch
     chain.expected = [("the authority's status", signed.body.audit)]
     chain.expected += [(str(path), _head_of(operator, path)) for path in statuses]
+    chain.expected += [(str(path), head) for path in floors for head in _floors(path)]
     remembered = operator.directory / REMEMBERED
     if remembered.exists():
         chain.expected.append(("the last check", _remembered(remembered)))
-    other = [where for where, seen in chain.expected if seen.epoch != epoch]
+    other = list(dict.fromkeys(where for where, seen in chain.expected if seen.epoch != epoch))
     chain.expected = [(where, seen) for where, seen in chain.expected if seen.epoch == epoch]
     for page in _pages(operator, 0):
         chain.take(page)
     chain.end()
     found = {"epoch": epoch, "size": chain.size, "head": chain.head.hex()}
     write_atomic(remembered, json.dumps(found).encode() + b"\n")
-    compared = [where for where, _ in chain.expected]
+    compared = list(dict.fromkeys(where for where, _ in chain.expected))
     if as_json:
         return print_json({**found, "good": True, "compared": compared, "other_epoch": other})
     click.echo(f"good: {chain.size} rows, head {chain.head.hex()}, compared with {words(compared)}")
@@ -209,6 +232,16 @@ def _head_of(operator: OperatorClient, path: Path) -> AuditHead:
     if status.body.network_id != operator.trust.network_id:
         raise ConfigurationError("wrong-network", f"{path} belongs to another network")
     return status.body.audit
+
+
+def _floors(path: Path) -> list[AuditHead]:
+    """The heads that a node keeps; nobody signed them together, so they are as good as the way they came."""
+    from gmesh.trust.floors import Floors
+
+    try:
+        return Floors.from_dict(msgspec.json.decode(read_capped(path, FLOORS_BYTES), type=dict)).audits
+    except (msgspec.DecodeError, DocumentRefused) as error:
+        raise ConfigurationError("bad-floors", f"{path} is not floors.json of a node") from error
 
 
 def _remembered(path: Path) -> AuditHead:

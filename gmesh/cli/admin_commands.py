@@ -90,6 +90,7 @@ def give(
             arguments=arguments,
             issued_at=now,
             expires_at=now + ttl,
+            operator=operator.key.key_id,
         )
         document = sign_document(body, [operator.key])
         try:

@@ -125,7 +125,7 @@ def enrolments(context: click.Context, as_json: bool) -> None:
 @wide_option
 @click.pass_context
 def list_enrolments(context: click.Context, as_json: bool) -> None:
-    """Joins by invites that need approval."""
+    """Joins by invites that need approval, and members that came back after a restore."""
     rows = operator_of(context).pages("/admin/enrolments", "enrolments")
     columns = [
         id_column("id", "id"),
@@ -134,6 +134,7 @@ def list_enrolments(context: click.Context, as_json: bool) -> None:
         id_column("node key", "node_key"),
         Column("state", "state"),
         time_column("asked", "requested_at"),
+        Column("came back with", "serial"),
     ]
     listing(columns, rows, "no joins wait", as_json)
 

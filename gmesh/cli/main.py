@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "key": ("gmesh.cli.key", "key", "Make and protect signing keys."),
     "genesis": ("gmesh.cli.genesis", "genesis", "Make, sign and check the genesis, offline."),
     "admin": ("gmesh.cli.admin", "admin", "Admit, list and revoke nodes, as an operator."),
+    "audit": ("gmesh.cli.audit", "audit", "Check audit.jsonl or an export of it, offline."),
     "restore": ("gmesh.cli.recovery", "restore", "Put a backup in the place of the authority's database."),
     "recover-operator": (
         "gmesh.cli.recovery",

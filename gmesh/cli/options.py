@@ -118,8 +118,8 @@ def identifier(text: str) -> str:
 
     @raise ConfigurationError: if it is none.
     """
-    if len(text) != 32 or not set(text) <= set("0123456789abcdef"):
-        raise ConfigurationError("bad-id", f"{text!r} is not an id: the lists show them, 32 hex characters")
+    if len(text) not in (32, 64) or not set(text) <= set("0123456789abcdef"):  # a key's, or a digest
+        raise ConfigurationError("bad-id", f"{text!r} is not an id: the lists show them, with --wide whole")
     return text
 
 

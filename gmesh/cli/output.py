@@ -49,7 +49,7 @@ SHORT_ID = 8
 """Characters of an id in short: one in 2^32 has the same."""
 SHORTEST = 8
 """Characters that a text is cut to at most."""
-_ID = re.compile(r"[0-9a-f]{32}|[A-Za-z0-9_-]{43}")
+_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{64}|[A-Za-z0-9_-]{43}")
 _WIDE = "gmesh.cli.output.wide"
 VALID = "valid"
 """The standing of a certificate that is not worth mentioning."""

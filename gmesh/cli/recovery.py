@@ -2,11 +2,12 @@
 """
 C{gmesh restore} and C{gmesh recover-operator}: on the authority's host, while its daemon is stopped.
 
-Tests: C{tests/cli/test_admin_requests.py}, C{tests/live/test_authority_rotation.py}.
+Tests: C{tests/authority/test_restore_command.py}, C{tests/live/test_authority_rotation.py}.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,11 @@ import click
 
 from gmesh.cli.options import json_option, passphrase_option, public_key
 from gmesh.cli.output import Column, print_json, printable, table
+from gmesh.errors import ConfigurationError
 from gmesh.keyfiles import Passphrases
 
 if TYPE_CHECKING:
+    from gmesh.authority.restore import Restored
     from gmesh.authority.store.operators import OperatorRow
 
 __all__ = ["recover_operator", "restore"]
@@ -47,10 +50,45 @@ _state_option = click.option(
     "--policy", "policies", metavar="FILE", multiple=True, type=_path, help="policy.json of a node."
 )
 @click.option(
+    "--status",
+    "statuses",
+    metavar="FILE",
+    multiple=True,
+    type=_path,
+    help="status.json of a node: what must be known, and which audit is genuine.",
+)
+@click.option(
+    "--audit",
+    "audits",
+    metavar="FILE",
+    multiple=True,
+    type=_path,
+    help="audit.jsonl or an export, beside those in DIR.",
+)
+@click.option(
+    "--audit-head",
+    "heads",
+    metavar="FILE",
+    multiple=True,
+    type=_path,
+    help="audit-head.json of an operator, or floors.json of a node, believed as it is.",
+)
+@click.option(
     "--accept-lost-revocations",
     is_flag=True,
-    help="Go on without a node's files: what was revoked since the backup is allowed again.",
+    help="Go on without a node's files, or with older ones: what was revoked since is allowed again.",
 )
+@click.option(
+    "--accept-older-policy", is_flag=True, help="Go on though a newer policy is known to have been published."
+)
+@click.option(
+    "--strike",
+    metavar="NAME",
+    multiple=True,
+    help="Leave out this entry by a dropped key, named as it is listed.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask when the operators change.")
 @passphrase_option
 @json_option
 def restore(
@@ -58,7 +96,14 @@ def restore(
     state: Path,
     crls: tuple[Path, ...],
     policies: tuple[Path, ...],
+    statuses: tuple[Path, ...],
+    audits: tuple[Path, ...],
+    heads: tuple[Path, ...],
     accept_lost_revocations: bool,
+    accept_older_policy: bool,
+    strike: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
     passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -66,9 +111,25 @@ def restore(
     Put BACKUP in the place of the authority's database; its daemon must be stopped.
 
     Numbers and serials go on in a new epoch, so that none is given out twice; what nodes know
-    of revocations and policy is taken in; open invites are withdrawn, for some were used.
+    of revocations and policy is taken in, and what the audit of DIR tells of the time since;
+    open invites are withdrawn, for some were used.
     """
+    from gmesh.authority.restore import Choices, Evidence
     from gmesh.authority.restore import restore as put_back
+
+    shown = False
+
+    def confirm(done: Restored) -> bool:
+        nonlocal shown
+        if dry_run:
+            _show(done, as_json, "would be restored")
+            raise click.exceptions.Exit(0)
+        if yes or _operators(done.operators_before) == _operators(done.operators_after):
+            return True
+        if not as_json:
+            shown = True
+            _show(done, as_json, "would be restored")
+        return _agreed()
 
     done = put_back(
         state,
@@ -78,12 +139,44 @@ def restore(
         policies,
         accept_lost_revocations,
         Passphrases(passphrase_file),
+        Evidence(statuses, audits, heads),
+        Choices(accept_older_policy, strike, confirm),
     )
+    if shown:
+        click.echo("restored")
+    else:
+        _show(done, as_json, "restored")
+
+
+def _agreed() -> bool:
+    """Whether the person at the terminal wants these operators; without one it is said beforehand."""
+    if not sys.stdin.isatty():
+        raise ConfigurationError(
+            "not-confirmed",
+            "the operators change, and nothing was restored: read both lists, then give --yes",
+        )
+    return click.confirm("Restore, with these operators?", err=True)
+
+
+def _show(done: Restored, as_json: bool, verb: str) -> None:
     if as_json:
         return print_json(
             {
                 "epoch": done.epoch,
+                "numbers_from": done.numbers_from,
+                "struck": done.struck,
+                "lost": done.lost,
+                "audits": [
+                    {
+                        "file": str(told.path),
+                        "rows": told.rows,
+                        "verified": told.verified,
+                        "remark": told.remark or None,
+                    }
+                    for told in done.audits
+                ],
                 "revocations": done.revocations,
+                "taken_in": done.taken_in,
                 "revoked_by_dropped_keys": done.revoked_by_dropped_keys,
                 "policy_version": done.policy_version,
                 "invites_withdrawn": done.invites_withdrawn,
@@ -92,20 +185,40 @@ def restore(
             }
         )
     click.echo(
-        f"restored: epoch {done.epoch}, {done.revocations} revocations taken in,"
+        f"{verb}: epoch {done.epoch}, {done.revocations} revocations taken in,"
         f" policy {done.policy_version}, {done.invites_withdrawn} open invites withdrawn"
     )
+    if done.taken_in:
+        click.echo(f"taken in: {_some(done.taken_in)}")
     doubtful = done.revoked_by_dropped_keys
     if doubtful:
-        more = f" and {len(doubtful) - LISTED} more" if len(doubtful) > LISTED else ""
         click.echo(
-            f"{len(doubtful)} more on the word of keys that the newest genesis dropped: "
-            + ", ".join(map(printable, doubtful[:LISTED]))
-            + more
+            f"{len(doubtful)} more on the word of keys that the newest genesis dropped: {_some(doubtful)}"
+        )
+    if done.struck:
+        click.echo(f"left out as asked: {', '.join(map(printable, done.struck))}")
+    for told in done.audits:
+        remark = f"; {printable(told.remark)}" * bool(told.remark)
+        click.echo(
+            f"{told.path}: {told.rows} rows after the backup, {told.verified} borne out by heads"
+            f" of nodes or operators{remark}"
+        )
+    for line in done.lost:
+        click.echo(f"lost: {printable(line)}")
+    if done.numbers_from:
+        click.echo(
+            f"nothing here tells of earlier restores: numbers of this epoch begin above {done.numbers_from};"
+            " if this backup was restored on another host today, stop that authority, and restore once more"
+            " with files of nodes that have followed it"
         )
     for when, rows in (("before", done.operators_before), ("from now on", done.operators_after)):
         click.echo(f"operators {when}:")
         table(_OPERATORS, _operators(rows), "none")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(map(printable, names[:LISTED])) + more
 
 
 def _operators(rows: Sequence[OperatorRow]) -> list[dict[str, str]]:

@@ -2,14 +2,15 @@
 """
 Operators' commands over links: a node that has one passes it on, once, to every neighbour but its source.
 
-A command is judged before it is passed on, so that no node can flood what no operator signed.
-What a neighbour missed while it was away it asks for when the link comes up.
+A command is judged before it is passed on, so that no node can flood what the authority did not
+countersign.  What a node missed while it was away it asks for when the link comes up, and what it could
+not judge yet when the document comes that was lacking.
 Tests: C{tests/node/test_control.py}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from twisted.logger import Logger
@@ -25,9 +26,11 @@ from gmesh.node.limits import (
     MAX_COMMAND_LIFE,
     MAX_COMMANDS_HELD,
     MAX_COMMANDS_WAITING,
+    MAX_COMMANDS_WAITING_A_SIGNER,
 )
 from gmesh.trust.documents import Command, Document, parse_document
 from gmesh.trust.state import TrustState
+from gmesh.trust.verify import authority_keys
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import CommandRequest, DocumentPush
@@ -35,13 +38,22 @@ from gmesh.wire.messages import CommandRequest, DocumentPush
 __all__ = ["CommandFlood", "CommandProtocol"]
 
 _LATER = frozenset({"unknown-key", "forbidden-role"})
-"""What a newer genesis or policy may change."""
+"""What a newer policy may change of a command that the authority has countersigned: it waits for one."""
+
+_ASK_AGAIN = {"not-countersigned": "genesis", "ahead": "status"}
+"""What a newer document of that kind may change: nothing waits, but neighbours are asked for it then."""
+
+_BLAMELESS = _LATER | _ASK_AGAIN.keys() | {"expired", "old"}
+"""Refusals that an honest neighbour may cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
     document: Document[Command]
     encoded: bytes
+
+    def signed_by(self, keys: Container[str]) -> bool:
+        return any(signer in keys for signer, _ in self.document.signatures)
 
 
 @implementer(IFrameReceiver)
@@ -90,8 +102,8 @@ class CommandFlood(NeighbourObserver):
         refuse: Callable[[Document[Command], str], object],
         floor: int,
     ) -> None:
-        self.floor = floor
         self.counters = counters
+        self._floor = floor
         self._trust = trust
         self._neighbours = neighbours
         self._wall = wall
@@ -99,6 +111,12 @@ class CommandFlood(NeighbourObserver):
         self._refuse = refuse
         self._held: dict[str, _Held] = {}
         self._waiting: dict[str, Document[Command]] = {}
+        self._missed: set[str] = set()
+
+    @property
+    def floor(self) -> int:
+        """Commands up to this number are neither taken nor asked for."""
+        return self._trust.command_floor(self._floor)
 
     def build_receiver(self, neighbour: Neighbour) -> CommandProtocol:
         """A receiver of this neighbour's commands."""
@@ -116,7 +134,7 @@ class CommandFlood(NeighbourObserver):
             document = parse_document(data, Command)
             self.offer(document, neighbour)
         except DocumentRefused as error:
-            if error.reason in ("expired", "unknown-key", "forbidden-role", "old"):
+            if error.reason in _BLAMELESS:
                 self.counters.count(f"command-{error.reason}")
             else:
                 neighbour.failed(f"command-{error.reason}")
@@ -127,7 +145,7 @@ class CommandFlood(NeighbourObserver):
 
         @return: False if it is known already.
         @raise DocumentRefused: as L{TrustState.judge_command}; C{invalid-life}, C{old}.  What a newer
-            genesis or policy may allow is kept and judged again by L{again}.
+            policy may allow is kept, and judged again by L{trust_changed}.
         """
         body, now = document.body, self._wall()
         if document.digest in self._held:
@@ -140,6 +158,8 @@ class CommandFlood(NeighbourObserver):
         try:
             self._trust.judge_command(document, now)
         except DocumentRefused as error:
+            if error.reason in _ASK_AGAIN:
+                self._missed.add(_ASK_AGAIN[error.reason])
             self._keep_for_later(document, error)
             raise
         self._waiting.pop(document.digest, None)
@@ -152,14 +172,27 @@ class CommandFlood(NeighbourObserver):
         self._obey(document)
         return True
 
-    def again(self) -> None:
-        """Genesis or policy changed: judge the commands that wait."""
-        waiting, self._waiting = self._waiting, {}
-        for document in waiting.values():
-            try:
-                self.offer(document)
-            except DocumentRefused as error:
-                self.counters.count(f"command-{error.reason}")
+    def trust_changed(self, kind: str) -> None:
+        """
+        Judge the commands that wait for a policy, and ask for those that could not be judged before.
+
+        Those held that only a key signed which the genesis no longer lists are dropped.
+        @param kind: as of L{TrustState}.
+        """
+        if kind == "genesis":
+            keys = authority_keys(self._trust.genesis.body)
+            self._held = {digest: held for digest, held in self._held.items() if held.signed_by(keys)}
+        if kind in ("genesis", "policy"):
+            waiting, self._waiting = self._waiting, {}
+            for document in waiting.values():
+                try:
+                    self.offer(document)
+                except DocumentRefused as error:
+                    self.counters.count(f"command-{error.reason}")
+        if kind in self._missed:
+            self._missed.discard(kind)
+            for neighbour in self._neighbours:
+                self.link_up(neighbour)
 
     def answer(self, neighbour: Neighbour, since: int) -> None:
         """Send a neighbour what is held above a number, oldest first."""
@@ -172,10 +205,14 @@ class CommandFlood(NeighbourObserver):
     # -- bounds
 
     def _keep_for_later(self, document: Document[Command], error: DocumentRefused) -> None:
-        if error.reason not in _LATER or document.digest in self._waiting:
+        if error.reason not in _LATER:
             return
         self._expire(self._wall())
-        if len(self._waiting) >= MAX_COMMANDS_WAITING:
+        if document.digest in self._waiting:
+            self._waiting[document.digest] = document  # its newest signatures: the older may be no operator's
+            return
+        alike = sum(_giver(one) == _giver(document) for one in self._waiting.values())
+        if len(self._waiting) >= MAX_COMMANDS_WAITING or alike >= MAX_COMMANDS_WAITING_A_SIGNER:
             return
         self._waiting[document.digest] = document
         self.log.warn(
@@ -192,7 +229,7 @@ class CommandFlood(NeighbourObserver):
         while len(self._held) > MAX_COMMANDS_HELD or self._bytes() > MAX_COMMAND_BYTES_HELD:
             oldest = min(self._held.values(), key=lambda held: held.document.body.number).document
             del self._held[oldest.digest]
-            self.floor = max(self.floor, oldest.body.number)
+            self._floor = max(self.floor, oldest.body.number)
 
     def _bytes(self) -> int:
         return sum(len(held.encoded) for held in self._held.values())
@@ -204,3 +241,7 @@ class CommandFlood(NeighbourObserver):
         self._waiting = {
             digest: document for digest, document in self._waiting.items() if now <= document.body.expires_at
         }
+
+
+def _giver(document: Document[Command]) -> object:
+    return document.body.operator or frozenset(signer for signer, _ in document.signatures)

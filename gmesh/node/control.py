@@ -70,8 +70,7 @@ class Control:
     def trust_changed(self, kind: str) -> None:
         """Commands that wait for this document go on; those that waited for a role are judged again."""
         self.node.trust_changed(kind)
-        if kind in ("policy", "genesis"):
-            self.flood.again()
+        self.flood.trust_changed(kind)
 
     # What the heartbeat carries
 

@@ -103,13 +103,14 @@ class CommandExecutor:
 
     def _take_up(self, body: Command) -> bool:
         state, now = self._member.state, self._member.wall()
-        if body.id in state.commands or body.number <= state.commands_floor:
+        floor = self._member.trust.command_floor(state.commands_floor)
+        if body.id in state.commands or body.number <= floor:
             self._counters.count("command-replayed")
             return False
         kept = {identifier: seen for identifier, seen in state.commands.items() if seen.expires_at >= now}
         while len(kept) >= MAX_COMMANDS_SEEN:
             oldest = min(kept, key=lambda identifier: kept[identifier].number)
-            state.commands_floor = max(state.commands_floor, kept.pop(oldest).number)
+            state.commands_floor = max(floor, kept.pop(oldest).number)
         kept[body.id] = SeenCommand(body.number, body.expires_at)
         state.commands = kept
         try:

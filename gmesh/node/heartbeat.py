@@ -51,6 +51,8 @@ _NOT_RENEWED = {
     "`gmesh join INVITE` on this host",
     "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join INVITE` "
     "on this host bring it back",
+    "enrolment-pending": "the authority was restored and asks its operators first ({cause}): `gmesh admin "
+    "enrolments` shows this node, and there is nothing to do on this host",
 }
 
 
@@ -226,10 +228,11 @@ class Heartbeat(Service):
 
     async def _fetch_commands(self, number: int) -> None:
         control = self._control
-        if control is None or number <= control.fetched():
+        if control is None or number == control.fetched():
             return
+        since = control.fetched() if control.fetched() < number else 0  # a status of a key that was dropped
         try:
-            control.take(await self._client.commands(control.fetched()), number)
+            control.take(await self._client.commands(since), number)
         except RequestRefused as error:
             self._ill("commands", "the authority does not give out the operators' commands: {cause}", error)
         else:

@@ -41,7 +41,8 @@ MAX_COMMANDS_HELD = 64
 MAX_COMMAND_BYTES_HELD = 256 * 1024
 """Commands kept for neighbours that ask; what a neighbour asks for at once fits its control queue."""
 MAX_COMMANDS_WAITING = 16
-"""Commands kept until the policy or genesis comes that may know their signer."""
+"""Commands that the authority countersigned, kept until the policy comes that knows who gave them."""
+MAX_COMMANDS_WAITING_A_SIGNER = 4
 MAX_COMMANDS_SEEN = 1024
 MAX_COMMAND_LIFE = 7 * 86400
 MAX_RECEIPTS = 256

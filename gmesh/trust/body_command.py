@@ -25,7 +25,11 @@ class CommandTarget(Part, frozen=True):
 
 
 class Command(Body, frozen=True, kw_only=True):
-    """An operator asks nodes to do something, once, before it expires."""
+    """
+    An operator asks nodes to do something, once, before it expires.
+
+    @ivar operator: the key_id of who gives it, without whose signature it is nothing then.
+    """
 
     TYPE: ClassVar[str] = "command"
     type: Literal["command"] = "command"
@@ -37,6 +41,7 @@ class Command(Body, frozen=True, kw_only=True):
     arguments: dict[str, Any]
     issued_at: Time
     expires_at: Time
+    operator: Identifier | None = None
 
     def check(self) -> None:
         """@see: L{Body.check}"""

@@ -11,12 +11,13 @@ Tests: C{tests/trust/test_state.py}.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from gmesh.errors import DocumentRefused
 from gmesh.trust.documents import AuditHead
+from gmesh.trust.limits import AUDIT_HEADS
 from gmesh.trust.names import Identifier, Number, human_error
 
 __all__ = ["Floors"]
@@ -28,6 +29,7 @@ class _Text(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     policy: dict[Identifier, Number] = msgspec.field(default_factory=dict)
     status: dict[Identifier, Number] = msgspec.field(default_factory=dict)
     audit: AuditHead | None = None
+    earlier_audit: Annotated[tuple[AuditHead, ...], msgspec.Meta(max_length=AUDIT_HEADS)] = ()
 
 
 class Floors:
@@ -36,11 +38,14 @@ class Floors:
 
     @ivar genesis: the newest genesis version ever held.
     @ivar audit: the furthest head of the authority's audit chain ever seen, or None.
+    @ivar earlier_audit: some heads of before, oldest first, ever closer towards the newest: a chain that
+        was rewritten and then went on does not pass through them.
     """
 
     def __init__(self) -> None:
         self.genesis = 0
         self.audit: AuditHead | None = None
+        self.earlier_audit: list[AuditHead] = []
         self._numbers: dict[str, dict[str, int]] = {"crl": {}, "policy": {}, "status": {}}
 
     @classmethod
@@ -57,6 +62,7 @@ class Floors:
         floors = cls()
         floors.genesis = text.genesis
         floors.audit = text.audit
+        floors.earlier_audit = list(text.earlier_audit)
         floors._numbers = {"crl": text.crl, "policy": text.policy, "status": text.status}
         return floors
 
@@ -66,7 +72,14 @@ class Floors:
         value.update({kind: dict(numbers) for kind, numbers in self._numbers.items()})
         if self.audit is not None:
             value["audit"] = msgspec.to_builtins(self.audit)
+        if self.earlier_audit:
+            value["earlier_audit"] = msgspec.to_builtins(self.earlier_audit)
         return value
+
+    @property
+    def audits(self) -> list[AuditHead]:
+        """Every head that is kept, oldest first."""
+        return [*self.earlier_audit, *([] if self.audit is None else [self.audit])]
 
     def effective(self, kind: str, key_ids: Iterable[str]) -> int:
         """The floor of documents of C{kind} while these are the authority's keys."""
@@ -82,6 +95,9 @@ class Floors:
         seen = self.audit
         if seen is None or (audit.epoch, audit.size) > (seen.epoch, seen.size):
             self.audit = audit
+            if seen is not None:
+                self.earlier_audit.append(seen)
+                self._thin(audit.size)
         if seen is None:
             return None
         if audit.epoch != seen.epoch:
@@ -89,6 +105,17 @@ class Floors:
         if audit.size < seen.size or (audit.size == seen.size and audit.head != seen.head):
             return "audit-fork", f"the audit chain lost rows: {audit.size} after {seen.size}"
         return None
+
+    def _thin(self, newest: int) -> None:
+        """Drop the head that is missed least: its neighbours lie close, for its age. The first one stays."""
+        heads = self.earlier_audit
+        if len(heads) > AUDIT_HEADS:
+            after = [*heads[1:], heads[-1]]
+            gaps = {
+                place: max(1, after[place].size - heads[place - 1].size) / max(1, newest - heads[place].size)
+                for place in range(1, len(heads))
+            }
+            del heads[min(gaps, key=gaps.__getitem__)]
 
     def lift(self, kind: str, key_ids: Iterable[str], number: int) -> None:
         """A document of this number, signed by these keys, is held: never go below it again."""

@@ -23,7 +23,14 @@ DEFAULT_STALE_GRACE: Final = 7 * 86400
 EPOCH: Final = 2**40
 """Numbers are epoch * 2^40 + n: a jump of more than this skips a whole epoch."""
 
+AUDIT_HEADS: Final = 15
+"""Earlier heads of the audit that a node keeps: some days ago, some weeks ago, and so on."""
+
 MAX_SIGNATURES: Final = 16
+
+COMMANDS_AHEAD: Final = 64
+"""By how much a command's number may lie above the one that the newest status names: so many come within
+the second that a status may be old."""
 MAX_ROOT_KEYS: Final = 16
 MAX_AUTHORITY_KEYS: Final = 8
 MAX_ANCHORS: Final = 64

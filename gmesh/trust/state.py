@@ -27,7 +27,7 @@ from gmesh.trust.documents import (
     Status,
 )
 from gmesh.trust.floors import Floors
-from gmesh.trust.limits import CERTIFICATE_LEEWAY, DEFAULT_STALE_GRACE, EPOCH
+from gmesh.trust.limits import CERTIFICATE_LEEWAY, COMMANDS_AHEAD, DEFAULT_STALE_GRACE, EPOCH
 from gmesh.trust.revocation import apply_delta, lost_entries
 from gmesh.trust.revoked import Revoked
 from gmesh.trust.verify import (
@@ -173,14 +173,31 @@ class TrustState:
             return False
         return self._dated(document.body.issued_at)
 
+    @property
+    def newest_command(self) -> int:
+        """The number of the newest command that the status names; 0 without a status."""
+        return self.status.body.commands.number if self.status is not None else 0
+
+    def command_floor(self, floor: int) -> int:
+        """
+        A floor of command numbers as far as it counts: not when it lies above what the status names, for
+        then a key lifted it that is no longer believed.
+        """
+        return floor if floor <= self.newest_command else 0
+
     def judge_command(self, document: Document[Command], now: float) -> str:
         """
         Who may have given this command: C{authority} or an operator's role.
 
-        @raise DocumentRefused: as L{gmesh.trust.verify.verify_command}.
+        @raise DocumentRefused: as L{gmesh.trust.verify.verify_command}; C{ahead}, if its number lies far
+            above what the newest status names.
         """
         policy = self.policy.body if self.policy is not None else None
-        return verify_command(document, self.genesis.body, policy, self.network_id, now)
+        giver = verify_command(document, self.genesis.body, policy, self.network_id, now)
+        number, newest = document.body.number, self.newest_command
+        if number > newest + COMMANDS_AHEAD:
+            raise DocumentRefused("ahead", f"command {number} where the status names {newest} as the newest")
+        return giver
 
     def offer(self, document: Document[Any], now: float) -> bool:
         """

@@ -20,7 +20,9 @@ from gmesh.trust.limits import CERTIFICATE_LEEWAY
 __all__ = [
     "authority_keys",
     "check_certificate",
+    "check_command",
     "check_validity",
+    "command_role",
     "network_id",
     "operator_roles",
     "root_keys",
@@ -212,29 +214,56 @@ def verify_command(
     document: Document[Command], genesis: Genesis, policy: Policy | None, network: str, now: float
 ) -> str:
     """
-    Who may have given this command: C{authority}, or the role of the operator that did.
+    Who may have given this command, which the authority has countersigned: C{authority} if it names no
+    operator and nobody else signed it, or the role of the operator that did.
 
     Whether this node is concerned, and has done it already, is for the caller to know.
 
-    @raise DocumentRefused: C{wrong-network}, C{expired}, C{unknown-key}, C{bad-signature}, C{forbidden-role}.
+    @raise DocumentRefused: C{wrong-network}, C{expired}; C{not-countersigned}, if no authority key believed
+        here signed it; C{bad-signature}, C{unknown-key}, C{forbidden-role}.
     """
+    check_command(document, network, now)
+    authority = authority_keys(genesis, now)
+    try:
+        verify_signatures(document, authority)
+    except DocumentRefused as error:
+        if error.reason != "unknown-key":
+            raise
+        raise DocumentRefused(
+            "not-countersigned", f"{document.body.command} is not signed by the authority, whoever gave it"
+        ) from error
+    if document.body.operator is None and all(signer in authority for signer, _ in document.signatures):
+        return "authority"
+    return command_role(document, policy)
+
+
+def check_command(document: Document[Command], network: str, now: float) -> None:
+    """@raise DocumentRefused: C{wrong-network} or C{expired}."""
     body = document.body
     if body.network_id != network:
         raise DocumentRefused("wrong-network", "a command for another network")
     if now > body.expires_at:
         raise DocumentRefused("expired", f"command {body.command} expired {int(now - body.expires_at)} s ago")
-    authority = authority_keys(genesis, now)
+
+
+def command_role(document: Document[Command], policy: Policy | None) -> str:
+    """
+    The role of an operator who signed this command and may give it: of the one it names, if it names one.
+
+    @raise DocumentRefused: C{unknown-key}, C{bad-signature}, C{forbidden-role}.
+    """
     operators = operator_roles(policy) if policy is not None else {}
-    keys = {signer: public for signer, (public, _) in operators.items()} | authority
+    named = document.body.operator
+    keys = {signer: public for signer, (public, _) in operators.items() if named in (None, signer)}
     good = verify_signatures(document, keys)
-    if good & authority.keys():
-        return "authority"
     if policy is not None:
         for signer in good:
             role = operators[signer][1]
-            if policy.may_command(role, body.command):
+            if policy.may_command(role, document.body.command):
                 return role
-    raise DocumentRefused("forbidden-role", f"no signer of {body.command} has a role that may give it")
+    raise DocumentRefused(
+        "forbidden-role", f"no signer of {document.body.command} has a role that may give it"
+    )
 
 
 def verify_receipt(document: Document[CommandReceipt], node_public: bytes, network: str) -> None:

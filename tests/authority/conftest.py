@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from authority.held_store import Bench
 from authority.network import Network
+from authority.theft import Theft
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from gmesh.authority.rate_limit import RateLimits
@@ -28,6 +29,14 @@ def network(tmp_path: Path, rates: RateLimits) -> Iterator[Network]:
     yield network
     network.stop()
     assert not network.clock.getDelayedCalls()
+
+
+@pytest.fixture
+def theft(network: Network, tmp_path: Path) -> Theft:
+    """The key is stolen, nobody knows it yet."""
+    path = tmp_path / "nodes"
+    path.mkdir()
+    return Theft(network, path)
 
 
 @pytest.fixture

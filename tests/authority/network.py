@@ -27,6 +27,14 @@ from gmesh.trust.keys import NoiseKey, SigningKey
 from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, sign_request
 from gmesh.trust.verify import network_id
 
+WHO_VOTES = (
+    "POST /admin/operators",
+    "DELETE /admin/operators/<id>",
+    "POST /admin/operators/<id>",
+    "POST /admin/genesis",
+)
+"""What rules of approvals must name beside anything else."""
+
 
 class Answered:
     """One answer of the authority."""
@@ -88,9 +96,14 @@ class Network:
         self._counter += 1
         return self._counter.to_bytes(size, "big")
 
-    def start(self, clock_is_right: bool = True) -> None:
+    def start(self, weaken_approvals: bool = False, clock_is_right: bool = True) -> None:
         self.authority = open_authority(
-            self.path, self.clock, self.wall, in_place_pools, clock_is_right=clock_is_right
+            self.path,
+            self.clock,
+            self.wall,
+            in_place_pools,
+            weaken_approvals=weaken_approvals,
+            clock_is_right=clock_is_right,
         )
         self.limiter = RateLimiter(self.rates, self.clock.seconds)
         authority = self.authority

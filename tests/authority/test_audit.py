@@ -167,3 +167,36 @@ def test_what_an_operator_was_refused_is_a_row(network: Any) -> None:
     assert network.admin("DELETE", f"/admin/invites/{'0' * 32}", key=network.keys.signing()).status == 401
     assert network.join(network.member(network.keys.signing())).status == 403
     assert network.admin("GET", "/admin/audit").json["entries"] == before
+
+
+def refusals(network: Any) -> list[dict[str, Any]]:
+    """The audit's rows about what a reader was refused."""
+    entries = network.admin("GET", "/admin/audit?limit=500").json["entries"]
+    rows = [entry["row"] for entry in entries]
+    return [row for row in rows if row["actor"] == network.keys.reader.key_id]
+
+
+def test_a26_refusals_in_a_loop_are_one_row_a_minute(network: Any) -> None:
+    """Each counted, none lost when the daemon stops; what comes after a pause has a row of its own."""
+    for _ in range(600):
+        network.clock.advance(1)
+        headers = network.signed(network.keys.reader, "POST", "/admin/backup")
+        assert network.ask("POST", "/admin/backup", headers).slug == "forbidden-role"
+    rows = refusals(network)
+    assert 5 <= len(rows) <= 11
+    said = {(row["action"], row["outcome"]) for row in rows}
+    assert said == {("POST /admin/backup", "refused: forbidden-role")}
+    network.restart()
+    counted = [row.get("count", 1) for row in refusals(network)]
+    assert sum(counted) == 600
+    network.clock.advance(300)
+    assert network.admin("POST", "/admin/backup", key=network.keys.reader).slug == "forbidden-role"
+    assert "count" not in refusals(network)[-1] and refusals(network)[-1]["request_id"]
+
+
+def test_a26_what_was_refused_is_not_answered_again(network: Any) -> None:
+    """Also those that are only counted are used up: played again, the request is a replay."""
+    for _ in range(3):
+        headers = network.signed(network.keys.operator, "DELETE", f"/admin/invites/{'0' * 32}")
+        assert network.ask("DELETE", f"/admin/invites/{'0' * 32}", headers).slug == "not-found"
+        assert network.ask("DELETE", f"/admin/invites/{'0' * 32}", headers).slug == "replayed"

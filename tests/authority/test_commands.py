@@ -16,11 +16,14 @@ from gmesh.trust.documents import (
     CommandTarget,
     Document,
     Status,
+    add_signature,
+    document_from_dict,
     parse_document,
     sign_document,
 )
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.signed_requests import NODE_TAG
+from gmesh.trust.verify import verify_signatures
 
 EVERYBODY = CommandTarget(all=True)
 
@@ -106,20 +109,35 @@ def beat(network: Any, member: Any, *receipts: dict[str, Any]) -> Any:
 
 
 def test_a_command_is_numbered_named_in_the_status_and_handed_out(network: Any, operator: Operator) -> None:
-    """The next status names it by number and digest; members fetch the operator's own bytes, once."""
+    """The next status names it by number and digest; members fetch what the operator signed, once."""
     member = network.joined("pump-1")
     document = operator.command()
     assert operator.give(document).json == {"id": document.body.id, "number": 1}
     network.clock.advance(1)
     named = parse_document(network.ask("GET", "/status").body, Status).body.commands
     assert (named.number, named.digest) == (1, document.digest)
-    assert since(network, member, 0).json == {"commands": [document.as_dict()], "next": None}
+    accepted = add_signature(document, network.keys.authority)
+    assert since(network, member, 0).json == {"commands": [accepted.as_dict()], "next": None}
     assert since(network, member, 1).json["commands"] == []
     network.clock.advance(600)
     assert since(network, member, 0).json["commands"] == []
     network.restart()
     again = parse_document(network.ask("GET", "/status").body, Status).body.commands
     assert (again.number, again.digest) == (1, document.digest)
+
+
+def test_a7_a_command_is_published_with_both_signatures(network: Any, operator: Operator) -> None:
+    """Of the operator and of the authority; one that comes with more than the first is refused."""
+    document = operator.command()
+    crowded = add_signature(document, network.keys.operator)
+    assert operator.give(crowded).slug == "invalid-field"
+    assert operator.give(document).status == 201
+    shown = network.admin("GET", f"/admin/commands/{document.body.id}").json["command"]
+    published = document_from_dict(shown, Command)
+    signers = {"operator": network.keys.admin, "authority": network.keys.authority}
+    assert len(published.signatures) == 2
+    for key in signers.values():
+        verify_signatures(published, {key.key_id: key.public})
 
 
 def test_a_command_wakes_those_who_wait_for_a_status(network: Any, operator: Operator) -> None:
@@ -171,10 +189,14 @@ def test_the_policy_says_who_may_give_what(network: Any, operator: Operator) -> 
     keys = network.keys
     assert operator.give(operator.command(keys.reader), keys.reader).status == 201
     shut = {"command": "shutdown"}
-    assert operator.give(operator.command(keys.operator, **shut), keys.operator).slug == "forbidden-role"
-    assert operator.give(operator.command(keys.admin, **shut), keys.operator).slug == "forbidden-role"
-    assert operator.give(operator.command(keys.operator, **shut), keys.admin).slug == "forbidden-role"
-    assert operator.give(operator.command(command="format-disk")).slug == "forbidden-role"
+    for signer, caller, what in (
+        (keys.operator, keys.operator, shut),
+        (keys.admin, keys.operator, shut),
+        (keys.operator, keys.admin, shut),
+        (keys.admin, keys.admin, {"command": "format-disk"}),
+    ):
+        network.clock.advance(100)  # each has a row of the audit, if it is not one of many
+        assert operator.give(operator.command(signer, **what), caller).slug == "forbidden-role"
     assert operator.give(operator.command(**shut)).status == 201
     rows = [entry["row"] for entry in network.admin("GET", "/admin/audit").json["entries"]]
     commands = [(row["action"], row["outcome"]) for row in rows if "command" in row["action"]]

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from authority.network import Member, Network
 from authority.state_files import DAY, POLICY_TEXT
+from authority.theft import Theft
 
-from gmesh.authority.restore import Restored, restore
+from gmesh.authority.restore import restore
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import ConfigurationError, StoreError
-from gmesh.keyfiles import save_key
 from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
 from gmesh.trust.documents import (
     Certificate,
@@ -33,113 +32,6 @@ from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INTEGER
 
 EPOCH_TODAY = 744
 """Days from 2025-01-01 to the time these tests begin at, 2027-01-15: 365 + 365 + 14."""
-
-
-class Theft:
-    """
-    A network whose authority key a thief has, too.
-
-    @ivar key: the stolen one.
-    @ivar backup: of before anything else happened; the member C{pump-1} is in it.
-    """
-
-    def __init__(self, network: Network, path: Path) -> None:
-        self.network = network
-        self.path = path
-        self.key = network.keys.authority
-        self.honest = network.joined("pump-1")
-        self.backup = self.take_backup()
-        self.genesis = self.successor()
-
-    def take_backup(self) -> Path:
-        answer = self.network.admin("POST", "/admin/backup")
-        assert answer.status == 201, answer.body
-        self.network.clock.advance(1)  # the next one gets another name
-        return self.network.path / "backups" / str(answer.json["file"])
-
-    def successor(self) -> Document[Genesis]:
-        """The genesis with a new key alone, which is held, but not published yet."""
-        network = self.network
-        self.new = network.keys.signing()
-        save_key(network.path / "authority-2.key", self.new)
-        genesis = rotate_authority(network.genesis, network.now, add=self.new.public, stolen=True)
-        network.restart()
-        return attach(genesis, [sign_detached(genesis, network.keys.root)], network.genesis)
-
-    def rotate(self) -> None:
-        """Publish it."""
-        answer = self.network.admin("POST", "/admin/genesis", {"genesis": self.genesis.as_dict()})
-        assert answer.status == 201, answer.body
-        self.network.keys.authority = self.new
-        self.network.clock.advance(2)
-
-    def held(self, struct: type[Any], name: str = "node") -> Path:
-        """The file of a node that follows the authority."""
-        return self.file(name, parse_document(self.network.ask("GET", f"/{struct.TYPE}").body, struct))
-
-    def file(self, name: str, document: Document[Any]) -> Path:
-        path = self.path / f"{name}-{document.type}.json"
-        path.write_bytes(document.encode())
-        return path
-
-    def forged(self, struct: type[Any], **changed: Any) -> Path:
-        """A document as served now, changed and signed by the thief."""
-        body = parse_document(self.network.ask("GET", f"/{struct.TYPE}").body, struct).body
-        return self.file("thief", sign_document(msgspec.structs.replace(body, **changed), [self.key]))
-
-    def restore(self, crls: list[Path], policies: list[Path], **more: Any) -> Restored:
-        """Stop, restore the backup, start."""
-        self.network.stop()
-        self.network.clock.advance(5)
-        try:
-            return restore(self.network.path, self.backup, self.network.now, crls, policies, **more)
-        finally:
-            self.network.clock.advance(1)
-            self.network.start()
-
-    def restore_honestly(self) -> Restored:
-        return self.restore([self.held(Crl)], [self.held(Policy)])
-
-    def forget_genesis(self, first: bytes) -> None:
-        """Somebody puts the genesis file of before back, whose bytes these are."""
-        (self.network.path / "genesis.json").write_bytes(first)
-        (self.network.path / "genesis.1.json").unlink()
-
-    def lose_database(self, rest: bytes | None = b"lost") -> None:
-        """The disk loses it, and keeps this instead."""
-        path = self.network.path / "authority.sqlite"
-        path.unlink()
-        if rest is not None:
-            path.write_bytes(rest)
-
-    def intruder(self, signer: Any = None, **changed: Any) -> Member:
-        """Somebody with a certificate that the thief wrote."""
-        network = self.network
-        member = network.member(network.keys.signing())
-        body = Certificate(
-            network_id=network.network_id,
-            serial=77,
-            name="gate",
-            node_key=b64url_encode(member.node.public),
-            noise_key=b64url_encode(member.noise.public),
-            roles=("anchor",),
-            not_before=network.now - 60,
-            not_after=network.now + DAY,
-            issued_at=network.now - 60,
-        )
-        member.certificate = sign_document(msgspec.structs.replace(body, **changed), [signer or self.key])
-        return member
-
-    def members(self) -> list[str]:
-        return [row["name"] for row in self.network.admin("GET", "/admin/nodes").json["nodes"]]
-
-
-@pytest.fixture
-def theft(network: Network, tmp_path: Path) -> Theft:
-    """The key is stolen, nobody knows it yet."""
-    path = tmp_path / "nodes"
-    path.mkdir()
-    return Theft(network, path)
 
 
 def renewed(network: Network, member: Member) -> Document[Certificate]:

@@ -17,8 +17,9 @@ from gmesh.errors import RequestRefused, StoreError
 class Inserting:
     """Adds rows of many at once but those whose name begins with C{-}; fails as it is told to."""
 
-    def __init__(self, failing: Exception | None = None) -> None:
+    def __init__(self, failing: Exception | None = None, ordered: bool = False) -> None:
         self.failing = failing
+        self.ordered = ordered
         self.calls: list[object] = []
         self.hooks: list[str] = []
 
@@ -54,6 +55,18 @@ def test_decisions_of_a_kind_are_taken_at_once(bench: Bench) -> None:
     assert bulk.calls == [["b", "-c", "d"], "-c"] and bulk.hooks == ["ran"]
     assert bench.rows() == ["-c", "a", "b", "d", "first", "z"]
     assert Reader(bench.writer.connection.cursor()).mark("nodes") == 2 and bench.store.decided == 6
+
+
+def test_what_is_ordered_passes_nothing_and_is_passed_by_nothing(bench: Bench) -> None:
+    """Only neighbours are decided at once; those of another kind stay on their side of them."""
+    bench.store.decide(insert("first"))
+    free, ordered = Inserting(), Inserting(ordered=True)
+    ordered.calls = free.calls
+    for bulk, item in ((free, "a"), (ordered, "b"), (ordered, "c"), (free, "d"), (free, "e"), (ordered, "f")):
+        bench.store.decide_in_bulk(bulk, item)
+        bench.store.decide(insert(item * 2)) if item == "d" else None
+    bench.writer.go()
+    assert free.calls == ["a", ["b", "c"], ["d", "e"], "f"]
 
 
 def test_kinds_are_taken_in_the_order_they_came(bench: Bench) -> None:

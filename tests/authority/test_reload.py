@@ -8,12 +8,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from authority.network import WHO_VOTES
 
-from gmesh.authority.approvals import APPROVALS_FILE
+from gmesh.authority.approval_rules import APPROVALS_FILE
 from gmesh.authority.state import StateDirectory
 from gmesh.errors import GmeshError
 from gmesh.trust.documents import AuthorityKey, Document, Genesis, Status, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
+
+RULED = [*WHO_VOTES, "POST /admin/backup"]
 
 
 def reload(network: Any) -> None:
@@ -73,7 +76,7 @@ def test_what_is_wrong_changes_nothing(network: Any) -> None:
     with pytest.raises(GmeshError, match="another network"):
         reload(network)
     (network.path / "authority.key").write_bytes(network.keys.authority.to_pem())
-    (network.path / APPROVALS_FILE).write_text('{"required": 2, "operations": ["POST /admin/backup"]}')
+    (network.path / APPROVALS_FILE).write_text(json.dumps({"required": 2, "operations": RULED}))
     with pytest.raises(GmeshError, match="only 1 may administer"):
         reload(network)
     assert network.ask("GET", "/genesis").body == network.genesis.encode()
@@ -82,14 +85,15 @@ def test_what_is_wrong_changes_nothing(network: Any) -> None:
 
 
 def test_approvals_are_read_again(network: Any) -> None:
-    """The rules of the file count from then on, and end when it is gone."""
+    """The rules of the file count from then on; that it is gone ends nothing."""
     second = {"key": b64url_encode(network.keys.signing().public), "role": "administer"}
     assert network.admin("POST", "/admin/operators", second).status == 201
     path = network.path / APPROVALS_FILE
-    path.write_text(json.dumps({"required": 2, "operations": ["POST /admin/backup"]}))
+    path.write_text(json.dumps({"required": 2, "operations": RULED}))
     assert network.admin("POST", "/admin/backup").status == 201
     reload(network)
     assert network.admin("POST", "/admin/backup").status == 202
     path.unlink()
-    reload(network)
-    assert network.admin("POST", "/admin/backup").status == 201
+    with pytest.raises(GmeshError, match="--weaken-approvals"):
+        reload(network)
+    assert network.admin("POST", "/admin/backup").slug == "conflict", "its vote still waits for another"

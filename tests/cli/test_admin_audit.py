@@ -17,12 +17,14 @@ from gmesh.cli import admin_audit
 from gmesh.cli.http import Unreachable
 from gmesh.trust.canonical import canonical
 from gmesh.trust.documents import AuditHead
+from gmesh.trust.floors import Floors
 
 
-def _chain(count: int) -> list[dict[str, Any]]:
+def _chain(count: int, changed: int = 0) -> list[dict[str, Any]]:
     entries, head = [], bytes(32)
     for seq in range(1, count + 1):
-        row = {"at": NOW, "actor": "authority", "action": "invite", "target": f"n-{seq}"}
+        target = "thief" if seq == changed else f"n-{seq}"
+        row = {"at": NOW, "actor": "authority", "action": "invite", "target": target}
         head = chain_hash(seq, head, canonical(row))
         entries.append({"seq": seq, "hash": head.hex(), "row": row})
     return entries
@@ -104,6 +106,43 @@ def test_a_damaged_memory_of_the_last_check_is_told(
     (tmp_path / "operator/audit-head.json").write_text(text)
     ended = admin("audit", "--verify")
     assert (ended.status, "audit-head.json is damaged" in ended.err) == (1, True)
+
+
+def test_a14_heads_that_a_node_kept_are_compared(
+    admin: Callable[..., Any], http_end: Any, network: Network, tmp_path: Path
+) -> None:
+    """The chain was rewritten, went on, and its newest head is signed: one that a node kept tells."""
+    true, forged = _chain(6), _chain(8)
+    floors = Floors()
+    for size in range(1, 7):
+        floors.see_audit(_head(true[:size]))
+    node = tmp_path / "floors.json"
+    node.write_text(json.dumps(floors.to_dict()))
+    _serve_chain(http_end, forged)
+    show_documents(http_end, network, _head(forged))
+    assert str(node) in json.loads(admin("audit", "--verify", "--floors", node, "--json").out)["compared"]
+    (tmp_path / "operator/audit-head.json").unlink()
+    forged = _chain(8, changed=2)
+    _serve_chain(http_end, forged)
+    show_documents(http_end, network, _head(forged))
+    assert admin("audit", "--verify").status == 0
+    ended = admin("audit", "--verify", "--floors", node)
+    assert (ended.status, f"audit row 2 is another one than {node} names" in ended.err) == (1, True)
+    node.write_text("[]")
+    ended = admin("audit", "--verify", "--floors", node)
+    assert (ended.status, f"{node} is not floors.json" in ended.err) == (1, True)
+
+
+def test_rows_of_one_action(admin: Callable[..., Any], http_end: Any) -> None:
+    """--action looks through the whole chain, and shows the last of what it finds."""
+    entries = _chain(5)
+    entries[1]["row"]["action"] = entries[3]["row"]["action"] = "join"
+    _serve_chain(http_end, entries)
+    ended = admin("audit", "--action", "join", "--json")
+    assert [entry["seq"] for entry in json.loads(ended.out)] == [2, 4]
+    ended = admin("audit", "--action", "join", "--last", "1", "--json")
+    assert [entry["seq"] for entry in json.loads(ended.out)] == [4]
+    assert admin("audit", "--action", "join", "--verify").status == 2
 
 
 def test_audit_export(admin: Callable[..., Any], http_end: Any, tmp_path: Path) -> None:

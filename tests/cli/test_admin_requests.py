@@ -20,6 +20,7 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.verify import verify_signatures
 
 ID = "0123456789abcdef0123456789abcdef"
+LONG = ID * 2
 
 
 def _bodies(end: Any, path: str) -> list[Any]:
@@ -89,12 +90,34 @@ def test_invite_that_needs_others(admin: Callable[..., Any], http_end: Any) -> N
 def test_approving_asks_for_the_same(admin: Callable[..., Any], http_end: Any) -> None:
     """approve shows what was asked for, and sends the same method, target and body."""
     body = {"node": "pump-07", "reason": "superseded"}
-    waiting = {"id": ID, "method": "POST", "target": "/admin/revocations", "body": body, "votes": []}
-    http_end.json("GET /admin/approvals", {"approvals": [waiting], "required": 2})
+    waiting = {"id": LONG, "method": "POST", "target": "/admin/revocations", "body": body, "votes": []}
+    http_end.json(f"GET /admin/approvals/{LONG}", {**waiting, "speaks_of": {"node_id": ID}})
     http_end.json("POST /admin/revocations", {"crl_number": 4, "serials": [7]}, 201)
-    ended = admin("approvals", "approve", ID, "--yes")
-    assert ended.status == 0 and "POST /admin/revocations" in ended.out
+    ended = admin("approvals", "approve", LONG, "--yes")
+    assert ended.status == 0 and "POST /admin/revocations" in ended.out and f"node_id: {ID}" in ended.out
     assert _bodies(http_end, "/admin/revocations") == [body]
+
+
+def test_a12_approving_asks_for_that_id(admin: Callable[..., Any], http_end: Any) -> None:
+    """A proposal is found by its id, whatever else waits; one that is gone is told in plain words."""
+    http_end.json("GET /admin/approvals", {"approvals": [], "required": 2, "next": "9" * 64})
+    http_end.problem(f"GET /admin/approvals/{LONG}", "not-found", 404, "nothing waits under this id")
+    ended = admin("approvals", "approve", LONG, "--yes")
+    assert (ended.status, ended.err) == (1, "gmesh: nothing waits under this id\n")
+    assert [target for _, target, _, _ in http_end.requests].count("/admin/approvals") == 0
+
+
+def test_a12_a_proposal_is_withdrawn(admin: Callable[..., Any], http_end: Any) -> None:
+    """By its id, or by the beginning that the list shows, on whichever page that stands."""
+    http_end.json("GET /admin/approvals", {"approvals": [{"id": "9" * 64}], "next": "9" * 64})
+    http_end.json(f"GET /admin/approvals?after={'9' * 64}", {"approvals": [{"id": LONG}], "next": None})
+    http_end.json(f"DELETE /admin/approvals/{LONG}", {})
+    for name in (LONG, LONG[:8]):
+        ended = admin("approvals", "withdraw", name)
+        assert (ended.status, ended.out) == (0, "withdrawn\n")
+    done = [f"{method} {target}" for method, target, _, _ in http_end.requests]
+    assert done.count(f"DELETE /admin/approvals/{LONG}") == 2
+    assert admin("approvals", "withdraw", "x").status == 1
 
 
 @pytest.mark.parametrize(

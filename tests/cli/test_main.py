@@ -34,7 +34,8 @@ ON_THIS_HOST = {
     "doctor",
     "watch",
 }
-DESIGNED = {"demo", "init", "key", "genesis", "admin", "restore", "recover-operator", "join"} | ON_THIS_HOST
+DESIGNED = {"demo", "init", "key", "genesis", "admin", "audit", "restore", "recover-operator", "join"}
+DESIGNED |= ON_THIS_HOST
 
 
 def test_every_command_is_listed(run: Callable[..., Any]) -> None:

@@ -60,7 +60,7 @@ CERTIFICATES = {
 APPROVALS = {
     "approvals": [
         {
-            "id": IDS[0],
+            "id": IDS[0] * 2,
             "method": "DELETE",
             "target": f"/admin/operators/{IDS[1]}",
             "votes": [1],
@@ -230,5 +230,6 @@ def test_b17_an_approval_is_found_by_the_beginning_of_its_id(
 ) -> None:
     """As the list shows it."""
     http_end.json("GET /admin/approvals", APPROVALS)
+    http_end.json(f"GET /admin/approvals/{IDS[0] * 2}", APPROVALS["approvals"][0])
     http_end.json(f"DELETE /admin/operators/{IDS[1]}", {})
     assert admin("approvals", "approve", IDS[0][:8], "--yes").status == 0

@@ -86,24 +86,43 @@ def _replaced(rig: Rig) -> Words:
     return [rig.key()[1], "--of", rig.operator("read")[1]]
 
 
-def _approval(rig: Rig) -> Words:
-    """One administrator has asked for a backup, which takes two; the other one approves."""
+def _proposal(rig: Rig) -> tuple[str, str]:
+    """
+    One administrator has asked for a backup, which takes two.
+
+    @return: the other one's directory, and the id.
+    """
     other = rig.operator("administer")[0]
+    voters = ["POST /admin/operators", "DELETE /admin/operators/<id>", "POST /admin/operators/<id>"]
+    operations = [*voters, "POST /admin/genesis", "POST /admin/backup"]
     rules = rig.directory / "net/authority/approvals.json"
-    rules.write_text(json.dumps({"required": 2, "operations": ["POST /admin/backup"]}))
+    rules.write_text(json.dumps({"required": 2, "operations": operations}))
     rig.reload_authority()
     try:
         rig.gmesh("admin", "backup", check=False)
         (waiting,) = rig.read("admin", "approvals")["approvals"]
     finally:
-        rules.unlink()  # it counts until the next reload
-    return ["--operator", other, "approvals", "approve", waiting["id"], "--yes"]
+        rules.unlink()  # it counts until the authority is told to do without
+    return other, waiting["id"]
+
+
+def _approval(rig: Rig) -> Words:
+    """The other one approves."""
+    other, name = _proposal(rig)
+    return ["--operator", other, "approvals", "approve", name, "--yes"]
+
+
+def _withdrawal(rig: Rig) -> Words:
+    """The one who asked takes it back."""
+    return [_proposal(rig)[1]]
 
 
 @contextlib.contextmanager
 def _alone_again(rig: Rig, running: Running) -> Iterator[None]:
     yield
-    rig.reload_authority()
+    rig.daemons["authority"].stop()
+    rig.restart("authority", "--weaken-approvals")
+    rig.daemons["authority"].wait_for("ready|READY")
 
 
 def _sent(rig: Rig) -> Words:
@@ -114,6 +133,12 @@ def _sent(rig: Rig) -> Words:
 def _restored(rig: Rig) -> Words:
     copy, backup = rig.copied_authority()
     return [backup, "--state", copy, "--crl", "a/crl.json", "--policy", "a/policy.json"]
+
+
+def _exported(rig: Rig) -> Words:
+    file = f"{rig.fresh('audit')}.jsonl"
+    rig.gmesh("admin", "audit", "export", file)
+    return [file, "--floors", "a/floors.json", "--status", "a/status.json"]
 
 
 def _recovered(rig: Rig) -> Words:
@@ -201,6 +226,7 @@ CASES: dict[str, Case] = {
     "admin approvals": Case(fixed(), []),
     "admin approvals list": Case(fixed(), [["x"]]),
     "admin approvals approve": Case(_approval, [[NOBODY, "--yes"], ["x", "--yes"]], around=_alone_again),
+    "admin approvals withdraw": Case(_withdrawal, [[NOBODY], ["x"]], around=_alone_again),
     "admin command": Case(
         fixed("ping-report", 'nodes=["b"]', "--node", "a", "--wait", "--timeout", "30s"),
         [
@@ -220,6 +246,7 @@ CASES: dict[str, Case] = {
         lambda rig: [rig.signed_genesis()], [["phrase"], ["nowhere"], ["net/root/genesis.json"]]
     ),
     "admin backup": Case(fixed(), [["x"]], "backups"),
+    "audit verify": Case(_exported, [["nowhere"], ["phrase"], ["phrase", "--floors", "nowhere"]], "good: "),
     "restore": Case(_restored, [["nowhere", "--state", "net/authority"], ["phrase", "--state", "nowhere"]]),
     "recover-operator": Case(
         _recovered, [["--state", "net/authority", "--key", "x"], ["--state", "nowhere", "--key", "A" * 43]]

@@ -258,9 +258,9 @@ class Rig:
             self._receivers.append(self.start("receive", "--service", service, "--state", node))
             until(lambda: {"service": service} in self.read("services", "--state", node))
 
-    def restart(self, name: str) -> None:
-        """Start a daemon that was stopped again, as it was."""
-        self.daemons[name] = Daemon(self.daemons[name].arguments, self.directory)
+    def restart(self, name: str, *more: str) -> None:
+        """Start a daemon that was stopped again, as it was, or with more options."""
+        self.daemons[name] = Daemon([*self.daemons[name].arguments, *more], self.directory)
 
     def close(self) -> None:
         """End the programs that receive."""

@@ -63,6 +63,7 @@ class MemoryAuthority(Issuer):
     @ivar receipts: outcome and detail by (command id, node name).
     @ivar heard: name of each node -> the numbers it reported last.
     @ivar lifetime: seconds that certificates it renews are valid.
+    @ivar claimed: what a status says of commands instead of the truth.
     """
 
     def __init__(self, wall: Callable[[], float], random: Random, **options: Any) -> None:
@@ -72,6 +73,7 @@ class MemoryAuthority(Issuer):
         self.receipts: dict[tuple[str, str], tuple[str, str]] = {}
         self.heard: dict[str, dict[str, int]] = {}
         self.lifetime = DAY
+        self.claimed: NumberedDigest | None = None
         self._commands: list[Document[Command]] = []
         self._barred: set[str] = set()
         self._polls: list[Deferred[None]] = []
@@ -105,21 +107,25 @@ class MemoryAuthority(Issuer):
         lifetime: int = 3600,
         signer: SigningKey | None = None,
         publish: bool = True,
+        countersigned: bool = True,
+        number: int | None = None,
     ) -> Document[Command]:
-        """A command to a node, a role or, without either, to all."""
+        """A command to a node, a role or, without either, to all; as the authority takes it."""
         now = int(self._wall())
+        giver = signer or self.operator
         target = CommandTarget(node=node, role=role) if node or role else CommandTarget(all=True)
         body = Command(
             network_id=self.network_id,
             id=self._random.randbytes(16).hex(),
-            number=len(self._commands) + 1,
+            number=len(self._commands) + 1 if number is None else number,
             command=name,
             target=target,
             arguments=arguments or {},
             issued_at=now,
             expires_at=now + lifetime,
+            operator=None if giver is self.authority else giver.key_id,
         )
-        document = sign_document(body, [signer or self.operator])
+        document = sign_document(body, [giver, self.authority] if countersigned else [giver])
         if publish:
             self._commands.append(document)
             self._publish()
@@ -160,6 +166,8 @@ class MemoryAuthority(Issuer):
         return self.genesis
 
     def _newest_command(self) -> NumberedDigest:
+        if self.claimed is not None:
+            return self.claimed
         if not self._commands:
             return super()._newest_command()
         newest = self._commands[-1]

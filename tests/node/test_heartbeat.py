@@ -269,6 +269,17 @@ def test_a_refused_renewal_says_once_what_to_do(life: Life, reason: str, says: s
     assert len(life.member.adopted) > held
 
 
+def test_a_node_that_waits_for_an_operator_says_that_nothing_is_to_be_done_here(life: Life) -> None:
+    """The authority was restored, and cannot vouch for its certificate: one line, and it asks on."""
+    life.authority.refuse["/renew"] = (403, "enrolment-pending")
+    life.heartbeat._renew_point = 0.0
+    with capturedLogs() as lines:
+        life.heartbeat.soon()
+        life.live(3000)
+    told = [formatEvent(event) for event in lines if event.get("cause") == "because enrolment-pending"]
+    assert len(told) == 1 and "nothing to do on this host" in told[0]
+
+
 def test_a_renewal_is_tried_for_ever_while_all_else_works(client: Life) -> None:
     """Heartbeats succeed, so it is by its own clock that it is tried again, and soon enough at the end."""
     client.authority.refuse["/renew"] = (503, "busy")

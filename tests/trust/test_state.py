@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,7 +13,15 @@ from msgspec.structs import replace
 from trust.network import DAY, NO_DIGEST, NOW, Network, key
 
 from gmesh.errors import DocumentRefused, PeerRefused
-from gmesh.trust.documents import AuditHead, Document, PolicyFloor, parse_document, sign_document
+from gmesh.trust.documents import (
+    AuditHead,
+    Document,
+    NumberedDigest,
+    PolicyFloor,
+    add_signature,
+    parse_document,
+    sign_document,
+)
 from gmesh.trust.floors import Floors
 from gmesh.trust.limits import EPOCH, MAX_INTEGER
 from gmesh.trust.revocation import make_delta
@@ -372,6 +381,19 @@ def test_a6_two_databases_in_one_epoch_are_told() -> None:
         state.alarms.clear()
 
 
+def test_a14_a_node_keeps_heads_of_long_ago_and_of_now() -> None:
+    """Few of them, the first among them, and ever closer towards the newest; they survive a restart."""
+    floors = Floors()
+    for size in range(1, 10_001):
+        floors.see_audit(AuditHead(epoch=0, size=size, head=f"{size:064x}"))
+        assert len(floors.audits) <= 16
+    floors = Floors.from_dict(floors.to_dict())
+    sizes = [head.size for head in floors.audits]
+    assert (sizes[0], sizes[-2:]) == (1, [9_999, 10_000]) and sizes == sorted(sizes)
+    ages = [10_000 - size for size in sizes[:-1]]
+    assert all(older <= 4 * younger for older, younger in pairwise(ages)), ages
+
+
 def test_epoch_jump_is_told() -> None:
     """A number that skips a whole epoch is believed, and told."""
     network = Network()
@@ -386,11 +408,24 @@ def test_commands_are_judged_by_the_policy_held() -> None:
     """An operator's command counts once its policy is held."""
     network = Network()
     state = believe(network)
-    command = network.command(key("operator"))
+    command = add_signature(network.command(key("operator")), network.authority)
     with pytest.raises(DocumentRefused):
         state.judge_command(command, NOW)
     state.offer(network.policy(), NOW)
     assert state.judge_command(command, NOW) == "operate"
+
+
+def test_a8_a_number_far_above_what_the_status_names_is_refused() -> None:
+    """Whoever signed it; as much as comes within the age of a status is taken."""
+    network = Network()
+    newest = NumberedDigest(number=EPOCH + 7, digest="0" * 64)
+    state = believe(network, network.policy(), network.status(1, commands=newest))
+    near = network.command(number=EPOCH + 7 + 64)
+    far = network.command(number=EPOCH + 7 + 65)
+    assert state.judge_command(near, NOW) == "authority"
+    with pytest.raises(DocumentRefused) as refused:
+        state.judge_command(far, NOW)
+    assert refused.value.reason == "ahead"
 
 
 def test_floors_round_trip() -> None:

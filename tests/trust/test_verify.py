@@ -10,7 +10,15 @@ from msgspec.structs import replace
 from trust.network import DAY, NOW, Network, authority_list, key, spelled
 
 from gmesh.errors import DocumentRefused
-from gmesh.trust.documents import AuthorityKey, Document, Operator, RootKeys, sign_document
+from gmesh.trust.documents import (
+    AuthorityKey,
+    Command,
+    Document,
+    Operator,
+    RootKeys,
+    add_signature,
+    sign_document,
+)
 from gmesh.trust.verify import (
     authority_keys,
     check_certificate,
@@ -186,20 +194,57 @@ def test_commands() -> None:
     network = Network()
     genesis, policy = network.genesis.body, network.policy().body
     arguments = (genesis, policy, network.network_id, NOW)
-    operator = key("operator")
+
+    def given(name: str, **changes: Any) -> Document[Command]:
+        return add_signature(network.command(key(name), **changes), network.authority)
+
     assert verify_command(network.command(), *arguments) == "authority"
-    assert verify_command(network.command(operator), *arguments) == "operate"
-    refused("forbidden-role", verify_command, network.command(operator, command="shutdown"), *arguments)
-    refused("unknown-key", verify_command, network.command(key("stranger")), *arguments)
-    refused("unknown-key", verify_command, network.command(operator), genesis, None, network.network_id, NOW)
+    assert verify_command(given("operator"), *arguments) == "operate"
+    refused("forbidden-role", verify_command, given("operator", command="shutdown"), *arguments)
+    refused("unknown-key", verify_command, given("stranger"), *arguments)
+    refused("unknown-key", verify_command, given("operator"), genesis, None, network.network_id, NOW)
     refused("expired", verify_command, network.command(), genesis, policy, network.network_id, NOW + 3601)
     refused("wrong-network", verify_command, network.command(), genesis, policy, "0" * 32, NOW)
+
+
+def test_a7_what_an_operator_alone_signed_is_no_command() -> None:
+    """Nor with a signature of the authority over something else, or by a key that the genesis dropped."""
+    network = Network()
+    arguments = (network.genesis.body, network.policy().body, network.network_id, NOW)
+    alone, other = network.command(key("operator")), network.command(command="ping-report")
+    refused("not-countersigned", verify_command, alone, *arguments)
+    refused("not-countersigned", verify_command, network.command(key("stranger")), *arguments)
+    borrowed = Document(alone.body, alone.signed, (*alone.signatures, *other.signatures))
+    refused("bad-signature", verify_command, borrowed, *arguments)
+    dropped = add_signature(alone, key("another authority"))
+    refused("not-countersigned", verify_command, dropped, *arguments)
+
+
+def test_a7_nobody_takes_the_operators_signature_off() -> None:
+    """What names its operator is nothing by the authority's signature alone, or beside another operator's."""
+    network = Network()
+    policy = network.policy(
+        operators=tuple(Operator(key=spelled(key(name))[0], role="operate") for name in ("operator", "other"))
+    )
+    arguments = (network.genesis.body, policy.body, network.network_id, NOW)
+    named = add_signature(
+        network.command(key("operator"), operator=key("operator").key_id), network.authority
+    )
+    assert verify_command(named, *arguments) == "operate"
+    stripped = Document(named.body, named.signed, named.signatures[1:])
+    refused("unknown-key", verify_command, stripped, *arguments)
+    refused("unknown-key", verify_command, add_signature(stripped, key("other")), *arguments)
+    refused("bad-signature", verify_command, stripped.with_signature(*_forged(named)), *arguments)
+
+
+def _forged(document: Document[Any]) -> tuple[str, bytes]:
+    return document.signatures[0][0], bytes(64)
 
 
 def test_removed_operator_may_not_command() -> None:
     """A policy without the key ends its power; one with a higher role raises it."""
     network = Network()
-    command = network.command(key("operator"), command="shutdown")
+    command = add_signature(network.command(key("operator"), command="shutdown"), network.authority)
     higher = network.policy(2, operators=(Operator(key=spelled(key("operator"))[0], role="administer"),)).body
     removed = network.policy(3, operators=()).body
     genesis = network.genesis.body

@@ -17,3 +17,17 @@ async def list_approvals(call: Call) -> Response:
     return json_response(
         await authority.approvals.page(call.text("after"), call.limit(), authority.clock.now())
     )
+
+
+@table.add("GET", "/admin/approvals/<string(length=64):id>", Access.READ, answers=(200, 404))
+async def one_approval(call: Call) -> Response:
+    """What waits under an id."""
+    authority = call.authority
+    return json_response(await authority.approvals.one(call.path["id"], authority.clock.now()))
+
+
+@table.add("DELETE", "/admin/approvals/<string(length=64):id>", Access.READ, answers=(204, 404))
+async def withdraw_approval(call: Call) -> Response:
+    """Take back what the caller proposed."""
+    await call.authority.approvals.withdraw(call.caller, call.path["id"])
+    return Response(b"", 204)

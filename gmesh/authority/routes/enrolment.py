@@ -23,7 +23,7 @@ async def join(call: Call) -> Response:
 
 @table.add("GET", "/admin/enrolments", Access.READ, query=PAGE)
 async def list_enrolments(call: Call) -> Response:
-    """Joins by invites that need approval."""
+    """Joins by invites that need approval, and members that came back after a restore."""
     return json_response(await call.authority.enrolment.page(call.text("after"), call.limit()))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Requests that wait for more operators to ask for the same, and who did."""
+"""Requests that wait for more operators to ask for the same, who did, and the rules that say which wait."""
 
 from __future__ import annotations
 
@@ -8,20 +8,40 @@ from dataclasses import dataclass
 from gmesh.authority.store.operators import ROLES
 from gmesh.authority.store.transaction import Reader, Transaction
 
-__all__ = ["ApprovalRow", "VoteRow", "forget", "forget_expired", "get", "page", "propose", "vote", "votes"]
+__all__ = [
+    "ApprovalRow",
+    "VoteRow",
+    "forget",
+    "forget_expired",
+    "get",
+    "keep_rules",
+    "page",
+    "propose",
+    "proposed_by",
+    "rules",
+    "vote",
+    "votes",
+]
 
-_COLUMNS = "id, method, target, body, expires_at"
+_COLUMNS = "id, method, target, body, expires_at, proposed_by, facts"
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRow:
-    """One request as proposed; C{body} is canonical JSON."""
+    """
+    One request as proposed.
+
+    @ivar body: canonical JSON, with the signatures in it.
+    @ivar facts: what it spoke of when it was proposed, by name; canonical JSON.
+    """
 
     id: str
     method: str
     target: str
     body: bytes
     expires_at: int
+    proposed_by: str
+    facts: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +54,22 @@ class VoteRow:
 
 
 def propose(tx: Transaction, row: ApprovalRow) -> None:
-    """Insert, unless it is there."""
+    """Insert."""
     tx.execute(
-        f"INSERT INTO approval ({_COLUMNS}) VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
+        f"INSERT INTO approval ({_COLUMNS}) VALUES (?,?,?,?,?,?,?)",
         row.id,
         row.method,
         row.target,
         row.body,
         row.expires_at,
+        row.proposed_by,
+        row.facts,
     )
+
+
+def proposed_by(reader: Reader, key_id: str) -> int:
+    """How many of an operator's proposals wait."""
+    return int(reader.value("SELECT count(*) FROM approval WHERE proposed_by = ?", key_id))
 
 
 def get(reader: Reader, approval_id: str) -> ApprovalRow | None:
@@ -96,3 +123,15 @@ def forget(tx: Transaction, approval_id: str) -> bool:
 def forget_expired(tx: Transaction) -> None:
     """Delete what nobody completed in time."""
     tx.execute("DELETE FROM approval WHERE expires_at <= ?", tx.now)
+
+
+def rules(reader: Reader) -> tuple[bytes | None, bytes | None]:
+    """The rules that hold, and weaker ones that were refused last; canonical JSON."""
+    row = reader.one("SELECT rules, refused FROM approval_rules")
+    return (None, None) if row is None else (row[0], row[1])
+
+
+def keep_rules(tx: Transaction, held: bytes, refused: bytes | None) -> None:
+    """Replace what L{rules} gives."""
+    tx.execute("DELETE FROM approval_rules")
+    tx.execute("INSERT INTO approval_rules (id, rules, refused) VALUES (1,?,?)", held, refused)

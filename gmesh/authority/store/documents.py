@@ -19,6 +19,7 @@ __all__ = [
     "newest_crl_mark",
     "newest_policy",
     "newest_status",
+    "newest_versions",
     "policies",
     "policy",
     "put_status",
@@ -28,6 +29,15 @@ __all__ = [
 def genesis_chain(reader: Reader) -> list[bytes]:
     """Every genesis version, ascending."""
     return [row[0] for row in reader.all("SELECT document FROM genesis ORDER BY version")]
+
+
+def newest_versions(reader: Reader) -> tuple[int, int]:
+    """Of the genesis and of the policy; 0 where there is none."""
+    row = reader.one(
+        "SELECT (SELECT coalesce(max(version), 0) FROM genesis),"
+        " (SELECT coalesce(max(version), 0) FROM policy)"
+    )
+    return (0, 0) if row is None else (row[0], row[1])
 
 
 def add_genesis(tx: Transaction, version: int, document: bytes) -> bool:

@@ -146,16 +146,23 @@ def get(reader: Reader, invite_id: str) -> EnrolmentRow | None:
     return None if row is None else EnrolmentRow(*row)
 
 
-def page(reader: Reader, after: str, limit: int) -> list[tuple[EnrolmentRow, str, str]]:
-    """Requests, each with the name and the roles (JSON) its invite gives, by id."""
+def page(reader: Reader, after: str, limit: int) -> list[tuple[EnrolmentRow, str, str, int | None]]:
+    """
+    All that waits for an operator or did, by id: each with its name and its roles (JSON).
+
+    The last is the serial of the certificate that a member came back with; None for a join by an invite.
+    """
     columns = ", ".join(f"enrolment.{column}" for column in _WAITING_COLUMNS.split(", "))
     rows = reader.all(
-        f"SELECT {columns}, invite.name, invite.roles FROM enrolment JOIN invite ON invite.id = enrolment.id"
-        " WHERE enrolment.id > ? ORDER BY enrolment.id LIMIT ?",
+        f"SELECT {columns}, invite.name, invite.roles, NULL FROM enrolment"
+        " JOIN invite ON invite.id = enrolment.id WHERE enrolment.id > ?"
+        f" UNION ALL SELECT {_WAITING_COLUMNS}, name, roles, serial FROM readmission WHERE id > ?"
+        " ORDER BY 1 LIMIT ?",
+        after,
         after,
         limit,
     )
-    return [(EnrolmentRow(*row[:-2]), row[-2], row[-1]) for row in rows]
+    return [(EnrolmentRow(*row[:-3]), row[-3], row[-2], row[-1]) for row in rows]
 
 
 def add(tx: Transaction, invite_id: str, node_key: str, noise_key: str) -> None:

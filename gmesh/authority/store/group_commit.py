@@ -28,7 +28,13 @@ _log = Logger()
 
 
 class Bulk(Protocol, Generic[Item, Result]):
-    """Decisions of one kind, which are cheaper together."""
+    """
+    Decisions of one kind, which are cheaper together.
+
+    @ivar ordered: whether none of them passes a decision that came before it, nor is passed by others.
+    """
+
+    ordered: bool
 
     def one(self, tx: Transaction, item: Item) -> Result:
         """Decide on one."""
@@ -76,11 +82,12 @@ def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, ma
     before = Marks.read(cursor)
     group = _Group(cursor, now, before.copy())
     group.marks.values["high_water"] = max(mark, group.marks.values["high_water"])
-    for bulk in dict.fromkeys(decision.bulk for decision in decisions if decision.bulk is not None):
-        alike = [decision for decision in decisions if decision.bulk is bulk]
-        if len(alike) > 1:
-            group.decide_at_once(bulk, alike)
-    for decision in decisions:
+    tried: dict[Bulk[Any, Any], int] = {}
+    for place, decision in enumerate(decisions):
+        if decision.bulk is not None and place >= tried.get(decision.bulk, 0):
+            alike = _alike(decision.bulk, decisions[place:])
+            tried[decision.bulk] = place + len(alike)
+            group.decide_at_once(decision.bulk, [one for one in alike if one.bulk is decision.bulk])
         if decision.transaction is None:
             group.decide(decision)
     engine.check_begun(cursor)
@@ -89,6 +96,16 @@ def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, ma
     cursor.close()
     connection.commit()
     return group.rows
+
+
+def _alike(bulk: Bulk[Any, Any], coming: Sequence[QueuedDecision]) -> Sequence[QueuedDecision]:
+    """How far into what comes those of one kind may be decided at once; others stand between them."""
+    for place, decision in enumerate(coming):
+        if decision.bulk is not bulk and (
+            bulk.ordered or (decision.bulk is not None and decision.bulk.ordered)
+        ):
+            return coming[:place]
+    return coming
 
 
 class _Group:
@@ -111,7 +128,14 @@ class _Group:
     def decide(self, decision: QueuedDecision) -> None:
         transaction = self._begin()
         try:
-            decision.answer = decision.function(transaction)
+            answer = decision.function(transaction)
+            instead = transaction.close()
+            if instead is None:
+                decision.answer = answer
+            else:
+                transaction.undo()
+                transaction = self._begin()
+                decision.failure = Failure(instead(transaction))
         except engine.ConstraintError:
             transaction.undo()
             decision.failure = Failure(StoreError("conflict", "somebody else was faster: look and try again"))
@@ -125,6 +149,8 @@ class _Group:
             self._keep(transaction)
 
     def decide_at_once(self, bulk: Bulk[Any, Any], alike: Sequence[QueuedDecision]) -> None:
+        if len(alike) < 2:
+            return
         transaction = self._begin()
         try:
             answers = bulk.many(transaction, [decision.item for decision in alike])

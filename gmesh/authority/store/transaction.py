@@ -49,7 +49,7 @@ class Reader:
         return None if row is None else row[0]
 
     def mark(self, name: str) -> int | None:
-        """A mark of the database: C{epoch}, C{high_water}, C{nodes}, C{restored_at}."""
+        """A mark of the database: C{epoch}, C{high_water}, C{nodes}, C{restored_at}, C{numbers_from}."""
         value: int | None = self.value("SELECT value FROM meta WHERE name = ?", name)
         return value
 
@@ -57,6 +57,12 @@ class Reader:
     def audit_head(self) -> tuple[int, bytes]:
         """(sequence number, hash) of the newest audit row; (0, 32 zero bytes) before the first."""
         return read_audit_head(self._cursor)
+
+
+Instead = Callable[["Transaction"], Exception]
+"""What is decided in the place of a decision that is undone; committed, and what it returns is raised."""
+
+Closing = Callable[[], Instead | None]
 
 
 class Transaction(Reader):
@@ -68,15 +74,19 @@ class Transaction(Reader):
         savepoint keeps each page that changes, and many statements under one take ever longer.
     @ivar now: whole seconds, the same for the decisions of one group.
     @ivar audit_rows: of the audit chain, that this decision appends.
+    @ivar facts: what the decision speaks of, by name, as it found it.
     """
 
-    __slots__ = ("_hooks", "_saved", "_undoable", "audit_rows", "marks", "now")
+    __slots__ = ("_closing", "_hooks", "_last", "_saved", "_undoable", "audit_rows", "facts", "marks", "now")
 
     def __init__(self, cursor: Any, now: int, marks: Marks | None = None, undoable: bool = False) -> None:
         super().__init__(cursor)
         self.now = now
         self.marks = Marks.read(cursor) if marks is None else marks
         self.audit_rows: list[AuditRow] = []
+        self.facts: dict[str, int | str] = {}
+        self._closing: Closing = lambda: None
+        self._last: list[Callable[[], object]] = []
         self._hooks: list[Callable[[], None]] = []
         self._undoable = undoable
         self._saved = False
@@ -119,13 +129,33 @@ class Transaction(Reader):
         """What L{next_number} will give, left for it."""
         return self.marks.values["epoch"] * SERIALS_PER_EPOCH + self.marks.counters[name] + 1
 
-    def restart_counters(self) -> None:
-        """Begin at 0 again, in a new epoch."""
-        self.marks.counters = dict.fromkeys(self.marks.counters, 0)
+    def restart_counters(self, start: int = 0) -> None:
+        """Go on after C{start}, in a new epoch."""
+        self.marks.counters = dict.fromkeys(self.marks.counters, start)
 
     def after_commit(self, function: Callable[..., None], *arguments: object) -> None:
         """Have C{function} called in the reactor thread once this is durable, waited for or not."""
         self._hooks.append(lambda: function(*arguments))
+
+    def speaks_of(self, **facts: int | str) -> None:
+        """Tell what the decision is about, so that a vote for it is not counted for something else."""
+        self.facts |= facts
+
+    def close_with(self, closing: Closing) -> None:
+        """Have C{closing} asked, when the decision has been made, whether it stands."""
+        self._closing = closing
+
+    def at_last(self, function: Callable[[], object]) -> None:
+        """Have C{function} called once the decision stands: for what no rollback takes back."""
+        self._last.append(function)
+
+    def close(self) -> Instead | None:
+        """The decision has been made. @return: what to decide in its place, once it is undone."""
+        instead = self._closing()
+        if instead is None:
+            for function in self._last:
+                function()
+        return instead
 
     def undo(self) -> None:
         """Take back what was changed, before the next decision begins; called by the group alone."""

@@ -197,7 +197,7 @@ class Store:
         self._busy = False
         self.groups += 1
         for decision in group:
-            if decision.transaction is not None and decision.failure is None:
+            if decision.transaction is not None:
                 self.decided += 1
                 try:
                     decision.transaction.committed()
