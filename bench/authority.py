@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.authority_state import State, million
+from bench.authority_state import State, flood, million
 from bench.children import Process
 from bench.harness import Row, alternate, arguments, progress, settle, show
 
@@ -263,8 +263,8 @@ def timed(name: str, run: Callable[[], object], count: int = 1, note: str = "") 
 
 
 def large(directory: Path, count: int, revoked: int) -> list[Row]:
-    """What a million certificates cost, a tenth of them revoked."""
-    from bench.authority_large import measure
+    """What a million certificates cost: of as many nodes, a tenth of them revoked, and of one that is."""
+    from bench.authority_large import measure, measure_flooded
 
     empty = directory / "empty"
     full = directory / "full"
@@ -288,6 +288,13 @@ def large(directory: Path, count: int, revoked: int) -> list[Row]:
             )
         )
         rows += measure(big, server, count)
+    flooded = directory / "flooded"
+    flooded.mkdir()
+    many, counts = State(flooded), [count // 10, count]
+    progress(f"nodes of {counts[0]:,} and {counts[1]:,} certificates are made")
+    flood(many, counts)
+    with running("product", flooded, many) as server:
+        rows += measure_flooded(many, server, counts)
     return rows
 
 

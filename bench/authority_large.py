@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import Row, progress
+from gmesh.authority.limits import STATUS_SPACING_SECONDS
 from gmesh.authority.store import certificates, engine, nodes
 from gmesh.authority.store.transaction import Reader
 from gmesh.cli.operator import OperatorClient
@@ -28,7 +29,7 @@ TOGETHER = 20
 
 
 def measure(state: State, server: Running, count: int) -> list[Row]:
-    """Look-ups, pages, the CRL, its delta and a revocation, a backup."""
+    """Look-ups, pages, the CRL, its delta and revocations, a backup."""
     from bench.authority import stalls, timed
 
     (state.operator / "authority.json").write_text(f'{{"urls": ["http://127.0.0.1:{server.port}"]}}')
@@ -41,11 +42,12 @@ def measure(state: State, server: Running, count: int) -> list[Row]:
     server.report()
     # The first revocation lists the tenth that was revoked by hand; the second is one more.
     held = parse_document(server.get("/status"), Status)
-    rows.append(_revoke("first CRL with all of them, to CRL and status", state, server, operator, held))
+    first = "first CRL with all of them, to CRL and status"
+    rows.append(_revoke(first, server, operator, held, _next_serial()))
     base = parse_document(server.get("/crl"), Crl)
     for number in range(3):
         held = parse_document(server.get("/status"), Status)
-        rows.append(_revoke(f"one more revoked ({number + 1})", state, server, operator, held))
+        rows.append(_revoke(f"one more revoked ({number + 1})", server, operator, held, _next_serial()))
     rows.append(_revoke_together(state, server))
     progress("CRL and delta")
     rows += _sizes(server, base, operator)
@@ -103,13 +105,32 @@ def _lookups(state: State, count: int) -> Row:
 _serials = itertools.count(11, 2)
 
 
-def _revoke(name: str, state: State, server: Running, operator: OperatorClient, held: Any) -> Row:
+def measure_flooded(state: State, server: Running, counts: list[int]) -> list[Row]:
+    """Nodes of so many certificates each, C{flood-COUNT}, are revoked."""
+    (state.operator / "authority.json").write_text(f'{{"urls": ["http://127.0.0.1:{server.port}"]}}')
+    operator = OperatorClient(state.operator)
+    rows = []
+    for count in counts:
+        time.sleep(STATUS_SPACING_SECONDS)  # or the new status waits for its turn
+        held = parse_document(server.get("/status"), Status)
+        name = f"revoke a node of {count:,} certificates, to CRL and status"
+        rows.append(_revoke(name, server, operator, held, {"node": f"flood-{count}"}))
+        assert parse_document(server.get("/crl"), Crl).body.revoked_nodes
+    return rows
+
+
+def _next_serial() -> dict[str, int]:
+    """A certificate that is not revoked."""
+    return {"serial": next(number for number in _serials if (number - 10) % 10)}
+
+
+def _revoke(name: str, server: Running, operator: OperatorClient, held: Any, order: dict[str, Any]) -> Row:
     from bench.authority import stalls
 
     progress(name)
-    serial = next(number for number in _serials if (number - 10) % 10)
+    server.report()
     start = time.perf_counter()
-    answer = operator.ask("POST", "/admin/revocations", {"serial": serial})
+    answer = operator.ask("POST", "/admin/revocations", order)
     asked = time.perf_counter() - start
     while parse_document(server.get("/status"), Status).body.crl.number < answer["crl_number"]:
         server.get(f"/status?after={held.digest}")

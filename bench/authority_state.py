@@ -208,5 +208,32 @@ def million(state: State, count: int, revoked: int) -> None:
         connection.close()
 
 
+def flood(state: State, counts: list[int]) -> None:
+    """Members C{flood-COUNT} with so many certificates each."""
+    for (_, document), count in zip(state.members(len(counts)), counts, strict=True):
+        body = document.body
+        connection = sqlite3.connect(state.path / "authority.sqlite", isolation_level=None)
+        try:
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("BEGIN")
+            (last,) = connection.execute("SELECT n FROM counter WHERE name = 'serial'").fetchone()
+            connection.execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+                " INSERT INTO certificate (serial, name, node_id, noise_key, document, not_before, not_after)"
+                " SELECT ? + i, name, node_id, noise_key, document, not_before, not_after + i % ?"
+                " FROM certificate, n WHERE serial = ?",
+                (count - 1, last, DAY, body.serial),
+            )
+            connection.execute(
+                "UPDATE node SET name = ?, serial = ? WHERE node_id = ?",
+                (f"flood-{count}", last + count - 1, body.node_id),
+            )
+            connection.execute("UPDATE counter SET n = ? WHERE name = 'serial'", (last + count,))
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()
+
+
 def _node_id(number: int) -> str:
     return key_id(number.to_bytes(32, "big"))

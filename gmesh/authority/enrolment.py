@@ -217,7 +217,7 @@ class Enrolment:
             or row.node_id != key_id(b64url_decode(body.node_key, KEY_SIZE))
             or row.noise_key != body.noise_key
             or tx.now > invite.expires_at + limits.JOIN_RETRY_SECONDS
-            or certificates.key_revoked(tx, row.node_id)
+            or certificates.cut_off(tx, row.node_id, row.serial)
         ):
             raise enrolment_refused()
         return row.document

@@ -54,6 +54,7 @@ __all__ = [
     "PolicyText",
     "Wanted",
     "clock_is_behind",
+    "entries",
     "epoch",
     "first_number",
     "newest_command",
@@ -190,6 +191,7 @@ class DocumentIssuer:
                     issued_at=tx.now,
                     next_update=tx.now + limits.CRL_SECONDS,
                     revoked=tuple(certificates.revoked_since(tx, ended_after, listed_after)),
+                    revoked_nodes=tuple(certificates.revoked_nodes(tx, ended_after, listed_after)),
                     revoked_keys=tuple(certificates.revoked_keys(tx, ended_after, listed_after)),
                 ),
                 [self._signer(tx)],
@@ -210,33 +212,39 @@ class DocumentIssuer:
 
     def crl_delta(self, reader: Reader, crl: Document[Crl], since: int) -> Document[CrlDelta] | None:
         """
-        What turns CRL C{since} into C{crl}; None if only the whole CRL will do.
+        What turns CRL C{since} into C{crl}.
 
-        @param crl: the newest one; None is also the answer if it is no longer the newest.
+        @return: None if it lists more than half as much, or C{crl} is no longer the newest.
+
+        @param since: the number of an earlier CRL of the same epoch.
         """
-        number = crl.body.number
+        body = crl.body
         newest = documents.newest_crl_mark(reader)
-        if newest is None or newest[0] != number:
-            return None
-        if not since < number or since // SERIALS_PER_EPOCH != number // SERIALS_PER_EPOCH:
+        if newest is None or newest[0] != body.number:
             return None
         ended_after = newest[1]
+        serials = certificates.revoked_since(reader, ended_after, listed_after=since)
+        nodes = certificates.revoked_nodes(reader, ended_after, listed_after=since)
+        keys = certificates.revoked_keys(reader, ended_after, listed_after=since)
+        if 2 * (len(serials) + len(nodes) + len(keys)) > entries(body):
+            return None
         return sign_document(
             CrlDelta(
                 network_id=self.network_id,
                 from_number=since,
-                number=number,
-                issued_at=crl.body.issued_at,
-                next_update=crl.body.next_update,
-                added=tuple(certificates.revoked_since(reader, ended_after, listed_after=since)),
-                added_keys=tuple(certificates.revoked_keys(reader, ended_after, listed_after=since)),
+                number=body.number,
+                issued_at=body.issued_at,
+                next_update=body.next_update,
+                added=tuple(serials),
+                added_nodes=tuple(nodes),
+                added_keys=tuple(keys),
                 drop_expired_before=ended_after + 1,
                 result_signatures=tuple(
                     SignatureEntry(key_id=name, signature=b64url_encode(signature))
                     for name, signature in crl.signatures
                 ),
             ),
-            [self.keys.signer(self.newest_genesis(reader).body, crl.body.issued_at)],
+            [self.keys.signer(self.newest_genesis(reader).body, body.issued_at)],
         )
 
     def next_policy(self, tx: Transaction, text: PolicyText, published_by: str) -> Document[Policy]:
@@ -311,6 +319,11 @@ def _explained_when_full() -> Iterator[None]:
 
 def _within(life: CertificateLife, asked: int | None) -> int:
     return max(min(asked or life.default, life.max), limits.CERTIFICATE_SECONDS_MIN)
+
+
+def entries(crl: Crl) -> int:
+    """How many a CRL has."""
+    return len(crl.revoked) + len(crl.revoked_nodes) + len(crl.revoked_keys)
 
 
 def clock_is_behind(reader: Reader, now: int) -> bool:

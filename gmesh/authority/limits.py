@@ -52,8 +52,9 @@ STATUS_AUDIT_SECONDS = 45  # and at the next look, ten seconds apart: rows are i
 STATUSES_REMEMBERED = 1024
 CRL_SECONDS = 7 * 86_400
 CRL_RETRY_SECONDS = 60  # after a CRL that could not be made
-# Serials; a day's certificates renewed at half life for 30 days of grace are some 80.
-CRL_ENTRIES_A_NODE = 128
+DELTAS_KEPT = (
+    16  # to the CRL in force, from each of so many numbers before it; each is below half of its size
+)
 COMMAND_SECONDS_MAX = 7 * 86_400
 
 REFUSAL_ROW_SECONDS = 60  # between two audit rows about what one operator was refused
@@ -68,4 +69,3 @@ APPROVAL_SECONDS = 86_400
 PROPOSALS_A_KEY = 8  # that wait; each may be as long as a policy
 APPROVALS_FILE_BYTES = 64 * 1024
 REASON_CHARACTERS = 200
-DELTAS_REMEMBERED = 32

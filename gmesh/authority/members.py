@@ -162,7 +162,7 @@ class Members:
             raise UnknownCertificate()
         if row.node_id != node_id or row.document != certificate.encode():
             raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
-        if row.revoked_at is not None or certificates.key_revoked(reader, node_id):
+        if row.revoked_at is not None or certificates.cut_off(reader, node_id, row.serial):
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
         if now > row.not_after + self._issuer.grace(reader):
             raise AdmissionRefused(
@@ -186,7 +186,9 @@ class Members:
             raise UnknownCertificate()
         node = nodes.by_id(tx, caller.key_id)
         named = nodes.by_name(tx, body.name)
-        if certificates.key_revoked(tx, caller.key_id) or (node is not None and node.barred_at is not None):
+        if certificates.cut_off(tx, caller.key_id, body.serial) or (
+            node is not None and node.barred_at is not None
+        ):
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
         if tx.now > body.not_after + self._issuer.grace(tx):
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")

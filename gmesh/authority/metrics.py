@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 
 from gmesh import __version__
 from gmesh.authority.http import AuthoritySite
+from gmesh.authority.issuer import entries
 from gmesh.authority.rate_limit import RateLimiter
 from gmesh.authority.service import Authority
 from gmesh.daemon.metrics import Families
@@ -53,7 +54,7 @@ class AuthorityCollector(Collector):
         yield _gauge("genesis_version", "Version of the genesis in force.", status.genesis.version)
         yield _gauge("policy_version", "Version of the policy in force.", status.policy.version)
         yield _gauge("crl_number", "Number of the CRL in force.", crl.number)
-        yield _gauge("crl_entries", "Certificates on the CRL.", len(crl.revoked))
+        yield _gauge("crl_entries", "Certificates, nodes and keys on the CRL.", entries(crl))
         yield _gauge("command_number", "Number of the newest command.", status.commands.number)
         yield _gauge("status_age_seconds", "Since the status was signed.", self._wall() - status.issued_at)
         yield _gauge("audit_rows", "Rows of the audit chain when the status was signed.", status.audit.size)

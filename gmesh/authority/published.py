@@ -19,12 +19,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
+from gmesh.authority.crl_deltas import CrlDeltas
 from gmesh.authority.issuer import DocumentIssuer, policy_text
 from gmesh.authority.revocations import CrlMaker
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused, StoreError
-from gmesh.trust.documents import Body, Crl, Document, Genesis, Policy, Status
+from gmesh.trust.documents import Body, Crl, CrlDelta, Document, Genesis, Policy, Status
 
 __all__ = ["Published", "Publisher"]
 
@@ -69,7 +70,7 @@ class Publisher:
         self._status_at = float("-inf")
         self._refreshing: set[str] = set()
         self.crl_maker = CrlMaker(store, issuer, clock, self.crl_changed)
-        self._deltas: OrderedDict[int, Published] = OrderedDict()
+        self._deltas = CrlDeltas(self._make_delta)
         self.genesis: dict[int, Published] = {}
 
     def load(
@@ -83,8 +84,7 @@ class Publisher:
         for document in chain:
             self.genesis[document.body.version] = _published(document)
         self._set_policy(policy)
-        self._crl_document = crl
-        self.crl = _published(crl)
+        self._set_crl(crl)
         self._set_status(status)
 
     def start(self) -> None:
@@ -124,9 +124,7 @@ class Publisher:
     def crl_changed(self, document: Document[Crl]) -> None:
         """A new CRL is durable."""
         if document.body.number > self._crl_document.body.number:
-            self._crl_document = document
-            self.crl = _published(document)
-            self._deltas.clear()
+            self._set_crl(document)
             self._status_due()
 
     def policy_changed(self, document: Document[Policy]) -> None:
@@ -151,6 +149,11 @@ class Publisher:
         self._issuer.policy = document
         self.policy = _published(document)
 
+    def _set_crl(self, document: Document[Crl]) -> None:
+        self._crl_document = document
+        self.crl = _published(document)
+        self._deltas.follow(document)
+
     def _set_status(self, document: Document[Status]) -> None:
         self._status_document = document
         self.status = _published(document)
@@ -160,19 +163,11 @@ class Publisher:
 
     async def crl_delta(self, since: int) -> Published | None:
         """What turns CRL C{since} into the one in force; None if only the whole one will do."""
-        known = self._deltas.get(since)
-        if known is not None:
-            return known
-        crl = self._crl_document
-        delta = await self._store.read(lambda reader: self._issuer.crl_delta(reader, crl, since))
-        if delta is None:
-            return None
-        published = _published(delta)
-        if crl is self._crl_document:
-            self._deltas[since] = published
-            if len(self._deltas) > limits.DELTAS_REMEMBERED:
-                self._deltas.popitem(last=False)
-        return published
+        delta = await self._deltas.delta(since)
+        return None if delta is None else Published(*delta)
+
+    def _make_delta(self, crl: Document[Crl], since: int) -> Deferred[Document[CrlDelta] | None]:
+        return self._store.read(lambda reader: self._issuer.crl_delta(reader, crl, since))
 
     # Long poll.
 

@@ -90,6 +90,16 @@ def merge_crl(
             end = min(not_after, last_end)
             certificates.add(tx, certificates.unknown_revoked(serial, end, tx.now, reason))
             done.append(title)
+    for name, below, not_after, reason in crl.revoked_nodes:
+        node = nodes.by_id(tx, name)
+        title = f"node {name}" if node is None else node.name
+        if not wanted(title):
+            continue
+        end = max(min(not_after, last_end), certificates.last_end(tx, name))
+        if certificates.revoke_node(tx, name, min(below, first), end, reason):
+            done.append(title)
+        if node is not None and node.serial < below:
+            nodes.bar(tx, name)
     for name, not_after in crl.revoked_keys:
         node = nodes.by_id(tx, name)
         title = f"key {name}" if node is None else f"key of {node.name}"

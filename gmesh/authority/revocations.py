@@ -2,6 +2,11 @@
 """
 How members are revoked: first barred for good, at a cost that does not depend on how many certificates
 they have; then named by a CRL, one for all revocations that are decided together.
+
+A node is one entry there: each of its certificates with a serial below the next one is revoked, and
+what it gets when it is admitted again is not.
+Tests: C{tests/authority/test_revocations.py}, C{tests/authority/test_flood_of_certificates.py},
+C{tests/authority/test_revoked_model.py}.
 """
 
 from __future__ import annotations
@@ -56,12 +61,14 @@ class Barred:
     The outcome, except for the CRL.
 
     @ivar target: a node's name or id, or a serial.
-    @ivar serials: what the CRL will name.
-    @ivar keys: the identity key, if the CRL will name that; then no serial is needed.
+    @ivar serials: what the CRL will name, as are the others.
+    @ivar nodes: its node_id, for all certificates it has.
+    @ivar keys: its identity key, for ever.
     """
 
     target: str
     serials: list[int]
+    nodes: list[str]
     keys: list[str]
 
 
@@ -95,7 +102,12 @@ class Revocations:
                 f"{revoked.target} is revoked and barred here, but nodes do not know yet, for no CRL could"
                 f" be made; it is tried again: {error.detail}",
             ) from error
-        return {"crl_number": number, "serials": revoked.serials, "keys": revoked.keys}
+        return {
+            "crl_number": number,
+            "serials": revoked.serials,
+            "nodes": revoked.nodes,
+            "keys": revoked.keys,
+        }
 
     def one(self, tx: Transaction, order: Order) -> Barred:
         """Revoke or refuse."""
@@ -118,6 +130,7 @@ class Revocations:
 
     def _revoke(self, tx: Transaction, order: Order) -> Barred:
         revoked = self._serial(tx, order) if order.body.serial is not None else self._node(tx, order)
+        bound: dict[str, Any] = {"below_serial": tx.coming_number("serial")} if revoked.nodes else {}
         audit.record(
             tx,
             order.caller.key_id,
@@ -125,21 +138,27 @@ class Revocations:
             revoked.target,
             request_id=order.caller.request_id,
             serials=revoked.serials,
+            nodes=revoked.nodes,
             keys=revoked.keys,
             reason=order.reason.slug,
             crl=tx.coming_number("crl"),
+            **bound,
         )
         tx.after_commit(self._members.forget)
         return revoked
 
     def _serial(self, tx: Transaction, order: Order) -> Barred:
         serial = order.body.serial or 0
-        if certificates.get(tx, serial) is None:
+        row = certificates.get(tx, serial)
+        if row is None:
             raise RequestRefused("not-found", "no certificate has this serial")
         tx.speaks_of(serial=serial)
-        if not certificates.revoke(tx, serial, order.reason) and not self._crl.owed:
+        before = row.revoked_at is not None or certificates.cut_off(tx, row.node_id, serial)
+        if before and not self._crl.owed:
             raise RequestRefused("conflict", f"certificate {serial} was already revoked")
-        return Barred(str(serial), [serial], [])
+        if not before:
+            certificates.revoke(tx, serial, order.reason)
+        return Barred(str(serial), [serial], [], [])
 
     def _node(self, tx: Transaction, order: Order) -> Barred:
         body, reason = order.body, order.reason
@@ -149,21 +168,23 @@ class Revocations:
         node_id = row.node_id if row is not None else body.key or ""
         tx.speaks_of(node_id=node_id)
         target = row.name if row is not None else node_id
-        ended_after = tx.now - self._issuer.grace(tx)
-        serials = certificates.revocable(tx, node_id, ended_after, limits.CRL_ENTRIES_A_NODE + 1)
-        many = len(serials) > limits.CRL_ENTRIES_A_NODE
-        if many:
-            serials = []
-        elif serials:
-            certificates.revoke_node(tx, node_id, ended_after, reason)
-        changed = nodes.bar(tx, node_id) or bool(serials)
-        by_key = many or body.key is not None or reason is RevocationReason.KEY_COMPROMISE
+        ends = self._last_end(tx, node_id)
+        by_key = body.key is not None or reason is RevocationReason.KEY_COMPROMISE
+        changed = nodes.bar(tx, node_id)
+        if row is not None and not certificates.cut_off(tx, node_id, row.serial):
+            certificates.revoke_node(tx, node_id, tx.coming_number("serial"), ends, reason)
+            changed = True
         if by_key:
-            ends = certificates.last_end(tx, node_id)
             changed = certificates.revoke_key(tx, node_id, max(ends, tx.now), reason) or changed
         if not changed and not self._crl.owed:
             raise RequestRefused("conflict", f"{target} was already revoked")
-        return Barred(target, serials, [node_id] if by_key else [])
+        return Barred(target, [], [] if row is None else [node_id], [node_id] if by_key else [])
+
+    def _last_end(self, tx: Transaction, node_id: str) -> int:
+        """When the last certificate of a node ends; a restored database may not know it."""
+        restored_at = tx.mark("restored_at")
+        unknown = 0 if restored_at is None else restored_at + self._issuer.policy.body.certificate.max
+        return max(certificates.last_end(tx, node_id), unknown)
 
 
 class CrlMaker:

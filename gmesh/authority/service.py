@@ -33,7 +33,7 @@ from gmesh.authority.published import Publisher
 from gmesh.authority.revocations import Revocations
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
-from gmesh.authority.store import nonces
+from gmesh.authority.store import certificates, nonces
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
@@ -98,6 +98,7 @@ class Authority:
         self._lock = lock
         self._timers: dict[str, IDelayedCall] = {}
         self._probed_at = float("-inf")
+        self._pruned = 0
 
     def start(self) -> None:
         """Begin to refresh, prune and flush; read the database through, if that was put off."""
@@ -177,8 +178,12 @@ class Authority:
         await self.store.decide(probe)
         self._probed_at = now
 
-    def _prune(self) -> Deferred[int]:
-        return self.store.decide(nonces.prune)
+    def _prune(self) -> Deferred[None]:
+        def prune(tx: Transaction) -> None:
+            nonces.prune(tx)
+            self._pruned = certificates.prune(tx, self._pruned, tx.now - self.issuer.grace(tx))
+
+        return self.store.decide(prune)
 
     def _later(self, name: str, seconds: float, function: Callable[[], Deferred[Any]]) -> None:
         def run() -> None:

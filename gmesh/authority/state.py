@@ -180,7 +180,7 @@ class StateDirectory:
             policy = issuer.next_policy(tx, policy_text(policy), "authority")
         issuer.policy = policy
         stored = documents.newest_crl(tx)
-        crl = issuer.crl(tx) if stored is None else parse_document(stored, Crl)
+        crl = issuer.crl_again(tx) if stored is None else parse_document(stored, Crl)
         last = documents.newest_status(tx)
         if last is not None and (another is not None or clock_is_behind(tx, tx.now)):
             status = parse_document(last, Status)

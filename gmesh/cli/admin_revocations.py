@@ -63,10 +63,8 @@ def revoke(
     operator = operator_of(context)
     answer = operator.ask("POST", "/admin/revocations", {kind: target, "reason": reason})
     number = int(answer.get("crl_number") or 0)
-    serials, keys = answer.get("serials"), answer.get("keys")
-    listed = ", ".join(
-        f"{kind} {words(named)}" for kind, named in (("serials", serials), ("key", keys)) if named
-    )
+    entries = (("serials", "serials"), ("node", "nodes"), ("key", "keys"))
+    listed = ", ".join(f"{kind} {words(answer[name])}" for kind, name in entries if answer.get(name))
     listed = listed or "no certificate was left to revoke"
     text = f"revoked {target}: {listed}, in CRL {number}"
     if not wait:

@@ -18,6 +18,7 @@ from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.routing.limits import MAX_NODES
 from gmesh.routing.store import Member
 from gmesh.trust.documents import Certificate, Document, parse_document
+from gmesh.trust.keys import handle_of_id
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.trust.state import TrustState
 from gmesh.wire.messages import CertificateKey
@@ -60,8 +61,8 @@ class MemberDirectory:
         self._names: dict[str, set[bytes]] = {}
         self._unjudged: dict[str, Document[Certificate]] = {}
         self._revoked: frozenset[bytes] = frozenset()
-        self._revoked_by_serial: dict[bytes, None] = {}
-        self._revoked_names: dict[str, tuple[bytes, int]] = {}
+        self._revoked_handles: dict[bytes, None] = {}
+        self._revoked_names: dict[str, tuple[str, int]] = {}
         self._first_end = inf
         self.sweep()
 
@@ -100,16 +101,16 @@ class MemberDirectory:
 
     @property
     def revoked_nodes(self) -> dict[str, tuple[str, int]]:
-        """Name -> handle in hex and serial of every node that was known here and is revoked."""
-        return {name: (handle.hex(), serial) for name, (handle, serial) in self._revoked_names.items()}
+        """Name -> node_id and newest serial of every node that was known here and is revoked."""
+        return dict(self._revoked_names)
 
     def remember(self, revoked: Mapping[str, tuple[str, int]]) -> None:
         """Restore after a restart which nodes were revoked: what L{revoked_nodes} gave, if it still holds."""
-        self.trust.remember_revoked(serial for _, serial in revoked.values())
-        for name, (handle, serial) in revoked.items():
-            if self.trust.revoked(serial, ""):
-                self._revoked_names[name] = (bytes.fromhex(handle), serial)
-                self._revoked_by_serial[bytes.fromhex(handle)] = None
+        self.trust.remember_revoked(dict(revoked.values()))
+        for name, (node_id, serial) in revoked.items():
+            if self.trust.revoked(serial, node_id):
+                self._revoked_names[name] = (node_id, serial)
+                self._revoked_handles[handle_of_id(node_id)] = None
         self._index_revoked()
 
     def revoked(self, handle: bytes) -> bool:
@@ -173,8 +174,8 @@ class MemberDirectory:
         self._names.setdefault(peer.name, set()).add(peer.handle)
         self._revoked_names.pop(peer.name, None)
         self.former.back(peer.name)
-        if peer.handle in self._revoked_by_serial:
-            del self._revoked_by_serial[peer.handle]
+        if peer.handle in self._revoked_handles:
+            del self._revoked_handles[peer.handle]
             self._index_revoked()
         while len(held) > MAX_SERIALS:
             self._drop(peer.handle, min(held))
@@ -193,20 +194,20 @@ class MemberDirectory:
         gone = []
         for handle, held in list(self._nodes.items()):
             revoked = False
-            for serial, entry in list(held.items()):
+            for serial, entry in sorted(held.items()):
                 try:
                     self.trust.judge_certificate(entry.peer.certificate, self._wall())
                 except PeerRefused as error:
                     revoked = revoked or error.reason == "revoked"
                     if error.reason == "revoked":
-                        self._revoked_names[entry.peer.name] = (handle, serial)
+                        self._revoked_names[entry.peer.name] = (entry.peer.node_id, serial)
                     self._drop(handle, serial)
             if handle not in self._nodes:
                 gone.append(handle)
                 if revoked:
-                    self._revoked_by_serial[handle] = None
-        while len(self._revoked_by_serial) > self.max_nodes:
-            del self._revoked_by_serial[next(iter(self._revoked_by_serial))]
+                    self._revoked_handles[handle] = None
+        while len(self._revoked_handles) > self.max_nodes:
+            del self._revoked_handles[next(iter(self._revoked_handles))]
         while len(self._revoked_names) > self.max_nodes:
             del self._revoked_names[next(iter(self._revoked_names))]
         self._index_revoked()
@@ -247,7 +248,8 @@ class MemberDirectory:
 
     def _index_revoked(self) -> None:
         keys = self.trust.crl.body.revoked_keys if self.trust.crl is not None else ()
-        self._revoked = frozenset(self._revoked_by_serial) | {bytes.fromhex(key_id)[:8] for key_id, _ in keys}
+        named = {handle_of_id(key_id) for key_id, _ in keys}
+        self._revoked = frozenset(self._revoked_handles) | named
 
 
 @dataclass(frozen=True, slots=True)

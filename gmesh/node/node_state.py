@@ -28,7 +28,7 @@ from gmesh.node.limits import (
 
 __all__ = ["KeptAlarm", "NodeState", "SeenCommand"]
 
-_HANDLE = re.compile(r"[0-9a-f]{16}")
+_NODE_ID = re.compile(r"[0-9a-f]{32}")
 _NUMBER_BITS = 63
 _TIME_BITS = 36
 """Two thousand years: a time beyond is damage, and a clock that believed it could sign nothing."""
@@ -78,7 +78,7 @@ class NodeState:
     @ivar bootstrap: anchors that a command named, and the genesis version they were named under.
     @ivar noise_made_at: when the Noise key in use was made.
     @ivar noise_ends: public key in base64url of each older Noise key -> when its last certificate ends.
-    @ivar revoked: name -> handle in hex and serial of nodes that were known here when they were revoked.
+    @ivar revoked: name -> node_id and newest serial of nodes that were known here when they were revoked.
     @ivar departed: name -> what was known of nodes that are members no more.
     @ivar alarms: slug -> what the authority's documents contradicted, until a restore.
     @ivar others: what another version of gmesh keeps here.
@@ -143,9 +143,9 @@ def _revoked(value: Any) -> dict[str, tuple[str, int]]:
     found = {}
     for name, entry in _items(value, MAX_REVOKED_KEPT):
         if isinstance(entry, (list, tuple)) and len(entry) == 2:
-            handle, serial = entry
-            if isinstance(handle, str) and _HANDLE.fullmatch(handle) and type(serial) is int:
-                found[name] = (handle, serial)
+            node_id, serial = entry
+            if isinstance(node_id, str) and _NODE_ID.fullmatch(node_id) and type(serial) is int:
+                found[name] = (node_id, serial)
     return found
 
 

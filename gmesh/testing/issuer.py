@@ -86,7 +86,8 @@ class Issuer:
         self._random = random
         self._serial = 0
         self._number = 0
-        self._revoked: dict[int, tuple[int, int, int]] = {}
+        self._ends: dict[str, int] = {}
+        self._revoked_nodes: dict[str, tuple[str, int, int, int]] = {}
         self._revoked_keys: dict[str, int] = {}
         self._settings: dict[str, Any] = {
             "certificate": CertificateLife(default=DAY, max=30 * DAY, renew_grace=30 * DAY),
@@ -161,6 +162,7 @@ class Issuer:
         """A certificate with the next serial."""
         self._serial += 1
         now = int(self._wall())
+        self._ends[node_key.key_id] = max(now + lifetime, self._ends.get(node_key.key_id, 0))
         return sign_document(
             Certificate(
                 network_id=self.network_id,
@@ -183,11 +185,12 @@ class Issuer:
         return Enrolled(node.node_key, node.noise_key, renewed)
 
     def revoke(self, node: Enrolled, *, key: bool = False) -> Document[Crl]:
-        """Publish a CRL that names the node's certificate, and its key when that is compromised."""
-        body = node.certificate.body
-        self._revoked[body.serial] = (body.serial, body.not_after, 0)
+        """Publish a CRL that names the node, whatever it holds, and its key when that is compromised."""
+        node_id = node.node_key.key_id
+        end = self._ends[node_id]
+        self._revoked_nodes[node_id] = (node_id, self._serial + 1, end, 0)
         if key:
-            self._revoked_keys[node.node_key.key_id] = body.not_after
+            self._revoked_keys[node_id] = end
         self.crl = self._make_crl()
         self.status = self._make_status()
         return self.crl
@@ -227,7 +230,8 @@ class Issuer:
             number=self._number,
             issued_at=now,
             next_update=now + DAY,
-            revoked=tuple(self._revoked[serial] for serial in sorted(self._revoked)),
+            revoked=(),
+            revoked_nodes=tuple(sorted(self._revoked_nodes.values())),
             revoked_keys=tuple(sorted(self._revoked_keys.items())),
         )
         return sign_document(body, [self.authority])

@@ -25,10 +25,22 @@ from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.keys import KEY_SIZE, key_id
 from gmesh.trust.names import Identifier, Key, Name, Number, Role, Time
 
-__all__ = ["Certificate", "Crl", "CrlDelta", "RevocationReason", "RevokedKey", "RevokedSerial"]
+__all__ = [
+    "Certificate",
+    "Crl",
+    "CrlDelta",
+    "RevocationReason",
+    "RevokedKey",
+    "RevokedNode",
+    "RevokedSerial",
+]
 
-RevokedSerial = tuple[Number, Time, Annotated[int, Meta(ge=0, le=255)]]
+_Reason = Annotated[int, Meta(ge=0, le=255)]
+RevokedSerial = tuple[Number, Time, _Reason]
 """serial, not_after, reason (a L{RevocationReason})."""
+
+RevokedNode = tuple[Identifier, Number, Time, _Reason]
+"""node_id, below_serial, not_after of the last certificate of those with a lower serial, reason."""
 
 RevokedKey = tuple[Identifier, Time]
 """key_id, not_after of the last certificate for it."""
@@ -100,7 +112,12 @@ class Certificate(Body, frozen=True, kw_only=True):
 
 
 class Crl(Body, frozen=True, kw_only=True):
-    """Every certificate and key that is revoked and could otherwise still be believed."""
+    """
+    Every certificate, node and key that is revoked and could otherwise still be believed.
+
+    A node is one entry, whatever number of certificates it has: each of them with a serial below
+    C{below_serial} is revoked.
+    """
 
     TYPE: ClassVar[str] = "crl"
     type: Literal["crl"] = "crl"
@@ -109,12 +126,14 @@ class Crl(Body, frozen=True, kw_only=True):
     issued_at: Time
     next_update: Time
     revoked: tuple[RevokedSerial, ...]
+    revoked_nodes: tuple[RevokedNode, ...]
     revoked_keys: tuple[RevokedKey, ...]
 
     def check(self) -> None:
         """@see: L{Body.check}"""
         check_ordered(self.issued_at, self.next_update, "issued_at", "next_update")
         check_ascending([entry[0] for entry in self.revoked], "revoked")
+        check_ascending([entry[0] for entry in self.revoked_nodes], "revoked_nodes")
         check_ascending([entry[0] for entry in self.revoked_keys], "revoked_keys")
 
 
@@ -129,6 +148,7 @@ class CrlDelta(Body, frozen=True, kw_only=True):
     issued_at: Time
     next_update: Time
     added: tuple[RevokedSerial, ...]
+    added_nodes: tuple[RevokedNode, ...]
     added_keys: tuple[RevokedKey, ...]
     drop_expired_before: Time
     result_signatures: Annotated[
@@ -140,5 +160,6 @@ class CrlDelta(Body, frozen=True, kw_only=True):
         check_ordered(self.from_number, self.number, "from_number", "number")
         check_ordered(self.issued_at, self.next_update, "issued_at", "next_update")
         check_ascending([entry[0] for entry in self.added], "added")
+        check_ascending([entry[0] for entry in self.added_nodes], "added_nodes")
         check_ascending([entry[0] for entry in self.added_keys], "added_keys")
         check_distinct([entry.key_id for entry in self.result_signatures], "result_signatures")

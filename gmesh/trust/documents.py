@@ -9,7 +9,15 @@ from gmesh.errors import DocumentRefused
 from gmesh.trust.body import Body, SignatureEntry
 from gmesh.trust.body_command import Command, CommandReceipt, CommandTarget
 from gmesh.trust.body_genesis import Anchor, AuthorityKey, Genesis, PolicyFloor, RootKeys
-from gmesh.trust.body_member import Certificate, Crl, CrlDelta, RevocationReason, RevokedKey, RevokedSerial
+from gmesh.trust.body_member import (
+    Certificate,
+    Crl,
+    CrlDelta,
+    RevocationReason,
+    RevokedKey,
+    RevokedNode,
+    RevokedSerial,
+)
 from gmesh.trust.body_policy import (
     AuditHead,
     CertificateLife,
@@ -56,6 +64,7 @@ __all__ = [
     "CommandReceipt",
     "RevocationReason",
     "RevokedKey",
+    "RevokedNode",
     "RevokedSerial",
     "RootKeys",
     "Rule",

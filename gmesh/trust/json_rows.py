@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-Long lists of rows of whole numbers, as CRLs have them: canonical JSON has one spelling for those.
+Long lists of rows of whole numbers, perhaps behind an identifier, as CRLs have them: canonical JSON has
+one spelling for those.
 
 Walking a hundred thousand entries in Python costs ten times what all the cryptography does, so
 code that walks a value leaves its tables to C.
@@ -24,7 +25,8 @@ __all__ = ["collector_paused", "plain_table", "read_table"]
 MIN_ROWS = 64
 _Whole = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 _NUMBERS: Any = list[tuple[_Whole, ...]]
-_NAMED: Any = list[tuple[Identifier, _Whole]]
+_KEYS: Any = list[tuple[Identifier, _Whole]]
+_NODES: Any = list[tuple[Identifier, _Whole, _Whole, _Whole]]
 
 
 @contextlib.contextmanager
@@ -51,11 +53,11 @@ def plain_table(value: Any) -> list[list[Any]] | None:
 
 def read_table(value: Any) -> list[tuple[Any, ...]] | None:
     """
-    C{value}, if it is a long list of rows of integers up to 2^53-1, or of an identifier and an integer.
+    C{value}, if it is a long list of rows of integers up to 2^53-1, or of an identifier and one or three.
     """
     if type(value) not in (list, tuple) or len(value) < MIN_ROWS:
         return None
-    for rows in (_NUMBERS, _NAMED):
+    for rows in (_NUMBERS, _NODES, _KEYS):
         try:
             found: list[tuple[Any, ...]] = msgspec.convert(value, rows, strict=True)
             return found

@@ -4,6 +4,7 @@ Making CRLs and deltas, and applying deltas so that the full bytes come out the 
 
 A delta first drops what ended before C{drop_expired_before}, then adds or replaces; number and
 times are its own, and C{result_signatures} are those of the full document it leads to.
+Tests: C{tests/trust/test_revocation.py}, C{tests/trust/test_revoked.py}.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gmesh.trust.documents import (
     CrlDelta,
     Document,
     RevokedKey,
+    RevokedNode,
     RevokedSerial,
     SignatureEntry,
 )
@@ -30,7 +32,7 @@ from gmesh.trust.limits import DOCUMENT_LIMITS
 
 __all__ = ["apply_delta", "lost_entries", "make_crl", "make_delta"]
 
-Entry = TypeVar("Entry", RevokedSerial, RevokedKey)
+Entry = TypeVar("Entry", RevokedSerial, RevokedNode, RevokedKey)
 
 
 def make_crl(
@@ -39,15 +41,17 @@ def make_crl(
     issued_at: int,
     next_update: int,
     revoked: Iterable[RevokedSerial],
+    revoked_nodes: Iterable[RevokedNode],
     revoked_keys: Iterable[RevokedKey],
 ) -> Crl:
-    """A CRL of these entries in any order; of two for the same serial or key the later one stands."""
+    """A CRL of these entries in any order; of two for the same serial, node or key the later one stands."""
     return Crl(
         network_id=network_id,
         number=number,
         issued_at=issued_at,
         next_update=next_update,
         revoked=_merged(revoked),
+        revoked_nodes=_merged(revoked_nodes),
         revoked_keys=_merged(revoked_keys),
     )
 
@@ -59,16 +63,16 @@ def make_delta(old: Crl, new: Document[Crl], drop_expired_before: int) -> CrlDel
     @param drop_expired_before: entries of C{old} that ended before then are not in C{new}.
     @raise DocumentRefused: C{no-delta}, if no delta leads from one to the other.
     """
-    kept = {entry for entry in old.revoked if entry[1] >= drop_expired_before}
-    kept_keys = {entry for entry in old.revoked_keys if entry[1] >= drop_expired_before}
+    kept = _kept(old, drop_expired_before)
     delta = CrlDelta(
         network_id=new.body.network_id,
         from_number=old.number,
         number=new.body.number,
         issued_at=new.body.issued_at,
         next_update=new.body.next_update,
-        added=tuple(entry for entry in new.body.revoked if entry not in kept),
-        added_keys=tuple(entry for entry in new.body.revoked_keys if entry not in kept_keys),
+        added=_others(new.body.revoked, kept[0]),
+        added_nodes=_others(new.body.revoked_nodes, kept[1]),
+        added_keys=_others(new.body.revoked_keys, kept[2]),
         drop_expired_before=drop_expired_before,
         result_signatures=tuple(
             SignatureEntry(key_id=key_id, signature=b64url_encode(signature))
@@ -82,9 +86,15 @@ def make_delta(old: Crl, new: Document[Crl], drop_expired_before: int) -> CrlDel
 
 def lost_entries(old: Crl, new: Crl) -> list[str]:
     """What C{old} revokes and C{new} does not, though it had not ended when C{new} was made."""
-    kept, kept_keys = ({entry[0] for entry in entries} for entries in (new.revoked, new.revoked_keys))
-    lost = [f"serial {e[0]}" for e in old.revoked if e[0] not in kept and e[1] > new.issued_at]
-    return lost + [f"key {e[0]}" for e in old.revoked_keys if e[0] not in kept_keys and e[1] > new.issued_at]
+    serials, keys = ({entry[0] for entry in entries} for entries in (new.revoked, new.revoked_keys))
+    below = {node_id: serial for node_id, serial, *_ in new.revoked_nodes}
+    lost = [f"serial {e[0]}" for e in old.revoked if e[0] not in serials and e[1] > new.issued_at]
+    lost += [
+        f"node {node_id}"
+        for node_id, serial, not_after, _ in old.revoked_nodes
+        if below.get(node_id, 0) < serial and not_after > new.issued_at
+    ]
+    return lost + [f"key {e[0]}" for e in old.revoked_keys if e[0] not in keys and e[1] > new.issued_at]
 
 
 def apply_delta(full: Document[Crl], delta: Document[CrlDelta]) -> Document[Crl]:
@@ -108,8 +118,8 @@ def apply_delta(full: Document[Crl], delta: Document[CrlDelta]) -> Document[Crl]
 def _assembled(old: Crl, delta: CrlDelta) -> Document[Crl]:
     assembled = _assemble(old, delta)
     signed = msgspec.to_builtins(assembled)
-    signed["revoked"] = [list(entry) for entry in assembled.revoked]
-    signed["revoked_keys"] = [list(entry) for entry in assembled.revoked_keys]
+    for table in ("revoked", "revoked_nodes", "revoked_keys"):
+        signed[table] = [list(entry) for entry in signed[table]]
     signatures = tuple(
         (entry.key_id, b64url_decode(entry.signature, SIGNATURE_SIZE)) for entry in delta.result_signatures
     )
@@ -117,15 +127,30 @@ def _assembled(old: Crl, delta: CrlDelta) -> Document[Crl]:
 
 
 def _assemble(old: Crl, delta: CrlDelta) -> Crl:
-    limit = delta.drop_expired_before
+    revoked, nodes, keys = _kept(old, delta.drop_expired_before)
     return make_crl(
         old.network_id,
         delta.number,
         delta.issued_at,
         delta.next_update,
-        chain((entry for entry in old.revoked if entry[1] >= limit), delta.added),
-        chain((entry for entry in old.revoked_keys if entry[1] >= limit), delta.added_keys),
+        chain(revoked, delta.added),
+        chain(nodes, delta.added_nodes),
+        chain(keys, delta.added_keys),
     )
+
+
+def _kept(crl: Crl, ends_from: int) -> tuple[list[RevokedSerial], list[RevokedNode], list[RevokedKey]]:
+    """The entries that do not end before then, of each table."""
+    return (
+        [entry for entry in crl.revoked if entry[1] >= ends_from],
+        [entry for entry in crl.revoked_nodes if entry[2] >= ends_from],
+        [entry for entry in crl.revoked_keys if entry[1] >= ends_from],
+    )
+
+
+def _others(entries: Iterable[Entry], than: Iterable[Entry]) -> tuple[Entry, ...]:
+    known = set(than)
+    return tuple(entry for entry in entries if entry not in known)
 
 
 def _merged(entries: Iterable[Entry]) -> tuple[Entry, ...]:

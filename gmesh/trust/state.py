@@ -10,7 +10,7 @@ its expiry makes this host stale but never stops a document with a higher number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -136,11 +136,11 @@ class TrustState:
         return Freshness.STALE if late <= grace else Freshness.LAPSED
 
     def revoked(self, serial: int, node_id: str) -> bool:
-        """True if the CRL names this certificate or the key of this node."""
+        """True if the CRL names this certificate, this node for it, or the key of this node."""
         return self._revoked.names(serial, node_id)
 
-    def remember_revoked(self, serials: Iterable[int]) -> None:
-        """Refuse these as long as no CRL is held: it was lost, and they were on it."""
+    def remember_revoked(self, serials: Mapping[str, int]) -> None:
+        """By node_id, refuse serials up to these as long as no CRL is held: a lost one named them."""
         self._revoked.remember(serials)
 
     def judge_certificate(self, document: Document[Certificate], now: float) -> Certificate:

@@ -91,6 +91,7 @@ def test_a_revocation_is_not_undone(network: Any, tmp_path: Path) -> None:
     network.start()
     fresh = body(network, "crl", Crl)
     assert (fresh.revoked, fresh.revoked_keys) == (listed.revoked, listed.revoked_keys)
+    assert len(fresh.revoked_nodes) == 3 and fresh.revoked_nodes == listed.revoked_nodes
     assert fresh.number > listed.number
     for member in (old, young, stolen):
         assert network.renew(member).status == 403

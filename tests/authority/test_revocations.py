@@ -36,19 +36,21 @@ def test_revocations_of_a_group_share_a_crl(network: Any) -> None:
     )
     answers = network.together("/admin/revocations", *orders(network, *values))
     assert [answer.status for answer in answers] == [201] * 3
-    serials = [member.certificate.body.serial for member in members]
-    assert [answer.json["serials"] for answer in answers] == [[serial] for serial in serials]
+    ids, serial = [member.node.key_id for member in members], members[1].certificate.body.serial
+    named = [[answer.json[name] for name in ("serials", "nodes", "keys")] for answer in answers]
+    assert named == [[[], ids[:1], []], [[serial], [], []], [[], ids[2:], ids[2:]]]
     after = crl(network)
     assert {answer.json["crl_number"] for answer in answers} == {after.number} == {before.number + 1}
-    assert [entry[0] for entry in after.revoked] == serials
-    assert [entry[0] for entry in after.revoked_keys] == [members[2].node.key_id]
+    assert [entry[0] for entry in after.revoked] == [serial]
+    assert [entry[0] for entry in after.revoked_nodes] == sorted([ids[0], ids[2]])
+    assert [entry[0] for entry in after.revoked_keys] == ids[2:]
     assert [network.renew(member).slug for member in members] == ["cert-revoked"] * 3
     rows: list[Any] = []
     network.authority.store.read(lambda reader: audit_rows.page(reader, 0, 99)).addCallback(rows.extend)
     audit.verify_chain(rows)
     told = [json.loads(entry) for _, entry, _ in rows][-3:]
     assert [(row["action"], row["target"], row["crl"]) for row in told] == [
-        ("revoke", target, after.number) for target in ("pump-0", str(serials[1]), "pump-2")
+        ("revoke", target, after.number) for target in ("pump-0", str(serial), "pump-2")
     ]
 
 
@@ -71,7 +73,7 @@ def test_a_revocation_that_comes_twice_in_a_group_counts_once(network: Any) -> N
     twice = orders(network, {"node": "pump-0"}, {"node": "pump-1"}, nonce=bytes(16))
     answers = network.together("/admin/revocations", *twice)
     assert (answers[0].status, answers[1].slug) == (201, "replayed")
-    assert len(crl(network).revoked) == 1
+    assert len(crl(network).revoked_nodes) == 1
 
 
 def test_revocation_bars_from_renewal_heartbeat_and_join(network: Any) -> None:
@@ -79,13 +81,14 @@ def test_revocation_bars_from_renewal_heartbeat_and_join(network: Any) -> None:
     member = network.joined("pump-1")
     assert network.heartbeat(member).status == 200
     answer = network.admin("POST", "/admin/revocations", {"node": "pump-1", "reason": "key-compromise"})
-    assert answer.json["serials"] == [member.certificate.body.serial]
+    assert (answer.json["nodes"], answer.json["keys"]) == ([member.node.key_id], [member.node.key_id])
     assert network.heartbeat(member).slug == "cert-revoked"
     assert network.renew(member).slug == "cert-revoked"
     assert network.join(member).slug == "enrolment-refused"
     crl = parse_document(network.ask("GET", "/crl").body, Crl).body
     assert crl.number == answer.json["crl_number"]
-    assert crl.revoked == ((member.certificate.body.serial, member.certificate.body.not_after, 1),)
+    body = member.certificate.body
+    assert crl.revoked_nodes == ((member.node.key_id, body.serial + 1, body.not_after, 1),)
     assert crl.revoked_keys == ((member.node.key_id, member.certificate.body.not_after),)
     again = network.invite("pump-1")
     again.node = member.node
@@ -93,16 +96,20 @@ def test_revocation_bars_from_renewal_heartbeat_and_join(network: Any) -> None:
 
 
 def test_revoking_a_node_takes_every_serial(network: Any) -> None:
-    """Old and renewed certificate are both listed; one serial alone can be revoked too."""
+    """Old and renewed certificate lie below the bound; one serial alone can be revoked too."""
     member = network.joined("pump-1")
     network.clock.advance(12 * 3600)
-    network.renew(member)
-    answer = network.admin("POST", "/admin/revocations", {"node": "pump-1"})
-    assert len(answer.json["serials"]) == 2
+    renewed = network.renew(member).json["certificate"]["signed"]
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
+    ((_, below, not_after, _),) = crl(network).revoked_nodes
+    assert (below, not_after) == (renewed["serial"] + 1, renewed["not_after"])
+    rows = network.admin("GET", "/admin/certificates").json["certificates"]
+    assert [(row["serial"], row["revoked_at"]) for row in rows] == [(1, network.now), (2, network.now)]
     other = network.joined("pump-2")
     serial = other.certificate.body.serial
     assert network.admin("POST", "/admin/revocations", {"serial": serial}).json["serials"] == [serial]
     assert network.admin("POST", "/admin/revocations", {"serial": serial}).slug == "conflict"
+    assert network.admin("POST", "/admin/revocations", {"serial": 2}).slug == "conflict"
     assert network.admin("POST", "/admin/revocations", {"node": "nobody"}).slug == "not-found"
     assert (
         network.admin("POST", "/admin/revocations", {"node": "pump-2", "serial": 1}).slug == "invalid-field"
@@ -110,7 +117,7 @@ def test_revoking_a_node_takes_every_serial(network: Any) -> None:
 
 
 def test_field_r8_test_crl_forgets_what_could_not_be_renewed_any_more(network: Any) -> None:
-    """An entry stays until the certificate's end plus grace plus leeway, then the next CRL drops it."""
+    """An entry stays until the last end plus grace plus leeway, then the next CRL drops it."""
 
     def kept() -> int:
         got: list[int] = []
@@ -118,12 +125,15 @@ def test_field_r8_test_crl_forgets_what_could_not_be_renewed_any_more(network: A
         network.authority.store.read(lambda reader: reader.value(question)).addCallback(got.append)
         return got[0]
 
-    network.joined("pump-1")
-    network.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    serial = network.joined("pump-1").certificate.body.serial
+    network.joined("pump-2")
+    network.admin("POST", "/admin/revocations", {"serial": serial})
+    network.admin("POST", "/admin/revocations", {"node": "pump-2", "reason": "key-compromise"})
     network.clock.advance(31 * 86_400)
     network.clock.advance(10)
-    assert (len(parse_document(network.ask("GET", "/crl").body, Crl).body.revoked), kept()) == (1, 1)
+    listed = crl(network)
+    assert (len(listed.revoked), len(listed.revoked_nodes), len(listed.revoked_keys), kept()) == (1, 1, 1, 1)
     network.clock.advance(8 * 86_400)
     network.clock.advance(10)
-    assert parse_document(network.ask("GET", "/crl").body, Crl).body.revoked == ()
+    assert (crl(network).revoked, crl(network).revoked_nodes, crl(network).revoked_keys) == ((), (), ())
     assert kept() == 0

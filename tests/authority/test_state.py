@@ -176,13 +176,13 @@ def test_no_crl_and_no_policy_below_the_mark(network: Any) -> None:
     network.offset -= 3600
     network.start()
     assert [network.ask(*request).slug for request in asked] == ["clock-suspect"] * 2
-    assert json.loads(network.ask("GET", "/crl").body)["signed"]["revoked"] == []
+    assert json.loads(network.ask("GET", "/crl").body)["signed"]["revoked_nodes"] == []
     network.offset += 3600
     assert [network.ask(*request).status for request in asked] == [409, 201]
     assert network.renew(member).slug == "cert-revoked"
     assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
-    listed = json.loads(network.ask("GET", "/crl").body)["signed"]["revoked"]
-    assert [serial for serial, _, _ in listed] == [member.certificate.body.serial]
+    listed = json.loads(network.ask("GET", "/crl").body)["signed"]["revoked_nodes"]
+    assert [node_id for node_id, *_ in listed] == [member.node.key_id]
 
 
 def test_a_jump_forward_does_not_block_for_long(network: Any) -> None:
@@ -266,7 +266,7 @@ def test_no_effect_without_its_audit_row(network: Any, monkeypatch: Any) -> None
     assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 503
     monkeypatch.undo()
     assert network.heartbeat(member).status == 200
-    assert json.loads(network.ask("GET", "/crl").body)["signed"]["revoked"] == []
+    assert json.loads(network.ask("GET", "/crl").body)["signed"]["revoked_nodes"] == []
 
 
 def test_the_mirror_catches_up(network: Any) -> None:

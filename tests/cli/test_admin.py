@@ -90,9 +90,11 @@ def test_d17_a_name_is_folded_and_that_is_said(
 
 def test_revoke(run: Callable[..., Any], http_end: Any, operator: Path) -> None:
     """revoke names the node and the reason, and prints what became of it."""
-    http_end.json("POST /admin/revocations", {"crl_number": 4, "serials": [7, 9]}, 201)
+    http_end.json(
+        "POST /admin/revocations", {"crl_number": 4, "serials": [], "nodes": ["0f" * 16], "keys": []}, 201
+    )
     ended = run("admin", "--operator", operator, "revoke", "pump-07", "--reason", "key-compromise")
-    assert (ended.status, ended.out) == (0, "revoked pump-07: serials 7, 9, in CRL 4\n")
+    assert (ended.status, ended.out) == (0, f"revoked pump-07: node {'0f' * 16}, in CRL 4\n")
     assert _asked(http_end, "/admin/revocations") == ("POST", {"node": "pump-07", "reason": "key-compromise"})
 
 

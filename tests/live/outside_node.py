@@ -53,6 +53,43 @@ def frames(record: bytes) -> Iterator[tuple[int, bytes]]:
         record = record[3 + size :]
 
 
+def verify(document: dict[str, Any], authority: bytes) -> dict[str, Any]:
+    """The signed part of a document that this authority alone has signed."""
+    signed: dict[str, Any] = document["signed"]
+    (entry,) = document["signatures"]
+    assert entry["key_id"] == sha256(authority).hexdigest()[:32]
+    message = b"gmesh-signature-v1\0" + signed["type"].encode() + b"\0" + rfc8785.dumps(signed)
+    Ed25519PublicKey.from_public_bytes(authority).verify(unbase64(entry["signature"]), message)
+    return signed
+
+
+def revoked(crl: dict[str, Any], certificate: dict[str, Any]) -> bool:
+    """Whether a CRL names a certificate: alone, with its node, or by the node's key."""
+    node_id = sha256(unbase64(certificate["node_key"])).hexdigest()[:32]
+    below = {entry[0]: entry[1] for entry in crl["revoked_nodes"]}
+    return (
+        certificate["serial"] in [entry[0] for entry in crl["revoked"]]
+        or certificate["serial"] < below.get(node_id, 0)
+        or node_id in [entry[0] for entry in crl["revoked_keys"]]
+    )
+
+
+def follow(crl: dict[str, Any], delta: dict[str, Any]) -> dict[str, Any]:
+    """The CRL document that a delta leads to."""
+    assert crl["number"] == delta["from_number"]
+    signed = {name: delta[name] for name in ("network_id", "number", "issued_at", "next_update")}
+    signed["type"] = "crl"
+    for table, added, end in (
+        ("revoked", "added", 1),
+        ("revoked_nodes", "added_nodes", 2),
+        ("revoked_keys", "added_keys", 1),
+    ):
+        rows = {row[0]: row for row in crl[table] if row[end] >= delta["drop_expired_before"]}
+        rows |= {row[0]: row for row in delta[added]}
+        signed[table] = [rows[name] for name in sorted(rows)]
+    return {"signed": signed, "signatures": delta["result_signatures"]}
+
+
 def handle(certificate: dict[str, Any]) -> bytes:
     return sha256(unbase64(certificate["node_key"])).digest()[:8]
 
@@ -72,6 +109,8 @@ class OutsideNode:
         self.shown = pack(">H", len(document)) + document
         self.certificate = json.loads(document)["signed"]
         self.genesis = json.loads((state / "genesis.json").read_bytes())["signed"]
+        self.authority = unbase64(self.genesis["authority"][0]["key"])
+        self.crl = verify(json.loads((state / "crl.json").read_bytes()), self.authority)
         self.network = bytes.fromhex(self.certificate["network_id"])
         self.seen: list[tuple[int, bytes]] = []
 
@@ -107,16 +146,12 @@ class OutsideNode:
         return hello
 
     def _believe(self, document: bytes, proven: bytes) -> dict[str, Any]:
-        certificate: dict[str, Any] = json.loads(document)["signed"]
-        (entry,) = json.loads(document)["signatures"]
-        authority = unbase64(self.genesis["authority"][0]["key"])
-        assert entry["key_id"] == sha256(authority).hexdigest()[:32]
-        message = b"gmesh-signature-v1\0certificate\0" + rfc8785.dumps(certificate)
-        Ed25519PublicKey.from_public_bytes(authority).verify(unbase64(entry["signature"]), message)
+        certificate = verify(json.loads(document), self.authority)
         assert certificate["type"] == "certificate"
         assert bytes.fromhex(certificate["network_id"]) == self.network
         assert certificate["not_before"] - 300 <= time.time() <= certificate["not_after"] + 300
         assert unbase64(certificate["noise_key"]) == proven
+        assert not revoked(self.crl, certificate), "revoked"
         return certificate
 
     def _exactly(self, size: int) -> bytes:

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from live.node_rig import LISTEN, ask, listening_port, until
-from live.outside_node import CLOSE, PING, PONG, REKEY, SUITES, OutsideNode
+from live.outside_node import CLOSE, PING, PONG, REKEY, SUITES, OutsideNode, follow, revoked, verify
 
 from gmesh import __version__
 from gmesh.testing.issuer import Issuer
+from gmesh.trust.documents import sign_document
+from gmesh.trust.revocation import make_delta
 
 pytestmark = pytest.mark.live
 
@@ -60,3 +62,34 @@ def test_a_neighbour_without_its_noise_key_hears_close(
         thief.connect(("127.0.0.1", listening_port(a)))
     assert not [kind for kind, _ in thief.seen if kind != CLOSE]
     a.wait_for("key-mismatch")
+
+
+def test_it_refuses_a_neighbour_that_the_crl_names(
+    issuer: Issuer, start: Callable[..., Any], enrol: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A node is named for the serials below its bound: one that was admitted again is believed."""
+    first = issuer.enrol("a", "anchor")
+    for key in (False, True):
+        issuer.revoke(first, key=key)
+        for number, (shown, believed) in enumerate(((first, False), (issuer.renew(first), not key))):
+            outside = OutsideNode(enrol(f"outside-{key}-{number}".lower(), "client"), next(iter(SUITES)))
+            assert revoked(outside.crl, shown.certificate.as_dict()["signed"]) is not believed
+    state = tmp_path / "a"
+    issuer.write_state(first, state, cached=False)
+    a = start("gmesh-node", "--state", state, "--listen", LISTEN)
+    with closing(outside), pytest.raises(AssertionError, match="revoked"):
+        outside.connect(("127.0.0.1", listening_port(a)))
+
+
+def test_it_follows_the_crl_by_deltas(issuer: Issuer) -> None:
+    """The chapter is enough to have the very bytes that were signed, table by table."""
+    authority = issuer.authority.public
+    crls = [issuer.crl]
+    for name in ("a", "b", "c"):
+        crls.append(issuer.revoke(issuer.enrol(name, "client"), key=name == "b"))
+    held = crls[0].as_dict()
+    for new, old in zip(crls[1:], crls, strict=False):
+        delta = sign_document(make_delta(old.body, new, 0), [issuer.authority]).as_dict()
+        held = follow(verify(held, authority), verify(delta, authority))
+        assert held == new.as_dict()
+    assert verify(held, authority)["number"] == crls[-1].body.number

@@ -108,6 +108,27 @@ def test_revocation() -> None:
     assert not s.directory.revoked(node.handle) and s.directory.find_name("a") is not None
 
 
+def test_c2_one_entry_cuts_every_certificate_of_a_node() -> None:
+    """Those that are held and those that come later, by a CRL as long as for one; new ones are believed."""
+    s = Setting()
+    one, many = s.issuer.enrol("one", "relay"), s.issuer.enrol("many", "relay")
+    shortest = len(s.issuer.revoke(one).encode())
+    crls = [s.issuer.crl]
+    held = [many, *(s.issuer.renew(many) for _ in range(200))]
+    for node in held[:-1:20]:
+        s.add(node)
+    crls.append(s.issuer.revoke(many))
+    entry = crls[1].body.revoked_nodes
+    assert len(entry) == 2 and len(crls[1].encode()) < shortest + 80
+    s.trust.offer(crls[1], s.now)
+    assert s.directory.sweep() == [many.handle] and s.directory.revoked(many.handle)
+    for node in held:
+        with pytest.raises(PeerRefused, match="is revoked"):
+            s.add(node)
+    s.add(s.issuer.renew(many))
+    assert not s.directory.revoked(many.handle) and s.directory.find_name("many") is not None
+
+
 def test_revoked_key_is_known_without_a_certificate() -> None:
     """A compromised key's handle is revoked even where its certificate was never seen."""
     s = Setting()

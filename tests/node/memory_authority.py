@@ -257,6 +257,7 @@ class MemoryAuthority(Issuer):
             not_after=now + self.lifetime,
             issued_at=now,
         )
+        self._ends[body.node_id] = max(body.not_after, self._ends.get(body.node_id, 0))
         return json.dumps({"certificate": sign_document(body, [self.authority]).as_dict()}).encode()
 
     def _take_receipt(self, receipt: Document[CommandReceipt], member: Certificate) -> None:

@@ -57,7 +57,7 @@ class Snapshot:
     """The authority as it was, to be put back."""
 
     def __init__(self, authority: MemoryAuthority) -> None:
-        kept = ("_number", "_serial", "crl", "policy", "status", "_revoked", "_revoked_keys")
+        kept = ("_number", "_serial", "crl", "policy", "status", "_revoked_nodes", "_revoked_keys")
         self.authority = authority
         self.kept = {name: copy.copy(getattr(authority, name)) for name in kept}
 
@@ -96,7 +96,7 @@ def test_a5_d1_an_authority_of_yesterday_is_shown_what_it_signed(mesh: ManagedMe
     shown = bodies.of("b")
     assert shown["status"] == held.as_dict()
     assert "fell-back" in shown["faults"] and len(shown["boot_id"]) == 16
-    assert mesh["a"].runtime.member.trust.revoked(traitor.certificate.body.serial, "")
+    assert mesh["a"].runtime.member.trust.revoked(traitor.certificate.body.serial, traitor.node_key.key_id)
     for name in ("a", "b"):
         assert levels(mesh, name) == {Level.FAIL}
         assert sample(mesh, name, "authority_fell_back") == {"": 1.0}

@@ -15,7 +15,7 @@ from gmesh.node.node_state import NodeState
 
 @pytest.fixture
 def mesh() -> Iterator[ManagedMesh]:
-    """a - b - c; c is revoked by serial, then the authority goes away and b restarts."""
+    """a - b - c; c is revoked, then the authority goes away and b restarts."""
     with managed_line(seed=71, settle=0) as made:
         made.authority.revoke(made["c"].enrolled)
         made.run(90)
@@ -55,7 +55,7 @@ def test_a_lost_crl_lets_nobody_in_again(mesh: ManagedMesh) -> None:
 def test_a_crl_decides_alone(mesh: ManagedMesh) -> None:
     """What it no longer lists is forgotten, whatever was remembered."""
     state = mesh["b"].store.state
-    state.revoked = {"a": (mesh["a"].handle.hex(), mesh["a"].enrolled.certificate.body.serial)}
+    state.revoked = {"a": (mesh["a"].enrolled.node_key.key_id, mesh["a"].enrolled.certificate.body.serial)}
     mesh["b"].restart()
     assert not mesh["b"].runtime.directory.was_revoked("a")
     mesh.run(30)
@@ -64,6 +64,6 @@ def test_a_crl_decides_alone(mesh: ManagedMesh) -> None:
 
 def test_nonsense_is_not_remembered() -> None:
     """Damaged entries of state.json cost themselves only."""
-    good = {"x": ("00" * 8, 3)}
-    value = {"revoked": good | {"y": ["zz", 1], "z": 3, "w": ["00" * 8, "1"], "v": [1, 2]}}
+    good = {"x": ("00" * 16, 3)}
+    value = {"revoked": good | {"y": ["zz", 1], "z": 3, "w": ["00" * 16, "1"], "v": [1, 2]}}
     assert NodeState.from_dict(value).revoked == good

@@ -139,9 +139,12 @@ class Network:
         revoked_keys: Iterable[tuple[str, int]] = (),
         signer: SigningKey | None = None,
         issued_at: int = NOW,
+        revoked_nodes: Iterable[tuple[str, int, int, int]] = (),
     ) -> Document[Crl]:
         """A CRL of these entries."""
-        body = make_crl(self.network_id, number, issued_at, issued_at + DAY, revoked, revoked_keys)
+        body = make_crl(
+            self.network_id, number, issued_at, issued_at + DAY, revoked, revoked_nodes, revoked_keys
+        )
         return sign_document(body, [signer or self.authority])
 
     def policy(self, version: int = 1, signer: SigningKey | None = None, **changes: Any) -> Document[Policy]:

@@ -55,6 +55,7 @@ def delta() -> Document[CrlDelta]:
         issued_at=NOW,
         next_update=NOW + DAY,
         added=((7, NOW + DAY, 1),),
+        added_nodes=(("0" * 32, 9, NOW + DAY, 4),),
         added_keys=(("0" * 32, NOW + DAY),),
         drop_expired_before=NOW - DAY,
         result_signatures=(SignatureEntry(key_id="0" * 32, signature=b64url_encode(bytes(64))),),
@@ -67,7 +68,12 @@ SAMPLES: dict[str, Document[Any]] = {
     for document in (
         NETWORK.genesis,
         NETWORK.certificate(),
-        NETWORK.crl(5, [(7, NOW + DAY, 1), (3, NOW + DAY, 0)], [("f" * 32, NOW + DAY)]),
+        NETWORK.crl(
+            5,
+            [(7, NOW + DAY, 1), (3, NOW + DAY, 0)],
+            [("f" * 32, NOW + DAY)],
+            revoked_nodes=[("f" * 32, 9, NOW + DAY, 0), ("e" * 32, 4, NOW + DAY, 5)],
+        ),
         delta(),
         NETWORK.policy(min_version="1.2"),
         NETWORK.status(),

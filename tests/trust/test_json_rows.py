@@ -22,11 +22,11 @@ from gmesh.trust.restricted_json import check_restricted, parse_json
 KEY = SigningKey.from_seed(bytes(range(32)))
 WHOLE = st.integers(-MAX_INTEGER, MAX_INTEGER)
 IDENTIFIER = st.text("0123456789abcdef", min_size=32, max_size=32)
-ROWS = st.lists(WHOLE, max_size=4) | st.tuples(IDENTIFIER, WHOLE)
+ROWS = st.lists(WHOLE, max_size=4) | st.tuples(IDENTIFIER, WHOLE) | st.tuples(IDENTIFIER, WHOLE, WHOLE, WHOLE)
 
 
 def crl(count: int = 100) -> Document[Crl]:
-    """A signed CRL of so many serials and keys."""
+    """A signed CRL of so many serials, nodes and keys."""
     return sign_document(
         Crl(
             network_id="0" * 32,
@@ -34,6 +34,7 @@ def crl(count: int = 100) -> Document[Crl]:
             issued_at=1000,
             next_update=2000,
             revoked=tuple((serial * 3, 5000 + serial, serial % 10) for serial in range(count)),
+            revoked_nodes=tuple((f"{number:032x}", number, 5000, 0) for number in range(count)),
             revoked_keys=tuple((f"{number:032x}", 5000) for number in range(count)),
         ),
         [KEY],
@@ -65,6 +66,8 @@ def test_a_table_is_spelled_as_the_library_spells_it(rows: list[Any], more: dict
         {"a": 1},
         7,
         ["g" * 32, 7],
+        ["a" * 32, 7, 7, 7, 7],
+        ["a" * 32, 7, 7, "7"],
         "7",
     ],
 )
@@ -94,7 +97,9 @@ def test_a_crl_is_read_the_same_both_ways() -> None:
         long.digest,
         data,
     )
-    assert isinstance(short.signed["revoked"][0], list)
+    tables = ("revoked", "revoked_nodes", "revoked_keys")
+    assert all(isinstance(short.signed[table][0], list) for table in tables)
+    assert all(read_table(short.signed[table]) is not None for table in tables)
 
 
 DATA = crl(3).encode()
@@ -108,6 +113,9 @@ CHANGES = [
     (b'"type":"crl"', b'"type":"crl-delta"'),
     (b',"type":"crl"', b""),
     (b"[0,5000,0]", b"[6,5000,0]"),
+    (b'0",0,5000,0]', b'4",0,5000,0]'),
+    (b'0",0,5000,0]', b'1",0,5000,0]'),
+    (b'0",0,5000,0]', b'0",0,5000]'),
     (b'"network_id":"0', b'"network_id":"\x7f'),
     (b'"signatures":[', b'"signatures":[null,'),
 ]

@@ -363,6 +363,12 @@ def test_d1_a_crl_that_forgot_who_is_revoked_is_refused() -> None:
         assert state.revoked(3, "")
         state.offer(network.crl(8, issued_at=NOW + DAY + 1), NOW)
         assert not state.revoked(2, ""), "its certificate has ended"
+    node = key("d").key_id
+    state = believe(network, network.crl(5, revoked_nodes=[(node, 9, NOW + DAY, 1)]))
+    for lacks in ([], [(node, 8, NOW + DAY, 1)]):
+        refused(state, network.crl(6, revoked_nodes=lacks), "crl-fork")
+    state.offer(network.crl(7, revoked_nodes=[(node, 12, NOW + DAY, 1)]), NOW)
+    assert state.revoked(11, node)
 
 
 def test_a6_two_databases_in_one_epoch_are_told() -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Certificates by serial, and what of them is revoked.
+Certificates by serial, and what of them is revoked: one by one, with their node, or with its key.
 
 Tests: C{tests/authority/test_members.py}, C{tests/authority/test_revocations.py}.
 """
@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import msgspec
 
+from gmesh.authority import limits
 from gmesh.authority.store.transaction import Reader, Transaction
 
 __all__ = [
     "CertificateRow",
     "add",
+    "cut_off",
     "get",
     "key_revoked",
     "last_end",
     "list_under",
     "live",
     "page",
-    "revocable",
+    "prune",
     "revoke",
     "revoke_key",
     "revoke_node",
     "revoked_keys",
+    "revoked_nodes",
     "revoked_since",
     "unknown_revoked",
     "unlisted",
 ]
 
+_LISTED = ("revoked_certificate", "revoked_node", "revoked_key")
 _COLUMNS = "serial, name, node_id, noise_key, document, not_before, not_after, revoked_at, reason"
 
 
@@ -77,11 +81,14 @@ def get(reader: Reader, serial: int) -> CertificateRow | None:
 
 
 def page(reader: Reader, after: int, limit: int) -> list[CertificateRow]:
-    """Certificates by serial, from the one after C{after}; one whose key is revoked counts as revoked."""
+    """Certificates by serial, from the one after C{after}; revoked is also what its node or key is."""
     rows = reader.all(
-        "SELECT c.serial, name, node_id, noise_key, document, not_before, c.not_after,"
-        " coalesce(c.revoked_at, k.revoked_at), coalesce(c.reason, k.reason)"
-        " FROM certificate AS c LEFT JOIN revoked_key AS k ON k.key_id = c.node_id"
+        "SELECT c.serial, name, c.node_id, noise_key, document, not_before, c.not_after,"
+        " coalesce(c.revoked_at, n.revoked_at, k.revoked_at), coalesce(c.reason, n.reason, k.reason)"
+        " FROM certificate AS c"
+        " LEFT JOIN revoked_node AS n ON n.node_id = c.node_id AND n.below_serial = (SELECT min(below_serial)"
+        " FROM revoked_node WHERE node_id = c.node_id AND below_serial > c.serial)"
+        " LEFT JOIN revoked_key AS k ON k.key_id = c.node_id"
         " WHERE c.serial > ? ORDER BY c.serial LIMIT ?",
         after,
         limit,
@@ -99,17 +106,6 @@ def live(reader: Reader, node_id: str, now: int, limit: int) -> list[int]:
         limit,
     )
     return [row[0] for row in rows]
-
-
-def revocable(reader: Reader, node_id: str, ended_after: int, limit: int) -> list[int]:
-    """Serials of a node that are not revoked and whose end lies after C{ended_after}, at most C{limit}."""
-    rows = reader.all(
-        "SELECT serial FROM certificate WHERE node_id = ? AND not_after > ? AND revoked_at IS NULL LIMIT ?",
-        node_id,
-        ended_after,
-        limit,
-    )
-    return sorted(row[0] for row in rows)
 
 
 def last_end(reader: Reader, node_id: str) -> int:
@@ -130,23 +126,29 @@ def revoke(tx: Transaction, serial: int, reason: int) -> bool:
     return bool(done)
 
 
-def revoke_node(tx: Transaction, node_id: str, ended_after: int, reason: int) -> None:
-    """Revoke all that L{revocable} finds, however many: one statement for the list, one for the rows."""
-    tx.execute(
-        "INSERT INTO revoked_certificate (serial, not_after, reason) SELECT serial, not_after, ?"
-        " FROM certificate WHERE node_id = ? AND not_after > ? AND revoked_at IS NULL",
-        reason,
-        node_id,
-        ended_after,
+def prune(tx: Transaction, after: int, ended_by: int) -> int:
+    """
+    Forget some certificates that ended by then and are not revoked alone; a member's newest stays.
+
+    @param after: look at the serials after this one.
+    @return: where to go on the next time; 0 at the end.
+    """
+    last = tx.value(
+        "SELECT max(serial) FROM (SELECT serial FROM certificate WHERE serial > ? ORDER BY serial LIMIT ?)",
+        after,
+        limits.PRUNE_ROWS,
     )
+    if last is None:
+        return 0
     tx.execute(
-        "UPDATE certificate SET revoked_at = ?, reason = ?"
-        " WHERE node_id = ? AND not_after > ? AND revoked_at IS NULL",
-        tx.now,
-        reason,
-        node_id,
-        ended_after,
+        "DELETE FROM certificate WHERE serial > ? AND serial <= ? AND not_after <= ? AND revoked_at IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM node"
+        " WHERE node.node_id = certificate.node_id AND node.serial = certificate.serial)",
+        after,
+        last,
+        ended_by,
     )
+    return int(last)
 
 
 def _enlist(tx: Transaction, serial: int) -> None:
@@ -161,7 +163,7 @@ def _enlist(tx: Transaction, serial: int) -> None:
 def unlisted(reader: Reader) -> bool:
     """Whether something is revoked that no CRL has named yet."""
     asked = "SELECT 1 FROM {} WHERE crl_number IS NULL LIMIT 1"
-    return any(reader.one(asked.format(table)) for table in ("revoked_certificate", "revoked_key"))
+    return any(reader.one(asked.format(table)) for table in _LISTED)
 
 
 def list_under(tx: Transaction, number: int, ended_after: int) -> None:
@@ -170,7 +172,7 @@ def list_under(tx: Transaction, number: int, ended_after: int) -> None:
     the number of the first that does, so that deltas can be made.
     """
     tx.execute("DELETE FROM revoked_certificate WHERE not_after <= ?", ended_after)
-    for table in ("revoked_certificate", "revoked_key"):
+    for table in _LISTED:
         tx.execute(f"UPDATE {table} SET crl_number = ? WHERE crl_number IS NULL", number)
 
 
@@ -191,6 +193,54 @@ def revoked_since(
         *(() if listed_after is None else (listed_after,)),
     )
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+def revoke_node(tx: Transaction, node_id: str, below_serial: int, not_after: int, reason: int) -> bool:
+    """
+    Revoke each certificate of a node with a lower serial, at the cost of one row.
+
+    @param not_after: when the last of them ends; its CRL entry ends with the last that any of its rows says.
+    @return: False if all of them were revoked so before.
+    """
+    held = tx.one("SELECT max(below_serial), max(not_after) FROM revoked_node WHERE node_id = ?", node_id)
+    below, ends = (0, 0) if held is None or held[0] is None else held
+    if below_serial <= below:
+        return False
+    tx.execute(
+        "INSERT INTO revoked_node (node_id, below_serial, not_after, revoked_at, reason) VALUES (?,?,?,?,?)",
+        node_id,
+        below_serial,
+        max(not_after, ends),
+        tx.now,
+        reason,
+    )
+    return True
+
+
+def revoked_nodes(
+    reader: Reader, ended_after: int, listed_after: int | None = None
+) -> list[tuple[str, int, int, int]]:
+    """
+    (node_id, below_serial, not_after, reason) of nodes revoked that end after C{ended_after}, by node_id.
+
+    @param listed_after: as of L{revoked_since}.
+    """
+    listed = "" if listed_after is None else " AND crl_number > ?"
+    rows = reader.all(
+        "SELECT node_id, below_serial, not_after, reason FROM revoked_node"
+        f" WHERE not_after > ?{listed} ORDER BY node_id, below_serial",
+        ended_after,
+        *(() if listed_after is None else (listed_after,)),
+    )
+    highest = {row[0]: (row[0], row[1], row[2], row[3]) for row in rows}
+    return list(highest.values())
+
+
+def cut_off(reader: Reader, node_id: str, serial: int) -> bool:
+    """Whether this certificate is revoked with its node, or its node's key is."""
+    return reader.one(
+        "SELECT 1 FROM revoked_node WHERE node_id = ? AND below_serial > ?", node_id, serial
+    ) is not None or key_revoked(reader, node_id)
 
 
 def revoke_key(tx: Transaction, key_id: str, not_after: int, reason: int) -> bool:

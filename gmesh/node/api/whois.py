@@ -17,7 +17,7 @@ from gmesh.mesh.peer_identity import Peer
 from gmesh.node.limits import WHOIS_CANDIDATES
 from gmesh.node.runtime import NodeRuntime
 from gmesh.trust.body_member import RevocationReason
-from gmesh.trust.documents import Certificate
+from gmesh.trust.documents import Certificate, Crl
 from gmesh.trust.encoding import b64url_encode
 
 __all__ = ["links_of", "name_of", "whois"]
@@ -130,23 +130,25 @@ def _departed(runtime: NodeRuntime, text: str) -> dict[str, Any]:
             **_standing(runtime, name, node.serial, node.node_id, node.not_after),
             "certificate": _validity(node),
         }
-    serial = runtime.directory.revoked_nodes.get(text, (None, None))[1]
-    key = None if serial is not None or not text else _revoked_key(runtime, text)
-    if serial is None and key is None:
+    node_id, serial = runtime.directory.revoked_nodes.get(text) or (_listed(runtime, text), None)
+    if node_id is None:
         raise RequestRefused("unknown-node", f"no node is known by the name or node id {text[:64]!r}")
     return _NOTHING | {
         "name": None if serial is None else text,
-        "node_id": key,
+        "node_id": node_id,
         "revoked": True,
-        "revocation": _revocation(runtime, text, serial, key or ""),
+        "revocation": _revocation(runtime, text, serial, node_id),
     }
 
 
-def _revoked_key(runtime: NodeRuntime, text: str) -> str | None:
-    """The one key of the CRL that begins so; known even where the node never was."""
+def _listed(runtime: NodeRuntime, text: str) -> str | None:
+    """The one node or key of the CRL that begins so; known even where the node never was."""
     crl = runtime.member.trust.crl
-    keys = [] if crl is None else [key for key, _ in crl.body.revoked_keys if key.startswith(text)]
-    return keys[0] if len(keys) == 1 else None
+    if crl is None or not text:
+        return None
+    named = {entry[0] for entry in crl.body.revoked_nodes} | {entry[0] for entry in crl.body.revoked_keys}
+    found = [name for name in named if name.startswith(text)]
+    return found.pop() if len(found) == 1 else None
 
 
 def _standing(runtime: NodeRuntime, name: str, serial: int, node_id: str, not_after: int) -> dict[str, Any]:
@@ -161,9 +163,7 @@ def _standing(runtime: NodeRuntime, name: str, serial: int, node_id: str, not_af
 def _revocation(runtime: NodeRuntime, name: str, serial: int | None, node_id: str) -> dict[str, Any]:
     """Why, and since when and by which CRL this host knows it, as far as it does."""
     crl = runtime.member.trust.crl
-    reasons = {} if crl is None else {entry[0]: entry[2] for entry in crl.body.revoked}
-    keys = () if crl is None else {key for key, _ in crl.body.revoked_keys}
-    reason = RevocationReason.KEY_COMPROMISE if node_id in keys else reasons.get(serial or 0)
+    reason = None if crl is None else _reason(crl.body, serial, node_id)
     node = runtime.directory.former.nodes.get(name)
     known = node if node is not None and node.crl_number else None
     return {
@@ -172,6 +172,15 @@ def _revocation(runtime: NodeRuntime, name: str, serial: int | None, node_id: st
         "crl_number": None if known is None else known.crl_number,
         "known_at": None if known is None else known.known_at,
     }
+
+
+def _reason(crl: Crl, serial: int | None, node_id: str) -> int | None:
+    if any(key_id == node_id for key_id, _ in crl.revoked_keys):
+        return RevocationReason.KEY_COMPROMISE
+    for listed, below, _, reason in crl.revoked_nodes:
+        if listed == node_id and (serial is None or serial < below):
+            return reason
+    return next((reason for listed, _, reason in crl.revoked if listed == serial), None)
 
 
 def _slug(reason: int | None) -> str | None:

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""What a restore makes of nodes on a CRL: their bounds, and when their last certificate ends."""
+
+from __future__ import annotations
+
+from authority.network import Network
+from authority.state_files import POLICY_TEXT
+from authority.theft import Theft
+
+from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
+from gmesh.trust.documents import Crl, Policy, parse_document
+from gmesh.trust.limits import MAX_INTEGER
+
+STRANGER = "ab" * 16
+MAX = POLICY_TEXT["certificate"]["max"]
+
+
+def crl(network: Network) -> Crl:
+    """As it is served."""
+    return parse_document(network.ask("GET", "/crl").body, Crl).body
+
+
+def test_a2_a_dropped_key_bounds_no_serial_to_come(theft: Theft) -> None:
+    """A thief's entry ends when any certificate has, and cuts nothing that is given out after the restore."""
+    network, pump = theft.network, theft.honest
+    theft.rotate()
+    nodes = sorted([(STRANGER, MAX_INTEGER, MAX_INTEGER, 0), (pump.node.key_id, MAX_INTEGER, 1, 5)])
+    done = theft.restore(
+        [theft.held(Crl), theft.forged(Crl, revoked_nodes=tuple(nodes))], [theft.held(Policy)]
+    )
+    assert sorted(done.revoked_by_dropped_keys) == [f"node {STRANGER}", "pump-1"]
+    assert pump.certificate is not None
+    first = done.epoch * SERIALS_PER_EPOCH
+    assert set(crl(network).revoked_nodes) == {
+        (STRANGER, first, network.now - 1 + MAX, 0),
+        (pump.node.key_id, first, pump.certificate.body.not_after, 5),
+    }
+    assert network.renew(pump).slug == network.heartbeat(pump).slug == "cert-revoked"
+    again = network.invite("pump-1")
+    again.node, again.noise = pump.node, pump.noise
+    assert network.join(again).status == 201
+    assert network.heartbeat(again).status == 200
+
+
+def test_a4_certificates_that_a_lost_database_gave_out_are_covered(theft: Theft) -> None:
+    """A node that renewed after the backup is revoked for as long as that certificate can live."""
+    network, pump = theft.network, theft.honest
+    assert pump.certificate is not None
+    network.clock.advance(15 * 3600)
+    young = network.renew(pump).json["certificate"]["signed"]
+    theft.restore_honestly()
+    restored_at = network.now - 1
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
+    ((node_id, below, end, _),) = crl(network).revoked_nodes
+    assert node_id == pump.node.key_id and young["serial"] < below
+    assert (end, young["not_after"] < end) == (restored_at + MAX, True)
