@@ -52,7 +52,6 @@ def make_node(reactor: Any, name: str, options: dict[str, Any], ports: list[int]
         documents=issuer.documents,
         floors={},
         state=NodeState(),
-        authority_urls=(),
     )
     node = NodeRuntime(
         identity,
@@ -62,7 +61,7 @@ def make_node(reactor: Any, name: str, options: dict[str, Any], ports: list[int]
             wall=time.time,
             random=Random(name),
             entropy=os.urandom,
-            connect=lambda target: clientFromString(reactor, f"tcp:{target}"),
+            connect=lambda target, avoid: clientFromString(reactor, f"tcp:{target}"),
         ),
         peers=[f"127.0.0.1:{port}" for port in ports],
     )

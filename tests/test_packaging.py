@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactor
 
+from gmesh.authority.tap import SETTINGS
+from gmesh.daemon.settings_file import read_settings
 from gmesh.testing.twistd import RUN_TWISTD
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,3 +160,30 @@ def _installed_here(python: Path) -> bool:
 def test_a27_no_unit_leaves_a_core_with_keys(unit: Path) -> None:
     """What a daemon held in memory when it crashed is written nowhere."""
     assert "LimitCORE=0" in unit.read_text().splitlines()
+
+
+@pytest.mark.skipif(not (ROOT / "debian").is_dir(), reason="the packages are not in this copy")
+@pytest.mark.parametrize("name", sorted(DAEMONS))
+def test_b22_where_the_examples_of_debian_listen(name: str) -> None:
+    """Read as systemd reads the file, where a backslash outside of quotes is lost, each is an endpoint."""
+    lines = (ROOT / f"debian/{name}.default").read_text().splitlines()
+    shown = [
+        shlex.split(line.removeprefix("#ENDPOINT="))[0] for line in lines if line.startswith("#ENDPOINT=")
+    ]
+    memory = MemoryReactor()
+    for text in (text for text in shown if text.startswith("tcp:")):
+        serverFromString(memory, text).listen(Factory())
+    assert "::" in [interface for _, _, _, interface in memory.tcpServers]
+    unit = (ROOT / f"debian/{name}.service").read_text()
+    (file,) = re.findall(r"--config (/etc/gmesh/(?:\w+)\.toml)", unit)
+    assert f"debian/{Path(file).name} etc/gmesh" in (ROOT / f"debian/{name}.install").read_text()
+
+
+@pytest.mark.skipif(not (ROOT / "debian").is_dir(), reason="the packages are not in this copy")
+def test_b22_what_the_file_of_the_authority_offers_is_read(tmp_path: Path) -> None:
+    """Each line of the example may be used as it stands."""
+    text = (ROOT / "debian/authority.toml").read_text()
+    settings = [line.removeprefix("#") for line in text.splitlines() if re.match(r"#\w+ = ", line)]
+    file = tmp_path / "authority.toml"
+    file.write_text("\n".join(settings))
+    assert set(read_settings(file, SETTINGS)) >= {"metrics", "trusted_proxy", "rate", "log_format"}

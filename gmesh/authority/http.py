@@ -64,6 +64,7 @@ class AuthorityRequest(CappedRequest):
         if not path.startswith(b"/") or command != command.upper():
             self.channel.refuse(400, "bad-request", "a request is METHOD /path, the method in capitals")
             return
+        path = self.channel.site.without_url_path(path)
         # What http.Request does, but for the parsing of forms: no route takes one, and it costs
         # as much as verifying a signature.
         if self.content is not None:
@@ -171,6 +172,7 @@ class AuthoritySite(QuietSite):
     @param new_request_id: makes the id named in an answer.
     @param connections_per_address: 0 for no bound.
     @param uncounted: addresses of proxies, which carry many clients.
+    @param url_paths: with what the authority's URLs begin: a proxy may leave it on, or take it off.
     @ivar refusals: of requests that reached no route, by reason.
     """
 
@@ -185,6 +187,7 @@ class AuthoritySite(QuietSite):
         new_request_id: Callable[[], str],
         connections_per_address: int = limits.CONNECTIONS_PER_ADDRESS,
         uncounted: frozenset[str] = frozenset(),
+        url_paths: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         super().__init__(resource, requestFactory=AuthorityRequest, reactor=clock, timeout=None)
         self.new_request_id = new_request_id
@@ -193,11 +196,19 @@ class AuthoritySite(QuietSite):
         self.refusals: Counter[str] = Counter()
         self._per_address = connections_per_address
         self._uncounted = uncounted
+        self._url_paths = url_paths
         self._connections: Counter[str] = Counter()
 
     def problem(self, slug: str, status: int, detail: str) -> bytes:
         """The body that reports a refusal."""
         return problem_body(slug, status, detail, self.new_request_id())
+
+    def without_url_path(self, target: bytes) -> bytes:
+        """The request target as it is signed and routed, whatever the proxy in front has left on it."""
+        for path in self._url_paths():
+            if target.startswith(f"{path}/".encode()):
+                return target[len(path) :]
+        return target
 
     @property
     def connected(self) -> int:

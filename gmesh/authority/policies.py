@@ -130,6 +130,8 @@ class Policies:
         """
         Take the next version of the genesis: signed by the root keys of this one and of itself.
 
+        The answer names the authority keys that it lists and that are not held here.
+
         @raise DocumentRefused: if the chain does not allow it.
         @raise RequestRefused: C{conflict} if none of the authority keys it lists is held here.
         """
@@ -153,7 +155,8 @@ class Policies:
             tx.at_last(lambda: write_atomic(state / f"genesis.{version - 1}.json", chain[-1].encode()))
             tx.at_last(lambda: write_atomic(state / "genesis.json", document.encode()))
             tx.after_commit(self._publisher.genesis_changed, document)
-            return {"version": version, "digest": document.digest}
+            lacking = self._issuer.keys.lacking(document.body, tx.now)
+            return {"version": version, "digest": document.digest, "lacking": lacking}
 
         return self._store.decide(publish)
 

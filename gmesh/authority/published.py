@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -72,6 +73,7 @@ class Publisher:
         self.crl_maker = CrlMaker(store, issuer, clock, self.crl_changed)
         self._deltas = CrlDeltas(self._make_delta)
         self.genesis: dict[int, Published] = {}
+        self.url_paths: frozenset[str] = frozenset()
 
     def load(
         self,
@@ -82,7 +84,7 @@ class Publisher:
     ) -> None:
         """Take what the database holds, before anything is served."""
         for document in chain:
-            self.genesis[document.body.version] = _published(document)
+            self._add_genesis(document)
         self._set_policy(policy)
         self._set_crl(crl)
         self._set_status(status)
@@ -135,11 +137,16 @@ class Publisher:
 
     def genesis_changed(self, document: Document[Genesis]) -> None:
         """A new genesis is durable; what an old key signed is issued again at once."""
-        self.genesis[document.body.version] = _published(document)
+        self._add_genesis(document)
         self._issuer.genesis = document
         self._status_due()
         if self._timer is not None:
             self._timer.reset(0)
+
+    def _add_genesis(self, document: Document[Genesis]) -> None:
+        self.genesis[document.body.version] = _published(document)
+        paths = {urlsplit(url).path.rstrip("/") for url in document.body.authority_urls}
+        self.url_paths |= paths - {""}
 
     def commands_changed(self) -> None:
         """A new command is durable."""

@@ -21,7 +21,7 @@ from gmesh.keyfiles import Passphrases, load_key
 from gmesh.trust.documents import Genesis
 from gmesh.trust.verify import authority_keys
 
-__all__ = ["KeyRing", "load_keys"]
+__all__ = ["KeyRing", "from_credentials", "load_keys"]
 
 
 class KeyRing:
@@ -52,6 +52,11 @@ class KeyRing:
             self._judged = genesis, sorted(found, reverse=True)
         return self._judged[1]
 
+    def lacking(self, genesis: Genesis, now: int) -> list[str]:
+        """key_ids that this genesis lists, now or for later, and whose keys are not held."""
+        entries = zip(authority_keys(genesis), genesis.authority, strict=True)
+        return [name for name, entry in entries if name not in self._keys and now < entry.valid_to]
+
     def signer(self, genesis: Genesis, now: int) -> ISigner:
         """
         The key to sign with.
@@ -64,6 +69,12 @@ class KeyRing:
         raise StoreError(
             "unavailable", f"no key held here may sign under genesis version {genesis.version} at this time"
         )
+
+
+def from_credentials() -> bool:
+    """Whether the service manager hands keys to this process: it copies them at the start, and only then."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(credentials) and any(Path(credentials or "").glob("authority_*"))
 
 
 def load_keys(state: Path, passphrases: Passphrases | None = None) -> KeyRing:

@@ -198,6 +198,13 @@ def publish_genesis(context: click.Context, source: Path, as_json: bool) -> None
     if not as_json:
         review(document, operator.trust.genesis)
     answer = operator.ask("POST", "/admin/genesis", {"genesis": document.as_dict()})
+    operator.follow([*operator.trust.genesis_chain, document])
     if as_json:
         return print_json(answer)
     click.echo(f"\ngenesis {words(answer.get('version'))} is in force")
+    for key in answer.get("lacking") or []:
+        click.echo(
+            f"gmesh: it lists the authority key {words(key)}, which the daemon does not hold: put it there"
+            " before it is to sign (in its state directory: reload; as a systemd credential: restart)",
+            err=True,
+        )

@@ -19,6 +19,7 @@ from gmesh.cli.limits import MAX_GENESIS_VERSIONS
 from gmesh.cli.patience import Patience
 from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
+from gmesh.trust.authority_answers import is_answer
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.limits import NONCE_SIZE
 from gmesh.trust.signed_requests import sign_request
@@ -28,12 +29,12 @@ from gmesh.trust.verify import authority_keys
 __all__ = ["RemoteAuthority", "audience_of"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class RemoteAuthority:
     """
     The authority behind one or more URLs.
 
-    @param urls: tried in this order until one answers.
+    @ivar urls: tried in this order until one answers, that one first from then on.
     @param wall: Unix seconds.
     @param entropy: random bytes.
     @param patience: how long to wait where the authority says so.
@@ -43,10 +44,17 @@ class RemoteAuthority:
     wall: Callable[[], float] = time.time
     entropy: Callable[[int], bytes] = os.urandom
     patience: Patience = field(default_factory=lambda: Patience(0))
+    _last_good: str = field(default="", init=False)
+
+    def follow(self, urls: Sequence[str]) -> None:
+        """Ask these from now on, in this order."""
+        self.urls, self._last_good = urls, ""
 
     def get(self, path: str) -> bytes:
         """The body of an unsigned request."""
-        return self.patience.call(lambda: self._first(lambda endpoint: endpoint.request("GET", path))).body
+        return self.patience.call(
+            lambda: self._first(lambda endpoint: endpoint.request("GET", path, counts=is_answer))
+        ).body
 
     def genesis_chain(self) -> list[Document[Genesis]]:
         """Every version of the genesis, from the first; read, not yet verified."""
@@ -95,27 +103,24 @@ class RemoteAuthority:
         created: int | None = None,
     ) -> HttpAnswer:
         """
-        The same, whatever the answer.
+        The same, whatever the answer; at each URL under the same nonce, so that it is done once at most.
 
         @param created: Unix seconds; now, when left out.
         @raise HttpRefused: with the authority's reason.
         """
 
-        def ask(endpoint: Endpoint) -> HttpAnswer:
-            headers = sign_request(
-                signer,
-                method,
-                endpoint.target(path),
-                body,
-                audience=audience,
-                created=int(self.wall()) if created is None else created,
-                nonce=self.entropy(NONCE_SIZE),
-                tag=tag,
-            )
-            return endpoint.request(method, path, body, headers)
-
+        headers = sign_request(
+            signer,
+            method,
+            path,
+            body,
+            audience=audience,
+            created=int(self.wall()) if created is None else created,
+            nonce=self.entropy(NONCE_SIZE),
+            tag=tag,
+        )
         try:
-            return self._first(ask)
+            return self._first(lambda url: url.request(method, path, body, headers, counts=is_answer))
         except HttpRefused as error:
             raise self._telling_the_difference(error) from error
 
@@ -131,11 +136,14 @@ class RemoteAuthority:
 
     def _first(self, ask: Callable[[Endpoint], HttpAnswer]) -> HttpAnswer:
         failures = []
-        for url in self.urls:
+        for url in sorted(self.urls, key=lambda url: url != self._last_good):
             try:
-                return ask(Endpoint(url))
+                answer = ask(Endpoint(url))
             except Unreachable as error:
                 failures.append(error.detail)
+            else:
+                self._last_good = url
+                return answer
         raise Unreachable("unreachable", "; ".join(failures) or "no URL of the authority is known")
 
 

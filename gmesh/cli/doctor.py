@@ -122,7 +122,8 @@ def _examine(directory: Path, facts: Mapping[str, Any] | None) -> list[Finding]:
         found += [*doctor_host.permissions(directory), *doctor_host.disk(directory)]
     if kept is None:
         return found
-    urls = kept.identity.authority_urls
+    asked = ((facts or {}).get("authority") or {}).get("urls")
+    urls = kept.identity.authority_urls if asked is None else [str(url) for url in asked]
     places = [place for text in (*urls, *doctor_reach.anchors_of(kept)) if (place := client_place(text))]
     reached, fresh = doctor_reach.authority(urls, kept, facts)
     if facts is None:
@@ -130,7 +131,7 @@ def _examine(directory: Path, facts: Mapping[str, Any] | None) -> list[Finding]:
     return [
         *found,
         *doctor_documents.clock(kept, fresh),
-        *doctor_documents.certificate(kept),
+        *doctor_documents.certificate(kept, facts),
         *doctor_documents.genesis(kept),
         *doctor_documents.freshness(kept),
         *doctor_reach.names(places),

@@ -8,7 +8,7 @@ Tests: C{tests/cli/test_doctor.py}.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,9 +141,17 @@ def faults(words: list[str]) -> list[Finding]:
     return found
 
 
-def certificate(kept: Kept) -> list[Finding]:
-    """Valid, believed by others, and renewed in time."""
+def certificate(kept: Kept, facts: Mapping[str, Any] | None = None) -> list[Finding]:
+    """
+    Valid, believed by others, renewed in time, and in use.
+
+    @param facts: what the daemon says, if it runs.
+    """
     body, now = kept.identity.certificate.body, kept.wall()
+    used = (facts or {}).get("serial", body.serial)
+    if used != body.serial:
+        detail = f"the daemon works with certificate {used}, the directory holds {body.serial}"
+        return [fail("certificate", detail, "restart it")]
     until = f"certificate {body.serial} until {moment(body.not_after)}"
     invite = NEW_INVITE.format(kept.directory)
     try:

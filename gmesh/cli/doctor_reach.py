@@ -17,6 +17,7 @@ from gmesh.cli.endpoint_text import HostPort, client_place, server_place
 from gmesh.cli.http import Endpoint
 from gmesh.cli.output import age, milliseconds, printable, words
 from gmesh.errors import DocumentRefused, GmeshError
+from gmesh.trust.authority_answers import is_answer
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.state import TrustState
 from gmesh.trust.transport_address import FORMS, read_address
@@ -66,8 +67,9 @@ def _look_up(host: str) -> Finding:
 
 def authority(urls: Sequence[str], kept: Kept, facts: Mapping[str, Any] | None) -> tuple[list[Finding], Any]:
     """
-    Each URL of the authority gives a status of this network.
+    Each URL of the authority gives a status of this network, and the daemon asks the same ones.
 
+    @param urls: those that the daemon asks, if it runs.
     @param facts: what the daemon says, if it runs.
     @return: and the body of the newest status got.
     """
@@ -82,17 +84,21 @@ def authority(urls: Sequence[str], kept: Kept, facts: Mapping[str, Any] | None) 
         detail = f"not over HTTP; through an anchor, {age(report.get('age'))} ago"
         well = "nothing, if this host is not meant to reach it"
         found = [warn("authority", detail, well), *softened(found)]
+    if report.get("urls") is not None and set(urls) != set(kept.identity.authority_urls):
+        named = ", ".join(kept.identity.authority_urls) or "none"
+        detail = f"the directory names others than the daemon asks: {named}"
+        found.append(warn("authority", detail, "reload the daemon"))
     for what, reason in sorted((report.get("troubles") or {}).items()):
-        if what not in ("contact", "history"):
+        if what != "history" and (what != "contact" or bodies):
             text = f"the daemon's {what} does not succeed: {printable(str(reason))}"
-            found.append(warn("authority", text, "its log says more"))
+            found.append((fail if what == "contact" else warn)("authority", text, "its log says more"))
     return found, max(bodies, key=lambda body: body.number, default=None)
 
 
 def _ask(url: str, kept: Kept) -> tuple[Finding, Any]:
     began = time.monotonic()
     try:
-        data = Endpoint(url).request("GET", "/status", timeout=DIAL_SECONDS).body
+        data = Endpoint(url).request("GET", "/status", timeout=DIAL_SECONDS, counts=is_answer).body
         took = 1000 * (time.monotonic() - began)
         status = parse_document(data, Status)
         TrustState(kept.trust.network_id, kept.trust.genesis_chain).offer(status, kept.wall())
@@ -125,14 +131,16 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
     if not wanted:
         return [ok("anchors", "none but this node: others find it")]
     found = []
-    for address, trouble in zip(wanted, _at_once(_dial, list(wanted)), strict=True):
+    for address, trouble in zip(
+        wanted, _at_once(lambda each: _dial(each, each in targets), list(wanted)), strict=True
+    ):
         where = f"{wanted[address]} at {printable(address)}"
         target = targets.get(address, {})
         reason = printable(str(target.get("reason", "")))
         if target.get("state") == "linked":
             found.append(ok("anchors", f"{where} is linked"))
         elif trouble:
-            spelled = client_place(address) is not None
+            spelled = client_place(address, address in targets) is not None
             advice = (
                 "see that it runs, and that this host can reach it" if spelled else f"it is named as {FORMS}"
             )
@@ -160,9 +168,9 @@ def anchors_of(kept: Kept) -> dict[str, str]:
     return {anchor.endpoint: anchor.name for anchor in listed if anchor.name != own}
 
 
-def _dial(endpoint: str) -> str:
+def _dial(endpoint: str, local: bool) -> str:
     """@return: why nothing can be reached there, or nothing."""
-    where = client_place(endpoint)
+    where = client_place(endpoint, local)
     return "no node dials that" if where is None else _knock(where)
 
 

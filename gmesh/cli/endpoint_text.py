@@ -42,15 +42,19 @@ def split(text: str) -> tuple[str, list[str], dict[str, str]]:
     return kind, [part for part in parts if "=" not in part], named
 
 
-def client_place(text: str) -> HostPort | None:
-    """The place of an address that a node dials, or of a URL; None for anything else."""
+def client_place(text: str, local: bool = False) -> HostPort | None:
+    """
+    The place of an address that a node dials, or of a URL; None for anything else.
+
+    @param local: it comes from an option of this host.
+    """
     if text.startswith(("http://", "https://")):
         try:
             url = urlsplit(text)
             return HostPort(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
         except ValueError:
             return None
-    address = read_address(text)
+    address = read_address(text, local)
     return None if address is None else HostPort(address.host, address.port)
 
 

@@ -21,7 +21,7 @@ from gmesh.files import read_capped
 from gmesh.trust.ceremony import MAX_DETACHED, DetachedSignature
 from gmesh.trust.documents import Document, Genesis, parse_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
-from gmesh.trust.transport_address import FORMS, read_address
+from gmesh.trust.transport_address import FORMS, interface_fault, read_address
 from gmesh.trust.verify import root_keys, verify_signatures
 
 __all__ = [
@@ -80,6 +80,8 @@ def _anchor(entry: Any, path: Path) -> Any:
 
 def _check_endpoint(entry: Any, path: Path) -> None:
     endpoint = entry.get("endpoint") if isinstance(entry, dict) else None
+    if isinstance(endpoint, str) and (fault := interface_fault(endpoint)):
+        raise ConfigurationError("bad-anchor", f"{path}: {endpoint!r} cannot be used: {fault}")
     if isinstance(endpoint, str) and read_address(endpoint) is None:
         raise ConfigurationError("bad-anchor", f"{path}: {endpoint!r} is not dialled: write {FORMS}")
 

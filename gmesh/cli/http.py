@@ -13,19 +13,19 @@ import json
 import re
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from gmesh.cli.limits import AUTHORITY_TIMEOUT, CONNECT_TIMEOUT, MAX_ANSWER, MAX_LINE, NODE_TIMEOUT
 from gmesh.errors import ConfigurationError, GmeshError
+from gmesh.trust.authority_answers import PROBLEM_PREFIX
 
 __all__ = ["HttpAnswer", "Endpoint", "HttpRefused", "Unreachable"]
 
 JSON_TYPE = "application/json"
 _UCRED = struct.Struct("=iII")  # pid, uid, gid: struct ucred of socket(7)
-PROBLEM_PREFIX = "urn:gmesh:problem:"
 
 
 class Unreachable(GmeshError):
@@ -118,10 +118,6 @@ class Endpoint:
 
     where: str
 
-    def target(self, path: str) -> str:
-        """The request target of C{path} here, as it is sent and signed."""
-        return path if self.where.startswith("unix:") else urlsplit(self.where).path.rstrip("/") + path
-
     def owner(self) -> int | None:
         """The uid of who listens on a unix socket, as the kernel knows it; None if that is nobody."""
         if not self.where.startswith("unix:"):
@@ -154,12 +150,13 @@ class Endpoint:
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
         connection = self._connection()
+        base = "" if self.where.startswith("unix:") else urlsplit(self.where).path.rstrip("/")
         with contextlib.closing(connection):
             with _explained(self.where):
                 connection.connect()
                 sock = connection.sock
                 sock.settimeout(timeout)
-                connection.request(method, self.target(path), body=body or None, headers=dict(headers))
+                connection.request(method, base + path, body=body or None, headers=dict(headers))
                 response = connection.getresponse()
             with contextlib.closing(response):
                 yield response, sock
@@ -181,17 +178,22 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         timeout: float = AUTHORITY_TIMEOUT,
         limit: int = MAX_ANSWER,
+        counts: Callable[[str, int, str, bytes], bool] = lambda path, status, kind, body: True,
     ) -> HttpAnswer:
         """
         One request and its whole answer.
 
         @param timeout: seconds of silence.
         @param limit: the largest body accepted.
-        @raise Unreachable: if nobody answers.
+        @param counts: whether path, status, media type and body are an answer of whom is asked.
+        @raise Unreachable: if nobody answers, or somebody else.
         @raise HttpRefused: if the answer is an error.
         """
         with self._exchange(method, path, body, headers or {}, timeout) as (response, _):
             data = self._read(response, limit)
+        if not counts(path, response.status, response.getheader("Content-Type", ""), data):
+            detail = f"{self.where} answered {response.status}, but not as an authority does"
+            raise Unreachable("bad-answer", detail)
         if response.status >= 300:
             raise _refusal(self.where, response, data)
         return HttpAnswer(response.status, data)

@@ -25,7 +25,7 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.names import Name, NetworkName, Url
-from gmesh.trust.transport_address import read_address
+from gmesh.trust.transport_address import interface_fault, read_address
 from gmesh.trust.verify import authority_keys, network_id, verify_genesis_chain
 
 __all__ = ["adopt_network", "anchor_endpoint", "create_network", "init", "policy_text"]
@@ -62,6 +62,9 @@ def anchor_endpoint(address: str) -> str:
 
     @raise ConfigurationError: if it is not of that form.
     """
+    fault = interface_fault(address)
+    if fault:
+        raise ConfigurationError("bad-anchor", f"{address!r} cannot be used: {fault}")
     read = read_address(address)
     if read is not None:
         return read.endpoint

@@ -276,13 +276,30 @@ def join(invite: tuple[str, ...], seed: Path | None, state: str, timeout: str) -
     node_id = SigningKey.from_pem(read_key_file(directory / "identity.key")).key_id
     click.echo(f"{how} {body.name} ({words(body.roles)}), node id {node_id},")
     click.echo(f"certificate {body.serial} until {moment(body.not_after)}; renewed by the daemon:")
-    for line in node_start(directory, _listen(directory, body)):
+    running = fresh and _daemon_runs(directory)
+    if running:
+        click.echo("A daemon runs there with the certificate it has started with. Restart it:")
+    for line in node_start(directory, _listen(directory, body), again=running):
         click.echo(f"  {line}")
     if not fresh:
         click.echo(
             "The invite was not used. If it is for another name than"
             f" {body.name}: revoke {body.name} first, or name another directory by --state."
         )
+
+
+def _daemon_runs(directory: Path) -> bool:
+    """Whether a node holds the lock of its directory: L{gmesh.daemon.lock.StateLock}."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks of directories
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _listen(directory: Path, own: Certificate) -> str | None:

@@ -54,13 +54,17 @@ def daemon(name: str, state: Path | str, listen: str | None = None) -> str:
     return shlex.join([*twistd, "-n", "--pidfile=", name, "--state", str(state), *listening])
 
 
-def node_start(state: Path, listen: str | None = None) -> list[str]:
-    """The commands that start a node here: of its unit where there is one for this directory."""
+def node_start(state: Path, listen: str | None = None, again: bool = False) -> list[str]:
+    """
+    The commands that start a node here: of its unit where there is one for this directory.
+
+    @param again: it runs.
+    """
     if not NODE_UNIT.exists() or state.absolute() != UNIT_STATE:
         return [daemon("gmesh-node", state, listen)]
     setting = shlex.quote(f"ENDPOINT={shlex.quote(listen or DEFAULT_LISTEN)}")
     place = [f"echo {setting} >> {UNIT_DEFAULTS}"] if listen not in (None, DEFAULT_LISTEN) else []
-    return [*place, "systemctl start gmesh-node"]
+    return [*place, f"systemctl {'restart' if again else 'start'} gmesh-node"]
 
 
 def listen_endpoint(address: TransportAddress | None) -> str:

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -23,14 +24,15 @@ from gmesh.cli.limits import MAX_PAGES
 from gmesh.cli.options import identifier
 from gmesh.cli.output import SHORT_ID
 from gmesh.cli.patience import Patience
-from gmesh.errors import ConfigurationError, DocumentRefused
-from gmesh.files import check_owner, read_capped
+from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
+from gmesh.files import check_owner, read_capped, write_atomic
 from gmesh.keyfiles import Passphrases, load_key
-from gmesh.trust.documents import Genesis, parse_document
+from gmesh.trust.authority_answers import former_urls, known_urls
+from gmesh.trust.documents import Document, Genesis, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.keys import KEY_SIZE
-from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_URLS
 from gmesh.trust.signed_requests import ADMIN_TAG
 from gmesh.trust.state import TrustState
 from gmesh.trust.verify import network_id, verify_genesis_chain
@@ -77,12 +79,17 @@ class OperatorClient:
             ) from error
         if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
             raise ConfigurationError("bad-operator", f"{directory}/authority.json names no URL")
-        self.authority = RemoteAuthority(urls, patience=patience or Patience(0))
+        self._own = tuple(urls)
+        self.authority = RemoteAuthority(known_urls(urls, [self.pin]), patience=patience or Patience(0))
         self._trust: TrustState | None = None
 
     @property
     def trust(self) -> TrustState:
-        """What the authority publishes, verified from the pinned genesis on; fetched once."""
+        """
+        What the authority publishes, verified from the pinned genesis on; fetched once.
+
+        The URLs of the newest genesis are those that are asked from then on.
+        """
         if self._trust is None:
             now = self.authority.wall()
             chain = self.authority.genesis_chain()
@@ -92,8 +99,20 @@ class OperatorClient:
                 raise DocumentRefused(
                     "wrong-genesis", "the authority shows another genesis than this operator's"
                 )
+            self.follow(chain)
             self._trust = self.authority.beliefs(network, chain)
         return self._trust
+
+    def follow(self, chain: Sequence[Document[Genesis]]) -> None:
+        """Ask where this verified chain says, now and the next time, whatever becomes of the old URLs."""
+        urls = known_urls(self._own, chain)
+        if urls != tuple(self.authority.urls):
+            self.authority.follow(urls)
+        with suppress(StoreError):  # of a directory that is not to be written
+            if urls != self._own:
+                write_atomic(self.directory / "authority.json", json.dumps({"urls": urls}).encode() + b"\n")
+            if chain[-1].digest != self.pin.digest:
+                write_atomic(self.directory / "genesis.json", chain[-1].encode())
 
     @property
     def audience(self) -> str:
@@ -151,11 +170,13 @@ class OperatorClient:
         @param more: C{lifetime}, C{node_key}, C{approve}; None leaves it to the authority.
         @return: the invite, and the body of the request that makes it good.
         """
+        trust = self.trust
+        former = former_urls(trust.genesis_chain)
         made = Invite(
-            urls=tuple(self.authority.urls),
-            network_id=self.trust.network_id,
-            genesis_version=self.trust.genesis.body.version,
-            genesis_digest=self.trust.genesis.digest,
+            urls=tuple(url for url in self.authority.urls if url not in former)[:MAX_URLS],
+            network_id=trust.network_id,
+            genesis_version=trust.genesis.body.version,
+            genesis_digest=trust.genesis.digest,
             authority=self.audience,
             seed=os.urandom(KEY_SIZE),
         )

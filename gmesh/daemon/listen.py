@@ -13,18 +13,20 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.application.service import MultiService, Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
-from twisted.internet.endpoints import UNIXServerEndpoint, serverFromString
+from twisted.internet.endpoints import SSL4ServerEndpoint, UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gmesh.daemon.tls_files import TlsFiles
 from gmesh.errors import ConfigurationError
 
-__all__ = ["ListenService", "Listeners", "describe_address", "parse_server"]
+__all__ = ["ListenService", "Listeners", "describe_address", "parse_server", "renew_certificates"]
 
 #: What Twisted calls a UNIX socket whose owner lives.
 UNIX_LOCK_TAKEN = "Cannot acquire lock"
@@ -87,6 +89,7 @@ class ListenService(Service):
         group: int | None = None,
     ) -> None:
         self._endpoint = parse_server(reactor, text)
+        self._tls = TlsFiles(self._endpoint) if isinstance(self._endpoint, SSL4ServerEndpoint) else None
         self._text = text
         self._factory = factory
         self._purpose = purpose
@@ -125,6 +128,22 @@ class ListenService(Service):
         if path is not None:
             _give(path, os.getegid() if group is None else group)
         self._group = group
+
+    def renew(self) -> None:
+        """
+        Serve the certificate that its files hold now, where the endpoint has some.
+
+        @raise ConfigurationError: if they cannot be used; what was served is served on.
+        """
+        if self._tls is None:
+            return
+        try:
+            self._tls.take(parse_server(self._reactor, self._text))
+        except (ConfigurationError, SSL.Error) as error:
+            raise ConfigurationError(
+                "bad-certificate", f"{self._text} goes on with the certificate it has: {_cause(error)}"
+            ) from error
+        self._log.info("{purpose}: certificate files of {text} read", purpose=self._purpose, text=self._text)
 
     def startService(self) -> None:
         """Open the port now, if no privileged start came before."""
@@ -263,6 +282,20 @@ class Listeners(MultiService):
     def _keep(self, text: str, service: ListenService) -> None:
         service.setServiceParent(self)
         self._ports[text] = service
+
+
+def renew_certificates(service: MultiService) -> list[str]:
+    """Have every listener below C{service} read its certificate files again. @return: what went wrong."""
+    wrong = []
+    for each in service:
+        if isinstance(each, MultiService):
+            wrong += renew_certificates(each)
+        elif isinstance(each, ListenService):
+            try:
+                each.renew()
+            except ConfigurationError as error:
+                wrong.append(error.detail)
+    return wrong
 
 
 def _give(path: bytes, group: int) -> None:

@@ -103,7 +103,8 @@ class HangupService(Service):
     Reloads on SIGHUP, between RELOADING and READY, as C{Type=notify-reload} wants it (systemd.service(5)).
 
     The signal handler only wakes the reactor; the work is done in a turn of its own, and its
-    failure is reported and leaves the daemon running.
+    failure is reported and leaves the daemon running.  Make it an earlier child of the daemon than its
+    listeners: who sees one listen may send the signal.
 
     @param reload: what to do; READY waits for its Deferred, if it gives one.
     """
@@ -116,15 +117,21 @@ class HangupService(Service):
         self._reload = reload
         self._before: Any = None
 
+    def privilegedStartService(self) -> None:
+        """Take the signal over, before anything listens."""
+        if self._before is None:
+            self._before = signal.signal(signal.SIGHUP, self._signalled)
+
     def startService(self) -> None:
-        """Take the signal over."""
+        """Take it over now, if no privileged start came before."""
         super().startService()
-        self._before = signal.signal(signal.SIGHUP, self._signalled)
+        self.privilegedStartService()
 
     def stopService(self) -> None:
         """Give it back."""
         super().stopService()
-        signal.signal(signal.SIGHUP, self._before)
+        before, self._before = self._before, None
+        signal.signal(signal.SIGHUP, before)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._hangup)

@@ -166,9 +166,6 @@ class EchoService:
                 self._fail(nonce, refusal)
 
     def _received(self, message: Message) -> None:
-        if not self._gate.admits(message.source_id.encode("ascii"), self._clock.seconds()):
-            self._datagrams.counters["echo-flood"] += 1
-            return
         try:
             echo = EchoMessage.decode(message.data)
         except FrameRefused as refusal:
@@ -178,6 +175,9 @@ class EchoService:
             if ping is not None and ping.node_id == message.source_id:
                 self._drop(echo.nonce)
                 ping.result.callback(max(0.0, self._clock.seconds() - echo.stamp / _MICROSECONDS))
+            return
+        if not self._gate.admits(message.source_id.encode("ascii"), self._clock.seconds()):
+            self._datagrams.counters["echo-flood"] += 1
             return
         answer = EchoMessage(True, echo.nonce, echo.stamp, echo.padding)
         try:

@@ -196,13 +196,13 @@ MAX_DROPPED_SERVICES = 64
 
 # Services and this node's tables
 
-ECHO_RATE = 500.0
-ECHO_BURST = 1_000.0
-"""Echo messages a second, and at once, that are looked at."""
+ECHO_RATE = 5_000.0
+ECHO_BURST = 10_000.0
+"""Pings a second, and at once, that are answered."""
 
-ECHO_PEER_RATE = 20.0
-ECHO_PEER_BURST = 100.0
-"""Of these, from one peer: what C{gmesh ping} and C{gmesh trace} ask is one a second and node."""
+ECHO_PEER_RATE = 1_000.0
+ECHO_PEER_BURST = 2_000.0
+"""Of these, from one peer: C{gmesh ping --count} asks again as soon as it has an answer."""
 
 PING_INTERVAL = 1.0
 PING_TIMEOUT = 5.0

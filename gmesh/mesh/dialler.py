@@ -9,7 +9,7 @@ while there are too few links.  A session that grows old is replaced: the new on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from random import Random
 
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
@@ -42,7 +42,8 @@ class Dialler(NeighbourObserver, DialOwner):
 
     As an observer of L{Neighbours} it hears of lost links that others dialled.
 
-    @param connect: the endpoint for a target: L{client_endpoint} with a reactor, or a test's.
+    @param connect: the endpoint for a target, without some addresses of its host: L{client_endpoint} with
+        a reactor, or a test's.
     @param factory: what to connect: L{gmesh.mesh.link.MeshFactory.dialling}.
     @ivar degree: with how many links to relays no spare target is dialled; L{set_degree} changes it.
     """
@@ -52,7 +53,7 @@ class Dialler(NeighbourObserver, DialOwner):
         clock: IReactorTime,
         random: Random,
         neighbours: Neighbours,
-        connect: Callable[[str], IStreamClientEndpoint],
+        connect: Callable[[str, Collection[str]], IStreamClientEndpoint],
         factory: Callable[[DialObserver], IProtocolFactory],
         degree: int = TARGET_DEGREE,
     ) -> None:
@@ -236,8 +237,10 @@ class Dialler(NeighbourObserver, DialOwner):
         target.garbled = target.garbled + 1 if reason == "handshake-failed" else 0
         if was_linked and now >= target.linked_at + DIAL_STABLE:
             target.failures = 0
+        if reason != "self":
+            target.ourselves.clear()
         if reason == "self":
-            target.state = TargetState.OURSELVES
+            self._elsewhere(target)
         elif reason in CERTIFICATE_REFUSALS and any(may_help(kind, reason) for kind in target.news):
             self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
         elif reason == "revoked":
@@ -254,6 +257,20 @@ class Dialler(NeighbourObserver, DialOwner):
             limit = min(DIAL_BACKOFF_CAP, DIAL_BACKOFF_FIRST * 2 ** min(target.failures, 16))
             target.failures += 1
             self._after(target, self._random.uniform(0, limit))
+
+    def _elsewhere(self, target: DialTarget) -> None:
+        """
+        It led back to us, which is so of one address: others are tried now, and all again later.
+
+        The name may get another address, and who balances a load takes another node the next time.
+        """
+        new = target.reached not in target.ourselves
+        if new and target.reached:
+            target.ourselves.add(target.reached)
+            self._after(target, 0.0)
+        else:
+            target.ourselves.clear()
+            self._after(target, self._random.uniform(0.5, 1) * DIAL_BACKOFF_CAP, TargetState.OURSELVES)
 
     def _drop(self, target: DialTarget) -> None:
         target.cancel()

@@ -8,11 +8,12 @@ Tests: C{tests/mesh/test_dialler.py}.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import Enum
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
@@ -28,6 +29,7 @@ from gmesh.errors import ConfigurationError
 from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE
 from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.resolving import ElsewhereReactor
 from gmesh.trust.transport_address import FORMS, Transport, read_address
 
 __all__ = [
@@ -42,20 +44,25 @@ __all__ = [
 ]
 
 
-def client_endpoint(reactor: object, target: str) -> IStreamClientEndpoint:
+def client_endpoint(reactor: object, target: str, avoid: Collection[str] = ()) -> IStreamClientEndpoint:
     """
     The endpoint for an address: tries all that its host has in parallel (happy eyeballs, RFC 8305).
 
     With C{tls:}, inside TLS, whose certificate must be for that host and of an authority of the system.
 
+    @param avoid: addresses of its host that lead back to this node.
     @raise ConfigurationError: if it has no form that is dialled.
     """
-    address = read_address(target)
+    address = read_address(target, local=True)
     if address is None:
         raise ConfigurationError("bad-target", f"{target!r} is none of {FORMS}")
-    endpoint: IStreamClientEndpoint = HostnameEndpoint(
-        reactor, address.host, address.port, timeout=DIAL_DEADLINE
-    )
+    host, port = address.host, address.port
+    endpoint: IStreamClientEndpoint
+    if "%" in host:  # which a resolver would drop, and with it the interface
+        endpoint = TCP6ClientEndpoint(reactor, host, port, timeout=DIAL_DEADLINE)
+    else:
+        resolving = ElsewhereReactor(reactor, avoid) if avoid else reactor
+        endpoint = HostnameEndpoint(resolving, host, port, timeout=DIAL_DEADLINE)
     if address.kind is Transport.TLS:
         endpoint = wrapClientTLS(optionsForClientTLS(address.host), endpoint)
     return endpoint
@@ -105,6 +112,8 @@ class DialTarget:
 
     @ivar reason: why the last dial or link ended, for C{gmesh doctor}.
     @ivar handle: of the node that answered last.
+    @ivar reached: the address that the last connection led to; of a name it is one of several.
+    @ivar ourselves: addresses of its host that led back to this node, and are left out of the next dial.
     @ivar insist: dial even if there is a link to that node.
     @ivar spare: dial only while there are too few links.
     @ivar news: the kinds of documents that changed since its dial under way began.
@@ -120,6 +129,8 @@ class DialTarget:
         self.state = TargetState.WAITING
         self.reason = ""
         self.handle: bytes | None = None
+        self.reached = ""
+        self.ourselves: set[str] = set()
         self.failures = 0
         self.insist = False
         self.news: set[str] = set()
@@ -181,7 +192,7 @@ class Dials:
     def __init__(
         self,
         clock: IReactorTime,
-        connect: Callable[[str], IStreamClientEndpoint],
+        connect: Callable[[str, Collection[str]], IStreamClientEndpoint],
         factory: Callable[[DialObserver], IProtocolFactory],
         owner: DialOwner,
     ) -> None:
@@ -237,7 +248,8 @@ class Dials:
         target.state = TargetState.DIALLING
         self.busy += 1
         try:
-            pending = self._connect(target.address).connect(self._factory(dial))
+            endpoint = self._connect(target.address, frozenset(target.ourselves))
+            pending = endpoint.connect(self._factory(dial))
         except (
             Exception
         ) as error:  # a target is text from outside: whatever is wrong with it concerns it alone
@@ -250,6 +262,9 @@ class Dials:
     def _connected(self, protocol: IProtocol, dial: Dial) -> None:
         self._settle(dial)
         dial.protocol = protocol
+        transport = getattr(protocol, "transport", None)
+        if transport is not None:
+            dial.target.reached = str(getattr(transport.getPeer(), "host", ""))
         if dial.target.dial is not dial and dial.counted:
             _abort(protocol)
 
@@ -260,7 +275,8 @@ class Dials:
             target=dial.target.address,
             reason=failure.getErrorMessage(),
         )
-        self.ended(dial, "connect-failed", None)
+        nobody_else = bool(dial.target.ourselves) and failure.check(DNSLookupError) is not None
+        self.ended(dial, "self" if nobody_else else "connect-failed", None)
 
     def _settle(self, dial: Dial) -> None:
         dial.pending = None

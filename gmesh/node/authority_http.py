@@ -7,10 +7,9 @@ Tests: C{tests/node/test_authority_client.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred
@@ -33,6 +32,7 @@ from gmesh.node.limits import (
     DETAIL_LIMIT,
     INTERIM_ANSWERS,
 )
+from gmesh.trust.authority_answers import PROBLEM_PREFIX, is_answer
 from gmesh.trust.restricted_json import parse_json
 
 __all__ = [
@@ -47,9 +47,7 @@ __all__ = [
 ]
 
 Headers = Callable[[str], dict[str, str]]
-"""The headers of a request, given its target: path and query as they go into the request line."""
-
-_PROBLEM = "urn:gmesh:problem:"
+"""The headers of a request, given its target: path and query, without the path of the authority's URL."""
 
 
 class AuthorityUnreachable(StoreError):
@@ -87,10 +85,12 @@ class Answer:
 
     @ivar code: the HTTP status.
     @ivar body: at most C{ANSWER_LIMIT} bytes.
+    @ivar kind: its media type; empty where an anchor brought it.
     """
 
     code: int
     body: bytes
+    kind: str = ""
 
 
 class _CappedHead(ProtocolWrapper):
@@ -178,17 +178,13 @@ class AuthorityHTTP:
         self._http = http
         self._urls = urls
         self._clock = clock
+        self._listed: tuple[str, ...] = ()
         self._last_good: str | None = None
         self._closed = False
 
     def close(self) -> None:
         """Try no further URL: to cancel a request is to end it."""
         self._closed = True
-
-    def prefix(self) -> str:
-        """The path prefix that requests that go through another node are signed with."""
-        urls = self._urls()
-        return _prefix(self._last_good or urls[0]) if urls else ""
 
     async def ask(
         self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = ANSWER_TIMEOUT
@@ -202,26 +198,19 @@ class AuthorityHTTP:
         """
         return read_answer(await self._any(method, path, headers, data, timeout))
 
-    async def forward(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
+    async def forward(self, method: str, path: str, headers: dict[str, str], data: bytes) -> Answer:
         """
         Pass on a request that another node signed, as it is.
 
-        @param target: raw path and query; only URLs whose path prefix it has are asked.
-        @raise AuthorityUnreachable: if none of them answers as an authority does.
+        @param path: raw path and query.
+        @raise AuthorityUnreachable: if no URL answers as an authority does.
         """
-        prefixes = [url for url in self._urls() if _prefix(url) == target[: -len(_asked(target))]]
-        return await self._any(method, _asked(target), lambda _: headers, data, ANSWER_TIMEOUT, prefixes)
+        return await self._any(method, path, lambda _: headers, data, ANSWER_TIMEOUT)
 
-    async def _any(
-        self,
-        method: str,
-        path: str,
-        headers: Headers,
-        data: bytes,
-        timeout: float,
-        among: Sequence[str] | None = None,
-    ) -> Answer:
-        listed = self._urls() if among is None else among
+    async def _any(self, method: str, path: str, headers: Headers, data: bytes, timeout: float) -> Answer:
+        listed = self._urls()
+        if listed != self._listed:  # the genesis names others now: its order counts, not what was
+            self._listed, self._last_good = listed, None
         urls = sorted(listed, key=lambda url: url != self._last_good)
         if not urls:
             raise AuthorityUnreachable(
@@ -230,19 +219,20 @@ class AuthorityHTTP:
         causes = []
         for url in urls:
             base = url.rstrip("/")
-            target = urlsplit(base).path + path
             try:
-                answer = await self._exchange(method, base + path, headers(target), data, timeout)
+                answer = await self._exchange(method, base + path, headers(path), data, timeout)
             except Exception as error:  # one URL's failure, whatever the HTTP client calls it
                 if self._closed:
                     raise
                 causes.append(f"{base}: {_cause(error)}")
                 continue
-            if answer.code >= 500 or (answer.code >= 400 and _problem(answer) is None):
+            if not is_answer(path, answer.code, answer.kind, answer.body):
+                causes.append(f"{base} answered {answer.code}, but not as an authority does")
+            elif answer.code >= 500:
                 causes.append(f"{base} answered {answer.code}")
-                continue
-            self._last_good = url
-            return answer
+            else:
+                self._last_good = url
+                return answer
         raise AuthorityUnreachable("unreachable", "; ".join(causes))
 
     def _exchange(
@@ -254,21 +244,10 @@ class AuthorityHTTP:
             response = await self._http.request(
                 method, url, headers=sent, data=data or None, allow_redirects=False, unbuffered=True
             )
-            return Answer(response.code, await _read(response))
+            kind = response.headers.getRawHeaders("content-type", [""])[0]
+            return Answer(response.code, await _read(response), kind)
 
         return Deferred.fromCoroutine(exchange()).addTimeout(timeout, self._clock)
-
-
-def _prefix(url: str) -> str:
-    return urlsplit(url.rstrip("/")).path
-
-
-def _asked(target: str) -> str:
-    """The part of a target behind the prefix of the authority's URL."""
-    path, mark, query = target.partition("?")
-    parts = path.split("/")
-    depth = 2 if parts[-2:-1] == ["genesis"] else 1
-    return "/" + "/".join(parts[-depth:]) + mark + query
 
 
 def read_answer(answer: Answer) -> bytes:
@@ -337,9 +316,9 @@ def _problem(answer: Answer) -> RequestRefused | None:
     except DocumentRefused:
         return None
     kind, text, time, wait = map(value.get, ("type", "detail", "time", "retry_after"))
-    if not isinstance(kind, str) or not kind.startswith(_PROBLEM):
+    if not isinstance(kind, str) or not kind.startswith(PROBLEM_PREFIX):
         return None
-    reason = kind.removeprefix(_PROBLEM)
+    reason = kind.removeprefix(PROBLEM_PREFIX)
     detail = text[:DETAIL_LIMIT] if isinstance(text, str) else reason
     if reason == "stale" and type(time) is int:
         return StaleClock(detail, time)

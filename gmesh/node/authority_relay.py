@@ -14,7 +14,6 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -94,7 +93,6 @@ class RelayedAuthority:
     The asking side.
 
     @param anchors: the names of anchors that can be reached, nearest first.
-    @param prefix: the path prefix of the authority's URL, which the signature covers.
     """
 
     def __init__(
@@ -103,13 +101,11 @@ class RelayedAuthority:
         anchors: Callable[[], list[str]],
         clock: IReactorTime,
         entropy: Callable[[int], bytes],
-        prefix: Callable[[], str] = lambda: "",
     ) -> None:
         self._datagrams = datagrams
         self._anchors = anchors
         self._clock = clock
         self._entropy = entropy
-        self._prefix = prefix
         self._asked: dict[str, tuple[str, Deferred[Answer]]] = {}
 
     def close(self) -> None:
@@ -123,11 +119,10 @@ class RelayedAuthority:
 
         @raise SendRefused: if no anchor brings an answer.
         """
-        target = self._prefix() + path
         refusal = SendRefused("no-anchor", "no anchor can be reached")
         for anchor in self._anchors()[:RELAY_ANCHORS_TRIED]:
             try:
-                answer = await self._ask(anchor, method, target, headers(target), data, timeout)
+                answer = await self._ask(anchor, method, path, headers(path), data, timeout)
             except SendRefused as error:
                 refusal = error
                 continue
@@ -247,20 +242,7 @@ def _question(value: dict[str, Any]) -> tuple[str, str, str, dict[str, str], byt
         raise RequestRefused("invalid-field", "no request")
     if not isinstance(listed, list):
         raise RequestRefused("invalid-field", "a request has a list of headers")
-    try:
-        parts = urlsplit(target)
-    except ValueError as error:
-        raise RequestRefused("not-allowed", "the target is not a URL") from error
-    asked = f"{method} /{parts.path.rpartition('/')[2]}" + (f"?{parts.query}" if parts.query else "")
-    genesis = re.search(r"/genesis/[0-9]{1,9}\Z", target)
-    if genesis is not None:
-        asked = f"{method} {genesis[0]}"
-    if (
-        not target.startswith("/")
-        or _ALLOWED.fullmatch(asked) is None
-        or not target.isascii()
-        or any(c.isspace() for c in target)
-    ):
+    if _ALLOWED.fullmatch(f"{method} {target}") is None:
         raise RequestRefused("not-allowed", "only what a node asks is passed on")
     if data is None or len(data) > RELAY_BODY_LIMIT:
         raise RequestRefused("too-large", "no body, or one too large")

@@ -8,7 +8,7 @@ Tests: C{tests/node/test_memory_mesh.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 
@@ -80,7 +80,7 @@ class Environment:
     @ivar clock: the reactor, which keeps monotonic time.
     @ivar wall: Unix seconds.
     @ivar entropy: so many bytes that nobody guesses.
-    @ivar connect: the client endpoint for C{HOST:PORT} or an endpoint string.
+    @ivar connect: the client endpoint for an address, without some addresses of its host.
     @ivar synchronised: whether C{wall} is known to be right.
     """
 
@@ -88,7 +88,7 @@ class Environment:
     wall: Callable[[], float]
     random: Random
     entropy: Callable[[int], bytes]
-    connect: Callable[[str], IStreamClientEndpoint]
+    connect: Callable[[str, Collection[str]], IStreamClientEndpoint]
     synchronised: Callable[[], bool] = lambda: False
 
 
@@ -196,7 +196,7 @@ def make_links(
     neighbours: Neighbours,
     routes: Routes,
     hello: Callable[[bool, str], Hello],
-    connect: Callable[[str], IStreamClientEndpoint],
+    connect: Callable[[str, Collection[str]], IStreamClientEndpoint],
     profile: KeepaliveProfile,
     session: SessionMaker,
 ) -> Links:

@@ -7,23 +7,19 @@ Tests: C{tests/node/test_configuration.py}.
 
 from __future__ import annotations
 
-import codecs
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import quoteStringArgument
 
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
+from gmesh.daemon.settings_file import read_settings
 from gmesh.errors import ConfigurationError
-from gmesh.files import read_capped
 from gmesh.node.api.access import find_group
-from gmesh.node.limits import STATE_FILE_LIMIT
 from gmesh.routing.limits import MAX_ADDRESS
-from gmesh.trust.transport_address import read_address
+from gmesh.trust.transport_address import interface_fault, read_address
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
@@ -84,13 +80,17 @@ class Configuration:
         ]
 
 
-def check_address(text: str) -> str:
+def check_address(text: str, local: bool = False) -> str:
     """
     C{text}, if it is C{HOST:PORT} or C{[IPV6]:PORT}.
 
+    @param local: this host dials it, and may name one of its interfaces; else others do.
     @raise ConfigurationError: otherwise.
     """
-    address = read_address(text)
+    fault = interface_fault(text, local)
+    if fault:
+        raise ConfigurationError("bad-address", f"{text!r} cannot be used: {fault}")
+    address = read_address(text, local)
     if address is None or text.startswith(("tcp:", "tls:")) or len(text) > MAX_ADDRESS:
         raise ConfigurationError("bad-address", f"{text!r} is not HOST:PORT")
     return text
@@ -102,7 +102,7 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
 
     @raise ConfigurationError: one line naming the file, the key and what is wrong.
     """
-    values = _read_file(file) if file is not None else {}
+    values = read_settings(file, _kinds()) if file is not None else {}
     values.update({name.replace("-", "_"): value for name, value in options.items() if value})
     if not values.get("state"):
         raise ConfigurationError("no-state", "which node? give --state DIR, the directory `gmesh join` made")
@@ -111,7 +111,7 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         listen=tuple(values.get("listen", ())),
         control=values.get("control", ""),
         advertise=tuple(check_address(text) for text in values.get("advertise", ())),
-        peer=tuple(check_address(text) for text in values.get("peer", ())),
+        peer=tuple(check_address(text, local=True) for text in values.get("peer", ())),
         log_level=_checked(parse_level, values.get("log_level", "")),
         log_format=_checked(_check_format, values.get("log_format", "")),
         read_group=_checked(find_group, values.get("read_group", "")),
@@ -135,29 +135,6 @@ def _check_format(name: str) -> None:
         )
 
 
-def _read_file(file: Path) -> dict[str, Any]:
-    data = read_capped(file, STATE_FILE_LIMIT)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ConfigurationError("bad-configuration", f"{file} is UTF-16 text: save it as UTF-8")
-    try:
-        # Editors of Windows put a mark before the text.
-        values = tomllib.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError("bad-configuration", f"{file} is not TOML: {error}") from error
+def _kinds() -> dict[str, type]:
     names = [field.name for field in fields(Configuration)]
-    values = {name.replace("-", "_"): value for name, value in values.items()}
-    for name, value in values.items():
-        if name not in names:
-            near = get_close_matches(name, names, 1)
-            hint = f": did you mean {near[0]}?" if near else f": there are {', '.join(names)}"
-            raise ConfigurationError("bad-configuration", f"{file}: unknown key {name!r}{hint}")
-        if name in _LISTS:
-            good = isinstance(value, list) and all(isinstance(item, str) for item in value)
-            wanted = "a list of strings"
-        elif name in _SWITCHES:
-            good, wanted = isinstance(value, bool), "true or false"
-        else:
-            good, wanted = isinstance(value, str), "a string"
-        if not good:
-            raise ConfigurationError("bad-configuration", f"{file}: {name} must be {wanted}")
-    return values
+    return {name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names}

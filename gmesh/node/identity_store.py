@@ -22,6 +22,7 @@ from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import KEY_MODE, check_owner, read_capped, read_key_file, write_atomic
 from gmesh.node.limits import STATE_FILE_LIMIT
 from gmesh.node.node_state import NodeState
+from gmesh.trust.authority_answers import known_urls
 from gmesh.trust.documents import Body, Certificate, Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import NoiseKey, SigningKey, noise_keys_from_pem
@@ -48,6 +49,7 @@ class Identity:
 
     @ivar noise_key: the one that the certificate names.
     @ivar noise_keys: all of C{noise.key}, oldest first.
+    @ivar own_urls: of the authority, beside those that the genesis names: C{authority.json}.
     """
 
     node_key: SigningKey
@@ -58,8 +60,13 @@ class Identity:
     documents: tuple[Document[Any], ...]
     floors: dict[str, Any]
     state: NodeState
-    authority_urls: tuple[str, ...]
+    own_urls: tuple[str, ...] = ()
     noise_keys: tuple[NoiseKey, ...] = ()
+
+    @property
+    def authority_urls(self) -> tuple[str, ...]:
+        """Where the authority is, in order: L{known_urls}."""
+        return known_urls(self.own_urls, self.genesis_chain)
 
 
 class NodeStore(Protocol):
@@ -127,7 +134,7 @@ class IdentityStore:
             documents=tuple(self._optional()),
             floors=self._json(FLOORS),
             state=self._state(),
-            authority_urls=self._authority_urls(chain[-1]),
+            own_urls=self._own_urls(),
         )
 
     def _path(self, name: str) -> Path:
@@ -233,10 +240,9 @@ class IdentityStore:
     def _state(self) -> NodeState:
         return NodeState.from_dict(self._json(STATE))
 
-    def _authority_urls(self, genesis: Document[Genesis]) -> tuple[str, ...]:
+    def _own_urls(self) -> tuple[str, ...]:
         listed = self._json(AUTHORITY).get("urls", [])
-        own = [url for url in listed if isinstance(url, str)] if isinstance(listed, list) else []
-        return tuple(dict.fromkeys([*own, *genesis.body.authority_urls]))
+        return tuple(url for url in listed if isinstance(url, str)) if isinstance(listed, list) else ()
 
     # Writing
 

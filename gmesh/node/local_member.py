@@ -25,6 +25,7 @@ from gmesh.node.doubted_time import MAX_TIME_STEP, DoubtedTime
 from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.noise_keys import NoiseKeys
 from gmesh.node.state_writer import StateWriter
+from gmesh.trust.authority_answers import known_urls
 from gmesh.trust.documents import Anchor, Certificate, Document, Status
 from gmesh.trust.floors import Floors
 from gmesh.trust.keys import NoiseKey
@@ -46,6 +47,7 @@ class LocalMember:
     @ivar certificate: the one in use.
     @ivar peer: what it says, as of any other node.
     @ivar alarms: what the authority's documents contradicted.
+    @ivar own_urls: of the authority, as this host was given them.
     @param trust_changed: called with the kind of a document that changed; L{persist} comes first in it,
         and is all of it where nothing else acts on it.
     @param certificate_changed: called after another certificate came into use, with True if its Noise key
@@ -71,6 +73,7 @@ class LocalMember:
         self.certificate = identity.certificate
         self.peer: Peer = peer_of(identity.certificate)
         self.state = identity.state
+        self.own_urls = identity.own_urls
         self._trust_changed = trust_changed or self.persist
         self._certificate_changed = certificate_changed
         self._store = store
@@ -195,6 +198,30 @@ class LocalMember:
         self.save_soon()
         self._certificate_changed(rekeyed)
 
+    def follow_certificate(self, document: Document[Certificate]) -> None:
+        """
+        Use the certificate that lies in the state directory, if C{gmesh join} has put a newer one there.
+
+        @raise ConfigurationError: C{restart}, if it makes another node of this one.
+        @raise PeerRefused: if it is not valid.
+        @raise StoreError: if it cannot be written.
+        """
+        new, held = document.body, self.certificate.body
+        if new.serial <= held.serial:
+            return
+        try:
+            self._noise.find(new)
+            same = (new.name, new.roles, new.node_key) == (held.name, held.roles, held.node_key)
+        except DocumentRefused:
+            same = False
+        if not same:
+            raise ConfigurationError(
+                "restart",
+                f"certificate {new.serial} for {new.name} ({', '.join(new.roles)}) takes a restart",
+            )
+        self.trust.judge_certificate(document, self.wall())
+        self.adopt_certificate(document)
+
     def next_handshake_number(self) -> int:
         """A number above all this node ever used for end-to-end handshakes."""
         self.state.handshake_number = max(self.state.handshake_number + 1, int(self.wall()) << _TIME_SHIFT)
@@ -227,6 +254,10 @@ class LocalMember:
         except msgspec.ValidationError as error:
             self._log.warn("the anchors in state.json cannot be used: {cause}", cause=human_error(error))
             return self.trust.genesis.body.anchors, ()
+
+    def authority_urls(self) -> tuple[str, ...]:
+        """Where the authority is, as the newest genesis and this host's own file say, in order."""
+        return known_urls(self.own_urls, self.trust.genesis_chain)
 
     def save_soon(self) -> None:
         """Write C{state.json} within some seconds."""

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gmesh.daemon.listen import ListenService
-from gmesh.errors import ConfigurationError, DocumentRefused
+from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
 from gmesh.node.api.access import AccessControl
 from gmesh.node.configuration import Configuration
 from gmesh.node.heartbeat import Heartbeat
@@ -37,6 +37,7 @@ class Reload:
     @param follow: for each setting, or several that belong together, what puts a new value into force; it
         raises L{ConfigurationError} and leaves the old one in force where that cannot be done.  Settings
         without stay as they were at the start.
+    @param renew: has listeners read their certificate files again, and says what went wrong.
     """
 
     _log = Logger()
@@ -49,6 +50,7 @@ class Reload:
         configuration: Configuration,
         reread: Callable[[], Configuration],
         follow: Mapping[tuple[str, ...], Follow],
+        renew: Callable[[], list[str]] = list,
     ) -> None:
         self._store = store
         self._runtime = runtime
@@ -56,6 +58,7 @@ class Reload:
         self._in_force = configuration
         self._reread = reread
         self._follow = follow
+        self._renew = renew
 
     def __call__(self) -> Deferred[str]:
         """Take over what can be taken over; what is bad is logged and left. @return: that, in words."""
@@ -70,15 +73,25 @@ class Reload:
             self._log.error("reload: {cause}", cause=error.detail)
             return f"nothing reloaded: {error.detail}"
         troubles = await self._configure(new)
-        trust = self._runtime.member.trust
+        for trouble in self._renew():
+            self._log.error("reload: {cause}", cause=trouble)
+            troubles.append(trouble)
+        member = self._runtime.member
+        member.own_urls = identity.own_urls
+        trust = member.trust
         for document in (*identity.genesis_chain, *identity.documents):
             if document.type == "genesis" and document.body.version <= trust.genesis.body.version:
                 continue
             try:
-                trust.offer(document, self._runtime.member.wall())
+                trust.offer(document, member.wall())
             except DocumentRefused as error:
                 self._log.error("reload: {kind} refused: {cause}", kind=document.type, cause=error.detail)
                 troubles.append(f"{document.type} refused: {error.detail}")
+        try:
+            member.follow_certificate(identity.certificate)
+        except GmeshError as error:
+            self._log.error("reload: {cause}", cause=error.detail)
+            troubles.append(error.detail)
         self._heartbeat.soon()
         return "; ".join(["reloaded", *troubles])
 

@@ -77,8 +77,8 @@ class Options(usage.Options):
         self["advertise"].append(_address(address))
 
     def opt_peer(self, address: str) -> None:
-        """HOST:PORT to dial beside the anchors of the genesis (repeatable)."""
-        self["peer"].append(_address(address))
+        """HOST:PORT to dial beside the anchors of the genesis (repeatable); [fe80::1%eth0]:PORT on a link."""
+        self["peer"].append(_address(address, local=True))
 
     def opt_metrics(self, endpoint: str) -> None:
         """Endpoint to serve /metrics on, and nothing else (repeatable); tcp:PORT is one of loopback."""
@@ -116,9 +116,9 @@ class Options(usage.Options):
         return read_configuration(Path(file) if file else None, options)
 
 
-def _address(text: str) -> str:
+def _address(text: str, local: bool = False) -> str:
     try:
-        return check_address(text)
+        return check_address(text, local)
     except ConfigurationError as error:
         raise SystemExit(f"{UNIT}: {error}") from error
 
@@ -172,7 +172,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from twisted.web.resource import IResource
 
     from gmesh.daemon.browsers import ForPrograms
-    from gmesh.daemon.listen import Listeners, ListenService
+    from gmesh.daemon.listen import Listeners, ListenService, renew_certificates
     from gmesh.daemon.lock import LockService
     from gmesh.daemon.logs import LogLevelService, parse_level
     from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
@@ -203,7 +203,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
             time,
             random,
             os.urandom,
-            lambda target: client_endpoint(reactor, target),
+            lambda *target: client_endpoint(reactor, *target),
             clock_synchronised,
         ),
         advertise=configuration.advertise,
@@ -211,8 +211,8 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         stub=configuration.stub,
     )
     member = runtime.member
-    http = AuthorityHTTP(http_client(reactor), lambda: identity.authority_urls, reactor)
-    relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom, http.prefix)
+    http = AuthorityHTTP(http_client(reactor), member.authority_urls, reactor)
+    relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom)
     relay = AuthorityRelay(runtime.datagrams, http, relayed, runtime.is_anchor, reactor)
     runtime.parts.append(relay)
     path = FallbackPath(http, relayed)
@@ -223,11 +223,12 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
     daemon = LoggedService(reactor, options.observer)
     LockService(configuration.state, UNIT).setServiceParent(daemon)
+    HangupService(reactor, notifier, lambda: reload()).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
     listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen)
     listening.setServiceParent(daemon)
-    settings = Settings(str(configuration.state.resolve()), configuration.listen, identity.authority_urls)
+    settings = Settings(str(configuration.state.resolve()), configuration.listen)
     access = AccessControl(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
@@ -271,8 +272,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
         ("read_group", "write_group"): lambda new: regroup(access, local, new),
     }
-    reload = Reload(store, runtime, heartbeat, configuration, options.reread, follow)
-    HangupService(reactor, notifier, reload).setServiceParent(daemon)
+    reload = Reload(
+        store, runtime, heartbeat, configuration, options.reread, follow, lambda: renew_certificates(daemon)
+    )
     runtime.attach(heartbeat, lambda: reactor.callLater(SHUTDOWN_DELAY, reactor.stop), reload, levels.set)
     notify.setServiceParent(daemon)
     reactor.callWhenRunning(notify.ready)

@@ -274,14 +274,13 @@ class MemoryNode:
             documents=tuple(kept),
             floors=store.floors,
             state=copy.deepcopy(store.state),
-            authority_urls=(),
         )
         environment = Environment(
             clock=mesh.clock,
             wall=lambda: mesh.wall() + self.skew,
             random=Random(mesh.random.getrandbits(64)),
             entropy=mesh.random.randbytes,
-            connect=lambda target: mesh.network.client(target, self.host),
+            connect=lambda target, avoid: mesh.network.client(target, self.host),
         )
         runtime = NodeRuntime(
             identity,

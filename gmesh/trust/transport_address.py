@@ -6,6 +6,9 @@ C{HOST:PORT}, C{[IPV6]:PORT}, and with C{tcp:} or C{tls:} before it, where an IP
 stand without brackets and each of its colons behind a backslash.  These texts come from others: they
 are read here and never by L{twisted.internet.endpoints.clientFromString}, whose strings open files
 and sockets.  What has another form is nobody's fault, a later version may know it: it is not dialled.
+
+An IPv6 address may name an interface, C{fe80::1%eth0} (RFC 4007, section 11), only in what is said on this
+host for this host, for the interface is one of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
-__all__ = ["FORMS", "Transport", "TransportAddress", "read_address"]
+__all__ = ["FORMS", "Transport", "TransportAddress", "interface_fault", "read_address"]
 
 FORMS: Final = "HOST:PORT, [IPV6]:PORT, tcp:HOST:PORT or tls:HOST:PORT"
 """For people."""
@@ -59,8 +62,12 @@ class TransportAddress:
         return f"{self.kind}:{host}:{self.port}"
 
 
-def read_address(text: str) -> TransportAddress | None:
-    """The address that C{text} spells; None if it has no form that is dialled.  Looks nothing up."""
+def read_address(text: str, local: bool = False) -> TransportAddress | None:
+    """
+    The address that C{text} spells; None if it has no form that is dialled.  Looks nothing up.
+
+    @param local: it comes from an option of this host, and may name an interface.
+    """
     match = _ADDRESS.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         return None
@@ -69,15 +76,34 @@ def read_address(text: str) -> TransportAddress | None:
         if kind is None:
             return None
         bracketed = host.replace("\\:", ":")
-    good = _is_ipv6(bracketed) if bracketed is not None else _is_host(host)
+    good = _is_ipv6(bracketed, local) if bracketed is not None else _is_host(host)
     if not good or int(port) > 65535:
         return None
     return TransportAddress(Transport(kind or "tcp"), bracketed or host, int(port))
 
 
-def _is_ipv6(text: str) -> bool:
+def interface_fault(text: str, local: bool = False) -> str:
+    """
+    What is wrong with an address for lack of an interface, or for naming one; empty if nothing is.
+
+    @param local: only this host dials it; else others do.
+    """
+    address = read_address(text, local=True)
+    if address is None or ":" not in address.host:
+        return ""
+    host, mark, _ = address.host.partition("%")
+    if mark:
+        return "" if local else "an interface of this host means nothing to others"
+    if not IPv6Address(host).is_link_local:
+        return ""
+    if local:
+        return f"a link-local address takes the interface: [{host}%eth0]:{address.port}"
+    return "others cannot dial a link-local address"
+
+
+def _is_ipv6(text: str, local: bool) -> bool:
     address, mark, zone = text.partition("%")
-    return _is_literal(IPv6Address, address) and (not mark or _ZONE.fullmatch(zone) is not None)
+    return _is_literal(IPv6Address, address) and (not mark or (local and _ZONE.fullmatch(zone) is not None))
 
 
 def _is_host(text: str) -> bool:

@@ -44,11 +44,19 @@ class Browser:
         @app.route("/x", methods=["GET", "POST"])
         def serve(request: Any) -> bytes:
             self.bodies.append(len(request.content.read()))
+            self.targets.append(request.uri)
             request.setHeader("Content-Length", str(len(self.answer)))
             return self.answer
 
         self.clock = Clock()
-        self.site = AuthoritySite(app.resource(), self.clock, lambda: "id", connections_per_address=3)
+        self.targets: list[bytes] = []
+        self.site = AuthoritySite(
+            app.resource(),
+            self.clock,
+            lambda: "id",
+            connections_per_address=3,
+            url_paths=lambda: {"/mesh/one"},
+        )
 
     def connect(self, host: str = "192.0.2.1") -> Transport:
         address = IPv4Address("TCP", host, 50_000)
@@ -93,6 +101,13 @@ def test_a_body_within_the_cap_passes(browser: Browser) -> None:
     assert browser.bodies == [3, 5]
     assert transport.connected
     transport.loseConnection()
+
+
+def test_d11_a_proxy_may_leave_the_path_of_the_url_on(browser: Browser) -> None:
+    """Left on or taken off: what is routed and signed is what comes after it."""
+    for target in (b"/x?a=1", b"/mesh/one/x?a=1", b"/mesh/x", b"/mesh/one", b"/mesh/one/mesh/one/x"):
+        browser.send(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n").loseConnection()
+    assert browser.targets == [b"/x?a=1", b"/x?a=1"]
 
 
 def test_an_announced_large_body_is_refused_before_it_comes(browser: Browser) -> None:

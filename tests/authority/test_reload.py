@@ -97,3 +97,20 @@ def test_approvals_are_read_again(network: Any) -> None:
     with pytest.raises(GmeshError, match="--weaken-approvals"):
         reload(network)
     assert network.admin("POST", "/admin/backup").slug == "conflict", "its vote still waits for another"
+
+
+def test_b6_the_answer_names_listed_keys_that_are_not_held(network: Any) -> None:
+    """Whoever publishes a genesis hears at once that the new key is not where it has to be."""
+    new = network.keys.signing()
+    (old,) = network.genesis.body.authority
+    later = network.now + 86_400
+    entries = (old, AuthorityKey(key=b64url_encode(new.public), valid_from=later, valid_to=old.valid_to))
+    second = successor(network, network.keys.root, authority=entries)
+    answer = network.admin("POST", "/admin/genesis", {"genesis": second.as_dict()})
+    assert (answer.status, answer.json["lacking"]) == (201, [new.key_id])
+    ring = network.authority.issuer.keys
+    assert ring.lacking(second.body, old.valid_to) == [], "whose time has ended"
+    (network.path / "next.key").touch(0o600)
+    (network.path / "next.key").write_bytes(new.to_pem())
+    reload(network)
+    assert network.authority.issuer.keys.lacking(second.body, network.now) == []

@@ -80,6 +80,10 @@ def _handler(end: FarEnd) -> type[BaseHTTPRequestHandler]:
 
         do_POST = do_DELETE = do_GET
 
+        def send_response(self, code: int, message: str | None = None) -> None:
+            super().send_response(code, message)
+            self.send_header("Content-Type", f"application/{'problem+' * (code >= 400)}json")
+
         def address_string(self) -> str:
             return "test"
 
@@ -129,6 +133,39 @@ def http_end() -> Iterator[FarEnd]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(end))
     end.where = f"http://127.0.0.1:{server.server_address[1]}"
     yield from _serve(end, server)
+
+
+@pytest.fixture
+def portal() -> Iterator[Callable[[int], str]]:
+    """A function that gives the URL of a host that answers everything with this status, in HTML."""
+    servers: list[ThreadingHTTPServer] = []
+
+    class Portal(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(int(self.path.split("/")[1]))
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Location", "http://127.0.0.1:9/login")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    def made(status: int) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Portal)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/{status}"
+
+    yield made
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @dataclass

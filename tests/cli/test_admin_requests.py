@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cli.admin_rig import show_documents
 from trust.network import NOW, Network, key
 
 from gmesh.cli import operator
@@ -17,6 +20,7 @@ from gmesh.cli.operator import poll
 from gmesh.errors import ConfigurationError
 from gmesh.trust.documents import Command, document_from_dict
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.invite import Invite
 from gmesh.trust.verify import verify_signatures
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -353,3 +357,94 @@ def test_what_is_no_public_key(run: Callable[..., Any], arguments: list[str]) ->
     """A key that was mistyped is named, with what prints it; nothing is asked of the authority."""
     ended = run(*arguments)
     assert ended.status == 1 and "is not a public key: gmesh key show prints it" in ended.err
+
+
+def test_b1_admin_follows_the_genesis_that_it_verifies(
+    admin: Callable[..., Any], http_end: Any, operator: Path, closed_port: int
+) -> None:
+    """The URL of a newer genesis is asked at once, next time without the old one, and stands in invites."""
+    old = Network().genesis.body.authority_urls[0]
+    network = Network()
+    new = http_end.where + "/mesh"
+    network.next_genesis(authority_urls=(new,))
+    (operator / "authority.json").write_text(json.dumps({"urls": [http_end.where, old]}))
+    show_documents(http_end, network)
+    first, second = network.chain
+    http_end.answers["GET /genesis/1"] = (200, first.encode())
+    for answer in [each for each in http_end.answers if " /mesh" not in each]:
+        http_end.answers[answer.replace(" /", " /mesh/")] = http_end.answers[answer]
+    http_end.json("POST /mesh/admin/invites", {"id": ID, "expires_at": NOW}, 201)
+    made = admin("invite", "--name", "p", "--role", "client")
+    assert (made.status, made.err) == (0, "")
+    assert Invite.parse(made.out).urls == (http_end.where, new)
+    assert (operator / "genesis.json").read_bytes() == second.encode()
+    assert json.loads((operator / "authority.json").read_text())["urls"] == [http_end.where, new, old]
+
+
+def test_b1_an_operator_with_the_newest_genesis_needs_no_old_url(
+    admin: Callable[..., Any], http_end: Any, operator: Path, closed_port: int
+) -> None:
+    """The old address went away before they asked: genesis.json of any node says where the new one is."""
+    network = Network()
+    network.next_genesis(authority_urls=(http_end.where,))
+    show_documents(http_end, network)
+    http_end.answers["GET /genesis/1"] = (200, network.chain[0].encode())
+    http_end.json("GET /admin/operators", {"operators": []})
+    (operator / "authority.json").write_text(json.dumps({"urls": [f"http://127.0.0.1:{closed_port}"]}))
+    assert admin("operators").status == 1
+    (operator / "genesis.json").write_bytes(network.genesis.encode())
+    assert admin("operators").status == 0
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 502])
+def test_d6_admin_passes_over_who_is_not_the_authority(
+    admin: Callable[..., Any], http_end: Any, operator: Path, portal: Callable[[int], str], status: int
+) -> None:
+    """What answers at the first URL speaks HTML: the second one is asked, also for what changes something."""
+    show_documents(http_end, Network())
+    http_end.answers[f"DELETE /admin/invites/{ID}"] = (204, b"")
+    (operator / "authority.json").write_text(json.dumps({"urls": [portal(status), http_end.where]}))
+    ended = admin("invites", "withdraw", ID)
+    assert (ended.status, ended.err) == (0, "")
+    assert f"/admin/invites/{ID}" in [target for _, target, _, _ in http_end.requests]
+
+
+def test_b6_publishing_a_genesis_names_the_keys_that_the_daemon_lacks(
+    admin: Callable[..., Any], http_end: Any, tmp_path: Path
+) -> None:
+    """One line on standard error each, and all is done nevertheless."""
+    network = Network()
+    show_documents(http_end, network)
+    document = network.next_genesis(authority=("authority", "new"))
+    (tmp_path / "genesis-2.json").write_bytes(document.encode())
+    answer = {"version": 2, "digest": document.digest, "lacking": [key("new").key_id]}
+    http_end.json("POST /admin/genesis", answer, 201)
+    ended = admin("genesis", "publish", tmp_path / "genesis-2.json")
+    assert ended.status == 0 and "genesis 2 is in force" in ended.out
+    assert ended.err.count("\n") == 1 and f"the authority key {key('new').key_id}" in ended.err
+    assert "as a systemd credential: restart" in ended.err
+    kept = tmp_path / "operator/genesis.json"
+    assert kept.read_bytes() == document.encode(), "who published it follows it"
+
+
+def test_d6_what_another_url_is_asked_for_is_done_once(
+    admin: Callable[..., Any], http_end: Any, operator: Path
+) -> None:
+    """A proxy gives up on a request that came through: at the next URL it bears the same nonce."""
+    show_documents(http_end, Network())
+    for name in [each for each in http_end.answers if each.startswith("GET ")]:
+        http_end.answers[name.replace(" /", " /two/")] = http_end.answers[name]
+
+    def gone(handler: Any) -> None:
+        handler.wfile.write(b"HTTP/1.1 504 Gateway Time-out\r\nContent-Length: 0\r\n\r\n")
+
+    http_end.answers["POST /admin/invites"] = gone
+    http_end.problem("POST /two/admin/invites", "replayed", 409, "this request was already accepted once")
+    (operator / "authority.json").write_text(json.dumps({"urls": [http_end.where, http_end.where + "/two"]}))
+    assert "already accepted once" in admin("invite", "--name", "p", "--role", "client").err
+    nonces = {
+        re.findall(r'nonce="(.*?)"', headers["signature-input"])[0]
+        for method, _, headers, _ in http_end.requests
+        if method == "POST"
+    }
+    assert len(nonces) == 1

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gmesh.cli import doctor_reach
+from gmesh.cli import doctor_documents, doctor_reach
 from gmesh.cli.doctor import _directory
 from gmesh.cli.doctor_documents import Kept, read_state
 from gmesh.cli.doctor_findings import Finding, Level, fail, ok, unless_all
@@ -57,6 +57,27 @@ def test_authority_by_way_of_an_anchor(now: int, directory: Path, closed_port: i
     found, _ = doctor_reach.authority([f"http://127.0.0.1:{closed_port}"], _kept(directory, now), facts)
     assert _levels(found) == {Level.WARN}
     assert "through an anchor" in found[0].detail and "cert-revoked" in found[-1].detail
+
+
+def test_b1_d3_the_daemon_is_asked_and_not_only_the_directory(
+    now: int, directory: Path, http_end: Any, closed_port: int
+) -> None:
+    """All is well from here, and the daemon hears nothing, asks another URL, or uses another certificate."""
+    kept = _kept(directory, now)
+    urls = [http_end.where]
+
+    def levels(urls: list[str], **report: Any) -> list[Level]:
+        found, _ = doctor_reach.authority(urls, kept, {"authority": {"urls": urls, **report}})
+        return [finding.level for finding in found]
+
+    assert levels(urls, reachable=True, troubles={}) == [Level.OK]
+    assert levels(urls, reachable=False, troubles={"contact": "unreachable"}) == [Level.OK, Level.FAIL]
+    others = [*urls, f"http://127.0.0.1:{closed_port}"]
+    assert levels(others, reachable=True, troubles={}) == [Level.OK, Level.WARN, Level.WARN]
+    serial = kept.identity.certificate.body.serial
+    assert _levels(doctor_documents.certificate(kept, {"serial": serial})) == {Level.OK}
+    [finding] = doctor_documents.certificate(kept, {"serial": serial + 1})
+    assert (finding.level, finding.advice) == (Level.FAIL, "restart it")
 
 
 def test_anchors(now: int, directory: Path, issuer: Issuer) -> None:

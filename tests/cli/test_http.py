@@ -24,12 +24,12 @@ def test_json_both_ways(node_end: Any) -> None:
     assert headers["content-type"] == "application/json"
 
 
-def test_prefix_of_the_url_is_part_of_the_target(http_end: Any) -> None:
-    """What is signed as the target is what goes into the request line."""
+def test_d11_the_path_of_a_url_stands_before_what_is_asked(http_end: Any) -> None:
+    """With a slash at its end or without."""
     http_end.answers["GET /mesh/genesis"] = (200, b"{}")
-    endpoint = Endpoint(http_end.where + "/mesh/")
-    endpoint.request("GET", "/genesis")
-    assert http_end.requests[0][1] == endpoint.target("/genesis") == "/mesh/genesis"
+    for url in (http_end.where + "/mesh/", http_end.where + "/mesh"):
+        Endpoint(url).request("GET", "/genesis")
+    assert [request[1] for request in http_end.requests] == ["/mesh/genesis", "/mesh/genesis"]
 
 
 def test_problem_document(http_end: Any) -> None:

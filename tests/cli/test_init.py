@@ -140,7 +140,7 @@ def test_existing_directory_is_refused(run: Callable[..., Any], tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("address", "host"), [("h.example:7443", "h.example"), ("[fe80::1]:7443", "fe80::1")]
+    ("address", "host"), [("h.example:7443", "h.example"), ("[2001:db8::1]:7443", "2001:db8::1")]
 )
 def test_anchor_is_an_endpoint_of_twisted(address: str, host: str) -> None:
     """The endpoint string in the genesis is one that Twisted reads back to the same address."""
@@ -167,3 +167,10 @@ def test_d16_no_network_begins_by_a_clock_that_cannot_be_right(
     assert (ended.status, ended.err.count("\n")) == (1, 1)
     assert f"this host's clock says {said}" in ended.err
     assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize("address", ["[fe80::1]:7443", "[fe80::1%eth0]:7443"])
+def test_d9_an_anchor_is_at_no_link_local_address(address: str) -> None:
+    """Other hosts would dial it in vain for ever."""
+    with pytest.raises(ConfigurationError, match=r"used: (others cannot|an interface of this host)"):
+        anchor_endpoint(address)

@@ -28,6 +28,7 @@ from gmesh.cli.http import HttpRefused, Unreachable
 from gmesh.cli.join import enrol, enrol_alone, enrolled
 from gmesh.cli.operator import OperatorClient
 from gmesh.cli.patience import Patience
+from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.testing.issuer import Issuer
 from gmesh.trust.encoding import b64url_decode
@@ -302,6 +303,36 @@ def test_second_url(enrolling: Enrolling) -> None:
         RemoteAuthority(["http://127.0.0.1:1", enrolling.end.where], lambda: NOW),
     )
     assert certificate.body.name == "pump"
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 502])
+def test_d6_join_passes_over_who_is_not_the_authority(
+    enrolling: Enrolling, portal: Callable[[int], str], status: int
+) -> None:
+    """A captive portal, a parked host, or a proxy that reaches nobody answers at the first URL."""
+    urls = [portal(status), enrolling.end.where]
+    certificate = enrol(enrolling.invite, enrolling.state, RemoteAuthority(urls, lambda: NOW))
+    assert certificate.body.name == "pump"
+
+
+def test_d6_join_names_who_answered(enrolling: Enrolling, portal: Callable[[int], str]) -> None:
+    """Where nobody else is left."""
+    url = portal(302)
+    with pytest.raises(Unreachable, match="answered 302, but not as an authority does"):
+        enrol(enrolling.invite, enrolling.state, RemoteAuthority([url], lambda: NOW))
+
+
+def test_b21_join_says_that_the_daemon_is_to_be_restarted(
+    run: Callable[..., Any], enrolling: Enrolling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that works on the directory has read the old certificate."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    assert "Restart it" not in run("join", enrolling.invite.encode(), "--state", enrolling.state).out
+    (enrolling.state / "certificate.json").unlink()
+    lock = StateLock(enrolling.state, "gmesh-node")
+    ended = run("join", enrolling.invite.encode(), "--state", enrolling.state)
+    assert ended.status == 0 and "A daemon runs there with the certificate it has started with" in ended.out
+    lock.release()
 
 
 def test_field_l5_enrolled_host_spends_nothing(run: Callable[..., Any], enrolling: Enrolling) -> None:

@@ -5,24 +5,28 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from daemon.certificate_files import endpoint_of, write_certificate
+from twisted.application.service import MultiService
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredQueue, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
 
 from gmesh.daemon import listen
-from gmesh.daemon.listen import Listeners, ListenService, describe_address, parse_server
+from gmesh.daemon.listen import Listeners, ListenService, describe_address, parse_server, renew_certificates
 from gmesh.errors import ConfigurationError
 
 UNIT = "gmesh-authority"
@@ -231,3 +235,44 @@ def test_d15_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
     parse_server(None, f"unix:{fits}:mode=660")
     with pytest.raises(ConfigurationError, match="has at most 107 bytes: name a shorter one"):
         parse_server(None, f"unix:{fits}z:mode=660")
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")  # Twisted does
+async def test_d12_certificate_files_are_read_again(tmp_path: Path) -> None:
+    """New connections get the new certificate; files that cannot be used change nothing, and are named."""
+    first = write_certificate(tmp_path, "first")
+    daemon, ended = MultiService(), DeferredQueue[None]()
+
+    class Quiet(Protocol):
+        def connectionLost(self, reason: Failure = connectionDone) -> None:
+            ended.put(None)
+
+    factory = Factory.forProtocol(Quiet)
+    factory.noisy = False
+    Listeners(reactor, lambda: factory, "listening", UNIT, [endpoint_of(tmp_path, 0)]).setServiceParent(
+        daemon
+    )
+    daemon.startService()
+    [[service]] = daemon
+    port = service._port.getHost().port
+
+    async def served() -> str:
+        found = await deferToThread(ssl.get_server_certificate, ("127.0.0.1", port), timeout=30)
+        await ended.get()
+        return found
+
+    assert await served() == first
+    second = write_certificate(tmp_path, "second")
+    assert await served() == first
+    assert renew_certificates(daemon) == []
+    assert await served() == second
+    key = (tmp_path / "tls.key").read_bytes()
+    write_certificate(tmp_path, "third")
+    (tmp_path / "tls.key").write_bytes(key)
+    [told] = renew_certificates(daemon)
+    assert "goes on with the certificate it has" in told
+    (tmp_path / "tls.pem").unlink()
+    [told] = renew_certificates(daemon)
+    assert "tls.pem" in told and "goes on with the certificate it has" in told
+    assert await served() == second
+    await daemon.stopService()

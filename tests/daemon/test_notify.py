@@ -111,6 +111,19 @@ def test_hangup_reloads_between_reloading_and_ready(manager: socket.socket) -> N
     assert signal.getsignal(signal.SIGHUP) is before
 
 
+def test_hangup_is_taken_over_before_anything_listens(manager: socket.socket) -> None:
+    """Who reads "listening on" in the log may send it before the services have started."""
+    reactor, done = Woken(), []
+    service = HangupService(reactor, Notifier(environ(manager), 1), lambda: done.append(1))
+    before = signal.getsignal(signal.SIGHUP)
+    service.privilegedStartService()
+    signal.raise_signal(signal.SIGHUP)
+    service.startService()
+    assert [asked() for asked in reactor.asked] == [None] and done == [1]
+    service.stopService()
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
 def test_failed_reload_is_survived(
     manager: socket.socket, flush_logged_errors: Callable[..., list[Any]]
 ) -> None:

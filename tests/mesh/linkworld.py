@@ -119,7 +119,7 @@ class Node:
             clock,
             random,
             self.neighbours,
-            lambda target: world.network.client(target, self.host),
+            lambda target, avoid: world.network.client(target, self.host),
             self.mesh.dialling,
         )
         self.neighbours.observe(self.recorder, self.dialler)

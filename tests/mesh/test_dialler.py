@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv6Address as IPv6
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from mesh.linkworld import World
 from trust.hostile_addresses import HOSTILE
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.error import ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock, StringTransport
@@ -19,7 +22,8 @@ from zope.interface import implementer
 
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.dials import TargetState, client_endpoint
-from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE, TARGET_DEGREE
+from gmesh.mesh.limits import DIAL_BACKOFF_CAP, DIAL_DEADLINE, DIALS_AT_ONCE, TARGET_DEGREE
+from gmesh.node.configuration import check_address
 from gmesh.wire.messages import CloseReason
 
 
@@ -164,12 +168,94 @@ def test_a_node_that_is_linked_already_is_not_dialled_twice(world):
     assert len(world.network.open_connections()) == 1
 
 
-def test_we_are_not_dialled_again(world):
-    """An address that leads to ourselves is found out once."""
-    one = world.node("one").listen()
+def test_d7_we_are_dialled_again_at_the_cap_of_the_back_off(world):
+    """An address that leads to ourselves may lead to another node later: it balances a load, or moves."""
+    one, two = world.node("one").listen(), world.node("two")
     dialling(one, one)
-    assert len(attempts(world, one, 3600)) == 1
+    assert len(attempts(world, one, 20)) == 2, "once more, in case that its host has another address"
     assert states(one) == [TargetState.OURSELVES]
+    hour = attempts(world, one, 3600)
+    assert all(after - before > 0.4 * DIAL_BACKOFF_CAP for before, after in pairwise(hour[::2]))
+    assert 3600 / DIAL_BACKOFF_CAP < len(hour[::2]) < 2.5 * 3600 / DIAL_BACKOFF_CAP
+    world.network.unlisten(one.address)
+    world.network.listen(one.address, two.mesh.accepting())
+    world.run(DIAL_BACKOFF_CAP)
+    assert one.link(two) is not None
+
+
+def test_d7_the_next_address_of_a_name_is_tried_when_one_is_ours(world):
+    """Two anchors behind one DNS name: each finds the other, whichever address it meets first."""
+    one, two = world.node("one").listen(), world.node("two").listen()
+    asked = []
+
+    class Name:
+        """An endpoint for a name with the addresses of both, our own first."""
+
+        def __init__(self, avoid):
+            self.found = [each for each in (one, two) if each.host not in avoid]
+
+        def connect(self, factory):
+            if not self.found:
+                return fail(DNSLookupError("no results"))
+            return world.network.client(self.found[0].address, one.host).connect(factory)
+
+    def connect(target, avoid):
+        asked.append(set(avoid))
+        return Name(avoid)
+
+    one.dialler._dials._connect = connect
+    dialling(one, "anchors.example:7443")
+    world.run(1)
+    assert one.link(two) is not None and states(one) == [TargetState.LINKED]
+    assert asked == [set(), {one.host}]
+
+
+def test_d7_addresses_that_are_ours_are_left_out():
+    """Of all that the resolver names, in TLS too; a host that has no other is none."""
+    reactor = TwoAddresses()
+    for target in ("mesh.example:7443", "tls:mesh.example:7443"):
+        reactor.tcpClients.clear()
+        pending = client_endpoint(reactor, target, {"2001:db8::1"}).connect(Factory.forProtocol(Protocol))
+        reactor.advance(1)
+        assert [host for host, *_ in reactor.tcpClients] == ["192.0.2.1"]
+        pending.addErrback(lambda failure: failure.trap(ConnectingCancelledError))
+        pending.cancel()
+    pending = client_endpoint(reactor, "mesh.example:1", {"2001:db8::1", "192.0.2.1"}).connect(Factory())
+    failures = []
+    pending.addErrback(lambda failure: failures.append(failure.trap(DNSLookupError)))
+    assert failures == [DNSLookupError]
+
+
+def link_local():
+    """A link-local address of this host with its interface, as the kernel tells, and None."""
+    table = Path("/proc/net/if_inet6")
+    for line in table.read_text().splitlines() if table.exists() else []:
+        digits, _, _, scope, _, name = line.split()
+        if scope == "20":
+            return f"{IPv6(int(digits, 16))}%{name}"
+    return None
+
+
+@pytest.mark.skipif(link_local() is None, reason="no interface has a link-local address here")
+async def test_d9_a_link_local_peer_is_dialled_by_its_interface():
+    """What --peer accepts is reached, on a real interface."""
+    from twisted.internet import reactor
+
+    connected = []
+    factory = Factory.forProtocol(Protocol)
+    factory.noisy = False
+    port = reactor.listenTCP(0, factory, interface=link_local())
+    target = check_address(f"[{link_local()}]:{port.getHost().port}", local=True)
+    client = Factory.forProtocol(Protocol)
+    client.noisy = False
+    protocol = await client_endpoint(reactor, target).connect(client)
+    connected.append(protocol.transport.getPeer().port)
+    assert connected == [port.getHost().port]
+    lost = Deferred()
+    protocol.connectionLost = lost.callback
+    protocol.transport.abortConnection()
+    await lost.addBoth(lambda _: None)
+    await port.stopListening()
 
 
 def test_a_refused_certificate_is_retried_every_minute_and_at_a_change(world):

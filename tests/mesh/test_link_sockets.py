@@ -118,7 +118,7 @@ async def test_a_link_over_tcp(world):
     one, two = world.node("one"), world.node("two")
     host = await world.listen(two, tcp())
     sockets = []
-    one.dialler._dials._connect = lambda target: client_endpoint(reactor, target)
+    one.dialler._dials._connect = lambda *target: client_endpoint(reactor, *target)
     one.dialler.set_targets([f"localhost:{host.port}"])
     one.dialler.start()
     await until(lambda: one.link(two) and two.link(one))

@@ -54,10 +54,6 @@ class AuthorityLine:
     def close(self) -> None:
         """Nothing is kept open."""
 
-    def prefix(self) -> str:
-        """None."""
-        return ""
-
     async def ask(
         self, method: str, path: str, headers: Headers, data: bytes = b"", timeout: float = 30.0
     ) -> bytes:
@@ -116,9 +112,7 @@ class ManagedNode(MemoryNode):
     def _make(self) -> NodeRuntime:
         runtime = super()._make()
         mesh, member = self._mesh, runtime.member
-        relayed = RelayedAuthority(
-            runtime.datagrams, runtime.near_anchors, mesh.clock, mesh.random.randbytes, self.line.prefix
-        )
+        relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, mesh.clock, mesh.random.randbytes)
         runtime.parts.append(
             AuthorityRelay(runtime.datagrams, self.line, relayed, runtime.is_anchor, mesh.clock)
         )

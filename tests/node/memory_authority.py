@@ -189,22 +189,20 @@ class MemoryAuthority(Issuer):
             if not poll.called:
                 poll.callback(None)
 
-    def answer(
-        self, method: str, target: str, headers: dict[str, str], data: bytes, prefix: str = ""
-    ) -> Answer:
-        """One request, as the daemon answers it behind a proxy that takes C{prefix} off the path."""
+    def answer(self, method: str, target: str, headers: dict[str, str], data: bytes) -> Answer:
+        """One request, as the daemon answers it."""
         if 2 * self._wall() > self.status.body.issued_at + self.status.body.expires_at:
             self.status = self._make_status()
         try:
-            return Answer(200, self._serve(method, target, headers, data, prefix))
+            return Answer(200, self._serve(method, target, headers, data))
         except RequestRefused as error:
             problem: dict[str, Any] = {"type": f"urn:gmesh:problem:{error.reason}", "detail": error.detail}
             if error.reason == "stale":
                 problem["time"] = int(self._wall())
             return Answer(404 if error.reason == "not-found" else 403, json.dumps(problem).encode())
 
-    def _serve(self, method: str, target: str, headers: dict[str, str], data: bytes, prefix: str) -> bytes:
-        path, _, query = target.removeprefix(prefix).partition("?")
+    def _serve(self, method: str, target: str, headers: dict[str, str], data: bytes) -> bytes:
+        path, _, query = target.partition("?")
         if path in ("/status", "/crl", "/policy", "/genesis"):
             return bytes(getattr(self, path[1:]).encode())
         if path.startswith("/genesis/"):
@@ -271,7 +269,7 @@ class MemoryAuthority(Issuer):
 
 class AuthorityResource(Resource):
     """
-    A L{MemoryAuthority} over HTTP, also below C{/sub} as behind a proxy.
+    A L{MemoryAuthority} over HTTP, also below C{/sub} as behind a proxy that takes this off.
 
     @ivar refuse: status and reason by path, answered instead.
     @ivar told: what else these answers say.
@@ -298,8 +296,10 @@ class AuthorityResource(Resource):
         inner = target.removeprefix(self.PREFIX)
         self.requests.append((method, inner))
         path, data = inner.partition("?")[0], request.content.read()
+        request.setHeader("Content-Type", "application/json")
         if path in self.refuse:
             request.setResponseCode(self.refuse[path][0])
+            request.setHeader("Content-Type", "application/problem+json")
             reason = self.refuse[path][1]
             problem = {"type": f"urn:gmesh:problem:{reason}", "detail": f"because {reason}", **self.told}
             return json.dumps(problem).encode()
@@ -314,6 +314,8 @@ class AuthorityResource(Resource):
             name.decode("ascii"): values[0].decode("ascii")
             for name, values in request.requestHeaders.getAllRawHeaders()
         }
-        answer = self.authority.answer(method, target, headers, data, self.PREFIX)
+        answer = self.authority.answer(method, inner, headers, data)
         request.setResponseCode(answer.code)
+        if answer.code >= 400:
+            request.setHeader("Content-Type", "application/problem+json")
         return answer.body

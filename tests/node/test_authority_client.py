@@ -19,6 +19,7 @@ from gmesh.authority.rate_limit import RateLimits
 from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_http import AuthorityHTTP, AuthorityUnreachable
+from gmesh.node.authority_relay import FallbackPath
 from gmesh.node.limits import ANSWER_LIMIT
 from gmesh.trust.state import TrustState
 
@@ -137,13 +138,15 @@ class Problem(Resource):
 
     isLeaf = True
 
-    def __init__(self, code: int, body: bytes) -> None:
+    def __init__(self, code: int, body: bytes, kind: str = "") -> None:
         super().__init__()
         self.code = code
         self.body = body
+        self.kind = kind or ("application/problem+json" if code >= 400 else "application/json")
 
     def render(self, request: Any) -> bytes:
         request.setResponseCode(self.code)
+        request.setHeader("Content-Type", self.kind)
         return self.body
 
 
@@ -181,12 +184,13 @@ def test_the_long_poll_answers_at_a_change(world: World) -> None:
 @pytest.mark.parametrize(
     ("code", "body", "error"),
     [
-        (200, b"", DocumentRefused),
-        (200, b"{}", DocumentRefused),
-        (200, b"[" * 100_000, DocumentRefused),
+        (200, b"", AuthorityUnreachable),
+        (200, b"{}", AuthorityUnreachable),
+        (200, b'{"status":[', AuthorityUnreachable),
+        (200, b'{"status":' + b"[" * 100_000 + b"}", DocumentRefused),
         (200, b'{"status":{"signed":{},"signatures":[]}}', DocumentRefused),
         (404, b"<html>", AuthorityUnreachable),
-        (302, b"", RequestRefused),
+        (302, b"", AuthorityUnreachable),
         (500, b"", AuthorityUnreachable),
         (403, b'{"type":"urn:gmesh:problem:cert-revoked"}', RequestRefused),
     ],
@@ -220,3 +224,59 @@ def test_silence_has_a_deadline(world: World, flush_logged_errors: Callable[...,
     world.network.clock.advance(2)
     assert got[0].check(AuthorityUnreachable)
     assert "no answer in time" in got[0].getErrorMessage()
+
+
+PORTALS = [
+    Problem(200, b"<html>Please log in</html>", "text/html"),
+    Problem(200, b'{"login": "here"}'),
+    Problem(204, b""),
+    Problem(302, b"", "text/html"),
+    Problem(404, b"<html>", "text/html"),
+    Problem(502, b"<html>Bad Gateway</html>", "text/html"),
+]
+
+
+@pytest.mark.parametrize("portal", PORTALS, ids=[f"{each.code} {each.kind}" for each in PORTALS])
+def test_d6_the_next_url_is_asked_where_somebody_else_answers(world: World, portal: Problem) -> None:
+    """A captive portal or a parked host at the first URL costs one request, then the other is asked first."""
+    network, asked = world.network, list[str]()
+
+    class Web:
+        def request(self, method: str, url: str, **options: Any) -> Any:
+            asked.append(url)
+            if url.startswith("http://portal.example"):
+                return StubTreq(portal).get(url)
+            options.pop("allow_redirects"), options.pop("unbuffered")
+            return network.treq.request(method, url, **options)
+
+    urls = ("http://portal.example", "http://authority.example")
+    client = AuthorityClient(
+        AuthorityHTTP(Web(), lambda: urls, network.clock),
+        world.host.node,
+        world.trust,
+        network.wall,
+        network.entropy,
+    )
+    numbers = {"genesis": 1, "policy": 0, "crl": 0, "status": 0}
+    assert world.result(client.offer(world.result(client.heartbeat(world.certificate, numbers))))
+    assert world.result(client.offer(world.result(client.policy())))
+    assert asked == [f"{url}/heartbeat" for url in urls] + ["http://authority.example/policy"]
+
+
+def test_d6_where_nobody_is_the_authority_an_anchor_is_asked(world: World) -> None:
+    """A node behind a captive portal goes the way of one without HTTP."""
+
+    class Anchor:
+        async def ask(
+            self, method: str, path: str, headers: Any, data: bytes = b"", timeout: float = 0
+        ) -> bytes:
+            return world.network.ask("GET", path).body
+
+        def close(self) -> None:
+            pass
+
+    http = AuthorityHTTP(StubTreq(PORTALS[0]), lambda: ("http://portal.example",), world.network.clock)
+    client = AuthorityClient(
+        FallbackPath(http, Anchor()), world.host.node, world.trust, world.network.wall, world.network.entropy
+    )
+    assert world.result(client.status()).body.network_id == world.network.network_id

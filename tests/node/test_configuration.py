@@ -109,3 +109,18 @@ def test_d15_numbers_and_nesting_without_end(tmp_path: Path, text: str) -> None:
     (tmp_path / "node.toml").write_text(text)
     with pytest.raises(ConfigurationError, match="is not TOML"):
         read_configuration(tmp_path / "node.toml", {})
+
+
+def test_d9_a_peer_may_be_named_by_an_interface_and_what_is_advertised_may_not(tmp_path: Path) -> None:
+    """The one is dialled here, the other by others; a link-local address alone leads nowhere."""
+    file = tmp_path / "node.toml"
+    file.write_text('state = "/s"\npeer = ["[fe80::1%eth0]:7443"]\n')
+    assert read_configuration(file, {}).peer == ("[fe80::1%eth0]:7443",)
+    for line, told in (
+        ('peer = ["[fe80::1]:7443"]', r"takes the interface: \[fe80::1%eth0\]:7443"),
+        ('advertise = ["[fe80::1%eth0]:7443"]', "an interface of this host means nothing to others"),
+        ('advertise = ["[fe80::1]:7443"]', "others cannot dial a link-local address"),
+    ):
+        file.write_text(f'state = "/s"\n{line}\n')
+        with pytest.raises(ConfigurationError, match=told):
+            read_configuration(file, {})

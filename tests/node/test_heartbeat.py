@@ -228,7 +228,7 @@ def test_field_l3_an_outage_heals_by_itself(client: Life) -> None:
 
 
 def test_the_url_that_answers_is_kept(life: Life) -> None:
-    """A dead first URL costs one attempt, then the good one is asked first; its path prefix is signed."""
+    """A dead first URL costs one attempt, then the good one is asked first."""
     life.http.dead_urls.add("http://one.example")
     life.live(75)
     life.http.asked.clear()

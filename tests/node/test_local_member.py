@@ -18,7 +18,9 @@ from gmesh.node.identity_store import IdentityStore
 from gmesh.node.local_member import LocalMember
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import Enrolled, Issuer
-from gmesh.trust.documents import Document
+from gmesh.trust.ceremony import next_genesis
+from gmesh.trust.documents import Document, add_signature
+from gmesh.trust.keys import NoiseKey
 
 
 class FullDisk(IdentityStore):
@@ -62,7 +64,7 @@ def test_floors_and_documents_are_stored_before_anybody_acts(
 ) -> None:
     """What a node does next finds the new document on disk already."""
     environment = Environment(
-        clock, wall, Random(1), Random(1).randbytes, lambda target: pytest.fail("nobody is dialled")
+        clock, wall, Random(1), Random(1).randbytes, lambda *target: pytest.fail("nobody is dialled")
     )
     runtime = NodeRuntime(store.load(), store, environment)
     seen: list[tuple[str, bool, bool]] = []
@@ -184,3 +186,45 @@ def test_revoked_is_told_once_by_name(member: LocalMember, issuer: Issuer, node:
     with capturedLogs() as lines:
         member.trust.offer(issuer.crl, wall())
     assert [event["cause"] for event in lines] == ["the certificate of a, serial 1, is revoked"]
+
+
+def test_b1_where_the_authority_is_follows_the_genesis(
+    issuer: Issuer, member: LocalMember, wall: Any
+) -> None:
+    """The URLs of a newer genesis are known at once; what it no longer names comes last."""
+    member.own_urls = ("http://authority.example", "http://local.example")
+    assert member.authority_urls() == ("http://authority.example", "http://local.example")
+    change = {"authority_urls": ["http://new.example"]}
+    second = add_signature(next_genesis(issuer.genesis, int(wall()), change), issuer.root)
+    assert member.trust.offer(second, wall())
+    assert member.authority_urls() == (
+        "http://local.example",
+        "http://new.example",
+        "http://authority.example",
+    )
+
+
+def test_b21_a_certificate_that_join_has_put_there_is_used(
+    issuer: Issuer, node: Enrolled, member: LocalMember
+) -> None:
+    """A newer one of the same node; not an older one, which is what a backup brings back."""
+    renewed = issuer.renew(node).certificate
+    member.follow_certificate(renewed)
+    assert member.certificate == renewed
+    member.follow_certificate(node.certificate)
+    assert member.certificate == renewed
+
+
+def test_b21_a_certificate_that_makes_another_node_takes_a_restart(
+    issuer: Issuer, node: Enrolled, member: LocalMember, another_noise_key: NoiseKey
+) -> None:
+    """Another name, other roles, a Noise key that the daemon has not read: said, and nothing changes."""
+    for key, name, role in (
+        (node.noise_key, "renamed", "anchor"),
+        (node.noise_key, "a", "relay"),
+        (another_noise_key, "a", "anchor"),
+    ):
+        certificate = issuer.certify(node.node_key, key, name, (role,))
+        with pytest.raises(ConfigurationError, match=rf"for {name} \({role}\) takes a restart"):
+            member.follow_certificate(certificate)
+        assert member.certificate == node.certificate

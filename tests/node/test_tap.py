@@ -16,12 +16,15 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 
 import gmesh
+from gmesh.daemon.listen import Listeners, ListenService
 from gmesh.daemon.lock import LockService
 from gmesh.daemon.notify import HangupService
 from gmesh.node.configuration import Configuration
+from gmesh.node.identity_store import IdentityStore
 from gmesh.node.tap import UNIT, NodeService, Options, makeService
 from gmesh.testing.issuer import Enrolled, Issuer
-from gmesh.trust.documents import Command, CommandTarget, sign_document
+from gmesh.trust.ceremony import next_genesis
+from gmesh.trust.documents import Command, CommandTarget, add_signature, sign_document
 
 
 def parsed(*arguments: str) -> Configuration:
@@ -156,6 +159,15 @@ def test_check_says_what_is_wrong_or_that_all_is_well(
         parsed("--state", str(directory), "--check")
 
 
+def test_a_reload_is_taken_before_a_port_is_open(directory: Path) -> None:
+    """The signal has its handler when the log says that the daemon listens."""
+    options = Options()
+    options.parseOptions(["--state", str(directory), "--listen", "tcp:7443"])
+    reactor: Any = MemoryReactorClock()
+    kinds = [type(service) for service in makeService(options, reactor)]
+    assert kinds.index(HangupService) < min(kinds.index(Listeners), kinds.index(ListenService))
+
+
 def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) -> None:
     """Peers, addresses and log level change without a restart; a bad file is one line and changes nothing."""
     file = tmp_path / "node.toml"
@@ -194,6 +206,52 @@ def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) 
     for _ in range(20):
         reactor.advance(1)
     assert reactor.getDelayedCalls() == []
+
+
+def test_b1_d3_b21_a_running_daemon_follows_genesis_and_directory(
+    directory: Path, issuer: Issuer, node: Enrolled, wall: Any
+) -> None:
+    """The authority is asked where a newer genesis says; a reload takes up what lies in the directory."""
+    (directory / "authority.json").write_text('{"urls": ["http://10.0.0.1:1001"]}')
+    options = Options()
+    options.parseOptions(["--state", str(directory)])
+    reactor: Any = MemoryReactorClock()
+    daemon = makeService(options, reactor)
+    daemon.privilegedStartService()
+    daemon.startService()
+    [hangup] = [service for service in daemon if isinstance(service, HangupService)]
+    [service] = [service for service in daemon if isinstance(service, NodeService)]
+    member = service._runtime.member
+
+    def asked() -> set[int]:
+        """The ports; nobody ever answers."""
+        reactor.tcpClients.clear()
+        for _ in range(90):
+            reactor.advance(1)
+        return {port for _, port, *_ in reactor.tcpClients}
+
+    assert asked() == {1001, 80}
+    change = {"authority_urls": ["http://10.0.0.2:1002"]}
+    second = add_signature(next_genesis(issuer.genesis, int(wall()), change), issuer.root)
+    member.trust.offer(second, wall())
+    (directory / "authority.json").write_text("{}")
+    IdentityStore(directory).save_document(issuer.renew(node).certificate)
+    with capturedLogs() as lines:
+        hangup._reload()
+    assert not [event for event in lines if event["log_level"].name == "error"], lines
+    assert member.certificate.body.serial > node.certificate.body.serial
+    asked()
+    assert asked() == {1002}
+    IdentityStore(directory).save_document(
+        issuer.certify(node.node_key, node.noise_key, "renamed", ("anchor",))
+    )
+    with capturedLogs() as lines:
+        hangup._reload()
+    assert any("takes a restart" in str(event.get("cause")) for event in lines)
+    assert member.name == "a"
+    daemon.stopService()
+    for _ in range(20):
+        reactor.advance(1)
 
 
 class Stoppable(MemoryReactorClock):

@@ -175,7 +175,10 @@ PYTHON
         check "$name needs exactly this library" matches '^python3-gmesh \(= ' "$(depends "$name")"
         check "$name: /etc/default/$name is a conffile" line_in "/etc/default/$name" "$(control_file "$name" conffiles)"
     done
-    check "gmesh-node: /etc/gmesh/node.toml is a conffile" line_in /etc/gmesh/node.toml "$(control_file gmesh-node conffiles)"
+    for name in authority node; do
+        check "gmesh-$name: /etc/gmesh/$name.toml is a conffile" line_in "/etc/gmesh/$name.toml" \
+            "$(control_file "gmesh-$name" conffiles)"
+    done
     check "gmesh-doc has the manual" line_in ./usr/share/doc/gmesh-doc/html/index.html \
         "$(listing "$DEBS"/first/gmesh-doc_*.deb)"
     equal "one module imports the Noise library" 1 \

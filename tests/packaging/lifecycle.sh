@@ -281,7 +281,7 @@ remove_and_purge() {
     local before
     say "remove, reinstall, purge"
     before=$(secrets one)
-    conffiles='/etc/default/gmesh-authority /etc/default/gmesh-node /etc/gmesh/node.toml'
+    conffiles='/etc/default/gmesh-authority /etc/default/gmesh-node /etc/gmesh/authority.toml /etc/gmesh/node.toml'
     check "remove" guest one dpkg --remove gmesh-authority gmesh-node python3-gmesh
     equal "keys and certificates stay" "$before" "$(secrets one)"
     check "conffiles stay" guest one ls $conffiles

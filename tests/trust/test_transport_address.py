@@ -17,7 +17,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
-from gmesh.trust.transport_address import Transport, TransportAddress, read_address
+from gmesh.trust.transport_address import Transport, TransportAddress, interface_fault, read_address
 
 LABEL = st.from_regex(r"[a-zA-Z]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?", fullmatch=True)
 NAMES = st.lists(LABEL, min_size=1, max_size=3).map(".".join)
@@ -114,6 +114,7 @@ def test_any_text(text: str) -> None:
             "a\0:1",
         ),
         *("127.1:1", "2130706433:1", "0x7f.1:1", "0x7f000001:1", "010.0.0.1:1", "256.0.0.1:1", "10.0.0.1.:1"),
+        *("[fe80::1%eth0]:1", "tcp:[::1%lo]:1", "tcp:fe80\\:\\:1%eth0:1"),
         *("::1:1", "[]:1", "[::1:1", "::1]:1", "[10.0.0.1]:1", "[h]:1", "[::1%]:1", "[::1%a%b]:1", "[:::]:1"),
         *(
             "\\:\\:1:1",
@@ -147,14 +148,42 @@ def test_c1_other_forms_are_no_address(text: str) -> None:
         ("xn--mnchen-3ya.example:1", "xn--mnchen-3ya.example"),
         ("b.example.:1", "b.example."),
         (f"{'a' * 63}.{'b' * 63}:1", f"{'a' * 63}.{'b' * 63}"),
-        ("[fe80::1%eth0.7]:1", "fe80::1%eth0.7"),
-        ("tcp:fe80\\:\\:1%eth0:1", "fe80::1%eth0"),
         ("[::ffff:10.0.0.1]:1", "::ffff:10.0.0.1"),
     ],
 )
 def test_edges(text: str, host: str) -> None:
-    """A-labels, the dot of an absolute name, the longest label, the interface of a link-local address."""
+    """A-labels, the dot of an absolute name, the longest label."""
     assert read_address(text) == TransportAddress(Transport.TCP, host, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [("[fe80::1%eth0.7]:1", "fe80::1%eth0.7"), ("tcp:fe80\\:\\:1%eth0:1", "fe80::1%eth0")],
+)
+def test_d9_an_interface_is_named_by_this_host_for_itself(text: str, host: str) -> None:
+    """In its options; what comes from others names none that this host would know."""
+    assert read_address(text, local=True) == TransportAddress(Transport.TCP, host, 1)
+    assert read_address(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "local", "others"),
+    [
+        ("[fe80::1%eth0]:1", "", "an interface of this host"),
+        ("[fe80::1]:1", r"takes the interface: \[fe80::1%eth0\]:1", "others cannot dial"),
+        ("tcp:[::1%lo]:1", "", "an interface of this host"),
+        ("[2001:db8::1]:1", "", ""),
+        ("169.254.0.1:1", "", ""),
+        ("fe80.example:1", "", ""),
+        ("fe80::1%eth0:1", "", ""),
+    ],
+)
+def test_d9_what_an_interface_has_to_do_with_it(text: str, local: str, others: str) -> None:
+    """A link-local address wants one where this host dials, and is good for nobody else."""
+    assert re.search(local, interface_fault(text, local=True)) and bool(local) == bool(
+        interface_fault(text, local=True)
+    )
+    assert interface_fault(text).startswith(others) and bool(others) == bool(interface_fault(text))
 
 
 _touched: list[str] = []

@@ -40,7 +40,6 @@ class Settings:
 
     state: str
     listen: tuple[str, ...] = ()
-    authority_urls: tuple[str, ...] = ()
 
 
 class LocalNode:
@@ -281,8 +280,9 @@ class LocalNode:
             "listen": list(settings.listen),
             "advertise": [address for node in own for address in node.addresses],
             "clock_behind": round(runtime.member.clock_behind(), 1),
+            "serial": runtime.member.peer.serial,
             "authority": {
-                "urls": list(settings.authority_urls),
+                "urls": list(runtime.member.authority_urls()),
                 "reachable": self._heartbeat.reachable,
                 "age": None if age is None else int(age),
                 "troubles": self._heartbeat.troubles,

@@ -27,7 +27,7 @@ class Caller:
     def __init__(self, mesh: MemoryMesh, name: str) -> None:
         unused: Any = None
         runtime = mesh[name].runtime
-        node = LocalNode(runtime, unused, mesh.clock, Settings("/state", (), ()))
+        node = LocalNode(runtime, unused, mesh.clock, Settings("/state"))
         resource = LocalApi(node, bytes, lambda: runtime.count("caller-gone")).app.resource()
         self.channel = local_site(resource, AccessControl()).buildProtocol(None)
         self.transport = StringTransport(UNIXAddress("node.sock"))

@@ -124,7 +124,7 @@ class World:
         mesh.run_until(lambda: mesh["a"].reaches("c") and mesh["c"].reaches("a"))
         mesh["c"].runtime.datagrams.register("log", lambda message: None)
         runtime, heartbeat = mesh["a"].runtime, Heartbeat()
-        settings = Settings("/state", ("tcp:7443",), ("http://authority",))
+        settings = Settings("/state", ("tcp:7443",))
         metrics = MetricsPage(NodeCollector(runtime, heartbeat, ReactorLag(mesh.clock)))  # type: ignore[arg-type]  # same
         self.node = LocalNode(runtime, heartbeat, mesh.clock, settings)  # type: ignore[arg-type]  # a double
         self.web = StubTreq(LocalApi(self.node, metrics.page).app.resource())

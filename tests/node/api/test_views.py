@@ -67,7 +67,8 @@ def clock() -> Clock:
 def views(mesh: MemoryMesh, clock: Clock) -> LocalNode:
     """Those of pump-a."""
     beat: Any = Beat()
-    settings = Settings("/state", ("tcp:7443",), ("https://authority.example",))
+    settings = Settings("/state", ("tcp:7443",))
+    mesh["pump-a"].runtime.member.own_urls = ("https://authority.example",)
     return LocalNode(mesh["pump-a"].runtime, beat, clock, settings)
 
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Which URLs of the authority are asked, and what counts as its answer."""
+
+from __future__ import annotations
+
+import pytest
+from trust.network import Network
+
+from gmesh.trust.authority_answers import former_urls, is_answer, known_urls
+
+OLD, NEW, OWN = "http://authority.example:8400", "http://new.example", "http://10.0.0.1:8440"
+DOCUMENT = b'{"signatures": [], "signed": {}}\n'
+PROBLEM = b'{"type":"urn:gmesh:problem:stale","status":401}'
+
+
+def test_b1_the_newest_genesis_says_where_the_authority_is() -> None:
+    """What this host was given comes first, unless a genesis named it and the newest no longer does."""
+    network = Network()
+    assert known_urls([OLD], network.chain) == (OLD,)
+    assert known_urls([OWN, OLD], network.chain) == (OWN, OLD)
+    network.next_genesis(authority_urls=(NEW,))
+    assert known_urls([OLD], network.chain) == (NEW, OLD)
+    assert known_urls([OLD, OWN], network.chain) == (OWN, NEW, OLD)
+    assert former_urls(network.chain) == {OLD}
+    assert known_urls([OLD, OWN], network.chain[-1:]) == (OLD, OWN, NEW), "nobody here saw it named"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind", "body"),
+    [
+        ("/status?after=1", 200, "application/json", DOCUMENT),
+        ("/genesis/2", 200, "Application/JSON; charset=utf-8", DOCUMENT),
+        ("/heartbeat", 200, "application/json", b'{"status":{}}'),
+        ("/renew", 200, "application/json", b'{"certificate":{}}'),
+        ("/commands?since=4", 200, "application/json", b'{"commands":[],"next":null}'),
+        ("/join", 202, "application/json", b"{}"),
+        ("/admin/invites/1", 204, "", b""),
+        ("/renew", 401, "application/problem+json", PROBLEM),
+        ("/status", 503, "application/problem+json", PROBLEM),
+    ],
+)
+def test_what_the_authority_answers(path: str, status: int, kind: str, body: bytes) -> None:
+    """Documents, objects and problems count."""
+    assert is_answer(path, status, kind, body)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind", "body"),
+    [
+        ("/status", 200, "text/html", b"<html>Please log in</html>"),
+        ("/status", 200, "text/html", DOCUMENT),
+        ("/status", 200, "", DOCUMENT),
+        ("/status", 200, "application/json", b'{"error": "log in"}'),
+        ("/status", 200, "application/json", b""),
+        ("/status", 200, "application/json", b'{"signed"'),
+        ("/heartbeat", 200, "application/json", b'{"ok": true}'),
+        ("/heartbeat", 204, "", b""),
+        ("/status", 204, "", b""),
+        ("/status", 302, "text/html", b""),
+        ("/status", 302, "application/json", DOCUMENT),
+        ("/status", 304, "", b""),
+        ("/status", 404, "text/html", b"<html>"),
+        ("/status", 404, "application/json", b'{"error": "not found"}'),
+        ("/status", 404, "application/problem+json", b'{"type": "about:blank"}'),
+        ("/status", 502, "text/html", b"<html>Bad Gateway</html>"),
+    ],
+)
+def test_d6_what_others_answer(path: str, status: int, kind: str, body: bytes) -> None:
+    """Captive portals, parked hosts and proxies that reach nobody."""
+    assert not is_answer(path, status, kind, body)
