@@ -38,6 +38,7 @@ KEYS_REMEMBERED = 65_536
 REQUEST_WINDOW_SECONDS = 120
 NONCE_KEPT_SECONDS = 2 * REQUEST_WINDOW_SECONDS
 CLOCK_BACKSTEP_SECONDS = 120
+CLOCK_JUMP_SECONDS = 86_400  # above the newest time seen, that a start takes without being told
 CLOCK_SETTLE_SECONDS = 3600  # after a jump inside the process, until the new time counts
 
 COLLECTOR_THRESHOLDS = (20_000, 20, 20)  # new objects, and collections of the younger generation
@@ -70,6 +71,7 @@ JOIN_RETRY_SECONDS = 3600  # how long after an invite's end the same join gets t
 STATUS_SECONDS = 3600
 STATUS_SPACING_SECONDS = 0.9  # a change is in a status within a second, also right after another
 STATUS_MAX_AGE_SECONDS = 60
+STATUS_AUDIT_SECONDS = 45  # and at the next look, ten seconds apart: rows are in a status within a minute
 STATUSES_REMEMBERED = 1024
 CRL_SECONDS = 7 * 86_400
 CRL_RETRY_SECONDS = 60  # after a CRL that could not be made
@@ -79,6 +81,11 @@ DELTAS_KEPT = (
 COMMAND_SECONDS_MAX = 7 * 86_400
 
 REFUSAL_ROW_SECONDS = 60  # between two audit rows about what one operator was refused
+
+# What heartbeats report.
+FAULTS = 32  # words of one node
+BOOTS_REMEMBERED = 4  # runs of a node's daemon, of which two that take turns are two hosts
+TWIN_SECONDS = 600  # how long after their last turn they are named
 
 # Approvals.
 APPROVAL_SECONDS = 86_400

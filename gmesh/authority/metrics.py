@@ -65,6 +65,8 @@ class AuthorityCollector(Collector):
         yield _gauge("database_log_bytes", "Of the log beside it.", log_size(authority.store.path))
         yield _gauge("decisions_waiting", "Decisions waiting for the disk.", authority.store.waiting)
         yield _gauge("clock_suspect", "1 while the clock stands too low to issue.", authority.clock.suspect)
+        another = authority.history.trouble is not None
+        yield _gauge("another_history", "1 if nodes hold what this database never published.", another)
         yield _gauge("long_polls", "Long polls that are open.", len(authority.publisher.polls))
         yield _gauge("connections", "Open connections.", sum(site.connected for site in sites))
         yield _counter("decisions", "Decisions that were written.", authority.store.decided)

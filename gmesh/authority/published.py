@@ -3,7 +3,8 @@
 What everybody may fetch, as ready bytes: genesis chain, policy, CRL, status; kept fresh and waited for.
 
 A change of policy, CRL or genesis makes a new status, at most one each STATUS_SPACING_SECONDS;
-without any the status, the CRL and the policy are re-issued when half of their time has passed.
+without any the status, the CRL and the policy are re-issued when half of their time has passed, the status
+also a minute after rows of the audit that it does not name.
 """
 
 from __future__ import annotations
@@ -232,7 +233,12 @@ class Publisher:
         self._timer = self._clock.callLater(CHECK_SECONDS, self._check)
         now = self._wall()
         status, crl, policy = self._status_document.body, self._crl_document.body, self._issuer.policy.body
-        if self._outsigned(self._status_document) or _half_over(now, status.issued_at, status.expires_at):
+        unnamed = self._store.audit_size > status.audit.size
+        if (
+            self._outsigned(self._status_document)
+            or _half_over(now, status.issued_at, status.expires_at)
+            or (unnamed and now - status.issued_at >= limits.STATUS_AUDIT_SECONDS)
+        ):
             self._status_due()
         crl_due = self._outsigned(self._crl_document) or _half_over(now, crl.issued_at, crl.next_update)
         policy_due = self._outsigned(self._issuer.policy) or _half_over(
@@ -269,7 +275,10 @@ class Publisher:
         tx.after_commit(self.policy_changed, document)
 
     def _not_refreshed(self, failure: Failure, what: str) -> None:
-        self.log.error("could not re-issue the {what}: {error}", what=what, error=failure.getErrorMessage())
+        if failure.value is not self._store.damage:  # which was said, once
+            self.log.error(
+                "could not re-issue the {what}: {error}", what=what, error=failure.getErrorMessage()
+            )
 
 
 def _half_over(now: float, start: int, end: int) -> bool:

@@ -387,6 +387,7 @@ def open_authority(
     pools: Callable[[Path], tuple[Any, Any]],
     passphrases: Passphrases | None = None,
     weaken_approvals: bool = False,
+    clock_is_right: bool = False,
 ) -> Authority:
     """
     Open a state directory.
@@ -394,6 +395,7 @@ def open_authority(
     @param pools: makes the writer pool and the reader pool of a database file.
     @param passphrases: asked for the signing keys that are sealed.
     @param weaken_approvals: whether C{approvals.json} may ask for less than it did.
+    @param clock_is_right: C{wall} is known to be right: somebody says so, or keeps it synchronised.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
     """
@@ -404,11 +406,11 @@ def open_authority(
     try:
         issuer = directory.issuer()
         rules = read_rules(state, possible)
-        opened = directory.open(issuer, now, rules, weaken_approvals)
+        opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right)
     except BaseException:
         lock.release()
         raise
-    steady = SteadyClock(wall, clock.seconds, opened.high_water)
+    steady = SteadyClock(wall, clock.seconds, opened.high_water, clock_is_right)
     store = Store(
         directory.database,
         *pools(directory.database),
@@ -421,4 +423,7 @@ def open_authority(
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
     approvals = Approvals(store, rules, possible)
     description = json.dumps(describe(ROUTES)).encode()
-    return Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    if opened.another is not None:
+        authority.history.found(opened.another)
+    return authority

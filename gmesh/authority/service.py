@@ -23,6 +23,7 @@ from gmesh.authority.backups import Backups
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.commands import Commands
 from gmesh.authority.enrolment import Enrolment
+from gmesh.authority.history import History
 from gmesh.authority.invites import Invites
 from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.members import Members
@@ -51,6 +52,7 @@ class Authority:
 
     @ivar invites: who may join.
     @ivar enrolment: how hosts with an invite do.
+    @ivar history: whether it is the only one.
     @ivar members: renewals, heartbeats and what is known of members.
     @ivar revocations: the members that operators cut off.
     @ivar policies: the rules, and the genesis.
@@ -84,7 +86,8 @@ class Authority:
         self.description = description
         self.invites = Invites(store, issuer, clock)
         self.enrolment = Enrolment(store, issuer, clock)
-        self.members = Members(store, issuer, clock)
+        self.history = History(store, issuer)
+        self.members = Members(store, issuer, clock, self.history)
         self.revocations = Revocations(store, issuer, publisher.crl_maker, self.members)
         self.policies = Policies(store, issuer, publisher)
         self.operators = Operators(store, self.policies, approvals)
@@ -154,7 +157,7 @@ class Authority:
         """
         Make a real decision: write, sign, check the signature. At most once per second.
 
-        @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}.
+        @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}, C{another-history}.
         """
 
         def probe(tx: Transaction) -> None:
@@ -192,4 +195,5 @@ class Authority:
         self._timers[name] = self._reactor.callLater(seconds, run)
 
     def _failed(self, failure: Failure, name: str) -> None:
-        self.log.error("{name} failed: {error}", name=name, error=failure.getErrorMessage())
+        if failure.value is not self.store.damage:  # which was said, once
+            self.log.error("{name} failed: {error}", name=name, error=failure.getErrorMessage())

@@ -34,6 +34,7 @@ from gmesh.daemon.metrics import MetricsPage
 from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
 from gmesh.daemon.settings_file import read_settings
+from gmesh.daemon.synchronised import clock_synchronised
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.files import told
 from gmesh.keyfiles import Passphrases
@@ -110,6 +111,7 @@ class Options(usage.Options):
         ["config", "c", None, "Configuration file (TOML)."],
     ]
     optFlags: Sequence[Any] = [
+        ["clock-is-right", None, "Start although the clock is more than a day above the newest time seen."],
         ["check", None, "Check options, configuration file and state directory, and exit."],
         ["weaken-approvals", None, "Take an approvals.json that asks for less than it did."],
     ]
@@ -325,6 +327,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
             passphrases,
             weaken_approvals=bool(options["weaken-approvals"]),
+            clock_is_right=bool(options["clock-is-right"]) or clock_synchronised(),
         )
     except (GmeshError, OSError) as error:
         raise SystemExit(f"{UNIT}: {told(error)}") from None

@@ -117,6 +117,14 @@ DIAL_BACKOFF_FIRST = 1.0
 DIAL_BACKOFF_CAP = 60.0
 DIAL_STABLE = 60.0
 DIAL_REFUSED_RETRY = 60.0
+# Where another host with our keys is linked: it is rarely stopped by itself, and each attempt costs lines.
+DIAL_TWIN_RETRY = 600.0
+# How long two hosts with one node's keys are told from a restart after they were last at work.
+TWIN_MEMORY = 3600.0
+TWIN_NODES = 4096
+BOOTS_REMEMBERED = 4
+# Records of ours that others made, a while after the start: a lost sequence explains one or two.
+OWN_RECORDS_ODD = 3
 # The neighbours of a node with a new Noise key dial it within this; its old certificate lasts for hours.
 REDIAL_SPREAD = 30.0
 # With so many links to relays, and to anchors among them, a node dials no spare targets.

@@ -78,10 +78,15 @@ class AuthorityClient:
     async def heartbeat(
         self,
         certificate: Document[Certificate],
-        numbers: Mapping[str, int],
+        numbers: Mapping[str, int | str],
         receipts: Sequence[dict[str, Any]] = (),
+        more: Mapping[str, Any] | None = None,
     ) -> Document[Status]:
-        """Report what this node holds and what it did; the authority's newest status, not yet applied."""
+        """
+        Report what this node holds and what it did; the authority's newest status, not yet applied.
+
+        @param more: further members of the request, where there is cause for them.
+        """
 
         def body(now: float) -> dict[str, Any]:
             return {
@@ -89,6 +94,7 @@ class AuthorityClient:
                 "sent_ms": int(now * 1000),
                 "numbers": dict(numbers),
                 "receipts": list(receipts),
+                **(more or {}),
             }
 
         answer, _ = await self._signed("POST", "/heartbeat", body)

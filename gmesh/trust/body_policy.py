@@ -144,7 +144,11 @@ class AuditHead(Part, frozen=True):
 
 
 class Status(Body, frozen=True, kw_only=True):
-    """What the authority holds right now: a node that lacks it knows that it does."""
+    """
+    What the authority holds right now: a node that lacks it knows that it does.
+
+    @ivar instance: a random number of the database that it is from; a restored one has another.
+    """
 
     TYPE: ClassVar[str] = "status"
     type: Literal["status"] = "status"
@@ -157,6 +161,7 @@ class Status(Body, frozen=True, kw_only=True):
     crl: NumberedDigest
     commands: NumberedDigest
     audit: AuditHead
+    instance: Number | None = None
 
     def check(self) -> None:
         """@see: L{Body.check}"""

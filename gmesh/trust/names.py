@@ -28,6 +28,8 @@ from gmesh.trust.validator_words import in_words
 
 __all__ = [
     "ALL",
+    "BootId",
+    "Fault",
     "NETWORK_ROLES",
     "is_name",
     "is_role",
@@ -104,6 +106,10 @@ Selector = Annotated[str, Meta(pattern=rf"\A(\*|role:{_ROLE}|node:{_LABEL})\Z")]
 ServiceSelector = Annotated[str, Meta(pattern=rf"\A(\*|{_SERVICE})\Z")]
 Slug = Annotated[str, Meta(pattern=r"\A[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
 
+Fault = Annotated[str, Meta(pattern=rf"\A[a-z][a-z0-9-]{{0,38}}[a-z0-9](:{_LABEL})?\Z")]
+"""What a node finds wrong, C{WORD} or C{WORD:NODE}."""
+BootId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
+
 Identifier = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 """A key_id, node_id, network_id or command id: 16 bytes in hex."""
 Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -128,6 +134,8 @@ _WORDS: Final[dict[Any, str]] = {
     Selector: f"a selector (*, node:NAME, or role: and one of {_ROLE_WORDS})",
     ServiceSelector: f"* or a service's name ({_LABEL_WORDS})",
     Slug: "a word (a-z, 0-9 and dashes within, at most 40)",
+    Fault: "a fault (a word, or a word, a colon and a node's name)",
+    BootId: "a boot id (16 characters of 0-9, a-f)",
     Identifier: "an id (32 characters of 0-9, a-f)",
     Digest: "a digest (64 characters of 0-9, a-f)",
     Key: "a key in base64url (43 characters)",

@@ -286,6 +286,45 @@ def test_b16_a_command_does_not_wait_for_those_away(admin: Callable[..., Any], h
     )
 
 
+def test_c16_a6_nodes_names_two_hosts_and_what_nodes_report(admin: Callable[..., Any], http_end: Any) -> None:
+    """Beside the table, which stays as it is for programs that read it."""
+    rows = _nodes(("pump", 9, False, 60), ("gate", 9, False, 60), ("well", 9, False, 60))
+    rows["nodes"][0]["hosts"] = ["192.0.2.1", "192.0.2.9"]
+    rows["nodes"][1]["faults"] = ["digest-mismatch", "twin:pump"]
+    http_end.json("GET /admin/nodes", rows)
+    ended = admin("nodes")
+    assert (ended.status, ended.err.splitlines()) == (
+        0,
+        [
+            "pump runs on two hosts with one key, at 192.0.2.1 and 192.0.2.9: stop one",
+            "gate reports: digest-mismatch, twin:pump",
+        ],
+    )
+    assert "192.0.2.9" not in ended.out
+
+
+def test_a5_revoke_waits_for_this_very_crl(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch, network: Network
+) -> None:
+    """A number is not enough: another authority may have made the CRL that a node holds."""
+    ours, newer = network.crl(9), network.crl(11)
+    http_end.json(
+        "POST /admin/revocations", {"crl_number": 9, "crl_digest": ours.digest, "serials": [7]}, 201
+    )
+    http_end.answers["GET /status"] = (200, network.status(7, crl=newer).encode())
+    rows = _nodes(
+        *((name, number, False, 60) for name, number in zip("abcdef", (9, 9, 10, 11, 11, 8), strict=True))
+    )
+    digests = [ours.digest, newer.digest, ours.digest, newer.digest, ours.digest, ours.digest]
+    for row, digest in zip(rows["nodes"], digests, strict=True):
+        row["numbers"]["crl_digest"] = digest
+    http_end.json("GET /admin/nodes", rows)
+    monkeypatch.setattr("gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: ask())
+    ended = admin("revoke", "gone", "--wait", "--json")
+    found = json.loads(ended.out)
+    assert (ended.status, found["applied"], found["waiting"]) == (1, ["a", "d"], ["b", "c", "e", "f"])
+
+
 @pytest.mark.parametrize("arguments", [["revoke"], ["revoke", "a", "--serial", "3"], ["command", "reload"]])
 def test_usage(admin: Callable[..., Any], arguments: list[str]) -> None:
     """A target that is missing, or named twice, is wrong usage."""

@@ -23,7 +23,7 @@ async def renew(call: Call) -> Response:
 async def heartbeat(call: Call) -> Response:
     """Report that a member lives; the answer is the status in force and the authority's time."""
     authority, caller, body = call.authority, call.caller, call.body
-    await authority.members.heartbeat(caller, caller.certificate, body.sent_ms, body.numbers)
+    await authority.members.heartbeat(caller, caller.certificate, body)
     if body.receipts:
         await authority.commands.take_receipts(caller, caller.certificate, body.receipts)
     return Response(b'{"status":%s,"time":%d}' % (authority.publisher.status.body, authority.clock.now()))

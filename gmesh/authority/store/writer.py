@@ -51,6 +51,7 @@ class Store:
     @ivar writable: whether the last group was written.
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
+    @ivar audit_size: the newest row of the audit that was written since the start; 0 before the first.
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
     @ivar stopping: true once long work must end.
     @ivar others: what other programs do to the file.
@@ -72,6 +73,7 @@ class Store:
         self.writable = True
         self.decided = 0
         self.groups = 0
+        self.audit_size = 0
         self.damage: StoreError | None = None
         self.claimed = claimed
         self.stopping = False
@@ -247,4 +249,5 @@ class Store:
         rows = run_group(connection, group, now, mark)
         self.writable = True
         if rows:
+            self.audit_size = rows[-1][0]
             self._mirror(rows)
