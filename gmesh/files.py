@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from gmesh.errors import ConfigurationError, StoreError
@@ -86,14 +87,18 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise StoreError("unwritable", f"cannot write {path}: {error.strerror}") from error
 
 
-def read_capped(path: Path, limit: int) -> bytes:
+def read_capped(
+    path: Path, limit: int, check: Callable[[Path, os.stat_result], object] = lambda path, found: None
+) -> bytes:
     """
     The content of C{path}, refusing more than C{limit} bytes before reading them.
 
+    @param check: called with what was opened before it is read; it may refuse.
     @raise ConfigurationError: if it is missing, unreadable or too large.
     """
     try:
         with open(path, "rb") as stream:
+            check(path, os.fstat(stream.fileno()))
             data = stream.read(limit + 1)
     except FileNotFoundError as error:
         raise ConfigurationError("missing-file", f"{path} does not exist") from error
@@ -113,17 +118,7 @@ def read_key_file(path: Path) -> bytes:
 
     @raise ConfigurationError: if it is missing, too open, somebody else's or too large.
     """
-    try:
-        with open(path, "rb") as stream:
-            _check_private(path, os.fstat(stream.fileno()))
-            data = stream.read(MAX_KEY_FILE + 1)
-    except FileNotFoundError as error:
-        raise ConfigurationError("missing-file", f"{path} does not exist") from error
-    except OSError as error:
-        raise ConfigurationError("unreadable-file", f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_KEY_FILE:
-        raise ConfigurationError("too-large", f"{path} is larger than {MAX_KEY_FILE} bytes")
-    return data
+    return read_capped(path, MAX_KEY_FILE, _check_private)
 
 
 def _check_private(path: Path, found: os.stat_result) -> None:
