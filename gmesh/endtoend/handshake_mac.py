@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
+from hashlib import sha256
 
 from gmesh.endtoend import limits
 from gmesh.errors import DocumentRefused
@@ -52,7 +53,7 @@ class HandshakeMacs:
         key = self._key(own, peer)
         if key is None:
             raise DocumentRefused("bad-key", "an X25519 public key of low order")
-        return _mac(key, flow, number, message)
+        return _mac(key, _covered(flow, number, message))
 
     def proves(
         self,
@@ -69,12 +70,12 @@ class HandshakeMacs:
 
         @param body: message 1 and the MAC behind it.
         """
-        message, mac = body[:-E2E_MAC], bytes(body[-E2E_MAC:])
+        covered, mac = _covered(flow, number, body[:-E2E_MAC]), bytes(body[-E2E_MAC:])
         for own in own_keys:
             if (own.public, peer) not in self._keys and not self._may_exchange(now):
-                return False
+                continue
             key = self._key(own, peer)
-            if key is not None and hmac.compare_digest(_mac(key, flow, number, message), mac):
+            if key is not None and hmac.compare_digest(_mac(key, covered), mac):
                 return True
         return False
 
@@ -100,5 +101,10 @@ class HandshakeMacs:
         return self._keys[pair]
 
 
-def _mac(key: bytes, flow: bytes, number: int, message: Buffer) -> bytes:
-    return hmac.digest(key, b"".join((flow, pack_counter(number), message)), "sha256")[:E2E_MAC]
+def _covered(flow: bytes, number: int, message: Buffer) -> bytes:
+    """What a MAC is of: a long message is hashed once, however many keys are tried."""
+    return b"".join((flow, pack_counter(number), sha256(message).digest()))
+
+
+def _mac(key: bytes, covered: bytes) -> bytes:
+    return hmac.digest(key, covered, "sha256")[:E2E_MAC]

@@ -243,7 +243,7 @@ class OutsideNode:
         number, mine = int(time.time()) << 20, 77
         payload = self.shown + pack(">QIQ", number, mine, 0)
         message = noise.write("e es s ss", payload)
-        shown = self.mac(known, here + there + pack(">Q", number) + message)
+        shown = self.mac(known, here + there + pack(">Q", number) + sha256(message).digest())
         self.send(E2E_INIT, path + pack(">IQ", 0, number) + message + shown)
         answer = self.wait(E2E_RESP)
         assert answer[:32] == back + pack(">IQ", mine, number)
