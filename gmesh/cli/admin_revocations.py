@@ -8,11 +8,11 @@ Tests: C{tests/cli/test_admin.py}, C{tests/cli/test_admin_requests.py}.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from gmesh.cli.crl_held import CrlHeld
 from gmesh.cli.limits import SUSPECT_HEARTBEATS
 from gmesh.cli.operator import OperatorClient, operator_of, poll
 from gmesh.cli.options import json_option, key_name, node_name, seconds, wait_options
@@ -73,7 +73,7 @@ def revoke(
         return print_json(answer) if as_json else click.echo(text)
     if not as_json:
         click.echo(text)
-    look = Confirmations(operator, number)
+    look = Confirmations(operator, CrlHeld(operator, number, answer.get("crl_digest")))
     look.patient(patience)
     if as_json:
         print_json({**answer, **look.as_json()})
@@ -111,9 +111,9 @@ class Confirmations:
     @ivar away: not heard of lately, with since when; nobody waits for them.
     """
 
-    def __init__(self, operator: OperatorClient, number: int) -> None:
+    def __init__(self, operator: OperatorClient, crl: CrlHeld) -> None:
         self._operator = operator
-        self._number = number
+        self._crl = crl
         self._seen: dict[str, int] = {}
         self._beats: Counter[str] = Counter()
         self._rows: list[dict[str, Any]] = []
@@ -131,12 +131,12 @@ class Confirmations:
         now = self._operator.authority.wall()
         rows = self._operator.pages("/admin/nodes", "nodes")
         members = [row for row in rows if not row.get("revoked") and _whole(row.get("not_after")) >= now]
-        others = [row for row in members if not self._holds(row)]
+        others = [row for row in members if not self._crl.holds(row)]
         late = [row for row in others if heard_lately(row, now)]
         for row in late:
             self._count(str(row.get("name")), _whole(row.get("last_seen")))
         self._rows = [row for row in others if not heard_lately(row, now)]
-        self.applied = [str(row.get("name")) for row in members if self._holds(row)]
+        self.applied = [str(row.get("name")) for row in members if self._crl.holds(row)]
         self.waiting = [str(row.get("name")) for row in late]
         self.suspected = [name for name in self.waiting if self._beats[name] >= SUSPECT_HEARTBEATS]
         self.away = [since(row, now) for row in self._rows]
@@ -145,9 +145,6 @@ class Confirmations:
         """What was found, for programs."""
         away = [{"name": row.get("name"), "last_seen": row.get("last_seen")} for row in self._rows]
         return {"applied": self.applied, "waiting": self.waiting, "suspected": self.suspected, "away": away}
-
-    def _holds(self, row: Mapping[str, Any]) -> bool:
-        return _whole((row.get("numbers") or {}).get("crl")) >= self._number
 
     def _count(self, name: str, seen: int) -> None:
         if seen != self._seen.setdefault(name, seen):

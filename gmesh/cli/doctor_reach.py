@@ -32,6 +32,7 @@ _REFUSALS = {
     "expired": "its certificate, or ours, has ended: see the certificate line",
     "not-yet-valid": "one of the two clocks is wrong: see the clock line",
     "wrong-network": "another network answers there: correct the anchor's address",
+    "twin": "another host runs with the keys of this node: stop one of them",
     "unknown-key": "one side lacks the newest genesis: it is fetched from the authority",
     "version": "one side runs an old gmesh: upgrade it",
 }
@@ -99,7 +100,7 @@ def authority(urls: Sequence[str], kept: Kept, facts: Mapping[str, Any] | None) 
         detail = f"the directory names others than the daemon asks: {named}"
         found.append(warn("authority", detail, "reload the daemon"))
     for what, reason in sorted((report.get("troubles") or {}).items()):
-        if what != "contact" or bodies:
+        if what != "history" and (what != "contact" or bodies):
             text = f"the daemon's {what} does not succeed: {printable(str(reason))}"
             found.append((fail if what == "contact" else warn)("authority", text, "its log says more"))
     return found, max(bodies, key=lambda body: body.number, default=None)
@@ -122,6 +123,9 @@ def _ask(url: str, kept: Kept) -> tuple[Finding, Any]:
     if held is not None and status.body.number < held.body.number:
         detail = f"{url} shows status {status.body.number}, {held.body.number} is held here"
         return fail("authority", detail, "it was restored, or newer ones are held back"), None
+    if held is not None and status.body.number == held.body.number and status.digest != held.digest:
+        detail = f"{url} shows another status {held.body.number} than is held here"
+        return fail("authority", detail, "two authorities work with one key: see the manual"), None
     return ok("authority", f"{url} answers in {milliseconds(took)}, status {status.body.number}"), status.body
 
 

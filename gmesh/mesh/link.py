@@ -334,6 +334,8 @@ class MeshProtocol(RecordProtocol):
             self._reason = reason.slug
             self._ending.limit()
             return
+        if reason is CloseReason.TWIN:
+            self._context.neighbours.twins.refused_us(self._peer.name)
         self.log.info("{name} closed the link: {reason}", name=self._peer.name, reason=reason.slug)
         self._end(reason.slug, None)
 

@@ -3,7 +3,8 @@
 Requests to the authority through an anchor, for a node that cannot reach it by HTTP.
 
 They are signed by the node and sealed to the anchor, which passes them on verbatim and can alter
-neither them nor the signed documents in the answer.  Tests: C{tests/node/test_authority_relay.py}.
+neither them nor the signed documents in the answer.  It passes on what the sender itself has signed, and
+nothing under the key of another.  Tests: C{tests/node/test_authority_relay.py}.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ _ALLOWED = re.compile(
 )
 _HEADERS = ("Accept", "Content-Type", "Content-Digest", "Gmesh-Audience", "Signature-Input", "Signature")
 _IDENTIFIER = 16
+_UNSIGNED = re.compile(r"GET /(?:status|crl|policy|genesis(?:/[0-9]{1,9})?)")
+_KEYID = re.compile(r';keyid="([0-9a-f]{32})"')
 _Question = tuple[str, str, str, dict[str, str], bytes]
 _Send = Callable[[bytes], object]
 
@@ -240,20 +243,20 @@ class AuthorityRelay:
         if "answer" in value:
             self._relayed.answered(message.source_name, value)
             return None
-        return self._reply(message.source_name, self._taken(message.source_name, value))
+        return self._reply(message.source_name, self._taken(message.source_name, message.source_id, value))
 
     async def _reply(self, source: str, question: _Question) -> None:
         await self._datagrams.send(source, AUTHORITY_SERVICE, await self._pass_on(*question))
 
     async def _serve(self, peer: Peer, data: bytes) -> bytes:
         """A question by a link that is for this alone."""
-        return await self._pass_on(*self._taken(peer.name, parse_json(data, len(data))))
+        return await self._pass_on(*self._taken(peer.name, peer.node_id, parse_json(data, len(data))))
 
-    def _taken(self, source: str, value: dict[str, Any]) -> _Question:
+    def _taken(self, source: str, sender: str, value: dict[str, Any]) -> _Question:
         """@raise RequestRefused: if it is none that a node asks, or not now."""
         if not self._relays() or not self._allows(source):
             raise RequestRefused("refused", "this node does not pass requests on now")
-        return _question(value)
+        return _question(value, sender)
 
     async def _pass_on(
         self, identifier: str, method: str, target: str, headers: dict[str, str], data: bytes
@@ -279,10 +282,11 @@ class AuthorityRelay:
         return bool(bucket.take(now))
 
 
-def _question(value: dict[str, Any]) -> _Question:
+def _question(value: dict[str, Any], sender: str) -> _Question:
     """
     Identifier, method, target, headers and body.
 
+    @param sender: node_id of who finished the end-to-end handshake, whose request it must be.
     @raise RequestRefused: for anything but a request that a node makes.
     """
     identifier, method, target = value.get("ask"), value.get("method"), value.get("target")
@@ -298,7 +302,11 @@ def _question(value: dict[str, Any]) -> _Question:
     for pair in listed:
         if not isinstance(pair, list) or len(pair) != 2 or pair[0] not in _HEADERS or not _plain(pair[1]):
             raise RequestRefused("invalid-field", "only the headers of a signed request are passed on")
-    return identifier, method, target, dict(listed), data
+    headers = dict(listed)
+    signers = _KEYID.findall(headers.get("Signature-Input", ""))
+    if signers != [sender] and (signers or _UNSIGNED.fullmatch(f"{method} {target}") is None):
+        raise RequestRefused("not-allowed", "only what its sender has signed is passed on")
+    return identifier, method, target, headers, data
 
 
 def _plain(text: Any) -> bool:

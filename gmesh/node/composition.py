@@ -82,6 +82,7 @@ class Environment:
     @ivar wall: Unix seconds.
     @ivar entropy: so many bytes that nobody guesses.
     @ivar connect: the client endpoint for an address, without some addresses of its host.
+    @ivar synchronised: whether C{wall} is known to be right.
     """
 
     clock: IReactorTime
@@ -89,6 +90,7 @@ class Environment:
     random: Random
     entropy: Callable[[int], bytes]
     connect: Callable[[str, Collection[str]], IStreamClientEndpoint]
+    synchronised: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ its life.  None of this is needed to boot, route or serve.  Tests: C{tests/node/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -39,6 +39,7 @@ from gmesh.node.limits import (
 from gmesh.node.local_member import LocalMember
 from gmesh.node.periodic import PeriodicTask
 from gmesh.trust.documents import Document, Status
+from gmesh.trust.limits import EPOCH
 from gmesh.trust.verify import authority_keys
 
 __all__ = ["Heartbeat"]
@@ -60,6 +61,7 @@ class Heartbeat(Service):
     """
     The three recurring exchanges with the authority.
 
+    @param report: what a heartbeat says beside what is applied, and of receipts.
     @ivar last_contact: wall clock of the last verified answer, or None.
     @ivar reachable: whether the newest attempt succeeded.
     """
@@ -74,6 +76,7 @@ class Heartbeat(Service):
         wall: Callable[[], float],
         random: Random,
         control: Control | None = None,
+        report: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.last_contact: float | None = None
         self.reachable = False
@@ -83,6 +86,8 @@ class Heartbeat(Service):
         self._clock = clock
         self._wall = wall
         self._random = random
+        self._report_more = report
+        self._evidence: Document[Status] | None = None
         self._trouble: dict[str, str] = {}
         self._failures = 0
         self._renew_point = self._draw_renew_point()
@@ -130,9 +135,15 @@ class Heartbeat(Service):
         status = self._node.trust.status
         return None if status is None else status.body.issued_at
 
+    @property
+    def fell_back(self) -> bool:
+        """Whether the authority answers less than it once signed, or otherwise."""
+        return "history" in self._trouble
+
     # Heartbeat
 
     async def _beat(self) -> float:
+        held = self._node.trust.status
         try:
             try:
                 status = await self._report()
@@ -140,7 +151,7 @@ class Heartbeat(Service):
             except RequestRefused as error:
                 self._ill("heartbeat", "the authority refuses the heartbeat: {cause}", error)
                 status = await self._client.status()
-            await self._apply(status)
+            await self._apply(status, held)
             self._found()
         except GmeshError as error:
             self._lost(error)
@@ -148,20 +159,38 @@ class Heartbeat(Service):
 
     async def _report(self) -> Document[Status]:
         receipts = self._control.receipts() if self._control is not None else []
-        certificate, numbers = self._node.certificate, self._node.numbers()
-        status = await self._client.heartbeat(certificate, numbers, receipts)
+        certificate, numbers, crl = self._node.certificate, self._node.numbers(), self._node.trust.crl
+        digest = {} if crl is None else {"crl_digest": crl.digest}
+        more = dict(self._report_more())
+        if self._evidence is not None:
+            more["status"] = self._evidence.as_dict()
+        status = await self._client.heartbeat(certificate, {**numbers, **digest}, receipts, more)
+        self._node.time_agreed()
         if self._control is not None:
             self._control.delivered(receipts)
             if self._control.receipts():
                 self._beats.soon()
         return status
 
-    async def _apply(self, status: Document[Status]) -> None:
-        """Take over a status and pull what it says is newer than ours."""
+    async def _apply(self, status: Document[Status], held: Document[Status] | None) -> None:
+        """
+        Take over a status and pull what it says is newer than ours.
+
+        @param held: the status held when the authority was asked: it must answer that or a later one.
+        """
         trust, body = self._node.trust, status.body
         if body.genesis.version > trust.genesis.body.version:
             await self._client.fetch_successors()
-        await self._client.offer(status)
+        try:
+            await self._client.offer(status)
+        except DocumentRefused as error:
+            if held is None or error.reason not in ("rollback", "digest-mismatch"):
+                raise
+            if error.reason == "rollback" and body.number >= held.body.number:
+                return  # a newer one came another way meanwhile
+            self._contradicted(held, error)
+            raise
+        self._agreed(status, held)
         late = self._wall() - body.expires_at
         if late <= 0:
             self.last_contact = self._wall()
@@ -176,6 +205,28 @@ class Heartbeat(Service):
                 "frozen",
                 f"its status expired {int(late)} s ago: someone holds newer ones back, or a clock is wrong",
             )
+
+    def _agreed(self, status: Document[Status], held: Document[Status] | None) -> None:
+        """It goes on from what was shown last, or from a restore; or from another database's past."""
+        shown = self._evidence or held
+        if shown is None:
+            return
+        new, old = status.body, shown.body
+        if old.instance not in (None, new.instance) and new.number // EPOCH == old.number // EPOCH:
+            self._contradicted(shown, DocumentRefused("instance-fork", f"status {new.number} is another's"))
+        elif new.number >= old.number:
+            self._evidence = None
+            self._well("history")
+
+    def _contradicted(self, held: Document[Status], error: DocumentRefused) -> None:
+        """Show the authority, soon, what it signed: it may have forgotten that, or be two."""
+        first, self._evidence = self._evidence is None, held
+        if not self.fell_back:
+            text = "the authority contradicts what it once signed: it is shown status {number}"
+            self._log.warn(text, number=held.body.number)
+        self._trouble["history"] = error.reason
+        if first:
+            self._beats.soon()
 
     async def _fetch_commands(self, number: int) -> None:
         control = self._control
@@ -196,7 +247,7 @@ class Heartbeat(Service):
     async def _poll(self) -> float:
         held, began = self._node.trust.status, self._clock.seconds()
         try:
-            await self._apply(await self._client.status(held.digest if held is not None else None))
+            await self._apply(await self._client.status(held.digest if held is not None else None), held)
             self._found()
         except AuthorityUnreachable:
             if self._clock.seconds() - began >= LONG_POLL_CUT:
@@ -206,7 +257,7 @@ class Heartbeat(Service):
             return self._jittered(LONG_POLL_RETRY)
         except GmeshError as error:
             self._lost(error)
-            return self._jittered(LONG_POLL_RETRY)
+            return self._jittered(HEARTBEAT_PERIOD if self.fell_back else LONG_POLL_RETRY)
         return LONG_POLL_SPACING
 
     # Renewal

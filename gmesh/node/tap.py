@@ -176,6 +176,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.lock import LockService
     from gmesh.daemon.logs import LogLevelService, parse_level
     from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
+    from gmesh.daemon.synchronised import clock_synchronised
     from gmesh.mesh.dials import client_endpoint
     from gmesh.node.api.access import AccessControl
     from gmesh.node.api.http import LateResource, LocalSite, local_site
@@ -197,7 +198,14 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     runtime = NodeRuntime(
         identity,
         store,
-        Environment(reactor, time, random, os.urandom, lambda *target: client_endpoint(reactor, *target)),
+        Environment(
+            reactor,
+            time,
+            random,
+            os.urandom,
+            lambda *target: client_endpoint(reactor, *target),
+            clock_synchronised,
+        ),
         advertise=configuration.advertise,
         peers=configuration.peer,
         stub=configuration.stub,
@@ -210,7 +218,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     runtime.parts.append(relay)
     path = FallbackPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)
-    heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control)
+    heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control, runtime.report)
     notifier = system_notifier()
     notify = NotifyService(notifier, reactor)
 

@@ -135,6 +135,8 @@ def test_a12_a_proposal_is_withdrawn(admin: Callable[..., Any], http_end: Any) -
         ),
         (["policy", "rollback", "3"], "POST /admin/policies"),
         (["enrolments", "approve", ID], f"POST /admin/enrolments/{ID}"),
+        (["enrolments", "approve", "5e" * 16], f"POST /admin/enrolments/{ID}"),
+        (["enrolments", "reject", "pump-07"], f"POST /admin/enrolments/{ID}"),
         (["backup"], "POST /admin/backup"),
     ],
 )
@@ -142,10 +144,28 @@ def test_what_is_asked(
     admin: Callable[..., Any], http_end: Any, arguments: list[str], request_line: str
 ) -> None:
     """Each command makes its one request."""
+    waiting = {"id": ID, "node_id": "5e" * 16, "name": "pump-07", "state": "pending"}
+    http_end.json("GET /admin/enrolments", {"enrolments": [waiting]})
     http_end.json(request_line, {}, 200)
     ended = admin(*arguments)
     assert (ended.status, ended.err) == (0, "")
     assert request_line in {f"{method} {target}" for method, target, _, _ in http_end.requests}
+
+
+def test_a19_approving_is_about_the_host_that_waits(admin: Callable[..., Any], http_end: Any) -> None:
+    """Its node id goes into the request and is shown; by a name that two hosts wait under nothing is done."""
+    waiting = [
+        {"id": each * 32, "node_id": each * 32, "name": "pump-07", "state": "pending"} for each in ("1", "2")
+    ]
+    http_end.json("GET /admin/enrolments", {"enrolments": waiting})
+    http_end.json(f"POST /admin/enrolments/{'2' * 32}", {"state": "approved", "name": "pump-07"})
+    ended = admin("enrolments", "approve", "pump-07")
+    assert (ended.status, ended.err.count("\n")) == (1, 1) and "node id" in ended.err
+    ended = admin("enrolments", "approve", "2" * 32)
+    assert ended.out == f"approved: pump-07, node id {'2' * 32}\n"
+    assert _bodies(http_end, f"/admin/enrolments/{'2' * 32}") == [
+        {"decision": "approve", "node_id": "2" * 32}
+    ]
 
 
 @pytest.mark.parametrize("bad", ["../../x", "ID", "0" * 31, "0" * 32 + "/x"])
@@ -264,6 +284,45 @@ def test_b16_a_command_does_not_wait_for_those_away(admin: Callable[..., Any], h
         1,
         "gmesh: not every node has done it: 1 no answer; away: b (silent for 24 h)\n",
     )
+
+
+def test_c16_a6_nodes_names_two_hosts_and_what_nodes_report(admin: Callable[..., Any], http_end: Any) -> None:
+    """Beside the table, which stays as it is for programs that read it."""
+    rows = _nodes(("pump", 9, False, 60), ("gate", 9, False, 60), ("well", 9, False, 60))
+    rows["nodes"][0]["hosts"] = ["192.0.2.1", "192.0.2.9"]
+    rows["nodes"][1]["faults"] = ["digest-mismatch", "twin:pump"]
+    http_end.json("GET /admin/nodes", rows)
+    ended = admin("nodes")
+    assert (ended.status, ended.err.splitlines()) == (
+        0,
+        [
+            "pump runs on two hosts with one key, at 192.0.2.1 and 192.0.2.9: stop one",
+            "gate reports: digest-mismatch, twin:pump",
+        ],
+    )
+    assert "192.0.2.9" not in ended.out
+
+
+def test_a5_revoke_waits_for_this_very_crl(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch, network: Network
+) -> None:
+    """A number is not enough: another authority may have made the CRL that a node holds."""
+    ours, newer = network.crl(9), network.crl(11)
+    http_end.json(
+        "POST /admin/revocations", {"crl_number": 9, "crl_digest": ours.digest, "serials": [7]}, 201
+    )
+    http_end.answers["GET /status"] = (200, network.status(7, crl=newer).encode())
+    rows = _nodes(
+        *((name, number, False, 60) for name, number in zip("abcdef", (9, 9, 10, 11, 11, 8), strict=True))
+    )
+    digests = [ours.digest, newer.digest, ours.digest, newer.digest, ours.digest, ours.digest]
+    for row, digest in zip(rows["nodes"], digests, strict=True):
+        row["numbers"]["crl_digest"] = digest
+    http_end.json("GET /admin/nodes", rows)
+    monkeypatch.setattr("gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: ask())
+    ended = admin("revoke", "gone", "--wait", "--json")
+    found = json.loads(ended.out)
+    assert (ended.status, found["applied"], found["waiting"]) == (1, ["a", "d"], ["b", "c", "e", "f"])
 
 
 @pytest.mark.parametrize("arguments", [["revoke"], ["revoke", "a", "--serial", "3"], ["command", "reload"]])

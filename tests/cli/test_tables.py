@@ -88,6 +88,7 @@ ENROLMENTS = {
             "id": IDS[0],
             "name": "pump-07",
             "roles": ["client"],
+            "node_id": IDS[1],
             "node_key": KEY,
             "state": "pending",
             "requested_at": NOW,

@@ -132,7 +132,9 @@ class ManagedNode(MemoryNode):
             mesh.random.randbytes,
         )
         random = Random(mesh.random.getrandbits(64))
-        self.heartbeat = Heartbeat(member, client, mesh.clock, member.wall, random, runtime.control)
+        self.heartbeat = Heartbeat(
+            member, client, mesh.clock, member.wall, random, runtime.control, runtime.report
+        )
         runtime.attach(self.heartbeat, self._shut_down, self._reloaded)
         return runtime
 

@@ -55,6 +55,9 @@ class Member:
     def noise_to_certify(self) -> bytes:
         return self.enrolled.noise_key.public
 
+    def time_agreed(self) -> None:
+        """Nothing is kept here."""
+
     def numbers(self) -> dict[str, int]:
         return {"genesis": self.trust.genesis.body.version}
 
