@@ -34,6 +34,7 @@ from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
+from gmesh.mesh.renewal_links import Renewals
 from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
@@ -110,6 +111,7 @@ class BenchNode:
             ),
             refusals=refusals,
             budgets=ControlBudgets(reactor, time.thread_time),
+            renewals=Renewals(reactor, verifier.judge_ended, counters),
             counters=counters,
         )
         self.mesh = MeshFactory(context, noise)

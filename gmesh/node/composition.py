@@ -44,6 +44,7 @@ from gmesh.mesh.members import MemberDirectory, member_of
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
+from gmesh.mesh.renewal_links import Renewals
 from gmesh.mesh.route_updates import RouteUpdates
 from gmesh.mesh.stub_node import PathSeeker, StubFlooding
 from gmesh.node.control import Control
@@ -85,6 +86,7 @@ class Environment:
     @ivar connect: the client endpoint for an address, without some addresses of its host.
     @ivar cpu: seconds of CPU time of the calling thread; where time is simulated, it stands still.
     @ivar aside: runs what takes long beside the reactor.
+    @ivar synchronised: whether C{wall} is known to be right.
     """
 
     clock: IReactorTime
@@ -94,6 +96,7 @@ class Environment:
     connect: Callable[[str, Collection[str]], IStreamClientEndpoint]
     cpu: Callable[[], float] = lambda: 0.0
     aside: Aside = at_once
+    synchronised: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +123,14 @@ class NodeContext:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Links to neighbours."""
+    """Links to neighbours, and those that are for renewals alone."""
 
     neighbours: Neighbours
     dispatcher: Dispatcher
     factory: MeshFactory
     dialler: Dialler
     refusals: Refusals
+    renewals: Renewals
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +226,7 @@ def make_links(
         gate=HandshakeGate(clock),
         refusals=refusals,
     )
+    renewals = Renewals(clock, verifier.judge_ended, context.counters)
     mesh = MeshContext(
         clock=clock,
         wall=member.wall,
@@ -231,13 +236,14 @@ def make_links(
         hello=hello,
         refusals=refusals,
         budgets=context.budgets,
+        renewals=renewals,
         counters=context.counters,
         profile=profile,
         room=DataRoom(dropped=routes.forwarding.dropped),
     )
     factory = MeshFactory(mesh, noise)
     dialler = Dialler(clock, context.random, neighbours, connect, factory.dialling)
-    return Links(neighbours, dispatcher, factory, dialler, refusals)
+    return Links(neighbours, dispatcher, factory, dialler, refusals, renewals)
 
 
 def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:

@@ -154,7 +154,8 @@ class CloseReason(IntEnum):
     RENEWED = 8
     OVERLOAD = 9
     VERSION = 10
-    FLOOD = 11
+    TWIN = 11
+    FLOOD = 12
 
     @property
     def slug(self) -> str:

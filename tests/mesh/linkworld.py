@@ -21,6 +21,7 @@ from gmesh.mesh.neighbour import NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import PeerVerifier
+from gmesh.mesh.renewal_links import Renewals
 from gmesh.testing.issuer import Issuer
 from gmesh.testing.network import MemoryNetwork
 from gmesh.trust.state import TrustState
@@ -111,6 +112,7 @@ class Node:
             hello=self.hello,
             refusals=self.refusals,
             budgets=ControlBudgets(clock, world.cpu),
+            renewals=Renewals(clock, self.verifier.judge_ended, self.counters),
             counters=self.counters,
             profile=profile,
         )
