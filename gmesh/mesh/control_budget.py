@@ -146,7 +146,7 @@ class ControlTurns:
 
     def turn_over(self) -> None:
         """All that was read at once was handed over."""
-        if self._call is None:
+        if self._call is None and self._left < CONTROL_TURN:
             self._left = CONTROL_TURN
             if self._budget.wait(self._clock.seconds()) and not self._stopped:
                 self._pause()
