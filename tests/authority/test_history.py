@@ -270,3 +270,14 @@ def test_a_member_is_heard_with_all_it_reports_after_a_restart(network: Any) -> 
     network.clock.advance(2)
     answer = shows(network, member, status, boot_id="11" * 8, faults=["twin:pump-1"])
     assert answer.status == 200, answer.body
+
+
+def test_whatever_number_a_database_draws_its_status_is_read(
+    network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.randbits", lambda bits: 2**bits - 1)
+    fresh = type(network)(tmp_path / "fresh", network.rates)
+    status = status_of(fresh)
+    fresh.restart()
+    assert status_of(fresh).body.instance == status.body.instance
+    fresh.stop()
