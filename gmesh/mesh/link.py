@@ -324,7 +324,9 @@ class MeshProtocol(RecordProtocol):
                 self._observer.linked(self._peer)
 
     def _renewal_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
-        """Our certificate has ended: this is no link, but by it we may ask for the next one."""
+        """Our certificate has ended: this is no link, but by it we may ask an anchor for the next one."""
+        if "anchor" not in self._peer.roles:
+            raise FrameRefused("no-anchor", f"{self._peer.name} is none, and passes on no request")
         self._table = {}
         self._timers.stop()
         self._reason = CloseReason.EXPIRED.slug
