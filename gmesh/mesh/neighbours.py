@@ -23,6 +23,7 @@ from gmesh.mesh.counters import Counters
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.standing import Standings
 from gmesh.routing.store import Key
 from gmesh.trust.documents import Certificate, Document
 from gmesh.wire.messages import CertificateKey, CloseReason
@@ -69,6 +70,7 @@ class Neighbours:
         self._counters = counters
         self.records = records
         self.certificates = certificates
+        self._standings = Standings()
         self._sessions: dict[INeighbourLink, None] = {}
         self._observers: tuple[NeighbourObserver, ...] = ()
         self._followers: list[Callable[[Neighbour, bool], object]] = []
@@ -145,7 +147,8 @@ class Neighbours:
 
     def add(self, link: ILink) -> Neighbour:
         """This is the link to its node from now on, to which none is held; L{up} follows."""
-        neighbour = Neighbour(link, self._clock, self._counters, self.records, self.certificates)
+        standing = self._standings.of(link.peer.node_key, self._clock.seconds())
+        neighbour = Neighbour(link, self._clock, self._counters, self.records, self.certificates, standing)
         self.by_handle[neighbour.handle] = neighbour
         self.links[neighbour.handle] = link
         return neighbour

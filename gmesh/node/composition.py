@@ -239,7 +239,7 @@ def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:
         flooding: Flooding = StubFlooding(engine, neighbours, clock, member.wall, counters, used, seeker)
     else:
         flooding = Flooding(engine, neighbours, clock, member.wall, counters, used)
-    documents = DocumentGossip(member.trust, neighbours, clock, member.wall, counters)
+    documents = DocumentGossip(member.trust, neighbours, clock, member.wall, counters, context.random)
     control = ControlFactory(engine, neighbours, flooding, documents, directory, clock, counters)
     forwarding = Forwarding(
         engine,

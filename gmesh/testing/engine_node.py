@@ -186,7 +186,7 @@ class EngineNode:
             certificates=Asked(clock, directory.lacks),
         )
         self.flooding = flooding = Flooding(engine, neighbours, clock, self.wall, counters, self._used)
-        self.documents = documents = DocumentGossip(trust, neighbours, clock, self.wall, counters)
+        self.documents = documents = DocumentGossip(trust, neighbours, clock, self.wall, counters, random)
         self.forwarding = forwarding = Forwarding(
             engine,
             neighbours,
