@@ -24,6 +24,7 @@ from gmesh.mesh.document_pulls import DocumentPulls
 from gmesh.mesh.limits import STATUS_ASK_INTERVAL, WANTED_INTERVAL
 from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.state import TrustState
@@ -73,6 +74,7 @@ class DocumentGossip:
         self._wall = wall
         self._counters = counters
         self._neighbours = neighbours
+        self._lines = SpacedLog()
         self._pulls = DocumentPulls(
             neighbours, clock, random, counters, self._would_take, self._named, self._request
         )
@@ -242,7 +244,11 @@ class DocumentGossip:
             # The authority signed it, so it is no fault of the neighbour's; what contradicts raised an alarm.
             self._counters.count(f"{name}-{error.reason}")
         else:
-            self.log.warn(
+            self._lines.write(
+                self.log.warn,
+                self._clock.seconds(),
+                f"{name}-refused",
+                neighbour.peer.node_key,
                 "Refused a {name} from {peer}: {reason}: {detail}",
                 name=name,
                 peer=neighbour.link.peer.name,

@@ -140,10 +140,6 @@ TARGET_ANCHORS = 2
 SESSION_LIFE = 86400.0
 SESSION_JITTER = 0.1
 
-# Of one cause: this many lines at once, then one in so many seconds.
-REFUSAL_LOG_BURST = 5
-REFUSAL_LOG_SPACING = 10.0
-
 TICK: Final = 1e-6
 """Added to a delay computed from a due time, so that rounding never wakes us slightly too early."""
 
