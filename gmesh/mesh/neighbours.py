@@ -24,6 +24,7 @@ from gmesh.mesh.counters import Counters
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.mesh.standing import Standings
 from gmesh.mesh.twins import Twins
 from gmesh.routing.store import Key
@@ -74,6 +75,7 @@ class Neighbours:
         self.records = records
         self.certificates = certificates
         self._standings = Standings()
+        self._lines = SpacedLog()
         self.twins = Twins(clock, counters)
         self._sessions: dict[INeighbourLink, None] = {}
         self._observers: tuple[NeighbourObserver, ...] = ()
@@ -141,7 +143,11 @@ class Neighbours:
             if len(self.links) >= self._max_links():
                 return CloseReason.FULL
         elif old.peer.node_key != session.peer.node_key:
-            self.log.error(
+            self._lines.write(
+                self.log.error,
+                self._clock.seconds(),
+                "same-handle",
+                handle,
                 "{name} and {other} have the same routing handle: the later one is refused",
                 name=old.peer.name,
                 other=session.peer.name,

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
+import gmesh
 from gmesh.mesh.spaced_log import SpacedLog
 
 DAY = 86400
@@ -64,3 +67,23 @@ def test_c10_long_values_are_cut() -> None:
     lines = Lines()
     SpacedLog().write(lines, 0.0, "refused", "n", "{detail}", detail="x" * 100_000)
     assert lines == ["x" * 200 + "..."]
+
+
+NOT_SPACED = {
+    "endtoend/application_faults.py": 2,  # the first, second, fourth and so on of a callback
+    "mesh/gossip.py": 1,  # the authority signed what was taken
+    "mesh/neighbours.py": 2,  # an error of ours; a node that the authority has revoked
+    "mesh/twins.py": 2,  # once for each twin, which is remembered
+}
+
+
+def test_c10_no_line_that_a_peer_causes_is_written_past_it() -> None:
+    """Where frames of others are read, a line that is not spaced has a reason above."""
+    root = Path(gmesh.__file__).parent
+    found = {
+        path.relative_to(root).as_posix(): len(calls)
+        for room in ("wire", "routing", "trust", "mesh", "endtoend")
+        for path in sorted((root / room).glob("*.py"))
+        if (calls := re.findall(r"\blog\.(?:info|warn|error|failure|critical)\(", path.read_text("utf-8")))
+    }
+    assert found == NOT_SPACED
