@@ -141,7 +141,7 @@ KINDS: dict[str, tuple[Callable[[Flood], None], float]] = {
     "equivocation": (Flood.equivocate, 4.0),
     "junk documents": (Flood.junk_documents, 4.0),
     "forged policies": (Flood.forged_policies, 4.0),
-    "junk certificates": (Flood.junk_certificates, 2.0),
+    "junk certificates": (Flood.junk_certificates, 1.0),
     "malformed": (Flood.malformed, 5.0),
     "flaps": (Flood.flap, 5.0),
     "addresses": (Flood.addresses, 5.0),
