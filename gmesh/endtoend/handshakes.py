@@ -18,6 +18,7 @@ from gmesh.endtoend.session_set import HandshakeAttempt, SessionSet, SessionTabl
 from gmesh.errors import GmeshError
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.token_bucket import ClaimGate, Rate
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.wire.frames import Kind
@@ -93,6 +94,7 @@ class Handshakes:
         self._directory = directory
         self._rng = rng
         self._counters = paths.counters
+        self._lines = SpacedLog()
 
     def arm(self, keys: SessionSet, now: float) -> None:
         """Look at C{keys} again when its next deadline comes, or the peer's certificate ends."""
@@ -207,7 +209,15 @@ class Handshakes:
             self._table.drop_attempt(keys)
             keys.wanted = False
             self._counters[error.reason] += 1
-            self.log.warn("No session with {name}: {detail}", name=keys.peer.name, detail=error.detail)
+            self._lines.write(
+                self.log.warn,
+                now,
+                "no-session",
+                keys.peer.node_key,
+                "No session with {name}: {detail}",
+                name=keys.peer.name,
+                detail=error.detail,
+            )
             return
         retry = now + limits.REKEY_TIMEOUT + self._rng.uniform(0, limits.REKEY_JITTER)
         attempt = HandshakeAttempt(initiation, began, now, retry)

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from gmesh.mesh.limits import REFUSAL_LOG_BURST, REFUSAL_LOG_SPACING
-from gmesh.token_bucket import TokenBucket
+from gmesh.mesh.spaced_log import SpacedLog
 
 __all__ = ["Counters", "Refusals"]
 
@@ -48,8 +47,7 @@ class Refusals:
         self._clock = clock
         self._counters = Counters() if counters is None else counters
         self.refused = Counters()
-        self._buckets: dict[str, TokenBucket] = {}
-        self._suppressed = Counters()
+        self._lines = SpacedLog()
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -64,18 +62,14 @@ class Refusals:
     def refuse(self, reason: str, detail: str, address: str, dialled: bool) -> None:
         """Count one refusal and log it, unless many of this reason were logged just now."""
         self.quiet(reason)
-        now = self._clock.seconds()
-        bucket = self._buckets.get(reason)
-        if bucket is None:
-            bucket = self._buckets[reason] = TokenBucket(1 / REFUSAL_LOG_SPACING, REFUSAL_LOG_BURST, now)
-        if not bucket.take(now):
-            self._suppressed.count(reason)
-            return
-        self.log.warn(
-            "Refused peer {direction} {address}: {reason}: {detail} ({suppressed} more since the last line)",
+        self._lines.write(
+            self.log.warn,
+            self._clock.seconds(),
+            reason,
+            None,
+            "Refused peer {direction} {address}: {reason}: {detail}",
             direction="dialled at" if dialled else "from",
             address=address,
             reason=reason,
             detail=detail,
-            suppressed=self._suppressed.pop(reason, 0),
         )

@@ -30,6 +30,7 @@ from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE
 from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.resolving import ElsewhereReactor
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.trust.transport_address import FORMS, Transport, read_address
 
 __all__ = [
@@ -67,6 +68,9 @@ def client_endpoint(reactor: object, target: str, avoid: Collection[str] = ()) -
         endpoint = wrapClientTLS(optionsForClientTLS(address.host), endpoint)
     return endpoint
 
+
+DIALS_TOLD_APART = 16
+"""Addresses of which failed dials are logged apart: records tell of as many as their origins like."""
 
 CERTIFICATE_REFUSALS = frozenset(
     {
@@ -197,6 +201,7 @@ class Dials:
         owner: DialOwner,
     ) -> None:
         self._clock = clock
+        self._lines = SpacedLog(DIALS_TOLD_APART)
         self._connect = connect
         self._factory = factory
         self._owner = owner
@@ -270,7 +275,11 @@ class Dials:
 
     def _not_connected(self, failure: Failure, dial: Dial) -> None:
         self._settle(dial)
-        self.log.info(
+        self._lines.write(
+            self.log.info,
+            self._clock.seconds(),
+            "dial-failed",
+            dial.target.address,
             "Could not connect to {target}: {reason}",
             target=dial.target.address,
             reason=failure.getErrorMessage(),

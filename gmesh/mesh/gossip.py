@@ -4,14 +4,15 @@ Gossip of genesis, CRL, policy and status: a node that gets a newer one announce
 
 A document is verified and applied before it is passed on.  On connect the numbers of the HELLOs
 are compared, so that a new or healed link is never behind.  Large documents are announced and
-pulled in pieces, one of a type at a time.
+pulled in pieces (L{gmesh.mesh.document_pulls}).
+Tests: C{tests/mesh/test_gossip.py}, C{tests/mesh/test_gossip_pulls.py}.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from hashlib import sha256
+from random import Random
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -19,23 +20,19 @@ from twisted.logger import Logger
 
 from gmesh.errors import DocumentRefused
 from gmesh.mesh.counters import Counters
+from gmesh.mesh.document_pulls import DocumentPulls
 from gmesh.mesh.document_reader import DocumentReader, Read
-from gmesh.mesh.limits import (
-    ASSEMBLY_STALL,
-    DOCUMENT_WINDOW,
-    STATUS_ASK_INTERVAL,
-    WANTED_INTERVAL,
-)
+from gmesh.mesh.limits import STATUS_ASK_INTERVAL, WANTED_INTERVAL
 from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
-from gmesh.wire.limits import MAX_DOCUMENT_CHUNK
-from gmesh.wire.messages import NO_DIGEST, DocumentAssembler, DocumentPush, DocumentRequest
+from gmesh.wire.messages import NO_DIGEST, DocumentPush, DocumentRequest
 
-__all__ = ["PUSHES", "REQUESTS", "DocumentGossip", "DocumentPulls"]
+__all__ = ["PUSHES", "REQUESTS", "DocumentGossip"]
 
 GENESIS = "genesis"
 STATUS = "status"
@@ -59,6 +56,7 @@ class DocumentGossip:
     Signed documents between this node and its neighbours.
 
     @param wall: Unix seconds.
+    @param random: decides between sources of a document that are alike.
     """
 
     log = Logger()
@@ -71,6 +69,7 @@ class DocumentGossip:
         wall: Callable[[], float],
         counters: Counters,
         reader: DocumentReader,
+        random: Random,
     ) -> None:
         self._reader = reader
         self._trust = trust
@@ -78,7 +77,10 @@ class DocumentGossip:
         self._wall = wall
         self._counters = counters
         self._neighbours = neighbours
-        self._pulls = DocumentPulls(clock, self._request)
+        self._lines = SpacedLog()
+        self._pulls = DocumentPulls(
+            neighbours, clock, random, counters, self._would_take, self._named, self._request
+        )
         self._pending: dict[str, tuple[Neighbour, bytes]] = {}
         self._served: dict[tuple[str, int], tuple[Document[Any], bytes, bytes]] = {}
         self._pins = self._status_pins()
@@ -102,17 +104,16 @@ class DocumentGossip:
 
     def link_down(self, neighbour: Neighbour) -> None:
         """A neighbour is gone, and what it was sending."""
-        for name in self._pulls.of(neighbour):
-            self._give_up(name)
+        self._pulls.left(neighbour)
         for name in [name for name, found in self._pending.items() if found[0] is neighbour]:
             del self._pending[name]
 
     def housekeeping(self) -> None:
-        """Let another neighbour send what one has stopped sending; ask for a fresher status in time."""
+        """Ask for what is missing; ask for a fresher status in time."""
         now = self._clock.seconds()
-        for name in self._pulls.stalled():
-            self._counters.count("document-stalled")
-            self._give_up(name)
+        for name in _STRUCTS:
+            self._pulls.look(name)
+            self._ask_for_missing(name)
         status = self._trust.status
         if status is not None and len(self._neighbours) and now - self._asked_at >= STATUS_ASK_INTERVAL:
             body = status.body
@@ -171,27 +172,41 @@ class DocumentGossip:
             neighbour.send(_PUSH_KIND[name], push.encode())
 
     def _announced(self, neighbour: Neighbour, name: str, push: DocumentPush) -> None:
-        if push.number > self._held(name) and name not in self._pulls and name not in self._reader:
-            self._pulls.begin(neighbour, name, push)
+        if name == GENESIS and push.number > self._held(GENESIS) + 1:
+            self.ask_genesis(neighbour)
+        else:
+            self._pulls.announced(neighbour, name, push)
 
     def _piece(self, neighbour: Neighbour, name: str, push: DocumentPush) -> None:
-        if not push.offset:
-            self._announced(neighbour, name, push)
-        if not self._pulls.comes_from(neighbour, name):
-            return
-        document = self._pulls.add(name, push)
+        document = self._pulls.take(neighbour, name, push)
         if document is not None:
-            self._judge(neighbour, name, document, lambda: self._try_others(name))
+            pulls = self._pulls
+            self._judge(
+                neighbour, name, document, lambda good: pulls.judged(neighbour, name, push.digest, good)
+            )
 
-    def _give_up(self, name: str) -> None:
-        self._pulls.drop(name).numbers[name] = 0
-        self._try_others(name)
-
-    def _try_others(self, name: str) -> None:
+    def _would_take(self, name: str, number: int) -> bool:
+        """Whether a document of this number is news; of genesis documents the next one is."""
         held = self._held(name)
-        best = max(self._neighbours, key=lambda each: each.numbers.get(name, 0), default=None)
-        if best is not None and best.numbers.get(name, 0) > held:
-            self._ask(best, name, held + 1)
+        return number == held + 1 if name == GENESIS else number > held
+
+    def _named(self, name: str) -> int:
+        """The number of the document that the status names and that is missing here, or 0."""
+        status, held = self._trust.status, self._held(name)
+        if status is None or name == STATUS:
+            return 0
+        body = status.body
+        number = {GENESIS: body.genesis.version, "crl": body.crl.number, "policy": body.policy.version}[name]
+        if number <= held:
+            return 0
+        return held + 1 if name == GENESIS else number
+
+    def _ask_for_missing(self, name: str) -> None:
+        """Two neighbours at a time, in turn, for what the status names and nobody has announced."""
+        number = self._named(name)
+        if number and not self._pulls.under_way(name, number):
+            for _ in range(min(2, len(self._neighbours))):
+                self._ask(self._next_neighbour(), name, number)
 
     def _ask(self, neighbour: Neighbour, name: str, number: int) -> None:
         self._request(neighbour, name, DocumentRequest(number))
@@ -202,29 +217,39 @@ class DocumentGossip:
     # -- judging
 
     def _judge(
-        self, neighbour: Neighbour, name: str, data: bytes, then: Callable[[], object] = lambda: None
+        self,
+        neighbour: Neighbour,
+        name: str,
+        data: bytes,
+        then: Callable[[bool], object] = lambda good: None,
     ) -> None:
-        """Read it, perhaps beside the reactor, and believe it or not; C{then} do the rest."""
+        """
+        Read it, perhaps beside the reactor, and believe it or not.
 
-        def judge(found: Read) -> None:
-            self._believe(neighbour, name, data, found)
-            then()
+        @param then: does the rest; False for what nobody who verifies it would have passed on.
+        """
+        self._reader.read(
+            neighbour.handle,
+            name,
+            _STRUCTS[name],
+            data,
+            lambda found: then(self._believe(neighbour, name, data, found)),
+        )
 
-        self._reader.read(neighbour.handle, name, _STRUCTS[name], data, judge)
-
-    def _believe(self, neighbour: Neighbour, name: str, data: bytes, found: Read) -> None:
+    def _believe(self, neighbour: Neighbour, name: str, data: bytes, found: Read) -> bool:
         try:
             if isinstance(found, DocumentRefused):
                 raise found
             applied = self._trust.offer(found, self._wall())
         except DocumentRefused as error:
             self._refused(neighbour, name, data, error)
-            return
+            return error.reason in ("rollback", "version-gap")
         if not applied:
-            return
+            return True
         self._counters.count(f"{name}-applied")
         self.log.info("Took a newer {name} from {peer}", name=name, peer=neighbour.link.peer.name)
         if name == GENESIS:
+            self._pulls.forgive_refused()
             pending, self._pending = self._pending, {}
             for other, (source, waiting) in pending.items():
                 self._judge(source, other, waiting)
@@ -232,6 +257,7 @@ class DocumentGossip:
                 self.ask_genesis(neighbour)
         elif name == STATUS:
             self._ask_named(neighbour)
+        return True
 
     def _refused(self, neighbour: Neighbour, name: str, data: bytes, error: DocumentRefused) -> None:
         if error.reason in ("unknown-key", "version-gap"):
@@ -247,7 +273,11 @@ class DocumentGossip:
             # The authority signed it, so it is no fault of the neighbour's; what contradicts raised an alarm.
             self._counters.count(f"{name}-{error.reason}")
         else:
-            self.log.warn(
+            self._lines.write(
+                self.log.warn,
+                self._clock.seconds(),
+                f"{name}-refused",
+                neighbour.peer.node_key,
                 "Refused a {name} from {peer}: {reason}: {detail}",
                 name=name,
                 peer=neighbour.link.peer.name,
@@ -257,20 +287,19 @@ class DocumentGossip:
             neighbour.failed(f"{name}-refused")
 
     def _ask_named(self, neighbour: Neighbour) -> None:
-        """A new status says what may be missing."""
-        status = self._trust.status
-        if status is None:
-            return
-        body = status.body
-        named = {GENESIS: body.genesis.version, "crl": body.crl.number, "policy": body.policy.version}
-        for name, number in named.items():
-            if number > self._held(name):
-                self._ask(neighbour, name, self._held(GENESIS) + 1 if name == GENESIS else number)
+        """A new status says what may be missing: who gave it has it, or at least another one."""
+        for name in _STRUCTS:
+            number = self._named(name)
+            if number:
+                for source in dict.fromkeys((neighbour, self._next_neighbour())):
+                    self._ask(source, name, number)
+                self._pulls.look(name)
 
     # -- sending
 
     def announce(self, name: str) -> None:
         """A document changed: send or announce it to every neighbour that has an older one."""
+        self._pulls.settled(name)
         if name == STATUS:
             pins, self._pins = self._pins, self._status_pins()
             if pins == self._pins:
@@ -318,78 +347,3 @@ def _number(document: Document[Any]) -> int:
     body = document.body
     number: int = body.version if isinstance(body, (Genesis, Policy)) else body.number
     return number
-
-
-@dataclass(slots=True)
-class _Pull:
-    neighbour: Neighbour
-    assembler: DocumentAssembler
-    deadline: float
-    asked: int = 0
-
-
-class DocumentPulls:
-    """
-    Large documents on their way here, in pieces: one of a type at a time, a few pieces asked ahead.
-
-    Links keep order, so pieces come in the order in which they were asked for.
-
-    @param ask: sends a request for a piece.
-    """
-
-    def __init__(self, clock: IReactorTime, ask: Callable[[Neighbour, str, DocumentRequest], None]) -> None:
-        self._clock = clock
-        self._ask = ask
-        self._pulls: dict[str, _Pull] = {}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._pulls
-
-    def begin(self, neighbour: Neighbour, name: str, push: DocumentPush) -> None:
-        """Pull what was announced."""
-        pull = _Pull(neighbour, DocumentAssembler(push), self._clock.seconds() + ASSEMBLY_STALL)
-        self._pulls[name] = pull
-        self._ask_ahead(name, pull)
-
-    def comes_from(self, neighbour: Neighbour, name: str) -> bool:
-        """Whether this type is being pulled from this neighbour."""
-        pull = self._pulls.get(name)
-        return pull is not None and pull.neighbour is neighbour
-
-    def add(self, name: str, push: DocumentPush) -> bytes | None:
-        """
-        Take a piece.
-
-        @return: the document, once that was the last.
-        @raise FrameRefused: if the pieces do not make the document announced.
-        """
-        pull = self._pulls[name]
-        before = pull.assembler.request.offset
-        document = pull.assembler.add(push)
-        if document is not None:
-            del self._pulls[name]
-        elif pull.assembler.request.offset > before:
-            pull.deadline = self._clock.seconds() + ASSEMBLY_STALL
-            self._ask_ahead(name, pull)
-        return document
-
-    def stalled(self) -> list[str]:
-        """The types of which no piece has come for too long."""
-        now = self._clock.seconds()
-        return [name for name, pull in self._pulls.items() if pull.deadline <= now]
-
-    def of(self, neighbour: Neighbour) -> list[str]:
-        """The types pulled from this neighbour."""
-        return [name for name, pull in self._pulls.items() if pull.neighbour is neighbour]
-
-    def drop(self, name: str) -> Neighbour:
-        """Give up. @return: the neighbour it came from."""
-        return self._pulls.pop(name).neighbour
-
-    def _ask_ahead(self, name: str, pull: _Pull) -> None:
-        wanted = pull.assembler.request
-        pull.asked = max(pull.asked, wanted.offset)
-        until = min(wanted.offset + DOCUMENT_WINDOW * MAX_DOCUMENT_CHUNK, pull.assembler.total)
-        while pull.asked < until:
-            self._ask(pull.neighbour, name, DocumentRequest(wanted.number, wanted.digest, pull.asked))
-            pull.asked += MAX_DOCUMENT_CHUNK

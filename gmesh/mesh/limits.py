@@ -143,10 +143,6 @@ TARGET_ANCHORS = 2
 SESSION_LIFE = 86400.0
 SESSION_JITTER = 0.1
 
-# Of one cause: this many lines at once, then one in so many seconds.
-REFUSAL_LOG_BURST = 5
-REFUSAL_LOG_SPACING = 10.0
-
 TICK: Final = 1e-6
 """Added to a delay computed from a due time, so that rounding never wakes us slightly too early."""
 
@@ -210,11 +206,32 @@ MAX_SERIALS: Final = 2
 MAX_UNJUDGED: Final = 64
 MAX_DEPARTED: Final = 512
 
+# What is remembered of nodes that were neighbours: as many as may have a link.
+MAX_STANDINGS: Final = 4096
+
 # -- documents
 ASSEMBLY_STALL: Final = 10.0
 DOCUMENT_WINDOW: Final = 4
 # A larger one is read beside the reactor.
 DOCUMENT_ASIDE: Final = 64 * 1024
+# Sources of one document at once: of one that the status names, of one whose number is only claimed.
+PULLS_NAMED: Final = 4
+PULLS_CLAIMED: Final = 1
+# One more source is asked after so long where all are behind PULL_RATE (2 Mbit/s), else after PULL_COMPANY:
+# of 5 sources chosen at random all are among a hostile third once in 243 times, so an honest one is asked
+# within 4 * PULL_BESIDE.
+PULL_BESIDE: Final = 0.25
+PULL_COMPANY: Final = 2.0
+PULL_RATE: Final = 256 * 1024
+# Where all places are taken these times are multiplied, twice as much each time, at most by this.
+PULL_PATIENCE_MOST: Final = 128.0
+# A source slower than this is given up even if there is no other: 128 kbit/s.
+PULL_LEAST: Final = 16 * 1024
+# What did not come is asked for again: a neighbour answers QUESTION_RATE, and no more than that.
+PULL_AGAIN: Final = 1.0
+# Who did not keep what they announced wait: so long at first, then twice as long each time.
+PULL_PAUSE: Final = 10.0
+PULL_PAUSE_MOST: Final = 3600.0
 STATUS_ASK_INTERVAL: Final = 30.0
 WANTED_INTERVAL: Final = 5.0
 

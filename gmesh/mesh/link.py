@@ -43,6 +43,7 @@ from gmesh.mesh.noise import (
 )
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.renewal_links import RenewalLink, Renewals
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import Kind, is_data, iter_frames, pack_frame
 from gmesh.wire.limits import FRAME_HEADER
@@ -60,6 +61,7 @@ class MeshContext:
     @ivar random: jitter and nonces of PINGs.
     @ivar budgets: of CPU time for control frames, by neighbour.
     @ivar room: for the data that waits for all links.
+    @ivar lines: what is logged of links that others bring up and down.
     @ivar hello: our HELLO for a link: initiator flag, the peer's address as we see it.
     """
 
@@ -75,6 +77,7 @@ class MeshContext:
     counters: Counters = field(default_factory=Counters)
     profile: KeepaliveProfile = WAN
     room: DataRoom = field(default_factory=DataRoom)
+    lines: SpacedLog = field(default_factory=SpacedLog)
 
 
 class State(Enum):
@@ -227,7 +230,7 @@ class MeshProtocol(RecordProtocol):
 
     def renew(self, peer: Peer) -> None:
         """Go on under a newer certificate of the same keys."""
-        self.log.info("{name} renewed its certificate, serial {serial}", name=peer.name, serial=peer.serial)
+        self._tell("link-renewed", "{name} renewed its certificate, serial {serial}", serial=peer.serial)
         self._peer = peer
         self._timers.not_after = peer.not_after
         self._timers.start()
@@ -313,7 +316,7 @@ class MeshProtocol(RecordProtocol):
             Kind.REKEY: self._rekey_received,
             Kind.CLOSE: self._close_received,
         }
-        self.log.info("Link to {name} at {address} is up", name=self._peer.name, address=self.address)
+        self._tell("link-up", "Link to {name} at {address} is up", address=self.address)
         context.neighbours.up(admitted)
         self.hello, self.own_hello = hello.without_digest(), self.own_hello.without_digest()
         if self._state is State.UP:
@@ -351,7 +354,7 @@ class MeshProtocol(RecordProtocol):
             return
         if reason is CloseReason.TWIN:
             self._context.neighbours.twins.refused_us(self._peer.name)
-        self.log.info("{name} closed the link: {reason}", name=self._peer.name, reason=reason.slug)
+        self._tell("link-closed", "{name} closed the link: {reason}", reason=reason.slug)
         self._end(reason.slug, None)
 
     def _no_receiver(self, kind: int, record: memoryview, start: int, end: int) -> None:
@@ -420,8 +423,12 @@ class MeshProtocol(RecordProtocol):
             self._reason = reason
         if self._state is State.UP and self._neighbour is not None:
             self._state = State.DRAINING
-            self.log.info("Link to {name} is down: {reason}", name=self._peer.name, reason=reason)
+            self._tell("link-down", "Link to {name} is down: {reason}", reason=reason)
             self._context.neighbours.down(self._neighbour, reason)
+
+    def _tell(self, cause: str, text: str, **values: object) -> None:
+        peer, now = self._peer, self._clock.seconds()
+        self._context.lines.write(self.log.info, now, cause, peer.node_key, text, name=peer.name, **values)
 
     def _changed(self) -> None:
         """It is suspect, or no longer, or has another certificate."""

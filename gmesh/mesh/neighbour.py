@@ -16,8 +16,6 @@ from gmesh.mesh.limits import (
     CERTIFICATE_BATCH,
     DIGEST_BURST,
     DIGEST_RATE,
-    FAILURE_BURST,
-    FAILURE_RATE,
     LSA_FRAME,
     LSA_FRAME_RECORDS,
     QUESTION_BURST,
@@ -25,11 +23,12 @@ from gmesh.mesh.limits import (
     WANT_BATCH,
 )
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.standing import Standing
 from gmesh.routing.metric import LinkMetric
 from gmesh.routing.store import Key
 from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import Kind
-from gmesh.wire.messages import CertificateKey, CertRequest, CloseReason, RecordKey, SyncWant
+from gmesh.wire.messages import CertificateKey, CertRequest, CloseReason, DocumentPush, RecordKey, SyncWant
 
 __all__ = ["Neighbour", "NeighbourObserver", "RecordOutbox"]
 
@@ -108,11 +107,13 @@ class Neighbour:
 
     @param records: what all neighbours together were asked for.
     @param certificates: the same.
+    @param standing: what is remembered of this node, from earlier links too.
     @ivar handle: its routing handle.
     @ivar observers: those that know of the link, in the order in which they heard of it.
     @ivar metric: what the link costs.
     @ivar outbox: node records queued for it.
     @ivar numbers: the newest documents it is known to hold, by type.
+    @ivar offers: what it announced last, by type: documents too large to be sent unasked.
     @ivar records: node records wanted of it.
     @ivar certificates: certificates wanted of it.
     """
@@ -124,13 +125,16 @@ class Neighbour:
         counters: Counters,
         records: Asked[Key],
         certificates: Asked[CertificateKey],
+        standing: Standing,
     ) -> None:
+        self.standing = standing
         self.link = link
         self.handle: bytes = link.peer.handle
         self.observers: list[NeighbourObserver] = []
         self.metric = LinkMetric(link.rtt)
         self.outbox = RecordOutbox()
         self.numbers: dict[str, int] = {}
+        self.offers: dict[str, DocumentPush] = {}
         self.records: Fetcher[Key] = Fetcher(clock, self._ask_records, WANT_BATCH, records)
         self.certificates: Fetcher[CertificateKey] = Fetcher(
             clock, self._ask_certificates, CERTIFICATE_BATCH, certificates
@@ -138,7 +142,6 @@ class Neighbour:
         self._clock = clock
         self._counters = counters
         now = clock.seconds()
-        self._failures = TokenBucket(FAILURE_RATE, FAILURE_BURST, now)
         self._questions = TokenBucket(QUESTION_RATE, QUESTION_BURST, now)
         self._digests = TokenBucket(DIGEST_RATE, DIGEST_BURST, now)
 
@@ -158,9 +161,9 @@ class Neighbour:
         self.link.send_control(kind, body)
 
     def failed(self, cause: str) -> None:
-        """Something it passed on did not verify; too much of that, of whatever kind, ends the link."""
+        """Something it passed on did not verify; too much of that, over all its links, ends this one."""
         self._counters.count(cause)
-        if not self._failures.take(self._clock.seconds()):
+        if not self.standing.failures.take(self._clock.seconds()):
             self._counters.count("too-many-failures")
             self.link.close(CloseReason.PROTOCOL)
 

@@ -24,6 +24,8 @@ from gmesh.mesh.counters import Counters
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.spaced_log import SpacedLog
+from gmesh.mesh.standing import Standings
 from gmesh.mesh.twins import Twins
 from gmesh.routing.store import Key
 from gmesh.trust.documents import Certificate, Document
@@ -72,6 +74,8 @@ class Neighbours:
         self._counters = counters
         self.records = records
         self.certificates = certificates
+        self._standings = Standings()
+        self._lines = SpacedLog()
         self.twins = Twins(clock, counters)
         self._sessions: dict[INeighbourLink, None] = {}
         self._observers: tuple[NeighbourObserver, ...] = ()
@@ -139,7 +143,11 @@ class Neighbours:
             if len(self.links) >= self._max_links():
                 return CloseReason.FULL
         elif old.peer.node_key != session.peer.node_key:
-            self.log.error(
+            self._lines.write(
+                self.log.error,
+                self._clock.seconds(),
+                "same-handle",
+                handle,
                 "{name} and {other} have the same routing handle: the later one is refused",
                 name=old.peer.name,
                 other=session.peer.name,
@@ -155,7 +163,8 @@ class Neighbours:
 
     def add(self, link: ILink) -> Neighbour:
         """This is the link to its node from now on, to which none is held; L{up} follows."""
-        neighbour = Neighbour(link, self._clock, self._counters, self.records, self.certificates)
+        standing = self._standings.of(link.peer.node_key, self._clock.seconds())
+        neighbour = Neighbour(link, self._clock, self._counters, self.records, self.certificates, standing)
         self.by_handle[neighbour.handle] = neighbour
         self.links[neighbour.handle] = link
         return neighbour

@@ -25,6 +25,7 @@ from gmesh.mesh.counters import Counters
 from gmesh.mesh.limits import RENEWAL_LINK_SECONDS, RENEWAL_LINKS, RENEWAL_QUESTIONS
 from gmesh.mesh.noise import RecordProtocol
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.trust.documents import Certificate, Document
 from gmesh.wire.frames import Kind, iter_frames, pack_frame
 from gmesh.wire.limits import FRAME_HEADER
@@ -132,6 +133,7 @@ class Renewals:
         self.opened: Callable[[], object] = lambda: None
         self.lost: Callable[[str], object] = lambda anchor: None
         self.asking: list[RenewalLink] = []
+        self._lines = SpacedLog()
         self._serving: dict[bytes, RenewalLink] = {}
         self._clock = clock
         self._judge = judge
@@ -146,7 +148,10 @@ class Renewals:
             return None
         if key in self._serving:
             self._serving[key].end(CloseReason.DUPLICATE)
-        self.log.info("{name} may renew here: its certificate has ended", name=transport.peer.name)
+        text = "{name} may renew here: its certificate has ended"
+        self._lines.write(
+            self.log.info, self._clock.seconds(), "renewal-link", key, text, name=transport.peer.name
+        )
         self._counters.count("renewal-link")
         link = self._serving[key] = RenewalLink(self._clock, transport, self._asked, self._served)
         return link

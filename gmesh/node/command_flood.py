@@ -21,6 +21,7 @@ from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.node.limits import (
     MAX_COMMAND_BYTES_HELD,
     MAX_COMMAND_LIFE,
@@ -107,6 +108,7 @@ class CommandFlood(NeighbourObserver):
         self._trust = trust
         self._neighbours = neighbours
         self._wall = wall
+        self._lines = SpacedLog()
         self._obey = obey
         self._refuse = refuse
         self._held: dict[str, _Held] = {}
@@ -215,7 +217,11 @@ class CommandFlood(NeighbourObserver):
         if len(self._waiting) >= MAX_COMMANDS_WAITING or alike >= MAX_COMMANDS_WAITING_A_SIGNER:
             return
         self._waiting[document.digest] = document
-        self.log.warn(
+        self._lines.write(
+            self.log.warn,
+            self._wall(),
+            "command-waits",
+            _giver(document),
             "Command {command} {number} is not obeyed: {cause}",
             command=document.body.command,
             number=document.body.number,

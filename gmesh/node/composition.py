@@ -256,9 +256,8 @@ def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:
         flooding: Flooding = StubFlooding(engine, neighbours, clock, member.wall, counters, used, seeker)
     else:
         flooding = Flooding(engine, neighbours, clock, member.wall, counters, used)
-    documents = DocumentGossip(
-        member.trust, neighbours, clock, member.wall, counters, DocumentReader(context.budgets, context.aside)
-    )
+    reader = DocumentReader(context.budgets, context.aside)
+    documents = DocumentGossip(member.trust, neighbours, clock, member.wall, counters, reader, context.random)
     control = ControlFactory(engine, neighbours, flooding, documents, directory, clock, counters)
     forwarding = Forwarding(
         engine,

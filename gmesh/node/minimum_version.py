@@ -8,6 +8,7 @@ Tests: C{tests/node/test_policy_changes.py}.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from twisted.logger import Logger
 
@@ -15,6 +16,7 @@ from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.trust.state import TrustState
 from gmesh.wire.messages import CloseReason
 
@@ -41,11 +43,20 @@ class MinimumVersion(NeighbourObserver):
 
     log = Logger()
 
-    def __init__(self, trust: TrustState, neighbours: Neighbours, own: str, counters: Counters) -> None:
+    def __init__(
+        self,
+        trust: TrustState,
+        neighbours: Neighbours,
+        own: str,
+        counters: Counters,
+        now: Callable[[], float],
+    ) -> None:
         self._trust = trust
         self._neighbours = neighbours
         self._own = own
         self._counters = counters
+        self._now = now
+        self._lines = SpacedLog()
 
     def too_old(self, software: str) -> bool:
         """Whether the policy in force bars this version."""
@@ -72,7 +83,13 @@ class MinimumVersion(NeighbourObserver):
         software = getattr(link.hello, "software", "")
         if self.too_old(software):
             self._counters.count("peer-version")
-            self.log.warn(
-                "{name} runs {software}, too old for the policy", name=link.peer.name, software=software
+            self._lines.write(
+                self.log.warn,
+                self._now(),
+                "peer-version",
+                link.peer.node_key,
+                "{name} runs {software}, too old for the policy",
+                name=link.peer.name,
+                software=software,
             )
             link.close(CloseReason.VERSION)

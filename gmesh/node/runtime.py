@@ -159,7 +159,9 @@ class NodeRuntime:
         self.datagrams = ends.datagrams
         self.echo = ends.echo
         self.control = make_control(context, links, ends, self._dial_policy.tell, self._receipt_waits)
-        self._versions = MinimumVersion(member.trust, links.neighbours, self._software, self._counters)
+        self._versions = MinimumVersion(
+            member.trust, links.neighbours, self._software, self._counters, self.now
+        )
         self.neighbours.observe(  # a link comes up in this order, and goes down in the opposite one
             self._control,  # its certificate; the documents and records that it lacks
             self.forwarding,  # frames may leave by it

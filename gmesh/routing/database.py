@@ -23,6 +23,7 @@ from gmesh.routing.limits import (
     ORIGIN_BURST,
     ORIGIN_RATE,
 )
+from gmesh.routing.origin_rates import OriginRates
 from gmesh.routing.record import NodeRecord, decode_record, handle_of, node_id_of, peek, signing_input
 from gmesh.routing.store import Entry, Key, Member, RecordStore, record_hash
 from gmesh.token_bucket import TokenBucket
@@ -89,6 +90,7 @@ class LinkStateDatabase:
         self._revoked = revoked
         self._verify = verify
         self._alarm = alarm
+        self._rates = OriginRates()
         self._first_ends = self._first_over = 0.0
 
     def offer(self, data: bytes, now: float, wall: float) -> Offer:
@@ -136,18 +138,25 @@ class LinkStateDatabase:
         if member.node_key != record.node_key or (record.fragment and "anchor" not in member.roles):
             return OfferOutcome.NOT_ALLOWED
         bucket = (held.bucket if held else None) or TokenBucket(ORIGIN_RATE, ORIGIN_BURST, now)
-        if bucket.ready_at(now) > now:
+        digest = record_hash(data)
+        if held is not None and held.rival == digest:
+            return OfferOutcome.EQUIVOCATION
+        if not (bucket.has(now) and self._rates.has(key[0], now)):
             return OfferOutcome.RATE_LIMITED
         if not self._signed(record, data):
             return OfferOutcome.BAD_SIGNATURE
-        digest = record_hash(data)
-        if held is not None and rival:
-            self._alarm("equivocation", key[0])
-            if held.hash < digest:
-                return OfferOutcome.EQUIVOCATION
         bucket.take(now)
+        self._rates.spend(key[0], "anchor" in member.roles, now)
+        other = None
+        if held is not None and rival:
+            other = max(held.hash, digest)
+            if held.rival is None:
+                self._alarm("equivocation", key[0])
+            if held.hash < digest:
+                held.rival = other
+                return OfferOutcome.EQUIVOCATION
         left = min(record.issued_at + record.lifetime - wall, MAX_LIFETIME)
-        entry = Entry(record, data, digest, member, now + left + EXPIRY_GRACE, bucket)
+        entry = Entry(record, data, digest, member, now + left + EXPIRY_GRACE, bucket, other)
         self._soonest(entry, member.not_after + CERTIFICATE_GRACE)
         self.store.put(key, entry)
         return OfferOutcome.ACCEPTED
@@ -159,7 +168,8 @@ class LinkStateDatabase:
     def ready_at(self, key: Key, now: float) -> float:
         """When a record refused as L{OfferOutcome.RATE_LIMITED} may be offered again."""
         held = self.store.get(key)
-        return held.bucket.ready_at(now) if held and held.bucket else now
+        fragment = held.bucket.ready_at(now) if held and held.bucket else now
+        return max(fragment, self._rates.ready_at(key[0], now))
 
     def adopt(self, other: LinkStateDatabase) -> None:
         """Begin with what another database of the same network believes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from gmesh.token_bucket import Rate
+
 # -- the node record
 RECORD_VERSION: Final = 1
 MAX_RECORD: Final = 2048
@@ -40,6 +42,10 @@ REFRESH_SPREAD: Final = 300
 MAX_NODES: Final = 4096
 ORIGIN_RATE: Final = 1.0
 ORIGIN_BURST: Final = 5
+NODE_RECORDS: Final = Rate(0.2, 40)
+"""Records of one origin over all its fragments: in the long run 35 MB a day of the largest."""
+ANCHOR_RECORDS: Final = Rate(0.5, 1024)
+"""The same of an anchor, whose 64 fragments are signed some 6 times each while 4,096 links come up."""
 MAX_PARKED_PER_SOURCE: Final = 256
 PARK_LIFE: Final = 60.0
 
@@ -50,6 +56,9 @@ SPACING_EVEN: Final = ORIGIN_BURST - 1
 """Intervals like the first: every node takes a burst from one origin, so it may be used to join a mesh."""
 SPACING_MAX: Final = 10.0
 SPACING_QUIET: Final = 30.0
+OWN_RECORDS: Final = Rate(NODE_RECORDS.rate / 2, NODE_RECORDS.burst / 2)
+"""What a node signs itself: half of what others take, so that a restart fits as well."""
+OWN_ANCHOR_RECORDS: Final = Rate(ANCHOR_RECORDS.rate / 2, ANCHOR_RECORDS.burst / 2)
 DOWN_BURST: Final = 5
 DOWN_RATE: Final = 0.5
 UP_STABLE: Final = 3.0

@@ -6,12 +6,15 @@ A neighbour keeps its place in its fragment while the link lives, so one change 
 fragment.  A lost link is advertised at once while the burst lasts; a link that comes back soon after
 it was lost must hold for a while first, unless it is the only one.  (A link without a history is
 advertised at once: a fresh start has nothing to damp, spacing joins what comes up together.)
+
+All fragments together have a rate in the long run, half of what other nodes take of one origin.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import inf
 from random import Random
 from typing import Protocol
 
@@ -26,6 +29,8 @@ from gmesh.routing.limits import (
     MAX_FRAGMENTS,
     MAX_RECORD_LINKS,
     MAX_SEQUENCE,
+    OWN_ANCHOR_RECORDS,
+    OWN_RECORDS,
     REFRESH,
     REFRESH_SPREAD,
     SPACING_EVEN,
@@ -100,6 +105,8 @@ class Originator:
         self._lost: dict[bytes, tuple[float, int]] = {}
         self._downs = TokenBucket(DOWN_RATE, DOWN_BURST, now)
         self._fragments: dict[int, _Fragment] = {}
+        self._rate = OWN_ANCHOR_RECORDS if flags & RecordFlag.ANCHOR else OWN_RECORDS
+        self._booked = now
         self._change(0, now)
 
     @property
@@ -123,6 +130,7 @@ class Originator:
             self._flags = flags
             self._change(0, now)
             self._fragments[0].due = now
+            self._booked -= 1 / self._rate.rate
 
     def set_capabilities(self, capabilities: tuple[tuple[int, bytes], ...], now: float) -> None:
         """
@@ -197,18 +205,32 @@ class Originator:
             for when in (item.due, item.refresh_at)
             if when is not None
         ]
-        return min(times, default=None)
+        return max(min(times), self._free_at) if times else None
+
+    @property
+    def _free_at(self) -> float:
+        """
+        When one more record may be signed.
+
+        Each books its share of time: the virtual scheduling of ITU-T I.371, which needs no rounding.
+        """
+        return self._booked - (self._rate.burst - 1) / self._rate.rate
 
     def originate(self, now: float, wall: float) -> list[NodeRecord]:
-        """Sign every fragment that is due."""
+        """Sign every fragment that is due, as many as the rate allows: those that wait longest first."""
+        waiting = sorted(
+            (min(when for when in (item.due, item.refresh_at, inf) if when is not None), index)
+            for index, item in self._fragments.items()
+        )
         records = []
-        for index in sorted(self._fragments):
-            item = self._fragments[index]
-            if any(when is not None and when <= now for when in (item.due, item.refresh_at)):
-                records.append(self._sign(index, item, now, wall))
+        for due, index in waiting:
+            if due > now or self._free_at > now:
+                break
+            records.append(self._sign(index, self._fragments[index], now, wall))
         return records
 
     def _sign(self, index: int, item: _Fragment, now: float, wall: float) -> NodeRecord:
+        self._booked = max(self._booked, now) + 1 / self._rate.rate
         self.sequence = min(max(self.sequence + 1, int(wall) << 20), MAX_SEQUENCE)
         links = []
         later: list[float] = []

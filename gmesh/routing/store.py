@@ -46,7 +46,8 @@ class Entry:
     """
     A stored record.
 
-    @ivar bucket: the rate of its origin; None is a full one.
+    @ivar bucket: the rate of its fragment; None is a full one.
+    @ivar rival: the hash of another body that its origin signed with the same sequence.
     @ivar expires_at: on the monotonic clock, fixed when the record was accepted: a step of the
         wall clock must not empty the database.
     """
@@ -57,6 +58,7 @@ class Entry:
     member: Member
     expires_at: float
     bucket: TokenBucket | None
+    rival: bytes | None = None
 
 
 class RecordStore:

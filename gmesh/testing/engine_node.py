@@ -188,8 +188,9 @@ class EngineNode:
             certificates=Asked(clock, directory.lacks),
         )
         self.flooding = flooding = Flooding(engine, neighbours, clock, self.wall, counters, self._used)
+        reader = DocumentReader(ControlBudgets(clock))
         self.documents = documents = DocumentGossip(
-            trust, neighbours, clock, self.wall, counters, DocumentReader(ControlBudgets(clock))
+            trust, neighbours, clock, self.wall, counters, reader, random
         )
         self.forwarding = forwarding = Forwarding(
             engine,
