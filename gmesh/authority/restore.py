@@ -5,9 +5,9 @@ Restore a backup, while the daemon is stopped, with what nodes hold.
 A restored database is older than what nodes have seen.  So restoring raises the epoch, which all
 serials and numbers start from, takes in the newest CRL and policy that any node holds, reads what
 C{audit.jsonl} tells of the days since (L{gmesh.authority.lost_days}), withdraws the invites that were
-open (some were used), and refuses what was signed before it.  It goes by the
-newest genesis that the backup, the state directory or the database there knows, and leaves it there.
-Files older than what the audit or a node's status names are refused.
+open (some were used), ends what waited for votes (some were withdrawn), and refuses what was signed
+before it.  It goes by the newest genesis that the backup, the state directory or the database there
+knows, and leaves it there.  Files older than what the audit or a node's status names are refused.
 
 Evidence for somebody (a policy, a number) counts only if a key of the newest genesis signed it.
 Evidence against somebody (an entry of a CRL) counts from a key that was dropped, too: a thief who
@@ -34,6 +34,7 @@ from gmesh.authority.readmission import issued_mark
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
+from gmesh.authority.store.approvals import forget_all as end_proposals
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.daemon.lock import StateLock
@@ -230,6 +231,7 @@ def restore(
             _check_manifest(backup, manifest)
         engine.check_integrity(backup, still=True)
         fresh = state / (DATABASE + ".restoring")
+        _clear(fresh)  # of a restore that was killed: its log would be played into this copy
         shutil.copyfile(backup, fresh)
         fresh.chmod(0o600)
         start = 0
@@ -249,8 +251,7 @@ def restore(
                 raise ConfigurationError("not-confirmed", "nothing was changed")
             _swap(state, fresh, now, done.epoch)
         finally:
-            for leftover in state.glob(fresh.name + "*"):
-                leftover.unlink()
+            _clear(fresh)
     except engine.EngineError as error:
         raise engine.explain(error, backup) from error
     finally:
@@ -349,6 +350,7 @@ class _Rework:
         lost = self._lost_days(tx, issuer, files, backup)
         raised = self._begin_epoch(tx, files, lost)
         withdrawn = invites.withdraw_all(tx)
+        end_proposals(tx)
         first = first_number(tx)
         taken_in = [name for file in files.crls for name in merge_crl(tx, file.document.body, first)]
         doubtful = self._take_in_doubtful(tx, files, first, tx.now + newest.body.certificate.max)
@@ -459,6 +461,11 @@ class _Rework:
             raise ConfigurationError(
                 error.reason, f"{error.detail}; or leave out what dropped keys signed: {names}"
             ) from error
+
+
+def _clear(fresh: Path) -> None:
+    for leftover in fresh.parent.glob(fresh.name + "*"):
+        leftover.unlink()
 
 
 def _check_manifest(backup: Path, manifest: Path) -> None:

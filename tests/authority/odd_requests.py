@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Requests and documents that are odd (fields absent, extra, extreme, doubled) and well signed, by anybody."""
+"""Requests and documents that are odd (absent, extra, extreme, doubled fields) and well signed."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Odd:
             keys *= 2
         try:
             text = signature_input(type, signed)
-        except Exception:  # noqa: BLE001  # it has no canonical form: what is signed does not matter
+        except Exception:  # it has no canonical form: what is signed does not matter
             text = json.dumps(signed).encode("utf-8", "surrogatepass")
         signatures = [{"key_id": key.key_id, "signature": b64url_encode(key.sign(text))} for key in keys]
         made = {"signed": signed, "signatures": signatures}
@@ -219,8 +219,8 @@ class Odd:
     def _heartbeat(self, key: SigningKey) -> Json:
         network = self.network
         receipt = {
-            "type": "receipt", "network_id": network.network_id, "command": self._argument(), "outcome": "done",
-            "detail": "", "at": network.now,
+            "type": "receipt", "network_id": network.network_id, "command": self._argument(),
+            "outcome": "done", "detail": "", "at": network.now,
         }  # fmt: skip
         return {
             "certificate": self._certificate(key),
@@ -255,9 +255,10 @@ class Odd:
 
     def _command(self, key: SigningKey) -> Json:
         command = {
-            "type": "command", "network_id": self.network.network_id, "id": f"{self.chance.randrange(9):032x}",
-            "number": self.chance.choice([1, 2, 3]), "command": "ping-report", "target": {"all": True},
-            "arguments": {}, "issued_at": self.network.now, "expires_at": self.network.now + 600,
+            "type": "command", "network_id": self.network.network_id,
+            "id": f"{self.chance.randrange(9):032x}", "number": self.chance.choice([1, 2, 3]),
+            "command": "ping-report", "target": {"all": True}, "arguments": {},
+            "issued_at": self.network.now, "expires_at": self.network.now + 600,
         }  # fmt: skip
         return {"command": self.document("command", command, key)}
 

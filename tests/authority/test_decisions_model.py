@@ -82,13 +82,16 @@ class Deciding(Revoking):
 
     @initialize(required=st.sampled_from([1, 2]))
     def rules(self, required: int) -> None:
-        """One operator is enough, or what makes voters takes two."""
+        """One operator is enough, or what makes voters takes two; there are two members and a backup."""
+        self.join()
+        self.join()
         self.truth.required = required
         if required == 2:
             self.truth.votable = VOTABLE
             text = json.dumps({"required": 2, "operations": VOTABLE})
             (self.network.path / APPROVALS_FILE).write_text(text)
             self.network.restart()
+        self.back_up()
 
     # Operators.
 
@@ -407,7 +410,7 @@ def run(examples: int, steps: int, **more: Any) -> None:
 
 def test_decisions_in_any_order() -> None:
     """No certificate outside the model, no revoked node renewed, no vote that was not cast."""
-    run(25, 40)
+    run(12, 50)
 
 
 @pytest.mark.soak

@@ -78,9 +78,10 @@ class World:
         self.serials = {row["serial"] for row in self.listed("certificates")}
         self.members = {member.node.key_id}
         signers = {
-            "stranger": keys.signing(), "invite": invited.invite.key, "node": member.node, "revoked": gone.node,
-            "read": keys.reader, "operate": keys.operator, "administer": keys.admin, "second": second,
-            "removed": removed, "authority": keys.authority, "dropped": dropped, "root": keys.root,
+            "stranger": keys.signing(), "invite": invited.invite.key, "node": member.node,
+            "revoked": gone.node, "read": keys.reader, "operate": keys.operator, "administer": keys.admin,
+            "second": second, "removed": removed, "authority": keys.authority, "dropped": dropped,
+            "root": keys.root,
         }  # fmt: skip
         self.odd = Odd(random.Random(seed), network, signers, {"node": member, "revoked": gone})
         self.odd.words += [each.key_id for each in signers.values()] + sorted(self.serials)
