@@ -51,6 +51,7 @@ class TrustChanges:
         self._counters = context.counters
         self._neighbours = links.neighbours
         self._dialler = links.dialler
+        self._renewals = links.renewals
         self._updates = routes.updates
         self._documents = routes.documents
         self._certificates = routes.control
@@ -99,6 +100,7 @@ class TrustChanges:
         self._certificates.announce_certificate(self._member.certificate)
         self._updates.renewed()
         self._dialler.documents_changed("certificate")
+        self._renewals.renewed()
         if rekeyed:
             self._dialler.redial()
 
@@ -117,6 +119,7 @@ class TrustChanges:
     def _cut_neighbours(self, kind: str) -> None:
         if kind in _MEMBERS:
             self._neighbours.sweep()
+            self._renewals.sweep()
 
     def _dial(self, kind: str) -> None:
         if kind == "genesis":

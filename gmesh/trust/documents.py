@@ -6,7 +6,7 @@ Every signed document by name: the one module others import them from.
 from __future__ import annotations
 
 from gmesh.errors import DocumentRefused
-from gmesh.trust.body import Body, SignatureEntry
+from gmesh.trust.body import Body, DocumentFile, SignatureEntry
 from gmesh.trust.body_command import Command, CommandReceipt, CommandTarget
 from gmesh.trust.body_genesis import Anchor, AuthorityKey, Genesis, PolicyFloor, RootKeys
 from gmesh.trust.body_member import (
@@ -55,6 +55,7 @@ __all__ = [
     "CrlDelta",
     "DOCUMENT_TYPES",
     "Document",
+    "DocumentFile",
     "Genesis",
     "NumberedDigest",
     "Operator",
