@@ -234,7 +234,8 @@ def restore(
             engine.connect(backup).close()  # what a crash left in its log, into the file
         engine.check_integrity(backup, still=True)
         fresh = state / (DATABASE + ".restoring")
-        _clear(fresh)  # of a restore that was killed: its log would be played into this copy
+        for killed in state.glob(fresh.name + "*"):
+            killed.unlink()  # the log of an earlier copy would be played into this one
         shutil.copyfile(backup, fresh)
         fresh.chmod(0o600)
         start = 0
@@ -254,7 +255,8 @@ def restore(
                 raise ConfigurationError("not-confirmed", "nothing was changed")
             _swap(state, fresh, now, done.epoch)
         finally:
-            _clear(fresh)
+            for leftover in state.glob(fresh.name + "*"):
+                leftover.unlink()
     except engine.EngineError as error:
         raise engine.explain(error, backup) from error
     finally:
@@ -465,11 +467,6 @@ class _Rework:
             raise ConfigurationError(
                 error.reason, f"{error.detail}; or leave out what dropped keys signed: {names}"
             ) from error
-
-
-def _clear(fresh: Path) -> None:
-    for leftover in fresh.parent.glob(fresh.name + "*"):
-        leftover.unlink()
 
 
 def _check_manifest(backup: Path, manifest: Path) -> None:

@@ -147,7 +147,7 @@ class World:
 
     def may(self, route: Route, who: str, said: Any) -> bool:
         """Whether the model lets this key get this answer."""
-        if route.access is Access.PUBLIC:
+        if route.access in (Access.PUBLIC, Access.PUBLISHED):
             return True
         if route.access is Access.JOIN:
             return True  # whom it admitted is judged by what it handed out
