@@ -5,9 +5,9 @@ Restore a backup, while the daemon is stopped, with what nodes hold.
 A restored database is older than what nodes have seen.  So restoring raises the epoch, which all
 serials and numbers start from, takes in the newest CRL and policy that any node holds, reads what
 C{audit.jsonl} tells of the days since (L{gmesh.authority.lost_days}), withdraws the invites that were
-open (some were used), and refuses what was signed before it.  It goes by the
-newest genesis that the backup, the state directory or the database there knows, and leaves it there.
-Files older than what the audit or a node's status names are refused.
+open (some were used), ends what waited for votes (some were withdrawn), and refuses what was signed
+before it.  It goes by the newest genesis that the backup, the state directory or the database there
+knows, and leaves it there.  Files older than what the audit or a node's status names are refused.
 
 Evidence for somebody (a policy, a number) counts only if a key of the newest genesis signed it.
 Evidence against somebody (an entry of a CRL) counts from a key that was dropped, too: a thief who
@@ -34,6 +34,7 @@ from gmesh.authority.readmission import issued_mark
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
+from gmesh.authority.store.approvals import forget_all as end_proposals
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.history import begin_instance
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
@@ -233,6 +234,8 @@ def restore(
             engine.connect(backup).close()  # what a crash left in its log, into the file
         engine.check_integrity(backup, still=True)
         fresh = state / (DATABASE + ".restoring")
+        for killed in state.glob(fresh.name + "*"):
+            killed.unlink()  # the log of an earlier copy would be played into this one
         shutil.copyfile(backup, fresh)
         fresh.chmod(0o600)
         start = 0
@@ -352,6 +355,7 @@ class _Rework:
         lost = self._lost_days(tx, issuer, files, backup)
         raised = self._begin_epoch(tx, files, lost)
         withdrawn = invites.withdraw_all(tx)
+        end_proposals(tx)
         first = first_number(tx)
         taken_in = [name for file in files.crls for name in merge_crl(tx, file.document.body, first)]
         doubtful = self._take_in_doubtful(tx, files, first, tx.now + newest.body.certificate.max)

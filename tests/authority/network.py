@@ -19,7 +19,7 @@ from gmesh.authority.rate_limit import RateLimiter, RateLimits
 from gmesh.authority.request_log import RequestLog
 from gmesh.authority.server import Server, open_authority
 from gmesh.authority.service import Authority
-from gmesh.trust.documents import Certificate, Document, parse_document
+from gmesh.trust.documents import Certificate, Document, Genesis, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import make_join_request
@@ -74,8 +74,11 @@ class Network:
 
     def __init__(self, path: Path, rates: RateLimits) -> None:
         self.path = path
-        self.keys = Keys()
-        self.genesis = write_state(path, self.keys)
+        self.keys = self.make_keys()
+        if path.exists():
+            self.genesis = parse_document((path / "genesis.json").read_bytes(), Genesis)
+        else:
+            self.genesis = write_state(path, self.keys)
         self.network_id = network_id(self.genesis)
         self.clock = Clock()
         self.offset = float(START)
@@ -84,6 +87,10 @@ class Network:
         self.pools = in_place_pools
         self.authority: Authority
         self.start()
+
+    def make_keys(self) -> Keys:
+        """The same each time."""
+        return Keys()
 
     def wall(self) -> float:
         return self.clock.seconds() + self.offset

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from authority.test_approvals import require, revoked, second_administrator
 from authority.test_commands import Operator
 from authority.test_true_now import fresh_key, text_of
 
+from gmesh.authority.restore import restore
 from gmesh.trust.documents import Command, CommandTarget, document_from_dict, sign_document
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.limits import MAX_NUMBER
@@ -201,3 +203,20 @@ def test_a13_a_command_proposed_under_another_policy_ends(network: Network, seco
     assert answer.status == 201
     late = network.admin("POST", "/admin/commands", shown["body"], second)
     assert late.slug == "conflict" and "policy has changed" in late.json["detail"]
+
+
+def test_a_restore_ends_what_waited(network: Network, second: SigningKey, tmp_path: Path) -> None:
+    """A vote that was withdrawn after the backup does not come back with it."""
+    require(network, 2)
+    body = {"key": fresh_key(network), "role": "administer"}
+    proposed = network.admin("POST", "/admin/operators", body)
+    backup = network.path / "backups" / network.admin("POST", "/admin/backup").json["file"]
+    assert network.admin("DELETE", f"/admin/approvals/{proposed.json['id']}").status == 204
+    for name in ("crl", "policy"):
+        (tmp_path / name).write_bytes(network.ask("GET", f"/{name}").body)
+    network.stop()
+    restore(network.path, backup, network.now, [tmp_path / "crl"], [tmp_path / "policy"])
+    network.clock.advance(1)
+    network.start()
+    assert waiting(network) == []
+    assert network.admin("POST", "/admin/operators", body, second).status == 202

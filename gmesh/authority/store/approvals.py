@@ -12,6 +12,7 @@ __all__ = [
     "ApprovalRow",
     "VoteRow",
     "forget",
+    "forget_all",
     "forget_expired",
     "get",
     "keep_rules",
@@ -118,6 +119,11 @@ def votes(reader: Reader, approval_id: str, least: str) -> list[VoteRow]:
 def forget(tx: Transaction, approval_id: str) -> bool:
     """Delete one with its votes. @return: False if it was gone."""
     return bool(tx.execute("DELETE FROM approval WHERE id = ?", approval_id))
+
+
+def forget_all(tx: Transaction) -> None:
+    """Delete what waits: a backup's may have been decided or withdrawn since."""
+    tx.execute("DELETE FROM approval")
 
 
 def forget_expired(tx: Transaction) -> None:
