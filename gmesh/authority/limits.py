@@ -5,6 +5,7 @@ from __future__ import annotations
 
 # Receiving requests.
 BODY_BYTES = 64 * 1024
+ADMISSIONS_AT_ONCE = 32  # of 2 KiB at most each: as many as a body holds
 POLICY_BODY_BYTES = 256 * 1024
 RECEIVE_SECONDS = 10  # from connection made, or the previous answer, to the whole request
 ANSWER_SECONDS = 30

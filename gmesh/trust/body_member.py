@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Who is a member and who no longer is: certificate, CRL and the difference of two CRLs.
+Who is a member and who no longer is: admission, certificate, CRL and the difference of two CRLs.
 
 Tests: C{tests/trust/test_documents.py}.
 """
@@ -26,6 +26,7 @@ from gmesh.trust.keys import KEY_SIZE, key_id
 from gmesh.trust.names import Identifier, Key, Name, Number, Role, Time
 
 __all__ = [
+    "Admission",
     "Certificate",
     "Crl",
     "CrlDelta",
@@ -73,6 +74,26 @@ class RevocationReason(IntEnum):
                 return reason
         words = ", ".join(reason.slug for reason in cls)
         raise invalid_field(f"no such revocation reason; there are {words}")
+
+
+class Admission(Body, frozen=True, kw_only=True):
+    """
+    A key that the genesis names lets this node be a member: under this name, with these roles at most.
+
+    It travels beside the node's certificates, each of which it is good for until it ends.
+    """
+
+    TYPE: ClassVar[str] = "admission"
+    type: Literal["admission"] = "admission"
+    network_id: Identifier
+    name: Name
+    node_key: Key
+    roles: Annotated[tuple[Role, ...], Meta(min_length=1, max_length=limits.MAX_ROLES)]
+    not_after: Time
+
+    def check(self) -> None:
+        """@see: L{Body.check}"""
+        check_distinct(self.roles, "roles")
 
 
 class Certificate(Body, frozen=True, kw_only=True):

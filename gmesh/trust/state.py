@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from gmesh.errors import DocumentRefused, PeerRefused
+from gmesh.trust.admission import admitted_until
 from gmesh.trust.certificate_cache import CertificateCache
 from gmesh.trust.documents import (
     Certificate,
@@ -148,7 +149,7 @@ class TrustState:
 
         @return: what the certificate says.
         @raise PeerRefused: C{wrong-network}, C{unknown-key}, C{bad-signature}, C{bad-key}, C{expired},
-            C{not-yet-valid} or C{revoked}.
+            C{not-yet-valid}, C{not-admitted} or C{revoked}.
         """
         genesis = self.genesis.body
         if now > genesis.expires_at + CERTIFICATE_LEEWAY:
@@ -163,6 +164,14 @@ class TrustState:
         if self.revoked(body.serial, verdict.node_id):
             raise PeerRefused("revoked", f"the certificate of {body.name}, serial {body.serial}, is revoked")
         return body
+
+    def outlives_admission(self, document: Document[Certificate], now: float) -> bool:
+        """Whether the genesis asks for an admission that this certificate lacks, or that ends before it."""
+        try:
+            until = admitted_until(document, self.genesis.body, self.network_id, now)
+        except DocumentRefused:
+            return True
+        return until < document.body.not_after
 
     def _our_clock_is_late(self, document: Document[Certificate]) -> bool:
         """Whether the authority signed this at a time that is now or past, whatever our clock says."""
