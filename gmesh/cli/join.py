@@ -87,7 +87,10 @@ def enrol(invite: Invite, directory: Path, authority: RemoteAuthority) -> Docume
     answer = _ask(invite, node_key, noise_key, authority, trust)
     if answer.status == 202:
         raise HttpRefused(
-            "pending", "an operator has to approve this host: run the same command again later", 202, {}
+            "pending",
+            "an operator has to approve or admit this host: run this command again later",
+            202,
+            {},
         )
     value = parse_json(answer.body, MAX_JOIN_ANSWER)
     certificate = document_from_dict(value.get("certificate"), Certificate)

@@ -250,7 +250,7 @@ class Heartbeat(Service):
         held, trust = self._node.certificate, self._node.trust
         listed = authority_keys(trust.genesis.body)
         signed = any(signer in listed for signer, _ in held.signatures)
-        return signed and not trust.outlives_admission(held, self._wall())
+        return signed and not trust.outlives_admission(held)
 
     # Success and failure are logged when it changes, not each minute
 

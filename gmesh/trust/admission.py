@@ -15,7 +15,7 @@ from gmesh.trust.documents import Admission, Certificate, Document, Genesis
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, MAX_INTEGER
 from gmesh.trust.verify import admission_keys, verify_signatures
 
-__all__ = ["admitted_until", "check_covers", "verify_admission"]
+__all__ = ["admission_end", "admitted_until", "check_covers", "verify_admission"]
 
 
 def admitted_until(certificate: Document[Certificate], genesis: Genesis, network: str, now: float) -> int:
@@ -24,22 +24,32 @@ def admitted_until(certificate: Document[Certificate], genesis: Genesis, network
 
     @raise DocumentRefused: C{not-admitted}, if that has passed.
     """
-    rule, body = genesis.admission, certificate.body
-    if rule is None:
+    if genesis.admission is None:
         return MAX_INTEGER
-    until, fault = rule.required_from, "it has no admission"
-    if certificate.admission is not None:
-        try:
-            verify_admission(certificate.admission, genesis, network)
-            check_covers(certificate.admission.body, body.name, body.node_key, body.roles)
-        except DocumentRefused as error:
-            fault = error.detail
-        else:
-            fault = "its admission has ended"
-            until = max(until, certificate.admission.body.not_after + CERTIFICATE_LEEWAY)
+    until, fault = genesis.admission.required_from, "its admission has ended"
+    try:
+        until = max(until, admission_end(certificate, genesis, network) + CERTIFICATE_LEEWAY)
+    except DocumentRefused as error:
+        fault = error.detail
     if now > until:
-        raise DocumentRefused("not-admitted", f"the certificate of {body.name} does not count: {fault}")
+        raise DocumentRefused(
+            "not-admitted", f"the certificate of {certificate.body.name} does not count: {fault}"
+        )
     return until
+
+
+def admission_end(certificate: Document[Certificate], genesis: Genesis, network: str) -> int:
+    """
+    When the admission beside a certificate ends.
+
+    @raise DocumentRefused: if there is none that is good for this certificate.
+    """
+    admission, body = certificate.admission, certificate.body
+    if admission is None:
+        raise DocumentRefused("not-admitted", "it has no admission")
+    verify_admission(admission, genesis, network)
+    check_covers(admission.body, body.name, body.node_key, body.roles)
+    return admission.body.not_after
 
 
 def verify_admission(admission: Document[Admission], genesis: Genesis, network: str) -> None:

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from gmesh.errors import DocumentRefused, PeerRefused
-from gmesh.trust.admission import admitted_until
+from gmesh.trust.admission import admission_end
 from gmesh.trust.certificate_cache import CertificateCache
 from gmesh.trust.documents import (
     Certificate,
@@ -165,13 +165,14 @@ class TrustState:
             raise PeerRefused("revoked", f"the certificate of {body.name}, serial {body.serial}, is revoked")
         return body
 
-    def outlives_admission(self, document: Document[Certificate], now: float) -> bool:
-        """Whether the genesis asks for an admission that this certificate lacks, or that ends before it."""
+    def outlives_admission(self, document: Document[Certificate]) -> bool:
+        """Whether this certificate lacks the admission that is asked for now or later, or lasts longer."""
+        if self.genesis.body.admission is None:
+            return False
         try:
-            until = admitted_until(document, self.genesis.body, self.network_id, now)
+            return admission_end(document, self.genesis.body, self.network_id) < document.body.not_after
         except DocumentRefused:
             return True
-        return until < document.body.not_after
 
     def _our_clock_is_late(self, document: Document[Certificate]) -> bool:
         """Whether the authority signed this at a time that is now or past, whatever our clock says."""

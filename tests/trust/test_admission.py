@@ -143,11 +143,13 @@ def test_two_keys_while_one_replaces_the_other(network: Network) -> None:
 def test_a_certificate_says_whether_it_outlives_its_admission(network: Network) -> None:
     """Then its node asks for one before it is refused."""
     trust, document = state(network), network.certificate()
-    assert trust.outlives_admission(document, NOW)
+    assert trust.outlives_admission(document)
     for days, outlives in ((0, True), (2, False)):
         admission = network.admission(not_after=NOW + days * DAY)
-        assert trust.outlives_admission(document.with_admission(admission), NOW + 1) == outlives
-    assert not state(Network()).outlives_admission(document, NOW)
+        assert trust.outlives_admission(document.with_admission(admission)) == outlives
+    assert not state(Network()).outlives_admission(document)
+    network.require_admission("admission", required_from=NOW + 999 * DAY)
+    assert state(network).outlives_admission(document)
 
 
 def test_the_file_form(network: Network) -> None:
