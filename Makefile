@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	@$(BIN)/gmesh demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "not soak" --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -m "not soak" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-The authority: joins, heartbeats, latency, revocation; with --large a million certificates.
+The authority: joins, heartbeats, latency, revocation; with --large a million certificates, with --doors
+what each request that a stranger can send costs it.
 
 The floor of a join or heartbeat is a bare Klein route that verifies one signature; the floor of a
 commit is raw SQLite, one join transaction a commit, in the same directory, with the same pragmas.
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench.authority_doors import doors
 from bench.authority_state import State, flood, million
 from bench.children import Process
 from bench.harness import Row, alternate, arguments, progress, settle, show
@@ -40,9 +42,9 @@ def free_port() -> int:
 class Running:
     """The daemon on a state directory, or the floor."""
 
-    def __init__(self, role: str, directory: Path, state: State | None = None) -> None:
+    def __init__(self, role: str, directory: Path, state: State | None = None, **limits: str) -> None:
         self.metrics = free_port()
-        options: dict[str, Any] = {"port": free_port(), "metrics": self.metrics}
+        options: dict[str, Any] = {"port": free_port(), "metrics": self.metrics, "limits": limits}
         if state is not None:
             options |= {"state": str(state.path), "log": str(directory / "authority.log")}
         self.process = Process(MODULE, role, options)
@@ -62,9 +64,9 @@ class Running:
 
 
 @contextmanager
-def running(role: str, directory: Path, state: State | None = None) -> Iterator[Running]:
-    """The same, ended afterwards."""
-    server = Running(role, directory, state)
+def running(role: str, directory: Path, state: State | None = None, **limits: str) -> Iterator[Running]:
+    """The same, ended afterwards; without limits but C{rate} and C{failures}, where they are given."""
+    server = Running(role, directory, state, **limits)
     try:
         yield server
     finally:
@@ -310,6 +312,7 @@ def main() -> None:
     """Print every row."""
     parser = arguments(__doc__)
     parser.add_argument("--large", action="store_true", help="with a million certificates (--quick: 50,000)")
+    parser.add_argument("--doors", action="store_true", help="what each request of a stranger costs")
     parser.add_argument("--directory", type=Path, help="where the databases lie: the disk that is measured")
     options = parser.parse_args()
     rounds, _ = settle(options)
@@ -318,9 +321,16 @@ def main() -> None:
         if options.large:
             count = 50_000 if options.quick else 1_000_000
             rows = large(Path(name), count, count // 10)
+        elif options.doors:
+            rows = doors(Path(name), State(Path(name)), options.quick)
         else:
             rows = rates(Path(name), rounds, options.quick)
-    show("authority", rows, {"large": options.large, "quick": options.quick}, options.json)
+    show(
+        "authority",
+        rows,
+        {"large": options.large, "doors": options.doors, "quick": options.quick},
+        options.json,
+    )
 
 
 if __name__ == "__main__":

@@ -115,9 +115,9 @@ def product(reactor: Any, role: str, options: dict[str, Any], say: Any) -> Any:
         "--listen": f"tcp:{options['port']}:backlog={BACKLOG}:{here}",
         "--metrics": f"tcp:{options['metrics']}:{here}",
         "--connections": "0",
-        "--rate": rate,
+        "--rate": options["limits"].get("rate", rate),
         "--key-rate": rate,
-        "--failure-rate": rate,
+        "--failure-rate": options["limits"].get("failures", rate),
     }
     parsed.parseOptions([word for pair in arguments.items() for word in pair])
     service = makeService(parsed, reactor)

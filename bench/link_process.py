@@ -33,6 +33,7 @@ from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
+from gmesh.mesh.renewal_links import Renewals
 from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
@@ -108,6 +109,7 @@ class BenchNode:
                 boot, initiator, int(time.time() * 1000), 1, 0, 0, 0, 1, bytes(DIGEST_SIZE), "bench", observed
             ),
             refusals=refusals,
+            renewals=Renewals(reactor, verifier.judge_ended, counters),
             counters=counters,
         )
         self.mesh = MeshFactory(context, noise)

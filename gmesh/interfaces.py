@@ -86,6 +86,15 @@ class IPeerVerifier(Interface):
         @raise gmesh.errors.PeerRefused: with the reason of the first check that failed.
         """
 
+    def verify_ended(payload, remote_static):
+        """
+        The same for a dialler whose certificate has ended, and that may still renew it: who is judged
+        good here gets a link for that alone.
+
+        @rtype: L{gmesh.mesh.peer_identity.Peer}
+        @raise gmesh.errors.PeerRefused: with the reason of the first check that failed.
+        """
+
 
 class ISecureTransport(Interface):
     """

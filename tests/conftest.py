@@ -10,6 +10,8 @@ C{tests/test_conftest.py} shows that it fails on each.
 from __future__ import annotations
 
 import gc
+import os
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -21,6 +23,14 @@ from twisted.python.failure import Failure
 
 from gmesh.testing.secrecy import SecretWatch
 
+SUITE = "not soak"
+"""The marks that C{make test} runs."""
+CORE_SECONDS = 1500
+"""What one core needs for it, at 2.5 GHz."""
+MOST_WORKERS = 4
+"""As in the Makefile."""
+LAST = "gmesh/suite_seconds"
+STARTED = time.monotonic()
 #: Knows every key, invite, pass phrase and payload of the session, and reads all that is logged in it.
 SECRETS = SecretWatch()
 
@@ -73,8 +83,27 @@ def pytest_configure() -> None:
     globalLogPublisher.addObserver(SECRETS)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Whoever runs all of it hears first how long that takes."""
+    if not _is_whole(config) or config.cache is None:
+        return None
+    last = config.cache.get(LAST, None)
+    seconds = CORE_SECONDS / min(MOST_WORKERS, os.cpu_count() or 1) if last is None else last
+    source = "on other machines with as many cores" if last is None else "as the last time"
+    return f"this takes about {max(1, round(seconds / 60))} min, {source}; the percentages move as it does"
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Whether this session runs all that C{make test} does, and is the one that people see."""
+    listed = config.args == config.getini("testpaths")
+    whole = config.option.markexpr == SUITE and not config.option.keyword and listed
+    return whole and not hasattr(config, "workerinput")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """What was told after the last test fails the session."""
+    if exitstatus == 0 and _is_whole(session.config) and session.config.cache is not None:
+        session.config.cache.set(LAST, round(time.monotonic() - STARTED))
     if SECRETS.told:
         pytest.exit("; ".join(SECRETS.told), returncode=1)
 

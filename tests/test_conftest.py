@@ -169,3 +169,36 @@ def test_a_stopped_reactor_ends_the_session(tmp_path: Path) -> None:
         "the reactor was stopped, by SIGTERM or a test, before test_leavers.py::test_that_waits" in run.stdout
     )
     assert "test_without_fault" not in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("last", "told"), [(None, "on other machines"), (431.0, "about 7 min, as the last time")]
+)
+def test_who_runs_the_suite_hears_how_long_it_takes(tmp_path: Path, last: int | None, told: str) -> None:
+    """Before the first test; whoever runs a part of it is told nothing."""
+    directory = tmp_path / "suite"
+    directory.mkdir()
+    shutil.copy(ROOT / "tests/conftest.py", directory)
+    (directory / "test_one.py").write_text("def test_one():\n    pass\n")
+    (directory / "pytest.ini").write_text(
+        "[pytest]\ntestpaths = .\npythonpath = .\nmarkers =\n    soak: no\naddopts = --reactor=default\n"
+    )
+    if last is not None:
+        cache = directory / ".pytest_cache/v/gmesh"
+        cache.mkdir(parents=True)
+        (cache / "suite_seconds").write_text(str(last))
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", *arguments],
+            cwd=directory,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+
+    assert told in run("-m", "not soak").partition("collected")[0]
+    assert "as the last time" in run("-m", "not soak")
+    assert "this takes about" not in run("-m", "not soak", "test_one.py")

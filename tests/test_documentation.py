@@ -119,6 +119,12 @@ SENTENCES = {
         f"the last {sealed.REPLAY_WINDOW:,} counters",
         f"above {sealed.INIT_LINK_RATE:g} a second from one neighbour",
         f"above one in {1 / sealed.INIT_SOURCE_RATE:g} s with a burst of {sealed.INIT_SOURCE_BURST:g}",
+        f"above {sealed.INIT_MEMBER_RATE:g} a second of that member, with a burst of"
+        f" {sealed.INIT_MEMBER_BURST:g};",
+        f"(up to {sealed.MAX_MAC_KEYS:,} are kept)",
+        f"at most {sealed.MAC_KEY_RATE:g} times a second",
+        f"{sealed.INIT_LINK_RATE:g} handshakes a second, and with one member one in"
+        f" {1 / sealed.INIT_SOURCE_RATE:g} s",
         f"anew after {sealed.REKEY_TIMEOUT:g} s and up to {sealed.REKEY_JITTER * 1000:g} ms more",
         f"shortens this to {sealed.HANDSHAKE_SPACING:g} s. After {sealed.REKEY_ATTEMPT_TIME:g} s",
         f"Up to {sealed.MAX_PENDING_FRAMES} frames or {sealed.MAX_PENDING_BYTES // KIB} KiB wait",
@@ -143,13 +149,26 @@ SENTENCES = {
         f"{sealed.MAX_REASSEMBLIES} or {sealed.MAX_REASSEMBLY_BYTES // KIB} KiB a peer",
         f"{sealed.MAX_REASSEMBLY_TOTAL // MIB} MiB altogether are kept, for {sealed.REASSEMBLY_TIME:g} s",
     ],
+    "operations": [
+        f"past {authority.LOG_BYTES_TOLD >> 20} MB the log",
+        f"past {authority.LOG_BYTES_MAX >> 30} GB nothing",
+    ],
     "http-api": [
         f"``created`` may lie {authority.REQUEST_WINDOW_SECONDS} s off",
         f"or after {authority.LONG_POLL_SECONDS} s",
+        f"who sign may wait once each, {authority.LONG_POLLS:,} of them",
+        f"of others {authority.STRANGER_POLLS_AN_ADDRESS} may wait at one address",
+        f"{authority.STRANGER_POLLS} altogether",
         f"ascending, at most {authority.COMMANDS_PAGE}",
         f"``?limit=`` up to {authority.PAGE_ROWS_MAX}",
-        f"must arrive within {authority.RECEIVE_SECONDS} s and has {authority.BODY_BYTES // KIB} KiB",
-        f"(a policy {authority.POLICY_BODY_BYTES // KIB} KiB); answering has {authority.ANSWER_SECONDS} s",
+        f"must arrive within {authority.RECEIVE_SECONDS} s; answering has {authority.ANSWER_SECONDS} s",
+        f"at most {authority.BODY_BYTES // KIB} KiB",
+        *(
+            f"``{route}`` {size // KIB} KiB"
+            for route, size in authority.BODY_LIMITS.items()
+            if size > authority.BODY_BYTES
+        ),
+        f"beyond {authority.STRANGER_BODY_BYTES // KIB} KiB only from members",
         f"may hold {authority.CONNECTIONS_PER_ADDRESS} connections",
         f"A command lives at most {authority.COMMAND_SECONDS_MAX // DAY} days",
         f"A proposal ends after {authority.APPROVAL_SECONDS // 3600} h",

@@ -2,7 +2,9 @@
 """
 Who asks: the signature of a request, its time, its audience, the role of its key.
 
-Order: address bucket, syntax, time window, key known and not revoked, signature, key bucket, role.
+Order: syntax, time window, signature, key bucket, role; and only then is a body parsed.  The address pays
+for what is signed by a key that nobody knows yet, and for what is bad: a good signature of a known key is
+never refused for what others send.
 The nonce is claimed later, in the transaction of the effect, so that a refused request burns nothing.
 Reads and heartbeats claim theirs in memory: they work while nothing can be written, and a restart
 refuses what was signed before it.
@@ -10,26 +12,33 @@ refuses what was signed before it.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import DocumentIssuer
+from gmesh.authority.known_keys import KnownKeys
 from gmesh.authority.problems import ProblemWithMembers
-from gmesh.authority.rate_limit import RateLimiter
-from gmesh.authority.store import nodes, nonces, operators
-from gmesh.authority.store.transaction import Transaction
+from gmesh.authority.rate_limit import RateLimiter, Toll
+from gmesh.authority.store import lost_certificates, nodes, nonces, operators
+from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
 from gmesh.trust.documents import Certificate, Document
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.join import JoinRequest, verify_join_request
 from gmesh.trust.keys import KEY_SIZE, key_id
+from gmesh.trust.names import human_error
 from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG, SignedRequest, read_request
+from gmesh.trust.verify import authority_keys, verify_signatures
+
+_NODE_KEY = re.compile(rb'"node_key"[ ]?:[ ]?"([A-Za-z0-9_-]{43})"')
 
 __all__ = ["Authenticator", "Caller", "Envelope", "RequestBody", "claim_ahead"]
 
@@ -44,21 +53,27 @@ class Envelope(msgspec.Struct, frozen=True):
 
     @ivar target: raw path and query of the request line.
     @ivar header: all values of a header.
-    @ivar address: of the client, for the buckets.
+    @ivar toll: what it costs the address of the client.
     """
 
     method: str
     target: str
     header: Callable[[str], Sequence[str]]
     body: bytes
-    address: str
+    toll: Toll
     request_id: str
+
+    @property
+    def address(self) -> str:
+        """Of the client."""
+        return self.toll.address
 
 
 class Caller(msgspec.Struct, frozen=True):
     """
     Somebody whose signature was good.
 
+    @ivar public: the key that the signature was checked by.
     @ivar role: of an operator; empty for a node.
     @ivar name: of an operator or node, for the audit.
     @ivar vouched: whether the invite key signed too; judged only where any refusal takes as long.
@@ -69,6 +84,7 @@ class Caller(msgspec.Struct, frozen=True):
     signed: SignedRequest
     request_id: str
     address: str
+    public: bytes
     role: str = ""
     name: str = ""
     vouched: bool = True
@@ -120,7 +136,11 @@ class NoOperator(RequestRefused):
 
 
 class Authenticator:
-    """Finds out who sent a request, or refuses it."""
+    """
+    Finds out who sent a request, or refuses it.
+
+    @ivar known: keys whose owners are not kept out by others' noise.
+    """
 
     def __init__(
         self, store: Store, issuer: DocumentIssuer, clock: SteadyClock, limiter: RateLimiter
@@ -130,6 +150,7 @@ class Authenticator:
         self._clock = clock
         self._limiter = limiter
         self._reads = ReadNonces(store, clock)
+        self.known = KnownKeys(issuer)
 
     async def operator(self, envelope: Envelope, least: str) -> Caller:
         """
@@ -138,12 +159,19 @@ class Authenticator:
         @raise RequestRefused: also for an operator whose role is too low, C{forbidden-role}.
         """
         signed = self._read(envelope, ADMIN_TAG)
+        public = self.known.operator(signed.keyid)
+        if public is None:
+            envelope.toll.pay()
+        else:
+            self._verify(signed, public, envelope)
         row = await self._store.read(lambda reader: operators.get(reader, signed.keyid))
         if row is None or row.revoked_at is not None:
-            self._limiter.failed(envelope.address, signed.keyid)
+            self._bad(envelope)
             raise NoOperator()
-        self._verify(signed, b64url_decode(row.operator_key, KEY_SIZE), envelope)
-        caller = Caller(signed, envelope.request_id, envelope.address, row.role, row.name)
+        if public is None:
+            public = b64url_decode(row.operator_key, KEY_SIZE)
+            self._verify(signed, public, envelope)
+        caller = Caller(signed, envelope.request_id, envelope.address, public, row.role, row.name)
         if not operators.may(row.role, least):
             raise ForbiddenRole(caller, least)
         if envelope.method in ("GET", "HEAD"):
@@ -155,46 +183,85 @@ class Authenticator:
         if any("gmesh-admin-v1" in value for value in envelope.header("signature-input")):
             return await self.operator(envelope, "read")
         signed = self._read(envelope, NODE_TAG)
+        public = self.known.member(signed.keyid)
+        if public is None:
+            envelope.toll.pay()
+        else:
+            self._verify(signed, public, envelope)
         row = await self._store.read(lambda reader: nodes.by_id(reader, signed.keyid))
         if row is None or row.barred_at is not None:
-            self._limiter.failed(envelope.address, signed.keyid)
+            self._bad(envelope)
             raise RequestRefused("unknown-key", "no member of this network has that key")
-        self._verify(signed, b64url_decode(row.node_key, KEY_SIZE), envelope)
+        if public is None:
+            public = b64url_decode(row.node_key, KEY_SIZE)
+            self._verify(signed, public, envelope)
         await self._reads.claim(signed)
-        return Caller(signed, envelope.request_id, envelope.address, name=row.name)
+        return Caller(signed, envelope.request_id, envelope.address, public, name=row.name)
 
-    def node(self, envelope: Envelope, certificate: Document[Certificate]) -> Caller:
-        """The owner of the key in this certificate, whatever the certificate is worth."""
+    async def node(self, envelope: Envelope, shape: Any) -> Caller:
+        """
+        The owner of the node key that the body names; L{present} says what the body must be.
+
+        @param shape: a struct that the body must fit if nobody knows the key.
+        """
         signed = self._read(envelope, NODE_TAG)
-        public = b64url_decode(certificate.body.node_key, KEY_SIZE)
-        if key_id(public) != signed.keyid:
-            self._limiter.failed(envelope.address)
-            raise RequestRefused("bad-signature", "the certificate is for another key than the request's")
+        known = self.known.member(signed.keyid) is not None
+        if not known:
+            envelope.toll.pay()
+        public = self._named_key(envelope, signed)
         self._verify(signed, public, envelope)
-        name = certificate.body.name
-        return Caller(signed, envelope.request_id, envelope.address, name=name, presented=certificate)
+        if not known and len(envelope.body) > limits.STRANGER_BODY_BYTES:
+            row = await self._store.read(lambda reader: nodes.by_id(reader, signed.keyid))
+            if row is None:
+                self._bad(envelope)
+                raise RequestRefused("unknown-key", "no member of this network has that key")
+        elif not known:
+            _check_shape(envelope.body, shape)
+        return Caller(signed, envelope.request_id, envelope.address, public)
 
-    def joiner(self, envelope: Envelope, body: JoinRequest) -> Caller:
+    async def present(self, caller: Caller, certificate: Document[Certificate]) -> Caller:
         """
-        The owner of the node key in this body, and whether the invite key in it vouches for it.
+        With the certificate that a node sent: for its key, whatever else it is worth.
+
+        One that no row of the database and no key of the genesis can speak for is not worth a decision.
         """
+        if certificate.body.node_public != caller.public:
+            raise RequestRefused("bad-signature", "the certificate is for another key than the request's")
+        vouched = self.known.member(caller.key_id) is not None or self._signed_here(certificate)
+        if not vouched and not await self._store.read(lambda reader: _told_of(reader, certificate)):
+            raise RequestRefused(
+                "unknown-certificate", "this authority did not issue that certificate: join again"
+            )
+        return msgspec.structs.replace(caller, name=certificate.body.name, presented=certificate)
+
+    def _signed_here(self, certificate: Document[Certificate]) -> bool:
+        try:
+            verify_signatures(certificate, authority_keys(self._issuer.genesis.body))
+        except DocumentRefused:
+            return False
+        return True
+
+    def joiner(self, envelope: Envelope, shape: Any) -> Caller:
+        """The owner of the node key that the body names; L{vouch} says what the body must be."""
         self._limiter.admit_join(envelope.address)
         signed = self._read(envelope, JOIN_TAG)
-        public = b64url_decode(body.node_key, KEY_SIZE)
-        if key_id(public) != signed.keyid:
-            self._limiter.failed(envelope.address)
-            raise RequestRefused("bad-signature", "keyid is not the name of node_key")
+        public = self._named_key(envelope, signed)
         self._verify(signed, public, envelope)
+        _check_shape(envelope.body, shape)
+        return Caller(signed, envelope.request_id, envelope.address, public)
+
+    def vouch(self, caller: Caller, body: JoinRequest) -> Caller:
+        """With whether the invite key in this body vouches for the node key."""
+        if b64url_decode(body.node_key, KEY_SIZE) != caller.public:
+            raise RequestRefused("bad-signature", "keyid is not the name of node_key")
         try:
             verify_join_request(body, invite_key_checked=True)
         except DocumentRefused as error:
             if error.reason != "bad-signature":
-                self._limiter.failed(envelope.address, signed.keyid)
+                self._limiter.failed(caller.address)
                 raise
-            vouched = False
-        else:
-            vouched = True
-        return Caller(signed, envelope.request_id, envelope.address, vouched=vouched)
+            return msgspec.structs.replace(caller, vouched=False)
+        return caller
 
     def _read(self, envelope: Envelope, tag: str) -> SignedRequest:
         if not envelope.header("signature-input"):
@@ -210,16 +277,58 @@ class Authenticator:
         newest = max(now, self._clock.high_water)
         if abs(signed.created - newest) > limits.REQUEST_WINDOW_SECONDS:
             raise Stale(now)
-        self._limiter.admit_attempt(envelope.address, signed.keyid)
         return signed
 
+    def _named_key(self, envelope: Envelope, signed: SignedRequest) -> bytes:
+        """
+        The key that the body names, found without parsing it: no other can be the one that C{keyid} names.
+        """
+        found = _NODE_KEY.search(envelope.body)
+        if found is None:
+            raise RequestRefused("invalid-field", "the body names no node_key")
+        public = b64url_decode(found[1].decode("ascii"), KEY_SIZE)
+        if key_id(public) != signed.keyid:
+            self._bad(envelope)
+            raise RequestRefused("bad-signature", "keyid is not the name of the body's node_key")
+        return public
+
+    def _bad(self, envelope: Envelope) -> None:
+        """Count it against bad ones. @raise RateLimited: if there were too many."""
+        envelope.toll.pay()
+        self._limiter.failed(envelope.address)
+
     def _verify(self, signed: SignedRequest, public: bytes, envelope: Envelope) -> None:
+        """A request that is played again is charged to its address, not to its key."""
         try:
             signed.verify(public)
         except RequestRefused:
-            self._limiter.failed(envelope.address, signed.keyid)
+            self._bad(envelope)
             raise
-        self._limiter.admit_key(signed.keyid)
+        if self.known.first_time(signed.keyid, signed.nonce):
+            self._limiter.admit_key(signed.keyid)
+        else:
+            envelope.toll.pay()
+
+
+def _told_of(reader: Reader, certificate: Document[Certificate]) -> bool:
+    """Whether the node is known, or an audit tells of this certificate."""
+    body = certificate.body
+    if nodes.by_id(reader, body.node_id) is not None:
+        return True
+    return bool(lost_certificates.get(reader, body.serial, body.node_id, body.name))
+
+
+def _check_shape(body: bytes, shape: Any) -> None:
+    """
+    Refuse what cannot be this, as a tenth of parsing it costs.  What passes is parsed all the same.
+
+    @raise RequestRefused: C{invalid-field}.
+    """
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # parsing says what is wrong
+        try:
+            msgspec.json.decode(body, type=shape)
+        except msgspec.ValidationError as error:
+            raise RequestRefused("invalid-field", human_error(error, shape)) from error
 
 
 class Stale(ProblemWithMembers):

@@ -26,14 +26,19 @@ class SteadyClock:
     @param wall: Unix time.
     @param seconds: monotonic time.
     @param high_water: the newest time the database has seen.
+    @param known: whether the time of this start is known to be right; if not, and it lies above what was
+        seen, it is a jump like any other.
     """
 
-    def __init__(self, wall: Callable[[], float], seconds: Callable[[], float], high_water: int = 0) -> None:
+    def __init__(
+        self, wall: Callable[[], float], seconds: Callable[[], float], high_water: int = 0, known: bool = True
+    ) -> None:
         self._wall = wall
         self._seconds = seconds
         self._mark = high_water
         self._offset = wall() - seconds()
-        self._jumped_at: float | None = None
+        ahead = high_water > 0 and wall() > high_water + limits.CLOCK_BACKSTEP_SECONDS
+        self._jumped_at: float | None = seconds() if ahead and not known else None
         self.started = wall()
 
     def now(self) -> int:
@@ -61,7 +66,8 @@ class SteadyClock:
             raise StoreError(
                 "clock-suspect",
                 f"this authority has seen a time {self._mark - int(self._wall())} s later than its clock"
-                " says now: nothing is issued until the clock is right",
+                " says now: nothing is issued until the clock of the authority is right; if it is right now,"
+                " and was wrong then, gmesh restore takes in this very database from now on",
             )
 
     def _advance(self) -> None:

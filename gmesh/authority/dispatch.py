@@ -8,7 +8,8 @@ much as verifying a signature; a path without arguments is found by looking it u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from klein import Klein
@@ -28,16 +29,34 @@ class AuthorityResource(KleinResource):
     Serves a Klein application whose endpoints give a Deferred of bytes, and never fail.
 
     @param direct: endpoints by method and path; all others are found by Klein.
+    @param spelling: of the paths there are: each has one.
+    @param admit: asked before anything else; what it returns is the answer.
+    @param nowhere: answers for all other paths.
     """
 
-    def __init__(self, app: Klein, direct: Mapping[tuple[bytes, bytes], str]) -> None:
+    def __init__(
+        self,
+        app: Klein,
+        direct: Mapping[tuple[bytes, bytes], str],
+        spelling: re.Pattern[bytes],
+        admit: Callable[[Any], bytes | None],
+        nowhere: Callable[[Any], bytes],
+    ) -> None:
         super().__init__(app)
         self._direct = direct
+        self._spelling = spelling
+        self._admit = admit
+        self._nowhere = nowhere
 
     def render(self, request: Any) -> Any:
         """Begin to answer."""
+        refused = self._admit(request)
+        if refused is not None:
+            return refused
         endpoint = self._direct.get((request.method, request.path))
         if endpoint is None:
+            if self._spelling.fullmatch(request.path) is None:
+                return self._nowhere(request)
             return super().render(request)
         answering: Any = self._app.execute_endpoint(endpoint, request)
         gone: list[Failure] = []

@@ -30,6 +30,7 @@ from gmesh.errors import AdmissionRefused, RequestRefused
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.join import JoinRequest
 from gmesh.trust.keys import KEY_SIZE, key_id
+from gmesh.trust.names import Identifier
 
 __all__ = ["Admitted", "Enrolment", "EnrolmentBody"]
 
@@ -37,9 +38,10 @@ Json = dict[str, Any]
 
 
 class EnrolmentBody(RequestBody, frozen=True):
-    """C{POST /admin/enrolments/<id>}: what becomes of a join that waits."""
+    """C{POST /admin/enrolments/<id>}: what becomes of the host of this node_id, which waits."""
 
     decision: Literal["approve", "reject"]
+    node_id: Identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,7 @@ class Enrolment:
                 invite.name,
                 request_id=caller.request_id,
                 invite=invite.id,
+                node_id=caller.key_id,
             )
             return False
         if (request.node_key, request.noise_key) != (
@@ -262,7 +265,7 @@ class Enrolment:
         """
         Approve or reject a join that waits; the host gets its certificate when it asks again.
 
-        @raise RequestRefused: C{not-found}, C{conflict} when it was decided before.
+        @raise RequestRefused: C{not-found}, C{conflict} when another host waits, or it was decided before.
         """
         state = {"approve": "approved", "reject": "rejected"}[body.decision]
 
@@ -273,6 +276,8 @@ class Enrolment:
             found = back or invites.get(tx, invite_id)
             if row is None or found is None:
                 raise RequestRefused("not-found", "no join waits under this id")
+            if row.node_id != body.node_id:
+                raise RequestRefused("conflict", f"the host that waits has another node id: {row.node_id}")
             if back is None:
                 tx.speaks_of(name=found.name, node_key=row.node_key, noise_key=row.noise_key)
             settled = enrolment.decide if back is None else readmissions.decide
@@ -284,9 +289,10 @@ class Enrolment:
                 f"{body.decision}-{'enrolment' if back is None else 'readmission'}",
                 found.name,
                 request_id=caller.request_id,
+                node_id=row.node_id,
                 **({"invite": invite_id} if back is None else {"serial": back.serial}),
             )
-            return {"id": invite_id, "name": found.name, "state": state}
+            return {"id": invite_id, "name": found.name, "node_id": row.node_id, "state": state}
 
         return self._store.decide(settle)
 
@@ -300,6 +306,7 @@ class Enrolment:
                     "id": row.id,
                     "name": name,
                     "roles": json.loads(roles),
+                    "node_id": row.node_id,
                     "node_key": row.node_key,
                     "state": row.state,
                     "requested_at": row.requested_at,

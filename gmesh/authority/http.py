@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-HTTP/1.1 with bounds: bodies are counted, requests must arrive in time, nothing is ambiguous.
+HTTP/1.1 with bounds: bodies are counted, requests must arrive in time, nothing is ambiguous; a connection
+holds one request, and of its answer what the line takes.
 
 twisted.web re-arms its idle timer with each byte, and takes folded headers and requests without a Host;
 here each is answered by a problem document and the connection closed.
@@ -9,7 +10,7 @@ here each is answered by a problem document and the connection closed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 from urllib.parse import unquote_to_bytes as unquote
 
@@ -22,10 +23,12 @@ from twisted.web.resource import IResource
 from gmesh.authority import limits
 from gmesh.authority.problems import problem_body
 from gmesh.authority.rate_limit import address_key
+from gmesh.authority.sending import PiecewiseBody
 from gmesh.daemon.web import CappedChannel, CappedRequest, QuietSite
 
 __all__ = ["AuthorityChannel", "AuthorityRequest", "AuthoritySite"]
 
+_BODY_LIMITS = {name.encode("ascii"): size for name, size in limits.BODY_LIMITS.items()}
 HEALTH_PATHS = frozenset({b"/healthz", b"/readyz"})
 
 
@@ -33,10 +36,13 @@ class AuthorityRequest(CappedRequest):
     """A request that says one thing only."""
 
     channel: AuthorityChannel
-    body_limit = limits.POLICY_BODY_BYTES
+    body_limit = limits.BODY_BYTES
+    _body: PiecewiseBody | None = None
+    _ended = False
 
     def gotLength(self, length: int | None) -> None:
         """The headers are complete: refuse what is ambiguous or announced too large."""
+        self.body_limit = self.channel.body_limit()
         hosts = self.requestHeaders.getRawHeaders(b"Host", [])
         if len(hosts) != 1 and not (not hosts and self.channel.is_health_check()):
             self.channel.refuse(400, "bad-request", "a request has exactly one Host header")
@@ -74,6 +80,28 @@ class AuthorityRequest(CappedRequest):
         self.path = path.partition(b"?")[0]
         self.process()
 
+    def write(self, data: bytes) -> None:
+        """Write a part of the answer; a long one goes as the line takes it."""
+        if len(data) <= limits.SEND_PIECE_BYTES or self.method == b"HEAD" or self._disconnected:
+            super().write(data)
+            return
+        self.channel.begin_long_answer(len(data))
+        self._body = PiecewiseBody(data, super().write, self._written)
+        self.registerProducer(self._body, True)
+        self._body.resumeProducing()
+
+    def finish(self) -> None:
+        """The answer is complete: the request is done once all of it is written."""
+        self._ended = True
+        if self._body is None:
+            super().finish()
+
+    def _written(self) -> None:
+        self._body = None
+        self.unregisterProducer()
+        if self._ended:
+            super().finish()
+
     def getRequestHostname(self) -> bytes:
         """Routes do not depend on the Host a client claims."""
         return b"authority"
@@ -84,7 +112,7 @@ class AuthorityChannel(CappedChannel):
     One connection.
 
     @ivar _due: when the next request must be here; None while one is answered.
-    @ivar _sending: seconds that the last answer may take on a slow line.
+    @ivar _turn: the turn of the reactor in which the next pipelined request is worked on.
     """
 
     log = Logger()
@@ -92,8 +120,9 @@ class AuthorityChannel(CappedChannel):
     requestFactory = AuthorityRequest
     _version: bytes
     _path: bytes
+    _command: bytes
     _due: float | None = None
-    _sending = 0
+    _turn: IDelayedCall | None = None
     _timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -119,11 +148,46 @@ class AuthorityChannel(CappedChannel):
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        """An answer is out: the next request has its time from here, and that to send a long answer."""
-        self._sending = request.sentLength // limits.SEND_BYTES_A_SECOND
-        if not self.refused:
-            self._expect_request()
+        """
+        An answer is out: the next request has its time from here, and that to send a long answer.
+
+        What was pipelined waits for another turn, and for the line to take what was answered.
+        """
+        if not self.refused and self._due is None:
+            self._expect_request(request.sentLength // limits.SEND_BYTES_A_SECOND)
+        self.paused = True
         super().requestDone(request)
+        if self._buffer and self.persistent:
+            self._networkProducer.pauseProducing()
+            self._go_on_soon()
+        else:
+            self.paused = False
+
+    def resumeProducing(self) -> None:
+        """The line has taken what was written."""
+        super().resumeProducing()
+        if self.paused:
+            self._go_on_soon()
+
+    def begin_long_answer(self, size: int) -> None:
+        """So many bytes are to be sent: who does not read them is cut."""
+        self._expect_request(size // limits.SEND_BYTES_A_SECOND)
+
+    def body_limit(self) -> int:
+        """Bytes that the body of the present request may have."""
+        path = self.site.without_url_path(self._path).partition(b"?")[0]
+        return _BODY_LIMITS.get(self._command + b" " + path, limits.BODY_BYTES)
+
+    def _go_on_soon(self) -> None:
+        if self._turn is None:
+            self._turn = self.site.reactor.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._turn = None
+        if not self._waitingForTransport:
+            self.paused = False
+            self._networkProducer.resumeProducing()
+            self.dataReceived(b"")
 
     def is_health_check(self) -> bool:
         """Whether a load balancer asks: HAProxy's httpchk speaks HTTP/1.0 without a Host."""
@@ -131,9 +195,10 @@ class AuthorityChannel(CappedChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Forget the connection."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._turn):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._turn = None
         self.site.closed(self._host)
         super().connectionLost(reason)
 
@@ -146,9 +211,13 @@ class AuthorityChannel(CappedChannel):
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(400, "bad-request", "not a well-formed HTTP/1.1 request")
 
-    def _expect_request(self) -> None:
-        """The timer is not moved with each request: it looks again when it fires."""
-        self._due = self.site.reactor.seconds() + limits.RECEIVE_SECONDS + self._sending
+    def _expect_request(self, sending: int = 0) -> None:
+        """
+        The timer is not moved with each request: it looks again when it fires.
+
+        @param sending: seconds that the answer before it may take on a slow line.
+        """
+        self._due = self.site.reactor.seconds() + limits.RECEIVE_SECONDS + sending
         if self._timer is None:
             self._timer = self.site.reactor.callLater(limits.RECEIVE_SECONDS, self._look)
 
@@ -186,7 +255,7 @@ class AuthoritySite(QuietSite):
         clock: IReactorTime,
         new_request_id: Callable[[], str],
         connections_per_address: int = limits.CONNECTIONS_PER_ADDRESS,
-        uncounted: frozenset[str] = frozenset(),
+        uncounted: Container[str] = frozenset(),
         url_paths: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         super().__init__(resource, requestFactory=AuthorityRequest, reactor=clock, timeout=None)

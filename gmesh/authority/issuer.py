@@ -18,6 +18,7 @@ import msgspec
 from gmesh.authority import limits
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.store import admissions, certificates, commands, documents, operators
+from gmesh.authority.store.history import check_history, instance
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.interfaces import ISigner
@@ -187,7 +188,8 @@ class DocumentIssuer:
         return _within(self.in_force(reader).body.certificate, asked)
 
     def _signer(self, tx: Transaction) -> ISigner:
-        """The key of now; refuses while the clock stands below what the database has seen."""
+        """The key of now; refuses beside a twin, or while the clock stands below what was seen."""
+        check_history(tx)
         if clock_is_behind(tx, tx.now):
             raise StoreError("clock-suspect", "the clock stands below an earlier time: nothing is issued")
         return self.keys.signer(self.newest_genesis(tx).body, tx.now)
@@ -339,6 +341,7 @@ class DocumentIssuer:
                 crl=NumberedDigest(number=crl_number, digest=crl_digest),
                 commands=newest_command(tx),
                 audit=AuditHead(epoch=epoch(tx), size=size, head=head.hex()),
+                instance=instance(tx),
             ),
             [self._signer(tx)],
         )

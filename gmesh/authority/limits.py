@@ -3,15 +3,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_JOIN_REQUEST
+
 # Receiving requests.
-BODY_BYTES = 64 * 1024
+BODY_BYTES = 4 * 1024  # of a request; what carries a document has its size and some more
+BODY_LIMITS: Mapping[str, int] = MappingProxyType(
+    {
+        "POST /join": MAX_JOIN_REQUEST,
+        "POST /renew": 2 * DOCUMENT_LIMITS["certificate"],
+        "POST /heartbeat": 32 * 1024,  # a certificate and receipts: what an anchor passes on
+        "POST /admin/commands": DOCUMENT_LIMITS["command"] + 1024,
+        "POST /admin/policies": DOCUMENT_LIMITS["policy"],
+        "POST /admin/admissions": 64 * 1024,
+        "POST /admin/genesis": DOCUMENT_LIMITS["genesis"] + 1024,
+    }
+)
 ADMISSIONS_AT_ONCE = 32  # of 2 KiB at most each: as many as a body holds
-POLICY_BODY_BYTES = 256 * 1024
+STRANGER_BODY_BYTES = 2 * 1024  # parsed for a key that no member has yet
 RECEIVE_SECONDS = 10  # from connection made, or the previous answer, to the whole request
 ANSWER_SECONDS = 30
 SEND_BYTES_A_SECOND = 8192  # what a line carries at least: a long CRL has as much time more to get through
+SEND_PIECE_BYTES = 64 * 1024  # a transport of Twisted takes as much before it wants no more
 CONNECTIONS_PER_ADDRESS = 64
-LONG_POLLS = 1000
+LONG_POLLS = 1000  # of members
+STRANGER_POLLS = 256
+STRANGER_POLLS_AN_ADDRESS = 16
+STRANGERS_A_TURN = 8  # answered between two turns of the reactor: some 2 ms
 LONG_POLL_SECONDS = 25
 ADDRESSES_REMEMBERED = 65_536  # token buckets, least recently used first out
 KEYS_REMEMBERED = 65_536
@@ -20,6 +40,7 @@ KEYS_REMEMBERED = 65_536
 REQUEST_WINDOW_SECONDS = 120
 NONCE_KEPT_SECONDS = 2 * REQUEST_WINDOW_SECONDS
 CLOCK_BACKSTEP_SECONDS = 120
+CLOCK_JUMP_SECONDS = 86_400  # above the newest time seen, that a start takes without being told
 CLOCK_SETTLE_SECONDS = 3600  # after a jump inside the process, until the new time counts
 
 COLLECTOR_THRESHOLDS = (20_000, 20, 20)  # new objects, and collections of the younger generation
@@ -27,6 +48,10 @@ COLLECTOR_THRESHOLDS = (20_000, 20, 20)  # new objects, and collections of the y
 # Durable state.
 GROUP_REQUESTS = 64  # decisions in one commit
 WRITE_QUEUE_REQUESTS = 2048
+LOG_CHECK_SECONDS = 5
+LOG_BYTES_KEPT = 16 << 20  # of a log that was taken up, for the next one
+LOG_BYTES_TOLD = 64 << 20  # of a log that another program keeps from being taken up
+LOG_BYTES_MAX = 1 << 30
 PRUNE_SECONDS = 30
 PRUNE_ROWS = 5000
 PRESENCE_FLUSH_SECONDS = 30
@@ -48,6 +73,7 @@ JOIN_RETRY_SECONDS = 3600  # how long after an invite's end the same join gets t
 STATUS_SECONDS = 3600
 STATUS_SPACING_SECONDS = 0.9  # a change is in a status within a second, also right after another
 STATUS_MAX_AGE_SECONDS = 60
+STATUS_AUDIT_SECONDS = 45  # and at the next look, ten seconds apart: rows are in a status within a minute
 STATUSES_REMEMBERED = 1024
 CRL_SECONDS = 7 * 86_400
 CRL_RETRY_SECONDS = 60  # after a CRL that could not be made
@@ -57,6 +83,11 @@ DELTAS_KEPT = (
 COMMAND_SECONDS_MAX = 7 * 86_400
 
 REFUSAL_ROW_SECONDS = 60  # between two audit rows about what one operator was refused
+
+# What heartbeats report.
+FAULTS = 32  # words of one node
+BOOTS_REMEMBERED = 4  # runs of a node's daemon, of which two that take turns are two hosts
+TWIN_SECONDS = 600  # how long after their last turn they are named
 
 # Approvals.
 APPROVAL_SECONDS = 86_400

@@ -10,16 +10,20 @@ grounds for is adopted, unless a row contradicts it.
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody, Stale, claim_ahead
 from gmesh.authority.clock import SteadyClock
+from gmesh.authority.history import History
+from gmesh.authority.hosts import Hosts
 from gmesh.authority.issuer import DocumentIssuer, Wanted
 from gmesh.authority.readmission import Grounds, UnknownCertificate, approved, grounds, rejoined
 from gmesh.authority.renewal import fresh_enough
@@ -28,12 +32,21 @@ from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import AdmissionRefused, RequestRefused
-from gmesh.trust.documents import Certificate, Document, RevocationReason
+from gmesh.trust.documents import (
+    Certificate,
+    CertificateFile,
+    CommandReceipt,
+    Document,
+    DocumentFile,
+    RevocationReason,
+    Status,
+    document_from_dict,
+)
 from gmesh.trust.keys import decode_noise_public
 from gmesh.trust.limits import MAX_INTEGER
-from gmesh.trust.names import Key, Number
+from gmesh.trust.names import BootId, Digest, Fault, Key, Number
 
-__all__ = ["HeartbeatBody", "Members", "Numbers", "Presence", "RenewBody"]
+__all__ = ["HeartbeatBody", "HeartbeatShape", "Members", "Numbers", "Presence", "RenewBody", "RenewShape"]
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -52,16 +65,42 @@ class Numbers(RequestBody, frozen=True):
     genesis: Number = 0
     policy: Number = 0
     crl: Number = 0
+    crl_digest: Digest | None = None
     status: Number = 0
 
 
 class HeartbeatBody(RequestBody, frozen=True):
-    """C{POST /heartbeat}: the certificate held, the node's time, what it has applied."""
+    """
+    C{POST /heartbeat}: the certificate held, the node's time, what it has applied.
+
+    @ivar status: the newest status held, if an answer was older or of another database.
+    @ivar faults: what the node finds wrong with documents or with other nodes.
+    @ivar boot_id: of this run of its daemon.
+    """
 
     certificate: dict[str, Any]
     sent_ms: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
     numbers: Numbers = Numbers()
+    status: dict[str, Any] | None = None
+    faults: Annotated[tuple[Fault, ...], Meta(max_length=limits.FAULTS)] = ()
+    boot_id: BootId | None = None
     receipts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=64)] = ()
+
+
+class RenewShape(RequestBody, frozen=True):
+    """What a L{RenewBody} holds, documents and all."""
+
+    certificate: CertificateFile
+    noise_key: Key
+
+
+class HeartbeatShape(RequestBody, frozen=True):
+    """What a L{HeartbeatBody} holds, documents and all."""
+
+    certificate: CertificateFile
+    sent_ms: int
+    numbers: Numbers = Numbers()
+    receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=64)] = ()
 
 
 class Members:
@@ -71,10 +110,11 @@ class Members:
     @ivar presence: who was heard of.
     """
 
-    def __init__(self, store: Store, issuer: DocumentIssuer, clock: SteadyClock) -> None:
+    def __init__(self, store: Store, issuer: DocumentIssuer, clock: SteadyClock, history: History) -> None:
         self._store = store
         self._issuer = issuer
         self._clock = clock
+        self._history = history
         self.presence = Presence()
         self._generation = 0
         self._members: OrderedDict[str, tuple[str, int]] = OrderedDict()
@@ -94,9 +134,14 @@ class Members:
         """
         self._clock.check()
         decode_noise_public(noise_key)
-        return self._store.decide(lambda tx: self._renew(tx, caller, certificate, noise_key)).addCallback(
-            _there
-        )
+        asked = self._store.decide(lambda tx: self._renew(tx, caller, certificate, noise_key))
+        return asked.addCallback(_there).addErrback(self._unknown, certificate)
+
+    def _unknown(self, failure: Failure, certificate: Document[Certificate]) -> Any:
+        """A certificate that is not ours may be another authority's with our key."""
+        if not isinstance(failure.value, AdmissionRefused) or failure.value.reason != "unknown-certificate":
+            return failure
+        return self._history.weigh_certificate(certificate).addCallback(lambda _: failure)
 
     def _renew(
         self, tx: Transaction, caller: Caller, certificate: Document[Certificate], noise_key: str
@@ -218,7 +263,7 @@ class Members:
     # Heartbeat.
 
     async def heartbeat(
-        self, caller: Caller, certificate: Document[Certificate], sent_ms: int, numbers: Numbers
+        self, caller: Caller, certificate: Document[Certificate], body: HeartbeatBody
     ) -> None:
         """
         Note that a member is alive and what it has applied.
@@ -230,27 +275,16 @@ class Members:
         @raise RequestRefused: C{invalid-field}, C{replayed}.
         @raise AdmissionRefused: as L{renew}.
         """
+        sent_ms = body.sent_ms
         if sent_ms // 1000 != caller.signed.created:
             raise RequestRefused("invalid-field", "sent_ms must lie in the second that created names")
+        if body.status is not None:
+            await self._history.weigh_status(document_from_dict(body.status, Status))
         digest = certificate.digest
         known = self._members.get(digest)
         if known is None:
-            generation = self._generation
-            try:
-                known = await self._store.read(
-                    lambda reader: self._known(
-                        reader, self._standing(reader, caller.key_id, certificate, self._clock.now())
-                    )
-                )
-            except UnknownCertificate:
-                self._clock.check()
-                known = await self._store.decide(
-                    lambda tx: self._known(tx, _there(self._adopt(tx, caller, certificate)))
-                )
-            if generation == self._generation:
-                self._members[digest] = known
-            if len(self._members) > limits.KEYS_REMEMBERED:
-                self._members.popitem(last=False)
+            judged = Deferred.fromCoroutine(self._judge(caller, certificate))
+            known = await judged.addErrback(self._unknown, certificate)
         if known[0] != caller.key_id:
             raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
         if self._clock.now() > known[1]:
@@ -259,7 +293,27 @@ class Members:
         if sent_ms < int(self._clock.started * 1000):
             raise Stale(self._clock.now())
         await claim_ahead(self._store, self._clock, caller.signed)
-        self.presence.note(caller.key_id, sent_ms, self._clock.now(), numbers)
+        self.presence.note(caller, sent_ms, self._clock.now(), body)
+
+    async def _judge(self, caller: Caller, certificate: Document[Certificate]) -> tuple[str, int]:
+        """Whose certificate this is, and until when it is good; remembered."""
+        generation, digest = self._generation, certificate.digest
+        try:
+            known = await self._store.read(
+                lambda reader: self._known(
+                    reader, self._standing(reader, caller.key_id, certificate, self._clock.now())
+                )
+            )
+        except UnknownCertificate:
+            self._clock.check()
+            known = await self._store.decide(
+                lambda tx: self._known(tx, _there(self._adopt(tx, caller, certificate)))
+            )
+        if generation == self._generation:
+            self._members[digest] = known
+        if len(self._members) > limits.KEYS_REMEMBERED:
+            self._members.popitem(last=False)
+        return known
 
     def forget(self) -> None:
         """Something was revoked: judge every certificate again, also what is being read right now."""
@@ -267,7 +321,9 @@ class Members:
         self._members.clear()
 
     def flush_presence(self) -> Deferred[None]:
-        """Write down who was heard of since the last time."""
+        """Write down who was heard of since the last time, if anything is written."""
+        if self._store.damage is not None:
+            return succeed(None)
         seen = self.presence.take()
         if not seen:
             return succeed(None)
@@ -289,7 +345,7 @@ class Members:
                     "not_after": row.not_after,
                     "revoked": row.barred_at is not None,
                     "last_seen": row.last_seen,
-                    "numbers": None if row.numbers is None else msgspec.Raw(row.numbers.encode()),
+                    **_report(row.numbers),
                 }
                 for row in rows
             ]
@@ -335,25 +391,34 @@ class Members:
         return self._store.read(get)
 
 
+def _report(numbers: str | None) -> Json:
+    """What the newest heartbeat said: what is applied, what is wrong, from which hosts, if two take turns."""
+    said = {} if numbers is None else json.loads(numbers)
+    faults, hosts = said.pop("faults", []), said.pop("hosts", [])
+    return {"numbers": said or None, "faults": faults, "hosts": hosts}
+
+
 class Presence:
     """Last heartbeats, in memory until they are flushed."""
 
     def __init__(self) -> None:
         self._sent: OrderedDict[str, int] = OrderedDict()
         self._news: dict[str, tuple[int, str]] = {}
+        self._hosts = Hosts()
 
-    def note(self, node_id: str, sent_ms: int, now: int, numbers: Numbers) -> None:
+    def note(self, caller: Caller, sent_ms: int, now: int, said: HeartbeatBody) -> None:
         """@raise RequestRefused: C{replayed}, unless C{sent_ms} rose."""
+        node_id = caller.key_id
         if sent_ms <= self._sent.get(node_id, -1):
             raise RequestRefused("replayed", "a later heartbeat of this node was already accepted")
         self._sent[node_id] = sent_ms
         self._sent.move_to_end(node_id)
         if len(self._sent) > limits.KEYS_REMEMBERED:
             self._sent.popitem(last=False)
-        self._news[node_id] = (
-            now,
-            f'{{"genesis":{numbers.genesis},"policy":{numbers.policy},"crl":{numbers.crl},"status":{numbers.status}}}',
-        )
+        hosts = self._hosts.heard(caller.name, node_id, said.boot_id, caller.address, now)
+        report = {**msgspec.to_builtins(said.numbers), "faults": said.faults, "hosts": hosts}
+        report = {name: value for name, value in report.items() if value is not None}
+        self._news[node_id] = (now, msgspec.json.encode(report).decode())
 
     def unwritten(self, node_id: str) -> tuple[int, str] | None:
         """(time, numbers) of a heartbeat that L{take} has not given out yet."""

@@ -17,6 +17,7 @@ from gmesh.authority.http import AuthoritySite
 from gmesh.authority.issuer import entries
 from gmesh.authority.rate_limit import RateLimiter
 from gmesh.authority.service import Authority
+from gmesh.authority.store.engine import log_size
 from gmesh.daemon.metrics import Families
 
 __all__ = ["AuthorityCollector"]
@@ -59,9 +60,14 @@ class AuthorityCollector(Collector):
         yield _gauge("status_age_seconds", "Since the status was signed.", self._wall() - status.issued_at)
         yield _gauge("audit_rows", "Rows of the audit chain when the status was signed.", status.audit.size)
         yield _gauge("writable", "1 if the last group of decisions was written.", authority.store.writable)
+        held = authority.store.others.trouble is not None
+        yield _gauge("database_held", "1 while another program keeps the database from being written.", held)
+        yield _gauge("database_log_bytes", "Of the log beside it.", log_size(authority.store.path))
         yield _gauge("decisions_waiting", "Decisions waiting for the disk.", authority.store.waiting)
         yield _gauge("clock_suspect", "1 while the clock stands too low to issue.", authority.clock.suspect)
-        yield _gauge("long_polls", "Long polls that are open.", authority.publisher.waiting)
+        another = authority.history.trouble is not None
+        yield _gauge("another_history", "1 if nodes hold what this database never published.", another)
+        yield _gauge("long_polls", "Long polls that are open.", len(authority.publisher.polls))
         yield _gauge("connections", "Open connections.", sum(site.connected for site in sites))
         yield _counter("decisions", "Decisions that were written.", authority.store.decided)
         yield _counter("groups", "Commits.", authority.store.groups)

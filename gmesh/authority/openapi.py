@@ -91,9 +91,10 @@ def _operation(route: Route) -> Json:
         operation["parameters"] = parameters
     if route.body is not None:
         schema = {"$ref": _REFERENCE.format(name=route.body.__name__)}
+        operation["x-gmesh-body-limit"] = route.body_limit
         operation["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": schema}}}
     if route.access is not Access.PUBLIC:
-        operation["security"] = [{"signature": []}]
+        operation["security"] = [{"signature": []}] if route.access.signed else [{}, {"signature": []}]
     return operation
 
 

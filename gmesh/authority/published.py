@@ -3,7 +3,8 @@
 What everybody may fetch, as ready bytes: genesis chain, policy, CRL, status; kept fresh and waited for.
 
 A change of policy, CRL or genesis makes a new status, at most one each STATUS_SPACING_SECONDS;
-without any the status, the CRL and the policy are re-issued when half of their time has passed.
+without any the status, the CRL and the policy are re-issued when half of their time has passed, the status
+also a minute after rows of the audit that it does not name.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from twisted.python.failure import Failure
 from gmesh.authority import audit, limits
 from gmesh.authority.crl_deltas import CrlDeltas
 from gmesh.authority.issuer import DocumentIssuer, policy_text
+from gmesh.authority.long_polls import LongPolls
 from gmesh.authority.revocations import CrlMaker
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import RequestRefused, StoreError
+from gmesh.errors import StoreError
 from gmesh.trust.documents import Body, Crl, CrlDelta, Document, Genesis, Policy, Status
 
 __all__ = ["Published", "Publisher"]
@@ -50,6 +52,7 @@ class Publisher:
 
     @param wall: Unix time.
     @ivar crl_maker: makes the CRL of what is revoked.
+    @ivar polls: who waits for news.
     """
 
     log = Logger()
@@ -61,7 +64,7 @@ class Publisher:
         self._issuer = issuer
         self._clock = clock
         self._wall = wall
-        self._waiting: dict[Deferred[None], IDelayedCall] = {}
+        self.polls = LongPolls(clock)
         self._contents: OrderedDict[str, str] = OrderedDict()
         self._timer: IDelayedCall | None = None
         self._status_timer: IDelayedCall | None = None
@@ -98,7 +101,7 @@ class Publisher:
             if timer is not None and timer.active():
                 timer.cancel()
         self._timer = self._status_timer = None
-        self._wake()
+        self.polls.stop()
 
     @property
     def status_document(self) -> Document[Status]:
@@ -114,11 +117,6 @@ class Publisher:
     def newest_genesis(self) -> Published:
         """The genesis in force."""
         return self.genesis[max(self.genesis)]
-
-    @property
-    def waiting(self) -> int:
-        """How many long polls are open."""
-        return len(self._waiting)
 
     # What hooks of committed decisions call.
 
@@ -181,33 +179,17 @@ class Publisher:
         """Whether genesis, policy, CRL or commands differ from what the status of this digest named."""
         return self._contents.get(digest) != self._contents[self.status.digest]
 
-    def wait(self, digest: str) -> Deferred[None]:
+    def wait(self, digest: str, key_id: str, address: str) -> Deferred[None]:
         """
         Fires when what the status of this digest named has changed, or it took too long.
 
         Cancelling it forgets the waiter.
-        @raise RequestRefused: C{rate-limited}, when too many wait.
+        @param key_id: of the member or operator who waits, or nothing for a stranger.
+        @raise RequestRefused: C{unavailable}, when too many wait.
         """
         if self.changed_since(digest):
             return succeed(None)
-        if len(self._waiting) >= limits.LONG_POLLS:
-            raise RequestRefused("unavailable", "too many wait for news: ask without after=")
-        waiter: Deferred[None] = Deferred(self._forget)
-        self._waiting[waiter] = self._clock.callLater(limits.LONG_POLL_SECONDS, self._fire, waiter)
-        return waiter
-
-    def _forget(self, waiter: Deferred[None]) -> None:
-        timer = self._waiting.pop(waiter, None)
-        if timer is not None and timer.active():
-            timer.cancel()
-
-    def _fire(self, waiter: Deferred[None]) -> None:
-        self._forget(waiter)
-        waiter.callback(None)
-
-    def _wake(self) -> None:
-        for waiter in list(self._waiting):
-            self._fire(waiter)
+        return self.polls.of_member(key_id) if key_id else self.polls.of_stranger(address)
 
     # Status and refreshing.
 
@@ -240,7 +222,7 @@ class Publisher:
         changed = _content(document.body) != self._contents[self.status.digest]
         self._set_status(document)
         if changed:
-            self._wake()
+            self.polls.wake()
 
     def _status_done(self, result: object) -> None:
         self._status_busy = False
@@ -251,7 +233,12 @@ class Publisher:
         self._timer = self._clock.callLater(CHECK_SECONDS, self._check)
         now = self._wall()
         status, crl, policy = self._status_document.body, self._crl_document.body, self._issuer.policy.body
-        if self._outsigned(self._status_document) or _half_over(now, status.issued_at, status.expires_at):
+        unnamed = self._store.audit_size > status.audit.size
+        if (
+            self._outsigned(self._status_document)
+            or _half_over(now, status.issued_at, status.expires_at)
+            or (unnamed and now - status.issued_at >= limits.STATUS_AUDIT_SECONDS)
+        ):
             self._status_due()
         crl_due = self._outsigned(self._crl_document) or _half_over(now, crl.issued_at, crl.next_update)
         policy_due = self._outsigned(self._issuer.policy) or _half_over(
@@ -288,7 +275,10 @@ class Publisher:
         tx.after_commit(self.policy_changed, document)
 
     def _not_refreshed(self, failure: Failure, what: str) -> None:
-        self.log.error("could not re-issue the {what}: {error}", what=what, error=failure.getErrorMessage())
+        if failure.value is not self._store.damage:  # which was said, once
+            self.log.error(
+                "could not re-issue the {what}: {error}", what=what, error=failure.getErrorMessage()
+            )
 
 
 def _half_over(now: float, start: int, end: int) -> bool:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """
-Token buckets by address and by key, in a table that cannot grow.
+Token buckets by address, key and invite, in tables that cannot grow.
 
-An address is charged before anything is parsed; failures have buckets of their own, by address and
-by (key, address), so that somebody who forges requests under a key locks out only themselves.
+An address is charged for what nobody known has signed, and for what turns out bad; a good signature of a
+known key is charged to that key alone, so that no noise from its address can keep it out.
+Tests: C{tests/authority/test_rate_limit.py}, C{tests/authority/test_noise.py}.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gmesh.authority import limits
 from gmesh.authority.problems import ProblemWithMembers
 from gmesh.token_bucket import TokenBucket
 
-__all__ = ["Buckets", "RequestRate", "RateLimits", "RateLimiter", "address_key"]
+__all__ = ["Buckets", "RateLimited", "RateLimiter", "RateLimits", "RequestRate", "Toll", "address_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,11 @@ class Buckets:
             self._table.move_to_end(name)
         return 0.0 if bucket.take(now) else bucket.wait(now)
 
+    def full(self, name: Hashable) -> bool:
+        """Whether nothing was charged to C{name} lately."""
+        bucket = self._table.get(name)
+        return bucket is None or bucket.full(self._seconds())
+
     def __len__(self) -> int:
         return len(self._table)
 
@@ -97,43 +103,79 @@ class RateLimiter:
 
     def __init__(self, rates: RateLimits, seconds: Callable[[], float]) -> None:
         self.addresses = Buckets(rates.address, seconds, limits.ADDRESSES_REMEMBERED)
+        self.joins = Buckets(rates.address, seconds, limits.ADDRESSES_REMEMBERED)
         self.keys = Buckets(rates.key, seconds, limits.KEYS_REMEMBERED)
         self.failed_addresses = Buckets(rates.failures, seconds, limits.ADDRESSES_REMEMBERED)
-        self.failed_keys = Buckets(rates.failures, seconds, limits.KEYS_REMEMBERED)
+        self.failed_invites = Buckets(rates.failures, seconds, limits.KEYS_REMEMBERED)
         self.refused = 0
 
-    def admit_address(self, address: str) -> None:
-        """Charge an address, before its request is read. @raise RateLimited: C{rate-limited}."""
-        self._refuse_if(self.addresses.take(address))
-
-    def admit_attempt(self, address: str, key_id: str) -> None:
-        """Before a signature is checked: too many failures are C{rate-limited}."""
-        self._refuse_if(self.failed_keys.wait((key_id, address)))
+    def charge_address(self, address: str) -> int:
+        """Charge an address. @return: 0, or the seconds to wait, and then nothing is charged."""
+        waiting = self.addresses.take(address)
+        if waiting:
+            self.refused += 1
+        return math.ceil(waiting)
 
     def admit_join(self, address: str) -> None:
-        """Before an invite is looked up: too many failures are C{rate-limited}."""
-        self._refuse_if(self.failed_addresses.wait(address))
+        """Charge an address for a join, for which other noise from there leaves room."""
+        self._refuse_if(self.joins.take(address))
+
+    def admit_invite(self, address: str, invite: str) -> None:
+        """Before an invite is looked up: one that failed too often is C{rate-limited}."""
+        self._refuse_if(self.failed_invites.wait((invite, address)))
 
     def admit_key(self, key_id: str) -> None:
         """Charge a key whose signature was good. @raise RateLimited: C{rate-limited}."""
         self._refuse_if(self.keys.take(key_id))
 
-    def failed(self, address: str, key_id: str = "") -> None:
-        """Count a bad signature, an unknown key, a refused invite."""
-        self.failed_addresses.take(address)
-        if key_id:
-            self.failed_keys.take((key_id, address))
+    def failed(self, address: str) -> None:
+        """Count something bad. @raise RateLimited: for one of too many, and for nothing else."""
+        self._refuse_if(self.failed_addresses.take(address))
+
+    def invite_failed(self, address: str, invite: str) -> None:
+        """Count a refused invite: against itself, and the first time against its address too."""
+        if self.failed_invites.full((invite, address)):
+            self.failed_addresses.take(address)
+        self.failed_invites.take((invite, address))
 
     @property
     def evicted(self) -> int:
         """How many names were forgotten to make room."""
-        tables = (self.addresses, self.keys, self.failed_addresses, self.failed_keys)
+        tables = (self.addresses, self.joins, self.keys, self.failed_addresses, self.failed_invites)
         return sum(table.evicted for table in tables)
 
     def _refuse_if(self, waiting: float) -> None:
         if waiting:
             self.refused += 1
             raise RateLimited(math.ceil(waiting))
+
+
+class Toll:
+    """
+    What a request costs the address it came from: nothing while it seems good, and at most one token.
+
+    @ivar address: of the client.
+    """
+
+    __slots__ = ("_limiter", "_paid", "address")
+
+    def __init__(self, limiter: RateLimiter, address: str) -> None:
+        self.address = address
+        self._limiter = limiter
+        self._paid = False
+
+    def charge(self) -> int:
+        """Charge the address, unless that was done. @return: 0, or the seconds to wait."""
+        if self._paid:
+            return 0
+        self._paid = True
+        return self._limiter.charge_address(self.address)
+
+    def pay(self) -> None:
+        """The same. @raise RateLimited: when the address has nothing left."""
+        waiting = self.charge()
+        if waiting:
+            raise RateLimited(waiting)
 
 
 class RateLimited(ProblemWithMembers):

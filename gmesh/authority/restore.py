@@ -35,6 +35,7 @@ from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirec
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents, engine, invites, migrate, nodes, operators
 from gmesh.authority.store.clean_shutdown import take_clean
+from gmesh.authority.store.history import begin_instance
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
@@ -205,7 +206,7 @@ def restore(
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> Restored:
     """
-    Put a backup in the place of the database of a stopped daemon.
+    Put a backup in the place of the database of a stopped daemon; it may be that database itself.
 
     @param crl_files: C{crl.json} of nodes, the newest that can be found.
     @param policy_files: C{policy.json} of nodes.
@@ -228,6 +229,8 @@ def restore(
         manifest = backup.with_suffix(".json")
         if manifest.exists():
             _check_manifest(backup, manifest)
+        if directory.database.exists() and backup.samefile(directory.database):
+            engine.connect(backup).close()  # what a crash left in its log, into the file
         engine.check_integrity(backup, still=True)
         fresh = state / (DATABASE + ".restoring")
         shutil.copyfile(backup, fresh)
@@ -416,6 +419,7 @@ class _Rework:
         tx.set_mark("high_water", tx.now)
         tx.set_mark("restored_at", tx.now)
         tx.restart_counters(self._start)
+        begin_instance(tx)
         return raised
 
     def _take_in_doubtful(self, tx: Transaction, files: NodeFiles, first: int, last_end: int) -> list[str]:

@@ -227,7 +227,8 @@ class CrlMaker:
                 raise made
         except GmeshError as error:
             self._retry_at = self._clock.seconds() + limits.CRL_RETRY_SECONDS
-            self.log.error("revoked, but on no CRL yet: {error}", error=error.detail)
+            if error is not self._store.damage:  # which was said, once
+                self.log.error("revoked, but on no CRL yet: {error}", error=error.detail)
             raise
         self._retry_at = None
         return made

@@ -31,12 +31,15 @@ __all__ = ["PAGE", "Access", "Response", "Call", "Route", "RouteTable", "json_re
 
 PAGE = ("after", "limit")
 _CONVERTER = re.compile(r"<[^:>]*:")
+_ARGUMENT = re.compile(r"<(?:int|string\\\(length=(\d+))\\?[^>]*>")  # of an escaped path
+_NUMBER = "(?:0|[1-9][0-9]{0,15})"
 
 
 class Access(Enum):
     """Who may call."""
 
     PUBLIC = "anybody"
+    PUBLISHED = "anybody; a member or operator may sign"
     JOIN = "who holds an invite"
     NODE = "a node, with its certificate in the body"
     MEMBER = "a node or an operator"
@@ -48,6 +51,11 @@ class Access(Enum):
     def operator(self) -> bool:
         """Whether this is the least role of an operator."""
         return self in (Access.READ, Access.OPERATE, Access.ADMINISTER)
+
+    @property
+    def signed(self) -> bool:
+        """Whether nobody may call without a signature."""
+        return self not in (Access.PUBLIC, Access.PUBLISHED)
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
@@ -69,13 +77,15 @@ class Call(msgspec.Struct, frozen=True):
     One request, parsed and judged.
 
     @ivar body: of the type its route names.
-    @ivar judged: who signed; None on a public route.
+    @ivar address: of the client.
+    @ivar judged: who signed; None where nobody had to.
     """
 
     authority: Authority
     request_id: str
     query: Mapping[str, Sequence[str]]
     path: Mapping[str, Any]
+    address: str
     body: Any = None
     judged: Caller | None = None
 
@@ -113,6 +123,7 @@ class Route:
     """
     One row.
 
+    @ivar shape: what a body of somebody unknown must look like, all the way down, before it is parsed.
     @ivar answers: the statuses of its own; L{statuses} are all it can give.
     @ivar query: the arguments it knows; others are ignored.
     """
@@ -122,14 +133,28 @@ class Route:
     access: Access
     handler: Handler
     body: type[msgspec.Struct] | None
-    body_limit: int
     answers: tuple[int, ...]
     query: tuple[str, ...]
+    shape: type[msgspec.Struct] | None
 
     @cached_property
     def name(self) -> str:
         """As C{approvals.json}, metrics and logs name it: without converters."""
         return f"{self.method} {_CONVERTER.sub('<', self.path)}"
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes of a request, from the table of C{BODY_LIMITS}."""
+        return limits.BODY_LIMITS.get(self.name, limits.BODY_BYTES)
+
+    @cached_property
+    def spelling(self) -> str:
+        """A pattern of the one way to write its path: each number without zeros before it."""
+
+        def argument(found: re.Match[str]) -> str:
+            return f"[^/%]{{{found[1]}}}" if found[1] else _NUMBER
+
+        return _ARGUMENT.sub(argument, re.escape(self.path))
 
     @cached_property
     def operation(self) -> Operation:
@@ -154,7 +179,7 @@ class Route:
             found.add(400)
         if self.body is not None:
             found |= {400, 413, 415}
-        if self.access is not Access.PUBLIC:
+        if self.access is not Access.PUBLIC:  # a signature may be bad wherever one may stand
             found |= {400, 401, 403, 409}
         if self.votable:
             found.add(202)
@@ -174,13 +199,13 @@ class RouteTable:
         access: Access,
         body: type[msgspec.Struct] | None = None,
         answers: tuple[int, ...] = (200,),
-        body_limit: int = limits.BODY_BYTES,
         query: tuple[str, ...] = (),
+        shape: type[msgspec.Struct] | None = None,
     ) -> Callable[[Handler], Handler]:
         """Decorate the function that serves this method and path."""
 
         def register(handler: Handler) -> Handler:
-            self.rows.append(Route(method, path, access, handler, body, body_limit, answers, query))
+            self.rows.append(Route(method, path, access, handler, body, answers, query, shape))
             return handler
 
         return register

@@ -10,6 +10,7 @@ Tests: C{tests/authority/test_http.py}, C{tests/authority/test_request_log.py}.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -32,10 +33,12 @@ from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.dispatch import AuthorityResource, Deadline
+from gmesh.authority.join_gate import JoinGate
 from gmesh.authority.openapi import describe
 from gmesh.authority.problems import ProblemWithMembers, problem_body, public_detail, status_of
+from gmesh.authority.proxies import UNIX, TrustedProxies, is_local
 from gmesh.authority.published import Publisher
-from gmesh.authority.rate_limit import RateLimited, RateLimiter, address_key
+from gmesh.authority.rate_limit import RateLimited, RateLimiter, Toll, address_key
 from gmesh.authority.request_log import RequestLog, RequestRecord
 from gmesh.authority.route import Access, Call, Response, Route, json_response
 from gmesh.authority.routes import ROUTES
@@ -53,7 +56,13 @@ from gmesh.trust.signed_requests import JSON_TYPE
 
 __all__ = ["Server", "open_authority"]
 _JSON = [JSON_TYPE.encode()]
+_PROBLEM = [PROBLEM_TYPE.encode()]
 _NO_STORE = [b"no-store"]
+_BUSY = (
+    b'{"type":"urn:gmesh:problem:rate-limited","title":"Too Many Requests","status":429,'
+    b'"detail":"too many requests: wait %d s","request_id":"%b","retry_after":%d}\n'
+)
+_FORWARDED = (b"x-forwarded-for", b"forwarded")
 _AUDITED_NOT = frozenset({"replayed", "rate-limited", "stale"})
 
 
@@ -62,7 +71,7 @@ class Server:
     Builds the application around the use cases.
 
     @param request_log: counts and logs what was answered.
-    @param trusted_proxies: addresses whose X-Forwarded-For is believed.
+    @param proxies: whose X-Forwarded-For is believed.
     """
 
     log = Logger()
@@ -74,12 +83,14 @@ class Server:
         limiter: RateLimiter,
         clock: IReactorTime,
         request_log: RequestLog,
-        trusted_proxies: frozenset[str] = frozenset(),
+        proxies: TrustedProxies | None = None,
     ) -> None:
         self._authority = authority
         self._authenticator = authenticator
         self._limiter = limiter
-        self._trusted_proxies = trusted_proxies
+        self._joins = JoinGate(authority.store, limiter)
+        self.proxies = proxies or TrustedProxies()
+        self._told_of_proxy = False
         self._deadline = Deadline(clock, limits.ANSWER_SECONDS)
         self._request_log = request_log
         self.app = Klein()
@@ -98,7 +109,11 @@ class Server:
         """The application, to be put on a site."""
         plain = (route for route in ROUTES if "<" not in route.path)
         return AuthorityResource(
-            self.app, {(route.method.encode(), route.path.encode()): _endpoint(route) for route in plain}
+            self.app,
+            {(route.method.encode(), route.path.encode()): _endpoint(route) for route in plain},
+            re.compile("|".join({route.spelling: "" for route in ROUTES}).encode()),
+            self._admit,
+            self._nowhere,
         )
 
     def _serve(self, request: Any, route: Route, path: dict[str, Any]) -> Deferred[bytes]:
@@ -108,49 +123,63 @@ class Server:
             self._deadline.watch(answering)
         answering.addCallbacks(
             lambda answer: self._write(request, answer, record),
-            lambda failure: self._refuse(request, failure, record),
+            lambda failure: self._failed(request, failure, record),
         )
         return answering  # type: ignore[return-value]  # the callbacks above turn it into bytes
 
     async def _answer(
         self, request: Any, route: Route, path: dict[str, Any], record: RequestRecord
     ) -> Response:
-        address = record.address = self._address(request)
-        self._limiter.admit_address(address)
-        raw = request.content.read()
+        toll: Toll = request.toll
+        record.address = toll.address
         envelope = Envelope(
             method=request.method.decode("ascii"),
             target=request.uri.decode("ascii"),
             header=_headers(request.requestHeaders),
-            body=raw,
-            address=address,
+            body=request.content.read(),
+            toll=toll,
             request_id=record.request_id,
         )
-        body = _parse(envelope, route)
-        caller = await self._judge(envelope, route, path, body)
-        if caller is not None:
-            record.caller, record.operator = caller.key_id, bool(caller.role)
-        call = Call(self._authority, record.request_id, _query(envelope.target, route), path, body, caller)
+        try:
+            _check_body(envelope, route)
+            caller = await self._judge(envelope, route, path)
+            if caller is not None:
+                record.caller, record.operator = caller.key_id, bool(caller.role)
+            body = _parse(envelope, route)
+            caller = await self._with_body(caller, route, body)
+        except RequestRefused as error:
+            if not isinstance(error, RateLimited | ForbiddenRole):
+                toll.pay()
+            raise
+        query = _query(envelope.target, route)
+        call = Call(self._authority, record.request_id, query, path, toll.address, body, caller)
         try:
             if caller is not None and self._authority.approvals.wanted(route.name, body):
                 asked = await self._authority.approvals.ballot(caller, route.operation, envelope.target, body)
                 call = msgspec.structs.replace(call, judged=asked[0], body=asked[1])
-            return await route.handler(call)
+            answer = await route.handler(call)
         except ApprovalWaits as waits:
             return json_response(waits.answer, 202)
         except GmeshError as error:
+            if route.access is Access.JOIN and error.reason == "enrolment-refused":
+                self._joins.refused(call.caller, body)
             await self._note(call.judged, route, path, error)
             raise
+        if caller is not None and not caller.role:
+            self._authenticator.known.served(caller.key_id, caller.public)
+        return answer
 
-    async def _judge(
-        self, envelope: Envelope, route: Route, path: Mapping[str, Any], body: Any
-    ) -> Caller | None:
-        if route.access is Access.PUBLIC:
+    async def _judge(self, envelope: Envelope, route: Route, path: Mapping[str, Any]) -> Caller | None:
+        """Who signed; the body is not parsed yet."""
+        if not route.access.signed:
+            if route.access is Access.PUBLISHED and envelope.header("signature-input"):
+                return await self._authenticator.member(envelope)
+            envelope.toll.pay()
             return None
         if route.access is Access.JOIN:
-            return self._authenticator.joiner(envelope, body)
+            return self._authenticator.joiner(envelope, route.shape)
         if route.access is Access.NODE:
-            return self._authenticator.node(envelope, document_from_dict(body.certificate, Certificate))
+            return await self._authenticator.node(envelope, route.shape)
         if route.access is Access.MEMBER:
             return await self._authenticator.member(envelope)
         try:
@@ -159,24 +188,61 @@ class Server:
             await self._note(error.caller, route, path, error)
             raise
 
+    async def _with_body(self, caller: Caller | None, route: Route, body: Any) -> Caller | None:
+        """What the body says of the caller, where it does."""
+        if caller is not None and route.access is Access.NODE:
+            certificate = document_from_dict(body.certificate, Certificate)
+            return await self._authenticator.present(caller, certificate)
+        if caller is not None and route.access is Access.JOIN:
+            vouched = self._authenticator.vouch(caller, body)
+            await self._joins.admit(vouched, body)
+            return vouched
+        return caller
+
     async def _note(
         self, caller: Caller | None, route: Route, path: Mapping[str, Any], error: GmeshError
     ) -> None:
-        """Count a refusal, or write it into the audit when it is a known operator's."""
+        """Write a refusal into the audit when it is a known operator's."""
         if caller is None or isinstance(error, StoreError):
             return
-        if error.reason in ("enrolment-refused", "unknown-certificate"):
-            self._limiter.failed(caller.address, caller.key_id)
         if caller.role and error.reason not in _AUDITED_NOT:
             target = " ".join(map(str, path.values()))
             await self._authority.audit.refused(caller, route.name, target, error)
 
+    # Before any route.
+
+    def _admit(self, request: Any) -> bytes | None:
+        """Charge what nobody signed. @return: what to answer where the address has nothing left."""
+        request.toll = Toll(self._limiter, self._address(request))
+        if request.requestHeaders.hasHeader(b"signature-input"):
+            return None
+        return self._paid(request)
+
+    def _paid(self, request: Any) -> bytes | None:
+        waiting = request.toll.charge()
+        return self._busy(request, waiting) if waiting else None
+
+    def _busy(self, request: Any, waiting: int) -> bytes:
+        """The answer 429, made with less work than any other."""
+        request.setResponseCode(429)
+        headers = request.responseHeaders
+        headers.setRawHeaders(b"Content-Type", _PROBLEM)
+        headers.setRawHeaders(b"Cache-Control", _NO_STORE)
+        headers.setRawHeaders(b"Retry-After", [b"%d" % waiting])
+        return _BUSY % (waiting, self._request_log.new_request_id().encode(), waiting)
+
     def _address(self, request: Any) -> str:
-        host = getattr(request.getClientAddress(), "host", None) or "unix"
-        if host in self._trusted_proxies:
-            forwarded = request.requestHeaders.getRawHeaders("x-forwarded-for", [])
-            if forwarded:
-                host = forwarded[-1].rpartition(",")[2].strip()
+        host = getattr(request.getClientAddress(), "host", None) or UNIX
+        headers = request.requestHeaders
+        if self.proxies:
+            host = self.proxies.client(host, headers.getRawHeaders("x-forwarded-for", []))
+        elif not self._told_of_proxy and is_local(host) and any(map(headers.hasHeader, _FORWARDED)):
+            self._told_of_proxy = True
+            self.log.warn(
+                "a proxy on this host passes requests on, and none is trusted: all its clients count as one"
+                " address; name it with --trusted-proxy {host}",
+                host=host,
+            )
         return _address_name(host)
 
     # Answers.
@@ -199,20 +265,23 @@ class Server:
             request.setHeader(name, value)
         return answer.body
 
-    def _refuse(self, request: Any, failure: Failure, record: RequestRecord) -> bytes:
+    def _failed(self, request: Any, failure: Failure, record: RequestRecord) -> bytes:
         error = failure.value
         if isinstance(error, CancelledError):
             return b""  # the client is gone
         if not isinstance(error, GmeshError):
             self.log.failure("request {request_id} failed", failure, request_id=record.request_id)
             error = StoreError("internal", "an error in the authority; its log names this request_id")
+        return self._refuse(request, error, record)
+
+    def _refuse(self, request: Any, error: GmeshError, record: RequestRecord) -> bytes:
         more = error.members if isinstance(error, ProblemWithMembers) else {}
         if isinstance(error, RateLimited):
             request.setHeader("Retry-After", str(error.retry_after))
         elif isinstance(error, StoreError) and error.reason != "internal":
             request.setHeader("Retry-After", "5")
         detail = public_detail(error, record.operator)
-        if detail != error.detail:
+        if detail != error.detail and error is not self._authority.store.others.trouble:  # told once
             self.log.error(
                 "request {request_id}: {reason}: {detail}",
                 request_id=record.request_id,
@@ -238,16 +307,27 @@ class Server:
         request.setHeader("Cache-Control", "no-store")
         return body
 
-    def _no_route(self, request: Any, failure: Failure) -> bytes:
+    def _nowhere(self, request: Any) -> bytes:
+        """Nothing is at this path, or it is written in another way."""
+        paid = self._paid(request)
+        if paid is not None:
+            return paid
         record = self._request_log.begin()
-        methods = getattr(failure.value, "valid_methods", None)
-        if methods:
-            request.setHeader("Allow", ", ".join(sorted(methods)))
-            return self._problem(request, "method-not-allowed", 405, "this path has other methods", record)
         return self._problem(request, "not-found", 404, "there is nothing at this path", record)
 
+    def _no_route(self, request: Any, failure: Failure) -> bytes:
+        methods = getattr(failure.value, "valid_methods", None)
+        if not methods:
+            return self._nowhere(request)
+        paid = self._paid(request)
+        if paid is not None:
+            return paid
+        request.setHeader("Allow", ", ".join(sorted(methods)))
+        record = self._request_log.begin()
+        return self._problem(request, "method-not-allowed", 405, "this path has other methods", record)
+
     def _broken(self, request: Any, failure: Failure) -> bytes:
-        return self._refuse(request, failure, self._request_log.begin())
+        return self._failed(request, failure, self._request_log.begin())
 
 
 def _headers(received: Any) -> Callable[[str], Sequence[str]]:
@@ -282,14 +362,17 @@ def _query(target: str, route: Route) -> dict[str, list[str]]:
     return {name: values for name, values in given.items() if name in route.query}
 
 
-def _parse(envelope: Envelope, route: Route) -> Any:
+def _check_body(envelope: Envelope, route: Route) -> None:
+    """What can be said of a body without looking into it."""
     if len(envelope.body) > route.body_limit:
         raise RequestRefused("too-large", f"a body has at most {route.body_limit} bytes here")
+    if route.body is not None and list(envelope.header("content-type")) != [JSON_TYPE]:
+        raise RequestRefused("unsupported-type", f"Content-Type must be {JSON_TYPE}")
+
+
+def _parse(envelope: Envelope, route: Route) -> Any:
     if route.body is None:
         return None
-    types = envelope.header("content-type")
-    if list(types) != [JSON_TYPE]:
-        raise RequestRefused("unsupported-type", f"Content-Type must be {JSON_TYPE}")
     value = parse_json(envelope.body, route.body_limit)
     try:
         return msgspec.convert(value, route.body, strict=True)
@@ -304,6 +387,7 @@ def open_authority(
     pools: Callable[[Path], tuple[Any, Any]],
     passphrases: Passphrases | None = None,
     weaken_approvals: bool = False,
+    clock_is_right: bool = False,
 ) -> Authority:
     """
     Open a state directory.
@@ -311,6 +395,7 @@ def open_authority(
     @param pools: makes the writer pool and the reader pool of a database file.
     @param passphrases: asked for the signing keys that are sealed.
     @param weaken_approvals: whether C{approvals.json} may ask for less than it did.
+    @param clock_is_right: C{wall} is known to be right: somebody says so, or keeps it synchronised.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
     """
@@ -321,11 +406,11 @@ def open_authority(
     try:
         issuer = directory.issuer()
         rules = read_rules(state, possible)
-        opened = directory.open(issuer, now, rules, weaken_approvals)
+        opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right)
     except BaseException:
         lock.release()
         raise
-    steady = SteadyClock(wall, clock.seconds, opened.high_water)
+    steady = SteadyClock(wall, clock.seconds, opened.high_water, clock_is_right)
     store = Store(
         directory.database,
         *pools(directory.database),
@@ -338,4 +423,7 @@ def open_authority(
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
     approvals = Approvals(store, rules, possible)
     description = json.dumps(describe(ROUTES)).encode()
-    return Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    if opened.another is not None:
+        authority.history.found(opened.another)
+    return authority

@@ -24,6 +24,7 @@ from gmesh.authority.backups import Backups
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.commands import Commands
 from gmesh.authority.enrolment import Enrolment
+from gmesh.authority.history import History
 from gmesh.authority.invites import Invites
 from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.members import Members
@@ -53,6 +54,7 @@ class Authority:
     @ivar invites: who may join.
     @ivar enrolment: how hosts with an invite do.
     @ivar admissions: what a second key says of members, where the genesis names one.
+    @ivar history: whether it is the only one.
     @ivar members: renewals, heartbeats and what is known of members.
     @ivar revocations: the members that operators cut off.
     @ivar policies: the rules, and the genesis.
@@ -87,7 +89,8 @@ class Authority:
         self.invites = Invites(store, issuer, clock)
         self.enrolment = Enrolment(store, issuer, clock)
         self.admissions = Admissions(store, issuer)
-        self.members = Members(store, issuer, clock)
+        self.history = History(store, issuer)
+        self.members = Members(store, issuer, clock, self.history)
         self.revocations = Revocations(store, issuer, publisher.crl_maker, self.members)
         self.policies = Policies(store, issuer, publisher)
         self.operators = Operators(store, self.policies, approvals)
@@ -105,6 +108,7 @@ class Authority:
         self.publisher.start()
         self.store.check_file()
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
+        self._later("log check", limits.LOG_CHECK_SECONDS, self.store.check_log)
         self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)
         self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.members.flush_presence)
 
@@ -156,7 +160,7 @@ class Authority:
         """
         Make a real decision: write, sign, check the signature. At most once per second.
 
-        @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}.
+        @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}, C{another-history}.
         """
 
         def probe(tx: Transaction) -> None:
@@ -170,8 +174,9 @@ class Authority:
             )
 
         self.clock.check()
-        if self.store.damage is not None:
-            raise self.store.damage
+        for trouble in (self.store.damage, self.store.others.trouble):
+            if trouble is not None:
+                raise trouble
         now = self._reactor.seconds()
         if now - self._probed_at < PROBE_SECONDS and self.store.writable:
             return
@@ -193,4 +198,5 @@ class Authority:
         self._timers[name] = self._reactor.callLater(seconds, run)
 
     def _failed(self, failure: Failure, name: str) -> None:
-        self.log.error("{name} failed: {error}", name=name, error=failure.getErrorMessage())
+        if failure.value is not self.store.damage:  # which was said, once
+            self.log.error("{name} failed: {error}", name=name, error=failure.getErrorMessage())

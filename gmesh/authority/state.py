@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gmesh.authority import audit
+from gmesh.authority import audit, limits
 from gmesh.authority.approval_rules import APPROVALS_FILE, ApprovalRules, refuse_weaker, take_rules
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
@@ -24,6 +25,7 @@ from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, engine, migrate, nonces, operators
 from gmesh.authority.store.clean_shutdown import take_clean
+from gmesh.authority.store.history import begin_instance, check_history, instance
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import check_owner, read_capped, write_atomic
@@ -68,6 +70,7 @@ class Opened:
 
     @ivar claimed: nonces used up by requests that were signed later than this start, by their own account.
     @ivar checked: whether the whole file was read and found good; if not, a clean stop had left it so.
+    @ivar another: why nothing is issued, if nodes were found to hold what this database never published.
     """
 
     chain: list[Document[Genesis]]
@@ -78,6 +81,7 @@ class Opened:
     claimed: frozenset[tuple[str, str]]
     mirror: AuditMirror
     checked: bool = True
+    another: StoreError | None = None
 
 
 class StateDirectory:
@@ -101,14 +105,21 @@ class StateDirectory:
         return DocumentIssuer(self.keys, self.network_id, self.chain[-1])
 
     def open(
-        self, issuer: DocumentIssuer, now: int, rules: ApprovalRules, weaken_approvals: bool = False
+        self,
+        issuer: DocumentIssuer,
+        now: int,
+        rules: ApprovalRules,
+        weaken_approvals: bool = False,
+        clock_is_right: bool = True,
     ) -> Opened:
         """
         Check the database and bring it up to date, or make it; sign the status of this start.
 
+        @param clock_is_right: C{now} is known to be right, however long ago the authority ran last.
         @param weaken_approvals: whether C{rules} may ask for less than those that hold.
         @raise ConfigurationError: C{weaker-approvals}, C{bad-approvals}.
         @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}.
+        @raise ConfigurationError: C{clock-jump}.
         """
         clean = take_clean(self.database)
         if self.database.exists() and not clean:
@@ -120,6 +131,8 @@ class StateDirectory:
                 migrate.migrate(connection, now, keep=self._keep)
                 mirror = AuditMirror(self.path / MIRROR)
                 with transaction(connection, now) as tx:
+                    if not clock_is_right:
+                        _check_jump(tx)
                     opened = replace(self._open(tx, issuer, mirror), checked=not clean)
                     weaker = take_rules(tx, rules, weaken_approvals)
                     if not weaker:
@@ -151,6 +164,8 @@ class StateDirectory:
                 f"{self.database} is older than the last restore: restore it with gmesh restore",
             )
         high_water = tx.mark("high_water") or 0
+        if instance(tx) is None:
+            begin_instance(tx)
         chain = self.store_genesis(tx, issuer)
         if tx.value("SELECT count(*) FROM operator") == 0:
             self._import_operators(tx)
@@ -160,18 +175,19 @@ class StateDirectory:
             audit.record(tx, "authority", "initialise", str(policy.body.version))
         else:
             policy = parse_document(held, Policy)
-        if policy.body.version < chain[-1].body.policy.version:
+        another = _another(tx)
+        if policy.body.version < chain[-1].body.policy.version and another is None:
             policy = issuer.next_policy(tx, policy_text(policy), "authority")
         issuer.policy = policy
         stored = documents.newest_crl(tx)
         crl = issuer.crl_again(tx) if stored is None else parse_document(stored, Crl)
         last = documents.newest_status(tx)
-        if last is not None and clock_is_behind(tx, tx.now):
+        if last is not None and (another is not None or clock_is_behind(tx, tx.now)):
             status = parse_document(last, Status)
         else:
             status = issuer.status(tx)
         claimed = nonces.claimed_since(tx, tx.now)
-        return Opened(chain, policy, crl, status, high_water, claimed, mirror)
+        return Opened(chain, policy, crl, status, high_water, claimed, mirror, another=another)
 
     def _read_genesis(self, now: int) -> list[Document[Genesis]]:
         paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}
@@ -284,6 +300,29 @@ def read_epoch(state: Path) -> int:
         return int(json.loads(read_capped(path, 4096))["epoch"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError("bad-epoch", f"{path} is damaged: restore the newest backup") from error
+
+
+def _check_jump(tx: Transaction) -> None:
+    """@raise ConfigurationError: C{clock-jump}, if it is more than a day later than ever before."""
+    seen = tx.mark("high_water") or 0
+    if seen and tx.now - seen > limits.CLOCK_JUMP_SECONDS:
+        raise ConfigurationError(
+            "clock-jump",
+            f"the clock of this host says {_day(tx.now)}, and the newest time that this authority has seen is"
+            f" {_day(seen)}: if the clock is wrong, set it; if it is right, start once with --clock-is-right",
+        )
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _another(reader: Reader) -> StoreError | None:
+    try:
+        check_history(reader)
+    except StoreError as error:
+        return error
+    return None
 
 
 def _role(text: str) -> Any:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from gmesh.authority import limits
 from gmesh.authority.auth import Authenticator
 from gmesh.authority.http import AuthoritySite
 from gmesh.authority.metrics import AuthorityCollector
+from gmesh.authority.proxies import TrustedProxies, is_local_endpoint, parse_proxy
 from gmesh.authority.rate_limit import RateLimiter, RateLimits, RequestRate
 from gmesh.authority.request_log import RequestLog
 from gmesh.authority.server import Server, open_authority
@@ -34,6 +34,7 @@ from gmesh.daemon.metrics import MetricsPage
 from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
 from gmesh.daemon.settings_file import read_settings
+from gmesh.daemon.synchronised import clock_synchronised
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.files import told
 from gmesh.keyfiles import Passphrases
@@ -42,6 +43,10 @@ __all__ = ["Options", "makeService"]
 
 UNIT = "gmesh-authority"
 DEFAULT_LISTEN = "tcp:8440:interface=127.0.0.1"
+NO_PROXY = (
+    "listening on this host only, and no proxy is trusted: if one stands in front, name it with"
+    " --trusted-proxy (127.0.0.1, ::1 or unix), or all its clients count as one address"
+)
 
 
 CREDENTIALS_STAY = " (systemd copies credentials at the start: a new one takes a restart)"
@@ -106,6 +111,7 @@ class Options(usage.Options):
         ["config", "c", None, "Configuration file (TOML)."],
     ]
     optFlags: Sequence[Any] = [
+        ["clock-is-right", None, "Start although the clock is more than a day above the newest time seen."],
         ["check", None, "Check options, configuration file and state directory, and exit."],
         ["weaken-approvals", None, "Take an approvals.json that asks for less than it did."],
     ]
@@ -135,14 +141,11 @@ class Options(usage.Options):
         self["host"].append(name)
 
     def opt_trusted_proxy(self, address: str) -> None:
-        """Address whose X-Forwarded-For is believed; may be given several times."""
+        """Address, network or unix (socket) whose X-Forwarded-For is believed; may be given several times."""
         try:
-            known = ipaddress.ip_address(address)
-        except ValueError:
-            raise usage.UsageError(f"--trusted-proxy {address}: must be one IP address") from None
-        self["trusted-proxies"].append(str(known))
-        if known.version == 4:
-            self["trusted-proxies"].append(f"::ffff:{known}")  # as a tcp6 endpoint names it
+            self["trusted-proxies"].append(parse_proxy(address))
+        except ValueError as error:
+            raise usage.UsageError(f"--trusted-proxy {address}: {error}") from None
 
     def opt_connections(self, count: str) -> None:
         """Connections one address may hold, 0 for any number. [default: 64]"""
@@ -324,6 +327,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
             lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
             passphrases,
             weaken_approvals=bool(options["weaken-approvals"]),
+            clock_is_right=bool(options["clock-is-right"]) or clock_synchronised(),
         )
     except (GmeshError, OSError) as error:
         raise SystemExit(f"{UNIT}: {told(error)}") from None
@@ -333,7 +337,7 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
     rates = RateLimits(options["rate"], options["key-rate"], options["failure-rate"])
     limiter = RateLimiter(rates, reactor.seconds)
     authenticator = Authenticator(authority.store, authority.issuer, authority.clock, limiter)
-    proxies = frozenset(options["trusted-proxies"])
+    proxies = TrustedProxies(options["trusted-proxies"])
     request_log = RequestLog(reactor.seconds, os.urandom)
     server = Server(authority, authenticator, limiter, reactor, request_log, proxies)
     site = AuthoritySite(
@@ -344,6 +348,8 @@ def makeService(options: Options, reactor: Any = None) -> AuthorityService:
         proxies,
         lambda: authority.publisher.url_paths,
     )
+    if not proxies and any(map(is_local_endpoint, options["listen"])):
+        reactor.callWhenRunning(service.log.info, NO_PROXY)
     collector = AuthorityCollector(authority, limiter, [site], time.time)
     page = MetricsPage(collector, request_log.registry).resource()
     pages = AuthoritySite(ForPrograms(page, options["host"]), reactor, request_log.new_request_id)

@@ -27,6 +27,7 @@ from gmesh.cli.output import (
     wide_option,
     words,
 )
+from gmesh.cli.presence import heard_lately, shortened, since
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.trust.documents import Command, CommandTarget, sign_document
 from gmesh.trust.limits import NONCE_SIZE
@@ -147,9 +148,10 @@ def command(
         click.echo(f"command {words(answer.get('number'))}: {words(answer.get('id'))}")
     if not wait:
         return print_json(answer) if as_json else None
-    found = poll(lambda: outcome(operator, str(answer.get("id"))), _answered, patience)
+    command_id = str(answer.get("id"))
+    found, away = poll(lambda: _look(operator, command_id), lambda look: _answered(*look), patience)
     _print_outcome(found, as_json)
-    _judge(found)
+    _judge(found, away)
 
 
 def outcome(operator: OperatorClient, command_id: str) -> dict[str, Any]:
@@ -159,16 +161,29 @@ def outcome(operator: OperatorClient, command_id: str) -> dict[str, Any]:
     return first | {"nodes": operator.pages(path, "nodes")} if first.get("next") is not None else first
 
 
-def _answered(found: dict[str, Any]) -> bool:
-    return not (found.get("counts") or {}).get("no_answer")
+def _look(operator: OperatorClient, command_id: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What became of it; and of those without an answer the ones that are away, by name, since when."""
+    found = outcome(operator, command_id)
+    silent = {row.get("name") for row in found.get("nodes") or () if row.get("state") == "no-answer"}
+    if not silent:
+        return found, {}
+    now = operator.authority.wall()
+    rows = operator.pages("/admin/nodes", "nodes")
+    away = [row for row in rows if row.get("name") in silent and not heard_lately(row, now)]
+    return found, {str(row.get("name")): since(row, now) for row in away}
 
 
-def _judge(found: dict[str, Any]) -> None:
+def _answered(found: dict[str, Any], away: dict[str, str]) -> bool:
+    return int((found.get("counts") or {}).get("no_answer") or 0) <= len(away)
+
+
+def _judge(found: dict[str, Any], away: dict[str, str]) -> None:
     counts = found.get("counts") or {}
     wrong = {state: counts.get(state) or 0 for state in ("refused", "failed", "no_answer")}
     if any(wrong.values()):
         report = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in wrong.items() if count)
-        raise GmeshError("not-done", f"not every node has done it: {report}")
+        told = f"; away: {shortened(list(away.values()))}" if away else ""
+        raise GmeshError("not-done", f"not every node has done it: {report}{told}")
 
 
 def _print_outcome(found: dict[str, Any], as_json: bool) -> None:

@@ -136,7 +136,7 @@ def list_enrolments(context: click.Context, as_json: bool) -> None:
         id_column("id", "id"),
         Column("name", "name"),
         Column("roles", "roles"),
-        id_column("node key", "node_key"),
+        id_column("node id", "node_id"),
         Column("state", "state"),
         time_column("asked", "requested_at"),
         Column("came back with", "serial"),
@@ -145,15 +145,20 @@ def list_enrolments(context: click.Context, as_json: bool) -> None:
 
 
 @enrolments.command()
-@click.argument("which", metavar="ID|NAME", type=node_name)
+@click.argument("which", metavar="NODE-ID|NAME", type=node_name)
 @click.pass_context
 def approve(context: click.Context, which: str) -> None:
-    """Let the host in: it gets its certificate when it asks again."""
+    """
+    Let the host in: it gets its certificate when it asks again.
+
+    Compare its node id first: `gmesh join` shows it on that host, `enrolments` what waits here.  Whoever
+    came into the invite's possession may have asked before it.
+    """
     _decide(context, which, "approve")
 
 
 @enrolments.command()
-@click.argument("which", metavar="ID|NAME", type=node_name)
+@click.argument("which", metavar="NODE-ID|NAME", type=node_name)
 @click.pass_context
 def reject(context: click.Context, which: str) -> None:
     """Refuse the host; its invite is spent."""
@@ -162,9 +167,21 @@ def reject(context: click.Context, which: str) -> None:
 
 def _decide(context: click.Context, which: str, decision: str) -> None:
     operator = operator_of(context)
-    found = _find(operator, "/admin/enrolments", "enrolments", which, "pending")
-    answer = operator.ask("POST", f"/admin/enrolments/{found}", {"decision": decision})
-    click.echo(f"{words(answer.get('state'))}: {words(answer.get('name'))}")
+    waiting = [
+        row for row in operator.pages("/admin/enrolments", "enrolments") if row.get("state") == "pending"
+    ]
+    ids = [str(row.get(key)) for row in waiting for key in ("id", "node_id")]
+    if len(which) == SHORT_ID and any(each.startswith(which) for each in ids):
+        which = one_id(ids, which)
+    found = [row for row in waiting if which in (row.get("name"), row.get("id"), row.get("node_id"))]
+    if len(found) != 1:
+        raise ConfigurationError(
+            "not-found",
+            f"{len(found)} joins of {which} wait: name one by its node id (gmesh admin enrolments)",
+        )
+    invite, node_id = (identifier(str(found[0].get(key))) for key in ("id", "node_id"))
+    answer = operator.ask("POST", f"/admin/enrolments/{invite}", {"decision": decision, "node_id": node_id})
+    click.echo(f"{words(answer.get('state'))}: {words(answer.get('name'))}, node id {node_id}")
 
 
 def _find(operator: OperatorClient, path: str, member: str, which: str, state: str) -> str:

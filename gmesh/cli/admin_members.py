@@ -33,6 +33,17 @@ def nodes(context: click.Context, as_json: bool) -> None:
         Column("revoked", "revoked"),
     ]
     listing(columns, rows, "no nodes", as_json)
+    if as_json:
+        return
+    for row in rows:
+        hosts, faults = row.get("hosts") or (), row.get("faults") or ()
+        if hosts:
+            where = " and ".join(words(host) for host in hosts)
+            click.echo(
+                f"{words(row.get('name'))} runs on two hosts with one key, at {where}: stop one", err=True
+            )
+        if faults:
+            click.echo(f"{words(row.get('name'))} reports: {words(faults)}", err=True)
 
 
 @click.command()

@@ -7,19 +7,21 @@ Tests: C{tests/cli/test_admin.py}, C{tests/cli/test_admin_requests.py}.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import click
 
+from gmesh.cli.crl_held import CrlHeld
+from gmesh.cli.limits import SUSPECT_HEARTBEATS
 from gmesh.cli.operator import OperatorClient, operator_of, poll
 from gmesh.cli.options import json_option, key_name, node_name, seconds, wait_options
 from gmesh.cli.output import print_json, words
+from gmesh.cli.presence import heard_lately, shortened, since
 from gmesh.errors import GmeshError
 from gmesh.trust.documents import RevocationReason
 
 __all__ = ["revoke"]
-
-NAMES_SHOWN = 10
 
 
 @click.command()
@@ -50,7 +52,8 @@ def revoke(
     Cut NODE off: all its certificates are revoked, and it cannot renew them.
 
     With --serial or --key instead of NODE, one certificate or an identity key.  --wait ends
-    when every other node has reported that it holds the new CRL.
+    when every node heard of lately has reported that it holds the new CRL: with 0, or with 3
+    if others are away; with 1 if one of them has not reported in time.
     """
     choices: dict[str, str | int | None] = {"node": node, "serial": serial, "key": key}
     named = [(kind, value) for kind, value in choices.items() if value is not None]
@@ -70,40 +73,83 @@ def revoke(
         return print_json(answer) if as_json else click.echo(text)
     if not as_json:
         click.echo(text)
-    applied, missing = poll(lambda: holders(operator, number), lambda found: not found[1], patience)
+    look = Confirmations(operator, CrlHeld(operator, number, answer.get("crl_digest")))
+    look.patient(patience)
     if as_json:
-        print_json({**answer, "applied": applied, "waiting": missing})
-    elif applied:
-        click.echo(f"{len(applied)} nodes hold CRL {number}: {shortened(applied)}")
-    if missing:
-        raise GmeshError(
-            "not-confirmed",
-            f"{len(missing)} nodes have not reported yet that they hold CRL {number}: {shortened(missing)}",
+        print_json({**answer, **look.as_json()})
+    elif look.applied:
+        click.echo(f"{len(look.applied)} nodes hold CRL {number}: {shortened(look.applied)}")
+    _judge(look, number)
+
+
+def _judge(look: Confirmations, number: int) -> None:
+    """@raise GmeshError: C{not-confirmed}, or C{away} when those heard of lately all hold the CRL."""
+    told = []
+    if look.waiting:
+        told.append(f"{len(look.waiting)} heard of lately do not say so: {shortened(look.waiting)}")
+    if look.suspected:
+        told.append(
+            f"suspected, for they go on with an older CRL: {shortened(look.suspected)};"
+            " see gmesh doctor there, or revoke them"
         )
+    if look.away:
+        told.append(f"{len(look.away)} are away: {shortened(look.away)}")
+    if told:
+        reason = "not-confirmed" if look.waiting else "away"
+        raise GmeshError(reason, f"not every node has confirmed CRL {number}: {'; '.join(told)}")
 
 
-def holders(operator: OperatorClient, number: int) -> tuple[list[str], list[str]]:
+class Confirmations:
     """
-    Who holds this CRL.
+    Which members have said in a heartbeat that they hold a CRL.
 
-    @return: the members that said so in their last heartbeat, and those that did not; a node that is
-        revoked, or has let its certificate end, is in neither list.
+    A member that is revoked, or has let its certificate end, is in none of the lists.
+
+    @ivar applied: they hold it.
+    @ivar waiting: they were heard of lately, and do not say so.
+    @ivar suspected: those of C{waiting} that sent heartbeats since, and still do not.
+    @ivar away: not heard of lately, with since when; nobody waits for them.
     """
-    now = operator.authority.wall()
-    applied: list[str] = []
-    missing: list[str] = []
-    for row in operator.pages("/admin/nodes", "nodes"):
-        if row.get("revoked") or _whole(row.get("not_after")) < now:
-            continue
-        held = _whole((row.get("numbers") or {}).get("crl"))
-        (applied if held >= number else missing).append(str(row.get("name")))
-    return applied, missing
 
+    def __init__(self, operator: OperatorClient, crl: CrlHeld) -> None:
+        self._operator = operator
+        self._crl = crl
+        self._seen: dict[str, int] = {}
+        self._beats: Counter[str] = Counter()
+        self._rows: list[dict[str, Any]] = []
+        self.applied: list[str] = []
+        self.waiting: list[str] = []
+        self.suspected: list[str] = []
+        self.away: list[str] = []
 
-def shortened(names: list[str]) -> str:
-    """A few names, and how many more."""
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    def patient(self, timeout: float) -> None:
+        """Ask until those heard of lately have all confirmed, or C{timeout} seconds are over."""
+        poll(self.ask, lambda _: not self.waiting, timeout)
+
+    def ask(self) -> None:
+        """Look once."""
+        now = self._operator.authority.wall()
+        rows = self._operator.pages("/admin/nodes", "nodes")
+        members = [row for row in rows if not row.get("revoked") and _whole(row.get("not_after")) >= now]
+        others = [row for row in members if not self._crl.holds(row)]
+        late = [row for row in others if heard_lately(row, now)]
+        for row in late:
+            self._count(str(row.get("name")), _whole(row.get("last_seen")))
+        self._rows = [row for row in others if not heard_lately(row, now)]
+        self.applied = [str(row.get("name")) for row in members if self._crl.holds(row)]
+        self.waiting = [str(row.get("name")) for row in late]
+        self.suspected = [name for name in self.waiting if self._beats[name] >= SUSPECT_HEARTBEATS]
+        self.away = [since(row, now) for row in self._rows]
+
+    def as_json(self) -> dict[str, Any]:
+        """What was found, for programs."""
+        away = [{"name": row.get("name"), "last_seen": row.get("last_seen")} for row in self._rows]
+        return {"applied": self.applied, "waiting": self.waiting, "suspected": self.suspected, "away": away}
+
+    def _count(self, name: str, seen: int) -> None:
+        if seen != self._seen.setdefault(name, seen):
+            self._seen[name] = seen
+            self._beats[name] += 1
 
 
 def _whole(value: Any) -> int:

@@ -80,6 +80,7 @@ def _ask_daemon(state: str | None, control: str | None) -> tuple[list[Finding], 
     if not facts.get("links"):
         alone = f"it answers at {where.where}, but has no link"
         found = [warn("daemon", alone, "see the anchors and listen lines")]
+    found += doctor_documents.faults([str(fault) for fault in facts.get("faults") or ()])
     behind = facts.get("clock_behind") or 0
     if behind > doctor_documents.CLOCK_WARN:
         detail = f"the daemon goes by signed time: the clock of this host is {behind:.0f} s late"
@@ -125,6 +126,8 @@ def _examine(directory: Path, facts: Mapping[str, Any] | None) -> list[Finding]:
     urls = kept.identity.authority_urls if asked is None else [str(url) for url in asked]
     places = [place for text in (*urls, *doctor_reach.anchors_of(kept)) if (place := client_place(text))]
     reached, fresh = doctor_reach.authority(urls, kept, facts)
+    if facts is None:
+        found += doctor_documents.faults(list(kept.identity.state.alarms))
     return [
         *found,
         *doctor_documents.clock(kept, fresh),

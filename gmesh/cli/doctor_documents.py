@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmesh.cli.doctor_findings import Finding, fail, ok, warn
-from gmesh.cli.output import age, moment
+from gmesh.cli.output import age, moment, printable
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.trust.state import Freshness, TrustState
 
 if TYPE_CHECKING:
     from gmesh.node.identity_store import Identity
 
-__all__ = ["Kept", "certificate", "clock", "freshness", "genesis", "read_state"]
+__all__ = ["Kept", "certificate", "clock", "faults", "freshness", "genesis", "read_state"]
 
 #: Seconds a clock may be off: more is reported; and beyond, the authority refuses what this host signs.
 CLOCK_WARN, CLOCK_FAIL = 5, 120
@@ -30,10 +30,21 @@ RENEWAL_OVERDUE = 0.65
 DAY = 86400
 GENESIS_WARN = 30 * DAY
 SET_CLOCK = "set it, for example with: timedatectl set-ntp true"
-NEW_INVITE = (
-    "an operator makes an invite (gmesh admin invite), then on this host: gmesh join INVITE --state {}"
-)
+NEW_INVITE = "an operator makes an invite (gmesh admin invite), then on this host: gmesh join - --state {}"
 KINDS = ("crl", "policy", "status")
+WHOSE_CLOCK = "see the clock of the authority's host first, then this one's; until then the time here counts"
+ONE_HOST = "stop one of them; a clone gets an invite and a state directory of its own"
+RESTORE = (
+    "an operator stops all authorities but one, then raises its epoch with gmesh restore: see the manual, "
+    "When two authorities share one key"
+)
+_HISTORY = {
+    "audit-fork": "its audit chain lost rows or has two versions",
+    "crl-fork": "a newer CRL lacks somebody who is revoked",
+    "digest-mismatch": "two documents have one number",
+    "fell-back": "it answers less than it once signed",
+    "instance-fork": "two databases publish in one epoch",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +120,25 @@ def clock(kept: Kept, fresh: Any = None) -> list[Finding]:
     return [ok("clock", f"not before the newest signed time, {moment(signed)}")]
 
 
+def faults(words: list[str]) -> list[Finding]:
+    """What the daemon found wrong with the authority or with nodes: C{WORD} or C{WORD:NODE}."""
+    found = []
+    for fault in words:
+        word, _, node = fault.partition(":")
+        if word == "twin" and node:
+            found.append(warn("twin", f"two hosts run with the keys of {printable(node)}", ONE_HOST))
+        elif word == "twin":
+            found.append(fail("twin", "another host runs with the keys of this node", ONE_HOST))
+        elif word == "time-jump":
+            found.append(fail("clock", "the newest status is dated hours ahead", WHOSE_CLOCK))
+        else:
+            what = _HISTORY.get(word, printable(word))
+            found.append(
+                fail("history", f"one authority, two histories: {what} ({printable(word)})", RESTORE)
+            )
+    return found
+
+
 def certificate(kept: Kept, facts: Mapping[str, Any] | None = None) -> list[Finding]:
     """
     Valid, believed by others, renewed in time, and in use.
@@ -126,7 +156,7 @@ def certificate(kept: Kept, facts: Mapping[str, Any] | None = None) -> list[Find
         kept.trust.judge_certificate(kept.identity.certificate, now)
     except PeerRefused as error:
         if error.reason == "expired" and now <= body.not_after + _grace(kept):
-            advice = "nothing but to reach the authority: it still renews it"
+            advice = "reach the authority, or an anchor that asks it: it still renews it"
             return [fail("certificate", f"{until} has ended", advice)]
         if error.reason == "not-yet-valid":
             return [fail("certificate", f"certificate {body.serial} is not valid yet", SET_CLOCK)]

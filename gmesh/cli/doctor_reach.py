@@ -33,9 +33,21 @@ _REFUSALS = {
     "not-admitted": "one side has no good admission: see the certificate line",
     "not-yet-valid": "one of the two clocks is wrong: see the clock line",
     "wrong-network": "another network answers there: correct the anchor's address",
+    "twin": "another host runs with the keys of this node: stop one of them",
     "unknown-key": "one side lacks the newest genesis: it is fetched from the authority",
     "version": "one side runs an old gmesh: upgrade it",
 }
+_ENDINGS = {
+    "handshake-timeout": "see what has that port; if it is a node, large packets are lost on the way:"
+    " compare ping -M do -s 1400 with ping -s 64",
+    "connect-failed": "wait a minute for its next try, and see its log",
+    "full": "it has no room for another link: name another anchor",
+    "closed-in-handshake": "see what has that port, and which suites its genesis allows",
+    "not-gmesh": "another program has that port: correct the address",
+}
+_TRYING = ("waiting", "queued", "dialling")
+_PASSING = ("", "duplicate", "renewed")
+"""Reasons of a link's end that ask for nothing."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -89,7 +101,7 @@ def authority(urls: Sequence[str], kept: Kept, facts: Mapping[str, Any] | None) 
         detail = f"the directory names others than the daemon asks: {named}"
         found.append(warn("authority", detail, "reload the daemon"))
     for what, reason in sorted((report.get("troubles") or {}).items()):
-        if what != "contact" or bodies:
+        if what != "history" and (what != "contact" or bodies):
             text = f"the daemon's {what} does not succeed: {printable(str(reason))}"
             found.append((fail if what == "contact" else warn)("authority", text, "its log says more"))
     return found, max(bodies, key=lambda body: body.number, default=None)
@@ -112,6 +124,9 @@ def _ask(url: str, kept: Kept) -> tuple[Finding, Any]:
     if held is not None and status.body.number < held.body.number:
         detail = f"{url} shows status {status.body.number}, {held.body.number} is held here"
         return fail("authority", detail, "it was restored, or newer ones are held back"), None
+    if held is not None and status.body.number == held.body.number and status.digest != held.digest:
+        detail = f"{url} shows another status {held.body.number} than is held here"
+        return fail("authority", detail, "two authorities work with one key: see the manual"), None
     return ok("authority", f"{url} answers in {milliseconds(took)}, status {status.body.number}"), status.body
 
 
@@ -145,6 +160,13 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
         elif target.get("state") == "refused":
             advice = _REFUSALS.get(reason, "the log of the daemon, and that of the anchor, say more")
             found.append(fail("anchors", f"{where} is reached, the handshake ends: {reason}", advice))
+        elif target.get("state") == "ourselves":
+            advice = "correct the address, or the name that leads here"
+            found.append(fail("anchors", f"{where} leads back to this node", advice))
+        elif target.get("state") in _TRYING and reason not in _PASSING:
+            advice = _ENDINGS.get(reason, _REFUSALS.get(reason, "the log of the daemon says more"))
+            detail = f"{where} takes connections, but the daemon's last one ended: {reason}"
+            found.append(fail("anchors", detail, advice))
         else:
             found.append(ok("anchors", f"{where} takes connections"))
     return softened(found) if report.get("links") else unless_all(found)

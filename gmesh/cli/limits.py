@@ -32,3 +32,7 @@ JITTER = 0.5
 CLOCK_FROM, CLOCK_UNTIL = 1_735_689_600, 2_114_380_800
 #: Seconds by which a clock is off before it is named as the reason of a refusal: a status lives as long.
 CLOCK_DIFFERENCE = 86_400
+#: Seconds within which a member was heard of lately: five of its heartbeats.
+HEARD_LATELY = 300
+#: Heartbeats with an older CRL after the new one is out; the first may have fetched it.
+SUSPECT_HEARTBEATS = 2

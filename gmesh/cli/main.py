@@ -2,7 +2,8 @@
 """
 The C{gmesh} command: a table of sub-commands, each imported only when it is called.
 
-Exit status: 0 success, 1 refused or failed (one line on standard error), 2 wrong usage.
+Exit status: 0 success, 1 refused or failed (one line on standard error), 2 wrong usage;
+3 is of C{gmesh admin revoke --wait}.
 """
 
 from __future__ import annotations
@@ -59,8 +60,28 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 _NO_ARGUMENTS: type[Exception] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
+WORDS = {
+    "anchor": "a node that is always reachable, by which others find the mesh",
+    "authority": "the daemon that admits nodes and revokes them; it carries no messages",
+    "cost": "what a link or a path is worth: long round trips cost more, and the cheapest path is taken",
+    "CRL": "certificate revocation list: who is cut off; every node holds the newest",
+    "genesis": "the signed document that says what the network is: its keys, anchors, addresses",
+    "invite": "a text that admits one host, once, under one name",
+    "node": "a host that was admitted, and its daemon",
+    "operator": "a person with a key for gmesh admin, whose role is read (look), operate (admit,"
+    " revoke, command) or administer (also policy and operators)",
+    "policy": "who may send to whom, who is an operator, how long certificates live",
+}
+"""What C{--help} says of the words that it uses; C{docs/glossary.rst} has the rest."""
+
+
 class _Gmesh(LazyGroup):
-    """Knows what is asked of an operator too, which people look for here."""
+    """Knows what is asked of an operator too, which people look for here, and what its words mean."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The words."""
+        with formatter.section("Words"):
+            formatter.write_dl(list(WORDS.items()))
 
     def nearby(self, ctx: click.Context) -> dict[str, str]:
         """Also the commands of C{gmesh admin}, except those that have the name of one here."""
@@ -86,6 +107,11 @@ def _fail(message: str) -> int:
     print(f"gmesh: {printable(message)}", file=sys.stderr)
     return 1
 
+
+NAMED = 64
+"""Characters shown of what is no text."""
+_STATUSES = {"away": 3}
+"""Reasons that end with a status of their own: C{away} is of C{gmesh admin revoke --wait}."""
 
 _WORDS = {
     "is not a valid float range": "is not a number",
@@ -117,7 +143,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if sys.stderr is None:  # closed by the process that started us
         sys.stderr = io.StringIO()
     if sys.stdin is None:
-        sys.stdin = io.StringIO()  # nothing to read, and no terminal
+        sys.stdin = io.TextIOWrapper(io.BytesIO())  # nothing to read, and no terminal
     if sys.stdout is None:
         return _fail("standard output is closed: nothing was done")
     options: dict[str, Any] = {"prog_name": "gmesh", "standalone_mode": False}
@@ -134,11 +160,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except GmeshError as error:
-        return _fail(error.detail)
+        failed = _fail(error.detail)
+        return _STATUSES.get(error.reason, failed)
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is left to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":
+            return _fail(f"{str(error.object)[:NAMED]!r} is no text in UTF-8: see its locale")
+        return _fail(f"the output takes {error.encoding} only, and not all of this: set PYTHONUTF8=1")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}")

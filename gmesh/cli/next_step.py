@@ -38,7 +38,7 @@ def _program(names: Sequence[str], run: Sequence[str]) -> list[str]:
 
 def gmesh_command() -> str:
     """How this command is called: C{gmesh}, or with its directory where the shell does not search that."""
-    return shlex.join(_program(["gmesh"], ["-m", "gmesh.cli.main"]))
+    return shlex.join(_program(["gmesh"], ["-m", "gmesh.cli.start"]))
 
 
 def daemon(name: str, state: Path | str, listen: str | None = None) -> str:

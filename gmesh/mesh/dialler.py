@@ -20,6 +20,7 @@ from gmesh.mesh.limits import (
     DIAL_BACKOFF_FIRST,
     DIAL_REFUSED_RETRY,
     DIAL_STABLE,
+    DIAL_TWIN_RETRY,
     REDIAL_SPREAD,
     SESSION_JITTER,
     SESSION_LIFE,
@@ -30,6 +31,7 @@ from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
+from gmesh.wire.messages import CloseReason
 
 __all__ = ["Dialler"]
 
@@ -245,6 +247,10 @@ class Dialler(NeighbourObserver, DialOwner):
             target.state = TargetState.REFUSED
         elif reason in CERTIFICATE_REFUSALS and not was_linked and target.garbled != 1:
             self._after(target, DIAL_REFUSED_RETRY, TargetState.REFUSED)
+        elif reason == CloseReason.TWIN.slug:
+            self._after(
+                target, self._random.uniform(DIAL_TWIN_RETRY / 2, DIAL_TWIN_RETRY), TargetState.REFUSED
+            )
         elif reason == "duplicate":
             self._after(target, self._random.uniform(0, DIAL_BACKOFF_FIRST))
         else:

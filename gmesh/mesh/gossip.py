@@ -225,8 +225,9 @@ class DocumentGossip:
             self._counters.count(f"{name}-{error.reason}")
             if neighbour.numbers.get(GENESIS, 0) > self._held(GENESIS):
                 self.ask_genesis(neighbour)
-        elif error.reason == "rollback":
-            self._counters.count(f"{name}-rollback")
+        elif error.reason in ("rollback", "digest-mismatch", "crl-fork"):
+            # The authority signed it, so it is no fault of the neighbour's; what contradicts raised an alarm.
+            self._counters.count(f"{name}-{error.reason}")
         else:
             self.log.warn(
                 "Refused a {name} from {peer}: {reason}: {detail}",

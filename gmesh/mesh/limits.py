@@ -11,6 +11,11 @@ from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
 
 # Before trust: from the TCP connection to both HELLOs; no message of a handshake may be longer.
 HANDSHAKE_DEADLINE = 5.0
+
+# A node whose certificate has ended asks the authority for the next one by an anchor.
+RENEWAL_LINK_SECONDS = 60.0
+RENEWAL_LINKS = 64
+RENEWAL_QUESTIONS = 4
 HANDSHAKE_MESSAGE = 32 * 1024
 
 
@@ -19,6 +24,8 @@ class HandshakeLimits:
     """
     What strangers may cost: sockets half open, and handshakes begun a second.
 
+    @ivar rate_of_members: beside C{rate}, for addresses where a member was judged lately.
+    @ivar rate_per_network: for an IPv4 /24 or an IPv6 /48: half of C{rate}, so that no owner of one has all.
     @ivar rate_per_address: for an IPv4 address or an IPv6 /64: WireGuard PACKETS_PER_SECOND.
     """
 
@@ -26,8 +33,12 @@ class HandshakeLimits:
     half_open_per_address: int = 32
     rate: float = 200.0
     burst: float = 400.0
+    rate_of_members: float = 100.0
+    burst_of_members: float = 200.0
     rate_per_address: float = 20.0
     burst_per_address: float = 60.0
+    rate_per_network: float = 100.0
+    burst_per_network: float = 200.0
     addresses: int = 4096
 
 
@@ -112,6 +123,14 @@ DIAL_BACKOFF_FIRST = 1.0
 DIAL_BACKOFF_CAP = 60.0
 DIAL_STABLE = 60.0
 DIAL_REFUSED_RETRY = 60.0
+# Where another host with our keys is linked: it is rarely stopped by itself, and each attempt costs lines.
+DIAL_TWIN_RETRY = 600.0
+# How long two hosts with one node's keys are told from a restart after they were last at work.
+TWIN_MEMORY = 3600.0
+TWIN_NODES = 4096
+BOOTS_REMEMBERED = 4
+# Records of ours that others made, a while after the start: a lost sequence explains one or two.
+OWN_RECORDS_ODD = 3
 # The neighbours of a node with a new Noise key dial it within this; its old certificate lasts for hours.
 REDIAL_SPREAD = 30.0
 # With so many links to relays, and to anchors among them, a node dials no spare targets.

@@ -31,8 +31,17 @@ from gmesh.mesh.link_ending import Ending
 from gmesh.mesh.liveness import Alarm, LinkTimers, Liveness, Pinger
 from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours, close_reason
-from gmesh.mesh.noise import DialObserver, NoiseContext, NoiseFactory, RecordProtocol, RecordProtocolFactory
+from gmesh.mesh.noise import (
+    NO_HANDSHAKE,
+    TIMED_OUT,
+    DialObserver,
+    NoiseContext,
+    NoiseFactory,
+    RecordProtocol,
+    RecordProtocolFactory,
+)
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.renewal_links import RenewalLink, Renewals
 from gmesh.wire.frames import Kind, iter_frames, pack_frame
 from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import Close, CloseReason, Hello, decode_rekey
@@ -58,6 +67,7 @@ class MeshContext:
     dispatcher: Dispatcher
     hello: Callable[[bool, str], Hello]
     refusals: Refusals
+    renewals: Renewals
     counters: Counters = field(default_factory=Counters)
     profile: KeepaliveProfile = WAN
     room: DataRoom = field(default_factory=DataRoom)
@@ -94,6 +104,8 @@ class MeshProtocol(RecordProtocol):
         self._peer: Peer = transport.peer
         self._neighbour: Neighbour | None = None
         self._table: dict[int, Receive] = {Kind.HELLO: self._hello_received, Kind.CLOSE: self._close_received}
+        if transport.initiator:
+            self._table[Kind.RENEWAL] = self._renewal_received
         self._liveness = Liveness(context.profile, context.random, context.clock.seconds())
         self._egress = Egress(transport, context.clock, context.counters, context.room)
         self._ending = Ending(context.clock, transport, self._egress)
@@ -230,6 +242,9 @@ class MeshProtocol(RecordProtocol):
         """Hand each frame to its receiver."""
         if self._state is State.GONE:
             return
+        if self._renewal is not None:
+            self._renewal.record_received(record)
+            return
         self._egress.hold()
         if self._liveness.suspect:
             self._liveness.heard(self._clock.seconds())
@@ -256,6 +271,8 @@ class MeshProtocol(RecordProtocol):
 
     def secure_connection_lost(self, reason: str) -> None:
         """The connection is gone, whichever end closed it."""
+        if self._renewal is not None:
+            self._renewal.secure_connection_lost(reason)
         self._leave(self._reason or reason)
         self._state = State.GONE
         self._ending.ended()
@@ -295,6 +312,13 @@ class MeshProtocol(RecordProtocol):
             if self._observer is not None:
                 self._observer.linked(self._peer)
 
+    def _renewal_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        """Our certificate has ended: this is no link, but by it we may ask for the next one."""
+        self._table = {}
+        self._timers.stop()
+        self._reason = CloseReason.EXPIRED.slug
+        self._renewal = self._context.renewals.dialled(self._transport)
+
     def _rekey_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
         decode_rekey(record[start + FRAME_HEADER : end])
         if end != len(record):
@@ -310,6 +334,8 @@ class MeshProtocol(RecordProtocol):
             self._reason = reason.slug
             self._ending.limit()
             return
+        if reason is CloseReason.TWIN:
+            self._context.neighbours.twins.refused_us(self._peer.name)
         self.log.info("{name} closed the link: {reason}", name=self._peer.name, reason=reason.slug)
         self._end(reason.slug, None)
 
@@ -331,11 +357,14 @@ class MeshProtocol(RecordProtocol):
         elif alarm is Alarm.STUCK:
             self._end(alarm.value, None)
         else:
+            if alarm is Alarm.LATE and self.initiator:
+                self._context.refusals.refuse(TIMED_OUT, NO_HANDSHAKE, self.address, True)
             self._end(alarm.value, CloseReason.EXPIRED if alarm is Alarm.EXPIRED else CloseReason.TIMEOUT)
 
     # endings
 
     _heir: INeighbourLink | None = None
+    _renewal: RenewalLink | None = None
 
     def _end(self, reason: str, farewell: CloseReason | None) -> None:
         """The link ends now, for C{reason}; CLOSE is sent if that needs no waiting."""
@@ -389,6 +418,10 @@ class MeshFactory(RecordProtocolFactory):
     ) -> MeshProtocol:
         """Called by the Noise layer once both ends were judged."""
         return MeshProtocol(self._context, transport, deadline, observer)
+
+    def build_renewal(self, transport: ISecureTransport) -> RecordProtocol | None:
+        """Called by the Noise layer for a dialler whose certificate has ended and that may renew it."""
+        return self._context.renewals.accept(transport)
 
     def farewell(self, error: PeerRefused) -> bytes:
         """The record that says to a refused peer why."""

@@ -2,7 +2,8 @@
 """
 Who is connected: one link to each node, chosen alike at both ends, and cut when trust ends.
 
-Of two links to the same node the one with the newer boot of that node stays; else, if the same
+Of two links to the same node the one with the newer boot of that node stays, unless two hosts run with
+its keys (L{gmesh.mesh.twins}); else, if the same
 end dialled both, the later dialled; else the one dialled by the smaller node key.  Both ends see
 what this rests on (boot ids, the dialler's clock, the session hash), so both keep the same one.
 
@@ -23,6 +24,7 @@ from gmesh.mesh.counters import Counters
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.twins import Twins
 from gmesh.routing.store import Key
 from gmesh.trust.documents import Certificate, Document
 from gmesh.wire.messages import CertificateKey, CloseReason
@@ -48,6 +50,7 @@ class Neighbours:
     @ivar links: the same, their links alone: forwarding looks here for every path.
     @ivar records: which node records were asked of which neighbour.
     @ivar certificates: which certificates were.
+    @ivar twins: which nodes run on two hosts.
     """
 
     log = Logger()
@@ -69,6 +72,7 @@ class Neighbours:
         self._counters = counters
         self.records = records
         self.certificates = certificates
+        self.twins = Twins(clock, counters)
         self._sessions: dict[INeighbourLink, None] = {}
         self._observers: tuple[NeighbourObserver, ...] = ()
         self._followers: list[Callable[[Neighbour, bool], object]] = []
@@ -125,6 +129,12 @@ class Neighbours:
         """
         handle = session.peer.handle
         old = self.links.get(handle)
+        if old is None or old.peer.node_key == session.peer.node_key:
+            held = None if old is None else INeighbourLink(old)
+            if not self.twins.admits(session, held):
+                if held is not None:
+                    held.probe()
+                return CloseReason.TWIN
         if old is None:
             if len(self.links) >= self._max_links():
                 return CloseReason.FULL

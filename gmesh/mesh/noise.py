@@ -34,6 +34,8 @@ from gmesh.wire.records import RecordReader, frame_record, record_head
 from gmesh.wire.suites import Suite
 
 __all__ = [
+    "NO_HANDSHAKE",
+    "TIMED_OUT",
     "DialObserver",
     "NoiseContext",
     "NoiseFactory",
@@ -42,6 +44,11 @@ __all__ = [
     "RecordProtocolFactory",
 ]
 
+TIMED_OUT = "handshake-timeout"
+NO_HANDSHAKE = (
+    "it takes connections, and no handshake came to its end in time: another program has the port, or large"
+    " packets are lost on the way"
+)
 QUIET = frozenset({"not-gmesh", "http"})
 _HTTP = (b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI ")
 
@@ -86,6 +93,10 @@ class RecordProtocolFactory:
         """@param deadline: the time on the clock by which the link must exist."""
         raise NotImplementedError
 
+    def build_renewal(self, transport: ISecureTransport) -> RecordProtocol | None:
+        """The protocol for a dialler whose certificate has ended, if it may ask for the next one here."""
+        raise NotImplementedError
+
     def farewell(self, error: PeerRefused) -> bytes:
         """The record that says to a refused peer why."""
         raise NotImplementedError
@@ -128,7 +139,7 @@ class NoiseProtocol(Protocol):
         self._session: INoiseSession | None = None
         self._reader = RecordReader(INITIATOR_READS if initiator else RESPONDER_READS)
         self._preamble = b"" if not initiator else None
-        self._slot = HandshakeSlot(context.gate)
+        self._slot = HandshakeSlot(context.gate, self._give_way)
         self._located: object = None
         self._timer: IDelayedCall | None = None
         self._deadline = 0.0
@@ -285,7 +296,7 @@ class NoiseProtocol(Protocol):
             self._judge(payload)
             version = HandshakePayload.decode(payload).genesis_version
             self._write_message(verifier.payload(version))
-            self._secured()
+            self._secured(self._link())
         elif session.remote_static is None and not self._answered:
             cause = self._slot.begin()
             if cause is not None:
@@ -295,8 +306,7 @@ class NoiseProtocol(Protocol):
             self._answered = True
             self._write_message(verifier.payload(version))
         else:
-            self._judge(bytes(session.read_message(bytes(message))))
-            self._secured()
+            self._secured(self._judge_dialler(bytes(session.read_message(bytes(message)))))
 
     _answered = False
 
@@ -308,12 +318,30 @@ class NoiseProtocol(Protocol):
         assert self._session is not None
         self._peer = self._context.verifier.verify(payload, self._session.remote_static)
 
-    def _secured(self) -> None:
+    def _judge_dialler(self, payload: bytes) -> RecordProtocol:
+        """One whose certificate has ended may be let in to renew it, and for nothing else."""
+        try:
+            self._judge(payload)
+        except PeerRefused as ended:
+            if ended.reason != "expired":
+                raise
+            assert self._session is not None
+            self._peer = self._context.verifier.verify_ended(payload, self._session.remote_static)
+            renewal = self._upper_factory.build_renewal(self)
+            if renewal is None:
+                raise
+            return renewal
+        return self._link()
+
+    def _link(self) -> RecordProtocol:
+        return self._upper_factory.build_secure(self, self._deadline, self._observer)
+
+    def _secured(self, upper: RecordProtocol) -> None:
         self._cancel_timer()
-        self._slot.leave()
+        self._slot.judged()
         self._reason = "connection-lost"
-        self._upper = self._upper_factory.build_secure(self, self._deadline, self._observer)
-        self._upper.secure_connection_made()
+        self._upper = upper
+        upper.secure_connection_made()
 
     # endings
 
@@ -337,9 +365,18 @@ class NoiseProtocol(Protocol):
         self._context.refusals.quiet(cause)
         self.abort()
 
+    def _give_way(self) -> None:
+        """A newer stranger takes the place."""
+        self._give_up("half-open-limit")
+
     def _timed_out(self) -> None:
         self._timer = None
-        self._give_up("handshake-timeout")
+        if self.initiator:
+            self._context.refusals.refuse(TIMED_OUT, NO_HANDSHAKE, self.address, True)
+            self._reason = TIMED_OUT
+            self.abort()
+        else:
+            self._give_up(TIMED_OUT)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None and self._timer.active():

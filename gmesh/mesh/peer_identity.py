@@ -73,6 +73,15 @@ def peer_of(certificate: Document[Certificate]) -> Peer:
     )
 
 
+def _read(data: bytes) -> Document[Certificate]:
+    try:
+        return parse_document(data, Certificate)
+    except DocumentRefused as error:
+        raise PeerRefused(
+            "bad-certificate", f"the peer's certificate is malformed: {error.detail}"
+        ) from error
+
+
 def allowed_suites(genesis: Genesis) -> tuple[Suite, ...]:
     """The suites of a genesis in its order, without those this version does not know."""
     suites = []
@@ -134,9 +143,16 @@ class PeerVerifier:
 
     def verify(self, payload: bytes, remote_static: bytes | None) -> Peer:
         """Apply the genesis documents carried, then make all five checks, then refuse ourselves."""
+        return self._verify(payload, remote_static, self._judge_bytes)
+
+    def verify_ended(self, payload: bytes, remote_static: bytes | None) -> Peer:
+        """The same for a certificate that has ended, as far as it takes to renew it."""
+        return self._verify(payload, remote_static, lambda data: self.judge_ended(_read(data)))
+
+    def _verify(self, payload: bytes, remote_static: bytes | None, judge: Callable[[bytes], Peer]) -> Peer:
         carried = HandshakePayload.decode(payload)
         self._apply(carried.genesis_documents)
-        peer = self._judge_bytes(carried.certificate)
+        peer = judge(carried.certificate)
         if peer.noise_key != remote_static:
             raise PeerRefused(
                 "key-mismatch",
@@ -154,13 +170,7 @@ class PeerVerifier:
             self._trust.judge_certificate(known.certificate, int(self._wall()))
             self._read.move_to_end(key)
             return known
-        try:
-            certificate = parse_document(data, Certificate)
-        except DocumentRefused as error:
-            raise PeerRefused(
-                "bad-certificate", f"the peer's certificate is malformed: {error.detail}"
-            ) from error
-        peer = self._read[key] = self.judge(certificate)
+        peer = self._read[key] = self.judge(_read(data))
         if len(self._read) > CERTIFICATES_READ:
             self._read.popitem(last=False)
         return peer
@@ -172,6 +182,15 @@ class PeerVerifier:
         @raise PeerRefused: with the reason of the first check that failed.
         """
         self._trust.judge_certificate(certificate, int(self._wall()))
+        return peer_of(certificate)
+
+    def judge_ended(self, certificate: Document[Certificate]) -> Peer:
+        """
+        Whether a certificate that has ended may be renewed: L{TrustState.judge_ended}.
+
+        @raise PeerRefused: with the reason of the first check that failed.
+        """
+        self._trust.judge_ended(certificate, int(self._wall()))
         return peer_of(certificate)
 
     def _apply(self, documents: tuple[bytes, ...]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.interfaces import ISigner
-from gmesh.node.authority_http import StaleClock
+from gmesh.node.authority_http import AskLater, StaleClock
 from gmesh.node.authority_relay import AuthorityPath
 from gmesh.node.limits import (
     ANSWER_LIMIT,
@@ -78,10 +78,15 @@ class AuthorityClient:
     async def heartbeat(
         self,
         certificate: Document[Certificate],
-        numbers: Mapping[str, int],
+        numbers: Mapping[str, int | str],
         receipts: Sequence[dict[str, Any]] = (),
+        more: Mapping[str, Any] | None = None,
     ) -> Document[Status]:
-        """Report what this node holds and what it did; the authority's newest status, not yet applied."""
+        """
+        Report what this node holds and what it did; the authority's newest status, not yet applied.
+
+        @param more: further members of the request, where there is cause for them.
+        """
 
         def body(now: float) -> dict[str, Any]:
             return {
@@ -89,6 +94,7 @@ class AuthorityClient:
                 "sent_ms": int(now * 1000),
                 "numbers": dict(numbers),
                 "receipts": list(receipts),
+                **(more or {}),
             }
 
         answer, _ = await self._signed("POST", "/heartbeat", body)
@@ -122,9 +128,14 @@ class AuthorityClient:
 
     async def status(self, after: str | None = None) -> Document[Status]:
         """The newest status; with C{after}, a digest, the authority waits for a newer one."""
-        target = "/status" if after is None else f"/status?after={after}"
-        timeout = ANSWER_TIMEOUT if after is None else LONG_POLL_TIMEOUT
-        return parse_document(await self._fetch(target, timeout), Status)
+        if after is None:
+            return parse_document(await self._fetch("/status"), Status)
+        target = f"/status?after={after}"
+        try:
+            data = await self._signed_once("GET", target, b"", self._wall(), LONG_POLL_TIMEOUT)
+        except RequestRefused:
+            data = await self._fetch(target, LONG_POLL_TIMEOUT)
+        return parse_document(data, Status)
 
     async def crl(self) -> Document[Crl]:
         """The whole CRL."""
@@ -219,7 +230,9 @@ class AuthorityClient:
         self._trust.offer(status, refused.time)
         return refused.time
 
-    async def _signed_once(self, method: str, path: str, data: bytes, created: float) -> bytes:
+    async def _signed_once(
+        self, method: str, path: str, data: bytes, created: float, timeout: float = ANSWER_TIMEOUT
+    ) -> bytes:
         def headers(target: str) -> dict[str, str]:
             return sign_request(
                 self._signer,
@@ -232,10 +245,17 @@ class AuthorityClient:
                 tag=NODE_TAG,
             )
 
-        return await self._http.ask(method, path, headers, data)
+        return await self._http.ask(method, path, headers, data, timeout)
 
     async def _fetch(self, path: str, timeout: float = ANSWER_TIMEOUT) -> bytes:
-        return await self._http.ask("GET", path, lambda target: {"Accept": JSON_TYPE}, timeout=timeout)
+        """What anybody may fetch; signed only where others at our address have asked too much."""
+        try:
+            return await self._http.ask("GET", path, lambda target: {"Accept": JSON_TYPE}, timeout=timeout)
+        except AskLater as busy:
+            try:
+                return await self._signed_once("GET", path, b"", self._wall(), timeout)
+            except RequestRefused:
+                raise busy from None
 
 
 def _member(value: dict[str, Any], name: str, kind: type) -> Any:

@@ -3,7 +3,8 @@
 Requests to the authority through an anchor, for a node that cannot reach it by HTTP.
 
 They are signed by the node and sealed to the anchor, which passes them on verbatim and can alter
-neither them nor the signed documents in the answer.  Tests: C{tests/node/test_authority_relay.py}.
+neither them nor the signed documents in the answer.  It passes on what the sender itself has signed, and
+nothing under the key of another.  Tests: C{tests/node/test_authority_relay.py}.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import binascii
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 
@@ -23,6 +25,8 @@ from gmesh.endtoend.authorization import AUTHORITY_SERVICE
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.services import Message
 from gmesh.errors import DocumentRefused, GmeshError, RequestRefused, SendRefused
+from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.renewal_links import Renewals
 from gmesh.node.authority_http import Answer, AuthorityHTTP, AuthorityUnreachable, Headers, read_answer
 from gmesh.node.limits import (
     ANSWER_TIMEOUT,
@@ -45,6 +49,10 @@ _ALLOWED = re.compile(
 )
 _HEADERS = ("Accept", "Content-Type", "Content-Digest", "Gmesh-Audience", "Signature-Input", "Signature")
 _IDENTIFIER = 16
+_UNSIGNED = re.compile(r"GET /(?:status|crl|policy|genesis(?:/[0-9]{1,9})?)")
+_KEYID = re.compile(r';keyid="([0-9a-f]{32})"')
+_Question = tuple[str, str, str, dict[str, str], bytes]
+_Send = Callable[[bytes], object]
 
 
 class AuthorityPath(Protocol):
@@ -93,16 +101,21 @@ class RelayedAuthority:
     The asking side.
 
     @param anchors: the names of anchors that can be reached, nearest first.
+    @param renewals: links by which an anchor lets us ask although our certificate has ended.
     """
 
     def __init__(
         self,
         datagrams: Datagrams,
+        renewals: Renewals,
         anchors: Callable[[], list[str]],
         clock: IReactorTime,
         entropy: Callable[[int], bytes],
     ) -> None:
         self._datagrams = datagrams
+        self._renewals = renewals
+        renewals.answered = self._told
+        renewals.lost = self._lost
         self._anchors = anchors
         self._clock = clock
         self._entropy = entropy
@@ -120,17 +133,32 @@ class RelayedAuthority:
         @raise SendRefused: if no anchor brings an answer.
         """
         refusal = SendRefused("no-anchor", "no anchor can be reached")
-        for anchor in self._anchors()[:RELAY_ANCHORS_TRIED]:
+        for anchor, send in self._ways():
             try:
-                answer = await self._ask(anchor, method, path, headers(path), data, timeout)
+                answer = await self._ask(anchor, send, method, path, headers(path), data, timeout)
             except SendRefused as error:
                 refusal = error
                 continue
             return read_answer(answer)
         raise refusal
 
+    def _ways(self) -> list[tuple[str, _Send]]:
+        """Sealed datagrams to anchors; a link that is for this alone, where one was let to us."""
+        ways: list[tuple[str, _Send]] = [
+            (anchor, partial(self._datagrams.send, anchor, AUTHORITY_SERVICE))
+            for anchor in self._anchors()[:RELAY_ANCHORS_TRIED]
+        ]
+        return ways + [(link.peer.name, link.send) for link in self._renewals.asking]
+
     async def _ask(
-        self, anchor: str, method: str, target: str, headers: dict[str, str], data: bytes, timeout: float
+        self,
+        anchor: str,
+        send: _Send,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        data: bytes,
+        timeout: float,
     ) -> Answer:
         identifier = self._entropy(_IDENTIFIER).hex()
         question = {
@@ -143,12 +171,21 @@ class RelayedAuthority:
         answered: Deferred[Answer] = Deferred()
         self._asked[identifier] = (anchor, answered)
         try:
-            await self._datagrams.send(anchor, AUTHORITY_SERVICE, _encode(question))
+            await maybeDeferred(send, _encode(question))
             return await answered.addTimeout(timeout, self._clock)
         except DeferredTimeout:
             raise SendRefused("timed-out", f"{anchor} brings no answer of the authority") from None
         finally:
             del self._asked[identifier]
+
+    def _told(self, anchor: str, data: bytes) -> None:
+        """@raise DocumentRefused: if that is no answer."""
+        self.answered(anchor, parse_json(data, len(data)))
+
+    def _lost(self, anchor: str) -> None:
+        for name, deferred in list(self._asked.values()):
+            if name == anchor and not deferred.called:
+                deferred.errback(SendRefused("link-lost", f"the link to {anchor} has ended"))
 
     def answered(self, source: str, value: dict[str, Any]) -> None:
         """An anchor's answer; one that was not asked for is ignored."""
@@ -174,12 +211,14 @@ class AuthorityRelay:
         datagrams: Datagrams,
         http: AuthorityHTTP,
         relayed: RelayedAuthority,
+        renewals: Renewals,
         relays: Callable[[], bool],
         clock: IReactorTime,
     ) -> None:
         self._datagrams = datagrams
         self._http = http
         self._relayed = relayed
+        self._renewals = renewals
         self._relays = relays
         self._clock = clock
         self._buckets: dict[str, TokenBucket] = {}
@@ -189,10 +228,12 @@ class AuthorityRelay:
         self._registration = self._datagrams.register(
             AUTHORITY_SERVICE, self._received, reserved=True, concurrent=RELAY_IN_FLIGHT
         )
+        self._renewals.serve = self._serve if self._relays() else None
 
     def stop(self) -> None:
         """Take no more."""
         self._registration.unregister()
+        self._renewals.serve = None
 
     def _received(self, message: Message) -> Any:
         try:
@@ -202,13 +243,24 @@ class AuthorityRelay:
         if "answer" in value:
             self._relayed.answered(message.source_name, value)
             return None
-        if not self._relays() or not self._allows(message.source_name):
+        return self._reply(message.source_name, self._taken(message.source_name, message.source_id, value))
+
+    async def _reply(self, source: str, question: _Question) -> None:
+        await self._datagrams.send(source, AUTHORITY_SERVICE, await self._pass_on(*question))
+
+    async def _serve(self, peer: Peer, data: bytes) -> bytes:
+        """A question by a link that is for this alone."""
+        return await self._pass_on(*self._taken(peer.name, peer.node_id, parse_json(data, len(data))))
+
+    def _taken(self, source: str, sender: str, value: dict[str, Any]) -> _Question:
+        """@raise RequestRefused: if it is none that a node asks, or not now."""
+        if not self._relays() or not self._allows(source):
             raise RequestRefused("refused", "this node does not pass requests on now")
-        return self._pass_on(message.source_name, *_question(value))
+        return _question(value, sender)
 
     async def _pass_on(
-        self, source: str, identifier: str, method: str, target: str, headers: dict[str, str], data: bytes
-    ) -> None:
+        self, identifier: str, method: str, target: str, headers: dict[str, str], data: bytes
+    ) -> bytes:
         reply: dict[str, Any] = {"answer": identifier}
         try:
             answer = await self._http.forward(method, target, headers, data)
@@ -217,7 +269,7 @@ class AuthorityRelay:
         else:
             if len(answer.body) <= RELAY_ANSWER_LIMIT:
                 reply |= {"code": answer.code, "body": base64.b64encode(answer.body).decode("ascii")}
-        await self._datagrams.send(source, AUTHORITY_SERVICE, _encode(reply))
+        return _encode(reply)
 
     def _allows(self, source: str) -> bool:
         now = self._clock.seconds()
@@ -230,10 +282,11 @@ class AuthorityRelay:
         return bool(bucket.take(now))
 
 
-def _question(value: dict[str, Any]) -> tuple[str, str, str, dict[str, str], bytes]:
+def _question(value: dict[str, Any], sender: str) -> _Question:
     """
     Identifier, method, target, headers and body.
 
+    @param sender: node_id of who finished the end-to-end handshake, whose request it must be.
     @raise RequestRefused: for anything but a request that a node makes.
     """
     identifier, method, target = value.get("ask"), value.get("method"), value.get("target")
@@ -249,7 +302,11 @@ def _question(value: dict[str, Any]) -> tuple[str, str, str, dict[str, str], byt
     for pair in listed:
         if not isinstance(pair, list) or len(pair) != 2 or pair[0] not in _HEADERS or not _plain(pair[1]):
             raise RequestRefused("invalid-field", "only the headers of a signed request are passed on")
-    return identifier, method, target, dict(listed), data
+    headers = dict(listed)
+    signers = _KEYID.findall(headers.get("Signature-Input", ""))
+    if signers != [sender] and (signers or _UNSIGNED.fullmatch(f"{method} {target}") is None):
+        raise RequestRefused("not-allowed", "only what its sender has signed is passed on")
+    return identifier, method, target, headers, data
 
 
 def _plain(text: Any) -> bool:

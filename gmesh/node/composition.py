@@ -42,6 +42,7 @@ from gmesh.mesh.members import MemberDirectory, member_of
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
+from gmesh.mesh.renewal_links import Renewals
 from gmesh.mesh.route_updates import RouteUpdates
 from gmesh.mesh.stub_node import PathSeeker, StubFlooding
 from gmesh.node.control import Control
@@ -81,6 +82,7 @@ class Environment:
     @ivar wall: Unix seconds.
     @ivar entropy: so many bytes that nobody guesses.
     @ivar connect: the client endpoint for an address, without some addresses of its host.
+    @ivar synchronised: whether C{wall} is known to be right.
     """
 
     clock: IReactorTime
@@ -88,6 +90,7 @@ class Environment:
     random: Random
     entropy: Callable[[int], bytes]
     connect: Callable[[str, Collection[str]], IStreamClientEndpoint]
+    synchronised: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,14 @@ class NodeContext:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Links to neighbours."""
+    """Links to neighbours, and those that are for renewals alone."""
 
     neighbours: Neighbours
     dispatcher: Dispatcher
     factory: MeshFactory
     dialler: Dialler
     refusals: Refusals
+    renewals: Renewals
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +216,7 @@ def make_links(
         gate=HandshakeGate(clock),
         refusals=refusals,
     )
+    renewals = Renewals(clock, verifier.judge_ended, context.counters)
     mesh = MeshContext(
         clock=clock,
         wall=member.wall,
@@ -220,13 +225,14 @@ def make_links(
         dispatcher=dispatcher,
         hello=hello,
         refusals=refusals,
+        renewals=renewals,
         counters=context.counters,
         profile=profile,
         room=DataRoom(dropped=routes.forwarding.dropped),
     )
     factory = MeshFactory(mesh, noise)
     dialler = Dialler(clock, context.random, neighbours, connect, factory.dialling)
-    return Links(neighbours, dispatcher, factory, dialler, refusals)
+    return Links(neighbours, dispatcher, factory, dialler, refusals, renewals)
 
 
 def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:

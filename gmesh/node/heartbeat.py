@@ -9,7 +9,7 @@ its life.  None of this is needed to boot, route or serve.  Tests: C{tests/node/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -20,11 +20,12 @@ from twisted.logger import Logger
 
 from gmesh.errors import DocumentRefused, GmeshError, RequestRefused
 from gmesh.node.authority_client import AuthorityClient
-from gmesh.node.authority_http import AskLater
+from gmesh.node.authority_http import AskLater, AuthorityUnreachable
 from gmesh.node.control import Control
 from gmesh.node.limits import (
     HEARTBEAT_JITTER,
     HEARTBEAT_PERIOD,
+    LONG_POLL_CUT,
     LONG_POLL_RETRY,
     LONG_POLL_SPACING,
     RECEIPT_SPREAD,
@@ -38,6 +39,7 @@ from gmesh.node.limits import (
 from gmesh.node.local_member import LocalMember
 from gmesh.node.periodic import PeriodicTask
 from gmesh.trust.documents import Document, Status
+from gmesh.trust.limits import EPOCH
 from gmesh.trust.verify import authority_keys
 
 __all__ = ["Heartbeat"]
@@ -47,8 +49,8 @@ _NOT_RENEWED_YET = "the certificate was not renewed and is tried again: {cause}"
 _NOT_RENEWED = {
     "not-newer": "the authority answers with no newer certificate, late in this one's life: {cause}",
     "cert-expired": "the certificate ended too long ago to be renewed ({cause}): get a new invite and run "
-    "`gmesh join INVITE` on this host",
-    "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join INVITE` "
+    "`gmesh join -` on this host",
+    "cert-revoked": "this node is revoked ({cause}): if by mistake, a new invite and `gmesh join -` "
     "on this host bring it back",
     "enrolment-pending": "the authority was restored and asks its operators first ({cause}): `gmesh admin "
     "enrolments` shows this node, and there is nothing to do on this host",
@@ -59,6 +61,7 @@ class Heartbeat(Service):
     """
     The three recurring exchanges with the authority.
 
+    @param report: what a heartbeat says beside what is applied, and of receipts.
     @ivar last_contact: wall clock of the last verified answer, or None.
     @ivar reachable: whether the newest attempt succeeded.
     """
@@ -73,14 +76,18 @@ class Heartbeat(Service):
         wall: Callable[[], float],
         random: Random,
         control: Control | None = None,
+        report: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.last_contact: float | None = None
         self.reachable = False
         self._node = node
         self._control = control
         self._client = client
+        self._clock = clock
         self._wall = wall
         self._random = random
+        self._report_more = report
+        self._evidence: Document[Status] | None = None
         self._trouble: dict[str, str] = {}
         self._failures = 0
         self._renew_point = self._draw_renew_point()
@@ -128,9 +135,15 @@ class Heartbeat(Service):
         status = self._node.trust.status
         return None if status is None else status.body.issued_at
 
+    @property
+    def fell_back(self) -> bool:
+        """Whether the authority answers less than it once signed, or otherwise."""
+        return "history" in self._trouble
+
     # Heartbeat
 
     async def _beat(self) -> float:
+        held = self._node.trust.status
         try:
             try:
                 status = await self._report()
@@ -138,7 +151,7 @@ class Heartbeat(Service):
             except RequestRefused as error:
                 self._ill("heartbeat", "the authority refuses the heartbeat: {cause}", error)
                 status = await self._client.status()
-            await self._apply(status)
+            await self._apply(status, held)
             self._found()
         except GmeshError as error:
             self._lost(error)
@@ -146,20 +159,38 @@ class Heartbeat(Service):
 
     async def _report(self) -> Document[Status]:
         receipts = self._control.receipts() if self._control is not None else []
-        certificate, numbers = self._node.certificate, self._node.numbers()
-        status = await self._client.heartbeat(certificate, numbers, receipts)
+        certificate, numbers, crl = self._node.certificate, self._node.numbers(), self._node.trust.crl
+        digest = {} if crl is None else {"crl_digest": crl.digest}
+        more = dict(self._report_more())
+        if self._evidence is not None:
+            more["status"] = self._evidence.as_dict()
+        status = await self._client.heartbeat(certificate, {**numbers, **digest}, receipts, more)
+        self._node.time_agreed()
         if self._control is not None:
             self._control.delivered(receipts)
             if self._control.receipts():
                 self._beats.soon()
         return status
 
-    async def _apply(self, status: Document[Status]) -> None:
-        """Take over a status and pull what it says is newer than ours."""
+    async def _apply(self, status: Document[Status], held: Document[Status] | None) -> None:
+        """
+        Take over a status and pull what it says is newer than ours.
+
+        @param held: the status held when the authority was asked: it must answer that or a later one.
+        """
         trust, body = self._node.trust, status.body
         if body.genesis.version > trust.genesis.body.version:
             await self._client.fetch_successors()
-        await self._client.offer(status)
+        try:
+            await self._client.offer(status)
+        except DocumentRefused as error:
+            if held is None or error.reason not in ("rollback", "digest-mismatch"):
+                raise
+            if error.reason == "rollback" and body.number >= held.body.number:
+                return  # a newer one came another way meanwhile
+            self._contradicted(held, error)
+            raise
+        self._agreed(status, held)
         late = self._wall() - body.expires_at
         if late <= 0:
             self.last_contact = self._wall()
@@ -174,6 +205,28 @@ class Heartbeat(Service):
                 "frozen",
                 f"its status expired {int(late)} s ago: someone holds newer ones back, or a clock is wrong",
             )
+
+    def _agreed(self, status: Document[Status], held: Document[Status] | None) -> None:
+        """It goes on from what was shown last, or from a restore; or from another database's past."""
+        shown = self._evidence or held
+        if shown is None:
+            return
+        new, old = status.body, shown.body
+        if old.instance not in (None, new.instance) and new.number // EPOCH == old.number // EPOCH:
+            self._contradicted(shown, DocumentRefused("instance-fork", f"status {new.number} is another's"))
+        elif new.number >= old.number:
+            self._evidence = None
+            self._well("history")
+
+    def _contradicted(self, held: Document[Status], error: DocumentRefused) -> None:
+        """Show the authority, soon, what it signed: it may have forgotten that, or be two."""
+        first, self._evidence = self._evidence is None, held
+        if not self.fell_back:
+            text = "the authority contradicts what it once signed: it is shown status {number}"
+            self._log.warn(text, number=held.body.number)
+        self._trouble["history"] = error.reason
+        if first:
+            self._beats.soon()
 
     async def _fetch_commands(self, number: int) -> None:
         control = self._control
@@ -192,13 +245,19 @@ class Heartbeat(Service):
         self._beats.within(self._random.uniform(0, RECEIPT_SPREAD))
 
     async def _poll(self) -> float:
-        held = self._node.trust.status
+        held, began = self._node.trust.status, self._clock.seconds()
         try:
-            await self._apply(await self._client.status(held.digest if held is not None else None))
+            await self._apply(await self._client.status(held.digest if held is not None else None), held)
             self._found()
+        except AuthorityUnreachable:
+            if self._clock.seconds() - began >= LONG_POLL_CUT:
+                return LONG_POLL_SPACING  # somebody between us cuts what is idle: that is no outage
+            if self.reachable:
+                self._beats.soon()  # waits for nothing, and so tells whether the authority is away
+            return self._jittered(LONG_POLL_RETRY)
         except GmeshError as error:
             self._lost(error)
-            return self._jittered(LONG_POLL_RETRY)
+            return self._jittered(HEARTBEAT_PERIOD if self.fell_back else LONG_POLL_RETRY)
         return LONG_POLL_SPACING
 
     # Renewal

@@ -141,7 +141,7 @@ class IdentityStore:
         return self.directory / name
 
     def _join_hint(self, effect: str) -> str:
-        return f"`gmesh join INVITE --state {self.directory}` {effect}"
+        return f"`gmesh join - --state {self.directory}` {effect}"
 
     def _damaged(self, name: str, fault: str) -> ConfigurationError:
         return ConfigurationError(

@@ -10,6 +10,8 @@ LONG_POLL_TIMEOUT = 40.0
 """Seconds the client waits: the authority answers after 25 at most."""
 LONG_POLL_RETRY = 5.0
 """Seconds, plus or minus the jitter, before the next long poll after a failed one."""
+LONG_POLL_CUT = 8.0
+"""Seconds after which a long poll without an answer was cut by a proxy that waits for less than it takes."""
 LONG_POLL_SPACING = 0.2
 """Seconds between an answer and the next long poll: several changes at once are one answer."""
 
@@ -46,6 +48,13 @@ MAX_COMMANDS_WAITING_A_SIGNER = 4
 MAX_COMMANDS_SEEN = 1024
 MAX_COMMAND_LIFE = 7 * 86400
 MAX_RECEIPTS = 256
+MAX_ALARMS = 16
+"""Kinds of alarms, and of each the sentences that are said once."""
+MAX_FAULTS = 32
+"""In a heartbeat, as the authority takes them."""
+MAX_ALARMED = 1024
+ALARM_SPACING = 3600.0
+"""Seconds without an alarm of a kind about a node, after which the next one is worth a line again."""
 MAX_REVOKED_KEPT = 4096
 RECEIPTS_A_HEARTBEAT = 32
 RECEIPT_SPREAD = 3.0

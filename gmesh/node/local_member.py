@@ -19,14 +19,17 @@ from twisted.logger import Logger
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused, StoreError
 from gmesh.interfaces import ISigner
 from gmesh.mesh.peer_identity import Peer, peer_of
+from gmesh.node.alarms import Alarms
 from gmesh.node.anchor_order import anchors_first
+from gmesh.node.doubted_time import MAX_TIME_STEP, DoubtedTime
 from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.noise_keys import NoiseKeys
 from gmesh.node.state_writer import StateWriter
 from gmesh.trust.authority_answers import known_urls
-from gmesh.trust.documents import Anchor, Certificate, Document
+from gmesh.trust.documents import Anchor, Certificate, Document, Status
 from gmesh.trust.floors import Floors
 from gmesh.trust.keys import NoiseKey
+from gmesh.trust.limits import EPOCH
 from gmesh.trust.names import human_error
 from gmesh.trust.state import TrustState
 
@@ -43,11 +46,13 @@ class LocalMember:
     @ivar trust: what this host believes.
     @ivar certificate: the one in use.
     @ivar peer: what it says, as of any other node.
+    @ivar alarms: what the authority's documents contradicted.
     @ivar own_urls: of the authority, as this host was given them.
     @param trust_changed: called with the kind of a document that changed; L{persist} comes first in it,
         and is all of it where nothing else acts on it.
     @param certificate_changed: called after another certificate came into use, with True if its Noise key
         is another one.
+    @param synchronised: whether the system's clock is known to be right.
     """
 
     _log = Logger()
@@ -61,6 +66,7 @@ class LocalMember:
         entropy: Callable[[int], bytes] = os.urandom,
         trust_changed: Callable[[str], object] | None = None,
         certificate_changed: Callable[[bool], object] = lambda rekeyed: None,
+        synchronised: Callable[[], bool] = lambda: False,
     ) -> None:
         self.node_key = identity.node_key
         self._noise = NoiseKeys(identity, store, entropy)
@@ -76,8 +82,11 @@ class LocalMember:
         self._floor_at = clock.seconds()
         self._writer = StateWriter(store, clock, identity.state)
         self.state.time_floor = self.state.time_floor or identity.certificate.body.issued_at
-        self._heard_status = False
+        self._heard_status = self._time_agreed = False
+        self._synchronised = synchronised
+        self._doubt: DoubtedTime | None = None
         self._loaded = False
+        self.alarms = Alarms(self.state.alarms, self.wall, self.save_soon)
         self.trust = self._believe(identity)
         self._loaded = True
         self._look_at_own_certificate()
@@ -86,8 +95,9 @@ class LocalMember:
         """The document of this kind changed: floors, document and the time it proves go to disk."""
         document = getattr(self.trust, kind)
         if kind == "status" and document is not None:
+            self._take_time(document.body)
             self._heard_status = True
-            self._set_floor(document.body.issued_at)
+            self.alarms.settle(document.body.number // EPOCH)
         self._writer.document(kind, self.trust)
         if kind == "crl":
             self._look_at_own_certificate()
@@ -98,11 +108,16 @@ class LocalMember:
 
         So a host without a battery, or one whose clock is set back, lives on in the present.
         """
-        return max(self._system_wall(), self.state.time_floor + self._clock.seconds() - self._floor_at)
+        own = max(self._system_wall(), self.state.time_floor + self._clock.seconds() - self._floor_at)
+        return self._doubt.settled(own) if self._doubt is not None else own
 
     def clock_behind(self) -> float:
         """Seconds by which the system's clock is certainly late; 0 if it may be right."""
         return max(0.0, self.wall() - self._system_wall())
+
+    def time_agreed(self) -> None:
+        """The authority took a request that was signed by the time here."""
+        self._time_agreed = True
 
     def standing(self) -> str:
         """What the own certificate is worth, as far as is known here: C{valid}, C{revoked} or C{expired}."""
@@ -275,7 +290,10 @@ class LocalMember:
                     cause=error.detail,
                 )
         if trust.status is not None:
-            self.state.time_floor = trust.time_floor
+            if trust.time_floor == self.state.doubted_time:
+                self._doubt = DoubtedTime(trust.time_floor, self._clock.seconds)
+            else:
+                self.state.time_floor = trust.time_floor
         return trust
 
     def _trust_state(self, identity: Identity) -> TrustState:
@@ -315,8 +333,33 @@ class LocalMember:
         status = self.trust.status
         if self._heard_status and (status is None or time > status.body.expires_at):
             return False
+        if self._knows_time() and time > self.wall() + MAX_TIME_STEP:
+            return False
         self._time_is_at_least(time)
         return True
+
+    def _knows_time(self) -> bool:
+        """Whether this host has a time of its own, from others or by a synchronised clock."""
+        return self._heard_status or self._time_agreed or self._synchronised()
+
+    def _take_time(self, status: Status) -> None:
+        """
+        It is the time at which the newest status was signed, unless that moves it by hours.
+
+        One clock that is wrong is not everybody's clock at once: what it signed is in force, and its time
+        counts only if no status takes it back for a while.
+        """
+        time, own = status.issued_at, self.wall()
+        if self._knows_time() and time > own + MAX_TIME_STEP:
+            self._doubt = DoubtedTime(time, self._clock.seconds)
+            self.state.doubted_time = time
+            detail = f"status {status.number} is dated {time - own:.0f} s ahead of the time here"
+            self.alarms.raised("time-jump", detail, status.number // EPOCH)
+            self.save_soon()
+            return
+        self._doubt, self.state.doubted_time = None, 0
+        self.alarms.over("time-jump")
+        self._set_floor(time)
 
     def _time_is_at_least(self, time: int) -> None:
         if time > self.wall():
@@ -327,4 +370,5 @@ class LocalMember:
         self.save_soon()
 
     def _alarmed(self, slug: str, detail: str) -> None:
-        self._log.error("alarm {slug}: {detail}", slug=slug, detail=detail)
+        status = self.trust.status if self._loaded else None
+        self.alarms.raised(slug, detail, 0 if status is None else status.body.number // EPOCH)

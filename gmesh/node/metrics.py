@@ -71,6 +71,7 @@ class NodeCollector(Collector):
         """Every number of now."""
         yield _gauge("info", "The version that runs.", 1, version=gmesh.__version__)
         yield from self._beliefs()
+        yield from self._faults()
         yield from self._links()
         yield from self._paths()
         counters = self._runtime.counters()
@@ -99,6 +100,17 @@ class NodeCollector(Collector):
         for kind, number in member.numbers().items():
             unit = "number" if kind in ("crl", "status") else "version"
             yield _gauge(f"{kind}_{unit}", f"The newest {kind} that is applied.", number)
+
+    def _faults(self) -> Iterable[Metric]:
+        """What is wrong with the authority's documents, and which nodes run twice."""
+        alarms = {slug: alarm.count for slug, alarm in self._runtime.member.alarms.kept.items()}
+        yield _gauges("authority_alarms", "Contradictions in signed documents.", "alarm", alarms)
+        fell_back = "fell-back" in self._runtime.faults()
+        yield _gauge("authority_fell_back", "1 if it answers less than it signed.", fell_back)
+        twins = self._runtime.neighbours.twins
+        yield _gauge(
+            "twins", "Nodes that run twice with one key, this one included.", len(twins.names()) + twins.here
+        )
 
     def _links(self) -> Iterable[Metric]:
         links = self._runtime.links()

@@ -18,9 +18,15 @@ import msgspec
 
 from gmesh.mesh.limits import MAX_DEPARTED
 from gmesh.mesh.members import Departed
-from gmesh.node.limits import MAX_COMMANDS_SEEN, MAX_OLD_NOISE_KEYS, MAX_RECEIPTS, MAX_REVOKED_KEPT
+from gmesh.node.limits import (
+    MAX_ALARMS,
+    MAX_COMMANDS_SEEN,
+    MAX_OLD_NOISE_KEYS,
+    MAX_RECEIPTS,
+    MAX_REVOKED_KEPT,
+)
 
-__all__ = ["NodeState", "SeenCommand"]
+__all__ = ["KeptAlarm", "NodeState", "SeenCommand"]
 
 _NODE_ID = re.compile(r"[0-9a-f]{32}")
 _NUMBER_BITS = 63
@@ -42,11 +48,29 @@ class SeenCommand:
 
 
 @dataclass(slots=True)
+class KeptAlarm:
+    """
+    What signed documents contradicted.
+
+    @ivar detail: the newest case, for people.
+    @ivar at: when it came first, Unix seconds.
+    @ivar epoch: of the authority then: a restore raises it, and the alarm is over.
+    @ivar count: how often.
+    """
+
+    detail: str
+    at: int
+    epoch: int
+    count: int = 1
+
+
+@dataclass(slots=True)
 class NodeState:
     """
     What a node must not forget beside its documents.
 
     @ivar time_floor: no time before this is now.
+    @ivar doubted_time: when the newest status was signed, if that is not believed to be now.
     @ivar commands: by id, those that have not expired; none of them is obeyed again.
     @ivar commands_floor: commands up to this number are obeyed no more, known or not.
     @ivar commands_fetched: the newest number asked for at the authority.
@@ -56,12 +80,14 @@ class NodeState:
     @ivar noise_ends: public key in base64url of each older Noise key -> when its last certificate ends.
     @ivar revoked: name -> node_id and newest serial of nodes that were known here when they were revoked.
     @ivar departed: name -> what was known of nodes that are members no more.
+    @ivar alarms: slug -> what the authority's documents contradicted, until a restore.
     @ivar others: what another version of gmesh keeps here.
     """
 
     record_sequence: int = 0
     handshake_number: int = 0
     time_floor: int = 0
+    doubted_time: int = 0
     commands: dict[str, SeenCommand] = field(default_factory=dict)
     commands_floor: int = 0
     commands_fetched: int = 0
@@ -71,6 +97,7 @@ class NodeState:
     noise_ends: dict[str, int] = field(default_factory=dict)
     revoked: dict[str, tuple[str, int]] = field(default_factory=dict)
     departed: dict[str, Departed] = field(default_factory=dict)
+    alarms: dict[str, KeptAlarm] = field(default_factory=dict)
     others: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -130,6 +157,14 @@ def _departed(value: Any) -> dict[str, Departed]:
     return found
 
 
+def _alarms(value: Any) -> dict[str, KeptAlarm]:
+    found = {}
+    for slug, entry in _items(value, MAX_ALARMS):
+        with suppress(msgspec.ValidationError):
+            found[slug] = msgspec.convert(entry, KeptAlarm)
+    return found
+
+
 def _items(value: Any, limit: int) -> list[tuple[str, Any]]:
     return list(value.items())[:limit] if isinstance(value, dict) else []
 
@@ -138,6 +173,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "record_sequence": _integer(_NUMBER_BITS),
     "handshake_number": _integer(_NUMBER_BITS),
     "time_floor": _integer(_TIME_BITS),
+    "doubted_time": _integer(_TIME_BITS),
     "commands": _commands,
     "commands_floor": _integer(_NUMBER_BITS),
     "commands_fetched": _integer(_NUMBER_BITS),
@@ -147,4 +183,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "noise_ends": _ends,
     "revoked": _revoked,
     "departed": _departed,
+    "alarms": _alarms,
 }

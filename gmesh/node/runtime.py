@@ -10,6 +10,7 @@ Tests: C{tests/node/test_memory_mesh.py}, C{tests/node/test_tap.py}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
@@ -39,6 +40,9 @@ from gmesh.node.dial_policy import DialPolicy
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.limits import (
+    ALARM_SPACING,
+    MAX_ALARMED,
+    MAX_FAULTS,
     MAX_LINKS_ANCHOR,
     MAX_LINKS_CLIENT,
     MAX_LINKS_RELAY,
@@ -75,6 +79,7 @@ class NodeRuntime:
     @ivar echo: ping and trace.
     @ivar control: operators' commands.
     @ivar parts: what else starts and stops with the node.
+    @ivar renewals: links for renewals alone.
     @ivar refusals: peers that were refused, by cause.
     @ivar transits: paths of others that passed through here, with kind and size of the first frame.
     """
@@ -98,8 +103,16 @@ class NodeRuntime:
         self._software = SOFTWARE
         self._boot_id = entropy(BOOT_ID)
         self._counters = Counters()
+        self._alarmed: dict[tuple[str, bytes], float] = {}
         self.member = member = LocalMember(
-            identity, store, clock, environment.wall, entropy, self.trust_changed, self.certificate_changed
+            identity,
+            store,
+            clock,
+            environment.wall,
+            entropy,
+            self.trust_changed,
+            self.certificate_changed,
+            environment.synchronised,
         )
         self.directory = directory = MemberDirectory(
             member.trust, member.wall, certified=self._certified, departed=member.state.departed
@@ -117,6 +130,7 @@ class NodeRuntime:
         self._stub = stub
         self.dialler = links.dialler
         self.refusals = links.refusals
+        self.renewals = links.renewals
         self._factory = links.factory
         self.forwarding = routes.forwarding
         self.transits = routes.forwarding.transits
@@ -157,6 +171,7 @@ class NodeRuntime:
     ) -> None:
         """What the daemon makes with the node at hand, given before L{start}."""
         self._changes.heartbeat = heartbeat
+        self.renewals.opened = heartbeat.soon
         self.control.node.attach(heartbeat.soon, shutdown, reload, set_log_level)
 
     # Life
@@ -189,6 +204,7 @@ class NodeRuntime:
             self._seeker.stop()
         if self.neighbours.links:
             await self._updates.drain()
+        self.renewals.close()
         self.neighbours.close(CloseReason.SHUTDOWN)
         await self._all_closed()
         self._updates.stop()
@@ -239,6 +255,24 @@ class NodeRuntime:
             for cause, number in source.items():
                 counted[cause] = counted.get(cause, 0) + number
         return dict(sorted(counted.items()))
+
+    def faults(self) -> list[str]:
+        """
+        What is wrong with the authority's documents, or with nodes: C{WORD} or C{WORD:NODE}.
+
+        Alarms by their slugs, C{fell-back} while the authority answers less than it once signed, and
+        C{twin} when another host has our keys, C{twin:NODE} when that is so of a neighbour.
+        """
+        heartbeat = self._changes.heartbeat
+        found = sorted(self.member.alarms.kept)
+        if heartbeat is not None and heartbeat.fell_back:
+            found.append("fell-back")
+        twins = self.neighbours.twins
+        return [*found, *(["twin"] if twins.here else []), *(f"twin:{name}" for name in twins.names())]
+
+    def report(self) -> dict[str, Any]:
+        """What a heartbeat says of this run."""
+        return {"boot_id": self._boot_id.hex(), "faults": self.faults()[:MAX_FAULTS]}
 
     def set_peers(self, peers: Sequence[str]) -> None:
         """Dial these beside the anchors from now on."""
@@ -299,8 +333,17 @@ class NodeRuntime:
         )
 
     def _alarm(self, slug: str, handle: bytes) -> None:
-        peer = self.directory.find_handle(handle)
         self._counters.count(slug)
+        if slug == "own-record":
+            self.neighbours.twins.own_record()
+        now = self.now()
+        if now - self._alarmed.pop((slug, handle), float("-inf")) < ALARM_SPACING:
+            self._alarmed[slug, handle] = now
+            return
+        self._alarmed[slug, handle] = now
+        if len(self._alarmed) > MAX_ALARMED:
+            del self._alarmed[next(iter(self._alarmed))]
+        peer = self.directory.find_handle(handle)
         self._log.error("alarm {slug} about {name}", slug=slug, name=peer.name if peer else handle.hex())
 
     def _certified(self, peer: Peer) -> None:

@@ -40,7 +40,7 @@ class Options(usage.Options):
 
     synopsis = "[options]"
     longdesc = (
-        "A node of a gmesh. Enrol the host first with `gmesh join INVITE --state DIR`. Every option but "
+        "A node of a gmesh. Enrol the host first with `gmesh join - --state DIR`. Every option but "
         "--config may also stand in the configuration file, under the same name; options win."
     )
     optParameters = (
@@ -176,6 +176,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.lock import LockService
     from gmesh.daemon.logs import LogLevelService, parse_level
     from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
+    from gmesh.daemon.synchronised import clock_synchronised
     from gmesh.mesh.dials import client_endpoint
     from gmesh.node.api.access import AccessControl
     from gmesh.node.api.http import LateResource, LocalSite, local_site
@@ -197,19 +198,27 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     runtime = NodeRuntime(
         identity,
         store,
-        Environment(reactor, time, random, os.urandom, lambda *target: client_endpoint(reactor, *target)),
+        Environment(
+            reactor,
+            time,
+            random,
+            os.urandom,
+            lambda *target: client_endpoint(reactor, *target),
+            clock_synchronised,
+        ),
         advertise=configuration.advertise,
         peers=configuration.peer,
         stub=configuration.stub,
     )
     member = runtime.member
     http = AuthorityHTTP(http_client(reactor), member.authority_urls, reactor)
-    relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, reactor, os.urandom)
-    relay = AuthorityRelay(runtime.datagrams, http, relayed, runtime.is_anchor, reactor)
+    datagrams, renewals = runtime.datagrams, runtime.renewals
+    relayed = RelayedAuthority(datagrams, renewals, runtime.near_anchors, reactor, os.urandom)
+    relay = AuthorityRelay(datagrams, http, relayed, renewals, runtime.is_anchor, reactor)
     runtime.parts.append(relay)
     path = FallbackPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)
-    heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control)
+    heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control, runtime.report)
     notifier = system_notifier()
     notify = NotifyService(notifier, reactor)
 

@@ -51,6 +51,7 @@ class TrustChanges:
         self._counters = context.counters
         self._neighbours = links.neighbours
         self._dialler = links.dialler
+        self._renewals = links.renewals
         self._updates = routes.updates
         self._documents = routes.documents
         self._certificates = routes.control
@@ -100,6 +101,7 @@ class TrustChanges:
         self._certificates.announce_certificate(self._member.certificate)
         self._updates.renewed()
         self._dialler.documents_changed("certificate")
+        self._renewals.renewed()
         if rekeyed:
             self._dialler.redial()
 
@@ -118,6 +120,7 @@ class TrustChanges:
     def _cut_neighbours(self, kind: str) -> None:
         if kind in _MEMBERS:
             self._neighbours.sweep()
+            self._renewals.sweep()
 
     def _judge_admissions(self, kind: str) -> None:
         """An admission ends, and begins to be asked for, while no document changes but the status."""

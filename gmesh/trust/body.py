@@ -10,15 +10,18 @@ Tests: C{tests/trust/test_documents.py}.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from gmesh.errors import DocumentRefused
+from gmesh.trust.limits import MAX_SIGNATURES
 from gmesh.trust.names import Identifier, Signature
 
 __all__ = [
     "Body",
+    "DocumentFile",
     "Part",
     "SignatureEntry",
     "check_ascending",
@@ -50,6 +53,16 @@ class SignatureEntry(Part, frozen=True):
 
     key_id: Identifier
     signature: Signature
+
+
+Signed = TypeVar("Signed", bound=Body)
+
+
+class DocumentFile(Part, Generic[Signed], frozen=True):
+    """The file form of a document, to be told from what is none before it is parsed."""
+
+    signed: Signed
+    signatures: Annotated[tuple[SignatureEntry, ...], Meta(max_length=MAX_SIGNATURES)]
 
 
 def invalid_field(detail: str) -> DocumentRefused:

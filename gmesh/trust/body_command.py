@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 from gmesh.trust.body import Body, Part, check_ordered, invalid_field
+from gmesh.trust.limits import MAX_NUMBER
 from gmesh.trust.names import Identifier, Name, Number, Role, Slug, Text, Time
 
 __all__ = ["Command", "CommandTarget", "CommandReceipt"]
@@ -46,6 +47,8 @@ class Command(Body, frozen=True, kw_only=True):
     def check(self) -> None:
         """@see: L{Body.check}"""
         check_ordered(self.issued_at, self.expires_at, "issued_at", "expires_at")
+        if any(type(value) is int and abs(value) > MAX_NUMBER for value in self.arguments.values()):
+            raise invalid_field(f"a number among the arguments is at most {MAX_NUMBER}")
         if self.target.all is False or [self.target.all, self.target.role, self.target.node].count(None) != 2:
             raise invalid_field("a target is exactly one of all, role and node")
 

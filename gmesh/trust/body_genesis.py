@@ -22,8 +22,8 @@ from gmesh.trust.names import (
     Name,
     NetworkName,
     Number,
-    Positive,
     Suite,
+    Threshold,
     Time,
     Url,
     Version,
@@ -36,7 +36,7 @@ class RootKeys(Part, frozen=True):
     """The offline keys, and how many of them must sign."""
 
     keys: Annotated[tuple[Key, ...], Meta(min_length=1, max_length=limits.MAX_ROOT_KEYS)]
-    threshold: Positive
+    threshold: Threshold
 
 
 class AuthorityKey(Part, frozen=True):

@@ -15,6 +15,7 @@ from msgspec import Meta
 from gmesh.trust import limits
 from gmesh.trust.body import (
     Body,
+    DocumentFile,
     SignatureEntry,
     check_ascending,
     check_distinct,
@@ -28,6 +29,7 @@ from gmesh.trust.names import Identifier, Key, Name, Number, Role, Time
 __all__ = [
     "Admission",
     "Certificate",
+    "CertificateFile",
     "Crl",
     "CrlDelta",
     "RevocationReason",
@@ -130,6 +132,12 @@ class Certificate(Body, frozen=True, kw_only=True):
         """@see: L{Body.check}"""
         check_ordered(self.not_before, self.not_after, "not_before", "not_after")
         check_distinct(self.roles, "roles")
+
+
+class CertificateFile(DocumentFile[Certificate], frozen=True, kw_only=True):
+    """The file form of a certificate: an admission may stand beside its signatures."""
+
+    admission: DocumentFile[Admission] | None = None
 
 
 class Crl(Body, frozen=True, kw_only=True):

@@ -18,10 +18,12 @@ from gmesh.trust.keys import decode_public
 from gmesh.trust.names import (
     Count,
     Digest,
+    Epoch,
+    Grace,
     Identifier,
     Key,
+    Life,
     Number,
-    Positive,
     Selector,
     ServiceSelector,
     SoftwareVersion,
@@ -60,9 +62,9 @@ _OPERATOR_RANK = {"read": 0, "operate": 1, "administer": 2}
 class CertificateLife(Part, frozen=True):
     """How long certificates live, in seconds, and how long after their end they may be renewed."""
 
-    default: Positive
-    max: Positive
-    renew_grace: Count
+    default: Life
+    max: Life
+    renew_grace: Grace
 
 
 class Rule(Part, frozen=True):
@@ -99,7 +101,7 @@ class Policy(Body, frozen=True, kw_only=True):
     rules: Annotated[tuple[Rule, ...], Meta(max_length=limits.MAX_RULES)]
     operators: Annotated[tuple[Operator, ...], Meta(max_length=limits.MAX_OPERATORS)]
     control: dict[str, OperatorRole]
-    stale_grace: Count
+    stale_grace: Grace
     target_degree: Annotated[int, Meta(ge=2, le=16)] | None = None
 
     def check(self) -> None:
@@ -136,13 +138,17 @@ class NumberedDigest(Part, frozen=True):
 class AuditHead(Part, frozen=True):
     """Where the authority's audit chain stands."""
 
-    epoch: Number
+    epoch: Epoch
     size: Count
     head: Digest
 
 
 class Status(Body, frozen=True, kw_only=True):
-    """What the authority holds right now: a node that lacks it knows that it does."""
+    """
+    What the authority holds right now: a node that lacks it knows that it does.
+
+    @ivar instance: a random number of the database that it is from; a restored one has another.
+    """
 
     TYPE: ClassVar[str] = "status"
     type: Literal["status"] = "status"
@@ -155,6 +161,7 @@ class Status(Body, frozen=True, kw_only=True):
     crl: NumberedDigest
     commands: NumberedDigest
     audit: AuditHead
+    instance: Number | None = None
 
     def check(self) -> None:
         """@see: L{Body.check}"""

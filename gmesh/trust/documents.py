@@ -6,12 +6,13 @@ Every signed document by name: the one module others import them from.
 from __future__ import annotations
 
 from gmesh.errors import DocumentRefused
-from gmesh.trust.body import Body, SignatureEntry
+from gmesh.trust.body import Body, DocumentFile, SignatureEntry
 from gmesh.trust.body_command import Command, CommandReceipt, CommandTarget
 from gmesh.trust.body_genesis import AdmissionRule, Anchor, AuthorityKey, Genesis, PolicyFloor, RootKeys
 from gmesh.trust.body_member import (
     Admission,
     Certificate,
+    CertificateFile,
     Crl,
     CrlDelta,
     RevocationReason,
@@ -51,6 +52,7 @@ __all__ = [
     "AuthorityKey",
     "Body",
     "Certificate",
+    "CertificateFile",
     "CertificateLife",
     "Command",
     "CommandTarget",
@@ -58,6 +60,7 @@ __all__ = [
     "CrlDelta",
     "DOCUMENT_TYPES",
     "Document",
+    "DocumentFile",
     "Genesis",
     "NumberedDigest",
     "Operator",

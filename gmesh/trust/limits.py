@@ -10,6 +10,9 @@ from typing import Final
 MAX_INTEGER: Final = 2**53 - 1
 """The largest integer every JSON reader keeps exactly (RFC 8785 section 3.2.2.3, RFC 7493 section 2.2)."""
 
+MAX_TIME: Final = 253_402_300_799
+"""The last second of the year 9999, the last that people can write (RFC 3339 section 5.6)."""
+
 JSON_INTEGER_CHARACTERS: Final = 17
 MAX_DEPTH: Final = 16
 MAX_KEY_CHARACTERS: Final = 40
@@ -22,6 +25,14 @@ DEFAULT_STALE_GRACE: Final = 7 * 86400
 
 EPOCH: Final = 2**40
 """Numbers are epoch * 2^40 + n: a jump of more than this skips a whole epoch."""
+
+LAST_EPOCH: Final = MAX_INTEGER // EPOCH - 1
+MAX_NUMBER: Final = (LAST_EPOCH + 1) * EPOCH - 1
+"""The highest number that a document may have: a restore finds an epoch above it."""
+
+MAX_CERTIFICATE_LIFE: Final = 30 * 86400
+MAX_GRACE: Final = 366 * 86400
+"""Seconds; a year of grace is for a machine that comes out of a store, more of it is a mistake."""
 
 AUDIT_HEADS: Final = 15
 """Earlier heads of the audit that a node keeps: some days ago, some weeks ago, and so on."""

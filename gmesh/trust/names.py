@@ -14,11 +14,22 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 from msgspec.inspect import Metadata, NoneType, type_info
 
-from gmesh.trust.limits import MAX_INTEGER, MAX_TEXT
+from gmesh.trust.limits import (
+    EPOCH,
+    LAST_EPOCH,
+    MAX_CERTIFICATE_LIFE,
+    MAX_GRACE,
+    MAX_NUMBER,
+    MAX_ROOT_KEYS,
+    MAX_TEXT,
+    MAX_TIME,
+)
 from gmesh.trust.validator_words import in_words
 
 __all__ = [
     "ALL",
+    "BootId",
+    "Fault",
     "NETWORK_ROLES",
     "is_name",
     "is_role",
@@ -27,13 +38,15 @@ __all__ = [
     "Count",
     "Digest",
     "Endpoint",
+    "Epoch",
+    "Grace",
     "Identifier",
     "Key",
+    "Life",
     "Name",
     "NetworkName",
     "Nonce",
     "Number",
-    "Positive",
     "Role",
     "Selector",
     "ServiceSelector",
@@ -41,6 +54,7 @@ __all__ = [
     "Slug",
     "Suite",
     "Text",
+    "Threshold",
     "Time",
     "Url",
     "Version",
@@ -75,11 +89,15 @@ def is_role(text: str) -> bool:
     return _is_role(text) is not None
 
 
-Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-Time = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-Number = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
-Positive = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
-Version = Annotated[int, Meta(ge=1, le=MAX_INTEGER)]
+# No number of a document reaches the end of what JSON keeps exactly: something has to come after it.
+Count = Annotated[int, Meta(ge=0, le=EPOCH)]
+Epoch = Annotated[int, Meta(ge=0, le=LAST_EPOCH)]
+Grace = Annotated[int, Meta(ge=0, le=MAX_GRACE)]
+Life = Annotated[int, Meta(ge=1, le=MAX_CERTIFICATE_LIFE)]
+Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+Threshold = Annotated[int, Meta(ge=1, le=MAX_ROOT_KEYS)]
+Time = Annotated[int, Meta(ge=0, le=MAX_TIME)]
+Version = Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
 
 Name = Annotated[str, Meta(pattern=rf"\A{_LABEL}\Z")]
 NetworkName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?\Z")]
@@ -87,6 +105,10 @@ Role = Annotated[str, Meta(pattern=rf"\A{_ROLE}\Z")]
 Selector = Annotated[str, Meta(pattern=rf"\A(\*|role:{_ROLE}|node:{_LABEL})\Z")]
 ServiceSelector = Annotated[str, Meta(pattern=rf"\A(\*|{_SERVICE})\Z")]
 Slug = Annotated[str, Meta(pattern=r"\A[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
+
+Fault = Annotated[str, Meta(pattern=rf"\A[a-z][a-z0-9-]{{0,38}}[a-z0-9](:{_LABEL})?\Z")]
+"""What a node finds wrong, C{WORD} or C{WORD:NODE}."""
+BootId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{16}\Z")]
 
 Identifier = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 """A key_id, node_id, network_id or command id: 16 bytes in hex."""
@@ -112,6 +134,8 @@ _WORDS: Final[dict[Any, str]] = {
     Selector: f"a selector (*, node:NAME, or role: and one of {_ROLE_WORDS})",
     ServiceSelector: f"* or a service's name ({_LABEL_WORDS})",
     Slug: "a word (a-z, 0-9 and dashes within, at most 40)",
+    Fault: "a fault (a word, or a word, a colon and a node's name)",
+    BootId: "a boot id (16 characters of 0-9, a-f)",
     Identifier: "an id (32 characters of 0-9, a-f)",
     Digest: "a digest (64 characters of 0-9, a-f)",
     Key: "a key in base64url (43 characters)",

@@ -30,7 +30,7 @@ from gmesh.trust.json_rows import collector_paused
 from gmesh.trust.keys import SIGNATURE_SIZE
 from gmesh.trust.limits import DOCUMENT_LIMITS
 
-__all__ = ["apply_delta", "make_crl", "make_delta"]
+__all__ = ["apply_delta", "lost_entries", "make_crl", "make_delta"]
 
 Entry = TypeVar("Entry", RevokedSerial, RevokedNode, RevokedKey)
 
@@ -82,6 +82,19 @@ def make_delta(old: Crl, new: Document[Crl], drop_expired_before: int) -> CrlDel
     if _assemble(old, delta) != new.body:
         raise DocumentRefused("no-delta", f"no delta leads from CRL {old.number} to {new.body.number}")
     return delta
+
+
+def lost_entries(old: Crl, new: Crl) -> list[str]:
+    """What C{old} revokes and C{new} does not, though it had not ended when C{new} was made."""
+    serials, keys = ({entry[0] for entry in entries} for entries in (new.revoked, new.revoked_keys))
+    below = {node_id: serial for node_id, serial, *_ in new.revoked_nodes}
+    lost = [f"serial {e[0]}" for e in old.revoked if e[0] not in serials and e[1] > new.issued_at]
+    lost += [
+        f"node {node_id}"
+        for node_id, serial, not_after, _ in old.revoked_nodes
+        if below.get(node_id, 0) < serial and not_after > new.issued_at
+    ]
+    return lost + [f"key {e[0]}" for e in old.revoked_keys if e[0] not in keys and e[1] > new.issued_at]
 
 
 def apply_delta(full: Document[Crl], delta: Document[CrlDelta]) -> Document[Crl]:

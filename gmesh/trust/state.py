@@ -29,7 +29,7 @@ from gmesh.trust.documents import (
 )
 from gmesh.trust.floors import Floors
 from gmesh.trust.limits import CERTIFICATE_LEEWAY, COMMANDS_AHEAD, DEFAULT_STALE_GRACE, EPOCH
-from gmesh.trust.revocation import apply_delta
+from gmesh.trust.revocation import apply_delta, lost_entries
 from gmesh.trust.revoked import Revoked
 from gmesh.trust.verify import (
     authority_keys,
@@ -63,7 +63,8 @@ class TrustState:
     @param changed: called with C{"genesis"}, C{"crl"}, C{"policy"} or C{"status"} after that
         document changed (it may have become None).
     @param alarm: called with a slug and a sentence when the authority contradicts itself:
-        C{digest-mismatch}, C{audit-fork}, C{audit-epoch}, C{epoch-jump}.
+        C{digest-mismatch}, C{crl-fork}, C{audit-fork}, C{instance-fork}, or was restored: C{audit-epoch},
+        C{epoch-jump}.
     @param dated: asked whether it may be this late, when the authority signed a certificate then that
         our clock says is yet to come.
     """
@@ -174,6 +175,29 @@ class TrustState:
         except DocumentRefused:
             return True
 
+    def judge_ended(self, document: Document[Certificate], now: float) -> None:
+        """
+        Believe a certificate that has ended, as far as it takes to renew it: what L{judge_certificate} asks
+        was true until its end, and that is no longer ago than the policy's renew_grace.
+
+        A CRL names what it revokes for as long, unless it is too full for that: nobody revoked gets here by
+        waiting for the end, and in any case the authority decides on the renewal.
+
+        @raise PeerRefused: as L{judge_certificate}; C{expired} also without a policy.
+        """
+        body = document.body
+        grace = self.policy.body.certificate.renew_grace if self.policy is not None else 0
+        if not body.not_after < now <= body.not_after + grace or now > self.genesis.body.expires_at:
+            raise PeerRefused("expired", f"the certificate of {body.name} ended too long ago to be renewed")
+        try:
+            verdict = self._certificates.judge(document, body.not_after)
+        except DocumentRefused as error:
+            raise PeerRefused(error.reason, error.detail) from error
+        if now > verdict.until:
+            raise PeerRefused("unknown-key", f"the key that certified {body.name} has ended")
+        if self.revoked(body.serial, verdict.node_id):
+            raise PeerRefused("revoked", f"the certificate of {body.name}, serial {body.serial}, is revoked")
+
     def _our_clock_is_late(self, document: Document[Certificate]) -> bool:
         """Whether the authority signed this at a time that is now or past, whatever our clock says."""
         try:
@@ -227,6 +251,7 @@ class TrustState:
             return self.offer(apply_delta(self.crl, document), now)
         if not isinstance(body, (Crl, Policy, Status)):
             raise DocumentRefused("wrong-type", f"a {document.type} is not part of what a host believes")
+        before = self.status
         if not self._admit(document, body, now):
             return False
         setattr(self, body.TYPE, document)
@@ -236,6 +261,11 @@ class TrustState:
             alarm = self.floors.see_audit(body.audit)
             if alarm is not None:
                 self._alarm(*alarm)
+            if before is not None and _forked(before.body, body):
+                self._alarm(
+                    "instance-fork",
+                    f"status {body.number} is from another database than {before.body.number}",
+                )
         self._changed(body.TYPE)
         return True
 
@@ -287,6 +317,8 @@ class TrustState:
         if held is not None and number == _number(held.body):
             self._mismatch(f"two different documents are {kind} {number}")
         self._check_pins(document, body)
+        if isinstance(body, Crl) and held is not None and number // EPOCH == held.body.number // EPOCH:
+            self._check_kept(held.body, body)
         if held is not None and number - _number(held.body) > EPOCH:
             self._alarm("epoch-jump", f"{kind} went from {_number(held.body)} to {number}")
         self.floors.lift(kind, signers, number)
@@ -312,9 +344,26 @@ class TrustState:
             if _number(body) == number and document.digest != digest:
                 self._mismatch(f"the {body.TYPE} {number} is not the one that status {status.number} names")
 
+    def _check_kept(self, held: Crl, new: Crl) -> None:
+        """Between two restores nobody is taken off a CRL whose certificates have not ended."""
+        lost = lost_entries(held, new)
+        if lost:
+            detail = f"CRL {new.number} no longer names {lost[0]}, which CRL {held.number} did"
+            self._alarm("crl-fork", detail)
+            raise DocumentRefused("crl-fork", detail)
+
     def _mismatch(self, detail: str) -> NoReturn:
         self._alarm("digest-mismatch", detail)
         raise DocumentRefused("digest-mismatch", detail)
+
+
+def _forked(before: Status, after: Status) -> bool:
+    """Two databases in one epoch: neither was restored from the other."""
+    return (
+        None not in (before.instance, after.instance)
+        and before.instance != after.instance
+        and before.number // EPOCH == after.number // EPOCH
+    )
 
 
 def _number(body: Genesis | Crl | Policy | Status) -> int:

@@ -37,6 +37,8 @@ class Kind(IntEnum):
     PONG = 3
     REKEY = 4
     CLOSE = 5
+    RENEWAL = 6
+    AUTHORITY = 7
     LSA = 16
     IHAVE = 17
     SYNC_DIGEST = 18

@@ -154,6 +154,7 @@ class CloseReason(IntEnum):
     RENEWED = 8
     OVERLOAD = 9
     VERSION = 10
+    TWIN = 11
 
     @property
     def slug(self) -> str:

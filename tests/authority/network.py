@@ -96,9 +96,14 @@ class Network:
         self._counter += 1
         return self._counter.to_bytes(size, "big")
 
-    def start(self, weaken_approvals: bool = False) -> None:
+    def start(self, weaken_approvals: bool = False, clock_is_right: bool = True) -> None:
         self.authority = open_authority(
-            self.path, self.clock, self.wall, in_place_pools, weaken_approvals=weaken_approvals
+            self.path,
+            self.clock,
+            self.wall,
+            in_place_pools,
+            weaken_approvals=weaken_approvals,
+            clock_is_right=clock_is_right,
         )
         self.limiter = RateLimiter(self.rates, self.clock.seconds)
         authority = self.authority

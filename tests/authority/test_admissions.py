@@ -78,11 +78,12 @@ def test_an_operator_decides_as_well_where_the_invite_says_so(network: Network) 
     admitting.bring(admitting.admission(member, "pump-1"))
     assert network.join(member).status == 202
     target = f"/admin/enrolments/{member.invite.key.key_id}"
-    network.admin("POST", target, {"decision": "approve"})
+    network.admin("POST", target, {"decision": "approve", "node_id": member.node.key_id})
     assert network.join(member).status == 201
     other = network.invite("pump-2", approve=True)
     network.join(other)
-    network.admin("POST", f"/admin/enrolments/{other.invite.key.key_id}", {"decision": "approve"})
+    target = f"/admin/enrolments/{other.invite.key.key_id}"
+    network.admin("POST", target, {"decision": "approve", "node_id": other.node.key_id})
     assert network.join(other).status == 202
 
 
@@ -241,7 +242,8 @@ def test_a_restored_authority_takes_admissions_over_from_members(network: Networ
     renewed(network, theft.honest)
     theft.restore_honestly()
     assert admitting.listed() == {"pump-1": None}
-    assert network.heartbeat(theft.honest).status == 200
+    answer = network.heartbeat(theft.honest)
+    assert answer.status == 200, answer.body
     assert admitting.listed() == {"pump-1": admission.body.not_after}
     assert renewed(network, theft.honest).admission == admission
 

@@ -34,7 +34,8 @@ def decided(decision: str) -> Callable[[Any], list[Row]]:
         member = network.invite("pump-1", approve=True)
         assert network.join(member).status == 202
         target = f"/admin/enrolments/{member.invite.key.key_id}"
-        assert network.admin("POST", target, {"decision": decision}).status == 200
+        asked = {"decision": decision, "node_id": member.node.key_id}
+        assert network.admin("POST", target, asked).status == 200
         return [
             (member.node.key_id, "request-enrolment", "pump-1"),
             ("admin", f"{decision}-enrolment", "pump-1"),

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gmesh.authority.route import Access
+from gmesh.authority.proxies import TrustedProxies, parse_proxy
 from gmesh.authority.routes import ROUTES
 from gmesh.trust.canonical import canonical
 from gmesh.trust.documents import signature_input
@@ -28,7 +28,7 @@ def simple(path: str) -> str:
 
 def test_every_route_is_signed_or_listed_as_public() -> None:
     """No route answers strangers but the ones listed here."""
-    open_ones = {simple(route.path) for route in ROUTES if route.access is Access.PUBLIC}
+    open_ones = {simple(route.path) for route in ROUTES if not route.access.signed}
     assert open_ones <= PUBLIC
     for route in ROUTES:
         if route.path.startswith("/admin"):
@@ -38,7 +38,7 @@ def test_every_route_is_signed_or_listed_as_public() -> None:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {simple(route.path)}")
 def test_field_t12_test_unsigned_requests_are_refused(network: Any, route: Any) -> None:
     """Every route that is not public answers 4xx to a request without signature, as a problem."""
-    if route.access is Access.PUBLIC:
+    if not route.access.signed:
         return
     target = simple(route.path).replace(
         "N", "1" * (64 if "=64" in route.path else 32) if "string" in route.path else "1"
@@ -132,14 +132,12 @@ def test_a_refusal_tells_of_what(network: Any) -> None:
 
 
 def test_forgeries_do_not_lock_the_operator_out(network: Any) -> None:
-    """Bad signatures under an operator's key id block the forger's address, not the operator's."""
+    """Bad signatures under an operator's key id block the forger's address, but not there the operator."""
     forged = network.signed(network.keys.admin, "GET", "/admin/nodes")
     forged["Signature"] = "gmesh=:" + "A" * 86 + "==:"
-    for _ in range(30):
-        network.limiter.failed("203.0.113.7", network.keys.admin.key_id)
-    assert network.admin("GET", "/admin/nodes").status == 200
     statuses = [network.ask("GET", "/admin/nodes", forged).status for _ in range(11)]
     assert statuses == [401] * 10 + [429]
+    assert network.admin("GET", "/admin/nodes").status == 200
 
 
 C1 = {
@@ -154,8 +152,8 @@ C1 = {
     "utf-16": '{"name":1}'.encode("utf-16"),
     "bad utf-8": b'{"name":"\xff"}',
     "too deep": b'{"name":' + b"[" * 17 + b"]" * 17 + b"}",
-    "very deep": b"[" * 60_000,
-    "digits": b'{"name":' + b"1" * 10_000 + b"}",
+    "very deep": b"[" * 4_000,
+    "digits": b'{"name":' + b"1" * 4_000 + b"}",
     "no object": b"[]",
     "nothing": b"",
 }
@@ -256,7 +254,7 @@ def test_forwarded_for_is_believed_from_proxies_only(network: Any) -> None:
             answers.append(network.ask("POST", "/join", headers, body).status)
         return answers
 
-    network.server._trusted_proxies = frozenset({"127.0.0.1"})
+    network.server.proxies = TrustedProxies([parse_proxy("127.0.0.1")])
     assert refused(12) == [403] * 12
-    network.server._trusted_proxies = frozenset()
+    network.server.proxies = TrustedProxies()
     assert refused(12) == [403] * 10 + [429] * 2

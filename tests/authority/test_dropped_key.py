@@ -28,7 +28,7 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.encoding import b64url_encode
-from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INTEGER
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_TIME
 
 EPOCH_TODAY = 744
 """Days from 2025-01-01 to the time these tests begin at, 2027-01-15: 365 + 365 + 14."""
@@ -224,8 +224,8 @@ def test_a2_what_a_dropped_key_names_leaves_the_crl(theft: Theft) -> None:
     network, pump = theft.network, theft.honest
     assert pump.certificate is not None
     theft.rotate()
-    keys = sorted([("ab" * 16, MAX_INTEGER), (pump.node.key_id, 1)])
-    forged = theft.forged(Crl, revoked=((500, MAX_INTEGER, 0),), revoked_keys=tuple(keys))
+    keys = sorted([("ab" * 16, MAX_TIME), (pump.node.key_id, 1)])
+    forged = theft.forged(Crl, revoked=((500, MAX_TIME, 0),), revoked_keys=tuple(keys))
     done = theft.restore([theft.held(Crl), forged], [theft.held(Policy)])
     assert len(done.revoked_by_dropped_keys) == 3
     end = network.now - 1 + POLICY_TEXT["certificate"]["max"]

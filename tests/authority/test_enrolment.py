@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gmesh.trust.encoding import b64url_encode
 
 
@@ -71,7 +73,7 @@ def test_a_revoked_appliance_is_replaced_under_its_name(network: Any) -> None:
 def decide(network: Any, member: Any, decision: str) -> Any:
     """An operator decides about a waiting join."""
     target = f"/admin/enrolments/{member.invite.key.key_id}"
-    return network.admin("POST", target, {"decision": decision})
+    return network.admin("POST", target, {"decision": decision, "node_id": member.node.key_id})
 
 
 def test_a_join_waits_for_approval(network: Any) -> None:
@@ -99,6 +101,25 @@ def test_a_rejected_join_is_refused(network: Any) -> None:
     assert decide(network, member, "approve").slug == "conflict"
     assert network.join(member).slug == "enrolment-refused"
     assert decide(network, network.invite("pump-2"), "approve").slug == "not-found"
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_a19_a_decision_is_about_the_host_that_asked(network: Any, decision: str) -> None:
+    """Two hosts hold one leaked invite: the list shows which one waits; the other's id decides nothing."""
+    ours = network.invite("pump-1", approve=True)
+    thief = network.member(ours.invite.key)
+    assert network.join(thief).status == 202
+    (waiting,) = network.admin("GET", "/admin/enrolments").json["enrolments"]
+    assert waiting["node_id"] == thief.node.key_id
+    assert decide(network, ours, decision).slug == "conflict"
+    target = f"/admin/enrolments/{ours.invite.key.key_id}"
+    assert network.admin("POST", target, {"decision": decision}).slug == "invalid-field"
+    assert network.join(thief).status == 202
+    decided = decide(network, thief, decision)
+    assert (decided.status, decided.json["node_id"]) == (200, thief.node.key_id)
+    rows = [entry["row"] for entry in network.admin("GET", "/admin/audit").json["entries"]]
+    named = {row["action"]: row["node_id"] for row in rows if "node_id" in row}
+    assert named == dict.fromkeys(("request-enrolment", f"{decision}-enrolment"), thief.node.key_id)
 
 
 def test_approval_is_for_the_keys_that_asked(network: Any) -> None:

@@ -31,6 +31,31 @@ class Transport(StringTransportWithDisconnection):
         pass
 
 
+class SlowTransport(Transport):
+    """It pauses who writes more than a transport of Twisted holds, until what was written is read."""
+
+    unsent = 0
+    most = 0
+    received = 0
+    producer: Any
+
+    def write(self, data: bytes) -> None:
+        self.unsent += len(data)
+        self.most = max(self.most, self.unsent)
+        if self.unsent > 2**16 and self.producer is not None:
+            self.producer.pauseProducing()
+
+    def writeSequence(self, data: Any) -> None:
+        self.write(b"".join(data))
+
+    def read(self) -> None:
+        """The client takes everything."""
+        self.received += self.unsent
+        self.unsent = 0
+        if self.producer is not None:
+            self.producer.resumeProducing()
+
+
 class Browser:
     """Connections to a site whose one route tells how long the body was."""
 
@@ -58,10 +83,10 @@ class Browser:
             url_paths=lambda: {"/mesh/one"},
         )
 
-    def connect(self, host: str = "192.0.2.1") -> Transport:
+    def connect(self, host: str = "192.0.2.1", kind: type[Transport] = Transport) -> Any:
         address = IPv4Address("TCP", host, 50_000)
         channel = self.site.buildProtocol(address)
-        transport = Transport(peerAddress=address)
+        transport = kind(peerAddress=address)
         transport.protocol = channel
         channel.makeConnection(transport)
         transport.channel = channel
@@ -205,6 +230,94 @@ def test_a_long_answer_has_time_to_get_through(browser: Browser) -> None:
     assert transport.connected
     browser.clock.advance(1)
     assert transport.aborted
+
+
+GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+MEGABYTE = 2**20
+
+
+def test_a17_a_reader_that_takes_nothing_holds_one_piece_of_one_answer(browser: Browser) -> None:
+    """Of 190 pipelined requests for a megabyte one is worked on; what a transport holds waits unsent."""
+    browser.answer = bytes(MEGABYTE)
+    transport = browser.connect(kind=SlowTransport)
+    transport.channel.dataReceived(GET * 190)
+    browser.clock.pump([0] * 200)
+    assert transport.most <= 2 * limits.SEND_PIECE_BYTES + 1024
+    assert browser.bodies == [0]
+    transport.loseConnection()
+
+
+def test_a17_pipelined_answers_go_out_as_they_are_read(browser: Browser) -> None:
+    """All of them, each begun when the line has taken the last; then the connection serves on."""
+    browser.answer = bytes(MEGABYTE)
+    transport = browser.connect(kind=SlowTransport)
+    transport.channel.dataReceived(GET * 5)
+    for _ in range(5 * (MEGABYTE // limits.SEND_PIECE_BYTES + 3)):
+        transport.read()
+        browser.clock.advance(0)
+    assert browser.bodies == [0] * 5
+    assert 5 * MEGABYTE < transport.received < 5 * (MEGABYTE + 400)
+    assert transport.most <= 2 * limits.SEND_PIECE_BYTES + 1024
+    browser.answer = b"ok"
+    transport.channel.dataReceived(GET)
+    assert browser.bodies == [0] * 6
+    transport.loseConnection()
+
+
+def test_a17_an_idle_reader_is_cut(browser: Browser) -> None:
+    """Once a line that carries what lines carry at least would have had the answer."""
+    browser.answer = bytes(20 * limits.SEND_BYTES_A_SECOND)
+    transport = browser.connect(kind=SlowTransport)
+    transport.channel.dataReceived(GET)
+    browser.clock.pump([1] * (limits.RECEIVE_SECONDS + 19))
+    assert transport.connected
+    browser.clock.advance(1)
+    assert transport.aborted and not browser.clock.getDelayedCalls()
+
+
+def test_a17_each_pipelined_request_has_a_turn_of_its_own(browser: Browser) -> None:
+    """Hundreds in one packet do not hold up everybody else; they are answered in order."""
+    transport = browser.send(GET * 3 + HEAD + b"Content-Length: 2\r\n\r\nab" + GET[:10])
+    assert browser.bodies == [0]
+    browser.clock.advance(0)
+    browser.clock.pump([0] * 5)
+    assert browser.bodies == [0, 0, 0, 2]
+    transport.channel.dataReceived(GET[10:])
+    assert browser.bodies == [0, 0, 0, 2, 0]
+    transport.loseConnection()
+    assert not browser.clock.getDelayedCalls()
+
+
+def test_a17_a_client_that_goes_in_the_middle_of_an_answer(browser: Browser) -> None:
+    """Nothing is left of it, whatever it had pipelined."""
+    browser.answer = bytes(MEGABYTE)
+    transport = browser.connect(kind=SlowTransport)
+    transport.channel.dataReceived(GET * 3)
+    transport.read()
+    transport.loseConnection()
+    assert not browser.clock.getDelayedCalls()
+    assert browser.site.connected == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("/join", 4096),
+        ("/renew", 8192),
+        ("/x", 4096),
+        ("/admin/policies?x=1", 256 * 1024),
+        ("/nowhere", 4096),
+    ],
+)
+def test_a16_a_body_too_large_for_its_document_is_not_received(
+    browser: Browser, path: str, most: int
+) -> None:
+    """413 when the head announces it; a byte less is waited for."""
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: "
+    assert problem(browser.send(f"{head}{most + 1}\r\n\r\n".encode())) == (413, "too-large")
+    transport = browser.send(f"{head}{most}\r\n\r\n".encode())
+    assert transport.value() == b"" and transport.connected
+    transport.loseConnection()
 
 
 def test_connections_of_one_ipv6_network(browser: Browser) -> None:

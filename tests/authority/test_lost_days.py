@@ -109,8 +109,13 @@ def test_a1_what_no_head_bears_out_waits_for_an_operator(theft: Theft) -> None:
     ]
     assert theft.members() == ["pump-1"] and len(rows(network, "request-readmission")) == 1
     target = f"/admin/enrolments/{waiting['id']}"
-    assert network.admin("POST", target, {"decision": "approve"}).json["state"] == "approved"
-    assert network.admin("POST", target, {"decision": "reject"}).slug == "conflict"
+    assert (
+        network.admin("POST", target, {"decision": "approve", "node_id": young.node.key_id}).json["state"]
+        == "approved"
+    )
+    assert (
+        network.admin("POST", target, {"decision": "reject", "node_id": young.node.key_id}).slug == "conflict"
+    )
     assert network.renew(young).status == 201
     assert rows(network, "adopt")[0]["grounds"] == "operator"
     assert rows(network, "approve-readmission")[0]["serial"] == serial
@@ -125,13 +130,13 @@ def test_a1_an_approval_is_for_the_bytes_that_were_shown(theft: Theft) -> None:
     assert network.renew(young).slug == "enrolment-pending"
     promoted = sign_document(msgspec.structs.replace(genuine.body, roles=("anchor",)), [theft.key])
     target = f"/admin/enrolments/{enrolments(network)[0]['id']}"
-    network.admin("POST", target, {"decision": "approve"})
+    network.admin("POST", target, {"decision": "approve", "node_id": young.node.key_id})
     young.certificate = promoted
     assert network.renew(young).slug == "enrolment-pending"
     (waiting,) = enrolments(network)
     assert waiting["roles"] == ["anchor"]
     target = f"/admin/enrolments/{waiting['id']}"
-    assert network.admin("POST", target, {"decision": "reject"}).status == 200
+    assert network.admin("POST", target, {"decision": "reject", "node_id": young.node.key_id}).status == 200
     assert network.renew(young).slug == network.heartbeat(young).slug == "enrolment-refused"
     assert theft.members() == ["pump-1"]
 

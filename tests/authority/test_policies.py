@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 
 from gmesh.trust.documents import AuthorityKey, Crl, Policy, Status, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
@@ -48,6 +49,22 @@ def test_a_dry_run_publishes_nothing(network: Any) -> None:
         )
     assert in_force(network).version == 1
     assert network.admin("POST", "/admin/policies", {"text": TEXT}).json["version"] == 2
+
+
+@pytest.mark.parametrize(
+    ("certificate", "status"),
+    [
+        ({"default": 3600, "max": 2**53 - 1, "renew_grace": 600}, 400),
+        ({"default": 3600, "max": 30 * 86_400 + 1, "renew_grace": 600}, 400),
+        ({"default": 3600, "max": 30 * 86_400, "renew_grace": 2**53 - 1}, 400),
+        ({"default": 30 * 86_400, "max": 30 * 86_400, "renew_grace": 366 * 86_400}, 201),
+    ],
+)
+def test_a21_a_certificate_lives_a_month_at_most(network: Any, certificate: Any, status: int) -> None:
+    """No policy makes every later join fail, or a revoked certificate stay listed for ever."""
+    answer = network.admin("POST", "/admin/policies", {"text": {**TEXT, "certificate": certificate}})
+    assert answer.status == status, answer.body
+    network.joined("pump-1")
 
 
 def test_history_and_the_way_back(network: Any) -> None:

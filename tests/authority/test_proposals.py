@@ -15,6 +15,7 @@ from authority.test_true_now import fresh_key, text_of
 
 from gmesh.trust.documents import Command, CommandTarget, document_from_dict, sign_document
 from gmesh.trust.keys import SigningKey
+from gmesh.trust.limits import MAX_NUMBER
 
 COMMAND = ("POST /admin/commands", "POST /admin/policies")
 
@@ -60,7 +61,7 @@ def test_a12_nobody_proposes_what_they_may_not_do(network: Network, second: Sign
     require(network, 2, *COMMAND, "POST /admin/revocations", "POST /admin/invites")
     reader, operator = network.keys.reader, Operator(network)
     assert operator.give(operator.command(reader, command="shutdown"), reader).slug == "forbidden-role"
-    assert operator.give(operator.command(reader, number=2**53 - 1), reader).slug == "conflict"
+    assert operator.give(operator.command(reader, number=MAX_NUMBER), reader).slug == "conflict"
     replace = f"/admin/operators/{second.key_id}"
     assert network.admin("POST", replace, {"key": fresh_key(network)}, reader).slug == "forbidden-role"
     for _ in range(10):
@@ -175,7 +176,7 @@ def test_a13_no_vote_for_an_enrolment_before_a_host_has_asked(network: Network, 
     require(network, 2, "POST /admin/enrolments/<id>")
     (invite,) = network.admin("GET", "/admin/invites").json["invites"]
     target = f"/admin/enrolments/{invite['id']}"
-    approve = {"decision": "approve"}
+    approve = {"decision": "approve", "node_id": member.node.key_id}
     assert network.admin("POST", target, approve).slug == "not-found"
     assert network.join(member).status == 202
     assert network.admin("POST", target, approve).status == 202

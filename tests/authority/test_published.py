@@ -107,6 +107,37 @@ def test_status_is_signed_again_at_half_life(network: Any) -> None:
     assert second.crl == first.crl
 
 
+def test_a14_rows_of_the_audit_are_in_a_status_within_a_minute(network: Any) -> None:
+    """And without rows, or long polls woken, none is signed before its time."""
+
+    def head() -> tuple[int, str]:
+        audit = parse_document(network.ask("GET", "/status").body, Status).body.audit
+        return audit.size, audit.head
+
+    network.clock.advance(1)
+    waiting = network.begin("GET", f"/status?after={status_digest(network)}")
+    woken: list[Any] = []
+    waiting.addCallback(woken.append)
+    network.joined("pump-1")
+    for _ in range(2):
+        network.clock.advance(10)
+        network.treq.flush()
+    assert woken == [], "it names the same documents"
+    for _ in range(4):
+        network.clock.advance(10)
+    rows = network.admin("GET", "/admin/audit?limit=500").json["entries"]
+    assert head() == (rows[-1]["seq"], rows[-1]["hash"])
+    signed = status_digest(network)
+    for _ in range(60):
+        network.clock.advance(10)
+    assert status_digest(network) == signed
+    network.treq.flush()
+
+
+def status_digest(network: Any) -> str:
+    return parse_document(network.ask("GET", "/status").body, Status).digest
+
+
 def test_crl_and_policy_are_issued_again_at_half_life(network: Any) -> None:
     """The CRL is refreshed before next_update, and the same policy text under a higher version."""
     crl = parse_document(network.ask("GET", "/crl").body, Crl).body

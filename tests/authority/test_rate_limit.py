@@ -10,6 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from gmesh.authority.limits import CRL_RETRY_SECONDS
+from gmesh.authority.proxies import TrustedProxies, parse_proxy
 from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.trust.documents import sign_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
@@ -18,7 +19,7 @@ from gmesh.trust.limits import DOCUMENT_LIMITS
 def test_a_key_has_a_bucket_of_its_own(network: Any) -> None:
     """Whoever holds a good key and many addresses asks no faster for it; another key is not slowed."""
     burst = RateLimits().key.burst
-    network.server._trusted_proxies = frozenset({"127.0.0.1"})
+    network.server.proxies = TrustedProxies([parse_proxy("127.0.0.1")])
 
     def ask(number: int, key: Any) -> Any:
         headers = network.signed(key, "GET", "/admin/invites")

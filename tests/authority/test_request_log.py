@@ -15,6 +15,7 @@ from treq.testing import StubTreq
 from twisted.logger import LogEvent, globalLogPublisher
 
 from gmesh.authority.metrics import AuthorityCollector
+from gmesh.authority.proxies import TrustedProxies, parse_proxy
 from gmesh.daemon.logs import json_line
 from gmesh.daemon.metrics import MetricsPage
 from gmesh.trust.documents import Status, parse_document
@@ -133,7 +134,7 @@ def test_a_request_in_a_json_line_has_its_parts(network: Any) -> None:
 def test_strangers_write_no_line_of_ours(network: Any, logged: list[str], text: str) -> None:
     """CR LF, escapes and separators in headers, names, reasons, queries: refused or escaped."""
     raw = text.encode("utf-8", "surrogatepass")
-    network.server._trusted_proxies = frozenset({"127.0.0.1"})
+    network.server.proxies = TrustedProxies([parse_proxy("127.0.0.1")])
     quoted = quote(raw)
     headers = {"User-Agent": quoted, "X-Request-ID": quoted, "X-Forwarded-For": quoted}
     answers = [network.ask("GET", f"/admin/nodes?after={quoted}", headers)]

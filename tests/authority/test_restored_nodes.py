@@ -9,7 +9,7 @@ from authority.theft import Theft
 
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.trust.documents import Crl, Policy, parse_document
-from gmesh.trust.limits import MAX_INTEGER
+from gmesh.trust.limits import MAX_NUMBER, MAX_TIME
 
 STRANGER = "ab" * 16
 MAX = POLICY_TEXT["certificate"]["max"]
@@ -24,7 +24,7 @@ def test_a2_a_dropped_key_bounds_no_serial_to_come(theft: Theft) -> None:
     """A thief's entry ends when any certificate has, and cuts nothing that is given out after the restore."""
     network, pump = theft.network, theft.honest
     theft.rotate()
-    nodes = sorted([(STRANGER, MAX_INTEGER, MAX_INTEGER, 0), (pump.node.key_id, MAX_INTEGER, 1, 5)])
+    nodes = sorted([(STRANGER, MAX_NUMBER, MAX_TIME, 0), (pump.node.key_id, MAX_NUMBER, 1, 5)])
     done = theft.restore(
         [theft.held(Crl), theft.forged(Crl, revoked_nodes=tuple(nodes))], [theft.held(Policy)]
     )

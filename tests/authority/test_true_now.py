@@ -45,7 +45,7 @@ def _enrolment(network: Network, key: SigningKey) -> Asked:
     member = network.invite("pump-9", approve=True)
     network.join(member)
     (waiting,) = network.admin("GET", "/admin/enrolments").json["enrolments"]
-    return f"/admin/enrolments/{waiting['id']}", {"decision": "approve"}
+    return f"/admin/enrolments/{waiting['id']}", {"decision": "approve", "node_id": waiting["node_id"]}
 
 
 def _revocation(network: Network, key: SigningKey) -> Asked:

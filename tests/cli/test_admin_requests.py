@@ -135,6 +135,8 @@ def test_a12_a_proposal_is_withdrawn(admin: Callable[..., Any], http_end: Any) -
         ),
         (["policy", "rollback", "3"], "POST /admin/policies"),
         (["enrolments", "approve", ID], f"POST /admin/enrolments/{ID}"),
+        (["enrolments", "approve", "5e" * 16], f"POST /admin/enrolments/{ID}"),
+        (["enrolments", "reject", "pump-07"], f"POST /admin/enrolments/{ID}"),
         (["backup"], "POST /admin/backup"),
     ],
 )
@@ -142,10 +144,28 @@ def test_what_is_asked(
     admin: Callable[..., Any], http_end: Any, arguments: list[str], request_line: str
 ) -> None:
     """Each command makes its one request."""
+    waiting = {"id": ID, "node_id": "5e" * 16, "name": "pump-07", "state": "pending"}
+    http_end.json("GET /admin/enrolments", {"enrolments": [waiting]})
     http_end.json(request_line, {}, 200)
     ended = admin(*arguments)
     assert (ended.status, ended.err) == (0, "")
     assert request_line in {f"{method} {target}" for method, target, _, _ in http_end.requests}
+
+
+def test_a19_approving_is_about_the_host_that_waits(admin: Callable[..., Any], http_end: Any) -> None:
+    """Its node id goes into the request and is shown; by a name that two hosts wait under nothing is done."""
+    waiting = [
+        {"id": each * 32, "node_id": each * 32, "name": "pump-07", "state": "pending"} for each in ("1", "2")
+    ]
+    http_end.json("GET /admin/enrolments", {"enrolments": waiting})
+    http_end.json(f"POST /admin/enrolments/{'2' * 32}", {"state": "approved", "name": "pump-07"})
+    ended = admin("enrolments", "approve", "pump-07")
+    assert (ended.status, ended.err.count("\n")) == (1, 1) and "node id" in ended.err
+    ended = admin("enrolments", "approve", "2" * 32)
+    assert ended.out == f"approved: pump-07, node id {'2' * 32}\n"
+    assert _bodies(http_end, f"/admin/enrolments/{'2' * 32}") == [
+        {"decision": "approve", "node_id": "2" * 32}
+    ]
 
 
 @pytest.mark.parametrize("bad", ["../../x", "ID", "0" * 31, "0" * 32 + "/x"])
@@ -158,7 +178,13 @@ def test_only_an_id_goes_into_a_path(admin: Callable[..., Any], http_end: Any, b
 def _nodes(*rows: tuple[str, int, bool, int]) -> dict[str, Any]:
     return {
         "nodes": [
-            {"name": name, "numbers": {"crl": crl}, "revoked": revoked, "not_after": NOW + life}
+            {
+                "name": name,
+                "numbers": {"crl": crl},
+                "revoked": revoked,
+                "not_after": NOW + life,
+                "last_seen": NOW - 60,
+            }
             for name, crl, revoked, life in rows
         ],
         "next": None,
@@ -176,16 +202,127 @@ def test_revoke_waits(admin: Callable[..., Any], http_end: Any, monkeypatch: pyt
     assert (ended.status, json.loads(ended.out)["applied"]) == (0, ["a"])
 
 
-def test_revoke_tells_who_is_missing(
+def _revoking(end: Any, *looks: list[dict[str, Any]]) -> None:
+    """A revocation makes CRL 9; each look at the members finds the next of C{looks}, then the last again."""
+    end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
+    left = list(looks)
+
+    def answer(handler: Any) -> None:
+        found = left.pop(0) if len(left) > 1 else left[0]
+        data = json.dumps({"nodes": found, "next": None}).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    end.answers["GET /admin/nodes"] = answer
+
+
+def _member(name: str, crl: int, seen: int | None) -> dict[str, Any]:
+    """A member last heard of C{seen} seconds ago, holding that CRL."""
+    at = None if seen is None else NOW - seen
+    return {"name": name, "numbers": {"crl": crl}, "not_after": NOW + 60, "revoked": False, "last_seen": at}
+
+
+def test_b16_revoke_waits_for_those_heard_of_lately(admin: Callable[..., Any], http_end: Any) -> None:
+    """It ends at once when they all hold the CRL, with 3 and with those that are away, since when."""
+    found = [_member("a", 9, 60), _member("b", 8, 7200), _member("c", 0, None)]
+    _revoking(http_end, found)
+    ended = admin("revoke", "gone", "--wait", "--timeout", "1h")
+    assert ended.status == 3
+    assert ended.out.splitlines()[1:] == ["1 nodes hold CRL 9: a"]
+    assert ended.err == (
+        "gmesh: not every node has confirmed CRL 9: 2 are away: b (silent for 2 h), c (never heard of)\n"
+    )
+    ended = admin("revoke", "gone", "--wait", "--timeout", "1h", "--json")
+    told = json.loads(ended.out)
+    assert (ended.status, told["applied"], told["waiting"], told["suspected"]) == (3, ["a"], [], [])
+    assert told["away"] == [{"name": "b", "last_seen": NOW - 7200}, {"name": "c", "last_seen": None}]
+
+
+def test_b16_revoke_tells_who_is_missing(
     admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the time is up it names who has not told, and ends with 1."""
-    http_end.json("POST /admin/revocations", {"crl_number": 9, "serials": [7]}, 201)
-    http_end.json("GET /admin/nodes", _nodes(("a", 9, False, 60), ("b", 8, False, 60)))
+    """When the time is up it names who was heard of and has not told, beside who is away, and ends with 1."""
+    _revoking(http_end, [_member("a", 9, 60), _member("b", 8, 299), _member("c", 8, 301)])
     monkeypatch.setattr("gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: ask())
     ended = admin("revoke", "gone", "--wait")
-    assert (ended.status, ended.err.count("\n")) == (1, 1)
-    assert ended.err == "gmesh: 1 nodes have not reported yet that they hold CRL 9: b\n"
+    assert ended.status == 1
+    assert ended.err == (
+        "gmesh: not every node has confirmed CRL 9: 1 heard of lately do not say so: b;"
+        " 1 are away: c (silent for 5 min)\n"
+    )
+
+
+def test_b16_who_goes_on_with_an_older_crl_is_suspected(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One heartbeat may have fetched the CRL; a node that sends two more and does not hold it is named."""
+    _revoking(
+        http_end,
+        *([_member("a", 8, seen), _member("b", 8, 60 if seen == 60 else 30)] for seen in (60, 40, 20)),
+    )
+    monkeypatch.setattr(
+        "gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: [ask() for _ in range(4)]
+    )
+    ended = admin("revoke", "gone", "--wait")
+    assert ended.status == 1
+    assert "2 heard of lately do not say so: a, b; suspected, for they go on" in ended.err
+    assert "with an older CRL: a; see gmesh doctor" in ended.err
+
+
+def test_b16_a_command_does_not_wait_for_those_away(admin: Callable[..., Any], http_end: Any) -> None:
+    """--wait of a command ends when all heard of lately have answered, and names who is away."""
+    http_end.json("POST /admin/commands", {"id": ID, "number": 7}, 201)
+    states = {"a": "done", "b": "no-answer"}
+    nodes = [{"name": name, "state": state, "detail": None, "at": None} for name, state in states.items()]
+    counts = {"done": 1, "refused": 0, "failed": 0, "no_answer": 1}
+    http_end.json(f"GET /admin/commands/{ID}", {"id": ID, "counts": counts, "nodes": nodes})
+    http_end.json("GET /admin/nodes", {"nodes": [_member("a", 1, 9), _member("b", 1, 86400)], "next": None})
+    ended = admin("command", "reload", "--all", "--wait", "--timeout", "1h")
+    assert (ended.status, ended.err) == (
+        1,
+        "gmesh: not every node has done it: 1 no answer; away: b (silent for 24 h)\n",
+    )
+
+
+def test_c16_a6_nodes_names_two_hosts_and_what_nodes_report(admin: Callable[..., Any], http_end: Any) -> None:
+    """Beside the table, which stays as it is for programs that read it."""
+    rows = _nodes(("pump", 9, False, 60), ("gate", 9, False, 60), ("well", 9, False, 60))
+    rows["nodes"][0]["hosts"] = ["192.0.2.1", "192.0.2.9"]
+    rows["nodes"][1]["faults"] = ["digest-mismatch", "twin:pump"]
+    http_end.json("GET /admin/nodes", rows)
+    ended = admin("nodes")
+    assert (ended.status, ended.err.splitlines()) == (
+        0,
+        [
+            "pump runs on two hosts with one key, at 192.0.2.1 and 192.0.2.9: stop one",
+            "gate reports: digest-mismatch, twin:pump",
+        ],
+    )
+    assert "192.0.2.9" not in ended.out
+
+
+def test_a5_revoke_waits_for_this_very_crl(
+    admin: Callable[..., Any], http_end: Any, monkeypatch: pytest.MonkeyPatch, network: Network
+) -> None:
+    """A number is not enough: another authority may have made the CRL that a node holds."""
+    ours, newer = network.crl(9), network.crl(11)
+    http_end.json(
+        "POST /admin/revocations", {"crl_number": 9, "crl_digest": ours.digest, "serials": [7]}, 201
+    )
+    http_end.answers["GET /status"] = (200, network.status(7, crl=newer).encode())
+    rows = _nodes(
+        *((name, number, False, 60) for name, number in zip("abcdef", (9, 9, 10, 11, 11, 8), strict=True))
+    )
+    digests = [ours.digest, newer.digest, ours.digest, newer.digest, ours.digest, ours.digest]
+    for row, digest in zip(rows["nodes"], digests, strict=True):
+        row["numbers"]["crl_digest"] = digest
+    http_end.json("GET /admin/nodes", rows)
+    monkeypatch.setattr("gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: ask())
+    ended = admin("revoke", "gone", "--wait", "--json")
+    found = json.loads(ended.out)
+    assert (ended.status, found["applied"], found["waiting"]) == (1, ["a", "d"], ["b", "c", "e", "f"])
 
 
 @pytest.mark.parametrize("arguments", [["revoke"], ["revoke", "a", "--serial", "3"], ["command", "reload"]])
@@ -220,6 +357,7 @@ def test_command_tells_of_each_node(
     ]
     counts = {"done": 1, "refused": 1, "failed": 0, "no_answer": 1}
     http_end.json(f"GET /admin/commands/{ID}", {"id": ID, "counts": counts, "nodes": nodes})
+    http_end.json("GET /admin/nodes", {"nodes": [_member("c", 1, 60)], "next": None})
     monkeypatch.setattr("gmesh.cli.admin_commands.poll", lambda ask, done, timeout: ask())
     ended = admin("command", "reload", "--all", "--wait")
     assert [line.split()[:3] for line in ended.out.splitlines()[2:]] == [

@@ -98,6 +98,37 @@ def test_anchors(now: int, directory: Path, issuer: Issuer) -> None:
     assert "is linked" in doctor_reach.anchors(kept, linked)[0].detail
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "told"),
+    [
+        ("waiting", "handshake-timeout", "the daemon's last one ended: handshake-timeout"),
+        ("dialling", "handshake-timeout", "the daemon's last one ended: handshake-timeout"),
+        ("waiting", "closed-in-handshake", "the daemon's last one ended: closed-in-handshake"),
+        ("ourselves", "self", "leads back to this node"),
+    ],
+)
+def test_d14_the_daemons_reason_wins_over_the_own_knock(
+    now: int, directory: Path, issuer: Issuer, state: str, reason: str, told: str
+) -> None:
+    """That a port takes connections is no comfort to a node that gets no link there."""
+    address = issuer.genesis.body.anchors[0].endpoint
+    facts = {"targets": [{"address": address, "state": state, "reason": reason}]}
+    first = doctor_reach.anchors(_kept(directory, now), facts)[0]
+    assert first.level is Level.FAIL and told in first.detail and first.advice
+    linked = doctor_reach.anchors(_kept(directory, now), facts | {"links": 1})[0]
+    assert linked.level is Level.WARN
+
+
+@pytest.mark.parametrize(("state", "reason"), [("waiting", ""), ("waiting", "duplicate"), ("spare", "dead")])
+def test_d14_what_is_not_tried_or_asks_for_nothing_is_well(
+    now: int, directory: Path, issuer: Issuer, state: str, reason: str
+) -> None:
+    """A first dial under way, a link that another one replaced, a spare that is not needed."""
+    address = issuer.genesis.body.anchors[0].endpoint
+    facts = {"targets": [{"address": address, "state": state, "reason": reason}]}
+    assert doctor_reach.anchors(_kept(directory, now), facts)[0].level is Level.OK
+
+
 def test_anchors_of_a_command_and_other_peers(now: int, directory: Path, closed_port: int) -> None:
     """What an operator's command named stands for the genesis' anchors; what else is dialled is tried too."""
     named = {"genesis": 1, "anchors": [{"name": "new", "endpoint": f"tcp:127.0.0.1:{closed_port}"}]}

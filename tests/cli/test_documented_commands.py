@@ -103,3 +103,9 @@ def test_the_reference_names_every_check() -> None:
         source = (ROOT / f"gmesh/cli/{module}.py").read_text(encoding="utf-8")
         made |= set(re.findall(r"\b(?:ok|warn|fail|Finding)\(\s*\"([a-z]+)\"", source))
     assert rows == made
+
+
+def test_a27_no_message_has_people_type_an_invite_as_an_argument() -> None:
+    """What code and pages tell to type is C{gmesh join -}, which no list of processes shows."""
+    texts = [*ROOT.glob("gmesh/**/*.py"), *ROOT.glob("docs/**/*.rst"), ROOT / "README.rst"]
+    assert not [file for file in texts if "gmesh join INVITE" in file.read_text(encoding="utf-8")]

@@ -34,7 +34,7 @@ from gmesh.testing.issuer import Issuer
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import parse_join_request, verify_join_request
-from gmesh.trust.keys import SigningKey
+from gmesh.trust.keys import SigningKey, key_id
 from gmesh.trust.signed_requests import JOIN_TAG, read_request
 
 
@@ -286,6 +286,15 @@ def test_pending(enrolling: Enrolling) -> None:
     with pytest.raises(HttpRefused, match="approve"):
         enrolling.enrol()
     assert "certificate.json" not in enrolling.files()
+
+
+def test_a19_join_shows_the_node_id_that_an_operator_compares(enrolling: Enrolling) -> None:
+    """That of the key which it asked with."""
+    enrolling.end.answers["POST /join"] = (202, b"{}")
+    with pytest.raises(HttpRefused) as pending:
+        enrolling.enrol()
+    (asked,) = enrolling.joins()
+    assert f"node id {key_id(b64url_decode(json.loads(asked[3])['node_key'], 32))}" in pending.value.detail
 
 
 def test_unreachable_authority(run: Callable[..., Any], enrolling: Enrolling, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import click
 import pytest
 
-from gmesh.cli.main import COMMANDS
+from gmesh.cli.main import COMMANDS, WORDS
 from gmesh.cli.main import gmesh as group
 from gmesh.errors import StoreError
 
@@ -42,7 +43,8 @@ def test_every_command_is_listed(run: Callable[..., Any]) -> None:
     """--help lists every command without importing it."""
     ended = run("--help")
     assert ended.status == 0
-    listed = {line.split()[0] for line in ended.out.partition("Commands:")[2].splitlines() if line.strip()}
+    commands = ended.out.partition("Commands:")[2].partition("Words:")[0]
+    listed = {line.split()[0] for line in commands.splitlines() if line.strip()}
     assert listed == DESIGNED == set(COMMANDS)
 
 
@@ -197,3 +199,15 @@ def test_commands_start_without_twisted(module: str) -> None:
     code = f"import sys, {module}; print({{'twisted', 'rich', 'klein', 'asyncio'}} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout == "set()\n"
+
+
+def test_the_help_explains_its_words(run: Callable[..., Any]) -> None:
+    """Whoever meets the command for the first time finds genesis, operator, anchor, CRL and cost in it."""
+    out = run("--help").out
+    told = out.partition("Words:")[2]
+    for word in ("genesis", "operator", "administer", "anchor", "CRL", "cost"):
+        assert re.search(rf"\b{word}\b", told), word
+    glossary = (ROOT / "docs/glossary.rst").read_text(encoding="utf-8")
+    entries = re.findall(r"^   (\S.*)$", glossary, re.MULTILINE)
+    assert set(WORDS) <= {word for line in entries for word in line.split(", ")}
+    assert max(map(len, out.splitlines())) <= 80

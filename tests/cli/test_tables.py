@@ -6,10 +6,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from trust.network import NOW
+
+from gmesh.cli import output
 
 IDS = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"]
 KEY = "k" * 43
@@ -85,6 +88,7 @@ ENROLMENTS = {
             "id": IDS[0],
             "name": "pump-07",
             "roles": ["client"],
+            "node_id": IDS[1],
             "node_key": KEY,
             "state": "pending",
             "requested_at": NOW,
@@ -233,3 +237,53 @@ def test_b17_an_approval_is_found_by_the_beginning_of_its_id(
     http_end.json(f"GET /admin/approvals/{IDS[0] * 2}", APPROVALS["approvals"][0])
     http_end.json(f"DELETE /admin/operators/{IDS[1]}", {})
     assert admin("approvals", "approve", IDS[0][:8], "--yes").status == 0
+
+
+LONG = "a-pump-with-a-name-that-is-as-long-as-names-may-be-which-is-sixty"
+PATH = [LONG, "b", LONG]
+ADDRESS = "[2001:db8:1234:5678:9abc:def0:1234:5678]:65535"
+LOCAL = [
+    (
+        ["peers"],
+        [{"name": LONG, "node_id": IDS[0], "address": ADDRESS, "rtt_ms": 12345.678, "roles": ["anchor"]}],
+    ),
+    (["routes"], [{"name": LONG, "path": PATH, "cost": 65_535_000}]),
+    (["nodes"], [{"name": LONG, "node_id": IDS[0], "roles": ["client", "service:log"], "reachable": True}]),
+    (["transits"], [{"path": PATH, "kind": "E2E_INIT", "bytes": 65_535, "frames": 2**40, "first": NOW}]),
+]
+
+
+@pytest.mark.parametrize(("command", "answer"), LOCAL)
+def test_b17_what_the_node_of_this_host_lists_too(
+    run: Callable[..., Any],
+    node_end: Any,
+    terminal: Callable[[int], None],
+    command: list[str],
+    answer: Any,
+) -> None:
+    """The longest names, paths and addresses."""
+    node_end.json(f"GET /v1/{command[0]}", answer)
+    terminal(80)
+    lines = _lines(run(*command, "--control", node_end.where))
+    assert len(lines) == 2 and max(map(len, lines)) <= 80
+    assert len(_lines(run(*command, "--control", node_end.where, "--wide"))) == 2
+
+
+def test_b17_whoever_prints_a_table_takes_wide() -> None:
+    """No module with a table has a command that lists and cannot be told to show all."""
+    printing = {
+        file.stem
+        for file in Path(output.__file__).parent.glob("*.py")
+        if re.search(r"^    +(?:table|listing)\(", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    asked = {
+        file.stem
+        for file in Path(output.__file__).parent.glob("*.py")
+        if "wide_option" in file.read_text(encoding="utf-8")
+    }
+    assert printing - asked == {"recovery"}  # its one table is shown before a question, for it alone
+    assert not [
+        file.name
+        for file in Path(output.__file__).parent.glob("*.py")
+        if "rich.table" in file.read_text(encoding="utf-8") and file.stem not in ("output", "watch")
+    ]

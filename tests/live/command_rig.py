@@ -29,7 +29,7 @@ from gmesh.cli.demo_ports import Ports
 GMESH = [sys.executable, "-m", "gmesh.cli.main"]
 PHRASE = "correct horse battery staple\n"
 DEADLINE = 60.0
-ROWS, COLUMNS = 40, 100
+ROWS, COLUMNS = 40, 80
 
 
 @dataclass(frozen=True)

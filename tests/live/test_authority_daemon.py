@@ -67,12 +67,12 @@ def test_json_lines_of_the_log(fleet: Fleet) -> None:
     fleet.daemon.options += ("--log-format", "json")
     fleet.daemon.start()
     code, problem = fleet.daemon.ask("POST", "/admin/invites", {"Content-Type": "application/json"}, b"{}")
-    assert (code, problem["type"]) == (400, "urn:gmesh:problem:invalid-field")
+    assert (code, problem["type"]) == (401, "urn:gmesh:problem:unsigned")
     assert fleet.daemon.end() == -signal.SIGTERM
     lines = [json.loads(line) for line in fleet.daemon.log.read_text().splitlines()]
     assert lines[0]["message"].startswith("twistd "), "from the first line on"
     told = [line for line in lines if problem["request_id"] in line["message"]]
-    assert len(told) == 1 and "400 invalid-field" in told[0]["message"] and told[0]["level"] == "info"
+    assert len(told) == 1 and "401 unsigned" in told[0]["message"] and told[0]["level"] == "info"
 
 
 def test_an_unknown_log_format_is_wrong_usage(fleet: Fleet) -> None:
@@ -101,11 +101,11 @@ def test_the_options_that_bound_strangers(fleet: Fleet) -> None:
     assert fleet.daemon.end() == -signal.SIGTERM
 
 
-def test_a_proxy_is_one_address(fleet: Fleet) -> None:
-    """A network is refused at the start, not taken for a name that no address will ever equal."""
-    fleet.daemon.options += ("--trusted-proxy", "10.0.0.0/8")
+def test_a_proxy_is_no_name(fleet: Fleet) -> None:
+    """One is refused at the start, not taken for what no address will ever equal."""
+    fleet.daemon.options += ("--trusted-proxy", "proxy.example")
     assert fleet.daemon.spawn().wait(DEADLINE) == 1
-    assert "--trusted-proxy 10.0.0.0/8: must be one IP address" in fleet.daemon.log.read_text()
+    assert "--trusted-proxy proxy.example: must be an IP address" in fleet.daemon.log.read_text()
 
 
 def test_a_busy_port_is_one_line(fleet: Fleet) -> None:

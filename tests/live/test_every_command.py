@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import click
 import pytest
 from live.command_cases import CASES, Case
-from live.command_rig import Ended, Rig, running_rig
+from live.command_rig import COLUMNS, Ended, Rig, running_rig
 from live.node_rig import until
 
 from gmesh.cli.main import gmesh
@@ -38,6 +38,7 @@ def _commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[
 
 COMMANDS = dict(_commands(gmesh))
 IN_JSON = [name for name, command in COMMANDS.items() if any(p.name == "as_json" for p in command.params)]
+TABLES = [name for name, command in COMMANDS.items() if any(p.name == "wide" for p in command.params)]
 LINES = {"receive", "watch"}
 FOLLOWED = ("peers", "routes", "status")
 
@@ -80,7 +81,10 @@ def test_at_a_terminal(rig: Rig, name: str) -> None:
     """It does its work and tells so, on a terminal."""
     ended = _run(rig, name, CASES[name], True)
     _check_good(name, ended)
-    assert CASES[name].shows.lower() in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ended.out).lower()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ended.out)
+    assert CASES[name].shows.lower() in shown.lower()
+    if name in TABLES:
+        assert max(len(line.rstrip()) for line in shown.splitlines()) <= COLUMNS  # one row, one line
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -128,7 +128,7 @@ def test_without_certificate(start: Start, tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     assert refused(start, "--state", state) == (
-        f"{state} holds no certificate: `gmesh join INVITE --state {state}` enrols this host"
+        f"{state} holds no certificate: `gmesh join - --state {state}` enrols this host"
     )
 
 

@@ -20,6 +20,7 @@ from gmesh.mesh.neighbour import NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import PeerVerifier
+from gmesh.mesh.renewal_links import Renewals
 from gmesh.testing.issuer import Issuer
 from gmesh.testing.network import MemoryNetwork
 from gmesh.trust.state import TrustState
@@ -109,6 +110,7 @@ class Node:
             dispatcher=self.dispatcher,
             hello=self.hello,
             refusals=self.refusals,
+            renewals=Renewals(clock, self.verifier.judge_ended, self.counters),
             counters=self.counters,
             profile=profile,
         )

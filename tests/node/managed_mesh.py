@@ -112,9 +112,17 @@ class ManagedNode(MemoryNode):
     def _make(self) -> NodeRuntime:
         runtime = super()._make()
         mesh, member = self._mesh, runtime.member
-        relayed = RelayedAuthority(runtime.datagrams, runtime.near_anchors, mesh.clock, mesh.random.randbytes)
+        relayed = RelayedAuthority(
+            runtime.datagrams,
+            runtime.renewals,
+            runtime.near_anchors,
+            mesh.clock,
+            mesh.random.randbytes,
+        )
         runtime.parts.append(
-            AuthorityRelay(runtime.datagrams, self.line, relayed, runtime.is_anchor, mesh.clock)
+            AuthorityRelay(
+                runtime.datagrams, self.line, relayed, runtime.renewals, runtime.is_anchor, mesh.clock
+            )
         )
         client = AuthorityClient(
             FallbackPath(self.line, relayed),
@@ -124,7 +132,9 @@ class ManagedNode(MemoryNode):
             mesh.random.randbytes,
         )
         random = Random(mesh.random.getrandbits(64))
-        self.heartbeat = Heartbeat(member, client, mesh.clock, member.wall, random, runtime.control)
+        self.heartbeat = Heartbeat(
+            member, client, mesh.clock, member.wall, random, runtime.control, runtime.report
+        )
         runtime.attach(self.heartbeat, self._shut_down, self._reloaded)
         return runtime
 

@@ -314,6 +314,12 @@ class MemoryAuthority(Issuer):
         self.receipts.setdefault((body.command, member.name), (body.outcome, body.detail))
 
 
+def _cut(_: object, request: Request) -> bytes:
+    """What a proxy answers when the authority takes longer than it waits."""
+    request.setResponseCode(504)
+    return b"<h1>504 Gateway Time-out</h1>"
+
+
 class AuthorityResource(Resource):
     """
     A L{MemoryAuthority} over HTTP, also below C{/sub} as behind a proxy that takes this off.
@@ -322,7 +328,7 @@ class AuthorityResource(Resource):
     @ivar told: what else these answers say.
     @ivar requests: method and target as they came.
     @ivar bodies: what was posted.
-    @ivar polls: requests for the next status, each answered with what it is given.
+    @ivar polls: requests for the next status, each answered with what it is given, or with 504 by a proxy.
     """
 
     isLeaf = True
@@ -352,7 +358,7 @@ class AuthorityResource(Resource):
             return json.dumps(problem).encode()
         if b"after" in request.args:
             poll: Deferred[bytes] = Deferred()
-            poll.addCallback(request.write).addCallback(lambda _: request.finish())
+            poll.addErrback(_cut, request).addCallback(request.write).addCallback(lambda _: request.finish())
             self.polls.append(poll)
             return NOT_DONE_YET
         if data:

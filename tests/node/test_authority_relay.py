@@ -37,12 +37,23 @@ def mesh() -> Iterator[ManagedMesh]:
     assert made.clock.getDelayedCalls() == []
 
 
-def question(**changed: Any) -> bytes:
+SENDER = "5e" * 16
+
+
+def signed_by(*senders: str) -> list[list[str]]:
+    return [["Signature", "gmesh=:x:"], ["Signature-Input", "".join(f';keyid="{each}"' for each in senders)]]
+
+
+def id_of(mesh: ManagedMesh, name: str) -> str:
+    return mesh[name].runtime.member.certificate.body.node_id
+
+
+def question(sender: str = SENDER, **changed: Any) -> bytes:
     fields = {
         "ask": "0" * 32,
         "method": "POST",
         "target": "/heartbeat",
-        "headers": [["Signature", "gmesh=:x:"]],
+        "headers": signed_by(sender),
         "body": base64.b64encode(b"{}").decode(),
     }
     return json.dumps({key: value for key, value in (fields | changed).items() if value is not None}).encode()
@@ -118,12 +129,13 @@ def test_one_node_cannot_make_an_anchor_busy(mesh: ManagedMesh) -> None:
     refused = 0
     for _ in range(RELAY_BURST + 5):
         try:
-            mesh.result(send("a", AUTHORITY_SERVICE, question()))
+            mesh.result(send("a", AUTHORITY_SERVICE, question(id_of(mesh, "c"))))
         except SendRefused:
             refused += 1
     assert refused >= 5
     before = len(mesh["a"].line.asked)
-    mesh.result(mesh["b"].runtime.datagrams.send("a", AUTHORITY_SERVICE, question()))
+    own = question(id_of(mesh, "b"))
+    mesh.result(mesh["b"].runtime.datagrams.send("a", AUTHORITY_SERVICE, own))
     mesh.run(1)
     assert len(mesh["a"].line.asked) == before + 1
 
@@ -149,12 +161,37 @@ def test_one_node_cannot_make_an_anchor_busy(mesh: ManagedMesh) -> None:
         {"body": "!"},
         {"body": base64.b64encode(bytes(40_000)).decode()},
         {"body": None},
+        {"headers": []},
+        {"headers": [["Signature", "gmesh=:x:"]]},
+        {"headers": signed_by("66" * 16)},
+        {"headers": signed_by(SENDER, "66" * 16)},
+        {"method": "GET", "target": "/commands?since=1", "headers": []},
+        {"method": "GET", "target": "/status", "headers": signed_by("66" * 16)},
     ],
 )
-def test_no_proxy_for_anything_else(changed: dict[str, Any]) -> None:
+def test_a9_no_proxy_for_anything_else(changed: dict[str, Any]) -> None:
     """What no node asks is not passed on."""
     with pytest.raises(RequestRefused):
-        _question(json.loads(question(**changed)))
+        _question(json.loads(question(**changed)), SENDER)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"method": "GET", "target": "/status", "headers": []}],
+)
+def test_what_a_node_asks_is_passed_on(changed: dict[str, Any]) -> None:
+    """Its own request, and what anybody may fetch."""
+    assert _question(json.loads(question(**changed)), SENDER)[4] == b"{}"
+
+
+def test_a9_an_anchor_passes_on_nothing_under_the_key_of_another(mesh: ManagedMesh) -> None:
+    """Not under its own either: the authority hears from it what its members signed, and nothing forged."""
+    before = list(mesh["a"].line.asked)
+    for victim in ("a", "b"):
+        forged = question(id_of(mesh, victim))
+        with pytest.raises(SendRefused, match="refused"):
+            mesh.result(mesh["c"].runtime.datagrams.send("a", AUTHORITY_SERVICE, forged))
+    assert mesh["a"].line.asked == before
 
 
 @given(
@@ -166,4 +203,4 @@ def test_no_proxy_for_anything_else(changed: dict[str, Any]) -> None:
 def test_any_question_is_answered_by_a_refusal(value: dict[str, Any]) -> None:
     """No input gets further than L{RequestRefused}."""
     with pytest.raises(RequestRefused):
-        _question(value)
+        _question(value, SENDER)

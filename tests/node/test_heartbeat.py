@@ -55,6 +55,9 @@ class Member:
     def noise_to_certify(self) -> bytes:
         return self.enrolled.noise_key.public
 
+    def time_agreed(self) -> None:
+        """Nothing is kept here."""
+
     def numbers(self) -> dict[str, int]:
         return {"genesis": self.trust.genesis.body.version}
 
@@ -175,6 +178,46 @@ def test_an_anchor_hears_at_once_by_long_poll(life: Life) -> None:
     assert len(life.authority.polls) == 2
 
 
+@pytest.fixture
+def proxied(wall: Any, issuer: MemoryAuthority, node: Enrolled) -> Any:
+    """An anchor whose authority has one address."""
+    made = Life(wall, issuer, node, "http://one.example")
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_d13_a_long_poll_that_a_proxy_cuts_is_no_outage(proxied: Life) -> None:
+    """After ten idle seconds a proxy answers 504: the next poll follows at once, and nothing is amiss."""
+    life = proxied
+    reachable = set()
+    for _ in range(12):
+        life.live(10, 0.5)
+        life.authority.polls[-1].errback(Exception())
+        life.http.stub.flush()
+        reachable.add(life.heartbeat.reachable)
+        life.live(0.5, 0.5)
+        reachable.add(life.heartbeat.reachable)
+    assert reachable == {True} and life.heartbeat.troubles == {}
+    assert len(life.authority.polls) == 13
+    assert _beats(life) <= 5
+
+
+def test_d13_an_authority_that_went_away_is_noticed_by_the_poll(proxied: Life) -> None:
+    """A poll that fails at once has a heartbeat asked, which tells; while it is away none more are asked."""
+    life = proxied
+    life.live(10, 0.5)
+    before = _beats(life)
+    life.http.up = False
+    life.authority.polls[-1].errback(Exception())
+    life.http.stub.flush()
+    life.live(7, 0.5)
+    assert not life.heartbeat.reachable and "contact" in life.heartbeat.troubles
+    life.http.up = True
+    life.live(90)
+    assert life.heartbeat.reachable and _beats(life) <= before + 4
+
+
 def test_what_was_applied_is_reported_within_seconds(life: Life) -> None:
     """A CRL that came by another way is told to the authority within seconds, not with the next heartbeat."""
     life.live(30)
@@ -258,7 +301,7 @@ def test_a_refused_renewal_says_once_what_to_do(life: Life, reason: str, says: s
     told = [formatEvent(event) for event in lines if event.get("cause") == f"because {reason}"]
     assert len(told) == 1
     assert says in told[0]
-    assert "`gmesh join INVITE` on this host" in told[0]
+    assert "`gmesh join -` on this host" in told[0]
     assert life.authority.requests.count(("POST", "/renew")) > 5
     life.authority.refuse.clear()
     held = len(life.member.adopted)

@@ -11,7 +11,7 @@ from node.managed_mesh import ManagedMesh, ManagedNode, managed_line
 
 from gmesh.errors import DocumentRefused
 from gmesh.trust.documents import Document, NumberedDigest, add_signature
-from gmesh.trust.limits import MAX_INTEGER
+from gmesh.trust.limits import MAX_NUMBER
 from gmesh.wire.frames import Kind
 from gmesh.wire.messages import DocumentPush
 
@@ -70,7 +70,7 @@ def test_a8_c7_numbers_of_operators_move_no_floor(mesh: ManagedMesh) -> None:
     """Seventy near 2^53 by a link: nothing is written, and the next is obeyed, also after a restart."""
     written = writes(mesh["c"])
     for place in range(JUNK):
-        number = MAX_INTEGER - place
+        number = MAX_NUMBER - place
         junk = mesh.authority.command(
             "ping-report", number=number, signer=mesh.authority.reader, publish=False, countersigned=False
         )
@@ -90,9 +90,9 @@ def test_a8_c7_numbers_of_operators_move_no_floor(mesh: ManagedMesh) -> None:
 def test_a8_what_a_stolen_authority_key_signed_ends_with_that_key(mesh: ManagedMesh) -> None:
     """Seventy of a thief, near 2^53, with a status that names them: gone with the key, floors and all."""
     authority = mesh.authority
-    numbers = range(MAX_INTEGER - JUNK, MAX_INTEGER)
+    numbers = range(MAX_NUMBER - JUNK, MAX_NUMBER)
     forged = [authority.command("ping-report", node="c", number=n, publish=False) for n in numbers]
-    authority.claimed = NumberedDigest(number=MAX_INTEGER - JUNK, digest="0" * 64)
+    authority.claimed = NumberedDigest(number=MAX_NUMBER - JUNK, digest="0" * 64)
     authority._publish()
     mesh.run(60)
     pushed(mesh, "b", "c", *forged)

@@ -73,14 +73,14 @@ def test_each_missing_or_damaged_file_is_one_line(
         IdentityStore(directory).load()
     line = str(refused.value)
     assert "\n" not in line
-    assert "gmesh join INVITE" in line
+    assert "gmesh join -" in line
     assert name.partition(".")[0] in line
 
 
 def test_not_enrolled_yet(tmp_path: Path) -> None:
     """An empty or absent directory tells to join, nothing more."""
     for path in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(ConfigurationError, match=f"gmesh join INVITE --state {path}"):
+        with pytest.raises(ConfigurationError, match=f"gmesh join - --state {path}"):
             IdentityStore(path).load()
 
 

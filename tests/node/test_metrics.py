@@ -99,6 +99,8 @@ def test_field_l9_every_metric_moves(mesh: MemoryMesh) -> None:
     with pytest.raises(SendRefused):
         mesh.result(mesh["c"].runtime.datagrams.send("b", "nothing", b"x", timeout=5))
     mesh.silence("b", "c")
+    mesh["b"].runtime.neighbours.twins.refused_us("c")
+    mesh["b"].runtime._changes.heartbeat = SimpleNamespace(fell_back=True)  # type: ignore[assignment]
     while not link.backlog:
         link.send_data(b"x" * 1000, b"f" * 16)
     link.send_control(Kind.PING, b"x" * 8)

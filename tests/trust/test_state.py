@@ -23,7 +23,7 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.floors import Floors
-from gmesh.trust.limits import EPOCH, MAX_INTEGER
+from gmesh.trust.limits import EPOCH, MAX_NUMBER
 from gmesh.trust.revocation import make_delta
 from gmesh.trust.state import Freshness, TrustState
 
@@ -151,12 +151,12 @@ def test_default_grace() -> None:
 def test_fast_forward(kind: str) -> None:
     """A thief's highest number is forgotten with the genesis that drops the stolen key."""
     network = Network(authority=("stolen",))
-    state = believe(network, make(network, kind, MAX_INTEGER, signer=key("stolen")))
+    state = believe(network, make(network, kind, MAX_NUMBER, signer=key("stolen")))
     refused(state, make(network, kind, 6, signer=key("stolen")), "rollback")
     rotated = network.next_genesis(authority=("fresh",))
     assert state.offer(rotated, NOW)
     assert state.told == ["genesis", kind] and getattr(state, kind) is None
-    refused(state, make(network, kind, MAX_INTEGER, signer=key("stolen")), "unknown-key")
+    refused(state, make(network, kind, MAX_NUMBER, signer=key("stolen")), "unknown-key")
     assert state.offer(make(network, kind, 6, signer=key("fresh")), NOW)
     refused(state, make(network, kind, 5, signer=key("fresh")), "rollback")
 
@@ -265,8 +265,8 @@ def test_revocation() -> None:
     assert [judged(state, document) for document in (good, serial, stolen)] == ["good", "revoked", "revoked"]
     assert state.revoked(2, key("a").key_id) and state.revoked(1, key("c").key_id)
     assert not state.revoked(1, key("a").key_id)
-    state.offer(network.crl(2), NOW)
-    assert judged(state, serial) == "good"
+    state.offer(network.crl(EPOCH + 1), NOW)
+    assert judged(state, serial) == "good", "whoever restored the authority said that this may be lost"
 
 
 def test_revocation_survives_another_encoding() -> None:
@@ -333,7 +333,7 @@ def test_delta() -> None:
     assert state.offer(delta, NOW)
     assert state.crl == new and state.revoked(3, "") and not state.revoked(2, "")
     assert not state.offer(delta, NOW)
-    state.offer(network.crl(5), NOW)
+    state.offer(network.crl(5, new.body.revoked), NOW)
     assert not state.offer(delta, NOW)
 
 
@@ -348,6 +348,43 @@ def test_audit_watch() -> None:
         assert state.alarms == ([alarm] if alarm else [])
         state.alarms.clear()
     assert state.floors.audit == AuditHead(epoch=2, size=6, head="f" * 64)
+
+
+def test_d1_a_crl_that_forgot_who_is_revoked_is_refused() -> None:
+    """A snapshot that was put back counts on, and its CRLs lack what was revoked meanwhile."""
+    network = Network()
+    barred = [(2, NOW + DAY, 1)], [(key("c").key_id, NOW + DAY)]
+    for lacks in (([], barred[1]), (barred[0], [])):
+        state = believe(network, network.crl(5, *barred))
+        refused(state, network.crl(6, *lacks), "crl-fork")
+        assert state.alarms == ["crl-fork"]
+        assert state.revoked(2, "") and state.revoked(9, key("c").key_id)
+        state.offer(network.crl(7, barred[0] + [(3, NOW + DAY, 1)], barred[1]), NOW)
+        assert state.revoked(3, "")
+        state.offer(network.crl(8, issued_at=NOW + DAY + 1), NOW)
+        assert not state.revoked(2, ""), "its certificate has ended"
+    node = key("d").key_id
+    state = believe(network, network.crl(5, revoked_nodes=[(node, 9, NOW + DAY, 1)]))
+    for lacks in ([], [(node, 8, NOW + DAY, 1)]):
+        refused(state, network.crl(6, revoked_nodes=lacks), "crl-fork")
+    state.offer(network.crl(7, revoked_nodes=[(node, 12, NOW + DAY, 1)]), NOW)
+    assert state.revoked(11, node)
+
+
+def test_a6_two_databases_in_one_epoch_are_told() -> None:
+    """A restore raises the epoch; without that, both publish with one key."""
+    network = Network()
+    state = believe(network)
+    for number, instance, alarm in (
+        (1, 7, None),
+        (2, 7, None),
+        (3, 8, "instance-fork"),
+        (EPOCH, 9, None),
+        (EPOCH + 1, 9, None),
+    ):
+        state.offer(network.status(number, instance=instance), NOW)
+        assert [slug for slug in state.alarms if slug == "instance-fork"] == ([alarm] if alarm else [])
+        state.alarms.clear()
 
 
 def test_a14_a_node_keeps_heads_of_long_ago_and_of_now() -> None:

@@ -12,7 +12,7 @@ __all__ = ["table"]
 table = RouteTable()
 
 
-@table.add("POST", "/join", Access.JOIN, body=JoinRequest, answers=(200, 201, 202))
+@table.add("POST", "/join", Access.JOIN, body=JoinRequest, answers=(200, 201, 202), shape=JoinRequest)
 async def join(call: Call) -> Response:
     """Become a member by an invite; asked again, the same certificate; 202 while an operator must approve."""
     admitted = await call.authority.enrolment.admit(call.caller, call.body)

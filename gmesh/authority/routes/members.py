@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from gmesh.authority.members import HeartbeatBody, RenewBody
+from gmesh.authority.members import HeartbeatBody, HeartbeatShape, RenewBody, RenewShape
 from gmesh.authority.route import PAGE, Access, Call, Response, RouteTable, json_response
 
 __all__ = ["table"]
@@ -11,7 +11,7 @@ __all__ = ["table"]
 table = RouteTable()
 
 
-@table.add("POST", "/renew", Access.NODE, body=RenewBody, answers=(200, 201))
+@table.add("POST", "/renew", Access.NODE, body=RenewBody, answers=(200, 201), shape=RenewShape)
 async def renew(call: Call) -> Response:
     """The next certificate of a member; 200 with the one it has while that is fresh."""
     caller = call.caller
@@ -19,11 +19,11 @@ async def renew(call: Call) -> Response:
     return Response(b'{"certificate":%s}' % document, 201 if new else 200)
 
 
-@table.add("POST", "/heartbeat", Access.NODE, body=HeartbeatBody)
+@table.add("POST", "/heartbeat", Access.NODE, body=HeartbeatBody, shape=HeartbeatShape)
 async def heartbeat(call: Call) -> Response:
     """Report that a member lives; the answer is the status in force and the authority's time."""
     authority, caller, body = call.authority, call.caller, call.body
-    await authority.members.heartbeat(caller, caller.certificate, body.sent_ms, body.numbers)
+    await authority.members.heartbeat(caller, caller.certificate, body)
     if body.receipts:
         await authority.commands.take_receipts(caller, caller.certificate, body.receipts)
     return Response(b'{"status":%s,"time":%d}' % (authority.publisher.status.body, authority.clock.now()))

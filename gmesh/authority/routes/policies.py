@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from gmesh.authority import limits
 from gmesh.authority.policies import GenesisBody, PolicyBody
 from gmesh.authority.route import PAGE, Access, Call, Response, RouteTable, json_response
 from gmesh.trust.documents import Genesis, document_from_dict
@@ -33,7 +32,6 @@ async def one_policy(call: Call) -> Response:
     Access.ADMINISTER,
     body=PolicyBody,
     answers=(200, 201, 404),
-    body_limit=limits.POLICY_BODY_BYTES,
 )
 async def publish_policy(call: Call) -> Response:
     """Publish the next policy; with C{dry_run} only say whether it could be."""
@@ -60,7 +58,6 @@ async def explain_policy(call: Call) -> Response:
     Access.ADMINISTER,
     body=GenesisBody,
     answers=(201,),
-    body_limit=limits.POLICY_BODY_BYTES,
 )
 async def publish_genesis(call: Call) -> Response:
     """Publish the next version of the genesis, made and signed offline."""

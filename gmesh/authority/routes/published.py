@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What anybody may fetch, without a signature."""
+"""What anybody may fetch; a member who signs is served though strangers ask too much."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def _document(published: Published, max_age: int = 0) -> Response:
     return Response(published.body, headers=headers, etag=published.digest)
 
 
-@table.add("GET", "/genesis", Access.PUBLIC, answers=(200, 304))
+@table.add("GET", "/genesis", Access.PUBLISHED, answers=(200, 304))
 async def newest_genesis(call: Call) -> Response:
     """The newest genesis."""
     return _document(call.authority.publisher.newest_genesis)
 
 
-@table.add("GET", "/genesis/<int(max=9007199254740991):version>", Access.PUBLIC, answers=(200, 304, 404))
+@table.add("GET", "/genesis/<int(max=9007199254740991):version>", Access.PUBLISHED, answers=(200, 304, 404))
 async def genesis(call: Call) -> Response:
     """One version of the genesis."""
     found = call.authority.publisher.genesis.get(call.path["version"])
@@ -33,13 +33,13 @@ async def genesis(call: Call) -> Response:
     return _document(found)
 
 
-@table.add("GET", "/policy", Access.PUBLIC, answers=(200, 304))
+@table.add("GET", "/policy", Access.PUBLISHED, answers=(200, 304))
 async def policy(call: Call) -> Response:
     """The policy in force."""
     return _document(call.authority.publisher.policy)
 
 
-@table.add("GET", "/crl", Access.PUBLIC, answers=(200, 304), query=("since",))
+@table.add("GET", "/crl", Access.PUBLISHED, answers=(200, 304), query=("since",))
 async def crl(call: Call) -> Response:
     """The CRL in force; with C{?since=NUMBER} what to add to that one, where a delta can be made."""
     since = call.number("since", 0)
@@ -50,12 +50,16 @@ async def crl(call: Call) -> Response:
     return _document(call.authority.publisher.crl)
 
 
-@table.add("GET", "/status", Access.PUBLIC, answers=(200, 304), query=("after",))
+@table.add("GET", "/status", Access.PUBLISHED, answers=(200, 304), query=("after",))
 async def status(call: Call) -> Response:
-    """The status in force; with C{?after=DIGEST}, once another one names something else, or after 25 s."""
+    """
+    The status in force; with C{?after=DIGEST}, once another one names something else, or after 25 s.
+
+    Members who sign have room of their own to wait in, and are answered first.
+    """
     publisher = call.authority.publisher
     after = call.text("after")
     if after:
-        await publisher.wait(after)
+        await publisher.wait(after, call.judged.key_id if call.judged else "", call.address)
     left = publisher.status_document.body.expires_at - call.authority.clock.now()
     return _document(publisher.status, max(0, min(limits.STATUS_MAX_AGE_SECONDS, left)))

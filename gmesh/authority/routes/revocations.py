@@ -14,4 +14,8 @@ table = RouteTable()
 @table.add("POST", "/admin/revocations", Access.OPERATE, body=RevocationBody, answers=(201, 404))
 async def revoke(call: Call) -> Response:
     """Revoke a node, a certificate or an identity key."""
-    return json_response(await call.authority.revocations.revoke(call.caller, call.body), 201)
+    answer = await call.authority.revocations.revoke(call.caller, call.body)
+    crl = call.authority.publisher.crl_document
+    if crl.body.number >= answer["crl_number"]:
+        answer |= {"crl_number": crl.body.number, "crl_digest": crl.digest}
+    return json_response(answer, 201)

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from twisted.enterprise import adbapi
 
+from gmesh.authority import limits
 from gmesh.errors import StoreError
 
 __all__ = [
@@ -31,6 +32,9 @@ __all__ = [
     "connect",
     "exclusive",
     "explain",
+    "is_locked",
+    "log_held",
+    "log_size",
     "reader_pool",
     "reading",
     "sync",
@@ -51,6 +55,7 @@ _PRAGMAS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     f"PRAGMA busy_timeout={BUSY_MILLISECONDS}",
+    f"PRAGMA journal_size_limit={limits.LOG_BYTES_KEPT}",
     "PRAGMA trusted_schema=OFF",
     "PRAGMA temp_store=MEMORY",  # what a savepoint may have to restore: else a file once it is 64 KiB
 )
@@ -121,6 +126,26 @@ def check_begun(cursor: sqlite3.Cursor) -> None:
     """
     if not cursor.connection.in_transaction:
         raise sqlite3.OperationalError("the transaction was ended by an earlier error")
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether it means that another program has the lock."""
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def log_size(path: Path) -> int:
+    """Bytes of the log beside the database, as it lies on the disk."""
+    try:
+        return os.stat(f"{path}-wal").st_size
+    except FileNotFoundError:
+        return 0
+
+
+def log_held(connection: Any) -> int:
+    """Take up what can be of the log. @return: its bytes, if somebody reads what was before some of it."""
+    _, pages, taken = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    return int(pages * size) if taken < pages else 0
 
 
 def check_integrity(path: Path, still: bool = False, given_up: Callable[[], bool] | None = None) -> None:

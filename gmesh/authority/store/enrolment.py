@@ -18,6 +18,8 @@ from gmesh.authority.store import nodes
 from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.invites import COLUMNS, InviteRow, row_of
 from gmesh.authority.store.transaction import Reader, Transaction
+from gmesh.trust.encoding import b64url_decode
+from gmesh.trust.keys import KEY_SIZE, key_id
 
 __all__ = [
     "CurrentHolder",
@@ -138,6 +140,11 @@ class EnrolmentRow:
     state: str
     decided_by: str | None
     decided_at: int | None
+
+    @property
+    def node_id(self) -> str:
+        """The name of its key, which the host showed when it asked."""
+        return key_id(b64url_decode(self.node_key, KEY_SIZE))
 
 
 def get(reader: Reader, invite_id: str) -> EnrolmentRow | None:

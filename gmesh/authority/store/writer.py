@@ -25,6 +25,7 @@ from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import engine
 from gmesh.authority.store.clean_shutdown import leave_clean
 from gmesh.authority.store.group_commit import Bulk, QueuedDecision, run_group
+from gmesh.authority.store.other_programs import OtherPrograms
 from gmesh.authority.store.transaction import AuditRow, Reader, Transaction
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore
@@ -50,8 +51,10 @@ class Store:
     @ivar writable: whether the last group was written.
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
+    @ivar audit_size: the newest row of the audit that was written since the start; 0 before the first.
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
     @ivar stopping: true once long work must end.
+    @ivar others: what other programs do to the file.
     """
 
     log = Logger()
@@ -70,6 +73,7 @@ class Store:
         self.writable = True
         self.decided = 0
         self.groups = 0
+        self.audit_size = 0
         self.damage: StoreError | None = None
         self.claimed = claimed
         self.stopping = False
@@ -81,6 +85,8 @@ class Store:
         self._queue: deque[QueuedDecision] = deque()
         self._busy = False
         self._idle: list[Deferred[None]] = []
+        self._long_work = 0
+        self.others = OtherPrograms(path)
 
     def decide(self, function: Callable[[Transaction], T]) -> Deferred[T]:
         """Run C{function} in the next group. @return: its result, after the commit."""
@@ -93,6 +99,8 @@ class Store:
     def _enqueue(self, decision: QueuedDecision) -> Deferred[Any]:
         if self.damage is not None:
             return fail(self.damage)
+        if self.others.full and self.others.trouble is not None:
+            return fail(self.others.trouble)
         if len(self._queue) >= limits.WRITE_QUEUE_REQUESTS:
             return fail(
                 StoreError("unavailable", "too many requests are waiting for the disk: try again soon")
@@ -121,8 +129,23 @@ class Store:
 
     def in_thread(self, function: Callable[[], T]) -> Deferred[T]:
         """Run something long that needs no connection of ours beside the readers, such as a backup."""
+
+        def over(result: Any) -> Any:
+            self._long_work -= 1
+            return result
+
+        self._long_work += 1
         done: Deferred[T] = self._reader.runWithConnection(lambda connection: function())
-        return done
+        return done.addBoth(over)
+
+    def check_log(self) -> Deferred[None]:
+        """See whether another program keeps the log from being taken up; our own long work may."""
+        if engine.log_size(self.path) < limits.LOG_BYTES_TOLD and self.others.trouble is None:
+            return succeed(None)
+        if self._long_work:
+            return succeed(None)
+        held: Deferred[int] = self._writer.runWithConnection(engine.log_held)
+        return held.addCallback(self.others.log_held)
 
     @property
     def waiting(self) -> int:
@@ -180,12 +203,19 @@ class Store:
 
     def _group_failed(self, failure: Failure, group: list[QueuedDecision]) -> None:
         error = failure.value
-        if isinstance(error, engine.EngineError):
-            error = self._explained(error)
-        elif not isinstance(error, StoreError):
-            self.log.failure("a group of decisions failed", failure)
-            error = StoreError("unavailable", "the database failed")
-        self.log.error("nothing was written: {reason}: {detail}", reason=error.reason, detail=error.detail)
+        if isinstance(error, engine.EngineError) and engine.is_locked(error):
+            error = self.others.locked()
+            group += self._queue  # each of them would wait as long, for nothing
+            self._queue.clear()
+        else:
+            if isinstance(error, engine.EngineError):
+                error = self._explained(error)
+            elif not isinstance(error, StoreError):
+                self.log.failure("a group of decisions failed", failure)
+                error = StoreError("unavailable", "the database failed")
+            self.log.error(
+                "nothing was written: {reason}: {detail}", reason=error.reason, detail=error.detail
+            )
         self.writable = False
         for decision in group:
             decision.transaction = None
@@ -194,6 +224,8 @@ class Store:
     def _settle(self, group: list[QueuedDecision]) -> None:
         self._busy = False
         self.groups += 1
+        if self.writable:
+            self.others.written()
         for decision in group:
             if decision.transaction is not None:
                 self.decided += 1
@@ -217,4 +249,5 @@ class Store:
         rows = run_group(connection, group, now, mark)
         self.writable = True
         if rows:
+            self.audit_size = rows[-1][0]
             self._mirror(rows)

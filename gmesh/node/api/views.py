@@ -287,6 +287,7 @@ class LocalNode:
                 "age": None if age is None else int(age),
                 "troubles": self._heartbeat.troubles,
             },
+            "faults": runtime.faults(),
             "links": len(runtime.neighbours.links),
             "targets": [
                 {

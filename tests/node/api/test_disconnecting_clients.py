@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from twisted.python.failure import Failure
 
 from gmesh.node.api.access import AccessControl
 from gmesh.node.api.http import local_site
-from gmesh.node.api.routes import LocalApi
+from gmesh.node.api.routes import LocalApi, description
 from gmesh.node.api.views import LocalNode, Settings
 from gmesh.testing.mesh import MemoryMesh
 
@@ -25,9 +26,9 @@ class Caller:
     """One connection to the local API of a node."""
 
     def __init__(self, mesh: MemoryMesh, name: str) -> None:
-        unused: Any = None
+        heartbeat: Any = SimpleNamespace(age=lambda: None, reachable=False, troubles={})
         runtime = mesh[name].runtime
-        node = LocalNode(runtime, unused, mesh.clock, Settings("/state"))
+        node = LocalNode(runtime, heartbeat, mesh.clock, Settings("/state"))
         resource = LocalApi(node, bytes, lambda: runtime.count("caller-gone")).app.resource()
         self.channel = local_site(resource, AccessControl()).buildProtocol(None)
         self.transport = StringTransport(UNIXAddress("node.sock"))
@@ -70,6 +71,41 @@ def test_b7_a_caller_that_hangs_up_is_counted_and_nothing_else(
         mesh.run(10)
     assert [event for event in logged if told(event)] == []
     assert a.counters()["caller-gone"] == 3
+
+
+ROUTES = [
+    (method.upper(), path)
+    for path, methods in json.loads(description())["paths"].items()
+    for method in methods
+    if method in ("get", "post", "put", "delete")
+]
+BODY = {"node": "c", "peer": "b", "service": "log", "data": "", "count": 3}
+TAKES = {"/v1/send": ("node", "service", "data"), "/v1/ping": ("node", "count"), "/v1/trace": ("node",)}
+TAKES["/v1/capture"] = ("peer", "count")
+QUERY = {"/v1/whois": "?node=c", "/v1/follow": "?what=peers", "/v1/receive": "?service=log"}
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_whoever_hangs_up_in_the_middle_of_a_route_leaves_no_traceback(
+    mesh: MemoryMesh, method: str, path: str
+) -> None:
+    """After any part of the question, and before or after the answer."""
+    fields = {name: BODY[name] for name in TAKES.get(path, ())}
+    body = json.dumps(fields).encode() if method == "POST" else b""
+    head = (
+        f"{method} {path}{QUERY.get(path, '')} HTTP/1.1\r\nHost: node\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    question = head.encode() + body
+    mesh.silence("a", "b")
+    with capturedLogs() as logged:
+        for sent in (*range(0, len(question), 7), len(question)):
+            for waits in (0.0, 0.1, 12.0 if sent == len(question) else 0.0):
+                caller = Caller(mesh, "a")
+                caller.channel.dataReceived(question[:sent])
+                mesh.run(waits)
+                caller.hang_up()
+        mesh.run(20)
+    assert [event for event in logged if told(event)] == []
 
 
 def told(event: LogEvent) -> bool:
