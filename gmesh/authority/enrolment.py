@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-How a host becomes a member: by an invite, and where it says so by an operator's approval.
+How a host becomes a member: by an invite, and where it says so by an operator's approval; where the genesis
+says so, by an admission as well.
 
 Whatever is wrong with an invite has the same answer, and a refusal leaves nothing behind.
 That an invite is used once only is asked here, and once more by the database itself
@@ -48,7 +49,7 @@ class Admitted:
     """
     The outcome of a join that was not refused.
 
-    @ivar certificate: its file form; None while an operator must decide.
+    @ivar certificate: its file form; None while an operator must decide, or admit it.
     @ivar new: whether it was made now.
     """
 
@@ -108,11 +109,12 @@ class Enrolment:
         invite = found.invite
         if invite.used_serial is not None:
             return Admitted(invite.id, self._same_again(tx, invite, body), False)
-        request = enrolment.get(tx, invite.id) if invite.approve else None
+        gated = invite.approve or self._issuer.asks_admission(tx)
+        request = enrolment.get(tx, invite.id) if gated else None
         if invite.expires_at <= tx.now and request is None:
             raise enrolment_refused()
         self._check_free(tx, found, caller.key_id)
-        if invite.approve and not self._approved(tx, caller, found, request, body):
+        if gated and not self._let_in(tx, caller, found, request, body):
             return Admitted(invite.id, None, False)
         self._check_noise_key(found, caller.key_id)
         return self._issue(tx, [(join, found)])[0]
@@ -120,6 +122,8 @@ class Enrolment:
     def many(self, tx: Transaction, joins: Sequence[Join]) -> list[Admitted | None]:
         """Admit those of which nothing is known but an open invite, each with its own: as nearly all are."""
         answers: list[Admitted | None] = [None] * len(joins)
+        if self._issuer.asks_admission(tx):
+            return answers
         plain: dict[int, tuple[Join, JoinFacts]] = {}
         taken: set[str] = set()
         for place, found in enumerate(enrolment.lookup_joins(tx, [join.names for join in joins])):
@@ -181,7 +185,7 @@ class Enrolment:
         enrolment.admit(tx, issued)
         return [Admitted(found.invite.id, row.document, True) for found, _, row in issued]
 
-    def _approved(
+    def _let_in(
         self,
         tx: Transaction,
         caller: Caller,
@@ -189,11 +193,19 @@ class Enrolment:
         request: enrolment.EnrolmentRow | None,
         body: JoinRequest,
     ) -> bool:
-        """Whether an operator said yes to these keys; the first to ask with the invite waits for that."""
+        """
+        Whether an operator said yes to these keys, if the invite wants that, and they are admitted; the first
+        to ask with the invite waits for that.
+        """
         invite = found.invite
+        admitted = self._issuer.admits(tx, invite.name, body.node_key, invite.roles)
         if request is None:
+            if admitted and not invite.approve:
+                return True
             self._check_noise_key(found, caller.key_id)
-            enrolment.add(tx, invite.id, body.node_key, body.noise_key)
+            enrolment.add(
+                tx, invite.id, body.node_key, body.noise_key, "pending" if invite.approve else "approved"
+            )
             audit.record(
                 tx,
                 caller.key_id,
@@ -209,7 +221,7 @@ class Enrolment:
             body.noise_key,
         ) or request.state == "rejected":
             raise enrolment_refused()
-        return request.state == "approved"
+        return request.state == "approved" and admitted
 
     def _same_again(self, tx: Transaction, invite: InviteRow, body: JoinRequest) -> bytes:
         """The answer was lost on its way: the same request gets the same certificate."""

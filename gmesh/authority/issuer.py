@@ -17,13 +17,15 @@ import msgspec
 
 from gmesh.authority import limits
 from gmesh.authority.signer import KeyRing
-from gmesh.authority.store import certificates, commands, documents, operators
+from gmesh.authority.store import admissions, certificates, commands, documents, operators
 from gmesh.authority.store.history import check_history, instance
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.interfaces import ISigner
+from gmesh.trust.admission import check_covers, verify_admission
 from gmesh.trust.body_policy import POLICY_TEXT_FIELDS
 from gmesh.trust.documents import (
+    Admission,
     AuditHead,
     Certificate,
     CertificateLife,
@@ -108,7 +110,7 @@ class DocumentIssuer:
         return parse_document(documents.genesis_chain(reader)[-1], Genesis)
 
     def certificates(self, tx: Transaction, wanted: Sequence[Wanted]) -> list[certificates.CertificateRow]:
-        """New certificates, to be stored."""
+        """New certificates, to be stored, each with what admits its node."""
         signer, life = self._signer(tx), self.in_force(tx).body.certificate
         bodies = [
             Certificate(
@@ -124,6 +126,12 @@ class DocumentIssuer:
             )
             for each in wanted
         ]
+        signed = sign_documents(bodies, [signer])
+        if self.newest_genesis(tx).body.admission is not None:
+            signed = [
+                document.with_admission(self.admission(tx, each.name, each.node_key, each.roles))
+                for each, document in zip(wanted, signed, strict=True)
+            ]
         return [
             certificates.CertificateRow(
                 body.serial,
@@ -134,8 +142,46 @@ class DocumentIssuer:
                 body.not_before,
                 body.not_after,
             )
-            for each, body, document in zip(wanted, bodies, sign_documents(bodies, [signer]), strict=True)
+            for each, body, document in zip(wanted, bodies, signed, strict=True)
         ]
+
+    def admission(
+        self, reader: Reader, name: str, node_key: str, roles: Sequence[str]
+    ) -> Document[Admission] | None:
+        """What admits this node, so named, with these roles; None if there is none to be believed."""
+        genesis = self.newest_genesis(reader).body
+        encoded = None if genesis.admission is None else admissions.get(reader, node_key)
+        if encoded is None:
+            return None
+        document = parse_document(encoded, Admission)
+        try:
+            verify_admission(document, genesis, self.network_id)
+            check_covers(document.body, name, node_key, roles)
+        except DocumentRefused:
+            return None
+        return document
+
+    def keep_admission(self, tx: Transaction, certificate: Document[Certificate]) -> None:
+        """Take over what stands beside a certificate, after a restore that lost it."""
+        body, presented = certificate.body, certificate.admission
+        if presented is None or self.admission(tx, body.name, body.node_key, body.roles) is not None:
+            return
+        with contextlib.suppress(DocumentRefused):
+            verify_admission(presented, self.newest_genesis(tx).body, self.network_id)
+            check_covers(presented.body, body.name, body.node_key, body.roles)
+            admissions.put(tx, body.node_key, presented.encode())
+
+    def asks_admission(self, tx: Transaction) -> bool:
+        """Whether the genesis asks for admissions by now."""
+        rule = self.newest_genesis(tx).body.admission
+        return rule is not None and tx.now >= rule.required_from
+
+    def admits(self, tx: Transaction, name: str, node_key: str, roles: Sequence[str]) -> bool:
+        """Whether nodes would believe a certificate that says so: the genesis may ask for an admission."""
+        if not self.asks_admission(tx):
+            return True
+        admission = self.admission(tx, name, node_key, roles)
+        return admission is not None and tx.now < admission.body.not_after
 
     def lifetime(self, reader: Reader, asked: int | None) -> int:
         """Seconds that a certificate lives, within the policy's bounds."""

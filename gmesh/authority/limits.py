@@ -17,9 +17,11 @@ BODY_LIMITS: Mapping[str, int] = MappingProxyType(
         "POST /heartbeat": 32 * 1024,  # a certificate and receipts: what an anchor passes on
         "POST /admin/commands": DOCUMENT_LIMITS["command"] + 1024,
         "POST /admin/policies": DOCUMENT_LIMITS["policy"],
+        "POST /admin/admissions": 64 * 1024,
         "POST /admin/genesis": DOCUMENT_LIMITS["genesis"] + 1024,
     }
 )
+ADMISSIONS_AT_ONCE = 32  # of 2 KiB at most each: as many as a body holds
 STRANGER_BODY_BYTES = 2 * 1024  # parsed for a key that no member has yet
 RECEIVE_SECONDS = 10  # from connection made, or the previous answer, to the whole request
 ANSWER_SECONDS = 30

@@ -34,6 +34,7 @@ from gmesh.authority.store.writer import Store
 from gmesh.errors import AdmissionRefused, RequestRefused
 from gmesh.trust.documents import (
     Certificate,
+    CertificateFile,
     CommandReceipt,
     Document,
     DocumentFile,
@@ -97,14 +98,14 @@ class HeartbeatBody(HeartbeatFields, frozen=True, kw_only=True):
 class RenewShape(RequestBody, frozen=True):
     """What a L{RenewBody} holds, documents and all."""
 
-    certificate: DocumentFile[Certificate]
+    certificate: CertificateFile
     noise_key: Key
 
 
 class HeartbeatShape(HeartbeatFields, frozen=True, kw_only=True):
     """What a L{HeartbeatBody} holds, documents and all."""
 
-    certificate: DocumentFile[Certificate]
+    certificate: CertificateFile
     status: DocumentFile[Status] | None = None
     receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=64)] = ()
 
@@ -136,7 +137,7 @@ class Members:
         @return: its file form, and whether it is new: L{fresh_enough} says when it is not.
         @raise RateLimited: for too many new Noise keys.
         @raise AdmissionRefused: C{cert-revoked}, C{cert-expired}, C{unknown-certificate}, C{key-taken},
-            C{enrolment-pending}.
+            C{enrolment-pending}, C{not-admitted}.
         """
         self._clock.check()
         decode_noise_public(noise_key)
@@ -163,6 +164,11 @@ class Members:
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
         if rejoined(tx, node.node_id, node.serial):
             raise UnknownCertificate()
+        if not self._issuer.admits(tx, node.name, node.node_key, node.roles):
+            raise AdmissionRefused(
+                "not-admitted",
+                "the genesis asks for an admission, which an operator has to bring",
+            )
         held = fresh_enough(tx, self._issuer, node, noise_key)
         if held is not None:
             return held.document, False
@@ -241,6 +247,7 @@ class Members:
             body.not_after,
         )
         certificates.add(tx, row)
+        self._issuer.keep_admission(tx, certificate)
         if node is None or node.serial < body.serial:
             nodes.put(
                 tx,

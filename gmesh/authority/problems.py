@@ -29,6 +29,7 @@ STATUSES = {
     "enrolment-pending": 403,
     "enrolment-refused": 403,
     "forbidden-role": 403,
+    "not-admitted": 403,
     "unknown-certificate": 403,
     "wrong-network": 403,
     "not-found": 404,

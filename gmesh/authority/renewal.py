@@ -3,9 +3,9 @@
 How many certificates a member gets, and when the one that it has is good enough.
 
 A member in a loop gets few certificates: one in the first quarter of its life is replaced only for a
-reason.  Reasons of the operators end with the new certificate: another name, roles or lifetime, another
-signing key, a restore.  A new Noise key is the member's own, so those are counted.  A node that renews
-at half life is never refused, however short that is, and one that lost an answer gets the same again.
+reason.  Reasons of the operators end with the new certificate: another name, roles, lifetime or admission,
+another signing key, a restore.  A new Noise key is the member's own, so those are counted.  A node that
+renews at half life is never refused, however short that is, and one that lost an answer gets the same again.
 The numbers are C{RENEWALS_AN_HOUR} and C{LIVE_CERTIFICATES} of L{gmesh.authority.limits}.
 Tests: C{tests/authority/test_renewal.py}.
 """
@@ -47,6 +47,7 @@ def fresh_enough(
         tx.now >= due
         or row.serial <= first_number(tx)
         or (body.name, body.roles, life) != (node.name, node.roles, issuer.lifetime(tx, node.lifetime))
+        or document.admission != issuer.admission(tx, node.name, node.node_key, node.roles)
         or signers.isdisjoint(authority_keys(issuer.newest_genesis(tx).body))
     ):
         return None

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
+from gmesh.authority.admissions import Admissions
 from gmesh.authority.approval_rules import APPROVALS_FILE, ApprovalRules, refuse_weaker, take_rules
 from gmesh.authority.approvals import Approvals
 from gmesh.authority.audit import AuditTrail
@@ -52,6 +53,7 @@ class Authority:
 
     @ivar invites: who may join.
     @ivar enrolment: how hosts with an invite do.
+    @ivar admissions: what a second key says of members, where the genesis names one.
     @ivar history: whether it is the only one.
     @ivar members: renewals, heartbeats and what is known of members.
     @ivar revocations: the members that operators cut off.
@@ -86,6 +88,7 @@ class Authority:
         self.description = description
         self.invites = Invites(store, issuer, clock)
         self.enrolment = Enrolment(store, issuer, clock)
+        self.admissions = Admissions(store, issuer)
         self.history = History(store, issuer)
         self.members = Members(store, issuer, clock, self.history)
         self.revocations = Revocations(store, issuer, publisher.crl_maker, self.members)

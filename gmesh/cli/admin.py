@@ -16,7 +16,7 @@ __all__ = ["COMMANDS", "admin"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "invite": ("gmesh.cli.admin_invites", "Print an invite: it admits one host, once, under one name."),
     "invites": ("gmesh.cli.admin_invites", "List the invites, or withdraw one."),
-    "enrolments": ("gmesh.cli.admin_invites", "Joins that wait for approval: list, approve, reject."),
+    "enrolments": ("gmesh.cli.admin_invites", "Joins that wait: list, approve, reject, admit."),
     "nodes": ("gmesh.cli.admin_members", "List the nodes that were admitted."),
     "certificates": ("gmesh.cli.admin_members", "List the certificates."),
     "revoke": ("gmesh.cli.admin_revocations", "Cut a node, a certificate or a key off."),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import click
 
+from gmesh.cli.admissions import bring, unadmitted
 from gmesh.cli.groups import Group
 from gmesh.cli.operator import OperatorClient, Pending, one_id, operator_of
 from gmesh.cli.options import identifier, json_option, node_name, public_key, seconds
@@ -115,9 +116,13 @@ def withdraw(context: click.Context, which: str) -> None:
 @wide_option
 @click.pass_context
 def enrolments(context: click.Context, as_json: bool) -> None:
-    """List the joins that had to wait; or approve or reject one."""
+    """List the joins that had to wait; approve or reject one; or bring admissions."""
     if context.invoked_subcommand is None:
         context.invoke(list_enrolments, as_json=as_json)
+
+
+enrolments.add_command(unadmitted)
+enrolments.add_command(bring)
 
 
 @enrolments.command("list")

@@ -160,6 +160,9 @@ def certificate(kept: Kept, facts: Mapping[str, Any] | None = None) -> list[Find
             return [fail("certificate", f"{until} has ended", advice)]
         if error.reason == "not-yet-valid":
             return [fail("certificate", f"certificate {body.serial} is not valid yet", SET_CLOCK)]
+        if error.reason == "not-admitted":
+            advice = "have an operator admit it, gmesh admin enrolments unadmitted; the rest goes by itself"
+            return [fail("certificate", error.detail, advice)]
         return [fail("certificate", f"{until}: {error.detail}", invite)]
     left, life = body.not_after - now, body.not_after - body.issued_at
     if now - body.issued_at > RENEWAL_OVERDUE * life:

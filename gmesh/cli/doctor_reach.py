@@ -30,6 +30,7 @@ MAX_AT_ONCE = 16
 _REFUSALS = {
     "revoked": "this node is revoked there: ask the operators; a new invite brings it back",
     "expired": "its certificate, or ours, has ended: see the certificate line",
+    "not-admitted": "one side has no good admission: see the certificate line",
     "not-yet-valid": "one of the two clocks is wrong: see the clock line",
     "wrong-network": "another network answers there: correct the anchor's address",
     "twin": "another host runs with the keys of this node: stop one of them",

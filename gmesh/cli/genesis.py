@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from gmesh.cli.admissions import admit
 from gmesh.cli.ceremony_log import TRANSCRIPT, CeremonyLog
 from gmesh.cli.genesis_input import (
     check_genesis_out,
@@ -72,6 +73,9 @@ def genesis() -> None:
     """
 
 
+genesis.add_command(admit)
+
+
 def _write_unsigned(
     document: Document[Genesis], previous: Document[Genesis] | None, out: Path, transcript: CeremonyLog
 ) -> None:
@@ -95,7 +99,8 @@ def create(source: Path, out: Path, previous: Path | None, transcript: Path | No
     Make the unsigned genesis that INPUT describes.
 
     INPUT is a TOML file with network, root {threshold, keys}, [[authority]] {key},
-    [[anchors]] {name, address} and authority_urls.  With --previous it makes the next version:
+    [[anchors]] {name, address}, authority_urls and, if a second key admits members,
+    admission {keys, required_from}.  With --previous it makes the next version:
     what INPUT does not name stays as it was.
     """
     notes = CeremonyLog(transcript or out.parent / TRANSCRIPT, "create")

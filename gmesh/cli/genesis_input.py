@@ -40,6 +40,7 @@ _FIELDS = {
     "expires_at",
     "root",
     "authority",
+    "admission",
     "suites",
     "anchors",
     "authority_urls",

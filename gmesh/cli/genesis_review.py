@@ -54,6 +54,10 @@ def _lines(document: Document[Genesis]) -> list[tuple[str, str]]:
         ("suites", ", ".join(body.suites)),
         ("policy at least", str(body.policy.version)),
     ]
+    if body.admission is not None:
+        admission = [f"{key_id(decode_public(key))}  {key}" for key in body.admission.keys]
+        lines += _numbered("admission key", admission)
+        lines.append(("admission required", f"from {moment(body.admission.required_from)} on"))
     if body.previous is not None:
         lines.append(("follows", body.previous))
     return [(name, printable(value)) for name, value in lines]
@@ -99,6 +103,10 @@ def warnings(document: Document[Genesis], previous: Document[Genesis] | None) ->
     odd = [anchor.name for anchor in body.anchors if read_address(anchor.endpoint) is None]
     if odd:
         found.append(f"no node dials {', '.join(odd)}: an anchor is at {FORMS}.")
+    if previous is not None and body.admission not in (None, previous.body.admission):
+        found.append(
+            "members without an admission by these keys end when it is required: bring theirs first."
+        )
     if previous is not None:
         kept = {entry.key for entry in body.authority}
         dropped = [entry.key for entry in previous.body.authority if entry.key not in kept]

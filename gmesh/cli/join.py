@@ -88,8 +88,8 @@ def enrol(invite: Invite, directory: Path, authority: RemoteAuthority) -> Docume
     if answer.status == 202:
         raise HttpRefused(
             "pending",
-            f"an operator has to approve this host, node id {node_key.key_id}, and compares that first (gmesh"
-            " admin enrolments): run the same command again later",
+            f"an operator has to approve or admit this host, node id {node_key.key_id}, and compares that"
+            " first (gmesh admin enrolments): run the same command again later",
             202,
             {},
         )

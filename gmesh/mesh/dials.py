@@ -81,6 +81,7 @@ CERTIFICATE_REFUSALS = frozenset(
         "expired",
         "handshake-failed",
         "key-mismatch",
+        "not-admitted",
         "not-yet-valid",
         "revoked",
         "unknown-key",

@@ -99,6 +99,7 @@ class DocumentPulls:
         self._ask = ask
         self._pulls: dict[str, list[_Pull]] = {}
         self._refused: dict[bytes, None] = {}
+        self._judging: set[bytes] = set()
         self._gave_way: dict[str, int] = {}
         self._timer: IDelayedCall | None = None
 
@@ -120,7 +121,7 @@ class DocumentPulls:
         """
         A piece, which is an announcement as well if it is the first one.
 
-        @return: the document, once that was the last.
+        @return: the document, once that was the last; nobody else is asked for one until L{judged} is called.
         @raise FrameRefused: if the pieces do not make the document announced.
         """
         if not push.offset and self._of(neighbour, name) is None:
@@ -136,6 +137,7 @@ class DocumentPulls:
             raise
         if document is not None:
             self._pulls[name].remove(pull)
+            self._judging.add(name)
         elif pull.received > before:
             pull.progress = now
             self._ask_ahead(name, pull)
@@ -147,6 +149,7 @@ class DocumentPulls:
 
         @param good: False if nobody who verifies it would have passed it on.
         """
+        self._judging.discard(name)
         if good:
             neighbour.standing.kept()
         else:
@@ -192,7 +195,7 @@ class DocumentPulls:
                 self._failed(name, pull, now)
             elif now >= max(pull.progress, pull.again) + PULL_AGAIN:
                 self._ask_again(name, pull, now)
-        for is_named in (True, False):
+        for is_named in (True, False) if name not in self._judging else ():
             self._begin_one(name, is_named, now)
         if not pulls:
             del self._pulls[name]

@@ -268,7 +268,7 @@ class Heartbeat(Service):
 
     async def _renew(self) -> float:
         wait = self._at(self._renew_point) - self._wall()
-        if wait > 0 and self._signer_listed():
+        if wait > 0 and self._serves():
             return min(wait, RENEWAL_CHECK)
         held = self._node.certificate
         try:
@@ -305,9 +305,12 @@ class Heartbeat(Service):
         body = self._node.certificate.body
         return body.issued_at + share * (body.not_after - body.issued_at)
 
-    def _signer_listed(self) -> bool:
-        listed = authority_keys(self._node.trust.genesis.body)
-        return any(signer in listed for signer, _ in self._node.certificate.signatures)
+    def _serves(self) -> bool:
+        """Whether the newest genesis lists a signer of ours, and is content with our admission."""
+        held, trust = self._node.certificate, self._node.trust
+        listed = authority_keys(trust.genesis.body)
+        signed = any(signer in listed for signer, _ in held.signatures)
+        return signed and not trust.outlives_admission(held)
 
     # Success and failure are logged when it changes, not each minute
 

@@ -79,6 +79,7 @@ class TrustChanges:
             self._datagrams.ask_again,  # ... and are asked before the next message of anybody
             self._cut_neighbours,  # its links end here
             self._sessions.trust_changed,  # so do sealed sessions, and messages that wait for their keys
+            self._judge_admissions,  # the same for members whose admission has ended
             self._documents.announce,  # to the neighbours that are left
             self._versions.trust_changed,  # cuts who is too old, after they heard which policy says so
             self._dial,  # what the news allows, and where a dial was refused for lack of it
@@ -120,6 +121,12 @@ class TrustChanges:
         if kind in _MEMBERS:
             self._neighbours.sweep()
             self._renewals.sweep()
+
+    def _judge_admissions(self, kind: str) -> None:
+        """An admission ends, and begins to be asked for, while no document changes but the status."""
+        if kind == "status" and self._member.trust.genesis.body.admission is not None:
+            for step in (self._updates.trust_changed, self._cut_neighbours, self._sessions.trust_changed):
+                step("crl")
 
     def _dial(self, kind: str) -> None:
         if kind == "genesis":

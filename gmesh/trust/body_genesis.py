@@ -29,7 +29,7 @@ from gmesh.trust.names import (
     Version,
 )
 
-__all__ = ["Anchor", "AuthorityKey", "Genesis", "PolicyFloor", "RootKeys"]
+__all__ = ["AdmissionRule", "Anchor", "AuthorityKey", "Genesis", "PolicyFloor", "RootKeys"]
 
 
 class RootKeys(Part, frozen=True):
@@ -45,6 +45,17 @@ class AuthorityKey(Part, frozen=True):
     key: Key
     valid_from: Time
     valid_to: Time
+
+
+class AdmissionRule(Part, frozen=True):
+    """
+    The keys that admit members beside the authority, and since when a certificate needs that.
+
+    Before C{required_from} the members that there are get their admissions.
+    """
+
+    keys: Annotated[tuple[Key, ...], Meta(min_length=1, max_length=limits.MAX_ADMISSION_KEYS)]
+    required_from: Time
 
 
 class Anchor(Part, frozen=True):
@@ -78,6 +89,7 @@ class Genesis(Body, frozen=True, kw_only=True):
     authority_urls: Annotated[tuple[Url, ...], Meta(max_length=limits.MAX_URLS)]
     policy: PolicyFloor
     previous: Digest | None = None
+    admission: AdmissionRule | None = None
 
     def check(self) -> None:
         """@see: L{Body.check}"""
@@ -96,5 +108,14 @@ class Genesis(Body, frozen=True, kw_only=True):
             decode_public(key)
         if {authority.key for authority in self.authority} & set(self.root.keys):
             raise invalid_field("a root key must not be an authority key")
+        if self.admission is not None:
+            self._check_admission(self.admission)
         check_distinct(self.suites, "suites")
         check_distinct([anchor.name for anchor in self.anchors], "anchor names")
+
+    def _check_admission(self, rule: AdmissionRule) -> None:
+        check_distinct(rule.keys, "admission keys")
+        for key in rule.keys:
+            decode_public(key)
+        if set(rule.keys) & {*self.root.keys, *(authority.key for authority in self.authority)}:
+            raise invalid_field("an admission key must be neither a root key nor an authority key")

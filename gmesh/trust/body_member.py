@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Who is a member and who no longer is: certificate, CRL and the difference of two CRLs.
+Who is a member and who no longer is: admission, certificate, CRL and the difference of two CRLs.
 
 Tests: C{tests/trust/test_documents.py}.
 """
@@ -15,6 +15,7 @@ from msgspec import Meta
 from gmesh.trust import limits
 from gmesh.trust.body import (
     Body,
+    DocumentFile,
     SignatureEntry,
     check_ascending,
     check_distinct,
@@ -26,7 +27,9 @@ from gmesh.trust.keys import KEY_SIZE, key_id
 from gmesh.trust.names import Identifier, Key, Name, Number, Role, Time
 
 __all__ = [
+    "Admission",
     "Certificate",
+    "CertificateFile",
     "Crl",
     "CrlDelta",
     "RevocationReason",
@@ -75,6 +78,26 @@ class RevocationReason(IntEnum):
         raise invalid_field(f"no such revocation reason; there are {words}")
 
 
+class Admission(Body, frozen=True, kw_only=True):
+    """
+    A key that the genesis names lets this node be a member: under this name, with these roles at most.
+
+    It travels beside the node's certificates, each of which it is good for until it ends.
+    """
+
+    TYPE: ClassVar[str] = "admission"
+    type: Literal["admission"] = "admission"
+    network_id: Identifier
+    name: Name
+    node_key: Key
+    roles: Annotated[tuple[Role, ...], Meta(min_length=1, max_length=limits.MAX_ROLES)]
+    not_after: Time
+
+    def check(self) -> None:
+        """@see: L{Body.check}"""
+        check_distinct(self.roles, "roles")
+
+
 class Certificate(Body, frozen=True, kw_only=True):
     """A node is a member, under this name, with these keys and roles, for this long."""
 
@@ -109,6 +132,12 @@ class Certificate(Body, frozen=True, kw_only=True):
         """@see: L{Body.check}"""
         check_ordered(self.not_before, self.not_after, "not_before", "not_after")
         check_distinct(self.roles, "roles")
+
+
+class CertificateFile(DocumentFile[Certificate], frozen=True, kw_only=True):
+    """The file form of a certificate: an admission may stand beside its signatures."""
+
+    admission: DocumentFile[Admission] | None = None
 
 
 class Crl(Body, frozen=True, kw_only=True):

@@ -113,7 +113,13 @@ def first_genesis(fields: Mapping[str, Any], now: int) -> Document[Genesis]:
 
 
 def _dated(signed: dict[str, Any]) -> dict[str, Any]:
-    """The same, each authority key without times lasting as long as the genesis."""
+    """
+    The same, each authority key without times lasting as long as the genesis, and an admission without one
+    required at once.
+    """
+    admission = signed.get("admission")
+    if isinstance(admission, dict):
+        signed = signed | {"admission": {"required_from": signed["issued_at"]} | admission}
     entries = signed.get("authority")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         return signed

@@ -3,7 +3,8 @@
 Signed documents: one file form, one signature input, for every type.
 
 A L{Document} is well formed by construction and says nothing about who signed it; that is
-the business of L{gmesh.trust.verify}.
+the business of L{gmesh.trust.verify}.  A certificate may have an admission beside its signatures, a document
+too, which the authority does not sign.
 Tests: C{tests/trust/test_documents.py}.
 """
 
@@ -18,7 +19,7 @@ from msgspec import Meta
 from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
 from gmesh.trust.body import Body, SignatureEntry
-from gmesh.trust.body_member import Crl, CrlDelta
+from gmesh.trust.body_member import Admission, Certificate, Crl, CrlDelta
 from gmesh.trust.canonical import canonical, digest_of
 from gmesh.trust.encoding import b64url_decode, b64url_encode
 from gmesh.trust.json_rows import collector_paused, plain_table
@@ -43,6 +44,9 @@ Made = TypeVar("Made", bound=Body)
 
 _SIGNED = b',"signed":'
 _PREFIX = b"gmesh-signature-v1\0"
+_MEMBERS = {"signed", "signatures"}
+_BESIDE: dict[type[Body], set[str]] = {Certificate: {"admission"}}
+"""What else a document of this type may have."""
 _NULL_FREE = (Crl, CrlDelta)
 """Types without an optional field or free arguments: a null never passes their struct."""
 _FORMS: dict[type[Body], Any] = {
@@ -63,14 +67,22 @@ class Document(Generic[B]):
     @ivar body: the signed part as a struct.
     @ivar signed: the signed part as received.
     @ivar signatures: pairs of key_id and signature, each key_id once.
+    @ivar admission: of a certificate, what admits its node; None where there is none.
     """
 
-    __slots__ = ("_canonical", "_digest", "_encoded", "body", "signatures", "signed")
+    __slots__ = ("_canonical", "_digest", "_encoded", "admission", "body", "signatures", "signed")
 
-    def __init__(self, body: B, signed: dict[str, Any], signatures: tuple[tuple[str, bytes], ...]) -> None:
+    def __init__(
+        self,
+        body: B,
+        signed: dict[str, Any],
+        signatures: tuple[tuple[str, bytes], ...],
+        admission: Document[Admission] | None = None,
+    ) -> None:
         self.body = body
         self.signed = signed
         self.signatures = signatures
+        self.admission = admission
         self._canonical: bytes | None = None
         self._digest: str | None = None
         self._encoded: bytes | None = None
@@ -81,7 +93,11 @@ class Document(Generic[B]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Document):
             return NotImplemented
-        return self.signatures == other.signatures and self.signed == other.signed
+        return (self.signatures, self.signed, self.admission) == (
+            other.signatures,
+            other.signed,
+            other.admission,
+        )
 
     def __hash__(self) -> int:
         return hash((self.digest, self.signatures))
@@ -113,13 +129,20 @@ class Document(Generic[B]):
     def with_signature(self, key_id: str, signature: bytes) -> Document[B]:
         """The same with one more signature, in place of an earlier one by the same key."""
         others = tuple(entry for entry in self.signatures if entry[0] != key_id)
-        result = Document(self.body, self.signed, (*others, (key_id, signature)))
+        result = Document(self.body, self.signed, (*others, (key_id, signature)), self.admission)
+        result._canonical = self._canonical
+        return result
+
+    def with_admission(self, admission: Document[Admission] | None) -> Document[B]:
+        """A certificate with this admission beside it, or none."""
+        result = Document(self.body, self.signed, self.signatures, admission)
         result._canonical = self._canonical
         return result
 
     def as_dict(self) -> dict[str, Any]:
         """The file form as a value, to be put inside another JSON text."""
-        return {"signed": self.signed, "signatures": _signature_dicts(self.signatures)}
+        beside = {} if self.admission is None else {"admission": self.admission.as_dict()}
+        return {**beside, "signed": self.signed, "signatures": _signature_dicts(self.signatures)}
 
     def encode(self) -> bytes:
         """The file form, in canonical JSON."""
@@ -128,13 +151,18 @@ class Document(Generic[B]):
                 f'{{"key_id":"{key_id}","signature":"{b64url_encode(signature)}"}}'
                 for key_id, signature in self.signatures
             )
-            signatures = f'{{"signatures":[{entries}]'.encode("ascii")
-            self._encoded = signatures + _SIGNED + self.canonical + b"}"
+            beside = b"" if self.admission is None else b'"admission":%s,' % self.admission.encode()
+            signatures = f'"signatures":[{entries}]'.encode("ascii")
+            self._encoded = b"".join((b"{", beside, signatures, _SIGNED, self.canonical, b"}"))
         return self._encoded
 
 
 def encoded_digest(data: bytes) -> str:
-    """The digest of a document whose bytes L{Document.encode} made, found without reading it."""
+    """
+    The digest of a document whose bytes L{Document.encode} made, found without reading it.
+
+    @param data: without an admission.
+    """
     return digest_of(data[data.index(_SIGNED) + len(_SIGNED) : -1])
 
 
@@ -188,10 +216,12 @@ def document_from_dict(value: Any, struct: type[Made]) -> Document[Made]:
 
     @raise DocumentRefused: C{wrong-type}, C{invalid-field}, C{bad-encoding} or C{bad-key}.
     """
-    if not isinstance(value, dict) or value.keys() != {"signed", "signatures"}:
+    if not isinstance(value, dict) or value.keys() - _BESIDE.get(struct, set()) != _MEMBERS:
         raise DocumentRefused("invalid-field", "a document has the members signed and signatures only")
     signed = value["signed"]
-    return Document(_read_body(signed, struct), signed, _read_signatures(value["signatures"]))
+    body, signatures = _read_body(signed, struct), _read_signatures(value["signatures"])
+    admission = document_from_dict(value["admission"], Admission) if "admission" in value else None
+    return Document(body, signed, signatures, admission)
 
 
 def _read_body(signed: Any, struct: type[Made]) -> Made:

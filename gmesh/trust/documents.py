@@ -8,9 +8,11 @@ from __future__ import annotations
 from gmesh.errors import DocumentRefused
 from gmesh.trust.body import Body, DocumentFile, SignatureEntry
 from gmesh.trust.body_command import Command, CommandReceipt, CommandTarget
-from gmesh.trust.body_genesis import Anchor, AuthorityKey, Genesis, PolicyFloor, RootKeys
+from gmesh.trust.body_genesis import AdmissionRule, Anchor, AuthorityKey, Genesis, PolicyFloor, RootKeys
 from gmesh.trust.body_member import (
+    Admission,
     Certificate,
+    CertificateFile,
     Crl,
     CrlDelta,
     RevocationReason,
@@ -43,11 +45,14 @@ from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.restricted_json import parse_json
 
 __all__ = [
+    "Admission",
+    "AdmissionRule",
     "Anchor",
     "AuditHead",
     "AuthorityKey",
     "Body",
     "Certificate",
+    "CertificateFile",
     "CertificateLife",
     "Command",
     "CommandTarget",
@@ -83,7 +88,8 @@ __all__ = [
 ]
 
 DOCUMENT_TYPES: dict[str, type[Body]] = {
-    body.TYPE: body for body in (Genesis, Certificate, Crl, CrlDelta, Policy, Status, Command, CommandReceipt)
+    body.TYPE: body
+    for body in (Genesis, Admission, Certificate, Crl, CrlDelta, Policy, Status, Command, CommandReceipt)
 }
 
 

@@ -44,6 +44,7 @@ COMMANDS_AHEAD: Final = 64
 the second that a status may be old."""
 MAX_ROOT_KEYS: Final = 16
 MAX_AUTHORITY_KEYS: Final = 8
+MAX_ADMISSION_KEYS: Final = 4
 MAX_ANCHORS: Final = 64
 MAX_URLS: Final = 8
 MAX_ROLES: Final = 16
@@ -59,6 +60,7 @@ MAX_JOIN_REQUEST: Final = 4 * 1024
 DOCUMENT_LIMITS: Final[dict[str, int]] = {
     "genesis": 16 * 1024,
     "certificate": 4 * 1024,
+    "admission": 2 * 1024,
     "crl": 4 * 1024 * 1024,
     "crl-delta": 4 * 1024 * 1024,
     "policy": 256 * 1024,

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from gmesh.errors import DocumentRefused, PeerRefused
+from gmesh.trust.admission import admission_end
 from gmesh.trust.certificate_cache import CertificateCache
 from gmesh.trust.documents import (
     Certificate,
@@ -149,7 +150,7 @@ class TrustState:
 
         @return: what the certificate says.
         @raise PeerRefused: C{wrong-network}, C{unknown-key}, C{bad-signature}, C{bad-key}, C{expired},
-            C{not-yet-valid} or C{revoked}.
+            C{not-yet-valid}, C{not-admitted} or C{revoked}.
         """
         genesis = self.genesis.body
         if now > genesis.expires_at + CERTIFICATE_LEEWAY:
@@ -164,6 +165,15 @@ class TrustState:
         if self.revoked(body.serial, verdict.node_id):
             raise PeerRefused("revoked", f"the certificate of {body.name}, serial {body.serial}, is revoked")
         return body
+
+    def outlives_admission(self, document: Document[Certificate]) -> bool:
+        """Whether this certificate lacks the admission that is asked for now or later, or lasts longer."""
+        if self.genesis.body.admission is None:
+            return False
+        try:
+            return admission_end(document, self.genesis.body, self.network_id) < document.body.not_after
+        except DocumentRefused:
+            return True
 
     def judge_ended(self, document: Document[Certificate], now: float) -> None:
         """

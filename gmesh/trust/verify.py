@@ -18,6 +18,7 @@ from gmesh.trust.keys import KEY_ID_BYTES, KEY_SIZE, check_public, key_id, verif
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 
 __all__ = [
+    "admission_keys",
     "authority_keys",
     "check_certificate",
     "check_command",
@@ -69,6 +70,11 @@ def network_id(first: Document[Genesis]) -> str:
 def root_keys(genesis: Genesis) -> dict[str, bytes]:
     """The root keys of a genesis by key_id."""
     return _by_key_id(genesis.root.keys)
+
+
+def admission_keys(genesis: Genesis) -> dict[str, bytes]:
+    """The keys by key_id that admit members beside the authority; none where the genesis names none."""
+    return {} if genesis.admission is None else _by_key_id(genesis.admission.keys)
 
 
 def authority_keys(genesis: Genesis, now: float | None = None) -> dict[str, bytes]:

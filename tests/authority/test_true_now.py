@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from authority.admitting import Admitting
 from authority.network import Network
 from authority.test_approvals import require, revoked
 from authority.test_reload import reload, successor
@@ -85,6 +86,13 @@ def _proposal(network: Network, key: SigningKey) -> Asked:
     return f"/admin/approvals/{mine}", None
 
 
+def _admission(network: Network, key: SigningKey) -> Asked:
+    admitting = Admitting(network)
+    member = network.invite("pump-9")
+    network.join(member)
+    return "/admin/admissions", {"admissions": [admitting.admission(member, "pump-9").as_dict()]}
+
+
 WAYS: dict[str, Way] = {
     "POST /admin/invites": lambda n, key: (
         "/admin/invites",
@@ -92,6 +100,7 @@ WAYS: dict[str, Way] = {
     ),
     "DELETE /admin/invites/<id>": _withdrawn,
     "POST /admin/enrolments/<id>": _enrolment,
+    "POST /admin/admissions": _admission,
     "POST /admin/revocations": _revocation,
     "POST /admin/policies": lambda n, key: ("/admin/policies", {"text": text_of(n)}),
     "POST /admin/genesis": _genesis,

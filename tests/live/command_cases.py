@@ -78,6 +78,22 @@ def _pending(rig: Rig) -> Words:
     return [rig.admitted("--approve")]
 
 
+def _admitting(rig: Rig) -> Words:
+    """The key that the genesis names, from 2090 on, and who needs an admission."""
+    file, public = rig.key()
+    rule = f'[admission]\nkeys = ["{public}"]\nrequired_from = 2090-01-01T00:00:00Z\n'
+    rig.gmesh("admin", "genesis", "publish", rig.signed_genesis(rule))
+    requests, out = f"{rig.fresh('requests')}.json", f"{rig.fresh('admissions')}.json"
+    (rig.directory / requests).write_text(rig.gmesh("admin", "enrolments", "unadmitted", "--json"))
+    return [requests, "--key", file, "--out", out, "--yes"]
+
+
+def _brought(rig: Rig) -> Words:
+    words = _admitting(rig)
+    rig.gmesh("genesis", "admit", *words)
+    return [words[words.index("--out") + 1]]
+
+
 def _removed(rig: Rig) -> Words:
     return [rig.operator("read")[1]]
 
@@ -174,6 +190,9 @@ CASES: dict[str, Case] = {
     "genesis create": Case(
         _described, [["phrase", "--out", "x.json"], ["nowhere", "--out", "x.json"]], "digest"
     ),
+    "genesis admit": Case(
+        _admitting, [["phrase", "--key", "phrase", "--out", "x.json", "--yes"], ["nowhere"]], "Signed by"
+    ),
     "genesis rotate": Case(
         lambda rig: [
             rig.newest_genesis(),
@@ -200,6 +219,8 @@ CASES: dict[str, Case] = {
     "admin enrolments": Case(fixed(), []),
     "admin enrolments list": Case(fixed(), [["x"]]),
     "admin enrolments approve": Case(_pending, [["nobody"], []]),
+    "admin enrolments unadmitted": Case(fixed(), [["x"]]),
+    "admin enrolments admit": Case(_brought, [["phrase"], ["nowhere"]]),
     "admin enrolments reject": Case(_pending, [["nobody"], []]),
     "admin nodes": Case(fixed(), [["x"]], "b"),
     "admin certificates": Case(fixed("--node", "a"), [["--node"]], "a"),

@@ -193,11 +193,15 @@ class Rig:
         self.gmesh("admin", "operators", "add", public, "--role", role)
         return directory.name, public
 
-    def unsigned(self) -> tuple[str, str]:
-        """The file of the next version of the genesis, and its digest; nobody has signed it."""
+    def unsigned(self, more: str = "") -> tuple[str, str]:
+        """
+        The file of the next version of the genesis, and its digest; nobody has signed it.
+
+        @param more: what it says beside a later end, as TOML.
+        """
         text, out = f"{self.fresh('next')}.toml", f"{self.fresh('unsigned')}.json"
         self._year += 1
-        (self.directory / text).write_text(f"expires_at = {self._year}-01-01T00:00:00Z\n")
+        (self.directory / text).write_text(f"expires_at = {self._year}-01-01T00:00:00Z\n{more}")
         newest = self.newest_genesis()
         self.gmesh("genesis", "create", text, "--previous", newest, "--out", out)
         return out, self.gmesh("genesis", "show", out, "--previous", newest, "--digest")
@@ -215,9 +219,9 @@ class Rig:
         )  # fmt: skip
         return out
 
-    def signed_genesis(self) -> str:
-        """The file of the next genesis, signed."""
-        unsigned, digest = self.unsigned()
+    def signed_genesis(self, more: str = "") -> str:
+        """The file of the next genesis, signed; C{more} as of L{unsigned}."""
+        unsigned, digest = self.unsigned(more)
         out = f"{self.fresh('genesis')}.json"
         signature = self.signature(unsigned, digest)
         self.gmesh(

@@ -83,7 +83,7 @@ def test_c11_a_large_made_up_document_costs_its_sender(mesh: MemoryMesh) -> None
     assert relay.budgets.spent(mesh["m"].handle) - before >= 0.9
     assert relay.counters()["crl-unknown-key"] == 1
     assert relay.member.trust.crl is not None and relay.member.trust.crl.body.number < 100
-    mesh.run(10)
+    mesh.run(15)
     assert len(aside.waiting) == 1
     aside.run()
     assert relay.counters()["crl-unknown-key"] == 2

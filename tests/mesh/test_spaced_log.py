@@ -72,6 +72,7 @@ def test_c10_long_values_are_cut() -> None:
 NOT_SPACED = {
     "endtoend/application_faults.py": 2,  # the first, second, fourth and so on of a callback
     "mesh/gossip.py": 1,  # the authority signed what was taken
+    "mesh/link.py": 1,  # a link that is left for a flood, which takes a minute
     "mesh/neighbours.py": 2,  # an error of ours; a node that the authority has revoked
     "mesh/twins.py": 2,  # once for each twin, which is remembered
 }

@@ -9,7 +9,7 @@ keeps what it was told.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -24,6 +24,8 @@ from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.node.authority_http import Answer
 from gmesh.testing.issuer import DAY, YEAR, Enrolled, Issuer
 from gmesh.trust.documents import (
+    Admission,
+    AdmissionRule,
     Certificate,
     CertificateLife,
     Command,
@@ -40,7 +42,7 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.encoding import b64url_decode, b64url_encode
-from gmesh.trust.keys import SigningKey, key_id
+from gmesh.trust.keys import NoiseKey, SigningKey, key_id
 from gmesh.trust.signed_requests import NODE_TAG, read_request
 from gmesh.trust.verify import verify_receipt
 
@@ -63,6 +65,8 @@ class MemoryAuthority(Issuer):
     @ivar receipts: outcome and detail by (command id, node name).
     @ivar heard: name of each node -> the numbers it reported last.
     @ivar lifetime: seconds that certificates it renews are valid.
+    @ivar admission_key: the one that the genesis names.
+    @ivar admissions: by node key.
     @ivar claimed: what a status says of commands instead of the truth.
     """
 
@@ -76,6 +80,8 @@ class MemoryAuthority(Issuer):
         self.claimed: NumberedDigest | None = None
         self._commands: list[Document[Command]] = []
         self._barred: set[str] = set()
+        self.admission_key: SigningKey | None = None
+        self.admissions: dict[str, Document[Admission]] = {}
         self._polls: list[Deferred[None]] = []
         super().__init__(wall, random, **options)
 
@@ -144,26 +150,65 @@ class MemoryAuthority(Issuer):
 
     def rotate_authority_key(self, *, drop: bool = False) -> Document[Genesis]:
         """The next genesis: with another authority key that signs from now on, or without all older ones."""
-        now = int(self._wall())
         old = self.genesis.body
         if not drop:
             self.authority = self.new_key()
+        self._next_genesis(authority=old.authority[-1:] if drop else (*old.authority, self._authority_key()))
+        if not drop:
+            self.crl = self._make_crl()
+            self.publish_policy()
+        self._publish()
+        return self.genesis
+
+    def _next_genesis(self, **changes: Any) -> None:
+        now, old = int(self._wall()), self.genesis.body
         body = replace(
             old,
             network_id=self.network_id,
             version=old.version + 1,
             issued_at=now,
             expires_at=now + 10 * YEAR,
-            authority=old.authority[-1:] if drop else (*old.authority, self._authority_key()),
             previous=self.genesis.digest,
+            **changes,
         )
         self.genesis = sign_document(body, [self.root])
         self.genesis_chain = (*self.genesis_chain, self.genesis)
-        if not drop:
-            self.crl = self._make_crl()
-            self.publish_policy()
+
+    def require_admission(self, required_from: int = 0) -> None:
+        """
+        The next genesis: with an admission key, which admits whoever is enrolled from now on.
+
+        @param required_from: seconds from now.
+        """
+        self.admission_key = self.new_key()
+        rule = AdmissionRule(
+            keys=(b64url_encode(self.admission_key.public),),
+            required_from=int(self._wall()) + required_from,
+        )
+        self._next_genesis(admission=rule)
         self._publish()
-        return self.genesis
+
+    def admit(self, node_key: str, name: str, roles: Sequence[str], lifetime: int = YEAR) -> None:
+        """Bring an admission for this node."""
+        assert self.admission_key is not None
+        body = Admission(
+            network_id=self.network_id,
+            name=name,
+            node_key=node_key,
+            roles=tuple(roles),
+            not_after=int(self._wall()) + lifetime,
+        )
+        self.admissions[node_key] = sign_document(body, [self.admission_key])
+
+    def certify(
+        self, node_key: SigningKey, noise_key: NoiseKey, name: str, roles: Sequence[str], lifetime: int = DAY
+    ) -> Document[Certificate]:
+        """@see: L{Issuer.certify}"""
+        text = b64url_encode(node_key.public)
+        if self.admission_key is not None and text not in self.admissions:
+            self.admit(text, name, roles)
+        certificate = super().certify(node_key, noise_key, name, roles, lifetime)
+        return certificate.with_admission(self.admissions.get(text))
 
     def _newest_command(self) -> NumberedDigest:
         if self.claimed is not None:
@@ -256,7 +301,9 @@ class MemoryAuthority(Issuer):
             issued_at=now,
         )
         self._ends[body.node_id] = max(body.not_after, self._ends.get(body.node_id, 0))
-        return json.dumps({"certificate": sign_document(body, [self.authority]).as_dict()}).encode()
+        certificate = sign_document(body, [self.authority])
+        admitted = certificate.with_admission(self.admissions.get(body.node_key))
+        return json.dumps({"certificate": admitted.as_dict()}).encode()
 
     def _take_receipt(self, receipt: Document[CommandReceipt], member: Certificate) -> None:
         try:

@@ -10,6 +10,8 @@ from hashlib import sha256
 from typing import Any
 
 from gmesh.trust.documents import (
+    Admission,
+    AdmissionRule,
     Anchor,
     AuditHead,
     AuthorityKey,
@@ -131,6 +133,25 @@ class Network:
             "issued_at": NOW,
         }
         return sign_document(Certificate(**(fields | changes)), [signer or self.authority])
+
+    def require_admission(self, *names: str, required_from: int = NOW) -> Document[Genesis]:
+        """A genesis that names the keys called so."""
+        return self.next_genesis(
+            admission=AdmissionRule(keys=spelled(*map(key, names)), required_from=required_from)
+        )
+
+    def admission(
+        self, name: str = "node", signer: SigningKey | None = None, **changes: Any
+    ) -> Document[Admission]:
+        """What admits the node of this name."""
+        fields: dict[str, Any] = {
+            "network_id": self.network_id,
+            "name": name,
+            "node_key": spelled(key(name))[0],
+            "roles": ("client", "relay"),
+            "not_after": NOW + 365 * DAY,
+        }
+        return sign_document(Admission(**(fields | changes)), [signer or key("admission")])
 
     def crl(
         self,

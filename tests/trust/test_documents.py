@@ -68,6 +68,7 @@ SAMPLES: dict[str, Document[Any]] = {
     for document in (
         NETWORK.genesis,
         NETWORK.certificate(),
+        NETWORK.admission(),
         NETWORK.crl(
             5,
             [(7, NOW + DAY, 1), (3, NOW + DAY, 0)],
@@ -114,7 +115,9 @@ def test_verifiable_by_strangers(kind: str) -> None:
     value = json.loads(document.encode())
     assert set(value) == {"signed", "signatures"}
     data = b"gmesh-signature-v1\0" + kind.encode() + b"\0" + rfc8785.dumps(value["signed"])
-    signer = {"genesis": key("root"), "receipt": key("node")}.get(kind, key("authority"))
+    signer = {"genesis": key("root"), "receipt": key("node"), "admission": key("admission")}.get(
+        kind, key("authority")
+    )
     (entry,) = value["signatures"]
     assert entry["key_id"] == signer.key_id
     signature = base64.urlsafe_b64decode(entry["signature"] + "==")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from gmesh.authority.route import Route
 from gmesh.authority.routes import (
+    admissions,
     approvals,
     audit,
     backups,
@@ -26,6 +27,7 @@ ROUTES: tuple[Route, ...] = tuple(
     for subject in (
         published,
         enrolment,
+        admissions,
         members,
         invites,
         revocations,

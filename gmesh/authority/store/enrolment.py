@@ -172,14 +172,15 @@ def page(reader: Reader, after: str, limit: int) -> list[tuple[EnrolmentRow, str
     return [(EnrolmentRow(*row[:-3]), row[-3], row[-2], row[-1]) for row in rows]
 
 
-def add(tx: Transaction, invite_id: str, node_key: str, noise_key: str) -> None:
-    """Insert a pending one."""
+def add(tx: Transaction, invite_id: str, node_key: str, noise_key: str, state: str = "pending") -> None:
+    """Insert one; C{approved} is one that waits for its admission alone."""
     tx.execute(
-        "INSERT INTO enrolment (id, node_key, noise_key, requested_at, state) VALUES (?,?,?,?,'pending')",
+        "INSERT INTO enrolment (id, node_key, noise_key, requested_at, state) VALUES (?,?,?,?,?)",
         invite_id,
         node_key,
         noise_key,
         tx.now,
+        state,
     )
 
 
