@@ -99,6 +99,9 @@ class HeartbeatShape(RequestBody, frozen=True):
     certificate: DocumentFile[Certificate]
     sent_ms: int
     numbers: Numbers = Numbers()
+    status: DocumentFile[Status] | None = None
+    faults: Annotated[tuple[Fault, ...], Meta(max_length=limits.FAULTS)] = ()
+    boot_id: BootId | None = None
     receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=64)] = ()
 
 
