@@ -119,6 +119,12 @@ SENTENCES = {
         f"the last {sealed.REPLAY_WINDOW:,} counters",
         f"above {sealed.INIT_LINK_RATE:g} a second from one neighbour",
         f"above one in {1 / sealed.INIT_SOURCE_RATE:g} s with a burst of {sealed.INIT_SOURCE_BURST:g}",
+        f"above {sealed.INIT_MEMBER_RATE:g} a second of that member, with a burst of"
+        f" {sealed.INIT_MEMBER_BURST:g};",
+        f"(up to {sealed.MAX_MAC_KEYS:,} are kept)",
+        f"at most {sealed.MAC_KEY_RATE:g} times a second",
+        f"{sealed.INIT_LINK_RATE:g} handshakes a second, and with one member one in"
+        f" {1 / sealed.INIT_SOURCE_RATE:g} s",
         f"anew after {sealed.REKEY_TIMEOUT:g} s and up to {sealed.REKEY_JITTER * 1000:g} ms more",
         f"shortens this to {sealed.HANDSHAKE_SPACING:g} s. After {sealed.REKEY_ATTEMPT_TIME:g} s",
         f"Up to {sealed.MAX_PENDING_FRAMES} frames or {sealed.MAX_PENDING_BYTES // KIB} KiB wait",

@@ -17,6 +17,7 @@ from gmesh.endtoend.session import Handshaker, SealedSession
 from gmesh.endtoend.session_set import HandshakeAttempt, SessionSet, SessionTable
 from gmesh.errors import GmeshError
 from gmesh.mesh.members import MemberDirectory
+from gmesh.mesh.peer_identity import Peer
 from gmesh.token_bucket import ClaimGate, Rate
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 from gmesh.wire.frames import Kind
@@ -26,6 +27,7 @@ __all__ = ["HandshakeLimiter", "Handshakes"]
 
 _LINK = Rate(limits.INIT_LINK_RATE, limits.INIT_LINK_BURST)
 _SOURCE = Rate(limits.INIT_SOURCE_RATE, limits.INIT_SOURCE_BURST)
+_MEMBER = Rate(limits.INIT_MEMBER_RATE, limits.INIT_MEMBER_BURST)
 
 
 class HandshakeLimiter:
@@ -34,10 +36,20 @@ class HandshakeLimiter:
 
     For each ingress link there is a gate: so many handshakes, and fewer from each source claimed over it.
     No neighbour can use up what a node is allowed over another link, nor have that forgotten.
+
+    @param every: for one link.
+    @param each: for one source claimed over it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: Rate = _LINK, each: Rate = _SOURCE) -> None:
+        self._every = every
+        self._each = each
         self._gates: dict[bytes, ClaimGate] = {}
+
+    @classmethod
+    def of_members(cls) -> HandshakeLimiter:
+        """One for members that have shown who they are: each pays for itself, by whatever link it comes."""
+        return cls(_MEMBER, _MEMBER)
 
     def __len__(self) -> int:
         return len(self._gates)
@@ -48,7 +60,7 @@ class HandshakeLimiter:
         if gate is None:
             if len(self._gates) >= limits.MAX_LIMITED_LINKS:
                 self._prune(now)
-            gate = self._gates[link] = ClaimGate(_LINK, _SOURCE, now)
+            gate = self._gates[link] = ClaimGate(self._every, self._each, now)
         return gate.admits(source, now)
 
     def _prune(self, now: float) -> None:
@@ -94,8 +106,12 @@ class Handshakes:
         if keys.should_begin(now):
             self._begin(keys, now, now)
 
+    def proves(self, peer: Peer, header: PathHeader, body: bytes | memoryview, now: float) -> bool:
+        """As L{Handshaker.proves}."""
+        return self._handshaker.proves(peer, header, body, now)
+
     def due(self, keys: SessionSet, now: float) -> None:
-        """Repeat what was not answered; begin what was put off."""
+        """Repeat what was not answered, if that is still of use; begin what was put off."""
         attempt = keys.attempt
         if attempt is None:
             if keys.pending or keys.wanted:
@@ -103,7 +119,10 @@ class Handshakes:
         elif now >= attempt.retry:
             if now - attempt.sent >= limits.REKEY_TIMEOUT:
                 self._paths.blame(keys, attempt.path, now, handshake=True)
-            self._begin(keys, attempt.began, now)
+            if keys.in_use:
+                self._begin(keys, attempt.began, now)
+            else:
+                self._table.drop_attempt(keys)
 
     def bounced(self, keys: SessionSet, number: int, now: float) -> None:
         """A relay did not pass on a message 1 with this number: if it is ours to the peer, repeat it soon."""

@@ -77,7 +77,20 @@ INIT_SOURCE_BURST = 2.0
 """Handshakes a second from one claimed source over one ingress link; the burst lets a node restart."""
 
 MAX_LIMITED_LINKS = 4_096
-"""Neighbours whose handshakes are limited; those that have spent nothing lately go first."""
+"""Neighbours, or members, whose handshakes are limited; those that have spent nothing lately go first."""
+
+# Members that show who they are
+
+INIT_MEMBER_RATE = 1.0
+INIT_MEMBER_BURST = 10.0
+"""Handshakes a second that a member's own key made; it repeats none sooner than L{HANDSHAKE_SPACING}."""
+
+MAC_KEY_RATE = 500.0
+MAC_KEY_BURST = 500.0
+"""Keys a second computed to check who a handshake is of: 25 ms, until those of all members are there."""
+
+MAX_MAC_KEYS = 8_192
+"""Such keys kept: twice as many as the nodes that a directory holds unless the policy says otherwise."""
 
 # Sealing
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.handshake_mac import HandshakeMacs
 from gmesh.endtoend.replay import ReplayWindow
 from gmesh.errors import FrameRefused, GmeshError, PeerRefused
 from gmesh.mesh.peer_identity import Peer, allowed_suites, peer_of
 from gmesh.trust.documents import Certificate, Document, parse_document
 from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
+from gmesh.wire.limits import E2E_MAC
 from gmesh.wire.messages import E2eInit, E2eResponse
 from gmesh.wire.noise import NoiseSession, StaticKey
 from gmesh.wire.paths import FrameTemplate, PathHeader, TrafficClass, associated_data, pack_counter
@@ -146,7 +148,7 @@ class Initiation:
     """
     A handshake this end began and the peer has not answered.
 
-    @ivar message: message 1, the payload of an E2E_INIT.
+    @ivar message: message 1; the payload of an E2E_INIT once the MAC is behind it.
     @ivar number: its handshake number, also in the header.
     """
 
@@ -210,6 +212,7 @@ class Handshaker:
         self._own_certificate = own_certificate
         self._noise_keys = noise_keys
         self._next_number = next_number
+        self._macs = HandshakeMacs(trust.network_id)
         self._statics: dict[bytes, StaticKey] = {}
         self._own_of: Document[Certificate] | None = None
         self._own: Peer | None = None
@@ -242,19 +245,35 @@ class Handshaker:
         noise = NoiseSession("IK", suite, True, self._static(key), prologue, remote_static=peer.noise_key)
         number = self._next_number()
         payload = E2eInit(own.certificate.encode(), number, index, self._crl_number()).encode()
-        return Initiation(noise, peer, own.handle, index, number, payload)
+        initiation = Initiation(noise, peer, own.handle, index, number, payload)
+        initiation.message += self._macs.mac(
+            key, peer.noise_key, own.handle + peer.handle, number, initiation.message
+        )
+        return initiation
+
+    def proves(self, peer: Peer, header: PathHeader, body: bytes | memoryview, now: float) -> bool:
+        """
+        Has C{peer} written this message 1, as the MAC behind it shows?  No key is exchanged for it.
+
+        False proves nothing: its certificate may name a newer key than the one known here.
+
+        @param body: the payload of an E2E_INIT.
+        """
+        flow = header.source + header.destination
+        return self._macs.proves(self._noise_keys(), peer.noise_key, flow, header.counter, body, now)
 
     def answer(
-        self, header: PathHeader, message: bytes | memoryview, index: int, now: float
+        self, header: PathHeader, body: bytes | memoryview, index: int, now: float
     ) -> tuple[SealedSession, bytes]:
         """
         Read message 1 and write message 2.
 
+        @param body: the payload of an E2E_INIT; the MAC in it is the business of L{proves}.
         @return: the session, not to be used for sending before a frame of it was heard, and message 2.
         @raise GmeshError: if the handshake is not authentic, or its sender is not believed.
         """
         own = self.own
-        noise, payload = self._read(message, header.source, own.handle)
+        noise, payload = self._read(body[:-E2E_MAC], header.source, own.handle)
         hello = E2eInit.decode(payload)
         if hello.handshake != header.counter:
             raise FrameRefused("wrong-number", "the handshake number in the header is not the sealed one")

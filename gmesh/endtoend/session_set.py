@@ -129,6 +129,11 @@ class SessionSet:
         """True if forgetting it would interrupt no handshake."""
         return self.attempt is None and not self.pending and not self.wanted
 
+    @property
+    def in_use(self) -> bool:
+        """True if anything is to be sent, or there are sessions; strangers' frames begin handshakes too."""
+        return bool(self.pending) or self.wanted or any(self.sessions())
+
     def sealer(self, now: float) -> SealedSession | None:
         """The session to send on, if there is one."""
         session = self.current

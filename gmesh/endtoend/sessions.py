@@ -21,6 +21,7 @@ from gmesh.endtoend.session_set import SessionSet
 from gmesh.errors import GmeshError
 from gmesh.interfaces import ILink
 from gmesh.mesh.members import MemberDirectory
+from gmesh.mesh.peer_identity import Peer
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import Close, Inner
@@ -63,6 +64,7 @@ class Sessions:
         self._clock = clock
         self._behind = behind
         self._greatest: dict[bytes, int] = {}
+        self._members = HandshakeLimiter.of_members()
         self._limiter = HandshakeLimiter()
         self._offers = HandshakeLimiter()
 
@@ -214,10 +216,24 @@ class Sessions:
             self.counters["revoked"] += 1
         elif association is not None and not association.keys.yields(now):
             self.counters["handshake-tie"] += 1
-        elif not self._limiter.admits(link, source, now):
+        elif not self._admits(known, header, body, link, now):
             self.counters["handshake-flood"] += 1
         else:
             self._answer(header, body, now)
+
+    def _admits(
+        self, known: Peer | None, header: PathHeader, body: bytes | memoryview, link: bytes, now: float
+    ) -> bool:
+        """
+        May an E2E_INIT cost a handshake?  The member that has made it pays for it, else who brought it.
+
+        What a member has made is looked at once, whatever becomes of it: a copy takes nothing of its share.
+        """
+        source = header.source
+        if known is None or not self._handshakes.proves(known, header, body, now):
+            return self._limiter.admits(link, source, now)
+        self._remember(source, header.counter)
+        return self._members.admits(source, source, now)
 
     def _answer(self, header: PathHeader, body: bytes | memoryview, now: float) -> None:
         try:
@@ -251,7 +267,9 @@ class Sessions:
         peer = self._directory.find_handle(source)
         if peer is None or self.associations.full:
             return
-        if association is not None and any(association.keys.sessions()):
+        if association is not None and (
+            any(association.keys.sessions()) or not association.keys.should_begin(now)
+        ):
             return
         if not self._trust.revoked(peer.serial, peer.node_id) and self._offers.admits(link, source, now):
             self._handshakes.begin_if_due(self.associations.associate(peer).keys, now)

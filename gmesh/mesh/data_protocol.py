@@ -113,16 +113,17 @@ class DataProtocol:
         head, rest = record[start : start + AT_FLAGS].tobytes() + onward, record[path_end:end]
         carried = hops * (end - start)
         budget.left = left = budget.left - carried
-        if ((left < 0 or kind == _INIT) and not self._allows(kind, budget, carried, flow)) or not send(
-            head, flow, rest
-        ):
+        if (
+            (left < 0 or kind == _INIT) and not self._allows(kind, budget, carried, path, fixed[0])
+        ) or not send(head, flow, rest):
             forwarding.refused(b"".join((head, rest)))
 
-    def _allows(self, kind: int, budget: Budget, carried: int, flow: bytes) -> bool:
+    def _allows(self, kind: int, budget: Budget, carried: int, path: tuple[bytes, ...], hop: int) -> bool:
         """
         May this be passed on?  Asked of every handshake, and when it took the last of a budget.
 
-        A source that begins too many takes nothing of what the others behind this neighbour may.
+        A source that begins too many takes nothing of what the others behind this neighbour may; nor does who
+        claims its name elsewhere, since an honest neighbour lets nobody claim another way than its own.
         """
         forwarding = self._forwarding
         now = forwarding.now()
@@ -131,7 +132,8 @@ class DataProtocol:
             forwarding.counters.count("forward-source-rate")
             return False
         if kind == _INIT and not (
-            self._pairs.admits(flow, now) and self._handshakes.admits(flow[HANDLE:], now)
+            self._pairs.admits(b"".join((*path[:hop], path[-1])), now)
+            and self._handshakes.admits(path[-1], now)
         ):
             forwarding.counters.count("forward-handshake-rate")
             return False
@@ -166,7 +168,7 @@ class DataProtocol:
             link = forwarding.links.get(path[hop + 1])
             if link is None:
                 budget.left -= hops * (end - start)
-                if self._allows(kind, budget, hops * (end - start), path[0] + path[-1]):
+                if self._allows(kind, budget, hops * (end - start), path, hop):
                     forwarding.reroute(kind, record, start, end)
                 return None
             onward = record[start + AT_FLAGS : start + AT_HOP].tobytes() + bytes((hop + 1,))

@@ -24,6 +24,8 @@ class HandshakeLimits:
     """
     What strangers may cost: sockets half open, and handshakes begun a second.
 
+    @ivar rate_of_members: beside C{rate}, for addresses where a member was judged lately.
+    @ivar rate_per_network: for an IPv4 /24 or an IPv6 /48: half of C{rate}, so that no owner of one has all.
     @ivar rate_per_address: for an IPv4 address or an IPv6 /64: WireGuard PACKETS_PER_SECOND.
     """
 
@@ -31,8 +33,12 @@ class HandshakeLimits:
     half_open_per_address: int = 32
     rate: float = 200.0
     burst: float = 400.0
+    rate_of_members: float = 100.0
+    burst_of_members: float = 200.0
     rate_per_address: float = 20.0
     burst_per_address: float = 60.0
+    rate_per_network: float = 100.0
+    burst_per_network: float = 200.0
     addresses: int = 4096
 
 

@@ -139,7 +139,7 @@ class NoiseProtocol(Protocol):
         self._session: INoiseSession | None = None
         self._reader = RecordReader(INITIATOR_READS if initiator else RESPONDER_READS)
         self._preamble = b"" if not initiator else None
-        self._slot = HandshakeSlot(context.gate)
+        self._slot = HandshakeSlot(context.gate, self._give_way)
         self._located: object = None
         self._timer: IDelayedCall | None = None
         self._deadline = 0.0
@@ -338,7 +338,7 @@ class NoiseProtocol(Protocol):
 
     def _secured(self, upper: RecordProtocol) -> None:
         self._cancel_timer()
-        self._slot.leave()
+        self._slot.judged()
         self._reason = "connection-lost"
         self._upper = upper
         upper.secure_connection_made()
@@ -364,6 +364,10 @@ class NoiseProtocol(Protocol):
         self._reason = cause
         self._context.refusals.quiet(cause)
         self.abort()
+
+    def _give_way(self) -> None:
+        """A newer stranger takes the place."""
+        self._give_up("half-open-limit")
 
     def _timed_out(self) -> None:
         self._timer = None

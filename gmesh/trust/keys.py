@@ -209,6 +209,17 @@ class NoiseKey:
         """The key of these 32 private bytes."""
         return cls(private)
 
+    def exchange(self, public: bytes) -> bytes:
+        """
+        The secret shared with the owner of C{public} (RFC 7748, section 6.1), never to be used as it is.
+
+        @raise DocumentRefused: C{bad-key}, if it is zero, as with a key of low order.
+        """
+        try:
+            return bytes(bindings.crypto_scalarmult(self.private, public))
+        except CryptoError:
+            raise DocumentRefused("bad-key", "an X25519 public key of low order") from None
+
     def to_pem(self) -> bytes:
         """The key as unencrypted PKCS#8 PEM."""
         return _to_pem(X25519PrivateKey.from_private_bytes(self.private))

@@ -34,6 +34,9 @@ MAX_HANDLES = 65
 
 MAX_SPLICES = 3
 
+E2E_MAC = 16
+"""Bytes of the MAC behind message 1: HMAC-SHA256 cut to half its size (RFC 2104, section 5)."""
+
 MAX_DATA_PLAINTEXT = 16_384
 MAX_DATA_CIPHERTEXT = MAX_DATA_PLAINTEXT + TAG
 

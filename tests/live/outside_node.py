@@ -8,6 +8,7 @@ Imports nothing of gmesh.  It blocks, dials one neighbour, and believes nothing 
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import os
 import socket
@@ -20,7 +21,7 @@ from typing import Any
 
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from live.outside_noise import Handshake
 
@@ -214,6 +215,19 @@ class OutsideNode:
         path = source + handle(self.certificate) + handle(self.neighbour) + target
         self.send(E2E_INIT, bytes([0, 2, 0, 4]) + path + pack(">IQ", 0, number) + bytes(200))
 
+    def babble(self, times: int) -> None:
+        """To the neighbour: so many first messages of ours that show nobody."""
+        path = bytes([0, 1, 0, 2]) + handle(self.certificate) + handle(self.neighbour)
+        for number in range(times):
+            self.send(E2E_INIT, path + pack(">IQ", 0, number) + bytes(200))
+
+    def mac(self, known: bytes, covered: bytes) -> bytes:
+        """What shows the owner of this static key that we wrote a first message."""
+        secret = self.noise.exchange(X25519PublicKey.from_public_bytes(known))
+        names = sorted((self.noise.public_key().public_bytes_raw(), known))
+        key = hmac.digest(secret, b"gmesh-e2e-mac/1" + self.network + b"".join(names), "sha256")
+        return hmac.digest(key, covered, "sha256")[:16]
+
     def echo(self, data: bytes) -> bytes:
         """
         A sealed session to the neighbour, and one request to its echo.
@@ -228,7 +242,9 @@ class OutsideNode:
         noise = Handshake(self.suite.replace("_XX_", "_IK_"), prologue, self.noise, known)
         number, mine = int(time.time()) << 20, 77
         payload = self.shown + pack(">QIQ", number, mine, 0)
-        self.send(E2E_INIT, path + pack(">IQ", 0, number) + noise.write("e es s ss", payload))
+        message = noise.write("e es s ss", payload)
+        shown = self.mac(known, here + there + pack(">Q", number) + sha256(message).digest())
+        self.send(E2E_INIT, path + pack(">IQ", 0, number) + message + shown)
         answer = self.wait(E2E_RESP)
         assert answer[:32] == back + pack(">IQ", mine, number)
         theirs, answered, _, serial = unpack_from(">IQQQ", noise.read("e ee se", answer[32:]))

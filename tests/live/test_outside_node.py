@@ -29,7 +29,10 @@ def issuer() -> Issuer:
 def test_it_links_keeps_alive_and_speaks_in_every_suite(
     start: Callable[..., Any], enrol: Callable[..., Path]
 ) -> None:
-    """Handshake, HELLO, PING under changed keys, a record that gives a route, an echo sealed end to end."""
+    """Handshake, HELLO, PING under changed keys, a record that gives a route, an echo sealed end to end.
+
+    The neighbour has enough of first messages that show nobody: that of the echo shows whose it is.
+    """
     state = enrol("a", "anchor")
     a = start("gmesh-node", "--state", state, "--listen", LISTEN)
     port = listening_port(a)
@@ -47,6 +50,7 @@ def test_it_links_keeps_alive_and_speaks_in_every_suite(
                 outside.send(REKEY, b"")
             outside.announce()
             until(lambda: bool(ask(state, "GET", "/v1/routes")[1]))
+            outside.babble(40)
             assert outside.echo(b"nonce..3stamp..3padding") == b"\x02nonce..3stamp..3padding"
         until(lambda: not ask(state, "GET", "/v1/routes")[1])
 

@@ -229,6 +229,16 @@ def test_c3_a_source_in_its_own_name_leaves_others_behind_the_same_relay_theirs(
     assert passed(b, star["s"]) == 1
 
 
+def test_c3_who_claims_a_source_elsewhere_takes_nothing_of_it_here(star: dict[str, TestNode]) -> None:
+    """A relay behind an honest one uses up what is in the name of a source, but not by its own way."""
+    b, r, c = star["b"], star["r"], star["c"]
+    for _ in range(20):
+        b.links["r"].receive(INIT, frame((VICTIM, stranger(0), r.handle, b.handle, c.handle), 3, INIT))
+    assert passed(b, c) == HANDSHAKES_PAIR.burst
+    b.links["r"].receive(INIT, frame((VICTIM, r.handle, b.handle, c.handle), 2, INIT))
+    assert passed(b, c) == HANDSHAKES_PAIR.burst + 1
+
+
 def test_c3_handshakes_along_a_lost_link_are_counted_too(world: TestWorld, star: dict[str, TestNode]) -> None:
     """A path whose next link is gone is no way around what a relay may have passed on."""
     b, r, s, c = star["b"], star["r"], star["s"], star["c"]

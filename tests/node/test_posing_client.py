@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
 from twisted.internet.task import LoopingCall
 
-from gmesh.endtoend.limits import REJECT_AFTER_TIME
+from gmesh.endtoend.limits import INIT_LINK_RATE, REJECT_AFTER_TIME
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader, pack_path_frame
@@ -97,3 +98,45 @@ def test_c3_what_is_left_to_a_relay(beside: MemoryMesh, reaches: bool) -> None:
     since = beside.now()
     beside.result(beside["v"].runtime.datagrams.send("c", "log", b"x"))
     assert received == [b"x"] and beside.now() - since < 1
+
+
+@pytest.fixture
+def through() -> Iterator[MemoryMesh]:
+    """The relay C{r} is the only way from C{v} to C{c}."""
+    made = MemoryMesh(7)
+    made.add("r", "relay")
+    made.add("v", "client", peers=("r",))
+    made.add("c", "client", peers=("r",))
+    made.start()
+    made.run_until(lambda: made["v"].reaches("c") and made["c"].reaches("v"))
+    made.run(5)
+    yield made
+    made.stop()
+
+
+def test_c3_a_relay_on_the_path_forges_handshakes(through: MemoryMesh) -> None:
+    """It forges ten times what its link may bring; those of the node itself are answered, time after time."""
+    received: list[bytes] = []
+    through["c"].runtime.datagrams.register("log", lambda message: received.append(message.data))
+    link, flow = through["r"].link("c"), through["v"].handle + through["c"].handle
+    numbers = itertools.count()
+    burst = round(INIT_LINK_RATE)
+
+    def forge() -> None:
+        for _ in range(burst):
+            link.send_data(junk(through, "v", "r", "c", number=next(numbers)), flow)
+
+    attack = LoopingCall(forge)
+    attack.clock = through.clock
+    attack.start(burst / (10 * INIT_LINK_RATE))
+    through.run(5)
+    for number in range(SENDS):
+        through["v"].kill()
+        through["v"].restart()
+        through.run_until(lambda: through["v"].reaches("c"))
+        since = through.now()
+        through.result(through["v"].runtime.datagrams.send("c", "log", b"%d" % number))
+        assert through.now() - since < 1
+    attack.stop()
+    assert received == [b"%d" % number for number in range(SENDS)]
+    assert through["c"].runtime.counters()["handshake-flood"] > 10 * INIT_LINK_RATE

@@ -60,6 +60,18 @@ def test_rfc_7748_key() -> None:
     assert NoiseKey.from_private(private).public.hex() == public
 
 
+def test_rfc_7748_shared_secret() -> None:
+    """The secret of the two keys of RFC 7748 section 6.1 is the published one; of low order there is none."""
+    key = NoiseKey(bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"))
+    other = bytes.fromhex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
+    shared = "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
+    assert key.exchange(other).hex() == shared
+    for low in (bytes(32), bytes([1]) + bytes(31)):
+        with pytest.raises(DocumentRefused) as caught:
+            key.exchange(low)
+        assert caught.value.reason == "bad-key"
+
+
 def test_names_of_a_key() -> None:
     """key_id is 16 bytes of SHA-256 in hex, the handle its first 8 bytes."""
     public = bytes.fromhex(RFC_8032[0][1])
