@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from bench.process import Meter, cpu_seconds, run_process
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
+from gmesh.mesh.control_budget import ControlBudgets
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher
 from gmesh.mesh.fetcher import Asked
@@ -109,6 +110,7 @@ class BenchNode:
                 boot, initiator, int(time.time() * 1000), 1, 0, 0, 0, 1, bytes(DIGEST_SIZE), "bench", observed
             ),
             refusals=refusals,
+            budgets=ControlBudgets(reactor, time.thread_time),
             renewals=Renewals(reactor, verifier.judge_ended, counters),
             counters=counters,
         )

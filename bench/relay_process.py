@@ -62,6 +62,7 @@ def make_node(reactor: Any, name: str, options: dict[str, Any], ports: list[int]
             random=Random(name),
             entropy=os.urandom,
             connect=lambda target, avoid: clientFromString(reactor, f"tcp:{target}"),
+            cpu=time.thread_time,
         ),
         peers=[f"127.0.0.1:{port}" for port in ports],
     )

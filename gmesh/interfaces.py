@@ -133,6 +133,12 @@ class ISecureTransport(Interface):
     def unregisterProducer():
         """Pause and resume it no more."""
 
+    def pauseProducing():
+        """Read nothing, so that the other end has to wait."""
+
+    def resumeProducing():
+        """Read again."""
+
 
 class ILink(Interface):
     """
@@ -153,8 +159,10 @@ class ILink(Interface):
 
     def send_data(frame, flow, rest=b""):
         """
-        Queue a whole data frame, three header bytes included, from C{flow} (source + destination handles).
+        Queue a whole data frame, three header bytes included, of C{flow}.
 
+        @param flow: the handles of the node it came from, its source and its destination; the first may be
+            left out where it is the source.
         @param rest: the end of the frame where that is a large thing elsewhere: bytes or a memoryview.
         @return: True if taken, False if dropped and counted.
         """

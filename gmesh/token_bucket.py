@@ -84,6 +84,10 @@ class Budget:
         self._when = now
         return self.left >= 0
 
+    def full(self, now: float) -> bool:
+        """True if forgetting this budget would change nothing."""
+        return self.left + (now - self._when) * self._rate >= self._burst
+
 
 class ClaimGate:
     """

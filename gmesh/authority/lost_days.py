@@ -19,9 +19,9 @@ import msgspec
 
 from gmesh.authority.audit_file import AuditRow, HeldHead, Survey, audit_rows, number_in, survey
 from gmesh.authority.node_files import NodeFiles
-from gmesh.authority.store import documents, lost_certificates, nodes
+from gmesh.authority.store import documents, lost_certificates
+from gmesh.authority.store.certificates import cut_off, key_revoked
 from gmesh.authority.store.certificates import get as certificate_of
-from gmesh.authority.store.certificates import key_revoked
 from gmesh.authority.store.lost_certificates import LostCertificate
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import ConfigurationError, StoreError
@@ -59,12 +59,15 @@ class LostRevocation(msgspec.Struct):
 
     @ivar target: a node's name, a serial or a key_id.
     @ivar crl: the lowest number of a CRL that can name it.
+    @ivar below_serial: of the certificates of C{nodes}, those with a lower serial.
     """
 
     at: Number
     target: str
     crl: Number = 0
+    below_serial: Number = 0
     serials: tuple[Number, ...] = ()
+    nodes: tuple[Identifier, ...] = ()
     keys: tuple[Identifier, ...] = ()
 
 
@@ -138,11 +141,10 @@ class LostDays:
 
 
 def _in_force(reader: Reader, lost: LostRevocation) -> bool:
-    node = nodes.by_name(reader, lost.target)
-    if node is not None and node.barred_at is not None:
-        return True
+    """By keys and serials alone: the name may have been another node's before."""
     rows = [certificate_of(reader, serial) for serial in lost.serials]
     gone = [row is not None and row.revoked_at is not None for row in rows]
+    gone += [cut_off(reader, node_id, lost.below_serial - 1) for node_id in lost.nodes]
     gone += [key_revoked(reader, key) for key in lost.keys]
     return bool(gone) and all(gone)
 

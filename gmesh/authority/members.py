@@ -68,21 +68,29 @@ class Numbers(RequestBody, frozen=True):
     status: Number = 0
 
 
-class HeartbeatBody(RequestBody, frozen=True):
+class HeartbeatFields(RequestBody, frozen=True):
     """
-    C{POST /heartbeat}: the certificate held, the node's time, what it has applied.
+    What C{POST /heartbeat} holds beside documents: the node's time, what it has applied.
 
-    @ivar status: the newest status held, if an answer was older or of another database.
     @ivar faults: what the node finds wrong with documents or with other nodes.
     @ivar boot_id: of this run of its daemon.
     """
 
-    certificate: dict[str, Any]
     sent_ms: Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
     numbers: Numbers = Numbers()
-    status: dict[str, Any] | None = None
     faults: Annotated[tuple[Fault, ...], Meta(max_length=limits.FAULTS)] = ()
     boot_id: BootId | None = None
+
+
+class HeartbeatBody(HeartbeatFields, frozen=True, kw_only=True):
+    """
+    C{POST /heartbeat}: that, and the certificate held.
+
+    @ivar status: the newest status held, if an answer was older or of another database.
+    """
+
+    certificate: dict[str, Any]
+    status: dict[str, Any] | None = None
     receipts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=64)] = ()
 
 
@@ -93,15 +101,11 @@ class RenewShape(RequestBody, frozen=True):
     noise_key: Key
 
 
-class HeartbeatShape(RequestBody, frozen=True):
+class HeartbeatShape(HeartbeatFields, frozen=True, kw_only=True):
     """What a L{HeartbeatBody} holds, documents and all."""
 
     certificate: DocumentFile[Certificate]
-    sent_ms: int
-    numbers: Numbers = Numbers()
     status: DocumentFile[Status] | None = None
-    faults: Annotated[tuple[Fault, ...], Meta(max_length=limits.FAULTS)] = ()
-    boot_id: BootId | None = None
     receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=64)] = ()
 
 

@@ -74,8 +74,8 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = (
         "Runs the Network Authority whose state was made by gmesh init. Endpoints are Twisted's:"
-        " tcp:8440, ssl:8441:privateKey=K:certKey=C, unix:PATH. Every option but --config may also stand"
-        " in the configuration file, under the same name; options win."
+        " tcp:8440, ssl:8441:privateKey=K:certKey=C, unix:PATH. Every option that takes a value, but"
+        " --config, may also stand in the configuration file, under the same name; options win."
     )
     optParameters: Sequence[Any] = [
         ["state", "s", None, "Directory with authority.key, genesis.json and the database."],

@@ -80,6 +80,12 @@ def _ask_daemon(state: str | None, control: str | None) -> tuple[list[Finding], 
     if not facts.get("links"):
         alone = f"it answers at {where.where}, but has no link"
         found = [warn("daemon", alone, "see the anchors and listen lines")]
+    floods = (facts.get("counters") or {}).get("control-flood")
+    if floods:
+        detail = f"links left since it started, because their neighbours flooded us: {floods}"
+        found.append(
+            warn("flood", detail, "see `gmesh peers` for what each costs; ask an operator to revoke it")
+        )
     found += doctor_documents.faults([str(fault) for fault in facts.get("faults") or ()])
     behind = facts.get("clock_behind") or 0
     if behind > doctor_documents.CLOCK_WARN:

@@ -15,6 +15,7 @@ from gmesh.cli.output import (
     Column,
     age,
     chain,
+    cpu_seconds,
     facts,
     id_column,
     listing,
@@ -72,6 +73,7 @@ def peers(where: Endpoint, as_json: bool, follow_it: bool) -> None:
         id_column("node id", "node_id"),
         Column("address", "address"),
         Column("round trip", "rtt_ms", milliseconds),
+        Column("CPU", "control_seconds", cpu_seconds),
     ]
     listing(columns, read_list(where, "/v1/peers"), "no links", as_json)
 

@@ -27,6 +27,7 @@ __all__ = [
     "age",
     "ago",
     "chain",
+    "cpu_seconds",
     "day",
     "facts",
     "id_column",
@@ -84,6 +85,11 @@ def words(value: Any) -> str:
 def milliseconds(value: Any) -> str:
     """A round trip time."""
     return f"{value:.1f} ms" if isinstance(value, int | float) else "-"
+
+
+def cpu_seconds(value: Any) -> str:
+    """CPU time."""
+    return f"{value:.1f} s" if isinstance(value, int | float) else "-"
 
 
 def age(seconds: Any) -> str:

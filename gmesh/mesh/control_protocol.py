@@ -90,13 +90,17 @@ class ControlProtocol:
             self._factory.send_certificates(self._neighbour, self._factory.directory.answer(request.wanted))
 
     def _certificates_received(self, body: memoryview) -> None:
+        """What unknown keys signed is one failure a frame: its sender may have a newer genesis."""
+        unknown = False
         for encoded in CertAnswer.decode(body).certificates:
             try:
                 document = parse_document(encoded, Certificate)
             except DocumentRefused:
                 self._neighbour.failed("certificate-malformed")
             else:
-                self._factory.take_certificate(self._neighbour, document)
+                unknown |= not self._factory.take_certificate(self._neighbour, document)
+        if unknown:
+            self._neighbour.failed("certificate-unknown-key")
 
     def _path_wanted(self, body: memoryview) -> None:
         """The path through us, with the records that prove it: a neighbour cannot invent links."""
@@ -173,24 +177,28 @@ class ControlFactory(NeighbourObserver):
         self.flooding.link_down(neighbour)
         self.documents.link_down(neighbour)
 
-    def take_certificate(self, neighbour: Neighbour, document: Document[Certificate]) -> None:
+    def take_certificate(self, neighbour: Neighbour, document: Document[Certificate]) -> bool:
         """
         Judge a certificate; a record that waits for it follows.
 
         What an unknown key signed makes us ask for a newer genesis; that a certificate has ended, is early or
         revoked is not the neighbour's fault.
+
+        @return: False if an unknown key signed it.
         """
         try:
             peer = self.directory.add(document)
         except (PeerRefused, DocumentRefused) as error:
             if error.reason == "unknown-key":
                 self.documents.ask_genesis(neighbour)
+                return False
             if error.reason in ("bad-signature", "bad-key", "wrong-network"):
                 neighbour.failed("certificate-" + error.reason)
             else:
                 self.counters.count("certificate-" + error.reason)
         else:
             neighbour.certificates.came(CertificateKey(peer.handle, peer.serial))
+        return True
 
     def announce_certificate(self, document: Document[Certificate]) -> None:
         """Our certificate was renewed: every neighbour goes on under the new one."""

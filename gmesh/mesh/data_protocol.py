@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
-from gmesh.mesh.forwarding import Forwarding
+from gmesh.mesh.forwarding import UNKNOWN_DESTINATION, Forwarding
 from gmesh.mesh.limits import (
     HANDSHAKES_EACH,
     HANDSHAKES_EVERY,
@@ -159,9 +159,12 @@ class DataProtocol:
         refusal = forwarding.judge(self._link.peer, path, hop)
         if refusal is not None:
             forwarding.counters.count(refusal.cause)
+            if refusal is UNKNOWN_DESTINATION:
+                forwarding.say_unknown(kind, record, start, end)
             return None
         verdict: Verdict
         hops = len(path) - 1 - hop
+        flow = path[hop - 1] + path[0] + path[-1]
         if hops == 0:
             verdict = (None, b"", b"", 0, budget, path, fixed)
         else:
@@ -173,7 +176,7 @@ class DataProtocol:
                 return None
             onward = record[start + AT_FLAGS : start + AT_HOP].tobytes() + bytes((hop + 1,))
             onward += record[start + AT_CLASS : path_end].tobytes()
-            verdict = (link.send_data, onward, path[0] + path[-1], hops, budget, path, fixed)
+            verdict = (link.send_data, onward, flow, hops, budget, path, fixed)
             forwarding.passes(path, kind, end - start)
         self._remember(key, verdict)
         return verdict

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: MIT
 """
-The queue of one link: control strictly first, then data, bounded and fair between flows.
+The queue of one link: control strictly first, then data, bounded and fair between those it came from.
 
-A flow is source + destination handles.  Data is served by deficit round robin; when there is
-too much of it, or it has waited too long, the oldest frame of the largest flow goes, so that a
-greedy flow pays for itself.  Frames are copied on entry: a slice would keep the whole record it
-was received in alive.  A flow of a local sender is never dropped: its producer is paused instead.
+Data is served by deficit round robin in two levels: between the neighbours that it came from, of which this
+node itself is one, and between the flows of each.  So who opens many flows shares their own part among them.
+A neighbour of which little waits goes before those of which much does (FQ-CoDel, RFC 8290, section 4.2).
+When there is too much of it, or it has waited too long, the oldest frame of the largest flow goes of the
+neighbour of which most waits: who is greedy pays for it.
+
+A flow is named by the handles of the node it came from, its source and its destination; the first may be
+left out where it is the source.  Frames are copied on entry: a slice would keep the whole record it was
+received in alive.  A flow of a local sender is never dropped: its producer is paused instead.
 All links of a node share one room: each may hold as much as is still free of it, so that many slow
 links together stay within it, and one that holds little always finds some.  What is queued from or to a
 revoked node is purged by L{gmesh.mesh.route_updates}, in the turn of the revocation.
+Tests: C{tests/mesh/test_egress_queue.py}, C{tests/node/test_shared_relay.py}.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from gmesh.mesh.limits import (
     CONTROL_QUEUE_BYTES,
     DATA_FLOW_BYTES,
     DATA_FLOWS,
+    DATA_FLOWS_ALL,
     DATA_QUEUE_BYTES,
     DRR_QUANTUM,
     NODE_DATA_BYTES,
@@ -33,6 +40,7 @@ from gmesh.mesh.limits import (
     SOJOURN,
     SOJOURN_FRAMES,
 )
+from gmesh.wire.limits import HANDLE
 
 __all__ = ["DataRoom", "EgressQueue"]
 
@@ -56,10 +64,29 @@ class DataRoom:
         self.held = 0
 
 
-class _Flow:
-    __slots__ = ("arrived", "deficit", "frames", "local", "size")
+class _Ingress:
+    """
+    What came from one neighbour.
 
-    def __init__(self, local: bool) -> None:
+    @ivar relayed: bytes of it that may be dropped.
+    @ivar turn: its flows, the next one to be served first.
+    """
+
+    __slots__ = ("deficit", "name", "relayed", "turn")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.turn: deque[_Flow] = deque()
+        self.relayed = 0
+        self.deficit = DRR_QUANTUM
+
+
+class _Flow:
+    __slots__ = ("arrived", "deficit", "frames", "ingress", "local", "name", "size")
+
+    def __init__(self, name: bytes, ingress: _Ingress, local: bool) -> None:
+        self.name = name
+        self.ingress = ingress
         self.local = local
         self.frames: deque[bytes] = deque()
         self.arrived: deque[float] = deque()
@@ -70,6 +97,8 @@ class _Flow:
         frame = self.frames.popleft()
         self.arrived.popleft()
         self.size -= len(frame)
+        if not self.local:
+            self.ingress.relayed -= len(frame)
         return frame
 
 
@@ -78,6 +107,7 @@ class EgressQueue:
     Frames for one link that its transport cannot take yet.
 
     @param counters: counts every drop, by cause.
+    @param flows: how many of one neighbour may wait; of many neighbours, each may have less.
     @param room: shared with the other links of the node.
     @ivar pace: seconds the transport takes for a byte, as last seen.
     """
@@ -99,7 +129,9 @@ class EgressQueue:
         self._flows_limit = flows
         self._control: deque[bytes] = deque()
         self._flows: dict[bytes, _Flow] = {}
-        self._turn: deque[bytes] = deque()
+        self._ingresses: dict[bytes, _Ingress] = {}
+        self._new: deque[_Ingress] = deque()
+        self._turn: deque[_Ingress] = deque()
         self._senders: dict[bytes, IPushProducer] = {}
         self._paused: dict[bytes, None] = {}
         self.control_bytes = 0
@@ -131,11 +163,10 @@ class EgressQueue:
         """
         state = self._flows.get(flow)
         if state is None:
-            if len(self._flows) >= self._flows_limit:
+            state = self._begin(flow)
+            if state is None:
                 self._counters.count("data-flows-full")
                 return False
-            state = self._flows[flow] = _Flow(flow in self._senders)
-            self._turn.append(flow)
         held = bytes(frame)
         size = len(held)
         if state.local:
@@ -143,20 +174,23 @@ class EgressQueue:
                 self._counters.count("data-sender-unpaused")
                 return False
             self._pause(flow, state.size + size)
+        else:
+            state.ingress.relayed += size
         state.frames.append(held)
         state.arrived.append(now)
         state.size += size
         self.data_bytes += size
         self._room.held += size
-        self._drop_excess(flow, state, now)
+        self._drop_excess(state, now)
         return True
 
     def add_sender(self, flow: bytes, producer: IPushProducer) -> None:
         """From now on pause C{producer}, which writes this flow, rather than drop frames of it."""
         self._senders[flow] = producer
         state = self._flows.get(flow)
-        if state is not None:
+        if state is not None and not state.local:
             state.local = True
+            state.ingress.relayed -= state.size
 
     def remove_sender(self, flow: bytes) -> None:
         """The producer is done; what it wrote still goes."""
@@ -186,30 +220,35 @@ class EgressQueue:
         return taken
 
     def take_data(self, limit: int) -> list[bytes]:
-        """Data frames, fair between flows, as many as fit into C{limit} bytes, if above 0 at least one."""
+        """Data frames, fairly, as many as fit into C{limit} bytes, if that is above 0 at least one."""
         taken: list[bytes] = []
         size = 0
-        turn = self._turn
-        while turn and size < limit:
-            flow = turn[0]
-            state = self._flows[flow]
+        while self.data_bytes > size < limit:
+            ingress = (self._new or self._turn)[0]
+            if ingress.deficit <= 0 or not ingress.turn:
+                self._pass(ingress)
+                continue
+            state = ingress.turn[0]
             if state.deficit <= 0:
                 small = len(state.frames[0]) <= SMALL_FRAME
                 state.deficit += DRR_QUANTUM * (SMALL_FRAME_WEIGHT if small else 1)
-            while state.frames and state.deficit > 0:
+            while state.frames and state.deficit > 0 and ingress.deficit > 0:
                 if taken and size + len(state.frames[0]) > limit:
                     self._freed(size)
                     return taken
                 frame = state.pop()
-                state.deficit -= len(frame)
-                size += len(frame)
+                length = len(frame)
+                state.deficit -= length
+                ingress.deficit -= length
+                size += length
                 taken.append(frame)
             if not state.frames:
-                del self._flows[flow]
-                turn.popleft()
+                self._end(state)
             elif state.deficit <= 0:
-                turn.rotate(-1)
+                ingress.turn.rotate(-1)
         self._freed(size)
+        if not self.data_bytes:
+            self._forget_ingresses()
         return taken
 
     def stop_senders(self) -> None:
@@ -221,11 +260,14 @@ class EgressQueue:
 
     def purge(self, handle: bytes) -> None:
         """Drop what comes from or goes to a revoked node."""
-        for flow in [each for each in self._flows if handle in (each[:8], each[8:16])]:
-            state = self._flows.pop(flow)
-            self._turn.remove(flow)
-            self._freed(state.size)
+        ends = (slice(-2 * HANDLE, -HANDLE), slice(-HANDLE, None))
+        for name in [each for each in self._flows if handle in (each[ends[0]], each[ends[1]])]:
+            state = self._flows[name]
             self._counters.count("data-purged", len(state.frames))
+            self._freed(state.size)
+            if not state.local:
+                state.ingress.relayed -= state.size
+            self._end(state)
 
     def clear(self) -> None:
         """Forget everything: the link is gone."""
@@ -234,9 +276,47 @@ class EgressQueue:
             self._counters.count("data-link-lost", waiting)
         self._control.clear()
         self._flows.clear()
-        self._turn.clear()
+        self._forget_ingresses()
         self._freed(self.data_bytes)
         self.control_bytes = 0
+
+    def _begin(self, name: bytes) -> _Flow | None:
+        """A new flow, or None if its neighbour has too many."""
+        source = name[:HANDLE]
+        ingress = self._ingresses.get(source)
+        if ingress is None:
+            ingress = self._ingresses[source] = _Ingress(source)
+            self._new.append(ingress)
+        elif len(ingress.turn) >= min(self._flows_limit, max(1, DATA_FLOWS_ALL // len(self._ingresses))):
+            return None
+        flow = self._flows[name] = _Flow(name, ingress, name in self._senders)
+        ingress.turn.append(flow)
+        return flow
+
+    def _end(self, flow: _Flow) -> None:
+        """Nothing of it waits any more."""
+        del self._flows[flow.name]
+        flow.ingress.turn.remove(flow)
+
+    def _pass(self, ingress: _Ingress) -> None:
+        """
+        The turn of a neighbour is over, since it had its share or nothing of it waits.
+
+        One of which nothing waited goes before those of which much waits, but it is new again only when its
+        turn among these has come too: so who sends a little, often, gets no more than the others.
+        """
+        ring = self._new or self._turn
+        ring.popleft()
+        if ingress.turn or ring is self._new:
+            ingress.deficit += DRR_QUANTUM if ingress.deficit <= 0 else 0
+            self._turn.append(ingress)
+        else:
+            del self._ingresses[ingress.name]
+
+    def _forget_ingresses(self) -> None:
+        self._ingresses.clear()
+        self._new.clear()
+        self._turn.clear()
 
     def _freed(self, size: int) -> None:
         self.data_bytes -= size
@@ -249,32 +329,33 @@ class EgressQueue:
             self._paused[flow] = None
             self._senders[flow].pauseProducing()
 
-    def _drop_excess(self, flow: bytes, state: _Flow, now: float) -> None:
-        while state.size > self._flow_limit:
+    def _drop_excess(self, flow: _Flow, now: float) -> None:
+        while flow.size > self._flow_limit:
             self._drop_oldest(flow, "data-flow-full")
-        while self.data_bytes > self._data_limit and self._drop_of_largest("data-queue-full"):
+        while self.data_bytes > self._data_limit and self._drop_of_largest(flow, "data-queue-full"):
             pass
         room = self._room
-        while self.data_bytes > room.limit - room.held and self._drop_of_largest("data-node-full"):
+        while self.data_bytes > room.limit - room.held and self._drop_of_largest(flow, "data-node-full"):
             pass
-        if state.frames and now > state.arrived[0] + SOJOURN:
-            patience = SOJOURN_FRAMES * len(state.frames[0]) * self.pace
-            if now > state.arrived[0] + patience:
-                self._drop_of_largest("data-waited-long")
+        if flow.frames and now > flow.arrived[0] + SOJOURN:
+            patience = max(SOJOURN, SOJOURN_FRAMES * len(flow.frames[0]) * self.pace)
+            if now > flow.arrived[0] + patience * len(self._ingresses):
+                self._drop_of_largest(flow, "data-waited-long")
 
-    def _drop_of_largest(self, cause: str) -> bool:
-        relayed = [each for each, state in self._flows.items() if not state.local]
-        if relayed:
-            self._drop_oldest(max(relayed, key=lambda each: self._flows[each].size), cause)
-        return bool(relayed)
+    def _drop_of_largest(self, pushed: _Flow, cause: str) -> bool:
+        """Of several neighbours of which as much waits, the one that sent last pays."""
+        greedy = max(self._ingresses.values(), key=lambda each: (each.relayed, each is pushed.ingress))
+        if not greedy.relayed:
+            return False
+        relayed = (flow for flow in greedy.turn if not flow.local)
+        self._drop_oldest(max(relayed, key=lambda each: each.size), cause)
+        return True
 
-    def _drop_oldest(self, flow: bytes, cause: str) -> None:
-        state = self._flows[flow]
-        frame = state.pop()
+    def _drop_oldest(self, flow: _Flow, cause: str) -> None:
+        frame = flow.pop()
         self._freed(len(frame))
-        if not state.frames:
-            del self._flows[flow]
-            self._turn.remove(flow)
+        if not flow.frames:
+            self._end(flow)
         self._counters.count(cause)
         if self._room.dropped is not None:
-            self._room.dropped(flow, frame)
+            self._room.dropped(flow.name, frame)

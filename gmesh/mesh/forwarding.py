@@ -31,7 +31,7 @@ from gmesh.wire.limits import MAX_SPLICES
 from gmesh.wire.messages import Dropped, Unreach
 from gmesh.wire.paths import PathHeader, pack_path_frame, read_path, reply_path, splice
 
-__all__ = ["Forwarding", "Refusal"]
+__all__ = ["UNKNOWN_DESTINATION", "Forwarding", "Refusal"]
 
 E2E = frozenset({Kind.E2E_INIT, Kind.E2E_RESP, Kind.E2E_DATA})
 NOTICES = frozenset({Kind.UNREACH, Kind.DROPPED})
@@ -45,6 +45,10 @@ class Refusal(NamedTuple):
     """Why a header is not obeyed: the counter's name."""
 
     cause: str
+
+
+UNKNOWN_DESTINATION = Refusal("forward-unknown-destination")
+"""No record names it and no link leads to it: whoever made it up learns so at their first relay."""
 
 
 class Forwarding(NeighbourObserver):
@@ -155,6 +159,8 @@ class Forwarding(NeighbourObserver):
                 return Refusal("forward-no-relay")
             if not self._may_transit(path[0]):
                 return Refusal("forward-transit-denied")
+            if path[-1] not in self.links and not self._engine.store.fragments(path[-1]):
+                return UNKNOWN_DESTINATION
         return None
 
     def passes(self, path: tuple[bytes, ...], kind: int, size: int) -> None:
@@ -224,11 +230,18 @@ class Forwarding(NeighbourObserver):
             self.counters.count("spliced")
             path = header.path[: header.hop] + tail
             frame = splice(record, start, end, path, header.hop + 1, header.splices + 1)
-            if not self.links[tail[1]].send_data(frame, header.source + header.destination):
+            flow = header.path[header.hop - 1] + header.source + header.destination
+            if not self.links[tail[1]].send_data(frame, flow):
                 self._say_dropped(kind, header)
             return
         self.counters.count("unreachable")
-        self._say_unreachable(header)
+        self._say_unreachable(header, header.path[header.hop + 1])
+
+    def say_unknown(self, kind: int, record: memoryview, start: int, end: int) -> None:
+        """Tell the source of a frame, but not of a notice, that we know no such destination."""
+        if kind in E2E:
+            header, _ = read_path(record, start, end)
+            self._say_unreachable(header, header.destination)
 
     def _tail_around(self, header: PathHeader) -> tuple[bytes, ...] | None:
         if header.splices >= MAX_SPLICES:
@@ -237,8 +250,7 @@ class Forwarding(NeighbourObserver):
         avoid = frozenset(header.path[: header.hop])
         return self._engine.path(header.destination, self._clock.seconds(), avoid, limit)
 
-    def _say_unreachable(self, header: PathHeader) -> None:
-        gone = header.path[header.hop + 1]
+    def _say_unreachable(self, header: PathHeader, gone: bytes) -> None:
         record = self._engine.evidence(gone)
         if record is None or not self._may_notify(b"u" + header.source):
             return

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from gmesh.errors import DocumentRefused
 from gmesh.mesh.counters import Counters
+from gmesh.mesh.document_reader import DocumentReader, Read
 from gmesh.mesh.limits import (
     ASSEMBLY_STALL,
     DOCUMENT_WINDOW,
@@ -27,7 +28,7 @@ from gmesh.mesh.limits import (
 )
 from gmesh.mesh.neighbour import Neighbour
 from gmesh.mesh.neighbours import Neighbours
-from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
+from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
@@ -69,7 +70,9 @@ class DocumentGossip:
         clock: IReactorTime,
         wall: Callable[[], float],
         counters: Counters,
+        reader: DocumentReader,
     ) -> None:
+        self._reader = reader
         self._trust = trust
         self._clock = clock
         self._wall = wall
@@ -168,7 +171,7 @@ class DocumentGossip:
             neighbour.send(_PUSH_KIND[name], push.encode())
 
     def _announced(self, neighbour: Neighbour, name: str, push: DocumentPush) -> None:
-        if push.number > self._held(name) and name not in self._pulls:
+        if push.number > self._held(name) and name not in self._pulls and name not in self._reader:
             self._pulls.begin(neighbour, name, push)
 
     def _piece(self, neighbour: Neighbour, name: str, push: DocumentPush) -> None:
@@ -178,8 +181,7 @@ class DocumentGossip:
             return
         document = self._pulls.add(name, push)
         if document is not None:
-            self._judge(neighbour, name, document)
-            self._try_others(name)
+            self._judge(neighbour, name, document, lambda: self._try_others(name))
 
     def _give_up(self, name: str) -> None:
         self._pulls.drop(name).numbers[name] = 0
@@ -199,9 +201,22 @@ class DocumentGossip:
 
     # -- judging
 
-    def _judge(self, neighbour: Neighbour, name: str, data: bytes) -> None:
+    def _judge(
+        self, neighbour: Neighbour, name: str, data: bytes, then: Callable[[], object] = lambda: None
+    ) -> None:
+        """Read it, perhaps beside the reactor, and believe it or not; C{then} do the rest."""
+
+        def judge(found: Read) -> None:
+            self._believe(neighbour, name, data, found)
+            then()
+
+        self._reader.read(neighbour.handle, name, _STRUCTS[name], data, judge)
+
+    def _believe(self, neighbour: Neighbour, name: str, data: bytes, found: Read) -> None:
         try:
-            applied = self._trust.offer(parse_document(data, _STRUCTS[name]), self._wall())
+            if isinstance(found, DocumentRefused):
+                raise found
+            applied = self._trust.offer(found, self._wall())
         except DocumentRefused as error:
             self._refused(neighbour, name, data, error)
             return
@@ -222,7 +237,10 @@ class DocumentGossip:
         if error.reason in ("unknown-key", "version-gap"):
             if name != GENESIS:
                 self._pending[name] = (neighbour, data)
-            self._counters.count(f"{name}-{error.reason}")
+            if error.reason == "unknown-key":
+                neighbour.failed(f"{name}-unknown-key")
+            else:
+                self._counters.count(f"{name}-{error.reason}")
             if neighbour.numbers.get(GENESIS, 0) > self._held(GENESIS):
                 self.ask_genesis(neighbour)
         elif error.reason in ("rollback", "digest-mismatch", "crl-fork"):

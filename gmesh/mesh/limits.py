@@ -93,19 +93,22 @@ TCP_UNSENT_LOW_WATER = 16 * 1024
 TCP_USER_TIMEOUT_MS = 20_000
 
 # One flow may fill the queue of a link, so that a stalled link drops nothing of a whole end-to-end window;
-# when others want room, the largest flow makes it.
+# when others want room, the largest flow of the neighbour of which most waits makes it.
 CONTROL_QUEUE_BYTES = 512 * 1024
 DATA_QUEUE_BYTES = 8 * 1024 * 1024
 DATA_FLOW_BYTES = 8 * 1024 * 1024
+# Flows of one neighbour that may wait for one link; of many neighbours, each has its part of DATA_FLOWS_ALL.
 DATA_FLOWS = 256
+DATA_FLOWS_ALL = 4096
 # All links of a node together: so many bytes of data wait, however many links are slow.
 NODE_DATA_BYTES = 64 * 1024 * 1024
-# Deficit round robin between flows (Shreedhar, Varghese 1995); flows of small frames get several quanta.
+# Deficit round robin between neighbours, then between flows (Shreedhar, Varghese 1995); of the flows of one
+# neighbour, those of small frames get several quanta.
 DRR_QUANTUM = 16 * 1024
 SMALL_FRAME = 1024
 SMALL_FRAME_WEIGHT = 4
-# A relayed frame that was queued so long, and as long as so many of its size take to send, makes room:
-# the sojourn time of CoDel (RFC 8289), with bounds of our own.
+# A relayed frame that was queued so long, and as long as so many of its size take to send, each times the
+# neighbours that share the link, makes room: the sojourn time of CoDel (RFC 8289), with bounds of our own.
 SOJOURN = 0.05
 SOJOURN_FRAMES = 4
 # A local sender is paused and resumed at these.
@@ -187,6 +190,21 @@ MAX_STUB_ORIGINS: Final = 512
 FAILURE_RATE: Final = 50 / 60
 FAILURE_BURST: Final = 50
 
+# -- what control frames of one neighbour may cost, in seconds of CPU time: so many a second, so many at once
+# (what a node that has missed thousands of records needs), so many in one turn of the reactor.  A frame costs
+# at least CONTROL_FRAME, for opening its record and sealing an answer.
+CONTROL_RATE: Final = 0.2
+CONTROL_BURST: Final = 1.0
+CONTROL_TURN: Final = 0.005
+CONTROL_FRAME: Final = 10e-6
+# A link that was not read for so many seconds is left; of these, so many a second are forgotten.
+CONTROL_PATIENCE: Final = 60.0
+CONTROL_PATIENCE_BACK: Final = 0.1
+MAX_CONTROL_BUDGETS: Final = 1024
+# New keys of a hop: a second, and at once.
+REKEY_RATE: Final = 1.0
+REKEY_BURST: Final = 32
+
 # -- certificates
 MAX_SERIALS: Final = 2
 MAX_UNJUDGED: Final = 64
@@ -195,6 +213,8 @@ MAX_DEPARTED: Final = 512
 # -- documents
 ASSEMBLY_STALL: Final = 10.0
 DOCUMENT_WINDOW: Final = 4
+# A larger one is read beside the reactor.
+DOCUMENT_ASIDE: Final = 64 * 1024
 STATUS_ASK_INTERVAL: Final = 30.0
 WANTED_INTERVAL: Final = 5.0
 

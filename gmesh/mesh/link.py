@@ -22,11 +22,12 @@ from zope.interface import implementer
 from gmesh.errors import FrameRefused, GmeshError, PeerRefused
 from gmesh.interfaces import INeighbourLink, ISecureTransport
 from gmesh.mesh.capture import FrameTrace
+from gmesh.mesh.control_budget import ControlBudgets, ControlTurns
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher, Receive, check_unclaimed
 from gmesh.mesh.egress import Egress
 from gmesh.mesh.egress_queue import DataRoom
-from gmesh.mesh.limits import WAN, KeepaliveProfile
+from gmesh.mesh.limits import REKEY_BURST, REKEY_RATE, WAN, KeepaliveProfile
 from gmesh.mesh.link_ending import Ending
 from gmesh.mesh.liveness import Alarm, LinkTimers, Liveness, Pinger
 from gmesh.mesh.neighbour import Neighbour
@@ -42,7 +43,8 @@ from gmesh.mesh.noise import (
 )
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.renewal_links import RenewalLink, Renewals
-from gmesh.wire.frames import Kind, iter_frames, pack_frame
+from gmesh.token_bucket import TokenBucket
+from gmesh.wire.frames import Kind, is_data, iter_frames, pack_frame
 from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import Close, CloseReason, Hello, decode_rekey
 
@@ -56,6 +58,7 @@ class MeshContext:
 
     @ivar wall: Unix seconds, for the expiry of certificates.
     @ivar random: jitter and nonces of PINGs.
+    @ivar budgets: of CPU time for control frames, by neighbour.
     @ivar room: for the data that waits for all links.
     @ivar hello: our HELLO for a link: initiator flag, the peer's address as we see it.
     """
@@ -67,6 +70,7 @@ class MeshContext:
     dispatcher: Dispatcher
     hello: Callable[[bool, str], Hello]
     refusals: Refusals
+    budgets: ControlBudgets
     renewals: Renewals
     counters: Counters = field(default_factory=Counters)
     profile: KeepaliveProfile = WAN
@@ -110,6 +114,10 @@ class MeshProtocol(RecordProtocol):
         self._egress = Egress(transport, context.clock, context.counters, context.room)
         self._ending = Ending(context.clock, transport, self._egress)
         self._pinger = Pinger(context.clock, context.random, self._liveness, self.send_control)
+        self._turns = ControlTurns(
+            context.budgets, self._peer.handle, self._read, self._refused, self._flooded
+        )
+        self._rekeys = TokenBucket(REKEY_RATE, REKEY_BURST, context.clock.seconds())
         self.send_data = self._egress.data
         self.hold = self._egress.hold
         self.release = self._egress.release
@@ -262,11 +270,11 @@ class MeshProtocol(RecordProtocol):
                 else:
                     self._no_receiver(kind, view, start, end)
         except GmeshError as error:
-            self._context.refusals.refuse(error.reason, error.detail, self.address, self.initiator)
-            self._end(error.reason, CloseReason.PROTOCOL)
+            self._refused(error)
 
     def records_ended(self) -> None:
         """Let the answers go."""
+        self._turns.turn_over()
         self._egress.release()
 
     def secure_connection_lost(self, reason: str) -> None:
@@ -295,10 +303,13 @@ class MeshProtocol(RecordProtocol):
             return
         self._state = State.UP
         self._neighbour = admitted
-        self._table = {
+        table = {
             **context.dispatcher.receivers(admitted),
             Kind.PING: self._pinger.ping_received,
             Kind.PONG: self._pinger.pong_received,
+        }
+        self._table = {
+            **{kind: take if is_data(kind) else self._turns.measured(take) for kind, take in table.items()},
             Kind.REKEY: self._rekey_received,
             Kind.CLOSE: self._close_received,
         }
@@ -313,7 +324,9 @@ class MeshProtocol(RecordProtocol):
                 self._observer.linked(self._peer)
 
     def _renewal_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
-        """Our certificate has ended: this is no link, but by it we may ask for the next one."""
+        """Our certificate has ended: this is no link, but by it we may ask an anchor for the next one."""
+        if "anchor" not in self._peer.roles:
+            raise FrameRefused("no-anchor", f"{self._peer.name} is none, and passes on no request")
         self._table = {}
         self._timers.stop()
         self._reason = CloseReason.EXPIRED.slug
@@ -323,6 +336,8 @@ class MeshProtocol(RecordProtocol):
         decode_rekey(record[start + FRAME_HEADER : end])
         if end != len(record):
             raise FrameRefused("bad-frame", "a REKEY is not the last frame of its record")
+        if not self._rekeys.take(self._clock.seconds()):
+            raise FrameRefused("rekey-rate", "new keys come far more often than they are due")
         self._transport.rekey_inbound()
 
     def _close_received(self, kind: int, record: memoryview, start: int, end: int) -> None:
@@ -346,6 +361,25 @@ class MeshProtocol(RecordProtocol):
             return
         check_unclaimed(kind, self._state is State.GREETING)
         self._context.counters.count("no-receiver")
+        self._turns.charge()
+
+    # what control frames may cost
+
+    def _read(self, more: bool) -> None:
+        if more:
+            self._transport.resumeProducing()
+        else:
+            self._context.counters.count("control-paused")
+            self._transport.pauseProducing()
+
+    def _flooded(self) -> None:
+        self.log.warn("{name} floods us with control frames: its link is left", name=self._peer.name)
+        self._context.counters.count("control-flood")
+        self._end(CloseReason.FLOOD.slug, CloseReason.FLOOD)
+
+    def _refused(self, error: GmeshError) -> None:
+        self._context.refusals.refuse(error.reason, error.detail, self.address, self.initiator)
+        self._end(error.reason, CloseReason.PROTOCOL)
 
     # the timer
 
@@ -380,6 +414,7 @@ class MeshProtocol(RecordProtocol):
     def _leave(self, reason: str) -> None:
         """A link for routing no longer."""
         self._timers.stop()
+        self._turns.stop()
         self._egress.captures.end()
         if self._reason is None:
             self._reason = reason

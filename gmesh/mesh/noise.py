@@ -14,7 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from twisted.internet.interfaces import IAddress, IConsumer, IDelayedCall, IProducer, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IDelayedCall,
+    IProducer,
+    IPushProducer,
+    IReactorTime,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -187,6 +194,16 @@ class NoiseProtocol(Protocol):
     def unregisterProducer(self) -> None:
         """Passed to the transport below."""
         cast(IConsumer, self.transport).unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """Passed to the transport below."""
+        if self.transport is not None:
+            cast(IPushProducer, self.transport).pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Passed to the transport below, unless that is closing."""
+        if self.transport is not None and not self._closing:
+            cast(IPushProducer, self.transport).resumeProducing()
 
     def lose(self, within: float = DRAIN_DEADLINE) -> None:
         """Close once all is written, or after C{within} seconds."""

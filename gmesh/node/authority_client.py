@@ -202,7 +202,9 @@ class AuthorityClient:
 
         def written(now: float) -> bytes:
             value = body(now) if callable(body) else body
-            return b"" if value is None else json.dumps(value, separators=(",", ":")).encode("utf-8")
+            if value is None:
+                return b""
+            return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
         now = self._wall()
         data = written(now)

@@ -24,11 +24,13 @@ from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Services
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
+from gmesh.mesh.control_budget import ControlBudgets
 from gmesh.mesh.control_protocol import ControlFactory
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.dialler import Dialler
 from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.document_reader import Aside, DocumentReader, at_once
 from gmesh.mesh.egress_queue import DataRoom
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.flooding import Flooding
@@ -82,6 +84,8 @@ class Environment:
     @ivar wall: Unix seconds.
     @ivar entropy: so many bytes that nobody guesses.
     @ivar connect: the client endpoint for an address, without some addresses of its host.
+    @ivar cpu: seconds of CPU time of the calling thread; where time is simulated, it stands still.
+    @ivar aside: runs what takes long beside the reactor.
     @ivar synchronised: whether C{wall} is known to be right.
     """
 
@@ -90,6 +94,8 @@ class Environment:
     random: Random
     entropy: Callable[[int], bytes]
     connect: Callable[[str, Collection[str]], IStreamClientEndpoint]
+    cpu: Callable[[], float] = lambda: 0.0
+    aside: Aside = at_once
     synchronised: Callable[[], bool] = lambda: False
 
 
@@ -98,6 +104,8 @@ class NodeContext:
     """
     What every layer is given: who this node is and what it knows, time, chance, counters.
 
+    @ivar budgets: of CPU time, by neighbour.
+    @ivar aside: runs what takes long beside the reactor.
     @ivar stub: keep no table of the network, ask for paths.
     """
 
@@ -108,6 +116,8 @@ class NodeContext:
     random: Random
     entropy: Callable[[int], bytes]
     counters: Counters
+    budgets: ControlBudgets
+    aside: Aside
     stub: bool
 
 
@@ -225,6 +235,7 @@ def make_links(
         dispatcher=dispatcher,
         hello=hello,
         refusals=refusals,
+        budgets=context.budgets,
         renewals=renewals,
         counters=context.counters,
         profile=profile,
@@ -245,7 +256,9 @@ def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:
         flooding: Flooding = StubFlooding(engine, neighbours, clock, member.wall, counters, used, seeker)
     else:
         flooding = Flooding(engine, neighbours, clock, member.wall, counters, used)
-    documents = DocumentGossip(member.trust, neighbours, clock, member.wall, counters)
+    documents = DocumentGossip(
+        member.trust, neighbours, clock, member.wall, counters, DocumentReader(context.budgets, context.aside)
+    )
     control = ControlFactory(engine, neighbours, flooding, documents, directory, clock, counters)
     forwarding = Forwarding(
         engine,

@@ -56,7 +56,8 @@ MAX_ALARMED = 1024
 ALARM_SPACING = 3600.0
 """Seconds without an alarm of a kind about a node, after which the next one is worth a line again."""
 MAX_REVOKED_KEPT = 4096
-RECEIPTS_A_HEARTBEAT = 32
+RECEIPTS_A_HEARTBEAT = 16
+"""The longest, with all else that a heartbeat says, fit C{RELAY_BODY_LIMIT}, which the authority has too."""
 RECEIPT_SPREAD = 3.0
 """Seconds over which the nodes of a fleet spread the heartbeats that carry a receipt."""
 NEWS_DEADLINE = 30.0

@@ -120,6 +120,8 @@ class NodeCollector(Collector):
             "data": sum(each.backlog for each in links),
         }
         yield _gauges("queue_bytes", "Waiting for the links.", "kind", queues)
+        cost = self._runtime.budgets.spent_by_all
+        yield _gauge("control_cpu_seconds", "CPU time that control frames of neighbours have cost.", cost)
 
     def _paths(self) -> Iterable[Metric]:
         runtime = self._runtime

@@ -19,6 +19,7 @@ from twisted.logger import Logger, LogLevel
 
 from gmesh.endtoend.services import is_reserved
 from gmesh.interfaces import ILink
+from gmesh.mesh.control_budget import ControlBudgets
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.hop_sessions import SessionMaker, xx_session
 from gmesh.mesh.limits import WAN, KeepaliveProfile
@@ -75,6 +76,7 @@ class NodeRuntime:
     @ivar directory: the other members.
     @ivar engine: the routes.
     @ivar neighbours: the nodes it is linked with.
+    @ivar budgets: what the control frames of each neighbour have cost.
     @ivar datagrams: what applications send and receive through.
     @ivar echo: ping and trace.
     @ivar control: operators' commands.
@@ -119,7 +121,19 @@ class NodeRuntime:
         )
         directory.remember(member.state.revoked)
         self.engine = make_engine(member, directory, clock, random, self._alarm, stub)
-        context = NodeContext(member, directory, self.engine, clock, random, entropy, self._counters, stub)
+        self.budgets = ControlBudgets(clock, environment.cpu)
+        context = NodeContext(
+            member=member,
+            directory=directory,
+            engine=self.engine,
+            clock=clock,
+            random=random,
+            entropy=entropy,
+            counters=self._counters,
+            budgets=self.budgets,
+            aside=environment.aside,
+            stub=stub,
+        )
         verifier = PeerVerifier(member.trust, lambda: member.certificate, member.wall)
         self.neighbours = make_neighbours(context, verifier, self._max_links)
         routes = make_routes(context, self.neighbours)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from random import Random, SystemRandom
-from time import time
+from time import thread_time, time
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService, Service
@@ -169,6 +169,7 @@ def makeService(options: Options, reactor: Any = None) -> MultiService:
 
 
 def _compose(options: Options, reactor: Any) -> MultiService:
+    from twisted.internet.threads import deferToThreadPool
     from twisted.web.resource import IResource
 
     from gmesh.daemon.browsers import ForPrograms
@@ -199,12 +200,14 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         identity,
         store,
         Environment(
-            reactor,
-            time,
-            random,
-            os.urandom,
-            lambda *target: client_endpoint(reactor, *target),
-            clock_synchronised,
+            clock=reactor,
+            wall=time,
+            random=random,
+            entropy=os.urandom,
+            connect=lambda *target: client_endpoint(reactor, *target),
+            cpu=thread_time,
+            aside=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
+            synchronised=clock_synchronised,
         ),
         advertise=configuration.advertise,
         peers=configuration.peer,

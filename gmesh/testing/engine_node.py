@@ -21,10 +21,12 @@ from zope.interface import implementer
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.capture import FrameTrace
+from gmesh.mesh.control_budget import ControlBudgets
 from gmesh.mesh.control_protocol import ControlFactory
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.dispatcher import Dispatcher
+from gmesh.mesh.document_reader import DocumentReader
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.flooding import Flooding
 from gmesh.mesh.forwarding import Forwarding
@@ -186,7 +188,9 @@ class EngineNode:
             certificates=Asked(clock, directory.lacks),
         )
         self.flooding = flooding = Flooding(engine, neighbours, clock, self.wall, counters, self._used)
-        self.documents = documents = DocumentGossip(trust, neighbours, clock, self.wall, counters)
+        self.documents = documents = DocumentGossip(
+            trust, neighbours, clock, self.wall, counters, DocumentReader(ControlBudgets(clock))
+        )
         self.forwarding = forwarding = Forwarding(
             engine,
             neighbours,

@@ -24,6 +24,7 @@ from typing import Any, cast
 from twisted.internet.defer import Deferred, succeed
 
 from gmesh.interfaces import INoiseSession
+from gmesh.mesh.document_reader import Aside, at_once
 from gmesh.mesh.limits import WAN, KeepaliveProfile
 from gmesh.node.composition import Environment
 from gmesh.node.identity_store import Identity
@@ -53,11 +54,15 @@ class MemoryMesh(World):
     @param seed: decides keys, jitter and how bytes arrive.
     @param wire: what the connections are like.
     @param profile: how soon a silent neighbour is given up.
+    @ivar cpu: seconds of CPU time that the nodes go by: it stands still, so that a run can be repeated.
+    @ivar aside: runs what takes long: at once.
     """
 
     def __init__(self, seed: int = 0, wire: Wire | None = None, profile: KeepaliveProfile = WAN) -> None:
         super().__init__(seed)
         self.profile = profile
+        self.cpu: Callable[[], float] = lambda: 0.0
+        self.aside: Aside = at_once
         self.network = MemoryNetwork(self.clock, self.random, wire)
         self.nodes: dict[str, MemoryNode] = {}
 
@@ -281,6 +286,8 @@ class MemoryNode:
             random=Random(mesh.random.getrandbits(64)),
             entropy=mesh.random.randbytes,
             connect=lambda target, avoid: mesh.network.client(target, self.host),
+            cpu=lambda: mesh.cpu(),
+            aside=lambda work: mesh.aside(work),
         )
         runtime = NodeRuntime(
             identity,

@@ -155,6 +155,7 @@ class CloseReason(IntEnum):
     OVERLOAD = 9
     VERSION = 10
     TWIN = 11
+    FLOOD = 12
 
     @property
     def slug(self) -> str:

@@ -261,3 +261,23 @@ def test_a_certificate_of_nobody_is_no_evidence(network: Any) -> None:
     member.certificate = sign_document(convert(body, Certificate), [network.keys.signing()])
     assert json.loads(shows(network, member, None).body)["type"].endswith("unknown-certificate")
     assert network.ask("GET", "/readyz").status == 200
+
+
+def test_a_member_is_heard_with_all_it_reports_after_a_restart(network: Any) -> None:
+    member = network.joined("pump-1")
+    status = status_of(network)
+    network.restart()
+    network.clock.advance(2)
+    answer = shows(network, member, status, boot_id="11" * 8, faults=["twin:pump-1"])
+    assert answer.status == 200, answer.body
+
+
+def test_whatever_number_a_database_draws_its_status_is_read(
+    network: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secrets.randbits", lambda bits: 2**bits - 1)
+    fresh = type(network)(tmp_path / "fresh", network.rates)
+    status = status_of(fresh)
+    fresh.restart()
+    assert status_of(fresh).body.instance == status.body.instance
+    fresh.stop()

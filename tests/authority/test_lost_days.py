@@ -532,3 +532,34 @@ def test_d15_a_number_without_end_in_an_audit_is_no_number(theft: Theft, action:
     """It is passed over: neither a traceback, nor a word of what is in force."""
     append_row(theft.network.path / "audit.jsonl", action=action, target="9" * 5000)
     assert lost_and_restored(theft, Evidence()).epoch == EPOCH_TODAY
+
+
+def test_a3_a_revocation_of_another_node_of_that_name_is_no_evidence(theft: Theft) -> None:
+    """The name was that of a revoked node before: that one is barred in the backup, its successor is not."""
+    network = theft.network
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
+    network.clock.advance(1)
+    theft.backup = theft.take_backup()
+    crl, policy = theft.held(Crl, "old"), theft.held(Policy, "old")
+    network.joined("pump-1")
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
+    network.clock.advance(1)
+    newer = theft.held(Crl)
+    with pytest.raises(ConfigurationError, match=r"1 revocations after this backup .* lack: pump-1"):
+        theft.restore([crl], [policy])
+    theft.restore([newer], [policy])
+
+
+def test_a3_a_node_that_only_a_dropped_keys_crl_names_is_not_missed(theft: Theft) -> None:
+    """It joined and was revoked after the backup; the CRL that says so is of a key dropped since."""
+    network = theft.network
+    crl = theft.held(Crl, "old")
+    young = network.joined("pump-2")
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-2"}).status == 201
+    network.clock.advance(1)
+    by_old_key = theft.held(Crl, "dropped")
+    theft.rotate()
+    by_new_key = theft.file("early", sign_document(parse_document(crl.read_bytes(), Crl).body, [theft.new]))
+    done = theft.restore([by_new_key, by_old_key], [theft.held(Policy)])
+    assert done.revoked_by_dropped_keys == [f"node {young.node.key_id}"]
+    assert done.lost == []

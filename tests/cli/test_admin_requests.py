@@ -313,16 +313,24 @@ def test_a5_revoke_waits_for_this_very_crl(
     )
     http_end.answers["GET /status"] = (200, network.status(7, crl=newer).encode())
     rows = _nodes(
-        *((name, number, False, 60) for name, number in zip("abcdef", (9, 9, 10, 11, 11, 8), strict=True))
+        *(
+            (name, number, False, 60)
+            for name, number in zip("abcdefgh", (9, 9, 10, 11, 11, 8, 12, 9), strict=True)
+        )
     )
-    digests = [ours.digest, newer.digest, ours.digest, newer.digest, ours.digest, ours.digest]
+    digests = [ours.digest, newer.digest, ours.digest, newer.digest, ours.digest, ours.digest, None, None]
     for row, digest in zip(rows["nodes"], digests, strict=True):
-        row["numbers"]["crl_digest"] = digest
+        if digest is not None:
+            row["numbers"]["crl_digest"] = digest
     http_end.json("GET /admin/nodes", rows)
     monkeypatch.setattr("gmesh.cli.admin_revocations.poll", lambda ask, done, timeout: ask())
     ended = admin("revoke", "gone", "--wait", "--json")
     found = json.loads(ended.out)
-    assert (ended.status, found["applied"], found["waiting"]) == (1, ["a", "d"], ["b", "c", "e", "f"])
+    assert (ended.status, found["applied"], found["waiting"]) == (
+        1,
+        ["a", "d"],
+        ["b", "c", "e", "f", "g", "h"],
+    )
 
 
 @pytest.mark.parametrize("arguments", [["revoke"], ["revoke", "a", "--serial", "3"], ["command", "reload"]])

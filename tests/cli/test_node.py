@@ -30,7 +30,9 @@ STATUS = {
     "policy_version": 1,
     "links": 1,
 }
-PEERS = [{"name": "b", "node_id": "0011", "address": "10.0.0.1:7443", "rtt_ms": 1.25}]
+PEERS = [
+    {"name": "b", "node_id": "0011", "address": "10.0.0.1:7443", "rtt_ms": 1.25, "control_seconds": 0.25}
+]
 ROUTES = [{"name": "c", "path": ["a", "b", "c"], "cost": 20}]
 TRANSITS = [{"path": ["a", "b", "c"], "kind": "E2E_INIT", "bytes": 612}]
 NODES = [{"name": "c", "node_id": "22", "roles": ["client", "service:web"], "reachable": False}]
@@ -62,7 +64,10 @@ def test_json_is_passed_on(
         (
             "peers",
             PEERS,
-            ["NAME  NODE ID  ADDRESS        ROUND TRIP\nb     0011     10.0.0.1:7443  1.2 ms\n"],
+            [
+                "NAME  NODE ID  ADDRESS        ROUND TRIP  CPU\n"
+                "b     0011     10.0.0.1:7443  1.2 ms      0.2 s\n"
+            ],
         ),
         ("routes", ROUTES, ["c     a > b > c  20"]),
         ("nodes", NODES, ["client, service:web", "no"]),

@@ -8,6 +8,7 @@ from random import Random
 from twisted.internet.task import Clock
 
 from gmesh.errors import GmeshError
+from gmesh.mesh.control_budget import ControlBudgets
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dialler import Dialler
 from gmesh.mesh.dispatcher import Dispatcher
@@ -110,6 +111,7 @@ class Node:
             dispatcher=self.dispatcher,
             hello=self.hello,
             refusals=self.refusals,
+            budgets=ControlBudgets(clock, world.cpu),
             renewals=Renewals(clock, self.verifier.judge_ended, self.counters),
             counters=self.counters,
             profile=profile,
@@ -176,6 +178,7 @@ class World:
         self.network = MemoryNetwork(self.clock, Random(seed), wire)
         self.issuer = Issuer(self.wall, Random(seed))
         self.nodes = []
+        self.cpu = lambda: 0.0
 
     def wall(self):
         return self.start + self.clock.seconds()

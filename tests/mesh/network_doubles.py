@@ -65,7 +65,7 @@ class DoubleLink:
 
     def send_data(self, frame: bytes, flow: bytes, rest: bytes | memoryview = b"") -> bool:
         """Queue a data frame."""
-        assert len(flow) == 16
+        assert len(flow) in (16, 24)
         if self.takes_data:
             self._post(frame[2], b"".join((frame, rest)))
         return self.takes_data

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.egress_queue import DataRoom, EgressQueue
+from gmesh.mesh.limits import DATA_FLOWS, DATA_FLOWS_ALL
 
-A, B, C = (bytes([letter]) * 16 for letter in b"abc")
+A, B, C = (b"neighbor" + bytes([letter]) * 8 for letter in b"abc")
+BY_LETTER = {flow[-1:]: flow for flow in (A, B, C)}
 
 
 def queue(**limits):
@@ -82,6 +85,74 @@ def test_a_flow_has_its_own_limit_and_flows_have_a_number():
     assert counters == {"data-flow-full": 2, "data-flows-full": 1}
 
 
+def of(neighbour: bytes, number: int) -> bytes:
+    """A flow that came from this neighbour."""
+    return neighbour * 8 + number.to_bytes(8, "big") * 2
+
+
+def taken_of(frames: list[bytes], first: bytes) -> int:
+    """Bytes of the frames that begin so."""
+    return sum(len(frame) for frame in frames if frame[:1] == first)
+
+
+def test_c6_neighbours_share_before_their_flows():
+    """One with 250 flows of small frames and one with a single flow of large ones: each gets half."""
+    waiting = queue(data_bytes=1 << 30, flow_bytes=1 << 30)
+    for number in range(250):
+        for _ in range(20):
+            waiting.push_data(b"h" * 500, of(b"H", number))
+    for _ in range(200):
+        waiting.push_data(b"m" * 8000, of(b"M", 0))
+    taken = [frame for _ in range(60) for frame in waiting.take_data(32768)]
+    assert abs(taken_of(taken, b"h") - taken_of(taken, b"m")) <= 2 * 16384
+
+
+def test_c6_a_full_queue_takes_from_the_neighbour_of_which_most_waits():
+    """Flooded in 100 flows, each smaller than the one of another neighbour, that one loses nothing."""
+    lost = set()
+    room = DataRoom(dropped=lambda flow, frame: lost.add(flow[:1]))
+    waiting = EgressQueue(Counters(), room=room, data_bytes=10_000)
+    for _ in range(40):
+        waiting.push_data(b"m" * 100, of(b"M", 0))
+    for number in range(1000):
+        waiting.push_data(b"h" * 100, of(b"H", number % 100))
+    assert lost == {b"H"} and waiting.data_bytes == 10_000
+
+
+def test_c6_flows_of_one_neighbour_are_bounded():
+    """Whoever has used up their flows is refused new ones; all other neighbours begin theirs."""
+    counters = Counters()
+    waiting = EgressQueue(counters)
+    taken = [waiting.push_data(b"h", of(b"H", number)) for number in range(DATA_FLOWS + 10)]
+    assert taken.count(True) == DATA_FLOWS and counters == {"data-flows-full": 10}
+    names = [bytes([number]) for number in range(100, 200)]
+    for number in range(DATA_FLOWS):
+        for name in names:
+            assert waiting.push_data(b"m", of(name, number)) or number >= DATA_FLOWS_ALL // 101
+    assert waiting.flows <= DATA_FLOWS + DATA_FLOWS_ALL
+
+
+@pytest.mark.parametrize("burst", [1, 4, 16])
+def test_c6_who_sends_a_little_goes_first_and_no_more_than_others(burst):
+    """Behind a backlog a first frame leaves next; sent so without end, they get two turns of three."""
+    waiting = queue(data_bytes=1 << 30, flow_bytes=1 << 30)
+    for _ in range(4000):
+        waiting.push_data(b"m" * 1000, of(b"M", 0))
+    waiting.take_data(50_000)
+    waiting.push_data(b"h" * 1000, of(b"H", 0))
+    assert waiting.take_data(1000) == [b"h" * 1000]
+    taken, unsent = [], 0
+    for _ in range(3000):
+        if unsent == 0:
+            unsent = burst
+            for _ in range(burst):
+                waiting.push_data(b"h" * 1000, of(b"H", 0))
+        [frame] = waiting.take_data(1000)
+        unsent -= frame[:1] == b"h"
+        taken.append(frame)
+    assert 0 < taken_of(taken, b"h") <= 2 / 3 * sum(map(len, taken))
+
+
 def test_many_slow_links_share_one_room():
     """Fifty links that take nothing stay within the room of the node; a small flow on another keeps all."""
     lost = set()
@@ -112,7 +183,7 @@ def test_the_room_comes_back():
     one.take_data(150)
     one.clear()
     assert room.held == two.data_bytes
-    two.purge(B[:8])
+    two.purge(B[8:])
     assert room.held == 0
     for _ in range(20):
         one.push_data(b"a" * 100, A)
@@ -166,7 +237,7 @@ OPERATIONS = st.lists(
     st.one_of(
         st.tuples(st.just("push"), st.sampled_from([A, B, C]), st.integers(1, 60)),
         st.tuples(st.just("take"), st.integers(1, 200)),
-        st.tuples(st.just("purge"), st.sampled_from([A[:8], B[:8]])),
+        st.tuples(st.just("purge"), st.sampled_from([A[8:], B[8:]])),
     ),
     max_size=80,
 )
@@ -184,23 +255,23 @@ def test_a_naive_twin_agrees(operations):
         if operation == "push":
             flow, size = arguments
             serial += 1
-            frame = b"%06d" % serial + flow[:1] + b"." * size
+            frame = b"%06d" % serial + flow[-1:] + b"." * size
             if waiting.push_data(frame, flow):
                 twin[flow].append(frame)
             else:
                 assert sum(bool(frames) for frames in twin.values()) == 2 and not twin[flow]
             for each in lost:
-                assert twin[each[6:7] * 16].pop(0) == each
+                assert twin[BY_LETTER[each[6:7]]].pop(0) == each
             lost.clear()
         elif operation == "take":
             taken = waiting.take_data(arguments[0])
             for frame in taken:
-                assert twin[frame[6:7] * 16].pop(0) == frame
+                assert twin[BY_LETTER[frame[6:7]]].pop(0) == frame
             assert sum(map(len, taken[:-1])) < arguments[0]
             assert taken or not any(twin.values())
         else:
             waiting.purge(arguments[0])
-            twin[arguments[0] * 2] = []
+            twin[BY_LETTER[arguments[0][:1]]] = []
         sizes = {flow: sum(map(len, frames)) for flow, frames in twin.items()}
         assert room.held == waiting.data_bytes == sum(sizes.values()) <= 300
         assert max(sizes.values()) <= 150

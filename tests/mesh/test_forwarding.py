@@ -130,13 +130,30 @@ def test_refused_headers(world: TestWorld, path: str, hop: int, cause: str) -> N
     assert nodes["b"].refusals == []
 
 
+def test_c6_a_destination_that_no_record_names(world: TestWorld) -> None:
+    """A frame to a made-up handle leaves the first relay nowhere; it is counted, and its source is told."""
+    a, b, c, d = world.line("a", "b", "c", "d")
+    world.run(2)
+    made_up = b"made up."
+    for counter in range(3):
+        assert a.send_to(d, path=(a.handle, b.handle, c.handle, made_up), counter=counter)
+    world.run(1)
+    assert b.counters["forward-unknown-destination"] == 3 and data_sent(b, c) == []
+    assert b.counters["unreach-sent"] == a.counters["unreach-heard"] == 3
+    assert a.send_to(d)
+    world.run(1)
+    assert len(d.delivered) == 1
+
+
 def test_too_long(world: TestWorld) -> None:
     """More hops than the policy allows are refused by every relay."""
     one, two, three = world.line("a", "b", "c")
-    filler = [bytes([number]) * 8 for number in range(1, MAX_HOPS - 1)]
+    last = world.add("d")
+    world.connect(two, last)
+    filler = [*(bytes([number]) * 8 for number in range(1, MAX_HOPS - 2)), last.handle]
     inject(two, one, [one.handle, two.handle, three.handle, *filler])
     assert two.counters["forward-too-long"] == 0 and len(data_sent(two, three)) == 1
-    inject(two, one, [one.handle, two.handle, three.handle, *filler, b"z" * 8])
+    inject(two, one, [one.handle, two.handle, three.handle, b"z" * 8, *filler])
     assert two.counters["forward-too-long"] == 1 and len(data_sent(two, three)) == 1
 
 
@@ -403,9 +420,9 @@ def flood(world: TestWorld, source: TestNode, path: tuple[bytes, ...], seconds: 
 
 def test_what_a_source_makes_others_carry_is_bounded(world: TestWorld) -> None:
     """Of a long path the first relay passes on so many bytes a second, each counted for every hop of it."""
-    a, b, c = world.line("a", "b", "c")
+    a, b, c, d = world.line("a", "b", "c", "d")
     world.run(2)
-    path = (a.handle, b.handle, c.handle, *(bytes([n]) * 8 for n in range(1, 31)))
+    path = (a.handle, b.handle, c.handle, *(bytes([n]) * 8 for n in range(1, 30)), d.handle)
     passed: list[int] = []
     b.links["c"].send_data = lambda head, flow, rest: passed.append(len(head) + len(rest)) or True  # type: ignore[method-assign]  # no need to queue it
     size = flood(world, a, path, 0.5)

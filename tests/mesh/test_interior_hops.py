@@ -141,8 +141,8 @@ def test_c3_headers_are_counted_by_ingress_at_every_hop(star: dict[str, TestNode
 
 def test_c3_what_was_judged_is_not_new(star: dict[str, TestNode]) -> None:
     """Links that come and go have every header judged again, which costs its neighbour nothing."""
-    b, m, c = star["b"], star["m"], star["c"]
-    flows = [frame((m.handle, b.handle, c.handle, stranger(number)), 1) for number in range(500)]
+    b, m, c, s = star["b"], star["m"], star["c"], star["s"]
+    flows = [frame((m.handle, b.handle, c.handle, stranger(number), s.handle), 1) for number in range(500)]
     rounds, taken = 2 * HEADER_BURST // len(flows), swallow(b, c)
     for _ in range(rounds):
         b.forwarding.forget_verdicts()
@@ -154,8 +154,8 @@ def test_c3_what_was_judged_is_not_new(star: dict[str, TestNode]) -> None:
 
 def test_c3_only_what_was_obeyed_is_free(star: dict[str, TestNode]) -> None:
     """A header that is refused after links changed pays each time that it comes."""
-    b, m, c = star["b"], star["m"], star["c"]
-    other = frame((m.handle, b.handle, c.handle, VICTIM), 1)
+    b, m, c, s = star["b"], star["m"], star["c"], star["s"]
+    other = frame((m.handle, b.handle, c.handle, VICTIM, s.handle), 1)
     b.links["m"].receive(DATA, other)
     b.forwarding._may_transit = lambda source: False
     b.forwarding.forget_verdicts()
@@ -167,10 +167,10 @@ def test_c3_only_what_was_obeyed_is_free(star: dict[str, TestNode]) -> None:
 
 def test_c3_what_a_client_has_remembered_is_bounded(star: dict[str, TestNode]) -> None:
     """More headers than a client may have remembered, again and again, are new each time."""
-    b, m, c = star["b"], star["m"], star["c"]
+    b, m, c, s = star["b"], star["m"], star["c"], star["s"]
     swallow(b, c)
     for number in range(HEADER_BURST + MAX_OWN_VERDICTS):
-        path = (m.handle, b.handle, c.handle, stranger(number % (MAX_OWN_VERDICTS + 1)))
+        path = (m.handle, b.handle, c.handle, stranger(number % (MAX_OWN_VERDICTS + 1)), s.handle)
         b.links["m"].receive(DATA, frame(path, 1))
     assert b.counters["forward-header-rate"] > 0
 
@@ -179,7 +179,7 @@ def test_c3_bytes_are_counted_by_ingress_at_every_hop(star: dict[str, TestNode])
     """A relay has so many bytes carried for others, times the hops to come; another relay still its own."""
     b, r, s, c = star["b"], star["r"], star["s"], star["c"]
     taken = swallow(b, c)
-    rest = (c.handle, *map(stranger, range(28)))
+    rest = (c.handle, *map(stranger, range(27)), star["m"].handle)
     long = frame((VICTIM, r.handle, b.handle, *rest), 2, DATA, bytes(16_000))
     for _ in range(TRANSIT_BURST // len(long) // len(rest) + 200):
         b.links["r"].receive(DATA, long)

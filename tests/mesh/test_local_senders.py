@@ -150,17 +150,18 @@ def test_what_waited_too_long_makes_room_from_the_largest_flow():
     """A frame older than 50 ms, and than four of its kind take to send: the largest flow loses its oldest."""
     lost = []
     queue = EgressQueue(Counters(), room=DataRoom(dropped=lambda flow, frame: lost.append(frame)))
+    small = OTHER[:8] + THIRD[8:]
     for number in range(8):
         queue.push_data(b"%d" % number * 1000, OTHER, 0.0)
-    queue.push_data(b"s" * 100, THIRD, 0.0)
-    queue.push_data(b"t" * 100, THIRD, 0.05)
+    queue.push_data(b"s" * 100, small, 0.0)
+    queue.push_data(b"t" * 100, small, 0.05)
     assert lost == []
-    queue.push_data(b"u" * 100, THIRD, 0.06)
+    queue.push_data(b"u" * 100, small, 0.06)
     assert lost == [b"0" * 1000]
     queue.pace = 1e-3
-    queue.push_data(b"v" * 100, THIRD, 0.3)
+    queue.push_data(b"v" * 100, small, 0.3)
     assert len(lost) == 1
-    queue.push_data(b"w" * 100, THIRD, 0.41)
+    queue.push_data(b"w" * 100, small, 0.41)
     assert lost[1:] == [b"1" * 1000]
 
 

@@ -20,7 +20,9 @@ from gmesh.errors import DocumentRefused, RequestRefused
 from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_http import AuthorityHTTP, AuthorityUnreachable
 from gmesh.node.authority_relay import FallbackPath
-from gmesh.node.limits import ANSWER_LIMIT
+from gmesh.node.limits import ANSWER_LIMIT, MAX_FAULTS, RECEIPTS_A_HEARTBEAT
+from gmesh.trust.documents import CommandReceipt, sign_document
+from gmesh.trust.limits import MAX_TEXT
 from gmesh.trust.state import TrustState
 
 
@@ -85,6 +87,27 @@ def test_heartbeat_and_documents(world: World) -> None:
     assert world.trust.policy is not None and world.trust.policy.body.max_hops == 16
     world.network.clock.advance(1)
     world.beat()
+
+
+def test_the_longest_heartbeat_fits(world: World) -> None:
+    """As many receipts as one carries, each as long as it may be, and all else that a node reports."""
+    receipt = CommandReceipt(
+        network_id=world.network.network_id,
+        command="ab" * 16,
+        outcome="refused",
+        detail="\N{GRINNING FACE}" * MAX_TEXT,
+        at=world.network.now,
+    )
+    receipts = [sign_document(receipt, [world.host.node]).as_dict()] * RECEIPTS_A_HEARTBEAT
+    more = {
+        "status": world.beat().as_dict(),
+        "faults": [f"twin:{'a' * 63}"] * MAX_FAULTS,
+        "boot_id": "11" * 8,
+    }
+    world.network.clock.advance(1)
+    numbers = {"genesis": 1, "policy": 1, "crl": 1, "status": 1}
+    world.result(world.client.heartbeat(world.certificate, numbers, receipts, more))
+    assert world.network.authority.commands.dropped["unknown-command"] == RECEIPTS_A_HEARTBEAT
 
 
 def test_renewal(world: World) -> None:

@@ -22,7 +22,7 @@ from gmesh.node.authority_http import AuthorityHTTP
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.limits import RENEWAL_RETRY_CEILING
 from gmesh.testing.issuer import DAY, Enrolled
-from gmesh.trust.documents import Certificate, Document
+from gmesh.trust.documents import Certificate, CommandReceipt, Document, sign_document
 from gmesh.trust.state import TrustState
 
 
@@ -69,7 +69,9 @@ class Member:
 class Life:
     """One node, its heartbeat, and both clocks moving together."""
 
-    def __init__(self, wall: Any, issuer: MemoryAuthority, node: Enrolled, *urls: str) -> None:
+    def __init__(
+        self, wall: Any, issuer: MemoryAuthority, node: Enrolled, *urls: str, control: Any = None
+    ) -> None:
         self.wall = wall
         self.issuer = issuer
         self.authority = authority = AuthorityResource(issuer)
@@ -89,7 +91,7 @@ class Life:
             wall,
             random.randbytes,
         )
-        self.heartbeat = Heartbeat(self.member, self.client, self.clock, wall, random)
+        self.heartbeat = Heartbeat(self.member, self.client, self.clock, wall, random, control)
 
     def live(self, seconds: float, step: float = 5.0) -> None:
         for _ in range(int(seconds / step)):
@@ -286,6 +288,40 @@ def test_a_refused_heartbeat_still_brings_the_news(life: Life) -> None:
     assert life.trust.crl == crl
     told = [event for event in lines if event.get("cause") == "because cert-revoked"]
     assert len(told) == 1
+
+
+class Receipts:
+    """What became of one command, until the authority has heard of it."""
+
+    def __init__(self, node: Enrolled, network_id: str) -> None:
+        body = CommandReceipt(network_id=network_id, command="ab" * 16, outcome="done", detail="", at=1)
+        self.left = [sign_document(body, [node.node_key]).as_dict()]
+
+    def receipts(self) -> list[dict[str, Any]]:
+        return list(self.left)
+
+    def delivered(self, receipts: list[dict[str, Any]]) -> None:
+        self.left = [each for each in self.left if each not in receipts]
+
+    def fetched(self) -> int:
+        return 0
+
+
+def test_whom_the_authority_does_not_know_says_little_at_first(wall: Any, issuer: MemoryAuthority) -> None:
+    """After a restore: a long body of an unknown key is refused unread, so receipts wait for a heartbeat."""
+    node = issuer.enrol("b", "client")
+    control = Receipts(node, issuer.network_id)
+    waiting = control.receipts()
+    life = Life(wall, issuer, node, "http://one.example", control=control)
+    life.authority.refuse["/heartbeat"] = (401, "unknown-key")
+    life.start()
+    life.live(150)
+    life.authority.refuse.clear()
+    life.authority.bodies.clear()
+    life.live(150)
+    assert [body["receipts"] for body in life.authority.bodies][:2] == [[], waiting]
+    assert control.left == []
+    life.stop()
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,28 @@ def test_d5_only_an_anchor_lets_it_in() -> None:
     mesh.stop()
 
 
+def test_d5_nothing_is_asked_of_a_relay_that_offers_to_pass_it_on() -> None:
+    """Who is no anchor by its certificate is told none of what goes to the authority."""
+    mesh = ManagedMesh(seed=33)
+    mesh.add("r", "relay")
+    mesh.add("c", "client", peers=["r"])
+    mesh["c"].line.open = False
+    mesh.start()
+    mesh.run(30)
+    asked: list[bytes] = []
+
+    async def serve(peer: object, data: bytes) -> bytes:
+        asked.append(data)
+        return b"{}"
+
+    c = asleep(mesh, "c", AWAY)
+    mesh["r"].runtime.renewals.serve = serve
+    mesh.run(180)
+    assert counted(mesh["r"], "renewal-link") > 0
+    assert asked == [] and not c.runtime.renewals.asking
+    mesh.stop()
+
+
 def test_d5_a_dialler_takes_no_anchor_whose_certificate_has_ended(mesh: ManagedMesh) -> None:
     """Only who dials is let in so: the other way round nothing is sealed to an ended certificate."""
     a, b = mesh["a"], mesh["b"]

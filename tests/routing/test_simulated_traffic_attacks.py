@@ -41,7 +41,7 @@ def test_a_path_that_is_not_allowed_goes_nowhere(grid: EngineMesh, what: str) ->
         assert seen == ["n0001"]
         assert {
             "repeats": relay.counters["forward-repeated-hop"],
-            "unknown": relay.counters["unreachable"],
+            "unknown": relay.counters["forward-unknown-destination"],
             "long": relay.counters["forward-too-long"],
         }[what] == 1
 

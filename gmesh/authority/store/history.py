@@ -16,8 +16,8 @@ from gmesh.errors import StoreError
 
 __all__ = ["another_history", "begin_instance", "check_history", "instance", "note_another"]
 
-INSTANCE_BITS = 53
-"""What every JSON reader keeps exactly: L{gmesh.trust.limits.MAX_INTEGER}."""
+INSTANCE_BITS = 52
+"""As many as make no number above L{gmesh.trust.limits.MAX_NUMBER}, the highest that documents hold."""
 _INSTANCE = "instance"
 _NOTED_AT = "another_history_at"
 

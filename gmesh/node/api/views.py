@@ -109,6 +109,7 @@ class LocalNode:
                 "rtt_ms": None if link.rtt is None else round(link.rtt * 1000, 3),
                 "initiator": link.initiator,
                 "roles": list(link.peer.roles),
+                "control_seconds": round(self._runtime.budgets.spent(link.peer.handle), 3),
             }
             for link in sorted(self._runtime.links(), key=lambda link: link.peer.name)
         ]
