@@ -37,6 +37,9 @@ _VOTES = {
 
 _DOORS = {
     "POST /admin/commands": {"POST /admin/policies": "a policy says which role may give which command"},
+    "POST /admin/enrolments/<id>": {
+        "POST /admin/invites": "an invite that asks for no approval admits alone"
+    },
 }
 """The further doors to one right."""
 

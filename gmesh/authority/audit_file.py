@@ -21,14 +21,15 @@ from gmesh.errors import DocumentRefused, StoreError
 from gmesh.files import read_capped
 from gmesh.trust.documents import AuditHead, Status, parse_document
 from gmesh.trust.floors import Floors
-from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.limits import DOCUMENT_LIMITS, MAX_INTEGER
 
-__all__ = ["AuditRow", "HeldHead", "Survey", "audit_rows", "heads_in", "status_head", "survey"]
+__all__ = ["AuditRow", "HeldHead", "Survey", "audit_rows", "heads_in", "number_in", "status_head", "survey"]
 
 LINE_BYTES = 256 * 1024
 """Of one row; the longest, a revocation with all its serials, has a tenth."""
 HEAD_FILE_BYTES = 64 * 1024
 _RESTORE = b'"restore"'
+_DIGITS = len(str(MAX_INTEGER))
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,7 +50,7 @@ class AuditRow:
         """What the row says. @raise StoreError: C{audit-broken}, if that is no JSON object."""
         try:
             return msgspec.json.decode(self.entry, type=dict[str, Any])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError) as error:
             raise StoreError("audit-broken", f"audit row {self.seq} is not an object") from error
 
     def begun_epoch(self) -> int | None:
@@ -58,9 +59,14 @@ class AuditRow:
             return None
         row = self.read()
         target = row.get("target")
-        if row.get("action") != "restore" or not isinstance(target, str) or not target.isdecimal():
-            return None
-        return int(target)
+        return number_in(target) if row.get("action") == "restore" else None
+
+
+def number_in(text: object) -> int | None:
+    """The number that a row gives as text; None for anything else, and for one that no document can bear."""
+    if not isinstance(text, str) or not text.isdecimal() or len(text) > _DIGITS:
+        return None
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ def audit_rows(path: Path) -> Iterator[AuditRow]:
             try:
                 read = msgspec.json.decode(line, type=_Line)
                 row = AuditRow(read.seq, bytes(read.row), bytes.fromhex(read.hash))
-            except (msgspec.DecodeError, ValueError) as error:
+            except (msgspec.DecodeError, ValueError, RecursionError) as error:
                 raise StoreError("audit-broken", f"line {number} of {path} is not an audit row") from error
             yield row
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from gmesh.authority.audit_file import AuditRow, HeldHead, Survey, audit_rows, survey
+from gmesh.authority.audit_file import AuditRow, HeldHead, Survey, audit_rows, number_in, survey
 from gmesh.authority.node_files import NodeFiles
 from gmesh.authority.store import documents, lost_certificates
 from gmesh.authority.store.certificates import cut_off, key_revoked
@@ -95,8 +95,7 @@ class LostDays:
     @ivar certificates: noted, but not yet written down.
     @ivar revocations: that could still matter.
     @ivar policy: the newest version that people published; -1 without one.
-    @ivar epoch_here: the last that the files of the state directory tell of.
-    @ivar epochs: what the named files tell of: file, epoch.
+    @ivar epochs: what the files tell of: file, epoch.
     @ivar issued: up to which number of the backup's epoch each serial has a row that is borne out.
     """
 
@@ -104,7 +103,6 @@ class LostDays:
     certificates: list[LostCertificate] = field(default_factory=list)
     revocations: list[LostRevocation] = field(default_factory=list)
     policy: int = -1
-    epoch_here: int = 0
     epochs: list[tuple[Path, int]] = field(default_factory=list)
     issued: int = 0
 
@@ -128,8 +126,8 @@ class LostDays:
             if against.at >= matters_from:
                 self.revocations.append(against)
         elif action in _POLICIES:
-            version = str(value.get("policy", target))
-            self.policy = max(self.policy, int(version) if version.isdecimal() else -1)
+            version = number_in(str(value.get("policy", target)))
+            self.policy = self.policy if version is None else max(self.policy, version)
 
     def store(self, tx: Transaction) -> None:
         """Write down the certificates that were noted."""
@@ -187,10 +185,7 @@ def read_lost_days(
         lost.told.append(
             AuditTold(path, found.size - backup.size, verified - backup.size, found.broken or _forked(found))
         )
-        if path in given:
-            lost.epochs.append((path, found.epoch))
-        else:
-            lost.epoch_here = max(lost.epoch_here, found.epoch)
+        lost.epochs.append((path, found.epoch))
         for row in _rows(path, backup.size, found.size):
             lost.take(row, row.seq <= verified, backup.epoch, matters_from)
             if len(lost.certificates) >= ROWS_AT_ONCE:

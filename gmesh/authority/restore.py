@@ -412,11 +412,18 @@ class _Rework:
         return lost
 
     def _begin_epoch(self, tx: Transaction, files: NodeFiles, lost: LostDays) -> int:
-        own, days = max(epoch(tx), self._own, lost.epoch_here), (tx.now - EPOCH_ZERO) // DAY
+        own, days = max(epoch(tx), self._own), (tx.now - EPOCH_ZERO) // DAY
+        if self._start:  # nothing else tells of earlier restores
+            here = (told for path, told in lost.epochs if path not in self._paths.more.audits)
+            own = max(own, *here, 0)
         bound = max(own, days + EPOCHS_AHEAD)
         for path, told in lost.epochs:
             if told > bound:
-                raise ConfigurationError("epoch-beyond", f"{path} tells of epoch {told}: leave that file out")
+                raise ConfigurationError(
+                    "epoch-beyond",
+                    f"{path} tells of epoch {told}, and this authority cannot have come beyond {bound}: leave"
+                    " that file out, or move it out of the state directory, and compare the clock",
+                )
         raised = max(own + 1, days, files.epoch(bound) + 1, *(told + 1 for _, told in lost.epochs))
         tx.set_mark("epoch", raised)
         tx.set_mark("numbers_from", self._start)

@@ -17,6 +17,7 @@ from typing import Any
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 __all__ = ["PROBLEM_TYPE", "CappedChannel", "CappedRequest", "QuietSite", "problem_body"]
@@ -42,7 +43,33 @@ def problem_body(slug: str, title: str, status: int, detail: str, **members: obj
     return json.dumps(document, separators=(",", ":")).encode("utf-8") + b"\n"
 
 
-class CappedRequest(Request):
+class QuietRequest(Request):
+    """A request that anybody can make without a line in the log: twisted.web writes one for each HEAD."""
+
+    def render(self, resrc: IResource) -> None:
+        """Answer; a HEAD with the length of what a GET would get, and no body."""
+        super().render(_HeadOf(resrc) if self.method == b"HEAD" else resrc)
+
+
+class _HeadOf(Resource):
+    """What a resource answers, without the body."""
+
+    isLeaf = True
+
+    def __init__(self, inner: IResource) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def render(self, request: Any) -> Any:
+        """Nothing, where it answers at once: then its length is known."""
+        body = self._inner.render(request)
+        if not isinstance(body, bytes):
+            return body
+        request.setHeader(b"content-length", b"%d" % len(body))
+        return b""
+
+
+class CappedRequest(QuietRequest):
     """
     A request whose body is kept in memory, never on disk, and never grows over its cap.
 
@@ -116,6 +143,7 @@ class QuietSite(Site):
     """A site that logs no requests; HTTP/1.1 only, because h2 would bring a channel without these bounds."""
 
     protocol: Any = CappedChannel
+    requestFactory: Any = QuietRequest
     noisy = False
 
     def acceptableProtocols(self) -> list[bytes]:

@@ -67,6 +67,7 @@ NETWORK_ROLES: Final = ("anchor", "relay", "client")
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _SERVICE: Final = rf"_?{_LABEL}"
 _ROLE: Final = rf"(anchor|relay|client|service:{_LABEL})"
+_PORT: Final = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
 _HOST: Final = r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
 
 _is_name = re.compile(_LABEL).fullmatch
@@ -119,7 +120,7 @@ Nonce = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{22}\Z")]
 
 Endpoint = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9+-]{0,31}:[!-~]{1,250}\Z")]
 """Where to connect, C{tcp:HOST:PORT}.  What L{gmesh.trust.transport_address} cannot read is not dialled."""
-Url = Annotated[str, Meta(pattern=rf"\Ahttps?://{_HOST}(:[0-9]{{1,5}})?(/[A-Za-z0-9._~/-]{{0,200}})?\Z")]
+Url = Annotated[str, Meta(pattern=rf"\Ahttps?://{_HOST}(:{_PORT})?(/[A-Za-z0-9._~/-]{{0,200}})?\Z")]
 Suite = Annotated[str, Meta(pattern=r"\ANoise_XX_25519_(ChaChaPoly|AESGCM)_(SHA256|BLAKE2s)\Z")]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 SoftwareVersion = Annotated[str, Meta(pattern=r"\A[0-9]{1,6}(\.[0-9]{1,6}){0,3}\Z")]

@@ -56,6 +56,15 @@ def test_a11_a_policy_is_a_door_to_commands(network: Any, two: Any) -> None:
     reload(network)
 
 
+def test_a11_an_invite_is_a_door_to_who_is_admitted(network: Any, two: Any) -> None:
+    """Who writes one that asks for no approval approves alone."""
+    rule(network, 2, *WHO_VOTES, "POST /admin/enrolments/<id>")
+    with pytest.raises(GmeshError, match="POST /admin/invites is missing"):
+        reload(network)
+    rule(network, 2, *WHO_VOTES, "POST /admin/enrolments/<id>", "POST /admin/invites")
+    reload(network)
+
+
 def test_a11_nobody_votes_twice_by_a_key_put_in_the_place_of_anothers(network: Any, two: Any) -> None:
     """Neither in that of a reader, nor of the other administrator, nor of one's own."""
     rule(network, 2, *WHO_VOTES, BACKUP)

@@ -68,7 +68,7 @@ def test_heads_of_rows_that_a_restore_took_back_are_not_compared(tmp_path: Path)
     assert (found.other_epoch, found.beyond) == ([heads[1], heads[2]], [heads[4]])
 
 
-@pytest.mark.parametrize("harm", ["edit", "drop", "swap", "noise", "long"])
+@pytest.mark.parametrize("harm", ["edit", "drop", "swap", "noise", "long", "deep"])
 def test_a_file_ends_where_it_is_broken(tmp_path: Path, harm: str) -> None:
     """Rows before the damage count, none after it."""
     path = tmp_path / "audit.jsonl"
@@ -82,6 +82,8 @@ def test_a_file_ends_where_it_is_broken(tmp_path: Path, harm: str) -> None:
         lines[2], lines[3] = lines[3], lines[2]
     elif harm == "noise":
         lines[2] = b"\xff\n"
+    elif harm == "deep":
+        lines[2] = b'{"seq":3,"hash":"00","row":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
     else:
         lines[2] = b'{"seq":3,"hash":"00","row":"' + b"x" * 300_000 + b'"}\n'
     path.write_bytes(b"".join(lines))

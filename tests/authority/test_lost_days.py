@@ -22,6 +22,9 @@ from gmesh.errors import ConfigurationError
 from gmesh.trust.canonical import canonical
 from gmesh.trust.documents import Certificate, Crl, Document, Policy, Status, parse_document, sign_document
 
+EPOCH_TODAY = 744
+"""Days since 2025 by the clock of the tests."""
+
 
 def by_status(theft: Theft) -> Evidence:
     return Evidence(statuses=[theft.held(Status)])
@@ -507,6 +510,28 @@ def test_a24_the_audit_tells_of_earlier_restores(theft: Theft) -> None:
     assert (first.epoch, second.epoch) == (2001, 2002)
     network.clock.advance(1)
     network.start()
+
+
+def test_a2_an_epoch_from_an_audit_here_is_bounded(theft: Theft) -> None:
+    """A row of a restore, added to the mirror by whoever could write there, burns no numbers."""
+    network, crl, policy = theft.network, theft.held(Crl), theft.held(Policy)
+    network.stop()
+    mirror = network.path / "audit.jsonl"
+    append_row(mirror, action="restore", target=str(EPOCH_TODAY + 367))
+    with pytest.raises(ConfigurationError, match=f"{mirror} tells of epoch {EPOCH_TODAY + 367}") as refused:
+        restore(network.path, theft.backup, network.now, [crl], [policy])
+    assert refused.value.reason == "epoch-beyond"
+    mirror.unlink()
+    assert restore(network.path, theft.backup, network.now, [crl], [policy]).epoch == EPOCH_TODAY
+    network.clock.advance(1)
+    network.start()
+
+
+@pytest.mark.parametrize("action", ["restore", "publish-policy"])
+def test_d15_a_number_without_end_in_an_audit_is_no_number(theft: Theft, action: str) -> None:
+    """It is passed over: neither a traceback, nor a word of what is in force."""
+    append_row(theft.network.path / "audit.jsonl", action=action, target="9" * 5000)
+    assert lost_and_restored(theft, Evidence()).epoch == EPOCH_TODAY
 
 
 def test_a3_a_revocation_of_another_node_of_that_name_is_no_evidence(theft: Theft) -> None:

@@ -302,3 +302,27 @@ def test_a16_a_stranger_is_parsed_only_if_the_shape_fits(
         answer = network.ask("POST", target, network.signed(key, "POST", target, body, tag), body)
         assert (answer.status, answer.slug) == (400, "invalid-field")
     assert parsed == []
+
+
+def test_a16_a_heartbeat_with_all_a_node_says_is_taken_after_a_restart(network: Any) -> None:
+    """The shape that a member not yet met must fit leaves room for each field of the body."""
+    member = network.joined("pump-1")
+    network.restart()
+    network.clock.advance(1)
+    value = {
+        "certificate": member.certificate.as_dict(),
+        "sent_ms": int(network.wall() * 1000),
+        "numbers": {"genesis": 1, "policy": 1, "crl": 1, "crl_digest": "0" * 64, "status": 1},
+        "status": network.ask("GET", "/status").json,
+        "faults": ["fell-back"],
+        "boot_id": "0123456789abcdef",
+        "receipts": [],
+    }
+    assert len(json.dumps(value)) <= limits.STRANGER_BODY_BYTES
+    assert network.node(member, "/heartbeat", value).status == 200
+
+
+@pytest.mark.parametrize("route", [row for row in ROUTES if row.shape is not None], ids=lambda row: row.name)
+def test_a16_a_shape_has_the_fields_of_its_body(route: Any) -> None:
+    """What a body gains, its shape gains: else whoever sends it is refused, until they are known."""
+    assert set(route.shape.__struct_fields__) == set(route.body.__struct_fields__)

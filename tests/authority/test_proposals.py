@@ -175,7 +175,7 @@ def test_a13_a_vote_for_a_name_that_changed_hands_ends(network: Network, second:
 def test_a13_no_vote_for_an_enrolment_before_a_host_has_asked(network: Network, second: SigningKey) -> None:
     """Nor for other keys than those that ask now."""
     member = network.invite("pump-1", approve=True)
-    require(network, 2, "POST /admin/enrolments/<id>")
+    require(network, 2, "POST /admin/enrolments/<id>", "POST /admin/invites")
     (invite,) = network.admin("GET", "/admin/invites").json["invites"]
     target = f"/admin/enrolments/{invite['id']}"
     approve = {"decision": "approve", "node_id": member.node.key_id}

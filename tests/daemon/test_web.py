@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
 from twisted.web.resource import Resource
 
 from gmesh.daemon.web import CappedRequest, QuietSite, problem_body
@@ -21,6 +22,9 @@ class Asked(Resource):
     def __init__(self) -> None:
         super().__init__()
         self.bodies: list[bytes] = []
+
+    def render_GET(self, request: Any) -> bytes:
+        return b"taken"
 
     def render_POST(self, request: Any) -> bytes:
         self.bodies.append(request.content.read())
@@ -91,3 +95,16 @@ def test_a_problem_has_members_of_its_own() -> None:
         "detail": "wait",
         "retry_after": 3,
     }
+
+
+def test_a23_a_head_leaves_no_line_in_the_log(asked: Asked) -> None:
+    """Anybody can ask, as fast as the line allows, and twisted.web would write a line with what they ask."""
+    lines: list[dict[str, Any]] = []
+    globalLogPublisher.addObserver(lines.append)
+    try:
+        answer, _ = told(asked, b"HEAD /of-a-stranger HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+    finally:
+        globalLogPublisher.removeObserver(lines.append)
+    assert answer.count(b"HTTP/1.1 200 ") == answer.lower().count(b"content-length: 5\r\n") == 2
+    assert b"taken" not in answer
+    assert lines == []
