@@ -99,7 +99,7 @@ class DocumentPulls:
         self._ask = ask
         self._pulls: dict[str, list[_Pull]] = {}
         self._refused: dict[bytes, None] = {}
-        self._judging: set[bytes] = set()
+        self._judging: set[str] = set()
         self._gave_way: dict[str, int] = {}
         self._timer: IDelayedCall | None = None
 
