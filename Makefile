@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# One more than the two processors it is measured on: tests with real daemons wait a lot.
+WORKERS ?= 3
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING = setup.cfg setup.py pyproject.toml
 NEEDED = gmesh needs Python 3.11 or newer with venv; on Debian and Ubuntu: apt install make python3-venv
@@ -13,7 +15,7 @@ demo: $(VENV)/installed
 	@$(BIN)/gmesh demo
 
 test: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -m "not soak" --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --dist loadfile
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .

@@ -120,6 +120,11 @@ def secrets() -> SecretWatch:
     return SECRETS
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Real daemons first: those tests wait more than they compute, and at the end nobody would fill the time."""
+    items.sort(key=lambda item: item.get_closest_marker("live") is None)
+
+
 def pytest_collection_finish() -> None:
     """What the imports made stays: the collections after each test need not walk it again and again."""
     gc.collect()
