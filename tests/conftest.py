@@ -121,7 +121,7 @@ def secrets() -> SecretWatch:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Real daemons first: those tests wait more than they compute, and at the end nobody would fill the time."""
+    """Real daemons first: those tests wait more than they compute, and the others fill that time."""
     items.sort(key=lambda item: item.get_closest_marker("live") is None)
 
 

@@ -73,6 +73,7 @@ class Odd:
             },
             "POST /admin/genesis": self._genesis,
             "POST /admin/commands": self._command,
+            "POST /admin/admissions": lambda key: {"admissions": [self.document("admission", {}, key)]},
         }
 
     def request(self, route: Route) -> tuple[str, str, str, str, dict[str, str], bytes]:

@@ -82,7 +82,7 @@ class Deciding(Revoking):
         return found
 
     @initialize(required=st.sampled_from([1, 2]))
-    def rules(self, required: int) -> None:
+    def begin(self, required: int) -> None:
         """One operator is enough, or what makes voters takes two; there are two members and a backup."""
         self.join()
         self.join()
@@ -413,6 +413,7 @@ def run(examples: int, steps: int, **more: Any) -> None:
     )
 
 
+@pytest.mark.soak
 def test_decisions_in_any_order() -> None:
     """No certificate outside the model, no revoked node renewed, no vote that was not cast."""
     run(15, 50)

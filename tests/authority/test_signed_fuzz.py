@@ -48,6 +48,7 @@ EFFECTS = {
     "DELETE /admin/operators/<id>": {"operator", "policy"},
     "POST /admin/genesis": {"genesis"},
     "POST /admin/commands": {"command"},
+    "POST /admin/admissions": {"admission_document"},
     "POST /admin/backup": set(),
     "DELETE /admin/approvals/<id>": ASKED,
 }

@@ -82,7 +82,8 @@ def beset(start: Callable[..., Any], enrol: Callable[..., Path], issuer: Issuer)
         flood.kill()
         flood.communicate()
     counters = ask(a, "GET", "/v1/status")[1]["counters"]
-    causes = ("handshake-failed", "handshake-rate", "half-open-limit", "closed-in-handshake")
+    rates = ("handshake-rate", "handshake-rate-of-network")
+    causes = ("handshake-failed", *rates, "half-open-limit", "closed-in-handshake")
     assert int(said) >= FLOOD
     assert sum(counters.get(cause, 0) for cause in causes) >= int(said)
     assert 0 < counters["handshake-failed"] <= BURST + RATE * (lasted + 1)

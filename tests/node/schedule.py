@@ -25,7 +25,7 @@ from unittest.mock import patch
 from nacl import bindings
 from node.managed_mesh import ManagedMesh, ManagedNode
 
-from gmesh.mesh import control_protocol, gossip
+from gmesh.mesh import control_protocol, document_reader
 from gmesh.routing import database
 from gmesh.testing.issuer import DAY
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
@@ -51,7 +51,7 @@ _SAME_FOR_ALL = (
     (bindings, "crypto_core_ed25519_is_valid_point"),
     (bindings, "crypto_scalarmult"),
     (control_protocol, "parse_document"),
-    (gossip, "parse_document"),
+    (document_reader, "parse_document"),
     (database, "decode_record"),
 )
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from twisted.application.service import IServiceMaker
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IHostnameResolver, IReactorPluggableNameResolver
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
+from zope.interface import implementer
 
 import gmesh
 from gmesh.daemon.listen import Listeners, ListenService
@@ -208,6 +211,24 @@ def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) 
     assert reactor.getDelayedCalls() == []
 
 
+@implementer(IReactorPluggableNameResolver, IHostnameResolver)
+class Literals(MemoryReactorClock):
+    """A reactor whose hosts are their own addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nameResolver = self
+
+    def installNameResolver(self, resolver: Any) -> Any:
+        return resolver
+
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *others: Any) -> Any:
+        receiver.resolutionBegan(self)
+        receiver.addressResolved(IPv4Address("TCP", hostName, portNumber))
+        receiver.resolutionComplete()
+        return self
+
+
 def test_b1_d3_b21_a_running_daemon_follows_genesis_and_directory(
     directory: Path, issuer: Issuer, node: Enrolled, wall: Any
 ) -> None:
@@ -215,7 +236,7 @@ def test_b1_d3_b21_a_running_daemon_follows_genesis_and_directory(
     (directory / "authority.json").write_text('{"urls": ["http://10.0.0.1:1001"]}')
     options = Options()
     options.parseOptions(["--state", str(directory)])
-    reactor: Any = MemoryReactorClock()
+    reactor: Any = Literals()
     daemon = makeService(options, reactor)
     daemon.privilegedStartService()
     daemon.startService()
