@@ -61,7 +61,7 @@ def lapsing(pace: float) -> Iterator[None]:
     """
     Let what is counted in Unix time, but follows a period of the monotonic clock, live as much longer.
 
-    Node records outlive their refresh, and the renewal is due when Unix time says so.
+    Node records outlive their refresh, the renewal is due when Unix time says so, and no status comes late.
     """
     if pace == 1:
         yield
@@ -75,6 +75,7 @@ def lapsing(pace: float) -> Iterator[None]:
         "gmesh.routing.origin.REFRESH": 0.85 * RECORD_LIFE / pace,
         "gmesh.routing.origin.REFRESH_SPREAD": 0.1 * RECORD_LIFE / pace,
         "gmesh.node.heartbeat.RENEWAL_CHECK": HOUR / pace,
+        "gmesh.node.local_member.MAX_TIME_STEP": HOUR * pace,
     }
     patches = [patch(name, value) for name, value in values.items()]
     for each in patches:

@@ -59,7 +59,6 @@ def test_weeks_of_one_node(days: int) -> None:
     assert keys != {node.enrolled.noise_key.public for node in mesh}, "the Noise key is a new one"
 
 
-@pytest.mark.soak
 def test_three_weeks_of_a_mesh() -> None:
     """Every kind of event several times, at five nodes, two of them anchors."""
     mesh = fleet(5, seed=2)
