@@ -24,6 +24,10 @@ __all__ = [
     "IRouteEngine",
     "ISecureTransport",
     "ISigner",
+    "IStream",
+    "IStreamOffer",
+    "IStreamReader",
+    "IStreams",
 ]
 
 
@@ -300,3 +304,87 @@ class IAuthorityStore(Interface):
 
     def read(function):
         """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""
+
+
+class IStreams(Interface):
+    """Byte streams of this node, by name. Called by endpoints, the local API, exposures and forwards."""
+
+    def dial(node, service, build, timeout=30.0):
+        """
+        Open a stream to C{service} of C{node}; this node itself is allowed.
+
+        @param build: called with the far L{gmesh.addresses.MeshAddress} once the far end has accepted; gives
+            the protocol, an C{IProtocol}, which is connected in that turn, or None to give up.
+        @return: Deferred of that protocol; fails with L{gmesh.stream_errors.DialRefused}. Cancelling it
+            resets the stream.
+        """
+
+    def listen(service, take):
+        """
+        Have C{take} called with an L{IStreamOffer} for each stream that is opened to C{service} here.
+
+        One taker a service; a receiver of messages may have the same name.
+        @return: an object with C{stopListening()}, which refuses what comes then and leaves open streams.
+        @raise gmesh.errors.ConfigurationError: C{bad-service}, C{reserved-service}, C{service-taken}, or
+            C{too-many-services}.
+        """
+
+    def open_streams():
+        """The L{IStream}s that are open or being opened. @rtype: list"""
+
+
+class IStreamOffer(Interface):
+    """A stream that a far node has opened, and that waits to be accepted or refused; 30 s at most."""
+
+    stream = Attribute("Number of the stream, unique on this node while it runs: int.")
+    peer = Attribute("Who opens it, and to which service: L{gmesh.addresses.MeshAddress}.")
+    gone = Attribute("Deferred that fires with None once there is nothing to accept any more.")
+
+    def accept(protocol):
+        """
+        Take it: C{protocol.makeConnection} is called with an L{IStream}.
+
+        @return: True; False, and nothing is called, if the offer is gone.
+        """
+
+    def refuse(reason, detail=""):
+        """Refuse it, with the slug of a L{gmesh.stream_errors.StreamCode} and at most 200 bytes of why."""
+
+
+class IStream(Interface):
+    """
+    The transport of one stream.
+
+    It provides C{ITransport}, C{IConsumer}, C{IPushProducer} and C{IHalfCloseableDescriptor}'s
+    C{loseWriteConnection} too. The protocol is told of half closes if it provides
+    C{IHalfCloseableProtocol}, and of the far end reading no more if it provides L{IStreamReader}.
+    C{connectionLost} gets C{ConnectionDone} only when everything was acknowledged both ways, else
+    L{gmesh.stream_errors.StreamLost} or C{ConnectionAborted}.
+    """
+
+    stream = Attribute("As of L{IStreamOffer}.")
+    opened = Attribute("True if this node opened it.")
+    sent = Attribute("Bytes that the far end has acknowledged.")
+    received = Attribute("Bytes handed to the protocol.")
+    since = Attribute("When it was opened, on the monotonic clock of the node.")
+    state = Attribute("C{opening}, C{open}, C{half-closed} or C{closing}.")
+
+    def abortConnection():
+        """Break it at once, for both ends."""
+
+    def reset(reason, detail=""):
+        """
+        Break it at once, for both ends, with the slug of a L{gmesh.stream_errors.StreamCode}.
+
+        @param detail: a line for people at the far end, 200 bytes at most.
+        """
+
+    def stop_reading():
+        """Read no more: what comes is dropped, and the far end is told to write no more."""
+
+
+class IStreamReader(Interface):
+    """A protocol that wants to know when nobody reads what it writes, while it may still read."""
+
+    def write_stopped():
+        """The far end reads no more; what is written from now on is dropped."""

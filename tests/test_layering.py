@@ -18,13 +18,15 @@ HOUSE = {
 }
 """Text by file name."""
 
-BASE = {"errors", "files", "interfaces", "token_bucket"}
+BASE = {"addresses", "errors", "files", "interfaces", "stream_errors", "token_bucket"}
 STACK = BASE | {"trust", "wire", "routing"}
-DAEMONLESS = STACK | {"mesh", "endtoend"}
+DAEMONLESS = STACK | {"mesh", "endtoend", "streams"}
 #: Room -> the rooms it may import beside itself.
 MAY_IMPORT = {
+    "addresses": set(),
     "errors": set(),
     "interfaces": set(),
+    "stream_errors": set(),
     "files": {"errors"},
     "token_bucket": set(),
     "daemon": {"errors", "files"},
@@ -34,10 +36,12 @@ MAY_IMPORT = {
     "routing": BASE,
     "mesh": STACK,
     "endtoend": STACK | {"mesh"},
-    "node": DAEMONLESS | {"daemon"},
+    "streams": STACK | {"mesh", "endtoend"},
+    "client": {"addresses", "errors", "stream_errors"},
+    "node": DAEMONLESS | {"daemon", "client"},
     "authority": BASE | {"trust", "daemon", "keyfiles"},
-    "testing": DAEMONLESS | {"node", "keyfiles"},
-    "cli": DAEMONLESS | {"node", "authority", "testing", "keyfiles"},
+    "testing": DAEMONLESS | {"node", "keyfiles", "client"},
+    "cli": DAEMONLESS | {"node", "authority", "testing", "keyfiles", "client"},
 }
 PURE = {"token_bucket", "trust", "wire", "routing"}
 #: What reads a clock, a file, a socket or another thread: never below C{mesh}.
