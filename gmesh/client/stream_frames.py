@@ -4,8 +4,13 @@ What a stream is on the socket of the local API: C{gmesh-stream}, after C{101 Sw
 
 A unix socket cannot tell an end from an abort, so each is said in a frame, C{u8 kind | u24 length | body},
 big-endian.  DATA is 0 to 64 KiB of the stream; FIN says that no more follows; STOP, that no more is read,
-with a code u16; RESET ends both halves at once, with a code u16 and at most 200 bytes of UTF-8.  A socket
-that closes before FIN or RESET has broken.  Back-pressure is that of the socket.
+with a code u16; RESET ends both halves at once, with a code u16 and at most 200 bytes of UTF-8.
+Back-pressure is that of the socket.
+
+How it ends: the daemon is who closes the socket, after RESET, or after its FIN once the stream is over, which
+means that what the program wrote was acknowledged.  It says FIN to a program that has said STOP, too.  So a
+socket that it closes otherwise has broken, and a program that closes first has aborted.  To close both halves
+at once is FIN and STOP(done).  A program that accepts hears C{100 Continue} as soon as it waits for a stream.
 
 No input, no output: bytes go in and come out.  Tests: C{tests/client/test_stream_frames.py}.
 """
@@ -125,20 +130,20 @@ class FrameDecoder:
 
     def feed(self, received: bytes) -> list[bytes | Signal]:
         """
-        What C{received} adds: pieces of the stream, none of them empty, and signals, in their order.
+        What C{received} adds: signals, and what lies between them of the stream, if anything, in one piece.
 
         @raise FrameRefused: if it breaks the protocol; nothing may be fed any more.
         """
         found: list[bytes | Signal] = []
-        at, buffer = 0, received
-        if self._held:
-            buffer, self._held = self._held + received, b""
-        end = len(buffer)
+        pieces: list[memoryview] = []
+        buffer, self._held = self._held + received, b""
+        view = memoryview(buffer)
+        at, end = 0, len(buffer)
         while at < end:
             if self._data:
                 stop = min(end, at + self._data)
                 self._data -= stop - at
-                found.append(buffer[at:stop])
+                pieces.append(view[at:stop])
                 at = stop
                 continue
             if end - at < HEAD:
@@ -150,9 +155,13 @@ class FrameDecoder:
                 continue
             if end - at < HEAD + size:
                 break
-            body = buffer[at + HEAD : at + HEAD + size]
-            found.append(self._signal(kind, body))
+            if pieces:
+                found.append(b"".join(pieces))
+                pieces.clear()
+            found.append(self._signal(kind, buffer[at + HEAD : at + HEAD + size]))
             at += HEAD + size
+        if pieces:
+            found.append(b"".join(pieces))
         self._held = buffer[at:]
         return found
 

@@ -73,6 +73,11 @@ def test_frames_come_out_as_they_went_in_however_they_are_cut(
     assert (decoder.finished, decoder.reset) == (ends, True)
 
 
+def test_what_came_at_once_is_one_piece() -> None:
+    sent = data_head(2) + b"ab" + data_head(0) + data_head(1) + b"c" + FIN + stop_frame()
+    assert FrameDecoder().feed(sent) == [b"abc", Signal(FrameKind.FIN), Signal(FrameKind.STOP)]
+
+
 def test_data_is_handed_on_before_its_frame_is_whole() -> None:
     decoder = FrameDecoder()
     assert decoder.feed(data_head(10) + b"abc") == [b"abc"]
