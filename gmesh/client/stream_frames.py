@@ -7,10 +7,13 @@ big-endian.  DATA is 0 to 64 KiB of the stream; FIN says that no more follows; S
 with a code u16; RESET ends both halves at once, with a code u16 and at most 200 bytes of UTF-8.
 Back-pressure is that of the socket.
 
-How it ends: the daemon is who closes the socket, after RESET, or after its FIN once the stream is over, which
-means that what the program wrote was acknowledged.  It says FIN to a program that has said STOP, too.  So a
-socket that it closes otherwise has broken, and a program that closes first has aborted.  To close both halves
-at once is FIN and STOP(done).  A program that accepts hears C{100 Continue} as soon as it waits for a stream.
+How it ends: the daemon is who closes the socket, after RESET, which is always its last frame.  RESET(done)
+says that the stream ended well: both halves are over and all that the program wrote was acknowledged; FIN
+alone does not say that, since the daemon may die after it.  One that closes without RESET has broken, and
+a program that closes first has aborted.  To close both halves at once is FIN and STOP(done).
+
+A program that accepts hears C{100 Continue} as soon as it waits for a stream.  That and C{101} carry who this
+node is, C{Gmesh-Host}, in the form of C{Gmesh-Peer}.
 
 No input, no output: bytes go in and come out.  Tests: C{tests/client/test_stream_frames.py}.
 """
