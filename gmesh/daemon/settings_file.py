@@ -21,14 +21,20 @@ __all__ = ["MAX_SETTINGS_FILE", "read_settings"]
 
 MAX_SETTINGS_FILE = 1024 * 1024
 """Bytes."""
-_WANTED = {list: "a list of strings", bool: "true or false", int: "a whole number", str: "a string"}
+_WANTED = {
+    list: "a list of strings",
+    dict: "a table of strings",
+    bool: "true or false",
+    int: "a whole number",
+    str: "a string",
+}
 
 
 def read_settings(file: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
     """
     What the file says, by names with underscores; it may have dashes.
 
-    @param kinds: C{str}, C{bool}, C{int}, or C{list} for one of strings, by name.
+    @param kinds: C{str}, C{bool}, C{int}, C{list} for one of strings or C{dict} for a table of them, by name.
     @raise ConfigurationError: one line naming the file, the key and what is wrong.
     """
     data = read_capped(file, MAX_SETTINGS_FILE)
@@ -46,7 +52,7 @@ def read_settings(file: Path, kinds: Mapping[str, type]) -> dict[str, Any]:
             hint = f": did you mean {near[0]}?" if near else f": there are {', '.join(kinds)}"
             raise ConfigurationError("bad-configuration", f"{file}: unknown key {name!r}{hint}")
         kind = kinds[name]
-        texts = all(isinstance(item, str) for item in value) if isinstance(value, list) else True
-        if type(value) is not kind or not texts:
+        items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if type(value) is not kind or not all(isinstance(item, str) for item in items):
             raise ConfigurationError("bad-configuration", f"{file}: {name} must be {_WANTED[kind]}")
     return values

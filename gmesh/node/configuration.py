@@ -7,21 +7,23 @@ Tests: C{tests/node/test_configuration.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
 from gmesh.daemon.settings_file import read_settings
-from gmesh.errors import ConfigurationError
-from gmesh.node.api.access import find_group
+from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.api.acceptors import check_acceptable
+from gmesh.node.api.access import ServiceGroups, find_group
 from gmesh.routing.limits import MAX_ADDRESS
 from gmesh.trust.transport_address import interface_fault, read_address
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
 _LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host"})
+_TABLES = frozenset({"bind"})
 _SWITCHES = frozenset({"stub"})
 
 
@@ -42,6 +44,7 @@ class Configuration:
     @ivar metrics: endpoint strings for C{/metrics} alone.
     @ivar host: names by which programs may ask what listens on TCP for them.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
+    @ivar bind: the group that may accept streams to a service, by the service; C{*} for all others.
     """
 
     state: Path
@@ -56,6 +59,7 @@ class Configuration:
     metrics: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
     stub: bool = False
+    bind: Mapping[str, str] = field(default_factory=dict)
 
     def control_endpoint(self) -> str:
         """
@@ -119,6 +123,7 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         metrics=tuple(values.get("metrics", ())),
         host=tuple(values.get("host", ())),
         stub=bool(values.get("stub")),
+        bind=_bind(values.get("bind", {})),
     )
 
 
@@ -126,6 +131,17 @@ def _checked(check: Callable[[str], object], text: str) -> str:
     if text:
         check(text)
     return text
+
+
+def _bind(groups: Mapping[str, str]) -> Mapping[str, str]:
+    """@raise ConfigurationError: C{bad-service}, C{no-group}."""
+    for service in groups.keys() - {"*"}:
+        try:
+            check_acceptable(service)
+        except RequestRefused as error:
+            raise ConfigurationError(error.reason, f"bind: {service!r}: {error.detail}") from error
+    ServiceGroups(groups)
+    return groups
 
 
 def _check_format(name: str) -> None:
@@ -136,5 +152,5 @@ def _check_format(name: str) -> None:
 
 
 def _kinds() -> dict[str, type]:
-    names = [field.name for field in fields(Configuration)]
-    return {name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names}
+    kinds = dict.fromkeys(_LISTS, list) | dict.fromkeys(_TABLES, dict) | dict.fromkeys(_SWITCHES, bool)
+    return {each.name: kinds.get(each.name, str) for each in fields(Configuration)}
