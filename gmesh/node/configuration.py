@@ -13,9 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
-from gmesh.daemon.settings_file import read_settings
+from gmesh.daemon.settings_file import Kind, read_settings
 from gmesh.errors import ConfigurationError
 from gmesh.node.api.access import find_group
+from gmesh.node.gateways.settings import (
+    NO_PROXY,
+    TABLES,
+    Exposure,
+    Forward,
+    ProxySettings,
+    read_exposures,
+    read_forward,
+    read_proxy,
+)
 from gmesh.routing.limits import MAX_ADDRESS
 from gmesh.trust.transport_address import interface_fault, read_address
 
@@ -42,6 +52,9 @@ class Configuration:
     @ivar metrics: endpoint strings for C{/metrics} alone.
     @ivar host: names by which programs may ask what listens on TCP for them.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
+    @ivar expose: services of this node that other programs serve.
+    @ivar forward: local ports that lead to services of other nodes.
+    @ivar proxy: the proxy for programs of this host.
     """
 
     state: Path
@@ -56,6 +69,9 @@ class Configuration:
     metrics: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
     stub: bool = False
+    expose: tuple[Exposure, ...] = ()
+    forward: tuple[Forward, ...] = ()
+    proxy: ProxySettings = NO_PROXY
 
     def control_endpoint(self) -> str:
         """
@@ -119,6 +135,9 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         metrics=tuple(values.get("metrics", ())),
         host=tuple(values.get("host", ())),
         stub=bool(values.get("stub")),
+        expose=read_exposures(values.get("expose", ())),
+        forward=tuple(map(read_forward, values.get("forward", ()))),
+        proxy=read_proxy(values.get("proxy", {})),
     )
 
 
@@ -135,6 +154,9 @@ def _check_format(name: str) -> None:
         )
 
 
-def _kinds() -> dict[str, type]:
+def _kinds() -> dict[str, Kind]:
     names = [field.name for field in fields(Configuration)]
-    return {name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names}
+    plain: dict[str, Kind] = {
+        name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names
+    }
+    return plain | TABLES
