@@ -13,17 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
-from gmesh.daemon.settings_file import read_settings
+from gmesh.daemon.settings_file import Kind, read_settings
 from gmesh.errors import ConfigurationError, RequestRefused
 from gmesh.node.api.acceptors import check_acceptable
 from gmesh.node.api.access import ServiceGroups, find_group
+from gmesh.node.gateways.settings import (
+    NO_PROXY,
+    TABLES,
+    Exposure,
+    Forward,
+    ProxySettings,
+    read_exposures,
+    read_forward,
+    read_proxy,
+)
 from gmesh.routing.limits import MAX_ADDRESS
 from gmesh.trust.transport_address import interface_fault, read_address
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
 _LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host"})
-_TABLES = frozenset({"bind"})
 _SWITCHES = frozenset({"stub"})
 
 
@@ -45,6 +54,9 @@ class Configuration:
     @ivar host: names by which programs may ask what listens on TCP for them.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
     @ivar bind: the group that may accept streams to a service, by the service; C{*} for all others.
+    @ivar expose: services of this node that other programs serve.
+    @ivar forward: local ports that lead to services of other nodes.
+    @ivar proxy: the proxy for programs of this host.
     """
 
     state: Path
@@ -60,6 +72,9 @@ class Configuration:
     host: tuple[str, ...] = ()
     stub: bool = False
     bind: Mapping[str, str] = field(default_factory=dict)
+    expose: tuple[Exposure, ...] = ()
+    forward: tuple[Forward, ...] = ()
+    proxy: ProxySettings = NO_PROXY
 
     def control_endpoint(self) -> str:
         """
@@ -124,6 +139,9 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         host=tuple(values.get("host", ())),
         stub=bool(values.get("stub")),
         bind=_bind(values.get("bind", {})),
+        expose=read_exposures(values.get("expose", ())),
+        forward=tuple(map(read_forward, values.get("forward", ()))),
+        proxy=read_proxy(values.get("proxy", {})),
     )
 
 
@@ -151,6 +169,9 @@ def _check_format(name: str) -> None:
         )
 
 
-def _kinds() -> dict[str, type]:
-    kinds = dict.fromkeys(_LISTS, list) | dict.fromkeys(_TABLES, dict) | dict.fromkeys(_SWITCHES, bool)
-    return {each.name: kinds.get(each.name, str) for each in fields(Configuration)}
+def _kinds() -> dict[str, Kind]:
+    names = [each.name for each in fields(Configuration)]
+    plain: dict[str, Kind] = {
+        name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names
+    }
+    return {**plain, **TABLES, "bind": dict}

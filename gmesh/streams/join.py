@@ -210,6 +210,11 @@ class JoinEnd(Protocol):
             self.transport.loseWriteConnection()
         self._end_if_over()
 
+    def give_up(self) -> None:
+        """There will be no connection here: break the other end, now or as soon as it is there."""
+        self._lost = True
+        self.other.abort()
+
     def abort(self) -> None:
         """Break the connection, if there is one."""
         if self.connected:
