@@ -35,6 +35,18 @@ from gmesh.wire.flood_messages import (
 from gmesh.wire.link_messages import BOOT_ID, DIGEST_SIZE, Close, CloseReason, Hello, Ping, Pong, decode_rekey
 from gmesh.wire.path_messages import NO_HANDLE, Dropped, PathReply, PathRequest, Unreach
 from gmesh.wire.session_messages import E2eInit, E2eResponse, Inner, Mark, iter_inner
+from gmesh.wire.stream_messages import (
+    Goaway,
+    Seen,
+    Segment,
+    StreamAccept,
+    StreamCredit,
+    StreamData,
+    StreamFin,
+    StreamOpen,
+    StreamReset,
+    StreamStop,
+)
 
 __all__ = [
     "BOOT_ID",
@@ -57,6 +69,7 @@ __all__ = [
     "E2eInit",
     "E2eResponse",
     "EchoMessage",
+    "Goaway",
     "Hello",
     "Ihave",
     "Inner",
@@ -71,6 +84,15 @@ __all__ = [
     "RecordKey",
     "RecordNumber",
     "RecordSummary",
+    "Seen",
+    "Segment",
+    "StreamAccept",
+    "StreamCredit",
+    "StreamData",
+    "StreamFin",
+    "StreamOpen",
+    "StreamReset",
+    "StreamStop",
     "SyncDigest",
     "SyncList",
     "SyncWant",
