@@ -55,7 +55,7 @@ from gmesh.routing.origin import Originator
 from gmesh.routing.record import RecordFlag
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
-from gmesh.wire.messages import Hello
+from gmesh.wire.messages import EndParameters, Hello
 
 __all__ = [
     "SOFTWARE",
@@ -272,11 +272,14 @@ def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:
     return Routes(flooding, control, forwarding, updates, documents, seeker)
 
 
-def make_ends(context: NodeContext, routes: Routes, advertise: Callable[[], None]) -> EndToEnd:
+def make_ends(
+    context: NodeContext, routes: Routes, advertise: Callable[[], None], boot_id: bytes
+) -> EndToEnd:
     """
     Sealed sessions, datagrams over them, ping and trace over those.
 
     @param advertise: publishes in our record which services there are.
+    @param boot_id: tells this run of the node from others.
     """
     member, directory, clock, seeker = context.member, context.directory, context.clock, routes.seeker
     trust = member.trust
@@ -286,6 +289,7 @@ def make_ends(context: NodeContext, routes: Routes, advertise: Callable[[], None
         noise_keys=lambda: member.noise_keys,
         next_number=member.next_handshake_number,
         wall=member.wall,
+        parameters=EndParameters(boot_id),
     )
     paths = PathSelector(
         routes=seeker or context.engine,

@@ -140,7 +140,7 @@ class NodeRuntime:
         links = make_links(
             context, verifier, self.neighbours, routes, self._hello, environment.connect, profile, session
         )
-        ends = make_ends(context, routes, self.advertise)
+        ends = make_ends(context, routes, self.advertise, self._boot_id)
         self._stub = stub
         self.dialler = links.dialler
         self.refusals = links.refusals

@@ -34,7 +34,18 @@ from gmesh.wire.flood_messages import (
 )
 from gmesh.wire.link_messages import BOOT_ID, DIGEST_SIZE, Close, CloseReason, Hello, Ping, Pong, decode_rekey
 from gmesh.wire.path_messages import NO_HANDLE, Dropped, PathReply, PathRequest, Unreach
-from gmesh.wire.session_messages import E2eInit, E2eResponse, Inner, Mark, iter_inner
+from gmesh.wire.session_messages import (
+    FIRST_STREAM_KIND,
+    LAST_STREAM_KIND,
+    SEEN_KIND,
+    E2eInit,
+    E2eResponse,
+    EndParameters,
+    Feature,
+    Inner,
+    Mark,
+    iter_inner,
+)
 from gmesh.wire.stream_messages import (
     Goaway,
     Seen,
@@ -52,8 +63,11 @@ __all__ = [
     "BOOT_ID",
     "DATAGRAM_HEAD",
     "DIGEST_SIZE",
+    "FIRST_STREAM_KIND",
+    "LAST_STREAM_KIND",
     "NO_DIGEST",
     "NO_HANDLE",
+    "SEEN_KIND",
     "CertAnswer",
     "CertRequest",
     "CertificateKey",
@@ -70,6 +84,8 @@ __all__ = [
     "E2eResponse",
     "EchoMessage",
     "Goaway",
+    "EndParameters",
+    "Feature",
     "Hello",
     "Ihave",
     "Inner",

@@ -113,6 +113,10 @@ texts = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=
 services = st.text("abcdefghijklmnopqrstuvwxyz0123456789_.-", min_size=1, max_size=32)
 fragments = st.integers(0, 63)
 sessions = st.integers(1, 2**32 - 1)
+parameters = st.one_of(
+    st.just(m.EndParameters()),
+    st.builds(m.EndParameters, st.binary(min_size=8, max_size=8), st.integers(0, 2**32 - 1)),
+)
 
 
 def _tuples(
@@ -215,8 +219,8 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
         _tuples(blobs),
         st.booleans(),
     ),
-    "E2eInit": st.builds(m.E2eInit, blobs, u64, sessions, numbers),
-    "E2eResponse": st.builds(m.E2eResponse, sessions, u64, numbers, numbers),
+    "E2eInit": st.builds(m.E2eInit, blobs, u64, sessions, numbers, parameters),
+    "E2eResponse": st.builds(m.E2eResponse, sessions, u64, numbers, numbers, parameters),
     "Datagram": datagrams(),
     "Receipt": st.builds(m.Receipt, u64, st.sampled_from(m.Outcome)),
     "Mark": u64.map(m.Mark),
