@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from gmesh.streams import limits
 
-__all__ = ["CreditBudget", "CreditWindow"]
+__all__ = ["CreditBudget", "CreditWindow", "SendBudget"]
 
 
 class CreditBudget:
@@ -117,3 +117,30 @@ class CreditWindow:
         """Nothing more may come."""
         self._budget.change(-self._booked)
         self._booked = 0
+
+
+class SendBudget:
+    """
+    What may be under way: by a node in all, and, with C{whole}, to one of its peers.
+
+    @ivar used: bytes sent and not acknowledged.
+    """
+
+    __slots__ = ("_whole", "used")
+
+    def __init__(self, whole: SendBudget | None = None) -> None:
+        self.used = 0
+        self._whole = whole
+
+    def allows(self) -> bool:
+        """True if this peer may have more under way."""
+        whole = self._whole
+        return (
+            whole is None or whole.used < limits.NODE_UNACKNOWLEDGED or self.used < limits.PEER_UNACKNOWLEDGED
+        )
+
+    def change(self, size: int) -> None:
+        """So much more is under way, or less."""
+        self.used += size
+        if self._whole is not None:
+            self._whole.used += size

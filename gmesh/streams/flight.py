@@ -50,6 +50,7 @@ class Flight(Generic[T]):
     @param first: the first number; it rises by one with each segment.
     @ivar next: the number of the next segment.
     @ivar srtt: smoothed round trip in seconds, None before the first (RFC 9002, section 5.3).
+    @ivar latest: the last round trip that was measured.
     @ivar probes: in a row, without anything acknowledged.
     @ivar since: when something was last acknowledged or probed.
     """
@@ -58,11 +59,11 @@ class Flight(Generic[T]):
         "_heard",
         "_hurries",
         "_hurry_at",
-        "_latest",
         "_lost_at",
         "_queue",
         "_rttvar",
         "_seen",
+        "latest",
         "next",
         "probes",
         "since",
@@ -74,7 +75,7 @@ class Flight(Generic[T]):
         self.srtt: float | None = None
         self.probes = 0
         self.since = 0.0
-        self._latest = 0.0
+        self.latest = 0.0
         self._rttvar = limits.INITIAL_RTT / 2
         self._queue: deque[SentSegment[T]] = deque()
         self._heard: dict[int, int] = {}
@@ -145,7 +146,7 @@ class Flight(Generic[T]):
             return []
         heard = self._heard
         newest = max(heard)
-        reordered = limits.TIME_THRESHOLD * max(self.srtt or limits.INITIAL_RTT, self._latest)
+        reordered = limits.TIME_THRESHOLD * max(self.srtt or limits.INITIAL_RTT, self.latest)
         found, next_at = [], None
         for segment in queue:
             if segment.number > self._seen:
@@ -172,7 +173,7 @@ class Flight(Generic[T]):
         """When L{lost} or L{probe} is due, None if nothing is under way."""
         if not self._queue:
             return None
-        times = [self.since + min(limits.MAX_PROBE, self.probe_time * 2**self.probes)]
+        times = [self.since + min(limits.MAX_PROBE, self.probe_time * 2.0**self.probes)]
         times += [at for at in (self._lost_at, self._hurry_at) if at is not None]
         return min(times)
 
@@ -184,7 +185,7 @@ class Flight(Generic[T]):
         """
         if not self._queue:
             return None
-        due = self.since + min(limits.MAX_PROBE, self.probe_time * 2**self.probes)
+        due = self.since + min(limits.MAX_PROBE, self.probe_time * 2.0**self.probes)
         if self._hurry_at is not None:
             due = min(due, self._hurry_at)
         if now < due:
@@ -247,7 +248,7 @@ class Flight(Generic[T]):
     def _sample(self, rtt: float, delay: float) -> None:
         """RFC 9002, section 5.3."""
         rtt = max(rtt - delay, 0.0) or rtt
-        self._latest = rtt
+        self.latest = rtt
         if self.srtt is None:
             self.srtt, self._rttvar = rtt, rtt / 2
         else:

@@ -9,7 +9,7 @@ from gmesh.token_bucket import Rate
 # Acknowledgement and loss
 
 LATER_SEGMENTS = 3
-"""RFC 9002 kPacketThreshold: a segment is lost when one so far above it, of the same path, is acknowledged."""
+"""RFC 9002 kPacketThreshold: a segment is lost when one so far above it, by the same path, has arrived."""
 
 TIME_THRESHOLD = 9 / 8
 """RFC 9002 kTimeThreshold: or one above it is, and it was sent so many round trips ago."""
@@ -45,6 +45,9 @@ KEEPALIVE_JITTER = 0.2
 
 PATIENCE = 300.0
 """With something unacknowledged and nothing heard for so long, the streams of a peer are lost."""
+
+REATTACH = 5.0
+"""Streams whose association was given up look for another so often."""
 
 OPEN_TIMEOUT = 30.0
 """For an open to be accepted, and for its offer to be taken."""

@@ -2,8 +2,8 @@
 """
 The half of a stream that this node writes: what waits, what is under way, what is acknowledged. Pure.
 
-Nothing is copied: what is cut for a frame are views of what the application wrote, let go of when the frame is
-acknowledged.  A piece that is lost is sent again as it was.
+Nothing is copied: what is cut for a frame are views of what the application wrote, let go of when the frame
+is acknowledged.  A piece that is lost is sent again as it was.
 Tests: C{tests/streams/test_halves.py}.
 """
 
@@ -104,7 +104,7 @@ class SendHalf:
         first = views[0]
         have = len(first)
         if have == size:
-            taken = [views.popleft()]
+            taken: list[bytes | memoryview] = [views.popleft()]
         elif have > size:
             view = memoryview(first)
             taken = [view[:size]]
@@ -141,7 +141,7 @@ class SendHalf:
         return left
 
     def _gather(self, views: deque[bytes | memoryview], size: int) -> list[bytes | memoryview]:
-        taken = []
+        taken: list[bytes | memoryview] = []
         while size:
             first = views[0]
             have = len(first)

@@ -47,6 +47,10 @@ from gmesh.wire.session_messages import (
     iter_inner,
 )
 from gmesh.wire.stream_messages import (
+    BULK_HEAD,
+    DATA_HEAD,
+    PROBE,
+    SEGMENT_HEAD,
     Goaway,
     Seen,
     Segment,
@@ -57,17 +61,22 @@ from gmesh.wire.stream_messages import (
     StreamOpen,
     StreamReset,
     StreamStop,
+    printable,
 )
 
 __all__ = [
     "BOOT_ID",
+    "BULK_HEAD",
     "DATAGRAM_HEAD",
+    "DATA_HEAD",
     "DIGEST_SIZE",
     "FIRST_STREAM_KIND",
     "LAST_STREAM_KIND",
     "NO_DIGEST",
     "NO_HANDLE",
+    "PROBE",
     "SEEN_KIND",
+    "SEGMENT_HEAD",
     "CertAnswer",
     "CertRequest",
     "CertificateKey",
@@ -116,4 +125,5 @@ __all__ = [
     "check_service",
     "decode_rekey",
     "iter_inner",
+    "printable",
 ]
