@@ -6,9 +6,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from streams.rigs import Careful, HalfCloser, Recorder, Rig
+from streams.rigs import HalfCloser, Rig
 from streams.two_ends import TwoEnds
 
 MIB = 1024 * 1024

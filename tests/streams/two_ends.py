@@ -149,7 +149,9 @@ class TwoEnds:
         self.clock = EventClock()
         self.random = Random(seed)
         network = Network()
-        one, other = (peer_of(network.certificate(name, serial=serial)) for serial, name in enumerate("ab", 1))
+        one, other = (
+            peer_of(network.certificate(name, serial=serial)) for serial, name in enumerate("ab", 1)
+        )
         self.a = End(self.clock, self.random, one, other)
         self.b = End(self.clock, self.random, other, one)
         self.a.channel.arrived = lambda plaintext: self.b.mux.received(one, plaintext)
