@@ -14,7 +14,7 @@ import click
 import pytest
 
 from gmesh.authority import limits as authority
-from gmesh.authority.tap import Options as AuthorityOptions
+from gmesh.authority.options import Options as AuthorityOptions
 from gmesh.cli import doctor_documents, doctor_host
 from gmesh.cli.main import gmesh
 from gmesh.endtoend import limits as sealed

@@ -28,6 +28,7 @@ __all__ = ["MemoryOffer", "MemoryStreams", "joined"]
 
 OFFER_TIMEOUT = 30.0
 """Seconds that an offer waits for its taker."""
+_LATE = ("timed-out", f"nobody took it for {OFFER_TIMEOUT:g} s")
 
 Take = Callable[["MemoryOffer"], None]
 Build = Callable[[MeshAddress], IProtocol | None]
@@ -103,6 +104,8 @@ class MemoryStreams:
         self._takers: dict[str, Take] = {}
         self._streams: dict[int, MemoryStream] = {}
         self._numbers = count(1)
+        self._held: dict[str, list[MemoryOffer]] = {}
+        self._holding_until = self._patience = 0.0
 
     def join(self, other: MemoryStreams) -> None:
         """Let each of these two reach the other."""
@@ -168,7 +171,13 @@ class MemoryStreams:
         if service in self._takers:
             raise ConfigurationError("service-taken", f"{service} has a taker already")
         self._takers[service] = take
+        for offer in self._held.pop(service, ()):
+            self._give(offer, take)
         return _Listening(self._takers, service)
+
+    def hold(self, window: float, patience: float) -> None:
+        """As L{IStreams} has it."""
+        self._holding_until, self._patience = self._clock.seconds() + window, patience
 
     def open_streams(self) -> list[MemoryStream]:
         """As L{IStreams} has it."""
@@ -189,8 +198,9 @@ class MemoryStreams:
 
     def _opened(self, stream: MemoryStream, service: str, accepted: Callable[[], None]) -> None:
         take = self._takers.get(service)
-        if take is None:
-            stream.reset("no-such-service", f"{self.name} has no service {service}")
+        held = take is None and self._clock.seconds() < self._holding_until
+        if take is None and not held:
+            stream.reset(*self._nothing(service))
             return
         waiting: list[IDelayedCall] = []
 
@@ -204,14 +214,23 @@ class MemoryStreams:
             stream.way.say(accepted)
 
         offer = MemoryOffer(stream, accept)
-        late = f"nobody took it for {OFFER_TIMEOUT:g} s"
-        waiting.append(self._clock.callLater(OFFER_TIMEOUT, offer.refuse, "timed-out", late))
+        late = (self._patience, *self._nothing(service)) if held else (OFFER_TIMEOUT, *_LATE)
+        waiting.append(self._clock.callLater(late[0], offer.refuse, *late[1:]))
         stream.gone.addCallback(lambda _: settled())
+        if take is None:
+            self._held.setdefault(service, []).append(offer)
+        else:
+            self._give(offer, take)
+
+    def _give(self, offer: MemoryOffer, take: Take) -> None:
         try:
             take(offer)
         except Exception:
             self._log.failure("a taker of streams failed")
             offer.refuse("refused", "the service failed")
+
+    def _nothing(self, service: str) -> tuple[str, str]:
+        return "no-such-service", f"{self.name} has no service {service}"
 
 
 def joined(

@@ -136,6 +136,25 @@ def test_a_node_dials_itself(rig: Any) -> None:
     assert len({stream.stream for stream in a.open_streams()}) == 2
 
 
+def test_a_stream_is_held_for_a_service_that_comes_back(rig: Any) -> None:
+    """For a while after a start; later none waits."""
+    a, b = rig.streams
+    b.hold(10.0, 3.0)
+    near, far = Recorder(rig), Recorder(rig)
+    a.dial("b", SERVICE, lambda peer: near)
+    lost = a.dial("b", "gone", lambda peer: None)
+    rig.clock.advance(1.0)
+    b.listen(SERVICE, lambda offer: offer.accept(far))
+    until(rig, lambda: near.connected and far.connected)
+    assert rig.clock.seconds() < 1.5
+    assert isinstance(failure_of(rig, lost), ServiceRefused)
+    assert 3.0 <= rig.clock.seconds() < 3.5
+    rig.clock.advance(10)
+    began = rig.clock.seconds()
+    assert isinstance(failure_of(rig, a.dial("b", "gone", lambda peer: None)), ServiceRefused)
+    assert rig.clock.seconds() < began + 0.5
+
+
 def test_one_taker_a_service(rig: Any) -> None:
     """And names that are none are refused with their own reason."""
     _, b = rig.streams
