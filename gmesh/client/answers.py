@@ -19,7 +19,7 @@ from gmesh.errors import FrameRefused, GmeshError
 __all__ = [
     "MAX_BODY",
     "MAX_HEAD",
-    "Answer",
+    "LocalAnswer",
     "AnswerReader",
     "AnswerRefused",
     "connect_request",
@@ -70,7 +70,7 @@ class AnswerRefused(GmeshError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class LocalAnswer:
     """
     @ivar status: of HTTP; below 200 but 101 another one follows.
     @ivar fields: by name in lower case.
@@ -103,7 +103,7 @@ class Answer:
         return AnswerRefused(slug, detail, self.status)
 
 
-def read_head(head: bytes) -> Answer:
+def read_head(head: bytes) -> LocalAnswer:
     """
     An answer without its body.
 
@@ -116,7 +116,7 @@ def read_head(head: bytes) -> Answer:
     if not version.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and len(status) == 3):
         raise FrameRefused("bad-answer", "what listens there does not speak HTTP: it is no node's daemon")
     pairs = (line.partition(":") for line in lines)
-    return Answer(int(status), {name.strip().lower(): value.strip() for name, _, value in pairs})
+    return LocalAnswer(int(status), {name.strip().lower(): value.strip() for name, _, value in pairs})
 
 
 class AnswerReader:
@@ -128,16 +128,16 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self.rest = b""
-        self._refusal: Answer | None = None
+        self._refusal: LocalAnswer | None = None
 
-    def feed(self, data: bytes) -> list[Answer]:
+    def feed(self, data: bytes) -> list[LocalAnswer]:
         """
         The answers that C{data} completes.
 
         @raise FrameRefused: if they are none of HTTP, or too large.
         """
         self.rest += data
-        found: list[Answer] = []
+        found: list[LocalAnswer] = []
         while self._refusal is None and (end := self.rest.find(_END)) >= 0:
             answer, self.rest = read_head(self.rest[:end]), self.rest[end + len(_END) :]
             if answer.status < 200:
@@ -155,10 +155,10 @@ class AnswerReader:
             raise FrameRefused("bad-answer", f"the answer is larger than {limit} bytes")
         return found
 
-    def end(self) -> Answer | None:
+    def end(self) -> LocalAnswer | None:
         """Nothing more comes: the refusal, if its head has come."""
         return self._whole(len(self.rest)) if self._refusal is not None else None
 
-    def _whole(self, size: int) -> Answer:
+    def _whole(self, size: int) -> LocalAnswer:
         assert self._refusal is not None
-        return Answer(self._refusal.status, self._refusal.fields, self.rest[:size])
+        return LocalAnswer(self._refusal.status, self._refusal.fields, self.rest[:size])

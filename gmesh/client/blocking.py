@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket as sockets
 
-from gmesh.client.answers import MAX_BODY, MAX_HEAD, Answer, connect_request, plain_node, read_head
+from gmesh.client.answers import MAX_BODY, MAX_HEAD, LocalAnswer, connect_request, plain_node, read_head
 from gmesh.client.where import find_socket
 from gmesh.errors import FrameRefused, GmeshError
 
@@ -69,11 +69,11 @@ def _accepted(opened: sockets.socket) -> None:
     except FrameRefused as error:
         raise SocketRefused(error.reason, error.detail) from error
     if answer.status != 200:
-        refusal = Answer(answer.status, answer.fields, _body(opened, answer)).refusal()
+        refusal = LocalAnswer(answer.status, answer.fields, _body(opened, answer)).refusal()
         raise SocketRefused(refusal.reason, refusal.detail)
 
 
-def _body(opened: sockets.socket, answer: Answer) -> bytes:
+def _body(opened: sockets.socket, answer: LocalAnswer) -> bytes:
     size = answer.fields.get("content-length", "")
     limit = min(MAX_BODY, int(size)) if size.isdecimal() else MAX_BODY
     body = b""

@@ -4,7 +4,7 @@ The transport of a stream in a program: frames on a unix socket below, what Twis
 
 What is written goes straight into the socket, and its producer is the socket's own: both directions are held
 back by the socket alone.  Closing is said in frames, and heard in frames (L{gmesh.client.stream_frames}).
-Tests: C{tests/client/test_leg.py}, C{tests/client/test_manners.py}.
+Tests: C{tests/client/test_leg.py}, C{tests/streams/test_stream_manners.py}.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from gmesh.addresses import MeshAddress
-from gmesh.client.answers import Answer, AnswerReader
+from gmesh.client.answers import AnswerReader, LocalAnswer
 from gmesh.client.leg import StreamLeg
 from gmesh.errors import FrameRefused, GmeshError
 from gmesh.stream_errors import DialRefused
@@ -122,7 +122,7 @@ class StreamRequest(Protocol):
         self.result.errback(Failure(error))
         self.hang_up()
 
-    def _upgrade(self, answer: Answer) -> None:
+    def _upgrade(self, answer: LocalAnswer) -> None:
         peer = mesh_address(answer.described("gmesh-peer"), self._service)
         host = mesh_address(answer.described("gmesh-host"), self._service)
         leg = self._leg = StreamLeg(self._reactor, self.transport, host, peer)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gmesh.client.answers import (
     MAX_BODY,
     MAX_HEAD,
-    Answer,
     AnswerReader,
+    LocalAnswer,
     connect_request,
     plain_node,
     read_head,
@@ -39,10 +39,10 @@ def test_a_node_may_be_written_as_a_host(text: str) -> None:
     assert plain_node(text) == "pump-07"
 
 
-def feed(sent: bytes, cuts: list[int]) -> tuple[list[Answer], bytes]:
+def feed(sent: bytes, cuts: list[int]) -> tuple[list[LocalAnswer], bytes]:
     """All of C{sent}, in pieces; behind the last answer nothing is fed any more."""
     reader = AnswerReader()
-    found: list[Answer] = []
+    found: list[LocalAnswer] = []
     for size in [*cuts, len(sent)]:
         if not sent or (found and found[-1].status not in range(100, 101)):
             break
@@ -101,5 +101,5 @@ def test_anything_at_all_is_taken_or_refused(octets: bytes) -> None:
 
 @pytest.mark.parametrize("text", ["", "no json", "[1]", "[" * 60_000])
 def test_a_node_that_is_not_described_is_nobody(text: str) -> None:
-    assert Answer(101, {"gmesh-peer": text}).described("gmesh-peer") == {}
-    assert Answer(101, {}).described("gmesh-peer") == {}
+    assert LocalAnswer(101, {"gmesh-peer": text}).described("gmesh-peer") == {}
+    assert LocalAnswer(101, {}).described("gmesh-peer") == {}
