@@ -24,6 +24,7 @@ MAX_SETTINGS_FILE = 1024 * 1024
 """Bytes."""
 _WANTED = {
     list: "a list of strings",
+    dict: "a table of strings",
     bool: "true or false",
     int: "a whole number",
     float: "a number",
@@ -53,7 +54,8 @@ def read_settings(file: Path, kinds: Mapping[str, Kind]) -> dict[str, Any]:
     """
     What the file says, by names with underscores; it may have dashes.
 
-    @param kinds: by name: C{str}, C{bool}, C{int}, C{float}, C{list} for one of strings, or a L{Table}.
+    @param kinds: by name: C{str}, C{bool}, C{int}, C{float}, C{list} for one of strings, C{dict} for a table
+        of strings by any names, or a L{Table}.
     @raise ConfigurationError: one line naming the file, the key and what is wrong.
     """
     data = read_capped(file, MAX_SETTINGS_FILE)
@@ -80,10 +82,10 @@ def _read(where: str, values: Mapping[str, Any], kinds: Mapping[str, Kind]) -> d
 def _value(where: str, value: Any, kind: Kind) -> Any:
     if isinstance(kind, Table):
         return _tables(where, value, kind)
-    texts = all(isinstance(item, str) for item in value) if isinstance(value, list) else True
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind or not texts:
+    if type(value) is not kind or not all(isinstance(item, str) for item in items):
         raise ConfigurationError("bad-configuration", f"{where} must be {_WANTED[kind]}")
     return value
 
