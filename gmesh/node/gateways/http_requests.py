@@ -15,10 +15,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gmesh.errors import RequestRefused
+from gmesh.node.http_head import END, RequestHead, read_head
 
 __all__ = [
     "CONNECTED",
-    "END",
     "MAX_HEAD",
     "PAC_TYPE",
     "ProxyRequest",
@@ -30,13 +30,9 @@ __all__ = [
 
 MAX_HEAD: Final = 16 * 1024
 """Bytes of a head, as servers commonly take."""
-END: Final = b"\r\n\r\n"
 CONNECTED: Final = b"HTTP/1.1 200 Connected" + END
 PAC_TYPE: Final = "application/x-ns-proxy-autoconfig"
 _PAC: Final = "/proxy.pac"
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_LINE: Final = re.compile(rf"({_TOKEN}) ([\x21-\x7e]+) HTTP/1\.([01])")
-_FIELD: Final = re.compile(rf"({_TOKEN}):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/?#]+):([0-9]{1,5})")
 _OF_HOP: Final = frozenset(
     {
@@ -53,7 +49,7 @@ _OF_HOP: Final = frozenset(
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "trailer", "expect", "host"})
 """Fields that no C{Connection} may take away: they say what belongs to the request."""
 _STATUSES: Final = {
-    "invalid-request": 400,
+    "bad-request": 400,
     "outside": 403,
     "forbidden": 403,
     "denied": 403,
@@ -95,54 +91,47 @@ class ProxyRequest:
 
 def read_request(head: bytes) -> ProxyRequest:
     """
-    What C{head} asks, with the empty line at its end.
+    What is asked.
 
-    @raise RequestRefused: C{invalid-request}, C{not-found}.
+    @param head: all before L{END<gmesh.node.http_head.END>}.
+    @raise RequestRefused: C{bad-request}, C{not-found}.
     """
-    line, *fields = head.removesuffix(END).decode("latin-1").split("\r\n")
-    found = _LINE.fullmatch(line)
-    if found is None:
-        raise _invalid("this is a proxy of HTTP/1.1 and SOCKS 5")
-    method, target, minor = found.groups()
-    if method == "CONNECT":
-        return ProxyRequest(*_authority(target))
-    if target.startswith("/"):
-        if target == _PAC and method == "GET":
+    asked = read_head(head)
+    if asked.method == "CONNECT":
+        return ProxyRequest(*_authority(asked.target))
+    if asked.target.startswith("/"):
+        if asked.target == _PAC and asked.method == "GET":
             return ProxyRequest("", 0)
         raise RequestRefused("not-found", f"this is a proxy: there is {_PAC} here and nothing else")
-    return _rewritten(method, target, minor, fields)
+    return _rewritten(asked, head.partition(b"\r\n")[0].endswith(b"0"))
 
 
 def _authority(text: str) -> tuple[str, int]:
     found = _AUTHORITY.fullmatch(text)
     if found is None or not 0 < int(found[2]) < 65536:
-        raise _invalid("CONNECT takes HOST:PORT")
+        raise _refused("CONNECT takes HOST:PORT")
     return found[1], int(found[2])
 
 
-def _rewritten(method: str, target: str, minor: str, lines: list[str]) -> ProxyRequest:
+def _rewritten(asked: RequestHead, old: bool) -> ProxyRequest:
+    """@param old: it is of HTTP/1.0."""
     try:
-        url = urlsplit(target)
+        url = urlsplit(asked.target)
         host, port = url.hostname or "", 80 if url.port is None else url.port
     except ValueError as error:
-        raise _invalid("that is no URL") from error
+        raise _refused("that is no URL") from error
     if url.scheme != "http" or not host or "@" in url.netloc or not 0 < port < 65536:
-        raise _invalid("a request in absolute form is for http://HOST/: use CONNECT for anything else")
-    fields = []
-    for line in lines:
-        field = _FIELD.fullmatch(line)
-        if field is None:
-            raise _invalid("a field of the head is malformed")
-        fields.append((field[1], field[2]))
-    names = {name.lower() for name, _ in fields}
-    if {"content-length", "transfer-encoding"} <= names:
-        raise _invalid("Content-Length and Transfer-Encoding contradict each other")
-    named = ",".join(value for name, value in fields if name.lower() == "connection").lower().split(",")
-    dropped = (_OF_HOP | {name.strip() for name in named}) - _FRAMING | {"host"}
-    path = (url.path or ("*" if method == "OPTIONS" else "/")) + (f"?{url.query}" if url.query else "")
-    kept = [f"{name}: {value}" for name, value in fields if name.lower() not in dropped]
-    head = [f"{method} {path} HTTP/1.{minor}", f"Host: {url.netloc}", *kept, f"Via: 1.{minor} gmesh"]
-    return ProxyRequest(host, port, "\r\n".join([*head, "Connection: close", "", ""]).encode("latin-1"))
+        raise _refused("a request in absolute form is for http://HOST/: use CONNECT for anything else")
+    if {"content-length", "transfer-encoding"} <= asked.fields.keys():
+        raise _refused("Content-Length and Transfer-Encoding contradict each other")
+    dropped = (_OF_HOP | set(asked.listed("connection"))) - _FRAMING | {"host"}
+    path = (url.path or ("*" if asked.method == "OPTIONS" else "/")) + (f"?{url.query}" if url.query else "")
+    kept = [
+        f"{name}: {value}" for name, values in asked.fields.items() if name not in dropped for value in values
+    ]
+    version = "1.0" if old else "1.1"
+    lines = [f"{asked.method} {path} HTTP/{version}", f"host: {url.netloc}", *kept, f"via: {version} gmesh"]
+    return ProxyRequest(host, port, "\r\n".join([*lines, "connection: close", "", ""]).encode("latin-1"))
 
 
 def status_of(reason: str) -> int:
@@ -175,5 +164,5 @@ def pac(host: str, port: int) -> str:
     )
 
 
-def _invalid(why: str) -> RequestRefused:
-    return RequestRefused("invalid-request", why)
+def _refused(why: str) -> RequestRefused:
+    return RequestRefused("bad-request", why)

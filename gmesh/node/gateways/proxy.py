@@ -25,6 +25,7 @@ from gmesh.interfaces import IStreams
 from gmesh.node.gateways import http_requests
 from gmesh.node.gateways.names import read_host
 from gmesh.node.gateways.socks5 import VERSION, Reply, Socks5
+from gmesh.node.http_head import END
 from gmesh.stream_errors import DialRefused
 from gmesh.streams.join import Join
 
@@ -105,12 +106,12 @@ class ProxyConnection(Protocol):
             self._fed(data)
             return
         self._held += data
-        head, end, rest = self._held.partition(http_requests.END)
+        head, end, rest = self._held.partition(END)
         if len(head) > http_requests.MAX_HEAD:
             self._end(http_requests.answer(431, f"a head has at most {http_requests.MAX_HEAD} bytes\n"))
         elif end:
             try:
-                self._asked(http_requests.read_request(head + end), rest)
+                self._asked(http_requests.read_request(head), rest)
             except RequestRefused as error:
                 self._refuse(error.reason, error.detail)
 
