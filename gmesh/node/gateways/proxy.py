@@ -5,7 +5,7 @@ The proxy for programs of this host: SOCKS 5, HTTP CONNECT, and requests in abso
 It leads into the mesh and nowhere else.  Whoever may use it may dial whatever this node may: over a unix
 socket that takes what C{write} takes on the local API; over TCP every user of this host may, for the kernel
 does not say who they are.
-Tests: C{tests/node/gateways/test_proxy.py}, C{tests/live/test_streams_by_programs.py}.
+Tests: C{tests/node/gateways/test_proxy.py}.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gmesh.node.gateways.names import read_host
 from gmesh.node.gateways.socks5 import VERSION, Reply, Socks5
 from gmesh.node.http_head import END
 from gmesh.stream_errors import DialRefused
-from gmesh.streams.join import Join
+from gmesh.streams.join import TransportJoin
 
 __all__ = ["HEAD_TIMEOUT", "MAX_WAITING", "ProxyFactory"]
 
@@ -162,11 +162,11 @@ class ProxyConnection(Protocol):
         self._said = True
         self.transport.pauseProducing()
         factory = self._factory
-        join = Join(factory.clock)
+        join = TransportJoin(factory.clock)
         self._dialling = factory.streams.dial(node, service, lambda peer: join.far)
         self._dialling.addCallbacks(lambda _: self._join(join, connected, first), self._failed)
 
-    def _join(self, join: Join, connected: bytes, first: bytes) -> None:
+    def _join(self, join: TransportJoin, connected: bytes, first: bytes) -> None:
         self._dialling = None
         self._factory.waiting.discard(self)
         if connected:
