@@ -30,6 +30,7 @@ from zope.interface import implementer
 from gmesh.interfaces import IStreamReader
 from gmesh.testing.clock import EventClock
 from gmesh.testing.memory_streams import joined
+from gmesh.testing.mesh import MemoryMesh
 
 PATIENCE = 20.0
 """Seconds of either kind of time after which something is taken to never happen."""
@@ -261,7 +262,28 @@ class UnixRig(OnReactor):
             await self.join(server, lambda host: UNIXClientEndpoint(reactor, path), near, far)
 
 
-RIGS: dict[str, type[Rig]] = {"memory": MemoryRig, "tcp": TcpRig, "unix": UnixRig}
+class MeshRig(OnClock):
+    """Whole nodes: a and b at the ends of a line, with a relay between them."""
+
+    def __init__(self) -> None:
+        self.mesh = MemoryMesh.line("a", "relay", "b")
+        self.clock = self.mesh.clock
+        self.mesh.run_until(lambda: self.mesh["a"].reaches("b") and self.mesh["b"].reaches("a"))
+        self.streams = self.mesh["a"].runtime.streams, self.mesh["b"].runtime.streams
+
+    async def connect(self, near: Protocol, far: Protocol) -> None:
+        a, b = self.streams
+        listening = b.listen(SERVICE, lambda offer: offer.accept(far))
+        a.dial("b", SERVICE, lambda peer: near)
+        await self.until(lambda: near.connected and far.connected)
+        listening.stopListening()
+
+    async def close(self) -> None:
+        self.mesh.stop()
+        assert self.clock.getDelayedCalls() == []
+
+
+RIGS: dict[str, type[Rig]] = {"memory": MemoryRig, "mesh": MeshRig, "tcp": TcpRig, "unix": UnixRig}
 """Every kind of connection that keeps a transport's promises; a room that has another adds it."""
 STREAMS = {name: kind for name, kind in RIGS.items() if kind.own}
 """Those that are streams."""
