@@ -31,6 +31,7 @@ from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.resolving import ElsewhereReactor
 from gmesh.mesh.spaced_log import SpacedLog
+from gmesh.trust.address_scope import Scope, ShunnedHosts
 from gmesh.trust.transport_address import FORMS, Transport, read_address
 
 __all__ = [
@@ -119,6 +120,7 @@ class DialTarget:
     @ivar handle: of the node that answered last.
     @ivar reached: the address that the last connection led to; of a name it is one of several.
     @ivar ourselves: addresses of its host that led back to this node, and are left out of the next dial.
+    @ivar bound: the nearest that it may lead to; of a name it is asked of each address.
     @ivar insist: dial even if there is a link to that node.
     @ivar spare: dial only while there are too few links.
     @ivar news: the kinds of documents that changed since its dial under way began.
@@ -126,8 +128,9 @@ class DialTarget:
     @ivar suite_turn: which of the allowed suites to propose: the first, until a peer hung up on it.
     """
 
-    def __init__(self, address: str, spare: bool = False) -> None:
+    def __init__(self, address: str, spare: bool = False, bound: Scope = Scope.ANY) -> None:
         self.address = address
+        self.bound = bound
         self.spare = spare
         self.garbled = 0
         self.suite_turn = 0
@@ -142,6 +145,12 @@ class DialTarget:
         self.linked_at = 0.0
         self.timer: IDelayedCall | None = None
         self.dial: Dial | None = None
+
+    @property
+    def avoided(self) -> Collection[str]:
+        """Addresses of its host that are not dialled."""
+        ourselves = frozenset(self.ourselves)
+        return ourselves if self.bound is Scope.ANY else ShunnedHosts(ourselves, self.bound)
 
     def cancel(self) -> None:
         """Forget the timer."""
@@ -254,7 +263,7 @@ class Dials:
         target.state = TargetState.DIALLING
         self.busy += 1
         try:
-            endpoint = self._connect(target.address, frozenset(target.ourselves))
+            endpoint = self._connect(target.address, target.avoided)
             pending = endpoint.connect(self._factory(dial))
         except (
             Exception

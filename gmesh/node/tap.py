@@ -50,6 +50,12 @@ class Options(usage.Options):
         ("log-level", None, None, "Least level to log: debug, info, warn, error. [default: all]"),
         ("log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"),
         ("read-group", None, None, "Group that may look at the node over the local API; the socket is its."),
+        (
+            "lead-to",
+            None,
+            None,
+            "Addresses that others may lead to: public, private or any. [default: private]",
+        ),
         ("write-group", None, None, "Group that may also send and receive over the local API."),
     )
     optFlags = (
@@ -73,11 +79,11 @@ class Options(usage.Options):
         self["listen"].append(endpoint)
 
     def opt_advertise(self, address: str) -> None:
-        """HOST:PORT by which other nodes reach this one (repeatable)."""
+        """HOST:PORT, tls://HOST or wss://HOST/PATH by which others reach this node (repeatable)."""
         self["advertise"].append(_address(address))
 
     def opt_peer(self, address: str) -> None:
-        """HOST:PORT to dial beside the anchors of the genesis (repeatable); [fe80::1%eth0]:PORT on a link."""
+        """HOST:PORT, [fe80::1%eth0]:PORT, tls://HOST or wss://HOST/PATH to dial too (repeatable)."""
         self["peer"].append(_address(address, local=True))
 
     def opt_metrics(self, endpoint: str) -> None:
@@ -213,6 +219,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         peers=configuration.peer,
         stub=configuration.stub,
     )
+    runtime.lead_to(configuration.may_lead_to())
     member = runtime.member
     http = AuthorityHTTP(http_client(reactor), member.authority_urls, reactor)
     datagrams, renewals = runtime.datagrams, runtime.renewals
@@ -272,6 +279,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("log_level",): lambda new: levels.set(parse_level(new.log_level or "debug")),
         ("peer",): lambda new: runtime.set_peers(new.peer),
         ("advertise",): lambda new: runtime.set_advertised(new.advertise),
+        ("lead_to",): lambda new: runtime.lead_to(new.may_lead_to()),
         ("listen",): listen,
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
         ("read_group", "write_group"): lambda new: regroup(access, local, new),
