@@ -17,13 +17,20 @@ from OpenSSL import SSL
 from twisted.application.service import MultiService, Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
-from twisted.internet.endpoints import SSL4ServerEndpoint, UNIXServerEndpoint, serverFromString
+from twisted.internet.endpoints import (
+    SSL4ServerEndpoint,
+    TCP4ServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from gmesh.daemon.tls_files import TlsFiles
+from gmesh.daemon.tls_files import TlsFiles, allow_resumption
 from gmesh.errors import ConfigurationError
 
 __all__ = ["ListenService", "Listeners", "describe_address", "parse_server", "renew_certificates"]
@@ -32,6 +39,8 @@ __all__ = ["ListenService", "Listeners", "describe_address", "parse_server", "re
 UNIX_LOCK_TAKEN = "Cannot acquire lock"
 #: How an endpoint string begins that names a socket which somebody else made.
 GIVEN = "systemd:"
+#: How one begins that has a proxy in front which speaks the PROXY protocol, version 1 or 2.
+PROXIED = "haproxy:"
 #: Bytes of a path: sun_path of unix(7), its last byte a zero.
 UNIX_PATH = 107
 
@@ -42,20 +51,52 @@ def parse_server(reactor: Any, text: str) -> Any:
 
     @raise ConfigurationError: with the text and what is wrong with it.
     """
+    if text.startswith(PROXIED):
+        inner = parse_server(reactor, text.removeprefix(PROXIED))
+        if isinstance(inner, SSL4ServerEndpoint):
+            return ProxiedTlsEndpoint(inner)
     try:
-        endpoint = serverFromString(reactor, text)
+        endpoint = serverFromString(reactor, _for_twisted(text))
     except Exception as error:  # endpoint plugins raise what they like on a bad string
         given = text.startswith(GIVEN) and isinstance(error, IndexError | KeyError)
         cause = "the service manager passed no such socket" if given else error
         raise ConfigurationError(
             "bad-endpoint", f"{text!r} is not an endpoint to listen on: {cause}"
         ) from error
+    if isinstance(endpoint, SSL4ServerEndpoint):
+        allow_resumption(endpoint)
     if isinstance(endpoint, UNIXServerEndpoint) and len(os.fsencode(endpoint._address)) > UNIX_PATH:
         raise ConfigurationError(
             "bad-endpoint",
             f"{text!r}: the path of a unix socket has at most {UNIX_PATH} bytes: name a shorter one",
         )
     return endpoint
+
+
+def _for_twisted(text: str) -> str:
+    """C{tls:} is what addresses call it, C{ssl:} what Twisted does."""
+    return f"ssl:{text.removeprefix('tls:')}" if text.startswith("tls:") else text
+
+
+class ProxiedTlsEndpoint(SSL4ServerEndpoint):
+    """
+    TLS behind a proxy that says first, outside TLS, whose connection it is: as HAProxy does.
+
+    @param inner: the same without the proxy.
+    """
+
+    def __init__(self, inner: SSL4ServerEndpoint) -> None:
+        super().__init__(
+            inner._reactor, inner._port, inner._sslContextFactory, inner._backlog, inner._interface
+        )
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """@see: C{IStreamServerEndpoint.listen}"""
+        within = TLSMemoryBIOFactory(self._sslContextFactory, False, protocolFactory)
+        listening: Deferred[IListeningPort] = TCP4ServerEndpoint(
+            self._reactor, self._port, self._backlog, self._interface
+        ).listen(HAProxyWrappingFactory(within))
+        return listening
 
 
 def describe_address(address: IAddress) -> str:

@@ -44,8 +44,8 @@ class Dialler(NeighbourObserver, DialOwner):
 
     As an observer of L{Neighbours} it hears of lost links that others dialled.
 
-    @param connect: the endpoint for a target, without some addresses of its host: L{client_endpoint} with
-        a reactor, or a test's.
+    @param connect: the endpoint for a target, without some addresses of its host: L{Carriers.endpoint}, or
+        a test's.
     @param factory: what to connect: L{gmesh.mesh.link.MeshFactory.dialling}.
     @ivar degree: with how many links to relays no spare target is dialled; L{set_degree} changes it.
     """

@@ -7,6 +7,7 @@ Tests: C{tests/node/test_configuration.py}.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,8 +25,9 @@ from gmesh.trust.transport_address import FORMS, interface_fault, read_address
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
-_LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host"})
-_SWITCHES = frozenset({"stub"})
+_LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host", "tls_pin"})
+_SWITCHES = frozenset({"stub", "tls_strict"})
+_PIN = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class Configuration:
     @ivar metrics: endpoint strings for C{/metrics} alone.
     @ivar host: names by which programs may ask what listens on TCP for them.
     @ivar lead_to: a word of L{Scope}: the nearest addresses to which others may lead this node.
+    @ivar tls_ca: a file of certificates to trust under TLS links, instead of the roots of the system.
+    @ivar tls_pin: hex SHA-256 of the public keys that are good there, whoever signed for them.
+    @ivar tls_strict: no link over a TLS certificate that is wrong.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
     """
 
@@ -60,6 +65,9 @@ class Configuration:
     metrics: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
     lead_to: str = ""
+    tls_ca: str = ""
+    tls_pin: tuple[str, ...] = ()
+    tls_strict: bool = False
     stub: bool = False
 
     def may_lead_to(self) -> Scope:
@@ -127,6 +135,9 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         metrics=tuple(values.get("metrics", ())),
         host=tuple(values.get("host", ())),
         lead_to=_checked(_check_scope, values.get("lead_to", "")),
+        tls_ca=values.get("tls_ca", ""),
+        tls_pin=tuple(_pin(text) for text in values.get("tls_pin", ())),
+        tls_strict=bool(values.get("tls_strict")),
         stub=bool(values.get("stub")),
     )
 
@@ -142,6 +153,15 @@ def _check_format(name: str) -> None:
         raise ConfigurationError(
             "bad-format", f"{name!r} is not a log format: there are {', '.join(LOG_FORMATS)}"
         )
+
+
+def _pin(text: str) -> str:
+    plain = text.replace(":", "").lower()
+    if not _PIN.fullmatch(plain):
+        raise ConfigurationError(
+            "bad-pin", f"{text!r} is no pin: the SHA-256 of a public key has 64 hex digits"
+        )
+    return plain
 
 
 def _check_scope(text: str) -> None:

@@ -56,10 +56,12 @@ class Options(usage.Options):
             None,
             "Addresses that others may lead to: public, private or any. [default: private]",
         ),
+        ("tls-ca", None, None, "Certificates (PEM) to trust under TLS links. [default: those of the system]"),
         ("write-group", None, None, "Group that may also send and receive over the local API."),
     )
     optFlags = (
         ("stub", None, "Keep no table of the network: ask neighbours for paths, never relay."),
+        ("tls-strict", None, "Make no link over TLS whose certificate is wrong. [default: warn]"),
         ("check", None, "Check options, configuration file and state directory, and exit."),
     )
     observer: Callable[[], Lines] | None = None
@@ -73,6 +75,7 @@ class Options(usage.Options):
         self["peer"] = []
         self["metrics"] = []
         self["host"] = []
+        self["tls-pin"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Endpoint to accept links on, for example tcp:7443 (repeatable). [default: none, only dial]"""
@@ -93,6 +96,10 @@ class Options(usage.Options):
     def opt_host(self, name: str) -> None:
         """Name for a --control or --metrics of TCP, beside this host's own (repeatable)."""
         self["host"].append(name)
+
+    def opt_tls_pin(self, digest: str) -> None:
+        """SHA-256 of a public key that is good under TLS links, whoever signed for it (repeatable)."""
+        self["tls-pin"].append(digest)
 
     def opt_version(self) -> None:
         """Print the version of gmesh and exit."""
@@ -184,7 +191,6 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.logs import LogLevelService, parse_level
     from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
     from gmesh.daemon.synchronised import clock_synchronised
-    from gmesh.mesh.dials import client_endpoint
     from gmesh.node.api.access import AccessControl
     from gmesh.node.api.http import LateResource, LocalSite, local_site
     from gmesh.node.api.views import Settings
@@ -194,6 +200,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.composition import Environment
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
+    from gmesh.node.reach import carriers
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
@@ -210,7 +217,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
             wall=time,
             random=random,
             entropy=os.urandom,
-            connect=lambda *target: client_endpoint(reactor, *target),
+            connect=carriers(reactor, configuration).endpoint,
             cpu=thread_time,
             aside=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
             synchronised=clock_synchronised,
