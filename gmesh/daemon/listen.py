@@ -99,6 +99,13 @@ class ProxiedTlsEndpoint(SSL4ServerEndpoint):
         return listening
 
 
+def _innermost(endpoint: Any) -> Any:
+    """The endpoint that others stand around, each with C{inner}."""
+    while hasattr(endpoint, "inner"):
+        endpoint = endpoint.inner
+    return endpoint
+
+
 def describe_address(address: IAddress) -> str:
     """An address as it stands in the log: C{tcp:7443}, C{unix:/run/gmesh-node/node.sock}."""
     if isinstance(address, (IPv4Address, IPv6Address)):
@@ -116,6 +123,7 @@ class ListenService(Service):
     @param purpose: what the log calls it: C{listening}, C{metrics} or C{local API}.
     @param unit: the daemon, for the line it ends with.
     @param group: the group that shall own a unix socket made here; None leaves it as it is.
+    @param parse: makes the endpoint of its string: L{parse_server}, if not given.
     """
 
     _log = Logger()
@@ -128,9 +136,12 @@ class ListenService(Service):
         purpose: str,
         unit: str,
         group: int | None = None,
+        parse: Callable[[Any, str], Any] | None = None,
     ) -> None:
-        self._endpoint = parse_server(reactor, text)
-        self._tls = TlsFiles(self._endpoint) if isinstance(self._endpoint, SSL4ServerEndpoint) else None
+        self._parse = parse or parse_server
+        self._endpoint = self._parse(reactor, text)
+        innermost = _innermost(self._endpoint)
+        self._tls = TlsFiles(innermost) if isinstance(innermost, SSL4ServerEndpoint) else None
         self._text = text
         self._factory = factory
         self._purpose = purpose
@@ -179,7 +190,7 @@ class ListenService(Service):
         if self._tls is None:
             return
         try:
-            self._tls.take(parse_server(self._reactor, self._text))
+            self._tls.take(_innermost(self._parse(self._reactor, self._text)))
         except (ConfigurationError, SSL.Error) as error:
             raise ConfigurationError(
                 "bad-certificate", f"{self._text} goes on with the certificate it has: {_cause(error)}"
@@ -255,6 +266,7 @@ class Listeners(MultiService):
     @param factory: makes what serves a port.
     @param purpose: what the log calls it.
     @param unit: the daemon, for the line it ends with.
+    @param parse: as of L{ListenService}.
     """
 
     _log = Logger()
@@ -266,8 +278,10 @@ class Listeners(MultiService):
         purpose: str,
         unit: str,
         endpoints: Iterable[str],
+        parse: Callable[[Any, str], Any] | None = None,
     ) -> None:
         super().__init__()
+        self._parse = parse
         self._reactor = reactor
         self._factory = factory
         self._purpose = purpose
@@ -318,7 +332,8 @@ class Listeners(MultiService):
         self._log.info("{purpose} no more on {endpoint}", purpose=self._purpose, endpoint=text)
 
     def _made(self, text: str) -> ListenService:
-        return ListenService(self._reactor, text, self._factory(), self._purpose, self._unit)
+        made = self._factory()
+        return ListenService(self._reactor, text, made, self._purpose, self._unit, parse=self._parse)
 
     def _keep(self, text: str, service: ListenService) -> None:
         service.setServiceParent(self)

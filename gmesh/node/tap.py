@@ -140,9 +140,11 @@ def _check(configuration: Configuration) -> str:
     """@raise ConfigurationError: with the first thing that would keep the daemon from starting."""
     from gmesh.daemon.listen import parse_server
     from gmesh.node.identity_store import IdentityStore
+    from gmesh.node.listening import mesh_server
 
-    endpoints = (*configuration.listen, configuration.control_endpoint(), *configuration.metrics_endpoints())
-    for endpoint in endpoints:
+    for endpoint in configuration.listen:
+        mesh_server(None, endpoint)
+    for endpoint in (configuration.control_endpoint(), *configuration.metrics_endpoints()):
         parse_server(None, endpoint)
     identity = IdentityStore(configuration.state).load()
     return f"{configuration.state} and its configuration are good: {identity.certificate.body.name} may start"
@@ -200,6 +202,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.composition import Environment
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
+    from gmesh.node.listening import mesh_server
     from gmesh.node.reach import carriers
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
@@ -244,7 +247,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     HangupService(reactor, notifier, lambda: reload()).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
-    listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen)
+    listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen, mesh_server)
     listening.setServiceParent(daemon)
     settings = Settings(str(configuration.state.resolve()), configuration.listen)
     access = AccessControl(configuration.read_group, configuration.write_group)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 import pytest_twisted
 from mesh.sockets_world import Authority, RealWorld, bulk, tcp, until
@@ -15,8 +13,6 @@ from twisted.internet.protocol import Factory, Protocol
 from gmesh.errors import CarrierRefused, ConfigurationError
 from gmesh.mesh.carriers import Carriers
 from gmesh.mesh.dials import TargetState
-from gmesh.mesh.limits import AHEAD_MOST
-from gmesh.mesh.sockets import lowest
 from gmesh.mesh.tls import TlsTrust, key_pin
 
 # Twisted's own calls.
@@ -43,24 +39,6 @@ async def dialled(world, served, trust):
     one.dialler.set_targets([f"tls://localhost:{host.port}"])
     one.dialler.start()
     return one, two
-
-
-async def test_a_link_over_tls(world, authority):
-    """Dialled by its URL, its socket set as that of a plain one, saturated, cut by a revocation."""
-    served, _ = authority.endpoint("localhost")
-    said = []
-    trust = TlsTrust(str(authority.file), strict=True, warn=lambda *words: said.append(words))
-    one, two = await dialled(world, served, trust)
-    await until(lambda: one.link(two) and two.link(one))
-    for node, other in ((one, two), (two, one)):
-        transport = lowest(node.link(other)._transport.transport)
-        assert transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 16384
-        assert transport.SEND_LIMIT > AHEAD_MOST
-    await bulk(world, one, two)
-    assert said == []
-    one.trust.offer(world.issuer.revoke(two.enrolled), world.wall())
-    await until(lambda: two.link(one) is None)
-    assert two.recorder.events[-1] == ("down", "one", "revoked")
 
 
 WRONG = {
