@@ -32,7 +32,7 @@ from gmesh.streams.budget import CreditBudget, SendBudget
 from gmesh.streams.listeners import StreamListener, StreamListeners, no_such_service
 from gmesh.streams.loop import LoopLane
 from gmesh.streams.mux import MuxContext, StreamMux
-from gmesh.streams.offers import Build, StreamOpening, StreamOffer, Take
+from gmesh.streams.offers import Build, StreamOffer, StreamOpening, Take
 from gmesh.streams.stream import Stream
 from gmesh.streams.tally import Tally
 from gmesh.wire.messages import Feature
