@@ -8,15 +8,26 @@ Tests: C{tests/node/test_configuration.py}.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
-from gmesh.daemon.settings_file import read_settings
-from gmesh.errors import ConfigurationError
-from gmesh.node.api.access import find_group
+from gmesh.daemon.settings_file import Kind, read_settings
+from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.api.acceptors import check_acceptable
+from gmesh.node.api.access import ServiceGroups, find_group
+from gmesh.node.gateways.settings import (
+    NO_PROXY,
+    TABLES,
+    Exposure,
+    Forward,
+    ProxySettings,
+    read_exposures,
+    read_forward,
+    read_proxy,
+)
 from gmesh.routing.limits import MAX_ADDRESS
 from gmesh.trust.address_scope import Scope, parse_scope
 from gmesh.trust.transport_address import FORMS, interface_fault, read_address
@@ -49,6 +60,10 @@ class Configuration:
     @ivar tls_pin: hex SHA-256 of the public keys that are good there, whoever signed for them.
     @ivar tls_strict: no link over a TLS certificate that is wrong.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
+    @ivar bind: the group that may accept streams to a service, by the service; C{*} for all others.
+    @ivar expose: services of this node that other programs serve.
+    @ivar forward: local ports that lead to services of other nodes.
+    @ivar proxy: the proxy for programs of this host.
     """
 
     state: Path
@@ -67,6 +82,10 @@ class Configuration:
     tls_pin: tuple[str, ...] = ()
     tls_strict: bool = False
     stub: bool = False
+    bind: Mapping[str, str] = field(default_factory=dict)
+    expose: tuple[Exposure, ...] = ()
+    forward: tuple[Forward, ...] = ()
+    proxy: ProxySettings = NO_PROXY
 
     def may_lead_to(self) -> Scope:
         """The nearest addresses to which records and commands may lead."""
@@ -139,6 +158,10 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         tls_pin=tuple(_pin(text) for text in values.get("tls_pin", ())),
         tls_strict=bool(values.get("tls_strict")),
         stub=bool(values.get("stub")),
+        bind=_bind(values.get("bind", {})),
+        expose=read_exposures(values.get("expose", ())),
+        forward=tuple(map(read_forward, values.get("forward", ()))),
+        proxy=read_proxy(values.get("proxy", {})),
     )
 
 
@@ -146,6 +169,17 @@ def _checked(check: Callable[[str], object], text: str) -> str:
     if text:
         check(text)
     return text
+
+
+def _bind(groups: Mapping[str, str]) -> Mapping[str, str]:
+    """@raise ConfigurationError: C{bad-service}, C{no-group}."""
+    for service in groups.keys() - {"*"}:
+        try:
+            check_acceptable(service)
+        except RequestRefused as error:
+            raise ConfigurationError(error.reason, f"bind: {service!r}: {error.detail}") from error
+    ServiceGroups(groups)
+    return groups
 
 
 def _check_format(name: str) -> None:
@@ -171,6 +205,9 @@ def _check_scope(text: str) -> None:
         raise ConfigurationError("bad-scope", f"lead_to: {error}") from error
 
 
-def _kinds() -> dict[str, type]:
-    names = [field.name for field in fields(Configuration)]
-    return {name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names}
+def _kinds() -> dict[str, Kind]:
+    names = [each.name for each in fields(Configuration)]
+    plain: dict[str, Kind] = {
+        name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names
+    }
+    return {**plain, **TABLES, "bind": dict}
