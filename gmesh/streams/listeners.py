@@ -4,7 +4,7 @@ Who takes the streams that are opened to which service of this node.
 
 Services share one name space with messages, and one rule of the policy: a name may have a receiver, a
 taker or both.
-Tests: C{tests/streams/test_listeners.py}.
+Tests: C{tests/streams/test_mux.py}.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from gmesh.endtoend.limits import MAX_SERVICES
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import ConfigurationError
 from gmesh.stream_errors import StreamCode
-from gmesh.streams.offers import Offer, Take
+from gmesh.streams.offers import StreamOffer, Take
 from gmesh.wire.limits import MAX_SERVICE
 
-__all__ = ["BENCH_SERVICE", "Listener", "Listeners", "no_such_service"]
+__all__ = ["BENCH_SERVICE", "StreamListener", "StreamListeners", "no_such_service"]
 
 BENCH_SERVICE = "gmesh-bench"
 """What C{gmesh bench} talks to: of gmesh itself, but under the policy, which reserved names are not."""
 
 
-class Listener:
+class StreamListener:
     """A taker in its place, until L{stopListening}."""
 
-    def __init__(self, listeners: Listeners, service: str, take: Take) -> None:
+    def __init__(self, listeners: StreamListeners, service: str, take: Take) -> None:
         self._listeners = listeners
         self.service = service
         self.take = take
@@ -40,7 +40,7 @@ class Listener:
         self._listeners.remove(self)
 
 
-class Listeners:
+class StreamListeners:
     """
     The takers of this node.
 
@@ -52,8 +52,8 @@ class Listeners:
     def __init__(self, clock: IReactorTime, changed: Callable[[], None]) -> None:
         self._clock = clock
         self._changed = changed
-        self._listeners: dict[str, Listener] = {}
-        self._held: dict[str, dict[Offer, IDelayedCall]] = {}
+        self._listeners: dict[str, StreamListener] = {}
+        self._held: dict[str, dict[StreamOffer, IDelayedCall]] = {}
         self._hold_until = self._patience = 0.0
 
     @property
@@ -61,7 +61,7 @@ class Listeners:
         """Every service that has a taker, sorted."""
         return sorted(self._listeners)
 
-    def listen(self, service: str, take: Take, builtin: bool) -> Listener:
+    def listen(self, service: str, take: Take, builtin: bool) -> StreamListener:
         """
         Have C{take} called with each stream that is opened to C{service}.
 
@@ -80,14 +80,14 @@ class Listeners:
             raise ConfigurationError("service-taken", f"streams to {service} are taken on this node already")
         if len(self._listeners) >= MAX_SERVICES:
             raise ConfigurationError("too-many-services", f"this node has {MAX_SERVICES} services already")
-        listener = self._listeners[service] = Listener(self, service, take)
+        listener = self._listeners[service] = StreamListener(self, service, take)
         self._changed()
         for offer, late in list(self._held.pop(service, {}).items()):
             late.cancel()
             self._give(listener, offer)
         return listener
 
-    def remove(self, listener: Listener) -> None:
+    def remove(self, listener: StreamListener) -> None:
         """Its streams are refused from now on."""
         if self._listeners.get(listener.service) is listener:
             del self._listeners[listener.service]
@@ -101,7 +101,7 @@ class Listeners:
         """True if a stream to C{service} may be offered now: taken, or held for a taker to come."""
         return service in self._listeners or self._clock.seconds() < self._hold_until
 
-    def offer(self, offer: Offer) -> None:
+    def offer(self, offer: StreamOffer) -> None:
         """A far node has opened a stream."""
         service = offer.peer.service
         listener = self._listeners.get(service)
@@ -118,7 +118,7 @@ class Listeners:
             for offer in list(held):
                 self._let_go(offer, False)
 
-    def _let_go(self, offer: Offer, refuse: bool) -> None:
+    def _let_go(self, offer: StreamOffer, refuse: bool) -> None:
         """It waits no more: nobody came for it, or it has ended."""
         held = self._held.get(offer.peer.service, {})
         late = held.pop(offer, None)
@@ -131,7 +131,7 @@ class Listeners:
         if refuse:
             offer.refuse(*no_such_service(offer.peer.service))
 
-    def _give(self, listener: Listener, offer: Offer) -> None:
+    def _give(self, listener: StreamListener, offer: StreamOffer) -> None:
         try:
             listener.take(offer)
         except Exception:

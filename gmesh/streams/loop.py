@@ -2,7 +2,7 @@
 """
 A node's streams to itself: two ends joined in memory, which nothing seals and no link carries.
 
-Tests: C{tests/streams/test_loop.py}.
+Tests: C{tests/streams/test_mux.py}.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LoopLane:
     @ivar limit: bytes of inner frames that share a plaintext.
     """
 
-    path_generation = 0
+    path_generation: int = 0
     srtt: float | None = None
 
     def __init__(self, clock: IReactorTime, arrived: Callable[[bytes], object]) -> None:

@@ -3,7 +3,7 @@
 All streams with one peer, under which sealed sessions and the association with it may come and go.
 
 Whatever a peer gets wrong costs the stream that it is about, at most.
-Tests: C{tests/streams/test_mux.py}, C{tests/streams/test_hostile_peer.py}.
+Tests: C{tests/streams/test_mux.py}.
 """
 
 from __future__ import annotations

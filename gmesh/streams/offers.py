@@ -2,7 +2,7 @@
 """
 Streams before they are open: offered to a service here, or on their way to one elsewhere.
 
-Tests: C{tests/streams/test_dialling.py}, C{tests/streams/test_streams.py}.
+Tests: C{tests/streams/test_dialling.py}.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from gmesh.stream_errors import StreamCode, dial_refused
 from gmesh.streams import limits
 from gmesh.streams.stream import Stream
 
-__all__ = ["Build", "Offer", "Opening", "Take"]
+__all__ = ["Build", "StreamOffer", "Opening", "Take"]
 
 Build = Callable[[MeshAddress], IProtocol | None]
 """Gives the protocol for a stream that the far end has accepted, or None to give up."""
 
 
 @implementer(IStreamOffer)
-class Offer:
+class StreamOffer:
     """
     A stream that a far node has opened.
 
@@ -75,7 +75,7 @@ class Offer:
             self.gone.callback(None)
 
 
-Take = Callable[[Offer], None]
+Take = Callable[[StreamOffer], None]
 """Takes each stream that is opened to a service."""
 
 

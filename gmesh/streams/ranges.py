@@ -2,7 +2,7 @@
 """
 Which segments of a peer have come, as runs of numbers. Pure.
 
-Tests: C{tests/streams/test_ranges.py}.
+Tests: C{tests/streams/test_mux.py}.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """
 Segments to and from one peer: what leaves next, what has come, what is sent again, and when to give up.
 
-Tests: C{tests/streams/test_mux.py}, C{tests/streams/test_segments.py}.
+Tests: C{tests/streams/test_mux.py}.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What the frames of one stream do, at either end: two halves, the credit of each, and how they end.
 
 L{gmesh.streams.stream.Stream} is the transport that applications see of it.
-Tests: C{tests/streams/test_stream.py}, C{tests/streams/test_hostile_peer.py}.
+Tests: C{tests/streams/test_mux.py}.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The byte streams of a node: to dial a service of another by name, and to take wh
 
 The policy is asked at both ends when a stream is opened, and again for each that is open whenever it could
 decide otherwise.
-Tests: C{tests/streams/test_streams.py}, C{tests/streams/test_dialling.py}, C{tests/node/test_streams.py}.
+Tests: C{tests/streams/test_dialling.py}.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from gmesh.mesh.peer_identity import Peer
 from gmesh.stream_errors import StreamCode, dial_refused
 from gmesh.streams import limits
 from gmesh.streams.budget import CreditBudget, SendBudget
-from gmesh.streams.listeners import Listener, Listeners, no_such_service
+from gmesh.streams.listeners import StreamListener, StreamListeners, no_such_service
 from gmesh.streams.loop import LoopLane
 from gmesh.streams.mux import MuxContext, StreamMux
-from gmesh.streams.offers import Build, Offer, Opening, Take
+from gmesh.streams.offers import Build, Opening, StreamOffer, Take
 from gmesh.streams.stream import Stream
 from gmesh.streams.tally import Tally
 from gmesh.wire.messages import Feature
@@ -64,7 +64,7 @@ class Streams:
         advertise: Callable[[], None],
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self.listeners = Listeners(clock, advertise)
+        self.listeners = StreamListeners(clock, advertise)
         self.tally = Tally()
         self._associations = associations
         self._authorization = authorization
@@ -109,7 +109,7 @@ class Streams:
         )
         return opening.result
 
-    def listen(self, service: str, take: Take, builtin: bool = False) -> Listener:
+    def listen(self, service: str, take: Take, builtin: bool = False) -> StreamListener:
         """As L{IStreams.listen}. @param builtin: True for a service of gmesh itself."""
         return self.listeners.listen(service, take, builtin)
 
@@ -238,7 +238,7 @@ class Streams:
         self._look_later()
 
     def _offered(self, stream: Stream) -> None:
-        self.listeners.offer(Offer(self._clock, stream))
+        self.listeners.offer(StreamOffer(self._clock, stream))
 
     def _ended(self, stream: Stream, reason: str, detail: str) -> None:
         """One line for each stream, without what it carried."""
