@@ -25,9 +25,10 @@ from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.errors import ConfigurationError
 from gmesh.files import told
 from gmesh.node.configuration import Configuration, check_address, read_configuration
-from gmesh.node.limits import SHUTDOWN_DELAY
+from gmesh.node.limits import HOLD_PATIENCE, HOLD_WINDOW, SHUTDOWN_DELAY
 
 if TYPE_CHECKING:
+    from gmesh.addresses import MeshAddress
     from gmesh.daemon.metrics import MetricsPage
     from gmesh.node.runtime import NodeRuntime
 
@@ -146,6 +147,7 @@ class NodeService(Service):
         """Begin to dial and to route."""
         super().startService()
         self._runtime.start()
+        self._runtime.streams.hold(HOLD_WINDOW, HOLD_PATIENCE)
 
     def stopService(self) -> Deferred[None]:
         """Ask the neighbours to route around us, drain, close."""
@@ -180,8 +182,11 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.notify import HangupService, NotifyService, system_notifier
     from gmesh.daemon.synchronised import clock_synchronised
     from gmesh.mesh.dials import client_endpoint
-    from gmesh.node.api.access import AccessControl
+    from gmesh.node.api.acceptors import Acceptors
+    from gmesh.node.api.access import AccessControl, ServiceGroups
+    from gmesh.node.api.entrance import EntranceFactory
     from gmesh.node.api.http import LateResource, LocalSite, local_site
+    from gmesh.node.api.stream_requests import StreamRequests
     from gmesh.node.api.views import Settings
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
@@ -192,6 +197,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
+    from gmesh.streams.mux import address_of
 
     configuration = options.configuration
     random = Random(SystemRandom().getrandbits(64))
@@ -259,7 +265,16 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     scraped = Listeners(reactor, metrics_site, "metrics", UNIT, configuration.metrics_endpoints())
     scraped.setServiceParent(daemon)
     site = local_site(LateResource(local_api), access, configuration.host)
-    local = ListenService(reactor, configuration.control_endpoint(), site, "local API", UNIT, access.group)
+
+    def address(service: str) -> MeshAddress:
+        return address_of(member.peer, service)
+
+    acceptors = Acceptors(runtime.streams, ServiceGroups(configuration.bind), reactor)
+    requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
+    entrance = EntranceFactory(site, requests.judge, reactor)
+    local = ListenService(
+        reactor, configuration.control_endpoint(), entrance, "local API", UNIT, access.group
+    )
     local.setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)
@@ -275,6 +290,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("advertise",): lambda new: runtime.set_advertised(new.advertise),
         ("listen",): listen,
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
+        ("bind",): lambda new: acceptors.regroup(ServiceGroups(new.bind)),
         ("read_group", "write_group"): lambda new: regroup(access, local, new),
     }
     reload = Reload(
