@@ -64,7 +64,7 @@ FIRST_CREDIT = 256 * 1024
 SPARE_CREDIT = 64 * 1024
 LAST_CREDIT = 16 * 1024
 """
-What the far end may send at first: while less than a quarter of the budget is used, less than half, and beyond.
+What the far end may send at first: while less than a quarter of the budget is used, then half, and beyond.
 
 The second half is enough for as many streams as a peer may have.
 """

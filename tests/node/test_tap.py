@@ -212,7 +212,7 @@ def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) 
 
 
 def test_a_reload_judges_again_who_accepts_a_service(directory: Path, tmp_path: Path) -> None:
-    """C{[bind]} is in force for who comes and for who waits already, and gone when the file has it no more."""
+    """C{[bind]} is in force for who comes and for who waits already, until the file has it no more."""
     file = tmp_path / "node.toml"
     file.write_text(f'state = "{directory}"\n')
     options = Options()
