@@ -25,13 +25,13 @@ from zope.interface import implementer
 
 from gmesh.interfaces import IStreamReader
 
-__all__ = ["HALF_CLOSED_TIMEOUT", "Join", "JoinEnd"]
+__all__ = ["HALF_CLOSED_TIMEOUT", "TransportJoin", "JoinEnd"]
 
 HALF_CLOSED_TIMEOUT = 3600.0
 """Seconds without a byte after which two joined transports are cut, if one of them is half closed."""
 
 
-class Join:
+class TransportJoin:
     """
     What joins two transports, one for each end; either may be connected first, and waits for the other.
 
@@ -89,7 +89,7 @@ class JoinEnd(Protocol):
     transport: Any
     other: JoinEnd
 
-    def __init__(self, join: Join) -> None:
+    def __init__(self, join: TransportJoin) -> None:
         self._join = join
         self._early: list[bytes] = []
         self._paused = False
@@ -103,7 +103,7 @@ class JoinEnd(Protocol):
     # IProtocol
 
     def connectionMade(self) -> None:
-        """Join the other end, or wait for it."""
+        """TransportJoin the other end, or wait for it."""
         tcp = ITCPTransport(self.transport, None)
         if tcp is not None:
             tcp.setTcpNoDelay(True)

@@ -4,7 +4,7 @@ Services of this node that other programs serve: each stream to one is joined to
 
 The target is connected before the stream is accepted, so that whoever dials hears at once that it is dead.
 Where it is stands in the log of this host alone.
-Tests: C{tests/node/gateways/test_exposures.py}, C{tests/live/test_streams_by_programs.py}.
+Tests: C{tests/node/gateways/test_exposures.py}.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.node.gateways.proxy_header import proxy_header
 from gmesh.node.gateways.settings import Exposure, Target
 from gmesh.stream_errors import StreamCode
-from gmesh.streams.join import Join
+from gmesh.streams.join import TransportJoin
 
 __all__ = ["Exposed", "Exposures", "is_own", "target_endpoint"]
 
@@ -54,7 +54,7 @@ class Exposed:
     def __init__(self, exposure: Exposure, lasting: bool) -> None:
         self.exposure = exposure
         self.lasting = lasting
-        self.joins: set[Join] = set()
+        self.joins: set[TransportJoin] = set()
         self.listening: Any = None
         self.removed: Deferred[None] = Deferred()
 
@@ -178,7 +178,7 @@ class Exposures(Service):
 
     async def _open(self, exposed: Exposed, offer: IStreamOffer) -> None:
         exposure = exposed.exposure
-        join = Join(self._reactor, lambda: exposed.joins.discard(join))
+        join = TransportJoin(self._reactor, lambda: exposed.joins.discard(join))
         try:
             if exposure.to.path and self._is_own_path(exposure.to.path):
                 raise ConfigurationError("bad-target", "it is a door of this daemon")

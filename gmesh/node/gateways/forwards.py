@@ -3,7 +3,7 @@
 Local ports that lead to services of other nodes: each connection is joined to a stream.
 
 A port that cannot be had costs one line, and the others are served; the next reload tries it again.
-Tests: C{tests/node/gateways/test_forwards.py}, C{tests/live/test_streams_by_programs.py}.
+Tests: C{tests/node/gateways/test_forwards.py}.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gmesh.errors import ConfigurationError, RequestRefused
 from gmesh.interfaces import IStreams
 from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.node.gateways.settings import Forward
-from gmesh.streams.join import Join
+from gmesh.streams.join import TransportJoin
 
 __all__ = ["Forwarded", "ForwardFactory", "Forwards"]
 
@@ -44,7 +44,7 @@ class ForwardFactory(Factory):
         self._streams = streams
         self._forward = forward
         self._lines = SpacedLog()
-        self.joins: set[Join] = set()
+        self.joins: set[TransportJoin] = set()
 
     def buildProtocol(self, address: IAddress | None) -> IProtocol:
         """The near end of a join; its far end is being dialled."""
@@ -55,14 +55,14 @@ class ForwardFactory(Factory):
             for dial in dialling:
                 dial.cancel()
 
-        join = Join(self._clock, over)
+        join = TransportJoin(self._clock, over)
         self.joins.add(join)
         dialling.append(self._streams.dial(self._forward.node, self._forward.service, lambda peer: join.far))
         dialling[0].addErrback(self._refused, join)
         near: IProtocol = join.near
         return near
 
-    def _refused(self, failure: Failure, join: Join) -> None:
+    def _refused(self, failure: Failure, join: TransportJoin) -> None:
         join.far.give_up()
         if join in self.joins:  # else the program has hung up, and it was cancelled
             self._lines.write(

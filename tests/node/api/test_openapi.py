@@ -38,7 +38,7 @@ OPERATIONS = {
 def test_every_route_is_described_and_nothing_else() -> None:
     """The routes and the document tell of the same methods and paths, each with what it takes."""
     served = {
-        (method, rule.rule)
+        (method, re.sub(r"<(\w+:)?(\w+)>", r"{\2}", rule.rule))
         for rule in LocalApi.app.url_map.iter_rules()
         for method in rule.methods or ()
         if method not in ("HEAD", "OPTIONS")
@@ -78,7 +78,8 @@ def test_the_reference_names_every_path() -> None:
     """docs/local-api.rst has a line for each, with what it takes."""
     text = (ROOT / "docs/local-api.rst").read_text(encoding="utf-8")
     for (method, path), operation in OPERATIONS.items():
-        assert re.search(rf"``{method} {path}[?`].*\b{operation['x-gmesh-access']}\b", text), path
+        spelled = re.sub(r"{(\w+)}", lambda name: name[1].upper(), path)
+        assert re.search(rf"``{method} {spelled}[?`].*\b{operation['x-gmesh-access']}\b", text), path
 
 
 def strict(schema: Any) -> Any:
@@ -96,6 +97,13 @@ def check(schema: Any, value: Any) -> None:
     validation = pytest.importorskip("jsonschema_rs", reason="it comes with Schemathesis")
     whole = strict(copy.deepcopy(schema)) | {"components": strict(TOLD["components"])}
     validation.validator_for(whole).validate(value)
+
+
+def told_path(target: str) -> str:
+    """The path that is told, of what is asked."""
+    path = target.partition("?")[0]
+    prefix = "/v1/streams/"
+    return prefix + "{stream}" if path.startswith(prefix) else path
 
 
 class Heartbeat:
@@ -129,6 +137,14 @@ class World:
         self.node = LocalNode(runtime, heartbeat, mesh.clock, settings)  # type: ignore[arg-type]  # a double
         self.web = StubTreq(LocalApi(self.node, metrics.page).app.resource())
         self.agent = RequestTraversalAgent(LocalApi(self.node, metrics.page).app.resource())
+
+    def dial(self) -> int:
+        """Open a stream to c; its number."""
+        streams, far = self.mesh["a"].runtime.streams, self.mesh["c"].runtime.streams
+        listening = far.listen("web", lambda offer: offer.accept(Lines()))
+        protocol = self.mesh.result(streams.dial("c", "web", lambda peer: Lines()))
+        listening.stopListening()
+        return int(protocol.transport.stream)
 
     def _passes(self, got: list[Any], flush: Callable[[], None]) -> Any:
         for _ in range(400):
@@ -167,7 +183,7 @@ class World:
     def answers(self, method: str, target: str, body: Any = None) -> Any:
         """The answer, which is what is told of its status."""
         status, kind, data = self.ask(method, target, body)
-        operation = OPERATIONS[method, target.partition("?")[0]]
+        operation = OPERATIONS[method, told_path(target)]
         response = operation["responses"][str(status)]
         if "$ref" in response:
             response = TOLD["components"]["responses"]["Problem"]
@@ -197,6 +213,7 @@ def test_every_answer_is_as_described(world: World) -> None:
         ("GET", "/v1/nodes", None),
         ("GET", "/v1/services", None),
         ("GET", "/v1/transits", None),
+        ("GET", "/v1/streams", None),
         ("GET", "/v1/whois?node=b", None),
         ("GET", "/v1/topology", None),
         ("GET", "/v1/doctor", None),
@@ -208,11 +225,12 @@ def test_every_answer_is_as_described(world: World) -> None:
         ("POST", "/v1/send", {"node": "c", "service": "log", "data": "aGVsbG8="}),
     ]
     stop = world.node.receive("news", lambda source, data: None)
+    asked.append(("DELETE", f"/v1/streams/{world.dial()}", None))
     for method, target, body in asked:
         assert world.answers(method, target, body) or target == "/v1/transits", target
     stop()
     streamed = {path for (_, path), each in OPERATIONS.items() if "application/jsonl" in str(each)}
-    assert {target.partition("?")[0] for _, target, _ in asked} | streamed == set(TOLD["paths"])
+    assert {told_path(target) for _, target, _ in asked} | streamed == set(TOLD["paths"])
 
 
 def lines_of(world: World, path: str, data: bytes) -> list[Any]:
@@ -231,7 +249,8 @@ def test_every_stream_is_as_described(world: World) -> None:
     [message] = lines_of(world, "/v1/receive", lines.data)
     assert message == {"from": "c", "service": "log", "data": "aGVsbG8="}
     hang_up()
-    for what in ("peers", "routes", "status"):
+    world.dial()
+    for what in ("peers", "routes", "status", "streams"):
         lines, hang_up = world.stream(f"/v1/follow?what={what}")
         world.agent.flush()
         assert lines_of(world, "/v1/follow", lines.data)[0]["event"] == "present"
@@ -246,6 +265,9 @@ def test_every_stream_is_as_described(world: World) -> None:
         ("GET", "/v1/routes?to=nobody", None, 404),
         ("GET", "/v1/follow?what=weather", None, 400),
         ("GET", "/v1/receive", None, 400),
+        ("GET", "/v1/connect?node=c&service=web", None, 426),
+        ("DELETE", "/v1/streams/999", None, 404),
+        ("DELETE", "/v1/streams/none", None, 404),
         ("POST", "/v1/ping", {"node": "nobody"}, 404),
         ("POST", "/v1/trace", {"node": "c", "more": 1}, 400),
         ("POST", "/v1/capture", {"peer": "nobody"}, 404),
