@@ -63,7 +63,8 @@ class Restored:
 
     @ivar numbers_from: which number of the epoch all start above; not 0 where nothing here tells of earlier
         restores, so that another one on the same day, elsewhere, gives out others.
-    @ivar taken_in: names of what CRLs revoke that a key of the newest genesis signed: nodes, serials, keys.
+    @ivar taken_in: names of what CRLs revoke that a key of the newest genesis signed, nodes, serials, keys;
+        and of the keys that an audit says were revoked.
     @ivar revoked_by_dropped_keys: what only CRLs of dropped keys name: nodes, serials, keys.
     @ivar struck: of those, what was left out as asked.
     @ivar lost: what is known to be missing, in words.
@@ -288,7 +289,9 @@ class _Rework:
         end_proposals(tx)
         first = first_number(tx)
         taken_in = [name for file in files.crls for name in merge_crl(tx, file.document.body, first)]
-        doubtful = self._take_in_doubtful(tx, files, first, tx.now + newest.body.certificate.max)
+        longest = newest.body.certificate.max
+        taken_in += lost.refuse_keys(tx, longest)
+        doubtful = self._take_in_doubtful(tx, files, first, tx.now + longest)
         gone = missing_revocations(tx, files, lost)
         if gone and not self._accept_lost_revocations:
             raise _lost_revocations(f"{'; '.join(gone)}. Give crl.json of more nodes")

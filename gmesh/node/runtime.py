@@ -56,6 +56,7 @@ from gmesh.node.trust_changes import TrustChanges
 from gmesh.routing.limits import MAX_SERVICE, MAX_SERVICES
 from gmesh.routing.record import make_capabilities
 from gmesh.streams.listeners import BENCH_SERVICE
+from gmesh.trust.address_scope import Scope
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
 
 __all__ = ["NodeRuntime"]
@@ -297,6 +298,10 @@ class NodeRuntime:
     def set_peers(self, peers: Sequence[str]) -> None:
         """Dial these beside the anchors from now on."""
         self._dial_policy.set_named(peers)
+
+    def lead_to(self, bound: Scope) -> None:
+        """Records and commands may lead to addresses as near as this: private ones, until it is called."""
+        self._dial_policy.lead_to(bound)
 
     def set_advertised(self, addresses: Sequence[str]) -> None:
         """Advertise these addresses from now on."""

@@ -65,26 +65,22 @@ class CreditWindow:
 
     @param first: bytes granted at first.
     @ivar limit: so far the other end may write.
-    @ivar consumed: bytes read.
+    @ivar consumed: bytes read, which the reader counts here.
+    @ivar due: when so many are, it is time for L{grant}.
     @ivar window: how far ahead of its reader the other end may be.
     """
 
-    __slots__ = ("_began", "_booked", "_budget", "_due", "_then", "consumed", "limit", "window")
+    __slots__ = ("_began", "_booked", "_budget", "_then", "consumed", "due", "limit", "window")
 
     def __init__(self, budget: CreditBudget, first: int, now: float) -> None:
         self.limit = self.window = first
         self.consumed = 0
         self._budget = budget
         self._booked = first
-        self._due = first - first // 2
+        self.due = first - first // 2
         self._began = now
         self._then = 0
         budget.change(first)
-
-    def consume(self, size: int) -> bool:
-        """The reader took C{size} bytes. @return: True if it is time for L{grant}."""
-        self.consumed += size
-        return self.consumed >= self._due
 
     def grant(self, now: float, rtt: float | None) -> bool:
         """
@@ -110,7 +106,7 @@ class CreditWindow:
             self.limit += more
             self._booked += more
             self._budget.change(more)
-        self._due = self.limit - self.window // 2
+        self.due = self.limit - self.window // 2
         return more > 0
 
     def close(self) -> None:

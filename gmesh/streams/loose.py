@@ -59,9 +59,10 @@ class LooseFrames:
         pieces += taken
         return size, 0, tuple(taken)
 
-    def acknowledged(self, flags: int, frames: tuple[bytes, ...]) -> None:
-        """The peer has these."""
+    def acknowledged(self, flags: int, frames: tuple[bytes, ...]) -> int:
+        """The peer has these. @return: no bytes of any stream."""
         self.under_way -= len(frames)
+        return 0
 
     def lost(self, flags: int, frames: tuple[bytes, ...]) -> None:
         """Those that still say something are sent again."""

@@ -119,9 +119,9 @@ class StreamMux(StreamHome, SegmentsOwner):
         run = context.next_mux()
         self._first = self._next = run << 32
         self._credit = CreditBudget(limits.PEER_CREDIT, context.credit)
-        self._sends = SendBudget(context.sends)
+        self.sends = SendBudget(context.sends)
         self.segments = Segments(
-            self, lane, run << 40, context.clock, context.random, self._sends, context.counters
+            self, lane, run << 40, context.clock, context.random, self.sends, context.counters
         )
         self._opens = TokenBucket(*limits.OPENS, context.clock.seconds())
         self._opened = ReplayWindow(limits.OPENED_REMEMBERED)
@@ -198,10 +198,6 @@ class StreamMux(StreamHome, SegmentsOwner):
         reset = StreamReset(number, code, printable(detail))
         self.segments.say(pack_frame(Inner.RESET, reset.encode()))
 
-    def under_way(self, change: int) -> None:
-        """As L{StreamHome.under_way}."""
-        self._sends.change(change)
-
     def holds(self, change: int) -> None:
         """As L{StreamHome.holds}."""
         self._held += change
@@ -246,8 +242,9 @@ class StreamMux(StreamHome, SegmentsOwner):
         """As L{IPeerStreams.received}."""
         if peer is not self.peer:
             self.renewed(peer)
-        now, size = self.clock.seconds(), len(plaintext)
-        self.segments.heard(now)
+        segments = self.segments
+        segments.heard_at = now = self.clock.seconds()
+        size = len(plaintext)
         at, number, whole = 0, -1, True
         if size > _BULK:
             first, kind, number, length, inner, stream, offset = _unpack_bulk(plaintext)
@@ -278,12 +275,12 @@ class StreamMux(StreamHome, SegmentsOwner):
                 self._counters["stream-malformed"] += 1
             at = end
         if number >= 0 and whole:
-            self.segments.came(number, now)
+            segments.came(number, now)
         return at
 
     def received_seen(self, body: bytes) -> None:
         """As L{IPeerStreams.received_seen}."""
-        self.segments.heard(self.clock.seconds())
+        self.segments.heard_at = self.clock.seconds()
         self._frame(_SEEN, body)
 
     def seen(self) -> bytes:

@@ -2,33 +2,42 @@
 """
 Which segments of a peer have come, as runs of numbers. Pure.
 
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_ranges.py}.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from gmesh.wire.limits import MAX_SEEN_RUNS
 
 __all__ = ["SeenNumbers"]
+
+_NONE = -2  # no number follows it
 
 
 class SeenNumbers:
     """
     The newest runs of numbers that came; the oldest are forgotten when there are too many.
 
-    @ivar largest: the largest number that came, -1 before the first.
+    @ivar largest: the largest number that came. The next one may simply be put here.
     """
 
-    __slots__ = ("_runs", "largest")
+    __slots__ = ("_below", "_first", "largest")
 
     def __init__(self) -> None:
-        self.largest = -1
-        self._runs: list[list[int]] = []
+        self.largest = _NONE
+        self._first = 0  # of the newest run, which ends with the largest
+        self._below: list[tuple[int, int]] = []  # the others, ascending
+
+    def __bool__(self) -> bool:
+        """True if any came."""
+        return self.largest != _NONE
 
     @property
     def runs(self) -> tuple[tuple[int, int], ...]:
         """First and last number of each run, the newest first."""
-        return tuple((first, last) for first, last in reversed(self._runs))
+        return (self._first, self.largest), *reversed(self._below)
 
     def add(self, number: int) -> bool:
         """
@@ -36,36 +45,36 @@ class SeenNumbers:
 
         @return: True if it was the next one; False if it opens or closes a gap, or came before.
         """
-        runs = self._runs
-        if number == self.largest + 1 and runs:
-            runs[-1][1] = self.largest = number
+        largest = self.largest
+        if number == largest + 1 or largest == _NONE:
+            self._first = self._first if self else number
+            self.largest = number
             return True
-        first = not runs
-        self._insert(number)
-        self.largest = max(self.largest, number)
-        return first
+        if number > largest:
+            self._below.append((self._first, largest))
+            self._first = self.largest = number
+            del self._below[: max(0, len(self._below) + 1 - MAX_SEEN_RUNS)]
+        elif number == self._first - 1:
+            self._first = number
+            if self._below and self._below[-1][1] == number - 1:
+                self._first = self._below.pop()[0]
+        elif number < self._first:
+            self._fill(number)
+        return False
 
-    def _insert(self, number: int) -> None:
-        runs = self._runs
-        at = len(runs)
-        while at and runs[at - 1][0] > number:
+    def _fill(self, number: int) -> None:
+        """It belongs among the runs below the newest."""
+        runs = self._below
+        at = bisect_right(runs, (number, number))
+        while at < len(runs) and runs[at][0] <= number:
+            at += 1
+        first = last = number
+        if at and runs[at - 1][1] >= number - 1:
+            if runs[at - 1][1] >= number:
+                return
             at -= 1
-        # the run before position at begins at or below the number, the one at it above
-        below = runs[at - 1] if at else None
-        above = runs[at] if at < len(runs) else None
-        if below is not None and number <= below[1]:
-            return
-        joins_below = below is not None and below[1] == number - 1
-        joins_above = above is not None and above[0] == number + 1
-        if joins_below and joins_above:
-            assert below is not None and above is not None
-            below[1] = above[1]
-            del runs[at]
-        elif joins_below and below is not None:
-            below[1] = number
-        elif joins_above and above is not None:
-            above[0] = number
-        else:
-            runs.insert(at, [number, number])
-            if len(runs) > MAX_SEEN_RUNS:
-                del runs[0]
+            first = runs.pop(at)[0]
+        if at < len(runs) and runs[at][0] == number + 1:
+            last = runs.pop(at)[1]
+        runs.insert(at, (first, last))
+        del runs[: max(0, len(runs) + 1 - MAX_SEEN_RUNS)]

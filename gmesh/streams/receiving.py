@@ -20,14 +20,16 @@ class ReceiveHalf:
 
     @ivar next: how many bytes have come in order.
     @ivar size: how many there will be, None while that is not known.
+    @ivar simple: True while nothing is held and no end is known: what is next only counts.
     @ivar held: pieces that came before what belongs in front of them.
     """
 
-    __slots__ = ("_highest", "_offsets", "_pieces", "next", "size")
+    __slots__ = ("_highest", "_offsets", "_pieces", "next", "simple", "size")
 
     def __init__(self) -> None:
         self.next = 0
         self.size: int | None = None
+        self.simple = True
         self._highest = 0
         self._offsets: list[int] | None = None
         self._pieces: dict[int, bytes] | None = None
@@ -66,7 +68,6 @@ class ReceiveHalf:
             return []
         ready = [data[self.next - offset :]]
         self.next = end
-        self._highest = max(self._highest, end)
         if self._offsets:
             self._take_held(ready)
         return ready
@@ -85,6 +86,7 @@ class ReceiveHalf:
         ):
             raise FrameRefused("overrun", f"the far end ends at {size}, which is not what it wrote")
         self.size = size
+        self.simple = False
 
     def drop(self) -> None:
         """Nobody reads what is held."""
@@ -95,6 +97,7 @@ class ReceiveHalf:
         offsets, pieces = self._offsets, self._pieces
         if offsets is None or pieces is None:
             offsets, pieces = self._offsets, self._pieces = [], {}
+            self.simple = False
         at = bisect_left(offsets, offset)
         if at:
             before = offsets[at - 1]
@@ -125,3 +128,4 @@ class ReceiveHalf:
                 self.next = end
         if not offsets:
             self._offsets = self._pieces = None
+            self.simple = self.size is None

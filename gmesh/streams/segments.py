@@ -31,6 +31,9 @@ __all__ = ["Lane", "Outgoing", "Segments", "SegmentsOwner"]
 _SEGMENT = int(Inner.SEGMENT)
 _MAX_DELAY = 2**16 - 1
 _GENERATIONS = 2**32
+_SMALLEST = limits.SMALLEST_PIECE
+_HEAD = SEGMENT_HEAD.size
+_pack_head = SEGMENT_HEAD.pack
 
 
 class Outgoing(Protocol):
@@ -43,8 +46,8 @@ class Outgoing(Protocol):
     def fill(self, pieces: Any, room: int, most: int) -> Any:
         """Add the frames that are sent next."""
 
-    def acknowledged(self, flags: int, item: Any) -> None:
-        """The peer has them."""
+    def acknowledged(self, flags: int, item: Any) -> int:
+        """The peer has them. @return: how many bytes of a stream are under way no more."""
 
     def lost(self, flags: int, item: Any) -> None:
         """They are lost."""
@@ -159,7 +162,7 @@ class Segments:
         self._owed = False
         self._seen_call: IDelayedCall | None = None
         self._largest_at = 0.0
-        self._heard_at = self._waits_since = clock.seconds()
+        self.heard_at = self._waits_since = clock.seconds()
         self._keepalive_at = 0.0
 
     def attach(self, lane: Lane) -> None:
@@ -233,7 +236,7 @@ class Segments:
         self._pumping = True
         try:
             for _ in range(limits.SEGMENTS_PER_TURN):
-                if not self._send():
+                if not self.budget.allows() or not self._send():
                     break
             else:
                 if self._pump_call is None:
@@ -245,34 +248,38 @@ class Segments:
     def _send(self, probe: bool = False) -> bool:
         """Send one segment. @return: False if there is nothing to send, or no room for it."""
         schedule, lane = self._schedule, self.lane
-        if not schedule or (self._paused and not probe) or not self.budget.allows():
+        one = schedule.next()
+        if one is None:
+            return False
+        if self._paused and not probe:
+            schedule.first(one)
             return False
         seen = self.report() if self._owed else b""
         pieces: list[Any] = [b"", seen] if seen else [b""]
-        room = lane.limit - SEGMENT_HEAD.size - len(seen)
-        most = MAX_BATCH - SEGMENT_HEAD.size - len(seen)
+        room = lane.limit - _HEAD - len(seen)
+        most = MAX_BATCH - _HEAD - len(seen)
         size = 0
         parts: list[Part] = []
-        while not parts or room - size >= limits.SMALLEST_PIECE:
-            one = schedule.next()
-            if one is None:
-                break
+        while one is not None:
             used, flags, item = one.fill(pieces, room - size, most - size)
             if used:
                 size += used
                 parts.append((one, flags, item))
                 schedule.again(one)
+                if room - size < _SMALLEST:
+                    break
             elif one.sendable:
                 schedule.first(one)
                 break
             else:
                 schedule.idle(one)
+            one = schedule.next()
         if not parts:
             self._owed = self._owed or bool(seen)
             return self._send_seen() and bool(schedule) if seen else False
         number = self.flight.next
-        pieces[0] = SEGMENT_HEAD.pack(8, _SEGMENT, number)
-        if not lane.segment(pieces, SEGMENT_HEAD.size + len(seen) + size, probe):
+        pieces[0] = _pack_head(8, _SEGMENT, number)
+        if not lane.segment(pieces, _HEAD + len(seen) + size, probe):
             self._owed = self._owed or bool(seen)
             for one, flags, item in parts:
                 one.lost(flags, item)
@@ -288,14 +295,14 @@ class Segments:
 
     # what has come
 
-    def heard(self, now: float) -> None:
-        """Something came from the peer."""
-        self._heard_at = now
-
     def came(self, number: int, now: float) -> None:
         """The segment with this number has come, and all of it was taken."""
-        in_order = self._numbers.add(number)
-        if number == self._numbers.largest:
+        numbers, in_order = self._numbers, True
+        if number == numbers.largest + 1:
+            numbers.largest = number  # as nearly always
+        else:
+            in_order = numbers.add(number)
+        if number == numbers.largest:
             self._largest_at = now
         self._owed = True
         if self._seen_call is None:
@@ -339,9 +346,11 @@ class Segments:
             return
         if len(acknowledged) <= 2 and flight.srtt is not None:
             self.lane.sample(flight.latest)
+        settled = 0
         for segment in acknowledged:
             for one, flags, item in segment.parts:
-                one.acknowledged(flags, item)
+                settled += one.acknowledged(flags, item)
+        self.budget.change(-settled)
         self._send_again(lost, now)
         if flight:
             self._arm(now)
@@ -358,7 +367,7 @@ class Segments:
         if not lost:
             return
         self.lane.lost(now)
-        self._owed = self._owed or self._numbers.largest >= 0  # a report may have been lost with them
+        self._owed = self._owed or bool(self._numbers)  # a report may have been lost with them
         self._counters["segments-resent"] += len(lost)
         for segment in lost:
             if not segment.spent:
@@ -382,7 +391,7 @@ class Segments:
             if self._keepalive_at <= now:
                 spread = 1 + limits.KEEPALIVE_JITTER * (2 * self._random.random() - 1)
                 silence = limits.KEEPALIVE * spread
-                at = self._heard_at + silence
+                at = self.heard_at + silence
                 self._keepalive_at = at if at > now else now + silence
             deadline = self._keepalive_at
         self._timer.by(deadline, now)
@@ -394,7 +403,7 @@ class Segments:
         waits = bool(flight or self._schedule)
         if not waits:
             self._waits_since = now
-        if waits and now - max(self._heard_at, self._waits_since) >= limits.PATIENCE:
+        if waits and now - max(self.heard_at, self._waits_since) >= limits.PATIENCE:
             self._owner.silent()
             return
         if not self.attached:
@@ -406,7 +415,7 @@ class Segments:
         segment = flight.probe(now)
         if segment is not None:
             self._probe(segment, now)
-        elif not flight and self._owner.busy() and now >= self._keepalive_at > self._heard_at:
+        elif not flight and self._owner.busy() and now >= self._keepalive_at > self.heard_at:
             self.loose.probe()
             self.wake(self.loose)
         else:

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from gmesh.errors import FrameRefused
 from gmesh.stream_errors import StreamCode
-from gmesh.streams.budget import CreditWindow
+from gmesh.streams.budget import CreditWindow, SendBudget
 from gmesh.streams.receiving import ReceiveHalf
 from gmesh.streams.sending import Piece, SendHalf
 from gmesh.wire.frames import pack_frame
@@ -39,9 +39,11 @@ class StreamHome:
     What a stream asks of the streams with its peer.
 
     @ivar clock: the reactor.
+    @ivar sends: counts what is under way.
     """
 
     clock: IReactorTime
+    sends: SendBudget
 
     def wake(self, stream: StreamState) -> None:
         """It has something to send."""
@@ -53,10 +55,6 @@ class StreamHome:
 
     def say_reset(self, number: int, code: StreamCode, detail: str) -> None:
         """Tell the far end that a stream is over, or never begins."""
-        raise NotImplementedError
-
-    def under_way(self, change: int) -> None:
-        """So many bytes more are not acknowledged, or fewer."""
         raise NotImplementedError
 
     def holds(self, change: int) -> None:
@@ -85,6 +83,7 @@ class StreamState:
     @ivar credit: how much the far end may write.
     @ivar ready: True once both ends have agreed to the stream.
     @ivar over: True once it has ended.
+    @ivar flowing: True while what comes in order goes straight to the application.
     """
 
     __slots__ = (
@@ -97,6 +96,7 @@ class StreamState:
         "_stop_heard",
         "_stopped",
         "credit",
+        "flowing",
         "home",
         "number",
         "opened",
@@ -119,6 +119,7 @@ class StreamState:
         self.receiving = ReceiveHalf()
         self.ready = False
         self.over = False
+        self.flowing = False
         self._pending = _OPEN if opened else 0
         self._fin_queued = False  # since then a FIN is pending or under way
         self._fin_heard = False
@@ -155,7 +156,7 @@ class StreamState:
             pieces += piece.views
             size += _HEAD + piece.size
             if sending.offset > before:
-                self.home.under_way(piece.size)
+                self.home.sends.change(piece.size)
                 if sending.ended and not sending.unsent:
                     self._fin_queued = True
                     flags |= _FIN
@@ -163,17 +164,17 @@ class StreamState:
             size += self._fill_last(pieces, flags)
         return size, flags, piece
 
-    def acknowledged(self, flags: int, piece: Piece | None) -> None:
-        """The far end has these."""
+    def acknowledged(self, flags: int, piece: Piece | None) -> int:
+        """The far end has these. @return: how many bytes are under way no more."""
         if self.over:
-            return
-        if piece is not None:
-            self.home.under_way(-self.sending.acknowledge(piece))
+            return 0
+        size = 0 if piece is None else self.sending.acknowledge(piece)
         if flags & _LAST:
             self._stop_heard = self._stop_heard or flags & _STOP != 0
             self._fin_heard = self._fin_heard or flags & _FIN != 0
         if flags & _LAST or self._fin_heard:
             self._check_done()
+        return size
 
     def lost(self, flags: int, piece: Piece | None) -> None:
         """They are lost: what still counts of them is sent again."""
@@ -217,9 +218,14 @@ class StreamState:
         @return: False if it could not be held, and must come again.
         @raise FrameRefused: C{overrun}.
         """
-        receiving = self.receiving
+        receiving, limit = self.receiving, self.credit.limit
+        end = offset + len(data)
+        if self.flowing and offset == receiving.next and receiving.simple and end <= limit:
+            receiving.next = end  # as nearly always
+            self._hand(data)
+            return True
         held = receiving.held
-        ready = receiving.take(offset, data, self.credit.limit, may_hold)
+        ready = receiving.take(offset, data, limit, may_hold)
         if ready is None:
             return False
         if receiving.held != held:
@@ -253,7 +259,7 @@ class StreamState:
             self._not_read()
         self._stopped = True
         self._pending &= ~_FIN
-        self.home.under_way(-self.sending.drop())
+        self.home.sends.change(-self.sending.drop())
         self._write_stopped()
         self._check_done()
 
@@ -293,6 +299,7 @@ class StreamState:
         if self._read_over or self.over:
             return
         self._read_over = True
+        self.flowing = False
         unread = unread or self.receiving.held > 0
         self._drop_held()
         self.credit.close()
@@ -303,8 +310,9 @@ class StreamState:
     def consumed(self, size: int) -> None:
         """The application took so many bytes."""
         credit = self.credit
+        credit.consumed += size
         if (
-            credit.consume(size)
+            credit.consumed >= credit.due
             and self.receiving.size is None
             and not self._read_over
             and credit.grant(self.home.clock.seconds(), self.home.round_trip())
@@ -317,8 +325,9 @@ class StreamState:
         if self.over:
             return
         self.over = True
+        self.flowing = False
         self._pending = 0
-        self.home.under_way(-self.sending.drop())
+        self.home.sends.change(-self.sending.drop())
         self._drop_held()
         self.credit.close()
         self.home.ended(self, reason, detail)
@@ -331,6 +340,9 @@ class StreamState:
 
     def _connected(self) -> None:
         """The far end has agreed."""
+
+    def _hand(self, data: bytes) -> None:
+        """This goes straight to the application."""
 
     def _readable(self, data: list[bytes]) -> None:
         """This came in order, or the end of it all."""

@@ -136,6 +136,7 @@ class Stream(StreamState):
             protocol.makeConnection(self)
         except Exception:
             self._failed("connectionMade")
+        self._flow()
         self._read_soon()
 
     def reset(self, reason: str, detail: str = "") -> None:
@@ -240,11 +241,13 @@ class Stream(StreamState):
     def pauseProducing(self) -> None:
         """Hand over nothing until L{resumeProducing}."""
         self._paused = True
+        self.flowing = False
 
     def resumeProducing(self) -> None:
         """Hand over what comes, in the next turn."""
         if self._paused:
             self._paused = False
+            self._flow()
             self._read_soon()
 
     def stopProducing(self) -> None:
@@ -257,7 +260,8 @@ class Stream(StreamState):
         """Something has left: there is room for more, or this was the last."""
         producer = self._producer
         if producer is None:
-            self._say_fin()
+            if self.sending.ended:
+                self._say_fin()
         elif self.sending.unsent <= limits.HIGH_WATER // 2 and (self._producer_paused or not self._streaming):
             self._producer_paused = False
             self._produce("resumeProducing")
@@ -268,6 +272,10 @@ class Stream(StreamState):
 
     def _connected(self) -> None:
         self.accepted()
+
+    def _flow(self) -> None:
+        """Does what comes next go straight to the protocol?"""
+        self.flowing = not (self._paused or self._unread or self._read_over or self.over)
 
     def _readable(self, data: list[bytes]) -> None:
         if self._unread or self._paused or self.protocol is None:
@@ -295,6 +303,7 @@ class Stream(StreamState):
         self._read_call = None
         while self._unread and not self._paused and not self.over:
             self._hand(self._unread.popleft())
+        self._flow()
         self._look_for_end()
 
     def _hand(self, data: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from authority.network import Member, Network
+from authority.state_files import DAY
 from authority.theft import Theft
 
 from gmesh.authority import audit
@@ -338,6 +339,20 @@ def test_a3_files_older_than_the_audit_are_refused(theft: Theft) -> None:
     assert network.renew(theft.honest).slug == "cert-revoked"
     assert theft.restore([crl], [policy], accept_lost_revocations=True).lost == [words]
     assert network.renew(theft.honest).status == 201
+
+
+def test_a3_a_key_that_was_revoked_for_ever_stays_so_when_no_crl_names_it_any_more(theft: Theft) -> None:
+    """Its certificates ended long ago; the audit of the lost days names it, and no invite lets it in."""
+    network, stolen = theft.network, theft.honest.node
+    order = {"node": "pump-1", "reason": "key-compromise"}
+    assert network.admin("POST", "/admin/revocations", order).status == 201
+    network.clock.advance(62 * DAY)
+    crl = theft.held(Crl)
+    assert parse_document(crl.read_bytes(), Crl).body.revoked_keys == ()
+    assert theft.restore([crl], [theft.held(Policy)]).taken_in == ["key of pump-1"]
+    again = network.invite("pump-1")
+    again.node = stolen
+    assert network.join(again).slug == "cert-revoked"
 
 
 def test_a3_a_removed_operator_does_not_return_with_an_old_policy(theft: Theft) -> None:

@@ -86,7 +86,7 @@ def test_twistd_knows_it() -> None:
 
 
 def test_an_idle_daemon_spares_what_only_its_local_api_needs(directory: Path) -> None:
-    """Klein, Werkzeug and the metrics library are loaded with the first request, not before."""
+    """Klein, Werkzeug and the metrics library are loaded with the first request, wsproto with a WebSocket."""
     program = (
         "import sys\n"
         "from twisted.internet.testing import MemoryReactorClock\n"
@@ -94,7 +94,7 @@ def test_an_idle_daemon_spares_what_only_its_local_api_needs(directory: Path) ->
         "options = Options()\n"
         "options.parseOptions(['--state', sys.argv[1]])\n"
         "makeService(options, MemoryReactorClock()).startService()\n"
-        "print(sorted({'klein', 'werkzeug', 'prometheus_client'} & set(sys.modules)))\n"
+        "print(sorted({'klein', 'werkzeug', 'prometheus_client', 'wsproto'} & set(sys.modules)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(directory)], capture_output=True, text=True, check=False

@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from client.program_rig import ProgramRig
 from streams.rigs import MIB, RIGS, Careful, HalfCloser, OnClock, Pump, Recorder, Rig
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.protocols.basic import FileSender
 
 LARGE = bytes(range(256)) * (3 * 4096)
 """3 MiB: more than any buffer on the way."""
+ALL: dict[str, type[Rig]] = RIGS | {"programs": ProgramRig}
 
 
-@pytest_twisted.async_yield_fixture(params=list(RIGS))
+@pytest_twisted.async_yield_fixture(params=list(ALL))
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     """Something that joins two programs."""
-    made = RIGS[request.param]()
+    made = ALL[request.param]()
     yield made
     await made.close()
 

@@ -121,7 +121,11 @@ def renewed(tx: Transaction, node_id: str, serial: int, not_after: int) -> None:
 
 
 def bar(tx: Transaction, node_id: str) -> bool:
-    """Refuse renewals from now on."""
+    """
+    Note that its newest certificate is revoked with its node: its name is free, and it asks for nothing.
+
+    What renews is not judged by this, but by L{gmesh.authority.store.certificates.cut_off}.
+    """
     return bool(
         tx.execute("UPDATE node SET barred_at = ? WHERE node_id = ? AND barred_at IS NULL", tx.now, node_id)
     )

@@ -120,6 +120,15 @@ class LocalApi:
     def _transits(self, request: Request) -> bytes:
         return json_response(request, self._node.transits())
 
+    @app.route("/v1/streams", methods=["GET"])
+    def _streams(self, request: Request) -> bytes:
+        return json_response(request, self._node.streams.rows())
+
+    @app.route("/v1/streams/<int:stream>", methods=["DELETE"])
+    def _end_stream(self, request: Request, stream: int) -> bytes:
+        self._node.streams.end(stream)
+        return json_response(request, {"ended": stream})
+
     @app.route("/v1/whois", methods=["GET"])
     def _whois(self, request: Request) -> bytes:
         return json_response(request, self._node.whois(_argument(request, "node")))

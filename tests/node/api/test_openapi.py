@@ -47,7 +47,7 @@ OPERATIONS = {
 def test_every_route_is_described_and_nothing_else() -> None:
     """The routes and the document tell of the same methods and paths, each with what it takes."""
     served = {
-        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        (method, re.sub(r"<(\w+:)?(\w+)>", r"{\2}", rule.rule))
         for rule in LocalApi.app.url_map.iter_rules()
         for method in rule.methods or ()
         if method not in ("HEAD", "OPTIONS")
@@ -87,7 +87,7 @@ def test_the_reference_names_every_path() -> None:
     """docs/local-api.rst has a line for each, with what it takes."""
     text = (ROOT / "docs/local-api.rst").read_text(encoding="utf-8")
     for (method, path), operation in OPERATIONS.items():
-        spelled = re.sub(r"{\w+}", "[A-Z]+", path)
+        spelled = re.sub(r"{(\w+)}", lambda name: name[1].upper(), path)
         assert re.search(rf"``{method} {spelled}[?`].*\b{operation['x-gmesh-access']}\b", text), path
 
 
@@ -156,6 +156,14 @@ class World:
         self.web = StubTreq(api.app.resource())
         self.agent = RequestTraversalAgent(api.app.resource())
         self.cooperator: Any = Cooperator(scheduler=lambda work: work() or None, started=True)
+
+    def dial(self) -> int:
+        """Open a stream to c; its number."""
+        streams, far = self.mesh["a"].runtime.streams, self.mesh["c"].runtime.streams
+        listening = far.listen("web", lambda offer: offer.accept(Lines()))
+        protocol = self.mesh.result(streams.dial("c", "web", lambda peer: Lines()))
+        listening.stopListening()
+        return int(protocol.transport.stream)
 
     def _passes(self, got: list[Any], flush: Callable[[], None]) -> Any:
         for _ in range(400):
@@ -228,6 +236,7 @@ def test_every_answer_is_as_described(world: World) -> None:
         ("GET", "/v1/nodes", None),
         ("GET", "/v1/services", None),
         ("GET", "/v1/transits", None),
+        ("GET", "/v1/streams", None),
         ("GET", "/v1/whois?node=b", None),
         ("GET", "/v1/topology", None),
         ("GET", "/v1/doctor", None),
@@ -241,13 +250,14 @@ def test_every_answer_is_as_described(world: World) -> None:
         ("POST", "/v1/send", {"node": "c", "service": "log", "data": "aGVsbG8="}),
     ]
     stop = world.node.receive("news", lambda source, data: None)
+    asked.append(("DELETE", f"/v1/streams/{world.dial()}", None))
     for method, target, body in asked:
         empty = ("/v1/transits", "/v1/exposures", "/v1/forwards")
         assert world.answers(method, target, body) or target in empty, target
     stop()
     streamed = {path for (_, path), each in OPERATIONS.items() if "application/jsonl" in str(each)}
     taken_back = {"/v1/exposures/{service}", "/v1/forwards/{number}"}
-    assert {target.partition("?")[0] for _, target, _ in asked} | streamed | taken_back == set(TOLD["paths"])
+    assert {told_path(target) for _, target, _ in asked} | streamed | taken_back == set(TOLD["paths"])
 
 
 def lines_of(world: World, path: str, data: bytes, method: str = "GET") -> list[Any]:
@@ -266,7 +276,8 @@ def test_every_stream_is_as_described(world: World) -> None:
     [message] = lines_of(world, "/v1/receive", lines.data)
     assert message == {"from": "c", "service": "log", "data": "aGVsbG8="}
     hang_up()
-    for what in ("peers", "routes", "status"):
+    world.dial()
+    for what in ("peers", "routes", "status", "streams"):
         lines, hang_up = world.stream(f"/v1/follow?what={what}")
         world.agent.flush()
         assert lines_of(world, "/v1/follow", lines.data)[0]["event"] == "present"
@@ -314,6 +325,9 @@ def test_what_is_asked_for_lives_as_long_as_its_connection(
         ("GET", "/v1/routes?to=nobody", None, 404),
         ("GET", "/v1/follow?what=weather", None, 400),
         ("GET", "/v1/receive", None, 400),
+        ("GET", "/v1/connect?node=c&service=web", None, 426),
+        ("DELETE", "/v1/streams/999", None, 404),
+        ("DELETE", "/v1/streams/none", None, 404),
         ("POST", "/v1/ping", {"node": "nobody"}, 404),
         ("POST", "/v1/trace", {"node": "c", "more": 1}, 400),
         ("POST", "/v1/capture", {"peer": "nobody"}, 404),
