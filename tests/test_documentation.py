@@ -311,7 +311,7 @@ def test_every_reason_of_a_send_has_its_status() -> None:
         for slug in re.findall(r"``([a-z-]+)``", slugs)
     }
     assert set(told) == set(re.findall(r"^``([a-z-]+)``", reasons, re.M))
-    source = (ROOT / "gmesh/node/api/routes.py").read_text(encoding="utf-8")
+    source = (ROOT / "gmesh/node/api/http.py").read_text(encoding="utf-8")
     given = dict(re.findall(r"^    \"([a-z-]+)\": (\d{3}),$", source, re.M))
     assert told == {slug: given.get(slug, "502") for slug in told}
 

@@ -306,7 +306,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     def address(service: str) -> MeshAddress:
         return address_of(member.peer, service)
 
-    acceptors = Acceptors(runtime.streams, ServiceGroups(configuration.bind), reactor)
+    acceptors = Acceptors(runtime.streams, access, ServiceGroups(configuration.bind), reactor)
     requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
     entrance = EntranceFactory(site, requests.judge, reactor)
     local = ListenService(
@@ -320,6 +320,10 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         await listening.follow(new.listen)
         settings.listen = new.listen
 
+    def regrouped(new: Configuration) -> None:
+        regroup(access, local, new)
+        acceptors.judge()
+
     follow: dict[tuple[str, ...], Follow] = {
         ("log_format",): lambda new: daemon.use_format(new.log_format),
         ("log_level",): lambda new: levels.set(parse_level(new.log_level or "debug")),
@@ -329,7 +333,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("listen",): listen,
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
         ("bind",): lambda new: acceptors.regroup(ServiceGroups(new.bind)),
-        ("read_group", "write_group"): lambda new: regroup(access, local, new),
+        ("read_group", "write_group"): regrouped,
         **gateways.follows(),
     }
     reload = Reload(

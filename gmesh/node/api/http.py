@@ -63,6 +63,7 @@ _STATUS_OF = {
     "busy": 503,
     "no-route": 503,
     "stale": 503,
+    "too-many-services": 503,
     "too-far": 503,
     "timed-out": 504,
 }
