@@ -206,6 +206,8 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
     from gmesh.node.composition import Environment
+    from gmesh.node.gateways.bench import BenchService
+    from gmesh.node.gateways.gateways import Gateways
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listening import mesh_server
@@ -213,6 +215,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
+    from gmesh.streams.listeners import BENCH_SERVICE
     from gmesh.streams.mux import address_of
 
     configuration = options.configuration
@@ -260,6 +263,20 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     access = AccessControl(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
+    ids = (member.trust.network_id, member.peer.node_id)
+    gateways = Gateways(
+        reactor,
+        runtime.streams,
+        UNIT,
+        ids,
+        configuration,
+        access,
+        lambda: [local.address] if local.address else [],
+    )
+    gateways.setServiceParent(daemon)
+    BenchService(reactor, lambda take: runtime.streams.listen(BENCH_SERVICE, take, True)).setServiceParent(
+        daemon
+    )
 
     # Made with the first request: an idle node can spare the memory of Klein and what is beside it.
 
@@ -270,11 +287,14 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         return MetricsPage(NodeCollector(runtime, heartbeat, lag))
 
     def local_api() -> IResource:
+        from gmesh.node.api.gateway_requests import GatewayRequests
         from gmesh.node.api.routes import LocalApi
         from gmesh.node.api.views import LocalNode
 
         node = LocalNode(runtime, heartbeat, reactor, settings)
-        return LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone")).app.resource()
+        asked = GatewayRequests(gateways, acceptors.admit)
+        api = LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone"), asked)
+        return api.app.resource()
 
     def metrics_site() -> LocalSite:
         return LocalSite(ForPrograms(LateResource(lambda: metrics_page().resource()), configuration.host))
@@ -286,7 +306,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     def address(service: str) -> MeshAddress:
         return address_of(member.peer, service)
 
-    acceptors = Acceptors(runtime.streams, ServiceGroups(configuration.bind), reactor)
+    acceptors = Acceptors(runtime.streams, access, ServiceGroups(configuration.bind), reactor)
     requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
     entrance = EntranceFactory(site, requests.judge, reactor)
     local = ListenService(
@@ -300,6 +320,10 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         await listening.follow(new.listen)
         settings.listen = new.listen
 
+    def regrouped(new: Configuration) -> None:
+        regroup(access, local, new)
+        acceptors.judge()
+
     follow: dict[tuple[str, ...], Follow] = {
         ("log_format",): lambda new: daemon.use_format(new.log_format),
         ("log_level",): lambda new: levels.set(parse_level(new.log_level or "debug")),
@@ -309,7 +333,8 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("listen",): listen,
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
         ("bind",): lambda new: acceptors.regroup(ServiceGroups(new.bind)),
-        ("read_group", "write_group"): lambda new: regroup(access, local, new),
+        ("read_group", "write_group"): regrouped,
+        **gateways.follows(),
     }
     reload = Reload(
         store, runtime, heartbeat, configuration, options.reread, follow, lambda: renew_certificates(daemon)

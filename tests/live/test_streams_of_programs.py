@@ -255,6 +255,7 @@ def seconds(node: ProcessNode) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.soak
 def test_a_thousand_idle_streams(mesh: ProcessMesh) -> None:
     """They cost at most 8 MiB and 1 % of a core at each daemon."""
     near, far = pair(mesh)

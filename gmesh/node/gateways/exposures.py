@@ -142,16 +142,17 @@ class Exposures(Service):
         """
         return self._add(exposure, lasting=False)
 
-    def remove(self, service: str) -> None:
-        """
-        Expose it no more; its streams stay.
-
-        @raise RequestRefused: C{no-such-service}, if it is not exposed.
-        """
+    def find(self, service: str) -> Exposed:
+        """@raise RequestRefused: C{no-such-service}, if it is not exposed."""
         exposed = self._exposed.get(service)
         if exposed is None:
-            raise RequestRefused("no-such-service", f"{service} is not exposed here")
-        self._remove(exposed)
+            raise RequestRefused("no-such-service", f"{service[:64]!r} is not exposed here")
+        return exposed
+
+    def remove(self, exposed: Exposed) -> None:
+        """Expose it no more; its streams stay. May be called twice."""
+        if self._exposed.get(exposed.exposure.service) is exposed:
+            self._remove(exposed)
 
     def rows(self) -> list[dict[str, Any]]:
         """What is exposed, by name."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -63,10 +63,10 @@ class ProxyFactory(Factory):
         self.anyone = anyone
         self.waiting: set[ProxyConnection] = set()
 
-    def buildProtocol(self, address: IAddress | None) -> IProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> ProxyConnection | None:
         """One connection; None for another host that may not, and where too many wait."""
-        if isinstance(address, IPv4Address | IPv6Address):
-            host = ip_address(address.host.partition("%")[0])
+        if isinstance(addr, IPv4Address | IPv6Address):
+            host = ip_address(addr.host.partition("%")[0])
             mapped = getattr(host, "ipv4_mapped", None) or host
             if not (mapped.is_loopback or self.anyone()):
                 return None
