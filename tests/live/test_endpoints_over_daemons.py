@@ -158,6 +158,7 @@ async def test_a_server_outlives_the_daemon_of_its_host(programs: Programs) -> N
         near.transport.write(b"1")
         await programs.until(lambda: served and served[0].data == b"1")
         await programs.restart("pump-07", at_once)
+        near.transport.write(b"is anybody there?")  # or the keepalive would find out, after half a minute
         await programs.until(lambda: near.lost and served[0].lost)
         assert lost(near) == "restarted"
         assert lost(served[0]) == "stopped"
@@ -215,7 +216,7 @@ async def test_clients_of_a_node_that_is_gone_are_told_and_come_back(programs: P
         factory = Factory.forProtocol(lambda: Recorder(programs))
         service = ClientService(programs.dialling("http"), factory, retryPolicy=lambda _: 0.2)
         service.startService()
-        await service.whenConnected()
+        client = await service.whenConnected()
         await programs.until(lambda: served)
 
         async def down() -> None:
@@ -227,6 +228,7 @@ async def test_clients_of_a_node_that_is_gone_are_told_and_come_back(programs: P
             assert refused.value.reason in ("no-route", "timed-out")
 
         await programs.restart("pump-07", down)
+        client.transport.write(b"is anybody there?")
         await programs.until(lambda: len(served) >= 2)
         await service.stopService()
         await programs.until(lambda: all(each.lost for each in served))
