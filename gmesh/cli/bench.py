@@ -2,7 +2,7 @@
 """
 C{bench}: how fast streams to another node are, measured over a service that every node has.
 
-Tests: C{tests/cli/test_bench.py}.
+Tests: C{tests/live/test_streams_by_programs.py}.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import TYPE_CHECKING
 
 import click
 
@@ -25,9 +24,6 @@ from gmesh.cli.local import node_command
 from gmesh.cli.options import NumberRange, node_name
 from gmesh.cli.output import facts, milliseconds, print_json
 from gmesh.cli.stream_socket import FramedSocket, stream_names
-
-if TYPE_CHECKING:
-    from gmesh.client.stream_frames import Signal
 
 __all__ = ["bench"]
 
@@ -166,20 +162,15 @@ class _Measured(FramedSocket):
         return taken
 
     def piece(self) -> bytes:
-        """What comes next of the stream; nothing at its end. @raise HttpRefused: if it breaks."""
-        found = self.read()
-        if not found:
-            raise self.broken(None)
-        for item in found:
-            if not isinstance(item, bytes):
-                self._heard(item)
-        return b"".join(item for item in found if isinstance(item, bytes))
-
-    def _heard(self, signal: Signal) -> None:
+        """What comes next of the stream. @raise HttpRefused: if it has ended, or breaks."""
         from gmesh.client.stream_frames import FrameKind
 
-        if signal.kind is FrameKind.RESET:
-            raise self.broken(signal)
+        found = self.read()
+        piece = b"".join(item for item in found if isinstance(item, bytes))
+        resets = [item for item in found if not isinstance(item, bytes) and item.kind is FrameKind.RESET]
+        if not piece and (resets or not found):
+            raise self.broken(resets[0] if resets else None)
+        return piece
 
     def finish(self) -> None:
         """End both halves."""

@@ -2,7 +2,7 @@
 """
 C{expose} and C{forward}: a program as a service of this node, a service of another as a port, while they run.
 
-Tests: C{tests/cli/test_gateways.py}.
+Tests: C{tests/live/test_streams_by_programs.py}.
 """
 
 from __future__ import annotations

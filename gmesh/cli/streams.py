@@ -2,7 +2,7 @@
 """
 C{streams}: the byte streams of the node, and what went through them.
 
-Tests: C{tests/cli/test_streams.py}.
+Tests: C{tests/live/test_streams_by_programs.py}.
 """
 
 from __future__ import annotations

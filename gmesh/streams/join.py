@@ -8,6 +8,8 @@ is a reset.  Tests: C{tests/streams/test_join.py}.
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -104,10 +106,10 @@ class JoinEnd(Protocol):
 
     def connectionMade(self) -> None:
         """TransportJoin the other end, or wait for it."""
-        tcp = ITCPTransport(self.transport, None)
-        if tcp is not None:
+        if (tcp := ITCPTransport(self.transport, None)) is not None:
             tcp.setTcpNoDelay(True)
             tcp.setTcpKeepAlive(True)
+            self._linger(True)
         if self.other._lost:
             self.abort()
         elif not self.other.connected:
@@ -224,6 +226,17 @@ class JoinEnd(Protocol):
         if not self.connected or not self._read:
             return
         if self._closed:
+            self._linger(False)
             self.transport.loseConnection()
         elif self.other._lost:
             self.abort()
+
+    def _linger(self, breaks: bool) -> None:
+        """
+        Have the kernel break the connection of TCP if this process dies, and not end it.
+
+        @param breaks: False once it may end.
+        """
+        handle = getattr(self.transport, "getHandle", lambda: None)()
+        if isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", breaks, 0))

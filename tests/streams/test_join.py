@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 
 from gmesh.streams.join import HALF_CLOSED_TIMEOUT, TransportJoin
 
@@ -110,6 +113,30 @@ async def test_a_reset_after_a_half_close_is_a_reset_too(tmp_path: Path) -> None
         await middle.over
         middle.far.transport.write(b"as the kernel says now")
         assert isinstance(await middle.far.lost, ConnectionLost)
+
+
+async def test_a_daemon_that_dies_resets_what_it_has_joined() -> None:
+    """The kernel would end its connections of TCP as if all had been said; half a file is no file."""
+    code = (
+        "from twisted.internet import reactor\n"
+        "from twisted.internet.protocol import Factory\n"
+        "from gmesh.streams.join import TransportJoin\n"
+        "join = TransportJoin(reactor)\n"
+        "near = reactor.listenTCP(0, Factory.forProtocol(lambda: join.near), interface='127.0.0.1')\n"
+        "far = reactor.listenTCP(0, Factory.forProtocol(lambda: join.far), interface='127.0.0.1')\n"
+        "print(near.getHost().port, far.getHost().port, flush=True)\n"
+        "reactor.run()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    ports = await deferToThread(process.stdout.readline)
+    near, far = [await connect(int(port)) for port in ports.split()]
+    near.transport.write(b"half a fi")
+    assert await far.until(9) == b"half a fi"
+    process.kill()
+    await deferToThread(process.communicate)
+    assert isinstance(await far.lost, ConnectionLost)
+    assert isinstance(await near.lost, ConnectionLost)
 
 
 async def test_a_reader_that_stops_pauses_the_writer(tmp_path: Path) -> None:

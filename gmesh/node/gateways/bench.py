@@ -5,7 +5,7 @@ The far end of C{gmesh bench}: a service of every node, which the policy governs
 A stream begins with 16 bytes that all streams of one run have in common, and one that says what to do:
 C{e} sends back what comes, C{u} drops it and says at its end how many bytes it was (u64, big-endian), C{d}
 sends zeros until nobody reads them.  A peer may have one run at a time, so that nobody measures two as one.
-Tests: C{tests/node/gateways/test_bench.py}, C{tests/cli/test_bench.py}.
+Tests: C{tests/node/gateways/test_bench.py}, C{tests/live/test_streams_by_programs.py}.
 """
 
 from __future__ import annotations

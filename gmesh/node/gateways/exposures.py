@@ -4,7 +4,7 @@ Services of this node that other programs serve: each stream to one is joined to
 
 The target is connected before the stream is accepted, so that whoever dials hears at once that it is dead.
 Where it is stands in the log of this host alone.
-Tests: C{tests/node/gateways/test_exposures.py}.
+Tests: C{tests/node/gateways/test_exposures.py}, C{tests/live/test_streams_by_programs.py}.
 """
 
 from __future__ import annotations

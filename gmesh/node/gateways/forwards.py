@@ -3,7 +3,7 @@
 Local ports that lead to services of other nodes: each connection is joined to a stream.
 
 A port that cannot be had costs one line, and the others are served; the next reload tries it again.
-Tests: C{tests/node/gateways/test_forwards.py}.
+Tests: C{tests/node/gateways/test_forwards.py}, C{tests/live/test_streams_by_programs.py}.
 """
 
 from __future__ import annotations

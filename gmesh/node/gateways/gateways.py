@@ -2,7 +2,7 @@
 """
 All gateways of a node, composed: what programs serve and use that know nothing of the mesh.
 
-Tests: C{tests/node/gateways/test_gateways.py}.
+Tests: C{tests/node/gateways/test_gateways.py}, C{tests/live/test_streams_by_programs.py}.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ The proxy for programs of this host: SOCKS 5, HTTP CONNECT, and requests in abso
 It leads into the mesh and nowhere else.  Whoever may use it may dial whatever this node may: over a unix
 socket that takes what C{write} takes on the local API; over TCP every user of this host may, for the kernel
 does not say who they are.
-Tests: C{tests/node/gateways/test_proxy.py}.
+Tests: C{tests/node/gateways/test_proxy.py}, C{tests/live/test_streams_by_programs.py}.
 """
 
 from __future__ import annotations
