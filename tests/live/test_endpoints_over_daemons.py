@@ -92,7 +92,9 @@ class Programs(OnReactor):
     async def restart(self, name: str, down: Callable[[], Any]) -> None:
         """Kill a daemon, and start it once C{down} is over; both nodes reach each other then."""
         node: ProcessNode = self.mesh[name]
+        (other,) = [each for each in self.mesh.nodes.values() if each is not node]
         await deferToThread(node.kill)
+        await self.eventually(lambda: not other.reaches(name))
         await down()
         node.start()
         await self.eventually(lambda: self.mesh["desk"].reaches("pump-07"))
