@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The two halves of a stream against a naive twin, a list of bytes, over a channel that does what it likes."""
+"""The two halves of a stream against a naive twin, a list of bytes, over a channel that does as it likes."""
 
 from __future__ import annotations
 
