@@ -162,7 +162,8 @@ SENTENCES = {
     "security": [
         f"{mesh.CONTROL_RATE:g} of a core, and {mesh.CONTROL_BURST:g} s at once",
         f"{sealed.ANSWER_RATE:,.0f} inner frames a second",
-        f"{sealed.INIT_LINK_RATE:g} a second that show nobody, {sealed.INIT_MEMBER_RATE:g} a second of its own",
+        f"{sealed.INIT_LINK_RATE:g} a second that show nobody,"
+        f" {sealed.INIT_MEMBER_RATE:g} a second of its own",
         f"{mesh.HANDSHAKES_EACH.rate:g} a second to one destination",
         f"{mesh.DATA_QUEUE_BYTES // MIB} MiB a link",
         f"{sealed.MAX_REASSEMBLY_BYTES // KIB} KiB of incomplete messages",

@@ -24,7 +24,7 @@ from gmesh.authority.store.lost_certificates import LostCertificate
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.trust.documents import RevocationReason
-from gmesh.trust.names import Digest, Identifier, Number
+from gmesh.trust.names import Digest, Identifier, Number, human_error
 
 __all__ = [
     "AuditTold",
@@ -224,8 +224,14 @@ def _rows(path: Path, after: int, last: int) -> Iterator[AuditRow]:
             return  # what follows may be torn
 
 
-def missing_revocations(reader: Reader, files: NodeFiles, lost: LostDays) -> list[str]:
-    """In words, what is known to be revoked and is not in force, once the CRLs of C{files} were merged."""
+def missing_revocations(
+    reader: Reader, files: NodeFiles, lost: LostDays, crl_of_restore: int | None = None
+) -> list[str]:
+    """
+    In words, what is known to be revoked and is not in force, once the CRLs of C{files} were merged.
+
+    @param crl_of_restore: the number of a CRL that no node has had; files of nodes are older than that.
+    """
     mark, found = documents.newest_crl_mark(reader), []
     own = -1 if mark is None else mark[0]
     newest = max(files.crl, own)
@@ -240,7 +246,7 @@ def missing_revocations(reader: Reader, files: NodeFiles, lost: LostDays) -> lis
         for file in files.statuses
         if file.document.body.crl.number > newest
     ]
-    if files.crls and files.crl < own:
+    if files.crls and files.crl < own != crl_of_restore:
         found.append(f"the newest of these CRLs is number {files.crl}, older than the backup")
     return found
 
@@ -260,4 +266,4 @@ def _read(row: AuditRow, value: dict[str, Any], struct: type[Any]) -> Any:
     try:
         return msgspec.convert(value, struct)
     except msgspec.ValidationError as error:
-        raise StoreError("audit-broken", f"audit row {row.seq}: {error}") from error
+        raise StoreError("audit-broken", f"audit row {row.seq}: {human_error(error)}") from error

@@ -407,6 +407,23 @@ def test_a3_files_older_than_the_backup_say_nothing_of_after_it(theft: Theft) ->
         theft.restore([crl], [policy])
 
 
+def test_a_second_restore_before_any_node_came_back_loses_nothing(theft: Theft) -> None:
+    """No node can have a newer CRL than that of the first restore; once one was heard of, one can."""
+    network = theft.network
+    pump = network.joined("pump-2")
+    files = [theft.held(Crl)], [theft.held(Policy)]
+    theft.restore(*files)
+    theft.backup = network.path / "authority.sqlite"
+    assert theft.restore(*files).lost == []
+    network.clock.advance(1)
+    theft.backup = theft.take_backup()
+    assert theft.restore(*files).lost == []
+    assert network.heartbeat(pump).status == 200
+    theft.backup = network.path / "authority.sqlite"
+    with pytest.raises(ConfigurationError, match="the newest of these CRLs is number 1, older"):
+        theft.restore(*files)
+
+
 def test_a2_entries_of_a_dropped_key_are_struck_by_name(theft: Theft) -> None:
     """The thief barred a member: the operator keeps it in, and takes in the rest; a mistyped name is told."""
     network, end = theft.network, theft.network.now + 86_400

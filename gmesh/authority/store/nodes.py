@@ -23,6 +23,7 @@ __all__ = [
     "claim_noise_key",
     "count",
     "counted",
+    "heard_since",
     "page",
     "put",
     "read_roles",
@@ -144,6 +145,11 @@ def noise_key_owner(reader: Reader, noise_key: str) -> str | None:
     """The node_id a Noise key is tied to."""
     owner: str | None = reader.value("SELECT node_id FROM noise_key WHERE noise_key = ?", noise_key)
     return owner
+
+
+def heard_since(reader: Reader, moment: int) -> bool:
+    """Whether any member was heard of at that second or later."""
+    return reader.one("SELECT 1 FROM node WHERE last_seen >= ? LIMIT 1", moment) is not None
 
 
 def seen(tx: Transaction, rows: Iterable[tuple[str, int, str]]) -> None:
