@@ -74,7 +74,7 @@ async def test_a_dial_asks_for_the_service_of_the_node(daemon: FakeDaemon) -> No
     factory.buildProtocol = build
     connecting = endpoint(daemon).connect(factory)
     seat = await daemon.asked()
-    assert seat.head[0] == "GET /v1/connect?node=pump-07&service=web HTTP/1.1"
+    assert seat.head[0] == "GET /v1/connect?node=pump-07&service=web&timeout=30 HTTP/1.1"
     assert {"Connection: Upgrade", "Upgrade: gmesh-stream"} <= set(seat.head)
     seat.say(UPGRADED)
     protocol = await connecting
