@@ -177,6 +177,7 @@ class Handshakes:
             self._counters[error.reason] += 1
             return None
         keys.used = now
+        session.began = attempt.sent
         self._paths.answered(attempt.path, attempt.sent, now, handshake=True)
         self._paths.new_keys(keys, now)
         self._table.add_session(keys, session)
