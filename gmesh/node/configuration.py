@@ -12,8 +12,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import quoteStringArgument
-
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
 from gmesh.daemon.settings_file import read_settings
 from gmesh.errors import ConfigurationError
@@ -65,6 +63,8 @@ class Configuration:
 
         A unix socket is for owner and group alone, unless its string says otherwise.
         """
+        from twisted.internet.endpoints import quoteStringArgument  # a fifth of a second: not at every start
+
         endpoint = self.control or f"unix:{quoteStringArgument(str(self.state / 'node.sock'))}"
         if endpoint.startswith("unix:") and ":mode=" not in endpoint:
             endpoint += ":mode=660"
