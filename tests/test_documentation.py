@@ -163,6 +163,16 @@ SENTENCES = {
         f"{sealed.MAX_REASSEMBLIES} or {sealed.MAX_REASSEMBLY_BYTES // KIB} KiB a peer",
         f"{sealed.MAX_REASSEMBLY_TOTAL // MIB} MiB altogether are kept, for {sealed.REASSEMBLY_TIME:g} s",
     ],
+    "security": [
+        f"{mesh.CONTROL_RATE:g} of a core, and {mesh.CONTROL_BURST:g} s at once",
+        f"{sealed.ANSWER_RATE:,.0f} inner frames a second",
+        f"{sealed.INIT_LINK_RATE:g} a second that show nobody,"
+        f" {sealed.INIT_MEMBER_RATE:g} a second of its own",
+        f"{mesh.HANDSHAKES_EACH.rate:g} a second to one destination",
+        f"{mesh.DATA_QUEUE_BYTES // MIB} MiB a link",
+        f"{sealed.MAX_REASSEMBLY_BYTES // KIB} KiB of incomplete messages",
+        f"{node.MAX_COMMANDS_WAITING_A_SIGNER} of one signer, {node.MAX_COMMANDS_WAITING} altogether",
+    ],
     "operations": [
         f"past {authority.LOG_BYTES_TOLD >> 20} MB the log",
         f"past {authority.LOG_BYTES_MAX >> 30} GB nothing",
@@ -306,7 +316,7 @@ def test_every_reason_of_a_send_has_its_status() -> None:
         for slug in re.findall(r"``([a-z-]+)``", slugs)
     }
     assert set(told) == set(re.findall(r"^``([a-z-]+)``", reasons, re.M))
-    source = (ROOT / "gmesh/node/api/routes.py").read_text(encoding="utf-8")
+    source = (ROOT / "gmesh/node/api/http.py").read_text(encoding="utf-8")
     given = dict(re.findall(r"^    \"([a-z-]+)\": (\d{3}),$", source, re.M))
     assert told == {slug: given.get(slug, "502") for slug in told}
 

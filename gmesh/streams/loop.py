@@ -51,6 +51,13 @@ class LoopLane:
         for _ in range(len(self._under_way)):
             self._arrived(self._under_way.popleft())
 
+    def close(self) -> None:
+        """Nothing arrives any more."""
+        self._under_way.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
     def leave(self) -> None:
         """What was given leaves by itself."""
 

@@ -22,7 +22,7 @@ from twisted.internet.endpoints import (
     connectProtocol,
 )
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -35,6 +35,7 @@ from gmesh.testing.mesh import MemoryMesh
 PATIENCE = 20.0
 """Seconds of either kind of time after which something is taken to never happen."""
 SERVICE = "web"
+MIB = 1024 * 1024
 
 
 class Rig:
@@ -131,6 +132,41 @@ class Careful(HalfCloser):
 
     def write_stopped(self) -> None:
         self.told("write stopped")
+
+
+@implementer(IPushProducer)
+class Pump:
+    """A push producer that never ends by itself."""
+
+    def __init__(self, consumer: Any, rig: Rig, size: int = 64 * 1024) -> None:
+        self.consumer, self.rig, self.size = consumer, rig, size
+        self.produced = 0
+        self.paused = self.stopped = False
+        self.pauses = 0
+
+    def fill(self) -> None:
+        """Write until told to pause."""
+        while not (self.paused or self.stopped):
+            self.consumer.write(bytes([self.produced // self.size % 256]) * self.size)
+            self.produced += self.size
+            assert self.produced < 64 * MIB, "nobody pauses the producer"
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        self.pauses += 1
+        self.rig.tell()
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self.fill()
+
+    def stopProducing(self) -> None:
+        self.stopped = True
+        self.rig.tell()
+
+    def expected(self) -> bytes:
+        """All that was written."""
+        return b"".join(bytes([number % 256]) * self.size for number in range(self.produced // self.size))
 
 
 class OnClock(Rig):

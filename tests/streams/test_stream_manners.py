@@ -9,21 +9,20 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from streams.rigs import RIGS, Careful, HalfCloser, OnClock, Recorder, Rig
+from client.program_rig import ProgramRig
+from streams.rigs import MIB, RIGS, Careful, HalfCloser, OnClock, Pump, Recorder, Rig
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IPushProducer
 from twisted.protocols.basic import FileSender
-from zope.interface import implementer
 
-MIB = 1024 * 1024
 LARGE = bytes(range(256)) * (3 * 4096)
 """3 MiB: more than any buffer on the way."""
+ALL: dict[str, type[Rig]] = RIGS | {"programs": ProgramRig}
 
 
-@pytest_twisted.async_yield_fixture(params=list(RIGS))
+@pytest_twisted.async_yield_fixture(params=list(ALL))
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     """Something that joins two programs."""
-    made = RIGS[request.param]()
+    made = ALL[request.param]()
     yield made
     await made.close()
 
@@ -32,41 +31,6 @@ def stream_only(rig: Rig) -> None:
     """Skip what sockets do not promise."""
     if not rig.own:
         pytest.skip("a socket promises no such thing")
-
-
-@implementer(IPushProducer)
-class Pump:
-    """A push producer that never ends by itself."""
-
-    def __init__(self, consumer: Any, rig: Rig, size: int = 64 * 1024) -> None:
-        self.consumer, self.rig, self.size = consumer, rig, size
-        self.produced = 0
-        self.paused = self.stopped = False
-        self.pauses = 0
-
-    def fill(self) -> None:
-        """Write until told to pause."""
-        while not (self.paused or self.stopped):
-            self.consumer.write(bytes([self.produced // self.size % 256]) * self.size)
-            self.produced += self.size
-            assert self.produced < 64 * MIB, "nobody pauses the producer"
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-        self.pauses += 1
-        self.rig.tell()
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-        self.fill()
-
-    def stopProducing(self) -> None:
-        self.stopped = True
-        self.rig.tell()
-
-    def expected(self) -> bytes:
-        """All that was written."""
-        return b"".join(bytes([number % 256]) * self.size for number in range(self.produced // self.size))
 
 
 @pytest_twisted.ensureDeferred
