@@ -136,6 +136,9 @@ class CongestionControl:
             return
         most, delivery = 2 * self._min_rtt + limits.QUEUEING_DELAY, self.delivery
         if self._srtt is not None and max(self._srtt, rtt or 0.0) > most:
+            if delivery.rate and self.cwnd < limits.INITIAL_WINDOW:  # so much is no queue to speak of
+                self.cwnd = min(limits.INITIAL_WINDOW, self.cwnd + size * limits.FRAGMENT_SIZE / self.cwnd)
+                return
             delivered = delivery.rate * most - limits.OVERSHOOT
             enough = max(limits.INITIAL_WINDOW, delivered) if delivery.rate else limits.LONG_RTT_WINDOW
             self.cwnd = max(min(self.cwnd, enough), self.cwnd - size / 2)

@@ -147,6 +147,11 @@ class SealedSession:
         window.mark(counter)
         return plaintext
 
+    @property
+    def newest(self) -> int:
+        """The greatest counter of the peer's frames that were opened, -1 before the first."""
+        return self._window.highest
+
     def wipe(self) -> None:
         """Forget the keys; nothing is sealed or opened any more."""
         self.wiped = True

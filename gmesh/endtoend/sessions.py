@@ -126,8 +126,8 @@ class Sessions:
             self._closed(keys, session, plaintext[FRAME_HEADER:])
             return
         keys.used = now
-        if path is not keys.heard_by and path != keys.heard_by:
-            self._paths.heard(keys, path, now)
+        if path is not keys.heard_by and path != keys.heard_by and header.counter == session.newest:
+            self._paths.heard(keys, path, now)  # a frame that was overtaken says nothing of now
         if not session.heard:
             self._first_heard(keys, session, now)
         elif now >= session.due_at and session is keys.current:

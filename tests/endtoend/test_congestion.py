@@ -145,6 +145,16 @@ def test_another_path_is_measured_from_the_beginning():
     assert path.in_flight.control.min_rtt >= 0.2
 
 
+def test_a_window_below_the_least_grows_again_while_round_trips_are_long():
+    """What is lost at once by a path of 0.5 Mbit/s is not lost for ever."""
+    path = Path(0.02, 60_000)
+    path.run(5)
+    path.in_flight.control.timed_out()
+    path.run(20)
+    assert path.window > 0.9 * limits.INITIAL_WINDOW
+    assert path.run(20) >= 0.95 * path.rate
+
+
 def test_a_window_that_is_drained_to_measure_is_there_again_after_a_loss():
     """Losses and time-outs while nothing is under way count from the window before."""
     for loses in (lambda control: control.dropped(99.0), lambda control: control.timed_out()):
