@@ -5,7 +5,7 @@ Credit: how much the far end of a stream may send, out of what a node can hold. 
 Credit is memory that others may fill, so all of it is counted: as granted, until it is consumed.  A stream is
 granted twice what its reader consumed in a round trip, so that the credit for the next bytes is there before
 they are (dynamic right-sizing; M. Fisk and W. Feng, 2001).
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_budget.py}.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Endpoints for programs in the node's own process.
 
 Programs elsewhere use those of L{gmesh.client}, which behave alike.
-Tests: C{tests/streams/test_endpoints.py}, C{tests/streams/test_twisted_mixins.py}.
+Tests: C{tests/streams/test_twisted_mixins.py}.
 """
 
 from __future__ import annotations

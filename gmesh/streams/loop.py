@@ -2,7 +2,7 @@
 """
 A node's streams to itself: two ends joined in memory, which nothing seals and no link carries.
 
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_twisted_mixins.py}, C{tests/node/test_streams.py}.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ One stream as an application sees it: a Twisted transport.
 
 A stream that breaks never ends cleanly: C{connectionLost} gets C{ConnectionDone} only when all that was
 written is acknowledged, and all that the far end wrote was read or was not wanted any more.
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_stream_manners.py}, C{tests/streams/test_twisted_mixins.py}.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The byte streams of a node: to dial a service of another by name, and to take wh
 
 The policy is asked at both ends when a stream is opened, and again for each that is open whenever it could
 decide otherwise.
-Tests: C{tests/streams/test_dialling.py}.
+Tests: C{tests/streams/test_dialling.py}, C{tests/node/test_streams.py}.
 """
 
 from __future__ import annotations

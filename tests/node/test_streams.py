@@ -148,8 +148,8 @@ def test_a_policy_that_denies_it_ends_an_open_stream_at_either_end(mesh: MemoryM
     publish(mesh, deny("web"), ALLOW, names=(denier,))
     mesh.run(1.0)
     assert reason(opened.near) == reason(opened.far) == "denied"
-    assert "rule 1" in str(opened.near.lost.value)
-    assert "rule 1" in str(opened.far.lost.value)
+    assert "rule 0" in str(opened.near.lost.value)
+    assert "rule 0" in str(opened.far.lost.value)
     assert other.works(mesh)
     assert refusal(mesh, dial(mesh)).reason == "denied"
 
@@ -160,7 +160,7 @@ def test_a_dial_that_the_far_policy_denies_names_the_rule(mesh: MemoryMesh) -> N
     publish(mesh, deny("ssh"), ALLOW, names=("b",))
     error = refusal(mesh, dial(mesh, "ssh"))
     assert error.reason == "denied"
-    assert "rule 1" in error.detail
+    assert "rule 0" in error.detail
 
 
 def test_a_role_that_a_renewal_takes_away_is_judged_again(mesh: MemoryMesh) -> None:
@@ -197,9 +197,9 @@ def test_a_node_that_lost_touch_with_its_authority_ends_its_streams(mesh: Memory
     """By time alone; they can be opened again once it is back."""
     publish(mesh, ALLOW, stale_grace=600)
     opened = Opened(mesh)
-    mesh.run(550)
+    mesh.run(mesh.issuer.status.body.expires_at + 600 - mesh.wall() - 5)
     assert opened.works(mesh)
-    mesh.run(60)
+    mesh.run(10)
     assert reason(opened.near) == "stale"
     assert not opened.alive
     assert refusal(mesh, dial(mesh)).reason == "stale"

@@ -66,6 +66,15 @@ class AbortTests(_OverStreams, test_tcp.AbortConnectionMixin):
             setattr(Stream, name, getattr(Stream, method))
             self.addCleanup(delattr, Stream, name)
 
+    @pytest.fixture(autouse=True)
+    def _flush(self, flush_logged_errors: Any) -> None:
+        self._flush_ours = flush_logged_errors
+
+    def flushLoggedErrors(self, *types: Any) -> Any:
+        """Those that the test expects are expected by ours too."""
+        self._flush_ours(*types)
+        return super().flushLoggedErrors(*types)
+
 
 class ProducerTests(_OverStreams, connectionmixins.StreamClientTestsMixin):
     """Producers, and what their registration means for an end."""
