@@ -13,7 +13,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.address import UNIXAddress
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -144,7 +145,9 @@ class JoinEnd(Protocol):
         self.connected = 0
         self._lost = True
         over = self._read and (self._closed or self._refused)
-        self._clean = over and reason.check(ConnectionDone) is not None
+        # The kernel says of a unix socket that it hung up, even if all that is left is to close it.
+        hung_up = isinstance(self.transport.getHost(), UNIXAddress) and reason.check(ConnectionLost)
+        self._clean = over and bool(hung_up or reason.check(ConnectionDone))
         self._early.clear()
         if not self._clean:
             self.other.abort()
