@@ -137,6 +137,12 @@ class Segments:
         else:
             self._counters["stream-unsaid"] += 1
 
+    def ask(self) -> None:
+        """Send something to acknowledge, unless something is under way."""
+        if not self.flight:
+            self.loose.probe()
+            self.wake(self.loose)
+
     def forget(self, one: Outgoing) -> None:
         """C{one} has ended."""
         self._schedule.forget(one)
@@ -336,8 +342,7 @@ class Segments:
         if segment is not None:
             self._probe(segment, now)
         elif not flight and self._owner.busy() and now >= self._keepalive_at > self.heard_at:
-            self.loose.probe()
-            self.wake(self.loose)
+            self.ask()
         else:
             self._soon()
         self._arm(now)
