@@ -19,7 +19,8 @@ from bench.streams_process import FRAME
 
 MODULE = "bench.streams_process"
 OPENS = 300
-"""Fewer than a peer may open at once."""
+PACED = 100
+"""Opens one after the other, and so many more in turn with pings: no more than a peer may at once."""
 IDLE = 1000
 IDLE_PAUSE = 0.006
 """So that no more are opened in a second than a peer may."""
@@ -65,8 +66,8 @@ def bulk(seconds: float, streams: int = 1) -> dict[str, Any]:
 
 
 def opens() -> dict[str, Any]:
-    """One round of opens, one after the other, and as many pings."""
-    with line(count=OPENS) as (source, _, _target):
+    """One round of opens, one after the other, and then in turn with pings."""
+    with line(count=OPENS, paced=PACED) as (source, _, _target):
         source.say({"say": "opens"})
         return source.line()
 

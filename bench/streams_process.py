@@ -23,6 +23,8 @@ from gmesh.node.runtime import NodeRuntime
 
 WRITE = 64 * 1024
 PING = b"p"
+PACE = 0.01
+"""Seconds between a ping and an open, and so on in turn."""
 FRAME = 16_000
 """What is counted as one, to compare with messages of as many bytes."""
 
@@ -200,24 +202,28 @@ class Dialler:
             self.say({**self.meter.report(), "counters": self.node.counters(), "bytes": written})
 
     def opens(self) -> None:
-        """Streams one after the other, each until its first byte is back; then pings as many."""
+        """Streams one after the other, each until its first byte is back; then some in turn with pings."""
         self.trips: list[float] = []
         self.pings: list[float] = []
         self.meter.start()
         self._open()
 
     def _open(self) -> None:
-        if len(self.trips) < self.options["count"]:
-            self.at = time.perf_counter()
-            self.node.streams.dial("c0", SERVICE, lambda address: Asker(self)).addErrback(self._failed)
-        else:
-            self.meter.stop()
-            self._ping()
+        self.at = time.perf_counter()
+        self.node.streams.dial("c0", SERVICE, lambda address: Asker(self)).addErrback(self._failed)
 
     def answered(self) -> None:
         """The first byte of a stream is back."""
-        self.trips.append(time.perf_counter() - self.at)
-        self._open()
+        if not self.meter.stopped:
+            self.meter.frames += 1
+            if self.meter.frames == self.options["count"]:
+                self.meter.stop()
+                self.reactor.callLater(PACE, self._ping)
+            else:
+                self._open()
+        else:
+            self.trips.append(time.perf_counter() - self.at)
+            self.reactor.callLater(PACE, self._ping)
 
     def _ping(self) -> None:
         self.at = time.perf_counter()
@@ -225,10 +231,10 @@ class Dialler:
 
     def _pong(self, _: float) -> None:
         self.pings.append(time.perf_counter() - self.at)
-        if len(self.pings) < self.options["count"]:
-            self.reactor.callLater(0, self._ping)
+        if len(self.trips) < self.options["paced"]:
+            self.reactor.callLater(PACE, self._open)
         else:
-            self.say({"trips": self.trips, "pings": self.pings, "seconds": self.meter.report()["seconds"]})
+            self.say({"trips": self.trips, "pings": self.pings, **self.meter.report()})
 
     def idle(self) -> None:
         """Open some streams a second, and leave them; then say what they cost."""
