@@ -7,24 +7,36 @@ Tests: C{tests/node/test_configuration.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import quoteStringArgument
-
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
-from gmesh.daemon.settings_file import read_settings
-from gmesh.errors import ConfigurationError
-from gmesh.node.api.access import find_group
+from gmesh.daemon.settings_file import Kind, read_settings
+from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.api.acceptors import check_acceptable
+from gmesh.node.api.access import ServiceGroups, find_group
+from gmesh.node.gateways.settings import (
+    NO_PROXY,
+    TABLES,
+    Exposure,
+    Forward,
+    ProxySettings,
+    read_exposures,
+    read_forward,
+    read_proxy,
+)
 from gmesh.routing.limits import MAX_ADDRESS
-from gmesh.trust.transport_address import interface_fault, read_address
+from gmesh.trust.address_scope import Scope, parse_scope
+from gmesh.trust.transport_address import FORMS, interface_fault, read_address
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
-_LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host"})
-_SWITCHES = frozenset({"stub"})
+_LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host", "tls_pin"})
+_SWITCHES = frozenset({"stub", "tls_strict"})
+_PIN = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +47,23 @@ class Configuration:
     @ivar state: the state directory.
     @ivar listen: endpoint strings for the mesh; none for a node that only dials.
     @ivar control: the endpoint string of the local API.
-    @ivar advertise: C{HOST:PORT} by which others may reach this node.
-    @ivar peer: C{HOST:PORT} to dial beside the anchors of the genesis.
+    @ivar advertise: addresses by which others may reach this node.
+    @ivar peer: addresses to dial beside the anchors of the genesis.
     @ivar log_level: the least level that is logged; all, if empty.
     @ivar log_format: C{text} or C{json}; twistd's own, if empty.
     @ivar read_group: the group that may look at the node over the local API.
     @ivar write_group: the group that may also send and receive over it.
     @ivar metrics: endpoint strings for C{/metrics} alone.
     @ivar host: names by which programs may ask what listens on TCP for them.
+    @ivar lead_to: a word of L{Scope}: the nearest addresses to which others may lead this node.
+    @ivar tls_ca: a file of certificates to trust under TLS links, instead of the roots of the system.
+    @ivar tls_pin: hex SHA-256 of the public keys that are good there, whoever signed for them.
+    @ivar tls_strict: no link over a TLS certificate that is wrong.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
+    @ivar bind: the group that may accept streams to a service, by the service; C{*} for all others.
+    @ivar expose: services of this node that other programs serve.
+    @ivar forward: local ports that lead to services of other nodes.
+    @ivar proxy: the proxy for programs of this host.
     """
 
     state: Path
@@ -57,7 +77,19 @@ class Configuration:
     write_group: str = ""
     metrics: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
+    lead_to: str = ""
+    tls_ca: str = ""
+    tls_pin: tuple[str, ...] = ()
+    tls_strict: bool = False
     stub: bool = False
+    bind: Mapping[str, str] = field(default_factory=dict)
+    expose: tuple[Exposure, ...] = ()
+    forward: tuple[Forward, ...] = ()
+    proxy: ProxySettings = NO_PROXY
+
+    def may_lead_to(self) -> Scope:
+        """The nearest addresses to which records and commands may lead."""
+        return parse_scope(self.lead_to) if self.lead_to else Scope.PRIVATE
 
     def control_endpoint(self) -> str:
         """
@@ -65,6 +97,8 @@ class Configuration:
 
         A unix socket is for owner and group alone, unless its string says otherwise.
         """
+        from twisted.internet.endpoints import quoteStringArgument  # a fifth of a second: not at every start
+
         endpoint = self.control or f"unix:{quoteStringArgument(str(self.state / 'node.sock'))}"
         if endpoint.startswith("unix:") and ":mode=" not in endpoint:
             endpoint += ":mode=660"
@@ -82,7 +116,7 @@ class Configuration:
 
 def check_address(text: str, local: bool = False) -> str:
     """
-    C{text}, if it is C{HOST:PORT} or C{[IPV6]:PORT}.
+    C{text}, if it is C{HOST:PORT}, C{[IPV6]:PORT} or a URL of C{tcp://}, C{tls://} or C{wss://}.
 
     @param local: this host dials it, and may name one of its interfaces; else others do.
     @raise ConfigurationError: otherwise.
@@ -91,8 +125,9 @@ def check_address(text: str, local: bool = False) -> str:
     if fault:
         raise ConfigurationError("bad-address", f"{text!r} cannot be used: {fault}")
     address = read_address(text, local)
-    if address is None or text.startswith(("tcp:", "tls:")) or len(text) > MAX_ADDRESS:
-        raise ConfigurationError("bad-address", f"{text!r} is not HOST:PORT")
+    document_form = text.startswith(("tcp:", "tls:")) and "://" not in text
+    if address is None or document_form or len(text) > MAX_ADDRESS:
+        raise ConfigurationError("bad-address", f"{text!r} is not {FORMS}")
     return text
 
 
@@ -118,7 +153,15 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         write_group=_checked(find_group, values.get("write_group", "")),
         metrics=tuple(values.get("metrics", ())),
         host=tuple(values.get("host", ())),
+        lead_to=_checked(_check_scope, values.get("lead_to", "")),
+        tls_ca=values.get("tls_ca", ""),
+        tls_pin=tuple(_pin(text) for text in values.get("tls_pin", ())),
+        tls_strict=bool(values.get("tls_strict")),
         stub=bool(values.get("stub")),
+        bind=_bind(values.get("bind", {})),
+        expose=read_exposures(values.get("expose", ())),
+        forward=tuple(map(read_forward, values.get("forward", ()))),
+        proxy=read_proxy(values.get("proxy", {})),
     )
 
 
@@ -128,6 +171,17 @@ def _checked(check: Callable[[str], object], text: str) -> str:
     return text
 
 
+def _bind(groups: Mapping[str, str]) -> Mapping[str, str]:
+    """@raise ConfigurationError: C{bad-service}, C{no-group}."""
+    for service in groups.keys() - {"*"}:
+        try:
+            check_acceptable(service)
+        except RequestRefused as error:
+            raise ConfigurationError(error.reason, f"bind: {service!r}: {error.detail}") from error
+    ServiceGroups(groups)
+    return groups
+
+
 def _check_format(name: str) -> None:
     if name not in LOG_FORMATS:
         raise ConfigurationError(
@@ -135,6 +189,25 @@ def _check_format(name: str) -> None:
         )
 
 
-def _kinds() -> dict[str, type]:
-    names = [field.name for field in fields(Configuration)]
-    return {name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names}
+def _pin(text: str) -> str:
+    plain = text.replace(":", "").lower()
+    if not _PIN.fullmatch(plain):
+        raise ConfigurationError(
+            "bad-pin", f"{text!r} is no pin: the SHA-256 of a public key has 64 hex digits"
+        )
+    return plain
+
+
+def _check_scope(text: str) -> None:
+    try:
+        parse_scope(text)
+    except ValueError as error:
+        raise ConfigurationError("bad-scope", f"lead_to: {error}") from error
+
+
+def _kinds() -> dict[str, Kind]:
+    names = [each.name for each in fields(Configuration)]
+    plain: dict[str, Kind] = {
+        name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names
+    }
+    return {**plain, **TABLES, "bind": dict}

@@ -51,6 +51,15 @@ def test_stub(tmp_path: Path) -> None:
     assert read_configuration(file, {}).stub
 
 
+def test_who_may_accept_a_service_is_a_table(tmp_path: Path) -> None:
+    """By the names of services, which keep their dashes; C{*} is all others."""
+    file = tmp_path / "node.toml"
+    file.write_text('state = "/s"\n[bind]\nweb-1 = "root"\n"*" = "0"\n')
+    assert read_configuration(file, {}).bind == {"web-1": "root", "*": "0"}
+    file.write_text('state = "/s"\n')
+    assert read_configuration(file, {}).bind == {}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -64,6 +73,11 @@ def test_stub(tmp_path: Path) -> None:
         ('state = "x"\nlog_format = "xml"', "'xml' is not a log format: there are text, json"),
         ('state = "x"\nread_group = "nobody-has-this"', "there is no group 'nobody-has-this' on this host"),
         ("state = ", "is not TOML"),
+        ('state = "x"\nbind = "web"', "bind must be a table of strings"),
+        ('state = "x"\n[bind]\nweb = 1', "bind must be a table of strings"),
+        ('state = "x"\n[bind]\n_echo = "0"', "bind: '_echo': a service is a-z, 0-9 and -"),
+        ('state = "x"\n[bind]\ngmesh-bench = "0"', "gmesh-bench is a service of gmesh itself"),
+        ('state = "x"\n[bind]\nweb = "nobody-has-this"', "there is no group 'nobody-has-this' on this host"),
         ('peer = ["nowhere"]\nstate = "x"', "'nowhere' is not HOST:PORT"),
         ("", "give --state DIR"),
     ],
@@ -77,14 +91,36 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["a:1", "10.0.0.1:65535", "[2001:db8::1]:7443", "anchor-1.example.org:7443"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a:1", "10.0.0.1:65535", "[2001:db8::1]:7443", "anchor-1.example.org:7443"),
+        *("tcp://a:1", "tls://a", "tls://a:8443", "wss://a/mesh", "wss://[2001:db8::1]:8443/"),
+    ],
+)
 def test_addresses(text: str) -> None:
-    """HOST:PORT with names, IPv4 and bracketed IPv6."""
+    """HOST:PORT with names, IPv4 and bracketed IPv6; and URLs."""
     assert check_address(text) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", ":1", "a:", "a:0", "a:65536", "a:x", "2001:db8::1:7443", "a b:1", "ä:1", "[]:1"]
+    "text",
+    [
+        "",
+        "a",
+        ":1",
+        "a:",
+        "a:0",
+        "a:65536",
+        "a:x",
+        "2001:db8::1:7443",
+        "a b:1",
+        "ä:1",
+        "[]:1",
+        "tls:a:1",
+        "tcp:a:1",
+        "tcp://a",
+    ],
 )
 def test_bad_addresses(text: str) -> None:
     """What cannot be dialled is refused when it is given, not when it is used."""
