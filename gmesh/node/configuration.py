@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from gmesh.node.api.access import find_group
 from gmesh.routing.limits import MAX_ADDRESS
 from gmesh.trust.address_scope import Scope, parse_scope
 from gmesh.trust.transport_address import FORMS, interface_fault, read_address
+from gmesh.wire.proxy import DIRECT, parse_proxy_url
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
@@ -50,6 +51,8 @@ class Configuration:
     @ivar tls_ca: a file of certificates to trust under TLS links, instead of the roots of the system.
     @ivar tls_pin: hex SHA-256 of the public keys that are good there, whoever signed for them.
     @ivar tls_strict: no link over a TLS certificate that is wrong.
+    @ivar proxy: the URL of a proxy for what this node dials; C{none}; what the environment says, if empty.
+    @ivar proxy_credentials: a file with C{USER:PASSWORD} for it.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
     """
 
@@ -68,6 +71,8 @@ class Configuration:
     tls_ca: str = ""
     tls_pin: tuple[str, ...] = ()
     tls_strict: bool = False
+    proxy: str = field(default="", repr=False)
+    proxy_credentials: str = ""
     stub: bool = False
 
     def may_lead_to(self) -> Scope:
@@ -137,6 +142,8 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         lead_to=_checked(_check_scope, values.get("lead_to", "")),
         tls_ca=values.get("tls_ca", ""),
         tls_pin=tuple(_pin(text) for text in values.get("tls_pin", ())),
+        proxy=_checked(_check_proxy, values.get("proxy", "")),
+        proxy_credentials=values.get("proxy_credentials", ""),
         tls_strict=bool(values.get("tls_strict")),
         stub=bool(values.get("stub")),
     )
@@ -153,6 +160,11 @@ def _check_format(name: str) -> None:
         raise ConfigurationError(
             "bad-format", f"{name!r} is not a log format: there are {', '.join(LOG_FORMATS)}"
         )
+
+
+def _check_proxy(text: str) -> None:
+    if text != DIRECT:
+        parse_proxy_url(text)
 
 
 def _pin(text: str) -> str:
@@ -172,5 +184,5 @@ def _check_scope(text: str) -> None:
 
 
 def _kinds() -> dict[str, type]:
-    names = [field.name for field in fields(Configuration)]
+    names = [each.name for each in fields(Configuration)]
     return {name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names}

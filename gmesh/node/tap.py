@@ -25,6 +25,7 @@ from gmesh.errors import ConfigurationError
 from gmesh.files import told
 from gmesh.node.configuration import Configuration, check_address, read_configuration
 from gmesh.node.limits import SHUTDOWN_DELAY
+from gmesh.proxy_settings import check_shown
 
 if TYPE_CHECKING:
     from gmesh.daemon.metrics import MetricsPage
@@ -56,6 +57,8 @@ class Options(usage.Options):
             None,
             "Addresses that others may lead to: public, private or any. [default: private]",
         ),
+        ("proxy", None, None, "URL of a proxy to dial through, or none. [default: as the environment says]"),
+        ("proxy-credentials", None, None, "File with USER:PASSWORD for the proxy."),
         ("tls-ca", None, None, "Certificates (PEM) to trust under TLS links. [default: those of the system]"),
         ("write-group", None, None, "Group that may also send and receive over the local API."),
     )
@@ -125,6 +128,7 @@ class Options(usage.Options):
         @raise ConfigurationError: naming what is wrong.
         """
         file = self["config"]
+        check_shown(self["proxy"] or "")
         options = {name: value for name, value in self.items() if name not in ("config", "check")}
         return read_configuration(Path(file) if file else None, options)
 
@@ -203,12 +207,13 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listening import mesh_server
-    from gmesh.node.reach import carriers
+    from gmesh.node.reach import carriers, proxies_of
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
 
     configuration = options.configuration
+    proxies = proxies_of(configuration, os.environ)
     random = Random(SystemRandom().getrandbits(64))
     store = IdentityStore(configuration.state)
     identity = store.load()
@@ -220,7 +225,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
             wall=time,
             random=random,
             entropy=os.urandom,
-            connect=carriers(reactor, configuration).endpoint,
+            connect=carriers(reactor, configuration, proxies).endpoint,
             cpu=thread_time,
             aside=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
             synchronised=clock_synchronised,
@@ -231,7 +236,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     )
     runtime.lead_to(configuration.may_lead_to())
     member = runtime.member
-    http = AuthorityHTTP(http_client(reactor), member.authority_urls, reactor)
+    http = AuthorityHTTP(http_client(reactor, proxies), member.authority_urls, reactor)
     datagrams, renewals = runtime.datagrams, runtime.renewals
     relayed = RelayedAuthority(datagrams, renewals, runtime.near_anchors, reactor, os.urandom)
     relay = AuthorityRelay(datagrams, http, relayed, renewals, runtime.is_anchor, reactor)
