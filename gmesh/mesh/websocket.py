@@ -55,6 +55,7 @@ _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnect
 class _Framed(ProtocolWrapper):
     """What both ends do once the WebSocket is there."""
 
+    layer = "websocket"
     transport: Any
     web: WSConnection
 

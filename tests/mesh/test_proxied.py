@@ -65,6 +65,7 @@ async def test_a_link_through_an_http_proxy(world, tmp_path, proxy, kind):
     assert set(proxy.asked) == {f"{HOST}:443"}
     assert b"Proxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==" in proxy.heads[0]
     assert one.link(two).address == f"{HOST}:443"
+    assert one.link(two).over == f"{kind} via http://127.0.0.1:{proxy.port}" and two.link(one).over == kind
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls", "wss"])
