@@ -8,7 +8,7 @@ Tests: C{tests/node/test_configuration.py}.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Configuration:
     @ivar tls_strict: no link over a TLS certificate that is wrong.
     @ivar proxy: the URL of a proxy for what this node dials; C{none}; what the environment says, if empty.
     @ivar proxy_credentials: a file with C{USER:PASSWORD} for it.
+    @ivar behind: where requests that are no links go, of listeners for WebSockets: C{unix:PATH}.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
     """
 
@@ -73,6 +74,7 @@ class Configuration:
     tls_strict: bool = False
     proxy: str = field(default="", repr=False)
     proxy_credentials: str = ""
+    behind: str = ""
     stub: bool = False
 
     def may_lead_to(self) -> Scope:
@@ -144,6 +146,7 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         tls_pin=tuple(_pin(text) for text in values.get("tls_pin", ())),
         proxy=_checked(_check_proxy, values.get("proxy", "")),
         proxy_credentials=values.get("proxy_credentials", ""),
+        behind=_behind(values.get("behind", ""), values.get("listen", ())),
         tls_strict=bool(values.get("tls_strict")),
         stub=bool(values.get("stub")),
     )
@@ -160,6 +163,16 @@ def _check_format(name: str) -> None:
         raise ConfigurationError(
             "bad-format", f"{name!r} is not a log format: there are {', '.join(LOG_FORMATS)}"
         )
+
+
+def _behind(text: str, listen: Sequence[str]) -> str:
+    if text and not text.startswith("unix:"):
+        raise ConfigurationError("bad-behind", f"{text!r}: behind is unix:PATH, the socket of a web server")
+    if text and not any(each.startswith("ws:") for each in listen):
+        raise ConfigurationError(
+            "bad-behind", "behind needs a --listen ws:..., whose other requests go there"
+        )
+    return text
 
 
 def _check_proxy(text: str) -> None:

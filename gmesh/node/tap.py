@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from time import thread_time, time
@@ -57,6 +58,7 @@ class Options(usage.Options):
             None,
             "Addresses that others may lead to: public, private or any. [default: private]",
         ),
+        ("behind", None, None, "unix:PATH of a web server for what comes to --listen ws:... and is no link."),
         ("proxy", None, None, "URL of a proxy to dial through, or none. [default: as the environment says]"),
         ("proxy-credentials", None, None, "File with USER:PASSWORD for the proxy."),
         ("tls-ca", None, None, "Certificates (PEM) to trust under TLS links. [default: those of the system]"),
@@ -252,7 +254,8 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     HangupService(reactor, notifier, lambda: reload()).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
-    listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen, mesh_server)
+    served = partial(mesh_server, behind=configuration.behind)
+    listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen, served)
     listening.setServiceParent(daemon)
     settings = Settings(str(configuration.state.resolve()), configuration.listen)
     access = AccessControl(configuration.read_group, configuration.write_group)
