@@ -10,6 +10,7 @@ C{tests/routing/test_engine.py}, C{tests/authority/test_store.py}.
 
 from __future__ import annotations
 
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ILink",
     "INeighbourLink",
     "INoiseSession",
+    "IPeerStreams",
     "IPeerVerifier",
     "IRouteEngine",
     "ISecureTransport",
@@ -308,6 +310,61 @@ class IAuthorityStore(Interface):
         """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""
 
 
+class IPeerStreams(IPushProducer):
+    """
+    The streams with one far node, under which its association may come and go.
+
+    Called by C{endtoend.association}, C{endtoend.sessions} and C{endtoend.receiving}; nothing of it raises.
+    It is a producer of its L{gmesh.endtoend.batching.BatchSender}, and adds and removes itself.
+    """
+
+    active = Attribute("True while a stream is open or being opened: the association is not idle then.")
+
+    def heard(boot, features):
+        """
+        There is a session whose keys the far end has shown to hold; again for each new session.
+
+        @param boot: C{bytes}, another one each time the far end starts; empty if it does not say.
+        @param features: C{int}, bits of L{gmesh.wire.session_messages.Feature}.
+        """
+
+    def ready():
+        """There are keys; L{heard} was called, and paused producers are resumed next."""
+
+    def received(peer, plaintext):
+        """
+        A whole sealed frame that begins with an inner frame of a stream kind; of the start of the far end
+        that was last L{heard}, never of one before.
+
+        @param peer: L{gmesh.mesh.peer_identity.Peer}, as the session of the frame proved it.
+        @return: offset of the first inner frame of another kind, or of what is no frame, where datagrams
+            are read on; C{len(plaintext)} if there is none.
+        """
+
+    def received_seen(body):
+        """The body of a SEEN that stood among datagrams."""
+
+    def seen():
+        """
+        A question of the far end (ASK) is being answered.
+
+        @return: the inner frame SEEN to put in front of the answer, header included; empty if there is
+            nothing to say.
+        """
+
+    def bounced():
+        """A relay did not pass on a frame of ours to the far end: send again soon."""
+
+    def gone(reason):
+        """
+        The association is given up, and the batch sender is of no use any more.
+
+        @param reason: C{idle}, C{evicted} or C{timed-out}: streams go on under the next association;
+            C{closed}: the far end has wiped its keys, since it stops or does not believe this node any more;
+            C{stopped}: this node stops; else why the far end is not believed: C{revoked}, C{expired} ...
+        """
+
+
 class IStreams(Interface):
     """Byte streams of this node, by name. Called by endpoints, the local API, exposures and forwards."""
 
@@ -329,6 +386,15 @@ class IStreams(Interface):
         @return: an object with C{stopListening()}, which refuses what comes then and leaves open streams.
         @raise gmesh.errors.ConfigurationError: C{bad-service}, C{reserved-service}, C{service-taken}, or
             C{too-many-services}.
+        """
+
+    def hold(window, patience):
+        """
+        For C{window} seconds from now, let a stream to a service without a taker wait for one.
+
+        After a restart programs come back to what they serve one after the other.
+
+        @param patience: seconds that one stream waits at most; then there is no such service.
         """
 
     def open_streams():

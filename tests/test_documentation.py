@@ -14,7 +14,7 @@ import click
 import pytest
 
 from gmesh.authority import limits as authority
-from gmesh.authority.tap import Options as AuthorityOptions
+from gmesh.authority.options import Options as AuthorityOptions
 from gmesh.cli import doctor_documents, doctor_host
 from gmesh.cli.main import gmesh
 from gmesh.endtoend import limits as sealed
@@ -134,6 +134,7 @@ SENTENCES = {
         f"at most {sealed.MAC_KEY_RATE:g} times a second",
         f"{sealed.INIT_LINK_RATE:g} handshakes a second, and with one member one in"
         f" {1 / sealed.INIT_SOURCE_RATE:g} s",
+        f"anew after {sealed.FIRST_TIMEOUT:g} s the first time",
         f"anew after {sealed.REKEY_TIMEOUT:g} s and up to {sealed.REKEY_JITTER * 1000:g} ms more",
         f"shortens this to {sealed.HANDSHAKE_SPACING:g} s. After {sealed.REKEY_ATTEMPT_TIME:g} s",
         f"Up to {sealed.MAX_PENDING_FRAMES} frames or {sealed.MAX_PENDING_BYTES // KIB} KiB wait",
@@ -157,6 +158,16 @@ SENTENCES = {
         f"up to {sealed.SERVICE_QUEUE_MESSAGES} messages or {sealed.SERVICE_QUEUE_BYTES // MIB} MiB more",
         f"{sealed.MAX_REASSEMBLIES} or {sealed.MAX_REASSEMBLY_BYTES // KIB} KiB a peer",
         f"{sealed.MAX_REASSEMBLY_TOTAL // MIB} MiB altogether are kept, for {sealed.REASSEMBLY_TIME:g} s",
+    ],
+    "security": [
+        f"{mesh.CONTROL_RATE:g} of a core, and {mesh.CONTROL_BURST:g} s at once",
+        f"{sealed.ANSWER_RATE:,.0f} inner frames a second",
+        f"{sealed.INIT_LINK_RATE:g} a second that show nobody,"
+        f" {sealed.INIT_MEMBER_RATE:g} a second of its own",
+        f"{mesh.HANDSHAKES_EACH.rate:g} a second to one destination",
+        f"{mesh.DATA_QUEUE_BYTES // MIB} MiB a link",
+        f"{sealed.MAX_REASSEMBLY_BYTES // KIB} KiB of incomplete messages",
+        f"{node.MAX_COMMANDS_WAITING_A_SIGNER} of one signer, {node.MAX_COMMANDS_WAITING} altogether",
     ],
     "operations": [
         f"past {authority.LOG_BYTES_TOLD >> 20} MB the log",
@@ -301,7 +312,7 @@ def test_every_reason_of_a_send_has_its_status() -> None:
         for slug in re.findall(r"``([a-z-]+)``", slugs)
     }
     assert set(told) == set(re.findall(r"^``([a-z-]+)``", reasons, re.M))
-    source = (ROOT / "gmesh/node/api/routes.py").read_text(encoding="utf-8")
+    source = (ROOT / "gmesh/node/api/http.py").read_text(encoding="utf-8")
     given = dict(re.findall(r"^    \"([a-z-]+)\": (\d{3}),$", source, re.M))
     assert told == {slug: given.get(slug, "502") for slug in told}
 

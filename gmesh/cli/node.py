@@ -130,4 +130,5 @@ def transits(where: Endpoint, as_json: bool) -> None:
 @node_command
 def services(where: Endpoint, as_json: bool) -> None:
     """List the services served on this node."""
-    listing([Column("service", "service")], read_list(where, "/v1/services"), "no services", as_json)
+    columns = [Column("service", "service"), Column("messages", "messages"), Column("streams", "streams")]
+    listing(columns, read_list(where, "/v1/services"), "no services", as_json)

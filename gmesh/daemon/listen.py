@@ -151,6 +151,11 @@ class ListenService(Service):
         self._opening: Deferred[Any] | None = None
         self._port: IListeningPort | None = None
 
+    @property
+    def address(self) -> IAddress | None:
+        """Where it listens; None while it does not."""
+        return None if self._port is None else self._port.getHost()
+
     def open(self) -> Deferred[None]:
         """Listen from now on; fails with a L{ConfigurationError} when the port cannot be had."""
         self._opening = maybeDeferred(self._endpoint.listen, self._factory)
@@ -290,6 +295,10 @@ class Listeners(MultiService):
         self._ports: dict[str, ListenService] = {}
         for text in dict.fromkeys(endpoints):
             self._keep(text, self._made(text))
+
+    def addresses(self) -> list[IAddress]:
+        """Where they listen."""
+        return [port.address for port in self._ports.values() if port.address is not None]
 
     async def follow(self, endpoints: Iterable[str]) -> None:
         """

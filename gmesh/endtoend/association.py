@@ -24,11 +24,20 @@ from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Services
 from gmesh.endtoend.session_set import SessionSet
 from gmesh.errors import PeerRefused, SendRefused
+from gmesh.interfaces import IPeerStreams
 from gmesh.mesh.members import MemberDirectory
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.limits import CERTIFICATE_LEEWAY
 
-__all__ = ["Association", "Associations"]
+__all__ = ["Association", "Associations", "StreamsFactory"]
+
+StreamsFactory = Callable[[Peer, BatchSender, bool], IPeerStreams | None]
+"""
+Gives the streams with a peer, which leave by this batch sender from now on.
+
+With True they are made if there are none; with False, when an association begins, those that were left by one
+before are given, or None.
+"""
 
 _MAY_RETURN = ("evicted", "timed-out", "closed")
 """Reasons after which a peer may send again what it sent before."""
@@ -57,22 +66,44 @@ class Association:
         self.waiting: list[Callable[[], None]] = []
 
     @property
+    def streams(self) -> IPeerStreams | None:
+        """Byte streams with it, if there have been any."""
+        return self.receiver.streams
+
+    @property
+    def streaming(self) -> bool:
+        """True while a stream is open."""
+        streams = self.receiver.streams
+        return streams is not None and streams.active
+
+    @property
     def idle(self) -> bool:
-        """True if giving it up would interrupt neither a handshake nor a message."""
-        return self.keys.idle and not len(self.reliable)
+        """True if giving it up would interrupt no handshake, no message and no stream."""
+        return self.keys.idle and not len(self.reliable) and not self.streaming
 
     def ready(self) -> None:
         """There are new keys: send what is queued."""
+        self.heard()
         waiting, self.waiting = self.waiting, []
         for then in waiting:
             then()
+        if self.streams is not None:
+            self.streams.ready()
         self.batch.ready()
         self.reliable.ready()
+
+    def heard(self) -> None:
+        """Streams learn who the far end is by the keys of now, if there are any."""
+        streams, session = self.streams, self.keys.current
+        if streams is not None and session is not None:
+            streams.heard(session.boot, session.features)
 
     def bounced(self, counter: int) -> None:
         """A relay did not pass on the frame with this counter: slow down, and send again soon."""
         self.batch.bounced()
         self.reliable.bounced(counter)
+        if self.streams is not None:
+            self.streams.bounced()
 
 
 class Associations:
@@ -108,6 +139,11 @@ class Associations:
         self._table: dict[bytes, Association] = {}
         self.get = self._table.get  # asked for every frame
         self._departed: OrderedDict[bytes, DeliveredNumbers] = OrderedDict()
+        self._streams: StreamsFactory = lambda peer, batch, wanted: None
+
+    def serve(self, streams: StreamsFactory) -> None:
+        """Byte streams are there from now on."""
+        self._streams = streams
 
     def __len__(self) -> int:
         return len(self._table)
@@ -140,6 +176,15 @@ class Associations:
         @raise SendRefused: as L{associate}.
         """
         return None if peer.handle == self._sealer.own else self.associate(peer).batch
+
+    def streams(self, peer: Peer) -> IPeerStreams | None:
+        """
+        The streams with C{peer}, made if there are none; None if this node has no streams.
+
+        @raise SendRefused: as L{associate}.
+        """
+        association = self.associate(peer)
+        return association.streams or self._begin_streams(peer.handle)
 
     # what senders rely on
 
@@ -187,6 +232,7 @@ class Associations:
         self._sealer.close(keys, reason)
         self.counters[f"gone-{reason}"] += 1
         receiver.close()
+        self._streams_gone(association, reason)
         if reason in _MAY_RETURN:
             self._remember(handle, receiver.numbers)
         elif reason not in ("idle", "stopped"):
@@ -196,6 +242,7 @@ class Associations:
 
     def closed(self, association: Association) -> None:
         """The peer has wiped its keys: messages that it has not acknowledged wait for new ones."""
+        self._streams_gone(association, "closed")
         if not len(association.reliable):
             self.give_up(association, "closed")
             return
@@ -250,7 +297,21 @@ class Associations:
             self._clock,
         )
         self._sealer.handshakes.arm(keys, now)
+        receiver.streams = self._streams(peer, batch, False)
+        receiver.begin_streams = self._begin_streams
         return Association(keys, batch, reliable, receiver)
+
+    def _begin_streams(self, handle: bytes) -> IPeerStreams | None:
+        association = self._table[handle]
+        association.receiver.streams = self._streams(association.keys.peer, association.batch, True)
+        association.heard()
+        return association.streams
+
+    def _streams_gone(self, association: Association, reason: str) -> None:
+        """Streams end, or wait for the next association."""
+        streams, association.receiver.streams = association.streams, None
+        if streams is not None:
+            streams.gone(reason)
 
     def _remember(self, handle: bytes, numbers: DeliveredNumbers) -> None:
         """Should the peer come back, nothing of what it sent is handed over twice."""
@@ -267,9 +328,11 @@ class Associations:
             return
         if keys.attempt is not None and now - keys.attempt.began >= limits.REKEY_ATTEMPT_TIME:
             self.give_up(association, "timed-out")
-        elif keys.attempt is None and now - keys.used >= limits.FORGET_IDLE:
+        elif keys.attempt is None and now - keys.used >= limits.FORGET_IDLE and not association.streaming:
             self.give_up(association, "idle")
         else:
+            if association.streaming:
+                keys.used = max(keys.used, now - limits.FORGET_IDLE / 2)
             self._sealer.handshakes.due(keys, now)
             self._sealer.handshakes.arm(keys, now)
 

@@ -102,13 +102,8 @@ class Authorization:
             raise SendRefused(
                 "too-large", f"{size} bytes are more than the {limits.MAX_DATAGRAM} of a datagram"
             )
-        peer = self._find(node)
-        if self._trust.revoked(peer.serial, peer.node_id):
-            raise SendRefused("revoked", f"the node {node} is revoked")
-        if self._handshaker.wall() > peer.not_after + CERTIFICATE_LEEWAY:
-            raise _expired(node)
-        own = self.own
-        refusal = self.refusal(own, peer, service)
+        peer, own = self._find(node), self.own
+        refusal = self.judge(peer, service, True)
         if refusal is not None:
             raise refusal
         if peer.handle != own.handle and self._paths.route(peer.handle, self._clock.seconds()) is None:
@@ -134,6 +129,21 @@ class Authorization:
             return None
         why = "no rule allows it" if decision.rule is None else f"rule {decision.rule} denies it"
         return SendRefused("denied", f"{source.name} may not reach {service} of {target.name}: {why}")
+
+    def judge(self, peer: Peer, service: str, opened: bool) -> SendRefused | None:
+        """
+        May a stream that is open with C{peer} go on, by what is believed and allowed now?
+
+        @param peer: as its newest certificate says.
+        @param opened: this node opened it, to C{service} of the peer, and not the other way round.
+        @return: why it may not, or None.
+        """
+        if self._trust.revoked(peer.serial, peer.node_id):
+            return SendRefused("revoked", f"the node {peer.name} is revoked")
+        if self._handshaker.wall() > peer.not_after + CERTIFICATE_LEEWAY:
+            return _expired(peer.name)
+        source, target = (self.own, peer) if opened else (peer, self.own)
+        return self.refusal(source, target, service)
 
     # at the destination
 

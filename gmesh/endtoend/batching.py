@@ -10,6 +10,9 @@ them, so that keys, path and link are looked up once for all.
 Producers of the application are paused while there are no keys, no room in the first link, or no window: a
 relay drops what its next link has no room for, so no more is under way than the far end has reported.
 It is asked in the stream of messages itself, every quarter of a window.
+
+Byte streams (L{gmesh.interfaces.IPeerStreams}) are one of these producers.  What they send is a sealed frame
+by itself, L{BatchSender.segment}, under the same window.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from gmesh.endtoend.limits import (
     TRIES_BEFORE_BLAME,
 )
 from gmesh.endtoend.path_selector import FirstLink, Path
-from gmesh.endtoend.sealing import Sealer
+from gmesh.endtoend.sealing import Pieces, Sealer
 from gmesh.endtoend.session_set import SessionSet
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
@@ -68,6 +71,7 @@ class BatchSender:
         "_paused",
         "_producers",
         "_sealer",
+        "_segments",
         "_stalled",
         "_tokens",
         "_vain",
@@ -88,7 +92,7 @@ class BatchSender:
         self.limit = INITIAL_BATCH
         self._asked_at = 0.0
         self._asking = False
-        self._batch: list[list[bytes]] = []
+        self._batch: list[Pieces] = []
         self._sealer = sealer
         self._clock = clock
         self._tokens = CLOSED
@@ -104,6 +108,7 @@ class BatchSender:
         self._vain = 0
         self._watch_call: IDelayedCall | None = None
         self._waited = False
+        self._segments = False
 
     # writing
 
@@ -160,9 +165,63 @@ class BatchSender:
             self.cut()
         if self._batch:
             batch, self._batch = self._batch, []
+            self._segments = False
             lost = self._leave(batch)
             if lost:
                 self._sealer.counters["bundle-lost"] += lost
+
+    def segment(self, pieces: Pieces, size: int, probe: bool = False) -> bool:
+        """
+        Send a sealed frame of exactly this, after what was gathered; call L{leave} after the last of several.
+
+        Its path is that of L{path_generation} after this call.
+
+        @param pieces: inner frames, whole when joined.
+        @param size: their bytes, L{limit} at most.
+        @param probe: send it although the window is full, to learn whether anything arrives.
+        @return: False if it was not taken: for want of keys, window or room, and then the producer is
+            paused until there is some; or because there is no path, or the peer was given up.
+        """
+        if self._paused or self._keyless or self.keys.given_up:
+            return False
+        in_flight = self._in_flight
+        if in_flight.full and not probe:
+            self._wait_for_window()
+            return False
+        if self.parts:
+            self.cut()
+        if not self._segments and not self._departs():
+            return False
+        frame = list(pieces)
+        if in_flight.send(size):
+            frame.append(self._question())
+        self._batch.append(frame)
+        self._segments = True
+        if len(self._batch) >= FRAMES_PER_WRITE:
+            self.flush()
+        elif self._call is None:
+            self._call = self._clock.callLater(0, self._turn_over)
+        return True
+
+    def _departs(self) -> bool:
+        """See that there are keys and a path for segments: all until they leave go by that path."""
+        if not self._sealer.ready(self.keys):
+            self._keyless = True
+            self._stall()
+            return False
+        return self._sealer.follow(self.keys, self._first_link) is not None and not self._paused
+
+    def leave(self) -> None:
+        """Seal and send what was gathered, in as few records of the link as hold it."""
+        link = self._first_link.link
+        if link is None:
+            self.flush()
+            return
+        link.hold()
+        try:
+            self.flush()
+        finally:
+            link.release()
 
     def _question(self) -> bytes:
         """How far the far end has got."""
@@ -171,7 +230,7 @@ class BatchSender:
         mark = self._in_flight.question(now)
         return pack_frame(Inner.ASK, Mark(mark).encode())
 
-    def _leave(self, plaintexts: Sequence[Sequence[bytes]]) -> int:
+    def _leave(self, plaintexts: Sequence[Pieces]) -> int:
         """Send now, or when there are keys. @return: how many are lost."""
         sealer = self._sealer
         unsent = sealer.send_all(self.keys, plaintexts, self._first_link)
@@ -186,11 +245,16 @@ class BatchSender:
         if self._asking:
             self._asking = False
             self._path = self.keys.sent_by
-        if self._producers and not self._full and self._in_flight.full:
+        if self._producers and self._in_flight.full:
+            self._wait_for_window()
+        return 0
+
+    def _wait_for_window(self) -> None:
+        """No more may be under way: producers wait until the far end has some of it, or time is up."""
+        if not self._full:
             self._full = True
             self._stall()
             self._watch_within(self._in_flight.control.rto)
-        return 0
 
     def _turn_over(self) -> None:
         """A turn that filled frames is followed by more: those of two turns leave together."""
@@ -201,15 +265,7 @@ class BatchSender:
             return
         self._waited = False
         self.token = CLOSED
-        link = self._first_link.link
-        if link is None:
-            self.flush()
-            return
-        link.hold()
-        try:
-            self.flush()
-        finally:
-            link.release()
+        self.leave()
 
     # what is under way
 
@@ -229,7 +285,50 @@ class BatchSender:
 
     def bounced(self) -> None:
         """A relay dropped something."""
-        self._in_flight.control.dropped(self._clock.seconds())
+        self.lost(self._clock.seconds())
+
+    # what byte streams learn of the path, and tell of it
+
+    @property
+    def path_generation(self) -> int:
+        """Rises when frames leave by another path than those before."""
+        return self._first_link.generation
+
+    @property
+    def srtt(self) -> float | None:
+        """The smoothed round trip, seconds; None before the first."""
+        return self._in_flight.control.srtt
+
+    @property
+    def rttvar(self) -> float:
+        """How much round trips vary, seconds (RFC 6298)."""
+        return self._in_flight.control.rttvar
+
+    @property
+    def min_rtt(self) -> float:
+        """The least round trip seen, seconds; 0 before the first."""
+        return self._in_flight.control.min_rtt
+
+    @property
+    def rto(self) -> float:
+        """How long an answer may take, seconds (RFC 6298)."""
+        return self._in_flight.control.rto
+
+    def lost(self, now: float) -> None:
+        """Something was lost: the window shrinks, once a round trip."""
+        self._in_flight.control.dropped(now)
+
+    def sample(self, rtt: float) -> None:
+        """A round trip took so many seconds, where there is too little traffic to ask the far end for it."""
+        self._in_flight.control.sample(rtt)
+
+    def blame(self, generation: int, sent: float) -> None:
+        """
+        What went out when L{path_generation} was C{generation}, at C{sent}, is not answered: try another
+        path, unless that was done.
+        """
+        if generation == self.path_generation:
+            self._sealer.blame(self.keys, self._first_link.path, sent)
 
     def watch(self) -> None:
         """Messages leave: if they fill no quarter of a window, ask the far end about them before long."""

@@ -40,6 +40,16 @@ class CongestionControl:
         self._recovered = 0.0
 
     @property
+    def srtt(self) -> float | None:
+        """The round trip as smoothed, seconds; None before the first."""
+        return self._srtt
+
+    @property
+    def rttvar(self) -> float:
+        """How much round trips vary, seconds."""
+        return self._rttvar
+
+    @property
     def min_rtt(self) -> float:
         """The least round trip seen, seconds; 0 before the first."""
         return self._min_rtt
@@ -55,20 +65,24 @@ class CongestionControl:
 
         @param rtt: seconds it took; None if it was sent more than once (Karn's algorithm).
         """
-        if rtt is not None:  # RFC 6298, section 2
-            if self._srtt is None:
-                self._srtt, self._rttvar, self._min_rtt = rtt, rtt / 2, rtt
-            else:
-                self._rttvar += (abs(self._srtt - rtt) - self._rttvar) / 4
-                self._srtt += (rtt - self._srtt) / 8
-                self._min_rtt = min(self._min_rtt, rtt)
-            self.rto = min(limits.MAX_RTO, max(limits.MIN_RTO, self._srtt + 4 * self._rttvar))
+        if rtt is not None:
+            self.sample(rtt)
         if self._srtt is not None and max(self._srtt, rtt or 0.0) > 2 * self._min_rtt + limits.QUEUEING_DELAY:
             self.cwnd = max(min(self.cwnd, limits.LONG_RTT_WINDOW), self.cwnd - size / 2)
             return
         slow_start = self.cwnd < self._ssthresh  # RFC 5681, section 3.1
         grown = self.cwnd + (size if slow_start else size * limits.FRAGMENT_SIZE / self.cwnd)
         self.cwnd = min(grown, self._max_window)
+
+    def sample(self, rtt: float) -> None:
+        """A round trip took C{rtt} seconds (RFC 6298, section 2)."""
+        if self._srtt is None:
+            self._srtt, self._rttvar, self._min_rtt = rtt, rtt / 2, rtt
+        else:
+            self._rttvar += (abs(self._srtt - rtt) - self._rttvar) / 4
+            self._srtt += (rtt - self._srtt) / 8
+            self._min_rtt = min(self._min_rtt, rtt)
+        self.rto = min(limits.MAX_RTO, max(limits.MIN_RTO, self._srtt + 4 * self._rttvar))
 
     def dropped(self, now: float) -> None:
         """A relay dropped something of ours (RFC 9002, section 7.3.2)."""

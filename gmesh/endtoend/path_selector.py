@@ -38,18 +38,22 @@ class FirstLink:
     @param flow: own handle and the peer's: what the link knows the sender by.
     @param sender: resumed when another link takes the place of the one that may have paused it.
     @ivar path: the path of the last frame.
+    @ivar generation: rises when the path changes.
     """
 
-    __slots__ = ("_flow", "_sender", "link", "path")
+    __slots__ = ("_flow", "_sender", "generation", "link", "path")
 
     def __init__(self, flow: bytes, sender: IPushProducer) -> None:
         self._flow = flow
         self._sender = sender
         self.path: Path | None = None
         self.link: ILink | None = None
+        self.generation = 0
 
     def follow(self, path: Path | None, link: ILink | None) -> None:
         """Frames leave along C{path} from now on, over C{link}."""
+        if path != self.path:
+            self.generation += 1
         self.path = path
         old, self.link = self.link, link
         if link is old:

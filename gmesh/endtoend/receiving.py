@@ -14,6 +14,7 @@ counts: so numbers rise, and a window over them remembers what was handed over a
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
@@ -26,10 +27,22 @@ from gmesh.endtoend.reliable import ReliableSender
 from gmesh.endtoend.replay import ReplayWindow
 from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Message, Services, Take
+from gmesh.endtoend.session import SealedSession
 from gmesh.errors import FrameRefused, SendRefused
+from gmesh.interfaces import IPeerStreams
 from gmesh.mesh.peer_identity import Peer
 from gmesh.wire.frames import HEADER, pack_frame
-from gmesh.wire.messages import DATAGRAM_HEAD, Datagram, Inner, Mark, Outcome, Receipt
+from gmesh.wire.messages import (
+    DATAGRAM_HEAD,
+    FIRST_STREAM_KIND,
+    LAST_STREAM_KIND,
+    SEEN_KIND,
+    Datagram,
+    Inner,
+    Mark,
+    Outcome,
+    Receipt,
+)
 
 __all__ = ["DatagramReceiver", "DeliveredNumbers", "Reassembly", "ReassemblyPool"]
 
@@ -191,6 +204,8 @@ class DatagramReceiver:
     @param reliable: learns what the peer reports of messages of ours.
     @param numbers: what the peer sent before, if it was here before.
     @param pool: as of L{Reassembly}.
+    @ivar streams: takes its byte streams, if there have been any.
+    @ivar begin_streams: asked for C{streams} with the peer's handle when the first frame of one comes.
     """
 
     __slots__ = (
@@ -209,7 +224,9 @@ class DatagramReceiver:
         "_reliable",
         "_services",
         "_takes",
+        "begin_streams",
         "numbers",
+        "streams",
     )
 
     def __init__(
@@ -224,6 +241,8 @@ class DatagramReceiver:
         clock: IReactorTime,
     ) -> None:
         self.numbers = numbers
+        self.streams: IPeerStreams | None = None
+        self.begin_streams: Callable[[bytes], IPeerStreams | None] = lambda handle: None
         self._batch = batch
         self._reliable = reliable
         self._services = services
@@ -240,16 +259,18 @@ class DatagramReceiver:
         self._asked: bytes | None = None
         self._dropped = 0
 
-    def opened(self, peer: Peer, plaintext: bytes) -> None:
+    def opened(self, session: SealedSession, plaintext: bytes) -> None:
         """
         The inner frames of one sealed frame. A malformed one ends this frame only.
 
-        @param peer: as the session of the frame proved it.
+        @param session: opened it, and proved who the peer is.
         """
+        peer, start, end = session.peer, 0, len(plaintext)
+        if end > 2 and FIRST_STREAM_KIND <= plaintext[2] <= LAST_STREAM_KIND:
+            start = self._stream_frames(session, plaintext)
         if self._peer is not peer or self._clock.seconds() >= self._look:
             self._look_again(peer)
         takes = self._takes
-        start, end = 0, len(plaintext)
         while end - start >= _HEAD:
             length, kind, flags, _, name = _unpack_head(plaintext, start)
             data = start + _HEAD + name
@@ -267,7 +288,8 @@ class DatagramReceiver:
             self._rest(peer, plaintext, start)
         if self._asked is not None:
             body, self._asked = self._asked, None
-            self._reply(pack_frame(Inner.ACK, body), alone=True)
+            seen = b"" if self.streams is None else self.streams.seen()
+            self._reply(seen + pack_frame(Inner.ACK, body), alone=True)
 
     def ask_again(self) -> None:
         """What is allowed, believed or registered changed."""
@@ -296,6 +318,22 @@ class DatagramReceiver:
     def _forget_takes(self) -> None:
         self._takes.clear()
         self._dropped = 0
+
+    def _stream_frames(self, session: SealedSession, plaintext: bytes) -> int:
+        """
+        Frames of streams, which stand first. @return: where others begin.
+
+        Those of a former start of the peer, which may come late, are not those of now.
+        """
+        streams, current = self.streams, self._batch.keys.current
+        if self._closed:
+            return 0
+        if session is not current and current is not None and session.boot != current.boot:
+            self._counters["stream-of-former-start"] += 1
+            return len(plaintext)
+        if streams is None:
+            streams = self.begin_streams(session.peer.handle)
+        return 0 if streams is None else streams.received(session.peer, plaintext)
 
     def _rest(self, peer: Peer, plaintext: bytes, start: int) -> None:
         """Inner frames shorter than the head of a datagram."""
@@ -331,6 +369,8 @@ class DatagramReceiver:
                 self._asked = body  # the last one of a sealed frame says it all
             elif kind == Inner.ACK:
                 self._batch.reached(Mark.decode(body).mark)
+            elif kind == SEEN_KIND and self.streams is not None:
+                self.streams.received_seen(body)
             else:
                 self._counters["unknown-inner"] += 1
         except FrameRefused as refusal:

@@ -20,7 +20,10 @@ from gmesh.mesh.members import MemberDirectory
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Close, CloseReason, Inner
 
-__all__ = ["Sealer"]
+__all__ = ["Pieces", "Sealer"]
+
+Pieces = Sequence[bytes | memoryview]
+"""A plaintext, once joined."""
 
 _FAREWELLS = {
     "stopped": CloseReason.SHUTDOWN,
@@ -104,8 +107,8 @@ class Sealer:
         return counter if self.paths.send(path, head, session.flow, ciphertext) else None
 
     def send_all(
-        self, keys: SessionSet, plaintexts: Sequence[Sequence[bytes]], first_link: FirstLink
-    ) -> Sequence[Sequence[bytes]]:
+        self, keys: SessionSet, plaintexts: Sequence[Pieces], first_link: FirstLink
+    ) -> Sequence[Pieces]:
         """
         Seal and send now, each as a frame, in order: what is alike for them is looked up once.
 
@@ -113,15 +116,10 @@ class Sealer:
         @param first_link: changed before, when the path is another one than it knows.
         @return: those that did not leave, for the reasons of L{send}.
         """
-        now = self._clock.seconds()
-        session = keys.sealer(now)
-        path = None
-        if session is not None:
-            path = self._path(keys, session, now)
+        session = self.follow(keys, first_link)
+        path = first_link.path
         if session is None or path is None:
             return plaintexts
-        if path is not first_link.path:
-            first_link.follow(path, self.paths.link_to(path[1]))
         seal, flow, send = session.seal, session.flow, self.paths.sender(path)
         unsent = []
         for pieces in plaintexts:
@@ -132,6 +130,21 @@ class Sealer:
                 self.counters["queue-full"] += 1
                 unsent.append(pieces)
         return unsent
+
+    def follow(self, keys: SessionSet, first_link: FirstLink) -> SealedSession | None:
+        """
+        Let C{first_link} be that of the path for what is sealed next.
+
+        @return: the session to seal it with; None if there is none, or no path.
+        """
+        now = self._clock.seconds()
+        session = keys.sealer(now)
+        path = None if session is None else self._path(keys, session, now)
+        if session is None or path is None:
+            return None
+        if path is not first_link.path:
+            first_link.follow(path, self.paths.link_to(path[1]))
+        return session
 
     def blame(self, keys: SessionSet, path: tuple[bytes, ...] | None, sent: float) -> None:
         """

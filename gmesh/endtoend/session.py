@@ -18,7 +18,7 @@ from gmesh.trust.documents import Certificate, Document, parse_document
 from gmesh.trust.keys import NoiseKey
 from gmesh.trust.state import TrustState
 from gmesh.wire.limits import E2E_MAC
-from gmesh.wire.messages import E2eInit, E2eResponse
+from gmesh.wire.messages import E2eInit, E2eResponse, EndParameters
 from gmesh.wire.noise import NoiseSession, StaticKey
 from gmesh.wire.paths import FrameTemplate, PathHeader, TrafficClass, associated_data, pack_counter
 from gmesh.wire.preamble import end_prologue
@@ -26,6 +26,7 @@ from gmesh.wire.suites import Suite
 
 __all__ = ["Handshaker", "Initiation", "SealedSession"]
 
+_SILENT = EndParameters()
 _NORMAL = int(TrafficClass.NORMAL)  # a member of an Enum is looked up by a function in Python 3.11
 
 
@@ -45,6 +46,9 @@ class SealedSession:
     @ivar sent: frames sealed.
     @ivar wiped: True once the keys are forgotten.
     @ivar peer_crl: number of the newest CRL the peer held when it made the handshake.
+    @ivar boot: another one each time the peer starts, empty if it does not say; like C{features} to be
+        believed once the session is heard.
+    @ivar features: what the peer can do, as bits of L{gmesh.wire.session_messages.Feature}.
     """
 
     __slots__ = (
@@ -53,8 +57,10 @@ class SealedSession:
         "_path",
         "_template",
         "_window",
+        "boot",
         "born",
         "due_at",
+        "features",
         "flow",
         "heard",
         "initiator",
@@ -89,6 +95,7 @@ class SealedSession:
         self.sent = 0
         self.wiped = False
         self.peer_crl = 0
+        self.boot, self.features = _SILENT
         self._noise = noise
         self._window = ReplayWindow()
         self._associated = FrameTemplate((peer.handle, own), local).associated
@@ -177,6 +184,7 @@ class Initiation:
             self._noise, self.peer, self._own, True, self.local_index, answer.session, self.number, now
         )
         session.peer_crl = answer.crl
+        session.boot, session.features = answer.parameters
         return session
 
     def wipe(self) -> None:
@@ -194,6 +202,7 @@ class Handshaker:
     @param own_certificate: the certificate in use, a new one after each renewal.
     @param noise_keys: the X25519 keys that unexpired certificates of ours name, the current one's too.
     @param next_number: a handshake number above all this node ever used.
+    @param parameters: what this node says of itself.
     @ivar trust: who is believed.
     @ivar wall: Unix seconds, to judge certificates.
     """
@@ -206,12 +215,14 @@ class Handshaker:
         noise_keys: Callable[[], Sequence[NoiseKey]],
         next_number: Callable[[], int],
         wall: Callable[[], float],
+        parameters: EndParameters = _SILENT,
     ) -> None:
         self.trust = trust
         self.wall = wall
         self._own_certificate = own_certificate
         self._noise_keys = noise_keys
         self._next_number = next_number
+        self._parameters = parameters
         self._macs = HandshakeMacs(trust.network_id)
         self._statics: dict[bytes, StaticKey] = {}
         self._own_of: Document[Certificate] | None = None
@@ -244,7 +255,9 @@ class Handshaker:
             )
         noise = NoiseSession("IK", suite, True, self._static(key), prologue, remote_static=peer.noise_key)
         number = self._next_number()
-        payload = E2eInit(own.certificate.encode(), number, index, self._crl_number()).encode()
+        payload = E2eInit(
+            own.certificate.encode(), number, index, self._crl_number(), self._parameters
+        ).encode()
         initiation = Initiation(noise, peer, own.handle, index, number, payload)
         initiation.message += self._macs.mac(
             key, peer.noise_key, own.handle + peer.handle, number, initiation.message
@@ -279,10 +292,11 @@ class Handshaker:
             raise FrameRefused("wrong-number", "the handshake number in the header is not the sealed one")
         peer = self._judge(hello.certificate, header.source, noise.remote_static)
         reply = noise.write_message(
-            E2eResponse(index, header.counter, self._crl_number(), own.serial).encode()
+            E2eResponse(index, header.counter, self._crl_number(), own.serial, self._parameters).encode()
         )
         session = SealedSession(noise, peer, own.handle, False, index, hello.session, header.counter, now)
         session.peer_crl = hello.crl
+        session.boot, session.features = hello.parameters
         return session, reply
 
     def _judge(self, certificate: bytes, source: bytes, remote_static: bytes | None) -> Peer:

@@ -135,7 +135,7 @@ class Sessions:
         if plaintext:
             association = self.associations.get(path[0])
             if association is not None:
-                association.receiver.opened(session.peer, plaintext)
+                association.receiver.opened(session, plaintext)
 
     def undeliverable(self, header: PathHeader, reason: str) -> None:
         """

@@ -53,9 +53,10 @@ from gmesh.node.local_member import LocalMember
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.origin import Originator
 from gmesh.routing.record import RecordFlag
+from gmesh.streams.streams import Streams
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
-from gmesh.wire.messages import Hello
+from gmesh.wire.messages import EndParameters, Feature, Hello
 
 __all__ = [
     "SOFTWARE",
@@ -156,6 +157,7 @@ class EndToEnd:
     sessions: Sessions
     datagrams: Datagrams
     echo: EchoService
+    streams: Streams
 
 
 def make_engine(
@@ -272,11 +274,14 @@ def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:
     return Routes(flooding, control, forwarding, updates, documents, seeker)
 
 
-def make_ends(context: NodeContext, routes: Routes, advertise: Callable[[], None]) -> EndToEnd:
+def make_ends(
+    context: NodeContext, routes: Routes, advertise: Callable[[], None], boot_id: bytes
+) -> EndToEnd:
     """
-    Sealed sessions, datagrams over them, ping and trace over those.
+    Sealed sessions, datagrams and byte streams over them, ping and trace.
 
     @param advertise: publishes in our record which services there are.
+    @param boot_id: tells this run of the node from others.
     """
     member, directory, clock, seeker = context.member, context.directory, context.clock, routes.seeker
     trust = member.trust
@@ -286,6 +291,7 @@ def make_ends(context: NodeContext, routes: Routes, advertise: Callable[[], None
         noise_keys=lambda: member.noise_keys,
         next_number=member.next_handshake_number,
         wall=member.wall,
+        parameters=EndParameters(boot_id, Feature.STREAMS),
     )
     paths = PathSelector(
         routes=seeker or context.engine,
@@ -321,7 +327,15 @@ def make_ends(context: NodeContext, routes: Routes, advertise: Callable[[], None
     echo = EchoService(
         datagrams=datagrams, paths=paths, directory=directory, clock=clock, entropy=context.entropy
     )
-    return EndToEnd(sessions, datagrams, echo)
+    streams = Streams(
+        associations,
+        authorization,
+        clock,
+        context.random,
+        lambda peer: _software(context.engine, peer, clock.seconds()),
+        advertise,
+    )
+    return EndToEnd(sessions, datagrams, echo, streams)
 
 
 def make_control(
@@ -337,6 +351,12 @@ def make_control(
     control = Control(member, neighbours, actions, context.counters, receipt_waits)
     links.dispatcher.register(control.flood)
     return control
+
+
+def _software(engine: RouteEngine, peer: Peer, now: float) -> str:
+    """What the record of a node says that it runs."""
+    found = (node.software for node in engine.nodes(now) if node.handle == peer.handle)
+    return next(found, "") or "another version"
 
 
 def _flags(peer: Peer) -> RecordFlag:

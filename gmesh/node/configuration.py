@@ -8,17 +8,26 @@ Tests: C{tests/node/test_configuration.py}.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import quoteStringArgument
-
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
-from gmesh.daemon.settings_file import read_settings
-from gmesh.errors import ConfigurationError
-from gmesh.node.api.access import find_group
+from gmesh.daemon.settings_file import Kind, read_settings
+from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.api.acceptors import check_acceptable
+from gmesh.node.api.access import ServiceGroups, find_group
+from gmesh.node.gateways.settings import (
+    NO_PROXY,
+    TABLES,
+    Exposure,
+    Forward,
+    ProxySettings,
+    read_exposures,
+    read_forward,
+    read_proxy,
+)
 from gmesh.routing.limits import MAX_ADDRESS
 from gmesh.trust.address_scope import Scope, parse_scope
 from gmesh.trust.transport_address import FORMS, interface_fault, read_address
@@ -51,10 +60,14 @@ class Configuration:
     @ivar tls_ca: a file of certificates to trust under TLS links, instead of the roots of the system.
     @ivar tls_pin: hex SHA-256 of the public keys that are good there, whoever signed for them.
     @ivar tls_strict: no link over a TLS certificate that is wrong.
-    @ivar proxy: the URL of a proxy for what this node dials; C{none}; what the environment says, if empty.
+    @ivar proxy_url: of a proxy for what this node dials; C{none}; what the environment says, if empty.
     @ivar proxy_credentials: a file with C{USER:PASSWORD} for it.
     @ivar behind: where requests that are no links go, of listeners for WebSockets: C{unix:PATH}.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
+    @ivar bind: the group that may accept streams to a service, by the service; C{*} for all others.
+    @ivar expose: services of this node that other programs serve.
+    @ivar forward: local ports that lead to services of other nodes.
+    @ivar proxy: the proxy for programs of this host.
     """
 
     state: Path
@@ -72,10 +85,14 @@ class Configuration:
     tls_ca: str = ""
     tls_pin: tuple[str, ...] = ()
     tls_strict: bool = False
-    proxy: str = field(default="", repr=False)
+    proxy_url: str = field(default="", repr=False)
     proxy_credentials: str = ""
     behind: str = ""
     stub: bool = False
+    bind: Mapping[str, str] = field(default_factory=dict)
+    expose: tuple[Exposure, ...] = ()
+    forward: tuple[Forward, ...] = ()
+    proxy: ProxySettings = NO_PROXY
 
     def may_lead_to(self) -> Scope:
         """The nearest addresses to which records and commands may lead."""
@@ -87,6 +104,8 @@ class Configuration:
 
         A unix socket is for owner and group alone, unless its string says otherwise.
         """
+        from twisted.internet.endpoints import quoteStringArgument  # a fifth of a second: not at every start
+
         endpoint = self.control or f"unix:{quoteStringArgument(str(self.state / 'node.sock'))}"
         if endpoint.startswith("unix:") and ":mode=" not in endpoint:
             endpoint += ":mode=660"
@@ -144,11 +163,15 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         lead_to=_checked(_check_scope, values.get("lead_to", "")),
         tls_ca=values.get("tls_ca", ""),
         tls_pin=tuple(_pin(text) for text in values.get("tls_pin", ())),
-        proxy=_checked(_check_proxy, values.get("proxy", "")),
+        proxy_url=_checked(_check_proxy, values.get("proxy_url", "")),
         proxy_credentials=values.get("proxy_credentials", ""),
         behind=_behind(values.get("behind", ""), values.get("listen", ())),
         tls_strict=bool(values.get("tls_strict")),
         stub=bool(values.get("stub")),
+        bind=_bind(values.get("bind", {})),
+        expose=read_exposures(values.get("expose", ())),
+        forward=tuple(map(read_forward, values.get("forward", ()))),
+        proxy=read_proxy(values.get("proxy", {})),
     )
 
 
@@ -156,6 +179,17 @@ def _checked(check: Callable[[str], object], text: str) -> str:
     if text:
         check(text)
     return text
+
+
+def _bind(groups: Mapping[str, str]) -> Mapping[str, str]:
+    """@raise ConfigurationError: C{bad-service}, C{no-group}."""
+    for service in groups.keys() - {"*"}:
+        try:
+            check_acceptable(service)
+        except RequestRefused as error:
+            raise ConfigurationError(error.reason, f"bind: {service!r}: {error.detail}") from error
+    ServiceGroups(groups)
+    return groups
 
 
 def _check_format(name: str) -> None:
@@ -196,6 +230,9 @@ def _check_scope(text: str) -> None:
         raise ConfigurationError("bad-scope", f"lead_to: {error}") from error
 
 
-def _kinds() -> dict[str, type]:
+def _kinds() -> dict[str, Kind]:
     names = [each.name for each in fields(Configuration)]
-    return {name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names}
+    plain: dict[str, Kind] = {
+        name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names
+    }
+    return {**plain, **TABLES, "bind": dict}

@@ -31,7 +31,7 @@ def proxies_of(configuration: Configuration, environment: Mapping[str, str]) -> 
     @param environment: of the process.
     @raise ConfigurationError: if one is named, or its credentials are, that cannot be used.
     """
-    return read_proxies(configuration.proxy, configuration.proxy_credentials, environment)
+    return read_proxies(configuration.proxy_url, configuration.proxy_credentials, environment)
 
 
 def carriers(reactor: Any, configuration: Configuration, proxies: Proxies | None = None) -> Carriers:

@@ -55,6 +55,7 @@ from gmesh.node.minimum_version import MinimumVersion
 from gmesh.node.trust_changes import TrustChanges
 from gmesh.routing.limits import MAX_SERVICE, MAX_SERVICES
 from gmesh.routing.record import make_capabilities
+from gmesh.streams.listeners import BENCH_SERVICE
 from gmesh.trust.address_scope import Scope
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
 
@@ -80,6 +81,7 @@ class NodeRuntime:
     @ivar budgets: what the control frames of each neighbour have cost.
     @ivar datagrams: what applications send and receive through.
     @ivar echo: ping and trace.
+    @ivar streams: byte streams to and from services.
     @ivar control: operators' commands.
     @ivar parts: what else starts and stops with the node.
     @ivar renewals: links for renewals alone.
@@ -141,7 +143,7 @@ class NodeRuntime:
         links = make_links(
             context, verifier, self.neighbours, routes, self._hello, environment.connect, profile, session
         )
-        ends = make_ends(context, routes, self.advertise)
+        ends = make_ends(context, routes, self.advertise, self._boot_id)
         self._stub = stub
         self.dialler = links.dialler
         self.refusals = links.refusals
@@ -159,6 +161,7 @@ class NodeRuntime:
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
+        self.streams = ends.streams
         self.control = make_control(context, links, ends, self._dial_policy.tell, self._receipt_waits)
         self._versions = MinimumVersion(
             member.trust, links.neighbours, self._software, self._counters, self.now
@@ -216,6 +219,7 @@ class NodeRuntime:
         for part in self.parts:
             part.stop()
         self.echo.stop()
+        self.streams.stop()
         self.datagrams.stop()
         if self._seeker is not None:
             self._seeker.stop()
@@ -268,7 +272,7 @@ class NodeRuntime:
     def counters(self) -> dict[str, int]:
         """What was refused, dropped, delivered: numbers by cause."""
         counted = dict(self._counters)
-        for source in (self._sessions.counters, self.datagrams.services.counters):
+        for source in (self._sessions.counters, self.datagrams.services.counters, self.streams.counters):
             for cause, number in source.items():
                 counted[cause] = counted.get(cause, 0) + number
         return dict(sorted(counted.items()))
@@ -306,7 +310,8 @@ class NodeRuntime:
 
     def advertise(self) -> None:
         """Advertise addresses, services and version in the node record."""
-        names = [name for name in self.datagrams.services.names if not is_reserved(name)]
+        taken = {*self.datagrams.services.names, *self.streams.listeners.names}
+        names = sorted(name for name in taken if not is_reserved(name) and name != BENCH_SERVICE)
         listed = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
         self._updates.advertise(make_capabilities(self._advertised, listed, self._software))
 
@@ -370,6 +375,7 @@ class NodeRuntime:
     def _certified(self, peer: Peer) -> None:
         """A certificate is new here: records waited for it, and a neighbour that renewed keeps its link."""
         self._flooding.certified(peer)
+        self.streams.certified(peer)
         link = self.neighbours.links.get(peer.handle)
         if link is None or self.neighbours.refresh(peer.certificate):
             return

@@ -20,15 +20,17 @@ from twisted.internet.defer import Deferred
 from twisted.python import usage
 
 import gmesh
+from gmesh.daemon.interrupts import stop_once
 from gmesh.daemon.logs import Lines, LoggedService, observer_for
 from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.errors import ConfigurationError
 from gmesh.files import told
 from gmesh.node.configuration import Configuration, check_address, read_configuration
-from gmesh.node.limits import SHUTDOWN_DELAY
+from gmesh.node.limits import HOLD_PATIENCE, HOLD_WINDOW, SHUTDOWN_DELAY
 from gmesh.proxy_settings import check_shown
 
 if TYPE_CHECKING:
+    from gmesh.addresses import MeshAddress
     from gmesh.daemon.metrics import MetricsPage
     from gmesh.node.runtime import NodeRuntime
 
@@ -131,7 +133,10 @@ class Options(usage.Options):
         """
         file = self["config"]
         check_shown(self["proxy"] or "")
-        options = {name: value for name, value in self.items() if name not in ("config", "check")}
+        # In the file C{proxy} is the table of the proxy for programs of this host.
+        own = ("config", "check", "proxy")
+        options = {name: value for name, value in self.items() if name not in own}
+        options["proxy_url"] = self["proxy"]
         return read_configuration(Path(file) if file else None, options)
 
 
@@ -166,6 +171,7 @@ class NodeService(Service):
         """Begin to dial and to route."""
         super().startService()
         self._runtime.start()
+        self._runtime.streams.hold(HOLD_WINDOW, HOLD_PATIENCE)
 
     def stopService(self) -> Deferred[None]:
         """Ask the neighbours to route around us, drain, close."""
@@ -197,15 +203,20 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.listen import Listeners, ListenService, renew_certificates
     from gmesh.daemon.lock import LockService
     from gmesh.daemon.logs import LogLevelService, parse_level
-    from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
+    from gmesh.daemon.notify import HangupService, NotifyService, system_notifier
     from gmesh.daemon.synchronised import clock_synchronised
-    from gmesh.node.api.access import AccessControl
+    from gmesh.node.api.acceptors import Acceptors
+    from gmesh.node.api.access import AccessControl, ServiceGroups
+    from gmesh.node.api.entrance import EntranceFactory
     from gmesh.node.api.http import LateResource, LocalSite, local_site
+    from gmesh.node.api.stream_requests import StreamRequests
     from gmesh.node.api.views import Settings
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
     from gmesh.node.composition import Environment
+    from gmesh.node.gateways.bench import BenchService
+    from gmesh.node.gateways.gateways import Gateways
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listening import mesh_server
@@ -213,6 +224,8 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
+    from gmesh.streams.listeners import BENCH_SERVICE
+    from gmesh.streams.mux import address_of
 
     configuration = options.configuration
     proxies = proxies_of(configuration, os.environ)
@@ -261,6 +274,20 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     access = AccessControl(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
+    ids = (member.trust.network_id, member.peer.node_id)
+    gateways = Gateways(
+        reactor,
+        runtime.streams,
+        UNIT,
+        ids,
+        configuration,
+        access,
+        lambda: [local.address] if local.address else [],
+    )
+    gateways.setServiceParent(daemon)
+    BenchService(reactor, lambda take: runtime.streams.listen(BENCH_SERVICE, take, True)).setServiceParent(
+        daemon
+    )
 
     # Made with the first request: an idle node can spare the memory of Klein and what is beside it.
 
@@ -271,11 +298,14 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         return MetricsPage(NodeCollector(runtime, heartbeat, lag))
 
     def local_api() -> IResource:
+        from gmesh.node.api.gateway_requests import GatewayRequests
         from gmesh.node.api.routes import LocalApi
         from gmesh.node.api.views import LocalNode
 
         node = LocalNode(runtime, heartbeat, reactor, settings)
-        return LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone")).app.resource()
+        asked = GatewayRequests(gateways, acceptors.admit)
+        api = LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone"), asked)
+        return api.app.resource()
 
     def metrics_site() -> LocalSite:
         return LocalSite(ForPrograms(LateResource(lambda: metrics_page().resource()), configuration.host))
@@ -283,7 +313,16 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     scraped = Listeners(reactor, metrics_site, "metrics", UNIT, configuration.metrics_endpoints())
     scraped.setServiceParent(daemon)
     site = local_site(LateResource(local_api), access, configuration.host)
-    local = ListenService(reactor, configuration.control_endpoint(), site, "local API", UNIT, access.group)
+
+    def address(service: str) -> MeshAddress:
+        return address_of(member.peer, service)
+
+    acceptors = Acceptors(runtime.streams, access, ServiceGroups(configuration.bind), reactor)
+    requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
+    entrance = EntranceFactory(site, requests.judge, reactor)
+    local = ListenService(
+        reactor, configuration.control_endpoint(), entrance, "local API", UNIT, access.group
+    )
     local.setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)
@@ -291,6 +330,10 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     async def listen(new: Configuration) -> None:
         await listening.follow(new.listen)
         settings.listen = new.listen
+
+    def regrouped(new: Configuration) -> None:
+        regroup(access, local, new)
+        acceptors.judge()
 
     follow: dict[tuple[str, ...], Follow] = {
         ("log_format",): lambda new: daemon.use_format(new.log_format),
@@ -300,7 +343,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("lead_to",): lambda new: runtime.lead_to(new.may_lead_to()),
         ("listen",): listen,
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
-        ("read_group", "write_group"): lambda new: regroup(access, local, new),
+        ("bind",): lambda new: acceptors.regroup(ServiceGroups(new.bind)),
+        ("read_group", "write_group"): regrouped,
+        **gateways.follows(),
     }
     reload = Reload(
         store, runtime, heartbeat, configuration, options.reread, follow, lambda: renew_certificates(daemon)

@@ -27,6 +27,7 @@ from gmesh.mesh.peer_identity import peer_of
 from gmesh.trust.documents import Rule
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
+from gmesh.wire.messages import EndParameters, Feature
 from gmesh.wire.paths import AT_HOP, read_path
 
 DELAY = 0.01
@@ -125,6 +126,7 @@ class End:
         self.links = options.pop("links", {})
         self.former = SimpleNamespace(ended=lambda name, now: False)
         self.options = options
+        self.parameters = lambda: EndParameters(self.starts.to_bytes(8, "big"), Feature.STREAMS)
         self.unreachable: set[bytes] = set()
         self.told: list[list[str]] = []
         self.lapsed = False
@@ -153,6 +155,7 @@ class End:
             noise_keys=lambda: self.noise_keys,
             next_number=self.numbers.__next__,
             wall=fabric.wall,
+            parameters=self.parameters(),
         )
         paths = PathSelector(routes=self, engine=self, forwarding=self, directory=self, trust=self.trust)
         authorization = Authorization(

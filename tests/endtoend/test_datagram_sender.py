@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from endtoend.producers import Source
@@ -222,9 +223,10 @@ def test_the_fast_path_reads_what_the_slow_path_reads(frames, rest):
     fabric = Fabric("alice", "bob")
     got = fabric.bob.serve()
     receiver = fabric.bob.associations.associate(fabric.alice.peer).receiver
-    receiver.opened(fabric.alice.peer, b"".join(frames))
+    session = SimpleNamespace(peer=fabric.alice.peer)
+    receiver.opened(session, b"".join(frames))
     assert got == expected
-    receiver.opened(fabric.alice.peer, rest)
+    receiver.opened(session, rest)
     assert len(got) <= len(expected) + 1
     fabric.stop()
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.live
 
 PROGRAM = Path(__file__).resolve().parents[2] / "docs" / "examples" / "readings.py"
 DEADLINE = 60
+READINGS = {"service": "readings", "messages": True, "streams": False}
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_readings_arrive_and_a_missing_collector_is_told(mesh: ProcessMesh) -> N
     assert words.startswith("not sent: ") and "readings" in words and words.count("\n") == 1
     collector = program(mesh, "boiler", "collect")
     try:
-        mesh.wait(lambda: {"service": "readings"} in mesh["boiler"].ask("GET", "/v1/services"))
+        mesh.wait(lambda: READINGS in mesh["boiler"].ask("GET", "/v1/services"))
         told = program(mesh, "gauge", "report", "boiler", "21.5")
         words, _ = told.communicate(timeout=DEADLINE)
         assert told.returncode == 0 and re.fullmatch(r"arrived after \d+(\.\d+)? ms\n", words)

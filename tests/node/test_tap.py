@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from twisted.application.service import IServiceMaker
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.interfaces import IHostnameResolver, IReactorPluggableNameResolver
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
@@ -47,6 +47,17 @@ def test_every_option(tmp_path: Path) -> None:
     )
     (tmp_path / "node.toml").write_text('state = "/t"\nlisten = ["tcp:9"]\n')
     assert parsed("--config", str(tmp_path / "node.toml")) == Configuration(Path("/t"), ("tcp:9",))
+
+
+def test_the_proxy_of_the_command_line_has_another_name_in_the_file(tmp_path: Path) -> None:
+    """There C{proxy} is the table of the one for programs of this host."""
+    (tmp_path / "node.toml").write_text('state = "/t"\nproxy_url = "http://u:pw@a:1"\n')
+    file = ("--config", str(tmp_path / "node.toml"))
+    assert parsed(*file).proxy_url == "http://u:pw@a:1"
+    assert parsed(*file, "--proxy", "http://b:1").proxy_url == "http://b:1"
+    assert "pw" not in repr(parsed(*file))
+    with pytest.raises(SystemExit, match="--proxy-credentials FILE"):
+        parsed("--state", "/s", "--proxy", "http://u:pw@b:1")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +220,44 @@ def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) 
     for _ in range(20):
         reactor.advance(1)
     assert reactor.getDelayedCalls() == []
+
+
+def test_a_reload_judges_again_who_accepts_a_service(directory: Path, tmp_path: Path) -> None:
+    """C{[bind]} is in force for who comes and for who waits already, until the file has it no more."""
+    file = tmp_path / "node.toml"
+    file.write_text(f'state = "{directory}"\n')
+    options = Options()
+    options.parseOptions(["--config", str(file)])
+    reactor: Any = MemoryReactorClock()
+    daemon = makeService(options, reactor)
+    daemon.privilegedStartService()
+    daemon.startService()
+    [hangup] = [service for service in daemon if isinstance(service, HangupService)]
+
+    def accepting() -> StringTransport:
+        transport = StringTransport(UNIXAddress("node.sock"))
+        protocol = reactor.unixServers[0][1].buildProtocol(None)
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        protocol.dataReceived(
+            b"GET /v1/accept?service=web HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: gmesh-stream\r\n\r\n"
+        )
+        return transport
+
+    waiting = accepting()
+    assert waiting.value().startswith(b"HTTP/1.1 100 Continue\r\nGmesh-Host: ")
+    file.write_text(f'state = "{directory}"\n[bind]\nweb = "0"\n')
+    hangup._reload()
+    for transport in (waiting, accepting()):
+        assert b"HTTP/1.1 403 Forbidden\r\n" in transport.value()
+        assert transport.disconnecting
+    reactor.advance(2)
+    file.write_text(f'state = "{directory}"\n')
+    hangup._reload()
+    assert not accepting().disconnecting
+    daemon.stopService()
+    for _ in range(20):
+        reactor.advance(1)
 
 
 @implementer(IReactorPluggableNameResolver, IHostnameResolver)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import struct
 import tracemalloc
 from contextlib import suppress
 from hashlib import sha256
@@ -87,14 +88,15 @@ def test_garbage_is_refused_and_nothing_else(name: str, garbage: bytes) -> None:
 def test_every_truncation_is_refused(name: str) -> None:
     """No proper beginning of a body is a body, except where the end is free data."""
     encoded = ENCODED[name]
-    whole = {"Datagram": set(range(21, 25)), "EchoMessage": set(range(17, 24))}.get(name, set())
+    free = {"Datagram": range(21, 25), "EchoMessage": range(17, 24), "StreamData": range(17, 20)}
+    whole = set(free.get(name, ()))
     for size in set(range(len(encoded))) - whole:
         with pytest.raises(FrameRefused):
             DECODERS[name](encoded[:size])
 
 
-EXTENSIBLE = {"Hello", "E2eInit", "E2eResponse"}
-FREE_END = {"Datagram", "EchoMessage"}
+EXTENSIBLE = {"Hello", "E2eInit", "E2eResponse", "StreamOpen", "StreamAccept"}
+FREE_END = {"Datagram", "EchoMessage", "StreamData"}
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - FREE_END))
@@ -106,6 +108,39 @@ def test_bytes_at_the_end_are_refused_or_skipped(name: str) -> None:
         encoded += bytes(1024)
     with pytest.raises(FrameRefused):
         DECODERS[name](encoded + b"\0")
+
+
+PARAMETERS = m.EndParameters(b"8 bytes!", 5)
+OF_AN_END = ("E2eInit", "E2eResponse")
+
+
+@pytest.mark.parametrize("name", OF_AN_END)
+@given(
+    before=st.lists(st.tuples(st.integers(2, 255), st.binary(max_size=60)), max_size=5),
+    more=st.binary(max_size=20),
+    after=st.binary(max_size=60),
+)
+def test_what_an_end_says_of_itself_is_found_among_other_extensions(
+    name: str, before: list[tuple[int, bytes]], more: bytes, after: bytes
+) -> None:
+    """Extensions of other types are skipped, one of a later version may be longer, garbage may follow."""
+    own = PARAMETERS.encode()
+    assert own.hex() == "01000c" + b"8 bytes!".hex() + "00000005"
+    others = b"".join(struct.pack(">BH", kind, len(body)) + body for kind, body in before)
+    longer = struct.pack(">BH", 1, 12 + len(more)) + own[3:] + more
+    read = DECODERS[name](ENCODED[name] + others + longer + after)
+    assert read == dataclasses.replace(SAMPLES[name], parameters=PARAMETERS)
+
+
+@pytest.mark.parametrize("name", OF_AN_END)
+@given(size=st.integers(0, 14), tail=st.binary(max_size=400))
+def test_extensions_that_are_no_extensions_are_skipped(name: str, size: int, tail: bytes) -> None:
+    """One that is cut short, or too short, says nothing; whatever stands there, the handshake goes on."""
+    cut = DECODERS[name](ENCODED[name] + PARAMETERS.encode()[:size])
+    short = DECODERS[name](ENCODED[name] + b"\x01\x00\x0b" + bytes(11))
+    assert cut == short == SAMPLES[name]
+    read = DECODERS[name](ENCODED[name] + tail)
+    assert dataclasses.replace(read, parameters=m.EndParameters()) == SAMPLES[name]
 
 
 def test_a_lying_count_costs_no_memory() -> None:
@@ -134,6 +169,8 @@ TOO_MUCH: list[Any] = [
     dataclasses.replace(SAMPLES["Hello"], software="x" * 65),
     dataclasses.replace(SAMPLES["Hello"], software="a\nb"),
     dataclasses.replace(SAMPLES["Hello"], observed="\N{LATIN SMALL LETTER A WITH ACUTE}"),
+    dataclasses.replace(SAMPLES["E2eInit"], parameters=m.EndParameters(b"short")),
+    dataclasses.replace(SAMPLES["E2eResponse"], parameters=m.EndParameters(bytes(8), 2**32)),
     m.Ping(2**64, 0),
     m.Lsa(()),
     m.Lsa((bytes(MAX_NODE_RECORD + 1),)),

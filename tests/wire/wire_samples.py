@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from gmesh.stream_errors import StreamCode
 from gmesh.wire import messages as m
 from gmesh.wire.frames import iter_frames, pack_frame
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
@@ -75,6 +76,16 @@ SAMPLES: dict[str, Any] = {
     "Receipt": m.Receipt(5, m.Outcome.NO_SUCH_SERVICE),
     "Mark": m.Mark(10),
     "EchoMessage": m.EchoMessage(True, 1, 2, b"padding"),
+    "Segment": m.Segment(2**40 + 1),
+    "Seen": m.Seen(250, ((90, 100), (70, 80), (1, 60))),
+    "StreamOpen": m.StreamOpen(2**33 + 3, 262_144, "web"),
+    "StreamAccept": m.StreamAccept(2**33 + 3, 65_536),
+    "StreamData": m.StreamData(2**33 + 3, 2**40, b"data"),
+    "StreamFin": m.StreamFin(2**33 + 3, 2**40 + 4),
+    "StreamCredit": m.StreamCredit(2**33 + 3, 2**41),
+    "StreamStop": m.StreamStop(2**33 + 3, StreamCode.DONE),
+    "StreamReset": m.StreamReset(2**33 + 3, StreamCode.DENIED, "rule 3 denies it"),
+    "Goaway": m.Goaway(StreamCode.STOPPED),
 }
 """By name of class; each has C{encode} and the class C{decode}."""
 
@@ -102,6 +113,10 @@ texts = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=
 services = st.text("abcdefghijklmnopqrstuvwxyz0123456789_.-", min_size=1, max_size=32)
 fragments = st.integers(0, 63)
 sessions = st.integers(1, 2**32 - 1)
+parameters = st.one_of(
+    st.just(m.EndParameters()),
+    st.builds(m.EndParameters, st.binary(min_size=8, max_size=8), st.integers(0, 2**32 - 1)),
+)
 
 
 def _tuples(
@@ -132,6 +147,16 @@ def datagrams(draw: st.DrawFn) -> m.Datagram:
     return m.Datagram(
         draw(services), draw(u64), draw(st.binary(max_size=300)), draw(st.booleans()), index, count
     )
+
+
+@st.composite
+def seens(draw: st.DrawFn) -> m.Seen:
+    """Runs, the newest first, none of which touch."""
+    numbers = draw(st.lists(st.integers(0, 2**30), min_size=2, max_size=64, unique=True).map(sorted))
+    start = draw(st.integers(0, 2**63))
+    ends = numbers[len(numbers) % 2 :]
+    runs = [(start + 2 * first, start + 2 * last) for first, last in zip(ends[::2], ends[1::2], strict=True)]
+    return m.Seen(draw(u16), tuple(reversed(runs)))
 
 
 @st.composite
@@ -194,11 +219,21 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
         _tuples(blobs),
         st.booleans(),
     ),
-    "E2eInit": st.builds(m.E2eInit, blobs, u64, sessions, numbers),
-    "E2eResponse": st.builds(m.E2eResponse, sessions, u64, numbers, numbers),
+    "E2eInit": st.builds(m.E2eInit, blobs, u64, sessions, numbers, parameters),
+    "E2eResponse": st.builds(m.E2eResponse, sessions, u64, numbers, numbers, parameters),
     "Datagram": datagrams(),
     "Receipt": st.builds(m.Receipt, u64, st.sampled_from(m.Outcome)),
     "Mark": u64.map(m.Mark),
     "EchoMessage": st.builds(m.EchoMessage, st.booleans(), u64, u64, blobs),
+    "Segment": u64.map(m.Segment),
+    "Seen": seens(),
+    "StreamOpen": st.builds(m.StreamOpen, u64, u64, services),
+    "StreamAccept": st.builds(m.StreamAccept, u64, u64),
+    "StreamData": st.builds(m.StreamData, u64, u64, blobs),
+    "StreamFin": st.builds(m.StreamFin, u64, u64),
+    "StreamCredit": st.builds(m.StreamCredit, u64, u64),
+    "StreamStop": st.builds(m.StreamStop, u64, st.sampled_from(StreamCode)),
+    "StreamReset": st.builds(m.StreamReset, u64, st.sampled_from(StreamCode), texts),
+    "Goaway": st.sampled_from(StreamCode).map(m.Goaway),
 }
 """By name of class, as in L{SAMPLES}."""

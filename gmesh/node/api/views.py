@@ -19,6 +19,7 @@ from gmesh.endtoend.services import Message, is_reserved, valid_service
 from gmesh.errors import RequestRefused
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.api.json_lines import Rows
+from gmesh.node.api.stream_table import StreamTable
 from gmesh.node.api.whois import links_of, name_of, whois
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.limits import FOLLOW_EVERY
@@ -47,6 +48,7 @@ class LocalNode:
     What the local API needs of a node, over a runtime and its heartbeat.
 
     @param clock: says when to look again for those who follow.
+    @ivar streams: those that are open.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class LocalNode:
         self._runtime = runtime
         self._heartbeat = heartbeat
         self._settings = settings
+        self.streams = StreamTable(runtime.streams.open_streams, runtime.now)
         self._followers: list[Callable[[], None]] = []
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
@@ -156,9 +159,13 @@ class LocalNode:
         return sorted(rows, key=lambda row: str(row["name"]))
 
     def services(self) -> list[dict[str, Any]]:
-        """The services with a receiver on this node."""
-        names = self._runtime.datagrams.services.names
-        return [{"service": name} for name in names if not name.startswith("_")]
+        """The services that somebody serves here: which take messages, and which take streams."""
+        messages, streams = self._runtime.datagrams.services.names, self._runtime.streams.listeners.names
+        return [
+            {"service": name, "messages": name in messages, "streams": name in streams}
+            for name in sorted({*messages, *streams})
+            if not is_reserved(name)
+        ]
 
     def transits(self) -> list[dict[str, Any]]:
         """The paths of others that passed through this node, with kind and size of the first frame."""
@@ -310,8 +317,17 @@ class LocalNode:
         return "" if link is None else link.over
 
     def table(self, what: str) -> Callable[[], Rows]:
-        """How to look at C{peers}, C{routes} or C{status}. @raise RequestRefused: if it is none of these."""
-        tables = {"peers": self._peers, "routes": self._routes, "status": self._status}
+        """
+        How to look at C{peers}, C{routes}, C{status} or C{streams}.
+
+        @raise RequestRefused: if it is none of these.
+        """
+        tables = {
+            "peers": self._peers,
+            "routes": self._routes,
+            "status": self._status,
+            "streams": self.streams.followed,
+        }
         if what not in tables:
             raise RequestRefused("invalid-field", f"give what to follow: /v1/follow?what={'|'.join(tables)}")
         return tables[what]
