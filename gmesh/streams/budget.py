@@ -77,7 +77,7 @@ class CreditWindow:
         self.consumed = 0
         self._budget = budget
         self._booked = first
-        self.due = first - first // 2
+        self.due = first - first // limits.TOLD_PER_WINDOW * (limits.TOLD_PER_WINDOW - 1)
         self._began = now
         self._then = 0
         budget.change(first)
@@ -106,7 +106,7 @@ class CreditWindow:
             self.limit += more
             self._booked += more
             self._budget.change(more)
-        self.due = self.limit - self.window // 2
+        self.due = self.limit - self.window // limits.TOLD_PER_WINDOW * (limits.TOLD_PER_WINDOW - 1)
         return more > 0
 
     def close(self) -> None:

@@ -100,15 +100,15 @@ class JoinEnd(Protocol):
         self._closed = False  # the transport was told that all is written
         self._written = False  # the transport says that all is written
         self._refused = False  # the peer of this transport takes no more
-        self._unix = False
         self._lost = False
         self._clean = False  # it was lost, and nothing with it
+        self._local = False  # it is a unix socket
 
     # IProtocol
 
     def connectionMade(self) -> None:
-        """TransportJoin the other end, or wait for it."""
-        self._unix = isinstance(self.transport.getHost(), UNIXAddress)
+        """Join the other end, or wait for it."""
+        self._local = isinstance(self.transport.getHost(), UNIXAddress)
         if (tcp := ITCPTransport(self.transport, None)) is not None:
             tcp.setTcpNoDelay(True)
             tcp.setTcpKeepAlive(True)
@@ -148,7 +148,7 @@ class JoinEnd(Protocol):
         self._lost = True
         over = self._read and (self._closed or self._refused)
         # The kernel says of a unix socket that it hung up, even if all that is left is to close it.
-        hung_up = self._unix and reason.check(ConnectionLost)
+        hung_up = self._local and reason.check(ConnectionLost)
         self._clean = over and bool(hung_up or reason.check(ConnectionDone))
         self._early.clear()
         if not self._clean:
