@@ -6,9 +6,10 @@ Byte streams from A to C through B, whole nodes as processes, against a flow of 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from bench.children import Process
@@ -19,7 +20,8 @@ from bench.streams_process import FRAME
 
 MODULE = "bench.streams_process"
 OPENS = 300
-"""Fewer than a peer may open at once."""
+PACED = 100
+"""Opens one after the other, and so many more in turn with pings: no more than a peer may at once."""
 IDLE = 1000
 IDLE_PAUSE = 0.006
 """So that no more are opened in a second than a peer may."""
@@ -64,9 +66,59 @@ def bulk(seconds: float, streams: int = 1) -> dict[str, Any]:
         return {"reports": {"A": sent, "B": middle, "C": received}}
 
 
+def through_programs(seconds: float) -> dict[str, Any]:
+    """One round: a program at A writes to one at C, each by the local API of its node."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        line(local=f"{directory}/") as (source, relay, target),
+        Process(MODULE, "reader", {"local": f"{directory}/c"}) as reader,
+        Process(MODULE, "writer", {"local": f"{directory}/a", "seconds": seconds}) as writer,
+    ):
+        reader.line()
+        nodes = {"A": source, "B": relay}
+        for node in nodes.values():
+            node.say({"say": "start"})
+        return written(writer, reader, nodes, {"C": target})
+
+
+def forwarded(seconds: float) -> dict[str, Any]:
+    """One round: the same number of processes, which pass on plain TCP."""
+    with ExitStack() as stack:
+        reader = stack.enter_context(Process(MODULE, "reader", {}))
+        port, between = reader.line()["port"], {}
+        for name in "CBA":
+            between[name] = stack.enter_context(
+                Process(MODULE, "forwarder", {"port": port, "read_size": READ_SIZE})
+            )
+            port = between[name].line()["port"]
+            between[name].say({"say": "start"})
+        writer = stack.enter_context(Process(MODULE, "writer", {"port": port, "seconds": seconds}))
+        return written(writer, reader, dict(reversed(between.items())), {})
+
+
+def written(
+    writer: Process, reader: Process, between: Mapping[str, Process], last: Mapping[str, Process]
+) -> dict[str, Any]:
+    """Have a program write to another, and ask what stands between them for what it cost."""
+    writer.say({"say": "begin"})
+    sent = writer.line()
+    reports = {"writer": sent}
+    for word, processes in (("stop", between), ("report", last)):
+        for name, process in processes.items():
+            process.say({"say": word})
+            reports[name] = process.line()
+    reader.say({"say": "report"})
+    reports["reader"] = reader.line()
+    if reports["reader"]["bytes"] != sent["bytes"]:
+        raise SystemExit(f"{sent['bytes']:,} bytes were written, {reports['reader']['bytes']:,} arrived")
+    for report in reports.values():
+        report["frames"] = reports["reader"]["frames"]
+    return {"reports": reports}
+
+
 def opens() -> dict[str, Any]:
-    """One round of opens, one after the other, and as many pings."""
-    with line(count=OPENS) as (source, _, _target):
+    """One round of opens, one after the other, and then in turn with pings."""
+    with line(count=OPENS, paced=PACED) as (source, _, _target):
         source.say({"say": "opens"})
         return source.line()
 
@@ -155,12 +207,19 @@ def main() -> None:
             "flow": lambda: through_relay(FRAME, 1, seconds),
             "one": lambda: bulk(seconds),
             "many": lambda: bulk(seconds, FAIR),
+            "programs": lambda: through_programs(seconds),
+            "forwarded": lambda: forwarded(seconds),
         },
     )
     flow = throughput_row("a flow of messages", FRAME, results["flow"])
     rows = [flow]
     for name, title in (("one", "one stream"), ("many", f"{FAIR} streams")):
         rows.append(throughput_row(title, FRAME, results[name], flow))
+    plain = throughput_row("plain TCP, three forwarders between programs", FRAME, results["forwarded"])
+    programs = throughput_row("one stream between programs", FRAME, results["programs"], flow)
+    if programs.rate and plain.rate:
+        programs.note = f"{programs.rate / plain.rate:.2f} of plain TCP through as many processes"
+    rows += [programs, plain]
     rows += open_rows(rounds)
     rows += other_rows()
     show("streams", rows, {"record": RECORD, "suite": "AESGCM", "malloc": "raised", "hops": 2}, options.json)
