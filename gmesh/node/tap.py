@@ -225,7 +225,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
     from gmesh.streams.listeners import BENCH_SERVICE
-    from gmesh.streams.mux import address_of
+    from gmesh.streams.peer_address import address_of
 
     configuration = options.configuration
     proxies = proxies_of(configuration, os.environ)

@@ -16,7 +16,6 @@ from random import Random
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from gmesh.addresses import MeshAddress
 from gmesh.interfaces import IPeerStreams
 from gmesh.mesh.peer_identity import Peer
 from gmesh.stream_errors import StreamCode
@@ -24,6 +23,7 @@ from gmesh.streams import limits
 from gmesh.streams.budget import CreditBudget, CreditWindow, SendBudget
 from gmesh.streams.frame_reader import FrameReader
 from gmesh.streams.lane import Lane, SegmentsOwner
+from gmesh.streams.peer_address import address_of
 from gmesh.streams.segments import Segments
 from gmesh.streams.state import StreamState
 from gmesh.streams.stream import Stream
@@ -38,7 +38,7 @@ from gmesh.wire.messages import (
     printable,
 )
 
-__all__ = ["MuxContext", "StreamMux", "address_of"]
+__all__ = ["MuxContext", "StreamMux"]
 
 _NO_STREAMS = "no-streams"
 
@@ -326,8 +326,3 @@ class StreamMux(FrameReader, SegmentsOwner):
             self.segments.rest()
             if not self.segments.attached:
                 self._context.forget(self)
-
-
-def address_of(peer: Peer, service: str) -> MeshAddress:
-    """Where C{service} of C{peer} is."""
-    return MeshAddress(peer.name, peer.node_id, tuple(peer.roles), peer.serial, service)

@@ -90,6 +90,21 @@ def test_without_room_nothing_leaves_until_there_is_some() -> None:
     assert two.a.counters["segments-resent"] == 0
 
 
+def test_without_a_path_one_is_looked_for() -> None:
+    """Nobody says when there is one again: what waits leaves soon after."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    two.a.channel.routed = False
+    stream.write(b"waits")
+    two.run(3)
+    assert far.data == b""
+    two.a.channel.routed = True
+    two.run(0.3)
+    assert far.data == b"waits"
+
+
 def test_a_shorter_path_under_load_resends_nothing() -> None:
     """What left by the new path overtakes a whole window, and is not taken for loss."""
     two = TwoEnds()
