@@ -333,6 +333,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
     def regrouped(new: Configuration) -> None:
         regroup(access, local, new)
+        gateways.proxy.give(access.group)
         acceptors.judge()
 
     follow: dict[tuple[str, ...], Follow] = {

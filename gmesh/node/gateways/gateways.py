@@ -52,7 +52,8 @@ class Gateways(MultiService):
         def proxy() -> ProxyFactory:
             return ProxyFactory(reactor, streams, self._admit, lambda: self._anyone)
 
-        self.proxy = Listeners(reactor, proxy, "proxy", unit, configuration.proxy.listen)
+        listen = configuration.proxy.listen
+        self.proxy = Listeners(reactor, proxy, "proxy", unit, listen, group=access.group)
         self.forwards = Forwards(reactor, streams, unit, configuration.forward)
         self.exposures = Exposures(
             reactor, streams, *ids, lambda: [*doors(), *self.proxy.addresses()], configuration.expose
