@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from gmesh.endtoend.limits import ANSWER_BURST, ANSWER_RATE
 from gmesh.endtoend.replay import ReplayWindow
 from gmesh.errors import FrameRefused
 from gmesh.mesh.peer_identity import Peer
@@ -18,6 +19,7 @@ from gmesh.streams import limits
 from gmesh.streams.segments import Segments
 from gmesh.streams.state import StreamHome
 from gmesh.streams.stream import Stream
+from gmesh.token_bucket import TokenBucket
 from gmesh.wire.frames import HEADER
 from gmesh.wire.messages import (
     BULK_HEAD,
@@ -66,6 +68,7 @@ class FrameReader(StreamHome):
         self.first = self.next = first
         self.held = 0
         self._counters = counters
+        self._work = TokenBucket(ANSWER_RATE, ANSWER_BURST, 0.0)
         self._opened_from: float
         self.forget_opened()
         self._taking = {
@@ -125,6 +128,9 @@ class FrameReader(StreamHome):
             if kind != _SEGMENT:
                 if number < 0 and kind != _SEEN:
                     self._counters["stream-loose"] += 1
+                elif kind != _DATA and not self._work.take(now):
+                    self._counters["stream-spent"] += 1
+                    whole = False
                 else:
                     whole = self._frame(kind, plaintext[at + 3 : end]) and whole
             elif at == 0 and length == 8:
@@ -138,8 +144,9 @@ class FrameReader(StreamHome):
 
     def received_seen(self, body: bytes) -> None:
         """As L{IPeerStreams.received_seen<gmesh.interfaces.IPeerStreams.received_seen>}."""
-        self.segments.heard_at = self.clock.seconds()
-        self._frame(_SEEN, body)
+        self.segments.heard_at = now = self.clock.seconds()
+        if self._work.take(now):
+            self._frame(_SEEN, body)
 
     def _frame(self, kind: int, body: bytes) -> bool:
         """One frame. @return: False if it has to come again."""

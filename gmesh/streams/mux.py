@@ -106,6 +106,7 @@ class StreamMux(FrameReader, SegmentsOwner):
         self._unaccepted: set[int] = set()
         self._boot: bytes | None = None
         self._features = 0
+        self._sequence: int | None = None
 
     # opening
 
@@ -274,6 +275,12 @@ class StreamMux(FrameReader, SegmentsOwner):
             self.peer = peer
         if peer.serial > former.serial and self.streams:
             self._context.judge(self)
+
+    def look(self, sequence: int) -> None:
+        """The peer's record has this sequence number: with a new one, see whether it is the same run."""
+        former, self._sequence = self._sequence, sequence
+        if former not in (None, sequence) and self.streams:
+            self.segments.ask()
 
     def stop(self, reason: str) -> None:
         """This node stops: say so, and end every stream."""

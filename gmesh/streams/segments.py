@@ -8,6 +8,7 @@ Tests: C{tests/streams/test_mux.py}, C{tests/node/test_streams.py}.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = ["Segments"]
 _SEGMENT = int(Inner.SEGMENT)
 _MAX_DELAY = 2**16 - 1
 _GENERATIONS = 2**32
+_SILENCE = limits.KEEPALIVE * (1 - limits.KEEPALIVE_JITTER)
 _SMALLEST = limits.SMALLEST_PIECE
 _HEAD = SEGMENT_HEAD.size
 _pack_head = SEGMENT_HEAD.pack
@@ -137,6 +139,12 @@ class Segments:
         else:
             self._counters["stream-unsaid"] += 1
 
+    def ask(self) -> None:
+        """Send something to acknowledge, unless something is under way."""
+        if not self.flight:
+            self.loose.probe()
+            self.wake(self.loose)
+
     def forget(self, one: Outgoing) -> None:
         """C{one} has ended."""
         self._schedule.forget(one)
@@ -201,8 +209,10 @@ class Segments:
         pieces[0] = _pack_head(8, _SEGMENT, number)
         if not lane.segment(pieces, _HEAD + len(seen) + size, probe):
             self._owed = self._owed or bool(seen)
-            for one, flags, item in parts:
-                one.lost(flags, item)
+            self._lose(parts)
+            if not self._paused:  # there is no path: nobody says when there is one
+                now = self._clock.seconds()
+                self._timer.by(now + limits.RETRY, now)
             return False
         now = self._clock.seconds()
         first = not self.flight
@@ -291,8 +301,15 @@ class Segments:
         self._counters["segments-resent"] += len(lost)
         for segment in lost:
             if not segment.spent:
-                for one, flags, item in segment.parts:
-                    one.lost(flags, item)
+                self._lose(segment.parts)
+        self._soon()
+
+    def _lose(self, parts: Sequence[Part]) -> None:
+        """These did not arrive: they have something to send again, if it still counts."""
+        for one, flags, item in parts:
+            one.lost(flags, item)
+            if one.sendable:
+                self._schedule.wake(one)
 
     # time
 
@@ -335,9 +352,8 @@ class Segments:
         segment = flight.probe(now)
         if segment is not None:
             self._probe(segment, now)
-        elif not flight and self._owner.busy() and now >= self._keepalive_at > self.heard_at:
-            self.loose.probe()
-            self.wake(self.loose)
+        elif not flight and self._owner.busy() and now - self.heard_at >= _SILENCE:
+            self.ask()
         else:
             self._soon()
         self._arm(now)
@@ -347,8 +363,7 @@ class Segments:
         self._counters["stream-probes"] += 1
         if not segment.spent:
             segment.spent = True
-            for one, flags, item in segment.parts:
-                one.lost(flags, item)
+            self._lose(segment.parts)
         if not any(one.sendable for one, _, _ in segment.parts):
             self.loose.probe()
             self._schedule.wake(self.loose)

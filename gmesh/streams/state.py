@@ -191,8 +191,6 @@ class StreamState:
         if self._stop_heard:
             flags &= ~_STOP
         self._pending |= flags
-        if self.sendable:
-            self.home.wake(self)
 
     def open_again(self) -> None:
         """The far end has begun anew before it agreed to the stream."""

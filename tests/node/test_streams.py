@@ -216,8 +216,8 @@ def test_a_far_end_that_restarts_ends_its_streams_when_it_is_back(mesh: MemoryMe
     mesh.run(1)
     assert opened.near.lost is None, "the link broke, not the stream"
     mesh["b"].restart()
-    opened.near.transport.write(b"are you there?")
-    mesh.run_until(lambda: opened.near.lost, within=30)
+    mesh.run_until(lambda: mesh["a"].reaches("b"), within=60)
+    mesh.run_until(lambda: opened.near.lost, within=6)  # a handshake, and perhaps its repetition
     assert reason(opened.near) == "restarted"
     assert Opened(mesh).works(mesh)
 

@@ -27,7 +27,7 @@ class Alone:
         self.refusal: SendRefused | None = None
         self.is_lapsed = False
         self.advertised: list[list[str]] = []
-        self.streams = Streams(self, self, clock, Random(0), lambda peer: "", self._advertise)
+        self.streams = Streams(self, self, clock, Random(0), lambda peer: ("", 0), self._advertise)
 
     def address(self, service: str) -> Any:
         """Of a service here."""

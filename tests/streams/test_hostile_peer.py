@@ -249,6 +249,23 @@ def test_pieces_out_of_order_are_bounded(hostile: Hostile) -> None:
     assert hostile.the_bystander_lives()
 
 
+def test_more_frames_than_a_fifth_of_a_core_reads_have_to_come_again(hostile: Hostile) -> None:
+    """Beyond the budget nothing is looked at, and no such segment acknowledged; data always is."""
+    credit = pack_frame(Inner.CREDIT, StreamCredit(hostile.victim.number, 1).encode())
+    for _ in range(40):
+        hostile.b.mux.received(
+            hostile.peers["a"], pack_frame(Inner.SEGMENT, Segment(hostile.number).encode()) + 700 * credit
+        )
+        hostile.number += 1
+    assert hostile.b.counters["stream-spent"] == pytest.approx(40 * 700 - 20_000, abs=100)
+    first, largest = hostile.b.mux.segments._numbers.runs[0]
+    assert largest - first + 1 == 20_000 // 700
+    hostile.say((Inner.DATA, StreamData(hostile.victim.number, 0, b"data")))
+    assert hostile.ends[0][1].data == b"data"
+    hostile.run(1)
+    assert hostile.the_bystander_lives()
+
+
 def test_a_lie_about_what_was_seen_is_counted(hostile: Hostile) -> None:
     """It acknowledges nothing and costs no stream."""
     far = hostile.ends[0][1]
