@@ -124,7 +124,7 @@ def test_a_switch_to_a_shorter_path_sends_little_again(detour: MemoryMesh) -> No
 
 @pytest.mark.parametrize("seconds", [360, pytest.param(3600, marks=pytest.mark.soak)])
 def test_over_rehandshakes_and_renewals(seconds: int) -> None:
-    """Sessions and certificates come and go under streams: nobody waits longer for it than a round trip takes."""
+    """Sessions and certificates come and go under streams: nobody waits for it longer than a round trip."""
     mesh = line("a", "b", "c", wire=Wire(delay=0.005, rate=60_000, chunked=False))
     transfer = Transfer(mesh, "a", "c", 1000 * MIB)
     mesh.run(5)
