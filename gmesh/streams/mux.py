@@ -177,11 +177,11 @@ class StreamMux(FrameReader, SegmentsOwner):
     # StreamHome
 
     def wake(self, stream: StreamState) -> None:
-        """As L{StreamHome.wake}."""
+        """As L{StreamHome.wake<gmesh.streams.state.StreamHome.wake>}."""
         self.segments.wake(stream)
 
     def ended(self, stream: StreamState, reason: str, detail: str) -> None:
-        """As L{StreamHome.ended}."""
+        """As L{StreamHome.ended<gmesh.streams.state.StreamHome.ended>}."""
         found = self.streams.pop(stream.number, None)
         self._unaccepted.discard(stream.number)
         self.segments.forget(stream)
@@ -190,20 +190,20 @@ class StreamMux(FrameReader, SegmentsOwner):
         self.rest()
 
     def say_reset(self, number: int, code: StreamCode, detail: str) -> None:
-        """As L{StreamHome.say_reset}."""
+        """As L{StreamHome.say_reset<gmesh.streams.state.StreamHome.say_reset>}."""
         reset = StreamReset(number, code, printable(detail))
         self.segments.say(pack_frame(Inner.RESET, reset.encode()))
 
     def holds(self, change: int) -> None:
-        """As L{StreamHome.holds}."""
+        """As L{StreamHome.holds<gmesh.streams.state.StreamHome.holds>}."""
         self.held += change
 
     def agreed(self, stream: StreamState) -> None:
-        """As L{StreamHome.agreed}."""
+        """As L{StreamHome.agreed<gmesh.streams.state.StreamHome.agreed>}."""
         self._unaccepted.discard(stream.number)
 
     def round_trip(self) -> float | None:
-        """As L{StreamHome.round_trip}."""
+        """As L{StreamHome.round_trip<gmesh.streams.state.StreamHome.round_trip>}."""
         return self.segments.flight.srtt
 
     # IPeerStreams
@@ -253,18 +253,6 @@ class StreamMux(FrameReader, SegmentsOwner):
         self.segments.close()
         self.segments.detach()
         self.rest()
-
-    def pauseProducing(self) -> None:
-        """There is no room."""
-        self.segments.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """There is."""
-        self.segments.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The way out is closed."""
-        self.segments.stopProducing()
 
     # what changes
 
