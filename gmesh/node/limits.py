@@ -82,6 +82,9 @@ GENESIS_VERSIONS_A_FETCH = 64
 STATE_FILE_LIMIT = 1024 * 1024
 """Bytes of C{state.json}, C{floors.json} or C{authority.json}."""
 
+KEY_LOG_LIMIT = 16 * 1024 * 1024
+"""Bytes of C{message-keys.log}; it is written anew long before."""
+
 STATE_WRITE_BEHIND = 5.0
 """Seconds in which the rising numbers of C{state.json} are written once."""
 STATE_WRITE_AGAIN = 60.0

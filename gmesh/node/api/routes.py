@@ -39,6 +39,7 @@ __all__ = ["LocalApi", "description"]
 _STATUS_OF = {
     "bad-service": 400,
     "bad-timeout": 400,
+    "bad-key": 400,
     "denied": 403,
     "forbidden": 403,
     "unknown-node": 404,
