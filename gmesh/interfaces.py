@@ -386,6 +386,15 @@ class IStreams(Interface):
             C{too-many-services}.
         """
 
+    def hold(window, patience):
+        """
+        For C{window} seconds from now, let a stream to a service without a taker wait for one.
+
+        After a restart programs come back to what they serve one after the other.
+
+        @param patience: seconds that one stream waits at most; then there is no such service.
+        """
+
     def open_streams():
         """The L{IStream}s that are open or being opened. @rtype: list"""
 

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from gmesh.authority import limits as authority
-from gmesh.authority.tap import Options as AuthorityOptions
+from gmesh.authority.options import Options as AuthorityOptions
 from gmesh.cli import doctor_documents, doctor_host
 from gmesh.cli.main import gmesh
 from gmesh.endtoend import limits as sealed
@@ -134,6 +134,7 @@ SENTENCES = {
         f"at most {sealed.MAC_KEY_RATE:g} times a second",
         f"{sealed.INIT_LINK_RATE:g} handshakes a second, and with one member one in"
         f" {1 / sealed.INIT_SOURCE_RATE:g} s",
+        f"anew after {sealed.FIRST_TIMEOUT:g} s the first time",
         f"anew after {sealed.REKEY_TIMEOUT:g} s and up to {sealed.REKEY_JITTER * 1000:g} ms more",
         f"shortens this to {sealed.HANDSHAKE_SPACING:g} s. After {sealed.REKEY_ATTEMPT_TIME:g} s",
         f"Up to {sealed.MAX_PENDING_FRAMES} frames or {sealed.MAX_PENDING_BYTES // KIB} KiB wait",

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "mesh": STACK,
     "endtoend": STACK | {"mesh"},
     "streams": STACK | {"mesh", "endtoend"},
-    "client": {"addresses", "errors", "stream_errors"},
+    "client": {"addresses", "errors", "interfaces", "stream_errors"},
     "node": DAEMONLESS | {"daemon", "client"},
     "authority": BASE | {"trust", "daemon", "keyfiles"},
     "testing": DAEMONLESS | {"node", "keyfiles", "client"},

@@ -20,7 +20,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 
-from gmesh.authority.tap import SETTINGS
+from gmesh.authority.options import SETTINGS
 from gmesh.daemon.settings_file import read_settings
 from gmesh.testing.twistd import RUN_TWISTD
 

@@ -18,7 +18,7 @@ import click
 from twisted.python import usage
 
 from gmesh import __version__
-from gmesh.authority.tap import Options as AuthorityOptions
+from gmesh.authority.options import Options as AuthorityOptions
 from gmesh.cli.main import COMMANDS, gmesh
 from gmesh.node.tap import Options as NodeOptions
 

@@ -1,2 +1,52 @@
 # SPDX-License-Identifier: MIT
-"""What programs import to reach services of the mesh by node name."""
+"""
+What programs import to reach services of the mesh by node name.
+
+Each name is imported when it is used first: who wants L{open_socket} alone does not import Twisted.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gmesh.addresses import MeshAddress
+    from gmesh.client.agent import mesh_agent
+    from gmesh.client.blocking import SocketRefused, open_socket
+    from gmesh.client.endpoints import MeshClientEndpoint, MeshServerEndpoint
+    from gmesh.client.listening import ListenRefused
+    from gmesh.interfaces import IStreamReader
+    from gmesh.stream_errors import DialRefused, StreamLost
+
+__all__ = [
+    "DialRefused",
+    "IStreamReader",
+    "ListenRefused",
+    "MeshAddress",
+    "MeshClientEndpoint",
+    "MeshServerEndpoint",
+    "SocketRefused",
+    "StreamLost",
+    "mesh_agent",
+    "open_socket",
+]
+
+_HOMES = {
+    "DialRefused": "gmesh.stream_errors",
+    "IStreamReader": "gmesh.interfaces",
+    "ListenRefused": "gmesh.client.listening",
+    "MeshAddress": "gmesh.addresses",
+    "MeshClientEndpoint": "gmesh.client.endpoints",
+    "MeshServerEndpoint": "gmesh.client.endpoints",
+    "SocketRefused": "gmesh.client.blocking",
+    "StreamLost": "gmesh.stream_errors",
+    "mesh_agent": "gmesh.client.agent",
+    "open_socket": "gmesh.client.blocking",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

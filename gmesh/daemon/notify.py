@@ -23,7 +23,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-__all__ = ["HangupService", "Notifier", "NotifyService", "stop_once", "system_notifier"]
+__all__ = ["HangupService", "Notifier", "NotifyService", "system_notifier"]
 
 
 class Notifier:
@@ -146,16 +146,6 @@ class HangupService(Service):
 
     def _failed(self, failure: Failure) -> None:
         self._log.failure("reload failed, everything stays as it was", failure)
-
-
-def stop_once(reactor: Any) -> None:
-    """Let SIGTERM and SIGINT change nothing while the daemon stops; Twisted would log a failure of each."""
-
-    def stopping() -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-
-    reactor.addSystemEventTrigger("before", "shutdown", stopping)
 
 
 def system_notifier() -> Notifier:

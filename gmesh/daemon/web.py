@@ -20,7 +20,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
-__all__ = ["PROBLEM_TYPE", "CappedChannel", "CappedRequest", "QuietSite", "problem_body"]
+__all__ = ["PROBLEM_TYPE", "CappedChannel", "CappedRequest", "QuietSite", "problem_body", "refusal"]
 
 PROBLEM_TYPE = "application/problem+json"
 """RFC 9457, section 3."""
@@ -41,6 +41,19 @@ def problem_body(slug: str, title: str, status: int, detail: str, **members: obj
         **members,
     }
     return json.dumps(document, separators=(",", ":")).encode("utf-8") + b"\n"
+
+
+def refusal(status: int, slug: str, detail: str) -> bytes:
+    """A whole answer that refuses and closes, head and body, for what is no longer HTTP, or not yet."""
+    return _answer(status, problem_body(slug, slug.replace("-", " "), status, detail))
+
+
+def _answer(status: int, body: bytes) -> bytes:
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {PROBLEM_TYPE}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
 
 
 class QuietRequest(Request):
@@ -130,12 +143,7 @@ class CappedChannel(HTTPChannel):
         if self.refused:
             return
         self.refused = True
-        body = self.site.problem(slug, status, detail)
-        head = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {PROBLEM_TYPE}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + body)
+        self.transport.write(_answer(status, self.site.problem(slug, status, detail)))
         self.loseConnection()
 
 

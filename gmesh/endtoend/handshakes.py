@@ -119,8 +119,7 @@ class Handshakes:
             if keys.pending or keys.wanted:
                 self.begin_if_due(keys, now)
         elif now >= attempt.retry:
-            if now - attempt.sent >= limits.REKEY_TIMEOUT:
-                self._paths.blame(keys, attempt.path, now, handshake=True)
+            self._blame_if_overdue(keys, now)
             if keys.in_use:
                 self._begin(keys, attempt.began, now)
             else:
@@ -130,8 +129,7 @@ class Handshakes:
         """A relay did not pass on a message 1 with this number: if it is ours to the peer, repeat it soon."""
         attempt = keys.attempt
         if attempt is not None and attempt.initiation.number == number:
-            attempt.retry = min(attempt.retry, max(now, attempt.sent + limits.HANDSHAKE_SPACING))
-            self.arm(keys, now)
+            self._repeat_soon(keys, attempt, now)
 
     def read_first(
         self, header: PathHeader, body: bytes | memoryview, now: float
@@ -150,6 +148,7 @@ class Handshakes:
         """Send message 2 by the path that message 1 came, or as soon as there is one."""
         keys.used = now
         self._paths.new_keys(keys, now)
+        self._blame_if_overdue(keys, now)
         self._table.drop_attempt(keys)
         self._table.wipe(keys.answering(session))
         keys.reply = None
@@ -173,8 +172,10 @@ class Handshakes:
         self._table.close_attempt(index)
         try:
             session = attempt.initiation.finish(body, now)
-        except GmeshError as error:
+        except GmeshError as error:  # a relay changed it: nobody else knows the index
             self._counters[error.reason] += 1
+            self._paths.blame(keys, attempt.path, now, handshake=True)
+            self._repeat_soon(keys, attempt, now)
             return None
         keys.used = now
         self._paths.answered(attempt.path, attempt.sent, now, handshake=True)
@@ -195,6 +196,16 @@ class Handshakes:
             self._reply(path, session, message)
         elif attempt is not None and attempt.retry <= now + limits.HANDSHAKE_SPACING:
             self._begin(keys, attempt.began, now)
+
+    def _repeat_soon(self, keys: SessionSet, attempt: HandshakeAttempt, now: float) -> None:
+        attempt.retry = min(attempt.retry, max(now, attempt.sent + limits.HANDSHAKE_SPACING))
+        self.arm(keys, now)
+
+    def _blame_if_overdue(self, keys: SessionSet, now: float) -> None:
+        """Message 1 is not answered in time: its path is to blame."""
+        attempt = keys.attempt
+        if attempt is not None and now - attempt.sent >= attempt.patience:
+            self._paths.blame(keys, attempt.path, now, handshake=True)
 
     def _reply(self, path: tuple[bytes, ...], session: SealedSession, message: bytes) -> None:
         self._paths.post(Kind.E2E_RESP, PathHeader(path, session.remote_index, session.number), message)
@@ -219,8 +230,8 @@ class Handshakes:
                 detail=error.detail,
             )
             return
-        retry = now + limits.REKEY_TIMEOUT + self._rng.uniform(0, limits.REKEY_JITTER)
-        attempt = HandshakeAttempt(initiation, began, now, retry)
+        attempt = HandshakeAttempt(initiation, began, now, now)
+        attempt.retry += attempt.patience + self._rng.uniform(0, limits.REKEY_JITTER)
         self._table.set_attempt(keys, attempt)
         self._counters["began"] += 1
         attempt.path = path = self._paths.route(handle, now)

@@ -36,6 +36,9 @@ REKEY_TIMEOUT = 5.0
 REKEY_JITTER = 0.333
 """WireGuard REKEY_TIMEOUT and its jitter: an unanswered handshake is repeated after so long."""
 
+FIRST_TIMEOUT = 3.0
+"""The first message 1 of a handshake is repeated sooner: a relay that drops it is left within 5 s."""
+
 REKEY_ATTEMPT_TIME = 90.0
 """WireGuard REKEY_ATTEMPT_TIME: a handshake is given up after so long."""
 

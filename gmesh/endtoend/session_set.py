@@ -46,6 +46,11 @@ class HandshakeAttempt:
     retry: float
     path: tuple[bytes, ...] | None = None
 
+    @property
+    def patience(self) -> float:
+        """How long the newest message 1 may go unanswered, seconds."""
+        return limits.FIRST_TIMEOUT if self.sent == self.began else limits.REKEY_TIMEOUT
+
 
 @dataclass(slots=True)
 class _Retired:

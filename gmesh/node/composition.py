@@ -54,6 +54,7 @@ from gmesh.node.local_member import LocalMember
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.origin import Originator
 from gmesh.routing.record import RecordFlag
+from gmesh.streams.streams import Streams
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
 from gmesh.wire.messages import EndParameters, Feature, Hello
@@ -159,6 +160,7 @@ class EndToEnd:
     sessions: Sessions
     datagrams: Datagrams
     echo: EchoService
+    streams: Streams
 
 
 def make_engine(
@@ -279,7 +281,7 @@ def make_ends(
     context: NodeContext, routes: Routes, advertise: Callable[[], None], boot_id: bytes
 ) -> EndToEnd:
     """
-    Sealed sessions, datagrams over them, ping and trace over those.
+    Sealed sessions, datagrams and byte streams over them, ping and trace.
 
     @param advertise: publishes in our record which services there are.
     @param boot_id: tells this run of the node from others.
@@ -292,7 +294,7 @@ def make_ends(
         noise_keys=lambda: member.noise_keys,
         next_number=member.next_handshake_number,
         wall=member.wall,
-        parameters=EndParameters(boot_id, Feature.OUTCOMES),
+        parameters=EndParameters(boot_id, Feature.STREAMS | Feature.OUTCOMES),
     )
     paths = PathSelector(
         routes=seeker or context.engine,
@@ -328,7 +330,15 @@ def make_ends(
     echo = EchoService(
         datagrams=datagrams, paths=paths, directory=directory, clock=clock, entropy=context.entropy
     )
-    return EndToEnd(sessions, datagrams, echo)
+    streams = Streams(
+        associations,
+        authorization,
+        clock,
+        context.random,
+        lambda peer: _software(context.engine, peer, clock.seconds()),
+        advertise,
+    )
+    return EndToEnd(sessions, datagrams, echo, streams)
 
 
 def make_control(
@@ -344,6 +354,12 @@ def make_control(
     control = Control(member, neighbours, actions, context.counters, receipt_waits)
     links.dispatcher.register(control.flood)
     return control
+
+
+def _software(engine: RouteEngine, peer: Peer, now: float) -> str:
+    """What the record of a node says that it runs."""
+    found = (node.software for node in engine.nodes(now) if node.handle == peer.handle)
+    return next(found, "") or "another version"
 
 
 def _flags(peer: Peer) -> RecordFlag:

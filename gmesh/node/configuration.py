@@ -7,17 +7,26 @@ Tests: C{tests/node/test_configuration.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.endpoints import quoteStringArgument
-
 from gmesh.daemon.logs import LOG_FORMATS, parse_level
-from gmesh.daemon.settings_file import read_settings
-from gmesh.errors import ConfigurationError
-from gmesh.node.api.access import find_group
+from gmesh.daemon.settings_file import Kind, read_settings
+from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.api.acceptors import check_acceptable
+from gmesh.node.api.access import ServiceGroups, find_group
+from gmesh.node.gateways.settings import (
+    NO_PROXY,
+    TABLES,
+    Exposure,
+    Forward,
+    ProxySettings,
+    read_exposures,
+    read_forward,
+    read_proxy,
+)
 from gmesh.routing.limits import MAX_ADDRESS
 from gmesh.trust.transport_address import interface_fault, read_address
 
@@ -44,6 +53,10 @@ class Configuration:
     @ivar metrics: endpoint strings for C{/metrics} alone.
     @ivar host: names by which programs may ask what listens on TCP for them.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
+    @ivar bind: the group that may accept streams to a service, by the service; C{*} for all others.
+    @ivar expose: services of this node that other programs serve.
+    @ivar forward: local ports that lead to services of other nodes.
+    @ivar proxy: the proxy for programs of this host.
     """
 
     state: Path
@@ -58,6 +71,10 @@ class Configuration:
     metrics: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
     stub: bool = False
+    bind: Mapping[str, str] = field(default_factory=dict)
+    expose: tuple[Exposure, ...] = ()
+    forward: tuple[Forward, ...] = ()
+    proxy: ProxySettings = NO_PROXY
 
     def control_endpoint(self) -> str:
         """
@@ -65,6 +82,8 @@ class Configuration:
 
         A unix socket is for owner and group alone, unless its string says otherwise.
         """
+        from twisted.internet.endpoints import quoteStringArgument  # a fifth of a second: not at every start
+
         endpoint = self.control or f"unix:{quoteStringArgument(str(self.state / 'node.sock'))}"
         if endpoint.startswith("unix:") and ":mode=" not in endpoint:
             endpoint += ":mode=660"
@@ -119,6 +138,10 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         metrics=tuple(values.get("metrics", ())),
         host=tuple(values.get("host", ())),
         stub=bool(values.get("stub")),
+        bind=_bind(values.get("bind", {})),
+        expose=read_exposures(values.get("expose", ())),
+        forward=tuple(map(read_forward, values.get("forward", ()))),
+        proxy=read_proxy(values.get("proxy", {})),
     )
 
 
@@ -128,6 +151,17 @@ def _checked(check: Callable[[str], object], text: str) -> str:
     return text
 
 
+def _bind(groups: Mapping[str, str]) -> Mapping[str, str]:
+    """@raise ConfigurationError: C{bad-service}, C{no-group}."""
+    for service in groups.keys() - {"*"}:
+        try:
+            check_acceptable(service)
+        except RequestRefused as error:
+            raise ConfigurationError(error.reason, f"bind: {service!r}: {error.detail}") from error
+    ServiceGroups(groups)
+    return groups
+
+
 def _check_format(name: str) -> None:
     if name not in LOG_FORMATS:
         raise ConfigurationError(
@@ -135,6 +169,9 @@ def _check_format(name: str) -> None:
         )
 
 
-def _kinds() -> dict[str, type]:
-    names = [field.name for field in fields(Configuration)]
-    return {name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names}
+def _kinds() -> dict[str, Kind]:
+    names = [each.name for each in fields(Configuration)]
+    plain: dict[str, Kind] = {
+        name: list if name in _LISTS else bool if name in _SWITCHES else str for name in names
+    }
+    return {**plain, **TABLES, "bind": dict}

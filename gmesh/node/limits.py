@@ -113,3 +113,19 @@ LAG_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 STOP_POLL = 0.05
 STOP_DEADLINE = 6.0
 """Seconds that links may take to drain when the daemon stops."""
+
+HEAD_TIMEOUT = 10.0
+"""Seconds for the head of a request that asks the local API for a stream."""
+EARLY_BYTES = 64 * 1024
+"""What a program may send before it has its stream; more waits in its socket."""
+MAX_DIAL_TIMEOUT = 60.0
+"""Seconds, as a program may ask for."""
+MAX_ACCEPTING = 256
+"""Connections that wait for streams to one service."""
+MAX_OFFERS = 64
+"""Streams to one service that wait for its program to come back."""
+NAME_KEPT = 2.0
+"""Seconds after which a service is free that no program waits for."""
+HOLD_WINDOW = 10.0
+HOLD_PATIENCE = 3.0
+"""Seconds from the start in which a stream waits, and so long, for a program that has not come back yet."""

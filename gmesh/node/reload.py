@@ -35,8 +35,9 @@ class Reload:
 
     @param reread: the configuration as it is now.
     @param follow: for each setting, or several that belong together, what puts a new value into force; it
-        raises L{ConfigurationError} and leaves the old one in force where that cannot be done.  Settings
-        without stay as they were at the start.
+        raises L{ConfigurationError} and leaves the old one in force where that cannot be done, or gives a
+        list of lines about the parts that could not, which the next reload tries again.  Settings without
+        stay as they were at the start.
     @param renew: has listeners read their certificate files again, and says what went wrong.
     """
 
@@ -104,11 +105,14 @@ class Reload:
             try:
                 done = follow(new)
                 if isinstance(done, Awaitable):
-                    await done
+                    done = await done
             except ConfigurationError as error:
                 text = " and ".join(names)
                 self._log.error("reload: {name} stays what it was: {cause}", name=text, cause=error.detail)
                 troubles.append(f"{text} stays what it was: {error.detail}")
+                continue
+            if isinstance(done, list) and done:
+                troubles += map(str, done)
                 continue
             self._in_force = replace(self._in_force, **values)
         following = {name for names in self._follow for name in names}

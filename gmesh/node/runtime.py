@@ -79,6 +79,7 @@ class NodeRuntime:
     @ivar budgets: what the control frames of each neighbour have cost.
     @ivar datagrams: what applications send and receive through.
     @ivar echo: ping and trace.
+    @ivar streams: byte streams to and from services.
     @ivar control: operators' commands.
     @ivar parts: what else starts and stops with the node.
     @ivar renewals: links for renewals alone.
@@ -159,6 +160,7 @@ class NodeRuntime:
         self._sessions = ends.sessions
         self.datagrams = ends.datagrams
         self.echo = ends.echo
+        self.streams = ends.streams
         self.control = make_control(context, links, ends, self._dial_policy.tell, self._receipt_waits)
         self._versions = MinimumVersion(
             member.trust, links.neighbours, self._software, self._counters, self.now
@@ -216,6 +218,7 @@ class NodeRuntime:
         for part in self.parts:
             part.stop()
         self.echo.stop()
+        self.streams.stop()
         self.datagrams.stop()
         if self._seeker is not None:
             self._seeker.stop()
@@ -268,7 +271,7 @@ class NodeRuntime:
     def counters(self) -> dict[str, int]:
         """What was refused, dropped, delivered: numbers by cause."""
         counted = dict(self._counters)
-        for source in (self._sessions.counters, self.datagrams.services.counters):
+        for source in (self._sessions.counters, self.datagrams.services.counters, self.streams.counters):
             for cause, number in source.items():
                 counted[cause] = counted.get(cause, 0) + number
         return dict(sorted(counted.items()))
@@ -302,7 +305,8 @@ class NodeRuntime:
 
     def advertise(self) -> None:
         """Advertise addresses, services and version in the node record."""
-        names = [name for name in self.datagrams.services.names if not is_reserved(name)]
+        taken = {*self.datagrams.services.names, *self.streams.listeners.names}
+        names = sorted(name for name in taken if not is_reserved(name))
         listed = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
         self._updates.advertise(make_capabilities(self._advertised, listed, self._software))
 
@@ -366,6 +370,7 @@ class NodeRuntime:
     def _certified(self, peer: Peer) -> None:
         """A certificate is new here: records waited for it, and a neighbour that renewed keeps its link."""
         self._flooding.certified(peer)
+        self.streams.certified(peer)
         link = self.neighbours.links.get(peer.handle)
         if link is None or self.neighbours.refresh(peer.certificate):
             return

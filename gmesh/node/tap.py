@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.python import usage
 
 import gmesh
+from gmesh.daemon.interrupts import stop_once
 from gmesh.daemon.logs import Lines, LoggedService, observer_for
 from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.errors import ConfigurationError
@@ -176,7 +177,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.listen import Listeners, ListenService, renew_certificates
     from gmesh.daemon.lock import LockService
     from gmesh.daemon.logs import LogLevelService, parse_level
-    from gmesh.daemon.notify import HangupService, NotifyService, stop_once, system_notifier
+    from gmesh.daemon.notify import HangupService, NotifyService, system_notifier
     from gmesh.daemon.synchronised import clock_synchronised
     from gmesh.mesh.dials import client_endpoint
     from gmesh.node.api.access import AccessControl

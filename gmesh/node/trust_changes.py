@@ -57,6 +57,7 @@ class TrustChanges:
         self._certificates = routes.control
         self._sessions = ends.sessions
         self._datagrams = ends.datagrams
+        self._streams = ends.streams
         self._control = control
         self._versions = versions
         self._dial_policy = dial_policy
@@ -79,6 +80,7 @@ class TrustChanges:
             self._datagrams.ask_again,  # ... and are asked before the next message of anybody
             self._cut_neighbours,  # its links end here
             self._sessions.trust_changed,  # so do sealed sessions, and messages that wait for their keys
+            self._streams.trust_changed,  # and open streams that the policy or lost touch forbids now
             self._judge_admissions,  # the same for members whose admission has ended
             self._documents.announce,  # to the neighbours that are left
             self._versions.trust_changed,  # cuts who is too old, after they heard which policy says so
@@ -98,6 +100,7 @@ class TrustChanges:
         @param rekeyed: whether it names another Noise key.
         """
         self.keep_own_certificate()
+        self._streams.judge_all()
         self._certificates.announce_certificate(self._member.certificate)
         self._updates.renewed()
         self._dialler.documents_changed("certificate")

@@ -90,11 +90,12 @@ class MemoryMesh(World):
         """Enrol a node that dials the C{peers} of these names."""
         enrolled = self.issuer.enrol(name, *(roles or ("relay",)), lifetime=lifetime)
         host = f"10.0.{len(self.nodes) // 250}.{len(self.nodes) % 250 + 1}"
-        node = self._make_node(enrolled, host, [self[peer].address for peer in peers])
+        node = self.make_node(enrolled, host, [self[peer].address for peer in peers])
         self.nodes[name] = node
         return node
 
-    def _make_node(self, enrolled: Enrolled, host: str, peers: Sequence[str]) -> MemoryNode:
+    def make_node(self, enrolled: Enrolled, host: str, peers: Sequence[str]) -> MemoryNode:
+        """A node that is not in the table yet."""
         return MemoryNode(self, enrolled, host, peers)
 
     def start(self) -> None:

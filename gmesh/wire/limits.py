@@ -95,3 +95,8 @@ MAX_DATAGRAM_DATA = MAX_DATA_PLAINTEXT - FRAME_HEADER - (1 + 8 + 1 + MAX_SERVICE
 MAX_ECHO = 1_024
 MAX_EXTENSION = 1_024
 """Bytes a later version may append to HELLO and to the end-to-end payloads, ignored by this one."""
+
+MAX_SEEN_RUNS = 32
+MAX_STREAM_DETAIL = 200
+MAX_STREAM_EXTENSION = 256
+"""Of streams: runs in a SEEN, bytes of text in a RESET, bytes that may be appended to OPEN and ACCEPT."""

@@ -49,7 +49,8 @@ class Inner(IntEnum):
     """
     Kinds of inner frames; an unknown one is ignored.
 
-    The body of CLOSE is that of L{gmesh.wire.link_messages.Close}. Kinds 16 to 31 are kept for streams.
+    The body of CLOSE is that of L{gmesh.wire.link_messages.Close}. Kinds 16 to 31 are those of streams
+    (L{gmesh.wire.stream_messages}).
     """
 
     DATAGRAM = 1
@@ -61,6 +62,17 @@ class Inner(IntEnum):
     OUTCOME = 7
     SETTLED = 8
     WAITING = 9
+    SEGMENT = 16
+    SEEN = 17
+    OPEN = 18
+    ACCEPT = 19
+    DATA = 20
+    FIN = 21
+    CREDIT = 22
+    STOP = 23
+    RESET = 24
+    GOAWAY = 25
+    PROBE = 26
 
 
 class Feature(IntFlag):

@@ -11,8 +11,8 @@ import pytest
 from authority.state_files import Keys, write_state
 from twisted.python.usage import UsageError
 
+from gmesh.authority.options import Options
 from gmesh.authority.rate_limit import RequestRate
-from gmesh.authority.tap import Options
 
 EVERYTHING = """
 state = "/s"

@@ -14,9 +14,9 @@ from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.python.usage import UsageError
 from twisted.web.server import NOT_DONE_YET
 
+from gmesh.authority.options import Options
 from gmesh.authority.proxies import TrustedProxies, is_local_endpoint, parse_proxy
 from gmesh.authority.rate_limit import RateLimits
-from gmesh.authority.tap import Options
 
 MANUAL = (Path(__file__).resolve().parents[2] / "docs/operations.rst").read_text(encoding="utf-8")
 

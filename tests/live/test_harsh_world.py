@@ -158,12 +158,25 @@ def test_no_daemon_ends_with_a_traceback(sandbox: Path, tmp_path: Path, unit: st
         assert process.returncode in (0, -signal.SIGTERM), wrote
 
 
+FOUND = """
+import gmesh.daemon.interrupts as interrupts
+quietly = interrupts.end_quietly
+interrupts.end_quietly = lambda: (quietly(), print("found", flush=True))
+"""
+"""Says when twistd has found the daemon: what it makes of a signal before is its own."""
+
+
 def interrupted(arguments: list[str], directory: Path, moments: Sequence[float]) -> list[str]:
-    """What is amiss after SIGTERM, and for a command SIGINT, at these seconds of its start."""
+    """What is amiss after SIGINT and SIGTERM at these seconds of its start; of a daemon, once it is found."""
     wrong = []
-    signals = [signal.SIGTERM] if arguments[0] in DAEMONS else [signal.SIGINT, signal.SIGTERM]
     for moment in moments:
-        running = [(number, started(arguments, directory, "")) for number in signals]
+        running = [
+            (number, started(arguments, directory, FOUND)) for number in (signal.SIGINT, signal.SIGTERM)
+        ]
+        if arguments[0] in DAEMONS:
+            for _, process in running:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "found\n"
         time.sleep(moment)
         for number, process in running:
             process.send_signal(number)
@@ -185,9 +198,9 @@ STARTS = {
 
 @pytest.mark.parametrize("name", STARTS)
 def test_an_interrupted_start_leaves_no_traceback_of_ours(sandbox: Path, tmp_path: Path, name: str) -> None:
-    """^C for a command, or a service manager that changes its mind about a daemon, at any moment."""
+    """^C, or a service manager that changes its mind about a daemon, at any moment."""
     shutil.copytree(sandbox, tmp_path / "here")
-    assert interrupted(STARTS[name], tmp_path / "here", [0.1 * step for step in range(1, 10, 2)]) == []
+    assert interrupted(STARTS[name], tmp_path / "here", [0.2 * step for step in range(5)]) == []
 
 
 @pytest.mark.soak
@@ -195,4 +208,4 @@ def test_an_interrupted_start_leaves_no_traceback_of_ours(sandbox: Path, tmp_pat
 def test_a_start_interrupted_every_20_ms(sandbox: Path, tmp_path: Path, name: str) -> None:
     """The same, from its first instruction until it runs."""
     shutil.copytree(sandbox, tmp_path / "here")
-    assert interrupted(STARTS[name], tmp_path / "here", [0.02 * step for step in range(1, 100)]) == []
+    assert interrupted(STARTS[name], tmp_path / "here", [0.02 * step for step in range(100)]) == []

@@ -8,40 +8,17 @@ from itertools import count, pairwise
 from typing import Any
 
 import pytest
+from mesh.control_frames import CONTROL, IDLE, bodies, grow
 from twisted.internet.task import Clock, LoopingCall
 
 from gmesh.mesh.control_budget import ControlBudgets
 from gmesh.mesh.limits import CONTROL_BURST, CONTROL_PATIENCE, CONTROL_RATE, CONTROL_TURN
 from gmesh.testing.mesh import MemoryMesh
-from gmesh.wire.frames import Kind, is_data, pack_frame
-from gmesh.wire.messages import (
-    CertAnswer,
-    CertificateKey,
-    CertRequest,
-    Close,
-    CloseReason,
-    CommandRequest,
-    DocumentPush,
-    DocumentRequest,
-    Ihave,
-    Lsa,
-    PathReply,
-    PathRequest,
-    Ping,
-    Pong,
-    RecordKey,
-    RecordNumber,
-    RecordSummary,
-    SyncDigest,
-    SyncList,
-    SyncWant,
-)
+from gmesh.wire.frames import Kind, pack_frame
+from gmesh.wire.messages import Ping, Pong
 
-CONTROL = sorted(kind for kind in Kind if not is_data(kind))
 ENDS = {Kind.HELLO, Kind.REKEY, Kind.CLOSE, Kind.COMMAND}
 """Kinds of which a second one, or as many as are sent here, end the link."""
-IDLE = {Kind.RENEWAL, Kind.AUTHORITY}
-"""Kinds that a link does not take: each costs next to nothing."""
 COST = 0.0005
 """Seconds that each frame costs where this is counted."""
 SECONDS = 5.0
@@ -53,50 +30,8 @@ def mesh() -> Iterator[MemoryMesh]:
     made = MemoryMesh(4)
     ticks = count()
     made.cpu = lambda: COST * next(ticks)
-    made.add("r", "relay")
-    made.add("m", "client", peers=("r",))
-    made.add("o", "client", peers=("r",))
-    made.start()
-    made.run_until(lambda: made["o"].reaches("r", "m") and made["m"].reaches("r", "o"))
-    made.run(30)
-    yield made
+    yield grow(made)
     made.stop()
-
-
-def bodies(mesh: MemoryMesh) -> dict[int, bytes]:
-    """A well-formed body of each kind, such as an honest node might send once."""
-    m, issuer = mesh["m"], mesh.issuer
-    key = m.handle, 0
-    entry = mesh["r"].runtime.engine.store.get(key)
-    assert entry is not None
-    documents: dict[int, tuple[int, Any]] = {
-        Kind.CRL: (issuer.crl.body.number, issuer.crl),
-        Kind.POLICY: (issuer.policy.body.version, issuer.policy),
-        Kind.STATUS: (issuer.status.body.number, issuer.status),
-        Kind.GENESIS: (issuer.genesis_chain[-1].body.version, issuer.genesis_chain[-1]),
-    }
-    pushes = {kind: DocumentPush.first(number, held.encode()) for kind, (number, held) in documents.items()}
-    requests = {kind + 1: DocumentRequest(number) for kind, (number, _) in documents.items()}
-    made: dict[int, Any] = {
-        Kind.HELLO: m.runtime._hello(True, ""),
-        Kind.PING: Ping(1, 1),
-        Kind.PONG: Pong(1, 1),
-        Kind.CLOSE: Close(CloseReason.UNSPECIFIED),
-        Kind.LSA: Lsa((entry.data,)),
-        Kind.IHAVE: Ihave((RecordNumber(*key, 1),)),
-        Kind.SYNC_DIGEST: SyncDigest(((0, bytes(8)),)),
-        Kind.SYNC_LIST: SyncList((RecordSummary(*key, 1, bytes(4)),)),
-        Kind.SYNC_WANT: SyncWant((RecordKey(*key),)),
-        Kind.CERT_REQ: CertRequest((CertificateKey(m.handle, 1),)),
-        Kind.CERT: CertAnswer((m.enrolled.certificate.encode(),)),
-        Kind.COMMAND: DocumentPush.first(1, b"{}"),
-        Kind.COMMAND_REQ: CommandRequest(0),
-        Kind.PATH_REQ: PathRequest(1, mesh["o"].handle),
-        Kind.PATH_REP: PathReply(1, ()),
-        **pushes,
-        **requests,
-    }
-    return {**dict.fromkeys((Kind.REKEY, *IDLE), b""), **{kind: body.encode() for kind, body in made.items()}}
 
 
 def flood(mesh: MemoryMesh, send: Callable[[Any], object], rate: int = 4000) -> LoopingCall:

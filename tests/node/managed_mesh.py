@@ -183,7 +183,7 @@ class ManagedMesh(MemoryMesh):
         self._lead = self.wall() - pace * self.clock.seconds()
         self._pace = pace
 
-    def _make_node(self, enrolled: Enrolled, host: str, peers: Sequence[str]) -> ManagedNode:
+    def make_node(self, enrolled: Enrolled, host: str, peers: Sequence[str]) -> ManagedNode:
         return ManagedNode(self, enrolled, host, peers)
 
 

@@ -95,7 +95,7 @@ def links_of_intruder(mesh: ManagedMesh, intruder: Enrolled) -> list[str]:
     """Whom it is linked with after it dialled the anchor for five minutes."""
     mesh["c"].stop()
     mesh.run(5)
-    node = mesh._make_node(intruder, "10.9.9.9", [mesh["a"].address])
+    node = mesh.make_node(intruder, "10.9.9.9", [mesh["a"].address])
     mesh.nodes["intruder"] = node
     node.start()
     mesh.run(300)

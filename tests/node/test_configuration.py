@@ -51,6 +51,15 @@ def test_stub(tmp_path: Path) -> None:
     assert read_configuration(file, {}).stub
 
 
+def test_who_may_accept_a_service_is_a_table(tmp_path: Path) -> None:
+    """By the names of services, which keep their dashes; C{*} is all others."""
+    file = tmp_path / "node.toml"
+    file.write_text('state = "/s"\n[bind]\nweb-1 = "root"\n"*" = "0"\n')
+    assert read_configuration(file, {}).bind == {"web-1": "root", "*": "0"}
+    file.write_text('state = "/s"\n')
+    assert read_configuration(file, {}).bind == {}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -64,6 +73,11 @@ def test_stub(tmp_path: Path) -> None:
         ('state = "x"\nlog_format = "xml"', "'xml' is not a log format: there are text, json"),
         ('state = "x"\nread_group = "nobody-has-this"', "there is no group 'nobody-has-this' on this host"),
         ("state = ", "is not TOML"),
+        ('state = "x"\nbind = "web"', "bind must be a table of strings"),
+        ('state = "x"\n[bind]\nweb = 1', "bind must be a table of strings"),
+        ('state = "x"\n[bind]\n_echo = "0"', "bind: '_echo': a service is a-z, 0-9 and -"),
+        ('state = "x"\n[bind]\ngmesh-bench = "0"', "gmesh-bench is a service of gmesh itself"),
+        ('state = "x"\n[bind]\nweb = "nobody-has-this"', "there is no group 'nobody-has-this' on this host"),
         ('peer = ["nowhere"]\nstate = "x"', "'nowhere' is not HOST:PORT"),
         ("", "give --state DIR"),
     ],

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 from twisted.python import usage
 
-from gmesh.authority.tap import Options as AuthorityOptions
+from gmesh.authority.options import Options as AuthorityOptions
 from gmesh.cli.main import gmesh
 from gmesh.node.tap import Options as NodeOptions
 

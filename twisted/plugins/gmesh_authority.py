@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Makes ``twistd gmesh-authority`` known; the program is in L{gmesh.authority.tap}."""
 
-from twisted.application.service import ServiceMaker
+from gmesh.daemon.interrupts import DaemonMaker
 
-gmesh_authority = ServiceMaker(
+gmesh_authority = DaemonMaker(
     "gmesh authority",
     "gmesh.authority.tap",
     "The Network Authority of a gmesh: admits nodes, issues certificates, publishes CRL and policy.",

@@ -14,13 +14,21 @@ import os
 import pwd
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from gmesh.errors import ConfigurationError, RequestRefused
 
-__all__ = ["Permission", "Credentials", "AccessControl", "find_group", "peer_credentials"]
+__all__ = [
+    "AccessControl",
+    "Credentials",
+    "Permission",
+    "ServiceGroups",
+    "find_group",
+    "peer_credentials",
+]
 
 _UCRED = struct.Struct("=iII")
 _SO_PEERGROUPS = 59
@@ -137,4 +145,31 @@ class AccessControl:
             f"that takes the group {' or '.join(given)}"
             if given
             else "only root and the daemon's own user may"
+        )
+
+
+class ServiceGroups:
+    """
+    Which group may accept streams to which service, beside root and the daemon's own user.
+
+    @param groups: names of groups, by service; C{*} stands for every service that is not named.
+    @raise ConfigurationError: C{no-group}.
+    """
+
+    def __init__(self, groups: Mapping[str, str] | None = None) -> None:
+        self._names = dict(groups or {})
+        self._numbers = {service: find_group(name) for service, name in self._names.items()}
+
+    def admit(self, credentials: Credentials | None, service: str) -> None:
+        """@raise RequestRefused: C{forbidden}, saying who lacks what."""
+        key = service if service in self._numbers else "*"
+        number = self._numbers.get(key)
+        if number is None:
+            return
+        if credentials is None:
+            raise RequestRefused("forbidden", "the caller must be known: use the unix socket")
+        if credentials.uid in (0, os.geteuid()) or number in credentials.groups:
+            return
+        raise RequestRefused(
+            "forbidden", f"{credentials} may not accept {service}: that takes the group {self._names[key]}"
         )

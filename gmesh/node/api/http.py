@@ -23,6 +23,7 @@ from gmesh.daemon.web import PROBLEM_TYPE, CappedChannel, CappedRequest, QuietSi
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.node.api.access import AccessControl, Permission, peer_credentials
 from gmesh.node.limits import LOCAL_BODIES_LIMIT, LOCAL_BODY_LIMIT
+from gmesh.stream_errors import DialRefused
 
 __all__ = [
     "LateResource",
@@ -34,12 +35,41 @@ __all__ = [
     "local_site",
     "problem",
     "read_object",
+    "status_of",
 ]
 
 
 T = TypeVar("T")
 
 RECEIVE = b"/v1/receive"
+CONNECT = b"/v1/connect"
+ACCEPT = b"/v1/accept"
+
+_STATUS_OF = {
+    "bad-request": 400,
+    "bad-service": 400,
+    "bad-timeout": 400,
+    "bad-key": 400,
+    "denied": 403,
+    "forbidden": 403,
+    "unknown-node": 404,
+    "no-such-service": 404,
+    "unknown-stream": 404,
+    "service-taken": 409,
+    "too-large": 413,
+    "wrong-host": 421,
+    "upgrade-required": 426,
+    "busy": 503,
+    "no-route": 503,
+    "stale": 503,
+    "too-far": 503,
+    "timed-out": 504,
+}
+
+
+def status_of(error: GmeshError | DialRefused) -> int:
+    """The HTTP status that goes with a refusal."""
+    return _STATUS_OF.get(error.reason, 400 if isinstance(error, RequestRefused) else 502)
 
 
 class LocalRequest(CappedRequest):
@@ -94,7 +124,8 @@ class LocalSite(QuietSite):
 
 def access_of(method: bytes, path: bytes) -> Permission:
     """What a request takes: to look is to read; to send, or to take messages, is to write."""
-    return Permission.READ if method in (b"GET", b"HEAD") and path != RECEIVE else Permission.WRITE
+    looks = method in (b"GET", b"HEAD") and path not in (RECEIVE, CONNECT, ACCEPT)
+    return Permission.READ if looks else Permission.WRITE
 
 
 def _plain_path(segments: Sequence[bytes]) -> bytes:

@@ -28,30 +28,13 @@ from gmesh.endtoend.limits import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
-from gmesh.node.api.http import awaited, json_response, problem, read_object
+from gmesh.node.api.entrance import UPGRADE
+from gmesh.node.api.http import awaited, json_response, problem, read_object, status_of
 from gmesh.node.api.json_lines import JsonLines, MessageLines, TableLines
 from gmesh.node.api.views import LocalNode
 from gmesh.node.limits import PING_COUNT_LIMIT
 
 __all__ = ["LocalApi", "description"]
-
-
-_STATUS_OF = {
-    "bad-service": 400,
-    "bad-timeout": 400,
-    "bad-key": 400,
-    "denied": 403,
-    "forbidden": 403,
-    "unknown-node": 404,
-    "no-such-service": 404,
-    "service-taken": 409,
-    "too-large": 413,
-    "busy": 503,
-    "no-route": 503,
-    "stale": 503,
-    "too-far": 503,
-    "timed-out": 504,
-}
 
 
 @cache
@@ -89,8 +72,7 @@ class LocalApi:
             status = error.code or 500
             return problem(request, _slug(error.name), status, error.name)
         if isinstance(error, GmeshError):
-            default = 400 if isinstance(error, RequestRefused) else 502
-            return problem(request, error.reason, _STATUS_OF.get(error.reason, default), error.detail)
+            return problem(request, error.reason, status_of(error), error.detail)
         self._log.failure("the local API failed", failure=failure)
         return problem(request, "internal", 500, "the node failed on this request; its log says why")
 
@@ -191,6 +173,15 @@ class LocalApi:
         sent = self._node.send(body["node"], _service(body["service"]), data, timeout)
         trip = await awaited(request, sent, self._gone)
         return json_response(request, {"delivered": True, "rtt_ms": round(trip, 3)})
+
+    @app.route("/v1/connect", methods=["GET"])
+    @app.route("/v1/accept", methods=["GET"])
+    def _stream(self, request: Request) -> bytes:
+        """Only HTTP gets here: a stream leaves it with the first request (L{gmesh.node.api.entrance})."""
+        request.setHeader(b"upgrade", UPGRADE.encode("ascii"))
+        request.setHeader(b"connection", b"Upgrade")
+        detail = f"ask on a connection of its own, with Connection: Upgrade and Upgrade: {UPGRADE}"
+        return problem(request, "upgrade-required", 426, detail)
 
     @app.route("/v1/receive", methods=["GET"])
     async def _receive(self, request: Request) -> bytes:

@@ -200,6 +200,8 @@ def test_every_answer_is_as_described(world: World) -> None:
         ("GET", "/v1/whois?node=b", None),
         ("GET", "/v1/topology", None),
         ("GET", "/v1/doctor", None),
+        ("GET", "/v1/connect?node=c&service=log", None),
+        ("GET", "/v1/accept?service=log", None),
         ("POST", "/v1/ping", {"node": "c", "count": 2}),
         ("POST", "/v1/trace", {"node": "c", "service": "log"}),
         ("POST", "/v1/capture", {"peer": "b", "seconds": 20}),

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""
+A stream as a socket, for programs without Twisted.
+
+Tests: C{tests/client/test_blocking.py}.
+"""
+
+from __future__ import annotations
+
+import socket as sockets
+
+from gmesh.client.answers import MAX_BODY, MAX_HEAD, LocalAnswer, connect_request, plain_node, read_head
+from gmesh.client.where import find_socket
+from gmesh.errors import FrameRefused, GmeshError
+
+__all__ = ["SocketRefused", "open_socket"]
+
+_END = b"\r\n\r\n"
+
+
+class SocketRefused(GmeshError, ConnectionError):
+    """
+    The stream was not opened: a C{ConnectionError}, and so an C{OSError}, with C{reason} and C{detail}.
+    """
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+def open_socket(
+    node: str, service: str, socket: str | None = None, timeout: float | None = 30.0
+) -> sockets.socket:
+    """
+    Open a stream to C{service} of C{node}.
+
+    The bytes are the stream's, with nothing around them, and C{shutdown(SHUT_WR)} is a half-close.  Such a
+    socket cannot tell a stream that broke from one that ended: let what is sent through it say where it ends.
+
+    @param socket: the path of the daemon's socket; where L{find_socket} finds it, if left out.
+    @param timeout: seconds within which the far end must have accepted; None waits for ever.
+    @return: a connected socket that blocks.
+    @raise SocketRefused: if it is refused.
+    @raise OSError: if the daemon cannot be reached; C{TimeoutError} if it does not answer in time.
+    """
+    opened = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    try:
+        opened.settimeout(timeout)
+        opened.connect(find_socket(socket))
+        opened.sendall(connect_request(plain_node(node), service))
+        _accepted(opened)
+        opened.settimeout(None)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _accepted(opened: sockets.socket) -> None:
+    """Read the answer, and not a byte of what is behind it. @raise SocketRefused: if it is a refusal."""
+    head = b""
+    while not head.endswith(_END):
+        seen = opened.recv(MAX_HEAD, sockets.MSG_PEEK)
+        if not seen or len(head) > MAX_HEAD:
+            raise SocketRefused("bad-answer", "the node's daemon hung up before it had answered")
+        end = (head + seen).find(_END)
+        head += opened.recv(len(seen) if end < 0 else end + len(_END) - len(head))
+    try:
+        answer = read_head(head)
+    except FrameRefused as error:
+        raise SocketRefused(error.reason, error.detail) from error
+    if answer.status != 200:
+        refusal = LocalAnswer(answer.status, answer.fields, _body(opened, answer)).refusal()
+        raise SocketRefused(refusal.reason, refusal.detail)
+
+
+def _body(opened: sockets.socket, answer: LocalAnswer) -> bytes:
+    size = answer.fields.get("content-length", "")
+    limit = min(MAX_BODY, int(size)) if size.isdecimal() else MAX_BODY
+    body = b""
+    while len(body) < limit and (piece := opened.recv(limit - len(body))):
+        body += piece
+    return body

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""
+Where each connection to the local API begins: its first bytes say whether it is to be a stream.
+
+If so, no HTTP is left in its path: the connection is handed to what carries the stream.  All else goes to
+the HTTP of the local API with its own bounds, also what asks for a stream on a connection that was used
+before.  Tests: C{tests/node/api/test_entrance.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from gmesh.daemon.web import refusal
+from gmesh.errors import GmeshError
+from gmesh.node.api.http import ACCEPT, CONNECT, LocalSite, status_of
+from gmesh.node.api.waiting import hand_over
+from gmesh.node.http_head import END, MAX_HEAD, RequestHead, read_head
+from gmesh.node.limits import HEAD_TIMEOUT
+
+__all__ = ["UPGRADE", "Entrance", "EntranceFactory", "Judge", "asks_for_stream"]
+
+UPGRADE = "gmesh-stream"
+"""What the framing is called in C{Upgrade} (RFC 9110, section 7.8)."""
+_BEGINNINGS = (b"CONNECT ", b"GET " + CONNECT, b"GET " + ACCEPT)
+
+Judge = Callable[[RequestHead, Any], IProtocol]
+"""Makes, of a head and the transport, what has the connection then; raises L{GmeshError} to refuse."""
+
+
+def asks_for_stream(head: RequestHead) -> bool:
+    """Whether the connection is to be a stream after this."""
+    if head.method == "CONNECT":
+        return True
+    path = head.target.partition("?")[0].encode("latin-1")
+    upgrades = "upgrade" in head.listed("connection") and UPGRADE in head.listed("upgrade")
+    return head.method == "GET" and path in (CONNECT, ACCEPT) and upgrades
+
+
+class Entrance(Protocol):
+    """
+    Reads the first head, if it may be one that asks for a stream.
+
+    @param http: what has the connection otherwise.
+    @param judge: see L{Judge}.
+    """
+
+    transport: Any
+
+    def __init__(self, http: IProtocol, judge: Judge, clock: IReactorTime) -> None:
+        self._http = http
+        self._judge = judge
+        self._clock = clock
+        self._held = b""
+        self._timer: IDelayedCall | None = None
+        self._refused = False
+
+    def connectionMade(self) -> None:
+        """A head takes only so long."""
+        self._timer = self._clock.callLater(HEAD_TIMEOUT, self._late)
+
+    def dataReceived(self, data: bytes) -> None:
+        """A piece of the first head."""
+        if self._refused:
+            return
+        self._held += data
+        if not self._may_be_stream():
+            self._become(self._http, self._held)
+            return
+        end = self._held.find(END)
+        if max(end, len(self._held) if end < 0 else 0) > MAX_HEAD:
+            self._refuse(431, "too-large", f"a head has at most {MAX_HEAD} bytes")
+        elif end >= 0:
+            self._whole(self._held[:end], self._held[end + len(END) :])
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Nobody asks any more."""
+        self._stop_timer()
+
+    def _may_be_stream(self) -> bool:
+        return any(self._held.startswith(each) or each.startswith(self._held) for each in _BEGINNINGS)
+
+    def _whole(self, head: bytes, rest: bytes) -> None:
+        try:
+            request = read_head(head)
+            if not asks_for_stream(request):
+                self._become(self._http, self._held)
+                return
+            protocol = self._judge(request, self.transport)
+        except GmeshError as error:
+            self._refuse(status_of(error), error.reason, error.detail)
+            return
+        self._become(protocol, rest)
+
+    def _become(self, protocol: IProtocol, data: bytes) -> None:
+        self._stop_timer()
+        self._held = b""
+        hand_over(self.transport, protocol)
+        if data:
+            protocol.dataReceived(data)
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._held:
+            self._refuse(408, "timed-out", f"a head takes at most {HEAD_TIMEOUT:g} s")
+        else:
+            self._become(self._http, b"")
+
+    def _refuse(self, status: int, slug: str, detail: str) -> None:
+        self._stop_timer()
+        self._refused = True
+        self.transport.write(refusal(status, slug, detail))
+        self.transport.loseConnection()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class EntranceFactory(Factory):
+    """
+    Makes an L{Entrance} for each connection.
+
+    @param site: makes the HTTP of the local API.
+    @param judge: see L{Judge}.
+    """
+
+    noisy = False
+
+    def __init__(self, site: LocalSite, judge: Judge, clock: IReactorTime) -> None:
+        self._site = site
+        self._judge = judge
+        self._clock = clock
+
+    def buildProtocol(self, addr: IAddress | None) -> Entrance:
+        """For a new connection."""
+        return Entrance(self._site.buildProtocol(addr), self._judge, self._clock)
+
+    def doStart(self) -> None:
+        """A port opens."""
+        super().doStart()
+        self._site.doStart()
+
+    def doStop(self) -> None:
+        """A port closes."""
+        super().doStop()
+        self._site.doStop()

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""
+A program's end of a stream in frames, so that it can tell an end from a break.
+
+L{gmesh.client.stream_frames} says what is a frame and how a stream ends.  A connection is a stream: its
+back-pressure is that of the socket.  Tests: C{tests/node/api/test_stream_legs.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gmesh.client.stream_frames import (
+    FIN,
+    MAX_DATA,
+    FrameDecoder,
+    FrameKind,
+    Signal,
+    data_head,
+    reset_frame,
+    stop_frame,
+)
+from gmesh.errors import FrameRefused
+from gmesh.interfaces import IStreamReader
+from gmesh.stream_errors import StreamCode, StreamLost
+
+__all__ = ["FramedLeg", "FramedStream"]
+
+GONE = "the program at the far end went away"
+
+
+@implementer(IPushProducer)
+class _Pauses:
+    """Lets one transport pause and resume another, and never close it."""
+
+    def __init__(self, transport: Any) -> None:
+        self.pauseProducing = transport.pauseProducing
+        self.resumeProducing = transport.resumeProducing
+
+    def stopProducing(self) -> None:
+        """The consumer is lost, and says so itself."""
+
+
+class FramedLeg(Protocol):
+    """The connection of the program, once the stream is there."""
+
+    transport: Any
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._decoder = FrameDecoder()
+        self._told = {FrameKind.FIN: False, FrameKind.STOP: False}  # what the program has said
+        self._over = False  # the program has been told how it ended, or is gone
+
+    def connectionMade(self) -> None:
+        """Each side's buffer pauses the other side."""
+        self.transport.registerProducer(_Pauses(self._stream), True)
+        self._stream.registerProducer(_Pauses(self.transport), True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Frames of the program."""
+        if self._over:
+            return
+        try:
+            found = self._decoder.feed(data)
+        except FrameRefused as error:
+            self._stream.reset(StreamCode.ABORTED.slug, GONE)
+            self._end(reset_frame(StreamCode.PROTOCOL, error.detail))
+            return
+        for item in found:
+            if isinstance(item, Signal):
+                self._signal(item)
+            else:
+                self._stream.write(item)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The program has gone; before it ended both halves, that is an abort."""
+        if not self._over:
+            self._over = True
+            if not all(self._told.values()):
+                self._stream.reset(StreamCode.ABORTED.slug, GONE)
+
+    def _signal(self, signal: Signal) -> None:
+        if signal.kind is FrameKind.RESET:
+            broken = StreamCode.ABORTED if signal.code is StreamCode.DONE else signal.code
+            self._stream.reset(broken.slug, signal.detail)
+            return
+        self._told[signal.kind] = True
+        if signal.kind is FrameKind.FIN:
+            self._written()
+            self._stream.loseWriteConnection()
+        else:
+            self._stream.stop_reading()
+
+    def _written(self) -> None:
+        """Nothing will be written to the stream: nothing of the program needs to wait for it."""
+        self._stream.unregisterProducer()
+        self.transport.resumeProducing()
+
+    # what the stream says
+
+    def put(self, data: bytes) -> None:
+        """Bytes of the far program."""
+        if len(data) <= MAX_DATA:
+            self.transport.writeSequence((data_head(len(data)), data))
+            return
+        for begin in range(0, len(data), MAX_DATA):
+            piece = data[begin : begin + MAX_DATA]
+            self.transport.writeSequence((data_head(len(piece)), piece))
+
+    def put_end(self) -> None:
+        """The far program writes no more."""
+        self.transport.write(FIN)
+
+    def put_stop(self) -> None:
+        """The far program reads no more."""
+        self._written()
+        self.transport.write(stop_frame())
+
+    def stream_over(self, reason: Failure) -> None:
+        """The stream is no more: say whether it ended or broke."""
+        if self._over:
+            return
+        error = reason.value
+        if isinstance(error, StreamLost):
+            code = StreamCode.of_slug(error.reason)
+            self._end(reset_frame(StreamCode.ABORTED if code is StreamCode.DONE else code, error.detail))
+        elif isinstance(error, ConnectionDone):
+            self._end(reset_frame(StreamCode.DONE))
+        else:
+            self._end(reset_frame(StreamCode.ABORTED))
+
+    def _end(self, last: bytes) -> None:
+        self._over = True
+        self.transport.write(last)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+
+@implementer(IHalfCloseableProtocol, IStreamReader)
+class FramedStream(Protocol):
+    """
+    The protocol of the stream.
+
+    @param begin: called with the L{FramedLeg} once there is a stream: gives it the connection of the program.
+    """
+
+    transport: Any
+    _leg: FramedLeg
+
+    def __init__(self, begin: Callable[[FramedLeg, Any], None]) -> None:
+        self._begin = begin
+
+    def connectionMade(self) -> None:
+        """The stream is there."""
+        self._leg = FramedLeg(self.transport)
+        self._begin(self._leg, self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes of the far program."""
+        self._leg.put(data)
+
+    def readConnectionLost(self) -> None:
+        """The far program writes no more."""
+        self._leg.put_end()
+
+    def writeConnectionLost(self) -> None:
+        """The program knows: it said so."""
+
+    def write_stopped(self) -> None:
+        """The far program reads no more."""
+        self._leg.put_stop()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The stream is no more."""
+        self._leg.stream_over(reason)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""
+Requests for a stream: who may, whom they name, and how they are answered.
+
+C{CONNECT NODE:SERVICE} gives raw bytes, for tools; C{GET /v1/connect} and C{/v1/accept} give the frames of
+L{gmesh.client.stream_frames}.  Tests: C{tests/node/api/test_stream_requests.py}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IProtocol, IReactorTime
+from twisted.python.failure import Failure
+
+from gmesh.addresses import MeshAddress
+from gmesh.daemon.browsers import PageFilter
+from gmesh.endtoend.services import is_reserved, valid_service
+from gmesh.errors import GmeshError, RequestRefused
+from gmesh.node.api.acceptors import Acceptor, Acceptors
+from gmesh.node.api.access import AccessControl, Credentials, Permission, peer_credentials
+from gmesh.node.api.entrance import UPGRADE
+from gmesh.node.api.framed_leg import FramedLeg, FramedStream
+from gmesh.node.api.http import CONNECT
+from gmesh.node.api.waiting import Waiting
+from gmesh.node.http_head import RequestHead
+from gmesh.node.limits import MAX_DIAL_TIMEOUT
+from gmesh.stream_errors import DialRefused
+from gmesh.streams.join import Join
+
+__all__ = ["StreamRequests"]
+
+DIAL_TIMEOUT = 30.0
+"""Seconds, where a program does not say."""
+
+
+class StreamRequests:
+    """
+    Answers what L{gmesh.node.api.entrance.asks_for_stream} found.
+
+    @param streams: an L{gmesh.interfaces.IStreams}.
+    @param address: this node, as the server of a service.
+    @param names: see L{PageFilter}.
+    """
+
+    def __init__(
+        self,
+        streams: Any,
+        acceptors: Acceptors,
+        control: AccessControl,
+        address: Callable[[str], MeshAddress],
+        clock: IReactorTime,
+        names: Iterable[str] = (),
+    ) -> None:
+        self._streams = streams
+        self._acceptors = acceptors
+        self._control = control
+        self._address = address
+        self._pages = PageFilter(names)
+        self.clock = clock
+
+    def judge(self, head: RequestHead, transport: Any) -> IProtocol:
+        """
+        What has the connection of this request from now on.
+
+        @raise GmeshError: if it is refused.
+        """
+        raw = head.method == "CONNECT"
+        refused = self._pages.refusal(
+            head.method, head.field, transport.getHost(), head.target if raw else ""
+        )
+        if refused is not None:
+            raise RequestRefused(refused[0], refused[2])
+        credentials = peer_credentials(transport)
+        self._control.admit(credentials, Permission.WRITE)
+        if head.has_body:
+            raise RequestRefused("bad-request", "what follows the head is the stream: announce no body")
+        if raw:
+            node, _, service = head.target.rpartition(":")
+            return self._dialling(node, service, DIAL_TIMEOUT, raw)
+        path, _, query = head.target.partition("?")
+        if path.encode("latin-1") == CONNECT:
+            asked = _arguments(query, required=("node", "service"), optional=("timeout",))
+            timeout = _timeout(asked.get("timeout", str(DIAL_TIMEOUT)))
+            return self._dialling(asked["node"], asked["service"], timeout, raw)
+        return self._accepting(_arguments(query, required=("service",))["service"], credentials)
+
+    def _dialling(self, node: str, service: str, timeout: float, raw: bool) -> Waiting:
+        if not valid_service(service) or is_reserved(service):
+            raise RequestRefused(
+                "bad-service", "a service is a-z, 0-9 and -, with a letter or digit at both ends"
+            )
+
+        def ask(waiting: Waiting) -> None:
+            dialled = self._streams.dial(
+                node, service, self._raw(waiting) if raw else _framed(waiting), timeout
+            )
+            waiting.leave = dialled.cancel
+            dialled.addErrback(_failed, waiting)
+
+        return Waiting(ask, half_closes=raw)
+
+    def _raw(self, waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:
+        def build(peer: MeshAddress) -> IProtocol:
+            join = Join(self.clock)
+            waiting.give(join.near, _head("HTTP/1.1 200 Connected", _who("Gmesh-Peer", peer)))
+            return join.far
+
+        return build
+
+    def _accepting(self, service: str, credentials: Credentials | None) -> Waiting:
+        self._acceptors.admit(service, credentials)
+        begun = _head("HTTP/1.1 100 Continue", _who("Gmesh-Host", self._address(service)))
+
+        def ask(waiting: Waiting) -> None:
+            build = _framed(waiting)
+            acceptor = Acceptor(credentials, lambda: waiting.goes_on(begun), build, waiting.refuse_for)
+            try:
+                waiting.leave = self._acceptors.wait(service, acceptor)
+            except GmeshError as error:
+                waiting.refuse_for(error)
+
+        return Waiting(ask, half_closes=False)
+
+
+def _framed(waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:
+    def begin(leg: FramedLeg, stream: Any) -> None:
+        head = _head(
+            "HTTP/1.1 101 Switching Protocols",
+            "Connection: Upgrade",
+            f"Upgrade: {UPGRADE}",
+            _who("Gmesh-Host", stream.getHost()),
+            _who("Gmesh-Peer", stream.getPeer(), stream=stream.stream),
+        )
+        waiting.give(leg, head)
+
+    return lambda peer: FramedStream(begin)
+
+
+def _failed(failure: Failure, waiting: Waiting) -> None:
+    """There is no stream; nobody waits for a dial that was cancelled."""
+    error = failure.value
+    if isinstance(error, DialRefused):
+        waiting.refuse_for(error)
+    else:
+        failure.trap(CancelledError)
+
+
+def _head(*lines: str) -> bytes:
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode("ascii")
+
+
+def _who(name: str, address: MeshAddress, **more: int) -> str:
+    who = {
+        "name": address.name,
+        "node_id": address.node_id,
+        "roles": address.roles,
+        "serial": address.serial,
+        "service": address.service,
+        **more,
+    }
+    return f"{name}: {json.dumps(who, separators=(',', ':'))}"
+
+
+def _arguments(query: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, str]:
+    """@raise RequestRefused: C{invalid-field}, if they are not these, each once."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    found = dict(pairs)
+    wrong = found.keys() - {*required, *optional} or [name for name in required if name not in found]
+    if wrong or len(found) != len(pairs):
+        given = "&".join(f"{name}=..." for name in required)
+        raise RequestRefused("invalid-field", f"give ?{given}, each once, and nothing else")
+    return found
+
+
+def _timeout(text: str) -> float:
+    """@raise RequestRefused: C{invalid-field}."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= MAX_DIAL_TIMEOUT:
+        raise RequestRefused(
+            "invalid-field", f"field 'timeout' must be above 0, at most {MAX_DIAL_TIMEOUT:g}"
+        )
+    return seconds

@@ -1,0 +1,480 @@
+# SPDX-License-Identifier: MIT
+"""
+Segments to and from one peer: what leaves next, what has come, what is sent again, and when to give up.
+
+Tests: C{tests/streams/test_mux.py}.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from zope.interface import implementer
+
+from gmesh.endtoend.deadline_timer import DeadlineTimer
+from gmesh.endtoend.limits import MAX_BATCH
+from gmesh.errors import SendRefused
+from gmesh.streams import limits
+from gmesh.streams.budget import SendBudget
+from gmesh.streams.flight import Flight, SentSegment
+from gmesh.streams.loose import LooseFrames
+from gmesh.streams.ranges import SeenNumbers
+from gmesh.streams.schedule import Schedule
+from gmesh.wire.frames import pack_frame
+from gmesh.wire.messages import SEGMENT_HEAD, Inner, Seen
+
+__all__ = ["Lane", "Outgoing", "Segments", "SegmentsOwner"]
+
+_SEGMENT = int(Inner.SEGMENT)
+_MAX_DELAY = 2**16 - 1
+_GENERATIONS = 2**32
+_SMALLEST = limits.SMALLEST_PIECE
+_HEAD = SEGMENT_HEAD.size
+_pack_head = SEGMENT_HEAD.pack
+
+
+class Outgoing(Protocol):
+    """Something with frames to send: a stream, or what is left of those that ended."""
+
+    @property
+    def sendable(self) -> bool:
+        """True if L{fill} has something to give."""
+
+    def fill(self, pieces: Any, room: int, most: int) -> Any:
+        """Add the frames that are sent next."""
+
+    def acknowledged(self, flags: int, item: Any) -> int:
+        """The peer has them. @return: how many bytes of a stream are under way no more."""
+
+    def lost(self, flags: int, item: Any) -> None:
+        """They are lost."""
+
+    def sent_some(self) -> None:
+        """Something has left."""
+
+
+Part = tuple[Outgoing, int, Any]
+"""What one of them put into a segment."""
+
+
+class Lane(Protocol):
+    """The way out: L{gmesh.endtoend.batching.BatchSender}, or the memory of a node that talks to itself."""
+
+    limit: int
+
+    @property
+    def path_generation(self) -> int:
+        """Rises with each change of the path."""
+
+    @property
+    def srtt(self) -> float | None:
+        """The smoothed round trip."""
+
+    def segment(self, pieces: Any, size: int, probe: bool = False) -> bool:
+        """Send a sealed frame of this."""
+
+    def leave(self) -> None:
+        """The last of several was given."""
+
+    def put(self, frame: bytes) -> None:
+        """Send an inner frame."""
+
+    def gather(self) -> int:
+        """Have keys made, if there are none."""
+
+    def add_producer(self, producer: IPushProducer) -> None:
+        """Pause and resume it."""
+
+    def remove_producer(self, producer: IPushProducer) -> None:
+        """Pause it no more."""
+
+    def lost(self, now: float) -> None:
+        """Something was lost."""
+
+    def sample(self, rtt: float) -> None:
+        """A round trip was measured."""
+
+    def blame(self, generation: int, sent: float) -> None:
+        """What went then by that path is not answered."""
+
+
+class SegmentsOwner:
+    """What segments ask of the streams with their peer."""
+
+    def busy(self) -> bool:
+        """True if anything is open, so that silence is to be noticed."""
+        raise NotImplementedError
+
+    def reattach(self) -> None:
+        """Find another lane, and L{Segments.attach} it."""
+        raise NotImplementedError
+
+    def silent(self) -> None:
+        """The peer has been silent for too long."""
+        raise NotImplementedError
+
+
+@implementer(IPushProducer)
+class Segments:
+    """
+    The segments of one peer, both ways.
+
+    @param first: the first number.
+    @param budget: what may be under way.
+    @ivar lane: where segments leave.
+    @ivar attached: False once the lane is of no use any more, until there is another.
+    @ivar flight: those that are not acknowledged.
+    @ivar loose: frames of streams that have ended.
+    @ivar open: False until it is known that the peer understands segments.
+    """
+
+    def __init__(
+        self,
+        owner: SegmentsOwner,
+        lane: Lane,
+        first: int,
+        clock: IReactorTime,
+        random: Random,
+        budget: SendBudget,
+        counters: Counter[str],
+    ) -> None:
+        self.lane = lane
+        self.attached = True
+        self.flight: Flight[Part] = Flight(first)
+        self.loose = LooseFrames()
+        self.open = False
+        self.budget = budget
+        self._clock = clock
+        self._random = random
+        self._counters = counters
+        self._owner = owner
+        self._schedule: Schedule[Outgoing] = Schedule()
+        self._numbers = SeenNumbers()
+        self._timer = DeadlineTimer(clock, self._due)
+        self._pump_call: IDelayedCall | None = None
+        self._pumping = False
+        self._paused = False
+        self._producing = False
+        self._epoch = 0
+        self._owed = False
+        self._seen_call: IDelayedCall | None = None
+        self._largest_at = 0.0
+        self.heard_at = self._waits_since = clock.seconds()
+        self._keepalive_at = 0.0
+
+    def attach(self, lane: Lane) -> None:
+        """Segments leave by C{lane} from now on."""
+        self._produce_no_more()
+        self.lane = lane
+        self.attached = True
+        self._epoch += _GENERATIONS
+        self._paused = False
+        self._soon()
+
+    def detach(self) -> None:
+        """The lane is of no use any more: look for another soon, if one is needed."""
+        self.attached = False
+        self._produce_no_more()
+        if self.flight or self._schedule or self._owner.busy():
+            now = self._clock.seconds()
+            self._timer.by(now + limits.REATTACH, now)
+
+    def _produce_no_more(self) -> None:
+        if self._producing:
+            self._producing = False
+            self.lane.remove_producer(self)
+
+    def _produce(self) -> None:
+        """Be a producer while there is something to send, or to wait for."""
+        if not self._producing:
+            self._producing = True
+            self.lane.add_producer(self)
+
+    # what leaves
+
+    @property
+    def idle(self) -> bool:
+        """True if nothing waits and nothing is under way."""
+        return not self.flight and not self._schedule
+
+    def wake(self, one: Outgoing) -> None:
+        """C{one} has something to send."""
+        self._schedule.wake(one)
+        self._soon()
+
+    def _soon(self) -> None:
+        """Send what waits in a turn of its own."""
+        if self._schedule and self._pump_call is None and not self._pumping and not self._paused:
+            self._pump_call = self._clock.callLater(0, self.pump)
+
+    def say(self, frame: bytes) -> None:
+        """Send a frame that belongs to no stream, until it is acknowledged."""
+        if self.loose.add(frame):
+            self.wake(self.loose)
+        else:
+            self._counters["stream-unsaid"] += 1
+
+    def forget(self, one: Outgoing) -> None:
+        """C{one} has ended."""
+        self._schedule.forget(one)
+
+    def pump(self) -> None:
+        """Send what waits, as far as there is room."""
+        if self._pump_call is not None:
+            if self._pump_call.active():
+                self._pump_call.cancel()
+            self._pump_call = None
+        if self._paused or self._pumping or not self.attached:
+            return
+        self._produce()
+        if not self.open:
+            self.lane.gather()  # there are no keys yet: see that there will be
+            return
+        self._pumping = True
+        try:
+            for _ in range(limits.SEGMENTS_PER_TURN):
+                if not self.budget.allows() or not self._send():
+                    break
+            else:
+                if self._pump_call is None:
+                    self._pump_call = self._clock.callLater(0, self.pump)
+        finally:
+            self._pumping = False
+        self.lane.leave()
+
+    def _send(self, probe: bool = False) -> bool:
+        """Send one segment. @return: False if there is nothing to send, or no room for it."""
+        schedule, lane = self._schedule, self.lane
+        one = schedule.next()
+        if one is None:
+            return False
+        if self._paused and not probe:
+            schedule.first(one)
+            return False
+        seen = self.report() if self._owed else b""
+        pieces: list[Any] = [b"", seen] if seen else [b""]
+        room = lane.limit - _HEAD - len(seen)
+        most = MAX_BATCH - _HEAD - len(seen)
+        size = 0
+        parts: list[Part] = []
+        while one is not None:
+            used, flags, item = one.fill(pieces, room - size, most - size)
+            if used:
+                size += used
+                parts.append((one, flags, item))
+                schedule.again(one)
+                if room - size < _SMALLEST:
+                    break
+            elif one.sendable:
+                schedule.first(one)
+                break
+            else:
+                schedule.idle(one)
+            one = schedule.next()
+        if not parts:
+            self._owed = self._owed or bool(seen)
+            return self._send_seen() and bool(schedule) if seen else False
+        number = self.flight.next
+        pieces[0] = _pack_head(8, _SEGMENT, number)
+        if not lane.segment(pieces, _HEAD + len(seen) + size, probe):
+            self._owed = self._owed or bool(seen)
+            for one, flags, item in parts:
+                one.lost(flags, item)
+            return False
+        now = self._clock.seconds()
+        first = not self.flight
+        self.flight.sent(parts, now, self._epoch + lane.path_generation)
+        if first:
+            self._arm(now)
+        for one, _, _ in parts:
+            one.sent_some()
+        return True
+
+    # what has come
+
+    def came(self, number: int, now: float) -> None:
+        """The segment with this number has come, and all of it was taken."""
+        numbers, in_order = self._numbers, True
+        if number == numbers.largest + 1:
+            numbers.largest = number  # as nearly always
+        else:
+            in_order = numbers.add(number)
+        if number == numbers.largest:
+            self._largest_at = now
+        self._owed = True
+        if self._seen_call is None:
+            self._seen_call = self._clock.callLater(limits.SEEN_DELAY if in_order else 0, self._seen_is_due)
+        elif not in_order and self._seen_call.getTime() > now:
+            self._seen_call.reset(0)
+
+    def report(self) -> bytes:
+        """A SEEN of all that has come; nothing if that was said."""
+        if not self._owed:
+            return b""
+        self._owed = False
+        delay = int((self._clock.seconds() - self._largest_at) * 10_000)
+        return pack_frame(Inner.SEEN, Seen(min(delay, _MAX_DELAY), self._numbers.runs).encode())
+
+    def _seen_is_due(self) -> None:
+        self._seen_call = None
+        if self._owed:
+            self._send_seen()
+
+    def _send_seen(self) -> bool:
+        """Report by itself. @return: False if there is no room for it."""
+        if not self.attached:
+            return False
+        try:
+            self.lane.put(self.report())
+        except SendRefused:
+            self._owed = True
+            return False
+        return True
+
+    def seen(self, seen: Seen, now: float) -> None:
+        """
+        The peer reports what it has.
+
+        @raise FrameRefused: C{never-sent}.
+        """
+        flight = self.flight
+        acknowledged, lost = flight.seen(seen, now)
+        if not acknowledged:
+            return
+        if len(acknowledged) <= 2 and flight.srtt is not None:
+            self.lane.sample(flight.latest)
+        settled = 0
+        for segment in acknowledged:
+            for one, flags, item in segment.parts:
+                settled += one.acknowledged(flags, item)
+        self.budget.change(-settled)
+        self._send_again(lost, now)
+        if flight:
+            self._arm(now)
+        self._soon()
+
+    def bounced(self) -> None:
+        """A relay dropped something that was for the peer."""
+        now = self._clock.seconds()
+        self.flight.hurry(now)
+        if self.flight:
+            self._arm(now)
+
+    def _send_again(self, lost: list[SentSegment[Part]], now: float) -> None:
+        if not lost:
+            return
+        self.lane.lost(now)
+        self._owed = self._owed or bool(self._numbers)  # a report may have been lost with them
+        self._counters["segments-resent"] += len(lost)
+        for segment in lost:
+            if not segment.spent:
+                for one, flags, item in segment.parts:
+                    one.lost(flags, item)
+
+    # time
+
+    def watch(self) -> None:
+        """Something is open from now on: notice when the peer falls silent."""
+        now = self._clock.seconds()
+        self._waits_since = max(self._waits_since, now)
+        self._keepalive_at = 0.0
+        self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        deadline = self.flight.deadline()
+        if deadline is None:
+            if not self._owner.busy():
+                return
+            if self._keepalive_at <= now:
+                spread = 1 + limits.KEEPALIVE_JITTER * (2 * self._random.random() - 1)
+                silence = limits.KEEPALIVE * spread
+                at = self.heard_at + silence
+                self._keepalive_at = at if at > now else now + silence
+            deadline = self._keepalive_at
+        self._timer.by(deadline, now)
+
+    def _due(self) -> None:
+        """A segment may be lost, or the peer have been silent for long."""
+        now = self._clock.seconds()
+        flight = self.flight
+        waits = bool(flight or self._schedule)
+        if not waits:
+            self._waits_since = now
+        if waits and now - max(self.heard_at, self._waits_since) >= limits.PATIENCE:
+            self._owner.silent()
+            return
+        if not self.attached:
+            self._owner.reattach()
+            if not self.attached:
+                self._timer.by(now + limits.REATTACH, now)
+                return
+        self._send_again(flight.lost(now), now)
+        segment = flight.probe(now)
+        if segment is not None:
+            self._probe(segment, now)
+        elif not flight and self._owner.busy() and now >= self._keepalive_at > self.heard_at:
+            self.loose.probe()
+            self.wake(self.loose)
+        else:
+            self._soon()
+        self._arm(now)
+
+    def _probe(self, segment: SentSegment[Part], now: float) -> None:
+        """Nothing is acknowledged for long: send the oldest segment again, whatever the window says."""
+        self._counters["stream-probes"] += 1
+        if not segment.spent:
+            segment.spent = True
+            for one, flags, item in segment.parts:
+                one.lost(flags, item)
+        if not any(one.sendable for one, _, _ in segment.parts):
+            self.loose.probe()
+            self._schedule.wake(self.loose)
+        if self.flight.probes == limits.PROBES_BEFORE_BLAME:
+            self.lane.blame(segment.generation - self._epoch, segment.at)
+        elif self.flight.probes >= limits.PROBES_BEFORE_COLLAPSE:
+            self.lane.lost(now)
+        if self.open and self.attached and not self._pumping:
+            self._produce()
+            self._pumping = True
+            try:
+                self._send(probe=True)
+            finally:
+                self._pumping = False
+            self.lane.leave()
+
+    def rest(self) -> None:
+        """Nothing is open, waits or is under way: be no producer, leave no timer."""
+        self._produce_no_more()
+        self._timer.cancel()
+
+    def close(self) -> None:
+        """All that waits or is under way is forgotten, and what has come."""
+        self.flight.clear()
+        self.loose.clear()
+        self._schedule = Schedule()
+        self._numbers = SeenNumbers()
+        self._owed = False
+        self.rest()
+        for call in (self._pump_call, self._seen_call):
+            if call is not None and call.active():
+                call.cancel()
+        self._pump_call = self._seen_call = None
+
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        """There are no keys, no room or no window."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """There is again."""
+        self._paused = False
+        if self._schedule:
+            self.pump()
+
+    def stopProducing(self) -> None:
+        """The way out is closed; another may be found."""
+        self._paused = False

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: MIT
+"""
+The byte streams of a node: to dial a service of another by name, and to take what others dial.
+
+The policy is asked at both ends when a stream is opened, and again for each that is open whenever it could
+decide otherwise.
+Tests: C{tests/streams/test_dialling.py}.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gmesh.endtoend.association import Associations
+from gmesh.endtoend.authorization import Authorization
+from gmesh.endtoend.batching import BatchSender
+from gmesh.errors import SendRefused
+from gmesh.interfaces import IStreams
+from gmesh.mesh.peer_identity import Peer
+from gmesh.stream_errors import StreamCode, dial_refused
+from gmesh.streams import limits
+from gmesh.streams.budget import CreditBudget, SendBudget
+from gmesh.streams.listeners import StreamListener, StreamListeners, no_such_service
+from gmesh.streams.loop import LoopLane
+from gmesh.streams.mux import MuxContext, StreamMux
+from gmesh.streams.offers import Build, Opening, StreamOffer, Take
+from gmesh.streams.stream import Stream
+from gmesh.streams.tally import Tally
+from gmesh.wire.messages import Feature
+
+__all__ = ["Streams"]
+
+
+@implementer(IStreams)
+class Streams:
+    """
+    All streams of one node.
+
+    @param version: what the record of a node says of its software, to say why it has no streams.
+    @param advertise: called when this node takes streams to other services than before.
+    @ivar listeners: who takes the streams to which service.
+    @ivar tally: what is counted of streams by service.
+    @ivar counters: how often what happened, by slug.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        associations: Associations,
+        authorization: Authorization,
+        clock: IReactorTime,
+        random: Random,
+        version: Callable[[Peer], str],
+        advertise: Callable[[], None],
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.listeners = StreamListeners(clock, advertise)
+        self.tally = Tally()
+        self._associations = associations
+        self._authorization = authorization
+        self._clock = clock
+        self._version = version
+        self._muxes: dict[bytes, StreamMux] = {}
+        self._loop: tuple[StreamMux, StreamMux] | None = None
+        self._streams: dict[int, Stream] = {}
+        self._judge_call: IDelayedCall | None = None
+        self._lapsed = False
+        self._context = MuxContext(
+            clock=clock,
+            random=random,
+            counters=self.counters,
+            credit=CreditBudget(),
+            sends=SendBudget(),
+            next_stream=itertools.count(1).__next__,
+            next_mux=itertools.count(1).__next__,
+            own=lambda: authorization.own,
+            refusal=self._refusal,
+            begun=self._begun,
+            judge=self._judge,
+            offer=self._offered,
+            ended=self._ended,
+            forget=self._forget,
+            associate=self._associate,
+            unable=self._unable,
+        )
+        associations.serve(self._streams_with)
+
+    # IStreams
+
+    def dial(
+        self, node: str, service: str, build: Build, timeout: float = limits.OPEN_TIMEOUT
+    ) -> Deferred[IProtocol]:
+        """As L{IStreams.dial}."""
+        if not timeout > 0:
+            return fail(dial_refused("bad-timeout", "a timeout is more than 0 seconds"))
+        opening = Opening(self._clock, build, timeout, f"{service} at {node}")
+        self._authorization.seek(node).addCallback(self._open, node, service, opening).addErrback(
+            self._failed, opening
+        )
+        return opening.result
+
+    def listen(self, service: str, take: Take, builtin: bool = False) -> StreamListener:
+        """As L{IStreams.listen}. @param builtin: True for a service of gmesh itself."""
+        return self.listeners.listen(service, take, builtin)
+
+    def hold(self, window: float, patience: float) -> None:
+        """As L{IStreams.hold}."""
+        self.listeners.hold(window, patience)
+
+    def open_streams(self) -> list[Stream]:
+        """As L{IStreams.open_streams}."""
+        return list(self._streams.values())
+
+    # life
+
+    def stop(self) -> None:
+        """Tell every far end, and end every stream."""
+        self.listeners.stop()
+        for mux in self._all():
+            mux.stop(StreamCode.STOPPED.slug)
+
+    # what is believed or allowed changes
+
+    def trust_changed(self, kind: str) -> None:
+        """A document changed: judge every open stream again, in this turn."""
+        self.judge_all()
+
+    def certified(self, peer: Peer) -> None:
+        """There is a newer certificate of a peer, whose roles may be others."""
+        mux = self._muxes.get(peer.handle)
+        if mux is not None:
+            mux.renewed(peer)
+
+    def judge_all(self) -> None:
+        """Ask again about every open stream, and end those that may not go on."""
+        self._lapsed = self._authorization.lapsed()
+        for mux in self._all():
+            self._judge(mux)
+
+    def _judge(self, mux: StreamMux) -> None:
+        reasons: dict[tuple[str, bool], SendRefused | None] = {}
+        for stream in list(mux.streams.values()):
+            key = stream.service, stream.opened
+            if key not in reasons:
+                reasons[key] = self._authorization.judge(mux.peer, *key)
+            refusal = reasons[key]
+            if refusal is not None:
+                stream.reset(refusal.reason, str(refusal))
+
+    def _look(self) -> None:
+        """Touch with the authority is lost by time alone."""
+        self._judge_call = None
+        if self._streams:
+            if self._authorization.lapsed() is not self._lapsed:
+                self.judge_all()
+            self._look_later()
+
+    def _look_later(self) -> None:
+        if self._judge_call is None and self._streams:
+            self._judge_call = self._clock.callLater(limits.JUDGE_EVERY, self._look)
+
+    # opening
+
+    def _open(self, _: None, node: str, service: str, opening: Opening) -> None:
+        try:
+            peer = self._authorization.admit(node, service)
+            mux = self._mux_of(peer)
+        except SendRefused as refusal:
+            opening.refused(refusal.reason, str(refusal))
+            return
+        if len(self._streams) >= limits.MAX_STREAMS:
+            opening.refused(StreamCode.BUSY.slug, f"{limits.MAX_STREAMS} streams are open on this node")
+            return
+        opened = mux.open(service)
+        if isinstance(opened, Stream):
+            opening.begin(opened)
+        else:
+            opening.refused(*opened)
+
+    def _failed(self, failure: Failure, opening: Opening) -> None:
+        self._log.failure("a stream could not be opened", failure)
+        opening.refused("refused", "this node failed")
+
+    def _mux_of(self, peer: Peer) -> StreamMux:
+        if peer.handle == self._authorization.own.handle:
+            return self._own_loop()[0]
+        found = self._associations.streams(peer)
+        assert isinstance(found, StreamMux)
+        return found
+
+    def _streams_with(self, peer: Peer, batch: BatchSender, wanted: bool) -> StreamMux | None:
+        """The streams with a peer, as L{Associations.serve} asks for them."""
+        mux = self._muxes.get(peer.handle)
+        if mux is not None:
+            mux.attach(batch)
+            mux.renewed(peer)
+        elif wanted:
+            side = int(self._authorization.own.handle > peer.handle)
+            mux = self._muxes[peer.handle] = StreamMux(self._context, peer, batch, side)
+        return mux
+
+    def _own_loop(self) -> tuple[StreamMux, StreamMux]:
+        own = self._authorization.own
+        if self._loop is None:
+            there = LoopLane(self._clock, lambda plaintext: self._own_loop()[1].received(own, plaintext))
+            back = LoopLane(self._clock, lambda plaintext: self._own_loop()[0].received(own, plaintext))
+            self._loop = StreamMux(self._context, own, there, 0), StreamMux(self._context, own, back, 1)
+            for mux in self._loop:
+                mux.heard(b"", Feature.STREAMS)
+        return self._loop
+
+    # what the streams of a peer ask
+
+    def _refusal(self, peer: Peer, service: str) -> tuple[StreamCode, str] | None:
+        """May C{peer} open a stream to C{service} of this node?"""
+        refusal = self._authorization.judge(peer, service, False)
+        if refusal is not None:
+            return StreamCode.of_slug(refusal.reason), str(refusal)
+        if not self.listeners.has(service):
+            reason, detail = no_such_service(service)
+            return StreamCode.of_slug(reason), detail
+        if len(self._streams) >= limits.MAX_STREAMS:
+            return StreamCode.BUSY, "too many streams"
+        return None
+
+    def _begun(self, stream: Stream) -> None:
+        self._streams[stream.stream] = stream
+        self._look_later()
+
+    def _offered(self, stream: Stream) -> None:
+        self.listeners.offer(StreamOffer(self._clock, stream))
+
+    def _ended(self, stream: Stream, reason: str, detail: str) -> None:
+        """One line for each stream, without what it carried."""
+        self._streams.pop(stream.stream, None)
+        if not self._streams and self._judge_call is not None:
+            self._judge_call.cancel()
+            self._judge_call = None
+        self.tally.ended(stream, reason)
+        self._log.info(
+            "stream {stream} {direction} {peer} ended after {seconds:.1f} s, "
+            "{sent} bytes sent, {received} received: {why}",
+            stream=stream.stream,
+            direction="to" if stream.opened else "from",
+            peer=str(stream.getPeer()),
+            seconds=self._clock.seconds() - stream.since,
+            sent=stream.sent,
+            received=stream.received,
+            why=f"{reason} ({detail})" if detail and detail != reason else reason,
+        )
+
+    def _forget(self, mux: StreamMux) -> None:
+        """Nothing is open with the peer, and there is no association."""
+        if self._muxes.get(mux.peer.handle) is mux:
+            del self._muxes[mux.peer.handle]
+
+    def _associate(self, peer: Peer) -> None:
+        """Find another way out for streams that lost theirs."""
+        try:
+            self._associations.streams(peer)
+        except SendRefused:
+            self.counters["stream-no-association"] += 1
+
+    def _unable(self, peer: Peer) -> str:
+        return f"{peer.name} runs {self._version(peer)}, which has no streams"
+
+    def _all(self) -> list[StreamMux]:
+        return [*self._muxes.values(), *(self._loop or ())]

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""Forwards: local ports that lead to services of other nodes, each for itself."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from node.gateways.rig import CLOCK, Nodes
+from streams.wires import Program, connect
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.logger import LogEvent, Logger
+
+from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.gateways.forwards import ForwardFactory, Forwards
+from gmesh.node.gateways.settings import Forward
+
+UNIT = "gmesh-node"
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:
+    """What is logged."""
+    found: list[LogEvent] = []
+    for owner in (Forwards, ForwardFactory):
+        monkeypatch.setattr(owner, "_log", Logger(observer=found.append))
+    yield found
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def forward(port: int, service: str = "ssh") -> Forward:
+    """To a service of the other node."""
+    return Forward(f"tcp:{port}:interface=127.0.0.1", "desk", service)
+
+
+def forwarding(nodes: Nodes, *wanted: Forward) -> Forwards:
+    """Forwards of the node under test, begun."""
+    made = Forwards(CLOCK, nodes.here, UNIT, wanted)
+    made.startService()
+    return made
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_local_port_is_a_service_of_another_node(nodes: Nodes, kind: str, tmp_path: Path) -> None:
+    """Its answer comes after the end of the question; both ends are clean."""
+    far = Program()
+    nodes.there.listen("ssh", lambda offer: offer.accept(far))
+    port = free_port()
+    wanted = forward(port) if kind == "tcp" else Forward(f"unix:{tmp_path}/ssh", "desk", "ssh")
+    service = forwarding(nodes, wanted)
+    near = await connect(port if kind == "tcp" else tmp_path / "ssh")
+    near.transport.write(b"question")
+    near.transport.loseWriteConnection()
+    assert await far.ended == b"question"
+    far.transport.write(b"answer")
+    far.transport.loseConnection()
+    assert await near.ended == b"answer"
+    near.transport.loseConnection()
+    assert isinstance(await near.lost, ConnectionDone)
+    assert isinstance(await far.lost, ConnectionDone)
+    await service.stopService()
+
+
+async def test_a_refusal_is_a_reset_and_a_line(nodes: Nodes, lines: list[LogEvent]) -> None:
+    """No program takes a service that is not there for one that had nothing to say."""
+    port = free_port()
+    service = forwarding(nodes, forward(port, "nothing"))
+    near = await connect(port)
+    assert isinstance(await near.lost, ConnectionLost)
+    [line] = [each for each in lines if each["log_level"].name == "warn"]
+    assert (line["to"], line["cause"]) == ("desk:nothing", "desk has no service nothing")
+    await service.stopService()
+
+
+async def test_a_broken_stream_is_a_reset(nodes: Nodes) -> None:
+    """Revoked, timed out, aborted: the program is told what TCP can tell."""
+    far = Program()
+    nodes.there.listen("ssh", lambda offer: offer.accept(far))
+    port = free_port()
+    service = forwarding(nodes, forward(port))
+    near = await connect(port)
+    near.transport.write(b"x")
+    await far.until(1)
+    nodes.there.break_all("revoked")
+    assert isinstance(await near.lost, ConnectionLost)
+    await service.stopService()
+
+
+async def test_a_busy_port_is_one_line_and_the_rest_is_served(nodes: Nodes, lines: list[LogEvent]) -> None:
+    """Also one that the service manager did not pass; a reload tries both again."""
+    far = Program()
+    nodes.there.listen("ssh", lambda offer: offer.accept(far))
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        taken, free = busy.getsockname()[1], free_port()
+        wanted = [forward(taken), Forward("systemd:domain=INET:name=pump-ssh", "desk", "ssh"), forward(free)]
+        service = forwarding(nodes, *wanted)
+        causes = [each["cause"] for each in lines if each["log_level"].name == "error"]
+        assert len(causes) == 2
+        assert causes[0].endswith("Address already in use")
+        assert causes[1].endswith("the service manager passed no such socket")
+        near = await connect(free)
+        near.transport.write(b"x")
+        await far.until(1)
+        assert [bool(row["trouble"]) for row in service.rows()] == [True, True, False]
+        assert len(await service.follow(wanted)) == 2
+    assert len(await service.follow(wanted)) == 1
+    assert not near.lost.called
+    near.transport.abortConnection()
+    await near.lost
+    await service.stopService()
+
+
+async def test_a_reload_changes_one_and_touches_no_connection(nodes: Nodes) -> None:
+    """One goes and one comes; what is open over the one that went, and over the one that stays, lives."""
+    nodes.there.listen("ssh", lambda offer: offer.accept(Program()))
+    first, second, third = (free_port() for _ in range(3))
+    service = forwarding(nodes, forward(first), forward(second))
+    programs = [await connect(first), await connect(second)]
+    for program in programs:
+        program.transport.write(b"x")
+    assert await service.follow([forward(second), forward(third)]) == []
+    programs.append(await connect(third))
+    programs[0].transport.write(b"more")
+    with pytest.raises(Exception, match="refused"):
+        await connect(first)
+    assert [row["listen"] for row in service.rows()] == [forward(second).listen, forward(third).listen]
+    assert not any(program.lost.called for program in programs)
+    for program in programs:
+        program.transport.abortConnection()
+        await program.lost
+    await service.stopService()
+
+
+async def test_a_program_that_hangs_up_before_the_stream_is_there_leaves_nothing(nodes: Nodes) -> None:
+    """Whatever is opened for it is given up."""
+    nodes.there.listen("ssh", lambda offer: None)
+    port = free_port()
+    service = forwarding(nodes, forward(port))
+    near = await connect(port)
+    await service.stopService()
+    assert isinstance(await near.lost, ConnectionLost)
+
+
+async def test_what_is_asked_for_while_it_runs_may_be_taken_back(nodes: Nodes) -> None:
+    """By its number; one whose port is busy is refused, and is not there."""
+    service = forwarding(nodes)
+    port = free_port()
+    added = await service.add(forward(port))
+    with pytest.raises(ConfigurationError, match="already in use"):
+        await service.add(forward(port))
+    assert service.rows() == [
+        {
+            "id": 1,
+            "listen": forward(port).listen,
+            "to": "desk:ssh",
+            "lasting": False,
+            "trouble": None,
+            "open": 0,
+        }
+    ]
+    await service.remove(added.number)
+    assert added.removed.called
+    with pytest.raises(RequestRefused):
+        await service.remove(added.number)
+    await service.stopService()
