@@ -197,7 +197,10 @@ SENTENCES = {
     ],
     "local-api": [
         f"A body has at most {node.LOCAL_BODY_LIMIT // MIB} MiB",
-        f"lets {node.RECEIVE_QUEUE_BYTES // MIB} MiB wait",
+        f"(10; at most {sealed.MAX_TIMEOUT:g})",
+        f"up to {node.MAX_ACKNOWLEDGED:,} at once",
+        f"Up to {sealed.SERVICE_CONCURRENT} messages wait for it",
+        f"waits {sealed.RECEIVER_RETURNS:g} s for a program of the same user",
     ],
     "commands": [
         f"ends {node.SHUTDOWN_DELAY:g} s later",
@@ -313,7 +316,7 @@ def test_every_reason_of_a_send_has_its_status() -> None:
         for slug in re.findall(r"``([a-z-]+)``", slugs)
     }
     assert set(told) == set(re.findall(r"^``([a-z-]+)``", reasons, re.M))
-    source = (ROOT / "gmesh/node/api/routes.py").read_text(encoding="utf-8")
+    source = (ROOT / "gmesh/node/api/http.py").read_text(encoding="utf-8")
     given = dict(re.findall(r"^    \"([a-z-]+)\": (\d{3}),$", source, re.M))
     assert told == {slug: given.get(slug, "502") for slug in told}
 

@@ -110,6 +110,7 @@ def nodes(where: Endpoint, as_json: bool) -> None:
         id_column("node id", "node_id"),
         Column("roles", "roles"),
         Column("reachable", "reachable"),
+        Column("services", "services"),
     ]
     listing(columns, read_list(where, "/v1/nodes"), "no nodes", as_json)
 
@@ -128,5 +129,6 @@ def transits(where: Endpoint, as_json: bool) -> None:
 
 @node_command
 def services(where: Endpoint, as_json: bool) -> None:
-    """List the services served on this node."""
-    listing([Column("service", "service")], read_list(where, "/v1/services"), "no services", as_json)
+    """List the services of the mesh, and the nodes that have them."""
+    columns = [Column("service", "service"), Column("nodes", "nodes"), Column("here", "here")]
+    listing(columns, read_list(where, "/v1/services"), "no services", as_json)

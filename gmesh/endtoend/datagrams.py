@@ -115,6 +115,7 @@ class Datagrams:
         concurrent: int = limits.SERVICE_CONCURRENT,
         reserved: bool = False,
         owner: object = None,
+        shared: bool = False,
     ) -> Registration:
         """As L{Services.register}."""
         return self.services.register(
@@ -123,6 +124,7 @@ class Datagrams:
             concurrent=concurrent,
             reserved=reserved,
             owner=owner,
+            shared=shared,
             changed=self._services_changed,
         )
 

@@ -110,15 +110,17 @@ class ServiceQueue:
     """
     The receivers of one service, and a bounded queue before them.
 
-    @ivar owner: whose service it is, if several receivers may share it.
+    @ivar owner: whose service it is.
+    @ivar shared: several receivers may share its messages.
     @ivar ends: when nobody has come back to it.
     """
 
-    __slots__ = ("_peers", "bytes", "draining", "ends", "owner", "queue", "service", "takers")
+    __slots__ = ("_peers", "bytes", "draining", "ends", "owner", "queue", "service", "shared", "takers")
 
     def __init__(self, service: str, owner: object) -> None:
         self.service = service
         self.owner = owner
+        self.shared = False
         self.takers: list[Taker] = []
         self.queue: deque[Delivery] = deque()
         self.bytes = 0

@@ -108,6 +108,7 @@ class Services:
         concurrent: int = limits.SERVICE_CONCURRENT,
         reserved: bool = False,
         owner: object = None,
+        shared: bool = False,
         changed: Callable[[], None] = lambda: None,
     ) -> Registration:
         """
@@ -116,7 +117,8 @@ class Services:
         @param concurrent: how many messages the receiver may be busy with; more wait in a bounded queue.
             With 1 they are handed over in order, each when the one before is done.
         @param reserved: True to take a name that begins with C{_}, for gmesh itself.
-        @param owner: receivers of one service with the same owner, unless it is None, share its messages.
+        @param owner: whose service it is; while it waits for a receiver to come back it is nobody else's.
+        @param shared: other receivers of the same owner, which say so too, may share its messages.
         @param changed: called now and when the registration ends, before anything else happens.
         @raise ConfigurationError: C{bad-service}, C{reserved-service}, C{service-taken} or
             C{too-many-services}.
@@ -131,7 +133,7 @@ class Services:
                 "reserved-service", f"{service} is of gmesh itself; names with _ are reserved"
             )
         place = self._places.get(service)
-        if place is not None and (place.owner != owner or (place.takers and owner is None)):
+        if place is not None and (place.owner != owner or (place.takers and not (shared and place.shared))):
             raise ConfigurationError(
                 "service-taken", f"the service {service} has a receiver on this node already"
             )
@@ -142,6 +144,7 @@ class Services:
                 )
             place = self._places[service] = ServiceQueue(service, owner)
         place.cancel()
+        place.shared = shared
         taker = Taker(receiver, concurrent, Faults(service, self.counters))
         place.takers.append(taker)
         changed()

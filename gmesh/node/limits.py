@@ -99,7 +99,10 @@ LOCAL_BODY_LIMIT = 2 * 1024 * 1024
 LOCAL_BODIES_LIMIT = 16 * 1024 * 1024
 """Bytes of all bodies that the local API holds at once."""
 PING_COUNT_LIMIT = 1000
-RECEIVE_QUEUE_BYTES = 4 * 1024 * 1024
+MAX_ACKNOWLEDGED = 1_024
+"""Messages that one C{POST /v1/receive/ack} names."""
+FULL_PAUSE = 0.05
+"""Seconds after which a message for which there was no room here is tried again."""
 
 FOLLOW_EVERY = 0.5
 """Seconds between two looks at a table that a client follows."""

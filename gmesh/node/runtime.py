@@ -305,10 +305,13 @@ class NodeRuntime:
 
     def advertise(self) -> None:
         """Advertise addresses, services and version in the node record."""
-        taken = {*self.datagrams.services.names, *self.streams.listeners.names}
-        names = sorted(name for name in taken if not is_reserved(name))
-        listed = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
+        listed = [name for name in self.own_services() if len(name) <= MAX_SERVICE][:MAX_SERVICES]
         self._updates.advertise(make_capabilities(self._advertised, listed, self._software))
+
+    def own_services(self) -> list[str]:
+        """The services of programs on this node, sorted."""
+        taken = {*self.datagrams.services.names, *self.streams.listeners.names}
+        return sorted(name for name in taken if not is_reserved(name))
 
     def is_anchor(self) -> bool:
         """Whether this node's certificate says so."""

@@ -251,7 +251,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         from gmesh.node.api.views import LocalNode
 
         node = LocalNode(runtime, heartbeat, reactor, settings)
-        return LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone")).app.resource()
+        return LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone")).resource()
 
     def metrics_site() -> LocalSite:
         return LocalSite(ForPrograms(LateResource(lambda: metrics_page().resource()), configuration.host))

@@ -104,7 +104,7 @@ class OutcomeMachine(RuleBasedStateMachine):
     def program_comes(self, concurrent):
         if self.registration is None:
             self.registration = self.fabric.bob.datagrams.register(
-                SERVICE, self.receive, concurrent=concurrent, owner="user"
+                SERVICE, self.receive, concurrent=concurrent, owner="user", shared=True
             )
             self.fabric.run(0.2)
 

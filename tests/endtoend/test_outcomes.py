@@ -18,7 +18,8 @@ class Program:
 
     def __init__(self, end, service="log", **options):
         self.messages, self.given = [], []
-        self.registration = end.datagrams.register(service, self.receive, **options)
+        shared = "owner" in options
+        self.registration = end.datagrams.register(service, self.receive, shared=shared, **options)
 
     def receive(self, message):
         self.messages.append(message)

@@ -45,20 +45,33 @@ def program(mesh: ProcessMesh, node: str, *arguments: str) -> subprocess.Popen[s
     )
 
 
+def serves(mesh: ProcessMesh, node: str, service: str) -> bool:
+    rows = mesh[node].ask("GET", "/v1/services")
+    return any(row["service"] == service and row["here"] for row in rows)
+
+
 def test_readings_arrive_and_a_missing_collector_is_told(mesh: ProcessMesh) -> None:
-    """Nobody collects: the reporter is told so; somebody does: he has the name and the value, once."""
+    """
+    Nobody collects: the reporter is told so; somebody does: he has the name and the value, once, and goes on
+    after a message that is no reading.
+    """
     early = program(mesh, "gauge", "report", "boiler", "20.5")
     _, words = early.communicate(timeout=DEADLINE)
     assert early.returncode == 1
     assert words.startswith("not sent: ") and "readings" in words and words.count("\n") == 1
     collector = program(mesh, "boiler", "collect")
     try:
-        mesh.wait(lambda: {"service": "readings"} in mesh["boiler"].ask("GET", "/v1/services"))
+        mesh.wait(lambda: serves(mesh, "boiler", "readings"))
         told = program(mesh, "gauge", "report", "boiler", "21.5")
         words, _ = told.communicate(timeout=DEADLINE)
         assert told.returncode == 0 and re.fullmatch(r"arrived after \d+(\.\d+)? ms\n", words)
         assert collector.stdout is not None
         assert collector.stdout.readline() == "gauge: 21.5\n"
+        for value, status in (("hot", 0), ("22", 0)):
+            told = program(mesh, "gauge", "report", "boiler", value)
+            told.communicate(timeout=DEADLINE)
+            assert told.returncode == status
+        assert collector.stdout.readline() == "gauge: 22.0\n"
     finally:
         collector.terminate()
         collector.communicate(timeout=DEADLINE)

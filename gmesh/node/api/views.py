@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 
 import gmesh
-from gmesh.endtoend.services import Message, is_reserved, valid_service
-from gmesh.errors import RequestRefused
+from gmesh.endtoend.services import Receiver, is_reserved, valid_service
+from gmesh.errors import RequestRefused, SendRefused
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.api.json_lines import Rows
 from gmesh.node.api.whois import links_of, name_of, whois
 from gmesh.node.heartbeat import Heartbeat
-from gmesh.node.limits import FOLLOW_EVERY
+from gmesh.node.limits import FOLLOW_EVERY, FULL_PAUSE
 from gmesh.node.runtime import NodeRuntime
 from gmesh.trust.policy import PolicyRules, Subject
 from gmesh.wire.frames import Kind
@@ -59,6 +59,7 @@ class LocalNode:
         self._runtime = runtime
         self._heartbeat = heartbeat
         self._settings = settings
+        self._clock = clock
         self._followers: list[Callable[[], None]] = []
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
@@ -155,9 +156,17 @@ class LocalNode:
         return sorted(rows, key=lambda row: str(row["name"]))
 
     def services(self) -> list[dict[str, Any]]:
-        """The services with a receiver on this node."""
-        names = self._runtime.datagrams.services.names
-        return [{"service": name} for name in names if not name.startswith("_")]
+        """Each service of the mesh: the nodes that can be reached and say that they have it, and this one."""
+        runtime, name = self._runtime, self._runtime.member.name
+        found = {service: {name} for service in runtime.own_services()}
+        for node in runtime.engine.nodes(runtime.now()):
+            if node.reachable and node.member.name != name:
+                for service in node.services:
+                    found.setdefault(service, set()).add(node.member.name)
+        return [
+            {"service": service, "nodes": sorted(nodes), "here": name in nodes}
+            for service, nodes in sorted(found.items())
+        ]
 
     def transits(self) -> list[dict[str, Any]]:
         """The paths of others that passed through this node, with kind and size of the first frame."""
@@ -227,18 +236,26 @@ class LocalNode:
             row["splices"] = header.splices
         return row
 
-    async def send(self, name: str, service: str, data: bytes, timeout: float) -> float:
-        """Deliver and return the round trip in milliseconds."""
-        delivered = await self._runtime.datagrams.send(name, service, data, timeout=timeout)
-        return 1000 * (delivered.rtt or 0.0)
+    async def send(self, name: str, service: str, data: bytes, timeout: float, key: str = "") -> float:
+        """Deliver, waiting for room here too, and return the milliseconds until it was done with."""
+        datagrams, clock = self._runtime.datagrams, self._clock
+        since = clock.seconds()
+        while True:
+            left = timeout - (clock.seconds() - since)
+            try:
+                await datagrams.send(name, service, data, timeout=left, key=key)
+            except SendRefused as refusal:
+                if refusal.reason != "busy" or clock.seconds() - since + FULL_PAUSE >= timeout:
+                    raise
+                await deferLater(clock, FULL_PAUSE)
+                continue
+            return 1000 * (clock.seconds() - since)
 
-    def receive(self, service: str, receiver: Callable[[str, bytes], None]) -> Callable[[], None]:
-        """Hand messages for C{service} to C{receiver(source name, data)}; returns what stops it."""
-
-        def received(message: Message) -> None:
-            receiver(message.source_name, message.data)
-
-        return self._runtime.datagrams.register(service, received).unregister
+    def receive(
+        self, service: str, receiver: Receiver, owner: object, shared: bool = False
+    ) -> Callable[[], None]:
+        """Hand messages for C{service} to a program; returns what is to be called when it has gone."""
+        return self._runtime.datagrams.register(service, receiver, owner=owner, shared=shared).gone
 
     def whois(self, text: str) -> dict[str, Any]:
         """All that is known of the node with this name, node id, or beginning of either."""

@@ -30,7 +30,7 @@ class Caller:
         heartbeat: Any = SimpleNamespace(age=lambda: None, reachable=False, troubles={})
         runtime = mesh[name].runtime
         node = LocalNode(runtime, heartbeat, mesh.clock, Settings("/state"))
-        resource = LocalApi(node, bytes, lambda: runtime.count("caller-gone")).app.resource()
+        resource = LocalApi(node, bytes, lambda: runtime.count("caller-gone")).resource()
         self.channel = local_site(resource, AccessControl()).buildProtocol(None)
         self.transport = StringTransport(UNIXAddress("node.sock"))
         self.channel.makeConnection(self.transport)

@@ -127,8 +127,8 @@ class World:
         settings = Settings("/state", ("tcp:7443",))
         metrics = MetricsPage(NodeCollector(runtime, heartbeat, ReactorLag(mesh.clock)))  # type: ignore[arg-type]  # same
         self.node = LocalNode(runtime, heartbeat, mesh.clock, settings)  # type: ignore[arg-type]  # a double
-        self.web = StubTreq(LocalApi(self.node, metrics.page).app.resource())
-        self.agent = RequestTraversalAgent(LocalApi(self.node, metrics.page).app.resource())
+        self.web = StubTreq(LocalApi(self.node, metrics.page).resource())
+        self.agent = RequestTraversalAgent(LocalApi(self.node, metrics.page).resource())
 
     def _passes(self, got: list[Any], flush: Callable[[], None]) -> Any:
         for _ in range(400):
@@ -206,8 +206,10 @@ def test_every_answer_is_as_described(world: World) -> None:
         ("POST", "/v1/trace", {"node": "c", "service": "log"}),
         ("POST", "/v1/capture", {"peer": "b", "seconds": 20}),
         ("POST", "/v1/send", {"node": "c", "service": "log", "data": "aGVsbG8="}),
+        ("POST", "/v1/send", {"node": "c", "service": "log", "data": "aGVsbG8=", "key": "a key"}),
+        ("POST", "/v1/receive/ack", {"ids": ["of nothing"]}),
     ]
-    stop = world.node.receive("news", lambda source, data: None)
+    stop = world.node.receive("news", lambda message: None, None)
     for method, target, body in asked:
         assert world.answers(method, target, body) or target == "/v1/transits", target
     stop()
@@ -259,7 +261,7 @@ def test_refusals_are_as_described(world: World, method: str, target: str, body:
 
 def test_a_service_is_received_once(world: World) -> None:
     """409 is told too."""
-    stop = world.node.receive("once", lambda source, data: None)
+    stop = world.node.receive("once", lambda message: None, None)
     assert world.answers("GET", "/v1/receive?service=once")["status"] == 409
     stop()
 
