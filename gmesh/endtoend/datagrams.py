@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +19,7 @@ from gmesh.endtoend import limits
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.endtoend.local_delivery import LocalDelivery
+from gmesh.endtoend.reliable_queue import Delivered
 from gmesh.endtoend.services import Message, Receiver, Registration, Services
 from gmesh.endtoend.sessions import Sessions
 from gmesh.errors import FrameRefused, SendRefused
@@ -27,18 +27,6 @@ from gmesh.mesh.peer_identity import Peer
 from gmesh.wire.messages import check_key
 
 __all__ = ["Datagrams", "Delivered"]
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """
-    The receiver is done with a message, or, if no acknowledgement was wanted, it was sent.
-
-    @ivar rtt: seconds from sending it to its acknowledgement, and so with the time its receiver took; None
-        without one.
-    """
-
-    rtt: float | None
 
 
 class Datagrams:
@@ -181,7 +169,7 @@ class Datagrams:
                 result = self._associations.associate(peer).reliable.send(service, data, timeout, key)
         except SendRefused as refusal:
             return fail(refusal)
-        return result.addCallback(Delivered)
+        return result
 
     def open(self, node: str, service: str) -> DatagramSender:
         """
@@ -227,19 +215,19 @@ class Datagrams:
             node, service, self._associations, self.authorization, self._drop_here, self._number
         )
 
-    def _deliver_here(self, service: str, data: bytes, timeout: float, key: str) -> Deferred[float]:
+    def _deliver_here(self, service: str, data: bytes, timeout: float, key: str) -> Deferred[Delivered]:
         delivery = LocalDelivery(self.services, self._from_here(service, data, key), timeout, self._clock)
         if not delivery.result.called:
             self._local[delivery] = None
             delivery.result.addBoth(self._delivered_here, delivery)
         return delivery.result
 
-    def _delivered_here(self, result: float | Failure, delivery: LocalDelivery) -> float | Failure:
+    def _delivered_here(self, result: Delivered | Failure, delivery: LocalDelivery) -> Delivered | Failure:
         del self._local[delivery]
         return result
 
     def _drop_here(self, service: str, data: bytes) -> None:
-        self.services.deliver(self._from_here(service, data), lambda outcome, said: None)
+        self.services.deliver(self._from_here(service, data), lambda outcome, said, answer: None)
 
     def _from_here(self, service: str, data: bytes, key: str = "") -> Message:
         own = self.own

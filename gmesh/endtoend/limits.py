@@ -162,6 +162,9 @@ MAX_HELD = 1_024
 OUTCOME_LIFE = 60.0
 """An outcome that is not confirmed is repeated for so long; after that its sender asks, or has given up."""
 
+MAX_ANSWER_BYTES = 1024 * 1024
+"""Answers to one peer that it has not confirmed; the oldest go, and their outcomes are told without them."""
+
 # Keys of messages
 
 KEY_LIFE = 86_400

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.endtoend.limits import BUSY_PAUSE, MAX_BUSY_PAUSE
+from gmesh.endtoend.reliable_queue import Delivered
 from gmesh.endtoend.service_queue import Message
 from gmesh.endtoend.services import Services
 from gmesh.errors import SendRefused
@@ -23,11 +24,11 @@ class LocalDelivery:
     """
     One message, handed over when there is room for it.
 
-    @ivar result: Deferred of the seconds until its receiver was done with it; fails with L{SendRefused}.
+    @ivar result: Deferred of L{Delivered}; fails with L{SendRefused}.
     """
 
     def __init__(self, services: Services, message: Message, timeout: float, clock: IReactorTime) -> None:
-        self.result: Deferred[float] = Deferred(lambda _: self._refuse("cancelled", "the caller gave up"))
+        self.result: Deferred[Delivered] = Deferred(lambda _: self._refuse("cancelled", "the caller gave up"))
         self._services = services
         self._message = message
         self._clock = clock
@@ -46,7 +47,7 @@ class LocalDelivery:
         self._reason = "timed-out"
         self._services.deliver(self._message, self._done)
 
-    def _done(self, outcome: Outcome, said: str) -> None:
+    def _done(self, outcome: Outcome, said: str, answer: bytes) -> None:
         if self.result.called:
             return
         if outcome is Outcome.BUSY:
@@ -55,7 +56,7 @@ class LocalDelivery:
             self._pause = min(2 * self._pause, MAX_BUSY_PAUSE)
         elif outcome is Outcome.DELIVERED:
             self._stop()
-            self.result.callback(self._clock.seconds() - self._began)
+            self.result.callback(Delivered(self._clock.seconds() - self._began, answer))
         else:
             text = f"this node answers {outcome.slug} for {self._message.service}"
             self._refuse(outcome.slug, f"{text}: {said}" if said else text)

@@ -39,9 +39,10 @@ class _Unconfirmed:
 class UnconfirmedOutcomes:
     """Outcomes that a peer was told and has not confirmed: which to repeat, which to give up. Pure."""
 
-    __slots__ = ("_told",)
+    __slots__ = ("_bytes", "_told")
 
     def __init__(self) -> None:
+        self._bytes = 0
         self._told: dict[int, _Unconfirmed] = {}
 
     def __len__(self) -> int:
@@ -50,13 +51,24 @@ class UnconfirmedOutcomes:
     def tell(self, ending: MessageOutcome, now: float, path: Path | None = None) -> None:
         """An outcome is told for the first time."""
         self._told[ending.message] = _Unconfirmed(ending, now, now, now + limits.INITIAL_RTO, path=path)
-        if len(self._told) > limits.ACK_WINDOW:  # its sender asks
-            del self._told[next(iter(self._told))]
+        self._bytes += len(ending.answer)
+        while len(self._told) > limits.ACK_WINDOW or self._bytes > limits.MAX_ANSWER_BYTES:
+            self._forget(next(iter(self._told)))  # its sender asks
+
+    def _forget(self, message: int) -> None:
+        told = self._told.pop(message, None)
+        if told is not None:
+            self._bytes -= len(told.ending.answer)
+
+    def find(self, message: int) -> MessageOutcome | None:
+        """The outcome of a message that is not confirmed."""
+        told = self._told.get(message)
+        return None if told is None else told.ending
 
     def confirm(self, messages: Iterable[int]) -> None:
         """The peer knows these."""
         for message in messages:
-            self._told.pop(message, None)
+            self._forget(message)
 
     def due(self, now: float) -> list[_Unconfirmed]:
         """Outcomes to tell again, now; those that are told for too long are forgotten."""
@@ -64,7 +76,7 @@ class UnconfirmedOutcomes:
         repeated = []
         for told in late:
             if now - told.first >= limits.OUTCOME_LIFE:
-                del self._told[told.ending.message]
+                self._forget(told.ending.message)
                 continue
             told.due = now + min(limits.INITIAL_RTO * 2**told.tries, limits.MAX_RTO)
             told.tries += 1
@@ -78,6 +90,7 @@ class UnconfirmedOutcomes:
     def clear(self) -> None:
         """Tell nothing any more."""
         self._told.clear()
+        self._bytes = 0
 
 
 class OutcomeReporter:
@@ -122,6 +135,10 @@ class OutcomeReporter:
             now = self._clock.seconds()
             self._unconfirmed.tell(ending, now, self._batch.keys.sent_by)
             self._timer.by(now + limits.INITIAL_RTO, now)
+
+    def told(self, message: int) -> MessageOutcome | None:
+        """What the peer was told of a message and has not confirmed."""
+        return self._unconfirmed.find(message)
 
     def confirmed(self, messages: Iterable[int]) -> None:
         """The peer knows the outcomes of these messages."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -393,7 +393,7 @@ class DatagramReceiver:
 
     def _say(self, message: int, unknown: bool = True) -> None:
         """What became of a message, or that it is held. @param unknown: or that there is none."""
-        ending = self.numbers.ending(message)
+        ending = self._reporter.told(message) or self.numbers.ending(message)
         if message in self.numbers.held:
             self._reporter.taken(message)
         elif ending is not None:
@@ -440,7 +440,7 @@ class DatagramReceiver:
             self._takes[datagram.service.encode("ascii")] = self._services.taker(
                 peer, datagram.service, self._not_taken
             )
-            self._services.deliver(message, lambda outcome, said: self._counted(outcome))
+            self._services.deliver(message, lambda outcome, said, answer: self._counted(outcome))
         elif datagram.outcome:
             self._hold(datagram.message, message)
         else:
@@ -452,11 +452,12 @@ class DatagramReceiver:
         numbers.take(number)
         held = False
 
-        def done(outcome: Outcome, said: str) -> None:
+        def done(outcome: Outcome, said: str, answer: bytes) -> None:
             self._counted(outcome)
             ending = numbers.settle(number, outcome, said)
             if not self._closed:  # else the peer asks, if it comes back
-                reporter.tell(ending, confirmed=held)
+                ending = replace(ending, answer=answer) if answer else ending
+                reporter.tell(ending, confirmed=held or bool(answer))
 
         self._services.deliver(message, done)
         if number in numbers.held:
@@ -475,7 +476,7 @@ class DatagramReceiver:
                 self._reply(pack_frame(Inner.RECEIPT, Receipt(number, outcome).encode()))
 
         self._services.deliver(
-            message, lambda outcome, said: answer(outcome), lambda: answer(Outcome.DELIVERED)
+            message, lambda outcome, said, _: answer(outcome), lambda: answer(Outcome.DELIVERED)
         )
 
     def _counted(self, outcome: Outcome) -> None:

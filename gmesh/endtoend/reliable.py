@@ -17,7 +17,7 @@ from gmesh.endtoend import limits
 from gmesh.endtoend.batching import BatchSender
 from gmesh.endtoend.deadline_timer import DeadlineTimer
 from gmesh.endtoend.path_trials import PathTrials
-from gmesh.endtoend.reliable_queue import ReliableMessage, ReliableQueue, encode_datagram
+from gmesh.endtoend.reliable_queue import Delivered, ReliableMessage, ReliableQueue, encode_datagram
 from gmesh.endtoend.sealing import Sealer
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
@@ -67,16 +67,16 @@ class ReliableSender:
     def __len__(self) -> int:
         return len(self._queue)
 
-    def send(self, service: str, data: bytes, timeout: float, key: str = "") -> Deferred[float]:
+    def send(self, service: str, data: bytes, timeout: float, key: str = "") -> Deferred[Delivered]:
         """
         Send until its receiver is done with it.
 
-        @return: Deferred of the seconds that took.
+        @return: Deferred of L{Delivered}.
         @raise SendRefused: C{busy}.
         """
         now = self._clock.seconds()
         message = ReliableMessage(service, data, now + timeout, key)
-        result: Deferred[float] = Deferred(lambda _: self._finish(message, "cancelled"))
+        result: Deferred[Delivered] = Deferred(lambda _: self._finish(message, "cancelled"))
         message.result = result
         self._queue.add(message)
         self._timer.by(message.deadline, now)
@@ -130,16 +130,18 @@ class ReliableSender:
             message.reason = outcome.slug
             queue.back(message, now)
         else:
-            self._ended(message, outcome, ending.reason)
-            return held
+            self._ended(message, outcome, ending.reason, ending.answer)
+            return held or bool(ending.answer)
         self._pump(now)
         self._arm(now)
         return held
 
-    def _ended(self, message: ReliableMessage, outcome: Outcome, reason: str = "") -> None:
+    def _ended(
+        self, message: ReliableMessage, outcome: Outcome, reason: str = "", answer: bytes = b""
+    ) -> None:
         now = self._clock.seconds()
         if outcome is Outcome.DELIVERED:
-            message.result.callback(self._queue.answered(message, now))
+            message.result.callback(Delivered(self._queue.answered(message, now), answer))
         else:
             self._queue.arrived(message, now)
             self._finish(message, outcome.slug, reason)

@@ -22,7 +22,21 @@ from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Datagram, Inner
 
-__all__ = ["ReliableMessage", "ReliableQueue", "encode_datagram"]
+__all__ = ["Delivered", "ReliableMessage", "ReliableQueue", "encode_datagram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """
+    The receiver is done with a message, or, if no acknowledgement was wanted, it was sent.
+
+    @ivar rtt: seconds from sending it to its acknowledgement, and so with the time its receiver took; None
+        without one.
+    @ivar answer: what the receiver gave back.
+    """
+
+    rtt: float | None
+    answer: bytes = b""
 
 
 def encode_datagram(

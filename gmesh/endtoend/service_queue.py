@@ -49,8 +49,9 @@ Receiver = Callable[[Message], Deferred[Any] | Coroutine[Deferred[Any], Any, Any
 Takes a message. What it does reaches nobody but itself, and the sender of an acknowledged message:
 
  - it returns None: it is done with the message;
- - it returns a Deferred or a coroutine: the receiver is busy until that is done, and with it the message; its
-   result means nothing, its failure refuses the message, is counted (C{receiver-failed}) and logged;
+ - it returns a Deferred or a coroutine: the receiver is busy until that is done, and with it the message; a
+   result of bytes goes back to the sender, its failure refuses the message, is counted (C{receiver-failed}),
+   and logged;
  - it returns anything else, True and False too: as None, counted (C{receiver-odd}) and logged;
  - it raises L{GmeshError}: the message is refused, which is counted (C{receiver-refused});
  - it raises anything else, C{SystemExit} too: the message is refused, which is counted
@@ -60,8 +61,8 @@ The sender is told C{detail} of a L{GmeshError}, and of other errors only that t
 It may register and unregister services, itself too, and stop the node: that holds for the next message.
 """
 
-Done = Callable[[Outcome, str], None]
-"""Called once with what became of a message, and what its receiver says of it."""
+Done = Callable[[Outcome, str, bytes], None]
+"""Called once with what became of a message, what its receiver says of it, and what it gives back."""
 
 
 class Delivery:

@@ -26,7 +26,7 @@ from gmesh.endtoend.service_queue import Delivery, Done, Message, Receiver, Serv
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.names import is_service
-from gmesh.wire.limits import MAX_SERVICE
+from gmesh.wire.limits import MAX_ANSWER, MAX_SERVICE
 from gmesh.wire.messages import Outcome
 
 __all__ = ["Message", "Receiver", "Registration", "Services", "Take", "is_reserved", "valid_service"]
@@ -71,7 +71,7 @@ class Registration:
         self._services.gone(self)
 
 
-def _ignore(outcome: Outcome, reason: str) -> None:
+def _ignore(outcome: Outcome, said: str, answer: bytes) -> None:
     """Nobody waits for it."""
 
 
@@ -217,7 +217,7 @@ class Services:
         if message.key:
             if self.known(message.source_id, message.service, message.key):
                 self.counters["key-known"] += 1
-                done(Outcome.DELIVERED, "")
+                done(Outcome.DELIVERED, "", b"")
                 return
             delivery = self._keyed.get(_keyed(message))
             if delivery is not None:
@@ -225,12 +225,12 @@ class Services:
                 delivery.waiting.append(done)
                 return
         if place is None:
-            done(Outcome.NO_SUCH_SERVICE, "")
+            done(Outcome.NO_SUCH_SERVICE, "", b"")
             return
         delivery = Delivery(message, done, handed)
         taker = place.free()
         if taker is None and not place.has_room(message.source_id, len(message.data)):
-            done(Outcome.BUSY, "")
+            done(Outcome.BUSY, "", b"")
             return
         if message.key:
             self._keyed[_keyed(message)] = delivery
@@ -250,7 +250,7 @@ class Services:
         counters = self.counters
         name, node_id, roles, new = peer.name, peer.node_id, peer.roles, tuple.__new__
 
-        def done(outcome: Outcome, reason: str) -> None:
+        def done(outcome: Outcome, said: str, answer: bytes) -> None:
             if outcome is not Outcome.DELIVERED:
                 refused(outcome)
 
@@ -341,8 +341,11 @@ class Services:
         del taker.pending[delivery]
         if isinstance(result, _Refusal):
             self._end(delivery, Outcome.REFUSED, result.said)
+        elif isinstance(result, bytes) and len(result) > MAX_ANSWER:
+            self.counters["answer-too-large"] += 1
+            self._end(delivery, Outcome.REFUSED, f"its answer has more than {MAX_ANSWER} bytes")
         else:
-            self._end(delivery, Outcome.DELIVERED)
+            self._end(delivery, Outcome.DELIVERED, "", result if isinstance(result, bytes) else b"")
         self._drain(place)
 
     def _drain(self, place: ServiceQueue) -> None:
@@ -363,15 +366,15 @@ class Services:
         while place.queue:
             self._end(place.next(), outcome)
 
-    def _end(self, delivery: Delivery, outcome: Outcome, said: str = "") -> None:
+    def _end(self, delivery: Delivery, outcome: Outcome, said: str = "", answer: bytes = b"") -> None:
         """What became of a message; of one with a key when that is on disk."""
         key, keys = _keyed(delivery.message), self._keys
         if not delivery.message.key or keys is None:
-            self._tell(delivery, outcome, said)
+            self._tell(delivery, outcome, said, answer)
             return
         if outcome is Outcome.DELIVERED:
             keys.acknowledged(*key).addCallbacks(
-                lambda _: self._tell(delivery, outcome, said),
+                lambda _: self._tell(delivery, outcome, said, answer),
                 lambda _: self._tell(delivery, Outcome.REFUSED, _KEY_LOST),
             )
             return
@@ -379,11 +382,11 @@ class Services:
             keys.refused(*key)
         self._tell(delivery, outcome, said)
 
-    def _tell(self, delivery: Delivery, outcome: Outcome, said: str) -> None:
+    def _tell(self, delivery: Delivery, outcome: Outcome, said: str, answer: bytes = b"") -> None:
         self._keyed.pop(_keyed(delivery.message), None)
         waiting, delivery.waiting = delivery.waiting, []
         for done in (delivery.done, *waiting):
-            done(outcome, said)
+            done(outcome, said, answer)
 
 
 class _Refusal:

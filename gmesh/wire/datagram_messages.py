@@ -14,6 +14,7 @@ from enum import IntEnum
 from gmesh.wire.codec import Buffer, FieldReader, check_bytes, check_range, encode_text, refused
 from gmesh.wire.limits import (
     FRAME_HEADER,
+    MAX_ANSWER,
     MAX_DATAGRAM_DATA,
     MAX_ECHO,
     MAX_FRAGMENTS,
@@ -240,18 +241,21 @@ class MessageOutcome:
 
     @ivar message: number of the message.
     @ivar reason: for people, in the words of the receiver; printable, perhaps empty.
+    @ivar answer: what the receiver gives back.
     """
 
     message: int
     outcome: Outcome
     reason: str = ""
+    answer: bytes = b""
 
     def encode(self) -> bytes:
         """What is not printable in the reason, and what is too long, is left out."""
         reason = "".join(filter(str.isprintable, self.reason)).encode("utf-8", "replace")[:MAX_REASON]
         reason = reason.decode("utf-8", "ignore").encode("utf-8")
         head = _RECEIPT.pack(check_range("OUTCOME", self.message, _MAX_U64), self.outcome)
-        return b"".join((head, bytes((len(reason),)), reason))
+        answer = check_bytes("OUTCOME", self.answer, 0, MAX_ANSWER)
+        return b"".join((head, bytes((len(reason),)), reason, answer))
 
     @classmethod
     def decode(cls, body: Buffer) -> MessageOutcome:
@@ -261,8 +265,8 @@ class MessageOutcome:
         if size > MAX_REASON:
             raise reader.refused(f"has a reason of {size} bytes, at most {MAX_REASON} are allowed")
         reason = "".join(filter(str.isprintable, reader.take(size).decode("utf-8", "replace")))
-        reader.finish()
-        return cls(message, Outcome(number) if number in _OUTCOMES else Outcome.REFUSED, reason)
+        answer = reader.rest(MAX_ANSWER)
+        return cls(message, Outcome(number) if number in _OUTCOMES else Outcome.REFUSED, reason, answer)
 
 
 _OUTCOMES = frozenset(map(int, Outcome))

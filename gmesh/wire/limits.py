@@ -86,6 +86,9 @@ MAX_KEY = 64
 MAX_REASON = 200
 """Bytes of what a receiver says of a message."""
 
+MAX_ANSWER = 16_000
+"""Bytes that a receiver gives back with the outcome of a message, in one frame."""
+
 MAX_NUMBERS = 128
 """Messages that one TAKEN, SETTLED or WAITING names."""
 

@@ -8,9 +8,10 @@ from endtoend.rig import DELAY
 from twisted.internet.defer import Deferred
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.outcome_reporter import UnconfirmedOutcomes
 from gmesh.errors import ConfigurationError, SendRefused, StoreError
 from gmesh.wire.frames import Kind, pack_frame
-from gmesh.wire.messages import Datagram, Feature, Inner, MessageNumbers
+from gmesh.wire.messages import Datagram, Feature, Inner, MessageNumbers, MessageOutcome, Outcome
 
 
 class Program:
@@ -67,6 +68,55 @@ def test_a_coroutine_is_waited_for(fabric, outcomes):
     gate.callback(None)
     fabric.run(0.1)
     assert delivered(outcomes) == ["delivered"]
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_what_a_receiver_gives_back_reaches_its_sender(fabric, outcomes, lost):
+    """With the outcome, also when that has to be told again."""
+
+    async def receive(message):
+        return b"answer to " + message.data
+
+    fabric.bob.datagrams.register("log", receive)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"one"))
+    fabric.run(1)
+    left = [lost]
+
+    def decide(kind, header, frame):
+        if header.source == fabric.bob.handle and left[0]:
+            left[0] -= 1
+            return ()
+        return (DELAY,)
+
+    fabric.decide = decide
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"two"))
+    fabric.run(8)
+    assert [outcome.answer for outcome in outcomes] == [b"answer to one", b"answer to two"]
+    assert fabric.bob.associations.get(fabric.alice.handle).receiver.idle
+
+
+def test_an_answer_that_is_too_long_is_refused(fabric, outcomes):
+    """It has at most 16,000 bytes, and those that have arrive whole."""
+
+    async def receive(message):
+        return bytes(int(message.data))
+
+    fabric.bob.datagrams.register("log", receive)
+    for size in (16_000, 16_001):
+        outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"%d" % size))
+        fabric.run(1)
+    assert outcomes[0].answer == bytes(16_000) and outcomes[1] == "refused"
+
+
+def test_answers_that_nobody_confirms_are_bounded():
+    """In bytes, the oldest first."""
+    told = UnconfirmedOutcomes()
+    for number in range(200):
+        told.tell(MessageOutcome(number, Outcome.DELIVERED, "", bytes(16_000)), 0.0)
+    assert len(told) == limits.MAX_ANSWER_BYTES // 16_000
+    assert told.find(0) is None and told.find(199) is not None
+    told.confirm(range(200))
+    assert len(told) == told._bytes == 0
 
 
 def test_a_minute_of_work_costs_no_repetition_and_no_blame(fabric, outcomes):

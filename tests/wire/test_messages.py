@@ -96,7 +96,7 @@ def test_every_truncation_is_refused(name: str) -> None:
 
 
 EXTENSIBLE = {"Hello", "E2eInit", "E2eResponse", "StreamOpen", "StreamAccept"}
-FREE_END = {"Datagram", "EchoMessage", "StreamData"}
+FREE_END = {"Datagram", "EchoMessage", "MessageOutcome", "StreamData"}
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - FREE_END))
@@ -215,6 +215,7 @@ TOO_MUCH: list[Any] = [
     m.Datagram("s", 1, b"", key="\xe4"),
     m.Receipt(2**64, m.Outcome.DELIVERED),
     m.MessageOutcome(2**64, m.Outcome.DELIVERED),
+    m.MessageOutcome(1, m.Outcome.DELIVERED, "", bytes(16_001)),
     m.MessageNumbers(()),
     m.MessageNumbers(tuple(range(129))),
     m.MessageNumbers((2**64,)),

@@ -237,7 +237,7 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "E2eResponse": st.builds(m.E2eResponse, sessions, u64, numbers, numbers, parameters),
     "Datagram": datagrams(),
     "Receipt": st.builds(m.Receipt, u64, st.sampled_from(m.Outcome)),
-    "MessageOutcome": st.builds(m.MessageOutcome, u64, st.sampled_from(m.Outcome), said),
+    "MessageOutcome": st.builds(m.MessageOutcome, u64, st.sampled_from(m.Outcome), said, blobs),
     "MessageNumbers": st.builds(m.MessageNumbers, _tuples(u64, low=1, high=128)),
     "Mark": u64.map(m.Mark),
     "EchoMessage": st.builds(m.EchoMessage, st.booleans(), u64, u64, blobs),

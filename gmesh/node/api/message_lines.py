@@ -38,15 +38,15 @@ class Acknowledgements:
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
-        self._open: dict[str, tuple[object, Deferred[None]]] = {}
+        self._open: dict[str, tuple[object, Deferred[bytes]]] = {}
 
     def prefix(self) -> str:
         """For the identifiers of one connection."""
         return self._entropy(_SECRET).hex()
 
-    def expect(self, identifier: str, owner: object) -> Deferred[None]:
+    def expect(self, identifier: str, owner: object) -> Deferred[bytes]:
         """A message went to a program of C{owner}. @return: fires when it is acknowledged."""
-        given: Deferred[None] = Deferred()
+        given: Deferred[bytes] = Deferred()
         self._open[identifier] = owner, given
         return given
 
@@ -55,11 +55,14 @@ class Acknowledgements:
         for identifier in identifiers:
             self._open.pop(identifier, None)
 
-    def settle(self, identifiers: Iterable[str], owner: object, refused: str | None) -> list[str]:
+    def settle(
+        self, identifiers: Iterable[str], owner: object, refused: str | None, answer: bytes = b""
+    ) -> list[str]:
         """
         A program is done with these messages.
 
         @param refused: why it refuses them, for their senders; None if it ended well.
+        @param answer: what it gives back to their senders.
         @return: those that are not waited for: acknowledged before, given to another program since, or none.
         """
         unknown = []
@@ -70,7 +73,7 @@ class Acknowledgements:
                 continue
             del self._open[identifier]
             if refused is None:
-                given.callback(None)
+                given.callback(answer)
             else:
                 given.errback(SendRefused("refused", refused))
         return unknown
@@ -94,7 +97,7 @@ class MessageLines(JsonLines):
         self._prefix = "" if acknowledgements is None else acknowledgements.prefix()
         self._number = 0
         self._given: list[str] = []
-        self._queue: deque[tuple[bytes, Deferred[None] | None]] = deque()
+        self._queue: deque[tuple[bytes, Deferred[bytes] | None]] = deque()
         self._paused = True  # until the headers are written
 
     def begin(self) -> None:
@@ -102,7 +105,7 @@ class MessageLines(JsonLines):
         super().begin()
         self.resumeProducing()
 
-    def message(self, message: Message) -> Deferred[None] | None:
+    def message(self, message: Message) -> Deferred[bytes] | None:
         """Hand one message to the reader. @return: fires when it is done with it; None if it is now."""
         row: dict[str, Any] = {
             "from": message.source_name,
@@ -113,7 +116,7 @@ class MessageLines(JsonLines):
             row["key"] = message.key
         if message.redelivered:
             row["redelivered"] = True
-        done: Deferred[None] | None = None
+        done: Deferred[bytes] | None = None
         if self._acknowledgements is not None:
             self._number += 1
             row["id"] = identifier = f"{self._prefix}.{self._number}"
@@ -124,7 +127,7 @@ class MessageLines(JsonLines):
         if not self._paused:
             self._request.write(line)
             return done
-        written: Deferred[None] | None = None
+        written: Deferred[bytes] | None = None
         if done is None:
             done = written = Deferred()
         self._queue.append((line, written))
@@ -141,7 +144,7 @@ class MessageLines(JsonLines):
             line, written = self._queue.popleft()
             self._request.write(line)
             if written is not None:
-                written.callback(None)
+                written.callback(b"")
 
     def end(self) -> None:
         """Forget what is queued, and what is not acknowledged: it is handed to whoever comes next."""

@@ -55,14 +55,14 @@ class MessageRequests:
         timeout = float(body.get("timeout", DEFAULT_TIMEOUT))
         if not 0 < timeout <= MAX_TIMEOUT:
             raise RequestRefused("invalid-field", f"field 'timeout' must be above 0, at most {MAX_TIMEOUT:g}")
-        try:
-            data = base64.b64decode(body["data"], validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise RequestRefused("invalid-field", "field 'data' must be base64") from error
+        data = _bytes(body, "data")
         service = _service(body["service"])
         sent = self._node.send(body["node"], service, data, timeout, body.get("key", ""))
-        trip = await awaited(request, sent, self._gone)
-        return json_response(request, {"delivered": True, "rtt_ms": round(trip, 3)})
+        trip, answer = await awaited(request, sent, self._gone)
+        row: dict[str, Any] = {"delivered": True, "rtt_ms": round(trip, 3)}
+        if answer:
+            row["answer"] = base64.b64encode(answer).decode("ascii")
+        return json_response(request, row)
 
     async def receive(self, request: Request) -> bytes:
         """C{GET /v1/receive}: the messages of a service, until the program hangs up."""
@@ -76,13 +76,16 @@ class MessageRequests:
 
     async def acknowledge(self, request: Request) -> bytes:
         """C{POST /v1/receive/ack}: the program is done with messages, or refuses them."""
-        body = read_object(request, {"ids": list, "refused": str}, frozenset({"ids"}))
+        fields = {"ids": list, "refused": str, "answer": str}
+        body = read_object(request, fields, frozenset({"ids"}))
         identifiers = body["ids"]
         if not 0 < len(identifiers) <= MAX_ACKNOWLEDGED or not all(
             isinstance(identifier, str) for identifier in identifiers
         ):
             raise RequestRefused("invalid-field", f"field 'ids' must be 1 to {MAX_ACKNOWLEDGED} strings")
-        unknown = self._acknowledgements.settle(identifiers, _owner(request), body.get("refused"))
+        unknown = self._acknowledgements.settle(
+            identifiers, _owner(request), body.get("refused"), _bytes(body, "answer")
+        )
         return json_response(request, {"settled": len(identifiers) - len(unknown), "unknown": unknown})
 
 
@@ -152,6 +155,13 @@ def argument(request: Request, name: str, default: str | None = None) -> str:
     if len(values) != 1:
         raise RequestRefused("invalid-field", f"give {name} once: ?{name}=...")
     return str(values[0].decode("utf-8", "replace"))
+
+
+def _bytes(body: Mapping[str, Any], name: str) -> bytes:
+    try:
+        return base64.b64decode(body.get(name, ""), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise RequestRefused("invalid-field", f"field {name!r} must be base64") from error
 
 
 def _owner(request: Request) -> object:

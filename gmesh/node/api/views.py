@@ -236,20 +236,22 @@ class LocalNode:
             row["splices"] = header.splices
         return row
 
-    async def send(self, name: str, service: str, data: bytes, timeout: float, key: str = "") -> float:
-        """Deliver, waiting for room here too, and return the milliseconds until it was done with."""
+    async def send(
+        self, name: str, service: str, data: bytes, timeout: float, key: str = ""
+    ) -> tuple[float, bytes]:
+        """Deliver, waiting for room here too: the milliseconds until it was done with, and the answer."""
         datagrams, clock = self._runtime.datagrams, self._clock
         since = clock.seconds()
         while True:
             left = timeout - (clock.seconds() - since)
             try:
-                await datagrams.send(name, service, data, timeout=left, key=key)
+                delivered = await datagrams.send(name, service, data, timeout=left, key=key)
             except SendRefused as refusal:
                 if refusal.reason != "busy" or clock.seconds() - since + FULL_PAUSE >= timeout:
                     raise
                 await deferLater(clock, FULL_PAUSE)
                 continue
-            return 1000 * (clock.seconds() - since)
+            return 1000 * (clock.seconds() - since), delivered.answer
 
     def receive(
         self, service: str, receiver: Receiver, owner: object, shared: bool = False

@@ -34,8 +34,10 @@ class Node:
     def status(self) -> dict[str, Any]:
         return {"name": "pump-07"}
 
-    async def send(self, name: str, service: str, data: bytes, timeout: float, key: str) -> float:
-        return 1.0
+    async def send(
+        self, name: str, service: str, data: bytes, timeout: float, key: str
+    ) -> tuple[float, bytes]:
+        return 1.0, b""
 
 
 def test_the_kernel_tells_who_connected() -> None:

@@ -127,6 +127,18 @@ def test_200_means_that_the_program_acknowledged(world: World) -> None:
     assert [status for status, _ in sender.answers()] == [200, 404]
 
 
+def test_a_question_and_its_answer_are_one_call(world: World) -> None:
+    """What the receiver acknowledges with comes back."""
+    receiver, sender = world.receiver(), world.program("a")
+    sender.send(b"how warm?")
+    world.mesh.run(1)
+    (line,) = receiver.lines()
+    world.acknowledge(line["id"], answer=base64.b64encode(b"21.5").decode())
+    world.mesh.run(1)
+    ((status, answer),) = sender.answers()
+    assert status == 200 and base64.b64decode(answer["answer"]) == b"21.5"
+
+
 def test_a_program_refuses_in_its_own_words(world: World) -> None:
     """The sender gets 502 refused, and the words."""
     receiver, sender = world.receiver(), world.program("a")

@@ -56,11 +56,13 @@ class Node:
     async def capture(self, name: str, seconds: float, count: int) -> list[dict[str, Any]]:
         return [{"at_ms": 0.5, "sent": True, "kind": "PING", "bytes": 19}] * min(count, 2)
 
-    async def send(self, name: str, service: str, data: bytes, timeout: float, key: str) -> float:
+    async def send(
+        self, name: str, service: str, data: bytes, timeout: float, key: str
+    ) -> tuple[float, bytes]:
         if self.refusal is not None:
             raise self.refusal
         self.sent.append((name, service, data, timeout))
-        return 2.0
+        return 2.0, b""
 
     def receive(
         self, service: str, receiver: Callable[[Message], Any], owner: object, shared: bool
