@@ -11,6 +11,7 @@ from __future__ import annotations
 
 __all__ = [
     "AdmissionRefused",
+    "CarrierRefused",
     "ConfigurationError",
     "DocumentRefused",
     "FrameRefused",
@@ -50,6 +51,10 @@ class RequestRefused(GmeshError):
 
 class PeerRefused(GmeshError):
     """The other end of a handshake is not a member we may talk to."""
+
+
+class CarrierRefused(GmeshError):
+    """What should carry a connection does not: a proxy, a web server, TLS with a wrong certificate."""
 
 
 class FrameRefused(GmeshError):

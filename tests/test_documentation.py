@@ -170,6 +170,16 @@ SENTENCES = {
         f"{sealed.MAX_REASSEMBLIES} or {sealed.MAX_REASSEMBLY_BYTES // KIB} KiB a peer",
         f"{sealed.MAX_REASSEMBLY_TOTAL // MIB} MiB altogether are kept, for {sealed.REASSEMBLY_TIME:g} s",
     ],
+    "security": [
+        f"{mesh.CONTROL_RATE:g} of a core, and {mesh.CONTROL_BURST:g} s at once",
+        f"{sealed.ANSWER_RATE:,.0f} inner frames a second",
+        f"{sealed.INIT_LINK_RATE:g} a second that show nobody,"
+        f" {sealed.INIT_MEMBER_RATE:g} a second of its own",
+        f"{mesh.HANDSHAKES_EACH.rate:g} a second to one destination",
+        f"{mesh.DATA_QUEUE_BYTES // MIB} MiB a link",
+        f"{sealed.MAX_REASSEMBLY_BYTES // KIB} KiB of incomplete messages",
+        f"{node.MAX_COMMANDS_WAITING_A_SIGNER} of one signer, {node.MAX_COMMANDS_WAITING} altogether",
+    ],
     "operations": [
         f"past {authority.LOG_BYTES_TOLD >> 20} MB the log",
         f"past {authority.LOG_BYTES_MAX >> 30} GB nothing",

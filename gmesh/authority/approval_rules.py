@@ -22,8 +22,17 @@ from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import read_capped
 from gmesh.trust.canonical import canonical
+from gmesh.trust.names import human_error
 
-__all__ = ["APPROVALS_FILE", "NO_APPROVALS", "ApprovalRules", "read_rules", "refuse_weaker", "take_rules"]
+__all__ = [
+    "APPROVALS_FILE",
+    "NO_APPROVALS",
+    "ApprovalRules",
+    "held_rules",
+    "read_rules",
+    "refuse_weaker",
+    "take_rules",
+]
 
 APPROVALS_FILE = "approvals.json"
 
@@ -100,7 +109,7 @@ def read_rules(state: Path, possible: Collection[str] | None = None) -> Approval
     try:
         rules = msgspec.json.decode(read_capped(path, limits.APPROVALS_FILE_BYTES), type=ApprovalRules)
     except (msgspec.DecodeError, DocumentRefused, UnicodeDecodeError) as error:
-        raise ConfigurationError("bad-approvals", f"{path}: {error}") from error
+        raise ConfigurationError("bad-approvals", f"{path}: {human_error(error)}") from error
     if possible is not None and (unknown := sorted(set(rules.operations) - set(possible))):
         raise ConfigurationError(
             "bad-approvals",
@@ -112,6 +121,12 @@ def read_rules(state: Path, possible: Collection[str] | None = None) -> Approval
     return rules
 
 
+def held_rules(reader: Reader) -> ApprovalRules:
+    """The rules that hold."""
+    held, _ = approvals.rules(reader)
+    return NO_APPROVALS if held is None else msgspec.json.decode(held, type=ApprovalRules)
+
+
 def take_rules(tx: Transaction, rules: ApprovalRules, weaken: bool = False) -> str:
     """
     Note the rules that hold from now on, and in the audit that they changed, or were not allowed to.
@@ -119,9 +134,9 @@ def take_rules(tx: Transaction, rules: ApprovalRules, weaken: bool = False) -> s
     @param weaken: whether they may ask for less than those before.
     @return: what they ask less for, if that is refused; nothing has changed then.
     """
-    held, refused = approvals.rules(tx)
+    _, refused = approvals.rules(tx)
     text = canonical(msgspec.to_builtins(rules))
-    before = NO_APPROVALS if held is None else msgspec.json.decode(held, type=ApprovalRules)
+    before = held_rules(tx)
     weaker = rules.weakened(before)
     if weaker and not weaken:
         if text != refused:  # one row, however often a supervisor starts the daemon again

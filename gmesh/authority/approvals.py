@@ -21,7 +21,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit, limits
-from gmesh.authority.approval_rules import ApprovalRules, read_rules
+from gmesh.authority.approval_rules import ApprovalRules, held_rules, read_rules
 from gmesh.authority.auth import Caller
 from gmesh.authority.store import approvals
 from gmesh.authority.store.approvals import ApprovalRow
@@ -166,6 +166,18 @@ class Approvals:
     def read_rules(self, state: Path) -> ApprovalRules:
         """The rules as a state directory has them now. @raise ConfigurationError: as L{read_rules}."""
         return read_rules(state, self._possible)
+
+    def bound(self, caller: Caller) -> Caller:
+        """The caller, refused in the decision if the rules have changed by then."""
+        judged = self.rules
+
+        def still(tx: Transaction) -> None:
+            if held_rules(tx) != judged:
+                raise RequestRefused(
+                    "conflict", "which operations take several operators was changed meanwhile: ask again"
+                )
+
+        return msgspec.structs.replace(caller, still=still)
 
     def wanted(self, operation: str, body: Any) -> bool:
         """Whether this request must be approved; a dry run changes nothing."""

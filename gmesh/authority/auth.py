@@ -77,6 +77,7 @@ class Caller(msgspec.Struct, frozen=True):
     @ivar role: of an operator; empty for a node.
     @ivar name: of an operator or node, for the audit.
     @ivar vouched: whether the invite key signed too; judged only where any refusal takes as long.
+    @ivar still: refuses what was judged by rules that no longer hold.
     @ivar presented: the certificate a node sent with its request, not judged beyond its key.
     @ivar cast: counts the request as a vote, where it takes several operators.
     """
@@ -89,6 +90,7 @@ class Caller(msgspec.Struct, frozen=True):
     name: str = ""
     vouched: bool = True
     cast: Callable[[Transaction, Caller], None] | None = None
+    still: Callable[[Transaction], None] | None = None
     presented: Document[Certificate] | None = None
 
     @property
@@ -108,10 +110,12 @@ class Caller(msgspec.Struct, frozen=True):
         Use up what allows the request, in the transaction of its effect, before anything else.
 
         An operator's right is read once more: it may have ended since the request was judged.
-        @raise RequestRefused: C{replayed}; C{unknown-key}, C{forbidden-role}.
+        @raise RequestRefused: C{replayed}; C{unknown-key}, C{forbidden-role}, C{conflict}.
         """
         if self.role:
             self._check_right(tx)
+        if self.still is not None:
+            self.still(tx)
         self.burn(tx)
         if self.cast is not None:
             self.cast(tx, self)

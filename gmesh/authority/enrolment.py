@@ -59,7 +59,7 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
+class JoinItem:
     """
     Somebody who asks to be admitted.
 
@@ -92,9 +92,9 @@ class Enrolment:
         if body.network_id != self._issuer.network_id:
             raise enrolment_refused()
         names = (key_id(b64url_decode(body.invite_key, KEY_SIZE)), caller.key_id, body.noise_key)
-        return self._store.decide_in_bulk(self, Join(caller, body, names))
+        return self._store.decide_in_bulk(self, JoinItem(caller, body, names))
 
-    def one(self, tx: Transaction, join: Join) -> Admitted:
+    def one(self, tx: Transaction, join: JoinItem) -> Admitted:
         """Admit or refuse."""
         caller, body = join.caller, join.body
         caller.claim(tx)
@@ -119,12 +119,12 @@ class Enrolment:
         self._check_noise_key(found, caller.key_id)
         return self._issue(tx, [(join, found)])[0]
 
-    def many(self, tx: Transaction, joins: Sequence[Join]) -> list[Admitted | None]:
+    def many(self, tx: Transaction, joins: Sequence[JoinItem]) -> list[Admitted | None]:
         """Admit those of which nothing is known but an open invite, each with its own: as nearly all are."""
         answers: list[Admitted | None] = [None] * len(joins)
         if self._issuer.asks_admission(tx):
             return answers
-        plain: dict[int, tuple[Join, JoinFacts]] = {}
+        plain: dict[int, tuple[JoinItem, JoinFacts]] = {}
         taken: set[str] = set()
         for place, found in enumerate(enrolment.lookup_joins(tx, [join.names for join in joins])):
             join = joins[place]
@@ -140,7 +140,7 @@ class Enrolment:
                 answers[place] = admitted
         return answers
 
-    def _plain(self, join: Join, found: JoinFacts, now: int) -> bool:
+    def _plain(self, join: JoinItem, found: JoinFacts, now: int) -> bool:
         invite = found.invite
         return (
             join.caller.vouched
@@ -155,7 +155,7 @@ class Enrolment:
             and found.keyed is None
         )
 
-    def _issue(self, tx: Transaction, joins: Sequence[tuple[Join, JoinFacts]]) -> list[Admitted]:
+    def _issue(self, tx: Transaction, joins: Sequence[tuple[JoinItem, JoinFacts]]) -> list[Admitted]:
         """Certificates for those who were found to be entitled."""
         wanted = [
             Wanted(

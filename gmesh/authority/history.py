@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from gmesh.authority import audit
 from gmesh.authority.issuer import DocumentIssuer, epoch
+from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, documents
 from gmesh.authority.store.history import another_history, instance, note_another
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Transaction
@@ -104,6 +105,9 @@ def _unpublished(tx: Transaction, shown: Document[Status]) -> bool:
         return False  # of the time before a restore
     if shown.body.instance not in (None, instance(tx)) or number >= tx.coming_number("status"):
         return True
+    held = shown.body.audit
+    if held.size and audit_rows.hash_of(tx, held.size) != bytes.fromhex(held.head):
+        return True  # of a chain that ours has not gone through, whatever the number
     newest = documents.newest_status(tx)
     return (
         newest is not None

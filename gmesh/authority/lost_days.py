@@ -19,13 +19,12 @@ import msgspec
 
 from gmesh.authority.audit_file import AuditRow, HeldHead, Survey, audit_rows, number_in, survey
 from gmesh.authority.node_files import NodeFiles
-from gmesh.authority.store import documents, lost_certificates
-from gmesh.authority.store.certificates import cut_off, key_revoked
-from gmesh.authority.store.certificates import get as certificate_of
+from gmesh.authority.store import certificates, documents, lost_certificates, nodes
 from gmesh.authority.store.lost_certificates import LostCertificate
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import ConfigurationError, StoreError
-from gmesh.trust.names import Digest, Identifier, Number
+from gmesh.trust.documents import RevocationReason
+from gmesh.trust.names import Digest, Identifier, Number, human_error
 
 __all__ = [
     "AuditTold",
@@ -94,6 +93,7 @@ class LostDays:
 
     @ivar certificates: noted, but not yet written down.
     @ivar revocations: that could still matter.
+    @ivar keys: identity keys that were refused for ever, however long ago, and when.
     @ivar policy: the newest version that people published; -1 without one.
     @ivar epochs: what the files tell of: file, epoch.
     @ivar issued: up to which number of the backup's epoch each serial has a row that is borne out.
@@ -102,6 +102,7 @@ class LostDays:
     told: list[AuditTold] = field(default_factory=list)
     certificates: list[LostCertificate] = field(default_factory=list)
     revocations: list[LostRevocation] = field(default_factory=list)
+    keys: dict[str, int] = field(default_factory=dict)
     policy: int = -1
     epochs: list[tuple[Path, int]] = field(default_factory=list)
     issued: int = 0
@@ -123,11 +124,28 @@ class LostDays:
                 )
         elif action == "revoke":
             against = _read(row, value, LostRevocation)
+            self.keys |= dict.fromkeys(against.keys, against.at)
             if against.at >= matters_from:
                 self.revocations.append(against)
         elif action in _POLICIES:
             version = number_in(str(value.get("policy", target)))
             self.policy = self.policy if version is None else max(self.policy, version)
+
+    def refuse_keys(self, tx: Transaction, longest: int) -> list[str]:
+        """
+        Revoke the identity keys: CRLs name them only while a certificate could, and a key stays revoked.
+
+        @param longest: seconds that a certificate lives.
+        @return: names of those that were not revoked before.
+        """
+        done = []
+        for key, at in self.keys.items():
+            node = nodes.by_id(tx, key)
+            end = max(certificates.last_end(tx, key), min(at, tx.now) + longest)
+            nodes.bar(tx, key)
+            if certificates.revoke_key(tx, key, end, RevocationReason.KEY_COMPROMISE):
+                done.append(f"key {key}" if node is None else f"key of {node.name}")
+        return done
 
     def store(self, tx: Transaction) -> None:
         """Write down the certificates that were noted."""
@@ -142,10 +160,10 @@ class LostDays:
 
 def _in_force(reader: Reader, lost: LostRevocation) -> bool:
     """By keys and serials alone: the name may have been another node's before."""
-    rows = [certificate_of(reader, serial) for serial in lost.serials]
+    rows = [certificates.get(reader, serial) for serial in lost.serials]
     gone = [row is not None and row.revoked_at is not None for row in rows]
-    gone += [cut_off(reader, node_id, lost.below_serial - 1) for node_id in lost.nodes]
-    gone += [key_revoked(reader, key) for key in lost.keys]
+    gone += [certificates.cut_off(reader, node_id, lost.below_serial - 1) for node_id in lost.nodes]
+    gone += [certificates.key_revoked(reader, key) for key in lost.keys]
     return bool(gone) and all(gone)
 
 
@@ -206,8 +224,14 @@ def _rows(path: Path, after: int, last: int) -> Iterator[AuditRow]:
             return  # what follows may be torn
 
 
-def missing_revocations(reader: Reader, files: NodeFiles, lost: LostDays) -> list[str]:
-    """In words, what is known to be revoked and is not in force, once the CRLs of C{files} were merged."""
+def missing_revocations(
+    reader: Reader, files: NodeFiles, lost: LostDays, crl_of_restore: int | None = None
+) -> list[str]:
+    """
+    In words, what is known to be revoked and is not in force, once the CRLs of C{files} were merged.
+
+    @param crl_of_restore: the number of a CRL that no node has had; files of nodes are older than that.
+    """
     mark, found = documents.newest_crl_mark(reader), []
     own = -1 if mark is None else mark[0]
     newest = max(files.crl, own)
@@ -222,7 +246,7 @@ def missing_revocations(reader: Reader, files: NodeFiles, lost: LostDays) -> lis
         for file in files.statuses
         if file.document.body.crl.number > newest
     ]
-    if files.crls and files.crl < own:
+    if files.crls and files.crl < own != crl_of_restore:
         found.append(f"the newest of these CRLs is number {files.crl}, older than the backup")
     return found
 
@@ -242,4 +266,4 @@ def _read(row: AuditRow, value: dict[str, Any], struct: type[Any]) -> Any:
     try:
         return msgspec.convert(value, struct)
     except msgspec.ValidationError as error:
-        raise StoreError("audit-broken", f"audit row {row.seq}: {error}") from error
+        raise StoreError("audit-broken", f"audit row {row.seq}: {human_error(error)}") from error

@@ -160,9 +160,7 @@ class Members:
             if self._adopt(tx, caller, certificate) is None:
                 return None
         node = nodes.by_id(tx, caller.key_id)
-        if node is None or node.barred_at is not None:
-            raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
-        if rejoined(tx, node.node_id, node.serial):
+        if node is None or rejoined(tx, node.node_id, node.serial):
             raise UnknownCertificate()
         if not self._issuer.admits(tx, node.name, node.node_key, node.roles):
             raise AdmissionRefused(
@@ -223,9 +221,7 @@ class Members:
             raise UnknownCertificate()
         node = nodes.by_id(tx, caller.key_id)
         named = nodes.by_name(tx, body.name)
-        if certificates.cut_off(tx, caller.key_id, body.serial) or (
-            node is not None and node.barred_at is not None
-        ):
+        if certificates.cut_off(tx, caller.key_id, body.serial):
             raise AdmissionRefused("cert-revoked", "this node was revoked: ask an operator for a new invite")
         if tx.now > body.not_after + self._issuer.grace(tx):
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")

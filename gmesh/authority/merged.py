@@ -45,9 +45,6 @@ def merge_crl(
         if row is not None:
             if certificates.revoke(tx, serial, reason):
                 done.append(title)
-                node = nodes.by_id(tx, row.node_id)
-                if node is not None and node.serial == serial:
-                    nodes.bar(tx, row.node_id)
         elif serial <= first:
             end = min(not_after, last_end)
             certificates.add(tx, certificates.unknown_revoked(serial, end, tx.now, reason))

@@ -33,7 +33,7 @@ def fresh_enough(
     The newest certificate of a member, if it serves as well as a new one; None if a new one is due.
 
     Judged by stored rows alone: a restart forgets nothing.
-    @param node: not barred.
+    @param node: whose newest certificate is not revoked with it.
     @raise RateLimited: if it asks for too many.
     """
     row = certificates.get(tx, node.serial)

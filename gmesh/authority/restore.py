@@ -34,7 +34,7 @@ from gmesh.authority.node_files import NodeFiles, read_node_files
 from gmesh.authority.readmission import issued_mark
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import documents, engine, invites, migrate, operators
+from gmesh.authority.store import documents, engine, invites, migrate, nodes, operators
 from gmesh.authority.store.approvals import forget_all as end_proposals
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.history import begin_instance
@@ -63,7 +63,8 @@ class Restored:
 
     @ivar numbers_from: which number of the epoch all start above; not 0 where nothing here tells of earlier
         restores, so that another one on the same day, elsewhere, gives out others.
-    @ivar taken_in: names of what CRLs revoke that a key of the newest genesis signed: nodes, serials, keys.
+    @ivar taken_in: names of what CRLs revoke that a key of the newest genesis signed, nodes, serials, keys;
+        and of the keys that an audit says were revoked.
     @ivar revoked_by_dropped_keys: what only CRLs of dropped keys name: nodes, serials, keys.
     @ivar struck: of those, what was left out as asked.
     @ivar lost: what is known to be missing, in words.
@@ -155,8 +156,8 @@ def restore(
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         directory = StateDirectory(state, now, passphrases)
-        held, epoch_here = _held(directory)
-        directory.keep_genesis(held)
+        held = _held(directory)
+        directory.take_genesis(held.chain)
         manifest = backup.with_suffix(".json")
         if manifest.exists():
             _check_manifest(backup, manifest)
@@ -169,7 +170,7 @@ def restore(
         shutil.copyfile(backup, fresh)
         fresh.chmod(0o600)
         start = 0
-        if epoch_here is None and not (state / EPOCH_FILE).exists():
+        if held.epoch is None and not (state / EPOCH_FILE).exists():
             start = ((now - EPOCH_ZERO) % DAY << START_BITS) + int.from_bytes(entropy(4)) % 2**START_BITS
         try:
             rework = _Rework(
@@ -177,12 +178,14 @@ def restore(
                 _Files(crl_files, policy_files, evidence),
                 choices,
                 accept_lost_revocations,
-                max(epoch_here or 0, read_epoch(state)),
+                max(held.epoch or 0, read_epoch(state)),
                 start,
+                held.crl_of_restore,
             )
             done = rework.run(fresh, now)
             if not choices.confirm(done):
                 raise ConfigurationError("not-confirmed", "nothing was changed")
+            directory.keep_genesis()
             _swap(state, fresh, now, done.epoch)
         finally:
             for leftover in state.glob(fresh.name + "*"):
@@ -194,18 +197,38 @@ def restore(
     return done
 
 
-def _held(directory: StateDirectory) -> tuple[list[Document[Genesis]], int | None]:
-    """The genesis chain and the epoch of the database that is to be replaced; if it can still be read."""
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """
+    What the database that is to be replaced says; nothing, if it cannot be read any more.
+
+    @ivar crl_of_restore: the number of its CRL, if it was restored and no node was heard of since: then
+        none can hold a newer one.
+    """
+
+    chain: Sequence[Document[Genesis]] = ()
+    epoch: int | None = None
+    crl_of_restore: int | None = None
+
+
+def _held(directory: StateDirectory) -> _Held:
     if not directory.database.exists():
-        return [], None
+        return _Held()
     try:
         with engine.reading(directory.database) as cursor:
             reader = Reader(cursor)
             chain = [parse_document(body, Genesis) for body in documents.genesis_chain(reader)]
             verify_genesis_chain(chain, directory.network_id)
-            return chain, epoch(reader)
+            return _Held(chain, epoch(reader), _crl_nobody_has(reader))
     except (engine.EngineError, DocumentRefused):
-        return [], None
+        return _Held()
+
+
+def _crl_nobody_has(reader: Reader) -> int | None:
+    restored_at, crl = reader.mark("restored_at"), documents.newest_crl_mark(reader)
+    if restored_at is None or crl is None or nodes.heard_since(reader, restored_at):
+        return None
+    return crl[0]
 
 
 def _lost_revocations(way_out: str) -> ConfigurationError:
@@ -230,6 +253,7 @@ class _Rework:
 
     @param own: the highest epoch that the state directory knows of.
     @param start: which number of the new epoch to start above.
+    @param crl_of_restore: of L{_Held}.
     """
 
     def __init__(
@@ -240,6 +264,7 @@ class _Rework:
         accept_lost_revocations: bool,
         own: int,
         start: int,
+        crl_of_restore: int | None,
     ) -> None:
         self._directory = directory
         self._paths = files
@@ -247,6 +272,7 @@ class _Rework:
         self._accept_lost_revocations = accept_lost_revocations
         self._own = own
         self._start = start
+        self._crl_of_restore = crl_of_restore
         self._struck: list[str] = []
 
     def run(self, fresh: Path, now: int) -> Restored:
@@ -268,7 +294,7 @@ class _Rework:
                         " give crl.json of a node that holds this genesis"
                     )
                 done = self._rows(tx, issuer, files, HeldHead("the backup", epoch(tx), size, head))
-                self._directory.keep_genesis(chain)
+                self._directory.take_genesis(chain)
                 return done
         finally:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -288,8 +314,10 @@ class _Rework:
         end_proposals(tx)
         first = first_number(tx)
         taken_in = [name for file in files.crls for name in merge_crl(tx, file.document.body, first)]
-        doubtful = self._take_in_doubtful(tx, files, first, tx.now + newest.body.certificate.max)
-        gone = missing_revocations(tx, files, lost)
+        longest = newest.body.certificate.max
+        taken_in += lost.refuse_keys(tx, longest)
+        doubtful = self._take_in_doubtful(tx, files, first, tx.now + longest)
+        gone = missing_revocations(tx, files, lost, self._crl_of_restore)
         if gone and not self._accept_lost_revocations:
             raise _lost_revocations(f"{'; '.join(gone)}. Give crl.json of more nodes")
         older = newer_policy(files, lost, newest.body.version)

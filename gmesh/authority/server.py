@@ -154,9 +154,12 @@ class Server:
         query = _query(envelope.target, route)
         call = Call(self._authority, record.request_id, query, path, toll.address, body, caller)
         try:
-            if caller is not None and self._authority.approvals.wanted(route.name, body):
-                asked = await self._authority.approvals.ballot(caller, route.operation, envelope.target, body)
-                call = msgspec.structs.replace(call, judged=asked[0], body=asked[1])
+            if caller is not None and route.votable:
+                approvals = self._authority.approvals
+                caller = approvals.bound(caller)
+                if approvals.wanted(route.name, body):
+                    caller, body = await approvals.ballot(caller, route.operation, envelope.target, body)
+                call = msgspec.structs.replace(call, judged=caller, body=body)
             answer = await route.handler(call)
         except ApprovalWaits as waits:
             return json_response(waits.answer, 202)

@@ -120,11 +120,8 @@ class Authority:
                 timer.cancel()
         self._timers.clear()
         self.publisher.stop()
-        try:
-            await self.members.flush_presence()
-            await self.audit.flush(all_of_them=True)
-        except Exception:
-            self.log.failure("could not write down who was heard of")
+        await self.members.flush_presence().addErrback(self._failed, "presence")
+        await self.audit.flush(all_of_them=True).addErrback(self._failed, "refusals")
         await self.store.drained()
         self.store.close()
         self._lock.release()

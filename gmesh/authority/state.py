@@ -33,6 +33,7 @@ from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import Crl, Document, Genesis, Operator, Policy, Status, parse_document
 from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.limits import DOCUMENT_LIMITS
+from gmesh.trust.names import human_error
 from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.verify import network_id, verify_genesis_chain
 
@@ -98,6 +99,7 @@ class StateDirectory:
         self.database = path / DATABASE
         self.keys: KeyRing = load_keys(path, passphrases)
         self.chain = self._read_genesis(now)
+        self._written = len(self.chain)
         self.network_id = network_id(self.chain[0])
 
     def issuer(self) -> DocumentIssuer:
@@ -248,17 +250,19 @@ class StateDirectory:
         issuer.genesis = chain[-1]
         return chain
 
-    def keep_genesis(self, chain: Sequence[Document[Genesis]]) -> None:
-        """
-        Take in a verified chain that goes on from this directory's, files too: no later restore goes by an
-        older one.
-        """
+    def take_genesis(self, chain: Sequence[Document[Genesis]]) -> None:
+        """Go by a verified chain that goes on from this directory's; its files stay as they are."""
         known = len(self.chain)
         if len(chain) > known and chain[known - 1].digest == self.chain[-1].digest:
-            for document in chain[known - 1 : -1]:
-                write_atomic(self.path / f"genesis.{document.body.version}.json", document.encode())
-            write_atomic(self.path / "genesis.json", chain[-1].encode())
             self.chain = list(chain)
+
+    def keep_genesis(self) -> None:
+        """Write the chain into files, so that no later restore goes by an older one."""
+        if len(self.chain) > self._written:
+            for document in self.chain[self._written - 1 : -1]:
+                write_atomic(self.path / f"genesis.{document.body.version}.json", document.encode())
+            write_atomic(self.path / "genesis.json", self.chain[-1].encode())
+            self._written = len(self.chain)
 
     def _import_operators(self, tx: Transaction) -> None:
         path = self.path / "operators.json"
@@ -267,7 +271,7 @@ class StateDirectory:
             rows = [(Operator(key=entry.key, role=_role(entry.role)), entry.name) for entry in entries]
             names = [key_id(decode_public(operator.key)) for operator, _ in rows]
         except (msgspec.DecodeError, DocumentRefused, UnicodeDecodeError) as error:
-            raise ConfigurationError("bad-operators", f"{path}: {error}") from error
+            raise ConfigurationError("bad-operators", f"{path}: {human_error(error)}") from error
         if not any(operator.role == "administer" for operator, _ in rows):
             raise ConfigurationError("bad-operators", f"{path} names nobody who may administer")
         for name, (operator, title) in zip(names, rows, strict=True):

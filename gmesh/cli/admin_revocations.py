@@ -53,7 +53,7 @@ def revoke(
 
     With --serial or --key instead of NODE, one certificate or an identity key.  --wait ends
     when every node heard of lately has reported that it holds the new CRL: with 0, or with 3
-    if others are away; with 1 if one of them has not reported in time.
+    if others are away; with 1 if one of them has not reported in time, or runs on two hosts.
     """
     choices: dict[str, str | int | None] = {"node": node, "serial": serial, "key": key}
     named = [(kind, value) for kind, value in choices.items() if value is not None]
@@ -79,6 +79,8 @@ def revoke(
         print_json({**answer, **look.as_json()})
     elif look.applied:
         click.echo(f"{len(look.applied)} nodes hold CRL {number}: {shortened(look.applied)}")
+    elif look.nobody:
+        click.echo(f"no other node is left that could hold CRL {number}")
     _judge(look, number)
 
 
@@ -92,10 +94,15 @@ def _judge(look: Confirmations, number: int) -> None:
             f"suspected, for they go on with an older CRL: {shortened(look.suspected)};"
             " see gmesh doctor there, or revoke them"
         )
+    if look.doubled:
+        told.append(
+            f"{len(look.doubled)} run on two hosts with one key, of which one says so: "
+            f"{shortened(look.doubled)}; stop one of the two, or revoke the node"
+        )
     if look.away:
         told.append(f"{len(look.away)} are away: {shortened(look.away)}")
     if told:
-        reason = "not-confirmed" if look.waiting else "away"
+        reason = "not-confirmed" if look.waiting or look.doubled else "away"
         raise GmeshError(reason, f"not every node has confirmed CRL {number}: {'; '.join(told)}")
 
 
@@ -106,6 +113,7 @@ class Confirmations:
     A member that is revoked, or has let its certificate end, is in none of the lists.
 
     @ivar applied: they hold it.
+    @ivar doubled: they hold it, but run on two hosts, and which of the two said so is not known.
     @ivar waiting: they were heard of lately, and do not say so.
     @ivar suspected: those of C{waiting} that sent heartbeats since, and still do not.
     @ivar away: not heard of lately, with since when; nobody waits for them.
@@ -118,6 +126,7 @@ class Confirmations:
         self._beats: Counter[str] = Counter()
         self._rows: list[dict[str, Any]] = []
         self.applied: list[str] = []
+        self.doubled: list[str] = []
         self.waiting: list[str] = []
         self.suspected: list[str] = []
         self.away: list[str] = []
@@ -136,15 +145,28 @@ class Confirmations:
         for row in late:
             self._count(str(row.get("name")), _whole(row.get("last_seen")))
         self._rows = [row for row in others if not heard_lately(row, now)]
-        self.applied = [str(row.get("name")) for row in members if self._crl.holds(row)]
+        holding = [row for row in members if self._crl.holds(row)]
+        self.applied = [str(row.get("name")) for row in holding if not row.get("hosts")]
+        self.doubled = [str(row.get("name")) for row in holding if row.get("hosts")]
         self.waiting = [str(row.get("name")) for row in late]
         self.suspected = [name for name in self.waiting if self._beats[name] >= SUSPECT_HEARTBEATS]
         self.away = [since(row, now) for row in self._rows]
 
+    @property
+    def nobody(self) -> bool:
+        """Whether there is no member to ask."""
+        return not (self.applied or self.doubled or self.waiting or self.away)
+
     def as_json(self) -> dict[str, Any]:
         """What was found, for programs."""
         away = [{"name": row.get("name"), "last_seen": row.get("last_seen")} for row in self._rows]
-        return {"applied": self.applied, "waiting": self.waiting, "suspected": self.suspected, "away": away}
+        return {
+            "applied": self.applied,
+            "doubled": self.doubled,
+            "waiting": self.waiting,
+            "suspected": self.suspected,
+            "away": away,
+        }
 
     def _count(self, name: str, seen: int) -> None:
         if seen != self._seen.setdefault(name, seen):

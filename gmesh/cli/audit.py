@@ -56,6 +56,8 @@ def verify(file: Path, floors: tuple[Path, ...], statuses: tuple[Path, ...], as_
             "audit-fork",
             f"{file} has {found.size} rows, but {one.where} names {one.size}: rows are gone, or it is older",
         )
+    if not found.size:
+        raise GmeshError("audit-broken", f"{file} holds no row: an authority writes the first when it starts")
     met, other = (
         list(dict.fromkeys(head.where for head in heads)) for heads in (found.met, found.other_epoch)
     )

@@ -39,7 +39,7 @@ def follow_option(function: _Command) -> _Command:
 
 def follow(where: Endpoint, what: str, as_json: bool) -> None:
     """
-    Print the events of one table: C{peers}, C{routes} or C{status}.
+    Print the events of one table: C{peers}, C{routes}, C{streams} or C{status}.
 
     @raise Unreachable: when the node stops.
     """
@@ -64,6 +64,10 @@ def _clock(at: Any) -> str:
 
 def _row(event: Mapping[str, Any]) -> str:
     name = words(event.get("name"))
+    if "direction" in event:
+        way = "to" if event["direction"] == "out" else "from"
+        service, state = words(event.get("service")), words(event.get("state"))
+        return f"{words(event.get('id'))} {way} {words(event.get('peer'))}:{service} {state}"
     if "path" in event:
         return f"{name} by {chain(event['path'])}"
     return f"{name} at {words(event.get('address'))}"

@@ -3,7 +3,7 @@
 What a ceremony reads: genesis documents, detached signatures, and the one input file.
 
 The input is TOML that every root holder can read before anything is signed.  Its names are those of
-the genesis document, with times as TOML writes them and anchors as HOST:PORT.
+the genesis document, with times as TOML writes them and an anchor's address as people write it.
 Tests: C{tests/cli/test_genesis.py}.
 """
 
@@ -21,7 +21,7 @@ from gmesh.files import read_capped
 from gmesh.trust.ceremony import MAX_DETACHED, DetachedSignature
 from gmesh.trust.documents import Document, Genesis, parse_document
 from gmesh.trust.limits import DOCUMENT_LIMITS
-from gmesh.trust.transport_address import FORMS, interface_fault, read_address
+from gmesh.trust.transport_address import FORMS, advice, interface_fault, read_address
 from gmesh.trust.verify import root_keys, verify_signatures
 
 __all__ = [
@@ -84,7 +84,9 @@ def _check_endpoint(entry: Any, path: Path) -> None:
     if isinstance(endpoint, str) and (fault := interface_fault(endpoint)):
         raise ConfigurationError("bad-anchor", f"{path}: {endpoint!r} cannot be used: {fault}")
     if isinstance(endpoint, str) and read_address(endpoint) is None:
-        raise ConfigurationError("bad-anchor", f"{path}: {endpoint!r} is not dialled: write {FORMS}")
+        raise ConfigurationError(
+            "bad-anchor", f"{path}: {endpoint!r} is not dialled: {advice(endpoint) or f'write {FORMS}'}"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import re
 import socket
@@ -18,7 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from gmesh.cli.limits import AUTHORITY_TIMEOUT, CONNECT_TIMEOUT, MAX_ANSWER, MAX_LINE, NODE_TIMEOUT
+from gmesh.cli.limits import (
+    AUTHORITY_TIMEOUT,
+    CONNECT_TIMEOUT,
+    MAX_ANSWER,
+    MAX_LINE,
+    MAX_STREAM_HEAD,
+    NODE_TIMEOUT,
+)
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.trust.authority_answers import PROBLEM_PREFIX
 
@@ -83,6 +91,38 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+class _Held:
+    """An answer that is read already, as C{http.client} takes it."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def makefile(self, mode: str) -> io.BytesIO:
+        """All of it."""
+        return io.BytesIO(self._answer)
+
+
+def _head(sock: socket.socket) -> bytes:
+    """The head of an answer, byte by byte: what follows is not ours."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = sock.recv(1)
+        if not byte:
+            raise http.client.RemoteDisconnected("no answer")
+        head += byte
+        if len(head) > MAX_STREAM_HEAD:
+            raise http.client.LineTooLong("head")
+    return head
+
+
+def _rest(sock: socket.socket) -> bytes:
+    """What follows until the daemon closes, up to what an answer may have."""
+    rest = b""
+    while len(rest) <= MAX_ANSWER and (data := sock.recv(65536)):
+        rest += data
+    return rest
 
 
 @contextlib.contextmanager
@@ -207,19 +247,53 @@ class Endpoint:
         return self.request(method, path, data, headers, timeout).json()
 
     @contextlib.contextmanager
-    def stream(self, path: str, timeout: float | None = None) -> Iterator[Iterator[dict[str, Any]]]:
+    def stream(
+        self, path: str, timeout: float | None = None, body: Mapping[str, Any] | None = None
+    ) -> Iterator[Iterator[dict[str, Any]]]:
         """
         A C{GET} whose answer is one JSON object per line, until the far end closes.
 
         The block is entered once the far end has answered, so what it began is in place.
 
         @param timeout: seconds of silence between two lines; None waits for ever.
+        @param body: with one it is a C{POST}.
         """
-        with self._exchange("GET", path, b"", {"Accept": JSON_TYPE}, NODE_TIMEOUT) as (response, sock):
+        data = b"" if body is None else json.dumps(body).encode()
+        headers = {"Accept": JSON_TYPE} | ({"Content-Type": JSON_TYPE} if data else {})
+        method = "POST" if data else "GET"
+        with self._exchange(method, path, data, headers, NODE_TIMEOUT) as (response, sock):
             if response.status >= 300:
                 raise _refusal(self.where, response, self._read(response, MAX_ANSWER))
             sock.settimeout(timeout)
             yield self._lines(response)
+
+    def switch(self, request: bytes, status: int, timeout: float) -> socket.socket:
+        """
+        A connection that is no longer HTTP after the answer to this request; nothing behind its head is read.
+
+        @param status: of that answer; any other is a refusal, after which the daemon closes.
+        @param timeout: seconds that the answer may take.
+        @raise Unreachable: if nobody answers.
+        @raise HttpRefused: if the answer is another.
+        """
+        connection = self._connection()
+        try:
+            with _explained(self.where):
+                connection.connect()
+                sock: socket.socket = connection.sock
+                sock.settimeout(timeout)
+                sock.sendall(request)
+                head = _head(sock)
+                if head[9:12] == str(status).encode():
+                    sock.settimeout(None)
+                    connection.sock = None
+                    return sock
+                held: Any = _Held(head + _rest(sock))
+                response = http.client.HTTPResponse(held)
+                response.begin()
+            raise _refusal(self.where, response, self._read(response, MAX_ANSWER))
+        finally:
+            connection.close()
 
     def _lines(self, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
         while True:

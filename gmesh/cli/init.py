@@ -25,7 +25,7 @@ from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.limits import DOCUMENT_LIMITS
 from gmesh.trust.names import Name, NetworkName, Url
-from gmesh.trust.transport_address import interface_fault, read_address
+from gmesh.trust.transport_address import FORMS, interface_fault, read_address
 from gmesh.trust.verify import authority_keys, network_id, verify_genesis_chain
 
 __all__ = ["adopt_network", "anchor_endpoint", "create_network", "init", "policy_text"]
@@ -58,9 +58,9 @@ def policy_text() -> dict[str, Any]:
 
 def anchor_endpoint(address: str) -> str:
     """
-    What a genesis says for C{HOST:PORT} (C{[HOST]:PORT} for IPv6).
+    What a genesis says for an address as people write it: C{HOST:PORT}, C{[IPV6]:PORT} or a URL.
 
-    @raise ConfigurationError: if it is not of that form.
+    @raise ConfigurationError: if it is none.
     """
     fault = interface_fault(address)
     if fault:
@@ -71,7 +71,7 @@ def anchor_endpoint(address: str) -> str:
     host, _, port = address.rpartition(":")
     if ":" in host and read_address(f"[{host}]:{port}") is not None:
         raise ConfigurationError("bad-anchor", f"an IPv6 address stands in brackets: [{host}]:{port}")
-    raise ConfigurationError("bad-anchor", f"{address!r} is not of the form HOST:PORT")
+    raise ConfigurationError("bad-anchor", f"{address!r} is not of the form {FORMS}")
 
 
 def create_network(
@@ -210,7 +210,8 @@ def _read_anchor(text: str) -> Anchor:
     "anchors",
     metavar="NAME=HOST:PORT",
     multiple=True,
-    help="A node that is always reachable, so that others find the mesh; may be given several times.",
+    help="A node that is always reachable, so that others find the mesh, at HOST:PORT, tls://HOST or"
+    " wss://HOST/PATH; may be given several times.",
 )
 @click.option("--protect", is_flag=True, help="Seal the root's and the operator's key with a pass phrase.")
 @passphrase_option

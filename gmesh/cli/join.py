@@ -34,7 +34,7 @@ from gmesh.trust.signed_requests import JOIN_TAG
 from gmesh.trust.state import TrustState
 from gmesh.trust.transport_address import read_address
 
-__all__ = ["enrol", "enrol_alone", "enrolled", "join"]
+__all__ = ["enrol", "enrol_alone", "enrolled", "host_keys", "join"]
 
 DIRECTORY_MODE = 0o700
 LOCK = "join.lock"
@@ -43,6 +43,13 @@ MAX_JOIN_ANSWER = 64 * 1024
 MAX_SEED = 64 * 1024
 #: Why a certificate is worth no more than none.
 ENDED = frozenset({"expired", "revoked"})
+#: Answers after which no certificate was made, nor waits, for the keys of the request.
+REFUSED = frozenset({"enrolment-refused", "name-taken", "key-taken", "cert-revoked", "network-full"})
+
+
+def _key_files(directory: Path) -> tuple[Path, Path]:
+    """Of the identity and of Noise."""
+    return directory / "identity.key", directory / "noise.key"
 
 
 def host_keys(directory: Path) -> tuple[SigningKey, NoiseKey]:
@@ -51,7 +58,7 @@ def host_keys(directory: Path) -> tuple[SigningKey, NoiseKey]:
 
     @raise ConfigurationError: if a key file cannot be used.
     """
-    identity, noise = directory / "identity.key", directory / "noise.key"
+    identity, noise = _key_files(directory)
     if not identity.exists():
         write_atomic(identity, SigningKey.generate().to_pem(), KEY_MODE)
     if not noise.exists():
@@ -74,7 +81,6 @@ def enrol(invite: Invite, directory: Path, authority: RemoteAuthority) -> Docume
     """
     from gmesh.node.identity_store import IdentityStore
 
-    node_key, noise_key = host_keys(directory)
     chain = authority.genesis_chain()
     try:
         invite.check_chain(chain, authority.wall())
@@ -84,7 +90,15 @@ def enrol(invite: Invite, directory: Path, authority: RemoteAuthority) -> Docume
         if clock is None:
             raise
         raise clock from error
-    answer = _ask(invite, node_key, noise_key, authority, trust)
+    made = [path for path in _key_files(directory) if not path.exists()]
+    node_key, noise_key = host_keys(directory)
+    try:
+        answer = _ask(invite, node_key, noise_key, authority, trust)
+    except HttpRefused as error:
+        if error.reason in REFUSED:
+            for path in made:
+                path.unlink()
+        raise
     if answer.status == 202:
         raise HttpRefused(
             "pending",

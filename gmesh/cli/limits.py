@@ -17,6 +17,10 @@ MAX_ANSWER = 16 * 1024 * 1024
 MAX_LINE = 4 * 1024 * 1024
 #: The largest message: what a node takes for one.
 MAX_MESSAGE = 64 * 1024
+#: The longest head of the answer that makes a connection a stream.
+MAX_STREAM_HEAD = 16 * 1024
+#: Seconds that a far node may take to accept a stream: what the local API waits.
+DIAL_TIMEOUT = 30.0
 #: The longest genesis chain a client walks.
 MAX_GENESIS_VERSIONS = 1000
 #: The most pages of one list of the authority.

@@ -51,6 +51,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "trace": ("gmesh.cli.diagnostics", "trace", "The path to a node, hop by hop."),
     "send": ("gmesh.cli.messages", "send", "Send a message to a service of a node."),
     "receive": ("gmesh.cli.messages", "receive", "Print the messages sent to a service of this node."),
+    "connect": ("gmesh.cli.connect", "connect", "Join standard input and output to a service of a node."),
+    "expose": ("gmesh.cli.gateways", "expose", "Expose a program as a service of this node."),
+    "forward": ("gmesh.cli.gateways", "forward", "Listen at a port that leads to a service of a node."),
+    "streams": ("gmesh.cli.streams", "streams", "The byte streams that are open on this node."),
+    "bench": ("gmesh.cli.bench", "bench", "How fast streams to a node are."),
     "doctor": ("gmesh.cli.doctor", "doctor", "What is wrong with the node of this host, and what to do."),
     "watch": ("gmesh.cli.watch", "watch", "A live view of the mesh, with a picture."),
 }

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from gmesh.trust.transport_address import TransportAddress
+from gmesh.trust.transport_address import Transport, TransportAddress
 
 __all__ = ["daemon", "gmesh_command", "listen_endpoint", "node_start"]
 
@@ -74,6 +74,9 @@ def listen_endpoint(address: TransportAddress | None) -> str:
     It takes what comes to any address of the host, as the one that is dialled may be a router's.
     """
     port = DEFAULT_PORT if address is None else address.port
+    if address is not None and address.kind is not Transport.TCP:
+        web = "ws:" if address.kind is Transport.WSS else ""
+        return f"{web}tls:{port}:privateKey=privkey.pem:certKey=cert.pem:extraCertChain=chain.pem"
     try:
         IPv6Address("" if address is None else address.host.partition("%")[0])
     except ValueError:

@@ -129,6 +129,11 @@ def transits(where: Endpoint, as_json: bool) -> None:
 
 @node_command
 def services(where: Endpoint, as_json: bool) -> None:
-    """List the services of the mesh, and the nodes that have them."""
-    columns = [Column("service", "service"), Column("nodes", "nodes"), Column("here", "here")]
+    """List the services of the mesh and their nodes, and what this one takes: messages, streams."""
+    columns = [
+        Column("service", "service"),
+        Column("nodes", "nodes"),
+        Column("messages", "messages"),
+        Column("streams", "streams"),
+    ]
     listing(columns, read_list(where, "/v1/services"), "no services", as_json)

@@ -3,9 +3,9 @@
 What messages are on the socket of the local API: C{gmesh-messages}, after C{101 Switching Protocols}.
 
 A frame is C{u8 kind | u24 length | u32 tag | body}, big-endian; the length counts tag and body.  A text is
-C{u8 length | UTF-8}.  Whoever asks chooses the tag, and the answer bears it; L{FrameType} has each kind.  A program
-has at most as many SENDs without an answer, and as many bytes in them, as WELCOME says; each one more is
-answered FAILED C{busy}.  It is given at most as many messages as its SERVE says.  Who closes the connection
+C{u8 length | UTF-8}.  Whoever asks chooses the tag, and the answer bears it; L{FrameType} has each kind.  A
+program has at most as many SENDs without an answer, and as many bytes in them, as WELCOME says; each one more
+is answered FAILED C{busy}.  It is given at most as many messages as its SERVE says.  Who closes the connection
 cancels what it has sent, and gives back what it has not ended with.
 
 No input, no output: bytes go in and come out.  Tests: C{tests/client/test_message_frames.py}.
@@ -58,8 +58,8 @@ class FrameType(IntEnum):
      - SENT: C{u32 ms | what the receiver gave back}
      - FAILED: C{text slug | detail}, the answer to a SEND, SERVE or ASK
      - SERVING: nothing; messages may come
-     - MESSAGE: C{u32 tag of SERVE | u8 flags: 1 = redelivered | node_id 16 | text from | text roles, by commas
-       | text key | data}, under a tag of the node
+     - MESSAGE: C{u32 tag of SERVE | u8 flags: 1 = redelivered | node_id 16 | text from | text roles, by
+       commas | text key | data}, under a tag of the node
      - ANSWER: JSON, as of C{GET /v1/nodes} or C{/v1/services}
     """
 

@@ -17,13 +17,20 @@ from OpenSSL import SSL
 from twisted.application.service import MultiService, Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
-from twisted.internet.endpoints import SSL4ServerEndpoint, UNIXServerEndpoint, serverFromString
+from twisted.internet.endpoints import (
+    SSL4ServerEndpoint,
+    TCP4ServerEndpoint,
+    UNIXServerEndpoint,
+    serverFromString,
+)
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
+from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from gmesh.daemon.tls_files import TlsFiles
+from gmesh.daemon.tls_files import TlsFiles, allow_resumption
 from gmesh.errors import ConfigurationError
 
 __all__ = ["ListenService", "Listeners", "describe_address", "parse_server", "renew_certificates"]
@@ -32,6 +39,8 @@ __all__ = ["ListenService", "Listeners", "describe_address", "parse_server", "re
 UNIX_LOCK_TAKEN = "Cannot acquire lock"
 #: How an endpoint string begins that names a socket which somebody else made.
 GIVEN = "systemd:"
+#: How one begins that has a proxy in front which speaks the PROXY protocol, version 1 or 2.
+PROXIED = "haproxy:"
 #: Bytes of a path: sun_path of unix(7), its last byte a zero.
 UNIX_PATH = 107
 
@@ -42,19 +51,58 @@ def parse_server(reactor: Any, text: str) -> Any:
 
     @raise ConfigurationError: with the text and what is wrong with it.
     """
+    if text.startswith(PROXIED):
+        inner = parse_server(reactor, text.removeprefix(PROXIED))
+        if isinstance(inner, SSL4ServerEndpoint):
+            return ProxiedTlsEndpoint(inner)
     try:
-        endpoint = serverFromString(reactor, text)
+        endpoint = serverFromString(reactor, _for_twisted(text))
     except Exception as error:  # endpoint plugins raise what they like on a bad string
         given = text.startswith(GIVEN) and isinstance(error, IndexError | KeyError)
         cause = "the service manager passed no such socket" if given else error
         raise ConfigurationError(
             "bad-endpoint", f"{text!r} is not an endpoint to listen on: {cause}"
         ) from error
+    if isinstance(endpoint, SSL4ServerEndpoint):
+        allow_resumption(endpoint)
     if isinstance(endpoint, UNIXServerEndpoint) and len(os.fsencode(endpoint._address)) > UNIX_PATH:
         raise ConfigurationError(
             "bad-endpoint",
             f"{text!r}: the path of a unix socket has at most {UNIX_PATH} bytes: name a shorter one",
         )
+    return endpoint
+
+
+def _for_twisted(text: str) -> str:
+    """C{tls:} is what addresses call it, C{ssl:} what Twisted does."""
+    return f"ssl:{text.removeprefix('tls:')}" if text.startswith("tls:") else text
+
+
+class ProxiedTlsEndpoint(SSL4ServerEndpoint):
+    """
+    TLS behind a proxy that says first, outside TLS, whose connection it is: as HAProxy does.
+
+    @param inner: the same without the proxy.
+    """
+
+    def __init__(self, inner: SSL4ServerEndpoint) -> None:
+        super().__init__(
+            inner._reactor, inner._port, inner._sslContextFactory, inner._backlog, inner._interface
+        )
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """@see: C{IStreamServerEndpoint.listen}"""
+        within = TLSMemoryBIOFactory(self._sslContextFactory, False, protocolFactory)
+        listening: Deferred[IListeningPort] = TCP4ServerEndpoint(
+            self._reactor, self._port, self._backlog, self._interface
+        ).listen(HAProxyWrappingFactory(within))
+        return listening
+
+
+def _innermost(endpoint: Any) -> Any:
+    """The endpoint that others stand around, each with C{inner}."""
+    while hasattr(endpoint, "inner"):
+        endpoint = endpoint.inner
     return endpoint
 
 
@@ -75,6 +123,7 @@ class ListenService(Service):
     @param purpose: what the log calls it: C{listening}, C{metrics} or C{local API}.
     @param unit: the daemon, for the line it ends with.
     @param group: the group that shall own a unix socket made here; None leaves it as it is.
+    @param parse: makes the endpoint of its string: L{parse_server}, if not given.
     """
 
     _log = Logger()
@@ -87,9 +136,12 @@ class ListenService(Service):
         purpose: str,
         unit: str,
         group: int | None = None,
+        parse: Callable[[Any, str], Any] | None = None,
     ) -> None:
-        self._endpoint = parse_server(reactor, text)
-        self._tls = TlsFiles(self._endpoint) if isinstance(self._endpoint, SSL4ServerEndpoint) else None
+        self._parse = parse or parse_server
+        self._endpoint = self._parse(reactor, text)
+        innermost = _innermost(self._endpoint)
+        self._tls = TlsFiles(innermost) if isinstance(innermost, SSL4ServerEndpoint) else None
         self._text = text
         self._factory = factory
         self._purpose = purpose
@@ -98,6 +150,11 @@ class ListenService(Service):
         self._reactor = reactor
         self._opening: Deferred[Any] | None = None
         self._port: IListeningPort | None = None
+
+    @property
+    def address(self) -> IAddress | None:
+        """Where it listens; None while it does not."""
+        return None if self._port is None else self._port.getHost()
 
     def open(self) -> Deferred[None]:
         """Listen from now on; fails with a L{ConfigurationError} when the port cannot be had."""
@@ -138,7 +195,7 @@ class ListenService(Service):
         if self._tls is None:
             return
         try:
-            self._tls.take(parse_server(self._reactor, self._text))
+            self._tls.take(_innermost(self._parse(self._reactor, self._text)))
         except (ConfigurationError, SSL.Error) as error:
             raise ConfigurationError(
                 "bad-certificate", f"{self._text} goes on with the certificate it has: {_cause(error)}"
@@ -214,6 +271,7 @@ class Listeners(MultiService):
     @param factory: makes what serves a port.
     @param purpose: what the log calls it.
     @param unit: the daemon, for the line it ends with.
+    @param parse: as of L{ListenService}.
     """
 
     _log = Logger()
@@ -225,8 +283,10 @@ class Listeners(MultiService):
         purpose: str,
         unit: str,
         endpoints: Iterable[str],
+        parse: Callable[[Any, str], Any] | None = None,
     ) -> None:
         super().__init__()
+        self._parse = parse
         self._reactor = reactor
         self._factory = factory
         self._purpose = purpose
@@ -235,6 +295,10 @@ class Listeners(MultiService):
         self._ports: dict[str, ListenService] = {}
         for text in dict.fromkeys(endpoints):
             self._keep(text, self._made(text))
+
+    def addresses(self) -> list[IAddress]:
+        """Where they listen."""
+        return [port.address for port in self._ports.values() if port.address is not None]
 
     async def follow(self, endpoints: Iterable[str]) -> None:
         """
@@ -277,7 +341,8 @@ class Listeners(MultiService):
         self._log.info("{purpose} no more on {endpoint}", purpose=self._purpose, endpoint=text)
 
     def _made(self, text: str) -> ListenService:
-        return ListenService(self._reactor, text, self._factory(), self._purpose, self._unit)
+        made = self._factory()
+        return ListenService(self._reactor, text, made, self._purpose, self._unit, parse=self._parse)
 
     def _keep(self, text: str, service: ListenService) -> None:
         service.setServiceParent(self)

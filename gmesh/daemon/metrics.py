@@ -56,6 +56,15 @@ class Families:
             family.add_metric([key], value)
         return family
 
+    def counted(
+        self, name: str, text: str, labels: tuple[str, str], values: Mapping[tuple[str, str], int]
+    ) -> Metric:
+        """As L{counters}, distinguished by two labels."""
+        family = CounterMetricFamily(self._prefix + name, text, labels=labels)
+        for key, value in values.items():
+            family.add_metric(key, value)
+        return family
+
 
 class MetricsPage:
     """

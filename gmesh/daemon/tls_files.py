@@ -12,9 +12,22 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.interfaces import IOpenSSLContextFactory
+from twisted.internet.ssl import CertificateOptions
 from zope.interface import implementer
 
-__all__ = ["TlsFiles"]
+__all__ = ["TlsFiles", "allow_resumption"]
+
+
+def allow_resumption(endpoint: SSL4ServerEndpoint) -> None:
+    """
+    Give out session tickets (RFC 8446, section 4.6.1), which Twisted does not: a redial costs half.
+
+    Their key lives as long as the process serves these files.  What they could reveal is sealed or signed
+    inside TLS: links of the mesh, and documents.
+    """
+    options: Any = endpoint._sslContextFactory
+    if isinstance(options, CertificateOptions):
+        options._options &= ~SSL.OP_NO_TICKET
 
 
 @implementer(IOpenSSLContextFactory)

@@ -9,8 +9,9 @@ while there are too few links.  A session that grows old is replaced: the new on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
+from types import MappingProxyType
 
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, IStreamClientEndpoint
 
@@ -31,6 +32,7 @@ from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
+from gmesh.trust.address_scope import Scope
 from gmesh.wire.messages import CloseReason
 
 __all__ = ["Dialler"]
@@ -42,8 +44,8 @@ class Dialler(NeighbourObserver, DialOwner):
 
     As an observer of L{Neighbours} it hears of lost links that others dialled.
 
-    @param connect: the endpoint for a target, without some addresses of its host: L{client_endpoint} with
-        a reactor, or a test's.
+    @param connect: the endpoint for a target, without some addresses of its host: L{Carriers.endpoint}, or
+        a test's.
     @param factory: what to connect: L{gmesh.mesh.link.MeshFactory.dialling}.
     @ivar degree: with how many links to relays no spare target is dialled; L{set_degree} changes it.
     """
@@ -83,7 +85,11 @@ class Dialler(NeighbourObserver, DialOwner):
             self._drop(target)
 
     def set_targets(
-        self, addresses: Iterable[str], spares: Iterable[str] = (), behind: Iterable[str] = ()
+        self,
+        addresses: Iterable[str],
+        spares: Iterable[str] = (),
+        behind: Iterable[str] = (),
+        bounds: Mapping[str, Scope] = MappingProxyType({}),
     ) -> None:
         """
         Dial C{addresses} from now on, and of C{spares}, in random order, as many as there are links too few.
@@ -91,6 +97,7 @@ class Dialler(NeighbourObserver, DialOwner):
         Links to others stay; they are not dialled again when they end.
 
         @param behind: spares whose turn comes after that of the others.
+        @param bounds: the nearest that some of them may lead to.
         """
         wanted = dict.fromkeys(addresses, False)
         for more in (spares, behind):
@@ -100,9 +107,11 @@ class Dialler(NeighbourObserver, DialOwner):
         for address in [each for each in self._targets if each not in wanted]:
             self._drop(self._targets.pop(address))
         for address, spare in wanted.items():
-            target = self._targets.get(address)
+            target, bound = self._targets.get(address), bounds.get(address, Scope.ANY)
+            if target is not None:
+                target.bound = bound
             if target is None:
-                target = self._targets[address] = DialTarget(address, spare)
+                target = self._targets[address] = DialTarget(address, spare, bound)
                 if self._running:
                     self._after(target, 0.0)
             elif target.spare != spare:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection
 from enum import Enum
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -21,17 +20,15 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gmesh.errors import ConfigurationError
+from gmesh.errors import CarrierRefused
 from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE
 from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.resolving import ElsewhereReactor
 from gmesh.mesh.spaced_log import SpacedLog
-from gmesh.trust.transport_address import FORMS, Transport, read_address
+from gmesh.trust.address_scope import Scope, ShunnedHosts
 
 __all__ = [
     "CERTIFICATE_REFUSALS",
@@ -40,33 +37,8 @@ __all__ = [
     "DialTarget",
     "Dials",
     "TargetState",
-    "client_endpoint",
     "may_help",
 ]
-
-
-def client_endpoint(reactor: object, target: str, avoid: Collection[str] = ()) -> IStreamClientEndpoint:
-    """
-    The endpoint for an address: tries all that its host has in parallel (happy eyeballs, RFC 8305).
-
-    With C{tls:}, inside TLS, whose certificate must be for that host and of an authority of the system.
-
-    @param avoid: addresses of its host that lead back to this node.
-    @raise ConfigurationError: if it has no form that is dialled.
-    """
-    address = read_address(target, local=True)
-    if address is None:
-        raise ConfigurationError("bad-target", f"{target!r} is none of {FORMS}")
-    host, port = address.host, address.port
-    endpoint: IStreamClientEndpoint
-    if "%" in host:  # which a resolver would drop, and with it the interface
-        endpoint = TCP6ClientEndpoint(reactor, host, port, timeout=DIAL_DEADLINE)
-    else:
-        resolving = ElsewhereReactor(reactor, avoid) if avoid else reactor
-        endpoint = HostnameEndpoint(resolving, host, port, timeout=DIAL_DEADLINE)
-    if address.kind is Transport.TLS:
-        endpoint = wrapClientTLS(optionsForClientTLS(address.host), endpoint)
-    return endpoint
 
 
 DIALS_TOLD_APART = 16
@@ -119,6 +91,7 @@ class DialTarget:
     @ivar handle: of the node that answered last.
     @ivar reached: the address that the last connection led to; of a name it is one of several.
     @ivar ourselves: addresses of its host that led back to this node, and are left out of the next dial.
+    @ivar bound: the nearest that it may lead to; of a name it is asked of each address.
     @ivar insist: dial even if there is a link to that node.
     @ivar spare: dial only while there are too few links.
     @ivar news: the kinds of documents that changed since its dial under way began.
@@ -126,8 +99,9 @@ class DialTarget:
     @ivar suite_turn: which of the allowed suites to propose: the first, until a peer hung up on it.
     """
 
-    def __init__(self, address: str, spare: bool = False) -> None:
+    def __init__(self, address: str, spare: bool = False, bound: Scope = Scope.ANY) -> None:
         self.address = address
+        self.bound = bound
         self.spare = spare
         self.garbled = 0
         self.suite_turn = 0
@@ -142,6 +116,12 @@ class DialTarget:
         self.linked_at = 0.0
         self.timer: IDelayedCall | None = None
         self.dial: Dial | None = None
+
+    @property
+    def avoided(self) -> Collection[str]:
+        """Addresses of its host that are not dialled."""
+        ourselves = frozenset(self.ourselves)
+        return ourselves if self.bound is Scope.ANY else ShunnedHosts(ourselves, self.bound)
 
     def cancel(self) -> None:
         """Forget the timer."""
@@ -254,7 +234,7 @@ class Dials:
         target.state = TargetState.DIALLING
         self.busy += 1
         try:
-            endpoint = self._connect(target.address, frozenset(target.ourselves))
+            endpoint = self._connect(target.address, target.avoided)
             pending = endpoint.connect(self._factory(dial))
         except (
             Exception
@@ -286,7 +266,9 @@ class Dials:
             reason=failure.getErrorMessage(),
         )
         nobody_else = bool(dial.target.ourselves) and failure.check(DNSLookupError) is not None
-        self.ended(dial, "self" if nobody_else else "connect-failed", None)
+        error = failure.value
+        reason = error.reason if isinstance(error, CarrierRefused) else "connect-failed"
+        self.ended(dial, "self" if nobody_else else reason, None)
 
     def _settle(self, dial: Dial) -> None:
         dial.pending = None

@@ -12,12 +12,20 @@ import socket
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IAddress, ITCPTransport
+from twisted.protocols.policies import ProtocolWrapper
 
 from gmesh.mesh.limits import SEND_LIMIT, TCP_UNSENT_LOW_WATER, TCP_USER_TIMEOUT_MS
 
-__all__ = ["display_address", "keep_unsent", "tune_socket"]
+__all__ = ["display_address", "keep_unsent", "lowest", "tune_socket"]
 
 _OPTIONS = (("TCP_NOTSENT_LOWAT", TCP_UNSENT_LOW_WATER), ("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT_MS))
+
+
+def lowest(transport: object) -> object:
+    """The transport below TLS and whatever else a connection is wrapped in."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
 
 
 def tune_socket(transport: object) -> None:
@@ -26,6 +34,7 @@ def tune_socket(transport: object) -> None:
 
     What the platform or the kind of transport lacks is left out.
     """
+    transport = lowest(transport)
     if not ITCPTransport.providedBy(transport):
         return
     transport.setTcpNoDelay(True)
@@ -38,6 +47,7 @@ def tune_socket(transport: object) -> None:
 
 def keep_unsent(transport: object, size: int) -> None:
     """Let the kernel hold C{size} bytes that are not sent yet."""
+    transport = lowest(transport)
     if ITCPTransport.providedBy(transport):
         _set_option(transport, "TCP_NOTSENT_LOWAT", size)
 

@@ -7,6 +7,7 @@ Tests: C{tests/node/test_configuration.py}.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -28,12 +29,14 @@ from gmesh.node.gateways.settings import (
     read_proxy,
 )
 from gmesh.routing.limits import MAX_ADDRESS
-from gmesh.trust.transport_address import interface_fault, read_address
+from gmesh.trust.address_scope import Scope, parse_scope
+from gmesh.trust.transport_address import FORMS, interface_fault, read_address
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
-_LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host"})
-_SWITCHES = frozenset({"stub"})
+_LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host", "tls_pin"})
+_SWITCHES = frozenset({"stub", "tls_strict"})
+_PIN = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,18 @@ class Configuration:
     @ivar state: the state directory.
     @ivar listen: endpoint strings for the mesh; none for a node that only dials.
     @ivar control: the endpoint string of the local API.
-    @ivar advertise: C{HOST:PORT} by which others may reach this node.
-    @ivar peer: C{HOST:PORT} to dial beside the anchors of the genesis.
+    @ivar advertise: addresses by which others may reach this node.
+    @ivar peer: addresses to dial beside the anchors of the genesis.
     @ivar log_level: the least level that is logged; all, if empty.
     @ivar log_format: C{text} or C{json}; twistd's own, if empty.
     @ivar read_group: the group that may look at the node over the local API.
     @ivar write_group: the group that may also send and receive over it.
     @ivar metrics: endpoint strings for C{/metrics} alone.
     @ivar host: names by which programs may ask what listens on TCP for them.
+    @ivar lead_to: a word of L{Scope}: the nearest addresses to which others may lead this node.
+    @ivar tls_ca: a file of certificates to trust under TLS links, instead of the roots of the system.
+    @ivar tls_pin: hex SHA-256 of the public keys that are good there, whoever signed for them.
+    @ivar tls_strict: no link over a TLS certificate that is wrong.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
     @ivar bind: the group that may accept streams to a service, by the service; C{*} for all others.
     @ivar expose: services of this node that other programs serve.
@@ -70,11 +77,19 @@ class Configuration:
     write_group: str = ""
     metrics: tuple[str, ...] = ()
     host: tuple[str, ...] = ()
+    lead_to: str = ""
+    tls_ca: str = ""
+    tls_pin: tuple[str, ...] = ()
+    tls_strict: bool = False
     stub: bool = False
     bind: Mapping[str, str] = field(default_factory=dict)
     expose: tuple[Exposure, ...] = ()
     forward: tuple[Forward, ...] = ()
     proxy: ProxySettings = NO_PROXY
+
+    def may_lead_to(self) -> Scope:
+        """The nearest addresses to which records and commands may lead."""
+        return parse_scope(self.lead_to) if self.lead_to else Scope.PRIVATE
 
     def control_endpoint(self) -> str:
         """
@@ -101,7 +116,7 @@ class Configuration:
 
 def check_address(text: str, local: bool = False) -> str:
     """
-    C{text}, if it is C{HOST:PORT} or C{[IPV6]:PORT}.
+    C{text}, if it is C{HOST:PORT}, C{[IPV6]:PORT} or a URL of C{tcp://}, C{tls://} or C{wss://}.
 
     @param local: this host dials it, and may name one of its interfaces; else others do.
     @raise ConfigurationError: otherwise.
@@ -110,8 +125,9 @@ def check_address(text: str, local: bool = False) -> str:
     if fault:
         raise ConfigurationError("bad-address", f"{text!r} cannot be used: {fault}")
     address = read_address(text, local)
-    if address is None or text.startswith(("tcp:", "tls:")) or len(text) > MAX_ADDRESS:
-        raise ConfigurationError("bad-address", f"{text!r} is not HOST:PORT")
+    document_form = text.startswith(("tcp:", "tls:")) and "://" not in text
+    if address is None or document_form or len(text) > MAX_ADDRESS:
+        raise ConfigurationError("bad-address", f"{text!r} is not {FORMS}")
     return text
 
 
@@ -137,6 +153,10 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         write_group=_checked(find_group, values.get("write_group", "")),
         metrics=tuple(values.get("metrics", ())),
         host=tuple(values.get("host", ())),
+        lead_to=_checked(_check_scope, values.get("lead_to", "")),
+        tls_ca=values.get("tls_ca", ""),
+        tls_pin=tuple(_pin(text) for text in values.get("tls_pin", ())),
+        tls_strict=bool(values.get("tls_strict")),
         stub=bool(values.get("stub")),
         bind=_bind(values.get("bind", {})),
         expose=read_exposures(values.get("expose", ())),
@@ -167,6 +187,22 @@ def _check_format(name: str) -> None:
         raise ConfigurationError(
             "bad-format", f"{name!r} is not a log format: there are {', '.join(LOG_FORMATS)}"
         )
+
+
+def _pin(text: str) -> str:
+    plain = text.replace(":", "").lower()
+    if not _PIN.fullmatch(plain):
+        raise ConfigurationError(
+            "bad-pin", f"{text!r} is no pin: the SHA-256 of a public key has 64 hex digits"
+        )
+    return plain
+
+
+def _check_scope(text: str) -> None:
+    try:
+        parse_scope(text)
+    except ValueError as error:
+        raise ConfigurationError("bad-scope", f"lead_to: {error}") from error
 
 
 def _kinds() -> dict[str, Kind]:

@@ -187,6 +187,10 @@ def _trip(good: bool, value: Any) -> str:
 
 
 def _anchor(item: Any) -> Anchor:
+    if not isinstance(item, dict):
+        raise RequestRefused(
+            "invalid-argument", 'not an anchor: each is written {"name": "NAME", "endpoint": "HOST:PORT"}'
+        )
     try:
         return msgspec.convert(item, Anchor, strict=True)
     except msgspec.ValidationError as error:

@@ -74,6 +74,7 @@ class NodeCollector(Collector):
         yield from self._faults()
         yield from self._links()
         yield from self._paths()
+        yield from self._streams()
         counters = self._runtime.counters()
         drops = {cause: number for cause, number in counters.items() if is_drop(cause)}
         commands = {
@@ -130,6 +131,21 @@ class NodeCollector(Collector):
         yield _gauges("paths", "Nodes that can be reached, by the hops of the best path.", "hops", by_hops)
         longest = max(lengths, default=0)
         yield _gauge("path_hops_longest", "Hops of the longest of the best paths.", longest)
+
+    def _streams(self) -> Iterable[Metric]:
+        """By service: open, ended and how, and bytes each way, those of open streams too."""
+        streams = self._runtime.streams
+        opened = streams.open_streams()
+        count = Counter(streams.tally.label(stream.service) for stream in opened)
+        yield _gauges("streams_open", "Streams that are open or being opened.", "service", count)
+        outcomes = streams.tally.outcomes
+        labels = ("service", "outcome")
+        yield _FAMILIES.counted("streams", "Streams that have ended, done or why not.", labels, outcomes)
+        size = streams.tally.bytes(opened)
+        labels = ("service", "direction")
+        yield _FAMILIES.counted("stream_bytes", "Bytes of streams that arrived.", labels, size)
+        resent = streams.counters["segments-resent"]
+        yield _FAMILIES.counter("segments_resent", "Segments of streams that were lost on the way.", resent)
 
     def _lags(self) -> Metric:
         buckets = [(str(limit), float(number)) for limit, number in self._lag.cumulative()]

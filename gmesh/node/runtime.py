@@ -55,6 +55,8 @@ from gmesh.node.minimum_version import MinimumVersion
 from gmesh.node.trust_changes import TrustChanges
 from gmesh.routing.limits import MAX_SERVICE, MAX_SERVICES
 from gmesh.routing.record import make_capabilities
+from gmesh.streams.listeners import BENCH_SERVICE
+from gmesh.trust.address_scope import Scope
 from gmesh.wire.messages import BOOT_ID, CloseReason, Hello
 
 __all__ = ["NodeRuntime"]
@@ -298,6 +300,10 @@ class NodeRuntime:
         """Dial these beside the anchors from now on."""
         self._dial_policy.set_named(peers)
 
+    def lead_to(self, bound: Scope) -> None:
+        """Records and commands may lead to addresses as near as this: private ones, until it is called."""
+        self._dial_policy.lead_to(bound)
+
     def set_advertised(self, addresses: Sequence[str]) -> None:
         """Advertise these addresses from now on."""
         self._advertised = tuple(addresses)
@@ -305,13 +311,10 @@ class NodeRuntime:
 
     def advertise(self) -> None:
         """Advertise addresses, services and version in the node record."""
-        listed = [name for name in self.own_services() if len(name) <= MAX_SERVICE][:MAX_SERVICES]
-        self._updates.advertise(make_capabilities(self._advertised, listed, self._software))
-
-    def own_services(self) -> list[str]:
-        """The services of programs on this node, sorted."""
         taken = {*self.datagrams.services.names, *self.streams.listeners.names}
-        return sorted(name for name in taken if not is_reserved(name))
+        names = sorted(name for name in taken if not is_reserved(name) and name != BENCH_SERVICE)
+        listed = [name for name in names if len(name) <= MAX_SERVICE][:MAX_SERVICES]
+        self._updates.advertise(make_capabilities(self._advertised, listed, self._software))
 
     def is_anchor(self) -> bool:
         """Whether this node's certificate says so."""

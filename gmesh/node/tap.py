@@ -25,9 +25,10 @@ from gmesh.daemon.monotonic import keep_monotonic_time
 from gmesh.errors import ConfigurationError
 from gmesh.files import told
 from gmesh.node.configuration import Configuration, check_address, read_configuration
-from gmesh.node.limits import SHUTDOWN_DELAY
+from gmesh.node.limits import HOLD_PATIENCE, HOLD_WINDOW, SHUTDOWN_DELAY
 
 if TYPE_CHECKING:
+    from gmesh.addresses import MeshAddress
     from gmesh.daemon.metrics import MetricsPage
     from gmesh.node.runtime import NodeRuntime
 
@@ -51,10 +52,18 @@ class Options(usage.Options):
         ("log-level", None, None, "Least level to log: debug, info, warn, error. [default: all]"),
         ("log-format", None, None, "Lines of the log: text or json. [default: twistd's text]"),
         ("read-group", None, None, "Group that may look at the node over the local API; the socket is its."),
+        (
+            "lead-to",
+            None,
+            None,
+            "Addresses that others may lead to: public, private or any. [default: private]",
+        ),
+        ("tls-ca", None, None, "Certificates (PEM) to trust under TLS links. [default: those of the system]"),
         ("write-group", None, None, "Group that may also send and receive over the local API."),
     )
     optFlags = (
         ("stub", None, "Keep no table of the network: ask neighbours for paths, never relay."),
+        ("tls-strict", None, "Make no link over TLS whose certificate is wrong. [default: warn]"),
         ("check", None, "Check options, configuration file and state directory, and exit."),
     )
     observer: Callable[[], Lines] | None = None
@@ -68,17 +77,18 @@ class Options(usage.Options):
         self["peer"] = []
         self["metrics"] = []
         self["host"] = []
+        self["tls-pin"] = []
 
     def opt_listen(self, endpoint: str) -> None:
         """Endpoint to accept links on, for example tcp:7443 (repeatable). [default: none, only dial]"""
         self["listen"].append(endpoint)
 
     def opt_advertise(self, address: str) -> None:
-        """HOST:PORT by which other nodes reach this one (repeatable)."""
+        """HOST:PORT, tls://HOST or wss://HOST/PATH by which others reach this node (repeatable)."""
         self["advertise"].append(_address(address))
 
     def opt_peer(self, address: str) -> None:
-        """HOST:PORT to dial beside the anchors of the genesis (repeatable); [fe80::1%eth0]:PORT on a link."""
+        """HOST:PORT, [fe80::1%eth0]:PORT, tls://HOST or wss://HOST/PATH to dial too (repeatable)."""
         self["peer"].append(_address(address, local=True))
 
     def opt_metrics(self, endpoint: str) -> None:
@@ -88,6 +98,10 @@ class Options(usage.Options):
     def opt_host(self, name: str) -> None:
         """Name for a --control or --metrics of TCP, beside this host's own (repeatable)."""
         self["host"].append(name)
+
+    def opt_tls_pin(self, digest: str) -> None:
+        """SHA-256 of a public key that is good under TLS links, whoever signed for it (repeatable)."""
+        self["tls-pin"].append(digest)
 
     def opt_version(self) -> None:
         """Print the version of gmesh and exit."""
@@ -128,9 +142,11 @@ def _check(configuration: Configuration) -> str:
     """@raise ConfigurationError: with the first thing that would keep the daemon from starting."""
     from gmesh.daemon.listen import parse_server
     from gmesh.node.identity_store import IdentityStore
+    from gmesh.node.listening import mesh_server
 
-    endpoints = (*configuration.listen, configuration.control_endpoint(), *configuration.metrics_endpoints())
-    for endpoint in endpoints:
+    for endpoint in configuration.listen:
+        mesh_server(None, endpoint)
+    for endpoint in (configuration.control_endpoint(), *configuration.metrics_endpoints()):
         parse_server(None, endpoint)
     identity = IdentityStore(configuration.state).load()
     return f"{configuration.state} and its configuration are good: {identity.certificate.body.name} may start"
@@ -146,6 +162,7 @@ class NodeService(Service):
         """Begin to dial and to route."""
         super().startService()
         self._runtime.start()
+        self._runtime.streams.hold(HOLD_WINDOW, HOLD_PATIENCE)
 
     def stopService(self) -> Deferred[None]:
         """Ask the neighbours to route around us, drain, close."""
@@ -179,19 +196,27 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.logs import LogLevelService, parse_level
     from gmesh.daemon.notify import HangupService, NotifyService, system_notifier
     from gmesh.daemon.synchronised import clock_synchronised
-    from gmesh.mesh.dials import client_endpoint
-    from gmesh.node.api.access import AccessControl
+    from gmesh.node.api.acceptors import Acceptors
+    from gmesh.node.api.access import AccessControl, ServiceGroups
+    from gmesh.node.api.entrance import EntranceFactory
     from gmesh.node.api.http import LateResource, LocalSite, local_site
+    from gmesh.node.api.stream_requests import StreamRequests
     from gmesh.node.api.views import Settings
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
     from gmesh.node.composition import Environment
+    from gmesh.node.gateways.bench import BenchService
+    from gmesh.node.gateways.gateways import Gateways
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
+    from gmesh.node.listening import mesh_server
+    from gmesh.node.reach import carriers
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
+    from gmesh.streams.listeners import BENCH_SERVICE
+    from gmesh.streams.mux import address_of
 
     configuration = options.configuration
     random = Random(SystemRandom().getrandbits(64))
@@ -205,7 +230,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
             wall=time,
             random=random,
             entropy=os.urandom,
-            connect=lambda *target: client_endpoint(reactor, *target),
+            connect=carriers(reactor, configuration).endpoint,
             cpu=thread_time,
             aside=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
             synchronised=clock_synchronised,
@@ -214,6 +239,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         peers=configuration.peer,
         stub=configuration.stub,
     )
+    runtime.lead_to(configuration.may_lead_to())
     member = runtime.member
     http = AuthorityHTTP(http_client(reactor), member.authority_urls, reactor)
     datagrams, renewals = runtime.datagrams, runtime.renewals
@@ -231,12 +257,26 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     HangupService(reactor, notifier, lambda: reload()).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
-    listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen)
+    listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen, mesh_server)
     listening.setServiceParent(daemon)
     settings = Settings(str(configuration.state.resolve()), configuration.listen)
     access = AccessControl(configuration.read_group, configuration.write_group)
     lag = ReactorLag(reactor)
     lag.setServiceParent(daemon)
+    ids = (member.trust.network_id, member.peer.node_id)
+    gateways = Gateways(
+        reactor,
+        runtime.streams,
+        UNIT,
+        ids,
+        configuration,
+        access,
+        lambda: [local.address] if local.address else [],
+    )
+    gateways.setServiceParent(daemon)
+    BenchService(reactor, lambda take: runtime.streams.listen(BENCH_SERVICE, take, True)).setServiceParent(
+        daemon
+    )
 
     # Made with the first request: an idle node can spare the memory of Klein and what is beside it.
 
@@ -247,11 +287,14 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         return MetricsPage(NodeCollector(runtime, heartbeat, lag))
 
     def local_api() -> IResource:
+        from gmesh.node.api.gateway_requests import GatewayRequests
         from gmesh.node.api.routes import LocalApi
         from gmesh.node.api.views import LocalNode
 
         node = LocalNode(runtime, heartbeat, reactor, settings)
-        return LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone")).resource()
+        asked = GatewayRequests(gateways, acceptors.admit)
+        api = LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone"), asked)
+        return api.resource()
 
     def metrics_site() -> LocalSite:
         return LocalSite(ForPrograms(LateResource(lambda: metrics_page().resource()), configuration.host))
@@ -259,7 +302,16 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     scraped = Listeners(reactor, metrics_site, "metrics", UNIT, configuration.metrics_endpoints())
     scraped.setServiceParent(daemon)
     site = local_site(LateResource(local_api), access, configuration.host)
-    local = ListenService(reactor, configuration.control_endpoint(), site, "local API", UNIT, access.group)
+
+    def address(service: str) -> MeshAddress:
+        return address_of(member.peer, service)
+
+    acceptors = Acceptors(runtime.streams, access, ServiceGroups(configuration.bind), reactor)
+    requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
+    entrance = EntranceFactory(site, requests.judge, reactor)
+    local = ListenService(
+        reactor, configuration.control_endpoint(), entrance, "local API", UNIT, access.group
+    )
     local.setServiceParent(daemon)
     levels = LogLevelService(parse_level(configuration.log_level) if configuration.log_level else None)
     levels.setServiceParent(daemon)
@@ -268,14 +320,21 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         await listening.follow(new.listen)
         settings.listen = new.listen
 
+    def regrouped(new: Configuration) -> None:
+        regroup(access, local, new)
+        acceptors.judge()
+
     follow: dict[tuple[str, ...], Follow] = {
         ("log_format",): lambda new: daemon.use_format(new.log_format),
         ("log_level",): lambda new: levels.set(parse_level(new.log_level or "debug")),
         ("peer",): lambda new: runtime.set_peers(new.peer),
         ("advertise",): lambda new: runtime.set_advertised(new.advertise),
+        ("lead_to",): lambda new: runtime.lead_to(new.may_lead_to()),
         ("listen",): listen,
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
-        ("read_group", "write_group"): lambda new: regroup(access, local, new),
+        ("bind",): lambda new: acceptors.regroup(ServiceGroups(new.bind)),
+        ("read_group", "write_group"): regrouped,
+        **gateways.follows(),
     }
     reload = Reload(
         store, runtime, heartbeat, configuration, options.reread, follow, lambda: renew_certificates(daemon)

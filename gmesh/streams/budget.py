@@ -40,9 +40,9 @@ class CreditBudget:
     def first(self) -> int:
         """How much a new stream gets; 0 if there is nothing left."""
         share = self.share
-        if share < 0.5:
+        if share < 0.25:
             return limits.FIRST_CREDIT
-        if share < 0.75:
+        if share < 0.5:
             return limits.SPARE_CREDIT
         return limits.LAST_CREDIT if self.left >= limits.LAST_CREDIT else 0
 

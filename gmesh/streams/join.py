@@ -8,6 +8,8 @@ is a reset.  Tests: C{tests/streams/test_join.py}.
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -25,13 +27,13 @@ from zope.interface import implementer
 
 from gmesh.interfaces import IStreamReader
 
-__all__ = ["HALF_CLOSED_TIMEOUT", "Join", "JoinEnd"]
+__all__ = ["HALF_CLOSED_TIMEOUT", "TransportJoin", "JoinEnd"]
 
 HALF_CLOSED_TIMEOUT = 3600.0
 """Seconds without a byte after which two joined transports are cut, if one of them is half closed."""
 
 
-class Join:
+class TransportJoin:
     """
     What joins two transports, one for each end; either may be connected first, and waits for the other.
 
@@ -89,7 +91,7 @@ class JoinEnd(Protocol):
     transport: Any
     other: JoinEnd
 
-    def __init__(self, join: Join) -> None:
+    def __init__(self, join: TransportJoin) -> None:
         self._join = join
         self._early: list[bytes] = []
         self._paused = False
@@ -103,11 +105,11 @@ class JoinEnd(Protocol):
     # IProtocol
 
     def connectionMade(self) -> None:
-        """Join the other end, or wait for it."""
-        tcp = ITCPTransport(self.transport, None)
-        if tcp is not None:
+        """TransportJoin the other end, or wait for it."""
+        if (tcp := ITCPTransport(self.transport, None)) is not None:
             tcp.setTcpNoDelay(True)
             tcp.setTcpKeepAlive(True)
+            self._linger(True)
         if self.other._lost:
             self.abort()
         elif not self.other.connected:
@@ -224,6 +226,17 @@ class JoinEnd(Protocol):
         if not self.connected or not self._read:
             return
         if self._closed:
+            self._linger(False)
             self.transport.loseConnection()
         elif self.other._lost:
             self.abort()
+
+    def _linger(self, breaks: bool) -> None:
+        """
+        Have the kernel break the connection of TCP if this process dies, and not end it.
+
+        @param breaks: False once it may end.
+        """
+        handle = getattr(self.transport, "getHandle", lambda: None)()
+        if isinstance(handle, socket.socket) and handle.family != socket.AF_UNIX:
+            handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", breaks, 0))

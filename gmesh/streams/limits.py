@@ -63,7 +63,11 @@ JUDGE_EVERY = 1.0
 FIRST_CREDIT = 256 * 1024
 SPARE_CREDIT = 64 * 1024
 LAST_CREDIT = 16 * 1024
-"""What the far end may send at first: while the budget is less than half used, less than 3/4, and beyond."""
+"""
+What the far end may send at first: while less than a quarter of the budget is used, then half, and beyond.
+
+The second half is enough for as many streams as a peer may have.
+"""
 
 MAX_CREDIT = MAX_BATCH_WINDOW
 """Most that one stream may have under way: what may be under way to a peer."""

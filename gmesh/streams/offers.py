@@ -20,7 +20,7 @@ from gmesh.stream_errors import StreamCode, dial_refused
 from gmesh.streams import limits
 from gmesh.streams.stream import Stream
 
-__all__ = ["Build", "StreamOffer", "Opening", "Take"]
+__all__ = ["Build", "StreamOffer", "StreamOpening", "Take"]
 
 Build = Callable[[MeshAddress], IProtocol | None]
 """Gives the protocol for a stream that the far end has accepted, or None to give up."""
@@ -79,7 +79,7 @@ Take = Callable[[StreamOffer], None]
 """Takes each stream that is opened to a service."""
 
 
-class Opening:
+class StreamOpening:
     """
     A stream that this node opens.
 

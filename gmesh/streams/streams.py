@@ -32,7 +32,7 @@ from gmesh.streams.budget import CreditBudget, SendBudget
 from gmesh.streams.listeners import StreamListener, StreamListeners, no_such_service
 from gmesh.streams.loop import LoopLane
 from gmesh.streams.mux import MuxContext, StreamMux
-from gmesh.streams.offers import Build, Opening, StreamOffer, Take
+from gmesh.streams.offers import Build, StreamOffer, StreamOpening, Take
 from gmesh.streams.stream import Stream
 from gmesh.streams.tally import Tally
 from gmesh.wire.messages import Feature
@@ -103,7 +103,7 @@ class Streams:
         """As L{IStreams.dial}."""
         if not timeout > 0:
             return fail(dial_refused("bad-timeout", "a timeout is more than 0 seconds"))
-        opening = Opening(self._clock, build, timeout, f"{service} at {node}")
+        opening = StreamOpening(self._clock, build, timeout, f"{service} at {node}")
         self._authorization.seek(node).addCallback(self._open, node, service, opening).addErrback(
             self._failed, opening
         )
@@ -171,7 +171,7 @@ class Streams:
 
     # opening
 
-    def _open(self, _: None, node: str, service: str, opening: Opening) -> None:
+    def _open(self, _: None, node: str, service: str, opening: StreamOpening) -> None:
         try:
             peer = self._authorization.admit(node, service)
             mux = self._mux_of(peer)
@@ -187,7 +187,7 @@ class Streams:
         else:
             opening.refused(*opened)
 
-    def _failed(self, failure: Failure, opening: Opening) -> None:
+    def _failed(self, failure: Failure, opening: StreamOpening) -> None:
         self._log.failure("a stream could not be opened", failure)
         opening.refused("refused", "this node failed")
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -219,14 +220,18 @@ class Network:
         """POST these so that the authority decides on them in one group."""
         return self.at_once(*(("POST", target, headers, body) for headers, body in requests))
 
-    def at_once(self, *requests: tuple[str, str, dict[str, str], bytes]) -> list[Answered]:
-        """As L{together}: each with its method and target."""
+    def at_once(
+        self, *requests: tuple[str, str, dict[str, str], bytes], before: Callable[[], object] = lambda: None
+    ) -> list[Answered]:
+        """As L{together}: each with its method and target; all behind what C{before} has decided."""
         writer: Any = self.authority.store._writer
         at_once, writer.threadpool = writer.threadpool, HeldThreads()
         self.authority.store.decide(lambda tx: None)  # while this one waits, the others gather
+        before()
+        ahead = self.authority.store.waiting
         asked = [self.begin(*request) for request in requests]
         self.treq.flush()
-        assert self.authority.store.waiting == len(requests)
+        assert self.authority.store.waiting == ahead + len(requests)
         writer.threadpool.go()
         writer.threadpool = at_once
         self.treq.flush()

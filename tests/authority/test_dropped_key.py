@@ -12,7 +12,7 @@ from authority.network import Member, Network
 from authority.state_files import DAY, POLICY_TEXT
 from authority.theft import Theft
 
-from gmesh.authority.restore import restore
+from gmesh.authority.restore import Choices, restore
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
@@ -304,3 +304,18 @@ def test_a2_operators_are_told_before_and_after(theft: Theft) -> None:
     assert before - after == {(keys.reader.key_id, "read")}
     assert after - before == {(fresh.key_id, "read")}
     assert (keys.admin.key_id, "administer") in before & after
+
+
+def test_only_a_restore_that_is_confirmed_writes_the_genesis(theft: Theft) -> None:
+    """The database there knows a newer one than the files: a dry run goes by it, and leaves it there."""
+    first = theft.network.genesis.encode()
+    theft.rotate()
+    theft.forget_genesis(first)
+    files = [theft.held(Crl)], [theft.held(Policy)]
+    with pytest.raises(ConfigurationError, match="nothing was changed"):
+        theft.restore(*files, choices=Choices(confirm=lambda done: False))
+    assert {path.name for path in theft.network.path.glob("genesis*")} == {"genesis.json"}
+    assert (theft.network.path / "genesis.json").read_bytes() == first
+    theft.restore(*files)
+    assert (theft.network.path / "genesis.json").read_bytes() == theft.genesis.encode()
+    assert (theft.network.path / "genesis.1.json").read_bytes() == first

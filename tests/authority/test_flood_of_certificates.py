@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from authority.network import Member, Network
+from authority.test_revoked_model import certificate_of
 
 from gmesh.authority import limits
 from gmesh.errors import StoreError
 from gmesh.trust.documents import Certificate, parse_document
+from gmesh.trust.encoding import b64url_encode
 
 DAY = 86_400
 
@@ -188,6 +190,47 @@ def test_a4_certificates_past_their_end_and_grace_go(
     assert network.renew(other).slug == "cert-expired"
     rows = network.admin("GET", "/admin/audit?limit=500").json["entries"]
     assert [row["row"]["target"] for row in rows if row["row"]["action"] == "join"] == ["pump-1", "pump-2"]
+
+
+def test_a4_noise_keys_go_with_the_last_certificate_that_names_them(network: Network) -> None:
+    """A member that takes a new one each time leaves none behind, though certificates come all the while."""
+    changing, faithful = network.joined("pump-1"), network.joined("pump-2")
+    for _ in range(55):
+        network.clock.advance(15 * 3600)
+        changing.noise = network.keys.noise()
+        for member in (changing, faithful):
+            answer = network.renew(member)
+            assert answer.status == 201, answer.body
+            member.certificate = certificate_of(answer.json["certificate"])
+    tied = tied_noise_keys(network)
+    certified = named_noise_keys(network)
+    assert tied == certified and len(tied) < 57
+    network.clock.advance(33 * DAY)
+    for _ in range(3):
+        network.clock.advance(limits.PRUNE_SECONDS)
+    newest = {b64url_encode(member.noise.public) for member in (changing, faithful)}
+    assert tied_noise_keys(network) == newest
+    thief = network.invite("pump-3")
+    thief.noise = faithful.noise
+    assert network.join(thief).slug == "key-taken"
+
+
+def tied_noise_keys(network: Network) -> set[str]:
+    """Those that no other node may have."""
+    return column(network, "SELECT noise_key FROM noise_key")
+
+
+def named_noise_keys(network: Network) -> set[str]:
+    """Those of the certificates that are kept."""
+    return column(network, "SELECT noise_key FROM certificate")
+
+
+def column(network: Network, asked: str) -> set[str]:
+    found: set[str] = set()
+    network.authority.store.read(lambda reader: {row[0] for row in reader.all(asked)}).addCallback(
+        found.update
+    )
+    return found
 
 
 def test_a4_pruning_looks_at_a_few_at_a_time(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,48 @@ def test_a6_two_statuses_of_one_number_are_noticed(drill: Drill) -> None:
     assert drill.refused() == NOTHING
 
 
+def test_a5_evidence_lasts_when_the_numbers_have_caught_up(drill: Drill) -> None:
+    """The copy has published as many statuses by now: its audit did not go through what was shown."""
+    network = drill.network
+    network.joined("pump-2")
+    network.clock.advance(2 * limits.STATUS_SECONDS)
+    held = status_of(network)
+    drill.put_back()
+    network.joined("pump-3")
+    while status_of(network).body.number <= held.body.number:
+        network.clock.advance(limits.STATUS_SECONDS)
+    assert status_of(network).body.instance == held.body.instance
+    assert shows(network, drill.member, held).status == 200
+    assert drill.refused() == NOTHING
+
+
+def test_a_status_of_our_own_past_is_no_evidence(drill: Drill) -> None:
+    network = drill.network
+    network.joined("pump-2")
+    held = status_of(network)
+    network.clock.advance(3 * limits.STATUS_SECONDS)
+    assert held.body.number < status_of(network).body.number
+    assert shows(network, drill.member, held).status == 200
+    assert network.ask("GET", "/readyz").status == 200
+
+
+def test_a5_a_stopped_authority_ends_without_a_traceback(drill: Drill) -> None:
+    """Who was heard of, and whose requests were refused, cannot be written down any more."""
+    network = drill.network
+    network.joined("traitor")
+    network.clock.advance(2)
+    held = status_of(network)
+    drill.put_back()
+    for _ in range(3):
+        body = {"key": b64url_encode(bytes([9] * 32)), "role": "read"}
+        assert network.admin("POST", "/admin/operators", body, network.keys.reader).slug == "forbidden-role"
+    shows(network, drill.member, held)
+    assert drill.refused() == NOTHING
+    network.stop()
+    network.clock.advance(1)
+    network.start()
+
+
 def test_a6_two_restores_of_one_day_are_two_authorities(network: Any, tmp_path: Path) -> None:
     member = network.joined("pump-1")
     network.stop()

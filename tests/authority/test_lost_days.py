@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from authority.network import Member, Network
+from authority.state_files import DAY
 from authority.theft import Theft
 
 from gmesh.authority import audit
@@ -340,6 +341,20 @@ def test_a3_files_older_than_the_audit_are_refused(theft: Theft) -> None:
     assert network.renew(theft.honest).status == 201
 
 
+def test_a3_a_key_that_was_revoked_for_ever_stays_so_when_no_crl_names_it_any_more(theft: Theft) -> None:
+    """Its certificates ended long ago; the audit of the lost days names it, and no invite lets it in."""
+    network, stolen = theft.network, theft.honest.node
+    order = {"node": "pump-1", "reason": "key-compromise"}
+    assert network.admin("POST", "/admin/revocations", order).status == 201
+    network.clock.advance(62 * DAY)
+    crl = theft.held(Crl)
+    assert parse_document(crl.read_bytes(), Crl).body.revoked_keys == ()
+    assert theft.restore([crl], [theft.held(Policy)]).taken_in == ["key of pump-1"]
+    again = network.invite("pump-1")
+    again.node = stolen
+    assert network.join(again).slug == "cert-revoked"
+
+
 def test_a3_a_removed_operator_does_not_return_with_an_old_policy(theft: Theft) -> None:
     """The audit names a newer policy than any file: refused, unless that is accepted."""
     network = theft.network
@@ -390,6 +405,23 @@ def test_a3_files_older_than_the_backup_say_nothing_of_after_it(theft: Theft) ->
     theft.backup = theft.take_backup()
     with pytest.raises(ConfigurationError, match="the newest of these CRLs is number 1, older"):
         theft.restore([crl], [policy])
+
+
+def test_a_second_restore_before_any_node_came_back_loses_nothing(theft: Theft) -> None:
+    """No node can have a newer CRL than that of the first restore; once one was heard of, one can."""
+    network = theft.network
+    pump = network.joined("pump-2")
+    files = [theft.held(Crl)], [theft.held(Policy)]
+    theft.restore(*files)
+    theft.backup = network.path / "authority.sqlite"
+    assert theft.restore(*files).lost == []
+    network.clock.advance(1)
+    theft.backup = theft.take_backup()
+    assert theft.restore(*files).lost == []
+    assert network.heartbeat(pump).status == 200
+    theft.backup = network.path / "authority.sqlite"
+    with pytest.raises(ConfigurationError, match="the newest of these CRLs is number 1, older"):
+        theft.restore(*files)
 
 
 def test_a2_entries_of_a_dropped_key_are_struck_by_name(theft: Theft) -> None:

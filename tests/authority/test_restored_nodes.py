@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from authority.network import Network
 from authority.state_files import POLICY_TEXT
 from authority.theft import Theft
 
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
-from gmesh.trust.documents import Crl, Policy, parse_document
+from gmesh.trust.documents import Certificate, Crl, Policy, parse_document
 from gmesh.trust.limits import MAX_NUMBER, MAX_TIME
 
 STRANGER = "ab" * 16
@@ -54,3 +57,33 @@ def test_a4_certificates_that_a_lost_database_gave_out_are_covered(theft: Theft)
     ((node_id, below, end, _),) = crl(network).revoked_nodes
     assert node_id == pump.node.key_id and young["serial"] < below
     assert (end, young["not_after"] < end) == (restored_at + MAX, True)
+
+
+@pytest.mark.parametrize("way", ["heartbeat", "renew"])
+def test_a3_one_let_in_again_after_the_backup_is_not_revoked_by_it(theft: Theft, way: str) -> None:
+    """Below the bound of the CRL everything is revoked, and what a node got afterwards is not."""
+    network, pump = theft.network, theft.honest
+    assert network.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 201
+    again = network.invite("pump-1")
+    again.node, again.noise = pump.node, pump.noise
+    assert network.join(again).status == 201
+    theft.restore_honestly()
+    assert network.renew(pump).slug == network.heartbeat(pump).slug == "cert-revoked"
+    assert getattr(network, way)(again).status in (200, 201)
+    assert network.renew(again).status in (200, 201)
+    assert network.renew(pump).slug == network.heartbeat(pump).slug == "cert-revoked"
+
+
+def test_a_certificate_revoked_alone_takes_no_other_with_it(theft: Theft) -> None:
+    """Not even the newest that the backup knows: its node renews with the one that it got later."""
+    network, pump = theft.network, theft.honest
+    assert pump.certificate is not None
+    old = pump.certificate
+    network.clock.advance(15 * 3600)
+    young = network.renew(pump)
+    assert network.admin("POST", "/admin/revocations", {"serial": old.body.serial}).status == 201
+    theft.restore_honestly()
+    assert network.renew(pump).slug == "cert-revoked"
+    pump.certificate = parse_document(json.dumps(young.json["certificate"]).encode(), Certificate)
+    assert network.heartbeat(pump).status == 200
+    assert network.renew(pump).status == 201

@@ -10,13 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 from authority.admitting import Admitting
-from authority.network import Network
+from authority.network import WHO_VOTES, Network
 from authority.test_approvals import require, revoked
 from authority.test_reload import reload, successor
 
+from gmesh.authority.approval_rules import APPROVALS_FILE
 from gmesh.authority.issuer import policy_text
 from gmesh.authority.route import Route
 from gmesh.authority.routes import ROUTES
+from gmesh.authority.state import StateDirectory
 from gmesh.trust.documents import AuthorityKey, Command, CommandTarget, Policy, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
@@ -211,6 +213,25 @@ def test_a10_what_waits_behind_a_new_policy_goes_by_it(network: Network) -> None
     )
     assert first.status == 201, first.body
     assert [answer.slug for answer in others] == ["invalid-field", "forbidden-role", "network-full"]
+
+
+def test_a10_what_waits_behind_a_new_rule_of_approval_goes_by_it(network: Network) -> None:
+    """SIGHUP adds one just after a request was judged: that is not done by one operator alone."""
+    other_administrator(network)
+    rules = {"required": 2, "operations": [*WHO_VOTES, "POST /admin/backup"]}
+    (network.path / APPROVALS_FILE).write_text(json.dumps(rules))
+    admin = network.keys.admin
+
+    def asked() -> Any:
+        return signed(network, admin, "POST", ("/admin/backup", None))
+
+    def take() -> None:
+        network.authority.reload(StateDirectory(network.path, network.now))
+
+    (answer,) = network.at_once(asked(), before=take)
+    assert (answer.status, answer.slug) == (409, "conflict") and "ask again" in answer.json["detail"]
+    (answer,) = network.at_once(asked())
+    assert answer.status == 202
 
 
 def test_a10_what_waits_behind_a_new_genesis_is_signed_by_its_key(network: Network) -> None:

@@ -42,7 +42,7 @@ def _bodies(end: Any, path: str) -> list[Any]:
         (["policy-update", "version=two"], "version of policy-update must be a number"),
         (["update-bootstrap", "anchors=b=192.0.2.1:7443"], "anchors of update-bootstrap must be a list"),
         (["update-bootstrap", "anchors=[]"], "there must be 1 to 64 anchors"),
-        (["update-bootstrap", 'anchors=["b"]'], "not an anchor: Expected an object, got a text"),
+        (["update-bootstrap", 'anchors=["b"]'], 'not an anchor: each is written {"name": "NAME"'),
         (
             ["update-bootstrap", 'anchors=[{"name":"b","endpoint":"unix:/b"}]'],
             "none of the anchors is at an address that is dialled",
@@ -252,6 +252,26 @@ def test_b16_revoke_tells_who_is_missing(
         "gmesh: not every node has confirmed CRL 9: 1 heard of lately do not say so: b;"
         " 1 are away: c (silent for 5 min)\n"
     )
+
+
+def test_c16_d8_a_node_on_two_hosts_has_not_confirmed(admin: Callable[..., Any], http_end: Any) -> None:
+    """One of the two told, and nobody knows which: it ends at once, with 1, and names the node."""
+    doubled = {**_member("b", 9, 60), "hosts": ["192.0.2.1", "192.0.2.2"]}
+    _revoking(http_end, [_member("a", 9, 60), doubled])
+    ended = admin("revoke", "gone", "--wait", "--timeout", "1h")
+    assert ended.status == 1
+    assert ended.out.splitlines()[1:] == ["1 nodes hold CRL 9: a"]
+    assert "1 run on two hosts with one key, of which one says so: b; stop one of the two" in ended.err
+    told = json.loads(admin("revoke", "gone", "--wait", "--timeout", "1h", "--json").out)
+    assert (told["applied"], told["doubled"], told["waiting"]) == (["a"], ["b"], [])
+
+
+def test_revoke_says_when_nobody_is_left_to_wait_for(admin: Callable[..., Any], http_end: Any) -> None:
+    """The last member was revoked."""
+    _revoking(http_end, [{**_member("gone", 0, 60), "revoked": True}])
+    ended = admin("revoke", "gone", "--wait")
+    assert ended.status == 0
+    assert ended.out.splitlines()[1:] == ["no other node is left that could hold CRL 9"]
 
 
 def test_b16_who_goes_on_with_an_older_crl_is_suspected(

@@ -82,6 +82,7 @@ def test_a14_a_file_that_was_rewritten_misses_a_head_that_a_node_kept(
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
+        ("empty", "holds no row: an authority writes the first when it starts"),
         ("cut", "has 2 rows, but .* names 3: rows are gone"),
         ("edit", "audit row 2 of .* does not carry its hash"),
         ("floors", "is neither floors.json nor status.json nor audit-head.json"),
@@ -91,7 +92,10 @@ def test_what_is_wrong_is_one_line(run: Callable[..., Any], tmp_path: Path, harm
     """A tail that was cut off, a row that was changed, a file that is something else."""
     file = tmp_path / "audit.jsonl"
     floors = floors_of(tmp_path / "floors.json", *written(file, "a", "b", "c"))
-    if harm == "cut":
+    if harm == "empty":
+        file.write_text("")
+        floors = floors_of(tmp_path / "floors.json")
+    elif harm == "cut":
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
     elif harm == "edit":
         file.write_text(file.read_text().replace('"b"', '"x"'))

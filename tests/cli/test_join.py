@@ -25,7 +25,7 @@ from trust.network import DAY, NOW, Network, key
 from gmesh.cli import next_step
 from gmesh.cli.authority import RemoteAuthority
 from gmesh.cli.http import HttpRefused, Unreachable
-from gmesh.cli.join import enrol, enrol_alone, enrolled
+from gmesh.cli.join import enrol, enrol_alone, enrolled, host_keys
 from gmesh.cli.operator import OperatorClient
 from gmesh.cli.patience import Patience
 from gmesh.daemon.lock import StateLock
@@ -286,6 +286,29 @@ def test_pending(enrolling: Enrolling) -> None:
     with pytest.raises(HttpRefused, match="approve"):
         enrolling.enrol()
     assert "certificate.json" not in enrolling.files()
+
+
+@pytest.mark.parametrize("reason", ["enrolment-refused", "name-taken", "key-taken", "cert-revoked"])
+def test_a_refused_join_leaves_no_keys(enrolling: Enrolling, reason: str) -> None:
+    """They were made for it alone; those that were there before stay."""
+    enrolling.end.problem("POST /join", reason, 403, "not so")
+    with pytest.raises(HttpRefused, match="not so"):
+        enrolling.enrol()
+    assert enrolling.files() == set()
+    host_keys(enrolling.state)
+    kept = (enrolling.state / "identity.key").read_bytes()
+    with pytest.raises(HttpRefused, match="not so"):
+        enrolling.enrol()
+    assert enrolling.files() == {"identity.key", "noise.key"}
+    assert (enrolling.state / "identity.key").read_bytes() == kept
+
+
+def test_a_join_that_may_have_been_done_keeps_its_keys(enrolling: Enrolling) -> None:
+    """The next one offers the same, and gets the certificate that the authority made for them."""
+    enrolling.end.answers["POST /join"] = (502, b"")
+    with pytest.raises(Unreachable):
+        enrolling.enrol()
+    assert enrolling.files() == {"identity.key", "noise.key"}
 
 
 def test_a19_join_shows_the_node_id_that_an_operator_compares(enrolling: Enrolling) -> None:

@@ -47,7 +47,7 @@ def program(mesh: ProcessMesh, node: str, *arguments: str) -> subprocess.Popen[s
 
 def serves(mesh: ProcessMesh, node: str, service: str) -> bool:
     rows = mesh[node].ask("GET", "/v1/services")
-    return any(row["service"] == service and row["here"] for row in rows)
+    return any(row["service"] == service and row["messages"] for row in rows)
 
 
 def test_readings_arrive_and_a_missing_collector_is_told(mesh: ProcessMesh) -> None:

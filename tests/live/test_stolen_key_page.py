@@ -109,7 +109,6 @@ def members(shell: Shell) -> set[str]:
     return {row["name"] for row in nodes if not row["revoked"]}
 
 
-@pytest.mark.soak
 def test_a1_a3_the_page_of_the_drill(
     start: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
 ) -> None:

@@ -86,7 +86,12 @@ def test_tutorial(gmesh: Callable[..., Any], mesh: dict[str, Any], start: Any, t
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
-    until(lambda: _read(gmesh, "services", "--state", "c") == [{"service": "chat"}])
+    until(
+        lambda: (
+            _read(gmesh, "services", "--state", "c")
+            == [{"service": "chat", "messages": True, "streams": False}]
+        )
+    )
     assert "delivered to c in " in gmesh(*send).stdout
     gmesh("send", "c", "--service", "chat", "-", "--state", "a", stdin="two\nlines")
     out, _ = receiver.communicate(timeout=DEADLINE)

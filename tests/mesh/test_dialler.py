@@ -21,7 +21,8 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from zope.interface import implementer
 
 from gmesh.errors import ConfigurationError
-from gmesh.mesh.dials import TargetState, client_endpoint
+from gmesh.mesh.carriers import client_endpoint
+from gmesh.mesh.dials import TargetState
 from gmesh.mesh.limits import DIAL_BACKOFF_CAP, DIAL_DEADLINE, DIALS_AT_ONCE, TARGET_DEGREE
 from gmesh.node.configuration import check_address
 from gmesh.wire.messages import CloseReason

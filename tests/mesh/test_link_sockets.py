@@ -11,7 +11,7 @@ import pytest_twisted
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from mesh.linkworld import World
+from mesh.sockets_world import RealWorld, bulk, tcp, until
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import (
@@ -19,7 +19,6 @@ from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     UNIXClientEndpoint,
     connectProtocol,
-    serverFromString,
     wrapClientTLS,
 )
 from twisted.internet.protocol import Protocol
@@ -27,41 +26,8 @@ from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
-from gmesh.mesh.dials import client_endpoint
+from gmesh.mesh.carriers import client_endpoint
 from gmesh.mesh.limits import AHEAD_MOST
-from gmesh.wire.frames import Kind, pack_frame
-
-
-async def until(condition, seconds=60.0):
-    """Wait, turn by turn, for something to become true."""
-    end = reactor.seconds() + seconds
-    while not condition():
-        assert reactor.seconds() < end, "it did not come about"
-        await deferLater(reactor, 0.005)
-
-
-class RealWorld(World):
-    """Nodes on the reactor."""
-
-    def __init__(self):
-        super().__init__()
-        self.clock = reactor
-        self.start = 1_750_000_000 - reactor.seconds()
-        self.ports = []
-        self.before = set(reactor.getReaders())
-
-    async def listen(self, node, endpoint):
-        port = await endpoint.listen(node.mesh.accepting())
-        self.ports.append(port)
-        return port.getHost()
-
-    async def finish(self):
-        for node in self.nodes:
-            node.stop()
-        for port in self.ports:
-            await port.stopListening()
-        await until(lambda: not any(node.neighbours.sessions or node.gate.half_open for node in self.nodes))
-        await until(lambda: self.before >= set(reactor.getReaders()) and not reactor.getWriters())
 
 
 @pytest_twisted.async_yield_fixture
@@ -69,48 +35,6 @@ async def world():
     world = RealWorld()
     yield world
     await world.finish()
-
-
-def tcp(text="tcp:0:interface=127.0.0.1"):
-    return serverFromString(reactor, text)
-
-
-class Writer:
-    """Writes numbered frames whenever the link has room: a flow of this host, of which nothing is dropped."""
-
-    def __init__(self, link, count):
-        self.link, self.count, self.sent, self.paused = link, count, 0, False
-        link.register_sender(b"f" * 16, self)
-
-    def resumeProducing(self):
-        self.paused = False
-        while self.sent < self.count and not self.paused:
-            frame = pack_frame(Kind.E2E_DATA, b"%06d" % self.sent + bytes(16_000))
-            assert self.link.send_data(frame, b"f" * 16)
-            self.sent += 1
-
-    def pauseProducing(self):
-        self.paused = True
-
-    def stopProducing(self):
-        pass
-
-
-async def bulk(world, one, two, count=400):
-    """Saturate the link with data, send control beside it, and see all of it arrive in order."""
-    await until(lambda: one.link(two) and two.link(one))
-    link = one.link(two)
-    link.send_control(16, b"first")
-    writer = Writer(link, count)
-    writer.resumeProducing()
-    assert writer.paused
-    await until(lambda: writer.sent == count)
-    link.send_control(16, b"last")
-    await until(lambda: len(two.recorder.frames) == count + 2)
-    data = [body[:6] for _, kind, body in two.recorder.frames if kind == 66]
-    assert data == [b"%06d" % number for number in range(count)]
-    assert two.recorder.frames[0][2] == b"first"
-    assert link.backlog == 0
 
 
 async def test_a_link_over_tcp(world):

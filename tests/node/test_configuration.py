@@ -91,14 +91,36 @@ def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["a:1", "10.0.0.1:65535", "[2001:db8::1]:7443", "anchor-1.example.org:7443"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a:1", "10.0.0.1:65535", "[2001:db8::1]:7443", "anchor-1.example.org:7443"),
+        *("tcp://a:1", "tls://a", "tls://a:8443", "wss://a/mesh", "wss://[2001:db8::1]:8443/"),
+    ],
+)
 def test_addresses(text: str) -> None:
-    """HOST:PORT with names, IPv4 and bracketed IPv6."""
+    """HOST:PORT with names, IPv4 and bracketed IPv6; and URLs."""
     assert check_address(text) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", ":1", "a:", "a:0", "a:65536", "a:x", "2001:db8::1:7443", "a b:1", "ä:1", "[]:1"]
+    "text",
+    [
+        "",
+        "a",
+        ":1",
+        "a:",
+        "a:0",
+        "a:65536",
+        "a:x",
+        "2001:db8::1:7443",
+        "a b:1",
+        "ä:1",
+        "[]:1",
+        "tls:a:1",
+        "tcp:a:1",
+        "tcp://a",
+    ],
 )
 def test_bad_addresses(text: str) -> None:
     """What cannot be dialled is refused when it is given, not when it is used."""

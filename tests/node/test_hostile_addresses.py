@@ -10,10 +10,22 @@ import pytest
 from node.managed_mesh import ManagedMesh, ManagedNode
 from node.memory_authority import MemoryAuthority
 from trust.hostile_addresses import HOSTILE
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from gmesh.routing.limits import MAX_ADDRESSES
+from gmesh.trust.address_scope import Scope
 
 DEAD = "tcp:10.9.9.9:7443"
+
+
+class LogCapture:
+    """What is logged, a line each."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def __call__(self, event: LogEvent) -> None:
+        self.lines.append(formatEvent(event))
 
 
 def anchor(name: str, endpoint: str) -> dict[str, Any]:
@@ -82,12 +94,81 @@ def test_c1_a_record_that_comes_again_is_not_counted_again(mesh: ManagedMesh) ->
     mesh.run_until(lambda: counted(mesh["c"]) == 3, within=120)
 
 
-def test_c1_tls_is_for_those_whom_a_genesis_names(mesh: ManagedMesh) -> None:
-    """A record cannot have others speak TLS: no node ever told such an address."""
-    mesh["a"].runtime.set_advertised(("tls:10.0.0.1:7443",))
+def test_a_record_carries_addresses_of_every_kind(mesh: ManagedMesh) -> None:
+    """An anchor behind a firewall is dialled as its record says: over TCP, TLS or WebSocket."""
+    told = ("10.0.0.1:7443", "tls://10.0.0.1", "wss://a.example/mesh")
+    mesh["a"].runtime.set_advertised(told)
+    mesh.start()
+    mesh.run_until(lambda: set(told) <= targets(mesh["c"]))
+    assert counted(mesh["c"]) == 0
+
+
+NEAR = (
+    "127.0.0.1:22",
+    "[::1]:1",
+    "localhost:1",
+    "169.254.169.254:80",
+    "[fe80::1]:1",
+    "wss://[fd00:ec2::254]/latest",
+    "tls://[::ffff:127.0.0.1]",
+    "0.0.0.0:1",
+)
+
+
+@pytest.mark.parametrize("text", NEAR)
+def test_c1_no_record_leads_to_this_host_or_its_metadata(mesh: ManagedMesh, text: str) -> None:
+    """Loopback, the link and the secrets of a cloud are counted and not dialled; an option lets them in."""
+    mesh["a"].runtime.set_advertised((text,))
     mesh.start()
     mesh.run_until(lambda: counted(mesh["c"]))
     assert targets(mesh["c"]) == {mesh["b"].address}
+    mesh["c"].runtime.lead_to(Scope.ANY)
+    mesh.run_until(lambda: text in targets(mesh["c"]))
+
+
+def test_c1_with_public_alone_no_record_leads_into_the_site(mesh: ManagedMesh) -> None:
+    """A node in a plant that others shall not knock about in."""
+    mesh["a"].runtime.set_advertised(("10.0.0.1:7443",))
+    mesh["c"].runtime.lead_to(Scope.PUBLIC)
+    mesh.start()
+    mesh.run_until(lambda: counted(mesh["c"]))
+    assert targets(mesh["c"]) == {mesh["b"].address}
+
+
+def test_c1_no_command_leads_to_this_host(mesh: ManagedMesh) -> None:
+    """What an operator's command names is judged as a record is; it stands, and is not dialled."""
+    mesh.start()
+    mesh.run_until(lambda: mesh["a"].reaches("c"))
+    mesh.authority.command("update-bootstrap", {"anchors": [anchor("x", "tcp:127.0.0.1:22")]}, node="c")
+    mesh.run(10)
+    assert "tcp:127.0.0.1:22" not in targets(mesh["c"]) and counted(mesh["c"]) == 1
+
+
+def test_a_mesh_on_one_machine_needs_no_option(founded: ManagedMesh) -> None:
+    """Where a genesis names an anchor at loopback, records may lead there too."""
+    named = [("a", "tcp:127.0.0.1:7443")]
+    founded.issuer = founded.authority = MemoryAuthority(founded.wall, founded.random, anchors=named)
+    c = founded.add("d", "client").runtime
+    c.engine.addresses = lambda role: [(bytes(8), "127.0.0.1:1")]
+    c._dial_policy.look_for_anchors()
+    assert {target.address for target in c.dialler.targets} == {"tcp:127.0.0.1:7443", "127.0.0.1:1"}
+
+
+def test_an_endpoint_string_with_parameters_is_told_what_to_write(founded: ManagedMesh) -> None:
+    """An anchor with parameters is passed over, with its new spelling in the log, once."""
+    lines: list[str] = []
+    observer = LogCapture(lines)
+    named = [("a", "tls:a.example:8443:trustRoots=/etc/gmesh/ca")]
+    founded.issuer = founded.authority = MemoryAuthority(founded.wall, founded.random, anchors=named)
+    node = founded.add("d", "client")
+    globalLogPublisher.addObserver(observer)
+    try:
+        node.runtime._dial_policy.tell()
+        node.runtime._dial_policy.tell()
+    finally:
+        globalLogPublisher.removeObserver(observer)
+    [line] = [line for line in lines if "trustRoots" in line]
+    assert "write tls://a.example:8443" in line and "--tls-ca" in line
 
 
 def test_c1_odd_anchors_of_a_genesis_are_counted_and_the_others_dialled(founded: ManagedMesh) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from treq.testing import StubTreq
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 
 import gmesh
@@ -96,15 +97,25 @@ def test_field_l9_every_metric_moves(mesh: MemoryMesh) -> None:
     mesh.publish("b", "c")
     mesh.run(600)
     link = mesh["b"].link("c")
+    stream = open_stream(mesh, "c", "b")
+    stream.write(b"1")
+    mesh.run(1)
+    assert samples(metrics)["streams_open{service=web}"] == 1
+    stream.abortConnection()
+    stream = open_stream(mesh, "b", "c")
     with pytest.raises(SendRefused):
         mesh.result(mesh["c"].runtime.datagrams.send("b", "nothing", b"x", timeout=5))
     mesh.silence("b", "c")
+    stream.write(b"2")
     mesh["b"].runtime.neighbours.twins.refused_us("c")
     mesh["b"].runtime._changes.heartbeat = SimpleNamespace(fell_back=True)  # type: ignore[assignment]
     while not link.backlog:
         link.send_data(b"x" * 1000, b"f" * 16)
     link.send_control(Kind.PING, b"x" * 8)
     pages = [before, samples(metrics)]
+    mesh.run(60)
+    pages.append(samples(metrics))
+    mesh.heal()
     mesh.run(60)
     pages.append(samples(metrics))
     names = {name for page in pages for name in page}
@@ -153,6 +164,35 @@ def test_what_waits_for_a_link_is_shown(mesh: MemoryMesh) -> None:
     assert samples(metrics)["queue_bytes{kind=data}"] == link.backlog
     mesh.run(60)
     assert samples(metrics)["queue_bytes{kind=data}"] == 0
+
+
+def open_stream(mesh: MemoryMesh, near: str, far: str) -> Any:
+    """The transport of a stream that one node has opened to another."""
+    listening = mesh[far].runtime.streams.listen("web", lambda offer: offer.accept(Protocol()))
+    protocol = mesh.result(mesh[near].runtime.streams.dial(far, "web", lambda peer: Protocol()))
+    listening.stopListening()
+    return protocol.transport
+
+
+def test_streams_are_counted_by_service(mesh: MemoryMesh) -> None:
+    """Those that are open, how others ended, and the bytes of both; at both ends."""
+    near, far = page_of(mesh, "a"), page_of(mesh, "c")
+    whole, broken = open_stream(mesh, "a", "c"), open_stream(mesh, "a", "c")
+    whole.write(b"12345")
+    broken.write(b"123")
+    mesh.run(1)
+    assert samples(near)["streams_open{service=web}"] == samples(far)["streams_open{service=web}"] == 2
+    assert samples(near)["stream_bytes_total{direction=sent,service=web}"] == 8
+    whole.loseConnection()
+    broken.abortConnection()
+    mesh.run(1)
+    for page in (near, far):
+        found = samples(page)
+        assert "streams_open{service=web}" not in found
+        assert found["streams_total{outcome=done,service=web}"] == 1
+        assert found["streams_total{outcome=aborted,service=web}"] == 1
+    assert samples(near)["stream_bytes_total{direction=sent,service=web}"] == 8
+    assert samples(far)["stream_bytes_total{direction=received,service=web}"] == 8
 
 
 def obey(mesh: MemoryMesh, name: str) -> None:
@@ -227,7 +267,7 @@ def test_every_metric_is_in_the_reference(mesh: MemoryMesh) -> None:
         if family.name.startswith(PREFIX)
     }
     terms = "\n".join(re.findall(r"^``.*``$", section, re.MULTILINE))
-    assert set(re.findall(r"``(\w+)(?:\{\w+\})?``", terms)) == families
+    assert set(re.findall(r"``(\w+)(?:\{[\w,]+\})?``", terms)) == families
 
 
 def test_drops_are_told_from_other_events() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from twisted.application.service import IServiceMaker
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.interfaces import IHostnameResolver, IReactorPluggableNameResolver
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import capturedLogs
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
@@ -86,7 +86,7 @@ def test_twistd_knows_it() -> None:
 
 
 def test_an_idle_daemon_spares_what_only_its_local_api_needs(directory: Path) -> None:
-    """Klein, Werkzeug and the metrics library are loaded with the first request, not before."""
+    """Klein, Werkzeug and the metrics library are loaded with the first request, wsproto with a WebSocket."""
     program = (
         "import sys\n"
         "from twisted.internet.testing import MemoryReactorClock\n"
@@ -94,7 +94,7 @@ def test_an_idle_daemon_spares_what_only_its_local_api_needs(directory: Path) ->
         "options = Options()\n"
         "options.parseOptions(['--state', sys.argv[1]])\n"
         "makeService(options, MemoryReactorClock()).startService()\n"
-        "print(sorted({'klein', 'werkzeug', 'prometheus_client'} & set(sys.modules)))\n"
+        "print(sorted({'klein', 'werkzeug', 'prometheus_client', 'wsproto'} & set(sys.modules)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(directory)], capture_output=True, text=True, check=False
@@ -209,6 +209,44 @@ def test_reload_follows_the_configuration_file(directory: Path, tmp_path: Path) 
     for _ in range(20):
         reactor.advance(1)
     assert reactor.getDelayedCalls() == []
+
+
+def test_a_reload_judges_again_who_accepts_a_service(directory: Path, tmp_path: Path) -> None:
+    """C{[bind]} is in force for who comes and for who waits already, until the file has it no more."""
+    file = tmp_path / "node.toml"
+    file.write_text(f'state = "{directory}"\n')
+    options = Options()
+    options.parseOptions(["--config", str(file)])
+    reactor: Any = MemoryReactorClock()
+    daemon = makeService(options, reactor)
+    daemon.privilegedStartService()
+    daemon.startService()
+    [hangup] = [service for service in daemon if isinstance(service, HangupService)]
+
+    def accepting() -> StringTransport:
+        transport = StringTransport(UNIXAddress("node.sock"))
+        protocol = reactor.unixServers[0][1].buildProtocol(None)
+        transport.protocol = protocol
+        protocol.makeConnection(transport)
+        protocol.dataReceived(
+            b"GET /v1/accept?service=web HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: gmesh-stream\r\n\r\n"
+        )
+        return transport
+
+    waiting = accepting()
+    assert waiting.value().startswith(b"HTTP/1.1 100 Continue\r\nGmesh-Host: ")
+    file.write_text(f'state = "{directory}"\n[bind]\nweb = "0"\n')
+    hangup._reload()
+    for transport in (waiting, accepting()):
+        assert b"HTTP/1.1 403 Forbidden\r\n" in transport.value()
+        assert transport.disconnecting
+    reactor.advance(2)
+    file.write_text(f'state = "{directory}"\n')
+    hangup._reload()
+    assert not accepting().disconnecting
+    daemon.stopService()
+    for _ in range(20):
+        reactor.advance(1)
 
 
 @implementer(IReactorPluggableNameResolver, IHostnameResolver)

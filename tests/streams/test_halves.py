@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The two halves of a stream against a naive twin: a list of bytes, over a channel that does as it likes."""
+"""The two halves of a stream against a naive twin, a list of bytes, over a channel that does as it likes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gmesh.streams.sending import Piece, SendHalf
 def test_what_is_written_is_read(
     writes: list[bytes], room: int, seed: int, lost: float, copied: float
 ) -> None:
-    """Pieces are lost, copied and reordered, credit comes in drops; each byte comes once and in its place."""
+    """Pieces are lost, copied and reordered, credit comes in drops; every byte comes once, in its place."""
     chance = Random(seed)
     sending, receiving = SendHalf(), ReceiveHalf()
     expected = b"".join(writes)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,8 +17,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 
-from gmesh.streams.join import HALF_CLOSED_TIMEOUT, Join
+from gmesh.streams.join import HALF_CLOSED_TIMEOUT, TransportJoin
 
 KINDS = ["tcp", "unix"]
 CLOCK: Any = reactor
@@ -31,7 +34,7 @@ class Middle:
     def __init__(self) -> None:
         self.clock = Clock()
         self.over: Deferred[None] = Deferred()
-        self.join = Join(self.clock, lambda: self.over.callback(None))
+        self.join = TransportJoin(self.clock, lambda: self.over.callback(None))
 
 
 @asynccontextmanager
@@ -112,6 +115,30 @@ async def test_a_reset_after_a_half_close_is_a_reset_too(tmp_path: Path) -> None
         assert isinstance(await middle.far.lost, ConnectionLost)
 
 
+async def test_a_daemon_that_dies_resets_what_it_has_joined() -> None:
+    """The kernel would end its connections of TCP as if all had been said; half a file is no file."""
+    code = (
+        "from twisted.internet import reactor\n"
+        "from twisted.internet.protocol import Factory\n"
+        "from gmesh.streams.join import TransportJoin\n"
+        "join = TransportJoin(reactor)\n"
+        "near = reactor.listenTCP(0, Factory.forProtocol(lambda: join.near), interface='127.0.0.1')\n"
+        "far = reactor.listenTCP(0, Factory.forProtocol(lambda: join.far), interface='127.0.0.1')\n"
+        "print(near.getHost().port, far.getHost().port, flush=True)\n"
+        "reactor.run()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    ports = await deferToThread(process.stdout.readline)
+    near, far = [await connect(int(port)) for port in ports.split()]
+    near.transport.write(b"half a fi")
+    assert await far.until(9) == b"half a fi"
+    process.kill()
+    await deferToThread(process.communicate)
+    assert isinstance(await far.lost, ConnectionLost)
+    assert isinstance(await near.lost, ConnectionLost)
+
+
 async def test_a_reader_that_stops_pauses_the_writer(tmp_path: Path) -> None:
     """A fast writer is held back, and goes on where it was."""
     async with joined("tcp", tmp_path) as middle:
@@ -183,7 +210,7 @@ async def test_what_is_half_closed_and_silent_for_an_hour_is_cut(tmp_path: Path)
 async def test_what_came_before_the_other_end_is_handed_over_in_order(tmp_path: Path) -> None:
     """A service that speaks first, and ends before anybody listens, is heard whole."""
     over: Deferred[None] = Deferred()
-    join = Join(Clock(), lambda: over.callback(None))
+    join = TransportJoin(Clock(), lambda: over.callback(None))
     port = await serve(lambda: join.near)
     speaker = await connect(port.address)
     speaker.transport.write(b"SSH-2.0-")
@@ -219,7 +246,7 @@ class Stream(StringTransport):
 
 def test_an_end_that_broke_before_the_other_came_breaks_that_one_at_once() -> None:
     """The program that hung up while its stream was being opened."""
-    join = Join(Clock())
+    join = TransportJoin(Clock())
     join.near.makeConnection(Stream())
     join.near.connectionLost()
     late = Stream()
@@ -229,7 +256,7 @@ def test_an_end_that_broke_before_the_other_came_breaks_that_one_at_once() -> No
 
 def test_what_nobody_takes_any_more_is_dropped_and_not_waited_for() -> None:
     """The far end reads no more: the near program is read on, and its end is an end."""
-    join = Join(Clock())
+    join = TransportJoin(Clock())
     stream, program = Stream(), Stream()
     join.far.makeConnection(stream)
     join.near.makeConnection(program)
@@ -249,7 +276,7 @@ def test_what_nobody_takes_any_more_is_dropped_and_not_waited_for() -> None:
 
 def test_who_goes_on_writing_to_a_peer_that_has_closed_is_reset() -> None:
     """As TCP does it, once all that the peer said is out."""
-    join = Join(Clock())
+    join = TransportJoin(Clock())
     stream, program = Stream(), Stream()
     join.far.makeConnection(stream)
     join.near.makeConnection(program)
@@ -266,7 +293,7 @@ def test_who_goes_on_writing_to_a_peer_that_has_closed_is_reset() -> None:
 
 def test_a_stream_that_is_lost_without_an_end_breaks_the_program() -> None:
     """Even where the reason is the mildest there is."""
-    join = Join(Clock())
+    join = TransportJoin(Clock())
     stream, program = Stream(), Stream()
     join.far.makeConnection(stream)
     join.near.makeConnection(program)

@@ -17,7 +17,13 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 
-from gmesh.trust.transport_address import Transport, TransportAddress, interface_fault, read_address
+from gmesh.trust.transport_address import (
+    Transport,
+    TransportAddress,
+    advice,
+    interface_fault,
+    read_address,
+)
 
 LABEL = st.from_regex(r"[a-zA-Z]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?", fullmatch=True)
 NAMES = st.lists(LABEL, min_size=1, max_size=3).map(".".join)
@@ -25,7 +31,27 @@ V4 = st.ip_addresses(v=4).map(str)
 V6 = st.ip_addresses(v=6).map(str)
 PORTS = st.integers(1, 65535)
 PIECES = st.sampled_from(
-    ["tcp:", "tls:", "h", "a1", "127", "0x7f", ".", "-", "_", ":", "\\:", "[", "]", "::", "%e", ":1"]
+    [
+        "tcp:",
+        "tls:",
+        "wss://",
+        "tls://",
+        "/",
+        "h",
+        "a1",
+        "127",
+        "0x7f",
+        ".",
+        "-",
+        "_",
+        ":",
+        "\\:",
+        "[",
+        "]",
+        "::",
+        "%e",
+        ":1",
+    ]
 )
 KINDS = st.sampled_from(list(Transport))
 
@@ -51,7 +77,7 @@ def test_an_ipv6_address(prefix: str, host: str, port: int) -> None:
 @given(KINDS, NAMES | V4 | V6, PORTS)
 def test_what_a_genesis_says_is_read_back(kind: Transport, host: str, port: int) -> None:
     """The spelling for documents is read as the same address."""
-    address = TransportAddress(kind, host, port)
+    address = TransportAddress(kind, host, port, "/" if kind is Transport.WSS else "")
     assert read_address(address.endpoint) == address
 
 
@@ -64,6 +90,56 @@ def test_older_releases_read_the_same(host: str, port: int) -> None:
     assert reactor.tcpClients[0][:2] == (host, port)
 
 
+PATHS = st.from_regex(r"/[0-9A-Za-z._~/-]{0,100}", fullmatch=True)
+
+
+@given(NAMES | V4 | V6, st.none() | PORTS, PATHS | st.just(""))
+def test_urls(host: str, port: int | None, path: str) -> None:
+    """A scheme, a host, a port that is 443 unless named (not for tcp), a path where there is a WebSocket."""
+    place = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
+    plain = None if port is None else TransportAddress(Transport.TCP, host, port)
+    assert read_address(f"tcp://{place}") == plain
+    assert read_address(f"tls://{place}") == TransportAddress(Transport.TLS, host, port or 443)
+    assert read_address(f"wss://{place}{path}") == TransportAddress(
+        Transport.WSS, host, port or 443, path or "/"
+    )
+    if path:
+        assert read_address(f"tcp://{place}{path}") is None is read_address(f"tls://{place}{path}")
+
+
+@given(NAMES | V4 | V6, PORTS, PATHS)
+def test_a_url_of_a_genesis_is_read_back(host: str, port: int, path: str) -> None:
+    """The spelling for documents of a WebSocket, port 443 left out."""
+    address = TransportAddress(Transport.WSS, host, port, path)
+    assert read_address(address.endpoint) == address
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "tls", "wss"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *("", "/", ":443", "h:0", "h:65536", "h:01", "h:", "h:1x", "h:443:1", "h/../a b", "h\n:1"),
+        *("u@h:1", "u:p@h:1", "h:1?x=1", "h:1#x", "h:1/%2e%2e", "h:1/\u00e4", "h:1/a\n", "//h:1", "h_a:1"),
+        *(
+            "[fe80::1%eth0]:1",
+            "[::1",
+            "::1",
+            "::1:1",
+            "[10.0.0.1]:1",
+            "127.1:1",
+            "0x7f.1:1",
+            "m\u00fcnchen:1",
+        ),
+        "h:1/" + "a" * 101,
+        "h:1/" + "a" * 100_000,
+    ],
+)
+def test_odd_urls_are_no_address(scheme: str, rest: str) -> None:
+    """No userinfo, query, fragment, escape, interface, U-label; no port that is none; no path without end."""
+    assert read_address(f"{scheme}://{rest}") is None
+    assert read_address(f"{scheme.upper()}://h:1") is None
+
+
 @given(st.lists(PIECES | st.text(max_size=3), max_size=8).map("".join))
 def test_any_text(text: str) -> None:
     """Whatever is read is a host that cannot be anything else, and a port."""
@@ -71,7 +147,7 @@ def test_any_text(text: str) -> None:
     if found is None:
         return
     assert 0 < found.port < 65536
-    assert text.endswith(f":{found.port}")
+    assert text.endswith(f":{found.port}") or "://" in text
     if ":" in found.host:
         ipaddress.IPv6Address(found.host)
     elif found.host[-1].isdigit() and found.host.rpartition(".")[2].isdigit():
@@ -126,9 +202,9 @@ def test_any_text(text: str) -> None:
             "TCP:h:1",
         ),
         *(
-            "wss://h:1",
-            "tls://h:1",
             "http://h:1",
+            "ws://h:1",
+            "https://h",
             "udp:h:1",
             f"{'a' * 64}:1",
             ".".join(["a" * 62] * 5) + ":1",
@@ -149,6 +225,7 @@ def test_c1_other_forms_are_no_address(text: str) -> None:
         ("b.example.:1", "b.example."),
         (f"{'a' * 63}.{'b' * 63}:1", f"{'a' * 63}.{'b' * 63}"),
         ("[::ffff:10.0.0.1]:1", "::ffff:10.0.0.1"),
+        ("tcp://xn--mnchen-3ya.example:1", "xn--mnchen-3ya.example"),
     ],
 )
 def test_edges(text: str, host: str) -> None:
@@ -164,6 +241,29 @@ def test_d9_an_interface_is_named_by_this_host_for_itself(text: str, host: str) 
     """In its options; what comes from others names none that this host would know."""
     assert read_address(text, local=True) == TransportAddress(Transport.TCP, host, 1)
     assert read_address(text) is None
+    url = f"tls://[{host}]:1"
+    assert read_address(url, local=True) == TransportAddress(Transport.TLS, host, 1)
+    assert read_address(url) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tls:a.example:443:trustRoots=/etc/ca", "tls://a.example,"),
+        ("ssl:a.example:8443:caCertsDir=/etc/ca", "tls://a.example:8443,"),
+        ("tls:2001\\:db8\\:\\:1:443:trustRoots=/x", "tls://[2001:db8::1],"),
+        ("tls:host=a.example:port=8443:trustRoots=/x", "tls://a.example:8443,"),
+        ("tls:a.example:443", ""),
+        ("unix:/x:y=1", ""),
+        ("tls:a b:443:x=1", ""),
+        ("tls:a:0:x=1", ""),
+        ("tls:a:" + "9" * 5000 + ":x=1", ""),
+    ],
+)
+def test_what_to_write_instead_of_an_endpoint_string(text: str, said: str) -> None:
+    """Twisted's strings with parameters have a spelling here; the parameters are options of each node."""
+    assert (said in advice(text)) if said else advice(text) == ""
+    assert read_address(text) is None or not said
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,13 @@ from __future__ import annotations
 
 from gmesh.authority.store.transaction import Reader
 
-__all__ = ["page"]
+__all__ = ["hash_of", "page"]
+
+
+def hash_of(reader: Reader, seq: int) -> bytes | None:
+    """The hash of a row; None if there is none of this number."""
+    found: bytes | None = reader.value("SELECT hash FROM audit WHERE seq = ?", seq)
+    return found
 
 
 def page(reader: Reader, after: int, limit: int) -> list[tuple[int, bytes, bytes]]:

@@ -128,18 +128,29 @@ def revoke(tx: Transaction, serial: int, reason: int) -> bool:
 
 def prune(tx: Transaction, after: int, ended_by: int) -> int:
     """
-    Forget some certificates that ended by then and are not revoked alone; a member's newest stays.
+    Forget some certificates that ended by then and are not revoked alone, and whose Noise keys those were;
+    a member's newest stays.
 
     @param after: look at the serials after this one.
-    @return: where to go on the next time; 0 at the end.
+    @return: where to go on the next time; 0 once the end was reached.
     """
-    last = tx.value(
-        "SELECT max(serial) FROM (SELECT serial FROM certificate WHERE serial > ? ORDER BY serial LIMIT ?)",
-        after,
-        limits.PRUNE_ROWS,
-    )
+    batch = "SELECT serial FROM certificate WHERE serial > ? ORDER BY serial LIMIT ?"
+    (last, rows), *_ = tx.all(f"SELECT max(serial), count(*) FROM ({batch})", after, limits.PRUNE_ROWS)
     if last is None:
         return 0
+    # A Noise key is its node's for as long as a certificate with it could be believed, or is the newest.
+    tx.execute(
+        "DELETE FROM noise_key WHERE noise_key IN (SELECT noise_key FROM certificate"
+        " WHERE serial > ? AND serial <= ? AND not_after <= ? AND revoked_at IS NULL)"
+        " AND NOT EXISTS (SELECT 1 FROM certificate AS live WHERE live.node_id = noise_key.node_id"
+        " AND live.not_after > ? AND live.noise_key = noise_key.noise_key)"
+        " AND NOT EXISTS (SELECT 1 FROM node JOIN certificate AS newest ON newest.serial = node.serial"
+        " WHERE node.node_id = noise_key.node_id AND newest.noise_key = noise_key.noise_key)",
+        after,
+        last,
+        ended_by,
+        ended_by,
+    )
     tx.execute(
         "DELETE FROM certificate WHERE serial > ? AND serial <= ? AND not_after <= ? AND revoked_at IS NULL"
         " AND NOT EXISTS (SELECT 1 FROM node"
@@ -148,7 +159,8 @@ def prune(tx: Transaction, after: int, ended_by: int) -> int:
         last,
         ended_by,
     )
-    return int(last)
+    # The end is where the rows end: new ones come all the time, and the first would never be reached again.
+    return int(last) if rows == limits.PRUNE_ROWS else 0
 
 
 def _enlist(tx: Transaction, serial: int) -> None:

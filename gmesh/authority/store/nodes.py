@@ -23,6 +23,7 @@ __all__ = [
     "claim_noise_key",
     "count",
     "counted",
+    "heard_since",
     "page",
     "put",
     "read_roles",
@@ -121,7 +122,11 @@ def renewed(tx: Transaction, node_id: str, serial: int, not_after: int) -> None:
 
 
 def bar(tx: Transaction, node_id: str) -> bool:
-    """Refuse renewals from now on."""
+    """
+    Note that its newest certificate is revoked with its node: its name is free, and it asks for nothing.
+
+    What renews is not judged by this, but by L{gmesh.authority.store.certificates.cut_off}.
+    """
     return bool(
         tx.execute("UPDATE node SET barred_at = ? WHERE node_id = ? AND barred_at IS NULL", tx.now, node_id)
     )
@@ -140,6 +145,11 @@ def noise_key_owner(reader: Reader, noise_key: str) -> str | None:
     """The node_id a Noise key is tied to."""
     owner: str | None = reader.value("SELECT node_id FROM noise_key WHERE noise_key = ?", noise_key)
     return owner
+
+
+def heard_since(reader: Reader, moment: int) -> bool:
+    """Whether any member was heard of at that second or later."""
+    return reader.one("SELECT 1 FROM node WHERE last_seen >= ? LIMIT 1", moment) is not None
 
 
 def seen(tx: Transaction, rows: Iterable[tuple[str, int, str]]) -> None:

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
 from gmesh.addresses import MeshAddress
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import RequestRefused
-from gmesh.node.api.access import Credentials, ServiceGroups
+from gmesh.node.api.access import AccessControl, Credentials, Permission, ServiceGroups
 from gmesh.node.limits import MAX_ACCEPTING, MAX_OFFERS, NAME_KEPT
 
 __all__ = ["Acceptor", "Acceptors", "check_acceptable"]
@@ -81,11 +81,15 @@ class Acceptors:
     Who accepts what.
 
     @param streams: an L{gmesh.interfaces.IStreams}.
-    @param groups: who may accept a service.
+    @param control: who may write at all.
+    @param groups: who of those may accept a service.
     """
 
-    def __init__(self, streams: Any, groups: ServiceGroups, clock: IReactorTime) -> None:
+    def __init__(
+        self, streams: Any, control: AccessControl, groups: ServiceGroups, clock: IReactorTime
+    ) -> None:
         self._streams = streams
+        self._control = control
         self._groups = groups
         self._clock = clock
         self._places: dict[str, _Place] = {}
@@ -113,15 +117,20 @@ class Acceptors:
     def admit(self, service: str, credentials: Credentials | None) -> None:
         """@raise RequestRefused: if a program of this user may not accept C{service}, whoever else does."""
         check_acceptable(service)
+        self._control.admit(credentials, Permission.WRITE)
         self._groups.admit(credentials, service)
 
     def regroup(self, groups: ServiceGroups) -> None:
         """Judge by these from now on, also those that wait."""
         self._groups = groups
+        self.judge()
+
+    def judge(self) -> None:
+        """Ask again who of those that wait may."""
         for place in list(self._places.values()):
             for acceptor in list(place.waiting):
                 try:
-                    groups.admit(acceptor.credentials, place.service)
+                    self.admit(place.service, acceptor.credentials)
                 except RequestRefused as error:
                     self._left(place, acceptor)
                     acceptor.refuse(error)

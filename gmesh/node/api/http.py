@@ -56,6 +56,8 @@ _STATUS_OF = {
     "unknown-node": 404,
     "no-such-service": 404,
     "unknown-stream": 404,
+    "no-such-forward": 404,
+    "no-port": 409,
     "service-taken": 409,
     "too-large": 413,
     "wrong-host": 421,
@@ -63,6 +65,7 @@ _STATUS_OF = {
     "busy": 503,
     "no-route": 503,
     "stale": 503,
+    "too-many-services": 503,
     "too-far": 503,
     "timed-out": 504,
 }

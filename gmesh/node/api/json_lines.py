@@ -38,9 +38,17 @@ class JsonLines:
         self._request.registerProducer(self, True)
         self._request.write(b"")
 
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write one line, whether or not the reader keeps up."""
+        self._request.write(json_line(row))
+
     def end(self) -> None:
-        """The reader has gone, and its transport with it."""
+        """The reader has gone, and its transport with it; or the answer is over."""
         self._paused = True
+
+    def close(self) -> None:
+        """The answer is over, before its reader has gone."""
+        self._request.unregisterProducer()
 
     def pauseProducing(self) -> None:
         """The reader's buffer is full."""

@@ -24,11 +24,15 @@ from werkzeug.exceptions import HTTPException
 from gmesh.daemon.metrics import METRICS_TYPE
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
+from gmesh.node.api.access import peer_credentials
 from gmesh.node.api.entrance import UPGRADE
+from gmesh.node.api.gateway_requests import EXPOSURE_FIELDS, FORWARD_FIELDS, GatewayRequests
 from gmesh.node.api.http import awaited, json_response, problem, read_object, status_of
-from gmesh.node.api.json_lines import TableLines
+from gmesh.node.api.json_lines import JsonLines, TableLines
 from gmesh.node.api.message_requests import DirectRoutes, MessageRequests, argument, keep_open
 from gmesh.node.api.views import LocalNode
+from gmesh.node.gateways.exposures import Exposed
+from gmesh.node.gateways.forwards import Forwarded
 from gmesh.node.limits import PING_COUNT_LIMIT
 
 __all__ = ["LocalApi", "description"]
@@ -47,6 +51,7 @@ class LocalApi:
 
     @param metrics: makes the page C{/metrics}.
     @param gone: called for each caller that hung up before its answer.
+    @param gateways: what programs may ask of exposures and forwards.
     """
 
     app = Klein()
@@ -57,8 +62,10 @@ class LocalApi:
         node: LocalNode,
         metrics: Callable[[], bytes] = bytes,
         gone: Callable[[], None] = lambda: None,
+        gateways: GatewayRequests | None = None,
     ) -> None:
         self._node = node
+        self._gateways = gateways
         self._gone = gone
         self._metrics = metrics
         self._messages = MessageRequests(node, gone)
@@ -120,6 +127,15 @@ class LocalApi:
     def _transits(self, request: Request) -> bytes:
         return json_response(request, self._node.transits())
 
+    @app.route("/v1/streams", methods=["GET"])
+    def _streams(self, request: Request) -> bytes:
+        return json_response(request, self._node.streams.rows())
+
+    @app.route("/v1/streams/<int:stream>", methods=["DELETE"])
+    def _end_stream(self, request: Request, stream: int) -> bytes:
+        self._node.streams.end(stream)
+        return json_response(request, {"ended": stream})
+
     @app.route("/v1/whois", methods=["GET"])
     def _whois(self, request: Request) -> bytes:
         return json_response(request, self._node.whois(argument(request, "node")))
@@ -178,6 +194,55 @@ class LocalApi:
         request.setHeader(b"connection", b"Upgrade")
         detail = f"ask on a connection of its own, with Connection: Upgrade and Upgrade: {UPGRADE}"
         return problem(request, "upgrade-required", 426, detail)
+
+    @app.route("/v1/exposures", methods=["GET"])
+    def _exposures(self, request: Request) -> bytes:
+        return json_response(request, self._asked.gateways.exposures.rows())
+
+    @app.route("/v1/exposures", methods=["POST"])
+    async def _expose(self, request: Request) -> bytes:
+        body = read_object(request, EXPOSURE_FIELDS, frozenset({"service", "to"}))
+        return await self._while_asked(request, self._asked.expose(body, peer_credentials(request.transport)))
+
+    @app.route("/v1/exposures/<service>", methods=["DELETE"])
+    async def _expose_no_more(self, request: Request, service: str) -> bytes:
+        found = self._asked.gateways.exposures.find(service)
+        await self._asked.take_back(found, peer_credentials(request.transport))
+        return json_response(request, found.row())
+
+    @app.route("/v1/forwards", methods=["GET"])
+    def _forwards(self, request: Request) -> bytes:
+        return json_response(request, self._asked.gateways.forwards.rows())
+
+    @app.route("/v1/forwards", methods=["POST"])
+    async def _forward(self, request: Request) -> bytes:
+        body = read_object(request, FORWARD_FIELDS, frozenset(FORWARD_FIELDS))
+        asked = await self._asked.forward(body, peer_credentials(request.transport))
+        return await self._while_asked(request, asked)
+
+    @app.route("/v1/forwards/<int:number>", methods=["DELETE"])
+    async def _forward_no_more(self, request: Request, number: int) -> bytes:
+        found = self._asked.gateways.forwards.find(number)
+        await self._asked.take_back(found, peer_credentials(request.transport))
+        return json_response(request, found.row())
+
+    @property
+    def _asked(self) -> GatewayRequests:
+        assert self._gateways is not None
+        return self._gateways
+
+    async def _while_asked(self, request: Request, gateway: Exposed | Forwarded) -> bytes:
+        """Keep what was asked for until the program hangs up, or another takes it back."""
+        lines = JsonLines(request)
+        try:
+            lines.begin()
+            lines.write(gateway.row())
+            await gateway.removed
+            lines.close()
+        finally:
+            await self._asked.end(gateway)
+            lines.end()
+        return b""
 
     @app.route("/v1/receive", methods=["GET"])
     async def _receive(self, request: Request) -> bytes:

@@ -30,7 +30,7 @@ from gmesh.node.api.waiting import Waiting
 from gmesh.node.http_head import RequestHead
 from gmesh.node.limits import MAX_DIAL_TIMEOUT
 from gmesh.stream_errors import DialRefused
-from gmesh.streams.join import Join
+from gmesh.streams.join import TransportJoin
 
 __all__ = ["StreamRequests"]
 
@@ -106,7 +106,7 @@ class StreamRequests:
 
     def _raw(self, waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:
         def build(peer: MeshAddress) -> IProtocol:
-            join = Join(self.clock)
+            join = TransportJoin(self.clock)
             waiting.give(join.near, _head("HTTP/1.1 200 Connected", _who("Gmesh-Peer", peer)))
             return join.far
 

@@ -19,6 +19,7 @@ from gmesh.endtoend.services import Receiver, is_reserved, valid_service
 from gmesh.errors import RequestRefused, SendRefused
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.api.json_lines import Rows
+from gmesh.node.api.stream_table import StreamTable
 from gmesh.node.api.whois import links_of, name_of, whois
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.limits import FOLLOW_EVERY, FULL_PAUSE
@@ -47,6 +48,7 @@ class LocalNode:
     What the local API needs of a node, over a runtime and its heartbeat.
 
     @param clock: says when to look again for those who follow.
+    @ivar streams: those that are open.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LocalNode:
         self._heartbeat = heartbeat
         self._settings = settings
         self._clock = clock
+        self.streams = StreamTable(runtime.streams.open_streams, runtime.now)
         self._followers: list[Callable[[], None]] = []
         self._looking = LoopingCall(self._look)
         self._looking.clock = clock
@@ -156,15 +159,24 @@ class LocalNode:
         return sorted(rows, key=lambda row: str(row["name"]))
 
     def services(self) -> list[dict[str, Any]]:
-        """Each service of the mesh: the nodes that can be reached and say that they have it, and this one."""
-        runtime, name = self._runtime, self._runtime.member.name
-        found = {service: {name} for service in runtime.own_services()}
+        """
+        Each service of the mesh: the nodes that can be reached and say that they have it, and this one; and
+        whether messages or streams to it are taken here.
+        """
+        runtime, own = self._runtime, self._runtime.member.name
+        messages, streams = runtime.datagrams.services.names, runtime.streams.listeners.names
+        found = {service: {own} for service in (*messages, *streams) if not is_reserved(service)}
         for node in runtime.engine.nodes(runtime.now()):
-            if node.reachable and node.member.name != name:
+            if node.reachable and node.member.name != own:
                 for service in node.services:
                     found.setdefault(service, set()).add(node.member.name)
         return [
-            {"service": service, "nodes": sorted(nodes), "here": name in nodes}
+            {
+                "service": service,
+                "nodes": sorted(nodes),
+                "messages": service in messages,
+                "streams": service in streams,
+            }
             for service, nodes in sorted(found.items())
         ]
 
@@ -322,8 +334,17 @@ class LocalNode:
         }
 
     def table(self, what: str) -> Callable[[], Rows]:
-        """How to look at C{peers}, C{routes} or C{status}. @raise RequestRefused: if it is none of these."""
-        tables = {"peers": self._peers, "routes": self._routes, "status": self._status}
+        """
+        How to look at C{peers}, C{routes}, C{status} or C{streams}.
+
+        @raise RequestRefused: if it is none of these.
+        """
+        tables = {
+            "peers": self._peers,
+            "routes": self._routes,
+            "status": self._status,
+            "streams": self.streams.followed,
+        }
         if what not in tables:
             raise RequestRefused("invalid-field", f"give what to follow: /v1/follow?what={'|'.join(tables)}")
         return tables[what]

@@ -33,7 +33,7 @@ from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.node.gateways.proxy_header import proxy_header
 from gmesh.node.gateways.settings import Exposure, Target
 from gmesh.stream_errors import StreamCode
-from gmesh.streams.join import Join
+from gmesh.streams.join import TransportJoin
 
 __all__ = ["Exposed", "Exposures", "is_own", "target_endpoint"]
 
@@ -54,7 +54,7 @@ class Exposed:
     def __init__(self, exposure: Exposure, lasting: bool) -> None:
         self.exposure = exposure
         self.lasting = lasting
-        self.joins: set[Join] = set()
+        self.joins: set[TransportJoin] = set()
         self.listening: Any = None
         self.removed: Deferred[None] = Deferred()
 
@@ -142,16 +142,17 @@ class Exposures(Service):
         """
         return self._add(exposure, lasting=False)
 
-    def remove(self, service: str) -> None:
-        """
-        Expose it no more; its streams stay.
-
-        @raise RequestRefused: C{no-such-service}, if it is not exposed.
-        """
+    def find(self, service: str) -> Exposed:
+        """@raise RequestRefused: C{no-such-service}, if it is not exposed."""
         exposed = self._exposed.get(service)
         if exposed is None:
-            raise RequestRefused("no-such-service", f"{service} is not exposed here")
-        self._remove(exposed)
+            raise RequestRefused("no-such-service", f"{service[:64]!r} is not exposed here")
+        return exposed
+
+    def remove(self, exposed: Exposed) -> None:
+        """Expose it no more; its streams stay. May be called twice."""
+        if self._exposed.get(exposed.exposure.service) is exposed:
+            self._remove(exposed)
 
     def rows(self) -> list[dict[str, Any]]:
         """What is exposed, by name."""
@@ -178,7 +179,7 @@ class Exposures(Service):
 
     async def _open(self, exposed: Exposed, offer: IStreamOffer) -> None:
         exposure = exposed.exposure
-        join = Join(self._reactor, lambda: exposed.joins.discard(join))
+        join = TransportJoin(self._reactor, lambda: exposed.joins.discard(join))
         try:
             if exposure.to.path and self._is_own_path(exposure.to.path):
                 raise ConfigurationError("bad-target", "it is a door of this daemon")

@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,7 +24,7 @@ from gmesh.errors import ConfigurationError, RequestRefused
 from gmesh.interfaces import IStreams
 from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.node.gateways.settings import Forward
-from gmesh.streams.join import Join
+from gmesh.streams.join import JoinEnd, TransportJoin
 
 __all__ = ["Forwarded", "ForwardFactory", "Forwards"]
 
@@ -44,9 +44,9 @@ class ForwardFactory(Factory):
         self._streams = streams
         self._forward = forward
         self._lines = SpacedLog()
-        self.joins: set[Join] = set()
+        self.joins: set[TransportJoin] = set()
 
-    def buildProtocol(self, address: IAddress | None) -> IProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> JoinEnd:
         """The near end of a join; its far end is being dialled."""
         dialling: list[Deferred[Any]] = []
 
@@ -55,14 +55,13 @@ class ForwardFactory(Factory):
             for dial in dialling:
                 dial.cancel()
 
-        join = Join(self._clock, over)
+        join = TransportJoin(self._clock, over)
         self.joins.add(join)
         dialling.append(self._streams.dial(self._forward.node, self._forward.service, lambda peer: join.far))
         dialling[0].addErrback(self._refused, join)
-        near: IProtocol = join.near
-        return near
+        return join.near
 
-    def _refused(self, failure: Failure, join: Join) -> None:
+    def _refused(self, failure: Failure, join: TransportJoin) -> None:
         join.far.give_up()
         if join in self.joins:  # else the program has hung up, and it was cancelled
             self._lines.write(
@@ -173,16 +172,17 @@ class Forwards(MultiService):
             raise ConfigurationError("no-port", forwarded.trouble)
         return forwarded
 
-    async def remove(self, number: int) -> None:
-        """
-        Close its port; its connections stay.
-
-        @raise RequestRefused: C{no-such-forward}, if there is none of this id.
-        """
+    def find(self, number: int) -> Forwarded:
+        """@raise RequestRefused: C{no-such-forward}, if there is none of this id."""
         forwarded = self._forwarded.get(number)
         if forwarded is None:
             raise RequestRefused("no-such-forward", f"there is no forward {number}")
-        await self._remove(forwarded)
+        return forwarded
+
+    async def remove(self, forwarded: Forwarded) -> None:
+        """Close its port; its connections stay. May be called twice."""
+        if self._forwarded.get(forwarded.number) is forwarded:
+            await self._remove(forwarded)
 
     def rows(self) -> list[dict[str, Any]]:
         """All of them, oldest first."""

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from gmesh.daemon.settings_file import Table
 from gmesh.endtoend.services import is_reserved, valid_service
-from gmesh.errors import ConfigurationError
+from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.api.acceptors import check_acceptable
 from gmesh.trust.names import is_name
 from gmesh.trust.transport_address import Transport, read_address
 
 __all__ = [
-    "BENCH",
     "DOMAIN",
     "NO_PROXY",
     "TABLES",
@@ -35,8 +35,6 @@ __all__ = [
     "read_target",
 ]
 
-BENCH: Final = "gmesh-bench"
-"""The service that L{gmesh.node.gateways.bench} serves at every node."""
 DOMAIN: Final = ".gmesh"
 """What names of nodes may end in, so that programs take them for names of hosts."""
 CONNECT_TIMEOUT: Final = 10.0
@@ -151,10 +149,12 @@ def read_target(text: str) -> Target:
 
 def read_exposure(values: Mapping[str, Any]) -> Exposure:
     """One C{[[expose]]}, or one asked for. @raise ConfigurationError: with what is wrong."""
-    if values["service"] == BENCH:
-        raise _bad("service", f"{BENCH!r} cannot name a service: gmesh serves it itself")
+    try:
+        check_acceptable(values["service"])
+    except RequestRefused as error:
+        raise _bad("service", f"{values['service']!r} cannot be exposed: {error.detail}") from error
     exposure = Exposure(
-        _service(values["service"]),
+        values["service"],
         read_target(values["to"]),
         values.get("proxy_protocol", 0),
         values.get("connect_timeout", CONNECT_TIMEOUT),
@@ -178,7 +178,7 @@ def read_exposures(tables: Sequence[Mapping[str, Any]]) -> tuple[Exposure, ...]:
 
 def read_forward(values: Mapping[str, Any]) -> Forward:
     """One C{[[forward]]}, or one asked for. @raise ConfigurationError: with what is wrong."""
-    listen, (node, colon, service) = values["listen"], values["to"].partition(":")
+    listen, (node, colon, service) = _local(values["listen"]), values["to"].partition(":")
     kind = listen.partition(":")[0]
     if kind == "udp":
         raise _bad("endpoint", f"{listen!r}: udp is not forwarded, only byte streams are")
@@ -199,22 +199,27 @@ def read_proxy(values: Mapping[str, Any]) -> ProxySettings:
 def _guarded(text: str, anyone: bool) -> str:
     """As a proxy listens on it: a bare port is one of loopback, a unix socket is for owner and group."""
     kind = text.partition(":")[0]
+    if kind not in _LISTENING:
+        raise _bad("endpoint", f"{text!r}: a proxy listens on one of {', '.join(_LISTENING)}")
     if kind == "unix":
         return text if ":mode=" in text else f"{text}:mode=660"
-    if kind not in ("tcp", "tcp6", "systemd"):
-        raise _bad("endpoint", f"{text!r}: a proxy listens on one of tcp, tcp6, unix, systemd")
     if anyone or kind == "systemd":  # whose address is known when it is there
         return text
+    text = _local(text)
     parts = (part.replace("\0", ":") for part in text.replace("\\:", "\0").split(":"))
     interfaces = [part.removeprefix("interface=") for part in parts if part.startswith("interface=")]
-    if not interfaces:
-        return f"{text}:interface={_LOOPBACK[kind]}"
     if not all(map(_is_loopback, interfaces)):
         raise _bad(
             "endpoint",
             f"{text!r}: the proxy is for this host; say anyone = true if others may use the mesh through it",
         )
     return text
+
+
+def _local(text: str) -> str:
+    """A bare port is one of loopback."""
+    kind = text.partition(":")[0]
+    return f"{text}:interface={_LOOPBACK[kind]}" if kind in _LOOPBACK and ":interface=" not in text else text
 
 
 def _is_loopback(host: str) -> bool:

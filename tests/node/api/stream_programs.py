@@ -156,7 +156,7 @@ class LocalNodes(OnReactor):
 
     def factory(self, node: MemoryStreams, names: Iterable[str] = ()) -> EntranceFactory:
         """What listens for programs."""
-        acceptors = self.acceptors.setdefault(node.name, Acceptors(node, self.groups, reactor))
+        acceptors = self.acceptors.setdefault(node.name, Acceptors(node, self.access, self.groups, reactor))
         requests = StreamRequests(node, acceptors, self.access, node.address, reactor, names)
         node_api: Any = Node()
         site = local_site(LocalApi(node_api).resource(), self.access, names)

@@ -13,7 +13,7 @@ from streams.rigs import MemoryRig, Recorder
 from gmesh.errors import ConfigurationError, GmeshError, RequestRefused
 from gmesh.node.api import acceptors as module
 from gmesh.node.api.acceptors import Acceptor, Acceptors
-from gmesh.node.api.access import Credentials, ServiceGroups
+from gmesh.node.api.access import AccessControl, Credentials, ServiceGroups
 
 ALICE, BOB = 61001, 61002
 WEB, APPS = 62001, 62002
@@ -25,7 +25,8 @@ class Nodes(MemoryRig):
     def __init__(self) -> None:
         super().__init__()
         self.dialler, self.server = self.streams
-        self.acceptors = Acceptors(self.server, ServiceGroups(), self.clock)
+        self.control = AccessControl()
+        self.acceptors = Acceptors(self.server, self.control, ServiceGroups(), self.clock)
         self.served: list[str] = []
         self.refused: list[str] = []
         self.failures: list[str] = []
@@ -221,6 +222,19 @@ def test_who_waits_is_judged_again_when_bind_changes(nodes: Nodes) -> None:
     nodes.dial("other")
     nodes.run()
     assert sorted(nodes.served) == ["bob", "other"]
+
+
+def test_who_waits_is_judged_again_when_writers_change(nodes: Nodes) -> None:
+    """Who may no longer write gets no stream."""
+    nodes.wait("alice", uid=ALICE)
+    nodes.wait("bob", uid=BOB, service="other", groups=(APPS,))
+    nodes.control.become(AccessControl(write=str(APPS)))
+    nodes.acceptors.judge()
+    assert nodes.refused == ["forbidden"]
+    assert nodes.reason(uid=ALICE, service="third") == "forbidden"
+    nodes.dial("other")
+    nodes.run()
+    assert nodes.served == ["bob"]
 
 
 def test_a_group_that_is_none_is_said() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -19,7 +20,10 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.threads import deferToThread
 
 from gmesh.client.stream_frames import FIN, data_head
+from gmesh.errors import RequestRefused
 from gmesh.node.api.access import AccessControl, ServiceGroups
+from gmesh.node.api.http import status_of
+from gmesh.stream_errors import StreamCode, dial_refused
 
 RAW = "CONNECT b:web HTTP/1.1\r\nHost: b:web\r\n\r\n"
 READERS, WRITERS, OTHERS = 61001, 61002, 61003
@@ -354,3 +358,29 @@ async def test_streams_one_after_the_other_leave_nothing(nodes: LocalNodes) -> N
         await nodes.until(lambda near=near, far=far: near.lost and far.lost)
     assert not nodes.a.open_streams()
     assert not nodes.b.open_streams()
+
+
+MANUAL = (Path(__file__).resolve().parents[3] / "docs/local-api-streams.rst").read_text(encoding="utf-8")
+
+
+def test_the_manual_has_each_status() -> None:
+    """Under which a slug is answered; what the entrance says of a head has a status of its own."""
+    table = MANUAL.partition("status slugs")[2].split("\n\n")[0]
+    told = [
+        (int(status), slug)
+        for status, slugs in re.findall(r"^(\d{3}) +(``.*)$", table, re.M)
+        for slug in re.findall(r"``([a-z-]+)``", slugs)
+    ]
+    entrance = {(408, "timed-out"), (431, "too-large")}
+    assert entrance <= set(told)
+    for status, slug in set(told) - entrance:
+        error = RequestRefused(slug) if status < 430 else dial_refused(slug)
+        assert status_of(error) == status, slug
+    assert {(status, slug) for slug, status in REFUSALS.items()} <= set(told)
+
+
+def test_the_manual_has_each_code() -> None:
+    """In its order, and no other."""
+    table = MANUAL.partition("code slug")[2].partition("A number that")[0]
+    told = re.findall(r"^(\d+) +``([a-z-]+)``", table, re.M)
+    assert told == [(str(code.value), code.slug) for code in StreamCode]

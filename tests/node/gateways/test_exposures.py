@@ -223,8 +223,9 @@ def test_what_is_asked_for_while_it_runs_may_be_taken_back(nodes: Nodes) -> None
     ]
     service.follow([])
     assert not exposed.removed.called
-    service.remove("web")
+    service.remove(service.find("web"))
     assert exposed.removed.called
+    service.remove(exposed)
     with pytest.raises(RequestRefused):
-        service.remove("web")
+        service.find("web")
     service.stopService()

@@ -169,8 +169,9 @@ async def test_what_is_asked_for_while_it_runs_may_be_taken_back(nodes: Nodes) -
             "open": 0,
         }
     ]
-    await service.remove(added.number)
+    await service.remove(service.find(1))
     assert added.removed.called
+    await service.remove(added)
     with pytest.raises(RequestRefused):
-        await service.remove(added.number)
+        service.find(1)
     await service.stopService()

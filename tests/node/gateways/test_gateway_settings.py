@@ -55,6 +55,13 @@ def test_the_tables_of_a_file(tmp_path: Path) -> None:
     )
 
 
+def test_a_bare_port_is_one_of_loopback(tmp_path: Path) -> None:
+    """Nobody opens a service of another node to a whole street by leaving something out."""
+    file = tmp_path / "node.toml"
+    file.write_text('state = "/s"\n[[forward]]\nlisten = "tcp6:22"\nto = "b:ssh"\n')
+    assert read_configuration(file, {}).forward == (Forward(r"tcp6:22:interface=\:\:1", "b", "ssh"),)
+
+
 def test_there_is_no_proxy_unless_it_is_asked_for(tmp_path: Path) -> None:
     """And nothing is exposed or forwarded."""
     file = tmp_path / "node.toml"
@@ -87,8 +94,11 @@ FORWARD = '[[forward]]\nlisten = "tcp:2222"\nto = "b:ssh"\n'
         (EXPOSE + "proxy_protocol = 1", "proxy_protocol 1 cannot be spoken, only 2"),
         (EXPOSE + "proxy_protocol = true", "proxy_protocol must be a whole number"),
         (EXPOSE + EXPOSE, "the service web is exposed twice"),
-        (EXPOSE.replace("web", "_echo"), "'_echo' cannot name a service"),
-        (EXPOSE.replace("web", "gmesh-bench"), "'gmesh-bench' cannot name a service"),
+        (EXPOSE.replace("web", "_echo"), "'_echo' cannot be exposed"),
+        (
+            EXPOSE.replace("web", "gmesh-bench"),
+            "'gmesh-bench' cannot be exposed: gmesh-bench is a service of gmesh itself",
+        ),
         (EXPOSE.replace("tcp:127.0.0.1:80", "udp:127.0.0.1:53"), "is none of tcp:HOST:PORT"),
         (EXPOSE.replace("tcp:127.0.0.1:80", "tls:127.0.0.1:53"), "is none of tcp:HOST:PORT"),
         (EXPOSE.replace("tcp:127.0.0.1:80", "unix:relative"), "is none of tcp:HOST:PORT"),

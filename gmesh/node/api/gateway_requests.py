@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""
+Exposures and forwards that programs ask for: they live as long as the connection that asked for them.
+
+Only what any user of the host could connect to or listen at without the daemon may be asked for: a unix
+socket takes the configuration file, for the daemon may open what its user may not.
+Tests: C{tests/node/api/test_gateway_requests.py}.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.api.access import Credentials
+from gmesh.node.gateways.exposures import Exposed
+from gmesh.node.gateways.forwards import Forwarded
+from gmesh.node.gateways.gateways import Gateways
+from gmesh.node.gateways.settings import read_exposure, read_forward
+
+__all__ = ["EXPOSURE_FIELDS", "FORWARD_FIELDS", "GatewayRequests"]
+
+_Done = TypeVar("_Done")
+
+EXPOSURE_FIELDS: Final[Mapping[str, type]] = {
+    "service": str,
+    "to": str,
+    "proxy_protocol": int,
+    "connect_timeout": float,
+}
+FORWARD_FIELDS: Final[Mapping[str, type]] = {"listen": str, "to": str}
+
+
+class GatewayRequests:
+    """
+    What programs may ask of the gateways of a node.
+
+    @param admit: raises L{RequestRefused} if a program of this user may not serve a service.
+    @ivar gateways: what is asked.
+    """
+
+    def __init__(
+        self, gateways: Gateways, admit: Callable[[str, Credentials | None], object] = lambda *_: None
+    ) -> None:
+        self.gateways = gateways
+        self._admit = admit
+        self._owners: dict[Exposed | Forwarded, int | None] = {}
+
+    def expose(self, body: Mapping[str, Any], credentials: Credentials | None) -> Exposed:
+        """
+        Expose what C{body} says, until L{end} is called.
+
+        @raise GmeshError: if that cannot be, or not by this user.
+        """
+        exposure = _refusing(lambda: read_exposure(body))
+        if exposure.to.path:
+            raise RequestRefused(
+                "bad-target", f"{exposure.to}: a unix socket is exposed by the configuration file alone"
+            )
+        self._admit(exposure.service, credentials)
+        exposed = _refusing(lambda: self.gateways.exposures.add(exposure))
+        self._owners[exposed] = _user(credentials)
+        return exposed
+
+    async def forward(self, body: Mapping[str, Any], credentials: Credentials | None) -> Forwarded:
+        """
+        Forward as C{body} says, until L{end} is called.
+
+        @raise GmeshError: if that cannot be.
+        """
+        forward = _refusing(lambda: read_forward(body))
+        if not forward.listen.startswith("tcp"):
+            kind = forward.listen.partition(":")[0]
+            raise RequestRefused(
+                "bad-endpoint", f"{kind}: is for the configuration file alone: give tcp:PORT"
+            )
+        try:
+            forwarded = await self.gateways.forwards.add(forward)
+        except ConfigurationError as error:
+            raise RequestRefused(error.reason, error.detail) from error
+        self._owners[forwarded] = _user(credentials)
+        return forwarded
+
+    async def end(self, gateway: Exposed | Forwarded) -> None:
+        """Take one back that was asked for."""
+        self._owners.pop(gateway, None)
+        if isinstance(gateway, Exposed):
+            self.gateways.exposures.remove(gateway)
+        else:
+            await self.gateways.forwards.remove(gateway)
+
+    async def take_back(self, gateway: Exposed | Forwarded, credentials: Credentials | None) -> None:
+        """
+        Take one back that another connection has asked for.
+
+        @raise RequestRefused: C{forbidden}, if it stands in the file, or another user asked for it.
+        """
+        if gateway.lasting:
+            raise RequestRefused("forbidden", "it stands in the configuration file: change that, and reload")
+        user = _user(credentials)
+        if user not in (0, os.geteuid(), self._owners.get(gateway)):
+            raise RequestRefused("forbidden", f"{credentials} did not ask for it")
+        await self.end(gateway)
+
+
+def _refusing(work: Callable[[], _Done]) -> _Done:
+    """What is wrong with a file is here wrong with a request."""
+    try:
+        return work()
+    except ConfigurationError as error:
+        raise RequestRefused(error.reason, error.detail) from error
+
+
+def _user(credentials: Credentials | None) -> int | None:
+    return None if credentials is None else credentials.uid

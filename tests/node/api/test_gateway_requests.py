@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""Exposures and forwards that programs ask for: what they may ask, and who may take them back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node.gateways.rig import NETWORK, Nodes
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.testing import MemoryReactorClock
+
+from gmesh.errors import RequestRefused
+from gmesh.node.api.access import AccessControl, Credentials
+from gmesh.node.api.gateway_requests import GatewayRequests
+from gmesh.node.configuration import Configuration
+from gmesh.node.gateways.gateways import Gateways
+from gmesh.node.gateways.settings import Exposure, Target
+
+ALICE, BOB = Credentials(1, 1001, frozenset({1001})), Credentials(2, 1002, frozenset({1002}))
+ROOT = Credentials(3, 0, frozenset({0}))
+EXPOSE = {"service": "web", "to": "tcp:127.0.0.1:80"}
+
+
+def admit(service: str, credentials: Credentials | None) -> None:
+    """As [bind] has it: the service ssh is not Alice's."""
+    if service == "ssh" and credentials == ALICE:
+        raise RequestRefused("forbidden", "that takes the group admin")
+
+
+@pytest.fixture
+def asked() -> GatewayRequests:
+    """The gateways of a node whose file exposes db."""
+    nodes = Nodes()
+    configuration = Configuration(Path("/s"), expose=(Exposure("db", Target("127.0.0.1", 1)),))
+    made = Gateways(
+        MemoryReactorClock(),
+        nodes.here,
+        "gmesh-node",
+        (NETWORK, nodes.own_id),
+        configuration,
+        AccessControl(),
+    )
+    made.startService()
+    return GatewayRequests(made, admit)
+
+
+def refusal(work: Any) -> str:
+    """The reason for which a coroutine is refused."""
+    failures: list[Any] = []
+    ensureDeferred(work).addErrback(failures.append)
+    [failure] = failures
+    assert isinstance(failure.value, RequestRefused)
+    return failure.value.reason
+
+
+def test_who_may_not_serve_a_name_may_not_expose_it(asked: GatewayRequests) -> None:
+    """The groups of [bind] hold for exposures too, and so does the file."""
+    for service, reason in (("ssh", "forbidden"), ("db", "service-taken"), ("gmesh-bench", "bad-service")):
+        with pytest.raises(RequestRefused) as refused:
+            asked.expose(EXPOSE | {"service": service}, ALICE)
+        assert refused.value.reason == reason
+    assert asked.expose(EXPOSE | {"service": "ssh"}, BOB).exposure.service == "ssh"
+
+
+def test_a_unix_socket_is_not_exposed_at_the_word_of_a_program(asked: GatewayRequests) -> None:
+    """The daemon may open what its user may not; and it makes no socket for them."""
+    with pytest.raises(RequestRefused) as refused:
+        asked.expose(EXPOSE | {"to": "unix:/run/docker.sock"}, ALICE)
+    assert refused.value.reason == "bad-target"
+    for listen in ("unix:/run/x", "systemd:domain=INET:index=0"):
+        assert refusal(asked.forward({"listen": listen, "to": "b:ssh"}, ALICE)) == "bad-endpoint"
+
+
+def test_only_who_asked_takes_it_back(asked: GatewayRequests) -> None:
+    """And root; nobody takes back what stands in the file."""
+    exposed = asked.expose(EXPOSE, ALICE)
+    assert refusal(asked.take_back(exposed, BOB)) == "forbidden"
+    assert refusal(asked.take_back(exposed, None)) == "forbidden"
+    assert refusal(asked.take_back(asked.gateways.exposures.find("db"), ROOT)) == "forbidden"
+    ensureDeferred(asked.take_back(exposed, ALICE))
+    assert [row["service"] for row in asked.gateways.exposures.rows()] == ["db"]
+    exposed = asked.expose(EXPOSE, ALICE)
+    ensureDeferred(asked.take_back(exposed, ROOT))
+    assert exposed.removed.called
