@@ -5,8 +5,8 @@ What messages are on the socket of the local API: C{gmesh-messages}, after C{101
 A frame is C{u8 kind | u24 length | u32 tag | body}, big-endian; the length counts tag and body.  A text is
 C{u8 length | UTF-8}.  Whoever asks chooses the tag, and the answer bears it; L{FrameType} has each kind.  A
 program has at most as many SENDs without an answer, and as many bytes in them, as WELCOME says; each one more
-is answered FAILED C{busy}.  It is given at most as many messages as its SERVE says.  Who closes the connection
-cancels what it has sent, and gives back what it has not ended with.
+is answered FAILED C{busy}.  It is given at most as many messages as its SERVE says.  Who closes the
+connection cancels what it has sent, and gives back what it has not ended with.
 
 No input, no output: bytes go in and come out.  Tests: C{tests/client/test_message_frames.py}.
 """

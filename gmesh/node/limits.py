@@ -99,6 +99,9 @@ LOCAL_BODY_LIMIT = 2 * 1024 * 1024
 LOCAL_BODIES_LIMIT = 16 * 1024 * 1024
 """Bytes of all bodies that the local API holds at once."""
 PING_COUNT_LIMIT = 1000
+MAX_LEG_SERVICES = 64
+MAX_LEG_CONCURRENT = 1_024
+"""Services that one connection of messages serves, and messages it may be given of one."""
 MAX_ACKNOWLEDGED = 1_024
 """Messages that one C{POST /v1/receive/ack} names."""
 FULL_PAUSE = 0.05

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -43,6 +44,34 @@ def program(mesh: ProcessMesh, node: str, *arguments: str) -> subprocess.Popen[s
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_the_short_programs(mesh: ProcessMesh) -> None:
+    """One collects and answers, one reports; what is no reading is refused in the words of the collector."""
+    examples = PROGRAM.parent
+
+    def run(node: str, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(examples / command[0]), *command[1:]],
+            env={**os.environ, "GMESH_STATE": str(mesh[node].state)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    collector = run("boiler", "collect.py")
+    try:
+        mesh.wait(lambda: serves(mesh, "boiler", "readings"))
+        for value, words in [("21.5", "warmest so far: 21.5\n"), ("19", "warmest so far: 21.5\n")]:
+            assert run("gauge", "report.py", "boiler", value).communicate(timeout=DEADLINE) == (words, "")
+        refused = run("gauge", "report.py", "boiler", "hot")
+        _, words = refused.communicate(timeout=DEADLINE)
+        assert refused.returncode == 1 and words.endswith(": a reading is a number\n")
+        assert collector.stdout is not None
+        assert [collector.stdout.readline() for _ in range(2)] == ["gauge: 21.5\n", "gauge: 19.0\n"]
+    finally:
+        collector.terminate()
+        collector.communicate(timeout=DEADLINE)
 
 
 def serves(mesh: ProcessMesh, node: str, service: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from gmesh.cli.demo_ports import Ports
+from gmesh.client import BlockingMesh
 from gmesh.testing.processes import LocalConnection, ProcessMesh
 
 pytestmark = pytest.mark.live
@@ -218,6 +219,27 @@ def test_a_caller_that_hangs_up_is_a_number(mesh: ProcessMesh, receiver: Receive
         connection.close()
     mesh.wait(lambda: counted("gauge", "caller-gone") == before + 3)
     assert "Traceback" not in gauge.log.read_text()
+
+
+def test_scripts_in_frames(mesh: ProcessMesh) -> None:
+    """Two scripts over the frames of messages: a question, its answer, who is there."""
+    got: list[tuple[str, bytes]] = []
+
+    def serve() -> None:
+        with BlockingMesh(str(mesh["boiler"].state / "node.sock")) as boiler:
+            for message in itertools.islice(boiler.receive("frames"), 100):
+                got.append((message.source, message.data))
+                message.done(message.data[::-1])
+            boiler.nodes()  # the last acknowledgement is read
+
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
+    with BlockingMesh(str(mesh["gauge"].state / "node.sock")) as gauge:
+        mesh.wait(lambda: any(row["service"] == "frames" for row in gauge.services()))
+        sent = [b"%d" % number for number in range(100, 200)]
+        assert [gauge.request("boiler", "frames", data) for data in sent] == [data[::-1] for data in sent]
+    serving.join()
+    assert got == [("gauge", data) for data in sent]
 
 
 def test_a_message_of_a_mebibyte_is_too_large(mesh: ProcessMesh) -> None:

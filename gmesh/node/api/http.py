@@ -45,6 +45,7 @@ T = TypeVar("T")
 RECEIVE = b"/v1/receive"
 CONNECT = b"/v1/connect"
 ACCEPT = b"/v1/accept"
+MESSAGES = b"/v1/messages"
 
 _STATUS_OF = {
     "bad-request": 400,
@@ -141,7 +142,7 @@ class LocalSite(QuietSite):
 
 def access_of(method: bytes, path: bytes) -> Permission:
     """What a request takes: to look is to read; to send, or to take messages, is to write."""
-    looks = method in (b"GET", b"HEAD") and path not in (RECEIVE, CONNECT, ACCEPT)
+    looks = method in (b"GET", b"HEAD") and path not in (RECEIVE, CONNECT, ACCEPT, MESSAGES)
     return Permission.READ if looks else Permission.WRITE
 
 

@@ -25,9 +25,9 @@ from gmesh.daemon.metrics import METRICS_TYPE
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
 from gmesh.node.api.access import peer_credentials
-from gmesh.node.api.entrance import UPGRADE
+from gmesh.node.api.entrance import MESSAGES_UPGRADE, UPGRADE
 from gmesh.node.api.gateway_requests import EXPOSURE_FIELDS, FORWARD_FIELDS, GatewayRequests
-from gmesh.node.api.http import awaited, json_response, problem, read_object, status_of
+from gmesh.node.api.http import MESSAGES, awaited, json_response, problem, read_object, status_of
 from gmesh.node.api.json_lines import JsonLines, TableLines
 from gmesh.node.api.message_requests import DirectRoutes, MessageRequests, argument, keep_open
 from gmesh.node.api.views import LocalNode
@@ -188,11 +188,13 @@ class LocalApi:
 
     @app.route("/v1/connect", methods=["GET"])
     @app.route("/v1/accept", methods=["GET"])
+    @app.route("/v1/messages", methods=["GET"])
     def _stream(self, request: Request) -> bytes:
         """Only HTTP gets here: a stream leaves it with the first request (L{gmesh.node.api.entrance})."""
-        request.setHeader(b"upgrade", UPGRADE.encode("ascii"))
+        upgrade = MESSAGES_UPGRADE if request.path == MESSAGES else UPGRADE
+        request.setHeader(b"upgrade", upgrade.encode("ascii"))
         request.setHeader(b"connection", b"Upgrade")
-        detail = f"ask on a connection of its own, with Connection: Upgrade and Upgrade: {UPGRADE}"
+        detail = f"ask on a connection of its own, with Connection: Upgrade and Upgrade: {upgrade}"
         return problem(request, "upgrade-required", 426, detail)
 
     @app.route("/v1/exposures", methods=["GET"])

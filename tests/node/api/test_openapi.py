@@ -242,6 +242,7 @@ def test_every_answer_is_as_described(world: World) -> None:
         ("GET", "/v1/doctor", None),
         ("GET", "/v1/connect?node=c&service=log", None),
         ("GET", "/v1/accept?service=log", None),
+        ("GET", "/v1/messages", None),
         ("GET", "/v1/exposures", None),
         ("GET", "/v1/forwards", None),
         ("POST", "/v1/ping", {"node": "c", "count": 2}),
