@@ -24,6 +24,7 @@ from gmesh.node.api.whois import links_of, name_of, whois
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.limits import FOLLOW_EVERY, FULL_PAUSE
 from gmesh.node.runtime import NodeRuntime
+from gmesh.streams.listeners import BENCH_SERVICE
 from gmesh.trust.policy import PolicyRules, Subject
 from gmesh.wire.frames import Kind
 
@@ -165,7 +166,8 @@ class LocalNode:
         """
         runtime, own = self._runtime, self._runtime.member.name
         messages, streams = runtime.datagrams.services.names, runtime.streams.listeners.names
-        found = {service: {own} for service in (*messages, *streams) if not is_reserved(service)}
+        taken = {name for name in (*messages, *streams) if not is_reserved(name) and name != BENCH_SERVICE}
+        found = {service: {own} for service in taken}
         for node in runtime.engine.nodes(runtime.now()):
             if node.reachable and node.member.name != own:
                 for service in node.services:
