@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Any
 
 from gmesh.client.message_frames import (
-    FrameReader,
     FrameType,
     GivenMessage,
     MessageFrame,
+    MessageFrameReader,
     SendRequest,
     pack_text,
     read_failed,
@@ -76,7 +76,7 @@ class BlockingMesh:
 
     def __init__(self, socket: str | None = None) -> None:
         self._socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-        self._reader = FrameReader()
+        self._reader = MessageFrameReader()
         self._frames: deque[MessageFrame] = deque()
         self._given: deque[MessageFrame] = deque()
         self._tag = 0

@@ -23,10 +23,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import (
-    FrameReader,
     FrameType,
     GivenMessage,
     MessageFrame,
+    MessageFrameReader,
     SendRequest,
     pack_text,
     read_failed,
@@ -380,7 +380,7 @@ class _Connection(Protocol):
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._head: bytes | None = b""
-        self._reader = FrameReader()
+        self._reader = MessageFrameReader()
         self._over = False
         self.welcome = False
 

@@ -22,7 +22,7 @@ from gmesh.errors import FrameRefused
 
 __all__ = [
     "MAX_BODY",
-    "FrameReader",
+    "MessageFrameReader",
     "FrameType",
     "GivenMessage",
     "MessageFrame",
@@ -96,7 +96,7 @@ class MessageFrame(NamedTuple):
         return _HEAD.pack(self.kind << 24 | size, self.tag) + self.body
 
 
-class FrameReader:
+class MessageFrameReader:
     """
     Cuts what a socket reads into frames.
 

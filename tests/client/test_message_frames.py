@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from gmesh.client.message_frames import (
     MAX_BODY,
-    FrameReader,
     FrameType,
     GivenMessage,
     MessageFrame,
+    MessageFrameReader,
     SendRequest,
     failed_body,
     read_failed,
@@ -27,7 +27,7 @@ frames = st.builds(MessageFrame, st.sampled_from(FrameType), u32, st.binary(max_
 @given(st.lists(frames, max_size=10), st.data())
 def test_frames_come_out_as_they_went_in(sent: list[MessageFrame], data: st.DataObject) -> None:
     """However the bytes are cut."""
-    wire, reader, found = b"".join(frame.encode() for frame in sent), FrameReader(), []
+    wire, reader, found = b"".join(frame.encode() for frame in sent), MessageFrameReader(), []
     while wire:
         size = data.draw(st.integers(1, len(wire)))
         found += reader.feed(wire[:size])
@@ -38,7 +38,7 @@ def test_frames_come_out_as_they_went_in(sent: list[MessageFrame], data: st.Data
 @given(st.binary(max_size=100))
 def test_garbage_is_refused_and_nothing_else(garbage: bytes) -> None:
     """Frames, bodies: each is read or refused."""
-    readers = (FrameReader().feed, SendRequest.decode, GivenMessage.decode, read_failed)
+    readers = (MessageFrameReader().feed, SendRequest.decode, GivenMessage.decode, read_failed)
     for read in readers:
         try:
             read(garbage)
@@ -86,7 +86,7 @@ def test_the_bytes_are_those_of_the_manual() -> None:
 def test_what_breaks_the_protocol_is_refused(wire: bytes) -> None:
     """A kind that is none, a frame without a tag, one that is too long."""
     with pytest.raises(FrameRefused):
-        FrameReader().feed(wire)
+        MessageFrameReader().feed(wire)
 
 
 def test_limits_hold_for_who_writes() -> None:

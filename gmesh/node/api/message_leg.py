@@ -19,10 +19,10 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import (
-    FrameReader,
     FrameType,
     GivenMessage,
     MessageFrame,
+    MessageFrameReader,
     SendRequest,
     failed_body,
     take_text,
@@ -76,7 +76,7 @@ class MessageLeg(Protocol):
         self._node = node
         self._owner = owner
         self._admit = admit
-        self._reader = FrameReader(LONGEST)
+        self._reader = MessageFrameReader(LONGEST)
         self._sent: dict[int, tuple[Deferred[None], int]] = {}
         self._sent_bytes = 0
         self._serving: dict[int, Registration] = {}

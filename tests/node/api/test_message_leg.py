@@ -15,10 +15,10 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import (
-    FrameReader,
     FrameType,
     GivenMessage,
     MessageFrame,
+    MessageFrameReader,
     SendRequest,
     pack_text,
     read_failed,
@@ -69,7 +69,7 @@ class Program:
         self.leg.dataReceived(MessageFrame(kind, tag, body).encode())
 
     def heard(self) -> list[MessageFrame]:
-        frames = FrameReader().feed(self.transport.value())
+        frames = MessageFrameReader().feed(self.transport.value())
         self.transport.clear()
         return frames
 
