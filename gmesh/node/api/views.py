@@ -111,6 +111,7 @@ class LocalNode:
                 "name": link.peer.name,
                 "node_id": link.peer.node_id,
                 "address": link.address,
+                "over": link.over,
                 "rtt_ms": None if link.rtt is None else round(link.rtt * 1000, 3),
                 "initiator": link.initiator,
                 "roles": list(link.peer.roles),
@@ -328,12 +329,18 @@ class LocalNode:
                     "address": target.address,
                     "state": target.state.value,
                     "reason": target.reason,
+                    "why": target.why,
+                    "over": self._over(target.handle),
                     "failures": target.failures,
                     "name": None if target.handle is None else name_of(self._runtime, target.handle),
                 }
                 for target in runtime.dialler.targets
             ],
         }
+
+    def _over(self, handle: bytes | None) -> str:
+        link = None if handle is None else self._runtime.neighbours.links.get(handle)
+        return "" if link is None else link.over
 
     def table(self, what: str) -> Callable[[], Rows]:
         """
