@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ class Case:
     @ivar bad: argument lists, each of which must be refused.
     @ivar shows: stands in what it prints, when not as JSON.
     @ivar around: what goes on while it runs.
+    @ivar interrupted: whether it goes on until that interrupts it.
     """
 
     good: Callable[[Rig], Words]
@@ -31,11 +33,25 @@ class Case:
     shows: str = ""
     stdin: str = ""
     around: Callable[[Rig, Running], contextlib.AbstractContextManager[object]] | None = None
+    interrupted: bool = False
 
 
 def fixed(*words: str) -> Callable[[Rig], Words]:
     """The same arguments each time."""
     return lambda rig: words
+
+
+@contextlib.contextmanager
+def _until_a_line(rig: Rig, running: Running) -> Iterator[None]:
+    """It says that it works, and is interrupted."""
+    running.until(lambda: "\n" in running.out, "a line")
+    running.process.send_signal(signal.SIGINT)
+    yield
+
+
+def _connected(rig: Rig) -> Words:
+    rig.exposed("c", "web")
+    return ["c", "web"]
 
 
 NO_NODE = ("--state", "nowhere")
@@ -298,6 +314,30 @@ CASES: dict[str, Case] = {
         [["--service", "No Name!"], ["--service", "_echo"], ["--service", "x", "--count", "0"], []],
         "hello",
         around=_sent_to_a,
+    ),
+    "streams": Case(fixed(), [NO_NODE, ["x"]]),
+    "bench": Case(
+        fixed("c", "--seconds", "0.2"), [["nobody", "--seconds", "0.2"], ["c", "--seconds", "0"], []]
+    ),
+    "connect": Case(
+        _connected,
+        [["nobody", "web"], ["c", "nothing-there"], ["c"], []],
+        "200 OK",
+        stdin="GET /healthz HTTP/1.0\r\n\r\n",
+    ),
+    "expose": Case(
+        lambda rig: ["tcp:127.0.0.1:9", "--service", rig.fresh("shop")],
+        [["x", "--service", "shop"], ["tcp:127.0.0.1:9", "--service", "No Name!"], ["tcp:127.0.0.1:9"]],
+        "exposing",
+        around=_until_a_line,
+        interrupted=True,
+    ),
+    "forward": Case(
+        fixed("tcp:0", "c:web"),
+        [["x", "c:web"], ["tcp:0", "c"], []],
+        "forwarding",
+        around=_until_a_line,
+        interrupted=True,
     ),
     "doctor": Case(fixed(), [NO_NODE, ["--control", "x"]], "OK"),
     "watch": Case(fixed("--once"), [[*NO_NODE, "--once"], ["--interval", "0"]], "nodes 3 of 3"),

@@ -140,6 +140,7 @@ class Rig:
         self._numbers = 0
         self._year = 2040
         self._receivers: list[Running] = []
+        self._exposed: set[str] = set()
         phrase = directory / "phrase"
         phrase.touch(0o600)
         phrase.write_text(PHRASE)
@@ -271,6 +272,18 @@ class Rig:
             self._receivers.append(self.start("receive", "--service", service, "--state", node))
             until(lambda: {"service": service} in self.read("services", "--state", node))
 
+    def exposed(self, node: str, service: str) -> None:
+        """See that C{node} exposes the authority's HTTP as C{service}."""
+        if service not in self._exposed:
+            where = next(word for word in self.daemons["authority"].arguments if word.startswith("tcp:"))
+            running = self.start(
+                *("expose", f"tcp:127.0.0.1:{where.split(':')[1]}"),
+                *("--service", service, "--state", node),
+            )
+            running.until(lambda: "exposing" in running.out, "that it works")
+            self._receivers.append(running)
+            self._exposed.add(service)
+
     def restart(self, name: str, *more: str) -> None:
         """Start a daemon that was stopped again, as it was, or with more options."""
         self.daemons[name] = Daemon([*self.daemons[name].arguments, *more], self.directory)
@@ -280,7 +293,7 @@ class Rig:
         self._forks.close()
 
     def close(self) -> None:
-        """End the programs that receive."""
+        """End the programs that serve."""
         for running in self._receivers:
             running.process.send_signal(signal.SIGINT)
             running.end()
