@@ -17,11 +17,12 @@ from random import Random
 from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint
 from zope.interface import implementer
 
 from bench.process import Meter, cpu_seconds, run_process
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory, ILink
+from gmesh.mesh.carriers import Carriers
 from gmesh.mesh.control_budget import ControlBudgets
 from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher
@@ -35,6 +36,8 @@ from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.noise import NoiseContext
 from gmesh.mesh.peer_identity import Peer, PeerVerifier
 from gmesh.mesh.renewal_links import Renewals
+from gmesh.mesh.tls import TlsTrust
+from gmesh.node.listening import mesh_server
 from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
@@ -59,6 +62,24 @@ def network(wall: int) -> tuple[Issuer, dict[str, Enrolled]]:
     """The network of every process of a round, which was made at C{wall}."""
     issuer = Issuer(lambda: wall, Random(1))
     return issuer, {each: issuer.enrol(each, "relay") for each in ("far", *NEAR)}
+
+
+def served(options: dict[str, Any]) -> str:
+    """The endpoint string of the end that listens: plain, or with a file for TLS and perhaps a WebSocket."""
+    interface, pem = options.get("listen", "127.0.0.1"), options.get("pem")
+    if pem is None:
+        return f"tcp:0:backlog=1024:interface={interface}"
+    web = "ws:" if options["carrier"] == "wss" else ""
+    return f"{web}tls:0:privateKey={pem}:certKey={pem}:backlog=1024:interface={interface}"
+
+
+def client(reactor: Any, options: dict[str, Any]) -> IStreamClientEndpoint:
+    """The endpoint of the end that dials."""
+    carrier, port = options.get("carrier", "tcp"), options["port"]
+    if carrier == "tcp":
+        return TCP4ClientEndpoint(reactor, options.get("host", "127.0.0.1"), port)
+    trust = TlsTrust(options["pem"], strict=True)
+    return Carriers(reactor, trust).endpoint(f"{carrier}://localhost:{port}")
 
 
 class BenchNode:
@@ -270,7 +291,7 @@ class Dialler:
 
     def __init__(self, reactor: Any, options: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         self.reactor, self.done = reactor, done
-        self.endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", options["port"])
+        self.endpoint = client(reactor, options)
         self.nodes = [
             BenchNode(reactor, name, options, Receivers({CONTROL}, Idle))
             for name in NEAR[: options["at_once"]]
@@ -302,7 +323,7 @@ class Holder:
 
     def __init__(self, reactor: Any, options: dict[str, Any], done: Callable[[dict[str, Any]], None]) -> None:
         self.reactor, self.options, self.done = reactor, options, done
-        self.endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", options["port"])
+        self.endpoint = client(reactor, options)
         self.names = list(NEAR[options["first"] :][: options["links"]])
         self.nodes: list[BenchNode] = []
         self.next()
@@ -345,14 +366,11 @@ def main(reactor: Any, role: str, options: dict[str, Any], say: Callable[[dict[s
         reactor.callLater(0.2, reactor.stop)
 
     def listen(node: BenchNode) -> None:
-        port = reactor.listenTCP(
-            0, node.mesh.accepting(), backlog=1024, interface=options.get("listen", "127.0.0.1")
-        )
-        say({"port": port.getHost().port})
+        listening = mesh_server(reactor, served(options)).listen(node.mesh.accepting())
+        listening.addCallback(lambda port: say({"port": port.getHost().port}))
 
     def dial(node: BenchNode) -> None:
-        host = options.get("host", "127.0.0.1")
-        TCP4ClientEndpoint(reactor, host, options["port"]).connect(node.mesh.dialling())
+        client(reactor, options).connect(node.mesh.dialling())
 
     def end(link: ILink) -> IFrameReceiver:
         return Sink(link, meter, lambda: finish(meter.report()))

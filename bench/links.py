@@ -26,10 +26,12 @@ from bench.harness import (
     show,
     throughput_row,
 )
+from bench.tls_files import tls_file
 
 MODULE = "bench.link_process"
 READ_SIZE = 256 * 1024
-PARTS = ("data", "handshakes", "trips", "memory", "control")
+PARTS = ("data", "handshakes", "trips", "memory", "control", "carriers")
+CARRIERS = ("tcp", "tls", "wss")
 
 
 def common(suite: str, seconds: float, **more: Any) -> dict[str, Any]:
@@ -38,9 +40,9 @@ def common(suite: str, seconds: float, **more: Any) -> dict[str, Any]:
     return {"suite": suite, "seconds": seconds, "wall": wall, "read_size": READ_SIZE, **more}
 
 
-def one_hop(payload: int, suite: str, seconds: float) -> dict[str, Any]:
+def one_hop(payload: int, suite: str, seconds: float, **carrier: Any) -> dict[str, Any]:
     """One round of data over one link."""
-    options = common(suite, seconds, payload=payload)
+    options = common(suite, seconds, payload=payload, **carrier)
     with (
         Process(MODULE, "far", options) as far,
         Process(MODULE, "source", {**options, "port": far.line()["port"]}) as source,
@@ -49,13 +51,13 @@ def one_hop(payload: int, suite: str, seconds: float) -> dict[str, Any]:
         return {"reports": {"A": sent, "C": far.line()}}
 
 
-def link_handshakes(at_once: int, seconds: float, known: bool) -> dict[str, Any]:
+def link_handshakes(at_once: int, seconds: float, known: bool, **carrier: Any) -> dict[str, Any]:
     """
     One round of whole links, made and closed: handshake, both judged, HELLO both ways.
 
     @param known: whether both ends saw each other's certificate before, as after a lost connection.
     """
-    options = common("aesgcm", seconds, at_once=at_once, known=known)
+    options = common("aesgcm", seconds, at_once=at_once, known=known, **carrier)
     with Process(MODULE, "far", options) as far:
         port = far.line()["port"]
         before = far.cpu()
@@ -151,6 +153,67 @@ def control_trips(count: int, payload: int) -> list[float]:
                     said = prober.line()
                     if "trips" in said:
                         return list(said["trips"])
+
+
+def bare_websocket(payload: int, suite: str, seconds: float, pem: str) -> dict[str, Any]:
+    """One round of the bare stack inside TLS and a WebSocket."""
+    options: dict[str, Any] = {
+        "payload": payload,
+        "suite": suite,
+        "sealed": False,
+        "seconds": seconds,
+        "record": max(RECORD, payload + 64),
+        "read_size": READ_SIZE,
+        "pem": pem,
+    }
+    with Process("bench.bare_websocket", "receiver", options) as receiver:
+        there = {**options, "port": receiver.line()["port"]}
+        with Process("bench.bare_websocket", "sender", there) as sender:
+            last = receiver.line()
+            receiver.close()
+            return {"reports": {"A": sender.line(), "C": last}}
+
+
+def carrier_rows(rounds: int, seconds: float) -> Iterator[Row]:
+    """Links over TLS and in WebSockets against plain ones, and the latter against their own bare pipe."""
+    with tls_file() as pem:
+        for size in (SIZES[0], SIZES[-1]):
+            results = alternate(
+                f"carriers, {size:,} B",
+                rounds,
+                {
+                    "bare": lambda size=size: bare_websocket(size, "aesgcm", seconds, pem),
+                    **{
+                        each: lambda size=size, each=each: one_hop(
+                            size, "aesgcm", seconds, carrier=each, pem=None if each == "tcp" else pem
+                        )
+                        for each in CARRIERS
+                    },
+                },
+            )
+            plain = throughput_row("one link, tcp", size, results["tcp"])
+            bare = throughput_row("bare pair in TLS and WebSocket", size, results["bare"], plain)
+            tls = throughput_row("one link, tls", size, results["tls"], plain)
+            wss = throughput_row("one link, wss", size, results["wss"], bare)
+            plain.note = bare.note = tls.note = "ratio to the plain link"
+            wss.note = f"ratio to the bare pair; {(wss.rate or 0) / (plain.rate or 1):.2f} of the plain link"
+            yield from (plain, bare, tls, wss)
+        results = alternate(
+            "handshakes by carrier",
+            rounds,
+            {
+                each: lambda each=each: link_handshakes(
+                    1, seconds, True, carrier=each, pem=None if each == "tcp" else pem
+                )
+                for each in CARRIERS
+            },
+        )
+        plain = handshake_row("link made and closed, tcp", results["tcp"])
+        yield plain
+        for each in CARRIERS[1:]:
+            row = handshake_row(f"the same, {each}, TLS session resumed", results[each], plain)
+            row.note = f"median {(row.p50_ms or 0) / (plain.p50_ms or 1):.2f} x the plain link's"
+            yield row
 
 
 def data_rows(rounds: int, seconds: float) -> Iterator[Row]:
@@ -255,6 +318,7 @@ def main() -> None:
         "handshakes": lambda: handshake_rows(rounds, seconds),
         "trips": lambda: trip_rows(rounds, 200 if options.quick else 1000),
         "memory": memory_rows,
+        "carriers": lambda: carrier_rows(rounds, seconds),
         "control": lambda: [control_row(30 if options.quick else 100, 16_000)],
     }
     rows = [row for part in options.part or PARTS for row in parts[part]()]

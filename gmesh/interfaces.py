@@ -114,6 +114,7 @@ class ISecureTransport(Interface):
     initiator = Attribute("True if this end dialled.")
     handshake_hash = Attribute("Channel binding of the session, 32 bytes.")
     address = Attribute("Peer address as C{HOST:PORT}, for display only, never identity.")
+    over = Attribute("What it runs over, for display: C{tcp}, C{tls}, C{wss} or C{ws}, and by which proxy.")
 
     def send_record(plaintext):
         """Seal whole frames, at most C{MAX_RECORD_PLAINTEXT} bytes, and write them."""
@@ -154,6 +155,7 @@ class ILink(Interface):
     peer = Attribute("The verified L{gmesh.mesh.peer_identity.Peer}.")
     initiator = Attribute("True if this end dialled.")
     address = Attribute("Peer address as C{HOST:PORT}.")
+    over = Attribute("What it runs over, for display: C{tcp}, C{tls}, C{wss} or C{ws}, and by which proxy.")
     rtt = Attribute("Smoothed round trip in seconds, or None before the first PONG.")
     hello = Attribute("The peer's L{gmesh.wire.messages.Hello}; its digest only while the link comes up.")
     suspect = Attribute("True while a PONG is missing: no new paths over this link.")

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "token_bucket": set(),
     "daemon": {"errors", "files"},
     "keyfiles": BASE | {"trust"},
+    "proxy_settings": {"errors", "files", "wire"},
     "trust": BASE,
     "wire": BASE,
     "routing": BASE,
@@ -38,10 +39,10 @@ MAY_IMPORT = {
     "endtoend": STACK | {"mesh"},
     "streams": STACK | {"mesh", "endtoend"},
     "client": {"addresses", "errors", "interfaces", "stream_errors"},
-    "node": DAEMONLESS | {"daemon", "client"},
+    "node": DAEMONLESS | {"daemon", "client", "proxy_settings"},
     "authority": BASE | {"trust", "daemon", "keyfiles"},
     "testing": DAEMONLESS | {"node", "keyfiles", "client"},
-    "cli": DAEMONLESS | {"node", "authority", "testing", "keyfiles", "client"},
+    "cli": DAEMONLESS | {"node", "authority", "testing", "keyfiles", "client", "proxy_settings"},
 }
 PURE = {"token_bucket", "trust", "wire", "routing"}
 #: What reads a clock, a file, a socket or another thread: never below C{mesh}.

@@ -9,6 +9,7 @@ import click
 
 from gmesh.cli.groups import LazyGroup
 from gmesh.cli.options import passphrase_option, patience_option, seconds
+from gmesh.cli.proxied import proxy_options
 
 __all__ = ["COMMANDS", "admin"]
 
@@ -43,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 )
 @passphrase_option
 @patience_option
+@proxy_options
 @click.pass_context
 def admin(context: click.Context, directory: Path | None, passphrase_file: Path | None, timeout: str) -> None:
     """Admit, list and revoke nodes, decide policy, and watch, as an operator."""

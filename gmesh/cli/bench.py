@@ -175,14 +175,15 @@ class _Measured(FramedSocket):
         """End both halves."""
         from gmesh.client.stream_frames import FIN
 
-        self.socket.sendall(FIN)
+        with suppress(ConnectionError):
+            self.socket.sendall(FIN)
         self.close()
 
     def close(self) -> None:
-        """Read no more, after the half that writes has ended."""
+        """Read no more, after the half that writes has ended; the node may have closed by now."""
         from gmesh.client.stream_frames import stop_frame
 
-        with suppress(ConnectionError):  # the node closes first where both halves are over by then
+        with suppress(ConnectionError):
             self.socket.sendall(stop_frame())
         self.socket.close()
 

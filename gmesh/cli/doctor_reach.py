@@ -21,6 +21,7 @@ from gmesh.trust.authority_answers import is_answer
 from gmesh.trust.documents import Status, parse_document
 from gmesh.trust.state import TrustState
 from gmesh.trust.transport_address import FORMS, read_address
+from gmesh.trust.transport_address import advice as what_to_write
 
 __all__ = ["anchors", "anchors_of", "authority", "listening", "names"]
 
@@ -45,6 +46,15 @@ _ENDINGS = {
     "closed-in-handshake": "see what has that port, and which suites its genesis allows",
     "not-gmesh": "another program has that port: correct the address",
 }
+_CARRIERS = {
+    "tls-certificate": "correct the certificate there, or trust it with --tls-ca or --tls-pin",
+    "tls-failed": "see what has that port: it is not TLS, or a firewall ends it",
+    "proxy-credentials": "put USER:PASSWORD into a file, and name it with --proxy-credentials",
+    "proxy-refused": "ask who runs the proxy to let CONNECT through to that port, or use port 443",
+    "proxy-failed": "see --proxy and NO_PROXY, and the log of the proxy",
+    "web-server": "see that the web server passes the path on, with Upgrade, to a --listen ws:...",
+}
+"""What to do where something on the way to a node refused: reasons of L{CarrierRefused<gmesh.errors>}."""
 _TRYING = ("waiting", "queued", "dialling")
 _PASSING = ("", "duplicate", "renewed")
 """Reasons of a link's end that ask for nothing."""
@@ -150,11 +160,17 @@ def anchors(kept: Kept, facts: Mapping[str, Any] | None) -> list[Finding]:
         target = targets.get(address, {})
         reason = printable(str(target.get("reason", "")))
         if target.get("state") == "linked":
-            found.append(ok("anchors", f"{where} is linked"))
+            over = printable(str(target.get("over") or ""))
+            found.append(ok("anchors", f"{where} is linked" + (f" over {over}" if over else "")))
+        elif reason in _CARRIERS and target.get("why"):
+            said = printable(str(target["why"]))
+            found.append(fail("anchors", f"{where} is not reached: {said}", _CARRIERS[reason]))
         elif trouble:
             spelled = client_place(address, address in targets) is not None
             advice = (
-                "see that it runs, and that this host can reach it" if spelled else f"it is named as {FORMS}"
+                "see that it runs, and that this host can reach it"
+                if spelled
+                else what_to_write(address) or f"it is named as {FORMS}"
             )
             found.append(fail("anchors", f"{where}: {trouble}", advice))
         elif target.get("state") == "refused":

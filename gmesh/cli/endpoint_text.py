@@ -59,9 +59,11 @@ def client_place(text: str, local: bool = False) -> HostPort | None:
 
 
 def server_place(text: str) -> HostPort | None:
-    """Where a server with this string can be reached on its own host; None unless it is C{tcp} or C{tcp6}."""
+    """Where a server with this string can be reached on its own host; None unless it has a port of TCP."""
+    for before in ("ws:", "haproxy:"):
+        text = text.removeprefix(before)
     kind, plain, named = split(text)
-    if kind not in ("tcp", "tcp6"):
+    if kind not in ("tcp", "tcp6", "tls", "ssl"):
         return None
     interface = named.get("interface", "::" if kind == "tcp6" else "")
     return _place(_WILDCARDS.get(interface, interface), named.get("port") or (plain[0] if plain else ""))

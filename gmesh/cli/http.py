@@ -27,8 +27,10 @@ from gmesh.cli.limits import (
     MAX_STREAM_HEAD,
     NODE_TIMEOUT,
 )
-from gmesh.errors import ConfigurationError, GmeshError
+from gmesh.cli.proxied import UNAUTHORIZED, connect_through, proxies_here, wants_credentials
+from gmesh.errors import CarrierRefused, ConfigurationError, GmeshError
 from gmesh.trust.authority_answers import PROBLEM_PREFIX
+from gmesh.wire.proxy import ProxyAddress
 
 __all__ = ["HttpAnswer", "Endpoint", "HttpRefused", "Unreachable"]
 
@@ -136,6 +138,8 @@ def _explained(where: str) -> Iterator[None]:
         raise Unreachable("unreachable", f"nothing listens at {where}") from error
     except FileNotFoundError as error:
         raise Unreachable("unreachable", f"there is no socket at {where}: is the daemon running?") from error
+    except CarrierRefused as error:
+        raise Unreachable(error.reason, error.detail) from error
     except PermissionError as error:
         raise Unreachable("forbidden", f"{where} is for its owner and group, not for this user") from error
     except (http.client.IncompleteRead, http.client.RemoteDisconnected, ConnectionResetError) as error:
@@ -172,9 +176,10 @@ class Endpoint:
         uid: int = _UCRED.unpack(credentials)[1]
         return uid
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self) -> tuple[http.client.HTTPConnection, str, dict[str, str], ProxyAddress | None]:
+        """A connection, what stands before each path, headers for the proxy, and the proxy."""
         if self.where.startswith("unix:"):
-            return _UnixConnection(self.where.removeprefix("unix:"), CONNECT_TIMEOUT)
+            return _UnixConnection(self.where.removeprefix("unix:"), CONNECT_TIMEOUT), "", {}, None
         try:
             url = urlsplit(self.where)
             host, port = url.hostname, url.port
@@ -182,22 +187,29 @@ class Endpoint:
             raise ConfigurationError("bad-url", f"{self.where!r} is not a URL: {error}") from error
         if url.scheme not in ("http", "https") or not host:
             raise ConfigurationError("bad-url", f"{self.where!r} must start with http:// or https://")
+        base = url.path.rstrip("/")
+        number = port or (443 if url.scheme == "https" else 80)
+        proxy = proxies_here().choose(host, number, plain_http=url.scheme == "http")
+        if proxy is not None:
+            through, before, headers = connect_through(proxy, url.scheme, host, number, CONNECT_TIMEOUT)
+            return through, before + base, headers, proxy
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-        return kind(host, port, timeout=CONNECT_TIMEOUT)
+        return kind(host, port, timeout=CONNECT_TIMEOUT), base, {}, None
 
     @contextlib.contextmanager
     def _exchange(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout: float
     ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
-        connection = self._connection()
-        base = "" if self.where.startswith("unix:") else urlsplit(self.where).path.rstrip("/")
+        connection, base, more, proxy = self._connection()
         with contextlib.closing(connection):
             with _explained(self.where):
                 connection.connect()
                 sock = connection.sock
                 sock.settimeout(timeout)
-                connection.request(method, base + path, body=body or None, headers=dict(headers))
+                connection.request(method, base + path, body=body or None, headers={**headers, **more})
                 response = connection.getresponse()
+                if proxy is not None and response.status == UNAUTHORIZED:
+                    raise wants_credentials(proxy)
             with contextlib.closing(response):
                 yield response, sock
 
@@ -276,7 +288,7 @@ class Endpoint:
         @raise Unreachable: if nobody answers.
         @raise HttpRefused: if the answer is another.
         """
-        connection = self._connection()
+        connection = self._connection()[0]  # to a node, on this host
         try:
             with _explained(self.where):
                 connection.connect()

@@ -21,6 +21,7 @@ from gmesh.cli.next_step import listen_endpoint, node_start
 from gmesh.cli.options import patience_option, seconds
 from gmesh.cli.output import moment, words
 from gmesh.cli.patience import Patience
+from gmesh.cli.proxied import proxy_options
 from gmesh.errors import ConfigurationError, DocumentRefused, PeerRefused
 from gmesh.files import KEY_MODE, check_owner, read_capped, read_key_file, write_atomic
 from gmesh.trust.documents import Certificate, Document, Genesis, document_from_dict, parse_document
@@ -264,6 +265,7 @@ def _use_up(seed: Path) -> None:
     help="Where the node keeps its state.",
 )
 @patience_option
+@proxy_options
 def join(invite: tuple[str, ...], seed: Path | None, state: str, timeout: str) -> None:
     """
     Enrol this host with the invite on standard input if it is -, in a FILE, or given as INVITE.

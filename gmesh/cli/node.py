@@ -72,6 +72,7 @@ def peers(where: Endpoint, as_json: bool, follow_it: bool) -> None:
         Column("name", "name"),
         id_column("node id", "node_id"),
         Column("address", "address"),
+        Column("over", "over"),
         Column("round trip", "rtt_ms", milliseconds),
         Column("CPU", "control_seconds", cpu_seconds),
     ]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-What carries a link to an address: plain TCP, TLS, a WebSocket in TLS.
+What carries a link to an address: plain TCP, TLS, a WebSocket in TLS; each directly or
+through a proxy.
 
 Tests: C{tests/mesh/test_carriers.py}, C{tests/mesh/test_dialler.py}.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -16,9 +18,12 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.limits import DIAL_DEADLINE
 from gmesh.mesh.opening import OpeningEndpoint
+from gmesh.mesh.proxied import ProxiedEndpoint
 from gmesh.mesh.resolving import ElsewhereReactor
 from gmesh.mesh.tls import TlsEndpoint, TlsTrust
-from gmesh.trust.transport_address import FORMS, HTTPS_PORT, Transport, read_address
+from gmesh.mesh.ways import Experience, Ways
+from gmesh.trust.transport_address import FORMS, HTTPS_PORT, Transport, TransportAddress, read_address
+from gmesh.wire.proxy import DIRECT, Proxies
 
 __all__ = ["Carriers", "client_endpoint"]
 
@@ -28,11 +33,14 @@ class Carriers:
     Makes the endpoints that a node dials with.
 
     @param tls: what is trusted under links.
+    @param proxies: those that lead to some hosts; these are tried directly too, but later.
     """
 
-    def __init__(self, reactor: object, tls: TlsTrust) -> None:
+    def __init__(self, reactor: Any, tls: TlsTrust, proxies: Proxies | None = None) -> None:
         self._reactor = reactor
         self.tls = tls
+        self._proxies = proxies or Proxies(DIRECT)
+        self._experience = Experience()
 
     def endpoint(self, target: str, avoid: Collection[str] = ()) -> IStreamClientEndpoint:
         """
@@ -44,7 +52,17 @@ class Carriers:
         address = read_address(target, local=True)
         if address is None:
             raise ConfigurationError("bad-target", f"{target!r} is none of {FORMS}")
-        endpoint = self._tcp(address.host, address.port, avoid)
+        direct = self._carried(self._tcp(address.host, address.port, avoid), target, address)
+        proxy = self._proxies.choose(address.host, address.port)
+        if proxy is None or address.host in avoid:
+            return direct
+        tunnelled = ProxiedEndpoint(self._reactor, proxy, address.host, address.port, DIAL_DEADLINE)
+        ways = {f"via {proxy}": self._carried(tunnelled, target, address), "directly": direct}
+        return Ways(self._reactor, target, ways, self._experience)
+
+    def _carried(
+        self, endpoint: IStreamClientEndpoint, target: str, address: TransportAddress
+    ) -> IStreamClientEndpoint:
         if address.kind is Transport.TCP:
             return endpoint
         within = TlsEndpoint(endpoint, self.tls, target, address.host)

@@ -28,6 +28,7 @@ from gmesh.mesh.limits import DIAL_DEADLINE, DIALS_AT_ONCE
 from gmesh.mesh.noise import DialObserver
 from gmesh.mesh.peer_identity import Peer
 from gmesh.mesh.spaced_log import SpacedLog
+from gmesh.mesh.ways import Ways
 from gmesh.trust.address_scope import Scope, ShunnedHosts
 
 __all__ = [
@@ -41,6 +42,8 @@ __all__ = [
 ]
 
 
+WHY_LIMIT = 500
+"""Characters of what a failed dial was told: hosts of others have written some of them."""
 DIALS_TOLD_APART = 16
 """Addresses of which failed dials are logged apart: records tell of as many as their origins like."""
 
@@ -88,6 +91,7 @@ class DialTarget:
     One address and what came of it.
 
     @ivar reason: why the last dial or link ended, for C{gmesh doctor}.
+    @ivar why: what the last dial that did not connect was told; empty since it led to a link.
     @ivar handle: of the node that answered last.
     @ivar reached: the address that the last connection led to; of a name it is one of several.
     @ivar ourselves: addresses of its host that led back to this node, and are left out of the next dial.
@@ -107,6 +111,7 @@ class DialTarget:
         self.suite_turn = 0
         self.state = TargetState.WAITING
         self.reason = ""
+        self.why = ""
         self.handle: bytes | None = None
         self.reached = ""
         self.ourselves: set[str] = set()
@@ -149,7 +154,13 @@ class Dial(DialObserver):
         self.pending: Deferred[IProtocol] | None = None
         self.timer: IDelayedCall | None = None
         self.protocol: IProtocol | None = None
+        self.endpoint: IStreamClientEndpoint | None = None
         self.counted = True
+
+    def judge(self, good: bool) -> None:
+        """It led to a link, or to none: which way to go the next time."""
+        if isinstance(self.endpoint, Ways):
+            self.endpoint.judge(good)
 
     @property
     def suite_turn(self) -> int:
@@ -207,11 +218,15 @@ class Dials:
     def linked(self, dial: Dial, peer: Peer) -> None:
         """@see: L{DialOwner.linked}"""
         self._release(dial)
+        dial.judge(True)
+        dial.target.why = ""
         self._owner.linked(dial, peer)
         self._pump()
 
     def ended(self, dial: Dial, reason: str, peer: Peer | None) -> None:
         """@see: L{DialOwner.ended}"""
+        if dial.counted and dial.protocol is not None and reason not in ("duplicate", "self"):
+            dial.judge(False)
         self._release(dial)
         self._owner.ended(dial, reason, peer)
         self._pump()
@@ -235,6 +250,7 @@ class Dials:
         self.busy += 1
         try:
             endpoint = self._connect(target.address, target.avoided)
+            dial.endpoint = endpoint
             pending = endpoint.connect(self._factory(dial))
         except (
             Exception
@@ -256,6 +272,7 @@ class Dials:
 
     def _not_connected(self, failure: Failure, dial: Dial) -> None:
         self._settle(dial)
+        dial.target.why = failure.getErrorMessage()[:WHY_LIMIT]
         self._lines.write(
             self.log.info,
             self._clock.seconds(),

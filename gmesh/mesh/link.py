@@ -147,6 +147,11 @@ class MeshProtocol(RecordProtocol):
         return self._peer
 
     @property
+    def over(self) -> str:
+        """What it runs over: C{tls via http://proxy.example:3128}."""
+        return self._transport.over if self._state is not State.GONE else ""
+
+    @property
     def rtt(self) -> float | None:
         """Smoothed round trip in seconds, or None before the first PONG."""
         return self._liveness.rtt

@@ -33,7 +33,7 @@ from gmesh.mesh.handshake_gate import HandshakeGate, HandshakeSlot
 from gmesh.mesh.hop_sessions import HopSessions
 from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.sockets import display_address, keep_unsent, tune_socket
+from gmesh.mesh.sockets import carried_by, display_address, keep_unsent, tune_socket
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
 from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, read_preamble
@@ -160,6 +160,11 @@ class NoiseProtocol(Protocol):
         """The judged node at the other end."""
         assert self._peer is not None, "judged before anything above exists"
         return self._peer
+
+    @property
+    def over(self) -> str:
+        """What it runs over: L{carried_by}."""
+        return carried_by(self.transport)
 
     @property
     def handshake_hash(self) -> bytes:

@@ -13,10 +13,11 @@ import socket
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from gmesh.mesh.limits import SEND_LIMIT, TCP_UNSENT_LOW_WATER, TCP_USER_TIMEOUT_MS
 
-__all__ = ["display_address", "keep_unsent", "lowest", "tune_socket"]
+__all__ = ["carried_by", "display_address", "keep_unsent", "lowest", "tune_socket"]
 
 _OPTIONS = (("TCP_NOTSENT_LOWAT", TCP_UNSENT_LOW_WATER), ("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT_MS))
 
@@ -26,6 +27,20 @@ def lowest(transport: object) -> object:
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
+
+
+def carried_by(transport: object) -> str:
+    """What a connection runs over: C{tcp}, C{tls}, C{wss} or C{ws}, and C{ via PROXY} where there is one."""
+    layers, via = set(), ""
+    while isinstance(transport, ProtocolWrapper) and not via:
+        layers.add(
+            "tls" if isinstance(transport, TLSMemoryBIOProtocol) else getattr(type(transport), "layer", "")
+        )
+        via = transport.__dict__.get("via", "")
+        transport = transport.transport
+    secure = "tls" in layers
+    kind = ("wss" if secure else "ws") if "websocket" in layers else "tls" if secure else "tcp"
+    return f"{kind} via {via}" if via else kind
 
 
 def tune_socket(transport: object) -> None:

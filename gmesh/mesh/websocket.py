@@ -10,6 +10,7 @@ Tests: C{tests/mesh/test_websocket.py}.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IProtocol,
     IProtocolFactory,
+    IProtocolNegotiationFactory,
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import connectionDone
@@ -55,6 +57,7 @@ _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnect
 class _Framed(ProtocolWrapper):
     """What both ends do once the WebSocket is there."""
 
+    layer = "websocket"
     transport: Any
     web: WSConnection
 
@@ -238,6 +241,19 @@ def _nobody(server: WebSocketServer, data: bytes) -> None:
     server.answer()
 
 
+@implementer(IProtocolNegotiationFactory)
+class _ServerFactory(WrappingFactory[WebSocketServer]):
+    noisy = False
+
+    def __init__(self, wrapped: IProtocolFactory, others: Callable[[WebSocketServer, bytes], None]) -> None:
+        super().__init__(wrapped)
+        self.protocol = partial(WebSocketServer, others)
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For those that ask by ALPN (RFC 7301), as web browsers and their like do."""
+        return [b"http/1.1"]
+
+
 @implementer(IStreamServerEndpoint)
 class WebSocketServerEndpoint:
     """
@@ -255,10 +271,7 @@ class WebSocketServerEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """@see: C{IStreamServerEndpoint.listen}"""
-        factory: WrappingFactory[WebSocketServer] = WrappingFactory(protocolFactory)
-        factory.noisy = False
-        factory.protocol = lambda made, wrapped: WebSocketServer(self._others, made, wrapped)
-        return self.inner.listen(factory)
+        return self.inner.listen(_ServerFactory(protocolFactory, self._others))
 
 
 def _headers(data: bytes) -> list[tuple[str, str]]:

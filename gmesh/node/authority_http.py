@@ -34,6 +34,7 @@ from gmesh.node.limits import (
 )
 from gmesh.trust.authority_answers import PROBLEM_PREFIX, is_answer
 from gmesh.trust.restricted_json import parse_json
+from gmesh.wire.proxy import Proxies
 
 __all__ = [
     "Answer",
@@ -160,10 +161,18 @@ class _QuietPool(HTTPConnectionPool):
         return connection
 
 
-def http_client(reactor: Any) -> HTTPClient:
-    """An HTTP client that keeps no connection open between requests."""
-    agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=_QuietPool(reactor, persistent=False))
-    return HTTPClient(agent)
+def http_client(reactor: Any, proxies: Proxies | None = None) -> HTTPClient:
+    """
+    An HTTP client that keeps no connection open between requests.
+
+    @param proxies: those that lead to some hosts.
+    """
+    pool = _QuietPool(reactor, persistent=False)
+    if proxies:
+        from gmesh.node.proxied_agent import ProxiedAgent  # most nodes have none
+
+        return HTTPClient(ProxiedAgent(reactor, proxies, pool))
+    return HTTPClient(Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=pool))
 
 
 class AuthorityHTTP:
@@ -226,7 +235,9 @@ class AuthorityHTTP:
                     raise
                 causes.append(f"{base}: {_cause(error)}")
                 continue
-            if not is_answer(path, answer.code, answer.kind, answer.body):
+            if answer.code == 407:
+                causes.append(f"{base}: the proxy wants a user and a password, or others (407)")
+            elif not is_answer(path, answer.code, answer.kind, answer.body):
                 causes.append(f"{base} answered {answer.code}, but not as an authority does")
             elif answer.code >= 500:
                 causes.append(f"{base} answered {answer.code}")

@@ -8,7 +8,7 @@ Tests: C{tests/node/test_configuration.py}.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from gmesh.node.gateways.settings import (
 from gmesh.routing.limits import MAX_ADDRESS
 from gmesh.trust.address_scope import Scope, parse_scope
 from gmesh.trust.transport_address import FORMS, interface_fault, read_address
+from gmesh.wire.proxy import DIRECT, parse_proxy_url
 
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
@@ -59,6 +60,9 @@ class Configuration:
     @ivar tls_ca: a file of certificates to trust under TLS links, instead of the roots of the system.
     @ivar tls_pin: hex SHA-256 of the public keys that are good there, whoever signed for them.
     @ivar tls_strict: no link over a TLS certificate that is wrong.
+    @ivar proxy_url: of a proxy for what this node dials; C{none}; what the environment says, if empty.
+    @ivar proxy_credentials: a file with C{USER:PASSWORD} for it.
+    @ivar behind: where requests that are no links go, of listeners for WebSockets: C{unix:PATH}.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
     @ivar bind: the group that may accept streams to a service, by the service; C{*} for all others.
     @ivar expose: services of this node that other programs serve.
@@ -81,6 +85,9 @@ class Configuration:
     tls_ca: str = ""
     tls_pin: tuple[str, ...] = ()
     tls_strict: bool = False
+    proxy_url: str = field(default="", repr=False)
+    proxy_credentials: str = ""
+    behind: str = ""
     stub: bool = False
     bind: Mapping[str, str] = field(default_factory=dict)
     expose: tuple[Exposure, ...] = ()
@@ -156,6 +163,9 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         lead_to=_checked(_check_scope, values.get("lead_to", "")),
         tls_ca=values.get("tls_ca", ""),
         tls_pin=tuple(_pin(text) for text in values.get("tls_pin", ())),
+        proxy_url=_checked(_check_proxy, values.get("proxy_url", "")),
+        proxy_credentials=values.get("proxy_credentials", ""),
+        behind=_behind(values.get("behind", ""), values.get("listen", ())),
         tls_strict=bool(values.get("tls_strict")),
         stub=bool(values.get("stub")),
         bind=_bind(values.get("bind", {})),
@@ -187,6 +197,21 @@ def _check_format(name: str) -> None:
         raise ConfigurationError(
             "bad-format", f"{name!r} is not a log format: there are {', '.join(LOG_FORMATS)}"
         )
+
+
+def _behind(text: str, listen: Sequence[str]) -> str:
+    if text and not text.startswith("unix:"):
+        raise ConfigurationError("bad-behind", f"{text!r}: behind is unix:PATH, the socket of a web server")
+    if text and not any(each.startswith("ws:") for each in listen):
+        raise ConfigurationError(
+            "bad-behind", "behind needs a --listen ws:..., whose other requests go there"
+        )
+    return text
+
+
+def _check_proxy(text: str) -> None:
+    if text != DIRECT:
+        parse_proxy_url(text)
 
 
 def _pin(text: str) -> str:

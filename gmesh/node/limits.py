@@ -67,6 +67,8 @@ PING_REPORT_DEADLINE = 10.0
 SHUTDOWN_DELAY = 4.0
 """Seconds between the command and the end: its receipt goes first."""
 
+BEHIND_CONNECTIONS = 256
+"""To a web server behind the port of a node: each costs two descriptors."""
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 ANSWER_LIMIT = 8 * 1024 * 1024

@@ -14,16 +14,23 @@ from gmesh.daemon.listen import parse_server
 __all__ = ["WEBSOCKET", "mesh_server"]
 
 WEBSOCKET = "ws:"
+UNIX = "unix:"
 
 
-def mesh_server(reactor: Any, text: str) -> Any:
+def mesh_server(reactor: Any, text: str, behind: str = "") -> Any:
     """
     The server endpoint that C{text} names.
 
+    @param behind: where what is no link goes that comes to one for WebSockets: C{unix:PATH}.
     @raise ConfigurationError: with the text and what is wrong with it.
     """
     if not text.startswith(WEBSOCKET):
         return parse_server(reactor, text)
     from gmesh.mesh.websocket import WebSocketServerEndpoint  # with its library: most nodes serve none
 
-    return WebSocketServerEndpoint(parse_server(reactor, text.removeprefix(WEBSOCKET)))
+    inner = parse_server(reactor, text.removeprefix(WEBSOCKET))
+    if not behind:
+        return WebSocketServerEndpoint(inner)
+    from gmesh.node.behind import Behind
+
+    return WebSocketServerEndpoint(inner, Behind(reactor, behind.removeprefix(UNIX)))

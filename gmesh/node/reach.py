@@ -7,6 +7,7 @@ Tests: C{tests/node/test_reach.py}.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.logger import Logger
@@ -15,13 +16,25 @@ from gmesh.mesh.carriers import Carriers
 from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.mesh.tls import TlsTrust
 from gmesh.node.configuration import Configuration
+from gmesh.proxy_settings import read_proxies
+from gmesh.wire.proxy import Proxies
 
-__all__ = ["carriers"]
+__all__ = ["carriers", "proxies_of"]
 
 _log = Logger()
 
 
-def carriers(reactor: Any, configuration: Configuration) -> Carriers:
+def proxies_of(configuration: Configuration, environment: Mapping[str, str]) -> Proxies:
+    """
+    Which proxies lead to which hosts.
+
+    @param environment: of the process.
+    @raise ConfigurationError: if one is named, or its credentials are, that cannot be used.
+    """
+    return read_proxies(configuration.proxy_url, configuration.proxy_credentials, environment)
+
+
+def carriers(reactor: Any, configuration: Configuration, proxies: Proxies | None = None) -> Carriers:
     """
     What links are dialled with.
 
@@ -40,6 +53,5 @@ def carriers(reactor: Any, configuration: Configuration) -> Carriers:
             fault=fault,
         )
 
-    return Carriers(
-        reactor, TlsTrust(configuration.tls_ca, configuration.tls_pin, configuration.tls_strict, warn)
-    )
+    trust = TlsTrust(configuration.tls_ca, configuration.tls_pin, configuration.tls_strict, warn)
+    return Carriers(reactor, trust, proxies)

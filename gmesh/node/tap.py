@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from time import thread_time, time
@@ -26,6 +27,7 @@ from gmesh.errors import ConfigurationError
 from gmesh.files import told
 from gmesh.node.configuration import Configuration, check_address, read_configuration
 from gmesh.node.limits import HOLD_PATIENCE, HOLD_WINDOW, SHUTDOWN_DELAY
+from gmesh.proxy_settings import check_shown
 
 if TYPE_CHECKING:
     from gmesh.addresses import MeshAddress
@@ -58,6 +60,9 @@ class Options(usage.Options):
             None,
             "Addresses that others may lead to: public, private or any. [default: private]",
         ),
+        ("behind", None, None, "unix:PATH of a web server for what comes to --listen ws:... and is no link."),
+        ("proxy", None, None, "URL of a proxy to dial through, or none. [default: as the environment says]"),
+        ("proxy-credentials", None, None, "File with USER:PASSWORD for the proxy."),
         ("tls-ca", None, None, "Certificates (PEM) to trust under TLS links. [default: those of the system]"),
         ("write-group", None, None, "Group that may also send and receive over the local API."),
     )
@@ -127,7 +132,11 @@ class Options(usage.Options):
         @raise ConfigurationError: naming what is wrong.
         """
         file = self["config"]
-        options = {name: value for name, value in self.items() if name not in ("config", "check")}
+        check_shown(self["proxy"] or "")
+        # In the file C{proxy} is the table of the proxy for programs of this host.
+        own = ("config", "check", "proxy")
+        options = {name: value for name, value in self.items() if name not in own}
+        options["proxy_url"] = self["proxy"]
         return read_configuration(Path(file) if file else None, options)
 
 
@@ -211,7 +220,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
     from gmesh.node.listening import mesh_server
-    from gmesh.node.reach import carriers
+    from gmesh.node.reach import carriers, proxies_of
     from gmesh.node.reactor_lag import ReactorLag
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
@@ -219,6 +228,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.streams.mux import address_of
 
     configuration = options.configuration
+    proxies = proxies_of(configuration, os.environ)
     random = Random(SystemRandom().getrandbits(64))
     store = IdentityStore(configuration.state)
     identity = store.load()
@@ -230,7 +240,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
             wall=time,
             random=random,
             entropy=os.urandom,
-            connect=carriers(reactor, configuration).endpoint,
+            connect=carriers(reactor, configuration, proxies).endpoint,
             cpu=thread_time,
             aside=lambda work: deferToThreadPool(reactor, reactor.getThreadPool(), work),
             synchronised=clock_synchronised,
@@ -241,7 +251,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     )
     runtime.lead_to(configuration.may_lead_to())
     member = runtime.member
-    http = AuthorityHTTP(http_client(reactor), member.authority_urls, reactor)
+    http = AuthorityHTTP(http_client(reactor, proxies), member.authority_urls, reactor)
     datagrams, renewals = runtime.datagrams, runtime.renewals
     relayed = RelayedAuthority(datagrams, renewals, runtime.near_anchors, reactor, os.urandom)
     relay = AuthorityRelay(datagrams, http, relayed, renewals, runtime.is_anchor, reactor)
@@ -257,7 +267,8 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     HangupService(reactor, notifier, lambda: reload()).setServiceParent(daemon)
     NodeService(runtime).setServiceParent(daemon)
     heartbeat.setServiceParent(daemon)
-    listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen, mesh_server)
+    served = partial(mesh_server, behind=configuration.behind)
+    listening = Listeners(reactor, runtime.accepting, "listening", UNIT, configuration.listen, served)
     listening.setServiceParent(daemon)
     settings = Settings(str(configuration.state.resolve()), configuration.listen)
     access = AccessControl(configuration.read_group, configuration.write_group)

@@ -291,6 +291,7 @@ class QueueLink:
 
     initiator = True
     address = "192.0.2.1:7443"
+    over = "tcp"
 
     def __init__(self, node: EngineNode, far: EngineNode, delay: float) -> None:
         self.node = node

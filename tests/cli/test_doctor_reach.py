@@ -129,6 +129,28 @@ def test_d14_what_is_not_tried_or_asks_for_nothing_is_well(
     assert doctor_reach.anchors(_kept(directory, now), facts)[0].level is Level.OK
 
 
+@pytest.mark.parametrize("reason", sorted(doctor_reach._CARRIERS))
+def test_what_refused_on_the_way_is_shown_with_what_to_do(
+    now: int, directory: Path, issuer: Issuer, reason: str
+) -> None:
+    """What each way was told stands before doctor's own knock, which knows of no proxy."""
+    address = issuer.genesis.body.anchors[0].endpoint
+    why = "via http://p:1: the proxy does not let through (403); directly: no answer"
+    facts = {"targets": [{"address": address, "state": "waiting", "reason": reason, "why": why}]}
+    first = doctor_reach.anchors(_kept(directory, now), facts)[0]
+    assert first.level is Level.FAIL and why in first.detail
+    assert first.advice == doctor_reach._CARRIERS[reason]
+
+
+def test_over_what_a_link_runs(now: int, directory: Path, issuer: Issuer) -> None:
+    """Doctor says it where it says that there is one."""
+    address = issuer.genesis.body.anchors[0].endpoint
+    facts = {"targets": [{"address": address, "state": "linked", "over": "tls via http://p:1"}]}
+    assert doctor_reach.anchors(_kept(directory, now), facts)[0].detail.endswith(
+        "is linked over tls via http://p:1"
+    )
+
+
 def test_anchors_of_a_command_and_other_peers(now: int, directory: Path, closed_port: int) -> None:
     """What an operator's command named stands for the genesis' anchors; what else is dialled is tried too."""
     named = {"genesis": 1, "anchors": [{"name": "new", "endpoint": f"tcp:127.0.0.1:{closed_port}"}]}
@@ -229,6 +251,8 @@ def test_client_place(text: str, place: HostPort | None) -> None:
         ("tcp:port=7443:interface=10.0.0.1", HostPort("10.0.0.1", 7443)),
         ("tcp6:7443", HostPort("::1", 7443)),
         ("tcp:7443:interface=\\:\\:", HostPort("::1", 7443)),
+        ("tls:443:privateKey=/k:certKey=/c", HostPort("127.0.0.1", 443)),
+        ("ws:haproxy:tcp:7080:interface=127.0.0.1", HostPort("127.0.0.1", 7080)),
         ("tcp:0", None),
         ("systemd:domain=INET:index=0", None),
     ],

@@ -31,7 +31,14 @@ STATUS = {
     "links": 1,
 }
 PEERS = [
-    {"name": "b", "node_id": "0011", "address": "10.0.0.1:7443", "rtt_ms": 1.25, "control_seconds": 0.25}
+    {
+        "name": "b",
+        "node_id": "0011",
+        "address": "10.0.0.1:7443",
+        "over": "tcp",
+        "rtt_ms": 1.25,
+        "control_seconds": 0.25,
+    }
 ]
 ROUTES = [{"name": "c", "path": ["a", "b", "c"], "cost": 20}]
 TRANSITS = [{"path": ["a", "b", "c"], "kind": "E2E_INIT", "bytes": 612}]
@@ -65,8 +72,8 @@ def test_json_is_passed_on(
             "peers",
             PEERS,
             [
-                "NAME  NODE ID  ADDRESS        ROUND TRIP  CPU\n"
-                "b     0011     10.0.0.1:7443  1.2 ms      0.2 s\n"
+                "NAME  NODE ID  ADDRESS        OVER  ROUND TRIP  CPU\n"
+                "b     0011     10.0.0.1:7443  tcp   1.2 ms      0.2 s\n"
             ],
         ),
         ("routes", ROUTES, ["c     a > b > c  20"]),

@@ -57,10 +57,12 @@ async def test_a_link(world, made, kind):
         assert transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert transport.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 16384
         assert transport.SEND_LIMIT > AHEAD_MOST
+        assert node.link(other).over == kind
     await bulk(world, one, two)
     await until(lambda: one.link(two).rtt is not None)
+    link = one.link(two)
     one.trust.offer(world.issuer.revoke(two.enrolled), world.wall())
-    assert one.link(two) is None
+    assert one.link(two) is None and link.over == ""
     await until(lambda: two.link(one) is None)
     assert two.recorder.events[-1] == ("down", "one", "revoked")
 

@@ -8,8 +8,9 @@ import pytest_twisted
 from mesh.sockets_world import Authority, RealWorld, until, web
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.testing import StringTransportWithDisconnection
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection
@@ -270,3 +271,22 @@ def test_certificates_behind_a_websocket_are_read_again(tmp_path):
     served, _ = Authority(tmp_path).endpoint("localhost")
     endpoint = web(f"ws:{served}")
     assert isinstance(endpoint, WebSocketServerEndpoint) and hasattr(endpoint.inner, "_sslContextFactory")
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")  # Twisted's own call
+@pytest.mark.parametrize("offered", [[b"h2", b"http/1.1"], []])
+async def test_a_web_client_in_tls_is_understood(world, tmp_path, offered):
+    """Those that offer protocols by ALPN are told HTTP/1.1, the others nothing; both are answered."""
+    served, _ = Authority(tmp_path).endpoint("localhost")
+    node = world.node("node")
+    host = await world.listen(node, web(f"ws:{served}"))
+    stranger = Stranger(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    options = CertificateOptions(acceptableProtocols=offered or None)
+    endpoint = wrapClientTLS(options, TCP4ClientEndpoint(reactor, "127.0.0.1", host.port))
+    await connectProtocol(endpoint, stranger)
+    told = []
+    stranger.dataReceived = lambda data: told.append((stranger.transport.negotiatedProtocol, data))
+    await until(lambda: told)
+    assert told[0][0] == (b"http/1.1" if offered else None)
+    assert told[0][1].startswith(b"HTTP/1.1 404")
+    await stranger.over

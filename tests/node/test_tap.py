@@ -49,6 +49,17 @@ def test_every_option(tmp_path: Path) -> None:
     assert parsed("--config", str(tmp_path / "node.toml")) == Configuration(Path("/t"), ("tcp:9",))
 
 
+def test_the_proxy_of_the_command_line_has_another_name_in_the_file(tmp_path: Path) -> None:
+    """There C{proxy} is the table of the one for programs of this host."""
+    (tmp_path / "node.toml").write_text('state = "/t"\nproxy_url = "http://u:pw@a:1"\n')
+    file = ("--config", str(tmp_path / "node.toml"))
+    assert parsed(*file).proxy_url == "http://u:pw@a:1"
+    assert parsed(*file, "--proxy", "http://b:1").proxy_url == "http://b:1"
+    assert "pw" not in repr(parsed(*file))
+    with pytest.raises(SystemExit, match="--proxy-credentials FILE"):
+        parsed("--state", "/s", "--proxy", "http://u:pw@b:1")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

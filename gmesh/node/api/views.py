@@ -24,6 +24,7 @@ from gmesh.node.api.whois import links_of, name_of, whois
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.limits import FOLLOW_EVERY
 from gmesh.node.runtime import NodeRuntime
+from gmesh.streams.listeners import BENCH_SERVICE
 from gmesh.trust.policy import PolicyRules, Subject
 from gmesh.wire.frames import Kind
 
@@ -109,6 +110,7 @@ class LocalNode:
                 "name": link.peer.name,
                 "node_id": link.peer.node_id,
                 "address": link.address,
+                "over": link.over,
                 "rtt_ms": None if link.rtt is None else round(link.rtt * 1000, 3),
                 "initiator": link.initiator,
                 "roles": list(link.peer.roles),
@@ -163,7 +165,7 @@ class LocalNode:
         return [
             {"service": name, "messages": name in messages, "streams": name in streams}
             for name in sorted({*messages, *streams})
-            if not is_reserved(name)
+            if not is_reserved(name) and name != BENCH_SERVICE
         ]
 
     def transits(self) -> list[dict[str, Any]]:
@@ -302,12 +304,18 @@ class LocalNode:
                     "address": target.address,
                     "state": target.state.value,
                     "reason": target.reason,
+                    "why": target.why,
+                    "over": self._over(target.handle),
                     "failures": target.failures,
                     "name": None if target.handle is None else name_of(self._runtime, target.handle),
                 }
                 for target in runtime.dialler.targets
             ],
         }
+
+    def _over(self, handle: bytes | None) -> str:
+        link = None if handle is None else self._runtime.neighbours.links.get(handle)
+        return "" if link is None else link.over
 
     def table(self, what: str) -> Callable[[], Rows]:
         """
