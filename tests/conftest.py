@@ -25,9 +25,9 @@ from gmesh.testing.secrecy import SecretWatch
 
 SUITE = "not soak"
 """The marks that C{make test} runs."""
-CORE_SECONDS = 1500
+CORE_SECONDS = 1000
 """What one core needs for it, at 2.5 GHz."""
-MOST_WORKERS = 4
+MOST_WORKERS = 3
 """As in the Makefile."""
 LAST = "gmesh/suite_seconds"
 STARTED = time.monotonic()

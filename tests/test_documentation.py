@@ -17,12 +17,15 @@ from gmesh.authority import limits as authority
 from gmesh.authority.options import Options as AuthorityOptions
 from gmesh.cli import doctor_documents, doctor_host
 from gmesh.cli.main import gmesh
+from gmesh.client import endpoints
+from gmesh.client.where import SYSTEM_SOCKET
 from gmesh.endtoend import limits as sealed
 from gmesh.mesh import limits as mesh
 from gmesh.node import limits as node
 from gmesh.node.control_commands import COMMANDS
 from gmesh.node.tap import Options as NodeOptions
 from gmesh.routing import limits as routing
+from gmesh.stream_errors import DialRefused, dial_refused
 from gmesh.trust import limits as trust
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -146,6 +149,10 @@ SENTENCES = {
         f"{sealed.SLOW_PATH_BATCH:,} when it is above {sealed.SLOW_PATH * 1000:g} ms",
         f"at most {sealed.MAX_BATCH_WINDOW // KIB:,} KiB",
         f"falls to {sealed.LONG_RTT_WINDOW // KIB:,} KiB",
+        f"above twice the least one and {sealed.QUEUEING_DELAY * 1000:g} ms",
+        f"in that time, {sealed.INITIAL_WINDOW // KIB} KiB at least",
+        f"with a half-life of {sealed.RATE_HALF_LIFE:g} s",
+        f"that long for {sealed.MEASURE_AGAIN:g} s although",
         f"every { {2: 'half', 4: 'quarter'}[sealed.ASKS_PER_WINDOW] } of it the sender appends ASK",
         f"({sealed.DEFAULT_TIMEOUT:g} s, at most {sealed.MAX_TIMEOUT:g} s)",
         f"the last {sealed.ACK_WINDOW:,} numbers of the last two starts",
@@ -198,6 +205,10 @@ SENTENCES = {
         f"A body has at most {node.LOCAL_BODY_LIMIT // MIB} MiB",
         f"lets {node.RECEIVE_QUEUE_BYTES // MIB} MiB wait",
     ],
+    "applications": [
+        f"gives up after 5 seconds; 30 if left out, {endpoints.MAX_TIMEOUT:g} at most",
+        f"or else ``{SYSTEM_SOCKET}``, as for the",
+    ],
     "commands": [
         f"ends {node.SHUTDOWN_DELAY:g} s later",
         f"(at most {node.PING_REPORT_NODES})",
@@ -236,6 +247,16 @@ def test_numbers_are_those_of_the_code(page: str) -> None:
     """Each sentence stands in its page with the value that the constant has."""
     text = _plain(page)
     assert [sentence for sentence in SENTENCES[page] if sentence not in text] == []
+
+
+def test_what_a_refused_dial_is_also_is_what_the_page_says() -> None:
+    """docs/applications.rst: each reason that is named, and the error of Twisted's beside it."""
+    page = (DOCS / "applications.rst").read_text(encoding="utf-8")
+    rows = re.findall(r"^(``[a-z-]+``(?:, ``[a-z-]+``)*) +``(\w+Error)``  ", page, re.M)
+    told = {slug: kind for slugs, kind in rows for slug in re.findall(r"[a-z-]+", slugs)}
+    assert len(told) >= 9
+    kinds = {slug: type(dial_refused(slug)).__mro__ for slug in told}
+    assert told == {slug: kind[kind.index(DialRefused) + 1].__name__ for slug, kind in kinds.items()}
 
 
 def _pages() -> Iterator[tuple[str, str]]:
@@ -319,7 +340,7 @@ def test_every_reason_of_a_send_has_its_status() -> None:
 
 def test_reference_renders_what_is_public() -> None:
     """docs/reference.rst names the packages that docs/pydoctor.toml renders, and no other."""
-    named = re.findall(r"^``(gmesh[a-z.]+)``", (DOCS / "reference.rst").read_text(encoding="utf-8"), re.M)
+    named = re.findall(r"^``(gmesh[a-z_.]+)``", (DOCS / "reference.rst").read_text(encoding="utf-8"), re.M)
     rules = tomllib.loads((DOCS / "pydoctor.toml").read_text(encoding="utf-8"))["tool"]["pydoctor"]["privacy"]
     shown = {rule.removeprefix("PUBLIC:") for rule in rules if rule.startswith("PUBLIC:") and "*" not in rule}
     assert len(named) >= 3

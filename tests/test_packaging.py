@@ -126,6 +126,7 @@ def test_wheel_contents(wheel: Path) -> None:
         "gmesh/py.typed",
         "twisted/plugins/gmesh_node.py",
         "twisted/plugins/gmesh_authority.py",
+        "twisted/plugins/gmesh_endpoints.py",
     } <= expected
     assert any(name.endswith(".sql") for name in expected)
     assert {name for name in names if ".dist-info/" not in name} == expected

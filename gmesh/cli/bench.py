@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -176,14 +176,16 @@ class _Measured(FramedSocket):
         """End both halves."""
         from gmesh.client.stream_frames import FIN
 
-        self.socket.sendall(FIN)
+        with suppress(ConnectionError):
+            self.socket.sendall(FIN)
         self.close()
 
     def close(self) -> None:
-        """Read no more, after the half that writes has ended."""
+        """Read no more, after the half that writes has ended; the node may have closed by now."""
         from gmesh.client.stream_frames import stop_frame
 
-        self.socket.sendall(stop_frame())
+        with suppress(ConnectionError):
+            self.socket.sendall(stop_frame())
         self.socket.close()
 
 

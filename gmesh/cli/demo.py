@@ -183,6 +183,11 @@ class Demo:
     def tell_how_to_talk(self) -> None:
         """How to go on with what is left running."""
         pids = " ".join(str(daemon.process.pid) for daemon in self.daemons.all)
+        page, port = self.directory / "page", self.daemons.port()
+        page.mkdir()
+        (page / "index.html").write_text("<h1>4.2 bar</h1>\n", encoding="utf-8")
+        serve = f"python3 -m http.server -b 127.0.0.1 -d {page} {port}"
+        expose = f"gmesh expose tcp:127.0.0.1:{port} --service http --state {self.directory}/c"
         click.echo(f"""\
 The authority and the three nodes go on running.  Talk to them:
 
@@ -195,9 +200,14 @@ The authority and the three nodes go on running.  Talk to them:
   gmesh send c --service chat "hello"
   gmesh admin revoke c
 
+Expose a web page on c, and open it at a:
+
+  {serve} & {expose} &
+  printf 'GET / HTTP/1.0\\r\\n\\r\\n' | gmesh connect c http
+
 What they log is in {self.directory}/*.log.  To end it all:
 
-  kill {pids}
+  kill {pids} $(jobs -p)
   rm -r {self.directory}""")
 
     def run(self, keep: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gmesh.cli import doctor_documents, doctor_host, doctor_reach
+from gmesh.cli import doctor_documents, doctor_gateways, doctor_host, doctor_reach
 from gmesh.cli.doctor_findings import Finding, Level, fail, ok, warn
 from gmesh.cli.endpoint_text import client_place
 from gmesh.cli.http import Endpoint, HttpRefused, Unreachable
@@ -31,7 +31,8 @@ def doctor(state: str | None, control: str | None, as_json: bool) -> None:
     Tell what is wrong with the node of this host, and what to do.
 
     Looks at clock, names, authority, anchors, listening address, certificate, freshness, files and
-    disk.  Works without the daemon too, from the state directory.  Ends with 1 if something FAILs.
+    disk, and tries what the node exposes.  Works without the daemon too, from the state directory.
+    Ends with 1 if something FAILs.
     """
     daemon, facts = _ask_daemon(state, control)
     uid = _endpoint(state, control).owner() if facts is not None and state is None else None
@@ -44,6 +45,8 @@ def doctor(state: str | None, control: str | None, as_json: bool) -> None:
         advice = "give --state DIR to have its files looked at"
         daemon.append(warn("state", "the daemon names no state directory of its own here", advice))
     found = [*daemon, *(_examine(directory, facts) if directory is not None else [])]
+    if facts is not None:
+        found += doctor_gateways.gateways(_endpoint(state, control))
     failed = sum(finding.level is Level.FAIL for finding in found)
     if as_json:
         checks = [finding.as_dict() for finding in found]

@@ -17,12 +17,13 @@ import click
 from gmesh.cli.endpoint_text import split
 from gmesh.cli.http import Endpoint, HttpRefused
 from gmesh.cli.limits import NODE_TIMEOUT
+from gmesh.client.where import SYSTEM_SOCKET as PACKAGED
 from gmesh.errors import ConfigurationError
 
 __all__ = ["SYSTEM_SOCKET", "locate", "node_command", "node_options", "read_list", "read_object"]
 
 #: Where the Debian unit puts the socket.
-SYSTEM_SOCKET = Path("/run/gmesh-node/node.sock")
+SYSTEM_SOCKET = Path(PACKAGED)
 
 
 def locate(state: str | None, control: str | None) -> Endpoint:

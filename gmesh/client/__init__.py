@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gmesh.addresses import MeshAddress
+    from gmesh.client.access_log import access_log_line
     from gmesh.client.agent import mesh_agent
     from gmesh.client.blocking import SocketRefused, open_socket
     from gmesh.client.endpoints import MeshClientEndpoint, MeshServerEndpoint
@@ -28,6 +29,7 @@ __all__ = [
     "MeshServerEndpoint",
     "SocketRefused",
     "StreamLost",
+    "access_log_line",
     "mesh_agent",
     "open_socket",
 ]
@@ -41,6 +43,7 @@ _HOMES = {
     "MeshServerEndpoint": "gmesh.client.endpoints",
     "SocketRefused": "gmesh.client.blocking",
     "StreamLost": "gmesh.stream_errors",
+    "access_log_line": "gmesh.client.access_log",
     "mesh_agent": "gmesh.client.agent",
     "open_socket": "gmesh.client.blocking",
 }

@@ -8,6 +8,7 @@ Tests: C{tests/client/test_blocking.py}.
 from __future__ import annotations
 
 import socket as sockets
+import time
 
 from gmesh.client.answers import MAX_BODY, MAX_HEAD, LocalAnswer, connect_request, plain_node, read_head
 from gmesh.client.where import find_socket
@@ -16,6 +17,8 @@ from gmesh.errors import FrameRefused, GmeshError
 __all__ = ["SocketRefused", "open_socket"]
 
 _END = b"\r\n\r\n"
+#: Seconds until a socket before which too many wait is tried again.
+_CROWD = 0.02
 
 
 class SocketRefused(GmeshError, ConnectionError):
@@ -45,7 +48,7 @@ def open_socket(
     opened = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     try:
         opened.settimeout(timeout)
-        opened.connect(find_socket(socket))
+        _connect(opened, find_socket(socket))
         opened.sendall(connect_request(plain_node(node), service))
         _accepted(opened)
         opened.settimeout(None)
@@ -53,6 +56,20 @@ def open_socket(
         opened.close()
         raise
     return opened
+
+
+def _connect(opened: sockets.socket, path: str) -> None:
+    """Connect; while more ask at once than the socket lets wait, try again, as long as it may take."""
+    timeout = opened.gettimeout()
+    end = time.monotonic() + (0.0 if timeout is None else timeout)
+    while True:
+        try:
+            opened.connect(path)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise TimeoutError(f"too many wait for the node's daemon at {path}") from None
+            time.sleep(_CROWD)
 
 
 def _accepted(opened: sockets.socket) -> None:

@@ -30,6 +30,9 @@ from gmesh.stream_errors import DialTimedOut, dial_refused
 
 __all__ = ["MeshClientEndpoint", "MeshServerEndpoint"]
 
+#: The longest that the daemon lets a dial take.
+MAX_TIMEOUT = 60.0
+
 
 @implementer(IStreamClientEndpoint)
 class MeshClientEndpoint:
@@ -38,7 +41,7 @@ class MeshClientEndpoint:
 
     @param node: its name, with C{.gmesh} behind it or without.
     @param socket: the path of the daemon's socket; where L{find_socket} finds it, if left out.
-    @param timeout: seconds within which the far end must have accepted.
+    @param timeout: seconds within which the far end must have accepted; more than 60 are 60.
     """
 
     def __init__(
@@ -60,7 +63,12 @@ class MeshClientEndpoint:
         return Deferred.fromCoroutine(self._connect(cast(Factory, protocolFactory)))
 
     async def _connect(self, factory: Factory) -> IProtocol:
-        asked = upgrade_request("/v1/connect", node=self._node, service=self._service)
+        asked = upgrade_request(
+            "/v1/connect",
+            node=self._node,
+            service=self._service,
+            timeout=f"{min(self._timeout, MAX_TIMEOUT):g}",
+        )
         request = StreamRequest(self._reactor, asked, self._service, factory.buildProtocol)
         answer = Deferred.fromCoroutine(request.ask(self._socket))
         request.closed.addCallback(lambda _: factory.doStop())

@@ -77,6 +77,7 @@ class MeshPort:
         self._request: StreamRequest | None = None
         self._asking: Deferred[Any] = succeed(None)
         self._retry: IDelayedCall | None = None
+        self._trigger: Any = None
         self._delay = FIRST_RETRY
 
     def getHost(self) -> MeshAddress:
@@ -88,6 +89,7 @@ class MeshPort:
         if not self._wanted:
             self._wanted = True
             self._factory.doStart()
+            self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._shutdown)
             self._ask()
 
     def begin(self) -> Deferred[IListeningPort]:
@@ -117,6 +119,9 @@ class MeshPort:
             return succeed(None)
         self._wanted = False
         self._factory.doStop()
+        if self._trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+            self._trigger = None
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -126,6 +131,11 @@ class MeshPort:
         self._request = None
         asking.cancel()
         return request.closed
+
+    def _shutdown(self) -> Deferred[None]:
+        """The program ends, as every port does then: nothing is to be asked again, or told."""
+        self._trigger = None
+        return self.stopListening()
 
     def _ask(self) -> None:
         self._retry = None

@@ -16,6 +16,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectError, ConnectingCancelledError, NoProtocol
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from gmesh.addresses import MeshAddress
@@ -25,6 +26,9 @@ from gmesh.errors import FrameRefused, GmeshError
 from gmesh.stream_errors import DialRefused
 
 __all__ = ["Build", "StreamRequest", "mesh_address"]
+
+#: Seconds until a socket before which too many wait is tried again; it lets 50 wait.
+CROWD = 0.02
 
 Build = Callable[[MeshAddress], IProtocol | None]
 """Makes the protocol for a stream with this node and service, or none."""
@@ -68,14 +72,25 @@ class StreamRequest(Protocol):
         @raise DialRefused: C{no-node} or C{forbidden}, if nobody can be asked; else as C{result}.
         """
         try:
-            await connectProtocol(UNIXClientEndpoint(self._reactor, path), self)
+            await self._reach(path)
         except ConnectError as error:
             self.closed.callback(None)
             raise _unreachable(path, error) from error
-        except ConnectingCancelledError as error:
+        except (ConnectingCancelledError, CancelledError) as error:
             self.closed.callback(None)
             raise CancelledError from error
         return await self.result
+
+    async def _reach(self, path: str) -> None:
+        """Connect; while more ask at once than the socket lets wait, which no number says, try again."""
+        while True:
+            try:
+                await connectProtocol(UNIXClientEndpoint(self._reactor, path), self)
+                return
+            except ConnectError as error:
+                if error.osError is not None:
+                    raise
+                await deferLater(self._reactor, CROWD)
 
     def hang_up(self) -> None:
         """Want it no more."""

@@ -65,6 +65,7 @@ class BatchSender:
         "_clock",
         "_first_link",
         "_full",
+        "_generation",
         "_in_flight",
         "_keyless",
         "_path",
@@ -104,6 +105,7 @@ class BatchSender:
         self._stalled: dict[IPushProducer, None] = {}
         self._in_flight = InFlight()
         self._full = False
+        self._generation = 0
         self._path: Path | None = None
         self._vain = 0
         self._watch_call: IDelayedCall | None = None
@@ -209,7 +211,16 @@ class BatchSender:
             self._keyless = True
             self._stall()
             return False
-        return self._sealer.follow(self.keys, self._first_link) is not None and not self._paused
+        followed = self._sealer.follow(self.keys, self._first_link)
+        if self._generation != self._first_link.generation:
+            self._rerouted()
+        return followed is not None and not self._paused
+
+    def _rerouted(self) -> None:
+        """Frames leave by another path than those before, if there were any."""
+        if self._generation:
+            self._in_flight.rerouted()
+        self._generation = self._first_link.generation
 
     def leave(self) -> None:
         """Seal and send what was gathered, in as few records of the link as hold it."""
@@ -234,6 +245,8 @@ class BatchSender:
         """Send now, or when there are keys. @return: how many are lost."""
         sealer = self._sealer
         unsent = sealer.send_all(self.keys, plaintexts, self._first_link)
+        if self._generation != self._first_link.generation:
+            self._rerouted()
         if unsent:
             if sealer.ready(self.keys):
                 return len(unsent)
@@ -321,6 +334,10 @@ class BatchSender:
     def sample(self, rtt: float) -> None:
         """A round trip took so many seconds, where there is too little traffic to ask the far end for it."""
         self._in_flight.control.sample(rtt)
+
+    def least(self, rtt: float) -> None:
+        """A handshake took so many seconds there and back."""
+        self._in_flight.control.least(rtt)
 
     def blame(self, generation: int, sent: float) -> None:
         """

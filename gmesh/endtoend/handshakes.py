@@ -178,6 +178,7 @@ class Handshakes:
             self._repeat_soon(keys, attempt, now)
             return None
         keys.used = now
+        session.began = attempt.sent
         self._paths.answered(attempt.path, attempt.sent, now, handshake=True)
         self._paths.new_keys(keys, now)
         self._table.add_session(keys, session)

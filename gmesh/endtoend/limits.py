@@ -169,14 +169,33 @@ MAX_BATCH_WINDOW = 6 * 1024 * 1024
 Most bytes of unacknowledged messages under way to one peer; both windows together stay below
 the 8 MiB a link holds of one flow, so that a relay whose next link stalls drops nothing of either.
 Three nodes on two processors take turns of milliseconds, in which each passes on megabytes.  Where
-turns take longer, L{LONG_RTT_WINDOW} is the most: frames would wait until a relay drops them.
+turns take longer, it shrinks to what the path delivers in L{QUEUEING_DELAY}.
+"""
+
+QUEUEING_DELAY = 0.02
+"""
+Seconds.  While the round trip is above twice the least one and this, the window shrinks to what the path
+delivers in that time, L{INITIAL_WINDOW} at least, and otherwise grows no further.
+"""
+
+RATE_HALF_LIFE = 10.0
+"""
+Seconds after which half is left of the most that the path was seen to deliver.  Where nodes wait for their
+turn on a processor it delivers less to a smaller window: what it did deliver must be remembered for longer.
+"""
+
+OVERSHOOT = 2 * MAX_BATCH
+"""Bytes that may be under way beyond the window: a frame that was begun, and one that was gathered."""
+
+MEASURE_AGAIN = 10.0
+"""
+Seconds.  Round trips that are long for so long, although the window shrinks, say that the path has become
+longer: nothing else is under way until its least round trip was measured anew (BBR's ProbeRTT, whose interval
+this is).
 """
 
 LONG_RTT_WINDOW = 1536 * 1024
-"""More than this may be under way only while the round trip is below twice the least one and that."""
-
-QUEUEING_DELAY = 0.02
-"""The window does not grow while the round trip is above twice the least one and this."""
+"""The same while it is not known what the path delivers."""
 
 ASKS_PER_WINDOW = 4
 MAX_TIMED_ASKS = 16

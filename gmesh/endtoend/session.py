@@ -39,7 +39,8 @@ class SealedSession:
     @ivar local_index: what the peer puts into the headers of its frames to us.
     @ivar remote_index: what we put into ours.
     @ivar number: the number of the handshake that made it.
-    @ivar born: when this end finished the handshake, monotonic.
+    @ivar began: when this end wrote its message of the handshake, monotonic.
+    @ivar born: when it finished the handshake.
     @ivar due_at: when it is old enough for the next handshake, monotonic.
     @ivar flow: own handle and the peer's: what the queues of links know its frames by.
     @ivar heard: True once a frame was opened: the peer holds the keys and uses them.
@@ -57,6 +58,7 @@ class SealedSession:
         "_path",
         "_template",
         "_window",
+        "began",
         "boot",
         "born",
         "due_at",
@@ -89,7 +91,7 @@ class SealedSession:
         self.local_index = local
         self.remote_index = remote
         self.number = number
-        self.born = born
+        self.born = self.began = born
         self.due_at = born + (limits.REKEY_AFTER_TIME if initiator else limits.REKEY_AFTER_TIME_RESPONDER)
         self.heard = False
         self.sent = 0
@@ -144,6 +146,11 @@ class SealedSession:
         plaintext = self._noise.open_at(counter, associated, ciphertext)
         window.mark(counter)
         return plaintext
+
+    @property
+    def newest(self) -> int:
+        """The greatest counter of the peer's frames that were opened, -1 before the first."""
+        return self._window.highest
 
     def wipe(self) -> None:
         """Forget the keys; nothing is sealed or opened any more."""

@@ -126,8 +126,8 @@ class Sessions:
             self._closed(keys, session, plaintext[FRAME_HEADER:])
             return
         keys.used = now
-        if path is not keys.heard_by and path != keys.heard_by:
-            self._paths.heard(keys, path, now)
+        if path is not keys.heard_by and path != keys.heard_by and header.counter == session.newest:
+            self._paths.heard(keys, path, now)  # a frame that was overtaken says nothing of now
         if not session.heard:
             self._first_heard(keys, session, now)
         elif now >= session.due_at and session is keys.current:
@@ -180,12 +180,14 @@ class Sessions:
         self._table.wipe(keys.heard(session, now))
         self._handshakes.arm(keys, now)
         if confirmed:
-            self._established(keys)
+            self._established(keys, now - session.began)
 
-    def _established(self, keys: SessionSet) -> None:
+    def _established(self, keys: SessionSet, trip: float) -> None:
+        """@param trip: seconds that the handshake took, there and back."""
         self._sealer.established(keys)
         association = self.associations.get(keys.peer.handle)
         if association is not None:
+            association.batch.least(trip)
             association.ready()
 
     def _closed(self, keys: SessionSet, session: SealedSession, body: bytes) -> None:
@@ -253,7 +255,7 @@ class Sessions:
         if keys is None or session is None:
             return
         self._compare(session)
-        self._established(keys)
+        self._established(keys, now - session.began)
         if session.sent == 0:
             self._sealer.send(keys, b"")  # shows the peer that we hold the keys
 

@@ -52,7 +52,7 @@ from gmesh.node.control_actions import CommandActions
 from gmesh.node.local_member import LocalMember
 from gmesh.routing.engine import RouteEngine
 from gmesh.routing.origin import Originator
-from gmesh.routing.record import RecordFlag
+from gmesh.routing.record import Capability, RecordFlag
 from gmesh.streams.streams import Streams
 from gmesh.trust.keys import verify
 from gmesh.trust.state import Freshness
@@ -332,7 +332,7 @@ def make_ends(
         authorization,
         clock,
         context.random,
-        lambda peer: _software(context.engine, peer, clock.seconds()),
+        lambda peer: _record(context.engine, peer),
         advertise,
     )
     return EndToEnd(sessions, datagrams, echo, streams)
@@ -353,10 +353,13 @@ def make_control(
     return control
 
 
-def _software(engine: RouteEngine, peer: Peer, now: float) -> str:
-    """What the record of a node says that it runs."""
-    found = (node.software for node in engine.nodes(now) if node.handle == peer.handle)
-    return next(found, "") or "another version"
+def _record(engine: RouteEngine, peer: Peer) -> tuple[str, int]:
+    """What the record of a node says it runs, and its sequence number."""
+    entry = engine.store.get((peer.handle, 0))
+    if entry is None:
+        return "another version", 0
+    software = "".join(entry.record.values(Capability.SOFTWARE))
+    return software or "another version", entry.record.sequence
 
 
 def _flags(peer: Peer) -> RecordFlag:

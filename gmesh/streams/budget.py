@@ -5,7 +5,7 @@ Credit: how much the far end of a stream may send, out of what a node can hold. 
 Credit is memory that others may fill, so all of it is counted: as granted, until it is consumed.  A stream is
 granted twice what its reader consumed in a round trip, so that the credit for the next bytes is there before
 they are (dynamic right-sizing; M. Fisk and W. Feng, 2001).
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_budget.py}.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class CreditWindow:
         self.consumed = 0
         self._budget = budget
         self._booked = first
-        self.due = first - first // 2
+        self.due = first - first // limits.TOLD_PER_WINDOW * (limits.TOLD_PER_WINDOW - 1)
         self._began = now
         self._then = 0
         budget.change(first)
@@ -106,7 +106,7 @@ class CreditWindow:
             self.limit += more
             self._booked += more
             self._budget.change(more)
-        self.due = self.limit - self.window // 2
+        self.due = self.limit - self.window // limits.TOLD_PER_WINDOW * (limits.TOLD_PER_WINDOW - 1)
         return more > 0
 
     def close(self) -> None:

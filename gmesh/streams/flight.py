@@ -4,7 +4,7 @@ Segments under way to one peer: their numbers, what is acknowledged, what is los
 
 Loss and probes follow RFC 9002 with two things that the mesh knows: which path a segment took, since a change
 of the path turns the order of a whole window around, and that a relay has dropped something.
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_flight.py}.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.address import UNIXAddress
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -101,11 +102,13 @@ class JoinEnd(Protocol):
         self._refused = False  # the peer of this transport takes no more
         self._lost = False
         self._clean = False  # it was lost, and nothing with it
+        self._local = False  # it is a unix socket
 
     # IProtocol
 
     def connectionMade(self) -> None:
         """TransportJoin the other end, or wait for it."""
+        self._local = isinstance(self.transport.getHost(), UNIXAddress)
         if (tcp := ITCPTransport(self.transport, None)) is not None:
             tcp.setTcpNoDelay(True)
             tcp.setTcpKeepAlive(True)
@@ -144,7 +147,9 @@ class JoinEnd(Protocol):
         self.connected = 0
         self._lost = True
         over = self._read and (self._closed or self._refused)
-        self._clean = over and reason.check(ConnectionDone) is not None
+        # The kernel says of a unix socket that it hung up, even if all that is left is to close it.
+        hung_up = self._local and reason.check(ConnectionLost)
+        self._clean = over and bool(hung_up or reason.check(ConnectionDone))
         self._early.clear()
         if not self._clean:
             self.other.abort()

@@ -72,6 +72,12 @@ The second half is enough for as many streams as a peer may have.
 MAX_CREDIT = MAX_BATCH_WINDOW
 """Most that one stream may have under way: what may be under way to a peer."""
 
+TOLD_PER_WINDOW = 4
+"""
+How often in a window more credit is told.  Were it twice, no more than half a window would be read in a round
+trip that ends for want of credit, and twice that is no more than there is.
+"""
+
 MIN_CREDIT_RTT = 0.01
 """Credit covers a turn of two busy processors, where the round trip is shorter."""
 

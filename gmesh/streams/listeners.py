@@ -4,7 +4,7 @@ Who takes the streams that are opened to which service of this node.
 
 Services share one name space with messages, and one rule of the policy: a name may have a receiver, a
 taker or both.
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_dialling.py}.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """
 A node's streams to itself: two ends joined in memory, which nothing seals and no link carries.
 
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_twisted_mixins.py}, C{tests/node/test_streams.py}.
 """
 
 from __future__ import annotations
@@ -50,6 +50,13 @@ class LoopLane:
         self._call = None
         for _ in range(len(self._under_way)):
             self._arrived(self._under_way.popleft())
+
+    def close(self) -> None:
+        """Nothing arrives any more."""
+        self._under_way.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
 
     def leave(self) -> None:
         """What was given leaves by itself."""

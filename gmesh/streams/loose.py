@@ -2,7 +2,7 @@
 """
 Frames that belong to no stream any more: resets and refusals, GOAWAY, PROBE. Pure.
 
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_hostile_peer.py}.
 """
 
 from __future__ import annotations

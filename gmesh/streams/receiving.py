@@ -2,7 +2,7 @@
 """
 The half of a stream that this node reads: put into order, and held to what was allowed. Pure.
 
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_halves.py}.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """
 Whose turn it is: round robin, and who was idle goes first once (RFC 8290, section 4.2, in small). Pure.
 
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_schedule.py}.
 """
 
 from __future__ import annotations

@@ -2,14 +2,15 @@
 """
 Segments to and from one peer: what leaves next, what has come, what is sent again, and when to give up.
 
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_mux.py}, C{tests/node/test_streams.py}.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
@@ -20,101 +21,22 @@ from gmesh.errors import SendRefused
 from gmesh.streams import limits
 from gmesh.streams.budget import SendBudget
 from gmesh.streams.flight import Flight, SentSegment
+from gmesh.streams.lane import Lane, Outgoing, Part, SegmentsOwner
 from gmesh.streams.loose import LooseFrames
 from gmesh.streams.ranges import SeenNumbers
 from gmesh.streams.schedule import Schedule
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import SEGMENT_HEAD, Inner, Seen
 
-__all__ = ["Lane", "Outgoing", "Segments", "SegmentsOwner"]
+__all__ = ["Segments"]
 
 _SEGMENT = int(Inner.SEGMENT)
 _MAX_DELAY = 2**16 - 1
 _GENERATIONS = 2**32
+_SILENCE = limits.KEEPALIVE * (1 - limits.KEEPALIVE_JITTER)
 _SMALLEST = limits.SMALLEST_PIECE
 _HEAD = SEGMENT_HEAD.size
 _pack_head = SEGMENT_HEAD.pack
-
-
-class Outgoing(Protocol):
-    """Something with frames to send: a stream, or what is left of those that ended."""
-
-    @property
-    def sendable(self) -> bool:
-        """True if L{fill} has something to give."""
-
-    def fill(self, pieces: Any, room: int, most: int) -> Any:
-        """Add the frames that are sent next."""
-
-    def acknowledged(self, flags: int, item: Any) -> int:
-        """The peer has them. @return: how many bytes of a stream are under way no more."""
-
-    def lost(self, flags: int, item: Any) -> None:
-        """They are lost."""
-
-    def sent_some(self) -> None:
-        """Something has left."""
-
-
-Part = tuple[Outgoing, int, Any]
-"""What one of them put into a segment."""
-
-
-class Lane(Protocol):
-    """The way out: L{gmesh.endtoend.batching.BatchSender}, or the memory of a node that talks to itself."""
-
-    limit: int
-
-    @property
-    def path_generation(self) -> int:
-        """Rises with each change of the path."""
-
-    @property
-    def srtt(self) -> float | None:
-        """The smoothed round trip."""
-
-    def segment(self, pieces: Any, size: int, probe: bool = False) -> bool:
-        """Send a sealed frame of this."""
-
-    def leave(self) -> None:
-        """The last of several was given."""
-
-    def put(self, frame: bytes) -> None:
-        """Send an inner frame."""
-
-    def gather(self) -> int:
-        """Have keys made, if there are none."""
-
-    def add_producer(self, producer: IPushProducer) -> None:
-        """Pause and resume it."""
-
-    def remove_producer(self, producer: IPushProducer) -> None:
-        """Pause it no more."""
-
-    def lost(self, now: float) -> None:
-        """Something was lost."""
-
-    def sample(self, rtt: float) -> None:
-        """A round trip was measured."""
-
-    def blame(self, generation: int, sent: float) -> None:
-        """What went then by that path is not answered."""
-
-
-class SegmentsOwner:
-    """What segments ask of the streams with their peer."""
-
-    def busy(self) -> bool:
-        """True if anything is open, so that silence is to be noticed."""
-        raise NotImplementedError
-
-    def reattach(self) -> None:
-        """Find another lane, and L{Segments.attach} it."""
-        raise NotImplementedError
-
-    def silent(self) -> None:
-        """The peer has been silent for too long."""
-        raise NotImplementedError
 
 
 @implementer(IPushProducer)
@@ -217,6 +139,12 @@ class Segments:
         else:
             self._counters["stream-unsaid"] += 1
 
+    def ask(self) -> None:
+        """Send something to acknowledge, unless something is under way."""
+        if not self.flight:
+            self.loose.probe()
+            self.wake(self.loose)
+
     def forget(self, one: Outgoing) -> None:
         """C{one} has ended."""
         self._schedule.forget(one)
@@ -281,8 +209,7 @@ class Segments:
         pieces[0] = _pack_head(8, _SEGMENT, number)
         if not lane.segment(pieces, _HEAD + len(seen) + size, probe):
             self._owed = self._owed or bool(seen)
-            for one, flags, item in parts:
-                one.lost(flags, item)
+            self._lose(parts)
             return False
         now = self._clock.seconds()
         first = not self.flight
@@ -371,8 +298,15 @@ class Segments:
         self._counters["segments-resent"] += len(lost)
         for segment in lost:
             if not segment.spent:
-                for one, flags, item in segment.parts:
-                    one.lost(flags, item)
+                self._lose(segment.parts)
+        self._soon()
+
+    def _lose(self, parts: Sequence[Part]) -> None:
+        """These did not arrive: they have something to send again, if it still counts."""
+        for one, flags, item in parts:
+            one.lost(flags, item)
+            if one.sendable:
+                self._schedule.wake(one)
 
     # time
 
@@ -415,9 +349,8 @@ class Segments:
         segment = flight.probe(now)
         if segment is not None:
             self._probe(segment, now)
-        elif not flight and self._owner.busy() and now >= self._keepalive_at > self.heard_at:
-            self.loose.probe()
-            self.wake(self.loose)
+        elif not flight and self._owner.busy() and now - self.heard_at >= _SILENCE:
+            self.ask()
         else:
             self._soon()
         self._arm(now)
@@ -427,8 +360,7 @@ class Segments:
         self._counters["stream-probes"] += 1
         if not segment.spent:
             segment.spent = True
-            for one, flags, item in segment.parts:
-                one.lost(flags, item)
+            self._lose(segment.parts)
         if not any(one.sendable for one, _, _ in segment.parts):
             self.loose.probe()
             self._schedule.wake(self.loose)

@@ -4,7 +4,7 @@ The half of a stream that this node writes: what waits, what is under way, what 
 
 Nothing is copied: what is cut for a frame are views of what the application wrote, let go of when the frame
 is acknowledged.  A piece that is lost is sent again as it was.
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_halves.py}.
 """
 
 from __future__ import annotations

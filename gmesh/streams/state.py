@@ -3,7 +3,7 @@
 What the frames of one stream do, at either end: two halves, the credit of each, and how they end.
 
 L{gmesh.streams.stream.Stream} is the transport that applications see of it.
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_stream_manners.py}, C{tests/streams/test_hostile_peer.py}.
 """
 
 from __future__ import annotations
@@ -191,8 +191,6 @@ class StreamState:
         if self._stop_heard:
             flags &= ~_STOP
         self._pending |= flags
-        if self.sendable:
-            self.home.wake(self)
 
     def open_again(self) -> None:
         """The far end has begun anew before it agreed to the stream."""
@@ -224,6 +222,8 @@ class StreamState:
             receiving.next = end  # as nearly always
             self._hand(data)
             return True
+        if not (self.ready or self.opened):
+            limit = 0  # the far end had to wait for our consent
         held = receiving.held
         ready = receiving.take(offset, data, limit, may_hold)
         if ready is None:
@@ -240,7 +240,7 @@ class StreamState:
 
     def on_fin(self, size: int) -> None:
         """The far end writes no more. @raise FrameRefused: C{overrun}."""
-        self.receiving.end(size, self.credit.limit)
+        self.receiving.end(size, self.credit.limit if self.ready or self.opened else 0)
         if not self._read_over:
             self._readable([])
 

@@ -4,7 +4,7 @@ One stream as an application sees it: a Twisted transport.
 
 A stream that breaks never ends cleanly: C{connectionLost} gets C{ConnectionDone} only when all that was
 written is acknowledged, and all that the far end wrote was read or was not wanted any more.
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/streams/test_stream_manners.py}, C{tests/streams/test_twisted_mixins.py}.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from twisted.internet.interfaces import (
     IPushProducer,
     ITransport,
 )
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.python.log import callWithContext
 from zope.interface import implementer
 
 from gmesh.addresses import MeshAddress
@@ -38,6 +40,14 @@ __all__ = ["Stream"]
 
 def _nothing() -> None:
     """Nobody waits."""
+
+
+def _own_prefix(protocol: IProtocol) -> str | None:
+    """How C{protocol} wants what it logs to be marked, if it says so and is not marked by its class alone."""
+    prefix = getattr(protocol, "logPrefix", None)
+    if prefix is None or getattr(type(protocol), "logPrefix", None) is Protocol.logPrefix:
+        return None
+    return str(prefix())
 
 
 def _ignore(reason: str, detail: str) -> None:
@@ -61,6 +71,7 @@ class Stream(StreamState):
         "_close_call",
         "_fin_said",
         "_host",
+        "_log_prefix",
         "_paused",
         "_peer",
         "_producer",
@@ -102,6 +113,7 @@ class Stream(StreamState):
         self._read_call: IDelayedCall | None = None
         self._fin_said = False
         self._aborted = False
+        self._log_prefix: str | None = None
         self._producer: IProducer | None = None
         self._streaming = False
         self._producer_paused = False
@@ -132,6 +144,7 @@ class Stream(StreamState):
     def connect(self, protocol: IProtocol) -> None:
         """Let C{protocol} have it from now on, with what came already."""
         self.protocol = protocol
+        self._log_prefix = _own_prefix(protocol)
         try:
             protocol.makeConnection(self)
         except Exception:
@@ -310,7 +323,10 @@ class Stream(StreamState):
         protocol = self.protocol
         assert protocol is not None
         try:
-            protocol.dataReceived(data)
+            if self._log_prefix is None:
+                protocol.dataReceived(data)
+            else:
+                callWithContext({"system": self._log_prefix}, protocol.dataReceived, data)
         except Exception:
             self._failed("dataReceived")
             return

@@ -4,7 +4,7 @@ The byte streams of a node: to dial a service of another by name, and to take wh
 
 The policy is asked at both ends when a stream is opened, and again for each that is open whenever it could
 decide otherwise.
-Tests: C{tests/streams/test_dialling.py}.
+Tests: C{tests/streams/test_dialling.py}, C{tests/node/test_streams.py}.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Streams:
     """
     All streams of one node.
 
-    @param version: what the record of a node says of its software, to say why it has no streams.
+    @param record: what the record of a node says it runs, and the record's sequence number.
     @param advertise: called when this node takes streams to other services than before.
     @ivar listeners: who takes the streams to which service.
     @ivar tally: what is counted of streams by service.
@@ -60,7 +60,7 @@ class Streams:
         authorization: Authorization,
         clock: IReactorTime,
         random: Random,
-        version: Callable[[Peer], str],
+        record: Callable[[Peer], tuple[str, int]],
         advertise: Callable[[], None],
     ) -> None:
         self.counters: Counter[str] = Counter()
@@ -69,7 +69,7 @@ class Streams:
         self._associations = associations
         self._authorization = authorization
         self._clock = clock
-        self._version = version
+        self._record = record
         self._muxes: dict[bytes, StreamMux] = {}
         self._loop: tuple[StreamMux, StreamMux] | None = None
         self._streams: dict[int, Stream] = {}
@@ -158,9 +158,11 @@ class Streams:
                 stream.reset(refusal.reason, str(refusal))
 
     def _look(self) -> None:
-        """Touch with the authority is lost by time alone."""
+        """Touch with the authority is lost by time alone; who has a new record may have been restarted."""
         self._judge_call = None
         if self._streams:
+            for mux in list(self._muxes.values()):
+                mux.look(self._record(mux.peer)[1])
             if self._authorization.lapsed() is not self._lapsed:
                 self.judge_all()
             self._look_later()
@@ -272,7 +274,7 @@ class Streams:
             self.counters["stream-no-association"] += 1
 
     def _unable(self, peer: Peer) -> str:
-        return f"{peer.name} runs {self._version(peer)}, which has no streams"
+        return f"{peer.name} runs {self._record(peer)[0]}, which has no streams"
 
     def _all(self) -> list[StreamMux]:
         return [*self._muxes.values(), *(self._loop or ())]

@@ -4,7 +4,7 @@ What is counted of streams, by service: for metrics.
 
 Names of services come from applications of this node, so there are few; were there many, those beyond
 L{MAX_LABELS<gmesh.streams.limits.MAX_LABELS>} are counted together.
-Tests: C{tests/streams/test_mux.py}.
+Tests: C{tests/node/test_metrics.py}.
 """
 
 from __future__ import annotations

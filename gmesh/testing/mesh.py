@@ -145,6 +145,11 @@ class MemoryMesh(World):
         for connection in self._between(one, other):
             connection.set_rate(rate)
 
+    def lengthen(self, one: str, other: str, delay: float) -> None:
+        """The connection between two nodes takes so many seconds one way from now on."""
+        for connection in self._between(one, other):
+            connection.set_delay(delay)
+
     def _between(self, one: str, other: str) -> list[MemoryConnection]:
         return self.network.between(self[one].host, self[other].host)
 

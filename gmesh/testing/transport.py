@@ -273,6 +273,11 @@ class MemoryConnection:
         for pipe in (self._forth, self._back):
             pipe.wire = replace(pipe.wire, rate=rate)
 
+    def set_delay(self, delay: float) -> None:
+        """What is sent from now on takes so many seconds one way."""
+        for pipe in (self._forth, self._back):
+            pipe.wire = replace(pipe.wire, delay=delay)
+
     def silence(self, forth: bool = True, back: bool = True) -> None:
         """From now on nothing arrives (from the client, from the server), and nobody is told."""
         self._forth.stalled = self._forth.stalled or forth

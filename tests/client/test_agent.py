@@ -36,7 +36,7 @@ async def test_a_url_names_a_node_and_a_service(
     """Whatever it is, the daemon is asked, which knows the mesh and nothing else: never DNS."""
     getting = HTTPClient(mesh_agent(reactor, daemon.path)).get(url)
     seat = await daemon.asked()
-    assert seat.head[0] == f"GET /v1/connect?node={node}&service={service} HTTP/1.1"
+    assert seat.head[0] == f"GET /v1/connect?node={node}&service={service}&timeout=30 HTTP/1.1"
     seat.say(problem(404, "unknown-node", "there is none"))
     with pytest.raises(DialRefused, match="there is none"):
         await getting

@@ -65,6 +65,16 @@ async def test_it_waits_so_long_and_no_longer(daemon: FakeDaemon) -> None:
         await deferToThread(open_socket, "pump-07", "web", daemon.path, 0.05)
 
 
+def test_it_waits_its_turn_where_too_many_wait(tmp_path: Any) -> None:
+    path = f"{tmp_path}/busy.sock"
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
+        listening.bind(path)
+        listening.listen(0)
+        first.connect(path)
+        with pytest.raises(TimeoutError, match="too many wait"):
+            open_socket("pump-07", "web", path, 0.1)
+
+
 def test_without_a_daemon_it_is_an_error_of_files(tmp_path: Any) -> None:
     with pytest.raises(FileNotFoundError):
         open_socket("pump-07", "web", f"{tmp_path}/none.sock")

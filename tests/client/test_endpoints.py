@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
 from gmesh.client import MeshClientEndpoint, MeshServerEndpoint
@@ -74,7 +77,7 @@ async def test_a_dial_asks_for_the_service_of_the_node(daemon: FakeDaemon) -> No
     factory.buildProtocol = build
     connecting = endpoint(daemon).connect(factory)
     seat = await daemon.asked()
-    assert seat.head[0] == "GET /v1/connect?node=pump-07&service=web HTTP/1.1"
+    assert seat.head[0] == "GET /v1/connect?node=pump-07&service=web&timeout=30 HTTP/1.1"
     assert {"Connection: Upgrade", "Upgrade: gmesh-stream"} <= set(seat.head)
     seat.say(UPGRADED)
     protocol = await connecting
@@ -152,6 +155,34 @@ async def test_a_socket_of_others_is_forbidden(daemon: FakeDaemon) -> None:
         os.seteuid(0)
     assert isinstance(failure, DialRefused)
     assert failure.reason == "forbidden"
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_programs_at_once_than_the_socket_lets_wait_are_served_in_the_end(
+    daemon: FakeDaemon, tmp_path: Any
+) -> None:
+    """The kernel refuses them without a number; a cancelled one asks no more."""
+    path = f"{tmp_path}/busy.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen(1)
+        factory = Counting(daemon)
+        dials = [MeshClientEndpoint(reactor, "pump-07", "web", path) for _ in range(6)]
+        connecting = [dial.connect(factory) for dial in dials]
+        given_up = connecting.pop()
+        await deferLater(reactor, 0)
+        given_up.cancel()
+        assert isinstance(await failure_of(given_up), error.ConnectingCancelledError)
+        for _ in connecting:
+            accepted, _ = await deferToThread(listening.accept)
+            with accepted:
+                assert await deferToThread(accepted.recv, 4) == b"GET "
+                accepted.sendall(problem(503, "busy", "not now"))
+        for each in connecting:
+            failure = await failure_of(each)
+            assert isinstance(failure, DialRefused)
+            assert failure.reason == "busy"
+        await daemon.until(lambda: factory.stopped == 1)
 
 
 @pytest_twisted.ensureDeferred

@@ -200,7 +200,8 @@ def test_it_asks_ever_more_rarely_up_to_five_seconds(jitter: float, scale: float
         waits.append((call.getTime() - clock.seconds()) / scale)
         clock.advance(call.getTime() - clock.seconds())
     assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0])
-    port.stopListening()
+    (trigger,) = clock.triggers["before"]["shutdown"]
+    trigger[0]()  # the program ends
     assert clock.getDelayedCalls() == []
 
 

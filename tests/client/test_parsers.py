@@ -27,7 +27,7 @@ async def test_a_string_leads_to_a_service(daemon: FakeDaemon, text: str) -> Non
     endpoint = clientFromString(reactor, f"{text}:timeout=0.5:socket={quoteStringArgument(daemon.path)}")
     connecting = endpoint.connect(Factory.forProtocol(Protocol))
     seat = await daemon.asked()
-    assert seat.head[0] == "GET /v1/connect?node=pump-07&service=web HTTP/1.1"
+    assert seat.head[0] == "GET /v1/connect?node=pump-07&service=web&timeout=0.5 HTTP/1.1"
     with pytest.raises(TimeoutError, match=r"0\.5 s"):
         await connecting
 

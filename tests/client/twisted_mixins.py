@@ -29,28 +29,11 @@ SERVICES = map("s{}".format, count())
 """Each test has its own."""
 
 
-class StoppedWithTheReactor:
-    """As a port of TCP is."""
-
-    def __init__(self, reactor: Any, service: str) -> None:
-        self._reactor = reactor
-        self._endpoint = MeshServerEndpoint(reactor, service, f"{SOCKETS}/b.sock")
-
-    def listen(self, factory: Factory) -> Deferred[Any]:
-        """Listen, until the reactor stops."""
-
-        def listening(port: Any) -> Any:
-            self._reactor.addSystemEventTrigger("before", "shutdown", port.stopListening)
-            return port
-
-        return self._endpoint.listen(factory).addCallback(listening)
-
-
 class MeshCreator(EndpointCreator):
     """A service of node b, and the way from node a to it."""
 
-    def server(self, reactor: Any) -> StoppedWithTheReactor:
-        return StoppedWithTheReactor(reactor, next(SERVICES))
+    def server(self, reactor: Any) -> MeshServerEndpoint:
+        return MeshServerEndpoint(reactor, next(SERVICES), f"{SOCKETS}/b.sock")
 
     def client(self, reactor: Any, serverAddress: Any) -> MeshClientEndpoint:
         return MeshClientEndpoint(reactor, "b", serverAddress.service, f"{SOCKETS}/a.sock")

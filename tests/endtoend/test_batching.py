@@ -63,6 +63,28 @@ def test_each_turn_is_sealed_at_its_end(fabric, flow):
     assert fabric.got == [b"\0", b"\1", b"\2"]
 
 
+def test_frames_that_were_overtaken_do_not_bring_the_old_path_back(fabric, flow):
+    """Both ends leave a slow path for a fast one: what still comes by the slow one changes nothing."""
+    other, source = fabric.add("carol", 9), Source(flow, size=500)
+    slow = fabric.relay.handle
+    fabric.decide = lambda kind, header, frame: (0.2 if slow in header.path else DELAY,)
+    for _ in range(20):
+        source.produce(1)
+        fabric.run(DELAY)
+    for end in (fabric.alice, fabric.bob):
+        end.path = lambda handle, now, avoid=frozenset(), end=end: (end.handle, other.handle, handle)
+    fabric.seen.clear()
+    back = fabric.bob.datagrams.open("alice", "log")
+    for _ in range(40):
+        source.produce(1)
+        back.send(b"x")
+        fabric.run(DELAY)
+    fabric.run(0.5)
+    assert len(fabric.got) == len(source.sent) == 60
+    assert fabric.bob.sessions.counters["followed"] == fabric.alice.sessions.counters["followed"] == 0
+    assert {frame[15:23] for frame in fabric.frames(Kind.E2E_DATA)} == {other.handle}
+
+
 def test_route_change_in_the_middle_of_a_turn(fabric, flow):
     """Frames follow the new path from the next seal on; nothing is lost or comes twice."""
     other = fabric.add("carol", 9)

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from live.conftest import Daemon, warned
+from live.forks import Forked, Forks
 from live.node_rig import until
 
 from gmesh.cli.demo_ports import Ports
@@ -46,11 +47,12 @@ class Running:
     A command, in a pipe or with a terminal each for what it prints and for its errors.
 
     @param controlled: make the terminal its controlling one, so that ^C typed there reaches it.
+    @param forks: fork it from there; a controlled one has a whole start of its own.
     """
 
     def __init__(
         self, arguments: Sequence[str], directory: Path, environment: dict[str, str],
-        terminal: bool, stdin: bytes = b"", controlled: bool = False,
+        terminal: bool, stdin: bytes = b"", controlled: bool = False, forks: Forks | None = None,
     ) -> None:  # fmt: skip
         self._texts = [b"", b""]
         pairs = [pty.openpty() if terminal else os.pipe() for _ in range(2)]
@@ -59,15 +61,21 @@ class Running:
         self._masters = [pair[0] for pair in pairs]
         slaves = [pair[1] for pair in pairs]
         self._terminal = terminal
-        program = ["setsid", "--ctty", "--wait", *GMESH] if controlled else GMESH
-        self.process = subprocess.Popen(
-            [*program, *arguments],
-            cwd=directory,
-            env=environment | {"TERM": "xterm-256color"},
-            stdin=slaves[0] if terminal and not stdin else subprocess.PIPE,
-            stdout=slaves[0],
-            stderr=slaves[1],
-        )
+        environment = environment | {"TERM": "xterm-256color"}
+        typed = slaves[0] if terminal and not stdin else None
+        self.process: Forked | subprocess.Popen[bytes]
+        if forks is not None and not controlled:
+            self.process = forks.start(arguments, directory, environment, (typed, slaves[0], slaves[1]))
+        else:
+            program = ["setsid", "--ctty", "--wait", *GMESH] if controlled else GMESH
+            self.process = subprocess.Popen(
+                [*program, *arguments],
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.PIPE if typed is None else typed,
+                stdout=slaves[0],
+                stderr=slaves[1],
+            )
         for slave in slaves:
             os.close(slave)
         if self.process.stdin is not None:
@@ -127,6 +135,7 @@ class Rig:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._forks = Forks(warned())
         self.daemons: dict[str, Daemon] = {}
         self._numbers = 0
         self._year = 2040
@@ -147,7 +156,7 @@ class Rig:
     ) -> Running:
         """Start a command."""
         return Running(
-            arguments, self.directory, self.environment, terminal, stdin.encode(), controlled=controlled
+            arguments, self.directory, self.environment, terminal, stdin.encode(), controlled, self._forks
         )
 
     def run(self, *arguments: str, terminal: bool = False, stdin: str = "") -> Ended:
@@ -266,6 +275,10 @@ class Rig:
         """Start a daemon that was stopped again, as it was, or with more options."""
         self.daemons[name] = Daemon([*self.daemons[name].arguments, *more], self.directory)
 
+    def no_more(self) -> None:
+        """Nothing is started any more."""
+        self._forks.close()
+
     def close(self) -> None:
         """End the programs that receive."""
         for running in self._receivers:
@@ -304,3 +317,4 @@ def _run_rig(rig: Rig, authority: int, anchor: int) -> Iterator[Rig]:
         for each in rig.daemons.values():
             if each.process.poll() is None:
                 each.kill()
+        rig.no_more()

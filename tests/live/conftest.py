@@ -12,13 +12,13 @@ import contextlib
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import pytest
+from live.forks import Forks
 
 from gmesh.cli.demo_ports import Ports
 from gmesh.errors import GmeshError
@@ -181,8 +181,18 @@ def start(tmp_path: Path, secrets: SecretWatch) -> Iterator[Callable[..., Daemon
         assert not told, f"{' '.join(daemon.arguments)} wrote a secret:\n" + "\n".join(told)
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """What C{gmesh} commands are forked from."""
+    made = Forks(warned())
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def gmesh(tmp_path: Path, secrets: SecretWatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+def gmesh(
+    tmp_path: Path, secrets: SecretWatch, forks: Forks
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """
     A function that runs one C{gmesh} command to its end; C{check=False} where it shall fail.
 
@@ -192,16 +202,7 @@ def gmesh(tmp_path: Path, secrets: SecretWatch) -> Callable[..., subprocess.Comp
     def runner(
         *arguments: str | Path, check: bool = True, stdin: str = "", timeout: float = COMMAND_DEADLINE
     ) -> subprocess.CompletedProcess[str]:
-        run = subprocess.run(
-            [sys.executable, "-m", "gmesh.cli.main", *map(str, arguments)],
-            cwd=tmp_path,
-            env=warned(),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        run = forks.run(list(map(str, arguments)), tmp_path, warned(), stdin, timeout)
         if check:
             assert run.returncode == 0, f"gmesh {' '.join(map(str, arguments))}: {run.stdout}{run.stderr}"
         assert "Traceback" not in run.stderr, run.stderr

@@ -19,7 +19,7 @@ import pytest
 
 from gmesh.testing.processes import ProcessMesh
 
-__all__ = ["DEADLINE", "LOOPBACK", "Row", "gmesh", "needs", "serving"]
+__all__ = ["DEADLINE", "LOOPBACK", "Row", "free_port", "gmesh", "needs", "serving", "sshd"]
 
 DEADLINE = 60
 LOOPBACK = "127.0.0.1"
@@ -42,16 +42,17 @@ class Row:
     """
     Nodes a, b and c: what a and c say to each other passes b.
 
-    @ivar ports: of the daemons' own, by purpose.
+    @param near: what a is called.
+    @param far: what c is called.
     """
 
-    def __init__(self, directory: Path, free_port: Callable[[], int]) -> None:
+    def __init__(self, directory: Path, port: int, near: str = "a", far: str = "c") -> None:
         self.directory = directory
+        self.near, self.far = near, far
         self.mesh = ProcessMesh(directory)
-        port = free_port()
         peer = ["--peer", f"{LOOPBACK}:{port}"]
         self.mesh.add("b", "anchor", arguments=["--listen", f"tcp:{port}:interface={LOOPBACK}"])
-        self.files = {name: directory / f"{name}.toml" for name in ("a", "c")}
+        self.files = {name: directory / f"{name}.toml" for name in (near, far)}
         for name, file in self.files.items():
             file.write_text("")
             self.mesh.add(name, "client", arguments=[*peer, "--config", str(file)])
@@ -60,7 +61,8 @@ class Row:
         """Start all three, and wait until a reaches c."""
         for node in self.mesh.nodes.values():
             node.start()
-        self.mesh.wait(lambda: self.mesh["a"].reaches("c") and self.mesh["c"].reaches("a"))
+        near, far = self.mesh[self.near], self.mesh[self.far]
+        self.mesh.wait(lambda: near.reaches(self.far) and far.reaches(self.near))
 
     def configure(self, name: str, text: str) -> None:
         """Give the file of a node another text, and have the daemon read it."""
@@ -76,16 +78,55 @@ class Row:
         return self.mesh[name].state
 
     def exposed(self, *services: str) -> None:
-        """Wait until c exposes these."""
-        self.mesh.wait(
-            lambda: {row["service"] for row in self.mesh["c"].ask("GET", "/v1/exposures")} == {*services}
-        )
+        """Wait until the far node exposes these."""
+        far = self.mesh[self.far]
+        self.mesh.wait(lambda: {row["service"] for row in far.ask("GET", "/v1/exposures")} == {*services})
 
     def run(self, *arguments: str, sent: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:
         """Run a program to its end."""
         return subprocess.run(
             arguments, input=sent, capture_output=True, timeout=DEADLINE, check=False, **options
         )
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has."""
+    with socket.create_server((LOOPBACK, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def sshd(directory: Path, more: str = "") -> Iterator[tuple[int, Path]]:
+    """
+    An sshd on loopback, with a new key for whoever runs this.
+
+    @param more: lines of its configuration.
+    @return: its port, and the file of the key.
+    """
+    server, port = needs("sshd"), free_port()
+    directory.mkdir()
+    for name in ("host", "user"):
+        keygen = [needs("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)]
+        subprocess.run(keygen, check=True, timeout=DEADLINE)
+    (directory / "sshd_config").write_text(
+        f"Port {port}\nListenAddress {LOOPBACK}\nHostKey {directory}/host\nPidFile none\nStrictModes no\n"
+        f"AuthorizedKeysFile {directory}/user.pub\nUsePAM no\nPermitRootLogin yes\n{more}\n"
+    )
+    command = [server, "-D", "-e", "-f", str(directory / "sshd_config")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stderr is not None
+        line = daemon.stderr.readline()
+        if "Server listening" not in line:
+            pytest.skip(f"sshd does not start here: {line.strip()}")
+        reading = threading.Thread(target=daemon.stderr.read, daemon=True)
+        reading.start()
+        try:
+            yield port, directory / "user"
+        finally:
+            daemon.terminate()
+            daemon.wait(DEADLINE)
+            reading.join(DEADLINE)
 
 
 @contextmanager

@@ -122,6 +122,9 @@ def test_keep(demo: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> Non
             check=True,
         )
         assert ping.stdout.startswith("answer from c: ")
+        (expose,) = [line for line in commands if "gmesh expose" in line]
+        (opened,) = [line for line in commands if "gmesh connect" in line]
+        assert "<h1>4.2 bar</h1>" in _page(f"{export}; {expose}", f"{export}; {opened}")
         (end,) = [line for line in commands if line.startswith("kill ")]
         subprocess.run(["bash", "-c", end], check=True, timeout=DEADLINE)
     finally:
@@ -129,6 +132,33 @@ def test_keep(demo: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> Non
         for pid in left:
             _wait_for_end(pid)
     assert _daemons_below(tmp_path) == []
+
+
+def _page(expose: str, opened: str) -> str:
+    """What the second command prints while the first runs, which says when it does."""
+    gmesh = f'gmesh() {{ {sys.executable} -m gmesh.cli.main "$@"; }}; '
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        ["bash", "-c", f"{gmesh}{expose} wait"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as serving:
+        try:
+            assert serving.stdout is not None
+            assert any(line.startswith("exposing ") for line in serving.stdout)
+            return subprocess.run(
+                ["bash", "-c", gmesh + opened],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE,
+                check=True,
+            ).stdout
+        finally:
+            os.killpg(serving.pid, signal.SIGTERM)
 
 
 def _wait_for_end(pid: int, seconds: float = 60.0) -> None:

@@ -9,13 +9,12 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live.stream_rig import DEADLINE, LOOPBACK, Row, gmesh, needs, serving
+from live.stream_rig import DEADLINE, LOOPBACK, Row, free_port, gmesh, needs, serving, sshd
 
 from gmesh.node.gateways.proxy_header import node_address
 
@@ -54,19 +53,12 @@ def drain(connection: socket.socket) -> None:
 @pytest.fixture(scope="module")
 def row(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Row]:
     """a and c, with b between them."""
-    made = Row(tmp_path_factory.mktemp("row"), free_port)
+    made = Row(tmp_path_factory.mktemp("row"), free_port())
     try:
         made.start()
         yield made
     finally:
         made.mesh.stop()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.create_server((LOOPBACK, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def expose(row: Row, *tables: tuple[str, str, str]) -> None:
@@ -111,43 +103,12 @@ def test_curl_by_every_way_of_the_proxy(row: Row) -> None:
 @pytest.fixture(scope="module")
 def ssh(row: Row) -> Iterator[list[str]]:
     """An sshd behind c, and the options with which ssh at a gets there by ProxyCommand."""
-    server, client = needs("sshd"), needs("ssh")
-    home, port = row.directory / "ssh", free_port()
-    home.mkdir()
-    for name in ("host", "user"):
-        row.run(needs("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(home / name))
-    (home / "sshd_config").write_text(
-        f"Port {port}\nListenAddress {LOOPBACK}\nHostKey {home}/host\nAuthorizedKeysFile {home}/user.pub\n"
-        "PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n"
-    )
-    daemon = subprocess.Popen(
-        [server, "-D", "-e", "-f", str(home / "sshd_config")], stderr=subprocess.PIPE, text=True
-    )
-    assert daemon.stderr is not None
-    line = daemon.stderr.readline()
-    if "Server listening" not in line:
-        pytest.skip(f"sshd does not start here: {line.strip()}")
-    reading = threading.Thread(target=daemon.stderr.read, daemon=True)
-    reading.start()
-    try:
-        row.configure("c", f'[[expose]]\nservice = "ssh"\nto = "tcp:{LOOPBACK}:{port}"\n')
-        row.exposed("ssh")
+    with sshd(row.directory / "ssh", "Subsystem sftp internal-sftp") as (port, key):
+        expose(row, ("ssh", f"tcp:{LOOPBACK}:{port}", ""))
         by = " ".join(gmesh(row.state("a"), "connect", "%h", "ssh"))
-        options = ["-F", "none", "-i", str(home / "user"), "-o", "BatchMode=yes"]
-        options += [
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            "-o",
-            "LogLevel=ERROR",
-        ]
-        yield [client, *options, "-o", f"ProxyCommand={by}"]
-    finally:
-        daemon.terminate()
-        daemon.wait(DEADLINE)
-        reading.join(DEADLINE)
-        daemon.stderr.close()
+        options = ["-F", "none", "-i", str(key), "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+        options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        yield [needs("ssh"), *options, "-o", f"ProxyCommand={by}"]
 
 
 def user(host: str = "c.gmesh") -> str:

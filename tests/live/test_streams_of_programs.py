@@ -232,6 +232,7 @@ def test_a_stream_waits_for_a_program_that_comes_back(mesh: ProcessMesh) -> None
     mesh["b"].start()
     linked(mesh)
     near = Program(mesh["a"], CONNECT)
+    mesh.wait(lambda: [row["state"] for row in mesh["b"].ask("GET", "/v1/streams")] == ["opening"], 2.0)
     far = Program(mesh["b"], ACCEPT)
     assert near.status() == 101
     assert far.status() == 100

@@ -139,6 +139,7 @@ contents() {
     done
     library=$(listing "$DEBS"/first/python3-gmesh_*.deb)
     for path in ./usr/lib/python3/dist-packages/twisted/plugins/gmesh_authority.py \
+        ./usr/lib/python3/dist-packages/twisted/plugins/gmesh_endpoints.py \
         ./usr/lib/python3/dist-packages/twisted/plugins/gmesh_node.py \
         ./usr/lib/python3/dist-packages/gmesh/authority/store/migrations/0001_initial.sql \
         ./usr/lib/python3/dist-packages/gmesh/py.typed ./usr/bin/gmesh \

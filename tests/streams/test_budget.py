@@ -67,7 +67,7 @@ def test_first_credits_shrink_as_the_budget_is_used() -> None:
     assert set(firsts) == {256 * KIB, 64 * KIB, 16 * KIB}
     assert firsts == sorted(firsts, reverse=True)
     assert one.used <= limits.PEER_CREDIT
-    assert other.first() == 64 * KIB
+    assert other.first() == 16 * KIB
     while size := other.first():
         CreditWindow(other, size, 0.0)
     assert node.used <= limits.NODE_CREDIT

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from streams.wires import Program, connect, serve
 from twisted.internet import reactor
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 
 from gmesh.streams.join import HALF_CLOSED_TIMEOUT, TransportJoin
 
@@ -288,6 +290,20 @@ def test_who_goes_on_writing_to_a_peer_that_has_closed_is_reset() -> None:
     join.near.dataReceived(b"and more")
     assert program.ends == ["half", "broken"]
     join.near.connectionLost()
+    join.far.connectionLost()
+
+
+def test_a_unix_socket_that_hung_up_after_both_ends_is_no_break() -> None:
+    """A program that has read all it wanted closes; that the other half cannot be shut harms nobody."""
+    join = TransportJoin(Clock())
+    stream, program = Stream(), Stream()
+    program.hostAddr = UNIXAddress(b"/run/proxy.sock")
+    join.far.makeConnection(stream)
+    join.near.makeConnection(program)
+    join.near.readConnectionLost()
+    join.far.readConnectionLost()
+    join.near.connectionLost(Failure(ConnectionLost()))
+    assert stream.ends == ["half", "closed"]
     join.far.connectionLost()
 
 

@@ -6,8 +6,13 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from streams.rigs import HalfCloser, Rig
-from streams.two_ends import TwoEnds
+from streams.rigs import HalfCloser, Recorder, Rig
+from streams.two_ends import End, TwoEnds
+
+from gmesh.streams.mux import StreamMux
+from gmesh.streams.stream import Stream
+from gmesh.wire.frames import iter_frames
+from gmesh.wire.messages import Feature, Inner
 
 MIB = 1024 * 1024
 BYTES = bytes(range(256)) * 4096
@@ -60,3 +65,244 @@ def test_bytes_are_whole_and_in_order_over_a_bad_channel(share: float, jitter: f
     for end in (two.a, two.b):
         assert end.credit.used == end.sends.used == 0
         assert not end.mux.active
+
+
+def kinds(plaintext: bytes) -> list[int]:
+    """The inner frames of a sealed frame."""
+    return [kind for kind, _, _ in iter_frames(plaintext)]
+
+
+def test_without_room_nothing_leaves_until_there_is_some() -> None:
+    """The lane pauses its producer and resumes it; nothing is lost or sent twice for that."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    two.a.channel.room = 3
+    stream.write(BYTES[: MIB // 4])
+    two.run(0.05)
+    assert 0 < len(far.data) <= 3 * 16_384
+    for _ in range(20):
+        two.a.channel.make_room(3)
+        two.run(0.01)
+    two.run(1)
+    assert far.data == BYTES[: MIB // 4]
+    assert two.a.counters["segments-resent"] == 0
+
+
+def test_a_shorter_path_under_load_resends_nothing() -> None:
+    """What left by the new path overtakes a whole window, and is not taken for loss."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    channel = two.a.channel
+    channel.decide = lambda plaintext: (0.08,)
+    stream.write(BYTES[: MIB // 4])
+    two.run(0.5)
+    assert far.data == BYTES[: MIB // 4]
+    stream.write(BYTES[: MIB // 8])
+    two.run(0.01)
+    channel.path_generation += 1
+    channel.decide = lambda plaintext: (0.01,)
+    stream.write(BYTES[: MIB // 8])
+    two.run(1)
+    assert far.data == BYTES[: MIB // 4] + 2 * BYTES[: MIB // 8]
+    assert two.a.counters["segments-resent"] == two.a.counters["stream-probes"] == 0
+
+
+def test_a_path_that_dies_is_blamed_at_the_second_probe() -> None:
+    """And what it took with it leaves again by the next one."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    channel = two.a.channel
+
+    def next_path(generation: int, sent: float) -> None:
+        channel.path_generation = generation + 1
+        channel.decide = lambda plaintext: (0.01,)
+
+    channel.blame = next_path
+    channel.decide = lambda plaintext: ()
+    began = two.clock.seconds()
+    stream.write(BYTES[: MIB // 8])
+    two.until(lambda: far.data == BYTES[: MIB // 8])
+    assert two.clock.seconds() - began < 1.0
+    assert channel.path_generation == 1
+
+
+def test_credit_that_is_lost_comes_again() -> None:
+    """A writer whose reader has room does not hang."""
+    two = TwoEnds(seed=3)
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+
+    def decide(plaintext: bytes) -> tuple[float, ...]:
+        return () if Inner.CREDIT in kinds(plaintext) and two.random.random() < 0.8 else (0.01,)
+
+    two.b.channel.decide = decide
+    stream.write(BYTES)
+    stream.loseConnection()
+    two.until(lambda: near.lost)
+    assert near.clean
+    assert far.data == BYTES
+
+
+def test_a_reader_that_stalls_stalls_its_own_stream() -> None:
+    """49 others get all that is theirs; it goes on when it reads again, and the end comes after the data."""
+    two = TwoEnds()
+    ends = [(HalfCloser(RIG), HalfCloser(RIG)) for _ in range(50)]
+    streams = [two.open(*pair)[0] for pair in ends]
+    stalled = ends[7][1]
+    stalled.transport.pauseProducing()
+    for stream in streams:
+        stream.write(BYTES[: MIB // 2])
+        stream.loseWriteConnection()
+    two.run(30)
+    assert stalled.data == b""
+    assert "read ended" not in stalled.events
+    for index, (_, far) in enumerate(ends):
+        if index != 7:
+            assert len(far.data) == MIB // 2
+    stalled.transport.resumeProducing()
+    two.run(5)
+    assert stalled.data == BYTES[: MIB // 2]
+    assert stalled.events[-1] == "read ended"
+
+
+def test_turns_are_fair() -> None:
+    """Fifty streams through a narrow lane have got the same, give or take two segments."""
+    two = TwoEnds()
+    ends = [(HalfCloser(RIG), HalfCloser(RIG)) for _ in range(50)]
+    streams = [two.open(*pair)[0] for pair in ends]
+    two.a.channel.room = 0
+    for stream in streams:
+        stream.write(BYTES[: MIB // 4])
+    for _ in range(200):
+        two.a.channel.make_room(2)
+        two.run(0.02)
+    got = sorted(len(far.data) for _, far in ends)
+    assert got[0] > 4 * 16_000
+    assert got[-1] - got[0] <= 2 * 16_384
+
+
+def test_a_key_stroke_goes_before_bulk() -> None:
+    """A stream that was idle waits for no more than the segment that is being sent."""
+    two = TwoEnds()
+    bulk, keys = (HalfCloser(RIG), HalfCloser(RIG)), (HalfCloser(RIG), HalfCloser(RIG))
+    first, second = two.open(*bulk)[0], two.open(*keys)[0]
+    two.run(1)
+    two.a.channel.room = 0
+    first.write(BYTES[: MIB // 4])
+    two.run(0.1)
+    second.write(b"k")
+    two.a.channel.make_room(2)
+    two.run(0.02)
+    assert keys[1].data == b"k"
+
+
+@pytest.mark.parametrize("silent", ["a", "b"])
+def test_silence_is_noticed_after_half_a_minute_and_given_up_after_five(silent: str) -> None:
+    """Idle streams cost a frame each way in thirty seconds; one side gone costs the streams, not cleanly."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    two.open(near, far)
+    two.run(1)
+    before = len(two.a.channel.sent) + len(two.b.channel.sent)
+    two.run(600)
+    frames = len(two.a.channel.sent) + len(two.b.channel.sent) - before
+    assert 30 <= frames <= 60
+    two.a.channel.decide = two.b.channel.decide = lambda plaintext: ()
+    began = two.clock.seconds()
+    two.until(lambda: near.lost and far.lost)
+    assert 300 <= two.clock.seconds() - began <= 350
+    assert {end.lost.value.reason for end in (near, far)} == {"timed-out"}
+    two.run(60)
+    assert two.clock.getDelayedCalls() == []
+
+
+def test_another_boot_id_ends_all_streams_but_those_not_accepted_yet() -> None:
+    """Which are opened again, to the new run."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    two.open(near, far)
+    late, answered = HalfCloser(RIG), []
+    waiting = two.a.mux.open("late")
+    assert isinstance(waiting, Stream)
+    waiting.accepted = lambda: answered.append(waiting.connect(late))
+    two.until(lambda: two.b.offers)
+    two.b = End(two.clock, two.random, two.peers["b"], two.peers["a"])
+    two.a.channel.arrived = lambda plaintext: two.b.mux.received(two.peers["a"], plaintext)
+    two.b.channel.arrived = lambda plaintext: two.a.mux.received(two.peers["b"], plaintext)
+    two.introduce((b"boot-a", b"boot-2"))
+    assert two.a.mux.streams == {waiting.number: waiting}
+    two.until(lambda: two.b.offers)
+    far = HalfCloser(RIG)
+    assert two.b.offers[0].accept(far)
+    two.until(lambda: answered)
+    assert near.lost.value.reason == "restarted"
+    late.transport.write(b"hello")
+    two.until(lambda: far.data == b"hello")
+
+
+def test_a_peer_that_lost_all_it_knew_says_so() -> None:
+    """The stream breaks within a round trip of the next byte."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    two.b = End(two.clock, two.random, two.peers["b"], two.peers["a"])
+    two.b.mux.heard(b"boot-a", Feature.STREAMS)
+    two.a.channel.arrived = lambda plaintext: two.b.mux.received(two.peers["a"], plaintext)
+    two.b.channel.arrived = lambda plaintext: two.a.mux.received(two.peers["b"], plaintext)
+    stream.write(b"still there?")
+    two.run(0.1)
+    assert near.lost.value.reason == "unknown-stream"
+
+
+def test_a_lost_reset_is_said_again() -> None:
+    """The far end does not wait for its patience to end."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    two.a.channel.decide = lambda plaintext: ()
+    stream.reset("denied", "rule 3 denies it")
+    two.run(0.3)
+    assert far.lost is None
+    two.a.channel.decide = lambda plaintext: (0.01,)
+    two.run(1)
+    assert (far.lost.value.reason, far.lost.value.detail) == ("denied", "rule 3 denies it")
+    two.run(1)
+    assert not two.a.mux.active
+
+
+def test_numbers_are_never_used_twice() -> None:
+    """Not by the streams with a peer that was forgotten and met again: they begin far above."""
+    two = TwoEnds()
+    context = two.a.mux._context
+    again = StreamMux(context, two.peers["b"], two.a.channel, 0)
+    assert again.segments.flight.next >= two.a.mux.segments.flight.next + 2**39
+    assert again.next >= two.a.mux.next + 2**31
+
+
+def test_two_thousand_streams_one_after_the_other_leave_nothing() -> None:
+    """No entry, no timer, no credit; each has its own number."""
+    two = TwoEnds()
+    numbers = set[int]()
+    for _ in range(2_000):
+        near, far = Recorder(RIG), Recorder(RIG)
+        stream, _ = two.open(near, far)
+        numbers.add(stream.number)
+        stream.write(b"x")
+        stream.loseConnection()
+        two.until(lambda near=near, far=far: near.clean and far.clean)
+        two.a.channel.sent.clear()
+        two.b.channel.sent.clear()
+    assert len(numbers) == 2_000
+    two.run(60)
+    assert two.clock.getDelayedCalls() == []
+    for end in (two.a, two.b):
+        assert not end.mux.streams
+        assert end.credit.used == end.sends.used == 0
+        assert end.mux.segments.loose.under_way == 0

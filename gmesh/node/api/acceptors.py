@@ -20,11 +20,9 @@ from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import RequestRefused
 from gmesh.node.api.access import AccessControl, Credentials, Permission, ServiceGroups
 from gmesh.node.limits import MAX_ACCEPTING, MAX_OFFERS, NAME_KEPT
+from gmesh.streams.listeners import BENCH_SERVICE
 
 __all__ = ["Acceptor", "Acceptors", "check_acceptable"]
-
-BENCH = "gmesh-bench"
-"""A service of gmesh itself that the policy governs."""
 
 
 def check_acceptable(service: str) -> None:
@@ -33,8 +31,8 @@ def check_acceptable(service: str) -> None:
         raise RequestRefused(
             "bad-service", "a service is a-z, 0-9 and -, with a letter or digit at both ends"
         )
-    if service == BENCH:
-        raise RequestRefused("bad-service", f"{BENCH} is a service of gmesh itself")
+    if service == BENCH_SERVICE:
+        raise RequestRefused("bad-service", f"{service} is a service of gmesh itself")
 
 
 class Acceptor:

@@ -24,6 +24,7 @@ from gmesh.node.api.whois import links_of, name_of, whois
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.limits import FOLLOW_EVERY
 from gmesh.node.runtime import NodeRuntime
+from gmesh.streams.listeners import BENCH_SERVICE
 from gmesh.trust.policy import PolicyRules, Subject
 from gmesh.wire.frames import Kind
 
@@ -164,7 +165,7 @@ class LocalNode:
         return [
             {"service": name, "messages": name in messages, "streams": name in streams}
             for name in sorted({*messages, *streams})
-            if not is_reserved(name)
+            if not is_reserved(name) and name != BENCH_SERVICE
         ]
 
     def transits(self) -> list[dict[str, Any]]:

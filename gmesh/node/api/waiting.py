@@ -3,7 +3,7 @@
 A program's connection between the head that asks for a stream and the stream, or the refusal.
 
 What the program sends meanwhile is kept, a buffer full of it; more waits in the socket.
-Tests: C{tests/node/api/test_stream_requests.py}.
+Tests: C{tests/node/api/test_waiting.py}, C{tests/node/api/test_stream_requests.py}.
 """
 
 from __future__ import annotations

@@ -17,14 +17,10 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP6ClientEndpoint,
-    UNIXClientEndpoint,
-    connectProtocol,
-)
+from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from gmesh.errors import ConfigurationError, RequestRefused
@@ -33,7 +29,7 @@ from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.node.gateways.proxy_header import proxy_header
 from gmesh.node.gateways.settings import Exposure, Target
 from gmesh.stream_errors import StreamCode
-from gmesh.streams.join import TransportJoin
+from gmesh.streams.join import JoinEnd, TransportJoin
 
 __all__ = ["Exposed", "Exposures", "is_own", "target_endpoint"]
 
@@ -69,6 +65,18 @@ class Exposed:
             "lasting": self.lasting,
             "open": len(self.joins),
         }
+
+
+class _Once(Factory):
+    """For the one connection of a join to a target."""
+
+    noisy = False
+
+    def __init__(self, join: TransportJoin) -> None:
+        self._join = join
+
+    def buildProtocol(self, addr: IAddress | None) -> JoinEnd:
+        return self._join.far
 
 
 class Exposures(Service):
@@ -184,7 +192,7 @@ class Exposures(Service):
             if exposure.to.path and self._is_own_path(exposure.to.path):
                 raise ConfigurationError("bad-target", "it is a door of this daemon")
             endpoint = target_endpoint(self._reactor, exposure.to, exposure.connect_timeout)
-            await connectProtocol(endpoint, join.far)
+            await endpoint.connect(_Once(join))
             if is_own(join.far.transport, self._own()):
                 join.abort()
                 raise ConfigurationError("bad-target", "it is a door of this daemon")

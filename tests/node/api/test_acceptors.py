@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from streams.rigs import MemoryRig, Recorder
+from twisted.internet.defer import Deferred
 
 from gmesh.errors import ConfigurationError, GmeshError, RequestRefused
 from gmesh.node.api import acceptors as module
@@ -149,6 +151,30 @@ def test_a_dialler_that_gives_up_costs_no_program_its_turn(nodes: Nodes) -> None
     nodes.dial()
     nodes.run()
     assert nodes.served == ["1", "2"]
+
+
+def test_an_offer_that_is_gone_costs_no_program_its_turn(nodes: Nodes) -> None:
+    """Though it is known only when it is to be accepted."""
+
+    class Gone:
+        peer = nodes.dialler.address("web")
+
+        def __init__(self) -> None:
+            self.gone: Deferred[None] = Deferred()
+
+        def accept(self, protocol: object) -> bool:
+            return False
+
+    takers: list[Any] = []
+    streams: Any = SimpleNamespace(listen=lambda service, take: takers.append(take))
+    nodes.acceptors = Acceptors(streams, nodes.control, ServiceGroups(), nodes.clock)
+    left = nodes.wait("1")
+    takers[0](Gone())
+    offer: Any = Gone()
+    offer.accept = lambda protocol: True
+    takers[0](offer)
+    assert nodes.served == ["1", "1"], "it was built for twice, and had the second"
+    left()
 
 
 def test_what_waits_has_a_bound(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:

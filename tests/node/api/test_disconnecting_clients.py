@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,12 @@ from twisted.logger import LogEvent, capturedLogs
 from twisted.python.failure import Failure
 
 from gmesh.node.api.access import AccessControl
+from gmesh.node.api.gateway_requests import GatewayRequests
 from gmesh.node.api.http import local_site
 from gmesh.node.api.routes import LocalApi, description
 from gmesh.node.api.views import LocalNode, Settings
+from gmesh.node.configuration import Configuration
+from gmesh.node.gateways.gateways import Gateways
 from gmesh.testing.mesh import MemoryMesh
 
 
@@ -29,7 +33,12 @@ class Caller:
         heartbeat: Any = SimpleNamespace(age=lambda: None, reachable=False, troubles={})
         runtime = mesh[name].runtime
         node = LocalNode(runtime, heartbeat, mesh.clock, Settings("/state"))
-        resource = LocalApi(node, bytes, lambda: runtime.count("caller-gone")).app.resource()
+        ids = (runtime.member.network_id, runtime.member.peer.node_id)
+        gateways = Gateways(
+            mesh.clock, runtime.streams, "gmesh-node", ids, Configuration(Path("/state")), AccessControl()
+        )
+        api = LocalApi(node, bytes, lambda: runtime.count("caller-gone"), gateways=GatewayRequests(gateways))
+        resource = api.app.resource()
         self.channel = local_site(resource, AccessControl()).buildProtocol(None)
         self.transport = StringTransport(UNIXAddress("node.sock"))
         self.channel.makeConnection(self.transport)

@@ -131,6 +131,13 @@ async def test_a_reset_that_says_done_is_no_end(nodes: LocalNodes) -> None:
     last = far.frames[-1]
     assert isinstance(last, Signal)
     assert last.code is StreamCode.ABORTED
+    recorder = Recorder(nodes)
+    nodes.b.listen("inside", lambda offer: offer.accept(recorder))
+    near = await nodes.program(nodes.a, connect("b", "inside").encode() + reset_frame(StreamCode.DONE))
+    await nodes.until(lambda: recorder.lost and near.lost)
+    assert recorder.lost is not None
+    assert isinstance(recorder.lost.value, StreamLost)
+    assert recorder.lost.value.reason == "aborted"
 
 
 @pytest.mark.parametrize("code", [code for code in StreamCode if code is not StreamCode.DONE])
@@ -169,10 +176,11 @@ async def test_a_slow_program_pauses_the_far_one(nodes: LocalNodes) -> None:
     pump = Pump(Framing(near.transport), nodes)
     near.transport.registerProducer(pump, True)
     pump.fill()
-    await nodes.until(lambda: pump.paused)
-    far.transport.write(framed(b"a turn"))
-    await nodes.until(lambda: near.data)
+    for turn in range(1, 101):
+        far.transport.write(framed(b"."))
+        await nodes.until(lambda turn=turn: len(near.data) == turn)
     held = pump.produced
+    assert held < 4 * MIB, "nobody waits for the slow program"
     far.transport.resumeProducing()
     await nodes.until(lambda: pump.produced > held + 8 * MIB)
     pump.stopped = True
