@@ -310,7 +310,7 @@ class IAuthorityStore(Interface):
         """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""
 
 
-class IPeerStreams(IPushProducer):
+class IPeerStreams(IPushProducer, Interface):
     """
     The streams with one far node, under which its association may come and go.
 
