@@ -172,6 +172,7 @@ SENTENCES = {
         f"up to {sealed.RECEIVER_RETURNS:g} s for it to come back",
         f"less than {sealed.SERVICE_RETURNS:g} s ago",
         f"WAITING every {sealed.ASK_WAITING:g} s",
+        f"kept until it is: {sealed.MAX_ANSWER_BYTES // MIB} MiB",
         f"up to {sealed.MAX_RTO:g} s, for {sealed.OUTCOME_LIFE:g} s, until SETTLED",
         f"the last {sealed.MAX_PEER_KEYS:,}, of all {sealed.MAX_KEYS:,}, for {sealed.KEY_LIFE // 3600} hours",
         f"{sealed.MAX_REASSEMBLIES} or {sealed.MAX_REASSEMBLY_BYTES // KIB} KiB a peer",
