@@ -98,7 +98,11 @@ class SendHalf:
                 return None
             piece._state = _IN_FLIGHT
             return self._lost.popleft()
-        size = min(self.unsent, self.limit - self.offset, room)
+        size = self.limit - self.offset
+        if size > room:
+            size = room
+        if size > self.unsent:
+            size = self.unsent
         if size <= 0 or self._views is None:
             return None
         views = self._views

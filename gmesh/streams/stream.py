@@ -281,10 +281,6 @@ class Stream(StreamState):
             self._producer_paused = False
             self._produce("resumeProducing")
 
-    def break_off(self, reason: str, detail: str) -> None:
-        """It ends without a word to the far end, which knows or cannot be told."""
-        self.finish(reason, detail)
-
     def _connected(self) -> None:
         self.accepted()
 
