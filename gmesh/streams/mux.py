@@ -303,6 +303,7 @@ class StreamMux(FrameReader, SegmentsOwner):
         """As L{SegmentsOwner.silent}."""
         self._end_all(StreamCode.TIMED_OUT.slug, f"nothing was heard of {self.peer.name} for too long")
         self.segments.close()
+        self.rest()
 
     def _end_all(self, reason: str, detail: str) -> None:
         for stream in list(self.streams.values()):

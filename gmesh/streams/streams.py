@@ -130,6 +130,8 @@ class Streams:
     def judge_all(self) -> None:
         """Ask again about every open stream, and end those that may not go on."""
         self._lapsed = self._authorization.lapsed()
+        for mux in self._loop or ():
+            mux.renewed(self._authorization.own)
         for mux in self._all():
             self._judge(mux)
 
@@ -226,16 +228,20 @@ class Streams:
         return StreamMux(self._shared, peer, lane, side)
 
     def _own_loop(self) -> tuple[StreamMux, StreamMux]:
-        own = self._authorization.own
         if self._loop is None:
             from gmesh.streams.loop import LoopLane
 
-            there = LoopLane(self._clock, lambda plaintext: self._own_loop()[1].received(own, plaintext))
-            back = LoopLane(self._clock, lambda plaintext: self._own_loop()[0].received(own, plaintext))
+            own = self._authorization.own
+            there = LoopLane(self._clock, lambda plaintext: self._from_here(1, plaintext))
+            back = LoopLane(self._clock, lambda plaintext: self._from_here(0, plaintext))
             self._loop = self._make_mux(own, there, 0), self._make_mux(own, back, 1)
             for mux in self._loop:
                 mux.heard(b"", Feature.STREAMS)
         return self._loop
+
+    def _from_here(self, end: int, plaintext: bytes) -> None:
+        """This node says something to itself, under the certificate that it has now."""
+        self._own_loop()[end].received(self._authorization.own, plaintext)
 
     # what the streams of a peer ask
 

@@ -285,6 +285,22 @@ def test_a_node_dials_itself(mesh: MemoryMesh) -> None:
     assert refusal(mesh, dial(mesh, node="a")).reason == "denied"
 
 
+def test_a_node_dials_itself_as_its_newest_certificate_says(mesh: MemoryMesh) -> None:
+    """An open stream is judged by the role that a renewal took away, and the one before may end."""
+    opened = Opened(mesh, dialler="a", target="a")
+    a = mesh["a"]
+    publish(mesh, CLIENTS)
+    mesh.run(2)
+    body = a.enrolled.certificate.body
+    certificate = mesh.issuer.certify(a.enrolled.node_key, a.enrolled.noise_key, body.name, ("relay",), DAY)
+    a.runtime.member.adopt_certificate(certificate)
+    mesh.run(1)
+    assert reason(opened.near) == reason(opened.far) == "denied"
+    publish(mesh, ALLOW)
+    again = Opened(mesh, "ssh", dialler="a", target="a")
+    assert again.near.transport.getPeer().serial == certificate.body.serial
+
+
 def test_a_stub_dials_what_it_has_never_heard_of() -> None:
     """It keeps no table, and asks first."""
     mesh = MemoryMesh()

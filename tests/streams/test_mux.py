@@ -217,6 +217,21 @@ def test_a_key_stroke_goes_before_bulk() -> None:
     assert keys[1].data == b"k"
 
 
+def test_a_peer_that_vanished_for_good_is_forgotten() -> None:
+    """Its association is long gone when its streams are given up: nothing of it stays."""
+    ends = TwoEnds()
+    near = HalfCloser(RIG)
+    ends.open(near, HalfCloser(RIG))
+    ends.run(1)
+    for end in (ends.a, ends.b):
+        end.channel.decide = lambda plaintext: ()
+    near.transport.write(b"anybody there?")
+    ends.run(1)
+    ends.a.mux.gone("timed-out")
+    ends.until(lambda: near.lost is not None)
+    assert ends.a.forgotten == 1
+
+
 @pytest.mark.parametrize("silent", ["a", "b"])
 def test_silence_is_noticed_after_half_a_minute_and_given_up_after_five(silent: str) -> None:
     """Idle streams cost a frame each way in thirty seconds; one side gone costs the streams, not cleanly."""
