@@ -49,6 +49,9 @@ PATIENCE = 300.0
 REATTACH = 5.0
 """Streams whose association was given up look for another so often."""
 
+RETRY = 0.2
+"""While there is no path to the peer, one is looked for so often."""
+
 OPEN_TIMEOUT = 30.0
 """For an open to be accepted, and for its offer to be taken."""
 

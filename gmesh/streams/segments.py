@@ -210,6 +210,9 @@ class Segments:
         if not lane.segment(pieces, _HEAD + len(seen) + size, probe):
             self._owed = self._owed or bool(seen)
             self._lose(parts)
+            if not self._paused:  # there is no path: nobody says when there is one
+                now = self._clock.seconds()
+                self._timer.by(now + limits.RETRY, now)
             return False
         now = self._clock.seconds()
         first = not self.flight

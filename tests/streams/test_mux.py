@@ -9,6 +9,7 @@ import pytest
 from streams.rigs import HalfCloser, Recorder, Rig
 from streams.two_ends import End, TwoEnds
 
+from gmesh.streams import limits
 from gmesh.streams.mux import StreamMux
 from gmesh.streams.stream import Stream
 from gmesh.wire.frames import iter_frames
@@ -88,6 +89,21 @@ def test_without_room_nothing_leaves_until_there_is_some() -> None:
     two.run(1)
     assert far.data == BYTES[: MIB // 4]
     assert two.a.counters["segments-resent"] == 0
+
+
+def test_without_a_path_one_is_looked_for() -> None:
+    """Nobody says when there is one again: what waits leaves soon after."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    two.a.channel.routed = False
+    stream.write(b"waits")
+    two.run(3)
+    assert far.data == b""
+    two.a.channel.routed = True
+    two.run(0.3)
+    assert far.data == b"waits"
 
 
 def test_a_shorter_path_under_load_resends_nothing() -> None:
@@ -306,3 +322,31 @@ def test_two_thousand_streams_one_after_the_other_leave_nothing() -> None:
         assert not end.mux.streams
         assert end.credit.used == end.sends.used == 0
         assert end.mux.segments.loose.under_way == 0
+
+
+def test_a_peer_has_so_many_streams_and_no_more() -> None:
+    """The opener knows before it asks; what one ends, another may have."""
+    two = TwoEnds()
+    opened = [two.a.mux.open("web") for _ in range(limits.MAX_PEER_STREAMS)]
+    assert all(isinstance(stream, Stream) for stream in opened)
+    refused = two.a.mux.open("web")
+    assert isinstance(refused, tuple)
+    assert refused[0] == "busy"
+    assert isinstance(opened[0], Stream)
+    opened[0].reset("aborted")
+    assert isinstance(two.a.mux.open("web"), Stream)
+    assert two.a.credit.used <= limits.PEER_CREDIT
+
+
+def test_an_open_that_is_given_up_before_it_is_answered_opens_nothing() -> None:
+    """Its RESET may overtake it."""
+    two = TwoEnds()
+    delays = iter([0.5, 0.01])
+    two.a.channel.decide = lambda plaintext: (next(delays, 0.01),)
+    stream = two.a.mux.open("web")
+    assert isinstance(stream, Stream)
+    two.run(0.001)
+    stream.reset("aborted")
+    two.run(5)
+    assert two.b.offers == []
+    assert two.b.mux.streams == {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from random import Random
 
 import pytest
-from streams.transfers import Transfer
+from streams.transfers import Transfer, forget_records
 
 from gmesh.endtoend.limits import MAX_BATCH_WINDOW
 from gmesh.streams import limits
@@ -74,6 +74,7 @@ def finish(mesh: MemoryMesh, transfer: Transfer, within: float = 900.0) -> None:
         if transfer.done:
             break
         mesh.run(1)
+        forget_records(mesh)
         assert held(mesh) <= 2 * MAX_BATCH_WINDOW
         assert sends.used <= limits.NODE_UNACKNOWLEDGED
         assert credit.used <= limits.NODE_CREDIT

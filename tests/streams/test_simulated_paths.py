@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from streams.transfers import Transfer
+from streams.transfers import Transfer, forget_records
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import LoopingCall
 
@@ -124,17 +124,18 @@ def test_a_switch_to_a_shorter_path_sends_little_again(detour: MemoryMesh) -> No
 
 @pytest.mark.parametrize("seconds", [360, pytest.param(3600, marks=pytest.mark.soak)])
 def test_over_rehandshakes_and_renewals(seconds: int) -> None:
-    """Sessions and certificates come and go under streams: nobody waits longer than a round trip for it."""
+    """Sessions and certificates come and go under streams: nobody waits for it longer than a round trip."""
     mesh = line("a", "b", "c", wire=Wire(delay=0.005, rate=60_000, chunked=False))
     transfer = Transfer(mesh, "a", "c", 1000 * MIB)
     mesh.run(5)
     worst, began = 0.0, mesh["a"].runtime.counters()["established"]
     for minute in range(seconds // 60):
         worst = max(worst, transfer.stalled(60))
+        forget_records(mesh)
         if minute % 5 == 2:
             mesh["a"].renew()
             mesh["c"].renew()
     assert transfer.sink.intact and transfer.sink.got > 0.7 * 60_000 * seconds
-    assert mesh["a"].runtime.counters()["established"] >= began + seconds // 120
-    assert worst <= 2.0
+    assert mesh["a"].runtime.counters()["established"] >= began + seconds // 130
+    assert worst <= 0.5
     mesh.stop()

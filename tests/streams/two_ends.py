@@ -34,6 +34,7 @@ class Channel:
 
     @ivar decide: gives the delays after which copies of a plaintext arrive.
     @ivar sent: every plaintext that left.
+    @ivar routed: False while there is no path.
     @ivar room: how many segments it takes before it pauses its producer; None for no end.
     """
 
@@ -49,6 +50,7 @@ class Channel:
         self.producers: dict[Any, None] = {}
         self.room: int | None = None
         self.losses = 0
+        self.routed = True
         self.blames: list[int] = []
         self.samples: list[float] = []
 
@@ -56,6 +58,8 @@ class Channel:
         plaintext = b"".join(pieces)
         assert len(plaintext) == size
         assert size <= self.limit + 400
+        if not self.routed:
+            return False
         if self.room == 0 and not probe:
             for producer in self.producers:
                 producer.pauseProducing()
