@@ -10,7 +10,6 @@ C{tests/routing/test_engine.py}, C{tests/authority/test_store.py}.
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IPushProducer
 from zope.interface import Attribute, Interface
 
 __all__ = [
@@ -310,12 +309,13 @@ class IAuthorityStore(Interface):
         """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""
 
 
-class IPeerStreams(IPushProducer, Interface):
+class IPeerStreams(Interface):
     """
     The streams with one far node, under which its association may come and go.
 
     Called by C{endtoend.association}, C{endtoend.sessions} and C{endtoend.receiving}; nothing of it raises.
-    It is a producer of its L{gmesh.endtoend.batching.BatchSender}, and adds and removes itself.
+    It adds a producer to its L{gmesh.endtoend.batching.BatchSender} while it has something to send, and
+    removes it.
     """
 
     active = Attribute("True while a stream is open or being opened: the association is not idle then.")

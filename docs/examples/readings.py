@@ -64,7 +64,12 @@ class Readings:
             nonlocal rest
             *lines, rest = (rest + data).split(b"\n")
             for message in map(json.loads, lines):
-                received(message["from"], float(base64.b64decode(message["data"])))
+                try:
+                    value = float(base64.b64decode(message["data"]))
+                except ValueError:  # anybody may send anything
+                    print(f"{message['from']} sent no reading", file=sys.stderr)
+                else:
+                    received(message["from"], value)
 
         await treq.collect(response, arrived)
 

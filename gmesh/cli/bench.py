@@ -75,9 +75,8 @@ def bench(node: str, seconds: float, streams: int, where: Endpoint, as_json: boo
     """
     node, _ = stream_names(node, SERVICE)
     run = os.urandom(RUN)
-    with _progress(seconds, quiet=as_json or not sys.stderr.isatty()) as step:
-        began = time.perf_counter()
-        trips = _trips(where, node, run, min(seconds, 1.0), began)
+    trips = _trips(where, node, run, min(seconds, 1.0), time.perf_counter())
+    with _progress(seconds, quiet=as_json or not sys.stdout.isatty()) as step:
         up = _flow([_Up(where, node, run, seconds) for _ in range(streams)], step)
         down = _flow([_Down(where, node, run, seconds) for _ in range(streams)], step)
     result = {
@@ -106,12 +105,13 @@ def _rate(flow: Flow) -> str:
 
 @contextmanager
 def _progress(seconds: float, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error over both ways. @return: to be told of seconds that have passed."""
+    """A bar over both ways, on a terminal. @return: to be told of seconds that have passed."""
     if quiet:
         yield lambda passed: None
         return
-    with click.progressbar(length=int(2000 * seconds), label="measuring", file=sys.stderr) as bar:
+    with click.progressbar(length=int(2000 * seconds), label="measuring") as bar:
         yield lambda passed: bar.update(int(1000 * passed))
+        bar.update(int(2000 * seconds) - bar.pos)
 
 
 def _trips(where: Endpoint, node: str, run: bytes, seconds: float, began: float) -> list[float]:

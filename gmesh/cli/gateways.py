@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from gmesh.cli.http import Endpoint, HttpRefused
+from gmesh.cli.http import Endpoint
 from gmesh.cli.local import node_command
 from gmesh.cli.output import words
 from gmesh.cli.pipe_watch import end_with_the_reader
@@ -50,10 +50,9 @@ def forward(listen: str, to: str, where: Endpoint, as_json: bool) -> None:
 
 
 def _hold(where: Endpoint, path: str, body: dict[str, Any], line: str, as_json: bool) -> None:
-    """@raise HttpRefused: when it is taken back, or the node stops."""
+    """Until it is taken back. @raise Unreachable: when the node stops."""
     end_with_the_reader()
     with where.stream(path, body=body) as rows:
         for row in rows:
             told = {name: words(value) for name, value in row.items()}
             print(json.dumps(row) if as_json else line.format_map(told), flush=True)
-    raise HttpRefused("closed", "it was taken back, or the node stopped", 200, {})

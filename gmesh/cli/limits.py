@@ -26,7 +26,7 @@ MAX_GENESIS_VERSIONS = 1000
 #: The most pages of one list of the authority.
 MAX_PAGES = 10_000
 #: Seconds that a node may be given to acknowledge a message: what its local API takes.
-MAX_SEND_TIMEOUT = 60.0
+MAX_SEND_TIMEOUT = 300.0
 #: The most pings of one command.
 MAX_PING_COUNT = 1000
 #: How much longer than it was told to a command waits at most, as a part of that.

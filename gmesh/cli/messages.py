@@ -50,7 +50,7 @@ def send(
     """
     Send TEXT, or standard input if it is - or left out, to a service of NODE.
 
-    Succeeds only when the receiving node has acknowledged it.
+    Succeeds only when its receiver has acknowledged it.
     """
     data = os.fsencode(text) if text not in (None, "-") else sys.stdin.buffer.read(MAX_MESSAGE + 1)
     if len(data) > MAX_MESSAGE:
@@ -65,25 +65,40 @@ def send(
 @node_command
 @click.option("--service", required=True, metavar="NAME", help="The service to serve.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
-def receive(service: str, count: int | None, where: Endpoint, as_json: bool) -> None:
+@click.option("--raw", is_flag=True, help="Write the bytes as they are, with nothing added.")
+def receive(service: str, count: int | None, raw: bool, where: Endpoint, as_json: bool) -> None:
     """
     Print the messages sent to a service of this node, one per line, until interrupted.
 
-    On a terminal each is preceded by the name of its sender; --json always shows it.
+    A message is acknowledged once it is written. On a terminal each is preceded by the name of its sender;
+    --json always shows it. With --raw --count 1 a file that was sent arrives as it was.
     """
+    if raw and as_json:
+        raise click.UsageError("--raw and --json exclude each other")
     end_with_the_reader()
-    with where.stream(f"/v1/receive?service={quote(service, safe='')}") as messages:
+    with where.stream(f"/v1/receive?service={quote(service, safe='')}&ack=1") as messages:
         for number, message in enumerate(messages, start=1):
-            print(json.dumps(message) if as_json else _message_line(message), flush=True)
+            if raw:
+                sys.stdout.buffer.write(_data(message))
+                sys.stdout.buffer.flush()
+            else:
+                print(json.dumps(message) if as_json else _message_line(message), flush=True)
+            if "id" in message:
+                body = {"ids": [message["id"]]}
+                read_object(where, "/v1/receive/ack", "POST", body, NODE_TIMEOUT)
             if number == count:
                 return
     raise HttpRefused("closed", "the node stopped", 200, {})
 
 
-def _message_line(message: dict[str, Any]) -> str:
+def _data(message: dict[str, Any]) -> bytes:
     try:
-        data = base64.b64decode(str(message.get("data", "")), validate=True)
+        return base64.b64decode(str(message.get("data", "")), validate=True)
     except binascii.Error as error:
         raise HttpRefused("invalid-answer", "the node sent a message that is not base64", 200, {}) from error
+
+
+def _message_line(message: dict[str, Any]) -> str:
+    data = _data(message)
     text = printable(data.decode("utf-8", "backslashreplace"))
     return f"{words(message.get('from'))}: {text}" if sys.stdout.isatty() else text

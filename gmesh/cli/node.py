@@ -111,6 +111,7 @@ def nodes(where: Endpoint, as_json: bool) -> None:
         id_column("node id", "node_id"),
         Column("roles", "roles"),
         Column("reachable", "reachable"),
+        Column("services", "services"),
     ]
     listing(columns, read_list(where, "/v1/nodes"), "no nodes", as_json)
 
@@ -129,6 +130,11 @@ def transits(where: Endpoint, as_json: bool) -> None:
 
 @node_command
 def services(where: Endpoint, as_json: bool) -> None:
-    """List the services served on this node."""
-    columns = [Column("service", "service"), Column("messages", "messages"), Column("streams", "streams")]
+    """List the services of the mesh and their nodes, and what this one takes: messages, streams."""
+    columns = [
+        Column("service", "service"),
+        Column("nodes", "nodes"),
+        Column("messages", "messages"),
+        Column("streams", "streams"),
+    ]
     listing(columns, read_list(where, "/v1/services"), "no services", as_json)

@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from gmesh.client.access_log import access_log_line
     from gmesh.client.agent import mesh_agent
     from gmesh.client.blocking import SocketRefused, open_socket
+    from gmesh.client.blocking_mesh import BlockingMesh
     from gmesh.client.endpoints import MeshClientEndpoint, MeshServerEndpoint
     from gmesh.client.listening import ListenRefused
+    from gmesh.client.mesh import Mesh
     from gmesh.interfaces import IStreamReader
     from gmesh.stream_errors import DialRefused, StreamLost
 
 __all__ = [
+    "BlockingMesh",
     "DialRefused",
     "IStreamReader",
     "ListenRefused",
+    "Mesh",
     "MeshAddress",
     "MeshClientEndpoint",
     "MeshServerEndpoint",
@@ -35,6 +39,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BlockingMesh": "gmesh.client.blocking_mesh",
+    "Mesh": "gmesh.client.mesh",
     "DialRefused": "gmesh.stream_errors",
     "IStreamReader": "gmesh.interfaces",
     "ListenRefused": "gmesh.client.listening",

@@ -272,6 +272,7 @@ class Listeners(MultiService):
     @param purpose: what the log calls it.
     @param unit: the daemon, for the line it ends with.
     @param parse: as of L{ListenService}.
+    @param group: as of L{ListenService}.
     """
 
     _log = Logger()
@@ -284,9 +285,11 @@ class Listeners(MultiService):
         unit: str,
         endpoints: Iterable[str],
         parse: Callable[[Any, str], Any] | None = None,
+        group: int | None = None,
     ) -> None:
         super().__init__()
         self._parse = parse
+        self._group = group
         self._reactor = reactor
         self._factory = factory
         self._purpose = purpose
@@ -295,6 +298,16 @@ class Listeners(MultiService):
         self._ports: dict[str, ListenService] = {}
         for text in dict.fromkeys(endpoints):
             self._keep(text, self._made(text))
+
+    def give(self, group: int | None) -> None:
+        """
+        Let the unix sockets made here, and those to come, belong to this group, as L{ListenService.give}.
+
+        @raise ConfigurationError: when this process may not give one away.
+        """
+        for port in self._ports.values():
+            port.give(group)
+        self._group = group
 
     def addresses(self) -> list[IAddress]:
         """Where they listen."""
@@ -342,7 +355,7 @@ class Listeners(MultiService):
 
     def _made(self, text: str) -> ListenService:
         made = self._factory()
-        return ListenService(self._reactor, text, made, self._purpose, self._unit, parse=self._parse)
+        return ListenService(self._reactor, text, made, self._purpose, self._unit, self._group, self._parse)
 
     def _keep(self, text: str, service: ListenService) -> None:
         service.setServiceParent(self)

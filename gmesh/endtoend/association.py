@@ -18,7 +18,8 @@ from gmesh.endtoend import limits
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.batching import CLOSED, BatchSender
 from gmesh.endtoend.deadline_timer import DeadlineTimer
-from gmesh.endtoend.receiving import DatagramReceiver, DeliveredNumbers, ReassemblyPool
+from gmesh.endtoend.delivered_numbers import DeliveredNumbers
+from gmesh.endtoend.receiving import DatagramReceiver, ReassemblyPool
 from gmesh.endtoend.reliable import ReliableSender
 from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Services
@@ -79,7 +80,7 @@ class Association:
     @property
     def idle(self) -> bool:
         """True if giving it up would interrupt no handshake, no message and no stream."""
-        return self.keys.idle and not len(self.reliable) and not self.streaming
+        return self.keys.idle and not len(self.reliable) and self.receiver.idle and not self.streaming
 
     def ready(self) -> None:
         """There are new keys: send what is queued."""

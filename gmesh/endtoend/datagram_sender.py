@@ -20,7 +20,7 @@ from gmesh.endtoend.association import Associations
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.batching import CLOSED, BatchSender
 from gmesh.endtoend.limits import WHOLE_SIZE
-from gmesh.endtoend.reliable import encode_datagram
+from gmesh.endtoend.reliable_queue import encode_datagram
 from gmesh.mesh.peer_identity import Peer
 from gmesh.wire.messages import DatagramTemplate
 

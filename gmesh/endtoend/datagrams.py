@@ -10,32 +10,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagram_sender import DatagramSender
+from gmesh.endtoend.local_delivery import LocalDelivery
+from gmesh.endtoend.reliable_queue import Delivered
 from gmesh.endtoend.services import Message, Receiver, Registration, Services
 from gmesh.endtoend.sessions import Sessions
-from gmesh.errors import SendRefused
+from gmesh.errors import FrameRefused, SendRefused
 from gmesh.mesh.peer_identity import Peer
-from gmesh.wire.messages import Outcome
+from gmesh.wire.messages import check_key
 
 __all__ = ["Datagrams", "Delivered"]
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """
-    A message was handed to a receiver, or, if no acknowledgement was wanted, sent.
-
-    @ivar rtt: seconds from sending it to its acknowledgement; None without one.
-    """
-
-    rtt: float | None
 
 
 class Datagrams:
@@ -44,7 +35,7 @@ class Datagrams:
 
     Reasons of L{SendRefused}: C{unknown-node}, C{bad-service}, C{too-large}, C{bad-timeout}, C{revoked},
     C{expired}, C{stale}, C{denied}, C{no-route}, C{too-far}, C{no-such-service}, C{busy}, C{refused},
-    C{timed-out}, C{cancelled}, C{stopped}.
+    C{receiver-gone}, C{no-keys}, C{timed-out}, C{cancelled}, C{stopped}.
 
     @param advertise: called when this node has other services than before.
     @ivar authorization: who may send what to whom.
@@ -75,6 +66,7 @@ class Datagrams:
         self._number = itertools.count(1).__next__
         self._posts: dict[tuple[str, str], DatagramSender] = {}
         self._opened: dict[DatagramSender, None] = {}
+        self._local: dict[LocalDelivery, None] = {}
 
     @property
     def own(self) -> Peer:
@@ -94,6 +86,8 @@ class Datagrams:
             sender.stop()
         for association in self._associations:
             association.reliable.fail_all("stopped")
+        for delivery in list(self._local):
+            delivery.stop()
         self.services.stop()
         self._sessions.stop()
 
@@ -108,10 +102,18 @@ class Datagrams:
         *,
         concurrent: int = limits.SERVICE_CONCURRENT,
         reserved: bool = False,
+        owner: object = None,
+        shared: bool = False,
     ) -> Registration:
         """As L{Services.register}."""
         return self.services.register(
-            service, receiver, concurrent=concurrent, reserved=reserved, changed=self._services_changed
+            service,
+            receiver,
+            concurrent=concurrent,
+            reserved=reserved,
+            owner=owner,
+            shared=shared,
+            changed=self._services_changed,
         )
 
     def send(
@@ -122,39 +124,52 @@ class Datagrams:
         *,
         acknowledge: bool = True,
         timeout: float = limits.DEFAULT_TIMEOUT,
+        key: str = "",
     ) -> Deferred[Delivered]:
         """
         Send C{data}, at most L{limits.MAX_DATAGRAM} bytes, to a service of a node.
 
-        With C{acknowledge} it is repeated until its receiver has it or C{timeout} seconds have passed, and
-        handed over once only. Cancelling the Deferred stops repeating.
+        With C{acknowledge} it is repeated until the node has it or C{timeout} seconds have passed, and the
+        Deferred fires when its receiver is done with it.  Cancelling the Deferred stops repeating.
 
+        @param key: names the message over several calls: once it was acknowledged it is never handed over
+            again, and a call with the same key succeeds. 1 to 64 printable ASCII characters.
         @return: Deferred of L{Delivered}; fails with L{SendRefused}.
         """
         if acknowledge and not 0 < timeout <= limits.MAX_TIMEOUT:
             detail = f"a timeout lies between 0 and {limits.MAX_TIMEOUT:g} seconds"
             return fail(SendRefused("bad-timeout", detail))
+        try:
+            if key:
+                check_key(key)
+        except FrameRefused as refusal:
+            return fail(SendRefused("bad-key", refusal.detail))
         data, since = bytes(data), self._clock.seconds()
 
         def sought(_: None) -> Deferred[Delivered]:
-            return self._send(node, service, data, acknowledge, timeout - (self._clock.seconds() - since))
+            if not acknowledge:
+                return self._post(node, service, data)
+            return self._send(node, service, data, timeout - (self._clock.seconds() - since), key)
 
         return self.seek(node).addCallback(sought)
 
-    def _send(
-        self, node: str, service: str, data: bytes, acknowledge: bool, timeout: float
-    ) -> Deferred[Delivered]:
+    def _post(self, node: str, service: str, data: bytes) -> Deferred[Delivered]:
         try:
-            if not acknowledge:
-                self.post(node, service, data)
-                return succeed(Delivered(None))
-            peer = self.admit(node, service, len(data))
-            if peer.handle == self.own.handle:
-                return self._deliver_here(service, data)
-            result = self._associations.associate(peer).reliable.send(service, data, timeout)
+            self.post(node, service, data)
         except SendRefused as refusal:
             return fail(refusal)
-        return result.addCallback(Delivered)
+        return succeed(Delivered(None))
+
+    def _send(self, node: str, service: str, data: bytes, timeout: float, key: str) -> Deferred[Delivered]:
+        try:
+            peer = self.admit(node, service, len(data))
+            if peer.handle == self.own.handle:
+                result = self._deliver_here(service, data, timeout, key)
+            else:
+                result = self._associations.associate(peer).reliable.send(service, data, timeout, key)
+        except SendRefused as refusal:
+            return fail(refusal)
+        return result
 
     def open(self, node: str, service: str) -> DatagramSender:
         """
@@ -200,21 +215,23 @@ class Datagrams:
             node, service, self._associations, self.authorization, self._drop_here, self._number
         )
 
-    def _deliver_here(self, service: str, data: bytes) -> Deferred[Delivered]:
-        own = self.own
-        result: Deferred[Delivered] = Deferred()
+    def _deliver_here(self, service: str, data: bytes, timeout: float, key: str) -> Deferred[Delivered]:
+        delivery = LocalDelivery(self.services, self._from_here(service, data, key), timeout, self._clock)
+        if not delivery.result.called:
+            self._local[delivery] = None
+            delivery.result.addBoth(self._delivered_here, delivery)
+        return delivery.result
 
-        def done(outcome: Outcome) -> None:
-            if outcome is Outcome.DELIVERED:
-                result.callback(Delivered(0.0))
-            else:
-                result.errback(SendRefused(outcome.slug, f"{own.name} answers {outcome.slug} for {service}"))
-
-        self.services.deliver(Message(own.name, own.node_id, own.roles, service, bytes(data)), done)
+    def _delivered_here(self, result: Delivered | Failure, delivery: LocalDelivery) -> Delivered | Failure:
+        del self._local[delivery]
         return result
 
     def _drop_here(self, service: str, data: bytes) -> None:
-        self._deliver_here(service, data).addErrback(lambda failure: failure.trap(SendRefused))
+        self.services.deliver(self._from_here(service, data), lambda outcome, said, answer: None)
+
+    def _from_here(self, service: str, data: bytes, key: str = "") -> Message:
+        own = self.own
+        return Message(own.name, own.node_id, own.roles, service, bytes(data), key)
 
     def _services_changed(self) -> None:
         """First nothing more goes to an old receiver, then others hear of it."""

@@ -123,8 +123,8 @@ WHOLE_SIZE = 16_256
 """An unacknowledged datagram up to this is not cut: its pieces would have to be put together again."""
 
 DEFAULT_TIMEOUT = 10.0
-MAX_TIMEOUT = 60.0
-"""Longest a datagram is retried."""
+MAX_TIMEOUT = 300.0
+"""Longest that a sender waits for a message to arrive and be dealt with."""
 
 MESSAGE_COST = 64
 """Bytes charged for a message beside its data."""
@@ -137,7 +137,42 @@ MAX_SENDER_STARTS = 2
 
 MAX_RELIABLE_MESSAGES = 1_024
 MAX_RELIABLE_BYTES = 4 * 1024 * 1024
-"""Acknowledged messages queued or under way to one peer."""
+"""Acknowledged messages to one service of one peer that wait, are under way, or wait for their outcome."""
+
+MAX_PEER_MESSAGES = 4_096
+MAX_PEER_BYTES = 16 * 1024 * 1024
+"""The same, to all services of one peer."""
+
+BUSY_PAUSE = 0.05
+MAX_BUSY_PAUSE = 0.4
+"""A service that had no room for a message is tried again with one after so long, doubling."""
+
+SERVICE_RETURNS = 10.0
+"""A service that was there so lately is not missed at once: its program restarts, or its node."""
+
+MAX_LANES = 256
+"""Services of one peer of which is remembered how fast they take messages."""
+
+ASK_WAITING = 5.0
+"""A peer that holds a message is asked about it so often: it may have been restarted."""
+
+MAX_HELD = 1_024
+"""Messages of one peer that this node holds, for all services: their receivers are not done with them."""
+
+OUTCOME_LIFE = 60.0
+"""An outcome that is not confirmed is repeated for so long; after that its sender asks, or has given up."""
+
+MAX_ANSWER_BYTES = 1024 * 1024
+"""Answers to one peer that it has not confirmed; the oldest go, and their outcomes are told without them."""
+
+# Keys of messages
+
+KEY_LIFE = 86_400
+"""Seconds for which a key that was acknowledged is known."""
+
+MAX_PEER_KEYS = 8_192
+MAX_KEYS = 65_536
+"""Keys remembered of one peer, and of all; the oldest go, those of the peer with the most first."""
 
 MAX_REASSEMBLIES = 16
 MAX_REASSEMBLY_BYTES = 512 * 1024
@@ -254,4 +289,14 @@ SERVICE_CONCURRENT = 64
 
 SERVICE_QUEUE_MESSAGES = 256
 SERVICE_QUEUE_BYTES = 1024 * 1024
-"""Messages queued for one receiver."""
+"""Messages of one peer queued for one service."""
+
+SERVICE_TOTAL_MESSAGES = 1_024
+SERVICE_TOTAL_BYTES = 4 * 1024 * 1024
+"""The same, of all peers."""
+
+RECEIVER_RETURNS = 10.0
+"""So long messages wait for a program that went away while it had to do with them."""
+
+MAX_HANDS = 2
+"""A message is handed over so often: once more when a program died with it, so that none dies of it again."""

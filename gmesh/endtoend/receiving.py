@@ -2,20 +2,21 @@
 """
 Datagrams of one peer: judged by the policy, put together, handed over once, and answered.
 
+An acknowledged message is answered at the end of its sealed frame: with its outcome if its receiver is done
+with it, else TAKEN now and the outcome later.  Each number has one outcome for ever; what found no room comes
+again under another number.
+
 What the peer may reach is asked once and remembered as a callable for each service; then a whole
 message without acknowledgement costs a look into its header, a dictionary access and a slice.
 Whatever could change the answer empties what is remembered, even between two messages of a frame; only
 that this node has lost touch with its authority, which comes with time, is looked for once a second.
-
-The upper half of a message number is another one for each sender and each start of a node, the lower half
-counts: so numbers rise, and a window over them remembers what was handed over already.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -23,8 +24,9 @@ from gmesh.endtoend import limits
 from gmesh.endtoend.answers import AnswerBudget
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.batching import BatchSender
+from gmesh.endtoend.delivered_numbers import DeliveredNumbers
+from gmesh.endtoend.outcome_reporter import OutcomeReporter
 from gmesh.endtoend.reliable import ReliableSender
-from gmesh.endtoend.replay import ReplayWindow
 from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Message, Services, Take
 from gmesh.endtoend.session import SealedSession
@@ -40,11 +42,13 @@ from gmesh.wire.messages import (
     Datagram,
     Inner,
     Mark,
+    MessageNumbers,
+    MessageOutcome,
     Outcome,
     Receipt,
 )
 
-__all__ = ["DatagramReceiver", "DeliveredNumbers", "Reassembly", "ReassemblyPool"]
+__all__ = ["DatagramReceiver", "Reassembly", "ReassemblyPool"]
 
 PIECE_COST = 128
 """Bytes charged for holding a fragment, beside its data."""
@@ -55,52 +59,6 @@ _LASTING = (Outcome.DENIED, Outcome.NO_SUCH_SERVICE)
 _DATAGRAM = int(Inner.DATAGRAM)
 _HEAD = DATAGRAM_HEAD.size
 _unpack_head = DATAGRAM_HEAD.unpack_from
-
-
-@dataclass(slots=True)
-class _Numbers:
-    window: ReplayWindow = field(default_factory=lambda: ReplayWindow(limits.ACK_WINDOW))
-    outcomes: OrderedDict[int, Outcome] = field(default_factory=OrderedDict)
-
-
-class DeliveredNumbers:
-    """Which acknowledged messages of one peer were taken, and what was answered. Pure."""
-
-    __slots__ = ("_starts",)
-
-    def __init__(self) -> None:
-        self._starts: OrderedDict[int, _Numbers] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def seen(self, message: int) -> bool:
-        """True if this acknowledged message was taken, or is too old to know."""
-        numbers = self._starts.get(message >> 32)
-        return numbers is not None and not numbers.window.fresh(message & 0xFFFFFFFF)
-
-    def outcome(self, message: int) -> Outcome | None:
-        """What was answered about a message that was taken, if it is known yet."""
-        numbers = self._starts.get(message >> 32)
-        return None if numbers is None else numbers.outcomes.get(message)
-
-    def take(self, message: int) -> None:
-        """Never take this acknowledged message again."""
-        start = message >> 32
-        numbers = self._starts.get(start)
-        if numbers is None:
-            numbers = self._starts[start] = _Numbers()
-            if len(self._starts) > limits.MAX_SENDER_STARTS:
-                self._starts.popitem(last=False)
-        numbers.window.mark(message & 0xFFFFFFFF)
-
-    def settle(self, message: int, outcome: Outcome) -> None:
-        """Remember what became of it, to answer so again."""
-        numbers = self._starts.get(message >> 32)
-        if numbers is not None:
-            numbers.outcomes[message] = outcome
-            if len(numbers.outcomes) > limits.ACK_WINDOW:
-                numbers.outcomes.popitem(last=False)
 
 
 class ReassemblyPool:
@@ -222,6 +180,7 @@ class DatagramReceiver:
         "_peer",
         "_reassembly",
         "_reliable",
+        "_reporter",
         "_services",
         "_takes",
         "begin_streams",
@@ -258,6 +217,12 @@ class DatagramReceiver:
         self._budget = AnswerBudget(clock.seconds())
         self._asked: bytes | None = None
         self._dropped = 0
+        self._reporter = OutcomeReporter(batch, sealer, clock)
+
+    @property
+    def idle(self) -> bool:
+        """True if nothing of the peer is held, and it knows what became of what was."""
+        return self._reporter.idle and not self.numbers.held
 
     def opened(self, session: SealedSession, plaintext: bytes) -> None:
         """
@@ -286,6 +251,7 @@ class DatagramReceiver:
             start = following
         if start != end:
             self._rest(peer, plaintext, start)
+        self._reporter.flush()
         if self._asked is not None:
             body, self._asked = self._asked, None
             seen = b"" if self.streams is None else self.streams.seen()
@@ -304,6 +270,7 @@ class DatagramReceiver:
     def close(self) -> None:
         """Take no more and answer no more, not even what is left of the frame that is being read."""
         self._closed = True
+        self._reporter.close()
         self.forget()
 
     def _look_again(self, peer: Peer) -> None:
@@ -364,6 +331,17 @@ class DatagramReceiver:
                 self._datagram(peer, Datagram.decode(body))
             elif kind == Inner.RECEIPT:
                 self._reliable.receipt(Receipt.decode(body))
+            elif kind == Inner.OUTCOME:
+                ending = MessageOutcome.decode(body)
+                if self._reliable.ending(ending):
+                    self._reporter.settled(ending.message)
+            elif kind == Inner.TAKEN:
+                self._reliable.taken(MessageNumbers.decode(body).messages)
+            elif kind == Inner.SETTLED:
+                self._reporter.confirmed(MessageNumbers.decode(body).messages)
+            elif kind == Inner.WAITING:
+                for message in MessageNumbers.decode(body).messages:
+                    self._say(message)
             elif kind == Inner.ASK:
                 Mark.decode(body)
                 self._asked = body  # the last one of a sealed frame says it all
@@ -379,12 +357,11 @@ class DatagramReceiver:
 
     def _datagram(self, peer: Peer, datagram: Datagram) -> None:
         """One datagram, or a fragment of one."""
-        numbers = self.numbers
-        if datagram.want_ack and numbers.seen(datagram.message):
+        last = datagram.index == datagram.count - 1
+        if datagram.answered and self.numbers.seen(datagram.message):
             self._counters["repeated"] += 1
-            outcome = numbers.outcome(datagram.message)
-            if outcome is not None and datagram.index == datagram.count - 1:
-                self._answer(datagram.message, outcome)
+            if last:
+                self._say_again(datagram)
             return
         outcome = self._refusal(peer, datagram)
         data: bytes | Outcome | None = outcome
@@ -393,19 +370,44 @@ class DatagramReceiver:
             if datagram.count > 1:
                 data = self._reassembly.assemble(datagram, self._clock.seconds())
         if isinstance(data, bytes):
-            outcome = self._services.refusal(datagram.service, len(data))
+            outcome = self._services.refusal(datagram.service, len(data), peer.node_id)
             if outcome is None:
                 self._hand(peer, datagram, data)
                 return
             data = outcome
         if data is not None:
-            self._not_taken(data)
-            if not datagram.want_ack:
+            self._counted(data)
+            if not datagram.answered:
                 self._drop_others(datagram.service, data)
-            elif datagram.index == datagram.count - 1 and (
-                data is not Outcome.DENIED or self._budget.deny(self._clock.seconds())
-            ):
-                self._answer(datagram.message, data)
+            elif last and (data is not Outcome.DENIED or self._budget.deny(self._clock.seconds())):
+                self._refuse(datagram, data)
+
+    def _say_again(self, datagram: Datagram) -> None:
+        """The answer about a message that was taken, and comes again, was lost."""
+        if datagram.outcome:
+            self._say(datagram.message, unknown=False)
+            return
+        outcome = self.numbers.outcome(datagram.message)
+        if outcome is not None:
+            self._reply(pack_frame(Inner.RECEIPT, Receipt(datagram.message, outcome).encode()))
+
+    def _say(self, message: int, unknown: bool = True) -> None:
+        """What became of a message, or that it is held. @param unknown: or that there is none."""
+        ending = self._reporter.told(message) or self.numbers.ending(message)
+        if message in self.numbers.held:
+            self._reporter.taken(message)
+        elif ending is not None:
+            self._reporter.tell(ending, confirmed=False)
+        elif unknown:
+            self._reporter.tell(MessageOutcome(message, Outcome.UNKNOWN), confirmed=False)
+
+    def _refuse(self, datagram: Datagram, outcome: Outcome) -> None:
+        """Answer that a message is not taken; what follows under its number is answered alike."""
+        if not datagram.outcome:
+            self._reply(pack_frame(Inner.RECEIPT, Receipt(datagram.message, outcome).encode()))
+            return
+        self.numbers.take(datagram.message)
+        self._reporter.tell(self.numbers.settle(datagram.message, outcome), confirmed=False)
 
     def _drop_others(self, service: str, outcome: Outcome) -> None:
         """Whatever else comes for this service, and nobody waits for, is only counted."""
@@ -414,34 +416,76 @@ class DatagramReceiver:
             self._takes[service.encode("ascii")] = lambda data: self._not_taken(outcome)
 
     def _refusal(self, peer: Peer, datagram: Datagram) -> Outcome | None:
-        if not self._authorization.accepts(peer, datagram.service):
+        """Why it is not taken; that it was acknowledged already is a reason, too."""
+        service = datagram.service
+        if not self._authorization.accepts(peer, service):
             return Outcome.DENIED
-        return self._services.refusal(datagram.service, len(datagram.data))
+        if datagram.key and self._services.known(peer.node_id, service, datagram.key):
+            return Outcome.DELIVERED
+        if datagram.answered and len(self.numbers.held) >= limits.MAX_HELD:
+            return Outcome.BUSY
+        return self._services.refusal(service, len(datagram.data), peer.node_id)
 
     def _hand(self, peer: Peer, datagram: Datagram, data: bytes) -> None:
-        numbers = self.numbers
-        if datagram.want_ack:
-            numbers.take(datagram.message)
-        else:
+        message = Message(
+            peer.name,
+            peer.node_id,
+            peer.roles,
+            datagram.service,
+            data,
+            datagram.key,
+            datagram.again,
+        )
+        if not datagram.answered:
             self._takes[datagram.service.encode("ascii")] = self._services.taker(
                 peer, datagram.service, self._not_taken
             )
+            self._services.deliver(message, lambda outcome, said, answer: self._counted(outcome))
+        elif datagram.outcome:
+            self._hold(datagram.message, message)
+        else:
+            self._receipt(datagram.message, message)
 
-        def done(outcome: Outcome) -> None:
-            if outcome is not Outcome.DELIVERED:
-                self._not_taken(outcome)
-            if datagram.want_ack:
-                numbers.settle(datagram.message, outcome)
-                self._answer(datagram.message, outcome)
+    def _hold(self, number: int, message: Message) -> None:
+        """The sender waits for what its receiver comes to."""
+        numbers, reporter = self.numbers, self._reporter
+        numbers.take(number)
+        held = False
 
-        message = Message(peer.name, peer.node_id, peer.roles, datagram.service, data)
+        def done(outcome: Outcome, said: str, answer: bytes) -> None:
+            self._counted(outcome)
+            ending = numbers.settle(number, outcome, said)
+            if not self._closed:  # else the peer asks, if it comes back
+                ending = replace(ending, answer=answer) if answer else ending
+                reporter.tell(ending, confirmed=held or bool(answer))
+
         self._services.deliver(message, done)
+        if number in numbers.held:
+            held = True
+            reporter.taken(number)
+
+    def _receipt(self, number: int, message: Message) -> None:
+        """The sender, an older one, waits until it is handed over."""
+        numbers = self.numbers
+        numbers.take(number)
+
+        def answer(outcome: Outcome) -> None:
+            if number in numbers.held:
+                self._counted(outcome)
+                numbers.settle(number, outcome)
+                self._reply(pack_frame(Inner.RECEIPT, Receipt(number, outcome).encode()))
+
+        self._services.deliver(
+            message, lambda outcome, said, _: answer(outcome), lambda: answer(Outcome.DELIVERED)
+        )
+
+    def _counted(self, outcome: Outcome) -> None:
+        """What did not become of a message of the peer is a number among others."""
+        if outcome is not Outcome.DELIVERED:
+            self._not_taken(outcome)
 
     def _not_taken(self, outcome: Outcome) -> None:
         self._counters[f"inbound-{outcome.slug}"] += 1
-
-    def _answer(self, message: int, outcome: Outcome) -> None:
-        self._reply(pack_frame(Inner.RECEIPT, Receipt(message, outcome).encode()))
 
     def _reply(self, frame: bytes, alone: bool = False) -> None:
         """@param alone: no more answers are to be expected in this turn."""

@@ -18,7 +18,7 @@ from gmesh.endtoend.session import Handshaker, SealedSession
 from gmesh.endtoend.session_set import SessionSet, SessionTable
 from gmesh.mesh.members import MemberDirectory
 from gmesh.wire.frames import pack_frame
-from gmesh.wire.messages import Close, CloseReason, Inner
+from gmesh.wire.messages import Close, CloseReason, Feature, Inner
 
 __all__ = ["Pieces", "Sealer"]
 
@@ -80,6 +80,12 @@ class Sealer:
         keys.wanted = True
         self._ask(keys, now)
         return False
+
+    def tells_outcomes(self, keys: SessionSet) -> bool:
+        """True if both ends say, by the keys of now, that they tell what becomes of messages."""
+        session = keys.sealer(self._clock.seconds())
+        both = 0 if session is None else session.features & self.handshaker.features
+        return bool(both & Feature.OUTCOMES)
 
     def hold(self, keys: SessionSet, plaintext: bytes) -> None:
         """Send C{plaintext} when the handshake is done, unless too much comes after it or it fails."""

@@ -1,71 +1,40 @@
 # SPDX-License-Identifier: MIT
 """
-Who receives what: one receiver per service, and a bounded queue before each.
+Who receives what: the receivers of each service, and a bounded queue before them.
 
 Who hears that a service has another receiver, and in which order, is
 L{gmesh.endtoend.datagrams.Datagrams}.
+
+Tests: C{tests/endtoend/test_services.py}, C{tests/endtoend/test_outcomes.py}.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.application_faults import Faults
+from gmesh.endtoend.message_keys import KeyState, MessageKeys
+from gmesh.endtoend.service_queue import Delivery, Done, Message, Receiver, ServiceQueue, Taker
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.names import is_service
-from gmesh.wire.limits import MAX_SERVICE
+from gmesh.wire.limits import MAX_ANSWER, MAX_SERVICE
 from gmesh.wire.messages import Outcome
 
 __all__ = ["Message", "Receiver", "Registration", "Services", "Take", "is_reserved", "valid_service"]
 
-
-class Message(NamedTuple):
-    """
-    A datagram as its receiver gets it.
-
-    @ivar source_name: name of the node that sealed it, as the authority certified.
-    @ivar source_id: its node_id.
-    @ivar roles: its certified roles.
-    """
-
-    source_name: str
-    source_id: str
-    roles: tuple[str, ...]
-    service: str
-    data: bytes
-
-    def __repr__(self) -> str:
-        return f"<Message from {self.source_name} to {self.service}, {len(self.data)} bytes>"
-
-
-Receiver = Callable[[Message], Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | None]
-"""
-Takes a message. What it does reaches nobody but itself:
-
- - it returns None: the message is taken;
- - it returns a Deferred or a coroutine: the message is taken, and the receiver is busy until that is done;
-   its result means nothing, its failure is counted (C{receiver-failed}) and logged;
- - it returns anything else, True and False too: as None, counted (C{receiver-odd}) and logged;
- - it raises L{GmeshError}: the message is refused, which is counted (C{receiver-refused});
- - it raises anything else, C{SystemExit} too: the message is refused, which is counted
-   (C{receiver-failed}) and logged.
-
-It may register and unregister services, itself too, and stop the node: that holds for the next message.
-"""
-
-Done = Callable[[Outcome], None]
-
 Take = Callable[[bytes], None]
 """Hands the data of one message over, nobody waiting for the outcome."""
+
+_KEY_LOST = "it is done, but this node could not store its key: sent again it is handed over again"
 
 
 def valid_service(name: str) -> bool:
@@ -79,70 +48,56 @@ def is_reserved(name: str) -> bool:
 
 
 class Registration:
-    """A receiver in its place, until L{unregister}."""
+    """A receiver in its place, until L{unregister} or L{gone}."""
 
-    def __init__(self, services: Services, service: str, changed: Callable[[], None]) -> None:
+    def __init__(self, services: Services, service: str, taker: Taker, changed: Callable[[], None]) -> None:
         self._services = services
         self.service = service
+        self.taker = taker
         self.changed = changed
 
     def unregister(self) -> None:
-        """Take no more; queued messages are refused. May be called twice."""
+        """
+        Take no more; what it is busy with it may still end. Queued messages are refused if it is the last
+        receiver. May be called twice.
+        """
         self._services.remove(self)
 
-
-@dataclass(slots=True)
-class _Waiting:
-    message: Message
-    done: Done
-
-
-class _Place:
-    """One service: its receiver, what it is busy with, what is queued for it."""
-
-    __slots__ = ("busy", "bytes", "concurrent", "draining", "faults", "queue", "receiver", "registration")
-
-    def __init__(
-        self, registration: Registration, receiver: Receiver, concurrent: int, faults: Faults
-    ) -> None:
-        self.registration = registration
-        self.receiver = receiver
-        self.concurrent = concurrent
-        self.faults = faults
-        self.busy = 0
-        self.draining = False
-        self.queue: deque[_Waiting] = deque()
-        self.bytes = 0
-
-    def has_room(self, size: int) -> bool:
-        return self.busy < self.concurrent or (
-            len(self.queue) < limits.SERVICE_QUEUE_MESSAGES
-            and self.bytes + size <= limits.SERVICE_QUEUE_BYTES
-        )
-
-    def wait(self, message: Message, done: Done) -> None:
-        self.queue.append(_Waiting(message, done))
-        self.bytes += len(message.data)
+    def gone(self) -> None:
+        """
+        The program behind it has ended, perhaps to come back: what it was busy with, and what is queued,
+        waits for another receiver of the same owner. May be called twice.
+        """
+        self._services.gone(self)
 
 
-def _ignore(outcome: Outcome) -> None:
+def _ignore(outcome: Outcome, said: str, answer: bytes) -> None:
     """Nobody waits for it."""
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 class Services:
     """
     The receivers of this node.
 
+    @param keys: the keys of messages that were seen; without it nothing is known of any.
     @ivar counters: how often what happened, by slug.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: IReactorTime, keys: MessageKeys | None = None) -> None:
         self.counters: Counter[str] = Counter()
-        self._places: dict[str, _Place] = {}
+        self._clock = clock
+        self._keys = keys
+        self._places: dict[str, ServiceQueue] = {}
+        self._keyed: dict[tuple[str, str, str], Delivery] = {}
+        self._stopped = False
 
     @property
     def names(self) -> list[str]:
-        """Every service that has a receiver, sorted."""
+        """Every service that has a receiver, or had one just now, sorted."""
         return sorted(self._places)
 
     def register(
@@ -152,6 +107,8 @@ class Services:
         *,
         concurrent: int = limits.SERVICE_CONCURRENT,
         reserved: bool = False,
+        owner: object = None,
+        shared: bool = False,
         changed: Callable[[], None] = lambda: None,
     ) -> Registration:
         """
@@ -160,6 +117,8 @@ class Services:
         @param concurrent: how many messages the receiver may be busy with; more wait in a bounded queue.
             With 1 they are handed over in order, each when the one before is done.
         @param reserved: True to take a name that begins with C{_}, for gmesh itself.
+        @param owner: whose service it is; while it waits for a receiver to come back it is nobody else's.
+        @param shared: other receivers of the same owner, which say so too, may share its messages.
         @param changed: called now and when the registration ends, before anything else happens.
         @raise ConfigurationError: C{bad-service}, C{reserved-service}, C{service-taken} or
             C{too-many-services}.
@@ -173,145 +132,269 @@ class Services:
             raise ConfigurationError(
                 "reserved-service", f"{service} is of gmesh itself; names with _ are reserved"
             )
-        if service in self._places:
+        place = self._places.get(service)
+        if place is not None and (place.owner != owner or (place.takers and not (shared and place.shared))):
             raise ConfigurationError(
                 "service-taken", f"the service {service} has a receiver on this node already"
             )
-        if len(self._places) >= limits.MAX_SERVICES:
-            raise ConfigurationError(
-                "too-many-services", f"this node has {limits.MAX_SERVICES} services already"
-            )
-        registration = Registration(self, service, changed)
-        self._places[service] = _Place(registration, receiver, concurrent, Faults(service, self.counters))
+        if place is None:
+            if len(self._places) >= limits.MAX_SERVICES:
+                raise ConfigurationError(
+                    "too-many-services", f"this node has {limits.MAX_SERVICES} services already"
+                )
+            place = self._places[service] = ServiceQueue(service, owner)
+        place.cancel()
+        place.shared = shared
+        taker = Taker(receiver, concurrent, Faults(service, self.counters))
+        place.takers.append(taker)
         changed()
-        return registration
+        self._drain(place)
+        return Registration(self, service, taker, changed)
 
     def remove(self, registration: Registration) -> None:
-        """End a registration; messages queued for it are refused."""
+        """End a registration; if it was the last one, messages queued for the service are refused."""
         place = self._places.get(registration.service)
-        if place is None or place.registration is not registration:
+        if place is None or registration.taker not in place.takers:
             return
-        del self._places[registration.service]
+        place.takers.remove(registration.taker)
+        if not place.takers:
+            del self._places[registration.service]
         registration.changed()
-        self._refuse_waiting(place, Outcome.NO_SUCH_SERVICE)
+        if not place.takers:
+            self._refuse_waiting(place, Outcome.NO_SUCH_SERVICE)
+
+    def gone(self, registration: Registration) -> None:
+        """End a registration whose program may come back."""
+        place, taker = self._places.get(registration.service), registration.taker
+        if place is None or taker not in place.takers:
+            return
+        place.takers.remove(taker)
+        interrupted, taker.pending = list(taker.pending), {}
+        for delivery in reversed(interrupted):
+            if delivery.hands < limits.MAX_HANDS:
+                place.wait(delivery, first=True)
+        if not place.takers and not self._stopped:
+            place.ends = self._clock.callLater(limits.RECEIVER_RETURNS, self._expire, place, registration)
+        registration.changed()
+        for delivery in interrupted:
+            if delivery.hands >= limits.MAX_HANDS:
+                self._end(delivery, Outcome.RECEIVER_GONE)
+        self._drain(place)
+
+    def _expire(self, place: ServiceQueue, registration: Registration) -> None:
+        """Nobody came back."""
+        del self._places[place.service]
+        registration.changed()
+        self._refuse_waiting(place, Outcome.RECEIVER_GONE)
 
     def stop(self) -> None:
         """Queued messages are answered C{busy}: this node takes no more, the next one of this name may."""
+        self._stopped = True
         for place in list(self._places.values()):
+            place.cancel()
             self._refuse_waiting(place, Outcome.BUSY)
 
-    def refusal(self, service: str, size: int) -> Outcome | None:
-        """Why a message of this size would not be taken now, or None."""
+    def refusal(self, service: str, size: int, source_id: str) -> Outcome | None:
+        """Why a message of this size from that node would not be taken now, or None."""
         place = self._places.get(service)
         if place is None:
             return Outcome.NO_SUCH_SERVICE
-        return None if place.has_room(size) else Outcome.BUSY
+        return None if place.has_room(source_id, size) else Outcome.BUSY
 
-    def deliver(self, message: Message, done: Done) -> None:
+    def known(self, source_id: str, service: str, key: str) -> bool:
+        """True if a message with this key was acknowledged."""
+        keys = self._keys
+        return keys is not None and keys.find(source_id, service, key) is KeyState.ACKNOWLEDGED
+
+    def deliver(self, message: Message, done: Done, handed: Callable[[], None] = _nobody) -> None:
         """
-        Hand C{message} over, now or when the receiver is free again.
+        Hand C{message} over, now or when a receiver is free again.
 
-        @param done: called once with the outcome; DELIVERED means that the receiver has it.
+        @param done: called once with the outcome; DELIVERED means that the receiver is done with it.
+        @param handed: called when it is handed over.
         """
         place = self._places.get(message.service)
+        if message.key:
+            if self.known(message.source_id, message.service, message.key):
+                self.counters["key-known"] += 1
+                done(Outcome.DELIVERED, "", b"")
+                return
+            delivery = self._keyed.get(_keyed(message))
+            if delivery is not None:
+                self.counters["key-known"] += 1
+                delivery.waiting.append(done)
+                return
         if place is None:
-            done(Outcome.NO_SUCH_SERVICE)
-        elif place.busy < place.concurrent:
-            self._hand(place, message, done)
-        elif place.has_room(len(message.data)):
-            place.wait(message, done)
+            done(Outcome.NO_SUCH_SERVICE, "", b"")
+            return
+        delivery = Delivery(message, done, handed)
+        taker = place.free()
+        if taker is None and not place.has_room(message.source_id, len(message.data)):
+            done(Outcome.BUSY, "", b"")
+            return
+        if message.key:
+            self._keyed[_keyed(message)] = delivery
+        if taker is not None:
+            self._hand(place, taker, delivery)
         else:
-            done(Outcome.BUSY)
+            place.wait(delivery)
 
-    def taker(self, peer: Peer, service: str, refused: Done) -> Take:
+    def taker(self, peer: Peer, service: str, refused: Callable[[Outcome], None]) -> Take:
         """
         The fast path for messages of C{peer} to a service that has a receiver, until services change.
 
         @param refused: called with the outcome of a message that was not taken.
         """
         place = self._places[service]
-        receiver, concurrent, counters = place.receiver, place.concurrent, self.counters
+        only = place.takers[0] if len(place.takers) == 1 else None
+        counters = self.counters
         name, node_id, roles, new = peer.name, peer.node_id, peer.roles, tuple.__new__
 
+        def done(outcome: Outcome, said: str, answer: bytes) -> None:
+            if outcome is not Outcome.DELIVERED:
+                refused(outcome)
+
         def take(data: bytes) -> None:
-            message = new(Message, (name, node_id, roles, service, data))
-            if place.busy < concurrent:
-                try:
-                    result = receiver(message)
-                except BaseException:
-                    self._raised(place)
-                    refused(Outcome.REFUSED)
-                    return
-                counters["handed"] += 1
-                if result is not None:
-                    self._answered(place, result)
-            elif place.has_room(len(data)):
-                place.wait(message, _ignore)
-            else:
-                refused(Outcome.BUSY)
+            message = new(Message, (name, node_id, roles, service, data, "", False))
+            if only is None or len(only.pending) >= only.concurrent:
+                self.deliver(message, done)
+                return
+            try:
+                result = only.receiver(message)
+            except BaseException:
+                self._raised(only)
+                refused(Outcome.REFUSED)
+                return
+            counters["handed"] += 1
+            if result is not None:
+                delivery = Delivery(message, _ignore, _nobody)
+                delivery.hands = 1
+                self._answered(place, only, delivery, result)
 
         return take
 
     def purge(self, source_id: str) -> None:
         """Drop queued messages of a node that is not believed any more."""
         for place in self._places.values():
-            kept = deque(waiting for waiting in place.queue if waiting.message.source_id != source_id)
-            self.counters["purged"] += len(place.queue) - len(kept)
-            place.queue = kept
-            place.bytes = sum(len(waiting.message.data) for waiting in kept)
+            self.counters["purged"] += place.purge(source_id)
 
-    def _hand(self, place: _Place, message: Message, done: Done) -> None:
+    def _hand(self, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
+        message = delivery.message
+        if message.key and self._keys is not None:
+            who = _keyed(message)
+            known = self._keys.find(*who) is KeyState.HANDED
+            if known and not message.redelivered:
+                message = message._replace(redelivered=True)
+            if not known:
+                self._keys.handed(*who)
+        if delivery.hands and not message.redelivered:
+            message = message._replace(redelivered=True)
+        delivery.hands += 1
         try:
-            result = place.receiver(message)
+            result = taker.receiver(message)
         except BaseException:
-            self._raised(place)
-            done(Outcome.REFUSED)
+            self._end(delivery, Outcome.REFUSED, self._raised(taker))
             return
         self.counters["handed"] += 1
-        if result is not None:
-            self._answered(place, result)
-        done(Outcome.DELIVERED)
-
-    def _raised(self, place: _Place) -> None:
-        """A receiver raised, which is how it refuses a message when it is one of our errors."""
-        if isinstance(sys.exc_info()[1], GmeshError):
-            self.counters["receiver-refused"] += 1
+        delivery.handed()
+        if result is None:
+            self._end(delivery, Outcome.DELIVERED)
         else:
-            place.faults.failed("receiver", Failure())
+            self._answered(place, taker, delivery, result)
 
-    def _answered(self, place: _Place, answer: object) -> None:
+    def _raised(self, taker: Taker) -> str:
+        """
+        A receiver raised, which is how it refuses a message when it is one of our errors.
+
+        @return: what its sender is told.
+        """
+        error = sys.exc_info()[1]
+        if isinstance(error, GmeshError):
+            self.counters["receiver-refused"] += 1
+            return error.detail
+        taker.faults.failed("receiver", Failure())
+        return ""
+
+    def _answered(self, place: ServiceQueue, taker: Taker, delivery: Delivery, answer: object) -> None:
         """What a receiver returned: it is busy until that is done, if that can be waited for."""
         try:
             deferred = ensureDeferred(cast(Coroutine[Deferred[Any], Any, Any], answer))
         except BaseException:  # it is neither, or a proxy that raises when it is asked what it is
-            place.faults.odd(answer)
+            taker.faults.odd(answer)
+            self._end(delivery, Outcome.DELIVERED)
             return
-        place.busy += 1
-        deferred.addErrback(self._failed, place)
-        deferred.addCallback(self._free, place)
+        taker.pending[delivery] = None
+        deferred.addErrback(self._failed, taker)
+        deferred.addCallback(self._free, place, taker, delivery)
 
-    def _failed(self, failure: Failure, place: _Place) -> None:
+    def _failed(self, failure: Failure, taker: Taker) -> _Refusal:
         if failure.check(GmeshError):
             self.counters["receiver-failed"] += 1
         else:
-            place.faults.failed("receiver", failure)
+            taker.faults.failed("receiver", failure)
+        return _Refusal(failure.value)
 
-    def _free(self, _: object, place: _Place) -> None:
-        """One message is done: the next ones go, in this one loop also those that are done at once."""
-        place.busy -= 1
+    def _free(self, result: object, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
+        """A receiver is done with one message, unless another has it by now."""
+        if delivery not in taker.pending:
+            return
+        del taker.pending[delivery]
+        if isinstance(result, _Refusal):
+            self._end(delivery, Outcome.REFUSED, result.said)
+        elif isinstance(result, bytes) and len(result) > MAX_ANSWER:
+            self.counters["answer-too-large"] += 1
+            self._end(delivery, Outcome.REFUSED, f"its answer has more than {MAX_ANSWER} bytes")
+        else:
+            self._end(delivery, Outcome.DELIVERED, "", result if isinstance(result, bytes) else b"")
+        self._drain(place)
+
+    def _drain(self, place: ServiceQueue) -> None:
+        """Hand over what waits, in this one loop also messages that are done at once."""
         if place.draining:
             return
         place.draining = True
         try:
-            while place.queue and place.busy < place.concurrent:
-                waiting = place.queue.popleft()
-                place.bytes -= len(waiting.message.data)
-                self._hand(place, waiting.message, waiting.done)
+            while place.queue:
+                taker = place.free()
+                if taker is None:
+                    return
+                self._hand(place, taker, place.next())
         finally:
             place.draining = False
 
-    def _refuse_waiting(self, place: _Place, outcome: Outcome) -> None:
+    def _refuse_waiting(self, place: ServiceQueue, outcome: Outcome) -> None:
         while place.queue:
-            waiting = place.queue.popleft()
-            place.bytes -= len(waiting.message.data)
-            waiting.done(outcome)
+            self._end(place.next(), outcome)
+
+    def _end(self, delivery: Delivery, outcome: Outcome, said: str = "", answer: bytes = b"") -> None:
+        """What became of a message; of one with a key when that is on disk."""
+        key, keys = _keyed(delivery.message), self._keys
+        if not delivery.message.key or keys is None:
+            self._tell(delivery, outcome, said, answer)
+            return
+        if outcome is Outcome.DELIVERED:
+            keys.acknowledged(*key).addCallbacks(
+                lambda _: self._tell(delivery, outcome, said, answer),
+                lambda _: self._tell(delivery, Outcome.REFUSED, _KEY_LOST),
+            )
+            return
+        if outcome is Outcome.REFUSED:
+            keys.refused(*key)
+        self._tell(delivery, outcome, said)
+
+    def _tell(self, delivery: Delivery, outcome: Outcome, said: str, answer: bytes = b"") -> None:
+        self._keyed.pop(_keyed(delivery.message), None)
+        waiting, delivery.waiting = delivery.waiting, []
+        for done in (delivery.done, *waiting):
+            done(outcome, said, answer)
+
+
+class _Refusal:
+    """A receiver failed. @ivar said: what the sender is told of it."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.said = error.detail if isinstance(error, GmeshError) else ""
+
+
+def _keyed(message: Message) -> tuple[str, str, str]:
+    return message.source_id, message.service, message.key

@@ -212,6 +212,7 @@ class Handshaker:
     @param parameters: what this node says of itself.
     @ivar trust: who is believed.
     @ivar wall: Unix seconds, to judge certificates.
+    @ivar features: what this node says that it can do.
     """
 
     def __init__(
@@ -230,6 +231,7 @@ class Handshaker:
         self._noise_keys = noise_keys
         self._next_number = next_number
         self._parameters = parameters
+        self.features = parameters.features
         self._macs = HandshakeMacs(trust.network_id)
         self._statics: dict[bytes, StaticKey] = {}
         self._own_of: Document[Certificate] | None = None

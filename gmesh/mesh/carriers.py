@@ -13,15 +13,16 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorThreads, IStreamClientEndpoint
 
 from gmesh.errors import ConfigurationError
-from gmesh.mesh.limits import DIAL_DEADLINE
+from gmesh.mesh.limits import DIAL_DEADLINE, NAMES_AT_ONCE, TOLD_NAMES_AT_ONCE
 from gmesh.mesh.opening import OpeningEndpoint
 from gmesh.mesh.proxied import ProxiedEndpoint
-from gmesh.mesh.resolving import ElsewhereReactor
+from gmesh.mesh.resolving import ElsewhereReactor, NamesApart
 from gmesh.mesh.tls import TlsEndpoint, TlsTrust
 from gmesh.mesh.ways import Experience, Ways
+from gmesh.trust.address_scope import ShunnedHosts
 from gmesh.trust.transport_address import FORMS, HTTPS_PORT, Transport, TransportAddress, read_address
 from gmesh.wire.proxy import DIRECT, Proxies
 
@@ -41,6 +42,9 @@ class Carriers:
         self.tls = tls
         self._proxies = proxies or Proxies(DIRECT)
         self._experience = Experience()
+        threads = IReactorThreads.providedBy(reactor)  # one in memory has none, and names of its own
+        self._own_names = NamesApart(reactor, NAMES_AT_ONCE) if threads else None
+        self._told_names = NamesApart(reactor, TOLD_NAMES_AT_ONCE) if threads else None
 
     def endpoint(self, target: str, avoid: Collection[str] = ()) -> IStreamClientEndpoint:
         """
@@ -78,7 +82,9 @@ class Carriers:
     def _tcp(self, host: str, port: int, avoid: Collection[str]) -> IStreamClientEndpoint:
         if "%" in host:  # which a resolver would drop, and with it the interface
             return TCP6ClientEndpoint(self._reactor, host, port, timeout=DIAL_DEADLINE)
-        resolving = ElsewhereReactor(self._reactor, avoid) if avoid else self._reactor
+        names = self._told_names if isinstance(avoid, ShunnedHosts) else self._own_names
+        plain = names is None and not avoid
+        resolving = self._reactor if plain else ElsewhereReactor(self._reactor, avoid, names)
         return HostnameEndpoint(resolving, host, port, timeout=DIAL_DEADLINE)
 
 

@@ -121,6 +121,10 @@ CAPTURE_SECONDS = 60.0
 
 # Back-off with full jitter (Brooker, "Exponential Backoff and Jitter", 2015).
 DIAL_DEADLINE = 5.0
+NAMES_AT_ONCE = 8
+"""Look-ups of names that genesis and options have: more than dials at once, as each may outlive its dial."""
+TOLD_NAMES_AT_ONCE = 2
+"""Those that records and commands have: whoever wrote them may have the server that never answers."""
 DIALS_AT_ONCE = 8
 DIAL_BACKOFF_FIRST = 1.0
 DIAL_BACKOFF_CAP = 60.0

@@ -104,7 +104,7 @@ class Opening(ProtocolWrapper):
         return reason
 
 
-class OpeningFactory(WrappingFactory[_Opening]):
+class OpeningFactory(WrappingFactory):
     """
     Puts an opening before each protocol of a factory.
 

@@ -242,7 +242,7 @@ def _nobody(server: WebSocketServer, data: bytes) -> None:
 
 
 @implementer(IProtocolNegotiationFactory)
-class _ServerFactory(WrappingFactory[WebSocketServer]):
+class _ServerFactory(WrappingFactory):
     noisy = False
 
     def __init__(self, wrapped: IProtocolFactory, others: Callable[[WebSocketServer, bytes], None]) -> None:

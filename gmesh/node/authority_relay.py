@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from gmesh.endtoend.authorization import AUTHORITY_SERVICE
 from gmesh.endtoend.datagrams import Datagrams
@@ -222,12 +223,11 @@ class AuthorityRelay:
         self._relays = relays
         self._clock = clock
         self._buckets: dict[str, TokenBucket] = {}
+        self._passing = 0
 
     def start(self) -> None:
-        """Take messages; as many at once as requests may be under way."""
-        self._registration = self._datagrams.register(
-            AUTHORITY_SERVICE, self._received, reserved=True, concurrent=RELAY_IN_FLIGHT
-        )
+        """Take messages."""
+        self._registration = self._datagrams.register(AUTHORITY_SERVICE, self._received, reserved=True)
         self._renewals.serve = self._serve if self._relays() else None
 
     def stop(self) -> None:
@@ -235,18 +235,32 @@ class AuthorityRelay:
         self._registration.unregister()
         self._renewals.serve = None
 
-    def _received(self, message: Message) -> Any:
+    def _received(self, message: Message) -> None:
+        """An answer, or a question: that it is taken is told at once, its answer is a message by itself."""
         try:
             value = parse_json(message.data, len(message.data))
         except DocumentRefused as error:
             raise RequestRefused("invalid-json", error.detail) from error
         if "answer" in value:
             self._relayed.answered(message.source_name, value)
-            return None
-        return self._reply(message.source_name, self._taken(message.source_name, message.source_id, value))
+            return
+        source = message.source_name
+        question = self._taken(source, message.source_id, value)
+        if self._passing >= RELAY_IN_FLIGHT:
+            raise RequestRefused("refused", "this node passes on as many requests as it may")
+        self._passing += 1
+        Deferred.fromCoroutine(self._reply(source, question)).addErrback(self._unanswered)
 
     async def _reply(self, source: str, question: _Question) -> None:
-        await self._datagrams.send(source, AUTHORITY_SERVICE, await self._pass_on(*question))
+        try:
+            answer = await self._pass_on(*question)
+        finally:
+            self._passing -= 1
+        await self._datagrams.send(source, AUTHORITY_SERVICE, answer)
+
+    def _unanswered(self, failure: Failure) -> None:
+        failure.trap(GmeshError)
+        self._datagrams.counters["relay-unanswered"] += 1
 
     async def _serve(self, peer: Peer, data: bytes) -> bytes:
         """A question by a link that is for this alone."""

@@ -19,6 +19,7 @@ from gmesh.endtoend.association import Associations
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.echo import EchoService
+from gmesh.endtoend.message_keys import KeyLog, MessageKeys
 from gmesh.endtoend.path_selector import PathSelector
 from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Services
@@ -108,6 +109,7 @@ class NodeContext:
     @ivar budgets: of CPU time, by neighbour.
     @ivar aside: runs what takes long beside the reactor.
     @ivar stub: keep no table of the network, ask for paths.
+    @ivar key_log: what programs on this node acknowledged.
     """
 
     member: LocalMember
@@ -120,6 +122,7 @@ class NodeContext:
     budgets: ControlBudgets
     aside: Aside
     stub: bool
+    key_log: KeyLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +294,7 @@ def make_ends(
         noise_keys=lambda: member.noise_keys,
         next_number=member.next_handshake_number,
         wall=member.wall,
-        parameters=EndParameters(boot_id, Feature.STREAMS),
+        parameters=EndParameters(boot_id, Feature.STREAMS | Feature.OUTCOMES),
     )
     paths = PathSelector(
         routes=seeker or context.engine,
@@ -308,7 +311,7 @@ def make_ends(
         lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
         seeker=seeker,
     )
-    services = Services()
+    services = Services(clock, MessageKeys(member.wall, context.key_log, context.aside))
     sealer = Sealer(handshaker, paths, directory, clock, context.random, context.entropy)
     associations = Associations(sealer, services, authorization, directory, clock, context.entropy)
     sessions = Sessions(

@@ -18,8 +18,10 @@ from typing import Any, Final, Protocol, TypeVar
 
 from twisted.logger import Logger
 
+from gmesh.endtoend.message_keys import KeyLog
 from gmesh.errors import ConfigurationError, DocumentRefused
 from gmesh.files import KEY_MODE, check_owner, read_capped, read_key_file, write_atomic
+from gmesh.node.key_log import FileKeyLog
 from gmesh.node.limits import STATE_FILE_LIMIT
 from gmesh.node.node_state import NodeState
 from gmesh.trust.authority_answers import known_urls
@@ -70,7 +72,13 @@ class Identity:
 
 
 class NodeStore(Protocol):
-    """Where a node keeps what must outlive it: a directory, or memory in tests."""
+    """
+    Where a node keeps what must outlive it: a directory, or memory in tests.
+
+    @ivar message_keys: what programs on this node acknowledged.
+    """
+
+    message_keys: KeyLog
 
     def save_document(self, document: Document[Any]) -> None:
         """Keep the newest of its type."""
@@ -96,6 +104,7 @@ class IdentityStore:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.message_keys: KeyLog = FileKeyLog(directory)
 
     # Reading
 

@@ -84,6 +84,9 @@ GENESIS_VERSIONS_A_FETCH = 64
 STATE_FILE_LIMIT = 1024 * 1024
 """Bytes of C{state.json}, C{floors.json} or C{authority.json}."""
 
+KEY_LOG_LIMIT = 16 * 1024 * 1024
+"""Bytes of C{message-keys.log}; it is written anew long before."""
+
 STATE_WRITE_BEHIND = 5.0
 """Seconds in which the rising numbers of C{state.json} are written once."""
 STATE_WRITE_AGAIN = 60.0
@@ -98,7 +101,13 @@ LOCAL_BODY_LIMIT = 2 * 1024 * 1024
 LOCAL_BODIES_LIMIT = 16 * 1024 * 1024
 """Bytes of all bodies that the local API holds at once."""
 PING_COUNT_LIMIT = 1000
-RECEIVE_QUEUE_BYTES = 4 * 1024 * 1024
+MAX_LEG_SERVICES = 64
+MAX_LEG_CONCURRENT = 1_024
+"""Services that one connection of messages serves, and messages it may be given of one."""
+MAX_ACKNOWLEDGED = 1_024
+"""Messages that one C{POST /v1/receive/ack} names."""
+FULL_PAUSE = 0.05
+"""Seconds after which a message for which there was no room here is tried again."""
 
 FOLLOW_EVERY = 0.5
 """Seconds between two looks at a table that a client follows."""

@@ -136,6 +136,7 @@ class NodeRuntime:
             budgets=self.budgets,
             aside=environment.aside,
             stub=stub,
+            key_log=store.message_keys,
         )
         verifier = PeerVerifier(member.trust, lambda: member.certificate, member.wall)
         self.neighbours = make_neighbours(context, verifier, self._max_links)

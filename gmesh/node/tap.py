@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random, SystemRandom
 from time import thread_time, time
@@ -32,6 +32,8 @@ from gmesh.proxy_settings import check_shown
 if TYPE_CHECKING:
     from gmesh.addresses import MeshAddress
     from gmesh.daemon.metrics import MetricsPage
+    from gmesh.node.api.message_leg import LegNode
+    from gmesh.node.api.views import LocalNode
     from gmesh.node.runtime import NodeRuntime
 
 __all__ = ["NodeService", "Options", "makeService"]
@@ -225,7 +227,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.reload import Follow, Reload, regroup
     from gmesh.node.runtime import NodeRuntime
     from gmesh.streams.listeners import BENCH_SERVICE
-    from gmesh.streams.mux import address_of
+    from gmesh.streams.peer_address import address_of
 
     configuration = options.configuration
     proxies = proxies_of(configuration, os.environ)
@@ -297,15 +299,30 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
         return MetricsPage(NodeCollector(runtime, heartbeat, lag))
 
+    @cache
+    def local_node() -> LocalNode:
+        from gmesh.node.api.views import LocalNode
+
+        return LocalNode(runtime, heartbeat, reactor, settings)
+
+    def leg_node() -> LegNode:
+        from gmesh.node.api.message_leg import LegNode
+
+        node = local_node()
+
+        def describe() -> dict[str, Any]:
+            return {"name": member.name, "node_id": member.peer.node_id, "roles": list(member.roles)}
+
+        tables = {"nodes": node.nodes, "services": node.services}
+        return LegNode(runtime.datagrams, describe, tables, runtime.count)
+
     def local_api() -> IResource:
         from gmesh.node.api.gateway_requests import GatewayRequests
         from gmesh.node.api.routes import LocalApi
-        from gmesh.node.api.views import LocalNode
 
-        node = LocalNode(runtime, heartbeat, reactor, settings)
         asked = GatewayRequests(gateways, acceptors.admit)
-        api = LocalApi(node, metrics_page().page, lambda: runtime.count("caller-gone"), asked)
-        return api.app.resource()
+        api = LocalApi(local_node(), metrics_page().page, lambda: runtime.count("caller-gone"), asked)
+        return api.resource()
 
     def metrics_site() -> LocalSite:
         return LocalSite(ForPrograms(LateResource(lambda: metrics_page().resource()), configuration.host))
@@ -319,6 +336,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
     acceptors = Acceptors(runtime.streams, access, ServiceGroups(configuration.bind), reactor)
     requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
+    requests.node = leg_node
     entrance = EntranceFactory(site, requests.judge, reactor)
     local = ListenService(
         reactor, configuration.control_endpoint(), entrance, "local API", UNIT, access.group
@@ -333,6 +351,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
     def regrouped(new: Configuration) -> None:
         regroup(access, local, new)
+        gateways.proxy.give(access.group)
         acceptors.judge()
 
     follow: dict[tuple[str, ...], Follow] = {

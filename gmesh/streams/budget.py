@@ -138,5 +138,6 @@ class SendBudget:
     def change(self, size: int) -> None:
         """So much more is under way, or less."""
         self.used += size
-        if self._whole is not None:
-            self._whole.used += size
+        whole = self._whole
+        if whole is not None:
+            whole.used += size

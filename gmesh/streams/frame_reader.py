@@ -111,7 +111,7 @@ class FrameReader(StreamHome):
             first, kind, number, length, inner, stream, offset = _unpack_bulk(plaintext)
             if kind != _SEGMENT or first != 8:
                 number = -1
-            elif inner == _DATA and _BULK <= (end := 14 + length) <= size:
+            elif inner == _DATA and _BULK < (end := 14 + length) <= size:
                 found = self.streams.get(stream)
                 if found is None:
                     self._unknown(_DATA, stream)

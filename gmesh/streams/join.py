@@ -107,7 +107,7 @@ class JoinEnd(Protocol):
     # IProtocol
 
     def connectionMade(self) -> None:
-        """TransportJoin the other end, or wait for it."""
+        """Join the other end, or wait for it."""
         self._local = isinstance(self.transport.getHost(), UNIXAddress)
         if (tcp := ITCPTransport(self.transport, None)) is not None:
             tcp.setTcpNoDelay(True)

@@ -87,7 +87,7 @@ class SegmentsOwner:
         raise NotImplementedError
 
     def reattach(self) -> None:
-        """Find another lane, and L{Segments.attach} it."""
+        """Find another lane, and attach it."""
         raise NotImplementedError
 
     def silent(self) -> None:

@@ -16,7 +16,6 @@ from random import Random
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from gmesh.addresses import MeshAddress
 from gmesh.interfaces import IPeerStreams
 from gmesh.mesh.peer_identity import Peer
 from gmesh.stream_errors import StreamCode
@@ -24,6 +23,7 @@ from gmesh.streams import limits
 from gmesh.streams.budget import CreditBudget, CreditWindow, SendBudget
 from gmesh.streams.frame_reader import FrameReader
 from gmesh.streams.lane import Lane, SegmentsOwner
+from gmesh.streams.peer_address import address_of
 from gmesh.streams.segments import Segments
 from gmesh.streams.state import StreamState
 from gmesh.streams.stream import Stream
@@ -38,7 +38,7 @@ from gmesh.wire.messages import (
     printable,
 )
 
-__all__ = ["MuxContext", "StreamMux", "address_of"]
+__all__ = ["MuxContext", "StreamMux"]
 
 _NO_STREAMS = "no-streams"
 
@@ -177,11 +177,11 @@ class StreamMux(FrameReader, SegmentsOwner):
     # StreamHome
 
     def wake(self, stream: StreamState) -> None:
-        """As L{StreamHome.wake}."""
+        """As L{StreamHome.wake<gmesh.streams.state.StreamHome.wake>}."""
         self.segments.wake(stream)
 
     def ended(self, stream: StreamState, reason: str, detail: str) -> None:
-        """As L{StreamHome.ended}."""
+        """As L{StreamHome.ended<gmesh.streams.state.StreamHome.ended>}."""
         found = self.streams.pop(stream.number, None)
         self._unaccepted.discard(stream.number)
         self.segments.forget(stream)
@@ -190,20 +190,20 @@ class StreamMux(FrameReader, SegmentsOwner):
         self.rest()
 
     def say_reset(self, number: int, code: StreamCode, detail: str) -> None:
-        """As L{StreamHome.say_reset}."""
+        """As L{StreamHome.say_reset<gmesh.streams.state.StreamHome.say_reset>}."""
         reset = StreamReset(number, code, printable(detail))
         self.segments.say(pack_frame(Inner.RESET, reset.encode()))
 
     def holds(self, change: int) -> None:
-        """As L{StreamHome.holds}."""
+        """As L{StreamHome.holds<gmesh.streams.state.StreamHome.holds>}."""
         self.held += change
 
     def agreed(self, stream: StreamState) -> None:
-        """As L{StreamHome.agreed}."""
+        """As L{StreamHome.agreed<gmesh.streams.state.StreamHome.agreed>}."""
         self._unaccepted.discard(stream.number)
 
     def round_trip(self) -> float | None:
-        """As L{StreamHome.round_trip}."""
+        """As L{StreamHome.round_trip<gmesh.streams.state.StreamHome.round_trip>}."""
         return self.segments.flight.srtt
 
     # IPeerStreams
@@ -253,18 +253,6 @@ class StreamMux(FrameReader, SegmentsOwner):
         self.segments.close()
         self.segments.detach()
         self.rest()
-
-    def pauseProducing(self) -> None:
-        """There is no room."""
-        self.segments.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """There is."""
-        self.segments.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The way out is closed."""
-        self.segments.stopProducing()
 
     # what changes
 
@@ -326,8 +314,3 @@ class StreamMux(FrameReader, SegmentsOwner):
             self.segments.rest()
             if not self.segments.attached:
                 self._context.forget(self)
-
-
-def address_of(peer: Peer, service: str) -> MeshAddress:
-    """Where C{service} of C{peer} is."""
-    return MeshAddress(peer.name, peer.node_id, tuple(peer.roles), peer.serial, service)

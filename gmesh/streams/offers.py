@@ -8,6 +8,7 @@ Tests: C{tests/streams/test_dialling.py}.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
@@ -18,7 +19,9 @@ from gmesh.addresses import MeshAddress
 from gmesh.interfaces import IStreamOffer
 from gmesh.stream_errors import StreamCode, dial_refused
 from gmesh.streams import limits
-from gmesh.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from gmesh.streams.stream import Stream
 
 __all__ = ["Build", "StreamOffer", "StreamOpening", "Take"]
 

@@ -46,7 +46,7 @@ class SendHalf:
     @ivar ended: True once nothing more is written.
     """
 
-    __slots__ = ("_lost", "_views", "acknowledged", "ended", "limit", "offset", "unsent")
+    __slots__ = ("_dropped", "_lost", "_views", "acknowledged", "ended", "limit", "offset", "unsent")
 
     def __init__(self) -> None:
         self.unsent = 0
@@ -54,6 +54,7 @@ class SendHalf:
         self.limit = 0
         self.acknowledged = 0
         self.ended = False
+        self._dropped = False
         self._views: deque[bytes | memoryview] | None = None
         self._lost: deque[Piece] | None = None
 
@@ -97,7 +98,11 @@ class SendHalf:
                 return None
             piece._state = _IN_FLIGHT
             return self._lost.popleft()
-        size = min(self.unsent, self.limit - self.offset, room)
+        size = self.limit - self.offset
+        if size > room:
+            size = room
+        if size > self.unsent:
+            size = self.unsent
         if size <= 0 or self._views is None:
             return None
         views = self._views
@@ -117,13 +122,13 @@ class SendHalf:
         return piece
 
     def acknowledge(self, piece: Piece) -> int:
-        """The peer has C{piece}. @return: how many bytes that is news of."""
+        """The peer has C{piece}. @return: how many bytes are thereby under way no more."""
         if piece._state == _DONE:
             return 0
         piece._state = _DONE
         piece.views = []
         self.acknowledged += piece.size
-        return piece.size
+        return 0 if self._dropped else piece.size
 
     def lose(self, piece: Piece) -> None:
         """C{piece} is to be sent again."""
@@ -134,8 +139,9 @@ class SendHalf:
             self._lost.append(piece)
 
     def drop(self) -> int:
-        """Nobody wants the rest. @return: how many bytes are not acknowledged and never will be."""
-        left = self.offset - self.acknowledged
+        """Nobody wants the rest. @return: how many bytes are thereby under way no more."""
+        left = 0 if self._dropped else self.unacknowledged
+        self._dropped = True
         self._views = self._lost = None
         self.unsent = 0
         return left

@@ -149,6 +149,8 @@ class Stream(StreamState):
             protocol.makeConnection(self)
         except Exception:
             self._failed("connectionMade")
+        if self._stopped and not self.over:
+            self._write_stopped()
         self._flow()
         self._read_soon()
 
@@ -279,10 +281,6 @@ class Stream(StreamState):
             self._producer_paused = False
             self._produce("resumeProducing")
 
-    def break_off(self, reason: str, detail: str) -> None:
-        """It ends without a word to the far end, which knows or cannot be told."""
-        self.finish(reason, detail)
-
     def _connected(self) -> None:
         self.accepted()
 
@@ -291,21 +289,21 @@ class Stream(StreamState):
         self.flowing = not (self._paused or self._unread or self._read_over or self.over)
 
     def _readable(self, data: list[bytes]) -> None:
-        if self._unread or self._paused or self.protocol is None:
-            if data:
-                if self._unread is None:
-                    self._unread = deque()
-                self._unread.extend(data)
-            return
-        for index, each in enumerate(data):
-            self._hand(each)
-            if self._paused or self._read_over or self.over:
-                rest = data[index + 1 :]
-                if rest and self._paused:
-                    self._unread = deque(rest)
-                break
-        if self.receiving.size is not None:
-            self._look_for_end()
+        waits = bool(self._unread or self._paused or self.protocol is None)
+        self._keep(data)
+        if not waits:
+            self._hand_over()
+
+    def _keep(self, data: list[bytes]) -> None:
+        """Hold this behind what waits; small pieces in one, for each costs memory that is no one's credit."""
+        unread = self._unread
+        if unread is None:
+            unread = self._unread = deque()
+        for each in data:
+            if unread and len(unread[-1]) + len(each) <= limits.SMALLEST_PIECE:
+                unread[-1] += each
+            else:
+                unread.append(each)
 
     def _read_soon(self) -> None:
         """Hand over what waits, in a turn of its own."""
@@ -314,9 +312,13 @@ class Stream(StreamState):
 
     def _read_on(self) -> None:
         self._read_call = None
+        self._hand_over()
+        self._flow()
+
+    def _hand_over(self) -> None:
+        """What waits, until the protocol pauses, or reads no more: then the rest was not read."""
         while self._unread and not self._paused and not self.over:
             self._hand(self._unread.popleft())
-        self._flow()
         self._look_for_end()
 
     def _hand(self, data: bytes) -> None:

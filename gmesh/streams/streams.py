@@ -13,6 +13,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from random import Random
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IProtocol, IReactorTime
@@ -28,14 +29,15 @@ from gmesh.interfaces import IStreams
 from gmesh.mesh.peer_identity import Peer
 from gmesh.stream_errors import StreamCode, dial_refused
 from gmesh.streams import limits
-from gmesh.streams.budget import CreditBudget, SendBudget
 from gmesh.streams.listeners import StreamListener, StreamListeners, no_such_service
-from gmesh.streams.loop import LoopLane
-from gmesh.streams.mux import MuxContext, StreamMux
 from gmesh.streams.offers import Build, StreamOffer, StreamOpening, Take
-from gmesh.streams.stream import Stream
 from gmesh.streams.tally import Tally
 from gmesh.wire.messages import Feature
+
+if TYPE_CHECKING:  # a node without streams does not load what carries them
+    from gmesh.streams.lane import Lane
+    from gmesh.streams.mux import MuxContext, StreamMux
+    from gmesh.streams.stream import Stream
 
 __all__ = ["Streams"]
 
@@ -75,24 +77,8 @@ class Streams:
         self._streams: dict[int, Stream] = {}
         self._judge_call: IDelayedCall | None = None
         self._lapsed = False
-        self._context = MuxContext(
-            clock=clock,
-            random=random,
-            counters=self.counters,
-            credit=CreditBudget(),
-            sends=SendBudget(),
-            next_stream=itertools.count(1).__next__,
-            next_mux=itertools.count(1).__next__,
-            own=lambda: authorization.own,
-            refusal=self._refusal,
-            begun=self._begun,
-            judge=self._judge,
-            offer=self._offered,
-            ended=self._ended,
-            forget=self._forget,
-            associate=self._associate,
-            unable=self._unable,
-        )
+        self._random = random
+        self._shared: MuxContext | None = None
         associations.serve(self._streams_with)
 
     # IStreams
@@ -184,10 +170,10 @@ class Streams:
             opening.refused(StreamCode.BUSY.slug, f"{limits.MAX_STREAMS} streams are open on this node")
             return
         opened = mux.open(service)
-        if isinstance(opened, Stream):
-            opening.begin(opened)
-        else:
+        if isinstance(opened, tuple):
             opening.refused(*opened)
+        else:
+            opening.begin(opened)
 
     def _failed(self, failure: Failure, opening: StreamOpening) -> None:
         self._log.failure("a stream could not be opened", failure)
@@ -196,9 +182,7 @@ class Streams:
     def _mux_of(self, peer: Peer) -> StreamMux:
         if peer.handle == self._authorization.own.handle:
             return self._own_loop()[0]
-        found = self._associations.streams(peer)
-        assert isinstance(found, StreamMux)
-        return found
+        return cast("StreamMux", self._associations.streams(peer))
 
     def _streams_with(self, peer: Peer, batch: BatchSender, wanted: bool) -> StreamMux | None:
         """The streams with a peer, as L{Associations.serve} asks for them."""
@@ -208,15 +192,47 @@ class Streams:
             mux.renewed(peer)
         elif wanted:
             side = int(self._authorization.own.handle > peer.handle)
-            mux = self._muxes[peer.handle] = StreamMux(self._context, peer, batch, side)
+            mux = self._muxes[peer.handle] = self._make_mux(peer, batch, side)
         return mux
+
+    def _context(self) -> MuxContext:
+        from gmesh.streams.budget import CreditBudget, SendBudget
+        from gmesh.streams.mux import MuxContext
+
+        return MuxContext(
+            clock=self._clock,
+            random=self._random,
+            counters=self.counters,
+            credit=CreditBudget(),
+            sends=SendBudget(),
+            next_stream=itertools.count(1).__next__,
+            next_mux=itertools.count(1).__next__,
+            own=lambda: self._authorization.own,
+            refusal=self._refusal,
+            begun=self._begun,
+            judge=self._judge,
+            offer=self._offered,
+            ended=self._ended,
+            forget=self._forget,
+            associate=self._associate,
+            unable=self._unable,
+        )
+
+    def _make_mux(self, peer: Peer, lane: Lane, side: int) -> StreamMux:
+        from gmesh.streams.mux import StreamMux
+
+        if self._shared is None:
+            self._shared = self._context()
+        return StreamMux(self._shared, peer, lane, side)
 
     def _own_loop(self) -> tuple[StreamMux, StreamMux]:
         own = self._authorization.own
         if self._loop is None:
+            from gmesh.streams.loop import LoopLane
+
             there = LoopLane(self._clock, lambda plaintext: self._own_loop()[1].received(own, plaintext))
             back = LoopLane(self._clock, lambda plaintext: self._own_loop()[0].received(own, plaintext))
-            self._loop = StreamMux(self._context, own, there, 0), StreamMux(self._context, own, back, 1)
+            self._loop = self._make_mux(own, there, 0), self._make_mux(own, back, 1)
             for mux in self._loop:
                 mux.heard(b"", Feature.STREAMS)
         return self._loop

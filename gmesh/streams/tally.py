@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from gmesh.streams import limits
-from gmesh.streams.stream import Stream
+
+if TYPE_CHECKING:
+    from gmesh.streams.stream import Stream
 
 __all__ = ["OTHERS", "Tally"]
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Inner frames that carry messages to services: datagrams, receipts, and the echo of ping and trace.
+Inner frames that carry messages to services: datagrams, what becomes of them, the echo of ping and trace.
 
 Tests: C{tests/wire/test_messages.py}.
 """
@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from gmesh.wire.codec import Buffer, FieldReader, check_bytes, check_range, encode_text, refused
-from gmesh.wire.limits import FRAME_HEADER, MAX_DATAGRAM_DATA, MAX_ECHO, MAX_FRAGMENTS, MAX_SERVICE
+from gmesh.wire.limits import (
+    FRAME_HEADER,
+    MAX_ANSWER,
+    MAX_DATAGRAM_DATA,
+    MAX_ECHO,
+    MAX_FRAGMENTS,
+    MAX_KEY,
+    MAX_NUMBERS,
+    MAX_REASON,
+    MAX_SERVICE,
+)
 from gmesh.wire.session_messages import Inner
 
 __all__ = [
@@ -20,8 +30,11 @@ __all__ = [
     "Datagram",
     "DatagramTemplate",
     "EchoMessage",
+    "MessageOutcome",
+    "MessageNumbers",
     "Outcome",
     "Receipt",
+    "check_key",
     "check_service",
 ]
 
@@ -35,6 +48,10 @@ _U64 = struct.Struct(">Q")
 _MAX_U64 = 2**64 - 1
 _FLAG_WANT_ACK = 1
 _FLAG_FRAGMENT = 2
+_FLAG_OUTCOME = 4
+_FLAG_KEY = 8
+_FLAG_AGAIN = 16
+_FLAGS = 31
 _SERVICE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
@@ -49,6 +66,17 @@ def check_service(name: str) -> str:
     return name
 
 
+def check_key(key: str) -> str:
+    """
+    C{key} if it can be the key of a message: 1 to 64 printable ASCII characters.
+
+    @raise FrameRefused: otherwise.
+    """
+    if not 0 < len(key) <= MAX_KEY or not (key.isascii() and key.isprintable()):
+        raise refused("datagram", f"has a key that is not 1 to {MAX_KEY} printable ASCII characters")
+    return key
+
+
 @dataclass(frozen=True, slots=True)
 class Datagram:
     """
@@ -60,6 +88,9 @@ class Datagram:
     @ivar want_ack: True if a L{Receipt} is wanted.
     @ivar index: position of this fragment, from 0.
     @ivar count: number of fragments; 1 when the message is whole.
+    @ivar outcome: True if TAKEN and an L{MessageOutcome} are wanted instead of the receipt.
+    @ivar key: by which the application knows the message again; empty without one.
+    @ivar again: True if it may have been handed over before, under another number.
     """
 
     service: str
@@ -68,18 +99,33 @@ class Datagram:
     want_ack: bool = False
     index: int = 0
     count: int = 1
+    outcome: bool = False
+    key: str = ""
+    again: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """True if the sender wants to know what becomes of it."""
+        return self.want_ack or self.outcome
 
     def encode(self) -> bytes:
         """@raise FrameRefused: if a limit would be exceeded."""
         check_service(self.service)
         check_bytes("datagram", self.data, 0, MAX_DATAGRAM_DATA)
         _check_fragment(self.index, self.count)
-        flags = (_FLAG_WANT_ACK if self.want_ack else 0) | (_FLAG_FRAGMENT if self.count > 1 else 0)
+        flags = (
+            (_FLAG_WANT_ACK if self.want_ack else 0)
+            | (_FLAG_FRAGMENT if self.count > 1 else 0)
+            | (_FLAG_OUTCOME if self.outcome else 0)
+            | (_FLAG_KEY if self.key else 0)
+            | (_FLAG_AGAIN if self.again else 0)
+        )
         return b"".join(
             (
                 bytes((flags,)),
                 _U64.pack(check_range("datagram", self.message, _MAX_U64)),
                 encode_text("datagram", self.service, MAX_SERVICE),
+                encode_text("datagram", check_key(self.key), MAX_KEY) if self.key else b"",
                 _FRAGMENT.pack(self.index, self.count) if self.count > 1 else b"",
                 self.data,
             )
@@ -90,10 +136,11 @@ class Datagram:
         """@raise FrameRefused: if C{body} is not one."""
         reader = FieldReader(body, "datagram")
         flags = reader.u8()
-        if flags > _FLAG_WANT_ACK | _FLAG_FRAGMENT:
+        if flags > _FLAGS:
             raise reader.refused(f"has the unknown flags {flags}")
         message = reader.u64()
         service = check_service(reader.text8(MAX_SERVICE))
+        key = check_key(reader.text8(MAX_KEY)) if flags & _FLAG_KEY else ""
         index, count = 0, 1
         if flags & _FLAG_FRAGMENT:
             index, count = reader.u16(), reader.u16()
@@ -101,7 +148,17 @@ class Datagram:
                 raise reader.refused("is the only fragment of a message")
             _check_fragment(index, count)
         data = reader.rest(MAX_DATAGRAM_DATA)
-        return cls(service, message, data, bool(flags & _FLAG_WANT_ACK), index, count)
+        return cls(
+            service,
+            message,
+            data,
+            bool(flags & _FLAG_WANT_ACK),
+            index,
+            count,
+            bool(flags & _FLAG_OUTCOME),
+            key,
+            bool(flags & _FLAG_AGAIN),
+        )
 
 
 class DatagramTemplate:
@@ -140,6 +197,9 @@ class Outcome(IntEnum):
     TOO_LARGE = 3
     BUSY = 4
     REFUSED = 5
+    RECEIVER_GONE = 6
+    UNKNOWN = 7
+    """The node does not know the message: it was restarted, or has forgotten its sender."""
 
     @property
     def slug(self) -> str:
@@ -150,7 +210,7 @@ class Outcome(IntEnum):
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """
-    What became of the message: DELIVERED means handed to a receiver.
+    What became of the message: DELIVERED means handed to a receiver, whatever that did with it.
 
     @ivar message: number of the message.
     """
@@ -172,6 +232,69 @@ class Receipt:
             return cls(message, Outcome(number))
         except ValueError:
             return cls(message, Outcome.REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageOutcome:
+    """
+    The body of OUTCOME, what became of the message: DELIVERED means that its receiver has ended well.
+
+    @ivar message: number of the message.
+    @ivar reason: for people, in the words of the receiver; printable, perhaps empty.
+    @ivar answer: what the receiver gives back.
+    """
+
+    message: int
+    outcome: Outcome
+    reason: str = ""
+    answer: bytes = b""
+
+    def encode(self) -> bytes:
+        """What is not printable in the reason, and what is too long, is left out."""
+        reason = "".join(filter(str.isprintable, self.reason)).encode("utf-8", "replace")[:MAX_REASON]
+        reason = reason.decode("utf-8", "ignore").encode("utf-8")
+        head = _RECEIPT.pack(check_range("OUTCOME", self.message, _MAX_U64), self.outcome)
+        answer = check_bytes("OUTCOME", self.answer, 0, MAX_ANSWER)
+        return b"".join((head, bytes((len(reason),)), reason, answer))
+
+    @classmethod
+    def decode(cls, body: Buffer) -> MessageOutcome:
+        """@raise FrameRefused: if C{body} is not one."""
+        reader = FieldReader(body, "OUTCOME")
+        message, number, size = reader.u64(), reader.u8(), reader.u8()
+        if size > MAX_REASON:
+            raise reader.refused(f"has a reason of {size} bytes, at most {MAX_REASON} are allowed")
+        reason = "".join(filter(str.isprintable, reader.take(size).decode("utf-8", "replace")))
+        answer = reader.rest(MAX_ANSWER)
+        return cls(message, Outcome(number) if number in _OUTCOMES else Outcome.REFUSED, reason, answer)
+
+
+_OUTCOMES = frozenset(map(int, Outcome))
+
+
+@dataclass(frozen=True, slots=True)
+class MessageNumbers:
+    """
+    The body of TAKEN, SETTLED and WAITING.
+
+    @ivar messages: 1 to 128 numbers of messages.
+    """
+
+    messages: tuple[int, ...]
+
+    def encode(self) -> bytes:
+        """@raise FrameRefused: if a limit would be exceeded."""
+        _check_numbers(8 * len(self.messages))
+        for message in self.messages:
+            check_range("list of messages", message, _MAX_U64)
+        return struct.pack(f">{len(self.messages)}Q", *self.messages)
+
+    @classmethod
+    def decode(cls, body: Buffer) -> MessageNumbers:
+        """@raise FrameRefused: if C{body} is not one."""
+        size = len(body)
+        _check_numbers(size)
+        return cls(struct.unpack(f">{size // 8}Q", body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +327,11 @@ class EchoMessage:
         if kind not in (1, 2):
             raise reader.refused(f"is neither request nor reply but {kind}")
         return cls(kind == 2, reader.u64(), reader.u64(), reader.rest(MAX_ECHO))
+
+
+def _check_numbers(size: int) -> None:
+    if not 8 <= size <= 8 * MAX_NUMBERS or size % 8:
+        raise refused("list of messages", f"cannot have {size} bytes: 1 to {MAX_NUMBERS} numbers of 8")
 
 
 def _check_fragment(index: int, count: int) -> None:

@@ -80,6 +80,18 @@ MAX_SERVICE = 32
 MAX_FRAGMENTS = 1_024
 """Of one datagram."""
 
+MAX_KEY = 64
+"""Characters of the key of a message."""
+
+MAX_REASON = 200
+"""Bytes of what a receiver says of a message."""
+
+MAX_ANSWER = 16_000
+"""Bytes that a receiver gives back with the outcome of a message, in one frame."""
+
+MAX_NUMBERS = 128
+"""Messages that one TAKEN, SETTLED or WAITING names."""
+
 MAX_DATAGRAM_DATA = MAX_DATA_PLAINTEXT - FRAME_HEADER - (1 + 8 + 1 + MAX_SERVICE + 4)
 """Of one frame: what is left beside the inner header with the longest service name."""
 

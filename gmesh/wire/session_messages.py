@@ -58,6 +58,10 @@ class Inner(IntEnum):
     ACK = 3
     CLOSE = 4
     ASK = 5
+    TAKEN = 6
+    OUTCOME = 7
+    SETTLED = 8
+    WAITING = 9
     SEGMENT = 16
     SEEN = 17
     OPEN = 18
@@ -75,6 +79,8 @@ class Feature(IntFlag):
     """What an end can do beside messages, as bits; those that are not named here are of later versions."""
 
     STREAMS = 1
+    OUTCOMES = 2
+    """It tells what becomes of messages beyond their receipt, and knows their keys."""
 
 
 class EndParameters(NamedTuple):

@@ -416,7 +416,7 @@ def run(examples: int, steps: int, **more: Any) -> None:
 
 def test_decisions_in_any_order() -> None:
     """No certificate outside the model, no revoked node renewed, no vote that was not cast."""
-    run(15, 50)
+    run(10, 40)
 
 
 @pytest.mark.soak

@@ -263,14 +263,36 @@ def _stream(*messages: dict[str, Any]) -> Any:
 
 def test_receive(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """receive prints one message a line, with controls made visible, and ends after --count."""
-    node_end.answers["GET /v1/receive?service=s"] = _stream(MESSAGE, MESSAGE, MESSAGE)
+    node_end.answers["GET /v1/receive?service=s&ack=1"] = _stream(MESSAGE, MESSAGE, MESSAGE)
     ended = run("receive", "--service", "s", "--count", "2", "--state", state)
     assert (ended.status, ended.out) == (0, "grüß\\ndich\\x1b[2J\n" * 2)
 
 
+def test_receive_acknowledges_what_it_wrote(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """Each message after it was printed, and none that was not."""
+    node_end.answers["GET /v1/receive?service=s&ack=1"] = _stream(
+        {**MESSAGE, "id": "p.1"}, {**MESSAGE, "id": "p.2"}
+    )
+    node_end.json("POST /v1/receive/ack", {"settled": 1, "unknown": []})
+    ended = run("receive", "--service", "s", "--count", "1", "--state", state)
+    assert ended.status == 0
+    asked = [(method, path, body) for method, path, _, body in node_end.requests if method == "POST"]
+    assert [(path, json.loads(body)) for _, path, body in asked] == [("/v1/receive/ack", {"ids": ["p.1"]})]
+
+
+def test_receive_raw(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """The bytes as they were sent, for a file or a pipe; --json beside it means nothing."""
+    data = b"\0\x1b[2J\x07 no line"
+    row = {"from": "b", "service": "s", "data": base64.b64encode(data).decode()}
+    node_end.answers["GET /v1/receive?service=s&ack=1"] = _stream(row)
+    ended = run("receive", "--service", "s", "--raw", "--count", "1", "--state", state)
+    assert (ended.status, ended.out.encode()) == (0, data)
+    assert run("receive", "--service", "s", "--raw", "--json", "--state", state).status == 2
+
+
 def test_receive_json(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """receive --json prints one object a line, and fails when the node stops."""
-    node_end.answers["GET /v1/receive?service=s"] = _stream(MESSAGE)
+    node_end.answers["GET /v1/receive?service=s&ack=1"] = _stream(MESSAGE)
     ended = run("receive", "--service", "s", "--json", "--state", state)
     assert json.loads(ended.out) == MESSAGE
     assert (ended.status, ended.err) == (1, "gmesh: the node stopped\n")

@@ -14,7 +14,11 @@ import pytest
 
 DEADLINE = 60
 LONG = {
-    "receive": (["receive", "--service", "s"], "/v1/receive?service=s", b'{"from":"b","data":"aGk="}\n'),
+    "receive": (
+        ["receive", "--service", "s"],
+        "/v1/receive?service=s&ack=1",
+        b'{"from":"b","data":"aGk="}\n',
+    ),
     "follow": (["peers", "--follow"], "/v1/follow?what=peers", b'{"event":"added","name":"b"}\n'),
 }
 

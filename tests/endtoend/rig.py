@@ -18,12 +18,15 @@ from gmesh.endtoend.association import Associations
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.echo import EchoService
+from gmesh.endtoend.message_keys import MessageKeys
 from gmesh.endtoend.path_selector import PathSelector
 from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Services
 from gmesh.endtoend.session import Handshaker
 from gmesh.endtoend.sessions import Sessions
+from gmesh.mesh.document_reader import at_once
 from gmesh.mesh.peer_identity import peer_of
+from gmesh.testing.memory_store import MemoryKeyLog
 from gmesh.trust.documents import Rule
 from gmesh.trust.state import TrustState
 from gmesh.wire.frames import Kind
@@ -126,7 +129,9 @@ class End:
         self.links = options.pop("links", {})
         self.former = SimpleNamespace(ended=lambda name, now: False)
         self.options = options
-        self.parameters = lambda: EndParameters(self.starts.to_bytes(8, "big"), Feature.STREAMS)
+        self.features = Feature.STREAMS | Feature.OUTCOMES
+        self.parameters = lambda: EndParameters(self.starts.to_bytes(8, "big"), self.features)
+        self.key_log = MemoryKeyLog()
         self.unreachable: set[bytes] = set()
         self.told: list[list[str]] = []
         self.lapsed = False
@@ -165,7 +170,7 @@ class End:
             clock=fabric.clock,
             lapsed=lambda: self.lapsed,
         )
-        services = Services()
+        services = Services(fabric.clock, MessageKeys(fabric.wall, self.key_log, at_once))
         sealer = Sealer(self.handshaker, paths, self, fabric.clock, random.Random(self.name), entropy)
         self.associations = Associations(
             sealer, services, authorization, self, fabric.clock, entropy, **self.options

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gmesh.endtoend import limits
-from gmesh.endtoend.receiving import PIECE_COST, DeliveredNumbers, Reassembly, ReassemblyPool
+from gmesh.endtoend.delivered_numbers import DeliveredNumbers
+from gmesh.endtoend.receiving import PIECE_COST, Reassembly, ReassemblyPool
 from gmesh.wire.messages import Datagram, Outcome
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from live.command_rig import Rig, Running
-from live.node_rig import until
+from live.node_rig import ask, until
 
 Words = Sequence[str]
 NOBODY = "0" * 32
@@ -178,6 +179,25 @@ def _sent_to_a(rig: Rig, running: Running) -> Iterator[None]:
     yield
 
 
+def _taken_back(path: str, key: str) -> Callable[[Rig, Running], contextlib.AbstractContextManager[object]]:
+    """Take back what the command has asked for, once it is there."""
+
+    @contextlib.contextmanager
+    def around(rig: Rig, running: Running) -> Iterator[None]:
+        until(lambda: ask(rig.directory / "a", "GET", path)[1] != [])
+        [row] = ask(rig.directory / "a", "GET", path)[1]
+        assert ask(rig.directory / "a", "DELETE", f"{path}/{row[key]}")[0] == 200
+        yield
+
+    return around
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 CASES: dict[str, Case] = {
     "init": Case(
         lambda rig: [rig.fresh("net"), "--network", "other"],
@@ -298,6 +318,35 @@ CASES: dict[str, Case] = {
         [["--service", "No Name!"], ["--service", "_echo"], ["--service", "x", "--count", "0"], []],
         "hello",
         around=_sent_to_a,
+    ),
+    "connect": Case(
+        fixed("c.gmesh", "gmesh-bench"),
+        [["nobody", "web"], ["c", "nothing-there"], ["c", "No Name!"], ["c"], ["c", "web", "--fdpass"]],
+        "hello",
+        stdin="0123456789abcdefehello",  # which that service sends back, after a name of the run and an act
+    ),
+    "expose": Case(
+        fixed("tcp:127.0.0.1:1", "--service", "page"),
+        [
+            ["tcp:127.0.0.1:1"],
+            ["unix:/run/x", "--service", "page"],
+            ["nonsense", "--service", "page"],
+            ["tcp:127.0.0.1:1", "--service", "_echo"],
+        ],
+        "exposing tcp:127.0.0.1:1 as page",
+        around=_taken_back("/v1/exposures", "service"),
+    ),
+    "forward": Case(
+        lambda rig: [f"tcp:{_free_port()}", "c:ssh"],
+        [["udp:53", "c:ssh"], ["tcp:0", "c"], ["unix:/run/x", "c:ssh"], ["tcp:1"]],
+        "to c:ssh",
+        around=_taken_back("/v1/forwards", "id"),
+    ),
+    "streams": Case(fixed(), [NO_NODE], "no streams"),
+    "bench": Case(
+        fixed("c", "--seconds", "0.3"),
+        [["nobody"], ["c", "--streams", "0"], ["c", "--seconds", "0"], []],
+        "MB/s",
     ),
     "doctor": Case(fixed(), [NO_NODE, ["--control", "x"]], "OK"),
     "watch": Case(fixed("--once"), [[*NO_NODE, "--once"], ["--interval", "0"]], "nodes 3 of 3"),

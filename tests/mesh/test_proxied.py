@@ -134,3 +134,26 @@ async def test_no_proxy_names_what_is_dialled_directly(world, proxy):
     one.dialler.start()
     await until(lambda: one.link(two) and two.link(one))
     assert proxy.asked == []
+
+
+async def test_a_node_is_moved_between_the_proxy_and_the_open_and_back(world, tmp_path, proxy):
+    """Each time its link ends it is back by the other way, without a change to anything, and says so."""
+    one, two = world.node("one"), world.node("two")
+    host = await world.listen(two, tcp())
+    named = await proxy.listen(world)
+    proxies = Proxies(named, {})
+    proxies._bypass.names = lambda *_: False
+    carriers = Carriers(reactor, TlsTrust(), proxies)
+    direct, blocked = carriers._tcp, []
+    carriers._tcp = lambda host, port, avoid: direct(host, blocked[0] if blocked else port, avoid)
+    one.dialler._dials._connect = carriers.endpoint
+    one.dialler.set_targets([f"127.0.0.1:{host.port}"])
+    one.dialler.start()
+    await until(lambda: one.link(two) and one.link(two).over == f"tcp via {named}")
+    proxy.answer = b"HTTP/1.1 503 no way out\r\n\r\n"  # the proxy is cut off from the world
+    proxy.stop()
+    await until(lambda: one.link(two) and one.link(two).over == "tcp")
+    proxy.answer = None
+    blocked.append(9)  # a port where nobody is: the firewall lets nothing out any more
+    one.link(two)._transport.abort()
+    await until(lambda: one.link(two) and one.link(two).over == f"tcp via {named}")

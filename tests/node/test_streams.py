@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from streams.rigs import HalfCloser, Recorder, Rig
 from twisted.internet.defer import Deferred
+from twisted.logger import formatEvent, globalLogPublisher
 
 from gmesh.stream_errors import DialRefused, StreamLost
 from gmesh.testing.mesh import MemoryMesh
@@ -318,3 +322,39 @@ def test_ten_thousand_streams_leave_nothing(mesh: MemoryMesh) -> None:
         assert not mux.streams
         assert mux.segments.idle
         assert mux.sends.used == mux._credit.used == 0
+
+
+def test_each_end_of_a_stream_is_one_line_without_what_it_carried(mesh: MemoryMesh) -> None:
+    """Who, which service, how long, how much, why; for a clean end and for a break."""
+    lines: list[str] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        text = formatEvent(event)
+        if text.startswith("stream "):
+            lines.append(text)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        opened = Opened(mesh)
+        opened.near.transport.write(b"secret!")
+        opened.near.transport.loseWriteConnection()
+        mesh.run(1)
+        opened.far.transport.loseWriteConnection()
+        mesh.run(1)
+        broken = Opened(mesh, "ssh")
+        broken.near.transport.reset("denied", "not today")
+        mesh.run(1)
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert len(lines) == 4
+    clean = re.compile(r"stream \d+ to b:web ended after \d\.\d s, 7 bytes sent, 0 received: done")
+    assert any(map(clean.fullmatch, lines))
+    assert any("from a:web" in line and line.endswith("0 bytes sent, 7 received: done") for line in lines)
+    assert sum(line.endswith(": denied (not today)") for line in lines) == 2
+    assert "secret" not in "".join(lines)
+
+
+def test_a_node_without_streams_does_not_load_what_carries_them() -> None:
+    """Half a MiB of code."""
+    script = "import sys, gmesh.node.runtime; sys.exit('gmesh.streams.mux' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

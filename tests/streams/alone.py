@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from gmesh.errors import SendRefused
 from gmesh.mesh.peer_identity import Peer, peer_of
-from gmesh.streams.mux import address_of
+from gmesh.streams.peer_address import address_of
 from gmesh.streams.streams import Streams
 
 

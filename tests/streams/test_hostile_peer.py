@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from streams.rigs import HalfCloser, Rig
+from streams.rigs import Careful, HalfCloser, Recorder, Rig
 from streams.two_ends import TwoEnds
 
 from gmesh.stream_errors import StreamCode, StreamLost
@@ -81,6 +81,14 @@ class Hostile(TwoEnds):
         return far.lost is None and not self.bystander.over
 
 
+class Impatient(Recorder):
+    """A program that closes at the first byte."""
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
 @pytest.fixture
 def hostile() -> Hostile:
     """Two streams are open."""
@@ -119,6 +127,65 @@ def test_each_broken_rule_costs_its_stream_alone(hostile: Hostile, what: str) ->
     assert any(key.startswith("stream-") for key in hostile.b.counters)
     assert hostile.the_bystander_lives()
     assert near.lost is None, "it was never told"
+
+
+def test_data_without_data_is_a_break_in_front_of_others_too(hostile: Hostile) -> None:
+    """No program is handed nothing, which some take for the end."""
+    number = hostile.victim.number
+    hostile.say((Inner.DATA, StreamCredit(number, 0).encode()), (Inner.PROBE, b""))
+    _, far = hostile.ends[0]
+    assert "data" not in far.events
+    assert [reset.code for reset in hostile.resets()] == [StreamCode.PROTOCOL]
+    assert hostile.the_bystander_lives()
+
+
+def test_a_reader_that_pauses_holds_few_pieces_of_many_small_ones(hostile: Hostile) -> None:
+    """Each piece costs memory of its own, which credit does not count."""
+    victim = hostile.victim
+    victim.pauseProducing()
+    for offset in range(0, 4096, 2):
+        hostile.say((Inner.DATA, StreamData(victim.number, offset, b"xy")))
+    assert victim._unread is not None
+    assert len(victim._unread) <= 8
+    victim.resumeProducing()
+    hostile.run(1)
+    assert hostile.ends[0][1].data == b"xy" * 2048
+
+
+def test_what_a_program_left_unread_when_it_closed_is_told(hostile: Hostile) -> None:
+    """Also if it came in the same turn as what it closed on: the writer hears no clean end."""
+    near, far = HalfCloser(RIG), Impatient(RIG)
+    victim, _ = hostile.open(near, far)
+    number = victim.number
+    hostile.say((Inner.DATA, StreamData(number, 1000, bytes(1000))), (Inner.FIN, StreamFin(number, 2000)))
+    hostile.say((Inner.DATA, StreamData(number, 0, bytes(1000))))
+    stops = [StreamStop.decode(body) for kind, body in hostile.replies if kind == Inner.STOP]
+    assert [stop.code for stop in stops] == [StreamCode.ABORTED]
+
+
+def test_a_program_hears_that_a_peer_stopped_reading_before_it_took_the_stream(hostile: Hostile) -> None:
+    """A service that writes until nobody reads would never end."""
+    number = hostile.a.mux.next << 1 | hostile.a.mux.side
+    hostile.say(
+        (Inner.OPEN, StreamOpen(number, 1000, "web")), (Inner.STOP, StreamStop(number, StreamCode.DONE))
+    )
+    program = Careful(RIG)
+    assert hostile.b.offers.pop().accept(program)
+    assert "write stopped" in program.events
+
+
+def test_a_peer_that_stops_reading_is_not_counted_twice(hostile: Hostile) -> None:
+    """What is under way is given back once, whatever the peer acknowledges later: the bound stays one."""
+    victim = hostile.victim
+    victim.write(bytes(100_000))
+    hostile.b.mux.segments.pump()
+    assert hostile.b.sends.used > 0
+    hostile.say((Inner.STOP, StreamStop(victim.number, StreamCode.DONE)))
+    assert hostile.b.sends.used == 0
+    hostile.run(1)
+    assert hostile.b.sends.used == 0
+    victim.abortConnection()
+    assert hostile.b.sends.used == 0
 
 
 def test_data_behind_the_end_is_a_break(hostile: Hostile) -> None:

@@ -9,6 +9,7 @@ import pytest
 from streams.rigs import HalfCloser, Recorder, Rig
 from streams.two_ends import End, TwoEnds
 
+from gmesh.streams import limits
 from gmesh.streams.mux import StreamMux
 from gmesh.streams.stream import Stream
 from gmesh.wire.frames import iter_frames
@@ -321,3 +322,31 @@ def test_two_thousand_streams_one_after_the_other_leave_nothing() -> None:
         assert not end.mux.streams
         assert end.credit.used == end.sends.used == 0
         assert end.mux.segments.loose.under_way == 0
+
+
+def test_a_peer_has_so_many_streams_and_no_more() -> None:
+    """The opener knows before it asks; what one ends, another may have."""
+    two = TwoEnds()
+    opened = [two.a.mux.open("web") for _ in range(limits.MAX_PEER_STREAMS)]
+    assert all(isinstance(stream, Stream) for stream in opened)
+    refused = two.a.mux.open("web")
+    assert isinstance(refused, tuple)
+    assert refused[0] == "busy"
+    assert isinstance(opened[0], Stream)
+    opened[0].reset("aborted")
+    assert isinstance(two.a.mux.open("web"), Stream)
+    assert two.a.credit.used <= limits.PEER_CREDIT
+
+
+def test_an_open_that_is_given_up_before_it_is_answered_opens_nothing() -> None:
+    """Its RESET may overtake it."""
+    two = TwoEnds()
+    delays = iter([0.5, 0.01])
+    two.a.channel.decide = lambda plaintext: (next(delays, 0.01),)
+    stream = two.a.mux.open("web")
+    assert isinstance(stream, Stream)
+    two.run(0.001)
+    stream.reset("aborted")
+    two.run(5)
+    assert two.b.offers == []
+    assert two.b.mux.streams == {}

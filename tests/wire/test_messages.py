@@ -96,7 +96,7 @@ def test_every_truncation_is_refused(name: str) -> None:
 
 
 EXTENSIBLE = {"Hello", "E2eInit", "E2eResponse", "StreamOpen", "StreamAccept"}
-FREE_END = {"Datagram", "EchoMessage", "StreamData"}
+FREE_END = {"Datagram", "EchoMessage", "MessageOutcome", "StreamData"}
 
 
 @pytest.mark.parametrize("name", sorted(set(NAMES) - FREE_END))
@@ -211,7 +211,14 @@ TOO_MUCH: list[Any] = [
     m.Datagram("s", 1, bytes(MAX_DATAGRAM_DATA + 1)),
     m.Datagram("s", 1, b"", False, 1, 1),
     m.Datagram("s", 1, b"", False, 0, 1025),
+    m.Datagram("s", 1, b"", key="k" * 65),
+    m.Datagram("s", 1, b"", key="\xe4"),
     m.Receipt(2**64, m.Outcome.DELIVERED),
+    m.MessageOutcome(2**64, m.Outcome.DELIVERED),
+    m.MessageOutcome(1, m.Outcome.DELIVERED, "", bytes(16_001)),
+    m.MessageNumbers(()),
+    m.MessageNumbers(tuple(range(129))),
+    m.MessageNumbers((2**64,)),
     m.Mark(2**64),
     m.EchoMessage(False, 1, 1, bytes(1025)),
 ]
@@ -228,9 +235,25 @@ def test_numbers_and_texts_of_a_later_version_are_read_leniently() -> None:
     """An unknown close reason is UNSPECIFIED, an unknown outcome REFUSED, unknown HELLO flags nothing."""
     assert m.Close.decode(b"\xc8").reason is m.CloseReason.UNSPECIFIED
     assert m.Receipt.decode(bytes(8) + b"\xc8").outcome is m.Outcome.REFUSED
+    assert m.MessageOutcome.decode(bytes(8) + b"\xc8\0").outcome is m.Outcome.REFUSED
     hello = bytearray(ENCODED["Hello"])
     hello[8] |= 0xFE
     assert m.Hello.decode(hello) == SAMPLES["Hello"]
+
+
+def test_what_a_receiver_says_is_short_and_printable() -> None:
+    """Controls are left out at both ends, and a character is not cut in two."""
+    said = m.MessageOutcome.decode(m.MessageOutcome(1, m.Outcome.REFUSED, "a\x1b[2J\nb").encode())
+    assert said.reason == "a[2Jb"
+    assert m.MessageOutcome.decode(bytes(8) + b"\5\3a\x07b").reason == "ab"
+    assert (
+        m.MessageOutcome.decode(m.MessageOutcome(1, m.Outcome.REFUSED, "ß" * 300).encode()).reason
+        == "ß" * 100
+    )
+    assert (
+        m.MessageOutcome.decode(m.MessageOutcome(1, m.Outcome.REFUSED, "x" + "ß" * 300).encode()).reason
+        == "x" + "ß" * 99
+    )
 
 
 def test_slugs_are_what_logs_say() -> None:

@@ -74,6 +74,8 @@ SAMPLES: dict[str, Any] = {
     "E2eResponse": m.E2eResponse(0xCAFE, 1_800_000_000 << 20, 9, 7),
     "Datagram": m.Datagram("metrics", 5, b"data", True, 1, 3),
     "Receipt": m.Receipt(5, m.Outcome.NO_SUCH_SERVICE),
+    "MessageOutcome": m.MessageOutcome(5, m.Outcome.REFUSED, "zu heiß"),
+    "MessageNumbers": m.MessageNumbers((5,)),
     "Mark": m.Mark(10),
     "EchoMessage": m.EchoMessage(True, 1, 2, b"padding"),
     "Segment": m.Segment(2**40 + 1),
@@ -145,8 +147,20 @@ def datagrams(draw: st.DrawFn) -> m.Datagram:
     count = draw(st.one_of(st.just(1), st.integers(2, 1024)))
     index = draw(st.integers(0, count - 1))
     return m.Datagram(
-        draw(services), draw(u64), draw(st.binary(max_size=300)), draw(st.booleans()), index, count
+        draw(services),
+        draw(u64),
+        draw(st.binary(max_size=300)),
+        draw(st.booleans()),
+        index,
+        count,
+        draw(st.booleans()),
+        draw(st.one_of(st.just(""), message_keys)),
+        draw(st.booleans()),
     )
+
+
+message_keys = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=64)
+said = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=50)
 
 
 @st.composite
@@ -223,6 +237,8 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "E2eResponse": st.builds(m.E2eResponse, sessions, u64, numbers, numbers, parameters),
     "Datagram": datagrams(),
     "Receipt": st.builds(m.Receipt, u64, st.sampled_from(m.Outcome)),
+    "MessageOutcome": st.builds(m.MessageOutcome, u64, st.sampled_from(m.Outcome), said, blobs),
+    "MessageNumbers": st.builds(m.MessageNumbers, _tuples(u64, low=1, high=128)),
     "Mark": u64.map(m.Mark),
     "EchoMessage": st.builds(m.EchoMessage, st.booleans(), u64, u64, blobs),
     "Segment": u64.map(m.Segment),

@@ -18,28 +18,31 @@ from twisted.python.failure import Failure
 
 from gmesh.daemon.web import refusal
 from gmesh.errors import GmeshError
-from gmesh.node.api.http import ACCEPT, CONNECT, LocalSite, status_of
+from gmesh.node.api.http import ACCEPT, CONNECT, MESSAGES, LocalSite, status_of
 from gmesh.node.api.waiting import hand_over
 from gmesh.node.http_head import END, MAX_HEAD, RequestHead, read_head
 from gmesh.node.limits import HEAD_TIMEOUT
 
-__all__ = ["UPGRADE", "Entrance", "EntranceFactory", "Judge", "asks_for_stream"]
+__all__ = ["MESSAGES_UPGRADE", "UPGRADE", "Entrance", "EntranceFactory", "Judge", "asks_for_stream"]
 
 UPGRADE = "gmesh-stream"
 """What the framing is called in C{Upgrade} (RFC 9110, section 7.8)."""
-_BEGINNINGS = (b"CONNECT ", b"GET " + CONNECT, b"GET " + ACCEPT)
+MESSAGES_UPGRADE = "gmesh-messages"
+"""The same of messages."""
+_UPGRADES = {CONNECT: UPGRADE, ACCEPT: UPGRADE, MESSAGES: MESSAGES_UPGRADE}
+_BEGINNINGS = (b"CONNECT ", *(b"GET " + path for path in _UPGRADES))
 
 Judge = Callable[[RequestHead, Any], IProtocol]
 """Makes, of a head and the transport, what has the connection then; raises L{GmeshError} to refuse."""
 
 
 def asks_for_stream(head: RequestHead) -> bool:
-    """Whether the connection is to be a stream after this."""
+    """Whether the connection is to be a stream, or messages, after this."""
     if head.method == "CONNECT":
         return True
     path = head.target.partition("?")[0].encode("latin-1")
-    upgrades = "upgrade" in head.listed("connection") and UPGRADE in head.listed("upgrade")
-    return head.method == "GET" and path in (CONNECT, ACCEPT) and upgrades
+    upgrades = "upgrade" in head.listed("connection") and _UPGRADES.get(path) in head.listed("upgrade")
+    return head.method == "GET" and path in _UPGRADES and upgrades
 
 
 class Entrance(Protocol):

@@ -33,6 +33,7 @@ __all__ = [
     "awaited",
     "json_response",
     "local_site",
+    "plain_path",
     "problem",
     "read_object",
     "status_of",
@@ -44,11 +45,13 @@ T = TypeVar("T")
 RECEIVE = b"/v1/receive"
 CONNECT = b"/v1/connect"
 ACCEPT = b"/v1/accept"
+MESSAGES = b"/v1/messages"
 
 _STATUS_OF = {
     "bad-request": 400,
     "bad-service": 400,
     "bad-timeout": 400,
+    "bad-key": 400,
     "denied": 403,
     "forbidden": 403,
     "unknown-node": 404,
@@ -81,6 +84,19 @@ class LocalRequest(CappedRequest):
     body_limit = LOCAL_BODY_LIMIT
     _held = 0
     _site: LocalSite | None = None
+    _kind: Sequence[bytes] | None = None
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """A request is whole: no form is among these, so C{Content-Type} is not parsed to look for one."""
+        self._kind = self.requestHeaders.getRawHeaders(b"content-type")
+        self.requestHeaders.removeHeader(b"content-type")
+        super().requestReceived(command, path, version)
+
+    def process(self) -> None:
+        """Answer."""
+        if self._kind is not None:
+            self.requestHeaders.setRawHeaders(b"content-type", self._kind)
+        super().process()
 
     def handleContentChunk(self, data: bytes) -> None:
         """Keep a piece of the body, if it still fits beside those of others."""
@@ -126,11 +142,11 @@ class LocalSite(QuietSite):
 
 def access_of(method: bytes, path: bytes) -> Permission:
     """What a request takes: to look is to read; to send, or to take messages, is to write."""
-    looks = method in (b"GET", b"HEAD") and path not in (RECEIVE, CONNECT, ACCEPT)
+    looks = method in (b"GET", b"HEAD") and path not in (RECEIVE, CONNECT, ACCEPT, MESSAGES)
     return Permission.READ if looks else Permission.WRITE
 
 
-def _plain_path(segments: Sequence[bytes]) -> bytes:
+def plain_path(segments: Sequence[bytes]) -> bytes:
     """The path as Klein reads it, which drops slashes that repeat: no spelling of it takes less."""
     return b"/" + b"/".join(filter(None, b"/".join(segments).split(b"/")))
 
@@ -148,7 +164,7 @@ class _Guarded(Resource):
     def render(self, request: Any) -> Any:
         """What the inner resource answers, or why nothing is answered."""
         try:
-            access = access_of(request.method, _plain_path(request.postpath))
+            access = access_of(request.method, plain_path(request.postpath))
             self._control.admit(peer_credentials(request.transport), access)
         except RequestRefused as error:
             return problem(request, error.reason, 403, error.detail)
@@ -207,14 +223,20 @@ def json_response(request: IRequest, value: object, status: int = 200) -> bytes:
     """Set the headers of a JSON answer and return its body."""
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json")
-    return json.dumps(value, separators=(",", ":")).encode("utf-8") + b"\n"
+    return _sized(request, json.dumps(value, separators=(",", ":")).encode("utf-8") + b"\n")
 
 
 def problem(request: IRequest, reason: str, status: int, detail: str) -> bytes:
     """Set the headers of an RFC 9457 problem and return its body."""
     request.setResponseCode(status)
     request.setHeader(b"content-type", PROBLEM_TYPE.encode("ascii"))
-    return problem_body(reason, reason.replace("-", " "), status, detail)
+    return _sized(request, problem_body(reason, reason.replace("-", " "), status, detail))
+
+
+def _sized(request: IRequest, body: bytes) -> bytes:
+    """What is written whole says how long it is."""
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return body
 
 
 def read_object(request: IRequest, known: Mapping[str, type], required: frozenset[str]) -> dict[str, Any]:
@@ -243,4 +265,10 @@ def read_object(request: IRequest, known: Mapping[str, type], required: frozense
     return value
 
 
-_names: dict[type, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+_names: dict[type, str] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+}

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: MIT
 """
-Answers that go on as JSON lines until their reader hangs up: messages of a service, changes of a table.
+Answers that go on as JSON lines until their reader hangs up: changes of a table, messages of a service
+(L{gmesh.node.api.message_lines}).
 
-A reader that does not keep up is known by its transport's pause.  Messages are queued then, up to a cap, and
-refused beyond it, so that no sender reads "delivered" for nothing.  A table is not looked at
-meanwhile, and what changed is reported as one change.
-Tests: C{tests/node/api/test_json_lines.py}, C{tests/node/api/test_views.py}.
+A reader that does not keep up is known by its transport's pause.  A table is not looked at meanwhile, and
+what changed is reported as one change.
+Tests: C{tests/node/api/test_message_lines.py}, C{tests/node/api/test_views.py}.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,10 +18,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.web.http import Request
 from zope.interface import implementer
 
-from gmesh.errors import SendRefused
-from gmesh.node.limits import RECEIVE_QUEUE_BYTES
-
-__all__ = ["JsonLines", "MessageLines", "Rows", "TableLines"]
+__all__ = ["JsonLines", "Rows", "TableLines", "json_line"]
 
 Rows = Mapping[str, Mapping[str, Any]]
 """Rows to report, by their key."""
@@ -45,7 +40,7 @@ class JsonLines:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Write one line, whether or not the reader keeps up."""
-        self._request.write(_line(row))
+        self._request.write(json_line(row))
 
     def end(self) -> None:
         """The reader has gone, and its transport with it; or the answer is over."""
@@ -66,46 +61,6 @@ class JsonLines:
     def stopProducing(self) -> None:
         """The connection is gone; Klein cancels the handler, which ends the answer."""
         self.end()
-
-
-class MessageLines(JsonLines):
-    """The messages of one service: C{{"from": NAME, "service": NAME, "data": BASE64}}."""
-
-    def __init__(self, request: Request, service: str) -> None:
-        super().__init__(request)
-        self._service = service
-        self._queue: deque[bytes] = deque()
-        self._bytes = 0
-
-    def message(self, source: str, data: bytes) -> None:
-        """
-        Hand one message to the reader.
-
-        @raise SendRefused: when the reader does not keep up.
-        """
-        line = _line(
-            {"from": source, "service": self._service, "data": base64.b64encode(data).decode("ascii")}
-        )
-        if not self._paused:
-            self._request.write(line)
-        elif self._bytes + len(line) <= RECEIVE_QUEUE_BYTES:
-            self._queue.append(line)
-            self._bytes += len(line)
-        else:
-            raise SendRefused("busy", f"the receiver of {self._service} does not keep up")
-
-    def resumeProducing(self) -> None:
-        """Write what is queued, until the next pause."""
-        super().resumeProducing()
-        while self._queue and not self._paused:
-            line = self._queue.popleft()
-            self._bytes -= len(line)
-            self._request.write(line)
-
-    def end(self) -> None:
-        """Forget what is queued."""
-        super().end()
-        self._queue.clear()
 
 
 class TableLines(JsonLines):
@@ -151,8 +106,9 @@ class TableLines(JsonLines):
                 self._write("changed", row)
 
     def _write(self, event: str, row: Mapping[str, Any]) -> None:
-        self._request.write(_line({"at": round(self._wall(), 3), "event": event, **row}))
+        self._request.write(json_line({"at": round(self._wall(), 3), "event": event, **row}))
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as it is written."""
     return json.dumps(row, separators=(",", ":")).encode("utf-8") + b"\n"

@@ -9,30 +9,27 @@ Tests: C{tests/node/api/test_routes.py}, C{tests/node/api/test_openapi.py}.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 
 from klein import Klein
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
 from twisted.web.server import Request
 from werkzeug.exceptions import HTTPException
 
 from gmesh.daemon.metrics import METRICS_TYPE
-from gmesh.endtoend.limits import DEFAULT_TIMEOUT, MAX_TIMEOUT
-from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
 from gmesh.node.api.access import peer_credentials
-from gmesh.node.api.entrance import UPGRADE
+from gmesh.node.api.entrance import MESSAGES_UPGRADE, UPGRADE
 from gmesh.node.api.gateway_requests import EXPOSURE_FIELDS, FORWARD_FIELDS, GatewayRequests
-from gmesh.node.api.http import awaited, json_response, problem, read_object, status_of
-from gmesh.node.api.json_lines import JsonLines, MessageLines, TableLines
+from gmesh.node.api.http import MESSAGES, awaited, json_response, problem, read_object, status_of
+from gmesh.node.api.json_lines import JsonLines, TableLines
+from gmesh.node.api.message_requests import DirectRoutes, MessageRequests, argument, keep_open
 from gmesh.node.api.views import LocalNode
 from gmesh.node.gateways.exposures import Exposed
 from gmesh.node.gateways.forwards import Forwarded
@@ -71,6 +68,16 @@ class LocalApi:
         self._gateways = gateways
         self._gone = gone
         self._metrics = metrics
+        self._messages = MessageRequests(node, gone)
+
+    def resource(self) -> IResource:
+        """All routes, those of messages by a shorter way."""
+        messages = {
+            (b"POST", b"/v1/send"): self._messages.send,
+            (b"GET", b"/v1/receive"): self._messages.receive,
+            (b"POST", b"/v1/receive/ack"): self._messages.acknowledge,
+        }
+        return DirectRoutes(self.app.resource(), messages, self._failed)
 
     @app.handle_errors(Exception)
     def _failed(self, request: IRequest, failure: Failure) -> bytes:
@@ -131,7 +138,7 @@ class LocalApi:
 
     @app.route("/v1/whois", methods=["GET"])
     def _whois(self, request: Request) -> bytes:
-        return json_response(request, self._node.whois(_argument(request, "node")))
+        return json_response(request, self._node.whois(argument(request, "node")))
 
     @app.route("/v1/topology", methods=["GET"])
     def _topology(self, request: Request) -> bytes:
@@ -143,8 +150,8 @@ class LocalApi:
 
     @app.route("/v1/follow", methods=["GET"])
     async def _follow(self, request: Request) -> bytes:
-        lines = TableLines(request, self._node.table(_argument(request, "what")), self._node.wall)
-        return await _open(lines, self._node.on_change(lines.look))
+        lines = TableLines(request, self._node.table(argument(request, "what")), self._node.wall)
+        return await keep_open(lines, self._node.on_change(lines.look))
 
     @app.route("/v1/ping", methods=["POST"])
     async def _ping(self, request: Request) -> bytes:
@@ -177,26 +184,17 @@ class LocalApi:
 
     @app.route("/v1/send", methods=["POST"])
     async def _send(self, request: Request) -> bytes:
-        fields = {"node": str, "service": str, "data": str, "timeout": float}
-        body = read_object(request, fields, frozenset({"node", "service", "data"}))
-        timeout = float(body.get("timeout", DEFAULT_TIMEOUT))
-        if not 0 < timeout <= MAX_TIMEOUT:
-            raise RequestRefused("invalid-field", f"field 'timeout' must be above 0, at most {MAX_TIMEOUT:g}")
-        try:
-            data = base64.b64decode(body["data"], validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise RequestRefused("invalid-field", "field 'data' must be base64") from error
-        sent = self._node.send(body["node"], _service(body["service"]), data, timeout)
-        trip = await awaited(request, sent, self._gone)
-        return json_response(request, {"delivered": True, "rtt_ms": round(trip, 3)})
+        return await self._messages.send(request)
 
     @app.route("/v1/connect", methods=["GET"])
     @app.route("/v1/accept", methods=["GET"])
+    @app.route("/v1/messages", methods=["GET"])
     def _stream(self, request: Request) -> bytes:
         """Only HTTP gets here: a stream leaves it with the first request (L{gmesh.node.api.entrance})."""
-        request.setHeader(b"upgrade", UPGRADE.encode("ascii"))
+        upgrade = MESSAGES_UPGRADE if request.path == MESSAGES else UPGRADE
+        request.setHeader(b"upgrade", upgrade.encode("ascii"))
         request.setHeader(b"connection", b"Upgrade")
-        detail = f"ask on a connection of its own, with Connection: Upgrade and Upgrade: {UPGRADE}"
+        detail = f"ask on a connection of its own, with Connection: Upgrade and Upgrade: {upgrade}"
         return problem(request, "upgrade-required", 426, detail)
 
     @app.route("/v1/exposures", methods=["GET"])
@@ -250,37 +248,12 @@ class LocalApi:
 
     @app.route("/v1/receive", methods=["GET"])
     async def _receive(self, request: Request) -> bytes:
-        service = _service(_argument(request, "service"))
-        lines = MessageLines(request, service)
-        return await _open(lines, self._node.receive(service, lines.message))
+        return await self._messages.receive(request)
 
-
-async def _open(lines: JsonLines, stop: Callable[[], None]) -> bytes:
-    """Let an answer go on until the client hangs up, which cancels this; nothing else ends it."""
-    try:
-        lines.begin()
-        await Deferred()
-    finally:
-        stop()
-        lines.end()
-    return b""
+    @app.route("/v1/receive/ack", methods=["POST"])
+    async def _acknowledge(self, request: Request) -> bytes:
+        return await self._messages.acknowledge(request)
 
 
 def _slug(text: str) -> str:
     return text.lower().replace(" ", "-")
-
-
-def _argument(request: Request, name: str) -> str:
-    """@raise RequestRefused: if the query does not name it exactly once."""
-    values = (request.args or {}).get(name.encode(), [])
-    if len(values) != 1:
-        raise RequestRefused("invalid-field", f"give {name} once: ?{name}=...")
-    return str(values[0].decode("utf-8", "replace"))
-
-
-def _service(text: str) -> str:
-    if not valid_service(text) or is_reserved(text):
-        raise RequestRefused(
-            "invalid-field", "a service is a-z, 0-9 and -, with a letter or digit at both ends"
-        )
-    return text

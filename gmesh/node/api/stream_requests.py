@@ -23,9 +23,10 @@ from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.node.api.acceptors import Acceptor, Acceptors
 from gmesh.node.api.access import AccessControl, Credentials, Permission, peer_credentials
-from gmesh.node.api.entrance import UPGRADE
+from gmesh.node.api.entrance import MESSAGES_UPGRADE, UPGRADE
 from gmesh.node.api.framed_leg import FramedLeg, FramedStream
-from gmesh.node.api.http import CONNECT
+from gmesh.node.api.http import CONNECT, MESSAGES
+from gmesh.node.api.message_leg import LegNode, MessageLeg
 from gmesh.node.api.waiting import Waiting
 from gmesh.node.http_head import RequestHead
 from gmesh.node.limits import MAX_DIAL_TIMEOUT
@@ -45,6 +46,7 @@ class StreamRequests:
     @param streams: an L{gmesh.interfaces.IStreams}.
     @param address: this node, as the server of a service.
     @param names: see L{PageFilter}.
+    @ivar node: gives what connections of messages need.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class StreamRequests:
         self._control = control
         self._address = address
         self._pages = PageFilter(names)
+        self.node: Callable[[], LegNode] = _no_messages
         self.clock = clock
 
     def judge(self, head: RequestHead, transport: Any) -> IProtocol:
@@ -87,6 +90,12 @@ class StreamRequests:
             asked = _arguments(query, required=("node", "service"), optional=("timeout",))
             timeout = _timeout(asked.get("timeout", str(DIAL_TIMEOUT)))
             return self._dialling(asked["node"], asked["service"], timeout, raw)
+        if path.encode("latin-1") == MESSAGES:
+            owner = None if credentials is None else credentials.uid
+            leg = MessageLeg(self.node(), owner, lambda service: self._acceptors.admit(service, credentials))
+            lines = "Connection: Upgrade", f"Upgrade: {MESSAGES_UPGRADE}"
+            transport.write(_head("HTTP/1.1 101 Switching Protocols", *lines))
+            return leg
         return self._accepting(_arguments(query, required=("service",))["service"], credentials)
 
     def _dialling(self, node: str, service: str, timeout: float, raw: bool) -> Waiting:
@@ -125,6 +134,10 @@ class StreamRequests:
                 waiting.refuse_for(error)
 
         return Waiting(ask, half_closes=False)
+
+
+def _no_messages() -> LegNode:
+    raise RequestRefused("not-found", "there are no messages here")
 
 
 def _framed(waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 
 import gmesh
-from gmesh.endtoend.services import Message, is_reserved, valid_service
-from gmesh.errors import RequestRefused
+from gmesh.endtoend.services import Receiver, is_reserved, valid_service
+from gmesh.errors import RequestRefused, SendRefused
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.api.json_lines import Rows
 from gmesh.node.api.stream_table import StreamTable
 from gmesh.node.api.whois import links_of, name_of, whois
 from gmesh.node.heartbeat import Heartbeat
-from gmesh.node.limits import FOLLOW_EVERY
+from gmesh.node.limits import FOLLOW_EVERY, FULL_PAUSE
 from gmesh.node.runtime import NodeRuntime
 from gmesh.streams.listeners import BENCH_SERVICE
 from gmesh.trust.policy import PolicyRules, Subject
@@ -62,6 +62,7 @@ class LocalNode:
         self._runtime = runtime
         self._heartbeat = heartbeat
         self._settings = settings
+        self._clock = clock
         self.streams = StreamTable(runtime.streams.open_streams, runtime.now)
         self._followers: list[Callable[[], None]] = []
         self._looking = LoopingCall(self._look)
@@ -160,12 +161,26 @@ class LocalNode:
         return sorted(rows, key=lambda row: str(row["name"]))
 
     def services(self) -> list[dict[str, Any]]:
-        """The services that somebody serves here: which take messages, and which take streams."""
-        messages, streams = self._runtime.datagrams.services.names, self._runtime.streams.listeners.names
+        """
+        Each service of the mesh: the nodes that can be reached and say that they have it, and this one; and
+        whether messages or streams to it are taken here.
+        """
+        runtime, own = self._runtime, self._runtime.member.name
+        messages, streams = runtime.datagrams.services.names, runtime.streams.listeners.names
+        taken = {name for name in (*messages, *streams) if not is_reserved(name) and name != BENCH_SERVICE}
+        found = {service: {own} for service in taken}
+        for node in runtime.engine.nodes(runtime.now()):
+            if node.reachable and node.member.name != own:
+                for service in node.services:
+                    found.setdefault(service, set()).add(node.member.name)
         return [
-            {"service": name, "messages": name in messages, "streams": name in streams}
-            for name in sorted({*messages, *streams})
-            if not is_reserved(name) and name != BENCH_SERVICE
+            {
+                "service": service,
+                "nodes": sorted(nodes),
+                "messages": service in messages,
+                "streams": service in streams,
+            }
+            for service, nodes in sorted(found.items())
         ]
 
     def transits(self) -> list[dict[str, Any]]:
@@ -236,18 +251,28 @@ class LocalNode:
             row["splices"] = header.splices
         return row
 
-    async def send(self, name: str, service: str, data: bytes, timeout: float) -> float:
-        """Deliver and return the round trip in milliseconds."""
-        delivered = await self._runtime.datagrams.send(name, service, data, timeout=timeout)
-        return 1000 * (delivered.rtt or 0.0)
+    async def send(
+        self, name: str, service: str, data: bytes, timeout: float, key: str = ""
+    ) -> tuple[float, bytes]:
+        """Deliver, waiting for room here too: the milliseconds until it was done with, and the answer."""
+        datagrams, clock = self._runtime.datagrams, self._clock
+        since = clock.seconds()
+        while True:
+            left = timeout - (clock.seconds() - since)
+            try:
+                delivered = await datagrams.send(name, service, data, timeout=left, key=key)
+            except SendRefused as refusal:
+                if refusal.reason != "busy" or clock.seconds() - since + FULL_PAUSE >= timeout:
+                    raise
+                await deferLater(clock, FULL_PAUSE)
+                continue
+            return 1000 * (clock.seconds() - since), delivered.answer
 
-    def receive(self, service: str, receiver: Callable[[str, bytes], None]) -> Callable[[], None]:
-        """Hand messages for C{service} to C{receiver(source name, data)}; returns what stops it."""
-
-        def received(message: Message) -> None:
-            receiver(message.source_name, message.data)
-
-        return self._runtime.datagrams.register(service, received).unregister
+    def receive(
+        self, service: str, receiver: Receiver, owner: object, shared: bool = False
+    ) -> Callable[[], None]:
+        """Hand messages for C{service} to a program; returns what is to be called when it has gone."""
+        return self._runtime.datagrams.register(service, receiver, owner=owner, shared=shared).gone
 
     def whois(self, text: str) -> dict[str, Any]:
         """All that is known of the node with this name, node id, or beginning of either."""

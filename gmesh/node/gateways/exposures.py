@@ -18,7 +18,7 @@ from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -30,6 +30,7 @@ from gmesh.node.gateways.proxy_header import proxy_header
 from gmesh.node.gateways.settings import Exposure, Target
 from gmesh.stream_errors import StreamCode
 from gmesh.streams.join import JoinEnd, TransportJoin
+from gmesh.streams.listeners import no_such_service
 
 __all__ = ["Exposed", "Exposures", "is_own", "target_endpoint"]
 
@@ -196,10 +197,14 @@ class Exposures(Service):
             if is_own(join.far.transport, self._own()):
                 join.abort()
                 raise ConfigurationError("bad-target", "it is a door of this daemon")
-        except CancelledError:
+        except (CancelledError, ConnectingCancelledError):
             return  # whoever dialled has gone
         except Exception as error:
             offer.refuse(self._dead(exposure, error), f"the service {exposure.service} does not answer")
+            return
+        if self._exposed.get(exposure.service) is not exposed:  # since this began
+            join.abort()
+            offer.refuse(*no_such_service(exposure.service))
             return
         exposed.joins.add(join)
         if exposure.proxy_protocol:

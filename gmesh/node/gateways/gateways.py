@@ -8,7 +8,7 @@ Tests: C{tests/node/gateways/test_gateways.py}, C{tests/live/test_streams_by_pro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.address import UNIXAddress
@@ -20,7 +20,9 @@ from gmesh.node.api.access import AccessControl, Permission, peer_credentials
 from gmesh.node.configuration import Configuration
 from gmesh.node.gateways.exposures import Exposures
 from gmesh.node.gateways.forwards import Forwards
-from gmesh.node.gateways.proxy import ProxyFactory
+
+if TYPE_CHECKING:
+    from gmesh.node.gateways.proxy import ProxyFactory
 
 __all__ = ["Gateways"]
 
@@ -50,9 +52,12 @@ class Gateways(MultiService):
         self._anyone = configuration.proxy.anyone
 
         def proxy() -> ProxyFactory:
+            from gmesh.node.gateways.proxy import ProxyFactory  # whose memory a node without can spare
+
             return ProxyFactory(reactor, streams, self._admit, lambda: self._anyone)
 
-        self.proxy = Listeners(reactor, proxy, "proxy", unit, configuration.proxy.listen)
+        listen = configuration.proxy.listen
+        self.proxy = Listeners(reactor, proxy, "proxy", unit, listen, group=access.group)
         self.forwards = Forwards(reactor, streams, unit, configuration.forward)
         self.exposures = Exposures(
             reactor, streams, *ids, lambda: [*doors(), *self.proxy.addresses()], configuration.expose

@@ -159,7 +159,7 @@ class LocalNodes(OnReactor):
         acceptors = self.acceptors.setdefault(node.name, Acceptors(node, self.access, self.groups, reactor))
         requests = StreamRequests(node, acceptors, self.access, node.address, reactor, names)
         node_api: Any = Node()
-        site = local_site(LocalApi(node_api).app.resource(), self.access, names)
+        site = local_site(LocalApi(node_api).resource(), self.access, names)
         return EntranceFactory(site, requests.judge, reactor)
 
     async def start(self) -> None:

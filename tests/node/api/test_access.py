@@ -34,8 +34,10 @@ class Node:
     def status(self) -> dict[str, Any]:
         return {"name": "pump-07"}
 
-    async def send(self, name: str, service: str, data: bytes, timeout: float) -> float:
-        return 1.0
+    async def send(
+        self, name: str, service: str, data: bytes, timeout: float, key: str
+    ) -> tuple[float, bytes]:
+        return 1.0, b""
 
 
 def test_the_kernel_tells_who_connected() -> None:
@@ -150,7 +152,7 @@ async def served(gate: AccessControl) -> AsyncIterator[str]:
     with TemporaryDirectory(prefix="gmesh-") as directory:
         os.chmod(directory, 0o755)
         path = f"{directory}/node.sock"
-        site = local_site(LocalApi(Node()).app.resource(), gate)  # type: ignore[arg-type]  # the parts asked for
+        site = local_site(LocalApi(Node()).resource(), gate)  # type: ignore[arg-type]  # the parts asked for
         service = ListenService(reactor, f"unix:{path}:mode=660", site, "local API", "gmesh-node", gate.group)
         try:
             service.privilegedStartService()

@@ -16,6 +16,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, capturedLogs
 from twisted.python.failure import Failure
 
+from gmesh.errors import SendRefused
 from gmesh.node.api.access import AccessControl
 from gmesh.node.api.gateway_requests import GatewayRequests
 from gmesh.node.api.http import local_site
@@ -38,7 +39,7 @@ class Caller:
             mesh.clock, runtime.streams, "gmesh-node", ids, Configuration(Path("/state")), AccessControl()
         )
         api = LocalApi(node, bytes, lambda: runtime.count("caller-gone"), gateways=GatewayRequests(gateways))
-        resource = api.app.resource()
+        resource = api.resource()
         self.channel = local_site(resource, AccessControl()).buildProtocol(None)
         self.transport = StringTransport(UNIXAddress("node.sock"))
         self.channel.makeConnection(self.transport)
@@ -68,7 +69,7 @@ def test_b7_a_caller_that_hangs_up_is_counted_and_nothing_else(
     """No line in the log, then or when the answer would have come."""
     a = mesh["a"].runtime
     a.datagrams.register("slow", lambda message: Deferred(), concurrent=1)
-    a.datagrams.send("a", "slow", b"")
+    a.datagrams.send("a", "slow", b"").addErrback(lambda failure: failure.trap(SendRefused))
     mesh.silence("a", "b")
     with capturedLogs() as logged:
         for _ in range(3):

@@ -153,8 +153,8 @@ class World:
         gateways = Gateways(reactor, runtime.streams, "gmesh-node", ids, configuration, AccessControl())
         gateways.startService()
         api = LocalApi(self.node, metrics.page, gateways=GatewayRequests(gateways))
-        self.web = StubTreq(api.app.resource())
-        self.agent = RequestTraversalAgent(api.app.resource())
+        self.web = StubTreq(api.resource())
+        self.agent = RequestTraversalAgent(api.resource())
         self.cooperator: Any = Cooperator(scheduler=lambda work: work() or None, started=True)
 
     def dial(self) -> int:
@@ -242,14 +242,17 @@ def test_every_answer_is_as_described(world: World) -> None:
         ("GET", "/v1/doctor", None),
         ("GET", "/v1/connect?node=c&service=log", None),
         ("GET", "/v1/accept?service=log", None),
+        ("GET", "/v1/messages", None),
         ("GET", "/v1/exposures", None),
         ("GET", "/v1/forwards", None),
         ("POST", "/v1/ping", {"node": "c", "count": 2}),
         ("POST", "/v1/trace", {"node": "c", "service": "log"}),
         ("POST", "/v1/capture", {"peer": "b", "seconds": 20}),
         ("POST", "/v1/send", {"node": "c", "service": "log", "data": "aGVsbG8="}),
+        ("POST", "/v1/send", {"node": "c", "service": "log", "data": "aGVsbG8=", "key": "a key"}),
+        ("POST", "/v1/receive/ack", {"ids": ["of nothing"]}),
     ]
-    stop = world.node.receive("news", lambda source, data: None)
+    stop = world.node.receive("news", lambda message: None, None)
     asked.append(("DELETE", f"/v1/streams/{world.dial()}", None))
     for method, target, body in asked:
         empty = ("/v1/transits", "/v1/exposures", "/v1/forwards")
@@ -341,7 +344,7 @@ def test_refusals_are_as_described(world: World, method: str, target: str, body:
 
 def test_a_service_is_received_once(world: World) -> None:
     """409 is told too."""
-    stop = world.node.receive("once", lambda source, data: None)
+    stop = world.node.receive("once", lambda message: None, None)
     assert world.answers("GET", "/v1/receive?service=once")["status"] == 409
     stop()
 

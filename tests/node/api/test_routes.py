@@ -16,6 +16,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.web.http_headers import Headers
 
+from gmesh.endtoend.services import Message
 from gmesh.errors import SendRefused
 from gmesh.node.api.access import AccessControl
 from gmesh.node.api.http import local_site
@@ -28,7 +29,7 @@ class Node:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, bytes, float]] = []
-        self.receivers: dict[str, Callable[[str, bytes], None]] = {}
+        self.receivers: dict[str, Callable[[Message], Any]] = {}
         self.refusal: Exception | None = None
 
     def status(self) -> dict[str, Any]:
@@ -55,13 +56,17 @@ class Node:
     async def capture(self, name: str, seconds: float, count: int) -> list[dict[str, Any]]:
         return [{"at_ms": 0.5, "sent": True, "kind": "PING", "bytes": 19}] * min(count, 2)
 
-    async def send(self, name: str, service: str, data: bytes, timeout: float) -> float:
+    async def send(
+        self, name: str, service: str, data: bytes, timeout: float, key: str
+    ) -> tuple[float, bytes]:
         if self.refusal is not None:
             raise self.refusal
         self.sent.append((name, service, data, timeout))
-        return 2.0
+        return 2.0, b""
 
-    def receive(self, service: str, receiver: Callable[[str, bytes], None]) -> Callable[[], None]:
+    def receive(
+        self, service: str, receiver: Callable[[Message], Any], owner: object, shared: bool
+    ) -> Callable[[], None]:
         if service in self.receivers:
             raise SendRefused("service-taken", "another program receives it")
         self.receivers[service] = receiver
@@ -75,7 +80,7 @@ def node() -> Node:
 
 @pytest.fixture
 def web(node: Node) -> StubTreq:
-    return StubTreq(LocalApi(node).app.resource())
+    return StubTreq(LocalApi(node).resource())
 
 
 async def problem_of(response: Any) -> tuple[int, str]:
@@ -140,7 +145,7 @@ async def test_refusals_are_problems(web: StubTreq, node: Node, reason: str, sta
         ("send", b'{"node":"c","service":"../s","data":""}', "invalid-field"),
         ("send", b'{"node":"c","service":"s","data":"","timeout":-1}', "invalid-field"),
         ("send", b'{"node":"c","service":"s","data":"","timeout":NaN}', "invalid-field"),
-        ("send", b'{"node":"c","service":"s","data":"","timeout":60.5}', "invalid-field"),
+        ("send", b'{"node":"c","service":"s","data":"","timeout":300.5}', "invalid-field"),
         ("send", b'{"node":"c","service":"s","data":"","more":1}', "invalid-field"),
         ("ping", b'{"node":"c","count":true}', "invalid-field"),
         ("ping", b'{"node":"c","count":1000000}', "invalid-field"),
@@ -180,13 +185,13 @@ class _Lines(Protocol):
 
 async def test_receive_streams_lines_until_the_reader_goes(node: Node) -> None:
     """The answer begins at once, carries one line a message, and its end frees the service."""
-    agent = RequestTraversalAgent(LocalApi(node).app.resource())
+    agent = RequestTraversalAgent(LocalApi(node).resource())
     asked: Deferred[Any] = agent.request(b"GET", b"http://node/v1/receive?service=log", Headers({}))
     agent.flush()
     response = await asked
     lines = _Lines()
     response.deliverBody(lines)
-    node.receivers["log"]("a", b"\x01\x02")
+    node.receivers["log"](Message("a", "aa", (), "log", b"\x01\x02"))
     agent.flush()
     assert json.loads(lines.data) == {"from": "a", "service": "log", "data": "AQI="}
     response._transport.loseConnection()
@@ -196,14 +201,14 @@ async def test_receive_streams_lines_until_the_reader_goes(node: Node) -> None:
 
 async def test_a_taken_service_is_a_conflict(web: StubTreq, node: Node) -> None:
     """One program receives a service at a time."""
-    node.receivers["log"] = lambda source, data: None
+    node.receivers["log"] = lambda message: None
     assert await problem_of(await web.get("http://node/v1/receive?service=log")) == (409, "service-taken")
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_oversized_bodies_are_cut(node: Node, chunked: bool) -> None:
     """A body above the cap is answered 413 and the connection closed before it is read."""
-    channel = local_site(LocalApi(node).app.resource(), AccessControl()).buildProtocol(None)
+    channel = local_site(LocalApi(node).resource(), AccessControl()).buildProtocol(None)
     transport = StringTransport()
     channel.makeConnection(transport)
     head = b"POST /v1/send HTTP/1.1\r\nHost: node\r\n"
@@ -221,7 +226,7 @@ def test_oversized_bodies_are_cut(node: Node, chunked: bool) -> None:
 
 def test_c21_bodies_that_never_end_are_bounded_together(node: Node) -> None:
     """However many programs send at once; what one held is free again when it hangs up."""
-    site = local_site(LocalApi(node).app.resource(), AccessControl())
+    site = local_site(LocalApi(node).resource(), AccessControl())
     head = b"POST /v1/send HTTP/1.1\r\nHost: node\r\nContent-Length: %d\r\n\r\n" % LOCAL_BODY_LIMIT
 
     def connected() -> tuple[Any, StringTransport]:

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from node.managed_mesh import managed_line
 from streams.wires import Program
 
 from gmesh.node.gateways.bench import MAX_SECONDS, MAX_STREAMS, BenchService
 from gmesh.stream_errors import DialRefused, StreamLost
 from gmesh.streams.listeners import BENCH_SERVICE
+from gmesh.testing.issuer import ALLOW_ALL
 from gmesh.testing.mesh import MemoryMesh
+from gmesh.trust.documents import Rule
 
 RUN, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 
@@ -123,3 +126,19 @@ def test_no_record_names_it(mesh: MemoryMesh) -> None:
     """Every node has it, so it is not worth a byte."""
     mesh.run(5)
     assert BENCH_SERVICE not in str(mesh["c"].runtime.engine.store.__dict__)
+
+
+def test_the_policy_governs_it() -> None:
+    """As any other service, and unlike those whose names begin with an underscore; the refusal says why."""
+    with managed_line(seed=11, settle=30) as mesh:
+        streams = mesh["c"].runtime.streams
+        service = BenchService(mesh.clock, lambda take: streams.listen(BENCH_SERVICE, take, True))
+        service.startService()
+        deny = Rule(effect="deny", sources=("*",), to=("*",), services=(BENCH_SERVICE,))
+        mesh.authority.publish_policy(deny, ALLOW_ALL)
+        mesh.run(2)
+        with pytest.raises(DialRefused) as refused:
+            mesh.result(mesh["a"].runtime.streams.dial("c", BENCH_SERVICE, lambda peer: Program()))
+        assert refused.value.reason == "denied"
+        assert "rule" in refused.value.detail
+        service.stopService()

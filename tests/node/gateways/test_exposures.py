@@ -140,8 +140,10 @@ async def test_a_reset_of_the_program_reaches_who_dialled(nodes: Nodes) -> None:
         service.stopService()
 
 
-async def test_who_gives_up_while_the_target_is_connected_leaves_nothing(nodes: Nodes) -> None:
-    """The connection under way is given up with the stream."""
+async def test_who_gives_up_while_the_target_is_connected_leaves_nothing(
+    nodes: Nodes, lines: list[LogEvent]
+) -> None:
+    """The connection under way is given up with the stream, and the target is not called dead for it."""
     with socket.socket() as busy, socket.socket() as first, socket.socket() as second:
         busy.bind(("127.0.0.1", 0))
         busy.listen(0)
@@ -153,6 +155,22 @@ async def test_who_gives_up_while_the_target_is_connected_leaves_nothing(nodes: 
         with pytest.raises(DialRefused):
             await dialling
         assert service.rows()[0]["open"] == 0
+        assert [line for line in lines if line["log_level"].name == "warn"] == []
+        service.stopService()
+
+
+async def test_what_is_taken_back_while_the_target_is_connected_is_refused(nodes: Nodes) -> None:
+    """Nothing is open yet, so nothing lives on."""
+
+    def doors() -> list[Any]:  # asked for once there is a connection, which is compared to them
+        service.follow([])
+        return []
+
+    async with target() as (_, where):
+        service = exposing(nodes, Exposure("web", where), own=doors)
+        with pytest.raises(ServiceRefused) as refused:
+            await nodes.dial("web", Program())
+        assert refused.value.reason == "no-such-service"
         service.stopService()
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from pathlib import Path
@@ -67,6 +68,22 @@ async def test_a_reload_puts_each_into_force(nodes: Nodes) -> None:
             else:
                 with pytest.raises(ConnectError):
                     await connect(port)
+    await made.stopService()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a socket to a group that is not its own")
+async def test_the_unix_socket_of_the_proxy_is_for_the_group_of_the_local_api(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    """Whoever may dial gets in, and after a reload whoever may then."""
+    path = tmp_path / "proxy.sock"
+    configuration = Configuration(Path("/s"), proxy=ProxySettings((f"unix:{path}:mode=660",)))
+    ids = (NETWORK, nodes.own_id)
+    made = Gateways(CLOCK, nodes.here, "gmesh-node", ids, configuration, AccessControl("", "4321"))
+    made.startService()
+    assert (path.stat().st_gid, path.stat().st_mode & 0o777) == (4321, 0o660)
+    made.proxy.give(1234)
+    assert path.stat().st_gid == 1234
     await made.stopService()
 
 

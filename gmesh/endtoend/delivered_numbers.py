@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""
+Which acknowledged messages of one peer were taken, what became of them, and which are held still. Pure.
+
+The upper half of a message number is another one for each sender and each start of a node, the lower half
+counts: so numbers rise, and a window over them remembers what was taken already.
+
+Tests: C{tests/endtoend/test_receiving.py}, C{tests/endtoend/test_outcome_model.py}.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from gmesh.endtoend import limits
+from gmesh.endtoend.replay import ReplayWindow
+from gmesh.wire.messages import MessageOutcome, Outcome
+
+__all__ = ["DeliveredNumbers"]
+
+
+@dataclass(slots=True)
+class _Numbers:
+    window: ReplayWindow = field(default_factory=lambda: ReplayWindow(limits.ACK_WINDOW))
+    endings: OrderedDict[int, MessageOutcome] = field(default_factory=OrderedDict)
+
+
+class DeliveredNumbers:
+    """
+    The numbers of one peer.
+
+    @ivar held: messages that were taken and are not done with.
+    """
+
+    __slots__ = ("_starts", "held")
+
+    def __init__(self) -> None:
+        self._starts: OrderedDict[int, _Numbers] = OrderedDict()
+        self.held: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def seen(self, message: int) -> bool:
+        """True if this acknowledged message was taken, or is too old to know."""
+        numbers = self._starts.get(message >> 32)
+        return message in self.held or (
+            numbers is not None and not numbers.window.fresh(message & 0xFFFFFFFF)
+        )
+
+    def ending(self, message: int) -> MessageOutcome | None:
+        """What became of a message that was taken, if it is known yet, and still."""
+        numbers = self._starts.get(message >> 32)
+        return None if numbers is None else numbers.endings.get(message)
+
+    def outcome(self, message: int) -> Outcome | None:
+        """What was answered about a message that was taken, if it is known yet."""
+        ending = self.ending(message)
+        return None if ending is None else ending.outcome
+
+    def take(self, message: int) -> None:
+        """Never take this acknowledged message again; it is held until L{settle}."""
+        start = message >> 32
+        numbers = self._starts.get(start)
+        if numbers is None:
+            numbers = self._starts[start] = _Numbers()
+            if len(self._starts) > limits.MAX_SENDER_STARTS:
+                self._starts.popitem(last=False)
+        numbers.window.mark(message & 0xFFFFFFFF)
+        self.held.add(message)
+
+    def settle(self, message: int, outcome: Outcome, reason: str = "") -> MessageOutcome:
+        """Remember what became of it, to answer so again."""
+        self.held.discard(message)
+        ending = MessageOutcome(message, outcome, reason)
+        numbers = self._starts.get(message >> 32)
+        if numbers is not None:
+            numbers.endings[message] = ending
+            if len(numbers.endings) > limits.ACK_WINDOW:
+                numbers.endings.popitem(last=False)
+        return ending

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""
+What one peer is told about messages: that they are held, what became of them until it confirms that, and
+which outcomes of its own are confirmed to it.
+
+Tests: C{tests/endtoend/test_outcomes.py}, C{tests/endtoend/test_outcome_model.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+
+from gmesh.endtoend import limits
+from gmesh.endtoend.batching import BatchSender
+from gmesh.endtoend.deadline_timer import DeadlineTimer
+from gmesh.endtoend.path_selector import Path
+from gmesh.endtoend.sealing import Sealer
+from gmesh.errors import SendRefused
+from gmesh.wire.frames import pack_frame
+from gmesh.wire.limits import MAX_NUMBERS
+from gmesh.wire.messages import Inner, MessageNumbers, MessageOutcome
+
+__all__ = ["OutcomeReporter", "UnconfirmedOutcomes"]
+
+
+@dataclass(slots=True)
+class _Unconfirmed:
+    ending: MessageOutcome
+    first: float
+    sent: float
+    due: float
+    tries: int = 1
+    path: Path | None = None
+
+
+class UnconfirmedOutcomes:
+    """Outcomes that a peer was told and has not confirmed: which to repeat, which to give up. Pure."""
+
+    __slots__ = ("_bytes", "_told")
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._told: dict[int, _Unconfirmed] = {}
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def tell(self, ending: MessageOutcome, now: float, path: Path | None = None) -> None:
+        """An outcome is told for the first time."""
+        self._told[ending.message] = _Unconfirmed(ending, now, now, now + limits.INITIAL_RTO, path=path)
+        self._bytes += len(ending.answer)
+        while len(self._told) > limits.ACK_WINDOW or self._bytes > limits.MAX_ANSWER_BYTES:
+            self._forget(next(iter(self._told)))  # its sender asks
+
+    def _forget(self, message: int) -> None:
+        told = self._told.pop(message, None)
+        if told is not None:
+            self._bytes -= len(told.ending.answer)
+
+    def find(self, message: int) -> MessageOutcome | None:
+        """The outcome of a message that is not confirmed."""
+        told = self._told.get(message)
+        return None if told is None else told.ending
+
+    def confirm(self, messages: Iterable[int]) -> None:
+        """The peer knows these."""
+        for message in messages:
+            self._forget(message)
+
+    def due(self, now: float) -> list[_Unconfirmed]:
+        """Outcomes to tell again, now; those that are told for too long are forgotten."""
+        late = [told for told in self._told.values() if told.due <= now]
+        repeated = []
+        for told in late:
+            if now - told.first >= limits.OUTCOME_LIFE:
+                self._forget(told.ending.message)
+                continue
+            told.due = now + min(limits.INITIAL_RTO * 2**told.tries, limits.MAX_RTO)
+            told.tries += 1
+            repeated.append(told)
+        return repeated
+
+    def deadline(self) -> float | None:
+        """When to ask L{due} again."""
+        return min((told.due for told in self._told.values()), default=None)
+
+    def clear(self) -> None:
+        """Tell nothing any more."""
+        self._told.clear()
+        self._bytes = 0
+
+
+class OutcomeReporter:
+    """
+    Tells one peer; what concerns many messages leaves in few frames, at L{flush}.
+
+    @param batch: the way to the peer.
+    """
+
+    __slots__ = ("_batch", "_clock", "_sealer", "_settled", "_taken", "_timer", "_unconfirmed")
+
+    def __init__(self, batch: BatchSender, sealer: Sealer, clock: IReactorTime) -> None:
+        self._batch = batch
+        self._sealer = sealer
+        self._clock = clock
+        self._taken: list[int] = []
+        self._settled: list[int] = []
+        self._unconfirmed = UnconfirmedOutcomes()
+        self._timer = DeadlineTimer(clock, self._tick)
+
+    @property
+    def idle(self) -> bool:
+        """True if the peer has confirmed all outcomes that it was told."""
+        return not len(self._unconfirmed)
+
+    def taken(self, message: int) -> None:
+        """A message of the peer is held."""
+        self._taken.append(message)
+
+    def settled(self, message: int) -> None:
+        """The outcome of a message of ours is known here."""
+        self._settled.append(message)
+
+    def tell(self, ending: MessageOutcome, confirmed: bool = True) -> None:
+        """
+        A message of the peer has this outcome.
+
+        @param confirmed: repeat it until the peer confirms it.
+        """
+        self._put(Inner.OUTCOME, ending.encode())
+        if confirmed:
+            now = self._clock.seconds()
+            self._unconfirmed.tell(ending, now, self._batch.keys.sent_by)
+            self._timer.by(now + limits.INITIAL_RTO, now)
+
+    def told(self, message: int) -> MessageOutcome | None:
+        """What the peer was told of a message and has not confirmed."""
+        return self._unconfirmed.find(message)
+
+    def confirmed(self, messages: Iterable[int]) -> None:
+        """The peer knows the outcomes of these messages."""
+        self._unconfirmed.confirm(messages)
+
+    def flush(self) -> None:
+        """Tell what was gathered."""
+        if self._taken:
+            taken, self._taken = self._taken, []
+            self._list(Inner.TAKEN, taken)
+        if self._settled:
+            settled, self._settled = self._settled, []
+            self._list(Inner.SETTLED, settled)
+
+    def close(self) -> None:
+        """Tell nothing any more."""
+        self._timer.cancel()
+        self._unconfirmed.clear()
+        self._taken.clear()
+        self._settled.clear()
+
+    def _list(self, kind: Inner, messages: list[int]) -> None:
+        for first in range(0, len(messages), MAX_NUMBERS):
+            self._put(kind, MessageNumbers(tuple(messages[first : first + MAX_NUMBERS])).encode())
+
+    def _put(self, kind: Inner, body: bytes) -> None:
+        try:
+            self._batch.put(pack_frame(kind, body))
+        except SendRefused:
+            self._sealer.counters["reply-lost"] += 1
+
+    def _tick(self) -> None:
+        now, keys = self._clock.seconds(), self._batch.keys
+        due = self._unconfirmed.due(now)
+        if due and self._sealer.ready(keys):
+            vain = {told.path: told.sent for told in due if told.tries > limits.TRIES_BEFORE_BLAME}
+            for path, sent in vain.items():
+                self._sealer.blame(keys, path, sent)
+            for told in due:
+                self._sealer.counters["outcome-repeated"] += 1
+                self._put(Inner.OUTCOME, told.ending.encode())
+                told.sent, told.path = now, keys.sent_by
+        deadline = self._unconfirmed.deadline()
+        if deadline is not None:
+            self._timer.by(deadline, now)

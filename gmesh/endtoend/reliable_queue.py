@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: MIT
+"""
+Acknowledged messages to one peer: which may be sent, which again, which are held there. Pure.
+
+A message waits, is under way until the peer has taken it, and is held there until its receiver is done with
+it.  What is under way counts for the window; what is held is only asked about.  Each service has a lane of
+its own: one that has no room there takes nothing from the others.
+
+Tests: C{tests/endtoend/test_reliable.py}, C{tests/endtoend/test_reliable_queue.py}.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gmesh.endtoend import limits
+from gmesh.endtoend.congestion import CongestionControl
+from gmesh.errors import SendRefused
+from gmesh.wire.frames import pack_frame
+from gmesh.wire.messages import Datagram, Inner
+
+__all__ = ["Delivered", "ReliableMessage", "ReliableQueue", "encode_datagram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """
+    The receiver is done with a message, or, if no acknowledgement was wanted, it was sent.
+
+    @ivar rtt: seconds from sending it to its acknowledgement, and so with the time its receiver took; None
+        without one.
+    @ivar answer: what the receiver gave back.
+    """
+
+    rtt: float | None
+    answer: bytes = b""
+
+
+def encode_datagram(
+    service: str,
+    message: int,
+    data: bytes,
+    want_ack: bool,
+    outcome: bool = False,
+    key: str = "",
+    again: bool = False,
+) -> list[bytes]:
+    """The inner frames of one datagram, with the fields of L{Datagram}: one, or fragments."""
+    size = limits.FRAGMENT_SIZE
+    count = max(1, -(-len(data) // size))
+    return [
+        pack_frame(
+            Inner.DATAGRAM,
+            Datagram(
+                service,
+                message,
+                data[index * size : (index + 1) * size],
+                want_ack,
+                index,
+                count,
+                outcome,
+                key,
+                again,
+            ).encode(),
+        )
+        for index in range(count)
+    ]
+
+
+@dataclass(slots=True, eq=False)
+class ReliableMessage:
+    """
+    One acknowledged message.
+
+    @ivar deadline: when to give up.
+    @ivar key: by which the peer knows it again; empty without one.
+    @ivar result: whatever its owner wants to find with it again.
+    @ivar order: rises with each message.
+    @ivar number: given each time it is sent for the first time; -1 while it waits.
+    @ivar frames: its inner frames, from then on.
+    @ivar due: when to send it again; while it is held, when to ask about it.
+    @ivar last_sent: when it last was.
+    @ivar path: by which path.
+    @ivar reason: why it would be given up now.
+    @ivar again: it may have been handed over already, under another number.
+    @ivar held: the peer has it.
+    """
+
+    service: str
+    data: bytes
+    deadline: float
+    key: str = ""
+    result: Any = None
+    order: int = 0
+    number: int = -1
+    frames: list[bytes] = field(default_factory=list)
+    counters: list[int] = field(default_factory=list)
+    first_sent: float = 0.0
+    due: float = 0.0
+    last_sent: float = 0.0
+    path: tuple[bytes, ...] | None = None
+    tries: int = 0
+    fast: int = 0
+    reason: str = "timed-out"
+    again: bool = False
+    held: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes it counts for."""
+        return len(self.data) + limits.MESSAGE_COST
+
+
+class _Lane:
+    """
+    The messages to one service.
+
+    @ivar flying: how many are under way.
+    @ivar allowed: how many may be, as far as the service has shown.
+    @ivar until: no message is sent before, as there was no room.
+    @ivar pause: how long it is left alone the next time.
+    @ivar there: when it last took a message.
+    """
+
+    __slots__ = ("allowed", "bytes", "flying", "messages", "pause", "there", "until", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[ReliableMessage] = deque()
+        self.messages = 0
+        self.bytes = 0
+        self.flying = 0
+        self.allowed = limits.MAX_RELIABLE_MESSAGES
+        self.until = float("-inf")
+        self.pause = limits.BUSY_PAUSE
+        self.there = float("-inf")
+
+
+class ReliableQueue:
+    """
+    Which acknowledged messages may be sent, and which again. Pure.
+
+    @param start: upper half of their numbers, so that they are those of no queue before.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_flying",
+        "_flying_bytes",
+        "_held",
+        "_lanes",
+        "_next",
+        "_order",
+        "_turn",
+        "control",
+    )
+
+    def __init__(self, start: int) -> None:
+        self.control = CongestionControl()
+        self._next = start << 32
+        self._order = 0
+        self._lanes: OrderedDict[str, _Lane] = OrderedDict()
+        self._turn: OrderedDict[str, _Lane] = OrderedDict()  # lanes with waiting messages
+        self._flying: dict[int, ReliableMessage] = {}
+        self._held: dict[int, ReliableMessage] = {}
+        self._bytes = 0
+        self._flying_bytes = 0
+
+    def __len__(self) -> int:
+        return sum(len(lane.waiting) for lane in self._turn.values()) + len(self._flying) + len(self._held)
+
+    def __iter__(self) -> Iterator[ReliableMessage]:
+        yield from list(self._held.values())
+        yield from list(self._flying.values())
+        for lane in list(self._turn.values()):
+            yield from list(lane.waiting)
+
+    @property
+    def empty(self) -> bool:
+        """True if there is no message at all."""
+        return not (self._flying or self._held or self._turn)
+
+    def add(self, message: ReliableMessage) -> None:
+        """
+        Queue C{message}.
+
+        @raise SendRefused: C{busy}, if too much is queued.
+        """
+        lane = self._lane(message.service)
+        if (
+            lane.messages >= limits.MAX_RELIABLE_MESSAGES
+            or lane.bytes + message.size > limits.MAX_RELIABLE_BYTES
+        ):
+            raise SendRefused(
+                "busy", f"{lane.messages} messages to {message.service} of this node wait already; slow down"
+            )
+        if len(self) >= limits.MAX_PEER_MESSAGES or self._bytes + message.size > limits.MAX_PEER_BYTES:
+            raise SendRefused("busy", f"{len(self)} messages to this node wait already; slow down")
+        self._order += 1
+        message.order = self._order
+        lane.waiting.append(message)
+        lane.messages += 1
+        lane.bytes += message.size
+        self._bytes += message.size
+        self._turn[message.service] = lane
+
+    def next(self, now: float) -> ReliableMessage | None:
+        """
+        The next message to send for the first time, if the windows allow one: of bytes, and of numbers,
+        for the peer remembers only so many.  Services take turns.
+        """
+        for _ in range(len(self._turn)):
+            service, lane = next(iter(self._turn.items()))
+            self._turn.move_to_end(service)
+            if lane.until > now or lane.flying >= lane.allowed:
+                continue
+            message = lane.waiting[0]
+            if not self._window_allows(message):
+                self._turn.move_to_end(service, last=False)
+                return None
+            lane.waiting.popleft()
+            if not lane.waiting:
+                del self._turn[service]
+            self._fly(message, lane)
+            return message
+        return None
+
+    def _window_allows(self, message: ReliableMessage) -> bool:
+        if not self._flying:
+            return True
+        oldest = next(iter(self._flying))
+        return (
+            self._flying_bytes + message.size <= self.control.cwnd and self._next - oldest < limits.ACK_WINDOW
+        )
+
+    def _fly(self, message: ReliableMessage, lane: _Lane) -> None:
+        message.number = self._next
+        self._next += 1
+        message.tries = message.fast = 0
+        self._flying[message.number] = message
+        self._flying_bytes += message.size
+        lane.flying += 1
+
+    def sent(self, message: ReliableMessage, counters: list[int], now: float) -> None:
+        """C{message} was sent, or an attempt made to."""
+        message.last_sent = now
+        if message.tries == 0:
+            message.first_sent = message.first_sent or now
+        message.due = now + min(self.control.rto * 2**message.tries, limits.MAX_RTO)  # RFC 6298, 5.5
+        message.tries += 1
+        message.counters = counters
+
+    def flying(self, number: int) -> ReliableMessage | None:
+        """The message with this number, if it was sent and not answered."""
+        return self._flying.get(number)
+
+    def held(self, number: int) -> ReliableMessage | None:
+        """The message with this number, if the peer holds it."""
+        return self._held.get(number)
+
+    def arrived(self, message: ReliableMessage, now: float) -> None:
+        """The peer answers about a message that was under way: it needs no window any more."""
+        if self._flying.pop(message.number, None) is None:
+            return
+        self._flying_bytes -= message.size
+        self._lanes[message.service].flying -= 1
+        self.control.answered(message.size, now - message.last_sent if message.tries == 1 else None)
+
+    def taken(self, message: ReliableMessage, now: float) -> None:
+        """The peer holds C{message}, so its service is there, and has room."""
+        self.arrived(message, now)
+        self._there(message, now)
+        self._held[message.number] = message
+        message.held = True
+        message.reason = "timed-out"
+        message.frames = []
+        message.due = now + limits.ASK_WAITING
+
+    def answered(self, message: ReliableMessage, now: float) -> float:
+        """C{message} is done with. @return: seconds since it was first sent."""
+        self.arrived(message, now)
+        self._there(message, now)
+        self.remove(message)
+        return now - message.first_sent
+
+    def _there(self, message: ReliableMessage, now: float) -> None:
+        lane = self._lanes[message.service]
+        lane.there = now
+        lane.pause = limits.BUSY_PAUSE
+        lane.allowed = min(lane.allowed + 1, limits.MAX_RELIABLE_MESSAGES)
+
+    def returns(self, service: str, now: float) -> bool:
+        """True if a service that is not there now was there so lately that it may come back."""
+        lane = self._lanes.get(service)
+        return lane is not None and now - lane.there < limits.SERVICE_RETURNS
+
+    def back(self, message: ReliableMessage, now: float) -> None:
+        """There was no room for C{message}: it waits, and goes again under another number."""
+        self.arrived(message, now)
+        lane = self._lanes[message.service]
+        if now >= lane.until:
+            lane.until = now + lane.pause
+            lane.pause = min(2 * lane.pause, limits.MAX_BUSY_PAUSE)
+            lane.allowed = max(1, lane.flying // 2)
+        self._wait_again(message, lane)
+
+    def lost(self, message: ReliableMessage) -> None:
+        """The peer does not hold C{message} any more: it goes again, and may have been handed over."""
+        del self._held[message.number]
+        message.again = True
+        self._wait_again(message, self._lanes[message.service])
+
+    def _wait_again(self, message: ReliableMessage, lane: _Lane) -> None:
+        """In the order in which messages came."""
+        message.number = -1
+        message.held = False
+        message.frames = []
+        place = 0
+        for other in lane.waiting:
+            if other.order > message.order:
+                break
+            place += 1
+        lane.waiting.insert(place, message)
+        self._turn[message.service] = lane
+
+    def remove(self, message: ReliableMessage) -> None:
+        """Forget C{message}."""
+        lane = self._lanes[message.service]
+        if self._flying.pop(message.number, None) is not None:
+            self._flying_bytes -= message.size
+            lane.flying -= 1
+        elif self._held.pop(message.number, None) is None and message in lane.waiting:
+            lane.waiting.remove(message)
+            if not lane.waiting:
+                del self._turn[message.service]
+        if message.order:
+            message.order = 0
+            lane.messages -= 1
+            lane.bytes -= message.size
+            self._bytes -= message.size
+
+    def bounced(self, counter: int, now: float) -> ReliableMessage | None:
+        """The message whose frame had this counter, due again soon, some times."""
+        for message in self._flying.values():
+            if counter in message.counters:
+                if message.fast >= limits.MAX_FAST_RETRANSMITS:
+                    return None
+                message.fast += 1
+                message.due = min(message.due, now + limits.FAST_RETRANSMIT)
+                return message
+        return None
+
+    def due(self, now: float) -> list[ReliableMessage]:
+        """Messages to send again."""
+        return [message for message in self._flying.values() if message.due <= now]
+
+    def to_ask(self, now: float) -> list[int]:
+        """Numbers of held messages to ask about now, and not again before long."""
+        asked = [message for message in self._held.values() if message.due <= now]
+        for message in asked:
+            message.due = now + limits.ASK_WAITING
+        return [message.number for message in asked]
+
+    def overdue(self, now: float) -> list[ReliableMessage]:
+        """Messages to give up."""
+        return [message for message in self if message.deadline <= now]
+
+    def deadline(self, now: float) -> float | None:
+        """When to ask L{due}, L{to_ask}, L{next} and L{overdue} again, after C{now}."""
+        times = [message.deadline for message in self]
+        times += [message.due for message in self._flying.values()]
+        times += [message.due for message in self._held.values()]
+        times += [lane.until for lane in self._turn.values() if lane.until > now]
+        return min(times, default=None)
+
+    def _lane(self, service: str) -> _Lane:
+        """The lane of a service; of those without messages only some are remembered."""
+        lane = self._lanes.get(service)
+        if lane is None:
+            lane = self._lanes[service] = _Lane()
+            for name, other in list(self._lanes.items())[: len(self._lanes) - limits.MAX_LANES]:
+                if not other.messages and other is not lane:
+                    del self._lanes[name]
+        return lane

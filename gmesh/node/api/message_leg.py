@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: MIT
+"""
+A program's messages in frames, both ways, on one connection that has left HTTP behind.
+
+L{gmesh.client.message_frames} says what is a frame.  What a program has sent and what it was given are both
+bounded, so that nobody need be paused: its acknowledgements never wait behind what it sends.
+Tests: C{tests/node/api/test_message_leg.py}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from gmesh.client.message_frames import (
+    FrameType,
+    GivenMessage,
+    MessageFrame,
+    MessageFrameReader,
+    SendRequest,
+    failed_body,
+    take_text,
+)
+from gmesh.endtoend.datagrams import Datagrams
+from gmesh.endtoend.limits import MAX_DATAGRAM, MAX_RELIABLE_BYTES, MAX_RELIABLE_MESSAGES
+from gmesh.endtoend.reliable_queue import Delivered
+from gmesh.endtoend.services import Message, Registration, is_reserved
+from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
+from gmesh.node.limits import MAX_LEG_CONCURRENT, MAX_LEG_SERVICES
+
+__all__ = ["LegNode", "MessageLeg"]
+
+LONGEST = MAX_DATAGRAM + 1024
+"""Bytes of a body that a program may send: a message and its texts."""
+
+
+class LegNode:
+    """
+    What a leg needs of a node.
+
+    @ivar describe: this node, for WELCOME.
+    @ivar tables: what may be asked for, by name.
+    @ivar count: counts a cause.
+    """
+
+    def __init__(
+        self,
+        datagrams: Datagrams,
+        describe: Callable[[], dict[str, Any]],
+        tables: dict[str, Callable[[], list[dict[str, Any]]]],
+        count: Callable[[str], object],
+    ) -> None:
+        self.datagrams = datagrams
+        self.describe = describe
+        self.tables = tables
+        self.count = count
+
+
+class MessageLeg(Protocol):
+    """
+    One connection.
+
+    @param owner: whose program it is.
+    @param admit: raises L{GmeshError} if that user may not serve a service.
+    """
+
+    transport: Any
+
+    def __init__(self, node: LegNode, owner: object, admit: Callable[[str], object]) -> None:
+        self._node = node
+        self._owner = owner
+        self._admit = admit
+        self._reader = MessageFrameReader(LONGEST)
+        self._sent: dict[int, tuple[Deferred[None], int]] = {}
+        self._sent_bytes = 0
+        self._serving: dict[int, Registration] = {}
+        self._given: dict[int, Deferred[bytes]] = {}
+        self._early: list[tuple[int, bytes]] | None = None  # what is given before SERVING is written
+        self._number = 0
+        self._over = False
+        self._handlers = {
+            FrameType.SEND: self._send,
+            FrameType.CANCEL: self._cancel,
+            FrameType.SERVE: self._serve,
+            FrameType.LEAVE: self._leave,
+            FrameType.DONE: self._done,
+            FrameType.REFUSE: self._refuse,
+            FrameType.ASK: self._ask,
+        }
+
+    def connectionMade(self) -> None:
+        """Say who this is, and how much may be under way."""
+        bounds = MAX_RELIABLE_MESSAGES.to_bytes(4, "big") + MAX_RELIABLE_BYTES.to_bytes(4, "big")
+        self._write(FrameType.WELCOME, 0, bounds + json.dumps(self._node.describe()).encode())
+
+    def dataReceived(self, data: bytes) -> None:
+        """Frames of the program; one that breaks the protocol ends the connection."""
+        if self._over:
+            return
+        try:
+            for frame in self._reader.feed(data):
+                handler = self._handlers.get(frame.kind)
+                if handler is None:
+                    raise FrameRefused("malformed", f"a program sends no {frame.kind.name}")
+                handler(frame.tag, frame.body)
+        except FrameRefused:
+            self._node.count("leg-malformed")
+            self._over = True
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The program has gone: nobody waits for what it sent, and what it had is for the next one."""
+        self._over = True
+        if self._sent:
+            self._node.count("caller-gone")
+        for sent, _ in list(self._sent.values()):
+            sent.cancel()
+        for registration in self._serving.values():
+            registration.gone()
+        self._given.clear()
+
+    def _write(self, kind: FrameType, tag: int, body: bytes = b"") -> None:
+        if not self._over:
+            self.transport.write(MessageFrame(kind, tag, body).encode())
+
+    def _failed(self, tag: int, error: GmeshError) -> None:
+        self._write(FrameType.FAILED, tag, failed_body(error.reason, error.detail))
+
+    # what it sends
+
+    def _send(self, tag: int, body: bytes) -> None:
+        request = SendRequest.decode(body)
+        size = len(request.data)
+        if tag in self._sent:
+            raise FrameRefused("malformed", f"the tag {tag} waits for its answer")
+        if len(self._sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
+            self._failed(tag, SendRefused("busy", "more messages under way than this node allows a program"))
+            return
+        sent: Deferred[Any] = self._node.datagrams.send(
+            request.node, request.service, request.data, timeout=request.timeout, key=request.key
+        )
+        self._sent[tag] = sent, size
+        self._sent_bytes += size
+        sent.addCallbacks(self._arrived, self._not_sent, callbackArgs=(tag,), errbackArgs=(tag,))
+
+    def _forget(self, tag: int) -> None:
+        _, size = self._sent.pop(tag)
+        self._sent_bytes -= size
+
+    def _arrived(self, delivered: Delivered, tag: int) -> None:
+        self._forget(tag)
+        milliseconds = round(1000 * (delivered.rtt or 0.0))
+        self._write(FrameType.SENT, tag, milliseconds.to_bytes(4, "big") + delivered.answer)
+
+    def _not_sent(self, failure: Failure, tag: int) -> None:
+        failure.trap(GmeshError)
+        self._forget(tag)
+        error = failure.value
+        assert isinstance(error, GmeshError)
+        self._failed(tag, error)
+
+    def _cancel(self, tag: int, body: bytes) -> None:
+        if tag in self._sent:
+            self._sent[tag][0].cancel()
+
+    # what it serves
+
+    def _serve(self, tag: int, body: bytes) -> None:
+        concurrent = int.from_bytes(body[:2], "big")
+        service, _ = take_text(body, 2)
+        if tag in self._serving:
+            raise FrameRefused("malformed", f"the tag {tag} is that of another service")
+        try:
+            if not 0 < concurrent <= MAX_LEG_CONCURRENT:
+                raise RequestRefused("invalid-field", f"concurrent is 1 to {MAX_LEG_CONCURRENT}")
+            if len(self._serving) >= MAX_LEG_SERVICES:
+                raise RequestRefused("busy", f"a connection serves at most {MAX_LEG_SERVICES} services")
+            if is_reserved(service):
+                raise RequestRefused("bad-service", f"{service} is of gmesh itself")
+            self._admit(service)
+            self._early = []
+            self._serving[tag] = self._node.datagrams.register(
+                service, partial(self._give, tag), concurrent=concurrent, owner=self._owner, shared=True
+            )
+        except GmeshError as error:
+            self._failed(tag, error)
+        else:
+            self._write(FrameType.SERVING, tag)
+            for number, given in self._early:
+                self._write(FrameType.MESSAGE, number, given)
+        finally:
+            self._early = None
+
+    def _give(self, tag: int, message: Message) -> Deferred[bytes]:
+        body = GivenMessage(
+            tag,
+            message.source_name,
+            message.source_id,
+            message.roles,
+            message.data,
+            message.key,
+            message.redelivered,
+        ).encode()
+        self._number = number = (self._number + 1) & 0xFFFFFFFF
+        given = self._given[number] = Deferred()
+        if self._early is None:
+            self._write(FrameType.MESSAGE, number, body)
+        else:
+            self._early.append((number, body))
+        return given
+
+    def _leave(self, tag: int, body: bytes) -> None:
+        registration = self._serving.pop(tag, None)
+        if registration is not None:
+            registration.unregister()
+
+    def _done(self, tag: int, body: bytes) -> None:
+        given = self._given.pop(tag, None)
+        if given is not None:
+            given.callback(body)
+
+    def _refuse(self, tag: int, body: bytes) -> None:
+        given = self._given.pop(tag, None)
+        if given is not None:
+            given.errback(SendRefused("refused", body.decode("utf-8", "replace") or "refused"))
+
+    # what it asks
+
+    def _ask(self, tag: int, body: bytes) -> None:
+        table = self._node.tables.get(body.decode("ascii", "replace"))
+        if table is None:
+            self._failed(tag, RequestRefused("not-found", "ask for nodes or services"))
+            return
+        try:
+            self._write(FrameType.ANSWER, tag, json.dumps(table(), separators=(",", ":")).encode())
+        except FrameRefused as error:
+            self._failed(tag, error)

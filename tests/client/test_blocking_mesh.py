@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""The mesh as scripts see it; in a thread, over a real socket."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from client.message_daemon import MessageDaemon
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from gmesh.client import BlockingMesh
+from gmesh.errors import SendRefused
+
+
+@pytest_twisted.async_yield_fixture
+async def daemon(tmp_path: Path) -> AsyncIterator[MessageDaemon]:
+    made = MessageDaemon(reactor, str(tmp_path / "node.sock"))
+    await made.start()
+    yield made
+    while any(leg.transport.connected for leg in made.legs):
+        await deferLater(reactor, 0.001)  # type: ignore[arg-type]  # the module stands for the reactor
+    await made.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_scripts(daemon: MessageDaemon) -> None:
+    """One serves and answers, the other asks; each refusal is told."""
+
+    def serve() -> list[bytes]:
+        got = []
+        with BlockingMesh(daemon.path) as mesh:
+            for message in mesh.receive("ask"):
+                got.append(message.data)
+                if message.data == b"no":
+                    message.refuse("not now")
+                else:
+                    message.done(message.data.upper())
+                if message.data == b"end":
+                    break
+        return got
+
+    def ask() -> list[object]:
+        with BlockingMesh(daemon.path) as mesh:
+            told: list[object] = [mesh.request("here", "ask", b"one", key="k")]
+            for node, service, data in [("here", "ask", b"no"), ("nobody", "ask", b"x")]:
+                try:
+                    mesh.send(node, service, data)
+                except SendRefused as refusal:
+                    told.append(refusal.reason)
+            told += [len(mesh.nodes()), mesh.services()[0]["nodes"], mesh.request("here", "ask", b"end")]
+            return told
+
+    serving = deferToThread(serve)
+    while "ask" not in daemon.datagrams.services.names:
+        await deferLater(reactor, 0.001)  # type: ignore[arg-type]  # the module stands for the reactor
+    assert await deferToThread(ask) == [b"ONE", "refused", "unknown-node", 3, ["here"], b"END"]
+    assert await serving == [b"one", b"no", b"end"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_ends_with_a_message_gives_it_back(daemon: MessageDaemon) -> None:
+    """It comes to the next one, marked."""
+
+    def take(finish: bool) -> bool:
+        with BlockingMesh(daemon.path) as mesh:
+            message = next(mesh.receive("log"))
+            if finish:
+                message.done()
+                mesh.nodes()  # it has been read
+            return message.redelivered
+
+    sent = deferToThread(lambda: send(daemon.path))
+    assert await deferToThread(take, False) is False
+    assert await deferToThread(take, True) is True
+    assert await sent == b""
+
+
+def send(path: str) -> bytes:
+    with BlockingMesh(path) as mesh:
+        while True:
+            try:
+                return mesh.send("here", "log", b"x", timeout=20)
+            except SendRefused as refusal:
+                assert refusal.reason == "no-such-service"  # the receiver is on its way
+
+
+def test_without_a_daemon(tmp_path: Path) -> None:
+    """An OSError, as of any socket."""
+    with pytest.raises(OSError):
+        BlockingMesh(str(tmp_path / "node.sock"))
+
+
+def test_it_starts_without_twisted() -> None:
+    """A script that sends imports no reactor, and nothing of the daemon."""
+    code = (
+        "import sys; from gmesh.client import BlockingMesh; "
+        "heavy = 'twisted', 'zope', 'gmesh.node', 'gmesh.wire'; "
+        "sys.exit(any(name.startswith(heavy) for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""The mesh as Twisted programs see it, over a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from client.message_daemon import MessageDaemon
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from gmesh.client import Mesh
+from gmesh.errors import SendRefused
+
+
+@pytest_twisted.async_yield_fixture
+async def daemon(tmp_path: Path) -> AsyncIterator[MessageDaemon]:
+    made = MessageDaemon(reactor, str(tmp_path / "node.sock"))
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def mesh(daemon: MessageDaemon) -> AsyncIterator[Mesh]:
+    made = Mesh(daemon.path)
+    yield made
+    await closed(daemon, made)
+
+
+async def closed(daemon: MessageDaemon, *meshes: Mesh) -> None:
+    """Close them, and wait until the daemon has noticed."""
+    for mesh in meshes:
+        mesh.close()
+    while any(leg.transport.connected for leg in daemon.legs):
+        await turn()
+
+
+async def turn() -> None:
+    """Let the sockets have their turn."""
+    await deferLater(reactor, 0.001)  # type: ignore[arg-type]  # the module stands for the reactor
+
+
+async def reason_of(sent: Deferred[Any]) -> tuple[str, str]:
+    with pytest.raises(SendRefused) as refused:
+        await sent
+    return refused.value.reason, refused.value.detail
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_question_and_its_answer(mesh: Mesh) -> None:
+    """One call here, one handler there, a coroutine or not."""
+
+    async def asked(message: Any) -> bytes:
+        return message.data.upper() + str((message.source, message.roles)).encode()
+
+    mesh.serve("ask", asked)
+    mesh.serve("plain", lambda message: None)
+    assert await mesh.request("here", "ask", b"how warm?") == b"HOW WARM?('here', ('client', 'pump'))"
+    assert await mesh.send("here", "plain", b"x") == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_refusals_say_why(mesh: Mesh, flush_logged_errors: Any) -> None:
+    """Of the receiver its own words; of a bug in it nothing; of the node the reason."""
+
+    async def hot(message: Any) -> None:
+        raise SendRefused("refused", "too hot")
+
+    def broken(message: Any) -> None:
+        raise ZeroDivisionError("a secret")
+
+    mesh.serve("hot", hot)
+    mesh.serve("broken", broken)
+    assert (await reason_of(mesh.send("here", "hot", b"")))[1].endswith(": too hot")
+    assert (await reason_of(mesh.send("here", "broken", b"")))[1].endswith(": the receiver failed")
+    assert (await reason_of(mesh.send("here", "nothing", b"")))[0] == "no-such-service"
+    assert (await reason_of(mesh.send("nobody", "log", b"")))[0] == "unknown-node"
+    assert len(flush_logged_errors(ZeroDivisionError)) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_than_the_node_allows_wait_here(mesh: Mesh) -> None:
+    """Three thousand at once: each is answered, none busy."""
+
+    async def double(message: Any) -> bytes:
+        return message.data * 2
+
+    mesh.serve("double", double, concurrency=1024)
+    sent = [mesh.send("here", "double", b"%d" % number, timeout=60) for number in range(3000)]
+    answers = await gatherResults(sent)
+    assert answers == [b"%d" % number * 2 for number in range(3000)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_that_ends_gives_back_what_it_had(daemon: MessageDaemon, mesh: Mesh) -> None:
+    """Another of the same user gets it, marked."""
+    first, given = Mesh(daemon.path), []
+
+    def keep(message: Any) -> Deferred[None]:
+        given.append(message)
+        return Deferred()
+
+    await first.serve("log", keep).ready
+    sent = mesh.send("here", "log", b"x")
+    while not given:
+        await turn()
+    await closed_alone(daemon, first)
+    seen = []
+    mesh.serve("log", seen.append)
+    assert await sent == b""
+    assert [(message.data, message.redelivered) for message in (*given, *seen)] == [
+        (b"x", False),
+        (b"x", True),
+    ]
+
+
+async def closed_alone(daemon: MessageDaemon, mesh: Mesh) -> None:
+    """Close one while others stay."""
+    connected = sum(leg.transport.connected for leg in daemon.legs)
+    mesh.close()
+    while sum(leg.transport.connected for leg in daemon.legs) == connected:
+        await turn()
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_programs_share_a_service(daemon: MessageDaemon, mesh: Mesh) -> None:
+    """Each message goes to one of them."""
+    other, seen = Mesh(daemon.path), ([], [])
+    for program, got in zip((mesh, other), seen, strict=True):
+
+        async def keep(message: Any, got: list[bytes] = got) -> None:
+            await turn()
+            got.append(message.data)
+
+        await program.serve("log", keep).ready
+    await gatherResults([mesh.send("here", "log", b"%d" % number) for number in range(20)])
+    assert sorted(len(got) for got in seen) == [10, 10]
+    await closed_alone(daemon, other)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_daemon_comes_back(daemon: MessageDaemon, mesh: Mesh) -> None:
+    """Services are served again; what had a key is sent again, what had none is not known; new ones wait."""
+    gate: list[Deferred[None]] = []
+
+    def hold(message: Any) -> Deferred[None] | None:
+        if len(gate) >= 2:
+            return None
+        gate.append(Deferred())
+        return gate[-1]
+
+    await mesh.serve("log", hold).ready
+    keyed, plain = mesh.send("here", "log", b"x", key="k"), mesh.send("here", "log", b"y")
+    while len(gate) < 2:
+        await turn()
+    await daemon.stop()
+    assert (await reason_of(plain))[0] == "node-lost"
+    later = mesh.send("here", "log", b"z")
+    await daemon.start()
+    assert await keyed == await later == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelled_and_late(daemon: MessageDaemon, mesh: Mesh) -> None:
+    """The node hears of the first; the time allowed holds with a node and without one."""
+    served = mesh.serve("log", lambda message: Deferred())
+    await served.ready
+    sent = mesh.send("here", "log", b"x")
+    await turn()
+    sent.cancel()
+    assert (await reason_of(sent))[0] == "cancelled"
+    assert (await reason_of(mesh.send("here", "log", b"x", timeout=0.05)))[0] == "timed-out"
+    alone = Mesh(daemon.path + ".missing")
+    waiting = alone.send("here", "log", b"x", timeout=-1.95)
+    assert (await reason_of(waiting))[0] == "timed-out"
+    alone.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_there_and_all_at_once(mesh: Mesh) -> None:
+    """nodes, services; to a role, to those that have the service, to named ones: one result a node."""
+    mesh.serve("log", lambda message: None)
+    assert [row["name"] for row in await mesh.nodes()] == ["here", "there", "gone"]
+    assert await mesh.services() == [{"service": "log", "nodes": ["here"]}]
+    assert await mesh.send_to("log", b"x") == {"here": b""}
+    found = await mesh.send_to("log", b"x", role="pump")
+    assert found["here"] == b"" and isinstance(found["there"], SendRefused) and len(found) == 2
+    assert set(await mesh.send_to("log", b"x", nodes=["here"])) == {"here"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_that_may_not_be_served(mesh: Mesh) -> None:
+    """Its Deferred says why."""
+    with pytest.raises(SendRefused) as refused:
+        await mesh.serve("_echo", lambda message: None).ready
+    assert refused.value.reason == "bad-service"
+    serving = mesh.serve("log", lambda message: None)
+    await serving.ready
+    serving.stop()
+    assert (await reason_of(mesh.send("here", "log", b"")))[0] == "no-such-service"

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""The daemon's end of the frames of messages, with programs that keep no rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from gmesh.client.message_frames import (
+    FrameType,
+    GivenMessage,
+    MessageFrame,
+    MessageFrameReader,
+    SendRequest,
+    pack_text,
+    read_failed,
+)
+from gmesh.endtoend.limits import MAX_RELIABLE_BYTES, MAX_RELIABLE_MESSAGES
+from gmesh.endtoend.services import Message, Services
+from gmesh.errors import RequestRefused, SendRefused
+from gmesh.node.api.message_leg import LegNode, MessageLeg
+from gmesh.node.limits import MAX_LEG_SERVICES
+
+F = FrameType
+
+
+class Datagrams:
+    """Keeps what is sent; its services are real."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.services = Services(self.clock)
+        self.register = self.services.register
+        self.sent: list[Deferred[Any]] = []
+
+    def send(self, node: str, service: str, data: bytes, *, timeout: float, key: str) -> Deferred[Any]:
+        def cancelled(deferred: Deferred[Any]) -> None:
+            deferred.errback(SendRefused("cancelled", "the caller gave up"))
+
+        self.sent.append(Deferred(cancelled))
+        return self.sent[-1]
+
+
+class Program:
+    """A connection, and what the node said on it."""
+
+    def __init__(self, forbidden: str = "") -> None:
+        def admit(service: str) -> None:
+            if service == forbidden:
+                raise RequestRefused("forbidden", "not for this user")
+
+        self.counted: list[str] = []
+        self.datagrams = Datagrams()
+        datagrams: Any = self.datagrams
+        node = LegNode(datagrams, lambda: {"name": "here"}, {"nodes": lambda: []}, self.counted.append)
+        self.leg = MessageLeg(node, 1000, admit)
+        self.transport = StringTransport()
+        self.leg.makeConnection(self.transport)
+
+    def say(self, kind: FrameType, tag: int, body: bytes = b"") -> None:
+        self.leg.dataReceived(MessageFrame(kind, tag, body).encode())
+
+    def heard(self) -> list[MessageFrame]:
+        frames = MessageFrameReader().feed(self.transport.value())
+        self.transport.clear()
+        return frames
+
+    def give(self, service: str = "log") -> list[str]:
+        told: list[str] = []
+        message = Message("a", "aa" * 16, (), service, b"x")
+        self.datagrams.services.deliver(message, lambda outcome, said, answer: told.append(outcome.slug))
+        return told
+
+
+SEND = SendRequest("b", "log", b"x", 10.0).encode()
+
+
+def serve(service: str = "log", concurrent: int = 2) -> bytes:
+    return concurrent.to_bytes(2, "big") + pack_text(service)
+
+
+def test_it_begins_with_the_bounds() -> None:
+    """How many SENDs, and how many bytes; and who the node is."""
+    (welcome,) = Program().heard()
+    assert welcome.kind is F.WELCOME and welcome.tag == 0
+    assert welcome.body[:8] == MAX_RELIABLE_MESSAGES.to_bytes(4, "big") + MAX_RELIABLE_BYTES.to_bytes(
+        4, "big"
+    )
+    assert welcome.body[8:] == b'{"name": "here"}'
+
+
+def test_more_than_the_bounds_is_busy() -> None:
+    """In number and in bytes; what is answered makes room."""
+    program = Program()
+    program.heard()
+    for tag in range(MAX_RELIABLE_MESSAGES + 1):
+        program.say(F.SEND, tag, SEND)
+    (failed,) = program.heard()
+    assert failed.tag == MAX_RELIABLE_MESSAGES and read_failed(failed.body)[0] == "busy"
+    program.datagrams.sent[5].errback(SendRefused("denied", "no"))
+    program.say(F.SEND, 9999, SEND)
+    assert [(frame.kind, frame.tag) for frame in program.heard()] == [(F.FAILED, 5)]
+    large = Program()
+    body = SendRequest("b", "log", bytes(65_536), 10.0).encode()
+    for tag in range(MAX_RELIABLE_BYTES // 65_536 + 1):
+        large.say(F.SEND, tag, body)
+    assert [frame.kind for frame in large.heard()] == [F.WELCOME, F.FAILED]
+
+
+def test_a_program_that_goes_cancels_what_it_sent() -> None:
+    """One number, no answer, nothing kept; and what it had waits for another."""
+    program = Program()
+    program.say(F.SEND, 1, SEND)
+    program.say(F.SERVE, 2, serve())
+    told = program.give()
+    program.leg.connectionLost(Failure(ConnectionDone()))
+    assert program.datagrams.sent[0].called and program.counted == ["caller-gone"]
+    assert told == [] and program.datagrams.services.names == ["log"]
+    program.datagrams.clock.advance(11)
+    assert told == ["receiver-gone"] and program.datagrams.services.names == []
+
+
+def test_serving_comes_before_what_waits() -> None:
+    """And no more messages than were asked for."""
+    program = Program()
+    program.heard()
+    program.say(F.SERVE, 7, serve(concurrent=2))
+    for _ in range(3):
+        program.give()
+    serving, *messages = program.heard()
+    assert (serving.kind, serving.tag) == (F.SERVING, 7)
+    assert [GivenMessage.decode(message.body).serve for message in messages] == [7, 7]
+    program.say(F.DONE, messages[1].tag)
+    program.say(F.DONE, messages[1].tag)  # once more does nothing
+    assert len(program.heard()) == 1
+    program.say(F.LEAVE, 7)
+    told = program.give()
+    assert told == ["no-such-service"]
+
+
+@pytest.mark.parametrize(
+    ("body", "slug"),
+    [
+        (serve("forbidden"), "forbidden"),
+        (serve("_echo"), "bad-service"),
+        (serve("UPPER"), "bad-service"),
+        (serve("log", 0), "invalid-field"),
+        (serve("log", 1025), "invalid-field"),
+    ],
+)
+def test_what_may_not_be_served(body: bytes, slug: str) -> None:
+    """Is said, and the connection goes on."""
+    program = Program("forbidden")
+    program.heard()
+    program.say(F.SERVE, 1, body)
+    ((kind, tag, why),) = program.heard()
+    assert (kind, tag, read_failed(why)[0]) == (F.FAILED, 1, slug)
+    program.say(F.ASK, 2, b"nodes")
+    assert [frame.kind for frame in program.heard()] == [F.ANSWER]
+
+
+def test_services_of_a_connection_are_bounded() -> None:
+    """One more is busy."""
+    program = Program()
+    for tag in range(MAX_LEG_SERVICES + 1):
+        program.say(F.SERVE, tag, serve(f"s{tag}"))
+    assert program.heard()[-1].kind is F.FAILED
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(FrameType), st.integers(0, 3), st.binary(max_size=30)), max_size=20)
+)
+def test_whatever_a_program_says_costs_it_the_connection_at_most(
+    said: list[tuple[FrameType, int, bytes]],
+) -> None:
+    """No exception, no timer, and nothing said after the end."""
+    program = Program()
+    for kind, tag, body in said:
+        program.say(kind, tag, body)
+        if program.counted:
+            assert program.transport.disconnecting
+            assert program.counted == ["leg-malformed"]
+    program.leg.connectionLost(Failure(ConnectionDone()))
+    program.datagrams.services.stop()
+    assert program.datagrams.clock.getDelayedCalls() == []
