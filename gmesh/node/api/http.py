@@ -11,6 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError, FirstError
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -97,6 +98,11 @@ class LocalRequest(CappedRequest):
         if self._kind is not None:
             self.requestHeaders.setRawHeaders(b"content-type", self._kind)
         super().process()
+
+    def getRequestHostname(self) -> bytes:
+        """What C{Host} says; a unix socket, which Klein would ask else, has no name."""
+        here = isinstance(self.getHost(), UNIXAddress) and self.getHeader(b"host") is None
+        return b"localhost" if here else bytes(super().getRequestHostname())
 
     def handleContentChunk(self, data: bytes) -> None:
         """Keep a piece of the body, if it still fits beside those of others."""

@@ -224,6 +224,16 @@ def test_oversized_bodies_are_cut(node: Node, chunked: bool) -> None:
     channel.connectionLost(None)
 
 
+def test_a_request_without_a_host_is_answered_over_a_unix_socket(node: Node) -> None:
+    """As HTTP/1.0 allows it: there is one host at such a socket."""
+    channel = local_site(LocalApi(node).resource(), AccessControl()).buildProtocol(None)
+    transport = StringTransport(UNIXAddress("node.sock"))
+    channel.makeConnection(transport)
+    channel.dataReceived(b"GET /v1/status HTTP/1.0\r\n\r\n")
+    assert b" 200 OK\r\n" in transport.value()
+    channel.connectionLost(None)
+
+
 def test_c21_bodies_that_never_end_are_bounded_together(node: Node) -> None:
     """However many programs send at once; what one held is free again when it hangs up."""
     site = local_site(LocalApi(node).resource(), AccessControl())
