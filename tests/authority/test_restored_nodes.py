@@ -7,7 +7,7 @@ import json
 
 import pytest
 from authority.network import Network
-from authority.state_files import POLICY_TEXT
+from authority.state_files import DAY, POLICY_TEXT
 from authority.theft import Theft
 
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
@@ -87,3 +87,14 @@ def test_a_certificate_revoked_alone_takes_no_other_with_it(theft: Theft) -> Non
     pump.certificate = parse_document(json.dumps(young.json["certificate"]).encode(), Certificate)
     assert network.heartbeat(pump).status == 200
     assert network.renew(pump).status == 201
+
+
+@pytest.mark.parametrize("way", ["heartbeat", "renew"])
+def test_one_that_took_a_free_name_after_the_backup_keeps_it(theft: Theft, way: str) -> None:
+    """The holder that the backup knows ended too long ago to renew: its name was free, and still is."""
+    network = theft.network
+    network.clock.advance(62 * DAY)
+    heir = network.joined("pump-1")
+    theft.restore_honestly()
+    assert getattr(network, way)(heir).status in (200, 201)
+    assert network.renew(theft.honest).slug == "cert-expired"

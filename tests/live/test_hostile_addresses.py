@@ -81,7 +81,7 @@ def test_c1_an_anchor_that_tells_hostile_addresses_is_counted(
 ) -> None:
     """When its link ends its record is what is left to dial: the node dials its one address, and goes on."""
     state = enrol("pump", "relay")
-    pump = start("gmesh-node", "--state", state, "--listen", LISTEN)
+    pump = start("gmesh-node", "--state", state, "--listen", LISTEN, "--lead-to", "any")
     liar = OutsideNode(enrol("liar", "anchor"), issuer.genesis.body.suites[0])
     with closing(liar):
         liar.connect(("127.0.0.1", listening_port(pump)))

@@ -24,7 +24,7 @@ from gmesh.trust.address_scope import METADATA, Scope, ShunnedHosts, parse_scope
         ),
         *((host, Scope.ANY) for host in ("169.254.1.1", "fe80::1", "fe80::1%eth0", "::ffff:127.0.0.1")),
         *((host, Scope.ANY) for host in ("localhost", "a.localhost.", "LOCALHOST", "255.255.255.255")),
-        *((host, Scope.ANY) for host in METADATA),
+        *((host, Scope.ANY) for host in sorted(METADATA)),
         ("::ffff:10.0.0.1", Scope.PRIVATE),
     ],
 )
