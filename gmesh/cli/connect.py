@@ -19,6 +19,7 @@ from gmesh.cli.http import Endpoint
 from gmesh.cli.local import locate
 from gmesh.cli.stream_socket import FramedSocket, raw_stream, stream_names
 from gmesh.errors import ConfigurationError
+from gmesh.stream_errors import StreamCode
 
 __all__ = ["connect"]
 
@@ -60,13 +61,23 @@ def _pass(where: Endpoint, node: str, service: str) -> None:
 
 
 def _send(stream: FramedSocket) -> None:
-    """All of standard input, and its end; nothing once the node has closed, which says why."""
-    from gmesh.client.stream_frames import FIN
+    """
+    All of standard input, and its end; nothing once the node has closed, which says why.
+
+    Input that cannot be read breaks the stream: half of it must not look whole.
+    """
+    from gmesh.client.stream_frames import FIN, reset_frame
 
     with suppress(ConnectionError):
-        while data := os.read(_STDIN, _PIECE):
-            stream.write(data)
-        stream.socket.sendall(FIN)
+        try:
+            while data := os.read(_STDIN, _PIECE):
+                stream.write(data)
+            last = FIN
+        except ConnectionError:
+            raise
+        except OSError as error:
+            last = reset_frame(StreamCode.ABORTED, f"standard input cannot be read: {error.strerror}")
+        stream.socket.sendall(last)
 
 
 def _receive(stream: FramedSocket) -> None:

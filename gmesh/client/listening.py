@@ -183,7 +183,7 @@ class MeshPort:
         if not isinstance(error, NoProtocol):
             self._log.failure("a stream to {service} was not taken", failure, service=self._service)
         if self._wanted:
-            self._ask()
+            self._retry = self._reactor.callLater(0, self._ask)
 
     def _try_later(self, why: str) -> None:
         if not self._told:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+
+from gmesh.stream_errors import StreamLost
 
 PATIENCE = 30
 CLOCK: Any = reactor
@@ -129,6 +132,20 @@ async def test_a_broken_stream_is_a_failure_in_one_line(nodes: LocalNodes, broke
     assert status == 1
     assert err.startswith(line)
     assert err.count(b"\n") == 1
+
+
+async def test_input_that_cannot_be_read_breaks_the_stream(nodes: LocalNodes, tmp_path: Path) -> None:
+    """Standard input is only for writing: the far end sees no clean end, and the status is 1."""
+    there = served(nodes)
+    unreadable = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    process = start(nodes, "b", "web", stdin=unreadable)
+    os.close(unreadable)
+    program = await there
+    status, _, told = await ended(process)
+    assert status == 1
+    assert told.startswith(b"gmesh: ") and told.count(b"\n") == 1
+    lost = await program.lost
+    assert isinstance(lost, StreamLost) and "standard input cannot be read" in str(lost)
 
 
 async def test_a_reader_of_its_output_that_goes_ends_it(nodes: LocalNodes) -> None:
