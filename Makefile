@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	@$(BIN)/gmesh demo
 
 test: $(VENV)/installed-test
-	@$(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .

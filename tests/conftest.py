@@ -125,10 +125,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("live") is None)
 
 
+class Frozen:
+    """
+    What the collections after each test need not walk again: what the imports made, and what tests left.
+
+    Garbage among it is never found, so it is thawed when it has grown by much.
+    """
+
+    MOST = 200_000
+
+    def __init__(self) -> None:
+        self._kept = 0
+        self._module: object = None
+
+    def begin(self, module: object = None) -> None:
+        """A test of this module begins."""
+        if module is not self._module:
+            self._module = module
+            if gc.get_freeze_count() > self._kept + self.MOST:
+                gc.unfreeze()
+                gc.collect()
+                gc.freeze()
+                self._kept = gc.get_freeze_count()
+        gc.collect()
+        gc.freeze()
+
+
+FROZEN = Frozen()
+
+
 def pytest_collection_finish() -> None:
-    """What the imports made stays: the collections after each test need not walk it again and again."""
-    gc.collect()
-    gc.freeze()
+    """The imports are done."""
+    FROZEN.begin()
 
 
 @pytest.fixture(autouse=True)
@@ -137,8 +165,7 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureColl
     before = _left_in_reactor()
     globalLogPublisher.addObserver(collector)
     try:
-        gc.collect()
-        gc.freeze()  # what came before this test need not be walked again after it
+        FROZEN.begin(request.module)
         yield collector
         gc.collect()
     finally:

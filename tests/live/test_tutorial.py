@@ -89,7 +89,7 @@ def test_tutorial(gmesh: Callable[..., Any], mesh: dict[str, Any], start: Any, t
     until(
         lambda: (
             _read(gmesh, "services", "--state", "c")
-            == [{"service": "chat", "messages": True, "streams": False}]
+            == [{"service": "chat", "nodes": ["c"], "messages": True, "streams": False}]
         )
     )
     assert "delivered to c in " in gmesh(*send).stdout
