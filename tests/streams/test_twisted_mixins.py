@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -39,6 +40,19 @@ class _OverStreams(ReactorBuilder):
     """Runs each test on a reactor of its own."""
 
     endpoints = _Creator()
+
+    def setUp(self) -> None:
+        """The reactor that runs all other tests hears of its children again afterwards."""
+        handler, told = signal.getsignal(signal.SIGCHLD), signal.set_wakeup_fd(-1)
+
+        def restore() -> None:
+            signal.signal(signal.SIGCHLD, handler)
+            signal.siginterrupt(signal.SIGCHLD, False)
+            signal.set_wakeup_fd(told)
+
+        signal.set_wakeup_fd(told)
+        self.addCleanup(restore)
+        super().setUp()
 
     def runReactor(self, reactor: Any, timeout: float | None = None) -> None:
         super().runReactor(reactor, timeout)

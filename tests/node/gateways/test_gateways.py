@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from node.gateways.rig import CLOCK, NETWORK, Nodes
 from streams.wires import Program, connect
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectError
-from twisted.internet.utils import getProcessOutputAndValue
+from twisted.internet.threads import deferToThread
 
 from gmesh.node.api.access import AccessControl
 from gmesh.node.configuration import Configuration
@@ -118,21 +119,11 @@ async def test_loopback_ports_that_nobody_exposed_are_not_reachable(nodes: Nodes
         port, proxy = secret.getsockname()[1], free_port()
         made = gateways(nodes, Configuration(Path("/s"), proxy=ProxySettings((local(proxy),))))
         for name in ("localhost", "127.0.0.1", "pump-07.gmesh", f"tcp-{port}.pump-07.gmesh"):
-            out, _, _ = await getProcessOutputAndValue(
-                shutil.which("curl"),
-                [
-                    "-s",
-                    "-m",
-                    "5",
-                    "-x",
-                    f"http://127.0.0.1:{proxy}",
-                    "-w",
-                    "%{http_code}",
-                    f"http://{name}:{port}/",
-                ],
-                {"HOME": "/"},
+            through = ["curl", "-s", "-m", "5", "-x", f"http://127.0.0.1:{proxy}", "-w", "%{http_code}"]
+            done = await deferToThread(
+                subprocess.run, [*through, f"http://{name}:{port}/"], capture_output=True, text=True
             )
-            assert out[-3:] in (b"403", b"404"), out
+            assert done.stdout[-3:] in ("403", "404"), done.stdout
         with pytest.raises(ServiceRefused):
             await nodes.dial(f"tcp-{port}", Program())
         secret.setblocking(False)

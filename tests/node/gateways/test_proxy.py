@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
-from twisted.internet.utils import getProcessOutputAndValue
+from twisted.internet.threads import deferToThread
 
 from gmesh.errors import RequestRefused
 from gmesh.node.gateways.http_requests import MAX_HEAD
@@ -63,8 +64,9 @@ async def curl(*arguments: str) -> tuple[str, str, int]:
     program = shutil.which("curl")
     if program is None:
         pytest.skip("there is no curl here")
-    out, err, status = await getProcessOutputAndValue(program, ["-sS", "-m", "10", *arguments], {"HOME": "/"})
-    return out.decode(), err.decode(), status
+    command = [program, "-sS", "-m", "10", *arguments]
+    done = await deferToThread(subprocess.run, command, env={"HOME": "/"}, capture_output=True, text=True)
+    return done.stdout, done.stderr, done.returncode
 
 
 WAYS = {
