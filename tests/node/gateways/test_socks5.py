@@ -6,9 +6,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from socksio import socks5
 
 from gmesh.node.gateways.socks5 import Reply, Socks5
+
+pytest.importorskip("socksio", reason="the client of others is on PyPI only")
+
+from socksio import socks5
 
 
 def greeted() -> tuple[socks5.SOCKS5Connection, Socks5]:
