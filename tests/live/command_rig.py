@@ -265,11 +265,16 @@ class Rig:
         authority.signal(signal.SIGHUP)
         authority.wait_for("reloaded: ", seen)
 
+    def _receives(self, node: str, service: str) -> bool:
+        """Whether a program of this node receives messages to C{service}."""
+        rows = self.read("services", "--state", node)
+        return any(row["service"] == service and row["messages"] for row in rows)
+
     def served(self, node: str, service: str) -> None:
         """See that a program on C{node} receives C{service}."""
-        if {"service": service} not in self.read("services", "--state", node):
+        if not self._receives(node, service):
             self._receivers.append(self.start("receive", "--service", service, "--state", node))
-            until(lambda: {"service": service} in self.read("services", "--state", node))
+            until(lambda: self._receives(node, service))
 
     def restart(self, name: str, *more: str) -> None:
         """Start a daemon that was stopped again, as it was, or with more options."""
