@@ -19,7 +19,6 @@ from gmesh.cli.http import Endpoint
 from gmesh.cli.local import locate
 from gmesh.cli.stream_socket import FramedSocket, raw_stream, stream_names
 from gmesh.errors import ConfigurationError
-from gmesh.stream_errors import StreamCode
 
 __all__ = ["connect"]
 
@@ -67,6 +66,7 @@ def _send(stream: FramedSocket) -> None:
     Input that cannot be read breaks the stream: half of it must not look whole.
     """
     from gmesh.client.stream_frames import FIN, reset_frame
+    from gmesh.stream_errors import StreamCode
 
     with suppress(ConnectionError):
         try:

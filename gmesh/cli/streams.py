@@ -12,7 +12,7 @@ from typing import Any
 from gmesh.cli.follow import follow, follow_option
 from gmesh.cli.http import Endpoint
 from gmesh.cli.local import node_command, read_list
-from gmesh.cli.output import Column, age, id_column, listing
+from gmesh.cli.output import Column, age, id_column, listing, wide_option
 
 __all__ = ["streams"]
 
@@ -30,6 +30,7 @@ def size(value: Any) -> str:
 
 
 @node_command
+@wide_option
 @follow_option
 def streams(where: Endpoint, as_json: bool, follow_it: bool) -> None:
     """List the byte streams that are open on this node: with whom, which way, and how much."""
