@@ -29,6 +29,9 @@ CORE_SECONDS = 1000
 """What one core needs for it, at 2.5 GHz."""
 MOST_WORKERS = 3
 """As in the Makefile."""
+for _name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):  # of the host: a package build has some
+    os.environ.pop(_name, None)
+    os.environ.pop(_name.upper(), None)
 LAST = "gmesh/suite_seconds"
 STARTED = time.monotonic()
 #: Knows every key, invite, pass phrase and payload of the session, and reads all that is logged in it.

@@ -12,8 +12,8 @@ import gmesh.client
 
 
 def modules_after(statement: str) -> set[str]:
-    """What a new interpreter has imported."""
-    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    """What a statement imports in a new interpreter; Debian's has C{zope} from the start."""
+    code = f"import sys\nbefore = set(sys.modules)\n{statement}\nprint(*set(sys.modules) - before)"
     return set(
         subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True

@@ -19,6 +19,7 @@ from gmesh.node.reach import carriers
 STATE: dict[str, Any] = {"state": "/s"}
 
 
+@pytest.mark.filterwarnings("ignore:Passing HostnameEndpoint:DeprecationWarning")  # of Twisted 24.11
 def test_plain_and_tls() -> None:
     """An address says which; nothing else is needed."""
     made = carriers(MemoryReactorClock(), read_configuration(None, STATE))

@@ -19,6 +19,11 @@ from gmesh.node.gateways.settings import Forward
 
 UNIT = "gmesh-node"
 
+pytestmark = [  # Twisted 24.11 leaves the socket of a port that is busy to the collector
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:

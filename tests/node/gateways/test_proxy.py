@@ -59,12 +59,12 @@ def web(nodes: Nodes, service: str = "http") -> list[Program]:
     return asked
 
 
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+
+
 async def curl(*arguments: str) -> tuple[str, str, int]:
     """What it prints, what it complains about, and its exit status."""
-    program = shutil.which("curl")
-    if program is None:
-        pytest.skip("there is no curl here")
-    command = [program, "-sS", "-m", "10", *arguments]
+    command = ["curl", "-sS", "-m", "10", *arguments]
     done = await deferToThread(subprocess.run, command, env={"HOME": "/"}, capture_output=True, text=True)
     return done.stdout, done.stderr, done.returncode
 
