@@ -164,11 +164,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[FailureCollector]:
+    FROZEN.begin(request.module)  # what earlier tests left, and only this finds, is not of this one
     collector = FailureCollector()
     before = _left_in_reactor()
     globalLogPublisher.addObserver(collector)
     try:
-        FROZEN.begin(request.module)
         yield collector
         gc.collect()
     finally:
