@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from live.pair import two_nodes
 from streams.rigs import HalfCloser, OnReactor, Recorder
 from treq.client import HTTPClient
 from twisted.application.internet import ClientService
@@ -19,7 +20,6 @@ from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 
-from gmesh.cli.demo_ports import Ports
 from gmesh.client import DialRefused, MeshClientEndpoint, MeshServerEndpoint, StreamLost, mesh_agent
 from gmesh.testing.processes import ProcessMesh, ProcessNode
 
@@ -32,18 +32,8 @@ LARGE = bytes(range(256)) * 40_000
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessMesh]:
     """Two nodes with a link."""
-    mesh = ProcessMesh(tmp_path_factory.mktemp("nodes"))
-    with Ports() as ports:
-        port = ports()
-        mesh.add("pump-07", "anchor", arguments=["--listen", f"tcp:{port}:interface=127.0.0.1"])
-        mesh.add("desk", "client", arguments=["--peer", f"127.0.0.1:{port}"])
-        try:
-            for node in mesh.nodes.values():
-                node.start()
-            mesh.wait(lambda: mesh["desk"].reaches("pump-07"))
-            yield mesh
-        finally:
-            mesh.stop()
+    with two_nodes(tmp_path_factory.mktemp("nodes")) as mesh:
+        yield mesh
 
 
 class Programs(OnReactor):

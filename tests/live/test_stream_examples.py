@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live.pair import two_nodes
 
-from gmesh.cli.demo_ports import Ports
 from gmesh.testing.processes import ProcessMesh
 
 pytestmark = pytest.mark.live
@@ -74,18 +74,8 @@ class Hosts:
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessMesh]:
     """Two nodes with a link."""
-    mesh = ProcessMesh(tmp_path_factory.mktemp("nodes"))
-    with Ports() as ports:
-        port = ports()
-        mesh.add("pump-07", "anchor", arguments=["--listen", f"tcp:{port}:interface=127.0.0.1"])
-        mesh.add("desk", "client", arguments=["--peer", f"127.0.0.1:{port}"])
-        try:
-            for node in mesh.nodes.values():
-                node.start()
-            mesh.wait(lambda: mesh["desk"].reaches("pump-07"))
-            yield mesh
-        finally:
-            mesh.stop()
+    with two_nodes(tmp_path_factory.mktemp("nodes")) as mesh:
+        yield mesh
 
 
 @pytest.fixture
