@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 
 from gmesh.authority import limits
@@ -139,7 +140,8 @@ class AuthorityChannel(CappedChannel):
         """A line of the head; a folded header could hide one from a proxy."""
         if line[:1] in (b" ", b"\t"):
             self.refuse(400, "bad-request", "folded header lines are not accepted")
-        super().lineReceived(line)
+        if not self.refused:  # asked here, not one call further on: this is done for each line
+            HTTPChannel.lineReceived(self, line)
 
     def allContentReceived(self) -> None:
         """The request arrived in time; now the answer has its own."""
