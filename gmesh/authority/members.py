@@ -25,9 +25,9 @@ from gmesh.authority.auth import Caller, RequestBody, Stale, claim_ahead
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.history import History
 from gmesh.authority.hosts import Hosts
-from gmesh.authority.issuer import DocumentIssuer, Wanted
+from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.readmission import Grounds, UnknownCertificate, approved, grounds, rejoined
-from gmesh.authority.renewal import fresh_enough
+from gmesh.authority.renewal import Renewal, Renewals, RenewItem, fresh_enough
 from gmesh.authority.store import certificates, nodes
 from gmesh.authority.store.certificates import CertificateRow
 from gmesh.authority.store.transaction import Reader, Transaction
@@ -124,6 +124,7 @@ class Members:
         self._clock = clock
         self._history = history
         self.presence = Presence()
+        self._renewals = Renewals(issuer, self._renew)
         self._generation = 0
         self._members: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
 
@@ -142,7 +143,8 @@ class Members:
         """
         self._clock.check()
         decode_noise_public(noise_key)
-        asked = self._store.decide(lambda tx: self._renew(tx, caller, certificate, noise_key))
+        item = RenewItem(caller, certificate, noise_key)
+        asked: Deferred[Renewal | None] = self._store.decide_in_bulk(self._renewals, item)
         return asked.addCallback(_there).addErrback(self._unknown, certificate)
 
     def _unknown(self, failure: Failure, certificate: Document[Certificate]) -> Any:
@@ -151,9 +153,8 @@ class Members:
             return failure
         return self._history.weigh_certificate(certificate).addCallback(lambda _: failure)
 
-    def _renew(
-        self, tx: Transaction, caller: Caller, certificate: Document[Certificate], noise_key: str
-    ) -> tuple[bytes, bool] | None:
+    def _renew(self, tx: Transaction, item: RenewItem) -> Renewal | None:
+        caller, certificate, noise_key = item.caller, item.certificate, item.noise_key
         caller.claim(tx)
         try:
             self._standing(tx, caller.key_id, certificate, tx.now)
@@ -173,20 +174,7 @@ class Members:
             return held.document, False
         if not nodes.claim_noise_key(tx, noise_key, caller.key_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
-        wanted = Wanted(node.name, node.node_id, node.node_key, noise_key, node.roles, node.lifetime)
-        (row,) = self._issuer.certificates(tx, [wanted])
-        certificates.add(tx, row)
-        nodes.renewed(tx, node.node_id, row.serial, row.not_after)
-        audit.record(
-            tx,
-            caller.key_id,
-            "renew",
-            node.name,
-            request_id=caller.request_id,
-            serial=row.serial,
-            previous=certificate.body.serial,
-            certificate=audit.certificate_digest(row.document),
-        )
+        (row,) = self._renewals.issue(tx, [(item, node)])
         return row.document, True
 
     def _standing(
