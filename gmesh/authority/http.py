@@ -191,6 +191,13 @@ class AuthorityChannel(CappedChannel):
             self._networkProducer.resumeProducing()
             self.dataReceived(b"")
 
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Whether another request may follow: not once the daemon is about to stop."""
+        if self.site.draining:
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+            return False
+        return bool(super().checkPersistence(request, version))
+
     def is_health_check(self) -> bool:
         """Whether a load balancer asks: HAProxy's httpchk speaks HTTP/1.0 without a Host."""
         return self._version == b"HTTP/1.0" and self._path in HEALTH_PATHS
@@ -245,8 +252,10 @@ class AuthoritySite(QuietSite):
     @param uncounted: addresses of proxies, which carry many clients.
     @param url_paths: with what the authority's URLs begin: a proxy may leave it on, or take it off.
     @ivar refusals: of requests that reached no route, by reason.
+    @ivar draining: whether each connection ends with its next answer.
     """
 
+    draining = False
     requestFactory = AuthorityRequest
     protocol: Any = AuthorityChannel
     reactor: IReactorTime
