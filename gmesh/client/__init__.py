@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gmesh.client.endpoints import MeshClientEndpoint, MeshServerEndpoint
     from gmesh.client.listening import ListenRefused
     from gmesh.client.mesh import Mesh
+    from gmesh.client.service_events import ServiceEvent
     from gmesh.interfaces import IStreamReader
     from gmesh.stream_errors import DialRefused, StreamLost
 
@@ -31,6 +32,7 @@ __all__ = [
     "MeshAddress",
     "MeshClientEndpoint",
     "MeshServerEndpoint",
+    "ServiceEvent",
     "SocketRefused",
     "StreamLost",
     "access_log_line",
@@ -47,6 +49,7 @@ _HOMES = {
     "MeshAddress": "gmesh.addresses",
     "MeshClientEndpoint": "gmesh.client.endpoints",
     "MeshServerEndpoint": "gmesh.client.endpoints",
+    "ServiceEvent": "gmesh.client.service_events",
     "SocketRefused": "gmesh.client.blocking",
     "StreamLost": "gmesh.stream_errors",
     "access_log_line": "gmesh.client.access_log",

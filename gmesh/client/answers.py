@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What a program asks the local API for a stream with, and how it reads the answer.
+What a program asks the local API for a stream or messages with, and how it reads the answer.
 
 One request a connection, so little of HTTP/1.1 (RFC 9112) is needed; the bytes behind the head of C{101} are
 the stream's.  No input, no output, and nothing of Twisted.  Tests: C{tests/client/test_answers.py}.
@@ -19,6 +19,7 @@ from gmesh.errors import FrameRefused, GmeshError
 __all__ = [
     "MAX_BODY",
     "MAX_HEAD",
+    "MESSAGES_REQUEST",
     "LocalAnswer",
     "AnswerReader",
     "AnswerRefused",
@@ -33,6 +34,10 @@ MAX_HEAD = 8 * 1024
 #: The largest body of a refusal: what a problem document is far below.
 MAX_BODY = 64 * 1024
 
+#: Asks for the frames of messages.
+MESSAGES_REQUEST = (
+    b"GET /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: gmesh-messages\r\n\r\n"
+)
 #: What the type of a problem document begins with (RFC 9457).
 _PROBLEM = "urn:gmesh:problem:"
 _END = b"\r\n\r\n"
