@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gmesh.client.agent import mesh_agent
     from gmesh.client.blocking import SocketRefused, open_socket
     from gmesh.client.blocking_mesh import BlockingMesh
+    from gmesh.client.blocking_stream import BlockingStream, StreamBroken
     from gmesh.client.endpoints import MeshClientEndpoint, MeshServerEndpoint
     from gmesh.client.listening import ListenRefused
     from gmesh.client.mesh import Mesh
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlockingMesh",
+    "BlockingStream",
     "DialRefused",
     "IStreamReader",
     "ListenRefused",
@@ -34,6 +36,7 @@ __all__ = [
     "MeshServerEndpoint",
     "ServiceEvent",
     "SocketRefused",
+    "StreamBroken",
     "StreamLost",
     "access_log_line",
     "mesh_agent",
@@ -42,6 +45,8 @@ __all__ = [
 
 _HOMES = {
     "BlockingMesh": "gmesh.client.blocking_mesh",
+    "BlockingStream": "gmesh.client.blocking_stream",
+    "StreamBroken": "gmesh.client.blocking_stream",
     "Mesh": "gmesh.client.mesh",
     "DialRefused": "gmesh.stream_errors",
     "IStreamReader": "gmesh.interfaces",

@@ -20,6 +20,7 @@ __all__ = [
     "MAX_BODY",
     "MAX_HEAD",
     "MESSAGES_REQUEST",
+    "PROBLEM_PREFIX",
     "LocalAnswer",
     "AnswerReader",
     "AnswerRefused",
@@ -39,7 +40,7 @@ MESSAGES_REQUEST = (
     b"GET /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: gmesh-messages\r\n\r\n"
 )
 #: What the type of a problem document begins with (RFC 9457).
-_PROBLEM = "urn:gmesh:problem:"
+PROBLEM_PREFIX = "urn:gmesh:problem:"
 _END = b"\r\n\r\n"
 
 
@@ -103,7 +104,7 @@ class LocalAnswer:
         if not isinstance(problem, dict):
             detail = f"the node's daemon answered {self.status} without saying why"
             return AnswerRefused("bad-answer", detail, self.status)
-        slug = str(problem.get("type", "")).removeprefix(_PROBLEM) or "refused"
+        slug = str(problem.get("type", "")).removeprefix(PROBLEM_PREFIX) or "refused"
         detail = str(problem.get("detail") or problem.get("title") or slug)
         return AnswerRefused(slug, detail, self.status)
 

@@ -32,6 +32,7 @@ from gmesh.client.message_frames import (
     pack_text,
     read_failed,
 )
+from gmesh.client.service_events import choose_nodes
 from gmesh.client.service_watch import ServiceWatch
 from gmesh.client.upgrade import socket_endpoint, socket_or_found
 from gmesh.errors import FrameRefused, GmeshError, SendRefused
@@ -224,12 +225,7 @@ class Mesh:
         @return: by node what it gave back, or why it was not delivered.
         """
         if nodes is None:
-            rows = [row for row in await self.nodes() if row["reachable"]]
-            if role is None:
-                chosen = [row for row in rows if service in row["services"]]
-            else:
-                chosen = [row for row in rows if role in row["roles"]]
-            nodes = [str(row["name"]) for row in chosen]
+            nodes = choose_nodes(await self.nodes(), service, role)
         under_way = {node: self.send(node, service, data, timeout) for node in nodes}
         found: dict[str, bytes | SendRefused] = {}
         for node, sent in under_way.items():

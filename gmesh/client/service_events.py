@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Which nodes have joined those that offer a service, and which have left.
+Which nodes offer a service; which have joined them, and which have left.
 
 What is kept is who is there and what was told of it, so a program that looks seldom is told of a node that
 came and went not at all.  Tests: C{tests/client/test_service_events.py}.
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ServiceChanges", "ServiceEvent"]
+__all__ = ["ServiceChanges", "ServiceEvent", "choose_nodes"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,3 +48,16 @@ class ServiceChanges:
             self._told.add(new)
             return ServiceEvent(*new, True)
         return None
+
+
+def choose_nodes(rows: Iterable[Mapping[str, Any]], service: str, role: str | None) -> list[str]:
+    """
+    The nodes that can be reached and have a role, or offer a service.
+
+    @param rows: of all nodes.
+    @param role: None for those that offer C{service}.
+    """
+    there = (row for row in rows if row["reachable"])
+    if role is not None:
+        return [str(row["name"]) for row in there if role in row["roles"]]
+    return [str(row["name"]) for row in there if service in row["services"]]

@@ -84,6 +84,7 @@ class MessageLeg(Protocol):
         self._sent: dict[int, tuple[Deferred[None], int]] = {}
         self._sent_bytes = 0
         self._serving: dict[int, Registration] = {}
+        self._left: list[Registration] = []  # that have messages which are not ended
         self._given: dict[int, Deferred[bytes]] = {}
         self._watches: ServiceWatches | None = None
         self._early: list[tuple[int, bytes]] | None = None  # what is given before SERVING is written
@@ -127,7 +128,7 @@ class MessageLeg(Protocol):
             self._node.count("caller-gone")
         for sent, _ in list(self._sent.values()):
             sent.cancel()
-        for registration in self._serving.values():
+        for registration in (*self._serving.values(), *self._left):
             registration.gone()
         self._given.clear()
         if self._watches is not None:
@@ -230,6 +231,7 @@ class MessageLeg(Protocol):
         registration = self._serving.pop(tag, None)
         if registration is not None:
             registration.unregister()
+            self._left = [each for each in (*self._left, registration) if each.taker.pending]
         elif self._watches is not None:
             self._watches.end(tag)
 
