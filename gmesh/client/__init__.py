@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gmesh.client.endpoints import MeshClientEndpoint, MeshServerEndpoint
     from gmesh.client.listening import ListenRefused
     from gmesh.client.mesh import Mesh
+    from gmesh.client.message_frames import GivenMessage
     from gmesh.client.service_events import ServiceEvent
     from gmesh.interfaces import IStreamReader
     from gmesh.stream_errors import DialRefused, StreamLost
@@ -28,6 +29,7 @@ __all__ = [
     "BlockingMesh",
     "BlockingStream",
     "DialRefused",
+    "GivenMessage",
     "IStreamReader",
     "ListenRefused",
     "Mesh",
@@ -49,6 +51,7 @@ _HOMES = {
     "StreamBroken": "gmesh.client.blocking_stream",
     "Mesh": "gmesh.client.mesh",
     "DialRefused": "gmesh.stream_errors",
+    "GivenMessage": "gmesh.client.message_frames",
     "IStreamReader": "gmesh.interfaces",
     "ListenRefused": "gmesh.client.listening",
     "MeshAddress": "gmesh.addresses",
