@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -31,6 +31,7 @@ from gmesh.client.message_frames import (
     pack_text,
     read_failed,
 )
+from gmesh.client.one_shot import connect_once
 from gmesh.client.where import find_socket
 from gmesh.errors import FrameRefused, GmeshError, SendRefused
 
@@ -283,7 +284,7 @@ class Mesh:
         waits = self._again is not None and self._again.active()
         if self._closed or waits or self._connection is not None or self._connecting is not None:
             return
-        connecting = connectProtocol(UNIXClientEndpoint(self._reactor, self._path), _Connection(self))
+        connecting = connect_once(UNIXClientEndpoint(self._reactor, self._path), _Connection(self))
         self._connecting = connecting
         connecting.addCallbacks(self._connected, self._unreachable)
 

@@ -12,7 +12,7 @@ from errno import EACCES, ENOENT
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, NoProtocol
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Protocol, connectionDone
@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from gmesh.addresses import MeshAddress
 from gmesh.client.answers import AnswerReader, LocalAnswer
 from gmesh.client.leg import StreamLeg
+from gmesh.client.one_shot import connect_once
 from gmesh.errors import FrameRefused, GmeshError
 from gmesh.stream_errors import DialRefused
 
@@ -85,7 +86,7 @@ class StreamRequest(Protocol):
         """Connect; while more ask at once than the socket lets wait, which no number says, try again."""
         while True:
             try:
-                await connectProtocol(UNIXClientEndpoint(self._reactor, path), self)
+                await connect_once(UNIXClientEndpoint(self._reactor, path), self)
                 return
             except ConnectError as error:
                 if error.osError is not None:

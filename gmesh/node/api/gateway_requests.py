@@ -10,7 +10,10 @@ Tests: C{tests/node/api/test_gateway_requests.py}.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gmesh.errors import ConfigurationError, RequestRefused
@@ -23,6 +26,9 @@ from gmesh.node.gateways.settings import read_exposure, read_forward
 __all__ = ["EXPOSURE_FIELDS", "FORWARD_FIELDS", "GatewayRequests"]
 
 _Done = TypeVar("_Done")
+
+_FIRST_FREE_PORT: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+"""The first port that any user may bind: ip(7); 1024, where it does not say."""
 
 EXPOSURE_FIELDS: Final[Mapping[str, type]] = {
     "service": str,
@@ -76,6 +82,7 @@ class GatewayRequests:
             raise RequestRefused(
                 "bad-endpoint", f"{kind}: is for the configuration file alone: give tcp:PORT"
             )
+        _check_port(forward.listen, _user(credentials))
         try:
             forwarded = await self.gateways.forwards.add(forward)
         except ConfigurationError as error:
@@ -111,6 +118,33 @@ def _refusing(work: Callable[[], _Done]) -> _Done:
         return work()
     except ConfigurationError as error:
         raise RequestRefused(error.reason, error.detail) from error
+
+
+def _check_port(listen: str, user: int | None) -> None:
+    """@raise RequestRefused: C{forbidden}, if only the daemon could bind the port of this endpoint."""
+    try:
+        first = int(_FIRST_FREE_PORT.read_text("ascii"))
+    except (OSError, ValueError):
+        first = 1024
+    low = [port for port in _ports(listen) if 0 < port < first]
+    if low and user != 0:
+        raise RequestRefused(
+            "forbidden",
+            f"only root may have port {low[0]} of this host: a forward below {first} stands in the"
+            " configuration file, or listens on a higher port",
+        )
+
+
+def _ports(listen: str) -> list[int]:
+    """What Twisted may read as the port of an endpoint string, where a backslash escapes a character."""
+    parts = [re.sub(r"\\(.)", r"\1", part) for part in re.findall(r"(?:\\.|[^:\\])+", listen)]
+    plain = [part for part in parts[1:] if "=" not in part]
+    named = [part.removeprefix("port=") for part in parts if part.startswith("port=")]
+    ports = []
+    for port in (*plain[:1], *named):
+        with suppress(ValueError):  # which the endpoint refuses itself
+            ports.append(int(port))
+    return ports
 
 
 def _user(credentials: Credentials | None) -> int | None:

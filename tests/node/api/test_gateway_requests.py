@@ -12,6 +12,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.testing import MemoryReactorClock
 
 from gmesh.errors import RequestRefused
+from gmesh.node.api import gateway_requests
 from gmesh.node.api.access import AccessControl, Credentials
 from gmesh.node.api.gateway_requests import GatewayRequests
 from gmesh.node.configuration import Configuration
@@ -84,3 +85,34 @@ def test_only_who_asked_takes_it_back(asked: GatewayRequests) -> None:
     exposed = asked.expose(EXPOSE, ALICE)
     ensureDeferred(asked.take_back(exposed, ROOT))
     assert exposed.removed.called
+
+
+@pytest.mark.parametrize(
+    "listen",
+    ["tcp:443", "tcp:port=443", "tcp:interface=127.0.0.1:443", "tcp:4\\43", "tcp: +4_43"],
+)
+def test_a_port_that_the_caller_could_not_bind_is_not_opened_for_them(
+    asked: GatewayRequests, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listen: str
+) -> None:
+    """The daemon may run as root; who asks does not."""
+    first = tmp_path / "first"
+    monkeypatch.setattr(gateway_requests, "_FIRST_FREE_PORT", first)
+    body = {"listen": listen, "to": "b:web"}
+    for says in ("", "1024\n"):
+        first.write_text(says)
+        for caller in (ALICE, None):
+            assert refusal(asked.forward(body, caller)) == "forbidden"
+        assert asked.gateways.forwards.rows() == []
+
+
+def test_a_port_that_anybody_could_bind_is_opened(
+    asked: GatewayRequests, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Above the bound of this host, or for root."""
+    first = tmp_path / "first"
+    first.write_text("443\n")
+    monkeypatch.setattr(gateway_requests, "_FIRST_FREE_PORT", first)
+    ipv6 = r"tcp6:4443:interface=\:\:1"
+    for listen, caller in (("tcp:443", ALICE), ("tcp:0", ALICE), (ipv6, ALICE), ("tcp:22", ROOT)):
+        ensureDeferred(asked.forward({"listen": listen, "to": "b:web"}, caller))
+        assert asked.gateways.forwards.rows()[-1]["listen"].startswith(listen)
