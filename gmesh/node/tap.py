@@ -320,7 +320,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         from gmesh.node.api.gateway_requests import GatewayRequests
         from gmesh.node.api.routes import LocalApi
 
-        asked = GatewayRequests(gateways, acceptors.admit)
+        asked = GatewayRequests(gateways, acceptors.admit, access)
         api = LocalApi(local_node(), metrics_page().page, lambda: runtime.count("caller-gone"), asked)
         return api.resource()
 

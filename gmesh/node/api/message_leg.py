@@ -68,6 +68,7 @@ class MessageLeg(Protocol):
 
     @param owner: whose program it is.
     @param admit: raises L{GmeshError} if that user may not serve a service.
+    @ivar services: what it serves, by tag.
     """
 
     transport: Any
@@ -80,6 +81,7 @@ class MessageLeg(Protocol):
         self._sent: dict[int, tuple[Deferred[None], int]] = {}
         self._sent_bytes = 0
         self._serving: dict[int, Registration] = {}
+        self.services: dict[int, str] = {}
         self._given: dict[int, Deferred[bytes]] = {}
         self._early: list[tuple[int, bytes]] | None = None  # what is given before SERVING is written
         self._number = 0
@@ -124,6 +126,11 @@ class MessageLeg(Protocol):
         for registration in self._serving.values():
             registration.gone()
         self._given.clear()
+
+    def forbidden(self, error: RequestRefused) -> None:
+        """Its user may not do what it does any more; the program hears why when it connects again."""
+        self._over = True
+        self.transport.loseConnection()
 
     def _write(self, kind: FrameType, tag: int, body: bytes = b"") -> None:
         if not self._over:
@@ -191,6 +198,7 @@ class MessageLeg(Protocol):
         except GmeshError as error:
             self._failed(tag, error)
         else:
+            self.services[tag] = service
             self._write(FrameType.SERVING, tag)
             for number, given in self._early:
                 self._write(FrameType.MESSAGE, number, given)
@@ -216,6 +224,7 @@ class MessageLeg(Protocol):
         return given
 
     def _leave(self, tag: int, body: bytes) -> None:
+        self.services.pop(tag, None)
         registration = self._serving.pop(tag, None)
         if registration is not None:
             registration.unregister()

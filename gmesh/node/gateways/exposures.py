@@ -46,6 +46,7 @@ class Exposed:
     @ivar lasting: it stands in the configuration file.
     @ivar joins: its streams.
     @ivar removed: fires with None once it is no more.
+    @ivar ended_by: why it is no more, if its program may not have it.
     """
 
     def __init__(self, exposure: Exposure, lasting: bool) -> None:
@@ -54,6 +55,7 @@ class Exposed:
         self.joins: set[TransportJoin] = set()
         self.listening: Any = None
         self.removed: Deferred[None] = Deferred()
+        self.ended_by = ""
 
     def row(self) -> dict[str, Any]:
         """For programs of this host."""

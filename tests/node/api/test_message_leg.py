@@ -191,3 +191,16 @@ def test_whatever_a_program_says_costs_it_the_connection_at_most(
     program.leg.connectionLost(Failure(ConnectionDone()))
     program.datagrams.services.stop()
     assert program.datagrams.clock.getDelayedCalls() == []
+
+
+def test_a_program_that_may_not_go_on_is_let_go() -> None:
+    """What it sent and what it serves ends with its connection; what it still says counts for nothing."""
+    program = Program()
+    program.say(F.SERVE, 1, serve("log"))
+    program.say(F.SERVE, 2, serve("web"))
+    program.say(F.LEAVE, 2)
+    assert program.leg.services == {1: "log"}
+    program.leg.forbidden(RequestRefused("forbidden", "that takes the group admin"))
+    assert program.transport.disconnecting
+    program.say(F.SEND, 3, SEND)
+    assert program.datagrams.sent == []
