@@ -211,6 +211,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.api.access import AccessControl, ServiceGroups
     from gmesh.node.api.entrance import EntranceFactory
     from gmesh.node.api.http import LateResource, LocalSite, local_site
+    from gmesh.node.api.local_connections import LocalConnections
     from gmesh.node.api.stream_requests import StreamRequests
     from gmesh.node.api.views import Settings
     from gmesh.node.authority_client import AuthorityClient
@@ -337,7 +338,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     acceptors = Acceptors(runtime.streams, access, ServiceGroups(configuration.bind), reactor)
     requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
     requests.node = leg_node
-    entrance = EntranceFactory(site, requests.judge, reactor)
+    entrance = EntranceFactory(site, requests.judge, reactor, LocalConnections(reactor, runtime.count))
     local = ListenService(
         reactor, configuration.control_endpoint(), entrance, "local API", UNIT, access.group
     )
