@@ -50,9 +50,16 @@ def forward(listen: str, to: str, where: Endpoint, as_json: bool) -> None:
 
 
 def _hold(where: Endpoint, path: str, body: dict[str, Any], line: str, as_json: bool) -> None:
-    """Until it is taken back. @raise Unreachable: when the node stops."""
+    """
+    Until it is taken back.
+
+    @raise Unreachable: when the node stops.
+    @raise click.ClickException: when this user may not have it any more.
+    """
     end_with_the_reader()
     with where.stream(path, body=body) as rows:
         for row in rows:
+            if row.get("ended_by"):
+                raise click.ClickException(row["ended_by"])
             told = {name: words(value) for name, value in row.items()}
             print(json.dumps(row) if as_json else line.format_map(told), flush=True)

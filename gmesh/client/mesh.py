@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import connectProtocol
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,6 +31,7 @@ from gmesh.client.message_frames import (
     pack_text,
     read_failed,
 )
+from gmesh.client.one_shot import connect_once
 from gmesh.client.service_events import choose_nodes
 from gmesh.client.service_watch import ServiceWatch
 from gmesh.client.upgrade import socket_endpoint, socket_or_found
@@ -361,7 +361,7 @@ class Mesh:
         if self._closed or waits or self._connection is not None or self._connecting is not None:
             return
         connection = MeshConnection(self._welcomed, self._heard, self._lost)
-        connecting = connectProtocol(socket_endpoint(self._reactor, self._socket), connection)
+        connecting = connect_once(socket_endpoint(self._reactor, self._socket), connection)
         self._connecting = connecting
         connecting.addCallbacks(self._connected, self._unreachable)
 

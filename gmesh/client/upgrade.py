@@ -12,7 +12,7 @@ from errno import EACCES, ENOENT
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionRefusedError, NoProtocol
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from gmesh.addresses import MeshAddress
 from gmesh.client.answers import AnswerReader, LocalAnswer
 from gmesh.client.leg import StreamLeg
+from gmesh.client.one_shot import connect_once
 from gmesh.client.where import find_socket
 from gmesh.errors import FrameRefused, GmeshError
 from gmesh.stream_errors import DialRefused
@@ -88,7 +89,7 @@ class StreamRequest(Protocol):
         """Connect; while more ask at once than the socket lets wait, which no number says, try again."""
         while True:
             try:
-                await connectProtocol(endpoint, self)
+                await connect_once(endpoint, self)
                 return
             except ConnectError as error:
                 if error.osError is not None or isinstance(error, ConnectionRefusedError):

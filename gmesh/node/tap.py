@@ -211,6 +211,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.api.access import AccessControl, ServiceGroups
     from gmesh.node.api.entrance import EntranceFactory
     from gmesh.node.api.http import LateResource, LocalSite, local_site
+    from gmesh.node.api.local_connections import LocalConnections
     from gmesh.node.api.stream_requests import StreamRequests
     from gmesh.node.api.views import Settings
     from gmesh.node.authority_client import AuthorityClient
@@ -315,7 +316,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         from gmesh.node.api.gateway_requests import GatewayRequests
         from gmesh.node.api.routes import LocalApi
 
-        asked = GatewayRequests(gateways, acceptors.admit)
+        asked = GatewayRequests(gateways, acceptors.admit, access)
         api = LocalApi(local_node(), metrics_page().page, lambda: runtime.count("caller-gone"), asked)
         return api.resource()
 
@@ -332,7 +333,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     acceptors = Acceptors(runtime.streams, access, ServiceGroups(configuration.bind), reactor)
     requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
     requests.node = messages_node
-    entrance = EntranceFactory(site, requests.judge, reactor)
+    entrance = EntranceFactory(site, requests.judge, reactor, LocalConnections(reactor, runtime.count))
     local = ListenService(
         reactor, configuration.control_endpoint(), entrance, "local API", UNIT, access.group
     )

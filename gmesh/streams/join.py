@@ -26,6 +26,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gmesh.errors import RequestRefused
 from gmesh.interfaces import IStreamReader
 
 __all__ = ["HALF_CLOSED_TIMEOUT", "TransportJoin", "JoinEnd"]
@@ -216,6 +217,10 @@ class JoinEnd(Protocol):
             self.transport.unregisterProducer()
             self.transport.loseWriteConnection()
         self._end_if_over()
+
+    def forbidden(self, error: RequestRefused) -> None:
+        """Whose connection this is may not have it any more."""
+        self._join.abort()
 
     def give_up(self) -> None:
         """There will be no connection here: break the other end, now or as soon as it is there."""

@@ -9,14 +9,16 @@ import pytest
 import pytest_twisted
 from client.fake_daemon import PEER, FakeDaemon, fields
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.protocol import Protocol
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python import context
 from twisted.python.log import ILogContext
 
 from gmesh.addresses import MeshAddress
 from gmesh.client import MeshClientEndpoint
-from gmesh.client.upgrade import mesh_address
+from gmesh.client.upgrade import StreamRequest, mesh_address
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,25 @@ async def test_the_log_names_the_programs_protocol(daemon: FakeDaemon) -> None:
     seat.say(b"\0\0\0\1x")
     await daemon.until(lambda: seat.closed)
     assert seen == ["Chatty"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_costs_no_line_in_the_log_of_the_program(daemon: FakeDaemon) -> None:
+    """Neither when it is made nor when it ends."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        request = StreamRequest(reactor, b"GET / HTTP/1.1\r\n\r\n", "web", lambda peer: Protocol())
+        asking = Deferred.fromCoroutine(request.ask(daemon.path))
+        asking.addErrback(lambda _: None)
+        seat = await daemon.asked()
+        seat.close()
+        await asking
+        await request.closed
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert [line for line in lines if "Factory" in line or "OneShot" in line] == []

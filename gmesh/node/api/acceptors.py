@@ -124,7 +124,7 @@ class Acceptors:
         self.judge()
 
     def judge(self) -> None:
-        """Ask again who of those that wait may."""
+        """Ask again who of those that wait may, and what was admitted before."""
         for place in list(self._places.values()):
             for acceptor in list(place.waiting):
                 try:
@@ -132,6 +132,7 @@ class Acceptors:
                 except RequestRefused as error:
                     self._left(place, acceptor)
                     acceptor.refuse(error)
+        self._control.admitted.judge()
 
     def stop(self) -> None:
         """Accept nothing more; whoever waits goes on waiting."""

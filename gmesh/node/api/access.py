@@ -14,15 +14,19 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+from weakref import WeakKeyDictionary
+
+from twisted.logger import Logger
 
 from gmesh.errors import ConfigurationError, RequestRefused
 
 __all__ = [
     "AccessControl",
+    "StandingAccess",
     "Credentials",
     "Permission",
     "ServiceGroups",
@@ -98,15 +102,49 @@ def find_group(name: str) -> int:
         raise ConfigurationError("no-group", f"there is no group {name!r} on this host") from None
 
 
+class StandingAccess:
+    """
+    What was admitted once and lasts: asked about again when the groups are others.
+
+    Each is an object with a method C{forbidden}, which is called with the L{RequestRefused} and ends it; one
+    that nobody else holds any more is over.
+    """
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._checks: WeakKeyDictionary[Any, Callable[[], object]] = WeakKeyDictionary()
+
+    def keep(self, lasting: Any, check: Callable[[], object]) -> None:
+        """
+        It lasts.
+
+        @param check: raises L{RequestRefused} if it may not go on; holds no reference to it.
+        """
+        self._checks[lasting] = check
+
+    def judge(self) -> None:
+        """End what may not go on."""
+        for lasting, check in list(self._checks.items()):
+            try:
+                check()
+            except RequestRefused as error:
+                del self._checks[lasting]
+                self._log.info("what a program had begun is ended: {cause}", cause=error.detail)
+                lasting.forbidden(error)
+
+
 class AccessControl:
     """
     Judges each request by who asks.
 
     @param read: name of the group that may read; with none, see above.
     @param write: name of the group that may write, and read.
+    @ivar admitted: streams, messages and gateways of programs that were admitted.
     """
 
     def __init__(self, read: str = "", write: str = "") -> None:
+        self.admitted = StandingAccess()
         self._names = {Permission.READ: read, Permission.WRITE: write}
         self._numbers = {access: find_group(name) for access, name in self._names.items() if name}
 
@@ -171,5 +209,6 @@ class ServiceGroups:
         if credentials.uid in (0, os.geteuid()) or number in credentials.groups:
             return
         raise RequestRefused(
-            "forbidden", f"{credentials} may not accept {service}: that takes the group {self._names[key]}"
+            "forbidden",
+            f"{credentials} may not accept {service}: that takes the group {self._names[key]} ([bind] {key})",
         )

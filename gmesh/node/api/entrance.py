@@ -19,9 +19,10 @@ from twisted.python.failure import Failure
 from gmesh.daemon.web import refusal
 from gmesh.errors import GmeshError
 from gmesh.node.api.http import ACCEPT, CONNECT, MESSAGES, LocalSite, status_of
+from gmesh.node.api.local_connections import LocalConnections
 from gmesh.node.api.waiting import hand_over
 from gmesh.node.http_head import END, MAX_HEAD, RequestHead, read_head
-from gmesh.node.limits import HEAD_TIMEOUT
+from gmesh.node.limits import HEAD_TIMEOUT, MAX_LOCAL_CONNECTIONS
 
 __all__ = ["MESSAGES_UPGRADE", "UPGRADE", "Entrance", "EntranceFactory", "Judge", "asks_for_stream"]
 
@@ -51,11 +52,15 @@ class Entrance(Protocol):
 
     @param http: what has the connection otherwise.
     @param judge: see L{Judge}.
+    @param connections: says whether there is room for another.
     """
 
     transport: Any
 
-    def __init__(self, http: IProtocol, judge: Judge, clock: IReactorTime) -> None:
+    def __init__(
+        self, http: IProtocol, judge: Judge, clock: IReactorTime, connections: LocalConnections | None = None
+    ) -> None:
+        self._connections = connections
         self._http = http
         self._judge = judge
         self._clock = clock
@@ -65,6 +70,9 @@ class Entrance(Protocol):
 
     def connectionMade(self) -> None:
         """A head takes only so long."""
+        if self._connections is not None and not self._connections.takes(self.transport):
+            self._refuse(503, "busy", f"programs have {MAX_LOCAL_CONNECTIONS} connections already")
+            return
         self._timer = self._clock.callLater(HEAD_TIMEOUT, self._late)
 
     def dataReceived(self, data: bytes) -> None:
@@ -132,18 +140,22 @@ class EntranceFactory(Factory):
 
     @param site: makes the HTTP of the local API.
     @param judge: see L{Judge}.
+    @param connections: those of all ports.
     """
 
     noisy = False
 
-    def __init__(self, site: LocalSite, judge: Judge, clock: IReactorTime) -> None:
+    def __init__(
+        self, site: LocalSite, judge: Judge, clock: IReactorTime, connections: LocalConnections | None = None
+    ) -> None:
+        self._connections = connections or LocalConnections(clock)
         self._site = site
         self._judge = judge
         self._clock = clock
 
     def buildProtocol(self, addr: IAddress | None) -> Entrance:
         """For a new connection."""
-        return Entrance(self._site.buildProtocol(addr), self._judge, self._clock)
+        return Entrance(self._site.buildProtocol(addr), self._judge, self._clock, self._connections)
 
     def doStart(self) -> None:
         """A port opens."""

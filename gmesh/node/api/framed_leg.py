@@ -27,7 +27,7 @@ from gmesh.client.stream_frames import (
     reset_frame,
     stop_frame,
 )
-from gmesh.errors import FrameRefused
+from gmesh.errors import FrameRefused, RequestRefused
 from gmesh.interfaces import IStreamReader
 from gmesh.node.api.leg_room import LegRoom
 from gmesh.stream_errors import StreamCode, StreamLost
@@ -35,6 +35,7 @@ from gmesh.stream_errors import StreamCode, StreamLost
 __all__ = ["FramedLeg", "FramedStream"]
 
 GONE = "the program at the far end went away"
+FORBIDDEN = "the program at the far end may not go on"
 
 
 @implementer(IPushProducer)
@@ -101,6 +102,12 @@ class FramedLeg(Protocol):
             self._over = True
             if not all(self._told.values()):
                 self._stream.reset(StreamCode.ABORTED.slug, GONE)
+
+    def forbidden(self, error: RequestRefused) -> None:
+        """Its user may not have this stream any more: the program hears why, the far end not."""
+        if not self._over:
+            self._end(reset_frame(StreamCode.of_slug(error.reason), error.detail))
+            self._stream.reset(StreamCode.ABORTED.slug, FORBIDDEN)
 
     def _signal(self, signal: Signal) -> None:
         if signal.kind is FrameKind.RESET:

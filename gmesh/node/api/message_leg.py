@@ -72,6 +72,7 @@ class MessageLeg(Protocol):
 
     @param owner: whose program it is.
     @param admit: raises L{GmeshError} if that user may not serve a service.
+    @ivar services: what it serves, by tag.
     """
 
     transport: Any
@@ -85,6 +86,7 @@ class MessageLeg(Protocol):
         self._sent_bytes = 0
         self._serving: dict[int, Registration] = {}
         self._left: list[Registration] = []  # that have messages which are not ended
+        self.services: dict[int, str] = {}
         self._given: dict[int, Deferred[bytes]] = {}
         self._watches: ServiceWatches | None = None
         self._early: list[tuple[int, bytes]] | None = None  # what is given before SERVING is written
@@ -133,6 +135,11 @@ class MessageLeg(Protocol):
         self._given.clear()
         if self._watches is not None:
             self._watches.stop()
+
+    def forbidden(self, error: RequestRefused) -> None:
+        """Its user may not do what it does any more; the program hears why when it connects again."""
+        self._over = True
+        self.transport.loseConnection()
 
     def _write(self, kind: FrameType, tag: int, body: bytes = b"") -> None:
         if not self._over:
@@ -203,6 +210,7 @@ class MessageLeg(Protocol):
         except GmeshError as error:
             self._failed(tag, error)
         else:
+            self.services[tag] = service
             self._write(FrameType.SERVING, tag)
             for number, given in self._early:
                 self._write(FrameType.MESSAGE, number, given)
@@ -228,6 +236,7 @@ class MessageLeg(Protocol):
         return given
 
     def _leave(self, tag: int, body: bytes) -> None:
+        self.services.pop(tag, None)
         registration = self._serving.pop(tag, None)
         if registration is not None:
             registration.unregister()

@@ -240,6 +240,8 @@ class LocalApi:
             lines.begin()
             lines.write(gateway.row())
             await gateway.removed
+            if gateway.ended_by:
+                lines.write({**gateway.row(), "ended_by": gateway.ended_by})
             lines.close()
         finally:
             await self._asked.end(gateway)

@@ -9,7 +9,8 @@ L{gmesh.client.stream_frames}.  Tests: C{tests/node/api/test_stream_requests.py}
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -87,19 +88,41 @@ class StreamRequests:
             raise RequestRefused("bad-request", "what follows the head is the stream: announce no body")
         if raw:
             node, _, service = head.target.rpartition(":")
-            return self._dialling(node, service, DIAL_TIMEOUT, raw)
+            return self._while_admitted(self._dialling(node, service, DIAL_TIMEOUT, raw), credentials)
         path, _, query = head.target.partition("?")
         if path.encode("latin-1") == CONNECT:
             asked = _arguments(query, required=("node", "service"), optional=("timeout",))
             timeout = _timeout(asked.get("timeout", str(DIAL_TIMEOUT)))
-            return self._dialling(asked["node"], asked["service"], timeout, raw)
+            dialling = self._dialling(asked["node"], asked["service"], timeout, raw)
+            return self._while_admitted(dialling, credentials)
         if path.encode("latin-1") == MESSAGES:
             owner = None if credentials is None else credentials.uid
             leg = MessageLeg(self.node(), owner, lambda service: self._acceptors.admit(service, credentials))
+            self._control.admitted.keep(leg, partial(self._admit_leg, leg.services, credentials))
             lines = "Connection: Upgrade", f"Upgrade: {MESSAGES_UPGRADE}"
             transport.write(_head("HTTP/1.1 101 Switching Protocols", *lines))
             return leg
-        return self._accepting(_arguments(query, required=("service",))["service"], credentials)
+        service = _arguments(query, required=("service",))["service"]
+        return self._while_admitted(self._accepting(service, credentials), credentials, service)
+
+    def _while_admitted(
+        self, waiting: Waiting, credentials: Credentials | None, service: str = ""
+    ) -> Waiting:
+        """Ask again, about what waits and about its stream. @param service: what the program accepts."""
+        keep = self._control.admitted.keep
+        if service:
+            check = partial(self._acceptors.admit, service, credentials)
+        else:
+            check = partial(self._control.admit, credentials, Permission.WRITE)
+        keep(waiting, check)
+        waiting.given = lambda protocol: keep(protocol, check)
+        return waiting
+
+    def _admit_leg(self, services: Mapping[int, str], credentials: Credentials | None) -> None:
+        """@raise RequestRefused: if a program may not send messages, or serve one of these, any more."""
+        self._control.admit(credentials, Permission.WRITE)
+        for service in services.values():
+            self._acceptors.admit(service, credentials)
 
     def _dialling(self, node: str, service: str, timeout: float, raw: bool) -> Waiting:
         if not valid_service(service) or is_reserved(service):

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.daemon.web import refusal
-from gmesh.errors import GmeshError
+from gmesh.errors import GmeshError, RequestRefused
 from gmesh.node.api.http import status_of
 from gmesh.node.limits import EARLY_BYTES
 from gmesh.stream_errors import DialRefused
@@ -46,6 +46,7 @@ class Waiting(Protocol):
     @param ask: called with this once there is a connection.
     @param half_closes: an end of what the program sends is one of the stream; else the program has gone.
     @ivar leave: called if the program goes before the stream comes.
+    @ivar given: called with the protocol that has the connection then.
     """
 
     transport: Any
@@ -56,6 +57,7 @@ class Waiting(Protocol):
         self._early = bytearray()
         self._paused = self._ended = self._over = False
         self.leave: Callable[[], object] = lambda: None
+        self.given: Callable[[IProtocol], object] = lambda protocol: None
 
     def connectionMade(self) -> None:
         """Ask for the stream."""
@@ -94,6 +96,13 @@ class Waiting(Protocol):
             self.transport.write(refusal(status_of(error), error.reason, error.detail))
             self.transport.loseConnection()
 
+    def forbidden(self, error: RequestRefused) -> None:
+        """The program may not wait any longer."""
+        leave = not self._over
+        self.refuse_for(error)
+        if leave:
+            self.leave()
+
     def give(self, protocol: IProtocol, head: bytes) -> None:
         """The stream is there: say so, and let C{protocol} have the connection, and what came early."""
         self._over = True
@@ -101,6 +110,7 @@ class Waiting(Protocol):
         if self._paused:
             self.transport.resumeProducing()
         hand_over(self.transport, protocol)
+        self.given(protocol)
         early, self._early = bytes(self._early), bytearray()
         if early:
             protocol.dataReceived(early)

@@ -20,16 +20,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
 from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.interfaces import IAddress, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from gmesh.client.one_shot import connect_once
 from gmesh.errors import ConfigurationError, RequestRefused
 from gmesh.interfaces import IStreamOffer, IStreams
 from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.node.gateways.proxy_header import proxy_header
 from gmesh.node.gateways.settings import Exposure, Target
 from gmesh.stream_errors import StreamCode
-from gmesh.streams.join import JoinEnd, TransportJoin
+from gmesh.streams.join import TransportJoin
 from gmesh.streams.listeners import no_such_service
 
 __all__ = ["Exposed", "Exposures", "is_own", "target_endpoint"]
@@ -46,6 +46,7 @@ class Exposed:
     @ivar lasting: it stands in the configuration file.
     @ivar joins: its streams.
     @ivar removed: fires with None once it is no more.
+    @ivar ended_by: why it is no more, if its program may not have it.
     """
 
     def __init__(self, exposure: Exposure, lasting: bool) -> None:
@@ -54,6 +55,7 @@ class Exposed:
         self.joins: set[TransportJoin] = set()
         self.listening: Any = None
         self.removed: Deferred[None] = Deferred()
+        self.ended_by = ""
 
     def row(self) -> dict[str, Any]:
         """For programs of this host."""
@@ -66,18 +68,6 @@ class Exposed:
             "lasting": self.lasting,
             "open": len(self.joins),
         }
-
-
-class _Once(Factory):
-    """For the one connection of a join to a target."""
-
-    noisy = False
-
-    def __init__(self, join: TransportJoin) -> None:
-        self._join = join
-
-    def buildProtocol(self, addr: IAddress | None) -> JoinEnd:
-        return self._join.far
 
 
 class Exposures(Service):
@@ -193,7 +183,7 @@ class Exposures(Service):
             if exposure.to.path and self._is_own_path(exposure.to.path):
                 raise ConfigurationError("bad-target", "it is a door of this daemon")
             endpoint = target_endpoint(self._reactor, exposure.to, exposure.connect_timeout)
-            await endpoint.connect(_Once(join))
+            await connect_once(endpoint, join.far)
             if is_own(join.far.transport, self._own()):
                 join.abort()
                 raise ConfigurationError("bad-target", "it is a door of this daemon")

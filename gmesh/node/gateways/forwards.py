@@ -84,6 +84,7 @@ class Forwarded:
     @ivar trouble: why its port is not open; empty while it is.
     @ivar lasting: it stands in the configuration file.
     @ivar removed: fires with None once it is no more.
+    @ivar ended_by: why it is no more, if its program may not have it.
     """
 
     def __init__(self, number: int, forward: Forward, factory: ForwardFactory, lasting: bool) -> None:
@@ -94,6 +95,12 @@ class Forwarded:
         self.trouble = ""
         self.service: ListenService | None = None
         self.removed: Deferred[None] = Deferred()
+        self.ended_by = ""
+
+    @property
+    def joins(self) -> set[TransportJoin]:
+        """Its connections."""
+        return self.factory.joins
 
     def row(self) -> dict[str, Any]:
         """For programs of this host."""

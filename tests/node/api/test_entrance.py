@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from node.api.stream_programs import upgrade
@@ -11,9 +12,13 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 
 from gmesh.errors import RequestRefused
+from gmesh.node.api import local_connections
+from gmesh.node.api.access import Credentials
 from gmesh.node.api.entrance import Entrance
+from gmesh.node.api.local_connections import LocalConnections
 from gmesh.node.http_head import RequestHead
 
 
@@ -30,13 +35,13 @@ class Recorder(Protocol):
 class Visit:
     """One connection, and what became of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections: LocalConnections | None = None) -> None:
         self.clock = Clock()
         self.http, self.stream = Recorder(), Recorder()
         self.judged: list[RequestHead] = []
         self.error: RequestRefused | None = None
         self.transport = StringTransport(UNIXAddress("node.sock"))
-        entrance = Entrance(self.http, self.judge, self.clock)
+        entrance = Entrance(self.http, self.judge, self.clock, connections)
         self.transport.protocol = entrance
         entrance.makeConnection(self.transport)
 
@@ -173,3 +178,35 @@ def test_who_hangs_up_leaves_no_timer() -> None:
     assert isinstance(protocol, Protocol)
     protocol.connectionLost()
     assert visit.clock.getDelayedCalls() == []
+
+
+def test_more_connections_than_the_cap_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a reason, a counter and a line; one that has closed makes room, one that is a stream does not."""
+    monkeypatch.setattr(local_connections, "MAX_LOCAL_CONNECTIONS", 2)
+    counted: list[str] = []
+    clock = Clock()
+    connections = LocalConnections(clock, counted.append)
+    with capturedLogs() as lines:
+        visits = [Visit(connections) for _ in range(2)]
+        visits[0].send(STREAMS[0])
+        assert visits[0].transport.protocol is visits[0].stream
+        refused = [Visit(connections) for _ in range(20)]
+    assert {visit.problem() for visit in refused} == {(503, "busy")}
+    assert counted == ["local-connections-full"] * 20
+    assert len(lines) == 5 and "2 connections" in formatEvent(lines[0])
+    for visit in refused:
+        visit.send(STREAMS[1])
+        assert visit.judged == [] and visit.clock.getDelayedCalls() == []
+    visits[1].transport.disconnected = True
+    clock.advance(1)
+    assert Visit(connections).transport.value() == b""
+    assert Visit(connections).problem() == (503, "busy")
+
+
+def test_root_always_gets_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the daemon's own user: they see what is wrong."""
+    monkeypatch.setattr(local_connections, "MAX_LOCAL_CONNECTIONS", 0)
+    for uid, taken in ((0, True), (os.geteuid(), True), (61001, False)):
+        credentials = Credentials(1, uid, frozenset())
+        monkeypatch.setattr(local_connections, "peer_credentials", lambda _, who=credentials: who)
+        assert LocalConnections(Clock()).takes(StringTransport()) is taken

@@ -213,3 +213,16 @@ def test_what_a_program_had_when_it_left_and_died_comes_again() -> None:
     second.say(F.LEAVE, 1)
     second.leg.connectionLost(Failure(ConnectionDone()))
     assert sorted(told) == [["delivered"], ["receiver-gone"]]
+
+
+def test_a_program_that_may_not_go_on_is_let_go() -> None:
+    """What it sent and what it serves ends with its connection; what it still says counts for nothing."""
+    program = Program()
+    program.say(F.SERVE, 1, serve("log"))
+    program.say(F.SERVE, 2, serve("web"))
+    program.say(F.LEAVE, 2)
+    assert program.leg.services == {1: "log"}
+    program.leg.forbidden(RequestRefused("forbidden", "that takes the group admin"))
+    assert program.transport.disconnecting
+    program.say(F.SEND, 3, SEND)
+    assert program.datagrams.sent == []

@@ -19,7 +19,7 @@ from node.api.stream_programs import LocalNodes, accept, connect, upgrade
 from twisted.internet.error import ConnectionDone
 from twisted.internet.threads import deferToThread
 
-from gmesh.client.stream_frames import FIN, data_head
+from gmesh.client.stream_frames import FIN, Signal, data_head
 from gmesh.errors import RequestRefused
 from gmesh.node.api.access import AccessControl, ServiceGroups
 from gmesh.node.api.http import status_of
@@ -384,3 +384,41 @@ def test_the_manual_has_each_code() -> None:
     table = MANUAL.partition("code slug")[2].partition("A number that")[0]
     told = re.findall(r"^(\d+) +``([a-z-]+)``", table, re.M)
     assert told == [(str(code.value), code.slug) for code in StreamCode]
+
+
+@pytest.mark.parametrize("request_of", [RAW, connect("b")], ids=["raw", "framed"])
+@pytest_twisted.ensureDeferred
+async def test_an_open_stream_ends_when_its_program_may_not_write_any_more(
+    nodes: LocalNodes, request_of: str
+) -> None:
+    """After a reload; the refusal names the group, to the program and not to the far end."""
+    far = await nodes.program(nodes.b, accept())
+    near = await nodes.over_tcp(nodes.a, request_of.replace("Host: node", "Host: localhost"))
+    await nodes.until(lambda: 101 in far.statuses and near.heads)
+    nodes.access.become(AccessControl(write=str(WRITERS)))
+    nodes.acceptors["a"].judge()
+    await nodes.until(lambda: near.ended and far.ended)
+    assert nodes.a.open_streams() == nodes.b.open_streams() == []
+    if request_of is not RAW:
+        last = near.frames[-1]
+        assert isinstance(last, Signal)
+        assert last.detail == "the caller must be known: use the unix socket"
+    heard = far.frames[-1]
+    assert isinstance(heard, Signal) and heard.code is StreamCode.ABORTED
+    assert "caller" not in heard.detail
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_accepted_stream_ends_when_bind_gives_its_service_to_others(nodes: LocalNodes) -> None:
+    """That of another service goes on, and so does what its own group may."""
+    far = await nodes.over_tcp(nodes.b, accept().replace("Host: node", "Host: localhost"))
+    other = await nodes.over_tcp(nodes.b, accept("ssh").replace("Host: node", "Host: localhost"))
+    near = await nodes.program(nodes.a, connect("b"))
+    second = await nodes.program(nodes.a, connect("b", "ssh"))
+    await nodes.until(lambda: near.heads and second.heads)
+    nodes.acceptors["b"].regroup(ServiceGroups({"ssh": str(WRITERS)}))
+    await nodes.until(lambda: other.ended and second.ended)
+    assert isinstance(other.frames[-1], Signal) and other.frames[-1].code is StreamCode.REFUSED
+    assert not far.ended and not near.ended
+    [stream] = nodes.b.open_streams()
+    assert stream.getPeer().service == "web"

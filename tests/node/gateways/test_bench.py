@@ -10,9 +10,11 @@ import pytest
 from node.managed_mesh import managed_line
 from streams.wires import Program
 
+from gmesh.addresses import MeshAddress
 from gmesh.node.gateways.bench import MAX_SECONDS, MAX_STREAMS, BenchService
 from gmesh.stream_errors import DialRefused, StreamLost
 from gmesh.streams.listeners import BENCH_SERVICE
+from gmesh.testing.clock import EventClock
 from gmesh.testing.issuer import ALLOW_ALL
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.trust.documents import Rule
@@ -142,3 +144,45 @@ def test_the_policy_governs_it() -> None:
         assert refused.value.reason == "denied"
         assert "rule" in refused.value.detail
         service.stopService()
+
+
+def test_zeros_leave_the_reactor_to_others() -> None:
+    """A transport that never pauses its producer gets so much a turn, and none once the stream has ended."""
+    clock = EventClock()
+    takers: list[Any] = []
+
+    class Endless:
+        """Takes all that is written."""
+
+        written = 0
+
+        def write(self, data: bytes) -> None:
+            self.written += len(data)
+            assert self.written <= 4 * 2**20, "it never yields"
+
+        def registerProducer(self, producer: object, streaming: bool) -> None:
+            pass
+
+    class Offer:
+        peer = MeshAddress("a", "aa" * 16, (), 1, BENCH_SERVICE)
+
+        def accept(self, protocol: Any) -> bool:
+            self.bench = protocol
+            return True
+
+    service, offer, transport = BenchService(clock, takers.append), Offer(), Endless()
+    service.startService()
+    takers[0](offer)
+    end = clock.seconds()
+    offer.bench.makeConnection(transport)
+    offer.bench.dataReceived(RUN + b"d")
+    first = transport.written
+    assert 0 < first < 4 * 2**20
+    clock.step(end)
+    assert transport.written == 2 * first
+    offer.bench.pauseProducing()
+    clock.step(end)
+    assert transport.written == 2 * first
+    offer.bench.resumeProducing()
+    offer.bench.connectionLost()
+    assert not clock.step(end + 1000)
