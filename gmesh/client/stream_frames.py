@@ -24,8 +24,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from gmesh.errors import FrameRefused
-from gmesh.stream_errors import StreamCode
+from gmesh.errors import FrameRefused, StreamCode
 
 __all__ = [
     "FIN",
