@@ -3,7 +3,7 @@
 How much the connection of a program may move in a turn of the reactor, and so hold of a stream.
 
 What a connection has taken of a stream is not in the stream's credit any more, so it is bounded here:
-Twisted's 64 KiB for each connection, and for so many that move much L{BUFFER}.
+Twisted's 64 KiB for each connection, and for so many that move much L{WIDE_LEG}.
 Tests: C{tests/node/api/test_stream_legs.py}.
 """
 
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from twisted.internet.abstract import FileDescriptor
 
-from gmesh.client.leg import BUFFER
-from gmesh.node.limits import WIDE_LEGS
+from gmesh.node.limits import WIDE_LEG, WIDE_LEGS
 
 __all__ = ["LegRoom"]
 
@@ -28,11 +27,11 @@ class LegRoom:
         self.left = left
 
     def take(self, transport: object) -> bool:
-        """Let C{transport} move L{BUFFER} a turn. @return: whether it may: to be given back then."""
+        """Let C{transport} move L{WIDE_LEG} a turn. @return: whether it may: to be given back then."""
         if self.left <= 0 or not isinstance(transport, FileDescriptor):
             return False
         self.left -= 1
-        transport.bufferSize = BUFFER
+        transport.bufferSize = WIDE_LEG
         return True
 
     def give_back(self) -> None:

@@ -3,7 +3,8 @@
 Requests for a stream: who may, whom they name, and how they are answered.
 
 C{CONNECT NODE:SERVICE} gives raw bytes, for tools; C{GET /v1/connect} and C{/v1/accept} give the frames of
-L{gmesh.client.stream_frames}.  Tests: C{tests/node/api/test_stream_requests.py}.
+L{gmesh.client.stream_frames}.  What carries either is loaded when the first is asked for.
+Tests: C{tests/node/api/test_stream_requests.py}.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from twisted.internet.defer import CancelledError
@@ -25,15 +26,16 @@ from gmesh.errors import GmeshError, RequestRefused
 from gmesh.node.api.acceptors import Acceptor, Acceptors
 from gmesh.node.api.access import AccessControl, Credentials, Permission, peer_credentials
 from gmesh.node.api.entrance import MESSAGES_UPGRADE, UPGRADE
-from gmesh.node.api.framed_leg import FramedLeg, FramedStream
 from gmesh.node.api.http import CONNECT, MESSAGES
 from gmesh.node.api.leg_room import LegRoom
-from gmesh.node.api.message_leg import LegNode, MessageLeg
 from gmesh.node.api.waiting import Waiting
 from gmesh.node.http_head import RequestHead
 from gmesh.node.limits import MAX_DIAL_TIMEOUT
 from gmesh.stream_errors import DialRefused
-from gmesh.streams.join import TransportJoin
+
+if TYPE_CHECKING:
+    from gmesh.node.api.framed_leg import FramedLeg
+    from gmesh.node.api.message_leg import LegNode
 
 __all__ = ["StreamRequests"]
 
@@ -96,6 +98,8 @@ class StreamRequests:
             dialling = self._dialling(asked["node"], asked["service"], timeout, raw)
             return self._while_admitted(dialling, credentials)
         if path.encode("latin-1") == MESSAGES:
+            from gmesh.node.api.message_leg import MessageLeg
+
             owner = None if credentials is None else credentials.uid
             leg = MessageLeg(self.node(), owner, lambda service: self._acceptors.admit(service, credentials))
             self._control.admitted.keep(leg, partial(self._admit_leg, leg.services, credentials))
@@ -140,6 +144,8 @@ class StreamRequests:
         return Waiting(ask, half_closes=raw)
 
     def _raw(self, waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:
+        from gmesh.streams.join import TransportJoin
+
         def build(peer: MeshAddress) -> IProtocol:
             join = TransportJoin(self.clock)
             waiting.give(join.near, _head("HTTP/1.1 200 Connected", _who("Gmesh-Peer", peer)))
@@ -148,6 +154,8 @@ class StreamRequests:
         return build
 
     def _framed(self, waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:
+        from gmesh.node.api.framed_leg import FramedStream
+
         def begin(leg: FramedLeg, stream: Any) -> None:
             head = _head(
                 "HTTP/1.1 101 Switching Protocols",
