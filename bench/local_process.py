@@ -189,12 +189,19 @@ class Asking:
         """Fires when the answer has come."""
         number = next(self.numbers).to_bytes(8, "big")
         self.waiting[number] = answer = Deferred()
-        self.callers.send("c", SERVICE, number + data[8:])
+        self._send(number + data[8:])
         return answer
+
+    def _send(self, data: bytes) -> None:
+        """What is refused is sent again a moment later."""
+        sent = self.callers.send("c", SERVICE, data)
+        sent.addErrback(lambda _: self.callers.reactor.callLater(AGAIN, self._send, data))
 
     def took(self, data: bytes) -> None:
         """An answer."""
-        self.waiting.pop(data[:8]).callback(data)
+        waiting = self.waiting.pop(data[:8], None)
+        if waiting is not None:
+            waiting.callback(data)
 
 
 def main(reactor: Any, role: str, options: dict[str, Any], say: Say) -> Told | None:
@@ -241,9 +248,12 @@ def _server(reactor: Any, options: dict[str, Any], say: Say) -> None:
         return
     callers = Callers(reactor, options["socket"])
 
+    def answer(data: bytes) -> None:
+        callers.send("a", ANSWERS, data).addErrback(lambda _: reactor.callLater(AGAIN, answer, data))
+
     def took(data: bytes) -> None:
         if options["ask"]:
-            callers.send("a", ANSWERS, data)
+            answer(data)
 
     connectProtocol(
         UNIXClientEndpoint(reactor, options["socket"]), Lines(SERVICE, took, lambda: say({"ready": True}))
