@@ -89,7 +89,7 @@ def end_with_first_failure() -> Callable[[], None]:
 
 
 def run_process(
-    main: Callable[..., Callable[[str], None] | None], role: str, options: dict[str, Any]
+    main: Callable[..., Callable[[str], object] | None], role: str, options: dict[str, Any]
 ) -> None:
     """
     Run C{main(reactor, role, options, say)} until it stops the reactor or its parent goes away.
@@ -112,7 +112,7 @@ def run_process(
         sys.stdout.flush()
 
     leave_failures = end_with_first_failure()
-    told: list[Callable[[str], None] | None] = []
+    told: list[Callable[[str], object] | None] = []
 
     def heard(data: bytes) -> None:
         for line in data.splitlines():

@@ -14,8 +14,8 @@ No input, no output: bytes go in and come out.  Tests: C{tests/client/test_messa
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from gmesh.errors import FrameRefused
@@ -40,6 +40,9 @@ _HEAD = struct.Struct(">II")
 _TIMEOUT = struct.Struct(">I")
 _GIVEN = struct.Struct(">IB16s")
 _REDELIVERED = 1
+_EMPTY = b"\0"
+_REMEMBERED = 1024
+"""Names that were read or written lately."""
 _MAX_U32 = 2**32 - 1
 
 
@@ -80,7 +83,7 @@ class FrameType(IntEnum):
     ANSWER = 21
 
 
-_KINDS = frozenset(map(int, FrameType))
+_KINDS = {int(kind): kind for kind in FrameType}
 
 
 class MessageFrame(NamedTuple):
@@ -119,18 +122,18 @@ class MessageFrameReader:
         """
         found = []
         data = self._held + received if self._held else received
-        at, end = 0, len(data)
+        at, end, kinds = 0, len(data), _KINDS
         while end - at >= _HEAD.size:
             head, tag = _HEAD.unpack_from(data, at)
-            kind, size = head >> 24, head & 0xFFFFFF
-            if kind not in _KINDS:
-                raise _refused(f"there is no frame of kind {kind}")
+            kind, size = kinds.get(head >> 24), head & 0xFFFFFF
+            if kind is None:
+                raise _refused(f"there is no frame of kind {head >> 24}")
             if not 4 <= size <= self._limit + 4:
                 raise _refused(f"a frame of {size} bytes, allowed are 4 to {self._limit + 4}")
             after = at + 4 + size
             if after > end:
                 break
-            found.append(MessageFrame(FrameType(kind), tag, data[at + _HEAD.size : after]))
+            found.append(MessageFrame(kind, tag, data[at + _HEAD.size : after]))
             at = after
         self._held = data[at:]
         return found
@@ -144,19 +147,29 @@ def pack_text(text: str) -> bytes:
     return bytes((len(raw),)) + raw
 
 
+@lru_cache(_REMEMBERED)
+def _pack_texts(*texts: str) -> bytes:
+    """Texts one after the other: those of one message are mostly those of the one before."""
+    return b"".join(map(pack_text, texts))
+
+
+@lru_cache(_REMEMBERED)
+def _read_text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _refused("a text that is not UTF-8") from None
+
+
 def take_text(body: bytes, at: int) -> tuple[str, int]:
     """A text, and where it ends. @raise FrameRefused: if it is not whole, or not UTF-8."""
     end = at + 1 + body[at] if at < len(body) else len(body) + 1
     if end > len(body):
         raise _refused("a text that is cut off")
-    try:
-        return body[at + 1 : end].decode("utf-8"), end
-    except UnicodeDecodeError:
-        raise _refused("a text that is not UTF-8") from None
+    return _read_text(body[at + 1 : end]), end
 
 
-@dataclass(frozen=True, slots=True)
-class SendRequest:
+class SendRequest(NamedTuple):
     """
     The body of SEND.
 
@@ -172,8 +185,8 @@ class SendRequest:
     def encode(self) -> bytes:
         """@raise FrameRefused: if a text is too long."""
         milliseconds = min(_MAX_U32, max(0, round(1000 * self.timeout)))
-        texts = map(pack_text, (self.node, self.service, self.key))
-        return b"".join((_TIMEOUT.pack(milliseconds), *texts, self.data))
+        names, key = _pack_texts(self.node, self.service), pack_text(self.key) if self.key else _EMPTY
+        return b"".join((_TIMEOUT.pack(milliseconds), names, key, self.data))
 
     @classmethod
     def decode(cls, body: bytes) -> SendRequest:
@@ -182,12 +195,11 @@ class SendRequest:
             raise _refused("a SEND that is cut off")
         node, at = take_text(body, _TIMEOUT.size)
         service, at = take_text(body, at)
-        key, at = take_text(body, at)
+        key, at = _take_key(body, at)
         return cls(node, service, body[at:], _TIMEOUT.unpack_from(body)[0] / 1000, key)
 
 
-@dataclass(frozen=True, slots=True)
-class GivenMessage:
+class GivenMessage(NamedTuple):
     """
     The body of MESSAGE.
 
@@ -208,8 +220,10 @@ class GivenMessage:
     def encode(self) -> bytes:
         """@raise FrameRefused: if a text is too long."""
         flags = _REDELIVERED if self.redelivered else 0
-        texts = map(pack_text, (self.source, ",".join(self.roles), self.key))
-        return b"".join((_GIVEN.pack(self.serve, flags, bytes.fromhex(self.source_id)), *texts, self.data))
+        head = _GIVEN.pack(self.serve, flags, bytes.fromhex(self.source_id))
+        names = _pack_texts(self.source, ",".join(self.roles))
+        key = pack_text(self.key) if self.key else _EMPTY
+        return b"".join((head, names, key, self.data))
 
     @classmethod
     def decode(cls, body: bytes) -> GivenMessage:
@@ -219,9 +233,19 @@ class GivenMessage:
         serve, flags, source_id = _GIVEN.unpack_from(body)
         source, at = take_text(body, _GIVEN.size)
         roles, at = take_text(body, at)
-        key, at = take_text(body, at)
+        key, at = _take_key(body, at)
         listed = tuple(roles.split(",")) if roles else ()
         return cls(serve, source, source_id.hex(), listed, body[at:], key, bool(flags & _REDELIVERED))
+
+
+def _take_key(body: bytes, at: int) -> tuple[str, int]:
+    """As L{take_text}; most messages have none, and each that there is is another."""
+    end = at + 1 + body[at] if at < len(body) else len(body) + 1
+    if end == at + 1:
+        return "", end
+    if end > len(body):
+        raise _refused("a text that is cut off")
+    return _read_text.__wrapped__(body[at + 1 : end]), end
 
 
 def failed_body(slug: str, detail: str) -> bytes:

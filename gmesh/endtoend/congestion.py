@@ -53,7 +53,7 @@ class DeliveryRate:
     @property
     def rate(self) -> float:
         """What it does deliver, bytes a second; 0 while it is not known."""
-        return self._lasting or max(self._lately, default=0.0)
+        return self._lasting or (max(self._lately) if self._lately else 0.0)
 
     @property
     def most(self) -> float:
@@ -134,13 +134,13 @@ class CongestionControl:
         if self._drain is not None:
             self._drained(rtt, now)
             return
-        most, delivery = 2 * self._min_rtt + limits.QUEUEING_DELAY, self.delivery
-        if self._srtt is not None and max(self._srtt, rtt or 0.0) > most:
-            if delivery.rate and self.cwnd < limits.INITIAL_WINDOW:  # so much is no queue to speak of
+        most, rate = 2 * self._min_rtt + limits.QUEUEING_DELAY, self.delivery.rate
+        if self._srtt is not None and (self._srtt > most or (rtt or 0.0) > most):
+            if rate and self.cwnd < limits.INITIAL_WINDOW:  # so much is no queue to speak of
                 self.cwnd = min(limits.INITIAL_WINDOW, self.cwnd + size * limits.FRAGMENT_SIZE / self.cwnd)
                 return
-            delivered = delivery.rate * most - limits.OVERSHOOT
-            enough = max(limits.INITIAL_WINDOW, delivered) if delivery.rate else limits.LONG_RTT_WINDOW
+            delivered = rate * most - limits.OVERSHOOT
+            enough = max(limits.INITIAL_WINDOW, delivered) if rate else limits.LONG_RTT_WINDOW
             self.cwnd = max(min(self.cwnd, enough), self.cwnd - size / 2)
             if now > self._calm + limits.MEASURE_AGAIN:
                 self._drain = (now + self._srtt, self.cwnd)
@@ -149,8 +149,8 @@ class CongestionControl:
         self._calm = now
         slow_start = self.cwnd < self._ssthresh  # RFC 5681, section 3.1
         grown = self.cwnd + (size if slow_start else size * limits.FRAGMENT_SIZE / self.cwnd)
-        if delivery.rate:
-            grown = max(self.cwnd, min(grown, delivery.most * most))
+        if rate:
+            grown = max(self.cwnd, min(grown, self.delivery.most * most))
         self.cwnd = min(grown, self._max_window)
 
     def sample(self, rtt: float) -> None:

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.association import Association
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.endtoend.local_delivery import LocalDelivery
@@ -65,6 +66,7 @@ class Datagrams:
         self.seek = authorization.seek
         self._number = itertools.count(1).__next__
         self._posts: dict[tuple[str, str], DatagramSender] = {}
+        self._admitted: dict[tuple[str, str], tuple[Association, int, float]] = {}
         self._opened: dict[DatagramSender, None] = {}
         self._local: dict[LocalDelivery, None] = {}
 
@@ -151,7 +153,10 @@ class Datagrams:
                 return self._post(node, service, data)
             return self._send(node, service, data, timeout - (self._clock.seconds() - since), key)
 
-        return self.seek(node).addCallback(sought)
+        found = self.seek(node)
+        if found.called and found.result is None:
+            return sought(None)
+        return found.addCallback(sought)
 
     def _post(self, node: str, service: str, data: bytes) -> Deferred[Delivered]:
         try:
@@ -161,15 +166,26 @@ class Datagrams:
         return succeed(Delivered(None))
 
     def _send(self, node: str, service: str, data: bytes, timeout: float, key: str) -> Deferred[Delivered]:
+        known = self._admitted.get((node, service))
         try:
+            if known is not None and len(data) <= limits.MAX_DATAGRAM:
+                association, generation, until = known
+                if self._associations.admitted(association.batch, generation, until):
+                    return association.reliable.send(service, data, timeout, key)
             peer = self.admit(node, service, len(data))
             if peer.handle == self.own.handle:
-                result = self._deliver_here(service, data, timeout, key)
-            else:
-                result = self._associations.associate(peer).reliable.send(service, data, timeout, key)
+                return self._deliver_here(service, data, timeout, key)
+            association = self._associations.associate(peer)
+            if len(self._admitted) >= limits.MAX_POSTS:
+                self._admitted.clear()
+            self._admitted[node, service] = (
+                association,
+                self._associations.generation,
+                self._associations.admit_until(),
+            )
+            return association.reliable.send(service, data, timeout, key)
         except SendRefused as refusal:
             return fail(refusal)
-        return result
 
     def open(self, node: str, service: str) -> DatagramSender:
         """

@@ -153,6 +153,12 @@ SERVICE_RETURNS = 10.0
 MAX_LANES = 256
 """Services of one peer of which is remembered how fast they take messages."""
 
+TAKEN_DELAY = 0.01
+"""
+How long a message is held before its sender is told: one whose receiver is done by then needs but one answer.
+Less than half of what QUIC allows (RFC 9000, max_ack_delay), and of L{QUEUEING_DELAY}.
+"""
+
 ASK_WAITING = 5.0
 """A peer that holds a message is asked about it so often: it may have been restarted."""
 
@@ -283,7 +289,7 @@ MAX_POSTS = 1_024
 MAX_SUBJECTS = 4_096
 """Nodes whose place in the policy is remembered."""
 
-MAX_SERVICES = 256
+MAX_SERVICES = 1_024
 SERVICE_CONCURRENT = 64
 """Messages one receiver may be busy with, unless it says otherwise."""
 

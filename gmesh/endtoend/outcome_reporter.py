@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.batching import BatchSender
@@ -21,7 +21,7 @@ from gmesh.endtoend.sealing import Sealer
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.limits import MAX_NUMBERS
-from gmesh.wire.messages import Inner, MessageNumbers, MessageOutcome
+from gmesh.wire.messages import Inner, MessageNumbers, MessageOutcome, Outcome, delivered_frame
 
 __all__ = ["OutcomeReporter", "UnconfirmedOutcomes"]
 
@@ -100,7 +100,17 @@ class OutcomeReporter:
     @param batch: the way to the peer.
     """
 
-    __slots__ = ("_batch", "_clock", "_sealer", "_settled", "_taken", "_timer", "_unconfirmed")
+    __slots__ = (
+        "_batch",
+        "_call",
+        "_clock",
+        "_holding",
+        "_sealer",
+        "_settled",
+        "_taken",
+        "_timer",
+        "_unconfirmed",
+    )
 
     def __init__(self, batch: BatchSender, sealer: Sealer, clock: IReactorTime) -> None:
         self._batch = batch
@@ -108,6 +118,8 @@ class OutcomeReporter:
         self._clock = clock
         self._taken: list[int] = []
         self._settled: list[int] = []
+        self._holding: dict[int, None] = {}  # taken, and not told yet
+        self._call: IDelayedCall | None = None
         self._unconfirmed = UnconfirmedOutcomes()
         self._timer = DeadlineTimer(clock, self._tick)
 
@@ -116,8 +128,22 @@ class OutcomeReporter:
         """True if the peer has confirmed all outcomes that it was told."""
         return not len(self._unconfirmed)
 
+    def holds(self, message: int) -> None:
+        """A message of the peer is held: it is told before long, unless it has ended by then."""
+        self._holding[message] = None
+        if self._call is None:
+            self._call = self._clock.callLater(limits.TAKEN_DELAY, self._tell_holding)
+
+    def ended(self, message: int) -> bool:
+        """It is held no more. @return: True if the peer was told that it was."""
+        if message in self._holding:
+            del self._holding[message]
+            return False
+        return True
+
     def taken(self, message: int) -> None:
-        """A message of the peer is held."""
+        """A message that the peer asks about is held."""
+        self._holding.pop(message, None)
         self._taken.append(message)
 
     def settled(self, message: int) -> None:
@@ -130,7 +156,10 @@ class OutcomeReporter:
 
         @param confirmed: repeat it until the peer confirms it.
         """
-        self._put(Inner.OUTCOME, ending.encode())
+        if ending.outcome is Outcome.DELIVERED and not (ending.reason or ending.answer):
+            self._leave(delivered_frame(ending.message))
+        else:
+            self._leave(pack_frame(Inner.OUTCOME, ending.encode()))
         if confirmed:
             now = self._clock.seconds()
             self._unconfirmed.tell(ending, now, self._batch.keys.sent_by)
@@ -156,17 +185,27 @@ class OutcomeReporter:
     def close(self) -> None:
         """Tell nothing any more."""
         self._timer.cancel()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
         self._unconfirmed.clear()
+        self._holding.clear()
         self._taken.clear()
         self._settled.clear()
 
     def _list(self, kind: Inner, messages: list[int]) -> None:
         for first in range(0, len(messages), MAX_NUMBERS):
-            self._put(kind, MessageNumbers(tuple(messages[first : first + MAX_NUMBERS])).encode())
+            numbers = MessageNumbers(tuple(messages[first : first + MAX_NUMBERS]))
+            self._leave(pack_frame(kind, numbers.encode()))
 
-    def _put(self, kind: Inner, body: bytes) -> None:
+    def _tell_holding(self) -> None:
+        self._call = None
+        holding, self._holding = list(self._holding), {}
+        self._list(Inner.TAKEN, holding)
+
+    def _leave(self, frame: bytes) -> None:
         try:
-            self._batch.put(pack_frame(kind, body))
+            self._batch.put(frame)
         except SendRefused:
             self._sealer.counters["reply-lost"] += 1
 
@@ -179,7 +218,7 @@ class OutcomeReporter:
                 self._sealer.blame(keys, path, sent)
             for told in due:
                 self._sealer.counters["outcome-repeated"] += 1
-                self._put(Inner.OUTCOME, told.ending.encode())
+                self._leave(pack_frame(Inner.OUTCOME, told.ending.encode()))
                 told.sent, told.path = now, keys.sent_by
         deadline = self._unconfirmed.deadline()
         if deadline is not None:

@@ -2,8 +2,8 @@
 """
 Datagrams of one peer: judged by the policy, put together, handed over once, and answered.
 
-An acknowledged message is answered at the end of its sealed frame: with its outcome if its receiver is done
-with it, else TAKEN now and the outcome later.  Each number has one outcome for ever; what found no room comes
+An acknowledged message is answered with its outcome if its receiver is soon done with it, else TAKEN and the
+outcome later.  Each number has one outcome for ever; what found no room comes
 again under another number.
 
 What the peer may reach is asked once and remembered as a callable for each service; then a whole
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -36,7 +36,9 @@ from gmesh.mesh.peer_identity import Peer
 from gmesh.wire.frames import HEADER, pack_frame
 from gmesh.wire.messages import (
     DATAGRAM_HEAD,
+    DELIVERED_FRAME,
     FIRST_STREAM_KIND,
+    FLAG_OUTCOME,
     LAST_STREAM_KIND,
     SEEN_KIND,
     Datagram,
@@ -57,6 +59,8 @@ _LASTING = (Outcome.DENIED, Outcome.NO_SUCH_SERVICE)
 """Outcomes that hold until something changes of which the receiver is told."""
 
 _DATAGRAM = int(Inner.DATAGRAM)
+_OUTCOME = int(Inner.OUTCOME)
+_DELIVERED_BODY = DELIVERED_FRAME.size - HEADER.size
 _HEAD = DATAGRAM_HEAD.size
 _unpack_head = DATAGRAM_HEAD.unpack_from
 
@@ -167,6 +171,7 @@ class DatagramReceiver:
     """
 
     __slots__ = (
+        "_accepted",
         "_asked",
         "_authorization",
         "_batch",
@@ -211,6 +216,7 @@ class DatagramReceiver:
         self._clock = clock
         self._peer = batch.keys.peer
         self._takes: dict[bytes, Take] = {}
+        self._accepted: dict[bytes, str] = {}  # services that the peer may use, by the bytes of their names
         self._lapsed = False
         self._look = 0.0
         self._closed = False
@@ -235,15 +241,28 @@ class DatagramReceiver:
             start = self._stream_frames(session, plaintext)
         if self._peer is not peer or self._clock.seconds() >= self._look:
             self._look_again(peer)
-        takes = self._takes
+        takes, accepted = self._takes, self._accepted
         while end - start >= _HEAD:
-            length, kind, flags, _, name = _unpack_head(plaintext, start)
-            data = start + _HEAD + name
+            length, kind, flags, message, size = _unpack_head(plaintext, start)
+            data = start + _HEAD + size
             following = start + 3 + length
-            if kind == _DATAGRAM and not flags and data <= following <= end:
-                take = takes.get(plaintext[start + _HEAD : data])
-                if take is not None:
-                    take(plaintext[data:following])
+            if kind == _DATAGRAM and data <= following <= end:
+                name = plaintext[start + _HEAD : data]
+                if not flags:
+                    take = takes.get(name)
+                    if take is not None:
+                        take(plaintext[data:following])
+                        start = following
+                        continue
+                elif flags == FLAG_OUTCOME and name in accepted and self._may_work():
+                    self._whole(peer, accepted[name], message, plaintext[data:following])
+                    start = following
+                    continue
+            elif kind == _OUTCOME and length == _DELIVERED_BODY and following <= end:
+                _, _, message, outcome, said = DELIVERED_FRAME.unpack_from(plaintext, start)
+                if not outcome and not said and self._may_work():
+                    if self._reliable.delivered(message):
+                        self._reporter.settled(message)
                     start = following
                     continue
             if not self._one(peer, plaintext, start, following):
@@ -284,6 +303,7 @@ class DatagramReceiver:
 
     def _forget_takes(self) -> None:
         self._takes.clear()
+        self._accepted.clear()
         self._dropped = 0
 
     def _stream_frames(self, session: SealedSession, plaintext: bytes) -> int:
@@ -355,6 +375,26 @@ class DatagramReceiver:
             self._counters[f"inner-{refusal.reason}"] += 1
         return True
 
+    def _may_work(self) -> bool:
+        """False if this frame is to be looked at again, and then refused."""
+        return not self._closed and self._budget.work(self._clock.seconds())
+
+    def _whole(self, peer: Peer, service: str, number: int, data: bytes) -> None:
+        """A whole message without a key, to a service that the peer may use; its sender wants the outcome."""
+        numbers = self.numbers
+        if numbers.seen(number):
+            self._counters["repeated"] += 1
+            self._say(number, unknown=False)
+            return
+        outcome: Outcome | None = Outcome.BUSY
+        if len(numbers.held) < limits.MAX_HELD:
+            outcome = self._services.refusal(service, len(data), peer.node_id)
+        if outcome is None:
+            self._hold(number, Message(peer.name, peer.node_id, peer.roles, service, data))
+        else:
+            self._counted(outcome)
+            self._refuse(number, outcome)
+
     def _datagram(self, peer: Peer, datagram: Datagram) -> None:
         """One datagram, or a fragment of one."""
         last = datagram.index == datagram.count - 1
@@ -380,7 +420,10 @@ class DatagramReceiver:
             if not datagram.answered:
                 self._drop_others(datagram.service, data)
             elif last and (data is not Outcome.DENIED or self._budget.deny(self._clock.seconds())):
-                self._refuse(datagram, data)
+                if datagram.outcome:
+                    self._refuse(datagram.message, data)
+                else:
+                    self._reply(pack_frame(Inner.RECEIPT, Receipt(datagram.message, data).encode()))
 
     def _say_again(self, datagram: Datagram) -> None:
         """The answer about a message that was taken, and comes again, was lost."""
@@ -401,13 +444,10 @@ class DatagramReceiver:
         elif unknown:
             self._reporter.tell(MessageOutcome(message, Outcome.UNKNOWN), confirmed=False)
 
-    def _refuse(self, datagram: Datagram, outcome: Outcome) -> None:
+    def _refuse(self, number: int, outcome: Outcome) -> None:
         """Answer that a message is not taken; what follows under its number is answered alike."""
-        if not datagram.outcome:
-            self._reply(pack_frame(Inner.RECEIPT, Receipt(datagram.message, outcome).encode()))
-            return
-        self.numbers.take(datagram.message)
-        self._reporter.tell(self.numbers.settle(datagram.message, outcome), confirmed=False)
+        self.numbers.take(number)
+        self._reporter.tell(self.numbers.settle(number, outcome), confirmed=False)
 
     def _drop_others(self, service: str, outcome: Outcome) -> None:
         """Whatever else comes for this service, and nobody waits for, is only counted."""
@@ -442,6 +482,7 @@ class DatagramReceiver:
             )
             self._services.deliver(message, lambda outcome, said, answer: self._counted(outcome))
         elif datagram.outcome:
+            self._accepted[datagram.service.encode("ascii")] = datagram.service
             self._hold(datagram.message, message)
         else:
             self._receipt(datagram.message, message)
@@ -450,19 +491,17 @@ class DatagramReceiver:
         """The sender waits for what its receiver comes to."""
         numbers, reporter = self.numbers, self._reporter
         numbers.take(number)
-        held = False
 
         def done(outcome: Outcome, said: str, answer: bytes) -> None:
             self._counted(outcome)
             ending = numbers.settle(number, outcome, said)
             if not self._closed:  # else the peer asks, if it comes back
-                ending = replace(ending, answer=answer) if answer else ending
-                reporter.tell(ending, confirmed=held or bool(answer))
+                ending = ending._replace(answer=answer) if answer else ending
+                told = reporter.ended(number)
+                reporter.tell(ending, confirmed=told or bool(answer))
 
+        reporter.holds(number)
         self._services.deliver(message, done)
-        if number in numbers.held:
-            held = True
-            reporter.taken(number)
 
     def _receipt(self, number: int, message: Message) -> None:
         """The sender, an older one, waits until it is handed over."""

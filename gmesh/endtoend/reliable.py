@@ -2,6 +2,8 @@
 """
 Acknowledged messages to one peer: sent within a window, repeated until taken, given up in time.
 
+The first of a reactor turn leaves at once; those that follow in the same turn leave together at its end, as
+many in a sealed frame as L{BatchSender.limit} allows.
 The retransmission timer is that of RFC 6298; the round trip is measured in L{gmesh.endtoend.congestion}.
 Tests: C{tests/endtoend/test_reliable.py}, C{tests/endtoend/test_outcomes.py}.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.batching import BatchSender
@@ -52,13 +54,14 @@ class ReliableSender:
     @param start: as of L{ReliableQueue}.
     """
 
-    __slots__ = ("_batch", "_clock", "_counters", "_keys", "_queue", "_sealer", "_timer", "_trials")
+    __slots__ = ("_batch", "_call", "_clock", "_counters", "_keys", "_queue", "_sealer", "_timer", "_trials")
 
     def __init__(self, sealer: Sealer, batch: BatchSender, start: int, clock: IReactorTime) -> None:
         self._sealer = sealer
         self._batch = batch
         self._keys = batch.keys
         self._queue = ReliableQueue(start)
+        self._call: IDelayedCall | None = None
         self._clock = clock
         self._timer = DeadlineTimer(clock, self._tick)
         self._trials = PathTrials()
@@ -80,7 +83,9 @@ class ReliableSender:
         message.result = result
         self._queue.add(message)
         self._timer.by(message.deadline, now)
-        self._pump(now)
+        if self._call is None:
+            self._soon()
+            self._pump(now)
         return result
 
     def receipt(self, receipt: Receipt) -> None:
@@ -106,7 +111,7 @@ class ReliableSender:
                 self._timer.by(message.due, now)
             elif self._queue.held(number) is None:
                 self._counters["stray-receipt"] += 1
-        self._pump(now)
+        self._goes_on()
 
     def ending(self, ending: MessageOutcome) -> bool:
         """
@@ -132,8 +137,20 @@ class ReliableSender:
         else:
             self._ended(message, outcome, ending.reason, ending.answer)
             return held or bool(ending.answer)
-        self._pump(now)
+        self._goes_on()
         self._arm(now)
+        return held
+
+    def delivered(self, number: int) -> bool:
+        """As L{ending}, of a message whose receiver has ended well and gives nothing back."""
+        message = self._queue.flying(number) or self._queue.held(number)
+        if message is None:
+            self._counters["stray-receipt"] += 1
+            return True
+        held = message.held
+        if not held:
+            self._answered(message)
+        self._ended(message, Outcome.DELIVERED)
         return held
 
     def _ended(
@@ -145,7 +162,7 @@ class ReliableSender:
         else:
             self._queue.arrived(message, now)
             self._finish(message, outcome.slug, reason)
-        self._pump(now)
+        self._goes_on()
 
     def _answered(self, message: ReliableMessage) -> None:
         """Its last transmission is answered; or one before, if this is too soon."""
@@ -166,12 +183,15 @@ class ReliableSender:
         """A relay did not pass on the frame with this counter."""
         now = self._clock.seconds()
         self._queue.control.dropped(now)
-        if self._queue.bounced(counter, now) is not None:
+        if self._queue.bounced(counter, now):
             self._arm(now)
 
     def fail_all(self, reason: str) -> None:
         """Give up every message."""
         self._timer.cancel()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
         for message in self._queue:
             self._finish(message, reason)
 
@@ -195,16 +215,45 @@ class ReliableSender:
         if message is None:
             return
         self._batch.flush()
+        knows, limit = self._sealer.tells_outcomes(self._keys), self._batch.limit
+        group: list[ReliableMessage] = []
+        size = 0
         while message is not None:
-            self._first(message, now)
+            if self._encode(message, knows):
+                more = sum(map(len, message.frames))
+                if group and size + more > limit:
+                    self._transmit(group, now)
+                    group, size = [], 0
+                group.append(message)
+                size += more
             message = queue.next(now)
+        if group:
+            self._transmit(group, now)
 
-    def _first(self, message: ReliableMessage, now: float) -> None:
-        """Send a message under a new number, as this peer understands it."""
-        knows = self._sealer.tells_outcomes(self._keys)
+    def _goes_on(self) -> None:
+        """There may be room for messages that wait."""
+        if self._queue.waiting:
+            self._soon()
+
+    def _soon(self) -> None:
+        """Send at the end of this turn what is there by then."""
+        if self._call is None:
+            self._call = self._clock.callLater(0, self._turn_over)
+
+    def _turn_over(self) -> None:
+        self._call = None
+        self._pump(self._clock.seconds())
+
+    def _encode(self, message: ReliableMessage, knows: bool) -> bool:
+        """
+        Write a message under its new number, as this peer understands it.
+
+        @param knows: it tells what becomes of messages.
+        @return: False if it cannot be.
+        """
         if message.key and not knows:
             self._finish(message, "no-keys")
-            return
+            return False
         message.frames = encode_datagram(
             message.service,
             message.number,
@@ -214,21 +263,26 @@ class ReliableSender:
             message.key,
             message.again and knows,
         )
-        self._transmit(message, now)
-        self._timer.by(message.due, now)
+        return True
 
-    def _transmit(self, message: ReliableMessage, now: float) -> None:
-        counters: list[int] = []
-        for frame in message.frames:
-            counter = self._sealer.send(self._keys, frame)
+    def _transmit(self, group: Sequence[ReliableMessage], now: float) -> None:
+        """Send messages that share a sealed frame, or one alone, in as many as it has pieces."""
+        first, counters, path = group[0], [], None
+        whole = [frame for message in group for frame in message.frames]
+        for plaintext in whole if len(group) == 1 else (b"".join(whole),):
+            counter = self._sealer.send(self._keys, plaintext)
             if counter is None:
                 self._queue.control.dropped(now)
                 break
             counters.append(counter)
-            message.path = self._keys.sent_by
-        if message.reason in ("timed-out", "no-route"):
-            message.reason = "timed-out" if self._sealer.routed(self._keys) else "no-route"
-        self._queue.sent(message, counters, now)
+            path = self._keys.sent_by
+        reason = "timed-out" if self._sealer.routed(self._keys) else "no-route"
+        for message in group:
+            message.path = path or message.path
+            if message.reason in ("timed-out", "no-route"):
+                message.reason = reason
+            self._queue.sent(message, counters, now)
+        self._timer.by(first.due, now)
 
     def _arm(self, now: float) -> None:
         deadline = self._queue.deadline(now)
@@ -272,7 +326,7 @@ class ReliableSender:
         for path, sent in vain.items():
             self._sealer.blame(self._keys, path, sent)
         for message in due:
-            self._transmit(message, now)
+            self._transmit([message], now)
 
     def _in_vain(self, message: ReliableMessage) -> bool:
         """Whether the path of a message that is not answered is to be left."""

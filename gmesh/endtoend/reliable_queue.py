@@ -14,19 +14,19 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.congestion import CongestionControl
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
-from gmesh.wire.messages import Datagram, Inner
+from gmesh.wire.messages import Datagram, DatagramTemplate, Inner
 
 __all__ = ["Delivered", "ReliableMessage", "ReliableQueue", "encode_datagram"]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """
     The receiver is done with a message, or, if no acknowledgement was wanted, it was sent.
 
@@ -50,6 +50,8 @@ def encode_datagram(
 ) -> list[bytes]:
     """The inner frames of one datagram, with the fields of L{Datagram}: one, or fragments."""
     size = limits.FRAGMENT_SIZE
+    if len(data) <= size and not key:
+        return [_template(service, want_ack, outcome, again).frame(message, data)]
     count = max(1, -(-len(data) // size))
     return [
         pack_frame(
@@ -70,6 +72,9 @@ def encode_datagram(
     ]
 
 
+_template = lru_cache(limits.MAX_LANES)(DatagramTemplate)
+
+
 @dataclass(slots=True, eq=False)
 class ReliableMessage:
     """
@@ -87,6 +92,7 @@ class ReliableMessage:
     @ivar reason: why it would be given up now.
     @ivar again: it may have been handed over already, under another number.
     @ivar held: the peer has it.
+    @ivar size: bytes it counts for.
     """
 
     service: str
@@ -107,11 +113,10 @@ class ReliableMessage:
     reason: str = "timed-out"
     again: bool = False
     held: bool = False
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        """Bytes it counts for."""
-        return len(self.data) + limits.MESSAGE_COST
+    def __post_init__(self) -> None:
+        self.size = len(self.data) + limits.MESSAGE_COST
 
 
 class _Lane:
@@ -176,6 +181,11 @@ class ReliableQueue:
         yield from list(self._flying.values())
         for lane in list(self._turn.values()):
             yield from list(lane.waiting)
+
+    @property
+    def waiting(self) -> bool:
+        """True if there is a message that was not sent, or is to be sent as if it was not."""
+        return bool(self._turn)
 
     @property
     def empty(self) -> bool:
@@ -341,16 +351,14 @@ class ReliableQueue:
             lane.bytes -= message.size
             self._bytes -= message.size
 
-    def bounced(self, counter: int, now: float) -> ReliableMessage | None:
-        """The message whose frame had this counter, due again soon, some times."""
-        for message in self._flying.values():
-            if counter in message.counters:
-                if message.fast >= limits.MAX_FAST_RETRANSMITS:
-                    return None
-                message.fast += 1
-                message.due = min(message.due, now + limits.FAST_RETRANSMIT)
-                return message
-        return None
+    def bounced(self, counter: int, now: float) -> list[ReliableMessage]:
+        """The messages that were in the frame with this counter, due again soon, some times."""
+        found = [message for message in self._flying.values() if counter in message.counters]
+        found = [message for message in found if message.fast < limits.MAX_FAST_RETRANSMITS]
+        for message in found:
+            message.fast += 1
+            message.due = min(message.due, now + limits.FAST_RETRANSMIT)
+        return found
 
     def due(self, now: float) -> list[ReliableMessage]:
         """Messages to send again."""

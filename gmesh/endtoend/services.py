@@ -335,15 +335,15 @@ class Services:
             self._end(delivery, Outcome.DELIVERED)
             return
         taker.pending[delivery] = None
-        deferred.addErrback(self._failed, taker)
-        deferred.addCallback(self._free, place, taker, delivery)
+        about = place, taker, delivery
+        deferred.addCallbacks(self._free, self._failed, callbackArgs=about, errbackArgs=about)
 
-    def _failed(self, failure: Failure, taker: Taker) -> _Refusal:
+    def _failed(self, failure: Failure, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
         if failure.check(GmeshError):
             self.counters["receiver-failed"] += 1
         else:
             taker.faults.failed("receiver", failure)
-        return _Refusal(failure.value)
+        self._free(_Refusal(failure.value), place, taker, delivery)
 
     def _free(self, result: object, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
         """A receiver is done with one message, unless another has it by now."""
@@ -379,10 +379,11 @@ class Services:
 
     def _end(self, delivery: Delivery, outcome: Outcome, said: str = "", answer: bytes = b"") -> None:
         """What became of a message; of one with a key when that is on disk."""
-        key, keys = _keyed(delivery.message), self._keys
+        keys = self._keys
         if not delivery.message.key or keys is None:
             self._tell(delivery, outcome, said, answer)
             return
+        key = _keyed(delivery.message)
         if outcome is Outcome.DELIVERED:
             keys.acknowledged(*key).addCallbacks(
                 lambda _: self._tell(delivery, outcome, said, answer),
@@ -394,6 +395,9 @@ class Services:
         self._tell(delivery, outcome, said)
 
     def _tell(self, delivery: Delivery, outcome: Outcome, said: str, answer: bytes = b"") -> None:
+        if not delivery.message.key:
+            delivery.done(outcome, said, answer)
+            return
         self._keyed.pop(_keyed(delivery.message), None)
         waiting, delivery.waiting = delivery.waiting, []
         for done in (delivery.done, *waiting):

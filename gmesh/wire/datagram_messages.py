@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from gmesh.wire.codec import Buffer, FieldReader, check_bytes, check_range, encode_text, refused
 from gmesh.wire.limits import (
@@ -27,6 +28,8 @@ from gmesh.wire.session_messages import Inner
 
 __all__ = [
     "DATAGRAM_HEAD",
+    "DELIVERED_FRAME",
+    "FLAG_OUTCOME",
     "Datagram",
     "DatagramTemplate",
     "EchoMessage",
@@ -36,10 +39,17 @@ __all__ = [
     "Receipt",
     "check_key",
     "check_service",
+    "delivered_frame",
 ]
 
 DATAGRAM_HEAD = struct.Struct(">HBBQB")
 """Length, kind, flags, message, length of the service name: all before it in a DATAGRAM frame."""
+
+FLAG_OUTCOME = 4
+"""Alone among the flags of a DATAGRAM frame: a whole message without key, whose sender wants its outcome."""
+
+DELIVERED_FRAME = struct.Struct(">HBQBB")
+"""A whole OUTCOME frame without reason and answer: length, kind, message, outcome, length of the reason."""
 
 _FRAGMENT = struct.Struct(">HH")
 _RECEIPT = struct.Struct(">QB")
@@ -48,7 +58,7 @@ _U64 = struct.Struct(">Q")
 _MAX_U64 = 2**64 - 1
 _FLAG_WANT_ACK = 1
 _FLAG_FRAGMENT = 2
-_FLAG_OUTCOME = 4
+_FLAG_OUTCOME = FLAG_OUTCOME
 _FLAG_KEY = 8
 _FLAG_AGAIN = 16
 _FLAGS = 31
@@ -166,10 +176,12 @@ class DatagramTemplate:
 
     __slots__ = ("_fixed", "_flags", "_pack", "_service", "size")
 
-    def __init__(self, service: str, want_ack: bool = False) -> None:
+    def __init__(
+        self, service: str, want_ack: bool = False, outcome: bool = False, again: bool = False
+    ) -> None:
         name = check_service(service).encode("ascii")
         self._service = name
-        self._flags = _FLAG_WANT_ACK if want_ack else 0
+        self._flags = _FLAG_WANT_ACK * want_ack | _FLAG_OUTCOME * outcome | _FLAG_AGAIN * again
         head = struct.Struct(f"{DATAGRAM_HEAD.format}{len(name)}s")
         self._pack = head.pack
         self.size = head.size
@@ -234,8 +246,7 @@ class Receipt:
             return cls(message, Outcome.REFUSED)
 
 
-@dataclass(frozen=True, slots=True)
-class MessageOutcome:
+class MessageOutcome(NamedTuple):
     """
     The body of OUTCOME, what became of the message: DELIVERED means that its receiver has ended well.
 
@@ -270,6 +281,12 @@ class MessageOutcome:
 
 
 _OUTCOMES = frozenset(map(int, Outcome))
+_DELIVERED_BODY = DELIVERED_FRAME.size - FRAME_HEADER
+
+
+def delivered_frame(message: int) -> bytes:
+    """The OUTCOME frame of a message whose receiver has ended well and gives nothing back."""
+    return DELIVERED_FRAME.pack(_DELIVERED_BODY, Inner.OUTCOME, message, Outcome.DELIVERED, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from gmesh.wire.datagram_messages import (
     DATAGRAM_HEAD,
+    DELIVERED_FRAME,
+    FLAG_OUTCOME,
     Datagram,
     DatagramTemplate,
     EchoMessage,
@@ -14,6 +16,7 @@ from gmesh.wire.datagram_messages import (
     Receipt,
     check_key,
     check_service,
+    delivered_frame,
 )
 from gmesh.wire.document_messages import (
     NO_DIGEST,
@@ -71,6 +74,8 @@ __all__ = [
     "BOOT_ID",
     "BULK_HEAD",
     "DATAGRAM_HEAD",
+    "DELIVERED_FRAME",
+    "FLAG_OUTCOME",
     "DATA_HEAD",
     "DIGEST_SIZE",
     "FIRST_STREAM_KIND",
@@ -129,6 +134,7 @@ __all__ = [
     "Unreach",
     "check_key",
     "check_service",
+    "delivered_frame",
     "decode_rekey",
     "iter_inner",
     "printable",

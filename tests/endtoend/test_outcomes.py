@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from endtoend.rig import DELAY
 from twisted.internet.defer import Deferred
@@ -559,3 +561,95 @@ def test_the_frames_stay_whole_with_the_longest_key(fabric, outcomes):
     fabric.run(3)
     assert got == [data] and delivered(outcomes) == ["delivered"]
     assert len(Datagram(service, 1, data[: limits.FRAGMENT_SIZE], False, 0, 8, True, key).encode()) < 16_000
+
+
+def counted(fabric, frames):
+    """Count sealed frames from now on, by the node that sent them."""
+
+    def decide(kind, header, frame):
+        frames["alice" if header.source == fabric.alice.handle else "bob"] += 1
+        return (DELAY,)
+
+    fabric.decide = decide
+
+
+def test_messages_of_one_turn_share_seals(fabric, outcomes):
+    """The first leaves at once and the others together, and so come back their outcomes."""
+    fabric.bob.datagrams.register("log", lambda message: None)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"keys"))
+    fabric.run(1)
+    frames = Counter()
+    counted(fabric, frames)
+    for number in range(150):
+        outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"%d" % number))
+    assert frames == {"alice": 1}
+    fabric.run(0.2)
+    assert delivered(outcomes) == 151 * ["delivered"]
+    assert frames["alice"] <= 4 and frames["bob"] <= 4
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.005, 1), (0.02, 2)])
+def test_what_is_done_soon_needs_one_answer(fabric, outcomes, seconds, expected):
+    """A receiver that is not done within 10 ms costs a TAKEN and its SETTLED more."""
+    program = Program(fabric.bob)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"keys"))
+    fabric.run(1)
+    program.done()
+    fabric.run(1)
+    frames = Counter()
+    counted(fabric, frames)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"one"))
+    fabric.run(DELAY + seconds, step=0.001)
+    program.done()
+    fabric.run(0.2)
+    assert delivered(outcomes) == ["delivered", "delivered"]
+    assert frames == {"alice": expected, "bob": expected}
+
+
+def test_a_lost_outcome_is_told_again_though_nothing_was_before(fabric, outcomes):
+    """The message comes again, is not handed over again, and is answered alike."""
+    program = Program(fabric.bob)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"keys"))
+    fabric.run(1)
+    program.done()
+    fabric.run(1)
+    lost = []
+
+    def decide(kind, header, frame):
+        if header.source == fabric.bob.handle and not lost:
+            lost.append(frame)
+            return ()
+        return (DELAY,)
+
+    fabric.decide = decide
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"one"))
+    fabric.run(DELAY + 0.002, step=0.001)
+    program.done()
+    fabric.run(3)
+    assert len(lost) == 1 and program.data == [b"keys", b"one"]
+    assert delivered(outcomes) == ["delivered", "delivered"]
+
+
+def test_all_of_a_frame_that_a_relay_drops_go_again(fabric, outcomes):
+    """Also those that only share it."""
+    got = []
+    fabric.bob.datagrams.register("log", lambda message: got.append(message.data))
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"keys"))
+    fabric.run(1)
+    sent = []
+
+    def decide(kind, header, frame):
+        if header.source == fabric.alice.handle and len(sent) < 2:
+            sent.append(header.counter)
+            return ()
+        return (DELAY,)
+
+    fabric.decide = decide
+    for number in range(20):
+        outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"%d" % number))
+    fabric.run(0.01)
+    for counter in sent:
+        fabric.alice.associations.get(fabric.bob.handle).reliable.bounced(counter)
+    fabric.run(0.2)
+    assert sorted(got[1:], key=int) == [b"%d" % number for number in range(20)]
+    assert delivered(outcomes) == 21 * ["delivered"]

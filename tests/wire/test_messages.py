@@ -20,7 +20,7 @@ from wire.wire_samples import DECODERS, DOCUMENT, ENCODED, LARGE, SAMPLES, STRAT
 
 from gmesh.errors import FrameRefused
 from gmesh.wire import messages as m
-from gmesh.wire.frames import iter_frames
+from gmesh.wire.frames import iter_frames, pack_frame
 from gmesh.wire.handshake import HandshakePayload
 from gmesh.wire.limits import (
     MAX_CERTIFICATE,
@@ -352,3 +352,18 @@ def test_an_empty_seal_is_a_sign_of_life() -> None:
     assert m.iter_inner(b"") == []
     with pytest.raises(FrameRefused):
         m.iter_inner(b"\0\x05\x01abc")
+
+
+@pytest.mark.parametrize("number", [0, 7 << 32, 2**64 - 1])
+def test_a_plain_outcome_is_written_alike_both_ways(number):
+    """The fast way writes what the slow one does."""
+    slow = pack_frame(m.Inner.OUTCOME, m.MessageOutcome(number, m.Outcome.DELIVERED).encode())
+    assert m.delivered_frame(number) == slow
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_acknowledged_datagram_is_written_alike_both_ways(again):
+    """The fast way writes what the slow one does."""
+    slow = m.Datagram("log", 7 << 32, b"data", outcome=True, again=again)
+    fast = m.DatagramTemplate("log", outcome=True, again=again).frame(7 << 32, b"data")
+    assert fast == pack_frame(m.Inner.DATAGRAM, slow.encode())

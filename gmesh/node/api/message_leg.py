@@ -166,7 +166,8 @@ class MessageLeg(Protocol):
         )
         self._sent[tag] = sent, size
         self._sent_bytes += size
-        sent.addCallbacks(self._arrived, self._not_sent, callbackArgs=(tag,), errbackArgs=(tag,))
+        about = (tag,)
+        sent.addCallbacks(self._arrived, self._not_sent, callbackArgs=about, errbackArgs=about)
 
     def _forget(self, tag: int) -> None:
         _, size = self._sent.pop(tag)
