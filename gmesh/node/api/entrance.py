@@ -136,14 +136,16 @@ class EntranceFactory(Factory):
 
     noisy = False
 
-    def __init__(self, site: LocalSite, judge: Judge, clock: IReactorTime) -> None:
+    def __init__(self, site: LocalSite | Factory[Any], judge: Judge, clock: IReactorTime) -> None:
         self._site = site
         self._judge = judge
         self._clock = clock
 
     def buildProtocol(self, addr: IAddress | None) -> Entrance:
         """For a new connection."""
-        return Entrance(self._site.buildProtocol(addr), self._judge, self._clock)
+        http = self._site.buildProtocol(addr)
+        assert http is not None
+        return Entrance(http, self._judge, self._clock)
 
     def doStart(self) -> None:
         """A port opens."""
