@@ -310,7 +310,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     def messages_node() -> LegNode:
         from gmesh.node.api.mesh_tables import leg_node
 
-        return leg_node(runtime, local_node().on_change)
+        return leg_node(runtime, local_node().on_change, reactor)
 
     def local_api() -> IResource:
         from gmesh.node.api.gateway_requests import GatewayRequests

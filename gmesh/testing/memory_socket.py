@@ -13,14 +13,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, IProtocol, IReactorTime, IStreamClientEndpoint
-from twisted.web.resource import Resource
+from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
 from gmesh.client.mesh import Mesh
 from gmesh.node.api.acceptors import Acceptors
 from gmesh.node.api.access import AccessControl, ServiceGroups
 from gmesh.node.api.entrance import EntranceFactory
-from gmesh.node.api.http import local_site
 from gmesh.node.api.mesh_tables import Followers, leg_node
 from gmesh.node.api.stream_requests import StreamRequests
 from gmesh.node.runtime import NodeRuntime
@@ -33,6 +32,16 @@ __all__ = ["MemorySocket"]
 HOST, PORT = "127.0.0.1", 1
 SOCKET = Wire(delay=0.00001, chunked=False)
 """What a unix socket is like."""
+
+
+class _NoHttp(Protocol):
+    """What is no request for frames is not answered: the HTTP of the daemon keeps time by the real clock."""
+
+    transport: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hang up."""
+        self.transport.abortConnection()
 
 
 @implementer(IStreamClientEndpoint)
@@ -75,9 +84,9 @@ class MemorySocket:
             lambda service: address_of(runtime.member.peer, service),
             self._clock,
         )
-        node = leg_node(runtime, Followers(runtime, self._clock).follow)
+        node = leg_node(runtime, Followers(runtime, self._clock).follow, self._clock)
         requests.node = lambda: node
-        entrance = EntranceFactory(local_site(Resource(), access), requests.judge, self._clock)
+        entrance = EntranceFactory(Factory.forProtocol(_NoHttp), requests.judge, self._clock)
         server = self._network.server(f"{HOST}:{PORT}")
         server.listen(entrance).addCallback(lambda port: setattr(self, "_port", port))
 

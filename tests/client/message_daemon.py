@@ -80,7 +80,14 @@ class MessageDaemon:
         ]
         tables = {"nodes": lambda: rows, "services": lambda: [{"service": "log", "nodes": ["here"]}]}
         datagrams: Any = self.datagrams
-        self.node = LegNode(datagrams, lambda: {"name": "here"}, tables, self.counted.append)
+        self.node = LegNode(
+            datagrams,
+            lambda: {"name": "here"},
+            tables,
+            self.counted.append,
+            lambda tell: lambda: None,
+            self.reactor,
+        )
         factory = Factory.forProtocol(Protocol)
         factory.noisy = False
         factory.buildProtocol = lambda address: Upgrade(self)  # type: ignore[method-assign]  # a factory in a line

@@ -106,13 +106,14 @@ async def test_who_fails_breaks_it_for_both(nodes: LocalNodes) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_writer_whose_reader_has_gone(nodes: LocalNodes) -> None:
-    """It is told, though it reads nothing itself; what it does then breaks the stream for both."""
+    """It is told, though it reads nothing itself; how the reader's end came out hangs on who was first."""
 
     def write(stream: BlockingStream) -> None:
         while True:
             stream.write(bytes(50_000))
 
-    assert await both(nodes, write, lambda stream: stream.read(10)[:1]) == ["aborted", "stopped"]
+    reader, writer = await both(nodes, write, lambda stream: stream.read(10)[:1])
+    assert writer == "stopped" and reader in (b"\0", "aborted")
 
 
 @pytest_twisted.ensureDeferred

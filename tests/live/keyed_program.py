@@ -26,11 +26,23 @@ CLOCK: Any = reactor
 
 
 class Record:
-    """What one program knows, over all its lives."""
+    """
+    What one program writes down, over all its lives.
+
+    @ivar begun: how many keys earlier lives made.
+    @ivar left: those that are not acknowledged; no more is kept, for the memory of a program is looked at.
+    """
 
     def __init__(self, path: str) -> None:
-        lines = Path(path).read_text().splitlines() if Path(path).exists() else []
-        self.before = [line.split() for line in lines]
+        self.begun, self.left = 0, set[str]()
+        if Path(path).exists():
+            with open(path, encoding="ascii") as lines:
+                for what, key, *_ in map(str.split, lines):
+                    self.begun += what == "begun"
+                    if what == "begun":
+                        self.left.add(key)
+                    elif what == "done":
+                        self.left.discard(key)
         self._file = open(path, "a", encoding="ascii")  # noqa: SIM115  # until the program is killed
 
     def write(self, what: str, key: str) -> None:
@@ -41,9 +53,7 @@ class Record:
 
 async def send(mesh: Mesh, record: Record) -> None:
     """Without end; first what was begun and not acknowledged in an earlier life."""
-    begun = {line[1] for line in record.before if line[0] == "begun"}
-    done = {line[1] for line in record.before if line[0] == "done"}
-    left, number = sorted(begun - done), len(begun)
+    left, number = record.left, record.begun
 
     async def one() -> None:
         nonlocal number

@@ -136,13 +136,17 @@ class MessageMachine(RuleBasedStateMachine):
 
     # what befalls nodes
 
-    @rule(name=st.sampled_from(["a", "c", "one", "two"]), silently=st.booleans())
-    def node_dies(self, name: str, silently: bool) -> None:
+    @rule(name=st.sampled_from(["a", "c", "one", "two"]), silently=st.booleans(), power=st.booleans())
+    def node_dies(self, name: str, silently: bool, power: bool) -> None:
+        """A process is killed; or the power is cut, over which only what was acknowledged is remembered."""
         if name not in self.dead:
             self.mesh[name].kill(silently=silently)
             keys = self.mesh[name].store.message_keys
             assert isinstance(keys, MemoryKeyLog)
-            keys.cut_power()
+            if power:
+                keys.cut_power()
+            if power and name == "c":
+                self.badly |= self.handed.keys() - self.acknowledged
             self.dead.add(name)
             self.mesh.run(0.2)
 

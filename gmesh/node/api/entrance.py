@@ -146,7 +146,11 @@ class EntranceFactory(Factory):
     noisy = False
 
     def __init__(
-        self, site: LocalSite, judge: Judge, clock: IReactorTime, connections: LocalConnections | None = None
+        self,
+        site: LocalSite | Factory[Any],
+        judge: Judge,
+        clock: IReactorTime,
+        connections: LocalConnections | None = None,
     ) -> None:
         self._connections = connections or LocalConnections(clock)
         self._site = site
@@ -155,7 +159,9 @@ class EntranceFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> Entrance:
         """For a new connection."""
-        return Entrance(self._site.buildProtocol(addr), self._judge, self._clock, self._connections)
+        http = self._site.buildProtocol(addr)
+        assert http is not None
+        return Entrance(http, self._judge, self._clock, self._connections)
 
     def doStart(self) -> None:
         """A port opens."""

@@ -91,7 +91,9 @@ class Followers:
             tell()
 
 
-def leg_node(runtime: NodeRuntime, follow: Callable[[Callable[[], object]], Callable[[], None]]) -> LegNode:
+def leg_node(
+    runtime: NodeRuntime, follow: Callable[[Callable[[], object]], Callable[[], None]], clock: IReactorTime
+) -> LegNode:
     """What the connections of messages of a node need. @param follow: as L{Followers.follow}."""
     member = runtime.member
 
@@ -102,4 +104,4 @@ def leg_node(runtime: NodeRuntime, follow: Callable[[Callable[[], object]], Call
         "nodes": partial(node_rows, runtime),
         "services": partial(service_rows, runtime),
     }
-    return LegNode(runtime.datagrams, describe, tables, runtime.count, follow)
+    return LegNode(runtime.datagrams, describe, tables, runtime.count, follow, clock)

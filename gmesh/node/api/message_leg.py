@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -33,6 +34,7 @@ from gmesh.endtoend.reliable_queue import Delivered
 from gmesh.endtoend.services import Message, Registration, is_reserved
 from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
 from gmesh.node.api.service_watches import Follow, ServiceFeed, ServiceWatches
+from gmesh.node.api.waiting_sends import WaitingSends
 from gmesh.node.limits import MAX_LEG_CONCURRENT, MAX_LEG_SERVICES
 
 __all__ = ["LegNode", "MessageLeg"]
@@ -48,6 +50,7 @@ class LegNode:
     @ivar describe: this node, for WELCOME.
     @ivar tables: what may be asked for, by name.
     @ivar count: counts a cause.
+    @ivar send: sends a message of a program, which waits for room if there is none.
     @ivar feed: tells who offers what.
     """
 
@@ -57,9 +60,11 @@ class LegNode:
         describe: Callable[[], dict[str, Any]],
         tables: dict[str, Callable[[], list[dict[str, Any]]]],
         count: Callable[[str], object],
-        follow: Follow = lambda tell: lambda: None,
+        follow: Follow,
+        clock: IReactorTime,
     ) -> None:
         self.datagrams = datagrams
+        self.send = WaitingSends(datagrams, clock).send
         self.describe = describe
         self.tables = tables
         self.count = count
@@ -161,9 +166,7 @@ class MessageLeg(Protocol):
         if len(self._sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
             self._failed(tag, SendRefused("busy", "more messages under way than this node allows a program"))
             return
-        sent: Deferred[Any] = self._node.datagrams.send(
-            request.node, request.service, request.data, timeout=request.timeout, key=request.key
-        )
+        sent = self._node.send(request)
         self._sent[tag] = sent, size
         self._sent_bytes += size
         about = (tag,)

@@ -60,7 +60,14 @@ class Program:
         self.counted: list[str] = []
         self.datagrams = Datagrams()
         datagrams: Any = self.datagrams
-        node = LegNode(datagrams, lambda: {"name": "here"}, {"nodes": lambda: []}, self.counted.append)
+        node = LegNode(
+            datagrams,
+            lambda: {"name": "here"},
+            {"nodes": lambda: []},
+            self.counted.append,
+            lambda tell: lambda: None,
+            self.datagrams.clock,
+        )
         self.leg = MessageLeg(node, 1000, admit)
         self.transport = StringTransport()
         self.leg.makeConnection(self.transport)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
@@ -26,7 +27,9 @@ class Node:
         self.made = 0
         self.tell: list[Callable[[], object]] = []
         datagrams: Any = None
-        self.leg_node = LegNode(datagrams, dict, {"services": self._rows}, lambda cause: None, self._follow)
+        self.leg_node = LegNode(
+            datagrams, dict, {"services": self._rows}, lambda cause: None, self._follow, Clock()
+        )
 
     def _rows(self) -> list[dict[str, Any]]:
         self.made += 1
