@@ -15,10 +15,11 @@ import pytest
 from live.node_rig import PATIENCE
 from twisted.python.procutils import which
 
+HERE = "127.0.0.1"
 USER, PASSWORD = "aladdin", "open-sesame"
 
 SQUID = """
-http_port 127.0.0.1:{port}
+http_port {host}:{port}
 pid_filename none
 cache deny all
 access_log none
@@ -57,14 +58,14 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
     server {{
-        listen 127.0.0.1:{port} ssl;
+        listen {host}:{port} ssl;
         ssl_certificate {certificate};
         ssl_certificate_key {key};
         location / {{
             return 200 "a site\\n";
         }}
         location /mesh {{
-            proxy_pass http://127.0.0.1:{node};
+            proxy_pass http://{site}:{node};
             proxy_http_version 1.1;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection upgrade;
@@ -83,11 +84,11 @@ defaults
     timeout client 60s
     timeout server 60s
 frontend mesh
-    bind 127.0.0.2:{port}
+    bind {host}:{port}
     default_backend anchor
 backend anchor
-    source 127.0.0.3
-    server anchor 127.0.0.1:{node} send-proxy-v2
+{source}
+    server anchor {site}:{node} send-proxy-v2
 """
 
 
@@ -99,13 +100,13 @@ def needs(*programs: str) -> pytest.MarkDecorator:
 
 @contextmanager
 def running(directory: Path, ready: str, *command: str) -> Iterator[None]:
-    """One of them, from when it takes connections at C{HOST:PORT} until the block ends."""
+    """One of them, from when it takes connections at C{HOST:PORT}, if given, until the block ends."""
     with open(directory / "output", "wb") as output:
         process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=output)
     try:
         host, _, port = ready.rpartition(":")
         end = time.monotonic() + PATIENCE
-        while True:
+        while ready:
             try:
                 socket.create_connection((host, int(port)), 1).close()
                 break
@@ -137,7 +138,7 @@ def squid(port: int, tls: int, **hosts: str) -> Iterator[str]:
         names = [f"{address} {name.replace('_', '.')}" for name, address in hosts.items()]
         (directory / "hosts").write_text("\n".join(names) + "\n")
         (directory / "users.sh").write_text(USERS)
-        text = SQUID.format(directory=directory, port=port, tls=tls, user="nobody")
+        text = SQUID.format(directory=directory, host=HERE, port=port, tls=tls, user="nobody")
         (directory / "squid.conf").write_text(text)
         with running(directory, f"127.0.0.1:{port}", "squid", "-N", "-f", str(directory / "squid.conf")):
             yield f"http://127.0.0.1:{port}"
@@ -148,7 +149,9 @@ def nginx(directory: Path, port: int, node: int, certificate: Path, key: Path) -
     """A web site in TLS, whose path C{/mesh} is a node's WebSocket."""
     directory.mkdir()
     configuration = directory / "nginx.conf"
-    text = NGINX.format(directory=directory, port=port, node=node, certificate=certificate, key=key)
+    text = NGINX.format(
+        directory=directory, host=HERE, port=port, site=HERE, node=node, certificate=certificate, key=key
+    )
     configuration.write_text(text)
     with running(
         directory,
@@ -168,6 +171,8 @@ def nginx(directory: Path, port: int, node: int, certificate: Path, key: Path) -
 def haproxy(directory: Path, port: int, node: int) -> Iterator[None]:
     """Before a node in TCP mode: takes at 127.0.0.2, connects from 127.0.0.3, says for whom."""
     directory.mkdir()
-    (directory / "haproxy.cfg").write_text(HAPROXY.format(port=port, node=node))
+    (directory / "haproxy.cfg").write_text(
+        HAPROXY.format(host="127.0.0.2", port=port, source="    source 127.0.0.3", site=HERE, node=node)
+    )
     with running(directory, f"127.0.0.2:{port}", "haproxy", "-f", str(directory / "haproxy.cfg")):
         yield

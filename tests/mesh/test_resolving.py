@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from mesh.sockets_world import RealWorld, tcp, until
 from twisted.internet import reactor
+from twisted.internet.error import DNSLookupError
 from twisted.internet.threads import deferToThread
 
 from gmesh.mesh.carriers import Carriers
@@ -31,10 +32,16 @@ class Names:
 
     def __init__(self):
         self.asked, self.free = [], threading.Event()
+        self.robins: dict[str, list[str]] = {}
 
     def look_up(self, host, *rest):
         if host == "localhost":
             return socket.getaddrinfo(host, *rest)
+        if host == "unknown.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        if host in self.robins:
+            kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+            return [(*kind, (address, rest[0])) for address in self.robins[host]]
         self.asked.append(host)
         self.free.wait(60)
         raise socket.gaierror(socket.EAI_NONAME, "never found")
@@ -96,3 +103,31 @@ async def test_an_address_is_dialled_though_every_thread_waits_for_a_name(world,
     noise.lose()
     for each in holes:
         each.cancel()
+
+
+async def test_a_name_that_is_not_known_fails_alone(world, carriers):
+    """The link of before stands, and the next dial is made."""
+    made, _ = carriers
+    one, two = world.node("one"), world.node("two")
+    host = await world.listen(two, tcp())
+    await made.endpoint(f"localhost:{host.port}").connect(one.mesh.dialling())
+    await until(lambda: one.link(two) and two.link(one))
+    link = one.link(two)
+    for _ in range(NAMES_AT_ONCE + 3):
+        with pytest.raises(DNSLookupError):
+            await made.endpoint("unknown.invalid:1").connect(world.node("three").mesh.dialling())
+    assert one.link(two) is link
+
+
+async def test_a_name_with_dead_members_leads_to_the_one_that_lives(world, carriers):
+    """Two refuse and one takes no connection: the last of the four is reached by one dial."""
+    made, names = carriers
+    one, two = world.node("one"), world.node("two")
+    host = await world.listen(two, tcp())
+    with socket.socket() as silent, socket.socket() as queued:
+        silent.bind(("127.0.0.4", host.port))
+        silent.listen(0)
+        queued.connect(("127.0.0.4", host.port))  # its queue is full: who comes next waits
+        names.robins["robin.invalid"] = ["127.0.0.2", "127.0.0.4", "127.0.0.3", "127.0.0.1"]
+        await made.endpoint(f"robin.invalid:{host.port}").connect(one.mesh.dialling())
+        await until(lambda: one.link(two) and two.link(one))

@@ -24,7 +24,7 @@ def directives(text: str) -> list[str]:
     """What nginx is told below the path of the mesh, ports apart."""
     block = text.replace("{{", "{").replace("}}", "}").partition("location /mesh {")[2].splitlines()
     lines = list(takewhile(lambda line: line != "}", (line.strip() for line in block)))
-    return [re.sub(r"127.0.0.1:\S+;", "127.0.0.1:PORT;", line) for line in lines if line]
+    return [re.sub(r"(127.0.0.1|{site}):\S+;", "127.0.0.1:PORT;", line) for line in lines if line]
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the packages are not in this copy")
