@@ -29,6 +29,7 @@ from gmesh.mesh.dispatcher import Dispatcher
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.handshake_gate import HandshakeGate
 from gmesh.mesh.hop_sessions import HopSessions
+from gmesh.mesh.join_links import Joins
 from gmesh.mesh.limits import HandshakeLimits
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.neighbour import Neighbour
@@ -133,6 +134,7 @@ class BenchNode:
             refusals=refusals,
             budgets=ControlBudgets(reactor, time.thread_time),
             renewals=Renewals(reactor, verifier.judge_ended, counters),
+            joins=Joins(reactor, counters),
             counters=counters,
         )
         self.mesh = MeshFactory(context, noise)

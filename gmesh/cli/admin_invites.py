@@ -16,6 +16,7 @@ from gmesh.cli.options import identifier, json_option, node_name, public_key, se
 from gmesh.cli.output import SHORT_ID, Column, id_column, listing, print_json, time_column, wide_option, words
 from gmesh.errors import ConfigurationError
 from gmesh.trust.names import is_name, is_role
+from gmesh.trust.transport_address import FORMS, read_address
 
 __all__ = ["enrolments", "invite", "invites"]
 
@@ -36,6 +37,13 @@ ID_CHARACTERS = 32
 )
 @click.option("--lifetime", metavar="SPAN", help="How long its certificates last; the policy's default else.")
 @click.option("--node-key", metavar="PUBLIC", help="The one host that may use it, by its identity key.")
+@click.option(
+    "--anchor",
+    "anchors",
+    metavar="HOST:PORT",
+    multiple=True,
+    help="By which the host may join if it does not reach the authority (repeatable).",
+)
 @click.option("--approve", is_flag=True, help="The join waits until an operator has approved it.")
 @json_option
 @click.pass_context
@@ -46,6 +54,7 @@ def invite(
     ttl: str,
     lifetime: str | None,
     node_key: str | None,
+    anchors: tuple[str, ...],
     approve: bool,
     as_json: bool,
 ) -> None:
@@ -57,10 +66,19 @@ def invite(
             raise ConfigurationError("bad-role", f"{role!r} is none of anchor, relay, client, service:NAME")
     if node_key is not None:
         public_key(node_key)
+    for anchor in anchors:
+        if read_address(anchor) is None:
+            raise ConfigurationError("bad-address", f"{anchor!r} is not {FORMS}")
     life = None if lifetime is None else seconds(lifetime)
     operator = operator_of(context)
     made, request = operator.make_invite(
-        name, roles, seconds(ttl), lifetime=life, node_key=node_key, approve=approve or None
+        name,
+        roles,
+        seconds(ttl),
+        anchors=anchors,
+        lifetime=life,
+        node_key=node_key,
+        approve=approve or None,
     )
     try:
         answer = operator.ask("POST", "/admin/invites", request)

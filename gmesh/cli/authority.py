@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gmesh.cli.http import Endpoint, HttpAnswer, HttpRefused, Unreachable
 from gmesh.cli.limits import MAX_GENESIS_VERSIONS
@@ -26,7 +27,13 @@ from gmesh.trust.signed_requests import sign_request
 from gmesh.trust.state import TrustState
 from gmesh.trust.verify import authority_keys
 
+if TYPE_CHECKING:
+    from gmesh.cli.anchor_link import AnchorLink
+
 __all__ = ["RemoteAuthority", "audience_of"]
+
+TOO_LARGE = 413
+"""Content Too Large: RFC 9110, section 15.5.14."""
 
 
 @dataclass
@@ -38,12 +45,14 @@ class RemoteAuthority:
     @param wall: Unix seconds.
     @param entropy: random bytes.
     @param patience: how long to wait where the authority says so.
+    @ivar anchors: by which it is asked where no URL answers.
     """
 
     urls: Sequence[str]
     wall: Callable[[], float] = time.time
     entropy: Callable[[int], bytes] = os.urandom
     patience: Patience = field(default_factory=lambda: Patience(0))
+    anchors: Sequence[AnchorLink] = ()
     _last_good: str = field(default="", init=False)
 
     def follow(self, urls: Sequence[str]) -> None:
@@ -77,7 +86,14 @@ class RemoteAuthority:
         now = self.wall()
         trust.offer(parse_document(self.get("/status"), Status), now)
         trust.offer(parse_document(self.get("/policy"), Policy), now)
-        trust.offer(parse_document(self.get("/crl"), Crl), now)
+        try:
+            trust.offer(parse_document(self.get("/crl"), Crl), now)
+        except HttpRefused as error:
+            # An anchor passes no long one on to strangers; the daemon has it of its neighbours, in pieces.
+            if error.status != TOO_LARGE:
+                raise
+        for anchor in self.anchors:
+            anchor.trust = trust
         return trust
 
     def signed(
@@ -134,7 +150,7 @@ class RemoteAuthority:
         detail = f"{error.detail} (this host's is {abs(off)} s {where} the authority's)"
         return HttpRefused(error.reason, detail, error.status, error.problem)
 
-    def _first(self, ask: Callable[[Endpoint], HttpAnswer]) -> HttpAnswer:
+    def _first(self, ask: Callable[[Endpoint | AnchorLink], HttpAnswer]) -> HttpAnswer:
         """
         Of those that answer 503 the first is believed once no other URL does better.
 
@@ -142,9 +158,10 @@ class RemoteAuthority:
         """
         failures = []
         busy: HttpRefused | None = None
-        for url in sorted(self.urls, key=lambda url: url != self._last_good):
+        ways: list[Endpoint | AnchorLink] = [*map(Endpoint, self.urls), *self.anchors]
+        for way in sorted(ways, key=lambda way: way.where != self._last_good):
             try:
-                answer = ask(Endpoint(url))
+                answer = ask(way)
             except Unreachable as error:
                 failures.append(error.detail)
             except HttpRefused as error:
@@ -155,7 +172,7 @@ class RemoteAuthority:
                     break
                 raise
             else:
-                self._last_good = url
+                self._last_good = way.where
                 return answer
         if busy is not None:
             raise busy

@@ -32,7 +32,7 @@ from gmesh.client.answers import PROBLEM_PREFIX
 from gmesh.errors import CarrierRefused, ConfigurationError, GmeshError
 from gmesh.wire.proxy import ProxyAddress
 
-__all__ = ["HttpAnswer", "Endpoint", "HttpRefused", "Unreachable"]
+__all__ = ["Endpoint", "HttpAnswer", "HttpRefused", "Unreachable", "refusal"]
 
 JSON_TYPE = "application/json"
 _UCRED = struct.Struct("=iII")  # pid, uid, gid: struct ucred of socket(7)
@@ -326,7 +326,15 @@ class Endpoint:
 
 
 def _refusal(where: str, response: http.client.HTTPResponse, data: bytes) -> HttpRefused:
-    status, wait = response.status, _retry_after(response)
+    return refusal(where, response.status, data, _retry_after(response))
+
+
+def refusal(where: str, status: int, data: bytes, wait: int | None) -> HttpRefused:
+    """
+    What a problem document says (RFC 9457).
+
+    @param wait: seconds after which to ask again.
+    """
     try:
         problem = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):

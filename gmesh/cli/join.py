@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -34,6 +35,9 @@ from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.signed_requests import JOIN_TAG
 from gmesh.trust.state import TrustState
 from gmesh.trust.transport_address import read_address
+
+if TYPE_CHECKING:
+    from gmesh.cli.anchor_link import AnchorLink
 
 __all__ = ["enrol", "enrol_alone", "enrolled", "host_keys", "join"]
 
@@ -264,14 +268,28 @@ def _use_up(seed: Path) -> None:
     show_envvar=True,
     help="Where the node keeps its state.",
 )
+@click.option(
+    "--anchor",
+    "anchors",
+    metavar="HOST:PORT",
+    multiple=True,
+    envvar="GMESH_ANCHOR",
+    show_envvar=True,
+    help="Ask by way of this anchor, and by no URL (repeatable).",
+)
 @patience_option
 @proxy_options
-def join(invite: tuple[str, ...], seed: Path | None, state: str, timeout: str) -> None:
+def join(
+    invite: tuple[str, ...], seed: Path | None, state: str, anchors: tuple[str, ...], timeout: str
+) -> None:
     """
     Enrol this host with the invite on standard input if it is -, in a FILE, or given as INVITE.
 
     Every user of this host can read what is given as INVITE while the command runs; line breaks,
     blanks and quotes that got into an invite on its way do no harm.
+
+    A host that does not reach the authority joins by way of an anchor whose operator allows that; none
+    of what it sends tells the anchor the secret of the invite.
 
     The keys are made here and never leave DIR.  The same command again, after an answer was
     lost, gets the same certificate; an enrolled host spends nothing, unless its certificate was
@@ -287,8 +305,10 @@ def join(invite: tuple[str, ...], seed: Path | None, state: str, timeout: str) -
         raise ConfigurationError(
             "unusable-directory", f"cannot create {directory}: {error.strerror}"
         ) from error
-    authority = RemoteAuthority(parsed.urls, time.time, patience=Patience(seconds(timeout)))
-    certificate, fresh = enrol_alone(parsed, directory, authority)
+    with _anchor_links(parsed, anchors) as links:
+        urls = () if anchors else parsed.urls
+        authority = RemoteAuthority(urls, time.time, patience=Patience(seconds(timeout)), anchors=links)
+        certificate, fresh = enrol_alone(parsed, directory, authority)
     how = "Enrolled as" if fresh else "Already enrolled as"
     if seed is not None:
         _use_up(seed)
@@ -301,11 +321,44 @@ def join(invite: tuple[str, ...], seed: Path | None, state: str, timeout: str) -
         click.echo("A daemon runs there with the certificate it has started with. Restart it:")
     for line in node_start(directory, _listen(directory, body), again=running):
         click.echo(f"  {line}")
+    for address in _unlisted(directory, anchors):
+        click.echo(f"The genesis names no anchor at {address}: add --peer {address}, or peer in node.toml.")
     if not fresh:
         click.echo(
             "The invite was not used. If it is for another name than"
             f" {body.name}: revoke {body.name} first, or name another directory by --state."
         )
+
+
+@contextmanager
+def _anchor_links(invite: Invite, given: Sequence[str]) -> Iterator[Sequence[AnchorLink]]:
+    """Those that are named on the command line; else those of the invite, which stand behind its URLs."""
+    if not given and not invite.anchors:
+        yield ()
+        return
+    from gmesh.cli.anchor_link import AnchorLink, anchor_address  # with Noise, which few need
+
+    readable = []
+    for place in invite.anchors:
+        with suppress(ConfigurationError):  # of a form that a later version knows
+            anchor_address(place)
+            readable.append(place)
+    links = [AnchorLink(place, invite, time.time) for place in given or readable]
+    try:
+        yield links
+    finally:
+        for link in links:
+            link.close()
+
+
+def _unlisted(directory: Path, anchors: Sequence[str]) -> list[str]:
+    """Those of these addresses that the daemon does not know by the genesis."""
+    listed = {read_address(anchor.endpoint) for anchor in _genesis(directory).anchors} if anchors else set()
+    return [address for address in anchors if read_address(address, local=True) not in listed]
+
+
+def _genesis(directory: Path) -> Genesis:
+    return parse_document(read_capped(directory / "genesis.json", DOCUMENT_LIMITS["genesis"]), Genesis).body
 
 
 def _daemon_runs(directory: Path) -> bool:
@@ -326,6 +379,7 @@ def _listen(directory: Path, own: Certificate) -> str | None:
     """Where this node has to listen so that others find it as the genesis says; None if it need not."""
     if not {"anchor", "relay"} & set(own.roles):
         return None
-    genesis = parse_document(read_capped(directory / "genesis.json", DOCUMENT_LIMITS["genesis"]), Genesis)
-    listed = [read_address(anchor.endpoint) for anchor in genesis.body.anchors if anchor.name == own.name]
+    listed = [
+        read_address(anchor.endpoint) for anchor in _genesis(directory).anchors if anchor.name == own.name
+    ]
     return listen_endpoint(next(filter(None, listed), None))

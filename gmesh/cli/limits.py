@@ -7,6 +7,12 @@ from __future__ import annotations
 CONNECT_TIMEOUT = 5.0
 #: Seconds of silence after which an answer of the authority is given up.
 AUTHORITY_TIMEOUT = 30.0
+#: Seconds after which an anchor is dialled again before it is asked: a connection that joins ends after 30.
+ANCHOR_LINK_SECONDS = 20.0
+#: Questions that an anchor takes in one connection of a host that joins.
+ANCHOR_QUESTIONS = 16
+#: Seconds that a host may wait for a place with an anchor before it asks again.
+ANCHOR_FULL_WAIT = 5
 #: Seconds of silence after which an answer of the local node is given up.
 NODE_TIMEOUT = 15.0
 #: Seconds that one of several pings may take.

@@ -161,12 +161,13 @@ class OperatorClient:
         return self.authority.signed(self.key, "GET", path, b"", self.audience, ADMIN_TAG).body
 
     def make_invite(
-        self, name: str, roles: Sequence[str], ttl: int, **more: Any
+        self, name: str, roles: Sequence[str], ttl: int, anchors: Sequence[str] = (), **more: Any
     ) -> tuple[str, dict[str, Any]]:
         """
         Make an invite, whose public key is all the authority will know of it.
 
         @param ttl: seconds.
+        @param anchors: by which the host may join.
         @param more: C{lifetime}, C{node_key}, C{approve}; None leaves it to the authority.
         @return: the invite, and the body of the request that makes it good.
         """
@@ -179,6 +180,7 @@ class OperatorClient:
             genesis_digest=trust.genesis.digest,
             authority=self.audience,
             seed=os.urandom(KEY_SIZE),
+            anchors=tuple(anchors),
         )
         given = {field: value for field, value in more.items() if value is not None}
         key = b64url_encode(made.key.public)

@@ -158,9 +158,14 @@ class HandshakeSlot:
             self._group, self._network = group, address_network(host)
         return cause
 
+    @property
+    def group(self) -> str:
+        """The address it comes from, as L{address_group} names it."""
+        return self._group or ""
+
     def begin(self) -> str | None:
         """As L{HandshakeGate.begin}."""
-        return self._gate.begin(self._group or "", self._network)
+        return self._gate.begin(self.group, self._network)
 
     def judged(self) -> None:
         """A member was judged here."""

@@ -16,6 +16,13 @@ HANDSHAKE_DEADLINE = 5.0
 RENEWAL_LINK_SECONDS = 60.0
 RENEWAL_LINKS = 64
 RENEWAL_QUESTIONS = 4
+
+# A host without a certificate joins by an anchor: a few requests, so much at a time for those of one address.
+JOIN_LINK_SECONDS = 30.0
+JOIN_LINKS = 32
+JOIN_LINKS_PER_ADDRESS = 4
+JOIN_QUESTIONS = 16
+JOIN_QUESTION = 8 * 1024
 HANDSHAKE_MESSAGE = 32 * 1024
 
 

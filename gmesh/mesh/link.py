@@ -27,6 +27,7 @@ from gmesh.mesh.counters import Counters, Refusals
 from gmesh.mesh.dispatcher import Dispatcher, Receive, check_unclaimed
 from gmesh.mesh.egress import Egress
 from gmesh.mesh.egress_queue import DataRoom
+from gmesh.mesh.join_links import Joins
 from gmesh.mesh.limits import REKEY_BURST, REKEY_RATE, WAN, KeepaliveProfile
 from gmesh.mesh.link_ending import Ending
 from gmesh.mesh.liveness import Alarm, LinkTimers, Liveness, Pinger
@@ -74,6 +75,7 @@ class MeshContext:
     refusals: Refusals
     budgets: ControlBudgets
     renewals: Renewals
+    joins: Joins
     counters: Counters = field(default_factory=Counters)
     profile: KeepaliveProfile = WAN
     room: DataRoom = field(default_factory=DataRoom)
@@ -469,6 +471,10 @@ class MeshFactory(RecordProtocolFactory):
     def build_renewal(self, transport: ISecureTransport) -> RecordProtocol | None:
         """Called by the Noise layer for a dialler whose certificate has ended and that may renew it."""
         return self._context.renewals.accept(transport)
+
+    def build_join(self, transport: ISecureTransport, group: str) -> RecordProtocol:
+        """Called by the Noise layer for a dialler that has no certificate."""
+        return self._context.joins.accept(transport, group)
 
     def farewell(self, error: PeerRefused) -> bytes:
         """The record that says to a refused peer why."""

@@ -36,9 +36,12 @@ __all__ = ["Neighbours", "close_reason"]
 
 def close_reason(error: PeerRefused) -> CloseReason:
     """The reason that a refused peer gets in CLOSE."""
-    return {"revoked": CloseReason.REVOKED, "expired": CloseReason.EXPIRED}.get(
-        error.reason, CloseReason.UNSPECIFIED
-    )
+    reasons = {
+        "revoked": CloseReason.REVOKED,
+        "expired": CloseReason.EXPIRED,
+        "full": CloseReason.FULL,
+    }
+    return reasons.get(error.reason, CloseReason.UNSPECIFIED)
 
 
 class Neighbours:

@@ -104,6 +104,15 @@ class RecordProtocolFactory:
         """The protocol for a dialler whose certificate has ended, if it may ask for the next one here."""
         raise NotImplementedError
 
+    def build_join(self, transport: ISecureTransport, group: str) -> RecordProtocol:
+        """
+        The protocol for a dialler that has no certificate yet.
+
+        @param group: the address it comes from, as L{gmesh.mesh.handshake_gate.address_group} names it.
+        @raise PeerRefused: if it may not join here.
+        """
+        raise NotImplementedError
+
     def farewell(self, error: PeerRefused) -> bytes:
         """The record that says to a refused peer why."""
         raise NotImplementedError
@@ -341,7 +350,9 @@ class NoiseProtocol(Protocol):
         self._peer = self._context.verifier.verify(payload, self._session.remote_static)
 
     def _judge_dialler(self, payload: bytes) -> RecordProtocol:
-        """One whose certificate has ended may be let in to renew it, and for nothing else."""
+        """One whose certificate has ended, or that has none, may be let in to get one, for nothing else."""
+        if not payload:
+            return self._upper_factory.build_join(self, self._slot.group)
         try:
             self._judge(payload)
         except PeerRefused as ended:
@@ -360,8 +371,11 @@ class NoiseProtocol(Protocol):
 
     def _secured(self, upper: RecordProtocol) -> None:
         self._cancel_timer()
-        self._slot.judged()
-        read_much(self.transport)
+        if self._peer is not None:
+            self._slot.judged()
+            read_much(self.transport)
+        else:
+            self._slot.leave()
         self._reason = "connection-lost"
         self._upper = upper
         upper.secure_connection_made()

@@ -31,15 +31,17 @@ from gmesh.wire.frames import Kind, iter_frames, pack_frame
 from gmesh.wire.limits import FRAME_HEADER
 from gmesh.wire.messages import Close, CloseReason
 
-__all__ = ["RenewalLink", "Renewals"]
+__all__ = ["AuthorityLink", "RenewalLink", "Renewals"]
 
 
-class RenewalLink(RecordProtocol):
+class AuthorityLink(RecordProtocol):
     """
-    One of them, from RENEWAL to its end.
+    A connection for requests to the authority, from RENEWAL to its end.
 
+    @param seconds: how long it lasts at most.
     @param received: is given the body of each AUTHORITY frame.
     @param gone: called once, when it has ended.
+    @param greeted: whether the other end sends no HELLO any more.
     @ivar waiting: questions of the other end that are being answered.
     """
 
@@ -47,16 +49,17 @@ class RenewalLink(RecordProtocol):
         self,
         clock: IReactorTime,
         transport: ISecureTransport,
-        received: Callable[[RenewalLink, bytes], None],
-        gone: Callable[[RenewalLink], object],
+        seconds: float,
+        received: Callable[[bytes], None],
+        gone: Callable[[], object],
+        greeted: bool,
     ) -> None:
-        self.peer: Peer = transport.peer
         self.waiting: set[Deferred[bytes]] = set()
         self._transport = transport
         self._received = received
         self._gone = gone
-        self._greeted = transport.initiator
-        self._timer: IDelayedCall | None = clock.callLater(RENEWAL_LINK_SECONDS, self.end, None)
+        self._greeted = greeted
+        self._timer: IDelayedCall | None = clock.callLater(seconds, self.end, None)
 
     def secure_connection_made(self) -> None:
         """Tell the dialler what this link is for."""
@@ -66,6 +69,20 @@ class RenewalLink(RecordProtocol):
         """Ask, or answer; nothing once it has ended."""
         if self._timer is not None:
             self._transport.send_record(pack_frame(Kind.AUTHORITY, body))
+
+    def answer(self, answer: Coroutine[Any, Any, bytes]) -> None:
+        """Send what comes of a question; one that is refused ends the connection."""
+        question = Deferred.fromCoroutine(answer)
+        self.waiting.add(question)
+        question.addBoth(self._answered, question)
+
+    def _answered(self, answer: bytes | Failure, question: Deferred[bytes]) -> None:
+        self.waiting.discard(question)
+        if isinstance(answer, Failure):
+            answer.trap(GmeshError, CancelledError)
+            self.end(CloseReason.PROTOCOL)
+        else:
+            self.send(answer)
 
     def record_received(self, record: bytes) -> None:
         """Take what belongs here; anything else ends it."""
@@ -81,7 +98,7 @@ class RenewalLink(RecordProtocol):
         if kind == Kind.HELLO and not self._greeted:
             self._greeted = True  # it was under way before the dialler heard RENEWAL; nobody reads it
         elif kind == Kind.AUTHORITY:
-            self._received(self, body)
+            self._received(body)
         elif kind == Kind.CLOSE:
             self.end(None)
         else:
@@ -108,7 +125,32 @@ class RenewalLink(RecordProtocol):
             timer.cancel()
         for question in list(self.waiting):
             question.cancel()
-        self._gone(self)
+        self._gone()
+
+
+class RenewalLink(AuthorityLink):
+    """
+    One with a member: it asks here, or we ask there.
+
+    @ivar peer: the other end.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        transport: ISecureTransport,
+        received: Callable[[RenewalLink, bytes], None],
+        gone: Callable[[RenewalLink], object],
+    ) -> None:
+        self.peer: Peer = transport.peer
+        super().__init__(
+            clock,
+            transport,
+            RENEWAL_LINK_SECONDS,
+            lambda body: received(self, body),
+            lambda: gone(self),
+            transport.initiator,
+        )
 
 
 class Renewals:
@@ -159,17 +201,7 @@ class Renewals:
     def _asked(self, link: RenewalLink, data: bytes) -> None:
         if self.serve is None or len(link.waiting) >= RENEWAL_QUESTIONS:
             raise FrameRefused("too-many-questions")
-        answer = Deferred.fromCoroutine(self.serve(link.peer, data))
-        link.waiting.add(answer)
-        answer.addBoth(self._answer, link, answer)
-
-    def _answer(self, answer: bytes | Failure, link: RenewalLink, question: Deferred[bytes]) -> None:
-        link.waiting.discard(question)
-        if isinstance(answer, Failure):
-            answer.trap(GmeshError, CancelledError)
-            link.end(CloseReason.PROTOCOL)
-        else:
-            link.send(answer)
+        link.answer(self.serve(link.peer, data))
 
     def _served(self, link: RenewalLink) -> None:
         del self._serving[link.peer.node_key]

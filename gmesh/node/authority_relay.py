@@ -9,9 +9,6 @@ nothing under the key of another.  Tests: C{tests/node/test_authority_relay.py}.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -40,6 +37,13 @@ from gmesh.node.limits import (
     RELAY_SOURCES,
 )
 from gmesh.token_bucket import TokenBucket
+from gmesh.trust.relayed_requests import (
+    Question,
+    decode_answer,
+    encode_answer,
+    encode_question,
+    read_question,
+)
 from gmesh.trust.restricted_json import parse_json
 
 __all__ = ["FallbackPath", "AuthorityRelay", "AuthorityPath", "RelayedAuthority"]
@@ -48,11 +52,8 @@ _ALLOWED = re.compile(
     r"POST /(?:heartbeat|renew)"
     r"|GET /(?:commands\?since=[0-9]{1,16}|status|crl|policy|genesis(?:/[0-9]{1,9})?)"
 )
-_HEADERS = ("Accept", "Content-Type", "Content-Digest", "Gmesh-Audience", "Signature-Input", "Signature")
 _IDENTIFIER = 16
 _UNSIGNED = re.compile(r"GET /(?:status|crl|policy|genesis(?:/[0-9]{1,9})?)")
-_KEYID = re.compile(r';keyid="([0-9a-f]{32})"')
-_Question = tuple[str, str, str, dict[str, str], bytes]
 _Send = Callable[[bytes], object]
 
 
@@ -162,17 +163,11 @@ class RelayedAuthority:
         timeout: float,
     ) -> Answer:
         identifier = self._entropy(_IDENTIFIER).hex()
-        question = {
-            "ask": identifier,
-            "method": method,
-            "target": target,
-            "headers": [[name, text] for name, text in headers.items()],
-            "body": base64.b64encode(data).decode("ascii"),
-        }
+        question = encode_question(identifier, method, target, headers, data)
         answered: Deferred[Answer] = Deferred()
         self._asked[identifier] = (anchor, answered)
         try:
-            await maybeDeferred(send, _encode(question))
+            await maybeDeferred(send, question)
             return await answered.addTimeout(timeout, self._clock)
         except DeferredTimeout:
             raise SendRefused("timed-out", f"{anchor} brings no answer of the authority") from None
@@ -193,9 +188,9 @@ class RelayedAuthority:
         anchor, deferred = self._asked.get(str(value.get("answer")), ("", None))
         if deferred is None or deferred.called or anchor != source:
             return
-        code, body = value.get("code"), _bytes(value.get("body"))
-        if type(code) is int and body is not None:
-            deferred.callback(Answer(code, body))
+        answer = decode_answer(value)
+        if answer is not None:
+            deferred.callback(Answer(*answer))
         else:
             deferred.errback(SendRefused("unreachable", f"{source} does not reach the authority either"))
 
@@ -251,9 +246,9 @@ class AuthorityRelay:
         self._passing += 1
         Deferred.fromCoroutine(self._reply(source, question)).addErrback(self._unanswered)
 
-    async def _reply(self, source: str, question: _Question) -> None:
+    async def _reply(self, source: str, question: Question) -> None:
         try:
-            answer = await self._pass_on(*question)
+            answer = await self._pass_on(question)
         finally:
             self._passing -= 1
         await self._datagrams.send(source, AUTHORITY_SERVICE, answer)
@@ -264,26 +259,21 @@ class AuthorityRelay:
 
     async def _serve(self, peer: Peer, data: bytes) -> bytes:
         """A question by a link that is for this alone."""
-        return await self._pass_on(*self._taken(peer.name, peer.node_id, parse_json(data, len(data))))
+        return await self._pass_on(self._taken(peer.name, peer.node_id, parse_json(data, len(data))))
 
-    def _taken(self, source: str, sender: str, value: dict[str, Any]) -> _Question:
+    def _taken(self, source: str, sender: str, value: dict[str, Any]) -> Question:
         """@raise RequestRefused: if it is none that a node asks, or not now."""
         if not self._relays() or not self._allows(source):
             raise RequestRefused("refused", "this node does not pass requests on now")
         return _question(value, sender)
 
-    async def _pass_on(
-        self, identifier: str, method: str, target: str, headers: dict[str, str], data: bytes
-    ) -> bytes:
-        reply: dict[str, Any] = {"answer": identifier}
+    async def _pass_on(self, asked: Question) -> bytes:
         try:
-            answer = await self._http.forward(method, target, headers, data)
+            answer = await self._http.forward(asked.method, asked.target, asked.headers, asked.data)
         except GmeshError:
-            pass
-        else:
-            if len(answer.body) <= RELAY_ANSWER_LIMIT:
-                reply |= {"code": answer.code, "body": base64.b64encode(answer.body).decode("ascii")}
-        return _encode(reply)
+            return encode_answer(asked.identifier, None)
+        fits = len(answer.body) <= RELAY_ANSWER_LIMIT
+        return encode_answer(asked.identifier, (answer.code, answer.body) if fits else None)
 
     def _allows(self, source: str) -> bool:
         now = self._clock.seconds()
@@ -296,43 +286,13 @@ class AuthorityRelay:
         return bool(bucket.take(now))
 
 
-def _question(value: dict[str, Any], sender: str) -> _Question:
+def _question(value: dict[str, Any], sender: str) -> Question:
     """
-    Identifier, method, target, headers and body.
-
     @param sender: node_id of who finished the end-to-end handshake, whose request it must be.
     @raise RequestRefused: for anything but a request that a node makes.
     """
-    identifier, method, target = value.get("ask"), value.get("method"), value.get("target")
-    listed, data = value.get("headers"), _bytes(value.get("body"))
-    if not isinstance(identifier, str) or not isinstance(method, str) or not isinstance(target, str):
-        raise RequestRefused("invalid-field", "no request")
-    if not isinstance(listed, list):
-        raise RequestRefused("invalid-field", "a request has a list of headers")
-    if _ALLOWED.fullmatch(f"{method} {target}") is None:
-        raise RequestRefused("not-allowed", "only what a node asks is passed on")
-    if data is None or len(data) > RELAY_BODY_LIMIT:
-        raise RequestRefused("too-large", "no body, or one too large")
-    for pair in listed:
-        if not isinstance(pair, list) or len(pair) != 2 or pair[0] not in _HEADERS or not _plain(pair[1]):
-            raise RequestRefused("invalid-field", "only the headers of a signed request are passed on")
-    headers = dict(listed)
-    signers = _KEYID.findall(headers.get("Signature-Input", ""))
-    if signers != [sender] and (signers or _UNSIGNED.fullmatch(f"{method} {target}") is None):
+    question = read_question(value, _ALLOWED, RELAY_BODY_LIMIT)
+    signers = question.signers
+    if signers != [sender] and (signers or _UNSIGNED.fullmatch(question.request) is None):
         raise RequestRefused("not-allowed", "only what its sender has signed is passed on")
-    return identifier, method, target, headers, data
-
-
-def _plain(text: Any) -> bool:
-    return isinstance(text, str) and text.isascii() and text.isprintable()
-
-
-def _bytes(text: Any) -> bytes | None:
-    try:
-        return base64.b64decode(text, validate=True) if isinstance(text, str) else None
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _encode(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("utf-8")
+    return question

@@ -39,6 +39,7 @@ from gmesh.mesh.forwarding import Forwarding
 from gmesh.mesh.gossip import DocumentGossip
 from gmesh.mesh.handshake_gate import HandshakeGate
 from gmesh.mesh.hop_sessions import HopSessions, SessionMaker
+from gmesh.mesh.join_links import Joins
 from gmesh.mesh.limits import KeepaliveProfile
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.members import MemberDirectory, member_of
@@ -127,7 +128,7 @@ class NodeContext:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Links to neighbours, and those that are for renewals alone."""
+    """Links to neighbours, and those that are for renewals or joins alone."""
 
     neighbours: Neighbours
     dispatcher: Dispatcher
@@ -135,6 +136,7 @@ class Links:
     dialler: Dialler
     refusals: Refusals
     renewals: Renewals
+    joins: Joins
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +234,7 @@ def make_links(
         refusals=refusals,
     )
     renewals = Renewals(clock, verifier.judge_ended, context.counters)
+    joins = Joins(clock, context.counters)
     mesh = MeshContext(
         clock=clock,
         wall=member.wall,
@@ -242,13 +245,14 @@ def make_links(
         refusals=refusals,
         budgets=context.budgets,
         renewals=renewals,
+        joins=joins,
         counters=context.counters,
         profile=profile,
         room=DataRoom(dropped=routes.forwarding.dropped),
     )
     factory = MeshFactory(mesh, noise)
     dialler = Dialler(clock, context.random, neighbours, connect, factory.dialling)
-    return Links(neighbours, dispatcher, factory, dialler, refusals, renewals)
+    return Links(neighbours, dispatcher, factory, dialler, refusals, renewals, joins)
 
 
 def make_routes(context: NodeContext, neighbours: Neighbours) -> Routes:

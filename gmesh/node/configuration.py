@@ -36,7 +36,7 @@ from gmesh.wire.proxy import DIRECT, parse_proxy_url
 __all__ = ["Configuration", "check_address", "read_configuration"]
 
 _LISTS = frozenset({"listen", "advertise", "peer", "metrics", "host", "tls_pin"})
-_SWITCHES = frozenset({"stub", "tls_strict"})
+_SWITCHES = frozenset({"stub", "tls_strict", "relay_joins"})
 _PIN = re.compile("[0-9a-f]{64}")
 
 
@@ -64,6 +64,7 @@ class Configuration:
     @ivar proxy_credentials: a file with C{USER:PASSWORD} for it.
     @ivar behind: where requests that are no links go, of listeners for WebSockets: C{unix:PATH}.
     @ivar stub: keep no table of the network, ask neighbours for paths, never relay.
+    @ivar relay_joins: hosts without a certificate may join by way of this anchor.
     @ivar bind: the group that may accept streams to a service, by the service; C{*} for all others.
     @ivar expose: services of this node that other programs serve.
     @ivar forward: local ports that lead to services of other nodes.
@@ -89,6 +90,7 @@ class Configuration:
     proxy_credentials: str = ""
     behind: str = ""
     stub: bool = False
+    relay_joins: bool = False
     bind: Mapping[str, str] = field(default_factory=dict)
     expose: tuple[Exposure, ...] = ()
     forward: tuple[Forward, ...] = ()
@@ -168,6 +170,7 @@ def read_configuration(file: Path | None, options: dict[str, Any]) -> Configurat
         behind=_behind(values.get("behind", ""), values.get("listen", ())),
         tls_strict=bool(values.get("tls_strict")),
         stub=bool(values.get("stub")),
+        relay_joins=bool(values.get("relay_joins")),
         bind=_bind(values.get("bind", {})),
         expose=read_exposures(values.get("expose", ())),
         forward=tuple(map(read_forward, values.get("forward", ()))),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from gmesh.token_bucket import Rate
+
 HEARTBEAT_PERIOD = 60.0
 HEARTBEAT_JITTER = 0.2
 
@@ -38,6 +40,17 @@ RELAY_RATE = 0.2
 RELAY_BURST = 10
 """Requests a second, and at once, that an anchor passes on for one node."""
 RELAY_SOURCES = 4096
+
+JOIN_IN_FLIGHT = 8
+JOIN_RATE = Rate(5.0, 50)
+JOIN_RATE_PER_ADDRESS = Rate(1.0, 40)
+"""Requests a second, and at once, that an anchor passes on for hosts that join: well below what the authority
+takes from one address, so that its own are heard.  A join is five of them."""
+JOIN_POST_RATE = Rate(1.0, 20)
+JOIN_POST_RATE_PER_ADDRESS = Rate(0.2, 10)
+"""Of these, joins."""
+JOIN_WAIT = 5
+"""Seconds after which a host that asked too much is told to ask again."""
 
 MAX_COMMANDS_HELD = 64
 MAX_COMMAND_BYTES_HELD = 256 * 1024

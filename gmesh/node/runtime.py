@@ -40,6 +40,7 @@ from gmesh.node.composition import (
 from gmesh.node.dial_policy import DialPolicy
 from gmesh.node.heartbeat import Heartbeat
 from gmesh.node.identity_store import Identity, NodeStore
+from gmesh.node.join_relay import JoinRelay
 from gmesh.node.limits import (
     ALARM_SPACING,
     MAX_ALARMED,
@@ -85,6 +86,7 @@ class NodeRuntime:
     @ivar control: operators' commands.
     @ivar parts: what else starts and stops with the node.
     @ivar renewals: links for renewals alone.
+    @ivar joins: connections of hosts that join.
     @ivar refusals: peers that were refused, by cause.
     @ivar transits: paths of others that passed through here, with kind and size of the first frame.
     """
@@ -149,6 +151,7 @@ class NodeRuntime:
         self.dialler = links.dialler
         self.refusals = links.refusals
         self.renewals = links.renewals
+        self.joins = links.joins
         self._factory = links.factory
         self.forwarding = routes.forwarding
         self.transits = routes.forwarding.transits
@@ -175,7 +178,7 @@ class NodeRuntime:
             self._updates,  # our record names it
             self.dialler,  # once it is gone, its target is due again
         )
-        self.parts: list[AuthorityRelay] = []
+        self.parts: list[AuthorityRelay | JoinRelay] = []
         self._changes = TrustChanges(
             context, links, routes, ends, self.control, self._versions, self._dial_policy
         )
@@ -227,6 +230,7 @@ class NodeRuntime:
         if self.neighbours.links:
             await self._updates.drain()
         self.renewals.close()
+        self.joins.close()
         self.neighbours.close(CloseReason.SHUTDOWN)
         await self._all_closed()
         self._updates.stop()

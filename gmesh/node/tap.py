@@ -70,6 +70,7 @@ class Options(usage.Options):
     )
     optFlags = (
         ("stub", None, "Keep no table of the network: ask neighbours for paths, never relay."),
+        ("relay-joins", None, "Let hosts join by way of this anchor, which passes their requests on."),
         ("tls-strict", None, "Make no link over TLS whose certificate is wrong. [default: warn]"),
         ("check", None, "Check options, configuration file and state directory, and exit."),
     )
@@ -222,6 +223,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.gateways.gateways import Gateways
     from gmesh.node.heartbeat import Heartbeat
     from gmesh.node.identity_store import IdentityStore
+    from gmesh.node.join_relay import JoinRelay
     from gmesh.node.listening import mesh_server
     from gmesh.node.reach import carriers, proxies_of
     from gmesh.node.reactor_lag import ReactorLag
@@ -259,6 +261,9 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     relayed = RelayedAuthority(datagrams, renewals, runtime.near_anchors, reactor, os.urandom)
     relay = AuthorityRelay(datagrams, http, relayed, renewals, runtime.is_anchor, reactor)
     runtime.parts.append(relay)
+    joins = JoinRelay(http, runtime.joins, member, reactor)
+    joins.allow(configuration.relay_joins)
+    runtime.parts.append(joins)
     path = FallbackPath(http, relayed)
     client = AuthorityClient(path, identity.node_key, member.trust, member.wall, os.urandom)
     heartbeat = Heartbeat(member, client, reactor, member.wall, random, runtime.control, runtime.report)
@@ -357,6 +362,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         ("advertise",): lambda new: runtime.set_advertised(new.advertise),
         ("lead_to",): lambda new: runtime.lead_to(new.may_lead_to()),
         ("listen",): listen,
+        ("relay_joins",): lambda new: joins.allow(new.relay_joins),
         ("metrics",): lambda new: scraped.follow(new.metrics_endpoints()),
         ("bind",): lambda new: acceptors.regroup(ServiceGroups(new.bind)),
         ("read_group", "write_group"): regrouped,

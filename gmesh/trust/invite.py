@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
 import msgspec
@@ -35,6 +35,10 @@ _INVISIBLE: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 """Controls, zero-width characters and blanks (Unicode Standard, section 4.5)."""
 
 
+Address = Annotated[str, Meta(pattern=r"\A[!-~]{3,250}\Z")]
+"""What L{gmesh.trust.transport_address} cannot read is not dialled."""
+
+
 class _Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Version
     digest: Digest
@@ -47,6 +51,7 @@ class _Text(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     genesis: _Pin
     authority: Identifier
     seed: Key
+    anchors: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=MAX_URLS)] = ()
 
 
 def _unwrapped(text: str) -> str:
@@ -65,6 +70,7 @@ class Invite:
 
     @ivar urls: where the authority answers.
     @ivar authority: key_id of the authority, the audience of the join request.
+    @ivar anchors: by which a host joins that does not reach the authority.
     @ivar seed: the secret, 32 bytes; never shown, logged or sent.
     """
 
@@ -74,6 +80,7 @@ class Invite:
     genesis_digest: str
     authority: str
     seed: bytes = field(repr=False)
+    anchors: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> SigningKey:
@@ -82,7 +89,7 @@ class Invite:
 
     def encode(self) -> str:
         """The string that is handed over."""
-        value = {
+        value: dict[str, Any] = {
             "v": 1,
             "urls": list(self.urls),
             "network_id": self.network_id,
@@ -90,6 +97,8 @@ class Invite:
             "authority": self.authority,
             "seed": b64url_encode(self.seed),
         }
+        if self.anchors:
+            value["anchors"] = list(self.anchors)
         return INVITE_PREFIX + b64url_encode(canonical(value))
 
     @classmethod
@@ -119,6 +128,7 @@ class Invite:
             genesis_digest=read.genesis.digest,
             authority=read.authority,
             seed=seed,
+            anchors=read.anchors,
         )
 
     def check_chain(self, chain: Sequence[Document[Genesis]], now: float) -> Document[Genesis]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The smallest site: links and the authority on one port with one certificate, two daemons."""
+"""The smallest site: links and the authority on one port with one certificate; and a host behind it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from mesh.sockets_world import Authority
 pytestmark = pytest.mark.live
 
 
-def test_links_and_the_authority_on_one_port(
+def test_d5_links_and_the_authority_on_one_port(
     gmesh: Callable[..., Any],
     start: Callable[..., Any],
     free_port: Callable[[], int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The anchor takes links; joins, requests and the operator's commands go on to the authority."""
+    """
+    The anchor takes links; joins, requests and the operator's commands go on to the authority.
+
+    A host that does not trust the authority's certificate joins by the anchor, and lives by it.
+    """
     port = free_port()
     files = tmp_path / "tls"
     files.mkdir()
@@ -41,7 +45,11 @@ def test_links_and_the_authority_on_one_port(
     gmesh(
         "join", "-", "--state", "b", stdin=gmesh(*admin, "invite", "--name", "b", "--role", "anchor").stdout
     )
-    b = start("gmesh-node", "--state", "b", "--listen", f"ws:{served}", "--behind", f"unix:{path}")
+    plain = free_port()
+    b = start(
+        "gmesh-node", "--state", "b", "--listen", f"ws:{served}", "--behind", f"unix:{path}",
+        "--listen", f"tcp:{plain}:interface=127.0.0.1", "--relay-joins",
+    )  # fmt: skip
     b.wait_for("listening on")
     (tmp_path / "net/operator/authority.json").write_text(json.dumps({"urls": [url]}))  # as on other hosts
     gmesh(
@@ -53,7 +61,16 @@ def test_links_and_the_authority_on_one_port(
     until(lambda: all(row["numbers"] for row in json.loads(gmesh(*admin, "nodes", "--json").stdout)))
     until(lambda: gmesh("ping", "b", "--state", "a", check=False).returncode == 0)
     assert ask(tmp_path / "a", "GET", "/v1/status")[1]["authority"]["reachable"]
+    behind = ("--name", "c", "--role", "client", "--anchor", f"127.0.0.1:{plain}")
+    invite = gmesh(*admin, "invite", *behind).stdout
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert "Enrolled as c" in gmesh("join", "-", "--state", "c", stdin=invite).stdout
+    c = start("gmesh-node", "--state", "c", "--peer", f"127.0.0.1:{plain}")
+    c.wait_for("local API")
+    until(lambda: ask(tmp_path / "c", "POST", "/v1/ping", {"node": "a"})[0] == 200)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted.file))
+    gmesh(*admin, "revoke", "c")
     gmesh(*admin, "revoke", "a")
     until(lambda: ask(tmp_path / "b", "GET", "/v1/peers")[1] == [])
-    for each in (a, b, authority):
+    for each in (a, c, b, authority):
         each.stop()

@@ -15,6 +15,7 @@ from gmesh.mesh.dispatcher import Dispatcher
 from gmesh.mesh.fetcher import Asked
 from gmesh.mesh.handshake_gate import HandshakeGate
 from gmesh.mesh.hop_sessions import HopSessions
+from gmesh.mesh.join_links import Joins
 from gmesh.mesh.limits import WAN
 from gmesh.mesh.link import MeshContext, MeshFactory
 from gmesh.mesh.neighbour import NeighbourObserver
@@ -113,6 +114,7 @@ class Node:
             refusals=self.refusals,
             budgets=ControlBudgets(clock, world.cpu),
             renewals=Renewals(clock, self.verifier.judge_ended, self.counters),
+            joins=Joins(clock, self.counters),
             counters=self.counters,
             profile=profile,
         )

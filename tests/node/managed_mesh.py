@@ -26,6 +26,7 @@ from gmesh.node.authority_client import AuthorityClient
 from gmesh.node.authority_http import Answer, AuthorityUnreachable, Headers, read_answer
 from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
 from gmesh.node.heartbeat import Heartbeat
+from gmesh.node.join_relay import JoinRelay
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import Enrolled
 from gmesh.testing.mesh import MemoryMesh, MemoryNode
@@ -80,6 +81,7 @@ class ManagedNode(MemoryNode):
     A node with a heartbeat.
 
     @ivar line: its path to the authority.
+    @ivar joins: lets hosts join by it, where the test allows that.
     @ivar running: whether it was started and not stopped.
     @ivar stopped: whether a command stopped it.
     @ivar reloads: how often a command reloaded it.
@@ -124,6 +126,8 @@ class ManagedNode(MemoryNode):
                 runtime.datagrams, self.line, relayed, runtime.renewals, runtime.is_anchor, mesh.clock
             )
         )
+        self.joins = JoinRelay(self.line, runtime.joins, member, mesh.clock)
+        runtime.parts.append(self.joins)
         client = AuthorityClient(
             FallbackPath(self.line, relayed),
             member.node_key,

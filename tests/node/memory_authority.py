@@ -42,8 +42,10 @@ from gmesh.trust.documents import (
     sign_document,
 )
 from gmesh.trust.encoding import b64url_decode, b64url_encode
+from gmesh.trust.invite import Invite
+from gmesh.trust.join import parse_join_request, verify_join_request
 from gmesh.trust.keys import NoiseKey, SigningKey, key_id
-from gmesh.trust.signed_requests import NODE_TAG, read_request
+from gmesh.trust.signed_requests import JOIN_TAG, NODE_TAG, read_request
 from gmesh.trust.verify import verify_receipt
 
 __all__ = ["AuthorityResource", "MemoryAuthority"]
@@ -67,6 +69,7 @@ class MemoryAuthority(Issuer):
     @ivar lifetime: seconds that certificates it renews are valid.
     @ivar admission_key: the one that the genesis names.
     @ivar admissions: by node key.
+    @ivar invites: name and roles by invite key.
     @ivar claimed: what a status says of commands instead of the truth.
     """
 
@@ -83,6 +86,7 @@ class MemoryAuthority(Issuer):
         self.admission_key: SigningKey | None = None
         self.admissions: dict[str, Document[Admission]] = {}
         self._polls: list[Deferred[None]] = []
+        self.invites: dict[str, tuple[str, Sequence[str]]] = {}
         super().__init__(wall, random, **options)
 
     # What it publishes
@@ -218,6 +222,19 @@ class MemoryAuthority(Issuer):
         newest = self._commands[-1]
         return NumberedDigest(number=newest.body.number, digest=newest.digest)
 
+    def invite(self, name: str, *roles: str) -> Invite:
+        """An invite for one host."""
+        made = Invite(
+            urls=("http://127.0.0.1:1",),
+            network_id=self.network_id,
+            genesis_version=self.genesis.body.version,
+            genesis_digest=self.genesis.digest,
+            authority=self.authority.key_id,
+            seed=self._random.randbytes(32),
+        )
+        self.invites[b64url_encode(made.key.public)] = (name, roles or ("client",))
+        return made
+
     # What nodes ask
 
     def news(self, clock: IReactorTime) -> Deferred[None]:
@@ -255,6 +272,8 @@ class MemoryAuthority(Issuer):
             if version > len(self.genesis_chain):
                 raise RequestRefused("not-found", "no such genesis yet")
             return self.genesis_chain[version - 1].encode()
+        if path == "/join":
+            return self._joined(headers, data)
         body, name = self._signed(method, target, headers, data)
         if path == "/commands":
             since, now = int(query.partition("=")[2]), self._wall()
@@ -286,6 +305,31 @@ class MemoryAuthority(Issuer):
         certificate = document_from_dict(body["certificate"], Certificate).body
         request.verify(b64url_decode(certificate.node_key, 32))
         return body, certificate.name
+
+    def _joined(self, headers: dict[str, str], data: bytes) -> bytes:
+        lower = {name.lower(): [text] for name, text in headers.items()}
+        request = read_request("POST", "/join", lambda name: lower.get(name, []), data)
+        body = parse_join_request(data)
+        verify_join_request(body)
+        request.verify(b64url_decode(body.node_key, 32))
+        if request.tag != JOIN_TAG or body.invite_key not in self.invites:
+            raise RequestRefused("enrolment-refused", "no such invite")
+        name, roles = self.invites[body.invite_key]
+        self._serial += 1
+        now = int(self._wall())
+        certificate = Certificate(
+            network_id=self.network_id,
+            serial=self._serial,
+            name=name,
+            node_key=body.node_key,
+            noise_key=body.noise_key,
+            roles=tuple(roles),
+            not_before=now,
+            not_after=now + self.lifetime,
+            issued_at=now,
+        )
+        document = sign_document(certificate, [self.authority])
+        return json.dumps({"certificate": document.as_dict()}).encode()
 
     def _renewed(self, old: Certificate, noise_key: str) -> bytes:
         now = int(self._wall())

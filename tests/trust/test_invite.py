@@ -77,6 +77,17 @@ def test_b12_d17_an_invite_survives_mail_and_chat(text: str) -> None:
     assert Invite.parse(text) == INVITE
 
 
+def test_d5_anchors_are_absent_unless_given() -> None:
+    """An invite that names anchors is read back with them, and one without is spelled as ever."""
+    anchors = ["gate.example:7443", "tls://gate.example"]
+    given = replace(INVITE, anchors=tuple(anchors))
+    assert given.encode() == spell(content() | {"anchors": anchors})
+    assert Invite.parse(given.encode()) == given
+    for bad in ([], anchors * 5, ["a b"], [""], "gate.example:7443"):
+        with pytest.raises(DocumentRefused, match="damaged"):
+            Invite.parse(spell(content() | {"anchors": bad}))
+
+
 def test_secret_is_not_shown() -> None:
     """Neither repr nor a refusal repeats the seed."""
     seed = content()["seed"]
