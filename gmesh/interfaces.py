@@ -305,6 +305,13 @@ class IAuthorityStore(Interface):
         @return: Deferred of its result, fired after the commit.
         """
 
+    def note(function):
+        """
+        Run C{function(notes)} as a small write outside the order of decisions, of what no decision writes.
+
+        @return: Deferred of its result, fired after the commit.
+        """
+
     def read(function):
         """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""
 

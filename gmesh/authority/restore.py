@@ -34,7 +34,7 @@ from gmesh.authority.node_files import NodeFiles, read_node_files
 from gmesh.authority.readmission import issued_mark
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import documents, engine, invites, migrate, nodes, operators
+from gmesh.authority.store import documents, engine, invites, migrate, operators, presence
 from gmesh.authority.store.approvals import forget_all as end_proposals
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.history import begin_instance
@@ -226,7 +226,7 @@ def _held(directory: StateDirectory) -> _Held:
 
 def _crl_nobody_has(reader: Reader) -> int | None:
     restored_at, crl = reader.mark("restored_at"), documents.newest_crl_mark(reader)
-    if restored_at is None or crl is None or nodes.heard_since(reader, restored_at):
+    if restored_at is None or crl is None or presence.heard_since(reader, restored_at):
         return None
     return crl[0]
 

@@ -391,6 +391,7 @@ def open_authority(
     passphrases: Passphrases | None = None,
     weaken_approvals: bool = False,
     clock_is_right: bool = False,
+    shared: bool = False,
 ) -> Authority:
     """
     Open a state directory.
@@ -398,6 +399,7 @@ def open_authority(
     @param pools: makes the writer pool and the reader pool of a database file.
     @param passphrases: asked for the signing keys that are sealed.
     @param weaken_approvals: whether C{approvals.json} may ask for less than it did.
+    @param shared: other daemons may serve from the same database.
     @param clock_is_right: C{wall} is known to be right: somebody says so, or keeps it synchronised.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
@@ -409,7 +411,7 @@ def open_authority(
     try:
         issuer = directory.issuer()
         rules = read_rules(state, possible)
-        opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right)
+        opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right, shared)
     except BaseException:
         lock.release()
         raise
@@ -422,9 +424,10 @@ def open_authority(
         claimed=opened.claimed,
         checked=opened.checked,
     )
+    store.shared = shared
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
-    approvals = Approvals(store, rules, possible)
+    approvals = Approvals(store, opened.rules, possible)
     description = json.dumps(describe(ROUTES)).encode()
     authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
     if opened.another is not None:

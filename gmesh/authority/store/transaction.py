@@ -14,7 +14,7 @@ from typing import Any
 from gmesh.authority.store import engine
 from gmesh.authority.store.marks import Marks, read_audit_head
 
-__all__ = ["SERIALS_PER_EPOCH", "AuditRow", "Reader", "Transaction", "transaction", "write_audit"]
+__all__ = ["SERIALS_PER_EPOCH", "AuditRow", "Notes", "Reader", "Transaction", "transaction", "write_audit"]
 
 SERIALS_PER_EPOCH = 2**40
 AUDIT_ROWS_AT_ONCE = 64
@@ -57,6 +57,19 @@ class Reader:
     def audit_head(self) -> tuple[int, bytes]:
         """(sequence number, hash) of the newest audit row; (0, 32 zero bytes) before the first."""
         return read_audit_head(self._cursor)
+
+
+class Notes(Reader):
+    """A small write beside the decisions, of what none of them writes: committed as a whole."""
+
+    __slots__ = ()
+
+    def execute(self, sql: str, *values: object) -> int:
+        """Change something. @return: how many rows."""
+        engine.check_begun(self._cursor)
+        self._cursor.execute(sql, values)
+        count: int = self._cursor.rowcount
+        return count
 
 
 Instead = Callable[["Transaction"], Exception]

@@ -26,7 +26,7 @@ from gmesh.authority.store import engine
 from gmesh.authority.store.clean_shutdown import leave_clean
 from gmesh.authority.store.group_commit import Bulk, QueuedDecision, run_group
 from gmesh.authority.store.other_programs import OtherPrograms
-from gmesh.authority.store.transaction import AuditRow, Reader, Transaction
+from gmesh.authority.store.transaction import AuditRow, Notes, Reader, Transaction
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore
 
@@ -55,9 +55,11 @@ class Store:
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
     @ivar stopping: true once long work must end.
     @ivar others: what other programs do to the file.
+    @ivar shared: whether other daemons serve from it, which do not know what this one remembers.
     """
 
     log = Logger()
+    shared = False
 
     def __init__(
         self,
@@ -96,11 +98,16 @@ class Store:
         """Decide on C{item} in the next group, with others of its kind. @return: as L{decide}."""
         return self._enqueue(QueuedDecision(lambda tx: bulk.one(tx, item), bulk, item))
 
-    def _enqueue(self, decision: QueuedDecision) -> Deferred[Any]:
+    def _refusal(self) -> StoreError | None:
+        """Why nothing may be written."""
         if self.damage is not None:
-            return fail(self.damage)
-        if self.others.full and self.others.trouble is not None:
-            return fail(self.others.trouble)
+            return self.damage
+        return self.others.trouble if self.others.full else None
+
+    def _enqueue(self, decision: QueuedDecision) -> Deferred[Any]:
+        refused = self._refusal()
+        if refused is not None:
+            return fail(refused)
         if len(self._queue) >= limits.WRITE_QUEUE_REQUESTS:
             return fail(
                 StoreError("unavailable", "too many requests are waiting for the disk: try again soon")
@@ -108,6 +115,30 @@ class Store:
         self._queue.append(decision)
         self._pump()
         return decision.deferred
+
+    def note(self, function: Callable[[Notes], T]) -> Deferred[T]:
+        """Run C{function} in a transaction outside the order. @return: its result, after the commit."""
+        refused = self._refusal()
+        if refused is not None:
+            return fail(refused)
+
+        def run(connection: Any) -> T:
+            cursor = connection.cursor()
+            try:
+                cursor.execute(engine.BEGIN)
+                result = function(Notes(cursor))
+                connection.commit()
+                return result
+            except engine.EngineError as error:
+                self.writable = False
+                raise self._explained(error) from error
+            finally:
+                cursor.close()
+
+        asked: Deferred[T] = self._writer.runWithConnection(run)
+        answer: Deferred[T] = Deferred()
+        asked.addCallbacks(answer.callback, answer.errback)
+        return answer
 
     def read(self, function: Callable[[Reader], T]) -> Deferred[T]:
         """Run C{function} on a read-only connection, in one snapshot."""
