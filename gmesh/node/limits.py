@@ -124,6 +124,8 @@ STOP_DEADLINE = 6.0
 
 HEAD_TIMEOUT = 10.0
 """Seconds for the head of a request that asks the local API for a stream."""
+WIDE_LEGS = 64
+"""Connections of programs that may move, and so hold, more than others in a turn: 16 MiB in all."""
 EARLY_BYTES = 64 * 1024
 """What a program may send before it has its stream; more waits in its socket."""
 MAX_DIAL_TIMEOUT = 60.0

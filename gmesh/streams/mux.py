@@ -8,12 +8,6 @@ Tests: C{tests/streams/test_mux.py}, C{tests/node/test_streams.py}.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from random import Random
-
-from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from gmesh.interfaces import IPeerStreams
@@ -23,6 +17,7 @@ from gmesh.streams import limits
 from gmesh.streams.budget import CreditBudget, CreditWindow, SendBudget
 from gmesh.streams.frame_reader import FrameReader
 from gmesh.streams.lane import Lane, SegmentsOwner
+from gmesh.streams.mux_owner import MuxOwner
 from gmesh.streams.peer_address import address_of
 from gmesh.streams.segments import Segments
 from gmesh.streams.state import StreamState
@@ -38,47 +33,9 @@ from gmesh.wire.messages import (
     printable,
 )
 
-__all__ = ["MuxContext", "StreamMux"]
+__all__ = ["StreamMux"]
 
 _NO_STREAMS = "no-streams"
-
-
-@dataclass(frozen=True, slots=True)
-class MuxContext:
-    """
-    What the streams of a node share.
-
-    @ivar credit: what all may be granted.
-    @ivar sends: what all may have under way.
-    @ivar next_stream: numbers of streams, unique on this node.
-    @ivar next_mux: numbers of L{StreamMux}es: no two of them use a number of a segment or stream twice.
-    @ivar own: this node.
-    @ivar refusal: why a peer may not open a stream to a service, or None.
-    @ivar begun: told of each stream, from either end.
-    @ivar judge: asks again whether the streams with a peer may go on.
-    @ivar offer: takes a stream that a peer has opened.
-    @ivar ended: told of each stream that ends, with a slug and a sentence.
-    @ivar forget: told when nothing is open or under way, and there is no way out.
-    @ivar associate: finds another way out for the streams with a peer.
-    @ivar unable: a sentence about a peer that has no streams.
-    """
-
-    clock: IReactorTime
-    random: Random
-    counters: Counter[str]
-    credit: CreditBudget
-    sends: SendBudget
-    next_stream: Callable[[], int]
-    next_mux: Callable[[], int]
-    own: Callable[[], Peer]
-    refusal: Callable[[Peer, str], tuple[StreamCode, str] | None]
-    begun: Callable[[Stream], None]
-    judge: Callable[[StreamMux], None]
-    offer: Callable[[Stream], None]
-    ended: Callable[[Stream, str, str], None]
-    forget: Callable[[StreamMux], None]
-    associate: Callable[[Peer], None]
-    unable: Callable[[Peer], str]
 
 
 @implementer(IPeerStreams)
@@ -86,23 +43,22 @@ class StreamMux(FrameReader, SegmentsOwner):
     """
     The streams with one peer.
 
+    @param owner: the node.
     @param lane: the way out.
     @param side: as of L{FrameReader}.
     @ivar goaway: why the peer wants no more streams, or None.
     """
 
-    def __init__(self, context: MuxContext, peer: Peer, lane: Lane, side: int) -> None:
-        run = context.next_mux()
-        super().__init__(peer, side, run << 32, context.counters)
-        self.clock = context.clock
+    def __init__(self, owner: MuxOwner, peer: Peer, lane: Lane, side: int) -> None:
+        run = next(owner.runs)
+        super().__init__(peer, side, run << 32, owner.counters)
+        self.clock = owner.clock
         self.goaway: StreamCode | None = None
-        self._context = context
-        self._credit = CreditBudget(limits.PEER_CREDIT, context.credit)
-        self.sends = SendBudget(context.sends)
-        self.segments = Segments(
-            self, lane, run << 40, context.clock, context.random, self.sends, context.counters
-        )
-        self._opens = TokenBucket(*limits.OPENS, context.clock.seconds())
+        self._owner = owner
+        self._credit = CreditBudget(limits.PEER_CREDIT, owner.credit)
+        self.sends = SendBudget(owner.sends)
+        self.segments = Segments(self, lane, run << 40, owner.clock, owner.random, self.sends, owner.counters)
+        self._opens = TokenBucket(*limits.OPENS, owner.clock.seconds())
         self._unaccepted: set[int] = set()
         self._boot: bytes | None = None
         self._features = 0
@@ -119,7 +75,7 @@ class StreamMux(FrameReader, SegmentsOwner):
         if self.goaway is not None:
             return self.goaway.slug, f"{self.peer.name} opens no more streams"
         if self._boot is not None and not self._features & Feature.STREAMS:
-            return _NO_STREAMS, self._context.unable(self.peer)
+            return _NO_STREAMS, self._owner.unable(self.peer)
         credit = self._credit.first()
         if len(self.streams) >= limits.MAX_PEER_STREAMS or not credit:
             return StreamCode.BUSY.slug, f"too many streams with {self.peer.name} are open"
@@ -130,19 +86,19 @@ class StreamMux(FrameReader, SegmentsOwner):
         return stream
 
     def _add(self, number: int, service: str, opened: bool, credit: int) -> Stream:
-        context, now = self._context, self.clock.seconds()
+        owner, now = self._owner, self.clock.seconds()
         stream = Stream(
             self,
             number,
-            context.next_stream(),
+            next(owner.numbers),
             opened,
-            address_of(context.own(), service),
+            address_of(owner.own(), service),
             address_of(self.peer, service),
             CreditWindow(self._credit, credit, now),
         )
         self.streams[number] = stream
         self.segments.watch()
-        context.begun(stream)
+        owner.begun(stream)
         return stream
 
     def opened(self, opening: StreamOpen) -> None:
@@ -157,7 +113,7 @@ class StreamMux(FrameReader, SegmentsOwner):
         ):
             refusal = StreamCode.BUSY, "too many streams"
         else:
-            refusal = self._context.refusal(self.peer, opening.service)
+            refusal = self._owner.refusal(self.peer, opening.service)
         if refusal is not None:
             self._counters[f"stream-refused-{refusal[0].slug}"] += 1
             self.say_reset(opening.stream, *refusal)
@@ -165,7 +121,7 @@ class StreamMux(FrameReader, SegmentsOwner):
         stream = self._add(opening.stream, opening.service, False, credit)
         stream.sending.limit = opening.credit
         self._unaccepted.add(opening.stream)
-        self._context.offer(stream)
+        self._owner.offer(stream)
 
     def opens_no_more(self, code: StreamCode) -> None:
         """As L{FrameReader.opens_no_more}."""
@@ -186,7 +142,7 @@ class StreamMux(FrameReader, SegmentsOwner):
         self._unaccepted.discard(stream.number)
         self.segments.forget(stream)
         if found is not None:
-            self._context.ended(found, reason, detail)
+            self._owner.ended(found, reason, detail)
         self.rest()
 
     def say_reset(self, number: int, code: StreamCode, detail: str) -> None:
@@ -225,7 +181,7 @@ class StreamMux(FrameReader, SegmentsOwner):
             self._restarted()
         if not features & Feature.STREAMS:
             for stream in list(self.streams.values()):
-                stream.finish(_NO_STREAMS, self._context.unable(self.peer))
+                stream.finish(_NO_STREAMS, self._owner.unable(self.peer))
             self.segments.close()
         elif not self.segments.open:
             self.segments.open = True
@@ -262,7 +218,7 @@ class StreamMux(FrameReader, SegmentsOwner):
         if peer.serial >= former.serial:
             self.peer = peer
         if peer.serial > former.serial and self.streams:
-            self._context.judge(self)
+            self._owner.judge(self)
 
     def look(self, sequence: int) -> None:
         """The peer's record has this sequence number: with a new one, see whether it is the same run."""
@@ -297,7 +253,7 @@ class StreamMux(FrameReader, SegmentsOwner):
 
     def reattach(self) -> None:
         """As L{SegmentsOwner.reattach}."""
-        self._context.associate(self.peer)
+        self._owner.associate(self.peer)
 
     def silent(self) -> None:
         """As L{SegmentsOwner.silent}."""
@@ -314,4 +270,4 @@ class StreamMux(FrameReader, SegmentsOwner):
         if not self.active:
             self.segments.rest()
             if not self.segments.attached:
-                self._context.forget(self)
+                self._owner.forget(self)

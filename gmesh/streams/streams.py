@@ -9,8 +9,6 @@ Tests: C{tests/streams/test_dialling.py}, C{tests/node/test_streams.py}.
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, cast
@@ -30,20 +28,22 @@ from gmesh.mesh.peer_identity import Peer
 from gmesh.stream_errors import StreamCode, dial_refused
 from gmesh.streams import limits
 from gmesh.streams.listeners import StreamListener, StreamListeners, no_such_service
+from gmesh.streams.mux_owner import MuxOwner
 from gmesh.streams.offers import Build, StreamOffer, StreamOpening, Take
 from gmesh.streams.tally import Tally
 from gmesh.wire.messages import Feature
 
 if TYPE_CHECKING:  # a node without streams does not load what carries them
+    from gmesh.streams.frame_reader import FrameReader
     from gmesh.streams.lane import Lane
-    from gmesh.streams.mux import MuxContext, StreamMux
+    from gmesh.streams.mux import StreamMux
     from gmesh.streams.stream import Stream
 
 __all__ = ["Streams"]
 
 
 @implementer(IStreams)
-class Streams:
+class Streams(MuxOwner):
     """
     All streams of one node.
 
@@ -51,7 +51,6 @@ class Streams:
     @param advertise: called when this node takes streams to other services than before.
     @ivar listeners: who takes the streams to which service.
     @ivar tally: what is counted of streams by service.
-    @ivar counters: how often what happened, by slug.
     """
 
     _log = Logger()
@@ -65,20 +64,17 @@ class Streams:
         record: Callable[[Peer], tuple[str, int]],
         advertise: Callable[[], None],
     ) -> None:
-        self.counters: Counter[str] = Counter()
+        super().__init__(clock, random)
         self.listeners = StreamListeners(clock, advertise)
         self.tally = Tally()
         self._associations = associations
         self._authorization = authorization
-        self._clock = clock
         self._record = record
         self._muxes: dict[bytes, StreamMux] = {}
         self._loop: tuple[StreamMux, StreamMux] | None = None
         self._streams: dict[int, Stream] = {}
         self._judge_call: IDelayedCall | None = None
         self._lapsed = False
-        self._random = random
-        self._shared: MuxContext | None = None
         associations.serve(self._streams_with)
 
     # IStreams
@@ -89,7 +85,7 @@ class Streams:
         """As L{IStreams.dial}."""
         if not timeout > 0:
             return fail(dial_refused("bad-timeout", "a timeout is more than 0 seconds"))
-        opening = StreamOpening(self._clock, build, timeout, f"{service} at {node}")
+        opening = StreamOpening(self.clock, build, timeout, f"{service} at {node}")
         self._authorization.seek(node).addCallback(self._open, node, service, opening).addErrback(
             self._failed, opening
         )
@@ -133,17 +129,7 @@ class Streams:
         for mux in self._loop or ():
             mux.renewed(self._authorization.own)
         for mux in self._all():
-            self._judge(mux)
-
-    def _judge(self, mux: StreamMux) -> None:
-        reasons: dict[tuple[str, bool], SendRefused | None] = {}
-        for stream in list(mux.streams.values()):
-            key = stream.service, stream.opened
-            if key not in reasons:
-                reasons[key] = self._authorization.judge(mux.peer, *key)
-            refusal = reasons[key]
-            if refusal is not None:
-                stream.reset(refusal.reason, str(refusal))
+            self.judge(mux)
 
     def _look(self) -> None:
         """Touch with the authority is lost by time alone; who has a new record may have been restarted."""
@@ -157,7 +143,7 @@ class Streams:
 
     def _look_later(self) -> None:
         if self._judge_call is None and self._streams:
-            self._judge_call = self._clock.callLater(limits.JUDGE_EVERY, self._look)
+            self._judge_call = self.clock.callLater(limits.JUDGE_EVERY, self._look)
 
     # opening
 
@@ -197,43 +183,18 @@ class Streams:
             mux = self._muxes[peer.handle] = self._make_mux(peer, batch, side)
         return mux
 
-    def _context(self) -> MuxContext:
-        from gmesh.streams.budget import CreditBudget, SendBudget
-        from gmesh.streams.mux import MuxContext
-
-        return MuxContext(
-            clock=self._clock,
-            random=self._random,
-            counters=self.counters,
-            credit=CreditBudget(),
-            sends=SendBudget(),
-            next_stream=itertools.count(1).__next__,
-            next_mux=itertools.count(1).__next__,
-            own=lambda: self._authorization.own,
-            refusal=self._refusal,
-            begun=self._begun,
-            judge=self._judge,
-            offer=self._offered,
-            ended=self._ended,
-            forget=self._forget,
-            associate=self._associate,
-            unable=self._unable,
-        )
-
     def _make_mux(self, peer: Peer, lane: Lane, side: int) -> StreamMux:
         from gmesh.streams.mux import StreamMux
 
-        if self._shared is None:
-            self._shared = self._context()
-        return StreamMux(self._shared, peer, lane, side)
+        return StreamMux(self, peer, lane, side)
 
     def _own_loop(self) -> tuple[StreamMux, StreamMux]:
         if self._loop is None:
             from gmesh.streams.loop import LoopLane
 
             own = self._authorization.own
-            there = LoopLane(self._clock, lambda plaintext: self._from_here(1, plaintext))
-            back = LoopLane(self._clock, lambda plaintext: self._from_here(0, plaintext))
+            there = LoopLane(self.clock, lambda plaintext: self._from_here(1, plaintext))
+            back = LoopLane(self.clock, lambda plaintext: self._from_here(0, plaintext))
             self._loop = self._make_mux(own, there, 0), self._make_mux(own, back, 1)
             for mux in self._loop:
                 mux.heard(b"", Feature.STREAMS)
@@ -243,10 +204,14 @@ class Streams:
         """This node says something to itself, under the certificate that it has now."""
         self._own_loop()[end].received(self._authorization.own, plaintext)
 
-    # what the streams of a peer ask
+    # MuxOwner
 
-    def _refusal(self, peer: Peer, service: str) -> tuple[StreamCode, str] | None:
-        """May C{peer} open a stream to C{service} of this node?"""
+    def own(self) -> Peer:
+        """As L{MuxOwner.own}."""
+        return self._authorization.own
+
+    def refusal(self, peer: Peer, service: str) -> tuple[StreamCode, str] | None:
+        """As L{MuxOwner.refusal}."""
         refusal = self._authorization.judge(peer, service, False)
         if refusal is not None:
             return StreamCode.of_slug(refusal.reason), str(refusal)
@@ -257,15 +222,17 @@ class Streams:
             return StreamCode.BUSY, "too many streams"
         return None
 
-    def _begun(self, stream: Stream) -> None:
+    def begun(self, stream: Stream) -> None:
+        """As L{MuxOwner.begun}."""
         self._streams[stream.stream] = stream
         self._look_later()
 
-    def _offered(self, stream: Stream) -> None:
-        self.listeners.offer(StreamOffer(self._clock, stream))
+    def offer(self, stream: Stream) -> None:
+        """As L{MuxOwner.offer}."""
+        self.listeners.offer(StreamOffer(self.clock, stream))
 
-    def _ended(self, stream: Stream, reason: str, detail: str) -> None:
-        """One line for each stream, without what it carried."""
+    def ended(self, stream: Stream, reason: str, detail: str) -> None:
+        """As L{MuxOwner.ended}: one line for each stream, without what it carried."""
         self._streams.pop(stream.stream, None)
         if not self._streams and self._judge_call is not None:
             self._judge_call.cancel()
@@ -277,25 +244,37 @@ class Streams:
             stream=stream.stream,
             direction="to" if stream.opened else "from",
             peer=str(stream.getPeer()),
-            seconds=self._clock.seconds() - stream.since,
+            seconds=self.clock.seconds() - stream.since,
             sent=stream.sent,
             received=stream.received,
             why=f"{reason} ({detail})" if detail and detail != reason else reason,
         )
 
-    def _forget(self, mux: StreamMux) -> None:
-        """Nothing is open with the peer, and there is no association."""
+    def judge(self, mux: FrameReader) -> None:
+        """As L{MuxOwner.judge}."""
+        reasons: dict[tuple[str, bool], SendRefused | None] = {}
+        for stream in list(mux.streams.values()):
+            key = stream.service, stream.opened
+            if key not in reasons:
+                reasons[key] = self._authorization.judge(mux.peer, *key)
+            refusal = reasons[key]
+            if refusal is not None:
+                stream.reset(refusal.reason, str(refusal))
+
+    def forget(self, mux: FrameReader) -> None:
+        """As L{MuxOwner.forget}."""
         if self._muxes.get(mux.peer.handle) is mux:
             del self._muxes[mux.peer.handle]
 
-    def _associate(self, peer: Peer) -> None:
-        """Find another way out for streams that lost theirs."""
+    def associate(self, peer: Peer) -> None:
+        """As L{MuxOwner.associate}."""
         try:
             self._associations.streams(peer)
         except SendRefused:
             self.counters["stream-no-association"] += 1
 
-    def _unable(self, peer: Peer) -> str:
+    def unable(self, peer: Peer) -> str:
+        """As L{MuxOwner.unable}."""
         return f"{peer.name} runs {self._record(peer)[0]}, which has no streams"
 
     def _all(self) -> list[StreamMux]:

@@ -311,8 +311,7 @@ def test_a_lost_reset_is_said_again() -> None:
 def test_numbers_are_never_used_twice() -> None:
     """Not by the streams with a peer that was forgotten and met again: they begin far above."""
     two = TwoEnds()
-    context = two.a.mux._context
-    again = StreamMux(context, two.peers["b"], two.a.channel, 0)
+    again = StreamMux(two.a, two.peers["b"], two.a.channel, 0)
     assert again.segments.flight.next >= two.a.mux.segments.flight.next + 2**39
     assert again.next >= two.a.mux.next + 2**31
 

@@ -68,7 +68,7 @@ def held(mesh: MemoryMesh) -> int:
 def finish(mesh: MemoryMesh, transfer: Transfer, within: float = 900.0) -> None:
     """To the end, with the memory of every node looked at on the way."""
     sends, credit = (
-        getattr(mesh[name].runtime.streams._shared, what) for name, what in (("a", "sends"), ("d", "credit"))
+        getattr(mesh[name].runtime.streams, what) for name, what in (("a", "sends"), ("d", "credit"))
     )
     for _ in range(int(within)):
         if transfer.done:

@@ -7,8 +7,6 @@ No keys, no nodes: what is tried here is what the frames of streams do.
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -18,8 +16,9 @@ from trust.network import Network
 from gmesh.endtoend.limits import MAX_BATCH
 from gmesh.mesh.peer_identity import Peer, peer_of
 from gmesh.stream_errors import StreamCode
-from gmesh.streams.budget import CreditBudget, SendBudget
-from gmesh.streams.mux import MuxContext, StreamMux
+from gmesh.streams.frame_reader import FrameReader
+from gmesh.streams.mux import StreamMux
+from gmesh.streams.mux_owner import MuxOwner
 from gmesh.streams.offers import StreamOffer
 from gmesh.streams.stream import Stream
 from gmesh.testing.clock import EventClock
@@ -102,44 +101,49 @@ class Channel:
         self.blames.append(generation)
 
 
-class End:
+class End(MuxOwner):
     """
     What one node has of the other.
 
     @ivar offers: streams that the other opened and nobody took yet.
     @ivar refusing: why it refuses what is opened, if it does.
-    @ivar ended: every stream that ended here, and why.
     """
 
     def __init__(self, clock: EventClock, random: Random, own: Peer, peer: Peer) -> None:
+        super().__init__(clock, random)
         self.channel = Channel(clock)
-        self.counters: Counter[str] = Counter()
-        self.credit = CreditBudget()
-        self.sends = SendBudget()
         self.offers: list[StreamOffer] = []
         self.refusing: tuple[StreamCode, str] | None = None
-        self.ended: list[tuple[Stream, str, str]] = []
         self.forgotten = 0
-        self.clock = clock
-        context = MuxContext(
-            clock=clock,
-            random=random,
-            counters=self.counters,
-            credit=self.credit,
-            sends=self.sends,
-            next_stream=itertools.count(1).__next__,
-            next_mux=itertools.count(1).__next__,
-            own=lambda: own,
-            refusal=lambda peer, service: self.refusing,
-            begun=lambda stream: None,
-            judge=lambda mux: None,
-            offer=lambda stream: self.offers.append(StreamOffer(clock, stream)),
-            ended=lambda *end: self.ended.append(end),
-            forget=lambda mux: setattr(self, "forgotten", self.forgotten + 1),
-            associate=lambda peer: None,
-            unable=lambda peer: f"{peer.name} runs gmesh/0.0, which has no streams",
-        )
-        self.mux = StreamMux(context, peer, self.channel, int(own.handle > peer.handle))
+        self._own = own
+        self.mux = StreamMux(self, peer, self.channel, int(own.handle > peer.handle))
+
+    def own(self) -> Peer:
+        return self._own
+
+    def refusal(self, peer: Peer, service: str) -> tuple[StreamCode, str] | None:
+        return self.refusing
+
+    def begun(self, stream: Stream) -> None:
+        pass
+
+    def offer(self, stream: Stream) -> None:
+        self.offers.append(StreamOffer(self.clock, stream))
+
+    def ended(self, stream: Stream, reason: str, detail: str) -> None:
+        pass
+
+    def judge(self, mux: FrameReader) -> None:
+        pass
+
+    def forget(self, mux: FrameReader) -> None:
+        self.forgotten += 1
+
+    def associate(self, peer: Peer) -> None:
+        pass
+
+    def unable(self, peer: Peer) -> str:
+        return f"{peer.name} runs gmesh/0.0, which has no streams"
 
 
 class TwoEnds:
