@@ -44,6 +44,7 @@ from gmesh.authority.route import Access, Call, Response, Route, json_response
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.service import Authority
 from gmesh.authority.state import LOCK, StateDirectory
+from gmesh.authority.store.sqlite import SqliteEngine
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
 from gmesh.daemon.web import PROBLEM_TYPE
@@ -387,7 +388,7 @@ def open_authority(
     state: Path,
     clock: IReactorTime,
     wall: Callable[[], float],
-    pools: Callable[[Path], tuple[Any, Any]],
+    pools: Callable[[Any], tuple[Any, Any]],
     passphrases: Passphrases | None = None,
     weaken_approvals: bool = False,
     clock_is_right: bool = False,
@@ -396,7 +397,7 @@ def open_authority(
     """
     Open a state directory.
 
-    @param pools: makes the writer pool and the reader pool of a database file.
+    @param pools: makes the writer pool and the reader pool of an engine.
     @param passphrases: asked for the signing keys that are sealed.
     @param weaken_approvals: whether C{approvals.json} may ask for less than it did.
     @param shared: other daemons may serve from the same database.
@@ -415,10 +416,11 @@ def open_authority(
     except BaseException:
         lock.release()
         raise
+    engine = SqliteEngine(directory.database)
     steady = SteadyClock(wall, clock.seconds, opened.high_water, clock_is_right)
     store = Store(
-        directory.database,
-        *pools(directory.database),
+        engine,
+        *pools(engine),
         steady,
         opened.mirror.append,
         claimed=opened.claimed,

@@ -30,7 +30,7 @@ from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import documents, engine, migrate, nonces, operators
+from gmesh.authority.store import documents, migrate, nonces, operators, sqlite
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.history import begin_instance, check_history, instance
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
@@ -136,9 +136,9 @@ class StateDirectory:
         """
         clean = take_clean(self.database)
         if self.database.exists() and not clean:
-            engine.check_integrity(self.database)
+            sqlite.check_integrity(self.database)
         try:
-            connection = engine.connect(self.database)
+            connection = sqlite.connect(self.database)
             try:
                 self.database.chmod(0o600)
                 migrate.migrate(connection, now, keep=self._keep)
@@ -159,8 +159,8 @@ class StateDirectory:
                 refuse_weaker(weaker, str(self.path / APPROVALS_FILE))
             finally:
                 connection.close()
-        except engine.EngineError as error:
-            raise engine.explain(error, self.database) from error
+        except sqlite.EngineError as error:
+            raise sqlite.explain(error, self.database) from error
         except OSError as error:
             raise StoreError("unwritable", f"cannot write in {self.path}: {error.strerror}") from error
         return opened
@@ -171,8 +171,8 @@ class StateDirectory:
         part = copy.with_suffix(".part")
         part.unlink(missing_ok=True)
         part.touch(mode=0o600)
-        engine.backup(self.database, part)
-        engine.sync(part)
+        sqlite.backup(self.database, part)
+        sqlite.sync(part)
         part.replace(copy)
 
     def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror) -> Opened:
