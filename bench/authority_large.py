@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.harness import Row, progress
 from gmesh.authority.limits import STATUS_SPACING_SECONDS
-from gmesh.authority.store import certificates, engine, nodes
+from gmesh.authority.store import certificates, nodes, sqlite
 from gmesh.authority.store.transaction import Reader
 from gmesh.cli.operator import OperatorClient
 from gmesh.trust.documents import Crl, CrlDelta, Status, parse_document
@@ -79,7 +79,7 @@ def _copied(source: Path, target: Path) -> float:
 
 
 def _lookups(state: State, count: int) -> Row:
-    connection = engine.connect(state.path / "authority.sqlite")
+    connection = sqlite.connect(state.path / "authority.sqlite")
     try:
         reader = Reader(connection.cursor())
         picked = [random.randrange(count) for _ in range(LOOKUPS)]

@@ -14,7 +14,7 @@ from typing import Any
 from gmesh.authority.approval_rules import NO_APPROVALS
 from gmesh.authority.issuer import DocumentIssuer, Wanted
 from gmesh.authority.state import StateDirectory
-from gmesh.authority.store import certificates, engine, invites, nodes
+from gmesh.authority.store import certificates, invites, nodes, sqlite
 from gmesh.authority.store.transaction import Transaction, transaction
 from gmesh.cli.init import create_network
 from gmesh.keyfiles import Passphrases, load_key
@@ -55,7 +55,7 @@ class State:
         return issuer
 
     def _write(self, write: Any) -> None:
-        connection = engine.connect(self.path / "authority.sqlite")
+        connection = sqlite.connect(self.path / "authority.sqlite")
         try:
             with transaction(connection, int(time.time())) as tx:
                 write(tx)

@@ -15,6 +15,7 @@ from zope.interface import Attribute, Interface
 __all__ = [
     "IAuthorityStore",
     "IControlCommand",
+    "IEngine",
     "IFrameReceiver",
     "IFrameReceiverFactory",
     "ILink",
@@ -305,8 +306,62 @@ class IAuthorityStore(Interface):
         @return: Deferred of its result, fired after the commit.
         """
 
+    def note(function):
+        """
+        Run C{function(notes)} as a small write outside the order of decisions, of what no decision writes.
+
+        @return: Deferred of its result, fired after the commit.
+        """
+
     def read(function):
         """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""
+
+
+class IEngine(Interface):
+    """
+    The database below the authority's store: how to reach it, and what its errors mean.
+
+    Its connections are those of PEP 249 with C{begin(cursor)}, after which the caller alone writes until it
+    commits, C{begin_read(cursor)} for one snapshot, C{in_transaction}, and the engine's errors as attributes.
+    Statements have C{?} for each value. Called by C{authority.store} alone, in database threads.
+    """
+
+    path = Attribute("The file that holds it, a C{Path}; None if it is not one of this host.")
+
+    def connect():
+        """A connection of the caller's own."""
+
+    def writer_pool(reactor):
+        """The C{adbapi.ConnectionPool} of one connection through which every change goes."""
+
+    def reader_pool(reactor):
+        """A pool of connections that cannot change anything."""
+
+    def is_error(error):
+        """Whether an exception is the engine's own. @rtype: C{bool}"""
+
+    def is_locked(error):
+        """Whether it means that another program kept the writer waiting too long. @rtype: C{bool}"""
+
+    def explain(error):
+        """What an error of the engine means to people. @rtype: L{gmesh.errors.StoreError}"""
+
+    def log_size():
+        """Bytes of the log beside the database on this host. @rtype: C{int}"""
+
+    def log_held(connection):
+        """Bytes of the log that cannot be taken up, because somebody reads what was before. @rtype: C{int}"""
+
+    def check(given_up=None):
+        """
+        Read the whole database.
+
+        @param given_up: asked now and then, in this thread, whether to end.
+        @raise StoreError: C{corrupt}, C{unavailable}.
+        """
+
+    def closed():
+        """The last connection was closed, and nothing was found wrong."""
 
 
 class IPeerStreams(Interface):

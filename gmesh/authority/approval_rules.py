@@ -15,6 +15,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from twisted.logger import Logger
 
 from gmesh.authority import audit, limits
 from gmesh.authority.store import approvals, operators
@@ -28,6 +29,7 @@ __all__ = [
     "APPROVALS_FILE",
     "NO_APPROVALS",
     "ApprovalRules",
+    "follow_rules",
     "held_rules",
     "read_rules",
     "refuse_weaker",
@@ -94,6 +96,7 @@ class ApprovalRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 NO_APPROVALS = ApprovalRules(1, ())
+_log = Logger()
 
 
 def read_rules(state: Path, possible: Collection[str] | None = None) -> ApprovalRules:
@@ -148,6 +151,21 @@ def take_rules(tx: Transaction, rules: ApprovalRules, weaken: bool = False) -> s
     if rules != before or refused is not None:
         approvals.keep_rules(tx, text, None)
     return ""
+
+
+def follow_rules(tx: Transaction, rules: ApprovalRules, where: str) -> ApprovalRules:
+    """
+    The rules that hold where daemons share a database: its own, whatever file a host has.
+
+    The first to start takes its file into an empty one; later a SIGHUP does.
+    """
+    if approvals.rules(tx)[0] is None:
+        take_rules(tx, rules)
+        return rules
+    held = held_rules(tx)
+    if rules != held:
+        _log.warn("{where} is not what the database holds, which counts; a SIGHUP takes it over", where=where)
+    return held
 
 
 def refuse_weaker(weaker: str, where: str) -> None:

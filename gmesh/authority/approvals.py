@@ -168,11 +168,16 @@ class Approvals:
         return read_rules(state, self._possible)
 
     def bound(self, caller: Caller) -> Caller:
-        """The caller, refused in the decision if the rules have changed by then."""
+        """
+        The caller, refused in the decision if the rules have changed by then; by whichever daemon, the next
+        request goes by them.
+        """
         judged = self.rules
 
         def still(tx: Transaction) -> None:
-            if held_rules(tx) != judged:
+            held = held_rules(tx)
+            if held != judged:
+                self.rules = held
                 raise RequestRefused(
                     "conflict", "which operations take several operators was changed meanwhile: ask again"
                 )

@@ -7,7 +7,8 @@ for what is signed by a key that nobody knows yet, and for what is bad: a good s
 never refused for what others send.
 The nonce is claimed later, in the transaction of the effect, so that a refused request burns nothing.
 Reads and heartbeats claim theirs in memory: they work while nothing can be written, and a restart
-refuses what was signed before it.
+refuses what was signed before it.  Where several daemons serve from one database, reads claim theirs in it,
+and a heartbeat that is played again at another one has no effect.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.known_keys import KnownKeys
 from gmesh.authority.problems import ProblemWithMembers
 from gmesh.authority.rate_limit import RateLimiter, Toll
-from gmesh.authority.store import lost_certificates, nodes, nonces, operators
+from gmesh.authority.store import lost_certificates, nodes, nonces, operators, read_nonces
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import DocumentRefused, RequestRefused, StoreError
@@ -359,7 +360,9 @@ def enrolment_refused() -> RequestRefused:
 
 
 class ReadNonces:
-    """Nonces of reads, in memory for as long as they could come again."""
+    """
+    Nonces of reads, for as long as they could come again: in memory, or noted where other daemons must know.
+    """
 
     def __init__(self, store: Store, clock: SteadyClock) -> None:
         self._store = store
@@ -370,6 +373,11 @@ class ReadNonces:
     async def claim(self, signed: SignedRequest) -> None:
         """@raise RequestRefused: C{replayed} or C{stale}."""
         now = self._clock.now()
+        if self._store.shared:
+            used = (signed.keyid, signed.nonce, signed.created)
+            if not await self._store.note(lambda notes: read_nonces.claim(notes, used)):
+                raise RequestRefused("replayed", "this request was already answered once: sign a new one")
+            return
         if signed.created < int(self._clock.started):
             raise Stale(now)
         while self._order and self._order[0][0] < now - limits.NONCE_KEPT_SECONDS:

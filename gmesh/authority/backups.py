@@ -15,7 +15,7 @@ from gmesh.authority.audit import verify_chain
 from gmesh.authority.auth import Caller
 from gmesh.authority.issuer import epoch
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import engine
+from gmesh.authority.store import sqlite
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import StoreError
@@ -50,11 +50,11 @@ def make_backup(database: Path, target: Path, now: int) -> dict[str, Any]:
     part = target.with_suffix(".part")
     try:
         part.touch(0o600)
-        engine.backup(database, part)
+        sqlite.backup(database, part)
         with ThreadPoolExecutor(2) as pool:
-            synced, digest = pool.submit(engine.sync, part), pool.submit(file_digest, part)
-            engine.check_integrity(part, still=True)
-            with engine.reading(part) as cursor:
+            synced, digest = pool.submit(sqlite.sync, part), pool.submit(file_digest, part)
+            sqlite.check_integrity(part, still=True)
+            with sqlite.reading(part) as cursor:
                 reader = Reader(cursor)
                 size, head = verify_audit(reader)
                 raised = epoch(reader)
@@ -69,8 +69,8 @@ def make_backup(database: Path, target: Path, now: int) -> dict[str, Any]:
         }
         os.replace(part, target)
         write_atomic(target.with_suffix(".json"), json.dumps(manifest).encode(), 0o600)
-    except engine.EngineError as error:
-        raise engine.explain(error, part) from error
+    except sqlite.EngineError as error:
+        raise sqlite.explain(error, part) from error
     except OSError as error:
         raise StoreError("unavailable", f"cannot write {target}: {error.strerror}") from error
     finally:

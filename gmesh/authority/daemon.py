@@ -28,7 +28,6 @@ from gmesh.authority.server import Server, open_authority
 from gmesh.authority.service import Authority
 from gmesh.authority.signer import from_credentials
 from gmesh.authority.state import StateDirectory
-from gmesh.authority.store import engine
 from gmesh.daemon.browsers import ForPrograms
 from gmesh.daemon.listen import ListenService, renew_certificates
 from gmesh.daemon.logs import LoggedService
@@ -158,7 +157,7 @@ def compose(options: Options, reactor: Any) -> AuthorityService:
         Path(options["state"]),
         reactor,
         time.time,
-        lambda path: (engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)),
+        lambda engine: (engine.writer_pool(reactor), engine.reader_pool(reactor)),
         passphrases,
         weaken_approvals=bool(options["weaken-approvals"]),
         clock_is_right=bool(options["clock-is-right"]) or clock_synchronised(),

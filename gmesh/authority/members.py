@@ -10,8 +10,9 @@ grounds for is adopted, unless a row contradicts it.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, TypeVar
 
@@ -24,15 +25,17 @@ from gmesh.authority import audit, limits
 from gmesh.authority.auth import Caller, RequestBody, Stale, claim_ahead
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.history import History
-from gmesh.authority.hosts import Hosts
 from gmesh.authority.issuer import DocumentIssuer
+from gmesh.authority.presence import Numbers, Presence
 from gmesh.authority.readmission import Grounds, UnknownCertificate, approved, grounds, rejoined
-from gmesh.authority.renewal import Renewal, Renewals, RenewItem, fresh_enough
+from gmesh.authority.renewal import Renewal, RenewalsTogether, RenewItem, fresh_enough
 from gmesh.authority.store import certificates, nodes
+from gmesh.authority.store import presence as presence_rows
 from gmesh.authority.store.certificates import CertificateRow
-from gmesh.authority.store.transaction import Reader, Transaction
+from gmesh.authority.store.presence import HeardRow
+from gmesh.authority.store.transaction import Notes, Reader, Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import AdmissionRefused, RequestRefused
+from gmesh.errors import AdmissionRefused, RequestRefused, StoreError
 from gmesh.trust.documents import (
     Certificate,
     CertificateFile,
@@ -45,9 +48,9 @@ from gmesh.trust.documents import (
 )
 from gmesh.trust.keys import decode_noise_public
 from gmesh.trust.limits import MAX_INTEGER
-from gmesh.trust.names import BootId, Digest, Fault, Key, Number
+from gmesh.trust.names import BootId, Fault, Key
 
-__all__ = ["HeartbeatBody", "HeartbeatShape", "Members", "Numbers", "Presence", "RenewBody", "RenewShape"]
+__all__ = ["HeartbeatBody", "HeartbeatShape", "Members", "RenewBody", "RenewShape"]
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -58,16 +61,6 @@ class RenewBody(RequestBody, frozen=True):
 
     certificate: dict[str, Any]
     noise_key: Key
-
-
-class Numbers(RequestBody, frozen=True):
-    """What a node has applied."""
-
-    genesis: Number = 0
-    policy: Number = 0
-    crl: Number = 0
-    crl_digest: Digest | None = None
-    status: Number = 0
 
 
 class HeartbeatFields(RequestBody, frozen=True):
@@ -124,7 +117,7 @@ class Members:
         self._clock = clock
         self._history = history
         self.presence = Presence()
-        self._renewals = Renewals(issuer, self._renew)
+        self._renewals = RenewalsTogether(issuer, self._renew)
         self._generation = 0
         self._members: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
 
@@ -289,7 +282,7 @@ class Members:
         if sent_ms < int(self._clock.started * 1000):
             raise Stale(self._clock.now())
         await claim_ahead(self._store, self._clock, caller.signed)
-        self.presence.note(caller, sent_ms, self._clock.now(), body)
+        self.presence.note(caller, sent_ms, self._clock.now(), body.numbers, body.faults, body.boot_id)
 
     async def _judge(
         self, caller: Caller, certificate: Document[Certificate], name: bytes
@@ -318,14 +311,30 @@ class Members:
         self._generation += 1
         self._members.clear()
 
+    def flush_news(self) -> Deferred[None]:
+        """Write down whose numbers have changed, if anything is written: operators wait for it."""
+        return self._flush(self.presence.take_news) if self._store.writable else succeed(None)
+
     def flush_presence(self) -> Deferred[None]:
         """Write down who was heard of since the last time, if anything is written."""
-        if self._store.damage is not None:
-            return succeed(None)
-        seen = self.presence.take()
-        if not seen:
-            return succeed(None)
-        return self._store.decide(lambda tx: nodes.seen(tx, seen))
+        return self._flush(self.presence.take)
+
+    def _flush(self, take: Callable[[int], list[HeardRow]]) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._write_presence(take))
+
+    async def _write_presence(self, take: Callable[[int], list[HeardRow]]) -> None:
+        """In small notes one after the other, so that decisions come between them."""
+        while self._store.damage is None and (rows := take(presence_rows.ROWS_A_NOTE)):
+            try:
+                await self._store.note(partial(_write_heard, rows=rows))
+            except StoreError:
+                self.presence.put_back(rows)
+                raise
+
+    def forget_presence(self) -> Deferred[int]:
+        """Delete what is known of nodes that are no members any more."""
+        before = self._clock.now() - limits.PRESENCE_KEPT_SECONDS
+        return self._store.note(lambda notes: presence_rows.forget(notes, before))
 
     # Operators.
 
@@ -333,7 +342,8 @@ class Members:
         """A page of members."""
 
         def page(reader: Reader) -> Json:
-            rows = [self._newest(row) for row in nodes.page(reader, after, limit)]
+            rows = nodes.page(reader, after, limit)
+            heard = presence_rows.of(reader, [row.node_id for row in rows])
             listed = [
                 {
                     "name": row.name,
@@ -342,19 +352,13 @@ class Members:
                     "serial": row.serial,
                     "not_after": row.not_after,
                     "revoked": row.barred_at is not None,
-                    "last_seen": row.last_seen,
-                    **_report(row.numbers),
+                    **self.presence.shown(row.node_id, heard.get(row.node_id)),
                 }
                 for row in rows
             ]
             return {"nodes": listed, "next": rows[-1].name if len(rows) == limit else None}
 
         return self._store.read(page)
-
-    def _newest(self, row: nodes.NodeRow) -> nodes.NodeRow:
-        """With what its newest heartbeat said, though that may not be written down yet."""
-        heard = self.presence.unwritten(row.node_id)
-        return row if heard is None else msgspec.structs.replace(row, last_seen=heard[0], numbers=heard[1])
 
     def certificates(self, after: int, limit: int) -> Deferred[Json]:
         """A page of certificates."""
@@ -389,53 +393,13 @@ class Members:
         return self._store.read(get)
 
 
-def _report(numbers: str | None) -> Json:
-    """What the newest heartbeat said: what is applied, what is wrong, from which hosts, if two take turns."""
-    said = {} if numbers is None else json.loads(numbers)
-    faults, hosts = said.pop("faults", []), said.pop("hosts", [])
-    return {"numbers": said or None, "faults": faults, "hosts": hosts}
-
-
-class Presence:
-    """Last heartbeats, in memory until they are flushed."""
-
-    def __init__(self) -> None:
-        self._sent: OrderedDict[str, int] = OrderedDict()
-        self._news: dict[str, tuple[int, Numbers, tuple[str, ...], list[str]]] = {}
-        self._hosts = Hosts()
-
-    def note(self, caller: Caller, sent_ms: int, now: int, said: HeartbeatBody) -> None:
-        """@raise RequestRefused: C{replayed}, unless C{sent_ms} rose."""
-        node_id = caller.key_id
-        if sent_ms <= self._sent.get(node_id, -1):
-            raise RequestRefused("replayed", "a later heartbeat of this node was already accepted")
-        self._sent[node_id] = sent_ms
-        self._sent.move_to_end(node_id)
-        if len(self._sent) > limits.KEYS_REMEMBERED:
-            self._sent.popitem(last=False)
-        hosts = self._hosts.heard(caller.name, node_id, said.boot_id, caller.address, now)
-        self._news[node_id] = (now, said.numbers, said.faults, hosts)
-
-    def unwritten(self, node_id: str) -> tuple[int, str] | None:
-        """(time, numbers) of a heartbeat that L{take} has not given out yet."""
-        news = self._news.get(node_id)
-        return None if news is None else (news[0], _numbers_text(*news[1:]))
-
-    def take(self) -> list[tuple[str, int, str]]:
-        """(node_id, time, numbers) since the last call."""
-        news, self._news = self._news, {}
-        return [(node_id, at, _numbers_text(*said)) for node_id, (at, *said) in news.items()]
-
-
 def _fingerprint(body: Certificate) -> bytes:
     """Names what a certificate says, in the twentieth of the time that its digest takes."""
     return sha256(msgspec.json.encode(body)).digest()
 
 
-def _numbers_text(numbers: Numbers, faults: tuple[str, ...], hosts: list[str]) -> str:
-    """What L{_report} reads: made once it is written or asked for, not with each heartbeat."""
-    report = {**msgspec.to_builtins(numbers), "faults": faults, "hosts": hosts}
-    return msgspec.json.encode({name: value for name, value in report.items() if value is not None}).decode()
+def _write_heard(notes: Notes, rows: list[HeardRow]) -> None:
+    presence_rows.write(notes, rows)
 
 
 def _there(decided: T | None) -> T:

@@ -17,7 +17,6 @@ from gmesh.authority.http import AuthoritySite
 from gmesh.authority.issuer import entries
 from gmesh.authority.rate_limit import RateLimiter
 from gmesh.authority.service import Authority
-from gmesh.authority.store.engine import log_size
 from gmesh.daemon.metrics import Families
 
 __all__ = ["AuthorityCollector"]
@@ -62,7 +61,7 @@ class AuthorityCollector(Collector):
         yield _gauge("writable", "1 if the last group of decisions was written.", authority.store.writable)
         held = authority.store.others.trouble is not None
         yield _gauge("database_held", "1 while another program keeps the database from being written.", held)
-        yield _gauge("database_log_bytes", "Of the log beside it.", log_size(authority.store.path))
+        yield _gauge("database_log_bytes", "Of the log beside it.", authority.store.engine.log_size())
         yield _gauge("decisions_waiting", "Decisions waiting for the disk.", authority.store.waiting)
         yield _gauge("clock_suspect", "1 while the clock stands too low to issue.", authority.clock.suspect)
         another = authority.history.trouble is not None

@@ -23,7 +23,7 @@ from gmesh.authority.auth import Caller, RequestBody
 from gmesh.authority.issuer import policy_text
 from gmesh.authority.policies import Policies
 from gmesh.authority.state import LOCK, StateDirectory, check_state
-from gmesh.authority.store import engine, operators
+from gmesh.authority.store import operators, sqlite
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
@@ -184,7 +184,7 @@ def recover_operator(
         directory = StateDirectory(state, now, passphrases)
         issuer = directory.issuer()
         directory.open(issuer, now, read_rules(state))
-        connection = engine.connect(directory.database)
+        connection = sqlite.connect(directory.database)
         try:
             with transaction(connection, now) as tx:
                 held = operators.get(tx, operator)
@@ -199,8 +199,8 @@ def recover_operator(
                 audit.record(tx, "authority", "recover-operator", operator, policy=policy.body.version)
         finally:
             connection.close()
-    except engine.EngineError as error:
-        raise engine.explain(error, state) from error
+    except sqlite.EngineError as error:
+        raise sqlite.explain(error, state) from error
     finally:
         lock.release()
     return policy.body.version

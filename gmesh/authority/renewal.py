@@ -28,7 +28,7 @@ from gmesh.authority.store.transaction import Transaction
 from gmesh.trust.documents import Certificate, Document, parse_document
 from gmesh.trust.verify import authority_keys
 
-__all__ = ["Renewal", "RenewItem", "Renewals", "fresh_enough"]
+__all__ = ["Renewal", "RenewItem", "RenewalsTogether", "fresh_enough"]
 
 HOUR = 3600
 Renewal = tuple[bytes, bool]
@@ -44,7 +44,7 @@ class RenewItem:
     noise_key: str
 
 
-class Renewals:
+class RenewalsTogether:
     """
     Decides on those that come together.
 

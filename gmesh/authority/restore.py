@@ -34,7 +34,7 @@ from gmesh.authority.node_files import NodeFiles, read_node_files
 from gmesh.authority.readmission import issued_mark
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import documents, engine, invites, migrate, nodes, operators
+from gmesh.authority.store import documents, invites, migrate, operators, presence, sqlite
 from gmesh.authority.store.approvals import forget_all as end_proposals
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.history import begin_instance
@@ -162,8 +162,8 @@ def restore(
         if manifest.exists():
             _check_manifest(backup, manifest)
         if directory.database.exists() and backup.samefile(directory.database):
-            engine.connect(backup).close()  # what a crash left in its log, into the file
-        engine.check_integrity(backup, still=True)
+            sqlite.connect(backup).close()  # what a crash left in its log, into the file
+        sqlite.check_integrity(backup, still=True)
         fresh = state / (DATABASE + ".restoring")
         for killed in state.glob(fresh.name + "*"):
             killed.unlink()  # the log of an earlier copy would be played into this one
@@ -190,8 +190,8 @@ def restore(
         finally:
             for leftover in state.glob(fresh.name + "*"):
                 leftover.unlink()
-    except engine.EngineError as error:
-        raise engine.explain(error, backup) from error
+    except sqlite.EngineError as error:
+        raise sqlite.explain(error, backup) from error
     finally:
         lock.release()
     return done
@@ -215,18 +215,18 @@ def _held(directory: StateDirectory) -> _Held:
     if not directory.database.exists():
         return _Held()
     try:
-        with engine.reading(directory.database) as cursor:
+        with sqlite.reading(directory.database) as cursor:
             reader = Reader(cursor)
             chain = [parse_document(body, Genesis) for body in documents.genesis_chain(reader)]
             verify_genesis_chain(chain, directory.network_id)
             return _Held(chain, epoch(reader), _crl_nobody_has(reader))
-    except (engine.EngineError, DocumentRefused):
+    except (sqlite.EngineError, DocumentRefused):
         return _Held()
 
 
 def _crl_nobody_has(reader: Reader) -> int | None:
     restored_at, crl = reader.mark("restored_at"), documents.newest_crl_mark(reader)
-    if restored_at is None or crl is None or nodes.heard_since(reader, restored_at):
+    if restored_at is None or crl is None or presence.heard_since(reader, restored_at):
         return None
     return crl[0]
 
@@ -277,7 +277,7 @@ class _Rework:
 
     def run(self, fresh: Path, now: int) -> Restored:
         """Change the copy."""
-        connection = engine.connect(fresh)
+        connection = sqlite.connect(fresh)
         try:
             migrate.migrate(connection, now)
             with transaction(connection, now) as tx:
@@ -454,7 +454,7 @@ def _swap(state: Path, fresh: Path, now: int, raised: int) -> None:
     if os.geteuid() == 0:
         os.chown(fresh, owner.st_uid, owner.st_gid)
     os.replace(fresh, state / DATABASE)
-    connection = engine.connect(state / DATABASE)
+    connection = sqlite.connect(state / DATABASE)
     try:
         mirror, after = AuditMirror(state / MIRROR), 0
         while rows := audit_rows.page(Reader(connection.cursor()), after, AUDIT_PAGE):

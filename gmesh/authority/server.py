@@ -44,6 +44,7 @@ from gmesh.authority.route import Access, Call, Response, Route, json_response
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.service import Authority
 from gmesh.authority.state import LOCK, StateDirectory
+from gmesh.authority.store.sqlite import SqliteEngine
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
 from gmesh.daemon.web import PROBLEM_TYPE
@@ -387,17 +388,19 @@ def open_authority(
     state: Path,
     clock: IReactorTime,
     wall: Callable[[], float],
-    pools: Callable[[Path], tuple[Any, Any]],
+    pools: Callable[[Any], tuple[Any, Any]],
     passphrases: Passphrases | None = None,
     weaken_approvals: bool = False,
     clock_is_right: bool = False,
+    shared: bool = False,
 ) -> Authority:
     """
     Open a state directory.
 
-    @param pools: makes the writer pool and the reader pool of a database file.
+    @param pools: makes the writer pool and the reader pool of an engine.
     @param passphrases: asked for the signing keys that are sealed.
     @param weaken_approvals: whether C{approvals.json} may ask for less than it did.
+    @param shared: other daemons may serve from the same database.
     @param clock_is_right: C{wall} is known to be right: somebody says so, or keeps it synchronised.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
@@ -409,22 +412,24 @@ def open_authority(
     try:
         issuer = directory.issuer()
         rules = read_rules(state, possible)
-        opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right)
+        opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right, shared)
     except BaseException:
         lock.release()
         raise
+    engine = SqliteEngine(directory.database)
     steady = SteadyClock(wall, clock.seconds, opened.high_water, clock_is_right)
     store = Store(
-        directory.database,
-        *pools(directory.database),
+        engine,
+        *pools(engine),
         steady,
         opened.mirror.append,
         claimed=opened.claimed,
         checked=opened.checked,
     )
+    store.shared = shared
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
-    approvals = Approvals(store, rules, possible)
+    approvals = Approvals(store, opened.rules, possible)
     description = json.dumps(describe(ROUTES)).encode()
     authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
     if opened.another is not None:

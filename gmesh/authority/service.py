@@ -34,7 +34,7 @@ from gmesh.authority.published import Publisher
 from gmesh.authority.revocations import Revocations
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
-from gmesh.authority.store import certificates, nonces
+from gmesh.authority.store import certificates, nonces, read_nonces
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
@@ -111,6 +111,8 @@ class Authority:
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
         self._later("log check", limits.LOG_CHECK_SECONDS, self.store.check_log)
         self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)
+        self._later("news", limits.PRESENCE_NEWS_SECONDS, self.members.flush_news)
+        self._later("old presence", limits.PRESENCE_FORGET_SECONDS, self.members.forget_presence)
         self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.members.flush_presence)
 
     async def stop(self) -> None:
@@ -194,7 +196,11 @@ class Authority:
             nonces.prune(tx)
             self._pruned = certificates.prune(tx, self._pruned, tx.now - self.issuer.grace(tx))
 
-        return self.store.decide(prune)
+        if not self.store.shared:
+            return self.store.decide(prune)
+        now = self.clock.now()
+        noted = self.store.note(lambda notes: read_nonces.prune(notes, now))
+        return noted.addCallback(lambda _: self.store.decide(prune))
 
     def _later(self, name: str, seconds: float, function: Callable[[], Deferred[Any]]) -> None:
         def run() -> None:

@@ -18,12 +18,19 @@ from typing import Any
 import msgspec
 
 from gmesh.authority import audit, limits
-from gmesh.authority.approval_rules import APPROVALS_FILE, ApprovalRules, refuse_weaker, take_rules
+from gmesh.authority.approval_rules import (
+    APPROVALS_FILE,
+    NO_APPROVALS,
+    ApprovalRules,
+    follow_rules,
+    refuse_weaker,
+    take_rules,
+)
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import documents, engine, migrate, nonces, operators
+from gmesh.authority.store import documents, migrate, nonces, operators, sqlite
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.history import begin_instance, check_history, instance
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
@@ -71,6 +78,7 @@ class Opened:
 
     @ivar claimed: nonces used up by requests that were signed later than this start, by their own account.
     @ivar checked: whether the whole file was read and found good; if not, a clean stop had left it so.
+    @ivar rules: of approval, that hold.
     @ivar another: why nothing is issued, if nodes were found to hold what this database never published.
     """
 
@@ -82,6 +90,7 @@ class Opened:
     claimed: frozenset[tuple[str, str]]
     mirror: AuditMirror
     checked: bool = True
+    rules: ApprovalRules = NO_APPROVALS
     another: StoreError | None = None
 
 
@@ -113,21 +122,23 @@ class StateDirectory:
         rules: ApprovalRules,
         weaken_approvals: bool = False,
         clock_is_right: bool = True,
+        shared: bool = False,
     ) -> Opened:
         """
         Check the database and bring it up to date, or make it; sign the status of this start.
 
         @param clock_is_right: C{now} is known to be right, however long ago the authority ran last.
         @param weaken_approvals: whether C{rules} may ask for less than those that hold.
+        @param shared: other daemons serve from the same database: the rules that it holds count.
         @raise ConfigurationError: C{weaker-approvals}, C{bad-approvals}.
         @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}.
         @raise ConfigurationError: C{clock-jump}.
         """
         clean = take_clean(self.database)
         if self.database.exists() and not clean:
-            engine.check_integrity(self.database)
+            sqlite.check_integrity(self.database)
         try:
-            connection = engine.connect(self.database)
+            connection = sqlite.connect(self.database)
             try:
                 self.database.chmod(0o600)
                 migrate.migrate(connection, now, keep=self._keep)
@@ -136,15 +147,20 @@ class StateDirectory:
                     if not clock_is_right:
                         _check_jump(tx)
                     opened = replace(self._open(tx, issuer, mirror), checked=not clean)
-                    weaker = take_rules(tx, rules, weaken_approvals)
+                    weaker = ""
+                    if shared and not weaken_approvals:
+                        rules = follow_rules(tx, rules, str(self.path / APPROVALS_FILE))
+                    else:
+                        weaker = take_rules(tx, rules, weaken_approvals)
                     if not weaker:
                         rules.check(tx, str(self.path / APPROVALS_FILE))
+                    opened = replace(opened, rules=rules)
                 _catch_up(connection, mirror)
                 refuse_weaker(weaker, str(self.path / APPROVALS_FILE))
             finally:
                 connection.close()
-        except engine.EngineError as error:
-            raise engine.explain(error, self.database) from error
+        except sqlite.EngineError as error:
+            raise sqlite.explain(error, self.database) from error
         except OSError as error:
             raise StoreError("unwritable", f"cannot write in {self.path}: {error.strerror}") from error
         return opened
@@ -155,8 +171,8 @@ class StateDirectory:
         part = copy.with_suffix(".part")
         part.unlink(missing_ok=True)
         part.touch(mode=0o600)
-        engine.backup(self.database, part)
-        engine.sync(part)
+        sqlite.backup(self.database, part)
+        sqlite.sync(part)
         part.replace(copy)
 
     def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror) -> Opened:

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.store import engine
+from gmesh.authority.store import sqlite
 from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
@@ -23,7 +23,7 @@ class Held:
     """A writer pool whose work waits until it is let go, so that groups form."""
 
     def __init__(self, path: Path) -> None:
-        self.connection = engine.connect(path)
+        self.connection = sqlite.connect(path)
         self.groups: list[int] = []
         self._waiting: list[Callable[[], None]] = []
 
@@ -53,14 +53,14 @@ class Bench:
 
     def __init__(self, path: Path) -> None:
         self.path = path / "test.sqlite"
-        connection = engine.connect(self.path)
+        connection = sqlite.connect(self.path)
         migrate(connection, NOW)
         connection.execute("CREATE TABLE t (k TEXT PRIMARY KEY)")
         connection.close()
         self.writer = Held(self.path)
         self.mirrored: list[Any] = []
         clock = SteadyClock(lambda: NOW, lambda: 0.0)
-        self.store = Store(self.path, self.writer, None, clock, self.mirrored.extend)
+        self.store = Store(sqlite.SqliteEngine(self.path), self.writer, None, clock, self.mirrored.extend)
 
     def rows(self) -> list[str]:
         connection = sqlite3.connect(self.path)

@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from twisted.python.failure import Failure
-
-from gmesh.authority.store import engine
 
 
 class InPlaceReactor:
@@ -53,9 +50,9 @@ class HeldThreads(InPlaceThreads):
             super().callInThreadWithCallback(*self._waiting.pop(0))
 
 
-def in_place_pools(path: Path) -> tuple[Any, Any]:
+def in_place_pools(engine: Any) -> tuple[Any, Any]:
     """The daemon's own pools, called in place."""
-    pools = engine.writer_pool(path, InPlaceReactor()), engine.reader_pool(path, InPlaceReactor())
+    pools = engine.writer_pool(InPlaceReactor()), engine.reader_pool(InPlaceReactor())
     for pool in pools:
         pool.threadpool = InPlaceThreads()
     return pools

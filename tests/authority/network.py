@@ -71,7 +71,13 @@ class Member:
 
 
 class Network:
-    """An authority and everything a test needs to talk to it."""
+    """
+    An authority and everything a test needs to talk to it.
+
+    @ivar shared: whether other daemons serve from the same database.
+    """
+
+    shared = False
 
     def __init__(self, path: Path, rates: RateLimits) -> None:
         self.path = path
@@ -112,6 +118,7 @@ class Network:
             in_place_pools,
             weaken_approvals=weaken_approvals,
             clock_is_right=clock_is_right,
+            shared=self.shared,
         )
         self.limiter = RateLimiter(self.rates, self.clock.seconds)
         authority = self.authority

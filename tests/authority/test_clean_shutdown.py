@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gmesh.authority.store import engine
+from gmesh.authority.store import sqlite
 from gmesh.authority.store.clean_shutdown import leave_clean, take_clean
 from gmesh.errors import StoreError
 
@@ -21,13 +21,13 @@ from gmesh.errors import StoreError
 def read_through(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """When the database was read through: before the daemon answered, or after."""
     times: list[str] = []
-    check = engine.check_integrity
+    check = sqlite.check_integrity
 
     def watched(path: Path, **more: Any) -> None:
         times.append("after" if "given_up" in more else "before")
         check(path, **more)
 
-    monkeypatch.setattr(engine, "check_integrity", watched)
+    monkeypatch.setattr(sqlite, "check_integrity", watched)
     return times
 
 

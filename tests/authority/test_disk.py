@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gmesh.authority.store import engine
+from gmesh.authority.store import sqlite
 from gmesh.authority.store.migrate import Migration, migrate, released
 from gmesh.errors import StoreError
 
@@ -166,9 +166,9 @@ MIGRATE = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from gmesh.authority.store import engine
+from gmesh.authority.store import sqlite
 from gmesh.authority.store.migrate import migrate
-connection = engine.connect(Path(sys.argv[2]))
+connection = sqlite.connect(Path(sys.argv[2]))
 left = int(sys.argv[3])
 def count(statement):
     global left
@@ -201,7 +201,7 @@ def schema(path: Path) -> list[tuple[str, str]]:
 
 def make_first(path: Path) -> None:
     """A database of the first schema, with something in it."""
-    connection = engine.connect(path)
+    connection = sqlite.connect(path)
     migrate(connection, 1, released()[:1])
     connection.execute("INSERT INTO noise_key VALUES ('a', 'b')")
     connection.execute("INSERT INTO node VALUES ('a', 'b', 'c', '[]', NULL, 1, 2, NULL, NULL, NULL)")
@@ -217,7 +217,7 @@ def test_each_schema_becomes_the_next_and_keeps_its_rows(tmp_path: Path) -> None
     """From the first schema to the newest: as made at once, with the rows of before."""
     make_first(tmp_path / "old.sqlite")
     for name in ("old", "new"):
-        connection = engine.connect(tmp_path / f"{name}.sqlite")
+        connection = sqlite.connect(tmp_path / f"{name}.sqlite")
         migrate(connection, 1)
         connection.close()
     assert schema(tmp_path / "old.sqlite") == schema(tmp_path / "new.sqlite")

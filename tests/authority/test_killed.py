@@ -16,7 +16,7 @@ from authority.killed import ROUND_SECONDS, Continued, FleetKeys, restore_again,
 from authority.state_files import POLICY_TEXT, START, write_state
 
 from gmesh.authority.audit import verify_chain
-from gmesh.authority.store import engine
+from gmesh.authority.store import sqlite
 from gmesh.errors import StoreError
 from gmesh.trust.documents import Crl, parse_document
 from gmesh.trust.encoding import b64url_decode
@@ -192,7 +192,7 @@ def test_a_killed_restore_leaves_nothing_to_the_next(tmp_path: Path) -> None:
     network.stop()
     copy = tmp_path / "copy.sqlite"
     shutil.copyfile(max((path / "backups").glob("*.sqlite")), copy)
-    connection = engine.connect(copy)
+    connection = sqlite.connect(copy)
     connection.execute("UPDATE operator SET role = 'administer'")
     shutil.copyfile(copy, path / "authority.sqlite.restoring")
     shutil.copyfile(f"{copy}-wal", path / "authority.sqlite.restoring-wal")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gmesh.authority.store import engine
+from gmesh.authority.store import sqlite
 from gmesh.authority.store.migrate import Migration, migrate, released
 from gmesh.errors import StoreError
 
@@ -17,7 +17,7 @@ NOW = 1_800_000_000
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     """A database with a migration this program does not know is not touched."""
-    connection = engine.connect(tmp_path / "a.sqlite")
+    connection = sqlite.connect(tmp_path / "a.sqlite")
     later = [*released(), Migration(9999, "later", "CREATE TABLE later (x INTEGER);\n")]
     migrate(connection, NOW, later)
     with pytest.raises(StoreError, match="newer program"):
@@ -27,7 +27,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 def test_an_edited_migration_is_refused(tmp_path: Path) -> None:
     """The recorded digest must be the file's."""
-    connection = engine.connect(tmp_path / "a.sqlite")
+    connection = sqlite.connect(tmp_path / "a.sqlite")
     migrate(connection, NOW, [Migration(1, "one", "CREATE TABLE a (x INTEGER);\n")])
     with pytest.raises(StoreError, match="0001"):
         migrate(connection, NOW, [Migration(1, "one", "CREATE TABLE a (y INTEGER);\n")])
@@ -36,7 +36,7 @@ def test_an_edited_migration_is_refused(tmp_path: Path) -> None:
 
 def test_a_migration_is_whole_or_not_at_all(tmp_path: Path) -> None:
     """One that fails half-way leaves no table and no record; the mended one then applies."""
-    connection = engine.connect(tmp_path / "a.sqlite")
+    connection = sqlite.connect(tmp_path / "a.sqlite")
     half = Migration(1, "one", "CREATE TABLE a (x INTEGER);\nCREATE TABLE a (x INTEGER);\n")
     with pytest.raises(sqlite3.OperationalError):
         migrate(connection, NOW, [half])
@@ -60,7 +60,7 @@ def test_the_old_database_is_kept_before_a_migration(tmp_path: Path) -> None:
     two = Migration(2, "two", "CREATE TABLE b (x INTEGER);\n")
     three = Migration(3, "three", "CREATE TABLE c (x INTEGER);\n")
     asked: list[tuple[int, int]] = []
-    connection = engine.connect(tmp_path / "a.sqlite")
+    connection = sqlite.connect(tmp_path / "a.sqlite")
 
     def keep(number: int) -> None:
         (tables,) = connection.execute(

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from gmesh.authority import audit, limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import engine
+from gmesh.authority.store import sqlite
 from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.authority.store.writer import Store
@@ -185,13 +185,14 @@ def test_the_queue_is_bounded(bench: Bench) -> None:
 async def test_threads_and_files(tmp_path: Path) -> None:
     """The daemon's own pools: 300 concurrent decisions and reads on real threads, none lost."""
     path = tmp_path / "test.sqlite"
-    connection = engine.connect(path)
+    connection = sqlite.connect(path)
     migrate(connection, NOW)
     connection.execute("CREATE TABLE t (k TEXT PRIMARY KEY)")
     connection.close()
     clock = SteadyClock(lambda: NOW, lambda: 0.0)
-    pools = engine.writer_pool(path, reactor), engine.reader_pool(path, reactor)
-    store = Store(path, *pools, clock, lambda entries: None)
+    engine = sqlite.SqliteEngine(path)
+    pools = engine.writer_pool(reactor), engine.reader_pool(reactor)
+    store = Store(engine, *pools, clock, lambda entries: None)
     try:
         await gatherResults([store.decide(insert(str(number))) for number in range(300)])
         assert await store.read(lambda reader: reader.value("SELECT count(*) FROM t")) == 300

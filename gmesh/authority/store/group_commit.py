@@ -15,9 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gmesh.authority.store import engine
 from gmesh.authority.store.marks import Marks
-from gmesh.authority.store.transaction import AuditRow, Transaction, write_audit
+from gmesh.authority.store.transaction import AuditRow, Transaction, check_begun, write_audit
 from gmesh.errors import GmeshError, StoreError
 
 __all__ = ["Bulk", "QueuedDecision", "run_group"]
@@ -78,9 +77,9 @@ def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, ma
     @return: what was added to the audit.
     """
     cursor = connection.cursor()
-    cursor.execute(engine.BEGIN)
+    connection.begin(cursor)
     before = Marks.read(cursor)
-    group = _Group(cursor, now, before.copy())
+    group = _Group(cursor, connection, now, before.copy())
     group.marks.values["high_water"] = max(mark, group.marks.values["high_water"])
     tried: dict[Bulk[Any, Any], int] = {}
     for place, decision in enumerate(decisions):
@@ -90,7 +89,7 @@ def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, ma
             group.decide_at_once(decision.bulk, [one for one in alike if one.bulk is decision.bulk])
         if decision.transaction is None:
             group.decide(decision)
-    engine.check_begun(cursor)
+    check_begun(cursor)
     group.marks.write(cursor, before)
     write_audit(cursor, group.rows)
     cursor.close()
@@ -112,12 +111,14 @@ class _Group:
     """
     As far as it has got.
 
+    @param errors: the connection, which has the errors of its engine as attributes (PEP 249).
     @ivar marks: what the next decision starts from.
     @ivar rows: of the audit, by all that was decided.
     """
 
-    def __init__(self, cursor: Any, now: int, marks: Marks) -> None:
+    def __init__(self, cursor: Any, errors: Any, now: int, marks: Marks) -> None:
         self._cursor = cursor
+        self._errors = errors
         self._now = now
         self.marks = marks
         self.rows: list[AuditRow] = []
@@ -136,10 +137,10 @@ class _Group:
                 transaction.undo()
                 transaction = self._begin()
                 decision.failure = Failure(instead(transaction))
-        except engine.ConstraintError:
+        except self._errors.IntegrityError:
             transaction.undo()
             decision.failure = Failure(StoreError("conflict", "somebody else was faster: look and try again"))
-        except engine.EngineError:
+        except self._errors.Error:
             raise
         except Exception:
             transaction.undo()
@@ -154,9 +155,9 @@ class _Group:
         transaction = self._begin()
         try:
             answers = bulk.many(transaction, [decision.item for decision in alike])
-        except (engine.ConstraintError, GmeshError):
+        except (self._errors.IntegrityError, GmeshError):
             transaction.undo()
-        except engine.EngineError:
+        except self._errors.Error:
             raise
         except Exception:
             _log.failure("decisions of a kind failed together: each is decided alone")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from gmesh.authority.store import engine
+from gmesh.authority.store.transaction import exclusive
 from gmesh.errors import StoreError
 
 __all__ = ["Migration", "migrate", "released"]
@@ -75,14 +75,14 @@ def migrate(
     """
     wanted = released() if migrations is None else list(migrations)
     applied = 0
-    with engine.exclusive(connection) as cursor:
+    with exclusive(connection) as cursor:
         done = _recorded(cursor)
         _check(done, wanted)
     pending = [migration.number for migration in wanted if migration.number not in done]
     if keep is not None and done and pending:
         keep(pending[0])
     for migration in wanted:
-        with engine.exclusive(connection) as cursor:
+        with exclusive(connection) as cursor:
             done = _recorded(cursor)
             _check(done, wanted)
             if migration.number in done:

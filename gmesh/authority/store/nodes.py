@@ -8,7 +8,6 @@ Tests: C{tests/authority/test_members.py}.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from functools import lru_cache
 
 import msgspec
@@ -23,20 +22,18 @@ __all__ = [
     "claim_noise_key",
     "count",
     "counted",
-    "heard_since",
     "page",
     "put",
     "read_roles",
     "remove",
     "roles_text",
-    "seen",
 ]
 
-_COLUMNS = "name, node_id, node_key, roles, lifetime, serial, not_after, barred_at, last_seen, numbers"
-_INSERT = f"INSERT INTO node ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (name) DO NOTHING"
+_COLUMNS = "name, node_id, node_key, roles, lifetime, serial, not_after, barred_at"
+_INSERT = f"INSERT INTO node ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (name) DO NOTHING"
 _REPLACE = (
     "UPDATE node SET node_id = ?, node_key = ?, roles = ?, lifetime = ?, serial = ?, not_after = ?,"
-    " barred_at = ?, last_seen = ?, numbers = ? WHERE name = ?"
+    " barred_at = ? WHERE name = ?"
 )
 COMBINATIONS_REMEMBERED = 1024  # of roles: a fleet has few, so each is read and spelled once
 
@@ -52,8 +49,6 @@ class NodeRow(msgspec.Struct, frozen=True):
     serial: int
     not_after: int
     barred_at: int | None = None
-    last_seen: int | None = None
-    numbers: str | None = None
 
 
 def _row(row: Row | None) -> NodeRow | None:
@@ -96,8 +91,6 @@ def put(tx: Transaction, node: NodeRow) -> None:
         node.serial,
         node.not_after,
         node.barred_at,
-        node.last_seen,
-        node.numbers,
     )
     if tx.execute(_INSERT, *values):
         counted(tx, 1)
@@ -139,17 +132,6 @@ def noise_key_owner(reader: Reader, noise_key: str) -> str | None:
     """The node_id a Noise key is tied to."""
     owner: str | None = reader.value("SELECT node_id FROM noise_key WHERE noise_key = ?", noise_key)
     return owner
-
-
-def heard_since(reader: Reader, moment: int) -> bool:
-    """Whether any member was heard of at that second or later."""
-    return reader.one("SELECT 1 FROM node WHERE last_seen >= ? LIMIT 1", moment) is not None
-
-
-def seen(tx: Transaction, rows: Iterable[tuple[str, int, str]]) -> None:
-    """Note when members were last heard of and the numbers they had applied."""
-    for node_id, at, numbers in rows:
-        tx.execute("UPDATE node SET last_seen = ?, numbers = ? WHERE node_id = ?", at, numbers, node_id)
 
 
 @lru_cache(maxsize=COMBINATIONS_REMEMBERED)

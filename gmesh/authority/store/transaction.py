@@ -11,10 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gmesh.authority.store import engine
 from gmesh.authority.store.marks import Marks, read_audit_head
 
-__all__ = ["SERIALS_PER_EPOCH", "AuditRow", "Reader", "Transaction", "transaction", "write_audit"]
+__all__ = [
+    "SERIALS_PER_EPOCH",
+    "AuditRow",
+    "Notes",
+    "Reader",
+    "Transaction",
+    "check_begun",
+    "exclusive",
+    "transaction",
+    "write_audit",
+]
 
 SERIALS_PER_EPOCH = 2**40
 AUDIT_ROWS_AT_ONCE = 64
@@ -59,6 +68,19 @@ class Reader:
         return read_audit_head(self._cursor)
 
 
+class Notes(Reader):
+    """A small write beside the decisions, of what none of them writes: committed as a whole."""
+
+    __slots__ = ()
+
+    def execute(self, sql: str, *values: object) -> int:
+        """Change something. @return: how many rows."""
+        check_begun(self._cursor)
+        self._cursor.execute(sql, values)
+        count: int = self._cursor.rowcount
+        return count
+
+
 Instead = Callable[["Transaction"], Exception]
 """What is decided in the place of a decision that is undone; committed, and what it returns is raised."""
 
@@ -93,7 +115,7 @@ class Transaction(Reader):
 
     def execute(self, sql: str, *values: object) -> int:
         """Change something. @return: how many rows."""
-        engine.check_begun(self._cursor)
+        check_begun(self._cursor)
         if self._undoable and not self._saved:
             self._saved = True
             self._cursor.execute("SAVEPOINT decision")
@@ -175,6 +197,15 @@ class Transaction(Reader):
             hook()
 
 
+def check_begun(cursor: Any) -> None:
+    """
+    Refuse to go on outside a transaction: SQLite ends it by itself when the disk fails or memory is short,
+    and what somebody who caught that error wrote afterwards would be committed alone.
+    """
+    if not cursor.connection.in_transaction:
+        raise cursor.connection.OperationalError("the transaction was ended by an earlier error")
+
+
 def write_audit(cursor: Any, rows: list[AuditRow]) -> None:
     """Insert rows of the audit chain, many per statement."""
     for start in range(0, len(rows), AUDIT_ROWS_AT_ONCE):
@@ -185,9 +216,22 @@ def write_audit(cursor: Any, rows: list[AuditRow]) -> None:
 
 
 @contextmanager
+def exclusive(connection: Any) -> Iterator[Any]:
+    """One write transaction on the caller's own connection: committed, or rolled back by an exception."""
+    cursor = connection.cursor()
+    try:
+        connection.begin(cursor)
+        yield cursor
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
+
+
+@contextmanager
 def transaction(connection: Any, now: int) -> Iterator[Transaction]:
     """One decision alone, on the caller's own connection: committed, or rolled back by an exception."""
-    with engine.exclusive(connection) as cursor:
+    with exclusive(connection) as cursor:
         before = Marks.read(cursor)
         alone = Transaction(cursor, now, before.copy())
         yield alone

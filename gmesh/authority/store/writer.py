@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
@@ -22,11 +21,9 @@ from zope.interface import implementer
 
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.store import engine
-from gmesh.authority.store.clean_shutdown import leave_clean
 from gmesh.authority.store.group_commit import Bulk, QueuedDecision, run_group
 from gmesh.authority.store.other_programs import OtherPrograms
-from gmesh.authority.store.transaction import AuditRow, Reader, Transaction
+from gmesh.authority.store.transaction import AuditRow, Notes, Reader, Transaction
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore
 
@@ -42,6 +39,7 @@ class Store:
     """
     The authority's database.
 
+    @param engine: L{gmesh.interfaces.IEngine}, which the pools are of.
     @param writer: a pool of one connection.
     @param reader: a pool of connections that cannot write.
     @param clock: the time of decisions, and the mark below which no request is believed.
@@ -55,13 +53,15 @@ class Store:
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
     @ivar stopping: true once long work must end.
     @ivar others: what other programs do to the file.
+    @ivar shared: whether other daemons serve from it, which do not know what this one remembers.
     """
 
     log = Logger()
+    shared = False
 
     def __init__(
         self,
-        path: Path,
+        engine: Any,
         writer: Any,
         reader: Any,
         clock: SteadyClock,
@@ -69,7 +69,8 @@ class Store:
         claimed: frozenset[tuple[str, str]] = frozenset(),
         checked: bool = True,
     ) -> None:
-        self.path = path
+        self.engine = engine
+        self.path = engine.path
         self.writable = True
         self.decided = 0
         self.groups = 0
@@ -86,7 +87,7 @@ class Store:
         self._busy = False
         self._idle: list[Deferred[None]] = []
         self._long_work = 0
-        self.others = OtherPrograms(path)
+        self.others = OtherPrograms(engine.path)
 
     def decide(self, function: Callable[[Transaction], T]) -> Deferred[T]:
         """Run C{function} in the next group. @return: its result, after the commit."""
@@ -96,11 +97,16 @@ class Store:
         """Decide on C{item} in the next group, with others of its kind. @return: as L{decide}."""
         return self._enqueue(QueuedDecision(lambda tx: bulk.one(tx, item), bulk, item))
 
-    def _enqueue(self, decision: QueuedDecision) -> Deferred[Any]:
+    def _refusal(self) -> StoreError | None:
+        """Why nothing may be written."""
         if self.damage is not None:
-            return fail(self.damage)
-        if self.others.full and self.others.trouble is not None:
-            return fail(self.others.trouble)
+            return self.damage
+        return self.others.trouble if self.others.full else None
+
+    def _enqueue(self, decision: QueuedDecision) -> Deferred[Any]:
+        refused = self._refusal()
+        if refused is not None:
+            return fail(refused)
         if len(self._queue) >= limits.WRITE_QUEUE_REQUESTS:
             return fail(
                 StoreError("unavailable", "too many requests are waiting for the disk: try again soon")
@@ -109,15 +115,39 @@ class Store:
         self._pump()
         return decision.deferred
 
+    def note(self, function: Callable[[Notes], T]) -> Deferred[T]:
+        """Run C{function} in a transaction outside the order. @return: its result, after the commit."""
+        refused = self._refusal()
+        if refused is not None:
+            return fail(refused)
+
+        def run(connection: Any) -> T:
+            cursor = connection.cursor()
+            try:
+                connection.begin(cursor)
+                result = function(Notes(cursor))
+                connection.commit()
+                return result
+            except connection.Error as error:
+                self.writable = False
+                raise self._explained(error) from error
+            finally:
+                cursor.close()
+
+        asked: Deferred[T] = self._writer.runWithConnection(run)
+        answer: Deferred[T] = Deferred()
+        asked.addCallbacks(answer.callback, answer.errback)
+        return answer
+
     def read(self, function: Callable[[Reader], T]) -> Deferred[T]:
         """Run C{function} on a read-only connection, in one snapshot."""
 
         def run(connection: Any) -> T:
             cursor = connection.cursor()
             try:
-                cursor.execute(engine.BEGIN_READ)
+                connection.begin_read(cursor)
                 return function(Reader(cursor))
-            except engine.EngineError as error:
+            except connection.Error as error:
                 raise self._explained(error) from error
             finally:
                 cursor.close()
@@ -140,11 +170,11 @@ class Store:
 
     def check_log(self) -> Deferred[None]:
         """See whether another program keeps the log from being taken up; our own long work may."""
-        if engine.log_size(self.path) < limits.LOG_BYTES_TOLD and self.others.trouble is None:
+        if self.engine.log_size() < limits.LOG_BYTES_TOLD and self.others.trouble is None:
             return succeed(None)
         if self._long_work:
             return succeed(None)
-        held: Deferred[int] = self._writer.runWithConnection(engine.log_held)
+        held: Deferred[int] = self._writer.runWithConnection(self.engine.log_held)
         return held.addCallback(self.others.log_held)
 
     @property
@@ -166,12 +196,12 @@ class Store:
         self._writer.close()
         self._reader.close()
         if self._checked and self.damage is None:
-            leave_clean(self.path)
+            self.engine.closed()
 
     def check_file(self) -> None:
         """A clean stop left this file whole; whether the disk kept it so is checked beside the work."""
         if not self._checked:
-            done = self.in_thread(lambda: engine.check_integrity(self.path, given_up=lambda: self.stopping))
+            done = self.in_thread(lambda: self.engine.check(given_up=lambda: self.stopping))
             done.addCallbacks(self._found_good, self._found_damaged)
 
     def _found_good(self, result: None) -> None:
@@ -194,21 +224,21 @@ class Store:
         done.addErrback(self._group_failed, group)
         done.addCallback(lambda _: self._settle(group))
 
-    def _explained(self, error: engine.EngineError) -> StoreError:
+    def _explained(self, error: BaseException | None) -> StoreError:
         """What it means; damage that a question met is damage from then on."""
-        explained = engine.explain(error, self.path)
+        explained: StoreError = self.engine.explain(error)
         if explained.reason == "corrupt" and self.damage is None:
             self.damage = explained
         return explained
 
     def _group_failed(self, failure: Failure, group: list[QueuedDecision]) -> None:
         error = failure.value
-        if isinstance(error, engine.EngineError) and engine.is_locked(error):
+        if self.engine.is_locked(error):
             error = self.others.locked()
             group += self._queue  # each of them would wait as long, for nothing
             self._queue.clear()
         else:
-            if isinstance(error, engine.EngineError):
+            if self.engine.is_error(error):
                 error = self._explained(error)
             elif not isinstance(error, StoreError):
                 self.log.failure("a group of decisions failed", failure)

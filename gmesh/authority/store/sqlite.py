@@ -2,7 +2,8 @@
 """
 The words only SQLite understands: pragmas, BEGIN IMMEDIATE, integrity, backup.
 
-Another database means another module like this one; nothing else in the store names an engine.
+Another database means another module like this one, with a provider of L{gmesh.interfaces.IEngine}; a
+connection of either has the same few words beside those of PEP 249.
 Tests: C{tests/authority/test_store.py}, C{tests/authority/test_disk.py}.
 """
 
@@ -17,34 +18,25 @@ from typing import Any
 from urllib.parse import quote
 
 from twisted.enterprise import adbapi
+from zope.interface import implementer
 
 from gmesh.authority import limits
+from gmesh.authority.store.clean_shutdown import leave_clean
 from gmesh.errors import StoreError
+from gmesh.interfaces import IEngine
 
 __all__ = [
-    "BEGIN",
-    "BEGIN_READ",
-    "ConstraintError",
     "EngineError",
+    "SqliteEngine",
     "backup",
-    "check_begun",
     "check_integrity",
     "connect",
-    "exclusive",
     "explain",
-    "is_locked",
-    "log_held",
-    "log_size",
-    "reader_pool",
     "reading",
     "sync",
-    "writer_pool",
 ]
 
-BEGIN = "BEGIN IMMEDIATE"  # a read that becomes a write later can fail as busy whatever the timeout
-BEGIN_READ = "BEGIN"
 EngineError = sqlite3.Error
-ConstraintError = sqlite3.IntegrityError
 BUSY_MILLISECONDS = 5000
 READERS = 4
 READ_BYTES = 1 << 20
@@ -61,6 +53,18 @@ _PRAGMAS = (
 )
 
 
+class Connection(sqlite3.Connection):
+    """One to SQLite, with the words that every engine's has."""
+
+    def begin(self, cursor: sqlite3.Cursor) -> None:
+        """Begin to write: a read that becomes a write later can fail as busy whatever the timeout."""
+        cursor.execute("BEGIN IMMEDIATE")
+
+    def begin_read(self, cursor: sqlite3.Cursor) -> None:
+        """Begin to read, in one snapshot."""
+        cursor.execute("BEGIN")
+
+
 def _prepare_writer(connection: sqlite3.Connection) -> None:
     for pragma in _PRAGMAS:
         connection.execute(pragma).fetchall()
@@ -71,9 +75,9 @@ def _prepare_reader(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA query_only=1")
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> Connection:
     """A connection of the caller's own, with every setting of the writer."""
-    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, factory=Connection)
     try:
         _prepare_writer(connection)
     except BaseException:
@@ -82,22 +86,13 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def writer_pool(path: Path, reactor: Any) -> adbapi.ConnectionPool:
-    """The pool of one connection through which every change goes."""
-    return _pool(path, reactor, 1, _prepare_writer)
-
-
-def reader_pool(path: Path, reactor: Any) -> adbapi.ConnectionPool:
-    """Connections that cannot change anything."""
-    return _pool(path, reactor, READERS, _prepare_reader)
-
-
 def _pool(path: Path, reactor: Any, size: int, prepare: Any) -> adbapi.ConnectionPool:
     return adbapi.ConnectionPool(
         "sqlite3",
         str(path),
         check_same_thread=False,
         isolation_level=None,
+        factory=Connection,
         cp_min=1,
         cp_max=size,
         cp_noisy=False,
@@ -106,34 +101,7 @@ def _pool(path: Path, reactor: Any, size: int, prepare: Any) -> adbapi.Connectio
     )
 
 
-@contextlib.contextmanager
-def exclusive(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
-    """One write transaction on the caller's own connection: committed, or rolled back by an exception."""
-    cursor = connection.cursor()
-    cursor.execute(BEGIN)
-    try:
-        yield cursor
-    except BaseException:
-        connection.rollback()
-        raise
-    connection.commit()
-
-
-def check_begun(cursor: sqlite3.Cursor) -> None:
-    """
-    Refuse to go on outside a transaction: SQLite ends it by itself when the disk fails or memory is short,
-    and what somebody who caught that error wrote afterwards would be committed alone.
-    """
-    if not cursor.connection.in_transaction:
-        raise sqlite3.OperationalError("the transaction was ended by an earlier error")
-
-
-def is_locked(error: sqlite3.Error) -> bool:
-    """Whether it means that another program has the lock."""
-    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-
-
-def log_size(path: Path) -> int:
+def _log_size(path: Path) -> int:
     """Bytes of the log beside the database, as it lies on the disk."""
     try:
         return os.stat(f"{path}-wal").st_size
@@ -141,7 +109,7 @@ def log_size(path: Path) -> int:
         return 0
 
 
-def log_held(connection: Any) -> int:
+def _log_held(connection: Any) -> int:
     """Take up what can be of the log. @return: its bytes, if somebody reads what was before some of it."""
     _, pages, taken = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     (size,) = connection.execute("PRAGMA page_size").fetchone()
@@ -238,3 +206,55 @@ def reading(path: Path) -> Iterator[sqlite3.Cursor]:
         yield connection.cursor()
     finally:
         connection.close()
+
+
+@implementer(IEngine)
+class SqliteEngine:
+    """
+    A database in one file of this host.
+
+    @param path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def connect(self) -> Connection:
+        """@see: L{IEngine.connect}"""
+        return connect(self.path)
+
+    def writer_pool(self, reactor: Any) -> adbapi.ConnectionPool:
+        """@see: L{IEngine.writer_pool}"""
+        return _pool(self.path, reactor, 1, _prepare_writer)
+
+    def reader_pool(self, reactor: Any) -> adbapi.ConnectionPool:
+        """@see: L{IEngine.reader_pool}"""
+        return _pool(self.path, reactor, READERS, _prepare_reader)
+
+    def is_error(self, error: BaseException) -> bool:
+        """@see: L{IEngine.is_error}"""
+        return isinstance(error, sqlite3.Error)
+
+    def is_locked(self, error: BaseException) -> bool:
+        """@see: L{IEngine.is_locked}"""
+        return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+    def explain(self, error: Any) -> StoreError:
+        """@see: L{IEngine.explain}"""
+        return explain(error, self.path)
+
+    def log_size(self) -> int:
+        """@see: L{IEngine.log_size}"""
+        return _log_size(self.path)
+
+    def log_held(self, connection: Any) -> int:
+        """@see: L{IEngine.log_held}"""
+        return _log_held(connection)
+
+    def check(self, given_up: Callable[[], bool] | None = None) -> None:
+        """@see: L{IEngine.check}"""
+        check_integrity(self.path, given_up=given_up)
+
+    def closed(self) -> None:
+        """@see: L{IEngine.closed}"""
+        leave_clean(self.path)

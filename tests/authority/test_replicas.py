@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""
+Two daemons that serve from one database, in one process: what one did, the other knows.
+
+Here the database is SQLite's, and its file is linked into the second state directory.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authority.network import WHO_VOTES, Network
+from authority.test_reload import reload
+
+from gmesh.authority import limits
+from gmesh.authority.approval_rules import APPROVALS_FILE
+from gmesh.authority.rate_limit import RateLimits
+from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.signed_requests import NODE_TAG
+
+Request = tuple[str, str, dict[str, str], bytes]
+
+
+class Replica(Network):
+    """One of several."""
+
+    shared = True
+
+
+class Two:
+    """
+    The first and the second, on one time.
+
+    @param rules: C{approvals.json} of each; None for no file.
+    """
+
+    def __init__(self, path: Path, rules: tuple[Any, Any] = (None, None)) -> None:
+        Network(path / "one", RateLimits()).stop()
+        shutil.copytree(path / "one", path / "two", ignore=shutil.ignore_patterns("authority.*sqlite*"))
+        shutil.copy(path / "one/authority.key", path / "two/authority.key")
+        (path / "two/authority.sqlite").symlink_to(path / "one/authority.sqlite")
+        for name, value in zip(("one", "two"), rules, strict=True):
+            if value is not None:
+                (path / name / APPROVALS_FILE).write_text(json.dumps(value))
+        self.one = Replica(path / "one", RateLimits())
+        self.two = Replica(path / "two", RateLimits())
+
+    def advance(self, seconds: float) -> None:
+        for each in (self.one, self.two):
+            each.clock.advance(seconds)
+
+    def close(self) -> None:
+        for each in (self.two, self.one):
+            each.stop()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    """Without rules of approval."""
+    made = Two(tmp_path)
+    yield made
+    made.close()
+
+
+def read_by(network: Network, member: Any, what: str) -> Request:
+    """A signed read of an operator or a member."""
+    if what == "operator":
+        return "GET", "/admin/nodes", network.signed(network.keys.admin, "GET", "/admin/nodes"), b""
+    headers = network.signed(member.node, "GET", "/commands?since=0", tag=NODE_TAG)
+    return "GET", "/commands?since=0", headers, b""
+
+
+def changing(network: Network, member: Any, what: str) -> Request:
+    """A request that changes something."""
+    if what == "join":
+        headers, body = network.join_request(network.invite("pump-2"))
+        return "POST", "/join", headers, body
+    if what == "renew":
+        value = {"certificate": member.certificate.as_dict(), "noise_key": b64url_encode(member.noise.public)}
+        body = json.dumps(value).encode()
+        return "POST", "/renew", network.signed(member.node, "POST", "/renew", body, NODE_TAG), body
+    body = json.dumps({"node": "pump-1"}).encode()
+    headers = network.signed(network.keys.admin, "POST", "/admin/revocations", body)
+    return "POST", "/admin/revocations", headers, body
+
+
+@pytest.mark.parametrize("what", ["operator", "member", "join", "renew", "revocation"])
+def test_p2_what_one_replica_answered_is_refused_at_the_other(two: Two, what: str) -> None:
+    """At once, after a restart, and after its nonce was pruned: replayed or stale, at each."""
+    member = two.one.joined("pump-1")
+    make = read_by if what in ("operator", "member") else changing
+    request = make(two.one, member, what)
+    assert two.one.ask(*request).status in (200, 201)
+    assert two.two.ask(*request).slug == "replayed"
+    assert two.one.ask(*request).slug == "replayed"
+    two.two.stop()
+    two.two.start()
+    assert two.two.ask(*request).slug == "replayed"
+    two.advance(limits.NONCE_KEPT_SECONDS + limits.PRUNE_SECONDS)
+    two.advance(limits.PRUNE_SECONDS)
+    left: list[int] = []
+    two.one.authority.store.read(lambda reader: left.append(reader.value("SELECT count(*) FROM read_nonce")))
+    assert left == [0]
+    assert [each.ask(*request).slug for each in (two.one, two.two)] == ["stale", "stale"]
+
+
+def heartbeat(network: Network, member: Any, crl: int) -> Request:
+    """One that says it has this CRL."""
+    value = {
+        "certificate": member.certificate.as_dict(),
+        "sent_ms": int(network.wall() * 1000),
+        "numbers": {"crl": crl},
+    }
+    body = json.dumps(value).encode()
+    return "POST", "/heartbeat", network.signed(member.node, "POST", "/heartbeat", body, NODE_TAG), body
+
+
+def shown(network: Network) -> tuple[int, int]:
+    """When the one node was last seen, and its CRL."""
+    key = network.keys.admin
+    answer = network.ask("GET", "/admin/nodes", network.signed(key, "GET", "/admin/nodes"))
+    (node,) = answer.json["nodes"]
+    return node["last_seen"], node["numbers"]["crl"]
+
+
+def test_p2_a_heartbeat_played_again_at_the_other_has_no_effect(two: Two) -> None:
+    """Neither on when the node was last seen nor on its numbers, before it is written and after."""
+    member = two.one.joined("pump-1")
+    two.two._counter = 10**6  # nonces of its own
+    old = heartbeat(two.one, member, 1)
+    assert two.one.ask(*old).status == 200
+    two.advance(2)
+    new = heartbeat(two.one, member, 2)
+    assert two.one.ask(*new).status == 200
+    expected = (two.one.now, 2)
+    two.advance(2)
+    assert shown(two.one) == shown(two.two) == expected
+    for request in (old, new):
+        assert two.two.ask(*request).status == 200
+        assert shown(two.two) == expected
+        two.advance(limits.PRESENCE_FLUSH_SECONDS)
+        assert shown(two.one) == shown(two.two) == expected
+    assert two.one.ask(*new).slug == "replayed"
+
+
+def test_p29_changed_numbers_are_known_at_the_other_within_a_second(two: Two) -> None:
+    """What C{revoke --wait} asks for there; a heartbeat that says the same again waits half a minute."""
+    member = two.one.joined("pump-1")
+    two.two._counter = 10**6
+    assert two.one.ask(*heartbeat(two.one, member, 1)).status == 200
+    two.advance(limits.PRESENCE_NEWS_SECONDS)
+    assert shown(two.two) == (two.one.now - 1, 1)
+    two.advance(1)
+    assert two.one.ask(*heartbeat(two.one, member, 2)).status == 200
+    two.advance(limits.PRESENCE_NEWS_SECONDS)
+    changed = (two.one.now - 1, 2)
+    assert shown(two.two) == changed
+    two.advance(1)
+    assert two.one.ask(*heartbeat(two.one, member, 2)).status == 200
+    again = two.one.now
+    two.advance(limits.PRESENCE_NEWS_SECONDS)
+    assert shown(two.two) == changed and shown(two.one) == (again, 2)
+    two.advance(limits.PRESENCE_FLUSH_SECONDS)
+    assert shown(two.two) == (again, 2)
+
+
+RULES = {"required": 2, "operations": [*WHO_VOTES, "POST /admin/revocations"]}
+
+
+@pytest.mark.parametrize("other", [None, {"required": 1, "operations": []}], ids=["none", "weaker"])
+def test_p19_a_replica_without_the_rules_goes_by_those_of_the_database(tmp_path: Path, other: Any) -> None:
+    """It starts, and what takes two operators takes two there."""
+    begun = Network(tmp_path / "one", RateLimits())
+    second = begun.keys.signing()
+    body = {"key": b64url_encode(second.public), "role": "administer", "name": "B"}
+    assert begun.admin("POST", "/admin/operators", body).status == 201
+    begun.stop()
+    two = Two(tmp_path, (RULES, other))
+    two.one._counter, two.two._counter = 10**6, 10**7
+    assert two.one.join(two.one.invite("pump-1")).status == 201
+    key = two.two.keys.admin
+    asked = json.dumps({"node": "pump-1"}).encode()
+
+    def revoke(by: Any) -> Any:
+        headers = two.two.signed(by, "POST", "/admin/revocations", asked)
+        return two.two.ask("POST", "/admin/revocations", headers, asked)
+
+    assert revoke(key).status == 202
+    assert revoke(second).status == 201
+    two.close()
+
+
+def test_p19_rules_that_another_replica_took_hold_from_the_next_decision(two: Two) -> None:
+    """What was judged by the old ones is refused, and the same request again waits for a second operator."""
+    second = two.one.keys.signing()
+    body = {"key": b64url_encode(second.public), "role": "administer", "name": "B"}
+    assert two.one.admin("POST", "/admin/operators", body).status == 201
+    two.one.joined("pump-1")
+    two.two._counter = 10**6
+    (two.one.path / APPROVALS_FILE).write_text(json.dumps(RULES))
+    reload(two.one)
+    assert two.one.authority.approvals.rules.required == 2
+    asked = {"node": "pump-1"}
+    assert two.two.admin("POST", "/admin/revocations", asked).slug == "conflict"
+    assert two.two.admin("POST", "/admin/revocations", asked).status == 202
