@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from authority.postgres_server import PostgresServer, running
 
-from gmesh.authority.store import enrolment, sqlite
+from gmesh.authority.store import admissions, enrolment, sqlite
 from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine, fill
 from gmesh.authority.store.transaction import transaction
@@ -90,7 +90,21 @@ def test_whoever_decides_is_alone_until_the_commit(
     other.close()
 
 
+def test_p6_who_holds_the_order_and_stands_still_is_ended_by_the_server(
+    connection: PostgresConnection, engine: PostgresEngine
+) -> None:
+    """Others decide then, and of what the frozen one began nothing is stored."""
+    other = engine.connect()
+    with pytest.raises(psycopg.Error), transaction(connection, NOW) as tx:
+        tx.next_number("serial")
+        with transaction(other, NOW) as next_one:
+            assert next_one.next_number("serial") == 1
+    assert connection.closed
+    other.close()
+
+
 def test_an_invite_that_does_not_exist_admits_nobody(connection: PostgresConnection) -> None:
     """The facts of joins are asked in the same words as of SQLite."""
     with transaction(connection, NOW) as tx:
+        assert admissions.page(tx, "", 10) == []
         assert enrolment.lookup_joins(tx, [("a", "b", "c"), ("d", "e", "f")]) == [None, None]
