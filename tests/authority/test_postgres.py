@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from authority.postgres_server import PostgresServer, running
 
 from gmesh.authority.store import admissions, enrolment, sqlite
+from gmesh.authority.store.group_commit import run_group
 from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine, fill
 from gmesh.authority.store.transaction import transaction
@@ -88,6 +90,17 @@ def test_whoever_decides_is_alone_until_the_commit(
         other.execute("SELECT turn FROM ordering WHERE id = 1 FOR UPDATE NOWAIT")
     assert other.execute("SELECT turn FROM ordering WHERE id = 1 FOR UPDATE NOWAIT").fetchone() == (0,)
     other.close()
+
+
+@pytest.mark.parametrize("wrong", [-3600, 3600])
+def test_p21_a_daemon_whose_clock_differs_decides_nothing(connection: PostgresConnection, wrong: int) -> None:
+    """It says so, and moves no mark of the others."""
+    with pytest.raises(StoreError, match="differ by 3") as caught:
+        run_group(connection, [], int(time.time()) + wrong, int(time.time()) + wrong)
+    connection.rollback()
+    assert caught.value.reason == "clock-suspect"
+    assert connection.execute("SELECT value FROM meta WHERE name = 'high_water'").fetchone() == (0,)
+    run_group(connection, [], int(time.time()), 0)
 
 
 def test_p6_who_holds_the_order_and_stands_still_is_ended_by_the_server(

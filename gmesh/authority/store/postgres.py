@@ -70,9 +70,15 @@ class PostgresConnection(psycopg.Connection[Any]):
         """Whether one is open and no statement of it has failed."""
         return self.info.transaction_status == TransactionStatus.INTRANS
 
-    def begin(self, cursor: _Cursor) -> None:
-        """Begin to write, after everybody else who does: what follows reads what they left."""
+    def begin(self, cursor: _Cursor) -> int:
+        """
+        Begin to write, after everybody else who does: what follows reads what they left.
+
+        @return: the server's time then, in Unix seconds, which all who decide here go by.
+        """
         cursor.several(_BEGIN)
+        row = cursor.execute("SELECT floor(extract(epoch FROM clock_timestamp()))::bigint").fetchone()
+        return int(row[0]) if row else 0
 
     def begin_read(self, cursor: _Cursor) -> None:
         """Begin to read, in one snapshot."""
