@@ -41,6 +41,7 @@ KEYS_REMEMBERED = 65_536
 REQUEST_WINDOW_SECONDS = 120
 NONCE_KEPT_SECONDS = 2 * REQUEST_WINDOW_SECONDS
 CLOCK_BACKSTEP_SECONDS = 120
+CLOCK_DIFFERENCE_SECONDS = 10  # between a daemon and its database
 CLOCK_JUMP_SECONDS = 86_400  # above the newest time seen, that a start takes without being told
 CLOCK_SETTLE_SECONDS = 3600  # after a jump inside the process, until the new time counts
 

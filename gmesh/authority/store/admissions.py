@@ -13,13 +13,14 @@ from gmesh.authority.store.transaction import Reader, Transaction
 __all__ = ["get", "page", "put"]
 
 _WHO = (
-    "SELECT node_key, name, roles, max(asks) FROM ("
+    "SELECT node_key, name, roles FROM (SELECT node_key, name, roles,"
+    " row_number() OVER (PARTITION BY node_key ORDER BY asks DESC, name) AS place FROM ("
     "SELECT node_key, name, roles, 0 AS asks FROM node WHERE barred_at IS NULL"
     " UNION ALL SELECT e.node_key, i.name, i.roles, 1 FROM enrolment AS e JOIN invite AS i ON i.id = e.id"
     " WHERE e.state <> 'rejected' AND i.used_at IS NULL AND i.revoked_at IS NULL"
-    ") WHERE node_key > ? GROUP BY node_key ORDER BY node_key LIMIT ?"
+    ") AS who WHERE node_key > ?) AS placed WHERE place = 1 ORDER BY node_key LIMIT ?"
 )
-"""SQLite takes the other columns of the row with the maximum: what a node asks to become comes first."""
+"""What a node asks to become comes before what it is."""
 
 
 def get(reader: Reader, node_key: str) -> bytes | None:

@@ -36,15 +36,16 @@ __all__ = [
 _INVITE = ", ".join(f"invite.{column.strip()}" for column in COLUMNS.split(","))
 _INVITE_END = 1 + COLUMNS.count(",") + 1
 _LOOKUP = f"""
-SELECT asked.key, {_INVITE},
-    EXISTS (SELECT 1 FROM revoked_key WHERE key_id = asked.value->>1),
-    (SELECT node_id FROM noise_key WHERE noise_key = asked.value->>2),
+WITH asked (place, invite_id, node_id, noise) AS (VALUES %s)
+SELECT asked.place, {_INVITE},
+    EXISTS (SELECT 1 FROM revoked_key WHERE key_id = asked.node_id),
+    (SELECT node_id FROM noise_key WHERE noise_key = asked.noise),
     named.name, named.node_id, named.barred_at, named.not_after,
     keyed.name, keyed.node_id, keyed.barred_at, keyed.not_after
-FROM json_each(?) AS asked
-    CROSS JOIN invite ON invite.id = asked.value->>0
+FROM asked
+    JOIN invite ON invite.id = asked.invite_id
     LEFT JOIN node AS named ON named.name = invite.name
-    LEFT JOIN node AS keyed ON keyed.node_id = asked.value->>1
+    LEFT JOIN node AS keyed ON keyed.node_id = asked.node_id
 """
 _ADMIT = (
     "INSERT INTO admission (invite, name, node_id, node_key, noise_key, roles, lifetime,"
@@ -87,7 +88,10 @@ def lookup_joins(reader: Reader, asked: Sequence[tuple[str, str, str]]) -> list[
     @param asked: invite's id, node_id, Noise key.
     """
     found: list[JoinFacts | None] = [None] * len(asked)
-    for row in reader.all(_LOOKUP, msgspec.json.encode(asked).decode()):
+    if not asked:
+        return found
+    values = [value for place, wanted in enumerate(asked) for value in (place, *wanted)]
+    for row in reader.all(_LOOKUP % ",".join(["(?,?,?,?)"] * len(asked)), *values):
         revoked, owner, *holders = row[_INVITE_END:]
         found[row[0]] = JoinFacts(
             row_of(row[1:_INVITE_END]), bool(revoked), owner, _holder(holders[:4]), _holder(holders[4:])

@@ -50,10 +50,10 @@ class Migration:
         return found
 
 
-def released() -> list[Migration]:
-    """The migrations this program brings, in order."""
+def released(folder: str = "migrations") -> list[Migration]:
+    """The migrations this program brings, in order; C{migrations/postgres} holds PostgreSQL's."""
     found = []
-    for entry in resources.files("gmesh.authority.store").joinpath("migrations").iterdir():
+    for entry in resources.files("gmesh.authority.store").joinpath(folder).iterdir():
         matched = _NAME.fullmatch(entry.name)
         if matched:
             found.append(Migration(int(matched[1]), matched[2], entry.read_text(encoding="utf-8")))

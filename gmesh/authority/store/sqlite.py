@@ -56,9 +56,14 @@ _PRAGMAS = (
 class Connection(sqlite3.Connection):
     """One to SQLite, with the words that every engine's has."""
 
-    def begin(self, cursor: sqlite3.Cursor) -> None:
-        """Begin to write: a read that becomes a write later can fail as busy whatever the timeout."""
+    def begin(self, cursor: sqlite3.Cursor) -> int | None:
+        """
+        Begin to write: a read that becomes a write later can fail as busy whatever the timeout.
+
+        @return: None: the time is that of this host.
+        """
         cursor.execute("BEGIN IMMEDIATE")
+        return None
 
     def begin_read(self, cursor: sqlite3.Cursor) -> None:
         """Begin to read, in one snapshot."""

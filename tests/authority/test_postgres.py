@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""The engine on a PostgreSQL server of the tests' own: one order, one text of a statement, one baseline."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from authority.postgres_server import PostgresServer, running
+
+from gmesh.authority.store import admissions, enrolment, sqlite
+from gmesh.authority.store.group_commit import run_group
+from gmesh.authority.store.migrate import migrate
+from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine, fill
+from gmesh.authority.store.transaction import transaction
+from gmesh.errors import StoreError
+
+NOW = 1_800_000_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def engine(server: PostgresServer) -> PostgresEngine:
+    """On a database with the first tables."""
+    engine = PostgresEngine(server.database())
+    connection = engine.connect()
+    fill(connection, NOW)
+    connection.close()
+    return engine
+
+
+@pytest.fixture
+def connection(engine: PostgresEngine) -> Iterator[PostgresConnection]:
+    connection = engine.connect()
+    yield connection
+    connection.close()
+
+
+def test_only_an_empty_database_is_filled(connection: PostgresConnection) -> None:
+    """What holds something is refused, and stays as it is."""
+    with pytest.raises(StoreError, match="not empty"):
+        fill(connection, NOW)
+    assert connection.execute("SELECT count(*) FROM migration").fetchone() == (1,)
+
+
+def test_p33_both_engines_have_the_same_tables_columns_and_needs(
+    connection: PostgresConnection, tmp_path: Path
+) -> None:
+    """But for the row of the order, which a file of one writer has no need of."""
+    there = connection.execute(
+        "SELECT table_name, column_name, is_nullable = 'NO' FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND table_name NOT IN ('ordering', 'admission')"
+    ).fetchall()
+    migrate(sqlite.connect(tmp_path / "a.sqlite"), NOW)
+    here = sqlite3.connect(tmp_path / "a.sqlite").execute(
+        'SELECT t.name, c.name, c."notnull" OR c.pk FROM sqlite_schema AS t, pragma_table_info(t.name) AS c'
+        " WHERE t.type = 'table'"
+    )
+    assert {(table, column, bool(needed)) for table, column, needed in here} == set(there)
+
+
+def test_a_decision_writes_and_one_that_fails_leaves_nothing(connection: PostgresConnection) -> None:
+    """Statements have question marks; an error rolls all of it back."""
+    with transaction(connection, NOW) as tx:
+        tx.execute("INSERT INTO nonce (key_id, nonce, created) VALUES (?,?,?)", "100%", "n", NOW)
+        number = tx.next_number("serial")
+    with pytest.raises(psycopg.IntegrityError), transaction(connection, NOW) as tx:
+        tx.next_number("serial")
+        tx.execute("INSERT INTO nonce (key_id, nonce, created) VALUES (?,?,?)", "100%", "n", NOW)
+    with transaction(connection, NOW) as tx:
+        assert tx.all("SELECT key_id FROM nonce WHERE key_id LIKE '1%'") == [("100%",)]
+        assert tx.coming_number("serial") == number + 1
+
+
+def test_whoever_decides_is_alone_until_the_commit(
+    engine: PostgresEngine, connection: PostgresConnection
+) -> None:
+    """A second one waits for the order, and does not begin beside the first."""
+    other = engine.connect()
+    with transaction(connection, NOW), pytest.raises(psycopg.errors.LockNotAvailable):
+        other.execute("SELECT turn FROM ordering WHERE id = 1 FOR UPDATE NOWAIT")
+    assert other.execute("SELECT turn FROM ordering WHERE id = 1 FOR UPDATE NOWAIT").fetchone() == (0,)
+    other.close()
+
+
+@pytest.mark.parametrize("wrong", [-3600, 3600])
+def test_p21_a_daemon_whose_clock_differs_decides_nothing(connection: PostgresConnection, wrong: int) -> None:
+    """It says so, and moves no mark of the others."""
+    with pytest.raises(StoreError, match="differ by 3") as caught:
+        run_group(connection, [], int(time.time()) + wrong, int(time.time()) + wrong)
+    connection.rollback()
+    assert caught.value.reason == "clock-suspect"
+    assert connection.execute("SELECT value FROM meta WHERE name = 'high_water'").fetchone() == (0,)
+    run_group(connection, [], int(time.time()), 0)
+
+
+def test_p6_who_holds_the_order_and_stands_still_is_ended_by_the_server(
+    connection: PostgresConnection, engine: PostgresEngine
+) -> None:
+    """Others decide then, and of what the frozen one began nothing is stored."""
+    other = engine.connect()
+    with pytest.raises(psycopg.Error), transaction(connection, NOW) as tx:
+        tx.next_number("serial")
+        with transaction(other, NOW) as next_one:
+            assert next_one.next_number("serial") == 1
+    assert connection.closed
+    other.close()
+
+
+def test_an_invite_that_does_not_exist_admits_nobody(connection: PostgresConnection) -> None:
+    """The facts of joins are asked in the same words as of SQLite."""
+    with transaction(connection, NOW) as tx:
+        assert admissions.page(tx, "", 10) == []
+        assert enrolment.lookup_joins(tx, [("a", "b", "c"), ("d", "e", "f")]) == [None, None]
