@@ -141,10 +141,18 @@ class Process(Child):
     A child that speaks JSON lines: C{python -m MODULE ROLE OPTIONS} (see L{bench.process}).
 
     @param prefix: a command to run it by, such as C{ip netns exec NAME}.
+    @param python: the interpreter, this one by default.
     """
 
-    def __init__(self, module: str, role: str, options: dict[str, Any], prefix: Sequence[str] = ()) -> None:
-        command = [*prefix, sys.executable, "-m", module, role, json.dumps(options)]
+    def __init__(
+        self,
+        module: str,
+        role: str,
+        options: dict[str, Any],
+        prefix: Sequence[str] = (),
+        python: str = sys.executable,
+    ) -> None:
+        command = [*prefix, python, "-m", module, role, json.dumps(options)]
         super().__init__(f"{module} {role}", command, stdout=subprocess.PIPE)
         self._read = b""
 
@@ -170,6 +178,11 @@ class Process(Child):
         """Tell it something; a child that has died meanwhile is reported when it is closed."""
         assert self.child.stdin is not None
         self.child.stdin.write(json.dumps(message).encode() + b"\n")
+
+
+def running_cpu() -> float:
+    """CPU seconds of the children that run now, so far."""
+    return sum(child.cpu() for child in _running)
 
 
 def watch(file: int | None = None, seconds: float | None = None) -> bool:

@@ -25,6 +25,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.children import running_cpu
+
 NOISY_CORES = 0.3
 QUIET_CORES = 0.35
 QUIET_WAIT = 5.0
@@ -62,6 +64,11 @@ def busy_seconds() -> float:
     return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")
 
 
+def own_seconds() -> float:
+    """CPU seconds of this bench and its children, those that run and those that have ended."""
+    return sum(os.times()[:4]) + running_cpu()
+
+
 def wait_until_quiet() -> None:
     """Give other work a bounded chance to end before a measurement."""
     until = time.monotonic() + QUIET_WAIT
@@ -74,14 +81,10 @@ def wait_until_quiet() -> None:
 
 def others_busy(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Run one round; adds C{others_busy}, cores used by processes that are not ours."""
-    before, start = busy_seconds(), time.monotonic()
-    children = os.times()
+    before, own, start = busy_seconds(), own_seconds(), time.monotonic()
     answer = run()
-    after = os.times()
-    ours = (after.children_user + after.children_system + after.user + after.system) - (
-        children.children_user + children.children_system + children.user + children.system
-    )
-    answer["others_busy"] = max(0.0, (busy_seconds() - before - ours) / (time.monotonic() - start))
+    others = busy_seconds() - before - (own_seconds() - own)
+    answer["others_busy"] = max(0.0, others / (time.monotonic() - start))
     return answer
 
 

@@ -9,6 +9,8 @@ what to do.  Neither ever holds a payload, a key or a token.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 __all__ = [
     "AdmissionRefused",
     "CarrierRefused",
@@ -20,6 +22,7 @@ __all__ = [
     "RequestRefused",
     "SendRefused",
     "StoreError",
+    "StreamCode",
 ]
 
 
@@ -71,3 +74,38 @@ class StoreError(GmeshError):
 
 class ConfigurationError(GmeshError):
     """An option, file or directory given by the user cannot be used."""
+
+
+class StreamCode(IntEnum):
+    """Why a stream is refused, stopped or reset; an unknown number reads as C{REFUSED}."""
+
+    DONE = 0
+    NO_SUCH_SERVICE = 1
+    DENIED = 2
+    BUSY = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    TIMED_OUT = 6
+    ABORTED = 7
+    STOPPED = 8
+    REVOKED = 9
+    EXPIRED = 10
+    STALE = 11
+    PROTOCOL = 12
+    RESTARTED = 13
+    UNKNOWN_STREAM = 14
+
+    @property
+    def slug(self) -> str:
+        """C{no-such-service}: what programs compare."""
+        return self.name.lower().replace("_", "-")
+
+    @classmethod
+    def read(cls, number: int) -> StreamCode:
+        """The code with this number."""
+        return cls(number) if number in cls._value2member_map_ else cls.REFUSED
+
+    @classmethod
+    def of_slug(cls, slug: str) -> StreamCode:
+        """The code that says C{slug}; C{REFUSED} for one that no code says."""
+        return cls.__members__.get(slug.replace("-", "_").upper(), cls.REFUSED)

@@ -8,8 +8,6 @@ TCP endpoints treats both as it treats TCP.  Tests: C{tests/test_stream_errors.p
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from twisted.internet.error import (
     ConnectError,
     ConnectionLost,
@@ -18,6 +16,8 @@ from twisted.internet.error import (
     TimeoutError,
     UnknownHostError,
 )
+
+from gmesh.errors import StreamCode
 
 __all__ = [
     "DialRefused",
@@ -29,41 +29,6 @@ __all__ = [
     "UnknownNode",
     "dial_refused",
 ]
-
-
-class StreamCode(IntEnum):
-    """Why a stream is refused, stopped or reset; an unknown number reads as C{REFUSED}."""
-
-    DONE = 0
-    NO_SUCH_SERVICE = 1
-    DENIED = 2
-    BUSY = 3
-    REFUSED = 4
-    UNREACHABLE = 5
-    TIMED_OUT = 6
-    ABORTED = 7
-    STOPPED = 8
-    REVOKED = 9
-    EXPIRED = 10
-    STALE = 11
-    PROTOCOL = 12
-    RESTARTED = 13
-    UNKNOWN_STREAM = 14
-
-    @property
-    def slug(self) -> str:
-        """C{no-such-service}: what programs compare."""
-        return self.name.lower().replace("_", "-")
-
-    @classmethod
-    def read(cls, number: int) -> StreamCode:
-        """The code with this number."""
-        return cls(number) if number in cls._value2member_map_ else cls.REFUSED
-
-    @classmethod
-    def of_slug(cls, slug: str) -> StreamCode:
-        """The code that says C{slug}; C{REFUSED} for one that no code says."""
-        return cls.__members__.get(slug.replace("-", "_").upper(), cls.REFUSED)
 
 
 class DialRefused(ConnectError):

@@ -136,6 +136,8 @@ class Frozen:
     """
 
     MOST = 200_000
+    MOST_OF_MODULE = 2_000_000
+    """The same while one module goes on, whose worlds may be shared."""
 
     def __init__(self) -> None:
         self._kept = 0
@@ -143,13 +145,13 @@ class Frozen:
 
     def begin(self, module: object = None) -> None:
         """A test of this module begins."""
-        if module is not self._module:
-            self._module = module
-            if gc.get_freeze_count() > self._kept + self.MOST:
-                gc.unfreeze()
-                gc.collect()
-                gc.freeze()
-                self._kept = gc.get_freeze_count()
+        most = self.MOST_OF_MODULE if module is self._module else self.MOST
+        self._module = module
+        if gc.get_freeze_count() > self._kept + most:
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+            self._kept = gc.get_freeze_count()
         gc.collect()
         gc.freeze()
 

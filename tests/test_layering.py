@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "addresses": set(),
     "errors": set(),
     "interfaces": set(),
-    "stream_errors": set(),
+    "stream_errors": {"errors"},
     "files": {"errors"},
     "token_bucket": set(),
     "daemon": {"errors", "files"},

@@ -9,13 +9,13 @@ from gmesh.errors import SendRefused
 class Boiler:
     """Burns while the last reading of its own thermostat is below 19 degrees."""
 
-    def __init__(self, datagrams):
+    def __init__(self, mesh):
         self.burning = False
         self.readings = []
-        datagrams.register("temperature", self.received)
+        mesh.serve("temperature", self.received)
 
     def received(self, message):
-        if message.source_name != "thermostat":
+        if message.source != "thermostat":
             return
         self.readings.append(float(message.data))
         self.burning = self.readings[-1] < 19.0
@@ -36,45 +36,46 @@ def house(memory_mesh):
 
 @pytest.fixture
 def boiler(house):
-    return Boiler(house["boiler"].runtime.datagrams)
+    return Boiler(house["boiler"].client())
 
 
-def tell(mesh, degrees):
-    """One reading, until it is acknowledged; virtual time passes, real time hardly."""
-    datagrams = mesh["thermostat"].runtime.datagrams
-    return mesh.result(datagrams.send("boiler", "temperature", str(degrees).encode()))
+@pytest.fixture
+def tell(house):
+    """Sends a reading, until it is acknowledged; virtual time passes, real time hardly."""
+    thermostat = house["thermostat"].client()
+    return lambda degrees: house.result(thermostat.send("boiler", "temperature", str(degrees).encode()))
 
 
-def test_a_cold_room_lights_the_boiler(house, boiler):
-    tell(house, 17.5)
+def test_a_cold_room_lights_the_boiler(house, boiler, tell):
+    tell(17.5)
     assert boiler.burning
-    tell(house, 21)
+    tell(21)
     assert boiler.readings == [17.5, 21.0] and not boiler.burning
 
 
-def test_a_dead_relay_costs_no_reading(house, boiler):
-    tell(house, 20)
+def test_a_dead_relay_costs_no_reading(house, boiler, tell):
+    tell(20)
     used = house["thermostat"].path("boiler")[1]
     house[used].kill()
-    tell(house, 16)
+    tell(16)
     assert boiler.burning
     assert house["thermostat"].path("boiler")[1] != used
 
 
-def test_a_silent_cable_is_routed_around(house, boiler):
+def test_a_silent_cable_is_routed_around(house, boiler, tell):
     used = house["thermostat"].path("boiler")[1]
     house.silence("thermostat", used)
     took = house.run_until(lambda: house["thermostat"].path("boiler")[1] != used)
     assert took <= 16
-    tell(house, 18)
+    tell(18)
     assert boiler.burning
 
 
-def test_a_revoked_thermostat_heats_nothing(house, boiler):
-    tell(house, 20)
+def test_a_revoked_thermostat_heats_nothing(house, boiler, tell):
+    tell(20)
     house.issuer.revoke(house["thermostat"].enrolled)
     house.publish("hall")
     house.run(1)
     with pytest.raises(SendRefused):
-        tell(house, 5)
+        tell(5)
     assert boiler.readings == [20.0]

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import defer
+from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from gmesh.authority import limits
@@ -48,7 +48,11 @@ CREDENTIALS_STAY = " (systemd copies credentials at the start: a new one takes a
 
 
 class AuthorityService(LoggedService):
-    """Runs the authority beside its listeners; stops them first."""
+    """
+    Runs the authority beside its listeners; stops them first, after the time of C{--drain}.
+
+    @ivar site: what clients are connected to.
+    """
 
     log = Logger()
 
@@ -64,6 +68,7 @@ class AuthorityService(LoggedService):
         self._options = options
         self._state = Path(options["state"])
         self._passphrases = passphrases
+        self.site: AuthoritySite | None = None
 
     def startService(self) -> None:
         """Begin."""
@@ -115,6 +120,12 @@ class AuthorityService(LoggedService):
             self.log.warn("the genesis lists the authority key {key}, which is not held here", key=key)
 
     async def _stop(self) -> None:
+        seconds = self._options["drain"]
+        if seconds and self.site is not None:
+            self.log.info("stops in {seconds} s: clients go elsewhere meanwhile", seconds=seconds)
+            self._authority.drain()
+            self.site.draining = True
+            await task.deferLater(self._reactor, seconds)
         await defer.maybeDeferred(super().stopService)
         await self._authority.stop()
 
@@ -169,6 +180,7 @@ def compose(options: Options, reactor: Any) -> AuthorityService:
         proxies,
         lambda: authority.publisher.url_paths,
     )
+    service.site = site
     if not proxies and any(map(is_local_endpoint, options["listen"])):
         reactor.callWhenRunning(service.log.info, NO_PROXY)
     collector = AuthorityCollector(authority, limiter, [site], time.time)

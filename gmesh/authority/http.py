@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 
 from gmesh.authority import limits
@@ -139,7 +140,8 @@ class AuthorityChannel(CappedChannel):
         """A line of the head; a folded header could hide one from a proxy."""
         if line[:1] in (b" ", b"\t"):
             self.refuse(400, "bad-request", "folded header lines are not accepted")
-        super().lineReceived(line)
+        if not self.refused:  # asked here, not one call further on: this is done for each line
+            HTTPChannel.lineReceived(self, line)
 
     def allContentReceived(self) -> None:
         """The request arrived in time; now the answer has its own."""
@@ -188,6 +190,13 @@ class AuthorityChannel(CappedChannel):
             self.paused = False
             self._networkProducer.resumeProducing()
             self.dataReceived(b"")
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Whether another request may follow: not once the daemon is about to stop."""
+        if self.site.draining:
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+            return False
+        return bool(super().checkPersistence(request, version))
 
     def is_health_check(self) -> bool:
         """Whether a load balancer asks: HAProxy's httpchk speaks HTTP/1.0 without a Host."""
@@ -243,8 +252,10 @@ class AuthoritySite(QuietSite):
     @param uncounted: addresses of proxies, which carry many clients.
     @param url_paths: with what the authority's URLs begin: a proxy may leave it on, or take it off.
     @ivar refusals: of requests that reached no route, by reason.
+    @ivar draining: whether each connection ends with its next answer.
     """
 
+    draining = False
     requestFactory = AuthorityRequest
     protocol: Any = AuthorityChannel
     reactor: IReactorTime

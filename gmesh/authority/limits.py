@@ -28,6 +28,7 @@ ANSWER_SECONDS = 30
 SEND_BYTES_A_SECOND = 8192  # what a line carries at least: a long CRL has as much time more to get through
 SEND_PIECE_BYTES = 64 * 1024  # a transport of Twisted takes as much before it wants no more
 CONNECTIONS_PER_ADDRESS = 64
+DRAIN_SECONDS_MAX = 600  # what a stop may be put off, so that balancers notice
 LONG_POLLS = 1000  # of members
 STRANGER_POLLS = 256
 STRANGER_POLLS_AN_ADDRESS = 16

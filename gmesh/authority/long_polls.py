@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.authority import limits
@@ -30,6 +30,7 @@ class LongPolls:
         self._polls: dict[Deferred[None], tuple[str, bool, IDelayedCall]] = {}
         self._due: dict[Deferred[None], None] = {}
         self._sharing: IDelayedCall | None = None
+        self._ended = False
 
     def __len__(self) -> int:
         return len(self._polls)
@@ -40,6 +41,8 @@ class LongPolls:
 
         @raise RequestRefused: C{unavailable}, when too many members wait.
         """
+        if self._ended:
+            return succeed(None)
         earlier = self._members.get(key_id)
         if earlier is not None:
             self._fire(earlier)
@@ -55,6 +58,8 @@ class LongPolls:
         @raise RequestRefused: C{unavailable}, when too many wait there, or altogether.
         """
         here = self._strangers[address]
+        if self._ended:
+            return succeed(None)
         if here >= limits.STRANGER_POLLS_AN_ADDRESS or self._strangers.total() >= limits.STRANGER_POLLS:
             raise _too_many()
         self._strangers[address] += 1
@@ -84,6 +89,11 @@ class LongPolls:
     def _share_soon(self) -> None:
         if self._due and self._sharing is None:
             self._sharing = self._clock.callLater(0, self._share)
+
+    def end(self) -> None:
+        """Let every waiter go, and nobody wait any more: the daemon is about to stop."""
+        self._ended = True
+        self.stop()
 
     def _wait(self, name: str, member: bool) -> Deferred[None]:
         waiter: Deferred[None] = Deferred(self._forget)

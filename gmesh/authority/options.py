@@ -40,6 +40,7 @@ SETTINGS: dict[str, type] = {
     "key_rate": str,
     "failure_rate": str,
     "connections": int,
+    "drain": int,
     "log_format": str,
 }
 """What the configuration file may say."""
@@ -102,6 +103,7 @@ class Options(usage.Options):
         self["host"] = []
         self["trusted-proxies"] = []
         self["connections"] = None
+        self["drain"] = None
 
     def opt_listen(self, endpoint: str) -> None:
         """Endpoint to serve on; may be given several times. [default: tcp:8440:interface=127.0.0.1]"""
@@ -130,6 +132,14 @@ class Options(usage.Options):
             raise usage.UsageError("--connections must be a whole number")
         self["connections"] = int(count)
 
+    def opt_drain(self, seconds: str) -> None:
+        """Seconds after SIGTERM in which it is not ready, but serves. [default: 0]"""
+        if not seconds.isdigit() or int(seconds) > limits.DRAIN_SECONDS_MAX:
+            raise usage.UsageError(
+                f"--drain must be a whole number of seconds, at most {limits.DRAIN_SECONDS_MAX}"
+            )
+        self["drain"] = int(seconds)
+
     def opt_version(self) -> None:
         """Print the version of gmesh and exit."""
         print(f"gmesh {__version__}")  # noqa: T201  # what --version is for
@@ -156,6 +166,7 @@ class Options(usage.Options):
             self[name] = self[name] or getattr(RateLimits(), field)
         if self["connections"] is None:
             self["connections"] = limits.CONNECTIONS_PER_ADDRESS
+        self["drain"] = self["drain"] or 0
         if self["check"]:
             self._check()
 
@@ -174,9 +185,9 @@ class Options(usage.Options):
             if option == "trusted-proxy":
                 for address in () if self["trusted-proxies"] else value:
                     self.opt_trusted_proxy(address)
-            elif option == "connections":
+            elif option in ("connections", "drain"):
                 if self[option] is None:
-                    self.opt_connections(str(value))
+                    getattr(self, f"opt_{option}")(str(value))
             elif not self[option]:
                 self[option] = RequestRate.parse(value) if option in RATES else value
         except (usage.UsageError, ValueError) as error:

@@ -76,6 +76,7 @@ class TrustedProxies:
         return host
 
 
+@lru_cache(maxsize=1024)
 def is_local(host: str) -> bool:
     """Whether this peer is on the host of the authority: no stranger, and perhaps a proxy."""
     address = _parsed(host)

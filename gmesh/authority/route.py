@@ -142,7 +142,7 @@ class Route:
         """As C{approvals.json}, metrics and logs name it: without converters."""
         return f"{self.method} {_CONVERTER.sub('<', self.path)}"
 
-    @property
+    @cached_property
     def body_limit(self) -> int:
         """Bytes of a request, from the table of C{BODY_LIMITS}."""
         return limits.BODY_LIMITS.get(self.name, limits.BODY_BYTES)

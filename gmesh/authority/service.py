@@ -38,7 +38,7 @@ from gmesh.authority.store import certificates, nonces
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
-from gmesh.errors import StoreError
+from gmesh.errors import RequestRefused, StoreError
 from gmesh.trust.keys import verify
 
 __all__ = ["Authority"]
@@ -102,6 +102,7 @@ class Authority:
         self._timers: dict[str, IDelayedCall] = {}
         self._probed_at = float("-inf")
         self._pruned = 0
+        self._draining = False
 
     def start(self) -> None:
         """Begin to refresh, prune and flush; read the database through, if that was put off."""
@@ -125,6 +126,11 @@ class Authority:
         await self.store.drained()
         self.store.close()
         self._lock.release()
+
+    def drain(self) -> None:
+        """From now on clients go elsewhere: not ready, and nobody waits for news here; all else goes on."""
+        self._draining = True
+        self.publisher.polls.end()
 
     def reload(self, directory: StateDirectory) -> Deferred[None]:
         """
@@ -158,7 +164,10 @@ class Authority:
         Make a real decision: write, sign, check the signature. At most once per second.
 
         @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}, C{another-history}.
+        @raise RequestRefused: C{unavailable}, once L{drain} was called.
         """
+        if self._draining:
+            raise RequestRefused("unavailable", "this authority is about to stop")
 
         def probe(tx: Transaction) -> None:
             signer = self.issuer.keys.signer(self.issuer.newest_genesis(tx).body, tx.now)

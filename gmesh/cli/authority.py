@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from gmesh.cli.http import Endpoint, HttpAnswer, HttpRefused, Unreachable
 from gmesh.cli.limits import MAX_GENESIS_VERSIONS
-from gmesh.cli.patience import Patience
+from gmesh.cli.patience import UNAVAILABLE, Patience
 from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
 from gmesh.trust.authority_answers import is_answer
@@ -135,15 +135,30 @@ class RemoteAuthority:
         return HttpRefused(error.reason, detail, error.status, error.problem)
 
     def _first(self, ask: Callable[[Endpoint], HttpAnswer]) -> HttpAnswer:
+        """
+        Of those that answer 503 the first is believed once no other URL does better.
+
+        What is C{replayed} behind one was done by that one, perhaps: what it said of that is the answer.
+        """
         failures = []
+        busy: HttpRefused | None = None
         for url in sorted(self.urls, key=lambda url: url != self._last_good):
             try:
                 answer = ask(Endpoint(url))
             except Unreachable as error:
                 failures.append(error.detail)
+            except HttpRefused as error:
+                if error.status == UNAVAILABLE:
+                    busy = busy or error
+                    continue
+                if busy is not None and error.reason == "replayed":
+                    break
+                raise
             else:
                 self._last_good = url
                 return answer
+        if busy is not None:
+            raise busy
         raise Unreachable("unreachable", "; ".join(failures) or "no URL of the authority is known")
 
 

@@ -28,8 +28,8 @@ from gmesh.cli.limits import (
     NODE_TIMEOUT,
 )
 from gmesh.cli.proxied import UNAUTHORIZED, connect_through, proxies_here, wants_credentials
+from gmesh.client.answers import PROBLEM_PREFIX
 from gmesh.errors import CarrierRefused, ConfigurationError, GmeshError
-from gmesh.trust.authority_answers import PROBLEM_PREFIX
 from gmesh.wire.proxy import ProxyAddress
 
 __all__ = ["HttpAnswer", "Endpoint", "HttpRefused", "Unreachable"]

@@ -16,7 +16,6 @@ import click
 
 from gmesh.cli.output import printable
 from gmesh.errors import ConfigurationError, DocumentRefused
-from gmesh.trust.keys import decode_public, key_id
 from gmesh.trust.names import is_name
 
 __all__ = [
@@ -129,6 +128,8 @@ def key_name(text: str) -> str:
 
     @raise ConfigurationError: if it is neither.
     """
+    from gmesh.trust.keys import key_id
+
     return key_id(public_key(text)) if len(text) == PUBLIC_CHARACTERS else identifier(text)
 
 
@@ -138,6 +139,8 @@ def public_key(text: str) -> bytes:
 
     @raise ConfigurationError: if it is none.
     """
+    from gmesh.trust.keys import decode_public
+
     try:
         return decode_public(text)
     except DocumentRefused as error:

@@ -18,7 +18,7 @@ from gmesh.cli.http import HttpRefused
 from gmesh.cli.limits import JITTER
 from gmesh.cli.output import printable
 
-__all__ = ["Patience"]
+__all__ = ["UNAVAILABLE", "Patience"]
 
 TOO_MANY, UNAVAILABLE = 429, 503
 Result = TypeVar("Result")

@@ -16,22 +16,29 @@ if TYPE_CHECKING:
     from gmesh.client.agent import mesh_agent
     from gmesh.client.blocking import SocketRefused, open_socket
     from gmesh.client.blocking_mesh import BlockingMesh
+    from gmesh.client.blocking_stream import BlockingStream, StreamBroken
     from gmesh.client.endpoints import MeshClientEndpoint, MeshServerEndpoint
     from gmesh.client.listening import ListenRefused
     from gmesh.client.mesh import Mesh
+    from gmesh.client.message_frames import GivenMessage
+    from gmesh.client.service_events import ServiceEvent
     from gmesh.interfaces import IStreamReader
     from gmesh.stream_errors import DialRefused, StreamLost
 
 __all__ = [
     "BlockingMesh",
+    "BlockingStream",
     "DialRefused",
+    "GivenMessage",
     "IStreamReader",
     "ListenRefused",
     "Mesh",
     "MeshAddress",
     "MeshClientEndpoint",
     "MeshServerEndpoint",
+    "ServiceEvent",
     "SocketRefused",
+    "StreamBroken",
     "StreamLost",
     "access_log_line",
     "mesh_agent",
@@ -40,13 +47,17 @@ __all__ = [
 
 _HOMES = {
     "BlockingMesh": "gmesh.client.blocking_mesh",
+    "BlockingStream": "gmesh.client.blocking_stream",
+    "StreamBroken": "gmesh.client.blocking_stream",
     "Mesh": "gmesh.client.mesh",
     "DialRefused": "gmesh.stream_errors",
+    "GivenMessage": "gmesh.client.message_frames",
     "IStreamReader": "gmesh.interfaces",
     "ListenRefused": "gmesh.client.listening",
     "MeshAddress": "gmesh.addresses",
     "MeshClientEndpoint": "gmesh.client.endpoints",
     "MeshServerEndpoint": "gmesh.client.endpoints",
+    "ServiceEvent": "gmesh.client.service_events",
     "SocketRefused": "gmesh.client.blocking",
     "StreamLost": "gmesh.stream_errors",
     "access_log_line": "gmesh.client.access_log",

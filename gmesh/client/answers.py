@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-What a program asks the local API for a stream with, and how it reads the answer.
+What a program asks the local API for a stream or messages with, and how it reads the answer.
 
 One request a connection, so little of HTTP/1.1 (RFC 9112) is needed; the bytes behind the head of C{101} are
 the stream's.  No input, no output, and nothing of Twisted.  Tests: C{tests/client/test_answers.py}.
@@ -19,6 +19,8 @@ from gmesh.errors import FrameRefused, GmeshError
 __all__ = [
     "MAX_BODY",
     "MAX_HEAD",
+    "MESSAGES_REQUEST",
+    "PROBLEM_PREFIX",
     "LocalAnswer",
     "AnswerReader",
     "AnswerRefused",
@@ -33,8 +35,12 @@ MAX_HEAD = 8 * 1024
 #: The largest body of a refusal: what a problem document is far below.
 MAX_BODY = 64 * 1024
 
+#: Asks for the frames of messages.
+MESSAGES_REQUEST = (
+    b"GET /v1/messages HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: gmesh-messages\r\n\r\n"
+)
 #: What the type of a problem document begins with (RFC 9457).
-_PROBLEM = "urn:gmesh:problem:"
+PROBLEM_PREFIX = "urn:gmesh:problem:"
 _END = b"\r\n\r\n"
 
 
@@ -98,7 +104,7 @@ class LocalAnswer:
         if not isinstance(problem, dict):
             detail = f"the node's daemon answered {self.status} without saying why"
             return AnswerRefused("bad-answer", detail, self.status)
-        slug = str(problem.get("type", "")).removeprefix(_PROBLEM) or "refused"
+        slug = str(problem.get("type", "")).removeprefix(PROBLEM_PREFIX) or "refused"
         detail = str(problem.get("detail") or problem.get("title") or slug)
         return AnswerRefused(slug, detail, self.status)
 

@@ -14,7 +14,7 @@ from gmesh.client.answers import MAX_BODY, MAX_HEAD, LocalAnswer, connect_reques
 from gmesh.client.where import find_socket
 from gmesh.errors import FrameRefused, GmeshError
 
-__all__ = ["SocketRefused", "open_socket"]
+__all__ = ["SocketRefused", "open_socket", "open_upgraded"]
 
 _END = b"\r\n\r\n"
 #: Seconds until a socket before which too many wait is tried again.
@@ -45,17 +45,32 @@ def open_socket(
     @raise SocketRefused: if it is refused.
     @raise OSError: if the daemon cannot be reached; C{TimeoutError} if it does not answer in time.
     """
+    return open_upgraded(connect_request(plain_node(node), service), 200, socket, timeout)[0]
+
+
+def open_upgraded(
+    request: bytes, status: int, socket: str | None, timeout: float | None
+) -> tuple[sockets.socket, LocalAnswer]:
+    """
+    A connection that has left HTTP behind, and the answer with which it did; nothing behind that is read.
+
+    @param status: of that answer; C{1xx} before it are passed over, any other is a refusal.
+    @param socket: as of L{open_socket}.
+    @param timeout: seconds that it may take; None waits for ever.
+    @raise SocketRefused: if it is refused.
+    @raise OSError: if the daemon cannot be reached; C{TimeoutError} if it does not answer in time.
+    """
     opened = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     try:
         opened.settimeout(timeout)
         _connect(opened, find_socket(socket))
-        opened.sendall(connect_request(plain_node(node), service))
-        _accepted(opened)
+        opened.sendall(request)
+        answer = _accepted(opened, status)
         opened.settimeout(None)
     except BaseException:
         opened.close()
         raise
-    return opened
+    return opened, answer
 
 
 def _connect(opened: sockets.socket, path: str) -> None:
@@ -72,8 +87,18 @@ def _connect(opened: sockets.socket, path: str) -> None:
             time.sleep(_CROWD)
 
 
-def _accepted(opened: sockets.socket) -> None:
+def _accepted(opened: sockets.socket, status: int) -> LocalAnswer:
     """Read the answer, and not a byte of what is behind it. @raise SocketRefused: if it is a refusal."""
+    while True:
+        answer = _head(opened)
+        if answer.status == status:
+            return answer
+        if answer.status >= 200 or answer.status == 101:
+            refusal = LocalAnswer(answer.status, answer.fields, _body(opened, answer)).refusal()
+            raise SocketRefused(refusal.reason, refusal.detail)
+
+
+def _head(opened: sockets.socket) -> LocalAnswer:
     head = b""
     while not head.endswith(_END):
         seen = opened.recv(MAX_HEAD, sockets.MSG_PEEK)
@@ -82,12 +107,9 @@ def _accepted(opened: sockets.socket) -> None:
         end = (head + seen).find(_END)
         head += opened.recv(len(seen) if end < 0 else end + len(_END) - len(head))
     try:
-        answer = read_head(head)
+        return read_head(head)
     except FrameRefused as error:
         raise SocketRefused(error.reason, error.detail) from error
-    if answer.status != 200:
-        refusal = LocalAnswer(answer.status, answer.fields, _body(opened, answer)).refusal()
-        raise SocketRefused(refusal.reason, refusal.detail)
 
 
 def _body(opened: sockets.socket, answer: LocalAnswer) -> bytes:

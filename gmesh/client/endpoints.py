@@ -24,8 +24,7 @@ from zope.interface import implementer
 from gmesh.addresses import MeshAddress
 from gmesh.client.answers import AnswerRefused, plain_node, upgrade_request
 from gmesh.client.listening import MeshPort
-from gmesh.client.upgrade import StreamRequest
-from gmesh.client.where import find_socket
+from gmesh.client.upgrade import StreamRequest, socket_or_found
 from gmesh.stream_errors import DialTimedOut, dial_refused
 
 __all__ = ["MeshClientEndpoint", "MeshServerEndpoint"]
@@ -40,17 +39,23 @@ class MeshClientEndpoint:
     A service of a node.
 
     @param node: its name, with C{.gmesh} behind it or without.
-    @param socket: the path of the daemon's socket; where L{find_socket} finds it, if left out.
+    @param socket: the path of the daemon's socket; where L{find_socket} finds it, if left out.  Or an
+        endpoint that connects to the daemon.
     @param timeout: seconds within which the far end must have accepted; more than 60 are 60.
     """
 
     def __init__(
-        self, reactor: Any, node: str, service: str, socket: str | None = None, timeout: float = 30.0
+        self,
+        reactor: Any,
+        node: str,
+        service: str,
+        socket: str | IStreamClientEndpoint | None = None,
+        timeout: float = 30.0,
     ) -> None:
         self._reactor = reactor
         self._node = plain_node(node)
         self._service = service
-        self._socket = find_socket(socket)
+        self._socket = socket_or_found(socket)
         self._timeout = timeout
 
     def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:
@@ -96,10 +101,10 @@ class MeshServerEndpoint:
     @param socket: as of L{MeshClientEndpoint}.
     """
 
-    def __init__(self, reactor: Any, service: str, socket: str | None = None) -> None:
+    def __init__(self, reactor: Any, service: str, socket: str | IStreamClientEndpoint | None = None) -> None:
         self._reactor = reactor
         self._service = service
-        self._socket = find_socket(socket)
+        self._socket = socket_or_found(socket)
 
     def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
         """

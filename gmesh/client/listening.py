@@ -14,7 +14,13 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import CannotListenError, NoProtocol
-from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProtocol,
+    IReactorCore,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -51,7 +57,7 @@ class ListenRefused(CannotListenError):
 @implementer(IListeningPort)
 class MeshPort:
     """
-    @param socket: the path of the daemon's socket.
+    @param socket: as of L{gmesh.client.upgrade.socket_endpoint}.
     @param factory: builds the protocol of each stream, for the L{MeshAddress} it comes from.
     @param jitter: a number from 0 to 1, another one each time.
     """
@@ -61,7 +67,7 @@ class MeshPort:
     def __init__(
         self,
         reactor: Any,
-        socket: str,
+        socket: str | IStreamClientEndpoint,
         service: str,
         factory: Factory,
         jitter: Callable[[], float] = random.random,
@@ -89,7 +95,8 @@ class MeshPort:
         if not self._wanted:
             self._wanted = True
             self._factory.doStart()
-            self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._shutdown)
+            if IReactorCore.providedBy(self._reactor):  # the clock of a test has no shutdown
+                self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._shutdown)
             self._ask()
 
     def begin(self) -> Deferred[IListeningPort]:

@@ -16,34 +16,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gmesh.client.answers import AnswerRefused
+from gmesh.client.endpoints import MeshClientEndpoint, MeshServerEndpoint
+from gmesh.client.mesh_connection import MeshConnection
 from gmesh.client.message_frames import (
     FrameType,
     GivenMessage,
     MessageFrame,
-    MessageFrameReader,
     SendRequest,
     pack_text,
     read_failed,
 )
 from gmesh.client.one_shot import connect_once
-from gmesh.client.where import find_socket
+from gmesh.client.service_events import choose_nodes
+from gmesh.client.service_watch import ServiceWatch
+from gmesh.client.upgrade import socket_endpoint, socket_or_found
 from gmesh.errors import FrameRefused, GmeshError, SendRefused
 
 __all__ = ["Handler", "Mesh", "Serving"]
 
-_END = b"\r\n\r\n"
-_REQUEST = (
-    b"GET /v1/messages HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\nUpgrade: gmesh-messages\r\n\r\n"
-)
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 """Seconds between two attempts to connect, doubling."""
+_SETTLING = 10.0
+"""Seconds after a daemon has come back in which it may not have found the other nodes yet."""
+_UNSETTLED = frozenset({"no-route", "unknown-node", "stale"})
 MARGIN = 2.0
 """Seconds beyond the time allowed after which the node's own answer is not waited for any more."""
 
@@ -62,6 +63,7 @@ class _Sending:
     timer: IDelayedCall | None = None
     under_way: bool = False
     size: int = 0
+    waited: bool = False  # for a daemon that was away, and has to find the others again
 
 
 class Serving:
@@ -89,22 +91,25 @@ class Mesh:
     """
     The mesh, as programs on this host see it.
 
-    @param socket: path of the daemon's socket; where L{find_socket} finds it, if left out.
+    @param socket: path of the daemon's socket; where L{find_socket<gmesh.client.where.find_socket>} finds it,
+        if left out.  Or an endpoint that connects to the daemon.
     @param reactor: the one that runs, if left out.
     """
 
     _log = Logger()
 
-    def __init__(self, socket: str | None = None, reactor: Any = None) -> None:
+    def __init__(self, socket: str | IStreamClientEndpoint | None = None, reactor: Any = None) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self._reactor = reactor
-        self._path = find_socket(socket)
+        self._socket = socket_or_found(socket)
         self._tags = itertools.count(1)
         self._sending: dict[int, _Sending] = {}
         self._waiting: deque[int] = deque()
         self._serving: dict[int, Serving] = {}
-        self._connection: _Connection | None = None
+        self._watching: dict[int, ServiceWatch] = {}
+        self._ports: list[IListeningPort] = []
+        self._connection: MeshConnection | None = None
         self._connecting: Deferred[Any] | None = None
         self._again: IDelayedCall | None = None
         self._pause = _FIRST_PAUSE
@@ -112,6 +117,9 @@ class Mesh:
         self._window = self._bytes = 0
         self._flying = self._flying_bytes = 0
         self._told = False
+        self._since = 0.0  # the daemon is there
+        self._unsettled: list[int] = []
+        self._settling: IDelayedCall | None = None
 
     # what programs call
 
@@ -156,6 +164,42 @@ class Mesh:
         self._connect()
         return serving
 
+    def open(self, node: str, service: str, factory: Any, timeout: float = 30.0) -> Deferred[IProtocol]:
+        """
+        Open a stream to a service of a node, as L{MeshClientEndpoint} does.
+
+        @param factory: a Twisted factory, which makes the protocol.
+        @return: Deferred of the protocol; fails with L{DialRefused<gmesh.stream_errors.DialRefused>}.
+        """
+        return MeshClientEndpoint(self._reactor, node, service, self._socket, timeout).connect(factory)
+
+    def listen(self, service: str, factory: Any) -> Deferred[IListeningPort]:
+        """
+        Offer streams to a service, until L{close} or C{stopListening}, as L{MeshServerEndpoint} does.
+
+        @return: Deferred of the port; fails with L{ListenRefused<gmesh.client.listening.ListenRefused>}.
+        """
+
+        def listening(port: IListeningPort) -> IListeningPort:
+            self._ports.append(port)
+            return port
+
+        endpoint = MeshServerEndpoint(self._reactor, service, self._socket)
+        return endpoint.listen(factory).addCallback(listening)
+
+    def watch(self, service: str = "") -> ServiceWatch:
+        """
+        C{async for event in mesh.watch("readings")}: who offers it now, then who joins and leaves.
+
+        @param service: all that there are, if left out.
+        """
+        watch, tag = ServiceWatch(service, self._watch_no_more), next(self._tags)
+        self._watching[tag] = watch
+        if self._connection is not None:
+            self._connection.write(_watch_frame(tag, watch))
+        self._connect()
+        return watch
+
     def nodes(self) -> Deferred[list[dict[str, Any]]]:
         """Every node that is known here: C{name}, C{roles}, C{reachable}, C{services} and more."""
         return self._ask("nodes")
@@ -181,12 +225,7 @@ class Mesh:
         @return: by node what it gave back, or why it was not delivered.
         """
         if nodes is None:
-            rows = [row for row in await self.nodes() if row["reachable"]]
-            if role is None:
-                chosen = [row for row in rows if service in row["services"]]
-            else:
-                chosen = [row for row in rows if role in row["roles"]]
-            nodes = [str(row["name"]) for row in chosen]
+            nodes = choose_nodes(await self.nodes(), service, role)
         under_way = {node: self.send(node, service, data, timeout) for node in nodes}
         found: dict[str, bytes | SendRefused] = {}
         for node, sent in under_way.items():
@@ -202,8 +241,14 @@ class Mesh:
         for tag in list(self._sending):
             self._end(tag, SendRefused("stopped", "the program has closed its connection"))
         self._serving.clear()
-        if self._again is not None and self._again.active():
-            self._again.cancel()
+        for watch in list(self._watching.values()):
+            watch.stop()
+        ports, self._ports = self._ports, []
+        for port in ports:
+            port.stopListening()
+        for call in (self._again, self._settling):
+            if call is not None and call.active():
+                call.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
         if self._connection is not None:
@@ -223,6 +268,7 @@ class Mesh:
 
     def _begin(self, tag: int, sending: _Sending) -> _Sending:
         self._sending[tag] = sending
+        sending.waited = self._told
         self._waiting.append(tag)
         self._pump()
         self._connect()
@@ -253,8 +299,32 @@ class Mesh:
             self._connection.write(MessageFrame(FrameType.CANCEL, tag))
         self._end(tag, SendRefused("cancelled", "the caller gave up"))
 
+    def _to_be_sent_later(self, tag: int, refusal: SendRefused) -> bool:
+        """Whether it is sent again: the daemon has just come back, and has not found the others yet."""
+        sending = self._sending.get(tag)
+        settled = self._reactor.seconds() - self._since >= _SETTLING
+        if sending is None or not sending.waited or settled or refusal.reason not in _UNSETTLED:
+            return False
+        if sending.under_way:
+            sending.under_way = False
+            self._flying -= 1
+            self._flying_bytes -= sending.size
+            self._later(tag)
+        return True
+
+    def _later(self, tag: int) -> None:
+        self._unsettled.append(tag)
+        if self._settling is None or not self._settling.active():
+            self._settling = self._reactor.callLater(_FIRST_PAUSE, self._settled)
+
+    def _settled(self) -> None:
+        tags, self._unsettled = self._unsettled, []
+        known = set(self._waiting)
+        self._waiting.extend(tag for tag in tags if tag in self._sending and tag not in known)
+        self._pump()
+
     def _late(self, tag: int) -> None:
-        where = "the node has not answered" if self._connection else f"no node answers at {self._path}"
+        where = "the node has not answered" if self._connection else f"no node answers at {self._socket}"
         self._end(tag, SendRefused("timed-out", where))
 
     def _end(self, tag: int, result: bytes | GmeshError) -> None:
@@ -278,17 +348,24 @@ class Mesh:
         if self._serving.pop(serving.tag, None) is not None and self._connection is not None:
             self._connection.write(MessageFrame(FrameType.LEAVE, serving.tag))
 
+    def _watch_no_more(self, watch: ServiceWatch) -> None:
+        for tag in [tag for tag, each in self._watching.items() if each is watch]:
+            del self._watching[tag]
+            if self._connection is not None:
+                self._connection.write(MessageFrame(FrameType.LEAVE, tag))
+
     # the connection
 
     def _connect(self) -> None:
         waits = self._again is not None and self._again.active()
         if self._closed or waits or self._connection is not None or self._connecting is not None:
             return
-        connecting = connect_once(UNIXClientEndpoint(self._reactor, self._path), _Connection(self))
+        connection = MeshConnection(self._welcomed, self._heard, self._lost)
+        connecting = connect_once(socket_endpoint(self._reactor, self._socket), connection)
         self._connecting = connecting
         connecting.addCallbacks(self._connected, self._unreachable)
 
-    def _connected(self, connection: _Connection) -> None:
+    def _connected(self, connection: MeshConnection) -> None:
         self._connecting = None
         self._connection = connection
 
@@ -299,41 +376,59 @@ class Mesh:
     def _lost_for_now(self, why: str) -> None:
         if self._closed:
             return
+        for sending in self._sending.values():
+            sending.waited = True
         if not self._told:
             self._told = True
-            self._log.warn("no connection to the node at {path}: {why}", path=self._path, why=why)
-        if self._sending or self._serving:
+            self._log.warn("no connection to the node at {path}: {why}", path=str(self._socket), why=why)
+        if self._sending or self._serving or self._watching:
             self._again = self._reactor.callLater(self._pause, self._connect)
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
-    def welcomed(self, body: bytes) -> None:
+    def _welcomed(self, body: bytes) -> None:
         """The node says how much may be under way: serve and send."""
         self._window, self._bytes = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big")
-        self._pause = _FIRST_PAUSE
+        self._pause, self._since = _FIRST_PAUSE, self._reactor.seconds()
         if self._told:
             self._told = False
-            self._log.info("connected to the node at {path} again", path=self._path)
+            self._log.info("connected to the node at {path} again", path=str(self._socket))
         assert self._connection is not None
         for serving in self._serving.values():
             self._connection.write(serving.frame())
+        for tag, watch in self._watching.items():
+            self._connection.write(_watch_frame(tag, watch))
         self._pump()
 
-    def lost(self, reason: Failure) -> None:
-        """The daemon is gone: what has a key is sent again, what has none is not known."""
+    def _lost(self, why: str, refusal: AnswerRefused | None) -> None:
+        """
+        The daemon is gone: what has a key is sent again, what has none is not known.
+
+        @param refusal: it does not serve this program; nobody waits for that to change but who was served.
+        """
         self._connection = None
         self._flying = self._flying_bytes = 0
         for tag, sending in list(self._sending.items()):
             was_under_way, sending.under_way = sending.under_way, False
             if was_under_way and not sending.keyed:
                 self._end(tag, SendRefused("node-lost", "the node's daemon ended before it had answered"))
+        if refusal is not None:
+            self._refused(SendRefused(refusal.reason, refusal.detail))
         self._waiting = deque(self._sending)
-        self._lost_for_now(reason.getErrorMessage())
+        self._lost_for_now(why)
 
-    def frame(self, frame: MessageFrame) -> None:
+    def _refused(self, error: SendRefused) -> None:
+        for tag in (*self._sending, *self._watching):
+            self._failed(tag, error)
+        for tag in [tag for tag, serving in self._serving.items() if not serving.ready.called]:
+            self._failed(tag, error)
+
+    def _heard(self, frame: MessageFrame) -> None:
         """What the node says. @raise FrameRefused: if it breaks the protocol."""
         kind, tag, body = frame
         if kind is FrameType.SENT:
             self._end(tag, body[4:])
+        elif kind is FrameType.ANSWER and tag in self._watching:
+            self._watching[tag].hear(json.loads(body))
         elif kind is FrameType.ANSWER:
             self._end(tag, body)
         elif kind is FrameType.FAILED:
@@ -349,8 +444,11 @@ class Mesh:
 
     def _failed(self, tag: int, refusal: SendRefused) -> None:
         serving = self._serving.get(tag)
-        if serving is None:
-            self._end(tag, refusal)
+        if tag in self._watching:
+            self._watching.pop(tag).fail(refusal)
+        elif serving is None:
+            if not self._to_be_sent_later(tag, refusal):
+                self._end(tag, refusal)
         elif not serving.ready.called:
             del self._serving[tag]
             serving.ready.errback(refusal)
@@ -373,59 +471,5 @@ async def _called(handler: Handler, message: GivenMessage) -> Any:
     return await result if isinstance(result, Awaitable) else result
 
 
-class _Connection(Protocol):
-    """One connection to the daemon, as long as it lasts."""
-
-    transport: Any
-
-    def __init__(self, mesh: Mesh) -> None:
-        self._mesh = mesh
-        self._head: bytes | None = b""
-        self._reader = MessageFrameReader()
-        self._over = False
-        self.welcome = False
-
-    def connectionMade(self) -> None:
-        self.transport.write(_REQUEST)
-
-    def dataReceived(self, data: bytes) -> None:
-        try:
-            if self._head is not None:
-                self._head += data
-                head, end, data = self._head.partition(_END)
-                if not end:
-                    return
-                self._head = None
-                if not head.startswith(b"HTTP/1.1 101"):
-                    raise FrameRefused("refused", head.partition(b"\r\n")[0].decode("latin-1"))
-            for frame in self._reader.feed(data):
-                if frame.kind is FrameType.WELCOME:
-                    self.welcome = True
-                    self._mesh.welcomed(frame.body)
-                else:
-                    self._mesh.frame(frame)
-        except FrameRefused as refusal:
-            self._mesh._log.error("the node's socket: {why}", why=refusal.detail)
-            self.hang_up()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._over = True
-        self._mesh.lost(reason)
-
-    def hang_up(self) -> None:
-        if self.transport is not None:
-            self.transport.abortConnection()
-
-    def write(self, frame: MessageFrame) -> None:
-        if not self._over:
-            self.transport.write(frame.encode())
-
-    def done(self, result: Any, tag: int) -> None:
-        self.write(MessageFrame(FrameType.DONE, tag, result if isinstance(result, bytes) else b""))
-
-    def refuse(self, failure: Failure, tag: int, service: str) -> None:
-        error = failure.value
-        said = error.detail if isinstance(error, GmeshError) else "the receiver failed"
-        if not isinstance(error, GmeshError):
-            self._mesh._log.failure("the handler of {service} failed", failure, service=service)
-        self.write(MessageFrame(FrameType.REFUSE, tag, said.encode("utf-8", "replace")[:200]))
+def _watch_frame(tag: int, watch: ServiceWatch) -> MessageFrame:
+    return MessageFrame(FrameType.WATCH, tag, pack_text(watch.service))

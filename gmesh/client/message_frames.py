@@ -50,13 +50,14 @@ class FrameType(IntEnum):
      - SEND: C{u32 timeout in ms | text node | text service | text key | data}
      - CANCEL: nothing; the program waits no more for its SEND
      - SERVE: C{u16 concurrent | text service}; its tag names the service in MESSAGE
-     - LEAVE: nothing; no more messages for that SERVE
+     - LEAVE: nothing; no more messages for that SERVE, or answers to that WATCH
      - DONE: what is given back; ended with the MESSAGE of that tag
      - REFUSE: why, UTF-8; the MESSAGE of that tag is refused
      - ASK: C{nodes} or C{services}
+     - WATCH: C{text service}, empty for all: an ANSWER now and after each change of who offers it
      - WELCOME: C{u32 SENDs | u32 bytes | JSON of this node}, the first frame of all, with tag 0
      - SENT: C{u32 ms | what the receiver gave back}
-     - FAILED: C{text slug | detail}, the answer to a SEND, SERVE or ASK
+     - FAILED: C{text slug | detail}, the answer to a SEND, SERVE, ASK or WATCH
      - SERVING: nothing; messages may come
      - MESSAGE: C{u32 tag of SERVE | u8 flags: 1 = redelivered | node_id 16 | text from | text roles, by
        commas | text key | data}, under a tag of the node
@@ -70,6 +71,7 @@ class FrameType(IntEnum):
     DONE = 4
     REFUSE = 5
     ASK = 6
+    WATCH = 7
     WELCOME = 16
     SENT = 17
     FAILED = 18

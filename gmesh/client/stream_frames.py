@@ -24,8 +24,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
-from gmesh.errors import FrameRefused
-from gmesh.stream_errors import StreamCode
+from gmesh.errors import FrameRefused, StreamCode
 
 __all__ = [
     "FIN",
@@ -152,6 +151,9 @@ class FrameDecoder:
             if end - at < HEAD:
                 break
             (head,) = _HEAD.unpack_from(buffer, at)
+            if head <= MAX_DATA and not (self.finished or self.reset):  # a DATA, as nearly always
+                at, self._data = at + HEAD, head
+                continue
             kind, size = self._allowed(head >> 24, head & 0xFFFFFF)
             if kind is FrameKind.DATA:
                 at, self._data = at + HEAD, size

@@ -13,8 +13,8 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.error import ConnectError, ConnectingCancelledError, NoProtocol
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionRefusedError, NoProtocol
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -23,10 +23,11 @@ from gmesh.addresses import MeshAddress
 from gmesh.client.answers import AnswerReader, LocalAnswer
 from gmesh.client.leg import StreamLeg
 from gmesh.client.one_shot import connect_once
+from gmesh.client.where import find_socket
 from gmesh.errors import FrameRefused, GmeshError
 from gmesh.stream_errors import DialRefused
 
-__all__ = ["Build", "StreamRequest", "mesh_address"]
+__all__ = ["Build", "StreamRequest", "mesh_address", "socket_endpoint", "socket_or_found"]
 
 #: Seconds until a socket before which too many wait is tried again; it lets 50 wait.
 CROWD = 0.02
@@ -66,30 +67,32 @@ class StreamRequest(Protocol):
         self._reader = AnswerReader()
         self._leg: StreamLeg | None = None
 
-    async def ask(self, path: str) -> IProtocol:
+    async def ask(self, socket: str | IStreamClientEndpoint) -> IProtocol:
         """
-        Connect to the socket at C{path}, and wait for the stream.
+        Connect to the daemon, and wait for the stream.
+
+        @param socket: as of L{socket_endpoint}.
 
         @raise DialRefused: C{no-node} or C{forbidden}, if nobody can be asked; else as C{result}.
         """
         try:
-            await self._reach(path)
+            await self._reach(socket_endpoint(self._reactor, socket))
         except ConnectError as error:
             self.closed.callback(None)
-            raise _unreachable(path, error) from error
+            raise _unreachable(str(socket), error) from error
         except (ConnectingCancelledError, CancelledError) as error:
             self.closed.callback(None)
             raise CancelledError from error
         return await self.result
 
-    async def _reach(self, path: str) -> None:
+    async def _reach(self, endpoint: IStreamClientEndpoint) -> None:
         """Connect; while more ask at once than the socket lets wait, which no number says, try again."""
         while True:
             try:
-                await connect_once(UNIXClientEndpoint(self._reactor, path), self)
+                await connect_once(endpoint, self)
                 return
             except ConnectError as error:
-                if error.osError is not None:
+                if error.osError is not None or isinstance(error, ConnectionRefusedError):
                     raise
                 await deferLater(self._reactor, CROWD)
 
@@ -161,6 +164,20 @@ class StreamRequest(Protocol):
         if hasattr(transport, "logstr"):
             prefix = getattr(protocol, "logPrefix", lambda: type(protocol).__name__)
             transport.logstr = prefix()
+
+
+def socket_endpoint(reactor: Any, socket: str | IStreamClientEndpoint) -> IStreamClientEndpoint:
+    """
+    Leads to the daemon.
+
+    @param socket: the path of its socket, or what connects to it instead: a node of a test has none.
+    """
+    return UNIXClientEndpoint(reactor, socket) if isinstance(socket, str) else socket
+
+
+def socket_or_found(socket: str | IStreamClientEndpoint | None) -> str | IStreamClientEndpoint:
+    """What is given; where L{find_socket} finds a path, if nothing is."""
+    return find_socket(socket) if socket is None or isinstance(socket, str) else socket
 
 
 def mesh_address(described: Mapping[str, Any], service: str) -> MeshAddress:

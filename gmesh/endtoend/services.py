@@ -166,10 +166,11 @@ class Services:
     def gone(self, registration: Registration) -> None:
         """End a registration whose program may come back."""
         place, taker = self._places.get(registration.service), registration.taker
+        interrupted, taker.pending = list(taker.pending), {}
         if place is None or taker not in place.takers:
+            self._interrupted(place, interrupted)
             return
         place.takers.remove(taker)
-        interrupted, taker.pending = list(taker.pending), {}
         for delivery in reversed(interrupted):
             if delivery.hands < limits.MAX_HANDS:
                 place.wait(delivery, first=True)
@@ -180,6 +181,16 @@ class Services:
             if delivery.hands >= limits.MAX_HANDS:
                 self._end(delivery, Outcome.RECEIVER_GONE)
         self._drain(place)
+
+    def _interrupted(self, place: ServiceQueue | None, deliveries: list[Delivery]) -> None:
+        """A program has gone that took no more already: what it had is for those who serve there now."""
+        for delivery in reversed(deliveries):
+            if place is not None and delivery.hands < limits.MAX_HANDS:
+                place.wait(delivery, first=True)
+            else:
+                self._end(delivery, Outcome.RECEIVER_GONE)
+        if place is not None:
+            self._drain(place)
 
     def _expire(self, place: ServiceQueue, registration: Registration) -> None:
         """Nobody came back."""

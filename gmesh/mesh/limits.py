@@ -85,6 +85,9 @@ AHEAD_MOST = 496 * 1024
 # The reactor hands the system so much in one call: all that may be ahead.  Twisted's own 128 KiB is less than
 # one read may bring, so that a relay would queue what it could pass on.
 SEND_LIMIT = 512 * 1024
+# Of a link that is judged so much is read at once, half of what the other end may have ahead: each read costs
+# a turn of the reactor.  What control frames may cost in a turn is counted frame by frame.
+READ_SIZE = 256 * 1024
 PACE_WEIGHT = 1 / 2
 RECORD_CLOSE = MAX_RECORD_PLAINTEXT
 MAX_DATA_FRAME = 20 * 1024

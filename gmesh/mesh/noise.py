@@ -33,7 +33,7 @@ from gmesh.mesh.handshake_gate import HandshakeGate, HandshakeSlot
 from gmesh.mesh.hop_sessions import HopSessions
 from gmesh.mesh.limits import DRAIN_DEADLINE, HANDSHAKE_DEADLINE, PARTING_DEADLINE
 from gmesh.mesh.peer_identity import Peer
-from gmesh.mesh.sockets import carried_by, display_address, keep_unsent, tune_socket
+from gmesh.mesh.sockets import carried_by, display_address, keep_unsent, read_much, tune_socket
 from gmesh.wire.handshake import HandshakePayload, decode_genesis_version, encode_genesis_version
 from gmesh.wire.limits import INITIATOR_READS, RESPONDER_READS
 from gmesh.wire.preamble import PREAMBLE_SIZE, encode_preamble, read_preamble
@@ -361,6 +361,7 @@ class NoiseProtocol(Protocol):
     def _secured(self, upper: RecordProtocol) -> None:
         self._cancel_timer()
         self._slot.judged()
+        read_much(self.transport)
         self._reason = "connection-lost"
         self._upper = upper
         upper.secure_connection_made()

@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-from gmesh.mesh.limits import SEND_LIMIT, TCP_UNSENT_LOW_WATER, TCP_USER_TIMEOUT_MS
+from gmesh.mesh.limits import READ_SIZE, SEND_LIMIT, TCP_UNSENT_LOW_WATER, TCP_USER_TIMEOUT_MS
 
-__all__ = ["carried_by", "display_address", "keep_unsent", "lowest", "tune_socket"]
+__all__ = ["carried_by", "display_address", "keep_unsent", "lowest", "read_much", "tune_socket"]
 
 _OPTIONS = (("TCP_NOTSENT_LOWAT", TCP_UNSENT_LOW_WATER), ("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT_MS))
 
@@ -58,6 +58,13 @@ def tune_socket(transport: object) -> None:
         transport.SEND_LIMIT = SEND_LIMIT
     for name, value in _OPTIONS:
         _set_option(transport, name, value)
+
+
+def read_much(transport: object) -> None:
+    """Read as much at once as a judged neighbour may send."""
+    transport = lowest(transport)
+    if isinstance(transport, FileDescriptor):
+        transport.bufferSize = READ_SIZE
 
 
 def keep_unsent(transport: object, size: int) -> None:

@@ -126,6 +126,8 @@ HEAD_TIMEOUT = 10.0
 """Seconds for the head of a request that asks the local API for a stream."""
 MAX_LOCAL_CONNECTIONS = 8_192
 """Connections of programs: twice the streams of a node, an eighth of the unit's descriptors."""
+WIDE_LEGS = 64
+"""Connections of programs that may move, and so hold, more than others in a turn: 16 MiB in all."""
 EARLY_BYTES = 64 * 1024
 """What a program may send before it has its stream; more waits in its socket."""
 MAX_DIAL_TIMEOUT = 60.0

@@ -25,7 +25,7 @@ from gmesh.node.doubted_time import MAX_TIME_STEP, DoubtedTime
 from gmesh.node.identity_store import Identity, NodeStore
 from gmesh.node.noise_keys import NoiseKeys
 from gmesh.node.state_writer import StateWriter
-from gmesh.trust.authority_answers import known_urls
+from gmesh.trust.authority_answers import known_urls, spread_urls
 from gmesh.trust.documents import Anchor, Certificate, Document, Status
 from gmesh.trust.floors import Floors
 from gmesh.trust.keys import NoiseKey
@@ -256,8 +256,9 @@ class LocalMember:
             return self.trust.genesis.body.anchors, ()
 
     def authority_urls(self) -> tuple[str, ...]:
-        """Where the authority is, as the newest genesis and this host's own file say, in order."""
-        return known_urls(self.own_urls, self.trust.genesis_chain)
+        """Where the authority is, as the newest genesis and this host's own file say, in its order."""
+        chain = self.trust.genesis_chain
+        return spread_urls(known_urls(self.own_urls, chain), chain, self.peer.node_id)
 
     def save_soon(self) -> None:
         """Write C{state.json} within some seconds."""

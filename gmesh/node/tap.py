@@ -306,16 +306,11 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
         return LocalNode(runtime, heartbeat, reactor, settings)
 
-    def leg_node() -> LegNode:
-        from gmesh.node.api.message_leg import LegNode
+    @cache
+    def messages_node() -> LegNode:
+        from gmesh.node.api.mesh_tables import leg_node
 
-        node = local_node()
-
-        def describe() -> dict[str, Any]:
-            return {"name": member.name, "node_id": member.peer.node_id, "roles": list(member.roles)}
-
-        tables = {"nodes": node.nodes, "services": node.services}
-        return LegNode(runtime.datagrams, describe, tables, runtime.count)
+        return leg_node(runtime, local_node().on_change)
 
     def local_api() -> IResource:
         from gmesh.node.api.gateway_requests import GatewayRequests
@@ -337,7 +332,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
 
     acceptors = Acceptors(runtime.streams, access, ServiceGroups(configuration.bind), reactor)
     requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
-    requests.node = leg_node
+    requests.node = messages_node
     entrance = EntranceFactory(site, requests.judge, reactor, LocalConnections(reactor, runtime.count))
     local = ListenService(
         reactor, configuration.control_endpoint(), entrance, "local API", UNIT, access.group

@@ -161,19 +161,22 @@ class Segments:
         if not self.open:
             self.lane.gather()  # there are no keys yet: see that there will be
             return
+        began, now = bool(self.flight), self._clock.seconds()
         self._pumping = True
         try:
             for _ in range(limits.SEGMENTS_PER_TURN):
-                if not self.budget.allows() or not self._send():
+                if not self.budget.allows() or not self._send(now):
                     break
             else:
                 if self._pump_call is None:
                     self._pump_call = self._clock.callLater(0, self.pump)
         finally:
             self._pumping = False
+        if not began and self.flight:
+            self._arm(now)
         self.lane.leave()
 
-    def _send(self, probe: bool = False) -> bool:
+    def _send(self, now: float, probe: bool = False) -> bool:
         """Send one segment. @return: False if there is nothing to send, or no room for it."""
         schedule, lane = self._schedule, self.lane
         one = schedule.next()
@@ -211,14 +214,9 @@ class Segments:
             self._owed = self._owed or bool(seen)
             self._lose(parts)
             if not self._paused:  # there is no path: nobody says when there is one
-                now = self._clock.seconds()
                 self._timer.by(now + limits.RETRY, now)
             return False
-        now = self._clock.seconds()
-        first = not self.flight
         self.flight.sent(parts, now, self._epoch + lane.path_generation)
-        if first:
-            self._arm(now)
         for one, _, _ in parts:
             one.sent_some()
         return True
@@ -375,7 +373,7 @@ class Segments:
             self._produce()
             self._pumping = True
             try:
-                self._send(probe=True)
+                self._send(now, probe=True)
             finally:
                 self._pumping = False
             self.lane.leave()

@@ -23,6 +23,7 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 
+from gmesh.client.mesh import Mesh
 from gmesh.interfaces import INoiseSession
 from gmesh.mesh.document_reader import Aside, at_once
 from gmesh.mesh.limits import WAN, KeepaliveProfile
@@ -30,6 +31,7 @@ from gmesh.node.composition import Environment
 from gmesh.node.identity_store import Identity
 from gmesh.node.runtime import NodeRuntime
 from gmesh.testing.issuer import DAY, Enrolled
+from gmesh.testing.memory_socket import MemorySocket
 from gmesh.testing.memory_store import MemoryStore
 from gmesh.testing.network import MemoryNetwork
 from gmesh.testing.tampering import Hand, Tampering
@@ -104,8 +106,9 @@ class MemoryMesh(World):
             node.start()
 
     def stop(self) -> None:
-        """Stop every node and let the last connection end; nothing is left on the clock."""
+        """Stop every program and node, and let the last connection end; nothing is left on the clock."""
         for node in self:
+            node.socket.end()
             node.stop()
         self.run(30)
 
@@ -168,6 +171,7 @@ class MemoryNode:
     @ivar opened: every record it decrypted from its neighbours, headers and sealed payloads.
     @ivar skew: seconds its wall clock is off.
     @ivar tampers: a liar's hand: (kind, frame, to whom) -> the frame to send instead, or None for none.
+    @ivar socket: where the programs of its host find it.
     """
 
     def __init__(self, mesh: MemoryMesh, enrolled: Enrolled, host: str, peers: Sequence[str]) -> None:
@@ -181,6 +185,7 @@ class MemoryNode:
         self._peers = tuple(peers)
         self._stub = False
         self._port: Any = None
+        self.socket = MemorySocket(mesh.clock, enrolled.name)
         self.runtime = self._make()
 
     @property
@@ -228,11 +233,20 @@ class MemoryNode:
         self._stub = True
         self.runtime = self._make()
 
+    def client(self) -> Mesh:
+        """
+        A program on the host of this node, as L{gmesh.client.Mesh} has it; it ends with L{MemoryMesh.stop}.
+
+        It may be made before the node starts, and goes on when that is killed and restarted.
+        """
+        return self.socket.client()
+
     def start(self) -> None:
         """Listen and dial."""
         server = self._mesh.network.server(self.address)
         server.listen(self.runtime.accepting()).addCallback(lambda port: setattr(self, "_port", port))
         self.runtime.start()
+        self.socket.listen(self.runtime)
 
     def stop(self) -> Deferred[None]:
         """Leave the mesh as the daemon does on SIGTERM, if it runs."""
@@ -240,6 +254,7 @@ class MemoryNode:
             return succeed(None)
         self._port.stopListening()
         self._port = None
+        self.socket.close()
         return self.runtime.stop()
 
     def kill(self, silently: bool = False) -> None:

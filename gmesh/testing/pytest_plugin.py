@@ -4,7 +4,7 @@ Fixtures for tests of applications: C{pytest_plugins = ["gmesh.testing.pytest_pl
 
 Nothing is loaded into anybody's tests unasked.  After each test every node is stopped, and a timer or a
 connection that is left over fails it.
-Tests: C{tests/testing/test_examples.py}.
+Tests: C{tests/testing/test_examples.py}, C{tests/testing/test_memory_clients.py}.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from gmesh.testing.engine_mesh import EngineMesh
 from gmesh.testing.mesh import MemoryMesh
 
-__all__ = ["engine_mesh", "gmesh_seed", "memory_mesh"]
+__all__ = ["engine_mesh", "gmesh_seed", "joined_mesh", "memory_mesh"]
 
 
 @pytest.fixture
@@ -42,6 +42,26 @@ def memory_mesh(gmesh_seed: int) -> Iterator[Callable[..., MemoryMesh]]:
         mesh.stop()
         assert mesh.clock.getDelayedCalls() == [], "a timer was left over"
         assert mesh.network.open_connections() == [], "a connection was left over"
+
+
+@pytest.fixture
+def joined_mesh(memory_mesh: Callable[..., MemoryMesh]) -> Callable[..., MemoryMesh]:
+    """
+    A function that makes a L{MemoryMesh} of clients with these names, which reach each other by a relay.
+
+    C{joined_mesh("thermostat", "boiler")["boiler"].client()} is the L{gmesh.client.Mesh} of a program there.
+    """
+
+    def make(*names: str, **options: Any) -> MemoryMesh:
+        mesh = memory_mesh(**options)
+        mesh.add("relay", "relay")
+        for name in names:
+            mesh.add(name, "client", peers=["relay"])
+        mesh.start()
+        mesh.run_until(lambda: all(mesh[name].reaches(*names) for name in names))
+        return mesh
+
+    return make
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ Tests: C{tests/testing/test_clock.py}, C{tests/node/test_memory_mesh.py}.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -80,8 +80,9 @@ class World:
                 raise AssertionError(f"not within {within} s")
         return self.clock.seconds() - start
 
-    def result(self, deferred: Deferred[T], within: float = 60.0) -> T:
-        """Let time pass until C{deferred} fires; its result, or its failure raised."""
+    def result(self, awaited: Deferred[T] | Coroutine[Deferred[Any], Any, T], within: float = 60.0) -> T:
+        """Let time pass until a Deferred fires, or a coroutine ends; its result, or its failure raised."""
+        deferred = awaited if isinstance(awaited, Deferred) else Deferred.fromCoroutine(awaited)
         fired: list[T] = []
         failed: list[BaseException] = []
         deferred.addCallbacks(fired.append, lambda failure: failed.append(failure.value))

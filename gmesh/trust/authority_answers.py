@@ -10,12 +10,13 @@ Tests: C{tests/trust/test_authority_answers.py}.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Final
 
 from gmesh.trust.documents import Document, Genesis
 from gmesh.trust.signed_requests import JSON_TYPE
 
-__all__ = ["PROBLEM_PREFIX", "PROBLEM_TYPE", "former_urls", "is_answer", "known_urls"]
+__all__ = ["PROBLEM_PREFIX", "PROBLEM_TYPE", "former_urls", "is_answer", "known_urls", "spread_urls"]
 
 PROBLEM_TYPE: Final = "application/problem+json"
 """RFC 9457, section 3."""
@@ -39,6 +40,26 @@ def known_urls(own: Iterable[str], chain: Sequence[Document[Genesis]]) -> tuple[
     kept = [url for url in own if url not in former]
     left = [url for url in own if url in former]
     return tuple(dict.fromkeys([*kept, *chain[-1].body.authority_urls, *left]))
+
+
+def spread_urls(urls: Iterable[str], chain: Sequence[Document[Genesis]], node_id: str) -> tuple[str, ...]:
+    """
+    The same, but each node begins at another of those that the newest genesis names.
+
+    So replicas behind several URLs have about as many nodes each, and those of one that is away are divided
+    among the others.  A node's own order is the same each time (rendezvous hashing: Thaler and Ravishankar,
+    1998), and a URL that is added moves only those that begin there.
+
+    @param urls: as L{known_urls} gives them.
+    """
+    urls, named = tuple(urls), frozenset(chain[-1].body.authority_urls)
+    own = iter(
+        sorted(
+            (url for url in urls if url in named),
+            key=lambda url: sha256(f"{node_id} {url}".encode()).digest(),
+        )
+    )
+    return tuple(next(own) if url in named else url for url in urls)
 
 
 def former_urls(chain: Sequence[Document[Genesis]]) -> frozenset[str]:

@@ -298,12 +298,9 @@ def _signature_dicts(signatures: tuple[tuple[str, bytes], ...]) -> list[dict[str
     return [{"key_id": key_id, "signature": b64url_encode(signature)} for key_id, signature in signatures]
 
 
-def _has_null(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(item is None or _has_null(item) for item in value.values())
-    if isinstance(value, list):
-        return any(item is None or _has_null(item) for item in value)
-    return False
+def _has_null(value: dict[str, Any] | list[Any]) -> bool:
+    items = value.values() if isinstance(value, dict) else value
+    return None in items or any(_has_null(item) for item in items if isinstance(item, (dict, list)))
 
 
 def _plain(value: Any) -> Any:

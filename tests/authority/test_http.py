@@ -381,3 +381,16 @@ def test_d13_no_other_request_goes_without_a_host(browser: Browser, head: bytes)
     """Another path, another version, two of them: 400, and no handler runs."""
     assert b" 400 " in browser.send(head).value().splitlines()[0]
     assert browser.bodies == []
+
+
+def test_each_answer_of_a_site_that_drains_ends_its_connection(browser: Browser) -> None:
+    """Also on a connection that was kept open before."""
+    kept = browser.send(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert kept.connected
+    browser.site.draining = True
+    for transport in (kept, browser.connect()):
+        transport.clear()
+        transport.channel.dataReceived(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+        head, _, body = transport.value().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ") and b"connection: close" in head.lower() and body == b"ok"
+        assert not transport.connected

@@ -139,3 +139,24 @@ def test_a_poll_without_news_ends_by_itself() -> None:
     assert ended == []
     clock.advance(0.1)
     assert ended == [None, None] and len(polls) == 0
+
+
+def test_an_authority_that_drains_is_unready_and_lets_nobody_wait(network: Any) -> None:
+    """Long polls are answered at once, with the status in force; joins and heartbeats go on."""
+    member, host = network.joined("pump-1"), network.invite("pump-2")
+    held = parse_document(network.ask("GET", "/status").body, Status)
+    target = f"/status?after={held.digest}"
+    answered: list[Any] = []
+    network.begin("GET", target, network.signed(member.node, "GET", target, tag=NODE_TAG)).addCallback(
+        answered.append
+    )
+    network.begin("GET", target).addCallback(answered.append)
+    network.treq.flush()
+    assert not answered
+    network.authority.drain()
+    network.treq.flush()
+    assert [answer.status for answer in answered] == [200, 200]
+    assert network.ask("GET", target).status == 200
+    assert network.ask("GET", target, network.signed(member.node, "GET", target, tag=NODE_TAG)).status == 200
+    assert (network.ask("GET", "/readyz").slug, network.ask("GET", "/healthz").status) == ("unavailable", 200)
+    assert network.join(host).status == 201 and network.heartbeat(member).status == 200

@@ -74,6 +74,7 @@ def test_b22_options_win_over_the_file(tmp_path: Path) -> None:
         ("listne = []", r"unknown key 'listne': did you mean listen\?"),
         ("listen = 1", "listen must be a list of strings"),
         ("connections = true", "connections must be a whole number"),
+        ("drain = 601", "drain: --drain must be a whole number of seconds, at most 600"),
         ("connections = -1", "connections: --connections must be a whole number"),
         ('rate = "fast"', "rate: must be PER_MINUTE"),
         ('trusted_proxy = ["proxy.example"]', "trusted_proxy: --trusted-proxy proxy.example: must be an IP"),

@@ -19,6 +19,7 @@ from gmesh.authority.issuer import policy_text
 from gmesh.authority.route import Route
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.state import StateDirectory
+from gmesh.authority.store import operators
 from gmesh.trust.documents import AuthorityKey, Command, CommandTarget, Policy, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
@@ -179,6 +180,21 @@ def _some(route: Route) -> str:
     fitting = {"int": "1", "length=32": "0" * 32, "length=64": "0" * 64}
     head, _, tail = route.path.partition("<")
     return head + next(value for name, value in fitting.items() if name in tail)
+
+
+def test_p18_an_operator_whom_another_replica_removed_is_refused_and_audited(network: Network) -> None:
+    """What waits here is judged by the row as it is when it is decided, whoever changed that."""
+    b = other_administrator(network)
+    asked = WAYS["POST /admin/invites"](network, b)
+    known = len(rows(network))
+
+    def elsewhere() -> None:
+        network.authority.store.decide(lambda tx: operators.revoke(tx, b.key_id))
+
+    (answer,) = network.at_once(signed(network, b, "POST", asked), before=elsewhere)
+    assert (answer.status, answer.slug) == (401, "unknown-key")
+    (refused,) = [row for row in rows(network)[known:] if row["actor"] == b.key_id]
+    assert refused["action"] == "POST /admin/invites" and "unknown-key" in refused["outcome"]
 
 
 def test_a10_no_revocation_passes_the_removal_of_its_operator(network: Network) -> None:

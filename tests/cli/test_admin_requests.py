@@ -16,11 +16,14 @@ from trust.network import NOW, Network, key
 
 from gmesh.cli import operator
 from gmesh.cli.admin_commands import read_arguments
+from gmesh.cli.authority import RemoteAuthority
+from gmesh.cli.http import HttpRefused
 from gmesh.cli.operator import poll
 from gmesh.errors import ConfigurationError
 from gmesh.trust.documents import Command, document_from_dict
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
+from gmesh.trust.signed_requests import ADMIN_TAG
 from gmesh.trust.verify import verify_signatures
 
 ID = "0123456789abcdef0123456789abcdef"
@@ -575,3 +578,42 @@ def test_d6_what_another_url_is_asked_for_is_done_once(
         if method == "POST"
     }
     assert len(nonces) == 1
+
+
+def _asked_at_two(http_end: Any, second: tuple[str, int]) -> tuple[Any, Any]:
+    """What a write ends in where the first of two URLs answers 503 and the other this (slug, status)."""
+    path, signer = "/admin/invites", key("operator")
+    http_end.problem(f"POST /a{path}", "unavailable", 503, "the database is away")
+    slug, status = second
+    if status < 300:
+        http_end.json(f"POST /b{path}", {"id": ID}, status)
+    else:
+        http_end.problem(f"POST /b{path}", slug, status, "no")
+    remote = RemoteAuthority([f"{http_end.where}/a", f"{http_end.where}/b"], lambda: NOW)
+    try:
+        return remote.signed(signer, "POST", path, b"{}", ID, ADMIN_TAG), remote
+    except HttpRefused as error:
+        return error, remote
+
+
+def test_admin_goes_on_to_the_next_url_after_503(http_end: Any) -> None:
+    """The same signed bytes, so that it is done once at most; the URL that did better is asked first then."""
+    answer, remote = _asked_at_two(http_end, ("", 201))
+    assert answer.status == 201
+    first, second = http_end.requests
+    assert (first[1], second[1]) == ("/a/admin/invites", "/b/admin/invites")
+    assert first[2]["signature"] == second[2]["signature"]
+    remote.signed(key("operator"), "POST", "/admin/invites", b"{}", ID, ADMIN_TAG)
+    assert len(http_end.requests) == 3 and http_end.requests[2][1].startswith("/b/")
+
+
+@pytest.mark.parametrize(
+    ("second", "status"),
+    [(("unavailable", 503), 503), (("replayed", 409), 503), (("forbidden-role", 403), 403)],
+)
+def test_admin_tells_what_the_urls_said_after_503(
+    http_end: Any, second: tuple[str, int], status: int
+) -> None:
+    """Another refusal counts; but what is replayed at the second was perhaps done by the first."""
+    error, _ = _asked_at_two(http_end, second)
+    assert error.status == status

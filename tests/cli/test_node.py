@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cli.leg_end import LegEnd
 
 from gmesh.cli.local import locate
+from gmesh.client.message_frames import FrameType, GivenMessage, SendRequest
 from gmesh.endtoend.limits import MAX_DATAGRAM
 from gmesh.errors import ConfigurationError
 
@@ -227,18 +230,46 @@ def test_send(
 ) -> None:
     """send takes its text from the command line or from standard input, and succeeds when acknowledged."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stdin)))
-    node_end.json("POST /v1/send", {"delivered": True, "rtt_ms": 3.0})
+    leg = node_end.answers["GET /v1/messages"] = LegEnd()
     ended = run("send", "c", "--service", "s", "--timeout", "5", *arguments, "--state", state)
-    assert (ended.status, ended.out) == (0, "delivered to c in 3.0 ms\n")
-    body = json.loads(node_end.requests[0][3])
-    assert body == {"node": "c", "service": "s", "data": base64.b64encode(b"hello").decode(), "timeout": 5.0}
+    assert ended.status == 0 and re.fullmatch(r"delivered to c in \d+(\.\d)? ms\n", ended.out)
+    assert leg.sent == [SendRequest("c", "s", b"hello", 5.0)]
+
+
+def test_send_json(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """What the receiver gave back is there as base64, if it gave anything."""
+    leg = node_end.answers["GET /v1/messages"] = LegEnd()
+    send = "send", "c", "x", "--service", "s", "--state", state, "--json"
+    assert json.loads(run(*send).out).keys() == {"delivered", "rtt_ms"}
+    leg.answer = b"\xff"
+    row = json.loads(run(*send).out)
+    assert (row["delivered"], base64.b64decode(row["answer"])) == (True, b"\xff")
 
 
 def test_field_l8_refused_send(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """A refused message is one line on standard error and exit status 1."""
-    node_end.problem("POST /v1/send", "no-route", 503, "there is no path to c\nnow")
+    leg = node_end.answers["GET /v1/messages"] = LegEnd()
+    leg.refusal = "no-route", "there is no path to c\nnow"
     ended = run("send", "c", "x", "--service", "s", "--state", state)
     assert (ended.status, ended.out, ended.err) == (1, "", "gmesh: there is no path to c\\nnow\n")
+
+
+@pytest.mark.parametrize("command", [["send", "c", "x"], ["receive"]])
+def test_a_node_that_does_not_serve_this_user(
+    run: Callable[..., Any], node_end: Any, state: Path, command: list[str]
+) -> None:
+    """In the words of the node, which it says before there are any frames."""
+    detail = "that takes the group pumps"
+
+    def refuse(handler: Any) -> None:
+        handler.send_response(403)
+        handler.end_headers()
+        handler.wfile.write(json.dumps({"type": "urn:gmesh:problem:forbidden", "detail": detail}).encode())
+        handler.close_connection = True
+
+    node_end.answers["GET /v1/messages"] = refuse
+    ended = run(*command, "--service", "s", "--state", state)
+    assert (ended.status, ended.out, ended.err) == (1, "", "gmesh: that takes the group pumps\n")
 
 
 @pytest.mark.parametrize("timeout", ["nan", "inf", "-1", "0", "soon"])
@@ -250,41 +281,34 @@ def test_senseless_timeout(run: Callable[..., Any], node_end: Any, state: Path, 
     assert node_end.requests == []
 
 
-def _stream(*messages: dict[str, Any]) -> Any:
-    def answer(handler: Any) -> None:
-        handler.send_response(200)
-        handler.end_headers()
-        for message in messages:
-            handler.wfile.write(json.dumps(message).encode() + b"\n")
-        handler.close_connection = True
+def given(data: bytes, **more: Any) -> GivenMessage:
+    """A message of c."""
+    return GivenMessage(0, "c", "cc" * 16, ("client",), data, **more)
 
-    return answer
+
+TEXT = base64.b64decode(MESSAGE["data"])
 
 
 def test_receive(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """receive prints one message a line, with controls made visible, and ends after --count."""
-    node_end.answers["GET /v1/receive?service=s&ack=1"] = _stream(MESSAGE, MESSAGE, MESSAGE)
+    node_end.answers["GET /v1/messages"] = LegEnd(given(TEXT), given(TEXT), given(TEXT))
     ended = run("receive", "--service", "s", "--count", "2", "--state", state)
     assert (ended.status, ended.out) == (0, "grüß\\ndich\\x1b[2J\n" * 2)
 
 
 def test_receive_acknowledges_what_it_wrote(run: Callable[..., Any], node_end: Any, state: Path) -> None:
-    """Each message after it was printed, and none that was not."""
-    node_end.answers["GET /v1/receive?service=s&ack=1"] = _stream(
-        {**MESSAGE, "id": "p.1"}, {**MESSAGE, "id": "p.2"}
-    )
-    node_end.json("POST /v1/receive/ack", {"settled": 1, "unknown": []})
+    """Each message after it was printed, and none that was not; with --count one at a time is asked for."""
+    leg = node_end.answers["GET /v1/messages"] = LegEnd(given(TEXT), given(TEXT))
     ended = run("receive", "--service", "s", "--count", "1", "--state", state)
     assert ended.status == 0
-    asked = [(method, path, body) for method, path, _, body in node_end.requests if method == "POST"]
-    assert [(path, json.loads(body)) for _, path, body in asked] == [("/v1/receive/ack", {"ids": ["p.1"]})]
+    assert leg.ended == [(FrameType.DONE, 100)]
+    assert leg.served == [b"\0\1\1s"]
 
 
 def test_receive_raw(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """The bytes as they were sent, for a file or a pipe; --json beside it means nothing."""
     data = b"\0\x1b[2J\x07 no line"
-    row = {"from": "b", "service": "s", "data": base64.b64encode(data).decode()}
-    node_end.answers["GET /v1/receive?service=s&ack=1"] = _stream(row)
+    node_end.answers["GET /v1/messages"] = LegEnd(given(data))
     ended = run("receive", "--service", "s", "--raw", "--count", "1", "--state", state)
     assert (ended.status, ended.out.encode()) == (0, data)
     assert run("receive", "--service", "s", "--raw", "--json", "--state", state).status == 2
@@ -292,10 +316,13 @@ def test_receive_raw(run: Callable[..., Any], node_end: Any, state: Path) -> Non
 
 def test_receive_json(run: Callable[..., Any], node_end: Any, state: Path) -> None:
     """receive --json prints one object a line, and fails when the node stops."""
-    node_end.answers["GET /v1/receive?service=s&ack=1"] = _stream(MESSAGE)
+    node_end.answers["GET /v1/messages"] = LegEnd(given(TEXT))
     ended = run("receive", "--service", "s", "--json", "--state", state)
     assert json.loads(ended.out) == MESSAGE
     assert (ended.status, ended.err) == (1, "gmesh: the node stopped\n")
+    node_end.answers["GET /v1/messages"] = LegEnd(given(TEXT, key="k", redelivered=True))
+    ended = run("receive", "--service", "s", "--json", "--state", state)
+    assert json.loads(ended.out) == MESSAGE | {"key": "k", "redelivered": True}
 
 
 @pytest.mark.parametrize("answer", [{"peers": []}, [1], "x", None])

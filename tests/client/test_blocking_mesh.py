@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from gmesh.client import BlockingMesh
+from gmesh.client import BlockingMesh, ServiceEvent
 from gmesh.errors import SendRefused
 
 
@@ -89,6 +89,70 @@ def send(path: str) -> bytes:
                 return mesh.send("here", "log", b"x", timeout=20)
             except SendRefused as refusal:
                 assert refusal.reason == "no-such-service"  # the receiver is on its way
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_daemon_that_restarts(daemon: MessageDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    """A receiver serves again, with a line at each end; a sender is told, and connects with its next call."""
+    caplog.set_level("INFO", "gmesh.client")
+
+    def serve() -> list[bytes]:
+        got = []
+        with BlockingMesh(daemon.path) as mesh:
+            for message in mesh.receive("ask"):
+                got.append(message.data)
+                message.done(message.data.upper())
+                if len(got) == 2:
+                    mesh.nodes()  # it has been read
+                    return got
+        return got
+
+    serving = deferToThread(serve)
+    await until(lambda: "ask" in daemon.datagrams.services.names)
+    asking = await deferToThread(BlockingMesh, daemon.path)
+    assert await deferToThread(asking.request, "here", "ask", b"one") == b"ONE"
+    await daemon.stop()
+    with pytest.raises(ConnectionError):
+        await deferToThread(asking.request, "here", "ask", b"lost")
+    await daemon.start()
+    await until(lambda: "ask" in daemon.datagrams.services.names)
+    assert await deferToThread(asking.request, "here", "ask", b"two") == b"TWO"
+    assert await serving == [b"one", b"two"]
+    asking.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "no connection to the node: the node's daemon hung up",
+        "connected to the node again",
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_at_once_and_who_is_there(daemon: MessageDaemon) -> None:
+    """One result a node; who offers a service comes first of all that a watch tells."""
+
+    def serve() -> None:
+        with BlockingMesh(daemon.path) as mesh:
+            messages = mesh.receive("log")
+            for _ in range(3):
+                next(messages).done(b"ok")
+            mesh.nodes()
+
+    def ask() -> list[object]:
+        with BlockingMesh(daemon.path) as mesh:
+            told: list[object] = [mesh.send_to("log", b"x"), mesh.send_to("log", b"x", role="pump")]
+            told.append(mesh.send_to("log", b"x", nodes=["here", "nobody"])["here"])
+            return [*told, next(mesh.watch("log"))]
+
+    serving = deferToThread(serve)
+    await until(lambda: "log" in daemon.datagrams.services.names)
+    here, role, named, event = await deferToThread(ask)
+    assert (here, named, event) == ({"here": b"ok"}, b"ok", ServiceEvent("log", "here", True))
+    assert role["here"] == b"ok" and role["there"].reason == "unknown-node" and len(role) == 2
+    await serving
+
+
+async def until(holds: Callable[[], object]) -> None:
+    while not holds():
+        await deferLater(reactor, 0.001)  # type: ignore[arg-type]  # the module stands for the reactor
 
 
 def test_without_a_daemon(tmp_path: Path) -> None:

@@ -59,3 +59,27 @@ def test_every_name_is_there() -> None:
         assert getattr(gmesh.client, name).__name__ == name
     with pytest.raises(AttributeError):
         _ = gmesh.client.mux
+
+
+def test_the_mesh_costs_little_beyond_the_endpoints_of_twisted() -> None:
+    """Two modules of Python and ours: no cryptography, no web, nothing of the daemon."""
+    ours = modules_after("from gmesh.client import Mesh")
+    theirs = modules_after("import twisted.internet.endpoints")
+    assert {name for name in ours - theirs if name.split(".")[0] not in ("gmesh", "json", "_json")} == set()
+    assert len(ours - theirs) < 40
+    assert not {name for name in ours if name.startswith(("gmesh.node", "gmesh.wire", "gmesh.trust"))}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from gmesh.client import BlockingMesh, BlockingStream",
+        "import gmesh.cli.main, gmesh.cli.messages, gmesh.client.blocking_mesh",
+    ],
+)
+def test_scripts_and_the_commands_of_messages_start_light(statement: str) -> None:
+    """No Twisted, no cryptography: what C{gmesh send} and C{receive} import."""
+    ours = modules_after(statement)
+    heavy = ("twisted", "zope.interface", "cryptography", "nacl", "rich", "gmesh.node", "gmesh.endtoend")
+    assert not {name for name in ours if name.startswith(heavy)}
+    assert len(ours) < 230

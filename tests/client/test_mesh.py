@@ -4,15 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from client.fake_daemon import problem
 from client.message_daemon import MessageDaemon
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import UNIXServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from gmesh.client import Mesh
 from gmesh.errors import SendRefused
@@ -204,3 +209,41 @@ async def test_a_service_that_may_not_be_served(mesh: Mesh) -> None:
     await serving.ready
     serving.stop()
     assert (await reason_of(mesh.send("here", "log", b"")))[0] == "no-such-service"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_daemon_that_does_not_serve_this_user(tmp_path: Path) -> None:
+    """All that waits is told why; the log has one line, however often it is tried again."""
+    path = str(tmp_path / "node.sock")
+    asked: list[int] = []
+
+    class Refusing(Protocol):
+        transport: Any
+
+        def dataReceived(self, data: bytes) -> None:
+            asked.append(1)
+            self.transport.write(problem(403, "forbidden", "that takes the group pumps"))
+            self.transport.loseConnection()
+
+    port = await UNIXServerEndpoint(reactor, path).listen(Factory.forProtocol(Refusing))
+    lines: list[str] = []
+    observe = partial(_keep_warnings, lines)
+    globalLogPublisher.addObserver(observe)
+    mesh = Mesh(path)
+    serving, watching = mesh.serve("log", lambda message: None), mesh.watch()
+    sent = mesh.send("here", "log", b"x")
+    expected = "forbidden", "that takes the group pumps"
+    assert await reason_of(sent) == await reason_of(serving.ready) == expected
+    with pytest.raises(SendRefused):
+        await watching.__anext__()
+    while len(asked) < 3:
+        assert await reason_of(mesh.send("here", "log", b"x")) == expected
+    mesh.close()
+    globalLogPublisher.removeObserver(observe)
+    await port.stopListening()
+    assert lines == [f"no connection to the node at {path}: that takes the group pumps"]
+
+
+def _keep_warnings(lines: list[str], event: Any) -> None:
+    if event["log_level"] is LogLevel.warn and event["log_namespace"].startswith("gmesh.client"):
+        lines.append(formatEvent(event))

@@ -29,7 +29,7 @@ def test_paused_by_the_window(fabric, flow):
     source.produce(100_000)
     assert source.paused
     assert sum(map(len, source.sent)) <= limits.INITIAL_WINDOW + limits.MAX_BATCH
-    for _ in range(200):
+    for _ in range(60):
         fabric.run(DELAY)
         source.produce(100_000)
         flying = sum(map(len, source.sent)) - sum(map(len, fabric.got))

@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 from live.node_rig import until
 
+from gmesh.client import BlockingMesh
+
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).resolve().parents[2]
+FIRST = ROOT / "docs" / "examples" / "first"
 DEADLINE = 60.0
 GMESH = [sys.executable, "-m", "gmesh.cli.main"]
 
@@ -103,6 +106,8 @@ def test_tutorial(gmesh: Callable[..., Any], mesh: dict[str, Any], start: Any, t
     ]
     assert ["a", "b", "c"] in [transit["path"] for transit in _read(gmesh, "transits", "--state", "b")]
 
+    programs(tmp_path)
+
     assert "nodes 3 of 3" in gmesh("watch", "--once", "--state", "a").stdout
     assert _read(gmesh, "whois", "c", "--state", "a")["path"] == ["a", "b", "c"]
     assert _read(gmesh, "doctor", "--state", "a")["ok"] is True
@@ -113,3 +118,62 @@ def test_tutorial(gmesh: Callable[..., Any], mesh: dict[str, Any], start: Any, t
     assert [listed[name]["revoked"] for name in "abc"] == [False, False, True]
     refused = gmesh(*send, check=False)
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+
+
+def programs(tmp_path: Path) -> None:
+    """A reading reported, a request answered, a file copied, a web API reached, as the page has them."""
+    page = (ROOT / "docs" / "tutorial.rst").read_text()
+    running: list[subprocess.Popen[str]] = []
+
+    def begin(node: str, *command: str) -> subprocess.Popen[str]:
+        if command[0].endswith(".py"):
+            assert f"``python {command[0]} " in page or f"``python {command[0]}``" in page
+            command = (sys.executable, str(FIRST / command[0]), *command[1:])
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "GMESH_STATE": str(tmp_path / node)}
+        started = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        running.append(started)
+        return started
+
+    def run(*command: str) -> tuple[int, str]:
+        """On a, to its end."""
+        started = begin("a", *command)
+        words, _ = started.communicate(timeout=DEADLINE)
+        return started.returncode, words
+
+    (tmp_path / "page.txt").write_text("warm")
+    twist = (sys.executable, "-m", "twisted", "web", "--listen", "gmesh:http", "--path", str(tmp_path))
+    try:
+        collector, _ = begin("c", "collect.py"), begin("c", "answer.py")
+        taking, _ = begin("c", "take_file.py", "copy"), begin("c", *twist)
+        offered = {"readings", "sum", "files", "http"}
+        with BlockingMesh(str(tmp_path / "c" / "node.sock")) as mesh:
+            for event in mesh.watch():
+                offered.discard(event.service)
+                if not offered:
+                    break
+        assert run("report.py", "c", "21.5") == (0, "")
+        assert collector.stdout is not None and collector.stdout.readline() == "a 21.5\n"
+        status, words = run("ask.py", "c", "one")
+        assert status != 0 and "SendRefused" in words
+        assert run("ask.py", "c", "1", "2", "3.5") == (0, "6.5\n")
+        assert run("send_file.py", "c", "page.txt") == (0, "")
+        assert taking.wait(DEADLINE) == 0 and (tmp_path / "copy").read_text() == "warm"
+        assert run("fetch.py", "http://c/page.txt") == (0, "warm\n")
+    finally:
+        for each in running:
+            if each.poll() is None:
+                each.terminate()
+            each.communicate(timeout=DEADLINE)
+
+
+@pytest.mark.parametrize("program", sorted(FIRST.glob("*.py")), ids=lambda path: path.name)
+def test_a_first_program_is_short(program: Path) -> None:
+    """Under fifteen lines, without the licence and the empty ones."""
+    assert len([line for line in program.read_text().splitlines()[1:] if line]) < 15

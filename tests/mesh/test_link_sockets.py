@@ -27,7 +27,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
 from gmesh.mesh.carriers import client_endpoint
-from gmesh.mesh.limits import AHEAD_MOST
+from gmesh.mesh.limits import AHEAD_MOST, READ_SIZE
 
 
 @pytest_twisted.async_yield_fixture
@@ -52,6 +52,7 @@ async def test_a_link_over_tcp(world):
         assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 16384
         assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
     assert one.link(two)._transport.transport.SEND_LIMIT > AHEAD_MOST
+    assert one.link(two)._transport.transport.bufferSize == READ_SIZE
     one.link(two)._transport.keep_unsent(65536)
     assert sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 65536
     await bulk(world, one, two)

@@ -46,14 +46,15 @@ def fast_motion(pace: float) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("days", [8, pytest.param(60, marks=pytest.mark.soak)])
-def test_weeks_of_one_node(days: int) -> None:
-    """Second by second: renewed, informed, with another Noise key, zero hands."""
+@pytest.mark.parametrize(("days", "pace"), [(8, 8), pytest.param(60, 1, marks=pytest.mark.soak)])
+def test_weeks_of_one_node(days: int, pace: float) -> None:
+    """Renewed, informed, with another Noise key, zero hands; the weeks of C{make soak} second by second."""
     mesh = ManagedMesh(seed=1)
     mesh.add("a", "client")
-    mesh.start()
-    schedule = Schedule(mesh, seed=1, longest=2 * DAY)
-    schedule.run(days)
+    with fast_motion(pace) if pace > 1 else ExitStack():
+        mesh.start()
+        schedule = Schedule(mesh, seed=1, pace=pace, longest=2 * DAY)
+        schedule.run(days)
     assert {"policy", "outage"} <= set(schedule.happened)
     keys = {node.runtime.member.noise_key.public for node in mesh}
     assert keys != {node.enrolled.noise_key.public for node in mesh}, "the Noise key is a new one"

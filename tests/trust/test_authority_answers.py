@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from trust.network import Network
 
-from gmesh.trust.authority_answers import former_urls, is_answer, known_urls
+from gmesh.trust.authority_answers import former_urls, is_answer, known_urls, spread_urls
 
 OLD, NEW, OWN = "http://authority.example:8400", "http://new.example", "http://10.0.0.1:8440"
 DOCUMENT = b'{"signatures": [], "signed": {}}\n'
@@ -23,6 +25,26 @@ def test_b1_the_newest_genesis_says_where_the_authority_is() -> None:
     assert known_urls([OLD, OWN], network.chain) == (OWN, NEW, OLD)
     assert former_urls(network.chain) == {OLD}
     assert known_urls([OLD, OWN], network.chain[-1:]) == (OLD, OWN, NEW), "nobody here saw it named"
+
+
+def test_each_node_begins_at_a_url_of_its_own() -> None:
+    """A third of the nodes at each of three, always the same; what no genesis names keeps its place."""
+    network = Network()
+    three = tuple(f"http://{name}.example" for name in "abc")
+    network.next_genesis(authority_urls=three)
+    known = known_urls([OWN, OLD], network.chain)
+    assert known == (OWN, *three, OLD)
+    orders = [spread_urls(known, network.chain, f"{node:032x}") for node in range(600)]
+    assert all((order[0], order[4], sorted(order[1:4])) == (OWN, OLD, sorted(three)) for order in orders)
+    assert orders == [spread_urls(known, network.chain, f"{node:032x}") for node in range(600)]
+    for place in (1, 2):
+        counts = Counter(order[place] for order in orders)
+        assert all(150 < counts[url] < 250 for url in three), counts
+    followers = Counter(order[2] for order in orders if order[1] == three[0])
+    assert min(followers.values()) > 60, "those of one that is away are divided among the others"
+    network.next_genesis(authority_urls=(*three, NEW))
+    wider = [spread_urls(known_urls([], network.chain), network.chain, f"{node:032x}") for node in range(600)]
+    assert all(after[0] in (before[1], NEW) for before, after in zip(orders, wider, strict=True))
 
 
 @pytest.mark.parametrize(

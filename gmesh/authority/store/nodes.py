@@ -28,7 +28,6 @@ __all__ = [
     "put",
     "read_roles",
     "remove",
-    "renewed",
     "roles_text",
     "seen",
 ]
@@ -114,11 +113,6 @@ def remove(tx: Transaction, name: str) -> None:
 def counted(tx: Transaction, change: int) -> None:
     """Note that so many more names are given out."""
     tx.set_mark("nodes", count(tx) + change)
-
-
-def renewed(tx: Transaction, node_id: str, serial: int, not_after: int) -> None:
-    """Note a node's newest certificate."""
-    tx.execute("UPDATE node SET serial = ?, not_after = ? WHERE node_id = ?", serial, not_after, node_id)
 
 
 def bar(tx: Transaction, node_id: str) -> bool:

@@ -8,11 +8,11 @@ back-pressure is that of the socket.  Tests: C{tests/node/api/test_stream_legs.p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -29,6 +29,7 @@ from gmesh.client.stream_frames import (
 )
 from gmesh.errors import FrameRefused, RequestRefused
 from gmesh.interfaces import IStreamReader
+from gmesh.node.api.leg_room import LegRoom
 from gmesh.stream_errors import StreamCode, StreamLost
 
 __all__ = ["FramedLeg", "FramedStream"]
@@ -54,11 +55,17 @@ class FramedLeg(Protocol):
 
     transport: Any
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, room: LegRoom, clock: IReactorTime) -> None:
         self._stream = stream
+        self._room = room
+        self._clock = clock
         self._decoder = FrameDecoder()
         self._told = {FrameKind.FIN: False, FrameKind.STOP: False}  # what the program has said
         self._over = False  # the program has been told how it ended, or is gone
+        self._wide = False
+        self._gathered: list[bytes] = []  # for one DATA
+        self._size = 0
+        self._call: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Each side's buffer pauses the other side."""
@@ -69,6 +76,8 @@ class FramedLeg(Protocol):
         """Frames of the program."""
         if self._over:
             return
+        if len(data) >= MAX_DATA:
+            self._moves_much()
         try:
             found = self._decoder.feed(data)
         except FrameRefused as error:
@@ -83,6 +92,12 @@ class FramedLeg(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The program has gone; before it ended both halves, that is an abort."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        if self._wide:
+            self._wide = False
+            self._room.give_back()
         if not self._over:
             self._over = True
             if not all(self._told.values()):
@@ -114,22 +129,57 @@ class FramedLeg(Protocol):
     # what the stream says
 
     def put(self, data: bytes) -> None:
-        """Bytes of the far program."""
-        if len(data) <= MAX_DATA:
-            self.transport.writeSequence((data_head(len(data)), data))
+        """
+        Bytes of the far program: those of one turn of the reactor share a frame.
+
+        That delays nothing: the socket is written to in the next turn.
+        """
+        size = len(data)
+        if self._over:
             return
-        for begin in range(0, len(data), MAX_DATA):
-            piece = data[begin : begin + MAX_DATA]
-            self.transport.writeSequence((data_head(len(piece)), piece))
+        if self._size + size > MAX_DATA:
+            self._flush()
+        if size > MAX_DATA:
+            for begin in range(0, size, MAX_DATA):
+                self._frame([data[begin : begin + MAX_DATA]])
+            return
+        self._gathered.append(data)
+        self._size += size
+        if self._call is None:
+            self._call = self._clock.callLater(0, self._turn_over)
 
     def put_end(self) -> None:
         """The far program writes no more."""
+        self._flush()
         self.transport.write(FIN)
 
     def put_stop(self) -> None:
         """The far program reads no more."""
+        self._flush()
         self._written()
         self.transport.write(stop_frame())
+
+    def _turn_over(self) -> None:
+        self._call = None
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what was gathered."""
+        if self._gathered:
+            gathered, self._gathered, self._size = self._gathered, [], 0
+            self._frame(gathered)
+
+    def _frame(self, pieces: Sequence[bytes]) -> None:
+        """One DATA."""
+        size = sum(map(len, pieces))
+        if size > MAX_DATA // 2:
+            self._moves_much()
+        self.transport.writeSequence((data_head(size), *pieces))
+
+    def _moves_much(self) -> None:
+        """Take room for more in a turn, if there is some."""
+        if not self._wide:
+            self._wide = self._room.take(self.transport)
 
     def stream_over(self, reason: Failure) -> None:
         """The stream is no more: say whether it ended or broke."""
@@ -146,6 +196,7 @@ class FramedLeg(Protocol):
 
     def _end(self, last: bytes) -> None:
         self._over = True
+        self._flush()
         self.transport.write(last)
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -157,17 +208,20 @@ class FramedStream(Protocol):
     The protocol of the stream.
 
     @param begin: called with the L{FramedLeg} once there is a stream: gives it the connection of the program.
+    @param room: for all such connections of the node.
     """
 
     transport: Any
     _leg: FramedLeg
 
-    def __init__(self, begin: Callable[[FramedLeg, Any], None]) -> None:
+    def __init__(self, begin: Callable[[FramedLeg, Any], None], room: LegRoom, clock: IReactorTime) -> None:
         self._begin = begin
+        self._room = room
+        self._clock = clock
 
     def connectionMade(self) -> None:
         """The stream is there."""
-        self._leg = FramedLeg(self.transport)
+        self._leg = FramedLeg(self.transport, self._room, self._clock)
         self._begin(self._leg, self.transport)
 
     def dataReceived(self, data: bytes) -> None:

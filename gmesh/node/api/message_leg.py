@@ -32,6 +32,7 @@ from gmesh.endtoend.limits import MAX_DATAGRAM, MAX_RELIABLE_BYTES, MAX_RELIABLE
 from gmesh.endtoend.reliable_queue import Delivered
 from gmesh.endtoend.services import Message, Registration, is_reserved
 from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
+from gmesh.node.api.service_watches import Follow, ServiceFeed, ServiceWatches
 from gmesh.node.limits import MAX_LEG_CONCURRENT, MAX_LEG_SERVICES
 
 __all__ = ["LegNode", "MessageLeg"]
@@ -47,6 +48,7 @@ class LegNode:
     @ivar describe: this node, for WELCOME.
     @ivar tables: what may be asked for, by name.
     @ivar count: counts a cause.
+    @ivar feed: tells who offers what.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class LegNode:
         describe: Callable[[], dict[str, Any]],
         tables: dict[str, Callable[[], list[dict[str, Any]]]],
         count: Callable[[str], object],
+        follow: Follow = lambda tell: lambda: None,
     ) -> None:
         self.datagrams = datagrams
         self.describe = describe
         self.tables = tables
         self.count = count
+        self.feed = ServiceFeed(tables.get("services", list), follow)
 
 
 class MessageLeg(Protocol):
@@ -82,7 +86,9 @@ class MessageLeg(Protocol):
         self._sent_bytes = 0
         self._serving: dict[int, Registration] = {}
         self.services: dict[int, str] = {}
+        self._left: list[Registration] = []  # that have messages which are not ended
         self._given: dict[int, Deferred[bytes]] = {}
+        self._watches: ServiceWatches | None = None
         self._early: list[tuple[int, bytes]] | None = None  # what is given before SERVING is written
         self._number = 0
         self._over = False
@@ -94,6 +100,7 @@ class MessageLeg(Protocol):
             FrameType.DONE: self._done,
             FrameType.REFUSE: self._refuse,
             FrameType.ASK: self._ask,
+            FrameType.WATCH: self._watch,
         }
 
     def connectionMade(self) -> None:
@@ -123,9 +130,11 @@ class MessageLeg(Protocol):
             self._node.count("caller-gone")
         for sent, _ in list(self._sent.values()):
             sent.cancel()
-        for registration in self._serving.values():
+        for registration in (*self._serving.values(), *self._left):
             registration.gone()
         self._given.clear()
+        if self._watches is not None:
+            self._watches.stop()
 
     def forbidden(self, error: RequestRefused) -> None:
         """Its user may not do what it does any more; the program hears why when it connects again."""
@@ -144,6 +153,9 @@ class MessageLeg(Protocol):
     def _send(self, tag: int, body: bytes) -> None:
         request = SendRequest.decode(body)
         size = len(request.data)
+        if is_reserved(request.service):
+            self._failed(tag, RequestRefused("bad-service", f"{request.service} is of gmesh itself"))
+            return
         if tag in self._sent:
             raise FrameRefused("malformed", f"the tag {tag} waits for its answer")
         if len(self._sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
@@ -228,6 +240,9 @@ class MessageLeg(Protocol):
         registration = self._serving.pop(tag, None)
         if registration is not None:
             registration.unregister()
+            self._left = [each for each in (*self._left, registration) if each.taker.pending]
+        elif self._watches is not None:
+            self._watches.end(tag)
 
     def _done(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)
@@ -246,7 +261,20 @@ class MessageLeg(Protocol):
         if table is None:
             self._failed(tag, RequestRefused("not-found", "ask for nodes or services"))
             return
+        self._answer(tag, table())
+
+    def _answer(self, tag: int, rows: list[dict[str, Any]]) -> None:
         try:
-            self._write(FrameType.ANSWER, tag, json.dumps(table(), separators=(",", ":")).encode())
+            self._write(FrameType.ANSWER, tag, json.dumps(rows, separators=(",", ":")).encode())
         except FrameRefused as error:
+            self._failed(tag, error)
+
+    def _watch(self, tag: int, body: bytes) -> None:
+        service, _ = take_text(body, 0)
+        if self._watches is None:
+            self._watches = ServiceWatches(self._node.feed, self._answer)
+            self.transport.registerProducer(self._watches, True)
+        try:
+            self._watches.begin(tag, service)
+        except RequestRefused as error:
             self._failed(tag, error)

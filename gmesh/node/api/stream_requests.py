@@ -27,6 +27,7 @@ from gmesh.node.api.access import AccessControl, Credentials, Permission, peer_c
 from gmesh.node.api.entrance import MESSAGES_UPGRADE, UPGRADE
 from gmesh.node.api.framed_leg import FramedLeg, FramedStream
 from gmesh.node.api.http import CONNECT, MESSAGES
+from gmesh.node.api.leg_room import LegRoom
 from gmesh.node.api.message_leg import LegNode, MessageLeg
 from gmesh.node.api.waiting import Waiting
 from gmesh.node.http_head import RequestHead
@@ -48,6 +49,7 @@ class StreamRequests:
     @param address: this node, as the server of a service.
     @param names: see L{PageFilter}.
     @ivar node: gives what connections of messages need.
+    @ivar room: for the connections that are streams in frames.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class StreamRequests:
         self._pages = PageFilter(names)
         self.node: Callable[[], LegNode] = _no_messages
         self.clock = clock
+        self.room = LegRoom()
 
     def judge(self, head: RequestHead, transport: Any) -> IProtocol:
         """
@@ -129,7 +132,7 @@ class StreamRequests:
 
         def ask(waiting: Waiting) -> None:
             dialled = self._streams.dial(
-                node, service, self._raw(waiting) if raw else _framed(waiting), timeout
+                node, service, self._raw(waiting) if raw else self._framed(waiting), timeout
             )
             waiting.leave = dialled.cancel
             dialled.addErrback(_failed, waiting)
@@ -144,12 +147,25 @@ class StreamRequests:
 
         return build
 
+    def _framed(self, waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:
+        def begin(leg: FramedLeg, stream: Any) -> None:
+            head = _head(
+                "HTTP/1.1 101 Switching Protocols",
+                "Connection: Upgrade",
+                f"Upgrade: {UPGRADE}",
+                _who("Gmesh-Host", stream.getHost()),
+                _who("Gmesh-Peer", stream.getPeer(), stream=stream.stream),
+            )
+            waiting.give(leg, head)
+
+        return lambda peer: FramedStream(begin, self.room, self.clock)
+
     def _accepting(self, service: str, credentials: Credentials | None) -> Waiting:
         self._acceptors.admit(service, credentials)
         begun = _head("HTTP/1.1 100 Continue", _who("Gmesh-Host", self._address(service)))
 
         def ask(waiting: Waiting) -> None:
-            build = _framed(waiting)
+            build = self._framed(waiting)
             acceptor = Acceptor(credentials, lambda: waiting.goes_on(begun), build, waiting.refuse_for)
             try:
                 waiting.leave = self._acceptors.wait(service, acceptor)
@@ -161,20 +177,6 @@ class StreamRequests:
 
 def _no_messages() -> LegNode:
     raise RequestRefused("not-found", "there are no messages here")
-
-
-def _framed(waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:
-    def begin(leg: FramedLeg, stream: Any) -> None:
-        head = _head(
-            "HTTP/1.1 101 Switching Protocols",
-            "Connection: Upgrade",
-            f"Upgrade: {UPGRADE}",
-            _who("Gmesh-Host", stream.getHost()),
-            _who("Gmesh-Peer", stream.getPeer(), stream=stream.stream),
-        )
-        waiting.give(leg, head)
-
-    return lambda peer: FramedStream(begin)
 
 
 def _failed(failure: Failure, waiting: Waiting) -> None:

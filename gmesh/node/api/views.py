@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import deferLater
 
 import gmesh
 from gmesh.endtoend.services import Receiver, is_reserved, valid_service
 from gmesh.errors import RequestRefused, SendRefused
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.api.json_lines import Rows
+from gmesh.node.api.mesh_tables import Followers, node_rows, service_rows
 from gmesh.node.api.stream_table import StreamTable
 from gmesh.node.api.whois import links_of, name_of, whois
 from gmesh.node.heartbeat import Heartbeat
-from gmesh.node.limits import FOLLOW_EVERY, FULL_PAUSE
+from gmesh.node.limits import FULL_PAUSE
 from gmesh.node.runtime import NodeRuntime
-from gmesh.streams.listeners import BENCH_SERVICE
 from gmesh.trust.policy import PolicyRules, Subject
 from gmesh.wire.frames import Kind
 
@@ -50,6 +50,7 @@ class LocalNode:
 
     @param clock: says when to look again for those who follow.
     @ivar streams: those that are open.
+    @ivar on_change: calls a function when something may have changed; returns what stops it.
     """
 
     def __init__(
@@ -64,10 +65,7 @@ class LocalNode:
         self._settings = settings
         self._clock = clock
         self.streams = StreamTable(runtime.streams.open_streams, runtime.now)
-        self._followers: list[Callable[[], None]] = []
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = clock
-        runtime.neighbours.follow(lambda neighbour, up: self._look())
+        self.on_change = Followers(runtime, clock).follow
 
     def wall(self) -> float:
         """Unix seconds."""
@@ -144,44 +142,12 @@ class LocalNode:
         return [{"name": name, "path": self._names(path), "cost": cost} for path, cost in found]
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Every node known from its record."""
-        runtime = self._runtime
-        rows = [
-            {
-                "name": node.member.name,
-                "node_id": node.member.node_id,
-                "roles": sorted(node.member.roles),
-                "reachable": node.reachable or node.handle == runtime.member.handle,
-                "addresses": list(node.addresses),
-                "version": node.software,
-                "services": list(node.services),
-            }
-            for node in runtime.engine.nodes(runtime.now())
-        ]
-        return sorted(rows, key=lambda row: str(row["name"]))
+        """As L{node_rows}."""
+        return node_rows(self._runtime)
 
     def services(self) -> list[dict[str, Any]]:
-        """
-        Each service of the mesh: the nodes that can be reached and say that they have it, and this one; and
-        whether messages or streams to it are taken here.
-        """
-        runtime, own = self._runtime, self._runtime.member.name
-        messages, streams = runtime.datagrams.services.names, runtime.streams.listeners.names
-        taken = {name for name in (*messages, *streams) if not is_reserved(name) and name != BENCH_SERVICE}
-        found = {service: {own} for service in taken}
-        for node in runtime.engine.nodes(runtime.now()):
-            if node.reachable and node.member.name != own:
-                for service in node.services:
-                    found.setdefault(service, set()).add(node.member.name)
-        return [
-            {
-                "service": service,
-                "nodes": sorted(nodes),
-                "messages": service in messages,
-                "streams": service in streams,
-            }
-            for service, nodes in sorted(found.items())
-        ]
+        """As L{service_rows}."""
+        return service_rows(self._runtime)
 
     def transits(self) -> list[dict[str, Any]]:
         """The paths of others that passed through this node, with kind and size of the first frame."""
@@ -392,23 +358,6 @@ class LocalNode:
                 "links": len(self._runtime.neighbours.links),
             }
         }
-
-    def on_change(self, tell: Callable[[], None]) -> Callable[[], None]:
-        """Call C{tell} when something may have changed; returns what stops it."""
-        self._followers.append(tell)
-        if not self._looking.running:
-            self._looking.start(FOLLOW_EVERY, now=False)
-
-        def stop() -> None:
-            self._followers.remove(tell)
-            if not self._followers:
-                self._looking.stop()
-
-        return stop
-
-    def _look(self) -> None:
-        for tell in tuple(self._followers):
-            tell()
 
 
 def _node(name: str, node_id: str, roles: Sequence[str] | frozenset[str], reachable: bool) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from gmesh.node.api.acceptors import Acceptors
 from gmesh.node.api.access import AccessControl, ServiceGroups
 from gmesh.node.api.entrance import EntranceFactory
 from gmesh.node.api.http import local_site
+from gmesh.node.api.leg_room import LegRoom
 from gmesh.node.api.routes import LocalApi
 from gmesh.node.api.stream_requests import StreamRequests
 from gmesh.testing.memory_streams import MemoryStreams, joined
@@ -143,6 +144,7 @@ class LocalNodes(OnReactor):
 
     @ivar a: the streams of one.
     @ivar b: of the other.
+    @ivar rooms: of the connections of both.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -152,12 +154,14 @@ class LocalNodes(OnReactor):
         self.access = AccessControl()
         self.groups = ServiceGroups()
         self.acceptors: dict[str, Acceptors] = {}
+        self.rooms: list[LegRoom] = []
         self._ports: dict[str, Any] = {}
 
     def factory(self, node: MemoryStreams, names: Iterable[str] = ()) -> EntranceFactory:
         """What listens for programs."""
         acceptors = self.acceptors.setdefault(node.name, Acceptors(node, self.access, self.groups, reactor))
         requests = StreamRequests(node, acceptors, self.access, node.address, reactor, names)
+        self.rooms.append(requests.room)
         node_api: Any = Node()
         site = local_site(LocalApi(node_api).resource(), self.access, names)
         return EntranceFactory(site, requests.judge, reactor)

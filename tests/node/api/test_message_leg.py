@@ -204,3 +204,25 @@ def test_a_program_that_may_not_go_on_is_let_go() -> None:
     assert program.transport.disconnecting
     program.say(F.SEND, 3, SEND)
     assert program.datagrams.sent == []
+
+
+def test_what_a_program_had_when_it_left_and_died_comes_again() -> None:
+    """LEAVE takes no more; a message that is not ended then is given to another, or its sender is told."""
+    first = Program()
+    leg_node: Any = first.leg._node
+    second = Program()
+    second.leg._node = leg_node
+    for program in (first, second):
+        program.say(F.SERVE, 1, serve(concurrent=1))
+    told = [first.give(), first.give()]
+    for program in (first, second):
+        assert [frame.kind for frame in program.heard()][-1] is F.MESSAGE
+    first.say(F.LEAVE, 1)
+    first.leg.connectionLost(Failure(ConnectionDone()))
+    second.say(F.DONE, 1)
+    (again,) = second.heard()
+    assert GivenMessage.decode(again.body).redelivered
+    assert sorted(told) == [[], ["delivered"]]
+    second.say(F.LEAVE, 1)
+    second.leg.connectionLost(Failure(ConnectionDone()))
+    assert sorted(told) == [["delivered"], ["receiver-gone"]]

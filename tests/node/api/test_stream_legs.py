@@ -11,8 +11,14 @@ import pytest
 import pytest_twisted
 from node.api.stream_programs import LocalNodes, accept, connect
 from streams.rigs import MIB, Pump, Recorder
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from gmesh.client.stream_frames import FIN, FrameKind, Signal, data_head, reset_frame, stop_frame
+from gmesh.node.api.framed_leg import FramedLeg, FramedStream
+from gmesh.node.api.leg_room import LegRoom
 from gmesh.stream_errors import StreamCode, StreamLost
 
 DATA, FINAL, STOP, RESET = FrameKind.DATA, FrameKind.FIN, FrameKind.STOP, FrameKind.RESET
@@ -188,6 +194,49 @@ async def test_a_slow_program_pauses_the_far_one(nodes: LocalNodes) -> None:
     near.transport.write(FIN)
     await nodes.until(lambda: len(far.body) > pump.produced and FINAL in far.kinds)
     assert far.data == pump.expected()
+
+
+@pytest_twisted.ensureDeferred
+async def test_so_many_programs_may_hold_more_and_give_it_back(nodes: LocalNodes) -> None:
+    """Who moves much in a turn has a wide connection while there is room, and no longer than it lasts."""
+    for room in nodes.rooms:
+        room.left = 1
+    wide = []
+    for _ in range(2):
+        near, far = await nodes.pair()
+        near.transport.write(framed(b"x" * 65536) * 16 + FIN)
+        await nodes.until(lambda far=far: FINAL in far.kinds)
+        wide.append((near, far))
+        assert [room.left for room in nodes.rooms] == [0, 0]
+        assert len(far.data) == 16 * 65536
+    for near, far in wide:
+        far.transport.write(FIN)
+        await nodes.until(lambda near=near, far=far: near.lost and far.lost)
+    assert [room.left for room in nodes.rooms] == [1, 1]
+
+
+def test_what_comes_in_a_turn_shares_frames() -> None:
+    """Large frames of a fast stream, in order and before what ends it, however it was cut."""
+    clock, stream, program = Clock(), StringTransport(), StringTransport()
+    legs: list[FramedLeg] = []
+    protocol = FramedStream(lambda leg, stream: legs.append(leg), LegRoom(), clock)
+    protocol.makeConnection(stream)
+    legs[0].makeConnection(program)
+    for data in (b"x" * 40_000, b"y" * 20_000):
+        protocol.dataReceived(data)
+    clock.advance(0)
+    assert program.value() == framed(b"x" * 40_000 + b"y" * 20_000)
+    program.clear()
+    protocol.dataReceived(b"z" * 40_000)
+    protocol.dataReceived(b"z" * 40_000)
+    protocol.readConnectionLost()
+    assert program.value() == framed(b"z" * 40_000) * 2 + FIN
+    program.clear()
+    protocol.dataReceived(b"last")
+    protocol.connectionLost(Failure(ConnectionDone()))
+    assert program.value() == framed(b"last") + reset_frame(StreamCode.DONE)
+    legs[0].connectionLost(Failure(ConnectionDone()))
+    assert not clock.getDelayedCalls()
 
 
 @pytest.mark.parametrize(

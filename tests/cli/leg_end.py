@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""The far end of C{send} and C{receive}: a node that speaks messages in frames, as the manual has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gmesh.client.message_frames import (
+    FrameType,
+    GivenMessage,
+    MessageFrame,
+    MessageFrameReader,
+    SendRequest,
+    failed_body,
+)
+
+F = FrameType
+
+
+class LegEnd:
+    """
+    Answers each SEND as told, hands its messages to whoever serves, and hangs up after the last is ended.
+
+    @ivar refusal: slug and detail for every SEND.
+    @ivar answer: what the receiver gives back.
+    @ivar sent: every SEND that came.
+    @ivar ended: what came for each message, in their order.
+    @ivar stay: called before it hangs up.
+    """
+
+    def __init__(self, *messages: GivenMessage) -> None:
+        self.messages = messages
+        self.refusal: tuple[str, str] | None = None
+        self.answer = b""
+        self.sent: list[SendRequest] = []
+        self.served: list[bytes] = []
+        self.ended: list[tuple[FrameType, int]] = []
+        self.stay: Callable[[], object] = lambda: None
+
+    def __call__(self, handler: Any) -> None:
+        """As a function of L{cli.conftest.FarEnd.answers}."""
+        handler.send_response(101)
+        handler.end_headers()
+        handler.close_connection = True
+        self._write = handler.wfile.write
+        self._say(F.WELCOME, 0, bytes(8) + b"{}")
+        reader = MessageFrameReader()
+        while (data := handler.connection.recv(65536)) != b"":
+            for frame in reader.feed(data):
+                self._heard(frame)
+                if self.messages and len(self.ended) == len(self.messages):
+                    self.stay()
+                    return
+
+    def _say(self, kind: FrameType, tag: int, body: bytes = b"") -> None:
+        self._write(MessageFrame(kind, tag, body).encode())
+
+    def _heard(self, frame: MessageFrame) -> None:
+        if frame.kind is F.SEND:
+            self.sent.append(SendRequest.decode(frame.body))
+            if self.refusal is None:
+                self._say(F.SENT, frame.tag, bytes(4) + self.answer)
+            else:
+                self._say(F.FAILED, frame.tag, failed_body(*self.refusal))
+        elif frame.kind is F.SERVE:
+            self.served.append(frame.body)
+            self._say(F.SERVING, frame.tag)
+            for number, message in enumerate(self.messages):
+                self._say(F.MESSAGE, 100 + number, frame.tag.to_bytes(4, "big") + message.encode()[4:])
+        elif frame.kind in (F.DONE, F.REFUSE):
+            self.ended.append((frame.kind, frame.tag))
