@@ -28,6 +28,8 @@ __all__ = ["AuditRow", "HeldHead", "Survey", "audit_rows", "heads_in", "number_i
 LINE_BYTES = 256 * 1024
 """Of one row; the longest, a revocation with all its serials, has a tenth."""
 HEAD_FILE_BYTES = 64 * 1024
+HEADS_NAMED = 64
+"""By the row of a restore, one for each audit that it read."""
 _RESTORE = b'"restore"'
 _DIGITS = len(str(MAX_INTEGER))
 
@@ -61,6 +63,18 @@ class AuditRow:
         target = row.get("target")
         return number_in(target) if row.get("action") == "restore" else None
 
+    def borne_out(self) -> list[HeldHead]:
+        """
+        The heads that audits met when the restore of this row read them.
+
+        @raise StoreError: C{audit-broken}, if it does not say so in the form of a head.
+        """
+        try:
+            heads = msgspec.convert(self.read().get("borne_out", []), list[AuditHead])
+        except msgspec.ValidationError as error:
+            raise StoreError("audit-broken", f"audit row {self.seq} names no heads") from error
+        return [status_head("an earlier restore", head) for head in heads[:HEADS_NAMED]]
+
 
 def number_in(text: object) -> int | None:
     """The number that a row gives as text; None for anything else, and for one that no document can bear."""
@@ -91,6 +105,7 @@ class Survey:
     @ivar forked: heads that name another row than the file has.
     @ivar beyond: heads that lie behind the end.
     @ivar other_epoch: heads of rows that a restore took back: they cannot be compared.
+    @ivar named: the heads that its restores name, each with the number of the restore's row.
     @ivar broken: why it ends before the file does; empty if it does not.
     """
 
@@ -101,12 +116,19 @@ class Survey:
     forked: list[HeldHead] = field(default_factory=list)
     beyond: list[HeldHead] = field(default_factory=list)
     other_epoch: list[HeldHead] = field(default_factory=list)
+    named: list[tuple[int, HeldHead]] = field(default_factory=list)
     broken: str = ""
 
     @property
     def verified(self) -> int:
         """Up to which row the chain is borne out."""
         return max((head.size for head in self.met), default=0)
+
+    @property
+    def vouched(self) -> list[HeldHead]:
+        """The heads of other audits that rows of this one name, as far as it is borne out itself."""
+        verified = self.verified
+        return [head for seq, head in self.named if seq <= verified]
 
 
 def audit_rows(path: Path) -> Iterator[AuditRow]:
@@ -141,7 +163,9 @@ def survey(path: Path, heads: Sequence[HeldHead]) -> Survey:
             if head != row.digest:
                 raise StoreError("audit-broken", f"audit row {row.seq} of {path} does not carry its hash")
             found.size, found.head = row.seq, head.hex()
-            found.epoch = row.begun_epoch() or found.epoch
+            if (begun := row.begun_epoch()) is not None:
+                found.epoch = begun or found.epoch
+                found.named += [(row.seq, head) for head in row.borne_out()]
             for held in waiting.pop(row.seq, ()):
                 same = found.met if held.digest == found.head else found.forked
                 (same if held.epoch == found.epoch else found.other_epoch).append(held)

@@ -4,8 +4,9 @@ What audits tell of the time between a backup and its restore: who was admitted,
 
 The authority mirrors each row to C{audit.jsonl}, which outlives the database, or is exported.  A row that
 speaks for a certificate counts as far as the chain is borne out by heads from elsewhere; one that speaks
-against something counts in any case.
-Tests: C{tests/authority/test_lost_days.py}.
+against something counts in any case.  A restore writes down which heads it met: nodes go on to those of the
+new epoch, and the next restore has to know how far the audits of before were borne out.
+Tests: C{tests/authority/test_lost_days.py}, C{tests/authority/test_restored_again.py}.
 """
 
 from __future__ import annotations
@@ -17,13 +18,21 @@ from typing import Any
 
 import msgspec
 
-from gmesh.authority.audit_file import AuditRow, HeldHead, Survey, audit_rows, number_in, survey
+from gmesh.authority.audit_file import (
+    HEADS_NAMED,
+    AuditRow,
+    HeldHead,
+    Survey,
+    audit_rows,
+    number_in,
+    survey,
+)
 from gmesh.authority.node_files import NodeFiles
 from gmesh.authority.store import certificates, documents, lost_certificates, nodes
 from gmesh.authority.store.lost_certificates import LostCertificate
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import ConfigurationError, StoreError
-from gmesh.trust.documents import RevocationReason
+from gmesh.trust.documents import AuditHead, RevocationReason
 from gmesh.trust.names import Digest, Identifier, Number, human_error
 
 __all__ = [
@@ -96,6 +105,7 @@ class LostDays:
     @ivar keys: identity keys that were refused for ever, however long ago, and when.
     @ivar policy: the newest version that people published; -1 without one.
     @ivar epochs: what the files tell of: file, epoch.
+    @ivar heads: up to which each file is borne out beyond the backup, for the row of this restore.
     @ivar issued: up to which number of the backup's epoch each serial has a row that is borne out.
     """
 
@@ -105,6 +115,7 @@ class LostDays:
     keys: dict[str, int] = field(default_factory=dict)
     policy: int = -1
     epochs: list[tuple[Path, int]] = field(default_factory=list)
+    heads: list[AuditHead] = field(default_factory=list)
     issued: int = 0
 
     def take(self, row: AuditRow, verified: bool, epoch: int, matters_from: int) -> None:
@@ -187,8 +198,7 @@ def read_lost_days(
     """
     lost = LostDays()
     lost_certificates.forget_before(tx, matters_from)
-    for path in (*here, *given):
-        found = survey(path, [*heads, backup])
+    for path, found in _surveys((*here, *given), [*heads, backup]).items():
         if backup.size and backup not in found.met:
             if path in given:
                 raise ConfigurationError(
@@ -199,17 +209,35 @@ def read_lost_days(
             remark = found.broken or "of another history than the backup, or older"
             lost.told.append(AuditTold(path, 0, 0, remark))
             continue
-        verified = max((head.size for head in found.met), default=backup.size)
+        verified = max(found.verified, backup.size)
         lost.told.append(
             AuditTold(path, found.size - backup.size, verified - backup.size, found.broken or _forked(found))
         )
         lost.epochs.append((path, found.epoch))
+        lost.heads += [
+            AuditHead(met.epoch, met.size, met.digest)
+            for met in found.met
+            if met.size == verified and met.size > backup.size
+        ]
         for row in _rows(path, backup.size, found.size):
             lost.take(row, row.seq <= verified, backup.epoch, matters_from)
             if len(lost.certificates) >= ROWS_AT_ONCE:
                 lost.store(tx)
         lost.store(tx)
+    newest_first = sorted(dict.fromkeys(lost.heads), key=lambda head: head.epoch, reverse=True)
+    lost.heads = newest_first[:HEADS_NAMED]
     return lost
+
+
+def _surveys(paths: Sequence[Path], heads: Sequence[HeldHead]) -> dict[Path, Survey]:
+    """Compare all with these heads, and with those that any of them then vouches for."""
+    known = dict.fromkeys(heads)
+    while True:
+        found = {path: survey(path, [*known]) for path in paths}
+        before = len(known)
+        known |= dict.fromkeys(head for each in found.values() for head in each.vouched)
+        if len(known) == before:
+            return found
 
 
 def _forked(found: Survey) -> str:

@@ -23,6 +23,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from gmesh.authority import audit
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.audit_file import HeldHead, heads_in
@@ -334,6 +336,7 @@ class _Rework:
             previous_epoch=before,
             revocations=len(taken_in),
             by_dropped_keys=len(doubtful),
+            borne_out=msgspec.to_builtins(lost.heads),
         )
         self._make_crl(tx, issuer, files)
         return Restored(
