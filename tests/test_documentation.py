@@ -363,7 +363,7 @@ def test_reference_renders_what_is_public() -> None:
 
 
 def _lives() -> str:
-    return (DOCS / "architecture.rst").read_text(encoding="utf-8").partition("\nThree lives\n")[2]
+    return (DOCS / "architecture.rst").read_text(encoding="utf-8").partition("\nFour lives\n")[2]
 
 
 def test_every_step_of_a_life_is_in_its_file() -> None:
@@ -388,10 +388,11 @@ def test_every_function_beside_a_file_is_in_it() -> None:
             assert hasattr(module, name), f"{page}: {name} is not in {file}"
 
 
-def test_three_lives_are_told() -> None:
-    """A message, a join and a revocation, each by more than ten steps."""
+def test_four_lives_are_told() -> None:
+    """A message, a stream, a join and a revocation, each by more than ten steps."""
     lives = re.split(r"^(.+)\n-+\n", _lives(), flags=re.M)[1:]
-    assert [title.partition(":")[0] for title in lives[::2]] == ["A message", "A join", "A revocation"]
+    titles = [title.partition(":")[0] for title in lives[::2]]
+    assert titles == ["A message", "A stream", "A join", "A revocation"]
     assert all(len(re.findall(r"^(?:#|\d+)\. ", told, re.M)) > 10 for told in lives[1::2])
 
 
