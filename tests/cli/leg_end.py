@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ class LegEnd:
     @ivar sent: every SEND that came.
     @ivar ended: what came for each message, in their order.
     @ivar stay: called before it hangs up.
+    @ivar over: set once the command has hung up, or was hung up on.
     """
 
     def __init__(self, *messages: GivenMessage) -> None:
@@ -37,6 +39,7 @@ class LegEnd:
         self.served: list[bytes] = []
         self.ended: list[tuple[FrameType, int]] = []
         self.stay: Callable[[], object] = lambda: None
+        self.over = threading.Event()
 
     def __call__(self, handler: Any) -> None:
         """As a function of L{cli.conftest.FarEnd.answers}."""
@@ -45,8 +48,14 @@ class LegEnd:
         handler.close_connection = True
         self._write = handler.wfile.write
         self._say(F.WELCOME, 0, bytes(8) + b"{}")
+        try:
+            self._listen(handler.connection)
+        finally:
+            self.over.set()
+
+    def _listen(self, connection: Any) -> None:
         reader = MessageFrameReader()
-        while (data := handler.connection.recv(65536)) != b"":
+        while (data := connection.recv(65536)) != b"":
             for frame in reader.feed(data):
                 self._heard(frame)
                 if self.messages and len(self.ended) == len(self.messages):

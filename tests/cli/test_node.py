@@ -301,6 +301,7 @@ def test_receive_acknowledges_what_it_wrote(run: Callable[..., Any], node_end: A
     leg = node_end.answers["GET /v1/messages"] = LegEnd(given(TEXT), given(TEXT))
     ended = run("receive", "--service", "s", "--count", "1", "--state", state)
     assert ended.status == 0
+    assert leg.over.wait(60)
     assert leg.ended == [(FrameType.DONE, 100)]
     assert leg.served == [b"\0\1\1s"]
 
