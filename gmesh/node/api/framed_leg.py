@@ -34,6 +34,8 @@ from gmesh.stream_errors import StreamCode, StreamLost
 
 __all__ = ["FramedLeg", "FramedStream"]
 
+CLOSE_PATIENCE = 5.0
+"""Seconds in which a program closes that was told how its stream ended."""
 GONE = "the program at the far end went away"
 FORBIDDEN = "the program at the far end may not go on"
 
@@ -195,11 +197,28 @@ class FramedLeg(Protocol):
             self._end(reset_frame(StreamCode.ABORTED))
 
     def _end(self, last: bytes) -> None:
+        """
+        Say how it ended; the program closes then.
+
+        A unix socket that is closed over bytes that nobody read takes back what it had still to say, so what
+        the program has not ended is read, and dropped, until it closes.
+        """
         self._over = True
         self._flush()
         self.transport.write(last)
         self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        if all(self._told.values()):
+            self.transport.loseConnection()
+            return
+        if self._call is not None:
+            self._call.cancel()
+        self._call = self._clock.callLater(CLOSE_PATIENCE, self._lose)
+        self.transport.resumeProducing()
+        self.transport.loseWriteConnection()
+
+    def _lose(self) -> None:
+        self._call = None
+        self.transport.abortConnection()
 
 
 @implementer(IHalfCloseableProtocol, IStreamReader)

@@ -215,9 +215,16 @@ async def test_so_many_programs_may_hold_more_and_give_it_back(nodes: LocalNodes
     assert [room.left for room in nodes.rooms] == [1, 1]
 
 
+class HalfCloseable(StringTransport):
+    """As a socket."""
+
+    def loseWriteConnection(self) -> None:
+        self.disconnecting = True
+
+
 def test_what_comes_in_a_turn_shares_frames() -> None:
     """Large frames of a fast stream, in order and before what ends it, however it was cut."""
-    clock, stream, program = Clock(), StringTransport(), StringTransport()
+    clock, stream, program = Clock(), StringTransport(), HalfCloseable()
     legs: list[FramedLeg] = []
     protocol = FramedStream(lambda leg, stream: legs.append(leg), LegRoom(), clock)
     protocol.makeConnection(stream)
