@@ -24,6 +24,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -32,8 +33,10 @@ from gmesh.testing.clock import EventClock
 from gmesh.testing.memory_streams import joined
 from gmesh.testing.mesh import MemoryMesh
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds of either kind of time after which something is taken to never happen."""
+LOOK_EVERY = 0.01
+"""Seconds from one look at what nobody tells of to the next."""
 SERVICE = "web"
 MIB = 1024 * 1024
 
@@ -215,10 +218,17 @@ class OnReactor(Rig):
             reactor.callLater(0, each.callback, None)
 
     async def until(self, holds: Callable[[], Any]) -> None:
-        while not holds():
-            each: Deferred[None] = Deferred()
-            self._waiting.append(each)
-            await each.addTimeout(PATIENCE, reactor)
+        """Asked whenever a protocol of this rig hears something, and now and then: a thread tells nothing."""
+        looking = LoopingCall(self.tell)
+        looking.start(LOOK_EVERY, now=False)
+        end = reactor.seconds() + PATIENCE
+        try:
+            while not holds():
+                each: Deferred[None] = Deferred()
+                self._waiting.append(each)
+                await each.addTimeout(max(end - reactor.seconds(), 0.0), reactor)
+        finally:
+            looking.stop()
 
     async def close(self) -> None:
         for each in self._connections:
