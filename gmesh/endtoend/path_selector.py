@@ -28,6 +28,11 @@ from gmesh.wire.paths import PathHeader, pack_path_frame
 
 __all__ = ["FirstLink", "Path", "PathSelector"]
 
+HEARD_NOW = 1.0
+"""Seconds for which a peer counts as heard."""
+FOLLOW_FOR = 5.0
+"""Seconds in which the peer, who hears nothing, finds the path that it is heard by."""
+
 Path = tuple[bytes, ...]
 
 
@@ -145,12 +150,23 @@ class PathSelector:
         return tuple(reversed(path))
 
     def blame(self, keys: SessionSet, path: Path | None, now: float, handshake: bool = False) -> None:
-        """What went to the peer by C{path}, a handshake or something sealed, is not answered: try others."""
+        """
+        What went to the peer by C{path}, a handshake or something sealed, is not answered: try others.
+
+        Who hears the peer goes back the path it comes by, and stays there for a while; who hears nothing
+        looks for another.  If both looked, one could always be on the bad path while the other is on the
+        good one.
+        """
+        heard = keys.heard_by if now - keys.heard_at < HEARD_NOW else None
         if keys.follows is not None and (path is None or path == keys.follows):
-            keys.follows = None
+            if heard is None or now - keys.followed_at >= FOLLOW_FOR:
+                keys.follows = None
         elif path is not None and len(path) > 2:
             self.counters["blamed"] += 1
             self._engine.unanswered(path, now, handshake)
+            if heard is not None and heard[::-1] != path:
+                keys.follows = self.back(heard)
+                keys.followed_at = now
 
     def answered(self, path: Path | None, sent: float, now: float, handshake: bool = False) -> None:
         """What went by C{path} at C{sent} is answered."""

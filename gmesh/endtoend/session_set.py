@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.deadline_timer import DeadlineTimer
@@ -71,6 +72,8 @@ class SessionSet:
     @ivar pending: plaintexts queued for a session.
     @ivar wanted: True if something above waits for a session.
     @ivar used: when a frame last went or came.
+    @ivar followed_at: when C{follows} was last chosen because the own path was not answered.
+    @ivar heard_at: when a frame of the peer last came.
     @ivar heard_by: the path by which a frame last came.
     @ivar sent_by: the path by which one last went.
     @ivar follows: the path to take instead of that of routing, or None.
@@ -83,8 +86,10 @@ class SessionSet:
         "answered",
         "attempt",
         "current",
+        "followed_at",
         "follows",
         "given_up",
+        "heard_at",
         "heard_by",
         "own",
         "peer",
@@ -107,6 +112,7 @@ class SessionSet:
         self.pending: deque[bytes] = deque()
         self.wanted = False
         self.used = now
+        self.followed_at = self.heard_at = -inf
         self.heard_by: tuple[bytes, ...] | None = None
         self.sent_by: tuple[bytes, ...] | None = None
         self.follows: tuple[bytes, ...] | None = None

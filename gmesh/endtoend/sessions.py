@@ -125,7 +125,7 @@ class Sessions:
         if len(plaintext) == CLOSE_SIZE and plaintext[2] == Inner.CLOSE:
             self._closed(keys, session, plaintext[FRAME_HEADER:])
             return
-        keys.used = now
+        keys.used = keys.heard_at = now
         if path is not keys.heard_by and path != keys.heard_by and header.counter == session.newest:
             self._paths.heard(keys, path, now)  # a frame that was overtaken says nothing of now
         if not session.heard:

@@ -124,6 +124,15 @@ def test_c8_honest_pairs_leave_a_relay_that_does_not_pass_on_what_it_gets(
     assert path is not None and "m" not in path
 
 
+@pytest.mark.parametrize("fleet", [(10, "relay")], indirect=True, ids=["relay"])
+def test_c8_a_relay_that_drops_again_after_a_pause_is_left_again(fleet: Fleet) -> None:
+    """One end still blames it, the other does not: they do not look for each other in turns."""
+    suffer(fleet, "drops everything", 20, "near")
+    fleet.hostile.begin("drops everything", "near")
+    fleet.talk(20)
+    assert fleet.failed == []
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("fleet", [(size, role) for size in (10, 50) for role in ROLES], indirect=True)
 @pytest.mark.parametrize("against", ["near", "far"])
