@@ -62,7 +62,12 @@ assert (message["from"], base64.b64decode(message["data"]).decode()) == (sys.arg
         "$WORK/received-$to" "$from" "$text"
 }
 
-serves() { guest "$1" gmesh services --json | grep "\"$2\"" >/dev/null; }
+# The services of the mesh are listed; this node takes messages to it.
+serves() {
+    guest "$1" gmesh services --json | python3 -c 'import json, sys
+rows = json.load(sys.stdin)
+sys.exit(not any(row["service"] == sys.argv[1] and row["messages"] for row in rows))' "$2"
+}
 
 both_ways() { message a c && message c a; }
 
