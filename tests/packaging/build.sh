@@ -3,7 +3,7 @@
 # Packages: built without network in a Debian root; lintian; contents; the sandbox of the units.
 . "$(dirname "${BASH_SOURCE[0]}")/roots.sh"
 
-BUILD_SECONDS=${GMESH_PACKAGING_BUILD_SECONDS:-1500}
+BUILD_SECONDS=${GMESH_PACKAGING_BUILD_SECONDS:-2700}
 SECURITY_THRESHOLD=15
 
 # source_tree DIRECTORY: what the tree holds, tracked or new, without what git ignores.
