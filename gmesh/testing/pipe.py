@@ -29,8 +29,8 @@ class PipeEnd:
     def received(self, data: bytes) -> None:
         """Bytes arrived."""
 
-    def lost(self, reason: Failure) -> None:
-        """The other end is gone."""
+    def ended(self, reason: Failure) -> None:
+        """Nothing more arrives."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Pipe:
             return
         item = self._arriving.popleft()[1]
         if isinstance(item, Failure):
-            reader.lost(item)
+            reader.ended(item)
             return
         self.under_way -= len(item)
         writer.pump_soon()

@@ -59,6 +59,7 @@ class MemoryTransport(PipeEnd):
         self._producer: IProducer | None = None
         self._streaming = False
         self._paused = False
+        self._closing = self._closed = False  # the half that writes
         self._no_delay = self._keep_alive = False
         self.connected = True
         self.reading = False
@@ -85,7 +86,7 @@ class MemoryTransport(PipeEnd):
         """Send at the end of the turn."""
         if not isinstance(data, bytes):
             raise TypeError("data must be bytes")
-        if not self.connected or not data:
+        if not self.connected or self._closing or not data:
             return
         self.writes += 1
         self._buffer.append(data)
@@ -107,8 +108,10 @@ class MemoryTransport(PipeEnd):
             self.pump_soon()
 
     def loseWriteConnection(self) -> None:
-        """Not needed by gmesh, and not imitated."""
-        raise NotImplementedError("half-close is not imitated")
+        """Write no more once all was sent; the far end closes on that, unless it does before."""
+        if self.connected and not self._closing:
+            self._closing = True
+            self.pump_soon()
 
     def abortConnection(self) -> None:
         """Close now; what was not sent is lost."""
@@ -180,7 +183,7 @@ class MemoryTransport(PipeEnd):
 
     def pump_soon(self) -> None:
         """Something may go out: at the end of this turn."""
-        if self.connected and self._call is None and (self._buffer or self.disconnecting):
+        if self.connected and self._call is None and (self._buffer or self.disconnecting or self._closing):
             self._call = self._clock.callLater(0, self._pump)
 
     def received(self, data: bytes) -> None:
@@ -193,6 +196,12 @@ class MemoryTransport(PipeEnd):
             self.log.failure("A protocol failed on received bytes", failure)
             self._outbound.send(Failure(ConnectionLost()))
             self.lost(failure)
+
+    def ended(self, reason: Failure) -> None:
+        """The far end writes no more: close, as a protocol that is not half-closeable does on TCP."""
+        if self.connected:
+            self._outbound.send(Failure(ConnectionDone()))
+        self.lost(reason)
 
     def lost(self, reason: Failure) -> None:
         """The connection is gone; told exactly once."""
@@ -233,6 +242,9 @@ class MemoryTransport(PipeEnd):
         elif self.disconnecting and self._aborting is None:
             self._outbound.send(Failure(ConnectionDone()))
             self.lost(Failure(ConnectionDone()))
+        elif self._closing and not self._closed:
+            self._closed = True
+            self._outbound.send(Failure(ConnectionDone()))
 
 
 class MemoryConnection:

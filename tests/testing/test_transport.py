@@ -194,6 +194,21 @@ def test_lose_delivers_abort_does_not():
     assert (world.client.ended, world.server.ended) == (ConnectionAborted, ConnectionLost)
 
 
+def test_who_writes_no_more_reads_until_the_far_end_has_closed():
+    """All that was written arrives both ways; nothing can be written after."""
+    net = Network(delay=0.01)
+    net.server.transport.write(b"under way")
+    net.client.transport.write(b"last words")
+    net.client.transport.loseWriteConnection()
+    net.client.transport.write(b"too late")
+    net.clock.pump([0.001] * 12)
+    assert (net.server.data, net.server.ended) == (b"last words", ConnectionDone)
+    assert net.client.ended is None
+    net.clock.pump([0.01] * 3)
+    assert (net.client.data, net.client.ended) == (b"under way", ConnectionDone)
+    assert not net.clock.getDelayedCalls()
+
+
 def test_a_cut_is_noticed_silence_is_not():
     """Both ends hear of a cut; nobody hears of a half-open connection until it heals."""
     world = Network()
