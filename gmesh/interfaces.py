@@ -3,9 +3,8 @@
 The seams of gmesh, as zope interfaces: where one layer meets the next.
 
 Each says what calls it and when.  Types of arguments stand in the providers; this module
-imports only zope and Twisted interfaces, so every layer may import it.
-Tests: C{tests/mesh/test_noise.py}, C{tests/mesh/test_control_protocol.py},
-C{tests/routing/test_engine.py}, C{tests/authority/test_store.py}.
+imports only zope and Twisted interfaces, so every layer may import it.  Tests:
+C{tests/mesh/test_noise.py}, C{tests/routing/test_engine.py}, C{tests/authority/test_store.py}.
 """
 
 from __future__ import annotations
@@ -287,8 +286,7 @@ class IAuthorityStore(Interface):
     """
     The authority's durable state as its use cases see it: each method is one transaction.
 
-    Methods return Deferreds and raise L{gmesh.errors.StoreError} when state cannot be read
-    or written. The methods are listed in C{authority.store}.
+    Methods return Deferreds, which fail with L{gmesh.errors.StoreError} when state cannot be read or written.
     """
 
     def decide(function):
@@ -300,18 +298,13 @@ class IAuthorityStore(Interface):
 
     def decide_in_bulk(bulk, item):
         """
-        Decide on C{item}, at once with others of its kind in the group.
+        As L{decide}, about C{item}, at once with others of its kind in the group.
 
         @param bulk: has C{one(transaction, item)} and C{many(transaction, items)}.
-        @return: Deferred of its result, fired after the commit.
         """
 
     def note(function):
-        """
-        Run C{function(notes)} as a small write outside the order of decisions, of what no decision writes.
-
-        @return: Deferred of its result, fired after the commit.
-        """
+        """As L{decide}: a small write outside the order of decisions, of what no decision writes."""
 
     def read(function):
         """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""
@@ -321,9 +314,8 @@ class IEngine(Interface):
     """
     The database below the authority's store: how to reach it, and what its errors mean.
 
-    Its connections are those of PEP 249 with C{begin(cursor)}, after which the caller alone writes until it
-    commits, C{begin_read(cursor)} for one snapshot, C{in_transaction}, and the engine's errors as attributes.
-    Statements have C{?} for each value. Called by C{authority.store} alone, in database threads.
+    Its connections are those of PEP 249, with C{begin(cursor)}, after which only the caller writes until it
+    commits, C{begin_read(cursor)} for a snapshot, and C{in_transaction}; statements have C{?} for each value.
     """
 
     path = Attribute("The file that holds it, a C{Path}; None if it is not one of this host.")
@@ -353,12 +345,7 @@ class IEngine(Interface):
         """Bytes of the log that cannot be taken up, because somebody reads what was before. @rtype: C{int}"""
 
     def check(given_up=None):
-        """
-        Read the whole database.
-
-        @param given_up: asked now and then, in this thread, whether to end.
-        @raise StoreError: C{corrupt}, C{unavailable}.
-        """
+        """Read the whole, until C{given_up()}. @raise StoreError: C{corrupt}, C{unavailable}."""
 
     def closed():
         """The last connection was closed, and nothing was found wrong."""

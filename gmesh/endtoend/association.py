@@ -19,7 +19,8 @@ from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.batching import CLOSED, BatchSender
 from gmesh.endtoend.deadline_timer import DeadlineTimer
 from gmesh.endtoend.delivered_numbers import DeliveredNumbers
-from gmesh.endtoend.receiving import DatagramReceiver, ReassemblyPool
+from gmesh.endtoend.reassembly import ReassemblyPool
+from gmesh.endtoend.receiving import DatagramReceiver
 from gmesh.endtoend.reliable import ReliableSender
 from gmesh.endtoend.sealing import Sealer
 from gmesh.endtoend.services import Services

@@ -5,7 +5,7 @@ Which acknowledged messages of one peer were taken, what became of them, and whi
 The upper half of a message number is another one for each sender and each start of a node, the lower half
 counts: so numbers rise, and a window over them remembers what was taken already.
 
-Tests: C{tests/endtoend/test_receiving.py}, C{tests/endtoend/test_outcome_model.py}.
+Tests: C{tests/endtoend/test_delivered_numbers.py}, C{tests/endtoend/test_outcome_model.py}.
 """
 
 from __future__ import annotations

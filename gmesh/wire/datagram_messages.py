@@ -58,7 +58,6 @@ _U64 = struct.Struct(">Q")
 _MAX_U64 = 2**64 - 1
 _FLAG_WANT_ACK = 1
 _FLAG_FRAGMENT = 2
-_FLAG_OUTCOME = FLAG_OUTCOME
 _FLAG_KEY = 8
 _FLAG_AGAIN = 16
 _FLAGS = 31
@@ -126,7 +125,7 @@ class Datagram:
         flags = (
             (_FLAG_WANT_ACK if self.want_ack else 0)
             | (_FLAG_FRAGMENT if self.count > 1 else 0)
-            | (_FLAG_OUTCOME if self.outcome else 0)
+            | (FLAG_OUTCOME if self.outcome else 0)
             | (_FLAG_KEY if self.key else 0)
             | (_FLAG_AGAIN if self.again else 0)
         )
@@ -165,7 +164,7 @@ class Datagram:
             bool(flags & _FLAG_WANT_ACK),
             index,
             count,
-            bool(flags & _FLAG_OUTCOME),
+            bool(flags & FLAG_OUTCOME),
             key,
             bool(flags & _FLAG_AGAIN),
         )
@@ -181,7 +180,7 @@ class DatagramTemplate:
     ) -> None:
         name = check_service(service).encode("ascii")
         self._service = name
-        self._flags = _FLAG_WANT_ACK * want_ack | _FLAG_OUTCOME * outcome | _FLAG_AGAIN * again
+        self._flags = _FLAG_WANT_ACK * want_ack | FLAG_OUTCOME * outcome | _FLAG_AGAIN * again
         head = struct.Struct(f"{DATAGRAM_HEAD.format}{len(name)}s")
         self._pack = head.pack
         self.size = head.size

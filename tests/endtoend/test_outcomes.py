@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from endtoend.rig import DELAY
+from endtoend.rig import DAY, DELAY, NOW, deny
 from twisted.internet.defer import Deferred
 
 from gmesh.endtoend import limits
@@ -653,3 +653,21 @@ def test_all_of_a_frame_that_a_relay_drops_go_again(fabric, outcomes):
     fabric.run(0.2)
     assert sorted(got[1:], key=int) == [b"%d" % number for number in range(20)]
     assert delivered(outcomes) == 21 * ["delivered"]
+
+
+@pytest.mark.parametrize("late", ["denied", "revoked"])
+def test_what_was_allowed_a_moment_ago_is_asked_again(fabric, outcomes, late):
+    """A message is refused in the turn in which a document forbids it, though others went just before."""
+    got = fabric.bob.serve()
+    for data in (b"one", b"two"):
+        outcomes.watch(fabric.alice.datagrams.send("bob", "log", data))
+        fabric.run(0.1)
+    forbids = {
+        "denied": fabric.network.policy(2, rules=deny("log")),
+        "revoked": fabric.network.crl(revoked=[[2, NOW + DAY, 0]]),
+    }
+    fabric.alice.trust.offer(forbids[late], fabric.wall())
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"late"))
+    assert delivered(outcomes) == ["delivered", "delivered", late]
+    fabric.run(1)
+    assert got == [b"one", b"two"]
