@@ -131,10 +131,11 @@ def restore(
             _show(done, as_json, "would be restored")
         return _agreed()
 
+    now = int(time.time())
     done = put_back(
         state,
         backup,
-        int(time.time()),
+        now,
         crls,
         policies,
         accept_lost_revocations,
@@ -146,6 +147,9 @@ def restore(
         click.echo("restored")
     else:
         _show(done, as_json, "restored")
+    # Requests signed up to this second are refused from now on, for they may have been used before:
+    # the command outlasts it, so that what its caller signs next counts.
+    time.sleep(max(0.0, now + 1 - time.time()))
 
 
 def _agreed() -> bool:
