@@ -63,5 +63,5 @@ def get(reader: Reader, serial: int, node_id: str, name: str) -> list[str | None
 
 def joined_since(reader: Reader, node_id: str, serial: int) -> bool:
     """Whether a node joined anew after it got the certificate of this serial."""
-    asked = "SELECT 1 FROM lost_certificate WHERE joined AND node_id = ? AND serial > ? LIMIT 1"
+    asked = "SELECT 1 FROM lost_certificate WHERE joined <> 0 AND node_id = ? AND serial > ? LIMIT 1"
     return reader.one(asked, node_id, serial) is not None

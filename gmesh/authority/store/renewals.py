@@ -27,7 +27,7 @@ SELECT asked.place, presented.node_id, presented.document, presented.not_after, 
     EXISTS (SELECT 1 FROM revoked_key WHERE key_id = asked.node_id),
     (SELECT owner.node_id FROM noise_key AS owner WHERE owner.noise_key = asked.noise_key),
     EXISTS (SELECT 1 FROM lost_certificate AS lost
-        WHERE lost.joined AND lost.node_id = asked.node_id AND lost.serial > node.serial),
+        WHERE lost.joined <> 0 AND lost.node_id = asked.node_id AND lost.serial > node.serial),
     node.name, node.node_key, node.roles, node.lifetime, node.serial, newest.not_before, newest.not_after
 FROM asked
     LEFT JOIN certificate AS presented ON presented.serial = asked.serial
