@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from gmesh.authority import limits
-from gmesh.authority.approval_rules import read_rules
+from gmesh.authority.approval_rules import ApprovalRules, read_rules
 from gmesh.authority.approvals import Approvals, ApprovalWaits
 from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
@@ -54,7 +54,7 @@ from gmesh.trust.names import human_error
 from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.signed_requests import JSON_TYPE
 
-__all__ = ["Server", "open_authority"]
+__all__ = ["Server", "open_authority", "read_possible_rules"]
 _JSON = [JSON_TYPE.encode()]
 _PROBLEM = [PROBLEM_TYPE.encode()]
 _NO_STORE = [b"no-store"]
@@ -383,6 +383,14 @@ def _parse(envelope: Envelope, route: Route) -> Any:
         raise RequestRefused("invalid-field", human_error(error, route.body)) from error
 
 
+_POSSIBLE = frozenset(route.name for route in ROUTES if route.votable)
+
+
+def read_possible_rules(state: Path) -> ApprovalRules:
+    """The rules of approval of a state directory. @raise ConfigurationError: C{bad-approvals}."""
+    return read_rules(state, _POSSIBLE)
+
+
 def open_authority(
     state: Path,
     clock: IReactorTime,
@@ -407,14 +415,13 @@ def open_authority(
     @raise StoreError: if the database cannot.
     """
     now = int(wall())
-    possible = frozenset(route.name for route in ROUTES if route.votable)
     directory = StateDirectory(state, now, passphrases, engine)
     engine = directory.engine
     shared = shared or engine.shared
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         issuer = directory.issuer()
-        rules = read_rules(state, possible)
+        rules = read_possible_rules(state)
         opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right, shared)
     except BaseException:
         lock.release()
@@ -432,7 +439,7 @@ def open_authority(
     store.state = state
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
-    approvals = Approvals(store, opened.rules, possible)
+    approvals = Approvals(store, opened.rules, _POSSIBLE)
     description = json.dumps(describe(ROUTES)).encode()
     authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
     if opened.another is not None:
