@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -34,7 +35,7 @@ from gmesh.authority.published import Publisher
 from gmesh.authority.revocations import Revocations
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
-from gmesh.authority.store import certificates, nonces, read_nonces
+from gmesh.authority.store import certificates, nonces, read_nonces, replicas
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
@@ -160,6 +161,9 @@ class Authority:
     def _take_over(self, keys: KeyRing, rules: ApprovalRules) -> None:
         self.issuer.keys = keys
         self.approvals.rules = rules
+        held = self.store.replica
+        if held is not None:
+            self.store.replica = replace(held, keys=keys.names, rules=rules.required)
 
     async def ready(self) -> None:
         """
@@ -182,7 +186,7 @@ class Authority:
             )
 
         self.clock.check()
-        for trouble in (self.store.damage, self.store.others.trouble):
+        for trouble in (self.store.damage, self.store.others.trouble, self.store.outage.trouble):
             if trouble is not None:
                 raise trouble
         now = self._reactor.seconds()
@@ -195,6 +199,8 @@ class Authority:
         def prune(tx: Transaction) -> None:
             nonces.prune(tx)
             self._pruned = certificates.prune(tx, self._pruned, tx.now - self.issuer.grace(tx))
+            if self.store.shared:
+                replicas.forget(tx, tx.now - limits.REPLICA_KEPT_SECONDS)
 
         if not self.store.shared:
             return self.store.decide(prune)
@@ -210,5 +216,5 @@ class Authority:
         self._timers[name] = self._reactor.callLater(seconds, run)
 
     def _failed(self, failure: Failure, name: str) -> None:
-        if failure.value is not self.store.damage:  # which was said, once
+        if not self.store.told(failure.value):
             self.log.error("{name} failed: {error}", name=name, error=failure.getErrorMessage())
