@@ -33,6 +33,7 @@ from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, migrate, nonces, operators, sqlite
 from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.history import begin_instance, check_history, instance
+from gmesh.authority.store.moved import check_moved
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import check_owner, read_capped, write_atomic
@@ -176,6 +177,7 @@ class StateDirectory:
         part.replace(copy)
 
     def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror) -> Opened:
+        check_moved(tx)
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",

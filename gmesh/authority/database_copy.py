@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""
+Moving the authority from one database to another, and back: every row, compared, and the source closed.
+
+At no moment may both be served from.  The copy is committed as one that is not complete, then the source is
+marked as moved, then the copy is completed; cut short in between, the command is run once more.
+Tests: C{tests/authority/test_database_copy.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gmesh.authority.backups import verify_audit
+from gmesh.authority.state import LOCK, check_state
+from gmesh.authority.store.copy import CopyEnd, Progress, copy_rows, count_rows
+from gmesh.authority.store.copy_sqlite import SqliteEnd
+from gmesh.authority.store.moved import mark_moved, moved_to
+from gmesh.authority.store.transaction import Reader
+from gmesh.daemon.lock import StateLock
+from gmesh.errors import ConfigurationError, StoreError
+
+__all__ = ["Copied", "Watch", "copy_database", "copy_end", "explained", "is_url"]
+
+Watch = Callable[[int], AbstractContextManager[Progress]]
+"""Given how many rows are to be copied and compared; what it makes is told of each some of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """
+    What was copied.
+
+    @ivar rows: of all tables.
+    @ivar audit: how many rows its chain has.
+    @ivar head: the hash of the last of them, hexadecimal.
+    @ivar source: where it was, without a password.
+    @ivar target: where it is.
+    """
+
+    rows: int
+    audit: int
+    head: str
+    source: str
+    target: str
+
+
+def is_url(text: str) -> bool:
+    """Whether a database is named by a URL, or the words of libpq, and not by a file."""
+    return text.startswith(("postgresql://", "postgres://")) or ("=" in text and not Path(text).exists())
+
+
+def copy_end(text: str, replace: bool = False) -> CopyEnd:
+    """
+    A database by URL or file.
+
+    @param replace: a full PostgreSQL target gives way.
+    @raise ConfigurationError: C{no-driver}; C{password}, for a URL that everybody on the host can read.
+    """
+    if not is_url(text):
+        return SqliteEnd(Path(text))
+    try:
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        from gmesh.authority.store.copy_postgres import PostgresEnd
+    except ImportError as error:
+        raise ConfigurationError("no-driver", f"install python3-psycopg for PostgreSQL: {error}") from error
+    try:
+        given = conninfo_to_dict(text)
+    except ProgrammingError as error:
+        raise ConfigurationError("bad-url", f"not a URL of PostgreSQL: {error}") from error
+    if "password" in given or "sslpassword" in given:
+        raise ConfigurationError(
+            "password",
+            "a password on a command line can be read by everybody on this host: name a passfile in the URL"
+            " (passfile=FILE), or give the daemon --database-file or the credential database",
+        )
+    return PostgresEnd(text, replace)
+
+
+@contextmanager
+def explained(*ends: CopyEnd) -> Iterator[None]:
+    """Close both ends afterwards, and say in words of ours what their engines say."""
+    try:
+        yield
+    except Exception as error:
+        for end in ends:
+            meant = end.explain(error)
+            if meant is not None:
+                raise meant from error
+        raise
+    finally:
+        for end in ends:
+            end.close()
+
+
+def copy_database(state: Path, source: CopyEnd, target: CopyEnd, now: int, watch: Watch) -> Copied:
+    """
+    Copy all of a database that nobody serves from, and leave the source marked as moved.
+
+    @param state: the authority's directory, whose daemon must not run.
+    @raise StoreError: C{moved}, C{incomplete}, C{not-empty}, C{in-use}, C{copy-differs}, C{audit-broken},
+        C{other-schema}, C{missing}, C{unavailable}.
+    """
+    check_state(state)
+    lock = StateLock(state / LOCK, "gmesh-authority")
+    try:
+        with explained(source, target):
+            reading = source.begin_source(alone=True)
+            reader = Reader(reading)
+            _check_source(moved_to(reader), source, target)
+            writing = target.begin_target(now)
+            with watch(2 * count_rows(reader)) as progress:
+                rows = copy_rows(source, target, progress)
+            size, head = verify_audit(Reader(writing))
+            mark_moved(writing, "", now)
+            target.commit()
+            mark_moved(reading, target.shown, now)
+            source.commit()
+            target.publish()
+    finally:
+        lock.release()
+    return Copied(rows, size, head, source.shown, target.shown)
+
+
+def _check_source(gone: str | None, source: CopyEnd, target: CopyEnd) -> None:
+    """One that moved to this very target may be copied again, as long as that is not complete."""
+    if gone == "":
+        raise StoreError("incomplete", f"{source.shown} is itself a copy that was cut short")
+    if gone is not None and gone != target.shown:
+        raise StoreError("moved", f"{source.shown} moved to {gone}: copy that one")
