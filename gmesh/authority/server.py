@@ -44,7 +44,6 @@ from gmesh.authority.route import Access, Call, Response, Route, json_response
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.service import Authority
 from gmesh.authority.state import LOCK, StateDirectory
-from gmesh.authority.store.sqlite import SqliteEngine
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
 from gmesh.daemon.web import PROBLEM_TYPE
@@ -393,6 +392,7 @@ def open_authority(
     weaken_approvals: bool = False,
     clock_is_right: bool = False,
     shared: bool = False,
+    engine: Any = None,
 ) -> Authority:
     """
     Open a state directory.
@@ -401,13 +401,16 @@ def open_authority(
     @param passphrases: asked for the signing keys that are sealed.
     @param weaken_approvals: whether C{approvals.json} may ask for less than it did.
     @param shared: other daemons may serve from the same database.
+    @param engine: as of L{StateDirectory}.
     @param clock_is_right: C{wall} is known to be right: somebody says so, or keeps it synchronised.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
     """
     now = int(wall())
     possible = frozenset(route.name for route in ROUTES if route.votable)
-    directory = StateDirectory(state, now, passphrases)
+    directory = StateDirectory(state, now, passphrases, engine)
+    engine = directory.engine
+    shared = shared or engine.shared
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         issuer = directory.issuer()
@@ -416,7 +419,6 @@ def open_authority(
     except BaseException:
         lock.release()
         raise
-    engine = SqliteEngine(directory.database)
     steady = SteadyClock(wall, clock.seconds, opened.high_water, clock_is_right)
     store = Store(
         engine,
@@ -427,6 +429,7 @@ def open_authority(
         checked=opened.checked,
     )
     store.shared = shared
+    store.state = state
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
     approvals = Approvals(store, opened.rules, possible)
