@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.authority_state import State, million
 from bench.harness import Row, arguments, progress, settle, show
-from gmesh.authority.database_copy import copy_database, copy_end
+from gmesh.authority.database_copy import copy_database, copy_end, engine_of
 
 
 @contextmanager
@@ -33,7 +33,9 @@ def measure(directory: Path, url: str, count: int) -> list[Row]:
     for source, target, what in zip(ends, ends[1:], ("SQLite to PostgreSQL", "back"), strict=False):
         progress(what)
         start, cpu = time.perf_counter(), time.process_time()
-        done = copy_database(state.path, copy_end(source), copy_end(target), int(time.time()), _quietly)
+        done = copy_database(
+            state.path, copy_end(engine_of(source)), copy_end(engine_of(target)), int(time.time()), _quietly
+        )
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         note = f"{done.rows:,} rows in {seconds:.1f} s, {cpu:.1f} s of our CPU; floor: a million in 3 min"
         rate, floor = count / seconds, 1_000_000 / 180

@@ -13,17 +13,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gmesh.authority.backups import verify_audit
+from gmesh.authority.audit import verify_audit
 from gmesh.authority.state import LOCK, check_state
 from gmesh.authority.store.copy import CopyEnd, Progress, copy_rows, count_rows
 from gmesh.authority.store.copy_sqlite import SqliteEnd
 from gmesh.authority.store.moved import mark_moved, moved_to
+from gmesh.authority.store.sqlite import SqliteEngine
 from gmesh.authority.store.transaction import Reader
 from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError, StoreError
 
-__all__ = ["Copied", "Watch", "copy_database", "copy_end", "explained", "is_url"]
+__all__ = ["Copied", "Watch", "copy_database", "copy_end", "engine_of", "explained", "is_url", "snapshot"]
 
 Watch = Callable[[int], AbstractContextManager[Progress]]
 """Given how many rows are to be copied and compared; what it makes is told of each some of them."""
@@ -53,33 +55,43 @@ def is_url(text: str) -> bool:
     return text.startswith(("postgresql://", "postgres://")) or ("=" in text and not Path(text).exists())
 
 
-def copy_end(text: str, replace: bool = False) -> CopyEnd:
+def engine_of(text: str, private: bool = False) -> Any:
     """
-    A database by URL or file.
+    The L{gmesh.interfaces.IEngine} of a database by URL or file.
 
-    @param replace: a full PostgreSQL target gives way.
+    @param private: only who may know the password can read C{text}.
     @raise ConfigurationError: C{no-driver}; C{password}, for a URL that everybody on the host can read.
     """
-    if not is_url(text):
-        return SqliteEnd(Path(text))
+    if not private and not is_url(text):
+        return SqliteEngine(Path(text))
     try:
-        from psycopg import ProgrammingError
         from psycopg.conninfo import conninfo_to_dict
 
-        from gmesh.authority.store.copy_postgres import PostgresEnd
+        from gmesh.authority.store.postgres import PostgresEngine
     except ImportError as error:
         raise ConfigurationError("no-driver", f"install python3-psycopg for PostgreSQL: {error}") from error
-    try:
-        given = conninfo_to_dict(text)
-    except ProgrammingError as error:
-        raise ConfigurationError("bad-url", f"not a URL of PostgreSQL: {error}") from error
-    if "password" in given or "sslpassword" in given:
+    engine = PostgresEngine(text)
+    if not private and {"password", "sslpassword"} & set(conninfo_to_dict(text)):
         raise ConfigurationError(
             "password",
             "a password on a command line can be read by everybody on this host: name a passfile in the URL"
             " (passfile=FILE), or give the daemon --database-file or the credential database",
         )
-    return PostgresEnd(text, replace)
+    return engine
+
+
+def copy_end(engine: Any, replace: bool = False) -> CopyEnd:
+    """
+    One end of a copy.
+
+    @param engine: L{gmesh.interfaces.IEngine}
+    @param replace: a full PostgreSQL target gives way.
+    """
+    if not engine.shared:
+        return SqliteEnd(engine.path)
+    from gmesh.authority.store.copy_postgres import PostgresEnd
+
+    return PostgresEnd(engine, replace)
 
 
 @contextmanager
@@ -125,6 +137,20 @@ def copy_database(state: Path, source: CopyEnd, target: CopyEnd, now: int, watch
     finally:
         lock.release()
     return Copied(rows, size, head, source.shown, target.shown)
+
+
+def snapshot(source: CopyEnd, target: CopyEnd, now: int) -> None:
+    """
+    Copy all that is committed, while daemons go on.
+
+    @raise StoreError: as L{copy_database}.
+    """
+    with explained(source, target):
+        source.begin_source(alone=False)
+        target.begin_target(now)
+        copy_rows(source, target, lambda more: None)
+        target.commit()
+        target.publish()
 
 
 def _check_source(gone: str | None, source: CopyEnd, target: CopyEnd) -> None:

@@ -50,9 +50,11 @@ def copy(source: str, target: str, state: Path, as_json: bool) -> None:
     daemon may serve from FROM, which refuses to be served from afterwards.  Nothing is signed anew:
     nodes notice nothing.
     """
-    from gmesh.authority.database_copy import copy_database, copy_end
+    from gmesh.authority.database_copy import copy_database, copy_end, engine_of
 
-    done = copy_database(state, copy_end(source), copy_end(target), int(time.time()), copying)
+    done = copy_database(
+        state, copy_end(engine_of(source)), copy_end(engine_of(target)), int(time.time()), copying
+    )
     if as_json:
         return print_json(
             {

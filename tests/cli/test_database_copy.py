@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from gmesh.authority.approval_rules import NO_APPROVALS
 from gmesh.authority.state import StateDirectory
 from gmesh.cli.database_copy import copy, copying
-from gmesh.errors import StoreError
+from gmesh.cli.database_options import shared_engine
+from gmesh.errors import ConfigurationError, StoreError
 
 
 @pytest.fixture
@@ -56,3 +57,20 @@ def test_the_bar_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
     with copying(2000) as progress:
         progress(1000)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_database_is_named_by_a_url_or_by_a_file_that_holds_one(tmp_path: Path) -> None:
+    """Only the file may hold a password; neither is ever shown."""
+    file = tmp_path / "url"
+    file.write_text("postgresql://gmesh:secret@db/authority\n")
+    assert shared_engine(None, file).name == "database authority of db"
+    assert shared_engine("postgresql://gmesh@db/authority", None).shared
+    assert shared_engine(None, None) is None
+    for url, other in (
+        ("postgresql://gmesh:secret@db/authority", None),
+        ("authority.sqlite", None),
+        ("host=db", file),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            shared_engine(url, other)
+        assert "secret" not in caught.value.detail

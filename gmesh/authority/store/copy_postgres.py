@@ -11,20 +11,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import psycopg
-from psycopg import conninfo, sql
+from psycopg import sql
 
 from gmesh.authority.store.copy import Row, check_schema
 from gmesh.authority.store.moved import moved_to, unmark_moved
-from gmesh.authority.store.postgres import connect, fill
+from gmesh.authority.store.postgres_schema import check_filled, has_tables
 from gmesh.authority.store.tables import CopiedTable, tables
 from gmesh.authority.store.transaction import Reader
 from gmesh.errors import StoreError
 
-__all__ = ["LIVE_SECONDS", "PostgresEnd", "shown"]
+__all__ = ["LIVE_SECONDS", "PostgresEnd"]
 
 LIVE_SECONDS = 30
 """How long after it was last heard of a daemon may still serve."""
-_SHOWN = ("host", "hostaddr", "port", "dbname", "user")
 _TYPES = {"INTEGER": "int8", "TEXT": "text", "BLOB": "bytea"}
 _NO_LIMITS = (
     "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0;"
@@ -35,33 +34,27 @@ _ALONE = "LOCK TABLE ordering IN EXCLUSIVE MODE"
 """Whoever decides waits; and no snapshot is taken before it is had, as by a question for the row."""
 
 
-def shown(url: str) -> str:
-    """Where a database is, for people: never a password, nor the name of a file with one."""
-    given = conninfo.conninfo_to_dict(url)
-    return "postgresql " + " ".join(f"{name}={given[name]}" for name in _SHOWN if name in given)
-
-
 class PostgresEnd:
     """
-    A database by URL.
+    A database.
 
-    @param url: for libpq, as it is.
+    @param engine: L{gmesh.interfaces.IEngine} of it.
     @param replace: a target may be full: its rows go in the transaction in which the others come.
     """
 
-    def __init__(self, url: str, replace: bool = False) -> None:
-        self._url = url
+    def __init__(self, engine: Any, replace: bool = False) -> None:
+        self._engine = engine
         self._replace = replace
-        self.shown = shown(url)
+        self.shown: str = engine.name
         self._connection: Any = None
 
     def begin_source(self, alone: bool) -> Any:
         """@see: L{gmesh.authority.store.copy.CopyEnd.begin_source}"""
-        cursor = self._begin()
+        cursor = self._connect()
+        cursor.several(_BEGIN)
         if alone:
-            cursor.execute(_ALONE)
-        if not _has_tables(cursor):
-            raise StoreError("missing", f"{self.shown} holds no authority")
+            cursor.several(_ALONE)
+        check_filled(cursor, self.shown)
         if alone:
             _check_nobody(cursor, self.shown)
         check_schema(Reader(cursor), self.shown)
@@ -69,24 +62,24 @@ class PostgresEnd:
 
     def begin_target(self, now: int) -> Any:
         """@see: L{gmesh.authority.store.copy.CopyEnd.begin_target}"""
-        cursor = self._begin()
-        if not _has_tables(cursor):
-            fill(self._connection, now)
-        else:
-            cursor.execute(_ALONE)
+        cursor = self._connect()
+        if has_tables(cursor):
+            cursor.several(f"{_BEGIN}{_ALONE}")
             _check_nobody(cursor, self.shown)
             reader = Reader(cursor)
             if moved_to(reader) != "" and not self._replace:
                 raise StoreError("not-empty", f"{self.shown} is not empty: name another database")
             check_schema(reader, self.shown)
-        cursor.execute(f"TRUNCATE {', '.join(table.name for table in tables())}")
+        else:
+            self._engine.fill(self._connection, cursor, now)
+            cursor.several(_NO_LIMITS)
+        unmark_moved(cursor)
+        cursor.several(f"TRUNCATE {', '.join(table.name for table in tables())}")
         return cursor
 
-    def _begin(self) -> Any:
-        self._connection = connect(self._url)
-        cursor = self._connection.cursor()
-        cursor.several(_BEGIN)
-        return cursor
+    def _connect(self) -> Any:
+        self._connection = self._engine.connect()
+        return self._connection.cursor()
 
     def rows(self, table: CopiedTable) -> Iterator[Row]:
         """@see: L{gmesh.authority.store.copy.CopyEnd.rows}"""
@@ -126,22 +119,7 @@ class PostgresEnd:
 
     def explain(self, error: BaseException) -> StoreError | None:
         """@see: L{gmesh.authority.store.copy.CopyEnd.explain}"""
-        if not isinstance(error, psycopg.Error):
-            return None
-        if self._connection is None:
-            return StoreError("unavailable", f"{self.shown} does not answer: {_line(error)}")
-        return StoreError("unavailable", f"{self.shown} failed: {error.sqlstate or type(error).__name__}")
-
-
-def _line(error: psycopg.Error) -> str:
-    """What the server or libpq says, on one line; neither repeats a password."""
-    return " ".join(str(error).split())
-
-
-def _has_tables(cursor: Any) -> bool:
-    cursor.execute("SELECT to_regclass('migration') IS NOT NULL")
-    found: bool = cursor.fetchone()[0]
-    return found
+        return self._engine.explain(error) if self._engine.is_error(error) else None
 
 
 def _check_nobody(cursor: Any, where: str) -> None:
