@@ -35,6 +35,7 @@ from gmesh.authority.merged import follow_policy, merge_crl
 from gmesh.authority.node_files import NodeFiles, read_node_files
 from gmesh.authority.readmission import issued_mark
 from gmesh.authority.restore_place import FilePlace, Place, set_aside, write_mirror
+from gmesh.authority.seen import note_taken_in
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
 from gmesh.authority.store import documents, invites, migrate, operators, presence, sqlite
 from gmesh.authority.store.approvals import forget_all as end_proposals
@@ -395,6 +396,7 @@ class _Rework:
         tx.set_mark("numbers_from", self._start)
         tx.set_mark("high_water", tx.now)
         tx.set_mark("restored_at", tx.now)
+        note_taken_in(tx, raised, tx.audit_head[0] + max((told.rows for told in lost.told), default=0))
         tx.restart_counters(self._start)
         begin_instance(tx)
         unmark_moved(tx)

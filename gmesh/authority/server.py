@@ -435,6 +435,7 @@ def open_authority(
     approvals = Approvals(store, opened.rules, possible)
     description = json.dumps(describe(ROUTES)).encode()
     authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    store.taken_over = authority.taken_over
     if opened.another is not None:
         authority.history.found(opened.another)
     return authority

@@ -29,6 +29,8 @@ from gmesh.authority.approval_rules import (
 )
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
+from gmesh.authority.promotion import begin_epoch
+from gmesh.authority.seen import check_seen
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, nonces, operators, sqlite
@@ -196,6 +198,8 @@ class StateDirectory:
 
     def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror) -> Opened:
         check_moved(tx)
+        if self.engine.shared:
+            check_seen(tx, self.path / MIRROR, mirror)
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
@@ -207,6 +211,8 @@ class StateDirectory:
         chain = self.store_genesis(tx, issuer)
         if tx.value("SELECT count(*) FROM operator") == 0:
             self._import_operators(tx)
+        if tx.takeover == "asynchronous":
+            begin_epoch(tx, issuer)
         held = documents.newest_policy(tx)
         if held is None:
             policy = self._publish_first(tx, issuer)

@@ -84,7 +84,7 @@ def check_schema(reader: Reader, where: str) -> None:
 
 def count_rows(reader: Reader) -> int:
     """How many rows there are to copy."""
-    return sum(reader.value(f"SELECT count(*) FROM {table.name}") for table in tables())
+    return sum(reader.value(f"SELECT count(*) FROM {table.source}") for table in tables())
 
 
 def copy_rows(source: CopyEnd, target: CopyEnd, progress: Progress) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
+from gmesh.authority.store.identity import IDENTITY_MARKS
 from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.sqlite import Connection
 
@@ -45,9 +46,15 @@ class CopiedTable:
         """How many rows are fetched at a time."""
         return LONG_ROWS_AT_ONCE if self.name in _LONG else ROWS_AT_ONCE
 
+    @property
+    def source(self) -> str:
+        """What follows FROM in a statement that reads its rows, but for those that are of the place."""
+        marks = ", ".join(f"'{name}'" for name in IDENTITY_MARKS)
+        return f"meta WHERE name NOT IN ({marks})" if self.name == "meta" else self.name
+
     def select(self) -> str:
         """The statement that reads all rows in the order of their keys."""
-        return f"SELECT {', '.join(self.columns)} FROM {self.name} ORDER BY {', '.join(self.keys)}"
+        return f"SELECT {', '.join(self.columns)} FROM {self.source} ORDER BY {', '.join(self.keys)}"
 
 
 def tables() -> list[CopiedTable]:

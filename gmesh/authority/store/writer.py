@@ -56,11 +56,15 @@ class Store:
     @ivar others: what other programs do to the file.
     @ivar shared: whether other daemons serve from it, which do not know what this one remembers.
     @ivar state: the directory of this daemon's own files.
+    @ivar taken_over: decides before all others when a standby took over.
+    @ivar audit_head: the hash of the newest row of the audit that was written since the start.
     """
 
     log = Logger()
     shared = False
     state = Path()
+    taken_over: Callable[[Transaction], None] | None = None
+    audit_head = b""
 
     def __init__(
         self,
@@ -279,8 +283,13 @@ class Store:
 
     def _run_group(self, connection: Any, group: list[QueuedDecision], now: int, mark: int) -> None:
         """In the writer's thread."""
-        rows = run_group(connection, group, now, mark)
+        try:
+            rows = run_group(connection, group, now, mark, self.audit_size, self.taken_over)
+        except StoreError as error:
+            if error.reason == "older-database":
+                self.damage = self.damage or error
+            raise
         self.writable = True
         if rows:
-            self.audit_size = rows[-1][0]
+            self.audit_size, _, self.audit_head = rows[-1]
             self._mirror(rows)
