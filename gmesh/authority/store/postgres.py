@@ -53,7 +53,7 @@ _IDENTITY = (
     " ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,"
     " (current_setting('synchronous_standby_names') <> '')::int]"
 )
-"""As of L{ServerIdentity}; after a promotion the control file has the old timeline for a while, the log has not."""
+"""As of L{ServerIdentity}; after a promotion the control file has the old timeline for a while, the log not."""
 _BEGIN = f"{_BEGIN_NOTE}{_NOW}; {_ORDER}; {_NOW}; {_IDENTITY}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
 
