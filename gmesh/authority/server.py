@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from random import random
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs
@@ -33,6 +34,7 @@ from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.dispatch import AuthorityResource, Deadline
+from gmesh.authority.follow import Follower
 from gmesh.authority.join_gate import JoinGate
 from gmesh.authority.openapi import describe
 from gmesh.authority.problems import ProblemWithMembers, problem_body, public_detail, status_of
@@ -384,6 +386,10 @@ def _parse(envelope: Envelope, route: Route) -> Any:
         raise RequestRefused("invalid-field", human_error(error, route.body)) from error
 
 
+def _nowhere(rows: object) -> None:
+    """Where others write too, the audit's file is written by who follows them all."""
+
+
 def open_authority(
     state: Path,
     clock: IReactorTime,
@@ -422,7 +428,7 @@ def open_authority(
         engine,
         *pools(engine),
         steady,
-        opened.mirror.append,
+        _nowhere if shared else opened.mirror.append,
         claimed=opened.claimed,
         checked=opened.checked,
     )
@@ -432,6 +438,10 @@ def open_authority(
     approvals = Approvals(store, opened.rules, possible)
     description = json.dumps(describe(ROUTES)).encode()
     authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    if shared:
+        authority.follower = Follower(
+            store, publisher, directory, opened.mirror, clock, wall, random, authority.followed
+        )
     if opened.another is not None:
         authority.history.found(opened.another)
     return authority

@@ -146,7 +146,7 @@ class StateDirectory:
                 with transaction(connection, now) as tx:
                     if not clock_is_right:
                         _check_jump(tx)
-                    opened = replace(self._open(tx, issuer, mirror), checked=not clean)
+                    opened = replace(self._open(tx, issuer, mirror, shared), checked=not clean)
                     weaker = ""
                     if shared and not weaken_approvals:
                         rules = follow_rules(tx, rules, str(self.path / APPROVALS_FILE))
@@ -175,7 +175,7 @@ class StateDirectory:
         sqlite.sync(part)
         part.replace(copy)
 
-    def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror) -> Opened:
+    def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror, shared: bool) -> Opened:
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
@@ -200,12 +200,12 @@ class StateDirectory:
         stored = documents.newest_crl(tx)
         crl = issuer.crl_again(tx) if stored is None else parse_document(stored, Crl)
         last = documents.newest_status(tx)
-        if last is not None and (another is not None or clock_is_behind(tx, tx.now)):
-            status = parse_document(last, Status)
-        else:
-            status = issuer.status(tx)
+        kept = None if last is None else parse_document(last, Status)
+        frozen = another is not None or clock_is_behind(tx, tx.now)
+        if kept is None or not (frozen or (shared and issuer.still_says(tx, kept))):
+            kept = issuer.status(tx)
         claimed = nonces.claimed_since(tx, tx.now)
-        return Opened(chain, policy, crl, status, high_water, claimed, mirror, another=another)
+        return Opened(chain, policy, crl, kept, high_water, claimed, mirror, another=another)
 
     def _read_genesis(self, now: int) -> list[Document[Genesis]]:
         paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}
