@@ -315,13 +315,35 @@ class IEngine(Interface):
     The database below the authority's store: how to reach it, and what its errors mean.
 
     Its connections are those of PEP 249, with C{begin(cursor)}, after which only the caller writes until it
-    commits, C{begin_read(cursor)} for a snapshot, and C{in_transaction}; statements have C{?} for each value.
+    commits, C{begin_note(cursor)} for a small write beside the decisions, C{begin_read(cursor)} for a
+    snapshot, C{begin_schema(cursor)} and C{run_script(cursor, migration)} to change tables, and
+    C{in_transaction}; statements have C{?} for each value.
     """
 
     path = Attribute("The file that holds it, a C{Path}; None if it is not one of this host.")
+    name = Attribute("What it is called in messages, a C{str}.")
+    shared = Attribute("Whether several daemons may serve from it, a C{bool}; none fills it then.")
 
     def connect():
         """A connection of the caller's own."""
+
+    def open(now):
+        """
+        Bring it up to the program's schema, at the start of a daemon.
+
+        @param now: Unix seconds.
+        @return: a connection of the caller's own, and whether the whole was read and found good.
+        @raise StoreError: C{corrupt}, C{newer-schema}, C{changed-migration}, C{empty-database},
+            C{unsafe-database}.
+        """
+
+    def fill(connection, cursor, now):
+        """
+        Begin to write in an empty database, and make its tables: only of those that are shared.
+
+        @return: as C{begin(cursor)} of a connection.
+        @raise StoreError: C{not-empty}, C{unsafe-database}.
+        """
 
     def writer_pool(reactor):
         """The C{adbapi.ConnectionPool} of one connection through which every change goes."""

@@ -45,6 +45,11 @@ settings.register_profile("fresh", settings.get_profile("gmesh"), derandomize=Fa
 settings.load_profile("gmesh")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which database the tests of the authority run on."""
+    parser.addoption("--engine", choices=["sqlite", "postgres"], default="sqlite")
+
+
 class FailureCollector:
     """A log observer that keeps every logged failure and every critical event."""
 

@@ -151,7 +151,7 @@ class Policies:
             version = document.body.version
             more = {"request_id": caller.request_id, "digest": document.digest}
             audit.record(tx, caller.key_id, "publish-genesis", str(version), "done", **more)
-            state = self._store.path.parent
+            state = self._store.state
             tx.at_last(lambda: write_atomic(state / f"genesis.{version - 1}.json", chain[-1].encode()))
             tx.at_last(lambda: write_atomic(state / "genesis.json", document.encode()))
             tx.after_commit(self._publisher.genesis_changed, document)

@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from gmesh.authority import limits
-from gmesh.authority.approval_rules import read_rules
+from gmesh.authority.approval_rules import ApprovalRules, read_rules
 from gmesh.authority.approvals import Approvals, ApprovalWaits
 from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
@@ -46,7 +46,6 @@ from gmesh.authority.route import Access, Call, Response, Route, json_response
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.service import Authority
 from gmesh.authority.state import LOCK, StateDirectory
-from gmesh.authority.store.sqlite import SqliteEngine
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
 from gmesh.daemon.web import PROBLEM_TYPE
@@ -57,7 +56,7 @@ from gmesh.trust.names import human_error
 from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.signed_requests import JSON_TYPE
 
-__all__ = ["Server", "open_authority"]
+__all__ = ["Server", "open_authority", "read_possible_rules"]
 _JSON = [JSON_TYPE.encode()]
 _PROBLEM = [PROBLEM_TYPE.encode()]
 _NO_STORE = [b"no-store"]
@@ -390,6 +389,14 @@ def _nowhere(rows: object) -> None:
     """Where others write too, the audit's file is written by who follows them all."""
 
 
+_POSSIBLE = frozenset(route.name for route in ROUTES if route.votable)
+
+
+def read_possible_rules(state: Path) -> ApprovalRules:
+    """The rules of approval of a state directory. @raise ConfigurationError: C{bad-approvals}."""
+    return read_rules(state, _POSSIBLE)
+
+
 def open_authority(
     state: Path,
     clock: IReactorTime,
@@ -399,6 +406,7 @@ def open_authority(
     weaken_approvals: bool = False,
     clock_is_right: bool = False,
     shared: bool = False,
+    engine: Any = None,
 ) -> Authority:
     """
     Open a state directory.
@@ -407,22 +415,23 @@ def open_authority(
     @param passphrases: asked for the signing keys that are sealed.
     @param weaken_approvals: whether C{approvals.json} may ask for less than it did.
     @param shared: other daemons may serve from the same database.
+    @param engine: as of L{StateDirectory}.
     @param clock_is_right: C{wall} is known to be right: somebody says so, or keeps it synchronised.
     @raise ConfigurationError: if the directory cannot be used.
     @raise StoreError: if the database cannot.
     """
     now = int(wall())
-    possible = frozenset(route.name for route in ROUTES if route.votable)
-    directory = StateDirectory(state, now, passphrases)
+    directory = StateDirectory(state, now, passphrases, engine)
+    engine = directory.engine
+    shared = shared or engine.shared
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         issuer = directory.issuer()
-        rules = read_rules(state, possible)
+        rules = read_possible_rules(state)
         opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right, shared)
     except BaseException:
         lock.release()
         raise
-    engine = SqliteEngine(directory.database)
     steady = SteadyClock(wall, clock.seconds, opened.high_water, clock_is_right)
     store = Store(
         engine,
@@ -433,9 +442,10 @@ def open_authority(
         checked=opened.checked,
     )
     store.shared = shared
+    store.state = state
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
-    approvals = Approvals(store, opened.rules, possible)
+    approvals = Approvals(store, opened.rules, _POSSIBLE)
     description = json.dumps(describe(ROUTES)).encode()
     authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
     if shared:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,8 +31,7 @@ from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
-from gmesh.authority.store import documents, migrate, nonces, operators, sqlite
-from gmesh.authority.store.clean_shutdown import take_clean
+from gmesh.authority.store import documents, nonces, operators, sqlite
 from gmesh.authority.store.history import begin_instance, check_history, instance
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
@@ -99,13 +99,17 @@ class StateDirectory:
     The directory given with C{--state}, its files checked.
 
     @param passphrases: asked for the signing keys that are sealed.
+    @param engine: L{gmesh.interfaces.IEngine} of the database; that of a file in the directory if not given.
     @raise ConfigurationError: saying which file is wrong and what to do.
     """
 
-    def __init__(self, path: Path, now: int, passphrases: Passphrases | None = None) -> None:
+    def __init__(
+        self, path: Path, now: int, passphrases: Passphrases | None = None, engine: Any = None
+    ) -> None:
         check_state(path)
         self.path = path
         self.database = path / DATABASE
+        self.engine: Any = engine or sqlite.SqliteEngine(self.database)
         self.keys: KeyRing = load_keys(path, passphrases)
         self.chain = self._read_genesis(now)
         self._written = len(self.chain)
@@ -134,52 +138,66 @@ class StateDirectory:
         @raise StoreError: C{corrupt}, C{newer-schema}, C{audit-broken}, C{read-only}.
         @raise ConfigurationError: C{clock-jump}.
         """
-        clean = take_clean(self.database)
-        if self.database.exists() and not clean:
-            sqlite.check_integrity(self.database)
-        try:
-            connection = sqlite.connect(self.database)
-            try:
-                self.database.chmod(0o600)
-                migrate.migrate(connection, now, keep=self._keep)
+        where = str(self.path / APPROVALS_FILE)
+        with self._errors():
+            connection, checked = self.engine.open(now)
+            with closing(connection):
                 mirror = AuditMirror(self.path / MIRROR)
                 with transaction(connection, now) as tx:
                     if not clock_is_right:
                         _check_jump(tx)
-                    opened = replace(self._open(tx, issuer, mirror, shared), checked=not clean)
+                    if self.engine.shared and instance(tx) is None:
+                        raise StoreError("empty-database", f"{self.engine.name} has no authority in it yet")
+                    opened = replace(self._open(tx, issuer, mirror, shared), checked=checked)
                     weaker = ""
                     if shared and not weaken_approvals:
-                        rules = follow_rules(tx, rules, str(self.path / APPROVALS_FILE))
+                        rules = follow_rules(tx, rules, where)
                     else:
                         weaker = take_rules(tx, rules, weaken_approvals)
                     if not weaker:
-                        rules.check(tx, str(self.path / APPROVALS_FILE))
+                        rules.check(tx, where)
                     opened = replace(opened, rules=rules)
                 _catch_up(connection, mirror)
-                refuse_weaker(weaker, str(self.path / APPROVALS_FILE))
-            finally:
-                connection.close()
-        except sqlite.EngineError as error:
-            raise sqlite.explain(error, self.database) from error
-        except OSError as error:
-            raise StoreError("unwritable", f"cannot write in {self.path}: {error.strerror}") from error
+                refuse_weaker(weaker, where)
         return opened
 
-    def _keep(self, number: int) -> None:
-        """Copy the database as the release before left it, whole or not at all: what a downgrade needs."""
-        copy = self.path / f"authority-before-{number:04d}.sqlite"
-        part = copy.with_suffix(".part")
-        part.unlink(missing_ok=True)
-        part.touch(mode=0o600)
-        sqlite.backup(self.database, part)
-        sqlite.sync(part)
-        part.replace(copy)
+    def create(self, issuer: DocumentIssuer, now: int, rules: ApprovalRules) -> Opened:
+        """
+        Make the tables and the first rows in an empty database that daemons may share, whole or not at all.
+
+        @raise ConfigurationError: C{in-use}, if the directory has an authority already.
+        @raise StoreError: C{not-empty}.
+        """
+        mirror = AuditMirror(self.path / MIRROR)
+        if self.database.exists() or mirror.last():
+            raise ConfigurationError(
+                "in-use", f"{self.path} has an authority that began already: a second one must not begin"
+            )
+        with self._errors(), closing(self.engine.connect()) as connection:
+            with transaction(connection, now, lambda cursor: self.engine.fill(connection, cursor, now)) as tx:
+                opened = replace(self._open(tx, issuer, mirror, shared=True), rules=rules)
+                take_rules(tx, rules)
+                rules.check(tx, str(self.path / APPROVALS_FILE))
+            _catch_up(connection, mirror)
+        return opened
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What the database or the directory refuses, in our words."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError("unwritable", f"cannot write in {self.path}: {error.strerror}") from error
+        except Exception as error:
+            if self.engine.is_error(error):
+                raise self.engine.explain(error) from error
+            raise
 
     def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror, shared: bool) -> Opened:
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
-                f"{self.database} is older than the last restore: restore it with gmesh restore",
+                f"{self.engine.name} is older than the last restore: restore it with gmesh restore",
             )
         high_water = tx.mark("high_water") or 0
         if instance(tx) is None:
@@ -250,18 +268,20 @@ class StateDirectory:
 
     def store_genesis(self, tx: Transaction, issuer: DocumentIssuer) -> list[Document[Genesis]]:
         """Take newer genesis files into the database; the whole chain as it holds it then."""
+        held = documents.genesis_chain(tx)
+        if held and network_id(parse_document(held[0], Genesis)) != self.network_id:
+            raise StoreError(
+                "wrong-network",
+                f"{self.engine.name} belongs to another network than {self.path}/genesis.json",
+            )
         self.add_genesis(tx)
         chain = [parse_document(body, Genesis) for body in documents.genesis_chain(tx)]
-        if network_id(chain[0]) != self.network_id:
-            raise StoreError(
-                "wrong-network", f"{self.database} belongs to another network than {self.path}/genesis.json"
-            )
         for document in self.chain:
             if document.digest != chain[document.body.version - 1].digest:
                 raise StoreError(
                     "wrong-genesis",
                     f"genesis version {document.body.version} of {self.path} is another than that of"
-                    f" {self.database}: keep the one that the nodes hold",
+                    f" {self.engine.name}: keep the one that the nodes hold",
                 )
         issuer.genesis = chain[-1]
         return chain

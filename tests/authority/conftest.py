@@ -10,10 +10,39 @@ from typing import Any
 import pytest
 from authority.held_store import Bench
 from authority.network import Network
+from authority.postgres_server import PostgresServer, running
 from authority.theft import Theft
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from gmesh.authority.rate_limit import RateLimits
+
+ON_BOTH = frozenset({"test_replay"})
+"""Modules whose tests run on both engines; the others, and these, on the one that --engine names."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests with an authority of their own say on which engine."""
+    chosen = metafunc.config.getoption("engine")
+    both = metafunc.module.__name__.rpartition(".")[2] in ON_BOTH
+    if "on_engine" in metafunc.fixturenames and (both or chosen != "sqlite"):
+        engines = ["sqlite", "postgres"] if both and chosen == "sqlite" else [chosen]
+        metafunc.parametrize("on_engine", engines, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def on_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where each L{Network} keeps its database."""
+    name = getattr(request, "param", "sqlite")
+    if name == "postgres":
+        monkeypatch.setattr(Network, "postgres", request.getfixturevalue("postgres"))
+    return str(name)
 
 
 @pytest.fixture

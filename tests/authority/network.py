@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from authority.in_place import HeldThreads, in_place_pools
+from authority.postgres_server import DatedEngine, PostgresServer
 from authority.state_files import START, Keys, write_state
 from treq.testing import StubTreq
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from gmesh.authority.approval_rules import NO_APPROVALS
 from gmesh.authority.auth import Authenticator
 from gmesh.authority.rate_limit import RateLimiter, RateLimits
 from gmesh.authority.request_log import RequestLog
 from gmesh.authority.server import Server, open_authority
 from gmesh.authority.service import Authority
+from gmesh.authority.state import StateDirectory
 from gmesh.trust.documents import Certificate, Document, Genesis, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
@@ -75,9 +78,11 @@ class Network:
     An authority and everything a test needs to talk to it.
 
     @ivar shared: whether other daemons serve from the same database.
+    @ivar postgres: the server where it keeps its database; None for a file.
     """
 
     shared = False
+    postgres: PostgresServer | None = None
 
     def __init__(self, path: Path, rates: RateLimits) -> None:
         self.path = path
@@ -92,8 +97,19 @@ class Network:
         self.rates = rates
         self._counter = 0
         self.pools = in_place_pools
+        self.engine = self._make_engine()
         self.authority: Authority
         self.start()
+
+    def _make_engine(self) -> Any:
+        if self.postgres is None:
+            return None
+        url, new = self.postgres.of(self.path)
+        engine = DatedEngine(url, self.wall)
+        if new:
+            directory = StateDirectory(self.path, self.now, engine=engine)
+            directory.create(directory.issuer(), self.now, NO_APPROVALS)
+        return engine
 
     def make_keys(self) -> Keys:
         """The same each time."""
@@ -119,6 +135,7 @@ class Network:
             weaken_approvals=weaken_approvals,
             clock_is_right=clock_is_right,
             shared=self.shared,
+            engine=self.engine,
         )
         self.limiter = RateLimiter(self.rates, self.clock.seconds)
         authority = self.authority

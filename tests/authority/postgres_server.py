@@ -7,14 +7,20 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine
+
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+
+GUARDED = "guarded"
+"""A role that needs a password, once there is one."""
 
 
 class PostgresServer:
@@ -23,6 +29,7 @@ class PostgresServer:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._made = 0
+        self._kept: dict[Path, str] = {}
 
     def url(self, database: str) -> str:
         return f"host={self._directory} user=gmesh dbname={database}"
@@ -34,6 +41,36 @@ class PostgresServer:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         return self.url(name)
+
+    def of(self, state: Path) -> tuple[str, bool]:
+        """The URL of the database of a state directory, and whether it was made just now."""
+        made = state not in self._kept
+        if made:
+            self._kept[state] = self.database()
+        return self._kept[state], made
+
+
+class DatedEngine(PostgresEngine):
+    """
+    A database whose server has the time of a test.
+
+    @param wall: that one.
+    """
+
+    def __init__(self, url: str, wall: Callable[[], float]) -> None:
+        super().__init__(url)
+
+        class Dated(PostgresConnection):
+            def begin(self, cursor: Any) -> tuple[int, int]:
+                super().begin(cursor)
+                return int(wall()), int(wall())
+
+        self.connection = Dated
+        self._wall = wall
+
+    def fill(self, connection: PostgresConnection, cursor: Any, now: int) -> tuple[int, int]:
+        super().fill(connection, cursor, now)
+        return int(self._wall()), int(self._wall())
 
 
 @contextmanager
@@ -57,6 +94,8 @@ def running() -> Iterator[PostgresServer]:
             *(*before, "initdb", "-D", str(directory / "data"), "-U", "gmesh", "--auth=trust"),
             *("--encoding=UTF8", "--locale=C", "--no-sync"),
         )
+        rules = directory / "data/pg_hba.conf"
+        rules.write_text(f"local all {GUARDED} scram-sha-256\n{rules.read_text()}")
         call(*ctl, "-o", f"-c listen_addresses= -c unix_socket_directories={directory} -c fsync=off", "start")
         try:
             yield PostgresServer(directory)

@@ -15,11 +15,16 @@ from authority.postgres_server import PostgresServer, running
 from gmesh.authority.store import admissions, enrolment, sqlite
 from gmesh.authority.store.group_commit import run_group
 from gmesh.authority.store.migrate import migrate
-from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine, fill
-from gmesh.authority.store.transaction import transaction
+from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine
+from gmesh.authority.store.transaction import exclusive, transaction
 from gmesh.errors import StoreError
 
 NOW = 1_800_000_000
+
+
+def now() -> int:
+    """The time, which is the server's too."""
+    return int(time.time())
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +38,15 @@ def engine(server: PostgresServer) -> PostgresEngine:
     """On a database with the first tables."""
     engine = PostgresEngine(server.database())
     connection = engine.connect()
-    fill(connection, NOW)
+    fill(engine, connection)
     connection.close()
     return engine
+
+
+def fill(engine: PostgresEngine, connection: PostgresConnection) -> None:
+    """Make the tables."""
+    with exclusive(connection, lambda cursor: engine.fill(connection, cursor, NOW)):
+        pass
 
 
 @pytest.fixture
@@ -45,10 +56,10 @@ def connection(engine: PostgresEngine) -> Iterator[PostgresConnection]:
     connection.close()
 
 
-def test_only_an_empty_database_is_filled(connection: PostgresConnection) -> None:
+def test_only_an_empty_database_is_filled(engine: PostgresEngine, connection: PostgresConnection) -> None:
     """What holds something is refused, and stays as it is."""
     with pytest.raises(StoreError, match="not empty"):
-        fill(connection, NOW)
+        fill(engine, connection)
     assert connection.execute("SELECT min(number), max(applied_at) FROM migration").fetchone() == (1, NOW)
 
 
@@ -70,13 +81,13 @@ def test_p33_both_engines_have_the_same_tables_columns_and_needs(
 
 def test_a_decision_writes_and_one_that_fails_leaves_nothing(connection: PostgresConnection) -> None:
     """Statements have question marks; an error rolls all of it back."""
-    with transaction(connection, NOW) as tx:
+    with transaction(connection, now()) as tx:
         tx.execute("INSERT INTO nonce (key_id, nonce, created) VALUES (?,?,?)", "100%", "n", NOW)
         number = tx.next_number("serial")
-    with pytest.raises(psycopg.IntegrityError), transaction(connection, NOW) as tx:
+    with pytest.raises(psycopg.IntegrityError), transaction(connection, now()) as tx:
         tx.next_number("serial")
         tx.execute("INSERT INTO nonce (key_id, nonce, created) VALUES (?,?,?)", "100%", "n", NOW)
-    with transaction(connection, NOW) as tx:
+    with transaction(connection, now()) as tx:
         assert tx.all("SELECT key_id FROM nonce WHERE key_id LIKE '1%'") == [("100%",)]
         assert tx.coming_number("serial") == number + 1
 
@@ -86,7 +97,7 @@ def test_whoever_decides_is_alone_until_the_commit(
 ) -> None:
     """A second one waits for the order, and does not begin beside the first."""
     other = engine.connect()
-    with transaction(connection, NOW), pytest.raises(psycopg.errors.LockNotAvailable):
+    with transaction(connection, now()), pytest.raises(psycopg.errors.LockNotAvailable):
         other.execute("SELECT turn FROM ordering WHERE id = 1 FOR UPDATE NOWAIT")
     assert other.execute("SELECT turn FROM ordering WHERE id = 1 FOR UPDATE NOWAIT").fetchone() == (0,)
     other.close()
@@ -108,9 +119,9 @@ def test_p6_who_holds_the_order_and_stands_still_is_ended_by_the_server(
 ) -> None:
     """Others decide then, and of what the frozen one began nothing is stored."""
     other = engine.connect()
-    with pytest.raises(psycopg.Error), transaction(connection, NOW) as tx:
+    with pytest.raises(psycopg.Error), transaction(connection, now()) as tx:
         tx.next_number("serial")
-        with transaction(other, NOW) as next_one:
+        with transaction(other, now()) as next_one:
             assert next_one.next_number("serial") == 1
     assert connection.closed
     other.close()
@@ -118,6 +129,6 @@ def test_p6_who_holds_the_order_and_stands_still_is_ended_by_the_server(
 
 def test_an_invite_that_does_not_exist_admits_nobody(connection: PostgresConnection) -> None:
     """The facts of joins are asked in the same words as of SQLite."""
-    with transaction(connection, NOW) as tx:
+    with transaction(connection, now()) as tx:
         assert admissions.page(tx, "", 10) == []
         assert enrolment.lookup_joins(tx, [("a", "b", "c"), ("d", "e", "f")]) == [None, None]

@@ -15,9 +15,14 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gmesh.authority import limits
 from gmesh.authority.store.marks import Marks
-from gmesh.authority.store.transaction import AuditRow, Transaction, check_begun, write_audit
+from gmesh.authority.store.transaction import (
+    AuditRow,
+    Transaction,
+    check_begun,
+    decision_time,
+    write_audit,
+)
 from gmesh.errors import GmeshError, StoreError
 
 __all__ = ["Bulk", "QueuedDecision", "run_group"]
@@ -78,7 +83,7 @@ def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, ma
     @return: what was added to the audit.
     """
     cursor = connection.cursor()
-    now = _time(connection.begin(cursor), now)
+    now = decision_time(connection.begin(cursor), now)
     before = Marks.read(cursor)
     group = _Group(cursor, connection, now, before.copy())
     group.marks.values["high_water"] = max(mark, group.marks.values["high_water"])
@@ -96,19 +101,6 @@ def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, ma
     cursor.close()
     connection.commit()
     return group.rows
-
-
-def _time(shared: int | None, now: int) -> int:
-    """The time of decisions: the database's, if it has one; @raise StoreError: C{clock-suspect}."""
-    if shared is None:
-        return now
-    if abs(shared - now) > limits.CLOCK_DIFFERENCE_SECONDS:
-        raise StoreError(
-            "clock-suspect",
-            f"the clock of this host and that of the database differ by {abs(shared - now)} s:"
-            " nothing is decided here until they agree",
-        )
-    return shared
 
 
 def _alike(bulk: Bulk[Any, Any], coming: Sequence[QueuedDecision]) -> Sequence[QueuedDecision]:

@@ -3,6 +3,7 @@
 Numbered schema files, each applied once, in one transaction with the record of its digest.
 
 A file that was changed after it was applied, and a database from a newer program, are refused.
+Tests: C{tests/authority/test_migrate.py}.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from gmesh.authority.store.transaction import exclusive
 from gmesh.errors import StoreError
 
-__all__ = ["Migration", "migrate", "released"]
+__all__ = ["Migration", "apply", "check_recorded", "migrate", "recorded", "released"]
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
@@ -75,37 +76,38 @@ def migrate(
     """
     wanted = released() if migrations is None else list(migrations)
     applied = 0
-    with exclusive(connection) as cursor:
-        done = _recorded(cursor)
-        _check(done, wanted)
+    with exclusive(connection, connection.begin_schema) as (cursor, _):
+        done = recorded(cursor)
+        check_recorded(done, wanted)
     pending = [migration.number for migration in wanted if migration.number not in done]
     if keep is not None and done and pending:
         keep(pending[0])
     for migration in wanted:
-        with exclusive(connection) as cursor:
-            done = _recorded(cursor)
-            _check(done, wanted)
-            if migration.number in done:
-                continue
-            for statement in migration.statements():
-                cursor.execute(statement)
-            cursor.execute(
-                "INSERT INTO migration (number, name, digest, applied_at) VALUES (?, ?, ?, ?)",
-                (migration.number, migration.name, migration.digest, now),
-            )
-            applied += 1
+        if migration.number in done:
+            continue
+        with exclusive(connection, connection.begin_schema) as (cursor, _):
+            found = recorded(cursor)
+            check_recorded(found, wanted)
+            if migration.number not in found:
+                apply(connection, cursor, migration, now)
+                applied += 1
     return applied
 
 
-def _recorded(cursor: Any) -> dict[int, str]:
+def apply(connection: Any, cursor: Any, migration: Migration, now: int) -> None:
+    """Run one in the transaction that C{connection.begin_schema} began, and record it."""
+    connection.run_script(cursor, migration)
     cursor.execute(
-        "CREATE TABLE IF NOT EXISTS migration"
-        " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, applied_at INTEGER NOT NULL)"
+        "INSERT INTO migration (number, name, digest, applied_at) VALUES (?, ?, ?, ?)",
+        (migration.number, migration.name, migration.digest, now),
     )
+
+
+def recorded(cursor: Any) -> dict[int, str]:
     return dict(cursor.execute("SELECT number, digest FROM migration").fetchall())
 
 
-def _check(done: dict[int, str], wanted: Sequence[Migration]) -> None:
+def check_recorded(done: dict[int, str], wanted: Sequence[Migration]) -> None:
     known = {migration.number: migration.digest for migration in wanted}
     for number, digest in done.items():
         if number not in known:

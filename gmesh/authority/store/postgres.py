@@ -10,7 +10,6 @@ Tests: C{tests/authority/test_postgres.py}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -20,13 +19,17 @@ from psycopg.pq import TransactionStatus
 from twisted.enterprise import adbapi
 from zope.interface import implementer
 
-from gmesh.authority.store.migrate import released
-from gmesh.errors import StoreError
+from gmesh.authority.store import postgres_schema
+from gmesh.authority.store.migrate import Migration, migrate
+from gmesh.authority.store.postgres_pool import PostgresPool
+from gmesh.errors import ConfigurationError, StoreError
 from gmesh.interfaces import IEngine
 
-__all__ = ["PostgresEngine", "connect", "fill"]
+__all__ = ["PostgresConnection", "PostgresEngine", "url_parts"]
 
 READERS = 4
+REASON_CHARACTERS = 300
+"""Of what the server or libpq said, in a message of ours."""
 _DEFAULTS = {
     "connect_timeout": "3",
     "tcp_user_timeout": "5000",
@@ -37,11 +40,23 @@ _DEFAULTS = {
 }
 """What libpq is told unless the URL says otherwise: a host that went away is noticed within seconds."""
 
+_REFUSALS = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "permission denied",
+)
+"""What a server says that no waiting mends; libpq gives no code for it (PQerrorMessage)."""
+
 _LIMITS = (
     "SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL statement_timeout = '10s';"
     " SET LOCAL lock_timeout = '15s'; "
 )
-_BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}SELECT turn FROM ordering WHERE id = 1 FOR UPDATE;"
+_BEGIN_NOTE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
+_NOW = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
+_ORDER = "SELECT turn FROM ordering WHERE id = 1 FOR UPDATE"
+_BEGIN = f"{_BEGIN_NOTE}{_NOW}; {_ORDER}; {_NOW}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
 
 
@@ -57,9 +72,15 @@ class _Cursor(psycopg.Cursor[Any]):
         """@see: C{psycopg.Cursor.execute}"""
         return super().execute(_translated(query), params, **more)
 
-    def several(self, text: str) -> None:
-        """Run statements without values in one round."""
+    def several(self, text: str) -> list[Any]:
+        """Run statements without values in one round. @return: the first value of each that has one."""
         super().execute(text)
+        found = []
+        while True:
+            if self.description is not None:
+                found += [row[0] for row in self.fetchall()[:1]]
+            if not self.nextset():
+                return found
 
 
 class PostgresConnection(psycopg.Connection[Any]):
@@ -70,69 +91,48 @@ class PostgresConnection(psycopg.Connection[Any]):
         """Whether one is open and no statement of it has failed."""
         return self.info.transaction_status == TransactionStatus.INTRANS
 
-    def begin(self, cursor: _Cursor) -> int:
+    def begin(self, cursor: _Cursor) -> tuple[int, int]:
         """
         Begin to write, after everybody else who does: what follows reads what they left.
 
-        @return: the server's time then, in Unix seconds, which all who decide here go by.
+        @return: the server's time in Unix seconds, when it was asked and when the others were done; all who
+            decide here go by it.
         """
-        cursor.several(_BEGIN)
-        row = cursor.execute("SELECT floor(extract(epoch FROM clock_timestamp()))::bigint").fetchone()
-        return int(row[0]) if row else 0
+        asked, _, now = cursor.several(_BEGIN)
+        return asked, now
+
+    def begin_note(self, cursor: _Cursor) -> None:
+        """Begin a small write, beside those who decide."""
+        cursor.several(_BEGIN_NOTE)
 
     def begin_read(self, cursor: _Cursor) -> None:
         """Begin to read, in one snapshot."""
         cursor.several(_BEGIN_READ)
 
+    def begin_schema(self, cursor: _Cursor) -> None:
+        """Begin to change tables, after everybody else who does or decides."""
+        cursor.several(postgres_schema.BEGIN)
+        postgres_schema.check_filled(cursor, self.info.dbname)
+        cursor.several(_ORDER)
 
-def connect(url: str) -> PostgresConnection:
-    """A connection; transactions begin when they are asked for. @raise psycopg.Error: if there is none."""
-    given = conninfo.conninfo_to_dict(url)
-    missing = {name: value for name, value in _DEFAULTS.items() if name not in given}
-    dsn = conninfo.make_conninfo(url, **missing)
-    return PostgresConnection.connect(dsn, autocommit=True, prepare_threshold=None, cursor_factory=_Cursor)
+    def run_script(self, cursor: _Cursor, migration: Migration) -> None:
+        """Run every statement of a file."""
+        cursor.several(migration.sql)
 
 
-def fill(connection: PostgresConnection, now: int) -> None:
+def url_parts(url: str) -> dict[str, Any]:
     """
-    Make the tables in an empty database, whole or not at all.
+    The parameters of a URL, by libpq's names.
 
-    @raise StoreError: C{not-empty}.
+    @raise ConfigurationError: C{bad-database}; what it says never holds any of the URL.
     """
-    cursor: Any = connection.cursor()
-    with connection.transaction(), cursor:
-        cursor.execute(
-            "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace LIMIT 1"
-        )
-        if cursor.fetchone() is not None:
-            raise StoreError("not-empty", "the database is not empty: make another for the authority")
-        cursor.several(
-            "CREATE TABLE migration (number BIGINT PRIMARY KEY, name TEXT NOT NULL,"
-            " digest TEXT NOT NULL, applied_at BIGINT NOT NULL)"
-        )
-        for migration in released("migrations/postgres"):
-            cursor.several(migration.sql)
-            cursor.execute(
-                "INSERT INTO migration (number, name, digest, applied_at) VALUES (?, ?, ?, ?)",
-                (migration.number, migration.name, migration.digest, now),
-            )
-
-
-class _Pooled(adbapi.Connection):
-    """One that is given up where it broke, so that the next work of its thread makes another."""
-
-    def rollback(self) -> None:
-        """Take back what was begun."""
-        connection: Any = self._connection
-        with suppress(psycopg.Error):
-            connection.rollback()
-        if connection.closed:
-            self._pool.disconnect(connection)
-            self._connection = None
-
-
-class _Pool(adbapi.ConnectionPool):
-    connectionFactory = _Pooled
+    try:
+        return dict(conninfo.conninfo_to_dict(url))
+    except psycopg.Error:
+        raise ConfigurationError(
+            "bad-database",
+            "the URL of the database is none that libpq reads: postgresql://USER@HOST/NAME is one",
+        ) from None
 
 
 @implementer(IEngine)
@@ -141,27 +141,51 @@ class PostgresEngine:
     A database of a PostgreSQL server.
 
     @param url: for libpq, as it is.
+    @raise ConfigurationError: C{bad-database}.
     """
 
     path = None
+    shared = True
+    connection = PostgresConnection
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        given = url_parts(url)
+        missing = {name: value for name, value in _DEFAULTS.items() if name not in given}
+        self._dsn = conninfo.make_conninfo(url, **missing)
+        self._hidden = [given[name] for name in ("password", "sslpassword") if given.get(name)]
+        self.name = f"database {given.get('dbname', '')} of {given.get('host', 'this host')}"
 
     def connect(self) -> PostgresConnection:
-        """@see: L{IEngine.connect}"""
-        return connect(self._url)
+        """@see: L{IEngine.connect}; transactions begin when they are asked for."""
+        return self.connection.connect(
+            self._dsn, autocommit=True, prepare_threshold=None, cursor_factory=_Cursor
+        )
+
+    def open(self, now: int) -> tuple[PostgresConnection, bool]:
+        """@see: L{IEngine.open}"""
+        connection = self.connect()
+        try:
+            postgres_schema.check_settings(connection)
+            migrate(connection, now, postgres_schema.migrations())
+        except BaseException:
+            connection.close()
+            raise
+        return connection, True
+
+    def fill(self, connection: PostgresConnection, cursor: _Cursor, now: int) -> tuple[int, int]:
+        """@see: L{IEngine.fill}"""
+        postgres_schema.check_settings(connection)
+        postgres_schema.fill(connection, cursor, now)
+        (begun,) = cursor.several(_NOW)
+        return begun, begun
 
     def writer_pool(self, reactor: Any) -> adbapi.ConnectionPool:
         """@see: L{IEngine.writer_pool}"""
-        return self._pool(reactor, 1)
+        return PostgresPool(self, reactor, 1)
 
     def reader_pool(self, reactor: Any) -> adbapi.ConnectionPool:
         """@see: L{IEngine.reader_pool}"""
-        return self._pool(reactor, READERS)
-
-    def _pool(self, reactor: Any, size: int) -> adbapi.ConnectionPool:
-        return _Pool(__name__, self._url, cp_min=1, cp_max=size, cp_noisy=False, cp_reactor=reactor)
+        return PostgresPool(self, reactor, READERS)
 
     def is_error(self, error: BaseException | None) -> bool:
         """@see: L{IEngine.is_error}"""
@@ -174,8 +198,16 @@ class PostgresEngine:
     def explain(self, error: Any) -> StoreError:
         """@see: L{IEngine.explain}"""
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-            return StoreError("read-only", "the database is a standby, which cannot be written")
-        return StoreError("unavailable", f"the database failed: {error.sqlstate or type(error).__name__}")
+            return StoreError("read-only", f"{self.name} is a standby, which cannot be written")
+        if error.sqlstate is not None or not isinstance(error, psycopg.OperationalError):
+            return StoreError("unavailable", f"{self.name} failed: {error.sqlstate or type(error).__name__}")
+        said = " ".join(str(error).split())
+        for secret in self._hidden:
+            said = said.replace(secret, "...")
+        said = said[:REASON_CHARACTERS]
+        if any(words in said for words in _REFUSALS):
+            return StoreError("refused-database", f"{self.name} cannot be used: {said}")
+        return StoreError("unavailable", f"{self.name} cannot be reached: {said}")
 
     def log_size(self) -> int:
         """@see: L{IEngine.log_size}"""

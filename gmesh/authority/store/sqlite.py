@@ -21,7 +21,8 @@ from twisted.enterprise import adbapi
 from zope.interface import implementer
 
 from gmesh.authority import limits
-from gmesh.authority.store.clean_shutdown import leave_clean
+from gmesh.authority.store.clean_shutdown import leave_clean, take_clean
+from gmesh.authority.store.migrate import Migration, migrate
 from gmesh.errors import StoreError
 from gmesh.interfaces import IEngine
 
@@ -56,7 +57,7 @@ _PRAGMAS = (
 class Connection(sqlite3.Connection):
     """One to SQLite, with the words that every engine's has."""
 
-    def begin(self, cursor: sqlite3.Cursor) -> int | None:
+    def begin(self, cursor: sqlite3.Cursor) -> tuple[int, int] | None:
         """
         Begin to write: a read that becomes a write later can fail as busy whatever the timeout.
 
@@ -65,9 +66,26 @@ class Connection(sqlite3.Connection):
         cursor.execute("BEGIN IMMEDIATE")
         return None
 
+    def begin_note(self, cursor: sqlite3.Cursor) -> None:
+        """Begin a small write: the order of decisions is this file's."""
+        cursor.execute("BEGIN IMMEDIATE")
+
     def begin_read(self, cursor: sqlite3.Cursor) -> None:
         """Begin to read, in one snapshot."""
         cursor.execute("BEGIN")
+
+    def begin_schema(self, cursor: sqlite3.Cursor) -> None:
+        """Begin to change tables."""
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute(
+            "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+            " digest TEXT NOT NULL, applied_at INTEGER NOT NULL)"
+        )
+
+    def run_script(self, cursor: sqlite3.Cursor, migration: Migration) -> None:
+        """Run every statement of a file."""
+        for statement in migration.statements():
+            cursor.execute(statement)
 
 
 def _prepare_writer(connection: sqlite3.Connection) -> None:
@@ -221,12 +239,43 @@ class SqliteEngine:
     @param path: the file.
     """
 
+    shared = False
+
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = str(path)
 
     def connect(self) -> Connection:
         """@see: L{IEngine.connect}"""
         return connect(self.path)
+
+    def open(self, now: int) -> tuple[Connection, bool]:
+        """@see: L{IEngine.open}"""
+        clean = take_clean(self.path)
+        if self.path.exists() and not clean:
+            check_integrity(self.path)
+        connection = connect(self.path)
+        try:
+            self.path.chmod(0o600)
+            migrate(connection, now, keep=self._keep)
+        except BaseException:
+            connection.close()
+            raise
+        return connection, not clean
+
+    def _keep(self, number: int) -> None:
+        """Copy the database as the release before left it, whole or not at all: what a downgrade needs."""
+        copy = self.path.with_name(f"authority-before-{number:04d}.sqlite")
+        part = copy.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600)
+        backup(self.path, part)
+        sync(part)
+        part.replace(copy)
+
+    def fill(self, connection: Connection, cursor: sqlite3.Cursor, now: int) -> None:
+        """@see: L{IEngine.fill}; L{open} makes a file."""
+        raise StoreError("not-empty", f"{self.path} is filled by the daemon itself")
 
     def writer_pool(self, reactor: Any) -> adbapi.ConnectionPool:
         """@see: L{IEngine.writer_pool}"""

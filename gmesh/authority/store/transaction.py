@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gmesh.authority import limits
 from gmesh.authority.store.marks import Marks, read_audit_head
+from gmesh.errors import StoreError
 
 __all__ = [
     "SERIALS_PER_EPOCH",
@@ -20,6 +22,7 @@ __all__ = [
     "Reader",
     "Transaction",
     "check_begun",
+    "decision_time",
     "exclusive",
     "transaction",
     "write_audit",
@@ -85,6 +88,7 @@ Instead = Callable[["Transaction"], Exception]
 """What is decided in the place of a decision that is undone; committed, and what it returns is raised."""
 
 Closing = Callable[[], Instead | None]
+Begin = Callable[[Any], tuple[int, int] | None]
 
 
 class Transaction(Reader):
@@ -215,13 +219,39 @@ def write_audit(cursor: Any, rows: list[AuditRow]) -> None:
         cursor.execute(f"INSERT INTO audit (seq, entry, hash) VALUES {places}", values)
 
 
+def decision_time(shared: tuple[int, int] | None, now: int) -> int:
+    """
+    The time of decisions.
+
+    @param shared: the database's, if it has one, when it was asked and when nobody else decided any more;
+        daemons whose own time differs decide nothing.
+    @param now: this host's.
+    @raise StoreError: C{clock-suspect}.
+    """
+    if shared is None:
+        return now
+    asked, begun = shared
+    if abs(asked - now) > limits.CLOCK_DIFFERENCE_SECONDS:
+        raise StoreError(
+            "clock-suspect",
+            f"the clock of this host and that of the database differ by {abs(asked - now)} s:"
+            " nothing is decided here until they agree",
+        )
+    return begun
+
+
 @contextmanager
-def exclusive(connection: Any) -> Iterator[Any]:
-    """One write transaction on the caller's own connection: committed, or rolled back by an exception."""
+def exclusive(connection: Any, begin: Begin | None = None) -> Iterator[tuple[Any, tuple[int, int] | None]]:
+    """
+    One write transaction on the caller's own connection: committed, or rolled back by an exception.
+
+    @param begin: what begins it; if not given, what begins decisions.
+    @return: the cursor, and what C{begin} returned.
+    """
     cursor = connection.cursor()
     try:
-        connection.begin(cursor)
-        yield cursor
+        begun = (begin or connection.begin)(cursor)
+        yield cursor, begun
     except BaseException:
         connection.rollback()
         raise
@@ -229,9 +259,15 @@ def exclusive(connection: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def transaction(connection: Any, now: int) -> Iterator[Transaction]:
-    """One decision alone, on the caller's own connection: committed, or rolled back by an exception."""
-    with exclusive(connection) as cursor:
+def transaction(connection: Any, now: int, begin: Begin | None = None) -> Iterator[Transaction]:
+    """
+    One decision alone, on the caller's own connection: committed, or rolled back by an exception.
+
+    @param begin: as of L{exclusive}; returns the database's time, if it has one.
+    @raise StoreError: C{clock-suspect}.
+    """
+    with exclusive(connection, begin) as (cursor, shared):
+        now = decision_time(shared, now)
         before = Marks.read(cursor)
         alone = Transaction(cursor, now, before.copy())
         yield alone

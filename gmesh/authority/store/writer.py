@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
@@ -54,10 +55,12 @@ class Store:
     @ivar stopping: true once long work must end.
     @ivar others: what other programs do to the file.
     @ivar shared: whether other daemons serve from it, which do not know what this one remembers.
+    @ivar state: the directory of this daemon's own files.
     """
 
     log = Logger()
     shared = False
+    state = Path()
 
     def __init__(
         self,
@@ -124,7 +127,7 @@ class Store:
         def run(connection: Any) -> T:
             cursor = connection.cursor()
             try:
-                connection.begin(cursor)
+                connection.begin_note(cursor)
                 result = function(Notes(cursor))
                 connection.commit()
                 return result
