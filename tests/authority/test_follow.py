@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,6 +28,7 @@ from gmesh.authority import limits
 from gmesh.authority.approval_rules import APPROVALS_FILE
 from gmesh.authority.audit import verify_chain
 from gmesh.authority.audit_file import audit_rows
+from gmesh.authority.rate_limit import RateLimits
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.encoding import b64url_encode
 
@@ -368,29 +370,28 @@ def test_p28_a_file_that_could_not_be_written_is_caught_up_with(two: Two, logged
     assert lines(two.one) == lines(two.two)
 
 
-def change(network: Network, statement: str) -> None:
+def change(network: Network, statement: str, *values: object) -> None:
     """Somebody else writes into the database."""
-    with sqlite3.connect(network.authority.store.path) as connection:
-        connection.execute(statement)
-    connection.close()
+    with closing(network.authority.store.engine.connect()) as connection:
+        connection.cursor().execute(statement, values)
 
 
 @pytest.mark.parametrize(
-    ("statement", "reason"),
+    ("statement", "values", "reason"),
     [
-        ("UPDATE audit SET entry = x'7b7d' WHERE seq = (SELECT max(seq) FROM audit)", "audit-broken"),
-        ("UPDATE audit SET hash = zeroblob(32) WHERE seq = (SELECT max(seq) - 1 FROM audit)", "older"),
-        ("DELETE FROM audit WHERE seq >= (SELECT max(seq) - 1 FROM audit)", "older-database"),
+        ("UPDATE audit SET entry = ? WHERE seq = (SELECT max(seq) FROM audit)", [b"{}"], "audit-broken"),
+        ("UPDATE audit SET hash = ? WHERE seq = (SELECT max(seq) - 1 FROM audit)", [bytes(32)], "older"),
+        ("DELETE FROM audit WHERE seq >= (SELECT max(seq) - 1 FROM audit)", [], "older-database"),
     ],
     ids=["changed", "another", "gone"],
 )
 def test_p28_a_database_with_another_audit_is_reported_by_every_replica(
-    two: Two, logged: list[str], statement: str, reason: str
+    two: Two, logged: list[str], statement: str, values: list[bytes], reason: str
 ) -> None:
     """Each says so once, and decides nothing any more."""
     two.advance(SOON)
     publish(two.one, max_nodes=7)
-    change(two.one, statement)
+    change(two.one, statement, *values)
     for _ in range(4):
         two.advance(SOON)
     assert len([line for line in logged if line.startswith(reason)]) == 2, logged
@@ -411,11 +412,14 @@ def test_what_one_found_to_be_another_history_stops_all(two: Two, logged: list[s
         assert each.ask("GET", "/readyz").slug == "another-history"
 
 
-def test_a_daemon_alone_looks_at_nothing(network: Network) -> None:
+def test_a_daemon_alone_looks_at_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file of its own there is nobody to follow, and no document waits for the database."""
+    monkeypatch.setattr(Network, "postgres", None)
+    network = Network(tmp_path / "alone", RateLimits())
     reader: Any = network.authority.store._reader
     assert network.authority.follower is None
     in_place, reader.threadpool = reader.threadpool, HeldThreads()
     for path, _ in _DOCUMENTS:
         assert network.ask("GET", path).status == 200
     reader.threadpool = in_place
+    network.stop()
