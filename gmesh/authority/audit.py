@@ -254,16 +254,20 @@ class AuditMirror:
             raise StoreError("audit-broken", f"the last line of {self._path} is not an audit row") from error
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Write lines."""
+        """Write lines, now or with the next."""
         self._pending.extend(entries)
         try:
-            with open(self._path, "ab", opener=_private) as stream:
-                stream.write(b"".join(map(_line, self._pending)))
+            self.write(self._pending)
         except OSError:
             self.failures += 1
             del self._pending[:-_PENDING_MAX]
         else:
             self._pending.clear()
+
+    def write(self, entries: Iterable[Entry]) -> None:
+        """Write lines. @raise OSError: and L{last} says then how far it got."""
+        with open(self._path, "ab", opener=_private) as stream:
+            stream.write(b"".join(map(_line, entries)))
 
 
 _TAIL = 1 << 16

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 
 from gmesh.authority import limits
 from gmesh.authority.auth import Authenticator
+from gmesh.authority.database_url import wait_for
 from gmesh.authority.http import AuthoritySite
 from gmesh.authority.metrics import AuthorityCollector
 from gmesh.authority.options import UNIT, Options
@@ -43,6 +45,8 @@ NO_PROXY = (
     "listening on this host only, and no proxy is trusted: if one stands in front, name it with"
     " --trusted-proxy (127.0.0.1, ::1 or unix), or all its clients count as one address"
 )
+START_SECONDS = 30
+"""What a try to reach the database may take, and the start after it."""
 CREDENTIALS_STAY = " (systemd copies credentials at the start: a new one takes a restart)"
 
 
@@ -144,6 +148,17 @@ def _calm_collector() -> None:
     gc.set_threshold(*limits.COLLECTOR_THRESHOLDS)
 
 
+def _tell(text: str) -> None:
+    """Say something while nothing is logged yet: twistd begins with that when the daemon is made."""
+    print(f"{UNIT}: {text}", file=sys.stderr, flush=True)  # noqa: T201  # as said above
+
+
+def _pause(seconds: float) -> None:
+    """Wait where nothing runs yet, and have the service manager be as patient (sd_notify(3))."""
+    system_notifier().send(f"EXTEND_TIMEOUT_USEC={int((seconds + START_SECONDS) * 1e6)}")
+    time.sleep(seconds)
+
+
 def compose(options: Options, reactor: Any) -> AuthorityService:
     """
     The daemon.
@@ -153,6 +168,9 @@ def compose(options: Options, reactor: Any) -> AuthorityService:
     """
     phrase = options["passphrase-file"]
     passphrases = Passphrases(Path(phrase) if phrase else None)
+    engine = options.engine()
+    if engine is not None:
+        wait_for(engine, _tell, _pause)
     authority = open_authority(
         Path(options["state"]),
         reactor,
@@ -161,6 +179,7 @@ def compose(options: Options, reactor: Any) -> AuthorityService:
         passphrases,
         weaken_approvals=bool(options["weaken-approvals"]),
         clock_is_right=bool(options["clock-is-right"]) or clock_synchronised(),
+        engine=engine,
     )
     service = AuthorityService(reactor, authority, options, passphrases)
     notifier = system_notifier()

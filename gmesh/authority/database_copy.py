@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gmesh.authority.audit import verify_audit
+from gmesh.authority.database_url import find_url, make_engine
 from gmesh.authority.state import LOCK, check_state
 from gmesh.authority.store.copy import CopyEnd, Progress, copy_rows, count_rows
 from gmesh.authority.store.copy_sqlite import SqliteEnd
@@ -23,7 +24,7 @@ from gmesh.authority.store.moved import mark_moved, moved_to
 from gmesh.authority.store.sqlite import SqliteEngine
 from gmesh.authority.store.transaction import Reader
 from gmesh.daemon.lock import StateLock
-from gmesh.errors import ConfigurationError, StoreError
+from gmesh.errors import StoreError
 
 __all__ = ["Copied", "Watch", "copy_database", "copy_end", "engine_of", "explained", "is_url", "snapshot"]
 
@@ -55,29 +56,14 @@ def is_url(text: str) -> bool:
     return text.startswith(("postgresql://", "postgres://")) or ("=" in text and not Path(text).exists())
 
 
-def engine_of(text: str, private: bool = False) -> Any:
+def engine_of(text: str) -> Any:
     """
-    The L{gmesh.interfaces.IEngine} of a database by URL or file.
+    The L{gmesh.interfaces.IEngine} of a database by URL or file, from a command line.
 
-    @param private: only who may know the password can read C{text}.
-    @raise ConfigurationError: C{no-driver}; C{password}, for a URL that everybody on the host can read.
+    @raise ConfigurationError: as L{find_url} and L{make_engine}.
     """
-    if not private and not is_url(text):
-        return SqliteEngine(Path(text))
-    try:
-        from psycopg.conninfo import conninfo_to_dict
-
-        from gmesh.authority.store.postgres import PostgresEngine
-    except ImportError as error:
-        raise ConfigurationError("no-driver", f"install python3-psycopg for PostgreSQL: {error}") from error
-    engine = PostgresEngine(text)
-    if not private and {"password", "sslpassword"} & set(conninfo_to_dict(text)):
-        raise ConfigurationError(
-            "password",
-            "a password on a command line can be read by everybody on this host: name a passfile in the URL"
-            " (passfile=FILE), or give the daemon --database-file or the credential database",
-        )
-    return engine
+    url = find_url(text, None) if is_url(text) else None
+    return SqliteEngine(Path(text)) if url is None else make_engine(url)
 
 
 def copy_end(engine: Any, replace: bool = False) -> CopyEnd:

@@ -64,6 +64,13 @@ PAGE_ROWS = 100
 COMMANDS_PAGE = 32  # of 16 KiB at most
 PAGE_ROWS_MAX = 500
 
+# Several daemons of one database.
+FOLLOW_SECONDS = 0.25  # between two looks for what others did
+FOLLOW_ROWS = 5000  # of the audit in one look, so that it takes no long time
+LOOK_SECONDS = 1  # that a document waits for a look; then it is served as it is held
+STEP_IN_SECONDS = 2  # after which a CRL or status is made for who did not: with both below, within three
+STEP_IN_SPREAD = 0.5
+
 # Documents.
 LEEWAY_SECONDS = 300
 CERTIFICATE_SECONDS_MIN = 600

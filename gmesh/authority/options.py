@@ -16,6 +16,7 @@ from twisted.python import usage
 
 from gmesh import __version__
 from gmesh.authority import limits
+from gmesh.authority.database_url import find_url, make_engine
 from gmesh.authority.proxies import parse_proxy
 from gmesh.authority.rate_limit import RateLimits, RequestRate
 from gmesh.daemon.logs import LOG_FORMATS, Lines, observer_for
@@ -31,6 +32,8 @@ RATES = {"rate": "address", "key-rate": "key", "failure-rate": "failures"}
 """Fields of L{RateLimits} by option."""
 SETTINGS: dict[str, type] = {
     "state": str,
+    "database": str,
+    "database_file": str,
     "passphrase_file": str,
     "listen": list,
     "metrics": list,
@@ -57,6 +60,18 @@ class Options(usage.Options):
     )
     optParameters: Sequence[Any] = [
         ["state", "s", None, "Directory with authority.key, genesis.json and the database."],
+        [
+            "database",
+            None,
+            None,
+            "URL of a PostgreSQL database, without a password [default: a file in --state].",
+        ],
+        [
+            "database-file",
+            None,
+            None,
+            "Private file with that URL, password and all [default: the systemd credential database].",
+        ],
         [
             "passphrase-file",
             None,
@@ -178,6 +193,15 @@ class Options(usage.Options):
         """
         return read_settings(Path(self["config"]), SETTINGS) if self["config"] else {}
 
+    def engine(self) -> Any:
+        """
+        The engine of the database that is named; None for a file in the state directory.
+
+        @raise ConfigurationError: as of L{find_url} and L{make_engine}.
+        """
+        url = find_url(self["database"], self["database-file"])
+        return None if url is None else make_engine(url)
+
     def _set(self, name: str, value: Any) -> None:
         """Take a setting of the file, unless an option says it. @raise ConfigurationError: if it is wrong."""
         option = name.replace("_", "-")
@@ -204,6 +228,7 @@ class Options(usage.Options):
             for endpoint in (*self["listen"], *self["metrics"]):
                 parse_server(None, endpoint)
             phrase = self["passphrase-file"]
+            self.engine()
             directory = StateDirectory(state, int(time.time()), Passphrases(Path(phrase) if phrase else None))
         except (GmeshError, OSError) as error:
             raise SystemExit(f"{UNIT}: {told(error)}") from error

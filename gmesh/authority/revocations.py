@@ -183,7 +183,7 @@ class Revocations:
     def _last_end(self, tx: Transaction, node_id: str) -> int:
         """When the last certificate of a node ends; a restored database may not know it."""
         restored_at = tx.mark("restored_at")
-        unknown = 0 if restored_at is None else restored_at + self._issuer.policy.body.certificate.max
+        unknown = 0 if restored_at is None else restored_at + self._issuer.in_force(tx).body.certificate.max
         return max(certificates.last_end(tx, node_id), unknown)
 
 
@@ -237,6 +237,10 @@ class CrlMaker:
     def owed(self) -> bool:
         """Whether the last attempt failed, or none was made since the start."""
         return self._retry_at is not None
+
+    def owe(self) -> None:
+        """Somebody else revoked, and made no CRL."""
+        self._retry_at = self._clock.seconds()
 
     def again(self) -> None:
         """Called now and then: make what a failure, or the end of an earlier process, left to be made."""

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from random import random
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs
@@ -27,12 +28,13 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
 from gmesh.authority import limits
-from gmesh.authority.approval_rules import read_rules
+from gmesh.authority.approval_rules import ApprovalRules, read_rules
 from gmesh.authority.approvals import Approvals, ApprovalWaits
 from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.dispatch import AuthorityResource, Deadline
+from gmesh.authority.follow import Follower
 from gmesh.authority.join_gate import JoinGate
 from gmesh.authority.openapi import describe
 from gmesh.authority.problems import ProblemWithMembers, problem_body, public_detail, status_of
@@ -54,7 +56,7 @@ from gmesh.trust.names import human_error
 from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.signed_requests import JSON_TYPE
 
-__all__ = ["Server", "open_authority"]
+__all__ = ["Server", "open_authority", "read_possible_rules"]
 _JSON = [JSON_TYPE.encode()]
 _PROBLEM = [PROBLEM_TYPE.encode()]
 _NO_STORE = [b"no-store"]
@@ -383,6 +385,18 @@ def _parse(envelope: Envelope, route: Route) -> Any:
         raise RequestRefused("invalid-field", human_error(error, route.body)) from error
 
 
+def _nowhere(rows: object) -> None:
+    """Where others write too, the audit's file is written by who follows them all."""
+
+
+_POSSIBLE = frozenset(route.name for route in ROUTES if route.votable)
+
+
+def read_possible_rules(state: Path) -> ApprovalRules:
+    """The rules of approval of a state directory. @raise ConfigurationError: C{bad-approvals}."""
+    return read_rules(state, _POSSIBLE)
+
+
 def open_authority(
     state: Path,
     clock: IReactorTime,
@@ -407,14 +421,13 @@ def open_authority(
     @raise StoreError: if the database cannot.
     """
     now = int(wall())
-    possible = frozenset(route.name for route in ROUTES if route.votable)
     directory = StateDirectory(state, now, passphrases, engine)
     engine = directory.engine
     shared = shared or engine.shared
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         issuer = directory.issuer()
-        rules = read_rules(state, possible)
+        rules = read_possible_rules(state)
         opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right, shared)
     except BaseException:
         lock.release()
@@ -424,7 +437,7 @@ def open_authority(
         engine,
         *pools(engine),
         steady,
-        opened.mirror.append,
+        _nowhere if shared else opened.mirror.append,
         claimed=opened.claimed,
         checked=opened.checked,
     )
@@ -432,10 +445,14 @@ def open_authority(
     store.state = state
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
-    approvals = Approvals(store, opened.rules, possible)
+    approvals = Approvals(store, opened.rules, _POSSIBLE)
     description = json.dumps(describe(ROUTES)).encode()
     authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
     store.taken_over = authority.taken_over
+    if shared:
+        authority.follower = Follower(
+            store, publisher, directory, opened.mirror, clock, wall, random, authority.followed
+        )
     if opened.another is not None:
         authority.history.found(opened.another)
     return authority

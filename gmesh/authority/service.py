@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,6 +24,7 @@ from gmesh.authority.backups import Backups
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.commands import Commands
 from gmesh.authority.enrolment import Enrolment
+from gmesh.authority.follow import Followed, Follower
 from gmesh.authority.history import History
 from gmesh.authority.invites import Invites
 from gmesh.authority.issuer import DocumentIssuer
@@ -37,6 +38,7 @@ from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, nonces, read_nonces
+from gmesh.authority.store.history import another_history
 from gmesh.authority.store.identity import older_database
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
@@ -74,6 +76,7 @@ class Authority:
     @ivar backups: copies of the database.
     @ivar publisher: the documents in force.
     @ivar description: the OpenAPI document.
+    @ivar follower: looks for what other daemons of the database do; None where there are none.
     """
 
     log = Logger()
@@ -112,10 +115,13 @@ class Authority:
         self._probed_at = float("-inf")
         self._pruned = 0
         self._draining = False
+        self.follower: Follower | None = None
 
     def start(self) -> None:
         """Begin to refresh, prune and flush; read the database through, if that was put off."""
         self.publisher.start()
+        if self.follower is not None:
+            self.follower.start()
         self.store.check_file()
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
         self._later("log check", limits.LOG_CHECK_SECONDS, self.store.check_log)
@@ -135,6 +141,8 @@ class Authority:
         await self.members.flush_presence().addErrback(self._failed, "presence")
         await self.audit.flush(all_of_them=True).addErrback(self._failed, "refusals")
         await self.store.drained()
+        if self.follower is not None:
+            await self.follower.stop()
         self.store.close()
         self._lock.release()
 
@@ -157,6 +165,18 @@ class Authority:
         """From now on clients go elsewhere: not ready, and nobody waits for news here; all else goes on."""
         self._draining = True
         self.publisher.polls.end()
+
+    def look(self) -> Deferred[None]:
+        """Fires when what is served is what the database held when this was called."""
+        return succeed(None) if self.follower is None else self.follower.look()
+
+    def followed(self, found: Followed) -> None:
+        """Other daemons may have revoked, changed the rules of approval, or met another history."""
+        if found.crl is not None or found.newest.owed:
+            self.members.forget()
+        self.approvals.follow(found.newest.rules)
+        if found.newest.another:
+            self.history.found(another_history("what nodes hold"))
 
     def reload(self, directory: StateDirectory) -> Deferred[None]:
         """

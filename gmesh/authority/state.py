@@ -151,7 +151,7 @@ class StateDirectory:
                         _check_jump(tx)
                     if self.engine.shared and instance(tx) is None:
                         raise StoreError("empty-database", f"{self.engine.name} has no authority in it yet")
-                    opened = replace(self._open(tx, issuer, mirror), checked=checked)
+                    opened = replace(self._open(tx, issuer, mirror, shared), checked=checked)
                     weaker = ""
                     if shared and not weaken_approvals:
                         rules = follow_rules(tx, rules, where)
@@ -178,7 +178,7 @@ class StateDirectory:
             )
         with self._errors(), closing(self.engine.connect()) as connection:
             with transaction(connection, now, lambda cursor: self.engine.fill(connection, cursor, now)) as tx:
-                opened = replace(self._open(tx, issuer, mirror), rules=rules)
+                opened = replace(self._open(tx, issuer, mirror, shared=True), rules=rules)
                 take_rules(tx, rules)
                 rules.check(tx, str(self.path / APPROVALS_FILE))
             _catch_up(connection, mirror)
@@ -196,7 +196,7 @@ class StateDirectory:
                 raise self.engine.explain(error) from error
             raise
 
-    def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror) -> Opened:
+    def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror, shared: bool) -> Opened:
         check_moved(tx)
         if self.engine.shared:
             check_seen(tx, self.path / MIRROR, mirror)
@@ -226,12 +226,12 @@ class StateDirectory:
         stored = documents.newest_crl(tx)
         crl = issuer.crl_again(tx) if stored is None else parse_document(stored, Crl)
         last = documents.newest_status(tx)
-        if last is not None and (another is not None or clock_is_behind(tx, tx.now)):
-            status = parse_document(last, Status)
-        else:
-            status = issuer.status(tx)
+        kept = None if last is None else parse_document(last, Status)
+        frozen = another is not None or clock_is_behind(tx, tx.now)
+        if kept is None or not (frozen or (shared and issuer.still_says(tx, kept))):
+            kept = issuer.status(tx)
         claimed = nonces.claimed_since(tx, tx.now)
-        return Opened(chain, policy, crl, status, high_water, claimed, mirror, another=another)
+        return Opened(chain, policy, crl, kept, high_water, claimed, mirror, another=another)
 
     def _read_genesis(self, now: int) -> list[Document[Genesis]]:
         paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}

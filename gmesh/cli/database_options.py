@@ -8,17 +8,11 @@ Tests: C{tests/cli/test_database_copy.py}.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from gmesh.errors import ConfigurationError
-from gmesh.files import read_capped
-
 __all__ = ["database_options", "shared_engine"]
-
-URL_BYTES = 4096
 
 
 def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,8 +21,7 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--database-file",
             metavar="FILE",
-            type=click.Path(path_type=Path),
-            help="Holds the URL, which may have a password then.",
+            help="Private file with the URL, password and all, in its place.",
         ),
         click.option("--database", metavar="URL", help="A database of PostgreSQL that daemons share."),
     ):
@@ -36,18 +29,13 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def shared_engine(url: str | None, file: Path | None) -> Any:
+def shared_engine(url: str | None, file: str | None) -> Any:
     """
     The L{gmesh.interfaces.IEngine} that these options name; None, if neither was given.
 
-    @raise ConfigurationError: C{bad-database}, for both, and for what is no URL.
+    @raise ConfigurationError: as L{gmesh.authority.database_url.find_url}.
     """
-    from gmesh.authority.database_copy import engine_of, is_url
+    from gmesh.authority.database_url import find_url, make_engine
 
-    if url is not None and file is not None:
-        raise ConfigurationError("bad-database", "give --database or --database-file, not both")
-    if file is not None:
-        return engine_of(read_capped(file, URL_BYTES).decode("utf-8", "replace").strip(), private=True)
-    if url is not None and not is_url(url):
-        raise ConfigurationError("bad-database", "--database takes a URL: postgresql://USER@HOST/NAME")
-    return None if url is None else engine_of(url)
+    named = None if url is None and file is None else find_url(url, file)
+    return None if named is None else make_engine(named)

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "recover_operator",
         "Let a new key administer, when the last one is lost.",
     ),
+    "database": ("gmesh.cli.database", "database", "Make and check the database that authorities share."),
     "join": ("gmesh.cli.join", "join", "Enrol this host with an invite."),
     "status": ("gmesh.cli.node", "status", "What the node of this host is and knows."),
     "peers": ("gmesh.cli.node", "peers", "The neighbours it has links to."),

@@ -105,7 +105,7 @@ def restore(
     accept_older_policy: bool,
     strike: tuple[str, ...],
     database: str | None,
-    database_file: Path | None,
+    database_file: str | None,
     dry_run: bool,
     yes: bool,
     passphrase_file: Path | None,

@@ -19,6 +19,9 @@ from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine
 
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 
+GUARDED = "guarded"
+"""A role that needs a password, once there is one."""
+
 
 class PostgresServer:
     """One that is running."""
@@ -45,6 +48,10 @@ class PostgresServer:
         if made:
             self._kept[state] = self.database()
         return self._kept[state], made
+
+    def share(self, state: Path, other: Path) -> None:
+        """Have a second state directory go by the database of the first."""
+        self._kept[other] = self._kept[state]
 
 
 class DatedEngine(PostgresEngine):
@@ -91,6 +98,8 @@ def running() -> Iterator[PostgresServer]:
             *(*before, "initdb", "-D", str(directory / "data"), "-U", "gmesh", "--auth=trust"),
             *("--encoding=UTF8", "--locale=C", "--no-sync"),
         )
+        rules = directory / "data/pg_hba.conf"
+        rules.write_text(f"local all {GUARDED} scram-sha-256\n{rules.read_text()}")
         call(*ctl, "-o", f"-c listen_addresses= -c unix_socket_directories={directory} -c fsync=off", "start")
         try:
             yield PostgresServer(directory)

@@ -63,6 +63,7 @@ def test_p26_it_is_restored_into_either(shared: Network, tmp_path: Path, into: s
     assert len(body(shared, "crl", Crl).revoked_nodes) == 1
     assert shared.renew(lost).status == 201
     shared.joined("pump-3")
+    shared.clock.advance(1)  # who follows writes the file
     mirrored = [json.loads(line) for line in (shared.path / "audit.jsonl").read_text().splitlines()]
     head = shared.admin("GET", "/admin/audit?limit=1").json
     assert (mirrored[-1]["seq"], mirrored[-1]["hash"]) == (head["size"], head["head"])

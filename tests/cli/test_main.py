@@ -36,7 +36,7 @@ ON_THIS_HOST = {
     "watch",
 }
 DESIGNED = {"demo", "init", "key", "genesis", "admin", "audit", "restore", "recover-operator", "join"}
-DESIGNED |= ON_THIS_HOST | {"connect", "expose", "forward", "streams", "bench"}
+DESIGNED |= ON_THIS_HOST | {"database", "connect", "expose", "forward", "streams", "bench"}
 
 
 def test_every_command_is_listed(run: Callable[..., Any]) -> None:

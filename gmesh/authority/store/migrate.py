@@ -19,7 +19,7 @@ from typing import Any
 from gmesh.authority.store.transaction import exclusive
 from gmesh.errors import StoreError
 
-__all__ = ["Migration", "apply", "migrate", "released"]
+__all__ = ["Migration", "apply", "check_recorded", "migrate", "recorded", "released"]
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
@@ -77,8 +77,8 @@ def migrate(
     wanted = released() if migrations is None else list(migrations)
     applied = 0
     with exclusive(connection, connection.begin_schema) as (cursor, _):
-        done = _recorded(cursor)
-        _check(done, wanted)
+        done = recorded(cursor)
+        check_recorded(done, wanted)
     pending = [migration.number for migration in wanted if migration.number not in done]
     if keep is not None and done and pending:
         keep(pending[0])
@@ -86,8 +86,8 @@ def migrate(
         if migration.number in done:
             continue
         with exclusive(connection, connection.begin_schema) as (cursor, _):
-            found = _recorded(cursor)
-            _check(found, wanted)
+            found = recorded(cursor)
+            check_recorded(found, wanted)
             if migration.number not in found:
                 apply(connection, cursor, migration, now)
                 applied += 1
@@ -103,11 +103,11 @@ def apply(connection: Any, cursor: Any, migration: Migration, now: int) -> None:
     )
 
 
-def _recorded(cursor: Any) -> dict[int, str]:
+def recorded(cursor: Any) -> dict[int, str]:
     return dict(cursor.execute("SELECT number, digest FROM migration").fetchall())
 
 
-def _check(done: dict[int, str], wanted: Sequence[Migration]) -> None:
+def check_recorded(done: dict[int, str], wanted: Sequence[Migration]) -> None:
     known = {migration.number: migration.digest for migration in wanted}
     for number, digest in done.items():
         if number not in known:

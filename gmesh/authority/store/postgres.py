@@ -26,7 +26,7 @@ from gmesh.authority.store.postgres_pool import PostgresPool
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.interfaces import IEngine
 
-__all__ = ["PostgresConnection", "PostgresEngine"]
+__all__ = ["PostgresConnection", "PostgresEngine", "url_parts"]
 
 READERS = 4
 REASON_CHARACTERS = 300
@@ -41,6 +41,15 @@ _DEFAULTS = {
 }
 """What libpq is told unless the URL says otherwise: a host that went away is noticed within seconds."""
 
+_REFUSALS = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "permission denied",
+)
+"""What a server says that no waiting mends; libpq gives no code for it (PQerrorMessage)."""
+
 _LIMITS = (
     "SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL statement_timeout = '10s';"
     " SET LOCAL lock_timeout = '15s'; "
@@ -53,7 +62,7 @@ _IDENTITY = (
     " ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,"
     " (current_setting('synchronous_standby_names') <> '')::int]"
 )
-"""As of L{ServerIdentity}; after a promotion the control file has the old timeline for a while, the log not."""
+"""Of L{ServerIdentity}; after a promotion the control file has the old timeline for a while, the log not."""
 _BEGIN = f"{_BEGIN_NOTE}{_NOW}; {_ORDER}; {_NOW}; {_IDENTITY}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
 
@@ -125,13 +134,28 @@ class PostgresConnection(psycopg.Connection[Any]):
         cursor.several(migration.sql)
 
 
+def url_parts(url: str) -> dict[str, Any]:
+    """
+    The parameters of a URL, by libpq's names.
+
+    @raise ConfigurationError: C{bad-database}; what it says never holds any of the URL.
+    """
+    try:
+        return dict(conninfo.conninfo_to_dict(url))
+    except psycopg.Error:
+        raise ConfigurationError(
+            "bad-database",
+            "the URL of the database is none that libpq reads: postgresql://USER@HOST/NAME is one",
+        ) from None
+
+
 @implementer(IEngine)
 class PostgresEngine:
     """
     A database of a PostgreSQL server.
 
     @param url: for libpq, as it is.
-    @raise ConfigurationError: C{bad-database}; what it says never holds any of the URL.
+    @raise ConfigurationError: C{bad-database}.
     """
 
     path = None
@@ -139,15 +163,10 @@ class PostgresEngine:
     connection = PostgresConnection
 
     def __init__(self, url: str) -> None:
-        try:
-            given = conninfo.conninfo_to_dict(url)
-        except psycopg.Error:
-            raise ConfigurationError(
-                "bad-database",
-                "the URL of the database is none that libpq reads: postgresql://USER@HOST/NAME is one",
-            ) from None
+        given = url_parts(url)
         missing = {name: value for name, value in _DEFAULTS.items() if name not in given}
         self._dsn = conninfo.make_conninfo(url, **missing)
+        self._hidden = [given[name] for name in ("password", "sslpassword") if given.get(name)]
         self.name = f"database {given.get('dbname', '')} of {given.get('host', 'this host')}"
 
     def connect(self) -> PostgresConnection:
@@ -196,7 +215,12 @@ class PostgresEngine:
             return StoreError("read-only", f"{self.name} is a standby, which cannot be written")
         if error.sqlstate is not None or not isinstance(error, psycopg.OperationalError):
             return StoreError("unavailable", f"{self.name} failed: {error.sqlstate or type(error).__name__}")
-        said = " ".join(str(error).split())[:REASON_CHARACTERS]
+        said = " ".join(str(error).split())
+        for secret in self._hidden:
+            said = said.replace(secret, "...")
+        said = said[:REASON_CHARACTERS]
+        if any(words in said for words in _REFUSALS):
+            return StoreError("refused-database", f"{self.name} cannot be used: {said}")
         return StoreError("unavailable", f"{self.name} cannot be reached: {said}")
 
     def log_size(self) -> int:
