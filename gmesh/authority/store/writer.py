@@ -24,6 +24,7 @@ from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store.group_commit import Bulk, QueuedDecision, run_group
 from gmesh.authority.store.other_programs import OtherPrograms
+from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import AuditRow, Notes, Reader, Transaction
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore
@@ -56,11 +57,13 @@ class Store:
     @ivar others: what other programs do to the file.
     @ivar shared: whether other daemons serve from it, which do not know what this one remembers.
     @ivar state: the directory of this daemon's own files.
+    @ivar replica: this daemon among them.
     """
 
     log = Logger()
     shared = False
     state = Path()
+    replica: Replica | None = None
 
     def __init__(
         self,
