@@ -70,6 +70,9 @@ FOLLOW_ROWS = 5000  # of the audit in one look, so that it takes no long time
 LOOK_SECONDS = 1  # that a document waits for a look; then it is served as it is held
 STEP_IN_SECONDS = 2  # after which a CRL or status is made for who did not: with both below, within three
 STEP_IN_SPREAD = 0.5
+REPLICA_REPORT_SECONDS = 10  # between two reports of a daemon of itself
+REPLICA_LIVE_SECONDS = 30  # after the last one, until it counts as gone
+REPLICA_KEPT_SECONDS = 86_400  # and until it is forgotten
 
 # Documents.
 LEEWAY_SECONDS = 300

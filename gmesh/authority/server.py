@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException
 
+from gmesh import __version__
 from gmesh.authority import limits
 from gmesh.authority.approval_rules import ApprovalRules, read_rules
 from gmesh.authority.approvals import Approvals, ApprovalWaits
@@ -46,6 +49,8 @@ from gmesh.authority.route import Access, Call, Response, Route, json_response
 from gmesh.authority.routes import ROUTES
 from gmesh.authority.service import Authority
 from gmesh.authority.state import LOCK, StateDirectory
+from gmesh.authority.store.migrate import newest
+from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
 from gmesh.daemon.web import PROBLEM_TYPE
@@ -443,6 +448,15 @@ def open_authority(
     )
     store.shared = shared
     store.state = state
+    store.replica = Replica(
+        secrets.token_hex(8),
+        socket.gethostname(),
+        __version__,
+        newest(),
+        directory.keys.names,
+        opened.rules.required,
+        now,
+    )
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
     approvals = Approvals(store, opened.rules, _POSSIBLE)

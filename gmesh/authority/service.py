@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -33,6 +34,7 @@ from gmesh.authority.operators import Operators
 from gmesh.authority.policies import Policies
 from gmesh.authority.promotion import begin_epoch
 from gmesh.authority.published import Publisher
+from gmesh.authority.replicas import Replicas
 from gmesh.authority.revocations import Revocations
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
@@ -74,6 +76,7 @@ class Authority:
     @ivar commands: commands and receipts.
     @ivar audit: what was done.
     @ivar backups: copies of the database.
+    @ivar replicas: the daemons that serve from the same database.
     @ivar publisher: the documents in force.
     @ivar description: the OpenAPI document.
     @ivar follower: looks for what other daemons of the database do; None where there are none.
@@ -109,6 +112,7 @@ class Authority:
         self.commands = Commands(store, issuer, publisher, clock)
         self.audit = AuditTrail(store, clock)
         self.backups = Backups(store)
+        self.replicas = Replicas(store, publisher, clock, self.seems_ready)
         self._reactor = reactor
         self._lock = lock
         self._timers: dict[str, IDelayedCall] = {}
@@ -120,14 +124,16 @@ class Authority:
     def start(self) -> None:
         """Begin to refresh, prune and flush; read the database through, if that was put off."""
         self.publisher.start()
-        if self.follower is not None:
-            self.follower.start()
         self.store.check_file()
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
         self._later("log check", limits.LOG_CHECK_SECONDS, self.store.check_log)
         self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)
         self._later("news", limits.PRESENCE_NEWS_SECONDS, self.members.flush_news)
         self._later("old presence", limits.PRESENCE_FORGET_SECONDS, self.members.forget_presence)
+        if self.follower is not None:
+            self.follower.start()
+            self.replicas.report().addErrback(self._failed, "report")
+            self._later("report", limits.REPLICA_REPORT_SECONDS, self.replicas.report)
         self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.members.flush_presence)
 
     async def stop(self) -> None:
@@ -143,6 +149,7 @@ class Authority:
         await self.store.drained()
         if self.follower is not None:
             await self.follower.stop()
+            await self.replicas.leave().addErrback(self._failed, "report")
         self.store.close()
         self._lock.release()
 
@@ -193,7 +200,7 @@ class Authority:
                 return weaker
             rules.check(tx, where)
             tx.after_commit(self._take_over, directory.keys, rules)
-            for document in directory.add_genesis(tx):
+            for document in directory.add_genesis(tx, self.store.replica):
                 version = document.body.version
                 audit.record(tx, "authority", "publish-genesis", str(version), digest=document.digest)
                 tx.after_commit(self.publisher.genesis_changed, document)
@@ -204,6 +211,10 @@ class Authority:
     def _take_over(self, keys: KeyRing, rules: ApprovalRules) -> None:
         self.issuer.keys = keys
         self.approvals.rules = rules
+        held = self.store.replica
+        if held is not None:
+            self.store.replica = replace(held, keys=keys.names, rules=rules.required)
+        self.replicas.report().addErrback(self._failed, "report")
 
     async def ready(self) -> None:
         """
@@ -225,15 +236,27 @@ class Authority:
                 tx.now,
             )
 
-        self.clock.check()
-        for trouble in (self.store.damage, self.store.others.trouble):
-            if trouble is not None:
-                raise trouble
+        self._check()
         now = self._reactor.seconds()
         if now - self._probed_at < PROBE_SECONDS and self.store.writable:
             return
         await self.store.decide(probe)
         self._probed_at = now
+
+    def _check(self) -> None:
+        """@raise StoreError: as L{ready}, as far as it is known."""
+        self.clock.check()
+        for trouble in (self.store.damage, self.store.others.trouble):
+            if trouble is not None:
+                raise trouble
+
+    def seems_ready(self) -> bool:
+        """As L{ready}, as far as it is known without a decision."""
+        try:
+            self._check()
+        except StoreError:
+            return False
+        return self.store.writable and not self._draining
 
     def _prune(self) -> Deferred[None]:
         def prune(tx: Transaction) -> None:

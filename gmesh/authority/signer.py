@@ -38,6 +38,11 @@ class KeyRing:
     def __iter__(self) -> Iterator[ISigner]:
         return iter(self._keys.values())
 
+    @property
+    def names(self) -> str:
+        """The key_ids, with spaces between."""
+        return " ".join(sorted(self._keys))
+
     def listed(self, genesis: Genesis) -> frozenset[str]:
         """key_ids that are held and that this genesis lists: the audiences requests may name."""
         return frozenset(name for _, _, name in self._held(genesis))

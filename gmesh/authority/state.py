@@ -30,12 +30,14 @@ from gmesh.authority.approval_rules import (
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
 from gmesh.authority.promotion import begin_epoch
+from gmesh.authority.replicas import check_signers
 from gmesh.authority.seen import check_seen
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, nonces, operators, sqlite
 from gmesh.authority.store.history import begin_instance, check_history, instance
 from gmesh.authority.store.moved import check_moved
+from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import check_owner, read_capped, write_atomic
@@ -258,9 +260,12 @@ class StateDirectory:
         except DocumentRefused as error:
             raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
 
-    def add_genesis(self, tx: Transaction) -> list[Document[Genesis]]:
+    def add_genesis(self, tx: Transaction, own: Replica | None = None) -> list[Document[Genesis]]:
         """
         Add the genesis files the database lacks. @return: those.
+
+        @param own: the daemon that asks, whose keys are those of this directory.
+        @raise RequestRefused: C{conflict}, if another daemon could not sign under the newest.
 
         @raise DocumentRefused: if they do not continue the chain it holds.
         """
@@ -272,6 +277,7 @@ class StateDirectory:
         if fresh:
             chain = [parse_document(body, Genesis) for body in documents.genesis_chain(tx)]
             verify_genesis_chain(chain, None, tx.now)
+            check_signers(tx, fresh[-1].body, tx.now, but="" if own is None else own.boot)
         return fresh
 
     def store_genesis(self, tx: Transaction, issuer: DocumentIssuer) -> list[Document[Genesis]]:

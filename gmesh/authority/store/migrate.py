@@ -19,7 +19,7 @@ from typing import Any
 from gmesh.authority.store.transaction import exclusive
 from gmesh.errors import StoreError
 
-__all__ = ["Migration", "apply", "check_recorded", "migrate", "recorded", "released"]
+__all__ = ["Migration", "apply", "check_recorded", "migrate", "newest", "recorded", "released"]
 
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
@@ -59,6 +59,11 @@ def released(folder: str = "migrations") -> list[Migration]:
         if matched:
             found.append(Migration(int(matched[1]), matched[2], entry.read_text(encoding="utf-8")))
     return sorted(found, key=lambda migration: migration.number)
+
+
+def newest() -> int:
+    """The schema of this program, which has the same number on every engine."""
+    return max(migration.number for migration in released())
 
 
 def migrate(

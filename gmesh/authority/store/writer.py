@@ -24,6 +24,7 @@ from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.store.group_commit import Bulk, QueuedDecision, run_group
 from gmesh.authority.store.other_programs import OtherPrograms
+from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import AuditRow, Notes, Reader, Transaction
 from gmesh.errors import StoreError
 from gmesh.interfaces import IAuthorityStore
@@ -58,6 +59,7 @@ class Store:
     @ivar state: the directory of this daemon's own files.
     @ivar taken_over: decides before all others when a standby took over.
     @ivar audit_head: the hash of the newest row of the audit that was written since the start.
+    @ivar replica: this daemon among them.
     """
 
     log = Logger()
@@ -65,6 +67,7 @@ class Store:
     state = Path()
     taken_over: Callable[[Transaction], None] | None = None
     audit_head = b""
+    replica: Replica | None = None
 
     def __init__(
         self,
