@@ -29,6 +29,7 @@ __all__ = [
     "APPROVALS_FILE",
     "NO_APPROVALS",
     "ApprovalRules",
+    "decode_rules",
     "follow_rules",
     "held_rules",
     "read_rules",
@@ -126,7 +127,11 @@ def read_rules(state: Path, possible: Collection[str] | None = None) -> Approval
 
 def held_rules(reader: Reader) -> ApprovalRules:
     """The rules that hold."""
-    held, _ = approvals.rules(reader)
+    return decode_rules(approvals.rules(reader)[0])
+
+
+def decode_rules(held: bytes | None) -> ApprovalRules:
+    """Rules as the database holds them; none if it holds nothing."""
     return NO_APPROVALS if held is None else msgspec.json.decode(held, type=ApprovalRules)
 
 

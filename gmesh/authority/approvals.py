@@ -21,7 +21,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from gmesh.authority import audit, limits
-from gmesh.authority.approval_rules import ApprovalRules, held_rules, read_rules
+from gmesh.authority.approval_rules import ApprovalRules, decode_rules, held_rules, read_rules
 from gmesh.authority.auth import Caller
 from gmesh.authority.store import approvals
 from gmesh.authority.store.approvals import ApprovalRow
@@ -161,11 +161,18 @@ class Approvals:
     def __init__(self, store: Store, rules: ApprovalRules, possible: Collection[str]) -> None:
         self._store = store
         self._possible = possible
+        self._held: bytes | None = None
         self.rules = rules
 
     def read_rules(self, state: Path) -> ApprovalRules:
         """The rules as a state directory has them now. @raise ConfigurationError: as L{read_rules}."""
         return read_rules(state, self._possible)
+
+    def follow(self, held: bytes | None) -> None:
+        """Go by the rules that the database holds, canonical JSON, whichever daemon took them."""
+        if held != self._held:
+            self._held = held
+            self.rules = decode_rules(held)
 
     def bound(self, caller: Caller) -> Caller:
         """

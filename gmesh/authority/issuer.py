@@ -19,6 +19,7 @@ from gmesh.authority import limits
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.store import admissions, certificates, commands, documents, operators
 from gmesh.authority.store.history import check_history, instance
+from gmesh.authority.store.newest import Newest, newest
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.interfaces import ISigner
@@ -59,6 +60,7 @@ __all__ = [
     "entries",
     "epoch",
     "first_number",
+    "names_newest",
     "newest_command",
     "policy_text",
 ]
@@ -323,6 +325,15 @@ class DocumentIssuer:
         """A command that was accepted: with the signature that nodes want to see beside the operator's."""
         return add_signature(command, self._signer(tx))
 
+    def still_says(self, tx: Transaction, status: Document[Status]) -> bool:
+        """Whether a status names what is in force now, is signed by the key of now, and young."""
+        body, now = status.body, tx.now
+        return (
+            names_newest(body, newest(tx, 0))
+            and self.signer_id(tx) in {name for name, _ in status.signatures}
+            and body.issued_at <= now < (body.issued_at + body.expires_at) / 2
+        )
+
     def status(self, tx: Transaction) -> Document[Status]:
         """The next status, naming what is in force in this very transaction; stored."""
         policy = self.in_force(tx)
@@ -375,6 +386,16 @@ def entries(crl: Crl) -> int:
 def clock_is_behind(reader: Reader, now: int) -> bool:
     """Whether C{now} lies below the newest time seen by more than a clock's correction."""
     return now < (reader.mark("high_water") or 0) - limits.CLOCK_BACKSTEP_SECONDS
+
+
+def names_newest(status: Status, found: Newest) -> bool:
+    """Whether a status names everything that the database holds, by its numbers."""
+    return (
+        status.genesis.version >= found.genesis
+        and status.policy.version >= found.policy
+        and status.crl.number >= found.crl
+        and status.commands.number >= found.command
+    )
 
 
 def newest_command(reader: Reader) -> NumberedDigest:

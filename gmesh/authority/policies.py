@@ -11,6 +11,7 @@ from gmesh.authority import audit
 from gmesh.authority.auth import Caller, RequestBody
 from gmesh.authority.issuer import DocumentIssuer, PolicyText, policy_text
 from gmesh.authority.published import Publisher
+from gmesh.authority.replicas import check_signers
 from gmesh.authority.store import documents, nodes
 from gmesh.authority.store.nodes import NodeRow
 from gmesh.authority.store.transaction import Reader, Transaction
@@ -133,7 +134,8 @@ class Policies:
         The answer names the authority keys that it lists and that are not held here.
 
         @raise DocumentRefused: if the chain does not allow it.
-        @raise RequestRefused: C{conflict} if none of the authority keys it lists is held here.
+        @raise RequestRefused: C{conflict} if none of the authority keys it lists is held here, or by another
+            daemon of the same database.
         """
 
         def publish(tx: Transaction) -> Json:
@@ -147,6 +149,8 @@ class Policies:
                     "no key held here is listed in it: put the new key into --state first",
                 )
             self._issuer.keys.signer(document.body, tx.now)
+            own = self._store.replica
+            check_signers(tx, document.body, tx.now, but="" if own is None else own.boot)
             documents.add_genesis(tx, document.body.version, document.encode())
             version = document.body.version
             more = {"request_id": caller.request_id, "digest": document.digest}

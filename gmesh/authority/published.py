@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred, succeed
@@ -21,15 +22,27 @@ from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
 from gmesh.authority.crl_deltas import CrlDeltas
-from gmesh.authority.issuer import DocumentIssuer, policy_text
+from gmesh.authority.issuer import DocumentIssuer, names_newest, policy_text
 from gmesh.authority.long_polls import LongPolls
+from gmesh.authority.presence import Numbers
 from gmesh.authority.revocations import CrlMaker
+from gmesh.authority.store import documents
+from gmesh.authority.store.newest import Newest, newest
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import StoreError
-from gmesh.trust.documents import Body, Crl, CrlDelta, Document, Genesis, Policy, Status
+from gmesh.trust.documents import (
+    Body,
+    Crl,
+    CrlDelta,
+    Document,
+    Genesis,
+    Policy,
+    Status,
+    parse_document,
+)
 
-__all__ = ["Published", "Publisher"]
+__all__ = ["Published", "Publisher", "Shown"]
 
 CHECK_SECONDS = 10
 
@@ -40,6 +53,16 @@ class Published:
 
     body: bytes
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Which versions and numbers are served."""
+
+    genesis: int
+    policy: int
+    crl: int
+    status: int
 
 
 def _published(document: Document[Body]) -> Published:
@@ -114,6 +137,16 @@ class Publisher:
         return self._crl_document
 
     @property
+    def shown(self) -> Shown:
+        """What is served now."""
+        return Shown(
+            max(self.genesis),
+            self._issuer.policy.body.version,
+            self._crl_document.body.number,
+            self._status_document.body.number,
+        )
+
+    @property
     def newest_genesis(self) -> Published:
         """The genesis in force."""
         return self.genesis[max(self.genesis)]
@@ -139,6 +172,41 @@ class Publisher:
         self._status_due()
         if self._timer is not None:
             self._timer.reset(0)
+
+    # What other daemons did.
+
+    def follow(
+        self,
+        genesis: Sequence[Document[Genesis]],
+        policy: Document[Policy] | None,
+        crl: Document[Crl] | None,
+        status: Document[Status] | None,
+    ) -> None:
+        """Show what another daemon published, all at once; what is no newer is left out."""
+        fresh = [document for document in genesis if document.body.version > max(self.genesis)]
+        for document in fresh:
+            self._add_genesis(document)
+            self._issuer.genesis = document
+        if policy is not None and policy.body.version > self._issuer.policy.body.version:
+            self._set_policy(policy)
+        if crl is not None and crl.body.number > self._crl_document.body.number:
+            self._set_crl(crl)
+        if status is not None:
+            self._status_changed(status)
+        if fresh and self._timer is not None:
+            self._timer.reset(0)  # what an old key signed is issued again
+
+    def names(self, found: Newest) -> bool:
+        """Whether the status names what the database holds."""
+        return names_newest(self._status_document.body, found)
+
+    def make_up(self, crl: bool) -> None:
+        """Make what is missing: the CRL too, or the status alone."""
+        if not crl:
+            self._status_due()
+        elif not self.crl_maker.owed:
+            self.crl_maker.owe()
+            self.crl_maker.again()
 
     def _add_genesis(self, document: Document[Genesis]) -> None:
         self.genesis[document.body.version] = _published(document)
@@ -175,6 +243,20 @@ class Publisher:
 
     # Long poll.
 
+    def knows(self, digest: str) -> bool:
+        """Whether the status of this digest was shown here."""
+        return digest in self._contents
+
+    def behind(self, numbers: Numbers) -> bool:
+        """Whether a node has applied something newer than what is shown here."""
+        shown = self.shown
+        return (
+            numbers.status > shown.status
+            or numbers.crl > shown.crl
+            or numbers.policy > shown.policy
+            or numbers.genesis > shown.genesis
+        )
+
     def changed_since(self, digest: str) -> bool:
         """Whether genesis, policy, CRL or commands differ from what the status of this digest named."""
         return self._contents.get(digest) != self._contents[self.status.digest]
@@ -208,17 +290,27 @@ class Publisher:
         self._status_busy = True
         self._status_stale = False
         self._status_at = self._clock.seconds()
+        held = self._status_document.body.number
 
-        def sign(tx: Transaction) -> Document[Status]:
-            document = self._issuer.status(tx)
-            tx.after_commit(self._status_changed, document)
-            return document
+        def sign(tx: Transaction) -> None:
+            tx.after_commit(self._status_changed, self._signed_since(tx, held) or self._issuer.status(tx))
 
         done = self._store.decide(sign)
         done.addErrback(self._not_refreshed, "status")
         done.addBoth(self._status_done)
 
+    def _signed_since(self, tx: Transaction, held: int) -> Document[Status] | None:
+        """A newer status than the one C{held}, which another daemon signed and which names what is there."""
+        if not self._store.shared:
+            return None
+        found = newest(tx, 0)
+        signed = documents.newest_status(tx) if found.status > held else None
+        document = None if signed is None else parse_document(signed, Status)
+        return document if document is not None and names_newest(document.body, found) else None
+
     def _status_changed(self, document: Document[Status]) -> None:
+        if document.body.number <= self._status_document.body.number:
+            return
         changed = _content(document.body) != self._contents[self.status.digest]
         self._set_status(document)
         if changed:
@@ -245,9 +337,9 @@ class Publisher:
             now, policy.issued_at, policy.expires_at
         )
         if crl_due:
-            self._refresh("CRL", self._next_crl)
+            self._refresh("CRL", partial(self._next_crl, held=crl.number))
         if policy_due:
-            self._refresh("policy", self._next_policy)
+            self._refresh("policy", partial(self._next_policy, held=policy.version))
         self.crl_maker.again()
 
     def _outsigned(self, document: Document[Body]) -> bool:
@@ -266,11 +358,19 @@ class Publisher:
         done.addErrback(self._not_refreshed, what)
         done.addBoth(lambda _: self._refreshing.discard(what))
 
-    def _next_crl(self, tx: Transaction) -> None:
+    def _next_crl(self, tx: Transaction, held: int) -> None:
+        """The next one, unless it is there by now, whoever made it."""
+        mark = documents.newest_crl_mark(tx)
+        if mark is not None and mark[0] > held:
+            return
         tx.after_commit(self.crl_changed, self._issuer.crl_again(tx))
 
-    def _next_policy(self, tx: Transaction) -> None:
-        document = self._issuer.next_policy(tx, policy_text(self._issuer.in_force(tx)), "authority")
+    def _next_policy(self, tx: Transaction, held: int) -> None:
+        """As L{_next_crl}."""
+        policy = self._issuer.in_force(tx)
+        if policy.body.version > held:
+            return
+        document = self._issuer.next_policy(tx, policy_text(policy), "authority")
         audit.record(tx, "authority", "policy-reissue", str(document.body.version))
         tx.after_commit(self.policy_changed, document)
 

@@ -184,7 +184,7 @@ class Revocations:
     def _last_end(self, tx: Transaction, node_id: str) -> int:
         """When the last certificate of a node ends; a restored database may not know it."""
         restored_at = tx.mark("restored_at")
-        unknown = 0 if restored_at is None else restored_at + self._issuer.policy.body.certificate.max
+        unknown = 0 if restored_at is None else restored_at + self._issuer.in_force(tx).body.certificate.max
         return max(certificates.last_end(tx, node_id), unknown)
 
 

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from random import random
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs
@@ -36,6 +37,7 @@ from gmesh.authority.audit import printable
 from gmesh.authority.auth import Authenticator, Caller, Envelope, ForbiddenRole
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.dispatch import AuthorityResource, Deadline
+from gmesh.authority.follow import Follower
 from gmesh.authority.join_gate import JoinGate
 from gmesh.authority.openapi import describe
 from gmesh.authority.problems import ProblemWithMembers, problem_body, public_detail, status_of
@@ -388,6 +390,10 @@ def _parse(envelope: Envelope, route: Route) -> Any:
         raise RequestRefused("invalid-field", human_error(error, route.body)) from error
 
 
+def _nowhere(rows: object) -> None:
+    """Where others write too, the audit's file is written by who follows them all."""
+
+
 _POSSIBLE = frozenset(route.name for route in ROUTES if route.votable)
 
 
@@ -436,28 +442,32 @@ def open_authority(
         engine,
         *pools(engine),
         steady,
-        opened.mirror.append,
+        _nowhere if shared else opened.mirror.append,
         claimed=opened.claimed,
         checked=opened.checked,
         reactor=clock if engine.shared else None,
     )
     store.shared = shared
     store.state = state
-    if engine.shared:
-        store.replica = Replica(
-            secrets.token_hex(8),
-            socket.gethostname(),
-            __version__,
-            newest(),
-            directory.keys.names,
-            opened.rules.required,
-            now,
-        )
+    store.replica = Replica(
+        secrets.token_hex(8),
+        socket.gethostname(),
+        __version__,
+        newest(),
+        directory.keys.names,
+        opened.rules.required,
+        now,
+    )
     publisher = Publisher(store, issuer, clock, wall)
     publisher.load(opened.chain, opened.policy, opened.crl, opened.status)
     approvals = Approvals(store, opened.rules, _POSSIBLE)
     description = json.dumps(describe(ROUTES)).encode()
     authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    store.taken_over = authority.taken_over
+    if shared:
+        authority.follower = Follower(
+            store, publisher, directory, opened.mirror, clock, wall, random, authority.followed
+        )
     if opened.another is not None:
         authority.history.found(opened.another)
     return authority

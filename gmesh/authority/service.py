@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,17 +25,23 @@ from gmesh.authority.backups import Backups
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.commands import Commands
 from gmesh.authority.enrolment import Enrolment
+from gmesh.authority.follow import Followed, Follower
 from gmesh.authority.history import History
 from gmesh.authority.invites import Invites
 from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.members import Members
 from gmesh.authority.operators import Operators
 from gmesh.authority.policies import Policies
+from gmesh.authority.promotion import begin_epoch
 from gmesh.authority.published import Publisher
+from gmesh.authority.replicas import Replicas
 from gmesh.authority.revocations import Revocations
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
-from gmesh.authority.store import certificates, nonces, read_nonces, replicas
+from gmesh.authority.store import audit as audit_rows
+from gmesh.authority.store import certificates, nonces, read_nonces
+from gmesh.authority.store.history import another_history
+from gmesh.authority.store.identity import older_database
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
@@ -44,6 +50,12 @@ from gmesh.trust.keys import verify
 
 __all__ = ["Authority"]
 
+TAKEN_OVER = {
+    "": "",
+    "synchronous": "a standby took over, which every commit had waited for: nothing was lost",
+    "asynchronous": "a standby took over, which commits had not waited for: a new epoch begins, and open"
+    " invites are withdrawn",
+}
 PROBE_SECONDS = 1.0
 PROBE = b"gmesh-probe-v1\0"  # no document begins so: what is signed for a probe is good for nothing else
 
@@ -64,8 +76,10 @@ class Authority:
     @ivar commands: commands and receipts.
     @ivar audit: what was done.
     @ivar backups: copies of the database.
+    @ivar replicas: the daemons that serve from the same database.
     @ivar publisher: the documents in force.
     @ivar description: the OpenAPI document.
+    @ivar follower: looks for what other daemons of the database do; None where there are none.
     """
 
     log = Logger()
@@ -98,12 +112,14 @@ class Authority:
         self.commands = Commands(store, issuer, publisher, clock)
         self.audit = AuditTrail(store, clock)
         self.backups = Backups(store)
+        self.replicas = Replicas(store, publisher, clock, self.seems_ready)
         self._reactor = reactor
         self._lock = lock
         self._timers: dict[str, IDelayedCall] = {}
         self._probed_at = float("-inf")
         self._pruned = 0
         self._draining = False
+        self.follower: Follower | None = None
 
     def start(self) -> None:
         """Begin to refresh, prune and flush; read the database through, if that was put off."""
@@ -114,6 +130,10 @@ class Authority:
         self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)
         self._later("news", limits.PRESENCE_NEWS_SECONDS, self.members.flush_news)
         self._later("old presence", limits.PRESENCE_FORGET_SECONDS, self.members.forget_presence)
+        if self.follower is not None:
+            self.follower.start()
+            self.replicas.report().addErrback(self._failed, "report")
+            self._later("report", limits.REPLICA_REPORT_SECONDS, self.replicas.report)
         self._later("presence", limits.PRESENCE_FLUSH_SECONDS, self.members.flush_presence)
 
     async def stop(self) -> None:
@@ -127,13 +147,43 @@ class Authority:
         await self.members.flush_presence().addErrback(self._failed, "presence")
         await self.audit.flush(all_of_them=True).addErrback(self._failed, "refusals")
         await self.store.drained()
+        if self.follower is not None:
+            await self.follower.stop()
+            await self.replicas.leave().addErrback(self._failed, "report")
         self.store.close()
         self._lock.release()
+
+    def taken_over(self, tx: Transaction) -> None:
+        """
+        A standby took over from the server of the database.
+
+        @raise StoreError: C{older-database}, if it lacks what this daemon wrote.
+        """
+        store = self.store
+        if store.audit_head and audit_rows.hash_of(tx, store.audit_size) != store.audit_head:
+            raise older_database(f"row {store.audit_size} of its audit is not the one that this daemon wrote")
+        if tx.takeover == "asynchronous":
+            policy, crl = begin_epoch(tx, self.issuer)
+            tx.after_commit(self.publisher.policy_changed, policy)
+            tx.after_commit(self.publisher.crl_changed, crl)
+        tx.after_commit(self.log.warn, TAKEN_OVER[tx.takeover])
 
     def drain(self) -> None:
         """From now on clients go elsewhere: not ready, and nobody waits for news here; all else goes on."""
         self._draining = True
         self.publisher.polls.end()
+
+    def look(self) -> Deferred[None]:
+        """Fires when what is served is what the database held when this was called."""
+        return succeed(None) if self.follower is None else self.follower.look()
+
+    def followed(self, found: Followed) -> None:
+        """Other daemons may have revoked, changed the rules of approval, or met another history."""
+        if found.crl is not None or found.newest.owed:
+            self.members.forget()
+        self.approvals.follow(found.newest.rules)
+        if found.newest.another:
+            self.history.found(another_history("what nodes hold"))
 
     def reload(self, directory: StateDirectory) -> Deferred[None]:
         """
@@ -150,7 +200,7 @@ class Authority:
                 return weaker
             rules.check(tx, where)
             tx.after_commit(self._take_over, directory.keys, rules)
-            for document in directory.add_genesis(tx):
+            for document in directory.add_genesis(tx, self.store.replica):
                 version = document.body.version
                 audit.record(tx, "authority", "publish-genesis", str(version), digest=document.digest)
                 tx.after_commit(self.publisher.genesis_changed, document)
@@ -164,6 +214,7 @@ class Authority:
         held = self.store.replica
         if held is not None:
             self.store.replica = replace(held, keys=keys.names, rules=rules.required)
+        self.replicas.report().addErrback(self._failed, "report")
 
     async def ready(self) -> None:
         """
@@ -185,22 +236,32 @@ class Authority:
                 tx.now,
             )
 
-        self.clock.check()
-        for trouble in (self.store.damage, self.store.others.trouble, self.store.outage.trouble):
-            if trouble is not None:
-                raise trouble
+        self._check()
         now = self._reactor.seconds()
         if now - self._probed_at < PROBE_SECONDS and self.store.writable:
             return
         await self.store.decide(probe)
         self._probed_at = now
 
+    def _check(self) -> None:
+        """@raise StoreError: as L{ready}, as far as it is known."""
+        self.clock.check()
+        for trouble in (self.store.damage, self.store.others.trouble, self.store.outage.trouble):
+            if trouble is not None:
+                raise trouble
+
+    def seems_ready(self) -> bool:
+        """As L{ready}, as far as it is known without a decision."""
+        try:
+            self._check()
+        except StoreError:
+            return False
+        return self.store.writable and not self._draining
+
     def _prune(self) -> Deferred[None]:
         def prune(tx: Transaction) -> None:
             nonces.prune(tx)
             self._pruned = certificates.prune(tx, self._pruned, tx.now - self.issuer.grace(tx))
-            if self.store.shared:
-                replicas.forget(tx, tx.now - limits.REPLICA_KEPT_SECONDS)
 
         if not self.store.shared:
             return self.store.decide(prune)

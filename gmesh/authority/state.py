@@ -29,10 +29,15 @@ from gmesh.authority.approval_rules import (
 )
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
+from gmesh.authority.promotion import begin_epoch
+from gmesh.authority.replicas import check_signers
+from gmesh.authority.seen import check_seen
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, nonces, operators, sqlite
 from gmesh.authority.store.history import begin_instance, check_history, instance
+from gmesh.authority.store.moved import check_moved
+from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
 from gmesh.files import check_owner, read_capped, write_atomic
@@ -148,7 +153,7 @@ class StateDirectory:
                         _check_jump(tx)
                     if self.engine.shared and instance(tx) is None:
                         raise StoreError("empty-database", f"{self.engine.name} has no authority in it yet")
-                    opened = replace(self._open(tx, issuer, mirror), checked=checked)
+                    opened = replace(self._open(tx, issuer, mirror, shared), checked=checked)
                     weaker = ""
                     if shared and not weaken_approvals:
                         rules = follow_rules(tx, rules, where)
@@ -175,7 +180,7 @@ class StateDirectory:
             )
         with self._errors(), closing(self.engine.connect()) as connection:
             with transaction(connection, now, lambda cursor: self.engine.fill(connection, cursor, now)) as tx:
-                opened = replace(self._open(tx, issuer, mirror), rules=rules)
+                opened = replace(self._open(tx, issuer, mirror, shared=True), rules=rules)
                 take_rules(tx, rules)
                 rules.check(tx, str(self.path / APPROVALS_FILE))
             _catch_up(connection, mirror)
@@ -193,7 +198,10 @@ class StateDirectory:
                 raise self.engine.explain(error) from error
             raise
 
-    def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror) -> Opened:
+    def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror, shared: bool) -> Opened:
+        check_moved(tx)
+        if self.engine.shared:
+            check_seen(tx, self.path / MIRROR, mirror)
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
@@ -205,6 +213,8 @@ class StateDirectory:
         chain = self.store_genesis(tx, issuer)
         if tx.value("SELECT count(*) FROM operator") == 0:
             self._import_operators(tx)
+        if tx.takeover == "asynchronous":
+            begin_epoch(tx, issuer)
         held = documents.newest_policy(tx)
         if held is None:
             policy = self._publish_first(tx, issuer)
@@ -218,12 +228,12 @@ class StateDirectory:
         stored = documents.newest_crl(tx)
         crl = issuer.crl_again(tx) if stored is None else parse_document(stored, Crl)
         last = documents.newest_status(tx)
-        if last is not None and (another is not None or clock_is_behind(tx, tx.now)):
-            status = parse_document(last, Status)
-        else:
-            status = issuer.status(tx)
+        kept = None if last is None else parse_document(last, Status)
+        frozen = another is not None or clock_is_behind(tx, tx.now)
+        if kept is None or not (frozen or (shared and issuer.still_says(tx, kept))):
+            kept = issuer.status(tx)
         claimed = nonces.claimed_since(tx, tx.now)
-        return Opened(chain, policy, crl, status, high_water, claimed, mirror, another=another)
+        return Opened(chain, policy, crl, kept, high_water, claimed, mirror, another=another)
 
     def _read_genesis(self, now: int) -> list[Document[Genesis]]:
         paths = {int(m[1]): p for p in self.path.iterdir() if (m := _OLDER_GENESIS.fullmatch(p.name))}
@@ -250,9 +260,12 @@ class StateDirectory:
         except DocumentRefused as error:
             raise ConfigurationError(error.reason, f"{path}: {error.detail}") from error
 
-    def add_genesis(self, tx: Transaction) -> list[Document[Genesis]]:
+    def add_genesis(self, tx: Transaction, own: Replica | None = None) -> list[Document[Genesis]]:
         """
         Add the genesis files the database lacks. @return: those.
+
+        @param own: the daemon that asks, whose keys are those of this directory.
+        @raise RequestRefused: C{conflict}, if another daemon could not sign under the newest.
 
         @raise DocumentRefused: if they do not continue the chain it holds.
         """
@@ -264,6 +277,7 @@ class StateDirectory:
         if fresh:
             chain = [parse_document(body, Genesis) for body in documents.genesis_chain(tx)]
             verify_genesis_chain(chain, None, tx.now)
+            check_signers(tx, fresh[-1].body, tx.now, but="" if own is None else own.boot)
         return fresh
 
     def store_genesis(self, tx: Transaction, issuer: DocumentIssuer) -> list[Document[Genesis]]:

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "commands": ("gmesh.cli.admin_commands", "Commands given, and what became of them."),
     "audit": ("gmesh.cli.admin_audit", "Show, follow, verify and export the audit."),
     "genesis": ("gmesh.cli.admin_policies", "Publish the next genesis."),
+    "replicas": ("gmesh.cli.admin_replicas", "List the daemons that serve from the same database."),
     "backup": ("gmesh.cli.admin_backups", "Have the authority copy its database."),
 }
 

@@ -16,14 +16,22 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from gmesh.authority.rate_limit import RateLimits
 
-ON_BOTH = frozenset({"test_replay"})
-"""Modules whose tests run on both engines; the others, and these, on the one that --engine names."""
+ON_BOTH = frozenset(
+    {
+        "test_replay",
+        "test_p13_who_holds_a_status_of_another_replica_is_not_answered_with_an_older_one",
+        "test_p15_two_replicas_that_find_the_same_half_over_make_one",
+        "test_p28_every_replica_has_the_whole_audit_in_a_file",
+        "test_what_one_found_to_be_another_history_stops_all",
+    }
+)
+"""Modules and tests that run on both engines; the others, and these, on the one that --engine names."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests with an authority of their own say on which engine."""
     chosen = metafunc.config.getoption("engine")
-    both = metafunc.module.__name__.rpartition(".")[2] in ON_BOTH
+    both = not ON_BOTH.isdisjoint((metafunc.module.__name__.rpartition(".")[2], metafunc.function.__name__))
     if "on_engine" in metafunc.fixturenames and (both or chosen != "sqlite"):
         engines = ["sqlite", "postgres"] if both and chosen == "sqlite" else [chosen]
         metafunc.parametrize("on_engine", engines, indirect=True)

@@ -89,6 +89,10 @@ class PostgresServer:
             self._kept[state] = self.database()
         return self._kept[state], made
 
+    def share(self, state: Path, other: Path) -> None:
+        """Have a second state directory go by the database of the first."""
+        self._kept[other] = self._kept[state]
+
 
 class DatedEngine(PostgresEngine):
     """

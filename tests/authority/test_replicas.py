@@ -2,7 +2,7 @@
 """
 Two daemons that serve from one database, in one process: what one did, the other knows.
 
-Here the database is SQLite's, and its file is linked into the second state directory.
+Where the database is SQLite's, its file is linked into the second state directory.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ class Two:
         Network(path / "one", RateLimits()).stop()
         shutil.copytree(path / "one", path / "two", ignore=shutil.ignore_patterns("authority.*sqlite*"))
         shutil.copy(path / "one/authority.key", path / "two/authority.key")
-        (path / "two/authority.sqlite").symlink_to(path / "one/authority.sqlite")
+        if Network.postgres is None:
+            (path / "two/authority.sqlite").symlink_to(path / "one/authority.sqlite")
+        else:
+            Network.postgres.share(path / "one", path / "two")
         for name, value in zip(("one", "two"), rules, strict=True):
             if value is not None:
                 (path / name / APPROVALS_FILE).write_text(json.dumps(value))

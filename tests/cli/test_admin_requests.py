@@ -127,6 +127,17 @@ def test_a12_a_proposal_is_withdrawn(admin: Callable[..., Any], http_end: Any) -
     assert admin("approvals", "withdraw", "x").status == 1
 
 
+def test_the_daemons_of_a_database_are_listed(admin: Callable[..., Any], http_end: Any) -> None:
+    """With what each shows, and whether it is ready."""
+    row = {"boot": "b", "name": "one.example", "version": "9.9", "since": 1, "seen": 2, "ready": False}
+    row |= {"keys": [ID], "numbers": {"crl": 7, "policy": 3}}
+    http_end.json("GET /admin/replicas", {"replicas": [row], "next": None})
+    shown = admin("replicas")
+    assert shown.status == 0
+    for text in ("one.example", "no", "9.9", "crl 7, policy 3", ID[:8]):
+        assert text in shown.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "request_line"),
     [

@@ -286,6 +286,7 @@ CASES: dict[str, Case] = {
     "admin genesis publish": Case(
         lambda rig: [rig.signed_genesis()], [["phrase"], ["nowhere"], ["net/root/genesis.json"]]
     ),
+    "admin replicas": Case(fixed(), [["x"]], "yes"),
     "admin backup": Case(fixed(), [["x"]], "backups"),
     "audit verify": Case(_exported, [["nowhere"], ["phrase"], ["phrase", "--floors", "nowhere"]], "good: "),
     "restore": Case(_restored, [["nowhere", "--state", "net/authority"], ["phrase", "--state", "nowhere"]]),

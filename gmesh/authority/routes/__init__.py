@@ -17,6 +17,7 @@ from gmesh.authority.routes import (
     operators,
     policies,
     published,
+    replicas,
     revocations,
 )
 
@@ -37,6 +38,7 @@ ROUTES: tuple[Route, ...] = tuple(
         commands,
         audit,
         backups,
+        replicas,
         health,
     )
     for row in subject.table.rows

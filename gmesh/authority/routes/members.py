@@ -23,6 +23,8 @@ async def renew(call: Call) -> Response:
 async def heartbeat(call: Call) -> Response:
     """Report that a member lives; the answer is the status in force and the authority's time."""
     authority, caller, body = call.authority, call.caller, call.body
+    if authority.follower is not None and authority.publisher.behind(body.numbers):
+        await authority.look()
     await authority.members.heartbeat(caller, caller.certificate, body)
     if body.receipts:
         await authority.commands.take_receipts(caller, caller.certificate, body.receipts)

@@ -21,13 +21,17 @@ def _document(published: Published, max_age: int = 0) -> Response:
 @table.add("GET", "/genesis", Access.PUBLISHED, answers=(200, 304))
 async def newest_genesis(call: Call) -> Response:
     """The newest genesis."""
+    await call.authority.look()
     return _document(call.authority.publisher.newest_genesis)
 
 
 @table.add("GET", "/genesis/<int(max=9007199254740991):version>", Access.PUBLISHED, answers=(200, 304, 404))
 async def genesis(call: Call) -> Response:
     """One version of the genesis."""
-    found = call.authority.publisher.genesis.get(call.path["version"])
+    held, version = call.authority.publisher.genesis, call.path["version"]
+    if version not in held:
+        await call.authority.look()
+    found = held.get(version)
     if found is None:
         raise RequestRefused("not-found", "there is no genesis of this version")
     return _document(found)
@@ -36,6 +40,7 @@ async def genesis(call: Call) -> Response:
 @table.add("GET", "/policy", Access.PUBLISHED, answers=(200, 304))
 async def policy(call: Call) -> Response:
     """The policy in force."""
+    await call.authority.look()
     return _document(call.authority.publisher.policy)
 
 
@@ -43,6 +48,7 @@ async def policy(call: Call) -> Response:
 async def crl(call: Call) -> Response:
     """The CRL in force; with C{?since=NUMBER} what to add to that one, where a delta can be made."""
     since = call.number("since", 0)
+    await call.authority.look()
     if since:
         delta = await call.authority.publisher.crl_delta(since)
         if delta is not None:
@@ -59,6 +65,8 @@ async def status(call: Call) -> Response:
     """
     publisher = call.authority.publisher
     after = call.text("after")
+    if not publisher.knows(after):
+        await call.authority.look()
     if after:
         await publisher.wait(after, call.judged.key_id if call.judged else "", call.address)
     left = publisher.status_document.body.expires_at - call.authority.clock.now()

@@ -15,6 +15,8 @@ table = RouteTable()
 async def revoke(call: Call) -> Response:
     """Revoke a node, a certificate or an identity key."""
     answer = await call.authority.revocations.revoke(call.caller, call.body)
+    if call.authority.publisher.crl_document.body.number < answer["crl_number"]:
+        await call.authority.look()
     crl = call.authority.publisher.crl_document
     if crl.body.number >= answer["crl_number"]:
         answer |= {"crl_number": crl.body.number, "crl_digest": crl.digest}

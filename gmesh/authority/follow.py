@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: MIT
+"""
+What other daemons of the same database did: looked for all the time, and taken over whole.
+
+A look is one question, and more only about what is newer.  Nobody is told something older than they may have
+heard elsewhere: who asks for a document waits for a look that began after they asked, all who wait for
+the same one; where the database does not answer in time, what is held is served.
+Tests: C{tests/authority/test_follow.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from gmesh.authority import limits
+from gmesh.authority.audit import AuditMirror, verify_chain
+from gmesh.authority.published import Publisher, Shown
+from gmesh.authority.state import StateDirectory
+from gmesh.authority.store import audit as audit_rows
+from gmesh.authority.store import documents
+from gmesh.authority.store.identity import older_database
+from gmesh.authority.store.newest import Newest, newest
+from gmesh.authority.store.transaction import Reader
+from gmesh.authority.store.writer import Store
+from gmesh.errors import StoreError
+from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
+from gmesh.trust.json_rows import collector_paused
+from gmesh.trust.verify import verify_genesis_chain
+
+__all__ = ["AuditFollower", "Followed", "Follower"]
+
+
+class AuditFollower:
+    """
+    Appends to C{audit.jsonl} what any daemon has added to the audit, each row checked against the one before.
+
+    Called in a database thread, once at a time.
+    """
+
+    def __init__(self, mirror: AuditMirror) -> None:
+        self._mirror = mirror
+        self._end: tuple[int, bytes] | None = None
+
+    def look(self, reader: Reader) -> tuple[Newest, StoreError | None]:
+        """
+        What the database holds, and what is wrong with its audit, or with the file: C{older-database},
+        C{audit-broken}; C{unwritable}, which is tried again with the next look.
+        """
+        try:
+            seq, head = self._read_end()
+        except StoreError as error:
+            return newest(reader, 0), error
+        found = newest(reader, seq)
+        try:
+            self._follow(reader, found, seq, head)
+        except StoreError as error:
+            return found, error
+        return found, None
+
+    def _read_end(self) -> tuple[int, bytes]:
+        """Number and hash of the last row that the file holds."""
+        if self._end is None:
+            seq = self._mirror.last()
+            self._end = seq, bytes.fromhex(self._mirror.last_hash) if seq else bytes(32)
+        return self._end
+
+    def _follow(self, reader: Reader, found: Newest, seq: int, head: bytes) -> None:
+        if seq and found.known != head:
+            raise older_database(f"it lacks row {seq} of the audit, or has another one, which was seen here")
+        if found.audit == seq:
+            return
+        rows = audit_rows.page(reader, seq, limits.FOLLOW_ROWS)
+        end = verify_chain(rows, seq, head)
+        try:
+            self._mirror.write(rows)
+        except OSError as error:
+            self._end = None  # some of it may be there
+            raise StoreError("unwritable", f"audit.jsonl cannot be written: {error.strerror}") from error
+        self._end = end
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """
+    What a look found.
+
+    @ivar genesis: the whole chain, if it is longer than what is held; the others likewise if newer.
+    @ivar trouble: with the files of this host, or with the audit; None if there is none.
+    """
+
+    newest: Newest
+    genesis: list[Document[Genesis]]
+    policy: Document[Policy] | None
+    crl: Document[Crl] | None
+    status: Document[Status] | None
+    trouble: StoreError | None
+
+
+class Follower:
+    """
+    Looks, and has what is newer taken over.
+
+    @param directory: where genesis files are kept.
+    @param wall: Unix time.
+    @param random: from 0 to 1: no two daemons are to step in at the same moment.
+    @param changed: called with each look, before its documents are shown.
+    @ivar up: whether the last look was answered.
+    @ivar looked_at: when the last one was that was answered, by C{clock}.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        store: Store,
+        publisher: Publisher,
+        directory: StateDirectory,
+        mirror: AuditMirror,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        random: Callable[[], float],
+        changed: Callable[[Followed], None],
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._directory = directory
+        self._audit = AuditFollower(mirror)
+        self._clock = clock
+        self._wall = wall
+        self._random = random
+        self._changed = changed
+        self.up = True
+        self.looked_at = clock.seconds()
+        self._timer: IDelayedCall | None = None
+        self._patience: IDelayedCall | None = None
+        self._busy = False
+        self._late = False
+        self._waiting: list[Deferred[None]] = []
+        self._step_in_at: float | None = None
+        self._told = ""
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._tick()
+
+    async def stop(self) -> None:
+        """Take one last look, so that the audit file of this host is whole, then none."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        await self.look()
+        self._late = True
+
+    def _tick(self) -> None:
+        self._timer = self._clock.callLater(limits.FOLLOW_SECONDS, self._tick)
+        if not self._busy:
+            self._look()
+
+    def look(self) -> Deferred[None]:
+        """Fires when a look that began after this call is taken over, or is not answered in time."""
+        if self._late:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._waiting.append(waiter)
+        if not self._busy:
+            self._look()
+        return waiter
+
+    def _look(self) -> None:
+        self._busy = True
+        waiting, self._waiting = self._waiting, []
+        self._patience = self._clock.callLater(limits.LOOK_SECONDS, self._let_go, waiting)
+        held = self._publisher.shown
+        looked = self._store.read(lambda reader: self._fetch(reader, held), patient=False)
+        looked.addCallback(self._take).addErrback(self._failed)
+        looked.addBoth(lambda _: self._over(waiting))
+
+    def _let_go(self, waiting: list[Deferred[None]]) -> None:
+        """It takes too long, and so would all that begin before it is answered."""
+        self._late = True
+        self._away("it does not answer in time")
+        more, self._waiting = self._waiting, []
+        _fire(waiting + more)
+
+    def _over(self, waiting: list[Deferred[None]]) -> None:
+        self._busy = self._late = False
+        if self._patience is not None and self._patience.active():
+            self._patience.cancel()
+            _fire(waiting)
+        if self._waiting and not self._busy:
+            self._look()
+
+    # In a database thread.
+
+    def _fetch(self, reader: Reader, held: Shown) -> Followed:
+        found, trouble = self._audit.look(reader)
+        chain: list[Document[Genesis]] = []
+        if found.genesis > held.genesis:
+            chain = [parse_document(body, Genesis) for body in documents.genesis_chain(reader)]
+            verify_genesis_chain(chain, self._directory.network_id, int(self._wall()))
+            trouble = self._keep(chain) or trouble
+        policy = documents.newest_policy(reader) if found.policy > held.policy else None
+        crl = documents.newest_crl(reader) if found.crl > held.crl else None
+        status = documents.newest_status(reader) if found.status > held.status else None
+        with collector_paused():
+            return Followed(
+                found,
+                chain,
+                None if policy is None else parse_document(policy, Policy),
+                None if crl is None else parse_document(crl, Crl),
+                None if status is None else parse_document(status, Status),
+                trouble,
+            )
+
+    def _keep(self, chain: list[Document[Genesis]]) -> StoreError | None:
+        self._directory.take_genesis(chain)
+        try:
+            self._directory.keep_genesis()
+        except OSError as error:
+            return StoreError("unwritable", f"genesis.json cannot be written: {error.strerror}")
+        return None
+
+    # In the reactor's.
+
+    def _take(self, found: Followed) -> None:
+        if not self.up:
+            self.log.info("the database answers again")
+        self.up, self.looked_at = True, self._clock.seconds()
+        self._tell(found.trouble)
+        self._changed(found)
+        self._publisher.follow(found.genesis, found.policy, found.crl, found.status)
+        self._store.audit_size = max(self._store.audit_size, found.newest.audit)
+        self._step_in(found.newest)
+
+    def _step_in(self, found: Newest) -> None:
+        """Make what its maker, who is gone perhaps, has not made: a CRL, or a status that names it."""
+        now = self._clock.seconds()
+        if not found.owed and self._publisher.names(found):
+            self._step_in_at = None
+        elif self._step_in_at is None:
+            self._step_in_at = now + limits.STEP_IN_SECONDS + limits.STEP_IN_SPREAD * self._random()
+        elif now >= self._step_in_at:
+            self._step_in_at = None
+            self._publisher.make_up(found.owed)
+
+    def _tell(self, trouble: StoreError | None) -> None:
+        """Once, however often it is met."""
+        if trouble is None:
+            self._told = ""
+        elif trouble.reason != self._told:
+            self._told = trouble.reason
+            self.log.error("{reason}: {detail}", reason=trouble.reason, detail=trouble.detail)
+            if trouble.reason != "unwritable":
+                self._store.damage = self._store.damage or trouble
+
+    def _failed(self, failure: Failure) -> None:
+        self._away(failure.getErrorMessage(), self._store.told(failure.value))
+
+    def _away(self, cause: str, told: bool = False) -> None:
+        if self.up:
+            self.up = False
+            if told:
+                return
+            self.log.error("the database is away, documents are served as they are: {cause}", cause=cause)
+
+
+def _fire(waiting: list[Deferred[None]]) -> None:
+    for waiter in waiting:
+        waiter.callback(None)

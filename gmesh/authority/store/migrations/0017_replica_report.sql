@@ -1,0 +1,3 @@
+-- What each daemon says of itself: the numbers of what it serves, as JSON, and whether it is ready.
+ALTER TABLE replica ADD COLUMN numbers TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE replica ADD COLUMN ready INTEGER NOT NULL DEFAULT 0;
