@@ -36,6 +36,7 @@ from gmesh.authority.promotion import begin_epoch
 from gmesh.authority.published import Publisher
 from gmesh.authority.replicas import Replicas
 from gmesh.authority.revocations import Revocations
+from gmesh.authority.shown_files import ShownFiles
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import audit as audit_rows
@@ -119,6 +120,7 @@ class Authority:
         self._probed_at = float("-inf")
         self._pruned = 0
         self._draining = False
+        self._shown = ShownFiles(store.state, lambda: (publisher.crl, publisher.policy, publisher.status))
         self.follower: Follower | None = None
 
     def start(self) -> None:
@@ -128,6 +130,8 @@ class Authority:
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
         self._later("log check", limits.LOG_CHECK_SECONDS, self.store.check_log)
         self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)
+        if self.store.shared:
+            self._later("shown", limits.SHOWN_KEPT_SECONDS, self._keep_shown)
         self._later("news", limits.PRESENCE_NEWS_SECONDS, self.members.flush_news)
         self._later("old presence", limits.PRESENCE_FORGET_SECONDS, self.members.forget_presence)
         if self.follower is not None:
@@ -152,6 +156,10 @@ class Authority:
             await self.replicas.leave().addErrback(self._failed, "report")
         self.store.close()
         self._lock.release()
+
+    def _keep_shown(self) -> Deferred[None]:
+        news = self._shown.news()
+        return self.store.in_thread(lambda: self._shown.write(news)) if news else succeed(None)
 
     def taken_over(self, tx: Transaction) -> None:
         """
