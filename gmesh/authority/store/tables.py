@@ -18,7 +18,7 @@ from gmesh.authority.store.sqlite import Connection
 
 __all__ = ["CopiedTable", "tables"]
 
-OF_THE_PLACE = frozenset({"migration", "moved", "replica"})
+OF_THE_PLACE = frozenset({"compatible", "migration", "moved", "replica"})
 """What says something of a database, and nothing of the authority."""
 ROWS_AT_ONCE = 1000
 LONG_ROWS_AT_ONCE = 8
