@@ -8,6 +8,7 @@ Tests: C{tests/authority/test_database_copy.py}.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -45,6 +46,7 @@ class PostgresEnd:
         self._engine = engine
         self._replace = replace
         self.shown: str = engine.name
+        self.directory: Path | None = None
         self._connection: Any = None
 
     def begin_source(self, alone: bool) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from gmesh.authority.store.identity import IDENTITY_MARKS
+from gmesh.authority.store.marks import MOVED_MARK
 from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.sqlite import Connection
 
@@ -49,7 +50,7 @@ class CopiedTable:
     @property
     def source(self) -> str:
         """What follows FROM in a statement that reads its rows, but for those that are of the place."""
-        marks = ", ".join(f"'{name}'" for name in IDENTITY_MARKS)
+        marks = ", ".join(f"'{name}'" for name in (*IDENTITY_MARKS, MOVED_MARK))
         return f"meta WHERE name NOT IN ({marks})" if self.name == "meta" else self.name
 
     def select(self) -> str:
