@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,7 @@ from authority.test_backups import body
 from authority.test_identity import sql
 
 from gmesh.authority.adopt import adopt, adopt_whole
-from gmesh.authority.database_copy import copy_end, snapshot
 from gmesh.authority.rate_limit import RateLimits
-from gmesh.authority.store.copy_sqlite import SqliteEnd
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.trust.documents import Crl, Status
@@ -32,23 +31,26 @@ def shared(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def dump(network: Network, path: Path) -> None:
     """As an administrator of the database would."""
-    snapshot(copy_end(network.engine), SqliteEnd(path), network.now)
+    subprocess.run(["pg_dump", "-d", network.engine._dsn, "-f", str(path)], check=True)
 
 
 def put_back(network: Network, path: Path) -> None:
-    snapshot(SqliteEnd(path), copy_end(network.engine, replace=True), network.now)
+    sql(network, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    words = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", network.engine._dsn, "-f", str(path)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    sql(network, "DELETE FROM replica")  # daemons of that time, by the clock of this test just now
 
 
 def test_p27_a_dump_of_yesterday_is_refused_then_adopted(shared: Network, tmp_path: Path) -> None:
     """With what this host showed before: in a new epoch, with the revocation and the member of today."""
     old = shared.joined("pump-1")
-    dump(shared, tmp_path / "yesterday.sqlite")
+    dump(shared, tmp_path / "yesterday.sql")
     young = shared.joined("pump-2")
     shared.admin("POST", "/admin/revocations", {"node": "pump-1"})
     shared.clock.advance(2)
     before = body(shared, "status", Status)
     shared.stop()
-    put_back(shared, tmp_path / "yesterday.sqlite")
+    put_back(shared, tmp_path / "yesterday.sql")
     with pytest.raises(StoreError, match="gmesh database adopt") as caught:
         shared.start()
     assert caught.value.reason == "older-database"
@@ -71,7 +73,7 @@ def test_another_host_goes_on_by_what_was_decided_unless_it_saw_more(
 ) -> None:
     """Its audit.jsonl is kept aside; one with rows that were not taken in is refused."""
     shared.joined("pump-1")
-    dump(shared, tmp_path / "yesterday.sqlite")
+    dump(shared, tmp_path / "yesterday.sql")
     shared.joined("pump-2")
     shared.clock.advance(2)
     shared.stop()
@@ -82,7 +84,7 @@ def test_another_host_goes_on_by_what_was_decided_unless_it_saw_more(
     shared.clock.advance(2)
     shared.stop()
     more = mirror.read_bytes()
-    put_back(shared, tmp_path / "yesterday.sqlite")
+    put_back(shared, tmp_path / "yesterday.sql")
     mirror.write_bytes(seen)
     adopt(shared.path, shared.engine, shared.now, accept_lost_revocations=True)
     ours = mirror.read_bytes()
