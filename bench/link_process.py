@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cache
 from random import Random
 from typing import Any
@@ -53,7 +54,7 @@ NEAR = tuple(f"near{number}" for number in range(320))
 
 BATCH = 64 * 1024
 END = b"the end"
-UNLIMITED = HandshakeLimits(10**6, 10**6, 1e9, 1e9, 1e9, 1e9)
+UNLIMITED = HandshakeLimits(**{each.name: 10**9 for each in fields(HandshakeLimits)})
 CONTROL = 200
 """A kind without meaning, for control frames that come straight back."""
 
