@@ -21,7 +21,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from gmesh.errors import CarrierRefused
 
-__all__ = ["Opening", "OpeningEndpoint", "OpeningFactory"]
+__all__ = ["Opening", "OpeningEndpoint", "OpeningFactory", "opened"]
 
 _Opening = TypeVar("_Opening", bound="Opening")
 
@@ -135,9 +135,10 @@ class OpeningEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """@see: C{IStreamClientEndpoint.connect}"""
         connecting: Deferred[Any] = self._inner.connect(OpeningFactory(protocolFactory, self._make))
-        return connecting.addCallback(_opened)
+        return connecting.addCallback(opened)
 
 
-def _opened(opening: Opening) -> Deferred[IProtocol]:
+def opened(opening: Opening) -> Deferred[IProtocol]:
+    """Fires with the protocol of an opening when that has been connected."""
     upper = opening.upper
     return opening.opened.addCallback(lambda _: upper)

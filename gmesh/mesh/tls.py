@@ -24,7 +24,6 @@ from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
@@ -39,7 +38,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import CarrierRefused, ConfigurationError
-from gmesh.mesh.opening import Opening, OpeningEndpoint
+from gmesh.mesh.opening import Opening, OpeningFactory, opened
+from gmesh.mesh.tls_transport import LinkTlsFactory, whole_writes
 
 __all__ = ["TlsEndpoint", "TlsTrust", "key_pin"]
 
@@ -97,7 +97,7 @@ class TlsTrust:
         self._warn = warn
         self._sessions: OrderedDict[str, tuple[SSL.Session, str]] = OrderedDict()
         self._chains: WeakKeyDictionary[SSL.Connection, _Chain] = WeakKeyDictionary()
-        self._context: SSL.Context = CertificateOptions().getContext()
+        self._context: SSL.Context = whole_writes(CertificateOptions()).getContext()
         if not ca:
             self._context.set_default_verify_paths()
             return
@@ -237,8 +237,9 @@ class TlsEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """@see: C{IStreamClientEndpoint.connect}"""
-        within = wrapClientTLS(self._creator, self._inner)
-        return OpeningEndpoint(within, partial(_Judged, self._creator)).connect(protocolFactory)
+        judged = OpeningFactory(protocolFactory, partial(_Judged, self._creator))
+        connecting: Deferred[Any] = self._inner.connect(LinkTlsFactory(self._creator, True, judged))
+        return connecting.addCallback(lambda tls: opened(tls.wrappedProtocol))
 
 
 def _said(certificate: x509.Certificate) -> str:
