@@ -76,11 +76,11 @@ def served(options: dict[str, Any]) -> str:
 
 
 def client(reactor: Any, options: dict[str, Any]) -> IStreamClientEndpoint:
-    """The endpoint of the end that dials."""
-    carrier, port = options.get("carrier", "tcp"), options["port"]
-    if carrier == "tcp":
+    """The endpoint of the end that dials: where a carrier is named, as a node does."""
+    carrier, port = options.get("carrier"), options["port"]
+    if carrier is None:
         return TCP4ClientEndpoint(reactor, options.get("host", "127.0.0.1"), port)
-    trust = TlsTrust(options["pem"], strict=True)
+    trust = TlsTrust(options["pem"] or "", strict=True)
     return Carriers(reactor, trust).endpoint(f"{carrier}://localhost:{port}")
 
 

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer, providedBy
+from zope.interface import implementer
 
 from gmesh.errors import CarrierRefused
 
@@ -75,7 +75,6 @@ class Opening(ProtocolWrapper):
 
     def makeConnection(self, transport: ITransport) -> None:
         """Begin; the protocol is connected later."""
-        directlyProvides(self, providedBy(transport))
         self.factory.registerProtocol(self)
         Protocol.makeConnection(self, transport)
 

@@ -39,7 +39,7 @@ from zope.interface import implementer
 
 from gmesh.errors import CarrierRefused, ConfigurationError
 from gmesh.mesh.opening import Opening, OpeningFactory, opened
-from gmesh.mesh.tls_transport import LinkTlsFactory, whole_writes
+from gmesh.mesh.tls_transport import LinkTlsFactory, for_links
 
 __all__ = ["TlsEndpoint", "TlsTrust", "key_pin"]
 
@@ -97,7 +97,8 @@ class TlsTrust:
         self._warn = warn
         self._sessions: OrderedDict[str, tuple[SSL.Session, str]] = OrderedDict()
         self._chains: WeakKeyDictionary[SSL.Connection, _Chain] = WeakKeyDictionary()
-        self._context: SSL.Context = whole_writes(CertificateOptions()).getContext()
+        self._context: SSL.Context = for_links(CertificateOptions()).getContext()
+        self._context.set_verify(SSL.VERIFY_PEER, self._looked)
         if not ca:
             self._context.set_default_verify_paths()
             return
@@ -108,22 +109,24 @@ class TlsTrust:
 
     def connection(self, address: str, host: str) -> SSL.Connection:
         """A connection to begin with, its session that of the last one where there was one."""
-        connection, chain = SSL.Connection(self._context, None), _Chain()
+        connection = SSL.Connection(self._context, None)
         if not _is_address(host):
             connection.set_tlsext_host_name(host.rstrip(".").encode("ascii"))
-
-        def looked(_: SSL.Connection, certificate: crypto.X509, number: int, depth: int, good: int) -> bool:
-            chain.looked = True
-            if not good:
-                chain.fault = chain.fault or _FAULTS.get(number, f"error {number} of openssl verify")
-            return True
-
-        connection.set_verify(SSL.VERIFY_PEER, looked)
-        self._chains[connection] = chain
+        self._chains[connection] = _Chain()
         kept = self._sessions.get(address)
         if kept is not None:
             connection.set_session(kept[0])
         return connection
+
+    def _looked(
+        self, connection: SSL.Connection, certificate: crypto.X509, number: int, depth: int, good: int
+    ) -> bool:
+        """OpenSSL has looked at a certificate: one callback for all connections, as each costs."""
+        chain = self._chains[connection]
+        chain.looked = True
+        if not good:
+            chain.fault = chain.fault or _FAULTS.get(number, f"error {number} of openssl verify")
+        return True
 
     def judge(self, connection: SSL.Connection, address: str, host: str) -> str:
         """

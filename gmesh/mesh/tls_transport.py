@@ -19,9 +19,9 @@ from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer, providedBy
+from zope.interface import implementer
 
-__all__ = ["LinkTls", "LinkTlsFactory", "whole_writes"]
+__all__ = ["LinkTls", "LinkTlsFactory", "for_links"]
 
 RECORD = 2**14
 """Bytes that a TLS record carries at most: RFC 8446, section 5.1."""
@@ -29,11 +29,17 @@ SEALED = RECORD + 256
 """Bytes of a whole one, at most: RFC 8446, section 5.2, without its head."""
 _MODE_ENABLE_PARTIAL_WRITE = 1
 """SSL_CTX_set_mode(3)."""
+_OP_ALLOW_NO_DHE_KEX, _OP_PREFER_NO_DHE_KEX = 1 << 10, 1 << 35
+"""SSL_CTX_set_options(3); the second since OpenSSL 3.3, and nothing to an older one."""
 
 
-def whole_writes(options: Any) -> Any:
+def for_links(options: Any) -> Any:
     """
-    Let OpenSSL make all the records of a write in one call, where pyOpenSSL can be told so (26.0 can).
+    Make the contexts of these options fit what links are.
+
+    OpenSSL makes all the records of a write in one call, where pyOpenSSL can be told so (26.0 can).  A
+    session that is resumed exchanges no new keys (psk_ke, RFC 8446, section 4.2.9) where the dialler offers
+    that, as nodes do and browsers do not: the handshake inside exchanges its own.
 
     @param options: a C{CertificateOptions} that has made no context yet.
     @return: the same.
@@ -44,6 +50,7 @@ def whole_writes(options: Any) -> Any:
 
 def _context(method: int) -> SSL.Context:
     context = SSL.Context(method)
+    context.set_options(_OP_ALLOW_NO_DHE_KEX | _OP_PREFER_NO_DHE_KEX)
     if hasattr(context, "clear_mode"):
         context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
     return context
@@ -75,13 +82,12 @@ class LinkTls(TLSMemoryBIOProtocol):
     transport: Any
 
     def makeConnection(self, transport: ITransport) -> None:
-        """As Twisted does, but what the transport provides is declared once, not interface by interface."""
+        """As Twisted does, but the interfaces of the transport are not declared on each: that costs."""
         factory: Any = self.factory
         # Until Twisted 24.11 it had the other name.
         create = getattr(factory, "_creatorCallable", None) or factory._createConnection
         self._tlsConnection = create(self)
         self._appSendBuffer: list[bytes] = []
-        directlyProvides(self, providedBy(transport))
         Protocol.makeConnection(self, transport)
         factory.registerProtocol(self)
         self.wrappedProtocol.makeConnection(self)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from gmesh.daemon.listen import TlsServerEndpoint, parse_server
-from gmesh.mesh.tls_transport import LinkTlsFactory, whole_writes
+from gmesh.mesh.tls_transport import LinkTlsFactory, for_links
 
 __all__ = ["WEBSOCKET", "mesh_server"]
 
@@ -40,5 +40,5 @@ def mesh_server(reactor: Any, text: str, behind: str = "") -> Any:
 def _parsed(reactor: Any, text: str) -> Any:
     endpoint = parse_server(reactor, text, LinkTlsFactory)
     if isinstance(endpoint, TlsServerEndpoint):
-        whole_writes(endpoint._sslContextFactory)
+        for_links(endpoint._sslContextFactory)
     return endpoint

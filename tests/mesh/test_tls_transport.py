@@ -15,7 +15,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump
 
-from gmesh.mesh.tls_transport import LinkTlsFactory, whole_writes
+from gmesh.mesh.tls_transport import LinkTlsFactory, for_links
 from gmesh.node.listening import mesh_server
 
 # Twisted's own calls.
@@ -59,7 +59,7 @@ class Pair:
     def __init__(self, directory, near=LinkTlsFactory, far=LinkTlsFactory, version=TLSVersion.TLSv1_3):
         served, _ = Authority(directory).endpoint("a.example")
         server = mesh_server(MemoryReactorClock(), served)._sslContextFactory
-        client = whole_writes(CertificateOptions(lowerMaximumSecurityTo=version))
+        client = for_links(CertificateOptions(lowerMaximumSecurityTo=version))
         clock = Clock()
         self.ends = End(), End()
         factories = [
@@ -254,3 +254,25 @@ def test_who_closes_with_a_producer_registered_closes_when_that_has_ended(pair):
     near.transport.unregisterProducer()
     pair.wire.flush()
     assert [type(end.lost) for end in pair.ends] == [ConnectionDone, ConnectionDone]
+
+
+@pytest.mark.skipif(SSL.OPENSSL_VERSION_NUMBER < 0x30300000, reason="OpenSSL cannot be told so before 3.3")
+def test_a_session_that_is_resumed_exchanges_no_new_keys(tmp_path):
+    """Its ServerHello says which key goes on and has no share of another: links have their own."""
+    pair = Pair(tmp_path).greet()
+    client, server = (each._tlsConnection for each in pair.tls)
+    hellos = []
+    for _ in range(2):
+        again = SSL.Connection(client.get_context(), None), SSL.Connection(server.get_context(), None)
+        again[0].set_connect_state()
+        again[1].set_accept_state()
+        if hellos:
+            again[0].set_session(client.get_session())
+        for here, there in (again, reversed(again)):
+            with pytest.raises(SSL.WantReadError):
+                here.do_handshake()
+            flight = here.bio_read(65536)
+            there.bio_write(flight)
+        hellos.append(int.from_bytes(flight[3:5], "big"))
+    # Handshake head 4, version 2, random 32, session 33, suite 2, compression 1, extensions 2 + 6 + 6.
+    assert hellos[1] == 88 < hellos[0]
