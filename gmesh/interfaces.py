@@ -477,6 +477,7 @@ class IStream(Interface):
     sent = Attribute("Bytes that the far end has acknowledged.")
     received = Attribute("Bytes handed to the protocol.")
     since = Attribute("When it was opened, on the monotonic clock of the node.")
+    local = Attribute("What on this host has this end, as L{ILocalEnd} says; empty if its protocol is none.")
     state = Attribute("C{opening}, C{open}, C{half-closed} or C{closing}.")
 
     def abortConnection():
@@ -498,3 +499,9 @@ class IStreamReader(Interface):
 
     def write_stopped():
         """The far end reads no more; what is written from now on is dropped."""
+
+
+class ILocalEnd(Interface):
+    """A protocol of a stream that knows for whom on this host it has it."""
+
+    local = Attribute("A program, a forward, an exposure: one phrase for people.")

@@ -29,7 +29,7 @@ from twisted.python.log import callWithContext
 from zope.interface import implementer
 
 from gmesh.addresses import MeshAddress
-from gmesh.interfaces import IStream, IStreamReader
+from gmesh.interfaces import ILocalEnd, IStream, IStreamReader
 from gmesh.stream_errors import StreamCode, StreamLost
 from gmesh.streams import limits
 from gmesh.streams.budget import CreditWindow
@@ -130,6 +130,11 @@ class Stream(StreamState):
     def received(self) -> int:
         """Bytes handed to the protocol."""
         return self.credit.consumed
+
+    @property
+    def local(self) -> str:
+        """As L{IStream} has it."""
+        return str(getattr(ILocalEnd(self.protocol, None), "local", ""))
 
     @property
     def state(self) -> str:

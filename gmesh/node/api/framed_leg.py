@@ -28,7 +28,7 @@ from gmesh.client.stream_frames import (
     stop_frame,
 )
 from gmesh.errors import FrameRefused, RequestRefused
-from gmesh.interfaces import IStreamReader
+from gmesh.interfaces import ILocalEnd, IStreamReader
 from gmesh.node.api.leg_room import LegRoom
 from gmesh.stream_errors import StreamCode, StreamLost
 
@@ -221,19 +221,27 @@ class FramedLeg(Protocol):
         self.transport.abortConnection()
 
 
-@implementer(IHalfCloseableProtocol, IStreamReader)
+@implementer(IHalfCloseableProtocol, ILocalEnd, IStreamReader)
 class FramedStream(Protocol):
     """
     The protocol of the stream.
 
     @param begin: called with the L{FramedLeg} once there is a stream: gives it the connection of the program.
     @param room: for all such connections of the node.
+    @param local: the program, as of L{ILocalEnd}.
     """
 
     transport: Any
     _leg: FramedLeg
 
-    def __init__(self, begin: Callable[[FramedLeg, Any], None], room: LegRoom, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        begin: Callable[[FramedLeg, Any], None],
+        room: LegRoom,
+        clock: IReactorTime,
+        local: str = "",
+    ) -> None:
+        self.local = local
         self._begin = begin
         self._room = room
         self._clock = clock

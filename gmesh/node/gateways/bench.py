@@ -20,7 +20,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gmesh.interfaces import IStreamOffer, IStreamReader
+from gmesh.interfaces import ILocalEnd, IStreamOffer, IStreamReader
 from gmesh.stream_errors import StreamCode
 
 __all__ = ["MAX_SECONDS", "MAX_STREAMS", "RUN", "BenchService"]
@@ -88,11 +88,12 @@ class BenchService(Service):
             self.over(bench, peer)
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer, IStreamReader)
+@implementer(IHalfCloseableProtocol, ILocalEnd, IPushProducer, IStreamReader)
 class _Bench(Protocol):
     """One stream."""
 
     transport: Any
+    local = "gmesh bench"
 
     def __init__(self, service: BenchService, peer: str) -> None:
         self._service = service
