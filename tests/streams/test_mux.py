@@ -7,8 +7,9 @@ import hashlib
 
 import pytest
 from streams.rigs import HalfCloser, Recorder, Rig
-from streams.two_ends import End, TwoEnds
+from streams.two_ends import DELAY, End, TwoEnds
 
+from gmesh.endtoend.limits import MAX_BATCH, MAX_SEGMENT
 from gmesh.streams import limits
 from gmesh.streams.mux import StreamMux
 from gmesh.streams.stream import Stream
@@ -71,6 +72,25 @@ def test_bytes_are_whole_and_in_order_over_a_bad_channel(share: float, jitter: f
 def kinds(plaintext: bytes) -> list[int]:
     """The inner frames of a sealed frame."""
     return [kind for kind, _, _ in iter_frames(plaintext)]
+
+
+def test_what_large_segments_lost_is_sent_as_it_was_where_they_are_small_now() -> None:
+    """Each piece in a segment of its own; what is new keeps to the size of now."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    channel = two.a.channel
+    channel.segment_limit, channel.decide = MAX_SEGMENT, lambda plaintext: ()
+    stream.write(BYTES[: MIB // 8])
+    two.run(0.05)
+    assert max(map(len, channel.sent)) > 4 * MAX_BATCH - 1_024
+    channel.segment_limit, channel.decide = MAX_BATCH, lambda plaintext: (DELAY,)
+    stream.write(BYTES[MIB // 8 : MIB // 4])
+    two.run(5)
+    assert far.data == BYTES[: MIB // 4]
+    again = [len(each) for each in channel.sent if len(each) > MAX_BATCH + 400]
+    assert len(again) >= 4, "those that were lost, and those that were sent for them"
 
 
 def test_without_room_nothing_leaves_until_there_is_some() -> None:
