@@ -466,8 +466,9 @@ class IStream(Interface):
     The transport of one stream.
 
     It provides C{ITransport}, C{IConsumer}, C{IPushProducer} and C{IHalfCloseableDescriptor}'s
-    C{loseWriteConnection} too. The protocol is told of half closes if it provides
-    C{IHalfCloseableProtocol}, and of the far end reading no more if it provides L{IStreamReader}.
+    C{loseWriteConnection} too; what is written may be a view of C{bytes}, which are not copied then. The
+    protocol is told of half closes if it provides C{IHalfCloseableProtocol}, and of the far end reading no
+    more if it provides L{IStreamReader}.
     C{connectionLost} gets C{ConnectionDone} only when everything was acknowledged both ways, else
     L{gmesh.stream_errors.StreamLost} or C{ConnectionAborted}.
     """

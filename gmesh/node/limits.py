@@ -137,8 +137,8 @@ STOP_DEADLINE = 6.0
 
 HEAD_TIMEOUT = 10.0
 """Seconds for the head of a request that asks the local API for a stream."""
-WIDE_LEGS = 64
-WIDE_LEG = 256 * 1024
+WIDE_LEGS = 32
+WIDE_LEG = 512 * 1024
 """So many connections of programs may move, and so hold, so much in a turn: 16 MiB in all."""
 MAX_LOCAL_CONNECTIONS = 8_192
 """Connections of programs: twice the streams of a node, an eighth of the unit's descriptors."""

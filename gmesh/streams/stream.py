@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import (
@@ -40,6 +41,14 @@ __all__ = ["Stream"]
 
 def _nothing() -> None:
     """Nobody waits."""
+
+
+def _unchanging(data: Any) -> bytes | memoryview:
+    """What is written, or a copy of it if that may still change."""
+    if isinstance(data, str):
+        raise TypeError("Data must not be str")
+    view = memoryview(data)
+    return view.cast("B") if isinstance(view.obj, bytes) and view.c_contiguous else view.tobytes()
 
 
 def _own_prefix(protocol: IProtocol) -> str | None:
@@ -172,12 +181,10 @@ class Stream(StreamState):
 
     # ITransport
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send C{data} behind what was written before."""
         if not isinstance(data, bytes):
-            if isinstance(data, str):
-                raise TypeError("Data must not be str")
-            data = bytes(data)
+            data = _unchanging(data)
         sending = self.sending
         if not data or self.over or sending.ended:
             return

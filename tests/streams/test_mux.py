@@ -93,6 +93,25 @@ def test_what_large_segments_lost_is_sent_as_it_was_where_they_are_small_now() -
     assert len(again) >= 4, "those that were lost, and those that were sent for them"
 
 
+def test_views_of_bytes_are_sent_as_they_are_and_what_may_change_as_it_was() -> None:
+    """What is kept until it is acknowledged is no copy, unless its owner could still write into it."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    lasting, changing = BYTES[:5_000], bytearray(BYTES[5_000:9_000])
+    stream.write(memoryview(lasting)[1_000:])
+    stream.write(memoryview(changing))
+    stream.write(memoryview(lasting)[:999:2])
+    views = list(stream.sending._views or ())
+    assert [isinstance(each, memoryview) and each.obj is lasting for each in views] == [True, False, False]
+    changing[:] = bytes(4_000)
+    two.run(1)
+    assert far.data == BYTES[1_000:9_000] + BYTES[:999:2]
+    with pytest.raises(TypeError):
+        stream.write("text")  # type: ignore[arg-type]  # what must not be written
+
+
 def test_without_room_nothing_leaves_until_there_is_some() -> None:
     """The lane pauses its producer and resumes it; nothing is lost or sent twice for that."""
     two = TwoEnds()

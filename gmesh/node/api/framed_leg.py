@@ -36,6 +36,8 @@ __all__ = ["FramedLeg", "FramedStream"]
 
 CLOSE_PATIENCE = 5.0
 """Seconds in which a program closes that was told how its stream ended."""
+SMALL_PIECE = 8 * 1024
+"""Bytes of DATA on average, below which a copy of all costs less than many views of it."""
 GONE = "the program at the far end went away"
 FORBIDDEN = "the program at the far end may not go on"
 
@@ -81,7 +83,7 @@ class FramedLeg(Protocol):
         if len(data) >= MAX_DATA:
             self._moves_much()
         try:
-            found = self._decoder.feed(data)
+            found = self._decoder.cut(data)
         except FrameRefused as error:
             self._stream.reset(StreamCode.ABORTED.slug, GONE)
             self._end(reset_frame(StreamCode.PROTOCOL, error.detail))
@@ -89,8 +91,11 @@ class FramedLeg(Protocol):
         for item in found:
             if isinstance(item, Signal):
                 self._signal(item)
+            elif len(item) * SMALL_PIECE > len(data):
+                self._stream.write(b"".join(item))
             else:
-                self._stream.write(item)
+                for view in item:
+                    self._stream.write(view)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The program has gone; before it ended both halves, that is an abort."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -33,9 +34,14 @@ MAX_SECONDS: Final = 120.0
 """Seconds that a stream of one may take."""
 _HEAD_SECONDS: Final = 10.0
 _COUNT: Final = struct.Struct(">Q")
-_ZEROS: Final = bytes(64 * 1024)
 _PIECES_A_TURN: Final = 16
 """Of zeros, before others have the reactor: a transport need not pause who writes faster than it sends."""
+
+
+@cache
+def _zeros() -> bytes:
+    """What is sent, once somebody asks for it: a node of which nobody does can spare it."""
+    return bytes(64 * 1024)
 
 
 class BenchService(Service):
@@ -168,7 +174,7 @@ class _Bench(Protocol):
         for _ in range(_PIECES_A_TURN):
             if not self._going:
                 return
-            self.transport.write(_ZEROS)
+            self.transport.write(_zeros())
         self._more = self._service.clock.callLater(0, self._send)
 
     def pauseProducing(self) -> None:
