@@ -103,7 +103,7 @@ SLOW_PATH_BATCH = 4_096
 """Bytes of inner frames that share a seal: at first, then by the round trip (L{SLOW_PATH})."""
 
 MAX_SEGMENT = 64_384
-SEGMENT_TIME = 0.001
+SEGMENT_TIME = 0.004
 SEGMENTS_PER_WINDOW = 8
 """
 Bytes of byte streams that share a seal: as many as the path delivers in so many seconds, and so many of

@@ -416,11 +416,11 @@ def test_segments_are_as_large_as_the_path_is_fast(fabric, joined):
 
 
 def test_segments_stay_small_where_the_path_is_thin(fabric, joined):
-    """As many bytes as it delivers in a millisecond, or as messages have: a keystroke waits for no more."""
+    """As many bytes as it delivers in 4 ms, or as messages have: a keystroke waits for no more."""
     batch = joined[0].batch
     control = batch._in_flight.control
     control.cwnd = 6 * 1024 * 1024
-    for rate, size in ((1_250_000, limits.MAX_BATCH), (40_000_000, 40_000), (1e9, limits.MAX_SEGMENT)):
+    for rate, size in ((1_250_000, limits.MAX_BATCH), (10_000_000, 40_000), (1e9, limits.MAX_SEGMENT)):
         control.delivery._lasting = rate
         batch._resize(control)
         assert batch.segment_limit == size
