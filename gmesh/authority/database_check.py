@@ -18,7 +18,7 @@ from gmesh.authority.audit import verify_audit
 from gmesh.authority.issuer import epoch
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import documents, postgres_schema
-from gmesh.authority.store.migrate import check_recorded, recorded
+from gmesh.authority.store.migrate import allowed, check_recorded, recorded
 from gmesh.authority.store.transaction import Reader
 from gmesh.errors import StoreError
 from gmesh.trust.documents import Genesis, parse_document
@@ -87,7 +87,7 @@ def _server(cursor: Any) -> DatabaseFinding:
 
 def _schema(cursor: Any) -> str:
     done, wanted = recorded(cursor), postgres_schema.migrations()
-    check_recorded(done, wanted)
+    check_recorded(done, wanted, allowed(cursor, done))
     pending = [migration.number for migration in wanted if migration.number not in done]
     if pending:
         return f"{max(done):04d}; the next daemon to start brings it to {max(pending):04d}"

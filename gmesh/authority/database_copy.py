@@ -105,8 +105,12 @@ def copy_database(state: Path, source: CopyEnd, target: CopyEnd, now: int, watch
         C{other-schema}, C{missing}, C{unavailable}.
     """
     check_state(state)
-    lock = StateLock(state / LOCK, "gmesh-authority")
+    directories = {end.directory.resolve() for end in (source, target) if end.directory is not None}
+    directories = {state.resolve(), *(each for each in directories if (each / LOCK).exists())}
+    locks: list[StateLock] = []
     try:
+        for each in sorted(directories):
+            locks.append(StateLock(each / LOCK, "gmesh-authority"))
         with explained(source, target):
             reading = source.begin_source(alone=True)
             reader = Reader(reading)
@@ -121,7 +125,8 @@ def copy_database(state: Path, source: CopyEnd, target: CopyEnd, now: int, watch
             source.commit()
             target.publish()
     finally:
-        lock.release()
+        for lock in locks:
+            lock.release()
     return Copied(rows, size, head, source.shown, target.shown)
 
 

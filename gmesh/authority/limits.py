@@ -60,6 +60,7 @@ LOG_BYTES_MAX = 1 << 30
 PRUNE_SECONDS = 30
 PRUNE_ROWS = 5000
 PRESENCE_FLUSH_SECONDS = 30
+SHOWN_KEPT_SECONDS = 1  # between two looks whether documents changed, which are kept as files
 PRESENCE_NEWS_SECONDS = 1  # until changed numbers of a node are written
 PRESENCE_KEPT_SECONDS = 30 * 86_400  # of a node that is no member any more
 PRESENCE_FORGET_SECONDS = 3600  # between two looks for those

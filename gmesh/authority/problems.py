@@ -45,13 +45,14 @@ STATUSES = {
     "internal": 500,
     "another-history": 503,
     "older-database": 503,
+    "moved": 503,
     "clock-suspect": 503,
     "read-only": 503,
     "corrupt": 503,
     "unavailable": 503,
 }
 
-_NO_FILES = frozenset({"another-history", "older-database", "conflict", "internal", "clock-suspect"})
+_NO_FILES = frozenset({"another-history", "older-database", "moved", "conflict", "internal", "clock-suspect"})
 _SAY_LESS = {
     "read-only": "nothing can be written now, and the log of the authority says why: ask again later",
     "corrupt": "the database is damaged, and the log of the authority says what to do",

@@ -5,7 +5,7 @@ After a standby took over that the server before had not waited for: what was ac
 Nothing here tells what it was.  So numbers begin anew above all that can have been given out, members whose
 certificates were lost come back by the door of L{gmesh.authority.readmission}, and what could have been used
 up since is withdrawn, as after L{gmesh.authority.restore}.
-Tests: C{tests/authority/test_identity.py}.
+Tests: C{tests/authority/test_identity.py}, C{tests/authority/test_failover.py}.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Whether a shared database holds what this host has seen of it before, by its C{a
 
 What an administrator decided about a lost past, on any host, holds on all: one that saw no more of it
 than they took in keeps its file aside and goes on with theirs.
-Tests: C{tests/authority/test_identity.py}.
+Tests: C{tests/authority/test_identity.py}, C{tests/authority/test_failover.py}.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from gmesh.authority.promotion import begin_epoch
 from gmesh.authority.published import Publisher
 from gmesh.authority.replicas import Replicas
 from gmesh.authority.revocations import Revocations
+from gmesh.authority.shown_files import ShownFiles
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import audit as audit_rows
@@ -51,7 +52,6 @@ from gmesh.trust.keys import verify
 __all__ = ["Authority"]
 
 TAKEN_OVER = {
-    "": "",
     "synchronous": "a standby took over, which every commit had waited for: nothing was lost",
     "asynchronous": "a standby took over, which commits had not waited for: a new epoch begins, and open"
     " invites are withdrawn",
@@ -119,6 +119,7 @@ class Authority:
         self._probed_at = float("-inf")
         self._pruned = 0
         self._draining = False
+        self._shown = ShownFiles(store.state, lambda: (publisher.crl, publisher.policy, publisher.status))
         self.follower: Follower | None = None
 
     def start(self) -> None:
@@ -128,6 +129,8 @@ class Authority:
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
         self._later("log check", limits.LOG_CHECK_SECONDS, self.store.check_log)
         self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)
+        if self.store.shared:
+            self._later("shown", limits.SHOWN_KEPT_SECONDS, self._keep_shown)
         self._later("news", limits.PRESENCE_NEWS_SECONDS, self.members.flush_news)
         self._later("old presence", limits.PRESENCE_FORGET_SECONDS, self.members.forget_presence)
         if self.follower is not None:
@@ -153,15 +156,23 @@ class Authority:
         self.store.close()
         self._lock.release()
 
+    def _keep_shown(self) -> Deferred[None]:
+        if self.store.outage.trouble is not None:  # nothing is new then, and no thread has a connection
+            return succeed(None)
+        news = self._shown.news()
+        return self.store.in_thread(lambda: self._shown.write(news)) if news else succeed(None)
+
     def taken_over(self, tx: Transaction) -> None:
         """
         A standby took over from the server of the database.
 
         @raise StoreError: C{older-database}, if it lacks what this daemon wrote.
         """
-        store = self.store
-        if store.audit_head and audit_rows.hash_of(tx, store.audit_size) != store.audit_head:
-            raise older_database(f"row {store.audit_size} of its audit is not the one that this daemon wrote")
+        if not tx.takeover:
+            return  # once more, after a commit that came to nothing
+        head = self.store.audit_head
+        if head and not audit_rows.has_hash(tx, head):
+            raise older_database("its audit lacks a row that this daemon wrote")
         if tx.takeover == "asynchronous":
             policy, crl = begin_epoch(tx, self.issuer)
             tx.after_commit(self.publisher.policy_changed, policy)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gmesh.cli.database_copy import copy
+from gmesh.cli.database_copy import adopt, copy
 from gmesh.cli.groups import Group
 from gmesh.cli.options import json_option, passphrase_option
 from gmesh.cli.output import print_json, printable
@@ -46,6 +46,7 @@ def database() -> None:
 
 
 database.add_command(copy)
+database.add_command(adopt)
 
 
 @database.command()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from gmesh.authority.restore import Restored
     from gmesh.authority.store.operators import OperatorRow
 
-__all__ = ["recover_operator", "restore"]
+__all__ = ["recover_operator", "restore", "rework", "rework_options"]
 
 LISTED = 20
 """How many names one line shows; C{--json} has them all."""
@@ -36,80 +37,85 @@ _state_option = click.option(
 )
 
 
+_EVIDENCE = (
+    click.option(
+        "--crl",
+        "crls",
+        metavar="FILE",
+        multiple=True,
+        type=_path,
+        help="crl.json of a node, the newest to be found.",
+    ),
+    click.option(
+        "--policy", "policies", metavar="FILE", multiple=True, type=_path, help="policy.json of a node."
+    ),
+    click.option(
+        "--status",
+        "statuses",
+        metavar="FILE",
+        multiple=True,
+        type=_path,
+        help="status.json of a node: what must be known, and which audit is genuine.",
+    ),
+    click.option(
+        "--audit",
+        "audits",
+        metavar="FILE",
+        multiple=True,
+        type=_path,
+        help="audit.jsonl or an export, beside those in DIR.",
+    ),
+    click.option(
+        "--audit-head",
+        "heads",
+        metavar="FILE",
+        multiple=True,
+        type=_path,
+        help="audit-head.json of an operator, or floors.json of a node, believed as it is.",
+    ),
+    click.option(
+        "--accept-lost-revocations",
+        is_flag=True,
+        help="Go on without a node's files, or with older ones: what was revoked since is allowed again.",
+    ),
+    click.option(
+        "--accept-older-policy",
+        is_flag=True,
+        help="Go on though a newer policy is known to have been published.",
+    ),
+    click.option(
+        "--strike",
+        metavar="NAME",
+        multiple=True,
+        help="Leave out this entry by a dropped key, named as it is listed.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing."),
+    click.option("--yes", is_flag=True, help="Do not ask when the operators change."),
+)
+
+
+def rework_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate with what is known of the lost days, and what people decide; L{rework} takes all of it."""
+    for option in reversed(_EVIDENCE):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("backup", metavar="BACKUP", type=_path)
 @_state_option
-@click.option(
-    "--crl",
-    "crls",
-    metavar="FILE",
-    multiple=True,
-    type=_path,
-    help="crl.json of a node, the newest to be found.",
-)
-@click.option(
-    "--policy", "policies", metavar="FILE", multiple=True, type=_path, help="policy.json of a node."
-)
-@click.option(
-    "--status",
-    "statuses",
-    metavar="FILE",
-    multiple=True,
-    type=_path,
-    help="status.json of a node: what must be known, and which audit is genuine.",
-)
-@click.option(
-    "--audit",
-    "audits",
-    metavar="FILE",
-    multiple=True,
-    type=_path,
-    help="audit.jsonl or an export, beside those in DIR.",
-)
-@click.option(
-    "--audit-head",
-    "heads",
-    metavar="FILE",
-    multiple=True,
-    type=_path,
-    help="audit-head.json of an operator, or floors.json of a node, believed as it is.",
-)
-@click.option(
-    "--accept-lost-revocations",
-    is_flag=True,
-    help="Go on without a node's files, or with older ones: what was revoked since is allowed again.",
-)
-@click.option(
-    "--accept-older-policy", is_flag=True, help="Go on though a newer policy is known to have been published."
-)
-@click.option(
-    "--strike",
-    metavar="NAME",
-    multiple=True,
-    help="Leave out this entry by a dropped key, named as it is listed.",
-)
+@rework_options
 @database_options
-@click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask when the operators change.")
 @passphrase_option
 @json_option
 def restore(
     backup: Path,
     state: Path,
-    crls: tuple[Path, ...],
-    policies: tuple[Path, ...],
-    statuses: tuple[Path, ...],
-    audits: tuple[Path, ...],
-    heads: tuple[Path, ...],
-    accept_lost_revocations: bool,
-    accept_older_policy: bool,
-    strike: tuple[str, ...],
     database: str | None,
     database_file: str | None,
-    dry_run: bool,
-    yes: bool,
     passphrase_file: Path | None,
     as_json: bool,
+    **known: Any,
 ) -> None:
     """
     Put BACKUP in the place of the authority's database; its daemon must be stopped, and all others that
@@ -119,42 +125,67 @@ def restore(
     of revocations and policy is taken in, and what the audit of DIR tells of the time since;
     open invites are withdrawn, for some were used.
     """
-    from gmesh.authority.restore import Choices, Evidence
     from gmesh.authority.restore import restore as put_back
     from gmesh.authority.restore_place import SharedPlace
 
     engine = shared_engine(database, database_file)
+    place = None if engine is None else SharedPlace(engine, state)
+    rework(partial(put_back, state, backup, place=place), passphrase_file, as_json, "restored", **known)
+
+
+def rework(
+    run: Callable[..., Restored],
+    passphrase_file: Path | None,
+    as_json: bool,
+    verb: str,
+    *,
+    crls: tuple[Path, ...],
+    policies: tuple[Path, ...],
+    statuses: tuple[Path, ...],
+    audits: tuple[Path, ...],
+    heads: tuple[Path, ...],
+    accept_lost_revocations: bool,
+    accept_older_policy: bool,
+    strike: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """
+    Have a database reworked, once the person at the terminal agrees, and show what was done.
+
+    @param run: L{gmesh.authority.restore.restore} or the like, but for what is given here.
+    @param verb: what was done to it.
+    """
+    from gmesh.authority.restore import Choices, Evidence
+
     shown = False
 
     def confirm(done: Restored) -> bool:
         nonlocal shown
         if dry_run:
-            _show(done, as_json, "would be restored")
+            _show(done, as_json, f"would be {verb}")
             raise click.exceptions.Exit(0)
         if yes or _operators(done.operators_before) == _operators(done.operators_after):
             return True
         if not as_json:
             shown = True
-            _show(done, as_json, "would be restored")
+            _show(done, as_json, f"would be {verb}")
         return _agreed()
 
     now = int(time.time())
-    done = put_back(
-        state,
-        backup,
-        now,
-        crls,
-        policies,
-        accept_lost_revocations,
-        Passphrases(passphrase_file),
-        Evidence(statuses, audits, heads),
-        Choices(accept_older_policy, strike, confirm),
-        place=None if engine is None else SharedPlace(engine, state),
+    done = run(
+        now=now,
+        crl_files=crls,
+        policy_files=policies,
+        accept_lost_revocations=accept_lost_revocations,
+        passphrases=Passphrases(passphrase_file),
+        evidence=Evidence(statuses, audits, heads),
+        choices=Choices(accept_older_policy, strike, confirm),
     )
     if shown:
-        click.echo("restored")
+        click.echo(verb)
     else:
-        _show(done, as_json, "restored")
+        _show(done, as_json, verb)
     # Requests signed up to this second are refused from now on, for they may have been used before:
     # the command outlasts it, so that what its caller signs next counts.
     time.sleep(max(0.0, now + 1 - time.time()))

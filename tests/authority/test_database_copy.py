@@ -54,7 +54,7 @@ def dump(path: Path) -> dict[str, list[tuple[Any, ...]]]:
         return {
             name: sorted(database.execute(f"SELECT * FROM {name}").fetchall(), key=repr)
             for name in names
-            if name not in ("migration", "moved", "replica")
+            if name not in ("compatible", "migration", "moved", "replica")
         }
     finally:
         database.close()
@@ -206,8 +206,10 @@ def test_what_is_served_from_is_not_copied(full: Network, postgres: PostgresServ
     """Not a directory whose daemon runs, and no shared database that one was heard of a moment ago."""
     file, url = full.path / "authority.sqlite", postgres.database()
     full.start()
-    with pytest.raises(ConfigurationError, match="another daemon"):
-        copy(full.path, file, url)
+    (tmp_path / "elsewhere").mkdir()
+    for state in (full.path, tmp_path / "elsewhere"):
+        with pytest.raises(ConfigurationError, match="another daemon"):
+            copy(state, file, url)
     full.stop()
     copy(full.path, file, url)
     with psycopg.connect(url) as connection:
@@ -219,6 +221,18 @@ def test_what_is_served_from_is_not_copied(full: Network, postgres: PostgresServ
         copy(full.path, url, tmp_path / "back.sqlite")
     assert caught.value.reason == "in-use"
     assert not list(tmp_path.glob("back*"))
+
+
+def test_a_daemon_that_was_overlooked_decides_nothing_any_more(full: Network, tmp_path: Path) -> None:
+    """It stood still, say, and goes on when all is copied."""
+    file = full.path / "authority.sqlite"
+    full.start()
+    (full.path / "authority.lock").unlink()
+    copy(full.path, file, tmp_path / "moved.sqlite")
+    full.clock.advance(2)
+    assert full.admin("POST", "/admin/revocations", {"node": "pump-2"}).status == 503
+    assert full.ask("GET", "/readyz").status == 503
+    full.stop()
 
 
 def test_only_an_empty_target_is_copied_to(full: Network, postgres: PostgresServer, tmp_path: Path) -> None:

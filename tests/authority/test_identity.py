@@ -14,6 +14,7 @@ from authority.network import Network
 from authority.postgres_server import PostgresServer
 from authority.test_backups import body
 
+from gmesh.authority.audit import chain_hash
 from gmesh.authority.rate_limit import RateLimits
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import StoreError
@@ -131,6 +132,19 @@ def test_p27_a_database_of_another_server_is_refused(shared: Network) -> None:
     assert caught.value.reason == "older-database" and "\n" not in caught.value.detail
     sql(shared, "UPDATE meta SET value = value - 1 WHERE name = 'system'")
     shared.start()
+
+
+def test_p8_rows_of_other_daemons_are_no_sign_of_anything_lost(shared: Network) -> None:
+    """The newest row that was seen need not be one that this daemon wrote."""
+    shared.joined("pump-1")
+    seq, previous = sql(shared, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+    entry = b'{"action":"join","outcome":"refused"}'
+    with psycopg.connect(shared.engine._dsn) as connection:
+        row = (seq + 1, entry, chain_hash(seq + 1, previous, entry))
+        connection.execute("INSERT INTO audit VALUES (%s, %s, %s)", row)
+    shared.clock.advance(1)
+    promote(shared, synchronous=1)
+    shared.joined("pump-2")
 
 
 def test_p8_what_this_daemon_wrote_must_be_there(shared: Network) -> None:

@@ -53,8 +53,8 @@ def test_a_source_that_moved_names_where_it_went(state: Path) -> None:
 
 
 def test_the_bar_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
-    """A program that reads the error output finds only errors in it."""
-    with copying(2000) as progress:
+    """A program that reads what is printed finds only that in it."""
+    with copying(2000, quiet=True) as progress:
         progress(1000)
     assert capsys.readouterr() == ("", "")
 

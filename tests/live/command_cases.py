@@ -34,6 +34,10 @@ class Case:
     around: Callable[[Rig, Running], contextlib.AbstractContextManager[object]] | None = None
 
 
+READABLE = ("postgresql://gmesh:secret@127.0.0.1/gmesh", "--state", "net/authority")
+"""A URL that everybody on the host can read."""
+
+
 def fixed(*words: str) -> Callable[[Rig], Words]:
     """The same arguments each time."""
     return lambda rig: words
@@ -150,6 +154,24 @@ def _sent(rig: Rig) -> Words:
 def _restored(rig: Rig) -> Words:
     copy, backup = rig.copied_authority()
     return [backup, "--state", copy, "--crl", "a/crl.json", "--policy", "a/policy.json"]
+
+
+def _created(rig: Rig) -> Words:
+    url, state = rig.new_database()
+    return [url, "--state", state]
+
+
+def _begun(*more: str) -> Callable[[Rig], Words]:
+    def words(rig: Rig) -> Words:
+        url, state = rig.created_database()
+        return [url, "--state", state, *more]
+
+    return words
+
+
+def _moved(rig: Rig) -> Words:
+    state, _ = rig.copied_authority()
+    return [f"{state}/authority.sqlite", f"{state}/moved.sqlite", "--state", state]
 
 
 def _exported(rig: Rig) -> Words:
@@ -290,6 +312,22 @@ CASES: dict[str, Case] = {
     "admin backup": Case(fixed(), [["x"]], "backups"),
     "audit verify": Case(_exported, [["nowhere"], ["phrase"], ["phrase", "--floors", "nowhere"]], "good: "),
     "restore": Case(_restored, [["nowhere", "--state", "net/authority"], ["phrase", "--state", "nowhere"]]),
+    "database create": Case(_created, [READABLE, ["--state", "net/authority"]], "created: network"),
+    "database check": Case(_begun(), [READABLE, ["--state", "net/authority"]], "fsync on"),
+    "database copy": Case(
+        _moved,
+        [
+            ["phrase", "x.sqlite", "--state", "net/authority"],
+            ["nowhere", "x.sqlite", "--state", "net/operator"],
+            ["nowhere", "postgresql://gmesh:secret@127.0.0.1/gmesh", "--state", "net/operator"],
+        ],
+        "copied and compared",
+    ),
+    "database adopt": Case(
+        _begun("--whole"),
+        [READABLE, ["--state", "net/authority"], ["host=x", "--state", "a", "--whole", "--yes"]],
+        "adopted as it is",
+    ),
     "recover-operator": Case(
         _recovered, [["--state", "net/authority", "--key", "x"], ["--state", "nowhere", "--key", "A" * 43]]
     ),

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from authority.postgres_server import PostgresServer
+from authority.postgres_server import running as running_postgres
 from live.conftest import Daemon, warned
 from live.forks import Forked, Forks
 from live.node_rig import until
@@ -140,6 +142,9 @@ class Rig:
         self._numbers = 0
         self._year = 2040
         self._receivers: list[Running] = []
+        self._server: PostgresServer | None = None
+        self._created: tuple[str, str] | None = None
+        self.ends = contextlib.ExitStack()
         phrase = directory / "phrase"
         phrase.touch(0o600)
         phrase.write_text(PHRASE)
@@ -258,6 +263,23 @@ class Rig:
         backups = sorted((self.directory / "net/authority/backups").glob("*.sqlite"))
         return copy.name, str(backups[-1])
 
+    def new_database(self) -> tuple[str, str]:
+        """The URL of an empty database, and a state directory whose authority has not begun."""
+        if self._server is None:
+            self._server = self.ends.enter_context(running_postgres("on"))
+        copy, _ = self.copied_authority()
+        for name in ("authority.sqlite*", "audit.jsonl"):
+            for path in (self.directory / copy).glob(name):
+                path.unlink()
+        return self._server.database(), copy
+
+    def created_database(self) -> tuple[str, str]:
+        """The URL of a database that an authority began in, and the state directory of that."""
+        if self._created is None:
+            self._created = self.new_database()
+            self.gmesh("database", "create", self._created[0], "--state", self._created[1])
+        return self._created
+
     def reload_authority(self) -> None:
         """Have it read its files again, and wait until it has."""
         authority = self.daemons["authority"]
@@ -294,8 +316,9 @@ class Rig:
 @contextlib.contextmanager
 def running_rig(directory: Path) -> Iterator[Rig]:
     """Make the network, start its daemons, and stop them at the end, each cleanly."""
-    with Ports() as ports:
-        yield from _run_rig(Rig(directory), ports(), ports())
+    rig = Rig(directory)
+    with rig.ends, Ports() as ports:
+        yield from _run_rig(rig, ports(), ports())
 
 
 def _run_rig(rig: Rig, authority: int, anchor: int) -> Iterator[Rig]:

@@ -14,6 +14,11 @@ def hash_of(reader: Reader, seq: int) -> bytes | None:
     return found
 
 
+def has_hash(reader: Reader, digest: bytes) -> bool:
+    """Whether there is a row with this hash; looked for from the newest on."""
+    return reader.one("SELECT 1 FROM audit WHERE hash = ? ORDER BY seq DESC LIMIT 1", digest) is not None
+
+
 def page(reader: Reader, after: int, limit: int) -> list[tuple[int, bytes, bytes]]:
     """Rows from the one after C{after}."""
     rows = reader.all("SELECT seq, entry, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, Protocol
 
 from gmesh.authority.store.migrate import released
@@ -29,10 +30,11 @@ class CopyEnd(Protocol):
     A database that rows are copied from, or to, in one transaction.
 
     @ivar shown: where it is, for people, without a password.
-    @ivar is_error: whether an exception is the engine's own.
+    @ivar directory: that it lies in, which may be that of a daemon; None for one of a server.
     """
 
     shown: str
+    directory: Path | None
 
     def begin_source(self, alone: bool) -> Any:
         """

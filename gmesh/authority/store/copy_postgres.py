@@ -8,11 +8,13 @@ Tests: C{tests/authority/test_database_copy.py}.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from gmesh.authority import limits
 from gmesh.authority.store.copy import Row, check_schema
 from gmesh.authority.store.moved import moved_to, unmark_moved
 from gmesh.authority.store.postgres_schema import check_filled, has_tables
@@ -20,10 +22,8 @@ from gmesh.authority.store.tables import CopiedTable, tables
 from gmesh.authority.store.transaction import Reader
 from gmesh.errors import StoreError
 
-__all__ = ["LIVE_SECONDS", "PostgresEnd"]
+__all__ = ["PostgresEnd"]
 
-LIVE_SECONDS = 30
-"""How long after it was last heard of a daemon may still serve."""
 _TYPES = {"INTEGER": "int8", "TEXT": "text", "BLOB": "bytea"}
 _NO_LIMITS = (
     "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0;"
@@ -46,6 +46,7 @@ class PostgresEnd:
         self._engine = engine
         self._replace = replace
         self.shown: str = engine.name
+        self.directory: Path | None = None
         self._connection: Any = None
 
     def begin_source(self, alone: bool) -> Any:
@@ -126,11 +127,12 @@ def _check_nobody(cursor: Any, where: str) -> None:
     """@raise StoreError: C{in-use}."""
     cursor.execute(
         "SELECT name FROM replica WHERE seen_at > extract(epoch FROM clock_timestamp()) - ? LIMIT 1",
-        (LIVE_SECONDS,),
+        (limits.REPLICA_LIVE_SECONDS,),
     )
     found = cursor.fetchone()
     if found is not None:
         raise StoreError(
             "in-use",
-            f"the authority of {found[0]} serves from {where}, or did {LIVE_SECONDS} s ago: stop all first",
+            f"the authority of {found[0]} serves from {where}: stop all first (one that was killed counts for"
+            f" {limits.REPLICA_LIVE_SECONDS} s)",
         )

@@ -15,6 +15,7 @@ from typing import Any
 from gmesh.authority.store import sqlite
 from gmesh.authority.store.copy import Row, check_schema
 from gmesh.authority.store.migrate import migrate
+from gmesh.authority.store.moved import unmark_moved
 from gmesh.authority.store.tables import CopiedTable, tables
 from gmesh.authority.store.transaction import Reader
 from gmesh.errors import StoreError
@@ -33,6 +34,7 @@ class SqliteEnd:
         self._path = path
         self._part = path.with_name(path.name + ".copying")
         self.shown = str(path.absolute())
+        self.directory: Path | None = path.absolute().parent
         self._connection: Any = None
 
     def begin_source(self, alone: bool) -> Any:
@@ -81,7 +83,7 @@ class SqliteEnd:
 
     def publish(self) -> None:
         """@see: L{gmesh.authority.store.copy.CopyEnd.publish}"""
-        self._connection.execute("DELETE FROM moved")
+        unmark_moved(self._connection)
         self._connection.close()
         sqlite.sync(self._part)
         os.rename(self._part, self._path)

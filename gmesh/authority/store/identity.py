@@ -5,7 +5,7 @@ Which server a shared database is on, as every transaction that writes finds it,
 A server has a number that a restore from its files keeps, and a timeline, which each promotion raises
 (PostgreSQL, "Continuous Archiving and Point-in-Time Recovery", section "Timelines").  Where the one before
 waited for a standby, a promotion loses nothing; else it may have lost what was acknowledged last.
-Tests: C{tests/authority/test_identity.py}.
+Tests: C{tests/authority/test_identity.py}, C{tests/authority/test_failover.py}.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Marks", "read_audit_head"]
+__all__ = ["MOVED_MARK", "Marks", "read_audit_head"]
 
+MOVED_MARK = "moved"
 _SET_MARK = (
     "INSERT INTO meta (name, value) VALUES (?,?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 )

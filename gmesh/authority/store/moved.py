@@ -9,21 +9,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from gmesh.authority.store.marks import MOVED_MARK, Marks
 from gmesh.authority.store.transaction import Reader
 from gmesh.errors import StoreError
 
-__all__ = ["check_moved", "mark_moved", "moved_to", "unmark_moved"]
+__all__ = ["check_marks", "check_moved", "mark_moved", "moved_to", "unmark_moved"]
 
 
 def mark_moved(cursor: Any, place: str, now: int) -> None:
     """No daemon may serve from this database. @param place: where it went; empty: it is not complete."""
-    cursor.execute("DELETE FROM moved")
+    unmark_moved(cursor)
+    cursor.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (MOVED_MARK, now))
     cursor.execute("INSERT INTO moved (id, place, moved_at) VALUES (1, ?, ?)", (place, now))
 
 
 def unmark_moved(cursor: Any) -> None:
     """It is complete, and daemons may serve from it."""
     cursor.execute("DELETE FROM moved")
+    cursor.execute(f"DELETE FROM meta WHERE name = '{MOVED_MARK}'")
+
+
+def check_marks(marks: Marks) -> None:
+    """@raise StoreError: C{moved}, for a daemon that stood still meanwhile, or was overlooked."""
+    if MOVED_MARK in marks.values:
+        raise StoreError("moved", "this database moved elsewhere: nothing is decided here any more")
 
 
 def moved_to(reader: Reader) -> str | None:

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from gmesh.authority.store.identity import IDENTITY_MARKS
+from gmesh.authority.store.marks import MOVED_MARK
 from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.sqlite import Connection
 
 __all__ = ["CopiedTable", "tables"]
 
-OF_THE_PLACE = frozenset({"migration", "moved", "replica"})
+OF_THE_PLACE = frozenset({"compatible", "migration", "moved", "replica"})
 """What says something of a database, and nothing of the authority."""
 ROWS_AT_ONCE = 1000
 LONG_ROWS_AT_ONCE = 8
@@ -49,7 +50,7 @@ class CopiedTable:
     @property
     def source(self) -> str:
         """What follows FROM in a statement that reads its rows, but for those that are of the place."""
-        marks = ", ".join(f"'{name}'" for name in IDENTITY_MARKS)
+        marks = ", ".join(f"'{name}'" for name in (*IDENTITY_MARKS, MOVED_MARK))
         return f"meta WHERE name NOT IN ({marks})" if self.name == "meta" else self.name
 
     def select(self) -> str:

@@ -4,3 +4,9 @@ CREATE TABLE moved (
     place TEXT NOT NULL,
     moved_at INTEGER NOT NULL
 );
+
+-- Beside which later migrations an older program may go on: the oldest, by the last migration that it knows.
+CREATE TABLE compatible (
+    number INTEGER PRIMARY KEY,
+    oldest INTEGER NOT NULL
+);

@@ -4,3 +4,9 @@ CREATE TABLE moved (
     place TEXT COLLATE "C" NOT NULL,
     moved_at BIGINT NOT NULL
 );
+
+-- Beside which later migrations an older program may go on: the oldest, by the last migration that it knows.
+CREATE TABLE compatible (
+    number BIGINT PRIMARY KEY,
+    oldest BIGINT NOT NULL
+);

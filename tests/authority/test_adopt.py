@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""A shared database that was put back by other means: refused, then adopted, and no revocation is undone."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from authority.network import Network
+from authority.postgres_server import PostgresServer
+from authority.test_backups import body
+from authority.test_identity import sql
+
+from gmesh.authority.adopt import adopt, adopt_whole
+from gmesh.authority.rate_limit import RateLimits
+from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
+from gmesh.errors import ConfigurationError, StoreError
+from gmesh.trust.documents import Crl, Status
+
+
+@pytest.fixture
+def shared(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Network]:
+    """A running authority on PostgreSQL."""
+    monkeypatch.setattr(Network, "postgres", postgres)
+    network = Network(tmp_path / "authority", RateLimits())
+    yield network
+    network.stop()
+
+
+def dump(network: Network, path: Path) -> None:
+    """As an administrator of the database would."""
+    subprocess.run(["pg_dump", "-d", network.engine._dsn, "-f", str(path)], check=True)
+
+
+def put_back(network: Network, path: Path) -> None:
+    sql(network, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    words = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", network.engine._dsn, "-f", str(path)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    sql(network, "DELETE FROM replica")  # daemons of that time, by the clock of this test just now
+
+
+def test_p27_a_dump_of_yesterday_is_refused_then_adopted(shared: Network, tmp_path: Path) -> None:
+    """With what this host showed before: in a new epoch, with the revocation and the member of today."""
+    old = shared.joined("pump-1")
+    dump(shared, tmp_path / "yesterday.sql")
+    young = shared.joined("pump-2")
+    shared.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    shared.clock.advance(2)
+    before = body(shared, "status", Status)
+    shared.stop()
+    put_back(shared, tmp_path / "yesterday.sql")
+    with pytest.raises(StoreError, match="gmesh database adopt") as caught:
+        shared.start()
+    assert caught.value.reason == "older-database"
+    done = adopt(shared.path, shared.engine, shared.now)
+    assert any("pump-1" in name or old.node.key_id in name for name in done.taken_in)
+    shared.clock.advance(2)
+    shared.start()
+    shared.clock.advance(2)
+    status = body(shared, "status", Status)
+    assert status.number > max(before.number, done.epoch * SERIALS_PER_EPOCH)
+    assert [each[0] for each in body(shared, "crl", Crl).revoked_nodes] == [old.node.key_id]
+    assert shared.renew(old).status == 403
+    assert shared.renew(young).status == 201
+    assert shared.joined("pump-3").certificate.body.serial > done.epoch * SERIALS_PER_EPOCH
+    assert len(list(shared.path.glob("authority.sqlite*"))) == 1, "what was there is kept, and no more"
+
+
+def test_another_host_goes_on_by_what_was_decided_unless_it_saw_more(
+    shared: Network, tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its audit.jsonl is kept aside; one with rows that were not taken in is refused."""
+    shared.joined("pump-1")
+    dump(shared, tmp_path / "yesterday.sql")
+    shared.joined("pump-2")
+    shared.clock.advance(2)
+    shared.stop()
+    shared.start()
+    mirror = shared.path / "audit.jsonl"
+    seen = mirror.read_bytes()
+    shared.joined("pump-3")
+    shared.clock.advance(2)
+    shared.stop()
+    more = mirror.read_bytes()
+    put_back(shared, tmp_path / "yesterday.sql")
+    mirror.write_bytes(seen)
+    adopt(shared.path, shared.engine, shared.now, accept_lost_revocations=True)
+    ours = mirror.read_bytes()
+    shared.clock.advance(2)
+    mirror.write_bytes(more)
+    with pytest.raises(StoreError, match="lacks row"):
+        shared.start()
+    mirror.write_bytes(seen)
+    shared.start()
+    assert mirror.read_bytes().startswith(ours)
+
+
+def test_a_database_moved_whole_is_taken_as_it_is(shared: Network) -> None:
+    """Same epoch and a row of the audit; but not if it lacks something."""
+    shared.joined("pump-1")
+    shared.clock.advance(1)
+    with pytest.raises(ConfigurationError, match="another daemon"):
+        adopt_whole(shared.path, shared.engine, shared.now)
+    shared.stop()
+    sql(shared, "UPDATE meta SET value = value + 1 WHERE name = 'system'", "DELETE FROM replica")
+    (last,) = sql(shared, "SELECT max(seq) FROM audit")
+    sql(shared, f"UPDATE audit SET seq = seq + 100 WHERE seq = {last}")
+    with pytest.raises(StoreError, match="lacks row"):
+        adopt_whole(shared.path, shared.engine, shared.now)
+    sql(shared, f"UPDATE audit SET seq = seq - 100 WHERE seq = {last} + 100")
+    adopt_whole(shared.path, shared.engine, shared.now)
+    shared.clock.advance(1)
+    shared.start()
+    assert shared.joined("pump-2").certificate.body.serial < SERIALS_PER_EPOCH
+    actions = [entry["row"]["action"] for entry in shared.admin("GET", "/admin/audit").json["entries"]]
+    assert actions.count("adopt-database") == 1 and "promotion" not in actions
