@@ -78,7 +78,7 @@ class DatedEngine(PostgresEngine):
 
 
 @contextmanager
-def running(fsync: str = "off") -> Iterator[PostgresServer]:
+def running() -> Iterator[PostgresServer]:
     """A cluster in a directory of its own, run as somebody else when the tests are root."""
     if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
         pytest.skip("NOT RUN: there is no initdb of PostgreSQL on the PATH")
@@ -100,8 +100,7 @@ def running(fsync: str = "off") -> Iterator[PostgresServer]:
         )
         rules = directory / "data/pg_hba.conf"
         rules.write_text(f"local all {GUARDED} scram-sha-256\n{rules.read_text()}")
-        options = f"-c listen_addresses= -c unix_socket_directories={directory} -c fsync={fsync}"
-        call(*ctl, "-o", options, "start")
+        call(*ctl, "-o", f"-c listen_addresses= -c unix_socket_directories={directory} -c fsync=off", "start")
         try:
             yield PostgresServer(directory)
         finally:
