@@ -177,7 +177,7 @@ class Follower:
         waiting, self._waiting = self._waiting, []
         self._patience = self._clock.callLater(limits.LOOK_SECONDS, self._let_go, waiting)
         held = self._publisher.shown
-        looked = self._store.read(lambda reader: self._fetch(reader, held))
+        looked = self._store.read(lambda reader: self._fetch(reader, held), patient=False)
         looked.addCallback(self._take).addErrback(self._failed)
         looked.addBoth(lambda _: self._over(waiting))
 
@@ -260,11 +260,13 @@ class Follower:
                 self._store.damage = self._store.damage or trouble
 
     def _failed(self, failure: Failure) -> None:
-        self._away(failure.getErrorMessage())
+        self._away(failure.getErrorMessage(), self._store.told(failure.value))
 
-    def _away(self, cause: str) -> None:
+    def _away(self, cause: str, told: bool = False) -> None:
         if self.up:
             self.up = False
+            if told:
+                return
             self.log.error("the database is away, documents are served as they are: {cause}", cause=cause)
 
 

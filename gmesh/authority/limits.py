@@ -50,6 +50,9 @@ COLLECTOR_THRESHOLDS = (20_000, 20, 20)  # new objects, and collections of the y
 # Durable state.
 GROUP_REQUESTS = 64  # decisions in one commit
 WRITE_QUEUE_REQUESTS = 2048
+DATABASE_WAIT_SECONDS = 20  # that a decision waits for a database that is away, and that one may take
+RETRY_SECONDS_MIN = 0.1  # until a database that is away is tried again; twice as long each time
+RETRY_SECONDS_MAX = 2.0
 LOG_CHECK_SECONDS = 5
 LOG_BYTES_KEPT = 16 << 20  # of a log that was taken up, for the next one
 LOG_BYTES_TOLD = 64 << 20  # of a log that another program keeps from being taken up

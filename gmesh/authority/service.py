@@ -255,7 +255,7 @@ class Authority:
     def _check(self) -> None:
         """@raise StoreError: as L{ready}, as far as it is known."""
         self.clock.check()
-        for trouble in (self.store.damage, self.store.others.trouble):
+        for trouble in (self.store.damage, self.store.others.trouble, self.store.outage.trouble):
             if trouble is not None:
                 raise trouble
 
@@ -286,5 +286,5 @@ class Authority:
         self._timers[name] = self._reactor.callLater(seconds, run)
 
     def _failed(self, failure: Failure, name: str) -> None:
-        if failure.value is not self.store.damage:  # which was said, once
+        if not self.store.told(failure.value):
             self.log.error("{name} failed: {error}", name=name, error=failure.getErrorMessage())

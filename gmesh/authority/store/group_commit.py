@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from gmesh.authority.store.identity import check_here, older_database, take_identity
 from gmesh.authority.store.marks import Marks
+from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import (
     AuditRow,
     Transaction,
@@ -60,9 +61,11 @@ class QueuedDecision:
 
     @ivar bulk: what decides on C{item} together with others, if anything does.
     @ivar transaction: in which it was decided, unless it was refused.
+    @ivar since: when it was queued, by the reactor's time.
+    @ivar told: whether who waits was answered.
     """
 
-    __slots__ = ("answer", "bulk", "deferred", "failure", "function", "item", "transaction")
+    __slots__ = ("answer", "bulk", "deferred", "failure", "function", "item", "since", "told", "transaction")
 
     def __init__(
         self, function: Callable[[Transaction], Any], bulk: Bulk[Any, Any] | None = None, item: object = None
@@ -74,6 +77,33 @@ class QueuedDecision:
         self.transaction: Transaction | None = None
         self.answer: Any = None
         self.failure: Failure | None = None
+        self.since = 0.0
+        self.told = False
+
+    def forget(self) -> None:
+        """It was not decided after all."""
+        self.transaction = self.answer = self.failure = None
+
+    def tell(self) -> None:
+        """Answer who waits, unless that was done."""
+        if self.told:
+            return
+        self.told = True
+        if self.failure is not None:
+            self.deferred.errback(self.failure)
+        else:
+            self.deferred.callback(self.answer)
+
+    def fail(self, error: Exception) -> None:
+        """Answer that it is not known to be done."""
+        self.told = True
+        self.deferred.errback(Failure(error))
+
+
+def rows_of(decisions: Sequence[QueuedDecision]) -> list[AuditRow]:
+    """What a group of decisions added to the audit, in order."""
+    made = {id(one.transaction): one.transaction for one in decisions if one.transaction is not None}
+    return sorted(row for transaction in made.values() for row in transaction.audit_rows)
 
 
 def run_group(
@@ -83,6 +113,7 @@ def run_group(
     mark: int,
     seen: int = 0,
     taken_over: Callable[[Transaction], None] | None = None,
+    replica: Replica | None = None,
 ) -> list[AuditRow]:
     """
     Decide all and commit.
@@ -90,6 +121,7 @@ def run_group(
     @param mark: the newest time seen.
     @param seen: the newest row of the audit that was seen.
     @param taken_over: decides first, as one more of C{decisions}, when a standby took over.
+    @param replica: who decides, where several may.
     @return: what was added to the audit.
     @raise StoreError: C{clock-suspect}; C{older-database}, and whatever C{taken_over} raises.
     """
@@ -115,6 +147,7 @@ def run_group(
     check_begun(cursor)
     group.marks.write(cursor, before)
     write_audit(cursor, group.rows)
+    connection.sign_off(cursor, replica, now)
     cursor.close()
     connection.commit()
     return group.rows
@@ -155,6 +188,7 @@ class _Group:
         transaction.takeover = takeover
         function(transaction)
         first.transaction = transaction
+        first.told = True  # nobody waits, and a group that is decided again has its own
         self._keep(transaction)
         return first
 
