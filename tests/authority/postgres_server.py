@@ -28,12 +28,10 @@ class PostgresServer:
     One in a directory of its own, run as somebody else when the tests are root.
 
     @param directory: of its files and its socket.
-    @param fsync: whether it waits for its disk.
     """
 
-    def __init__(self, directory: Path, fsync: str = "off") -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._fsync = fsync
         self._made = 0
         self._kept: dict[Path, str] = {}
         self._before: tuple[str, ...] = ()
@@ -52,7 +50,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Have it run, and answer."""
-        options = f"-c listen_addresses= -c unix_socket_directories={self._directory} -c fsync={self._fsync}"
+        options = f"-c listen_addresses= -c unix_socket_directories={self._directory} -c fsync=off"
         self._ctl("-o", options, "start")
 
     def stop(self) -> None:
@@ -120,17 +118,13 @@ class DatedEngine(PostgresEngine):
 
 
 @contextmanager
-def running(fsync: str = "off") -> Iterator[PostgresServer]:
-    """
-    One that runs, and is thrown away.
-
-    @param fsync: whether it waits for its disk.
-    """
+def running() -> Iterator[PostgresServer]:
+    """One that runs, and is thrown away."""
     if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
         pytest.skip("NOT RUN: there is no initdb of PostgreSQL on the PATH")
     directory = Path(tempfile.mkdtemp(prefix="pg"))
     try:
-        server = PostgresServer(directory, fsync)
+        server = PostgresServer(directory)
         server.make()
         server.start()
         try:

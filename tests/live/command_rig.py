@@ -22,10 +22,10 @@ from typing import Any
 
 import pytest
 from authority.postgres_server import PostgresServer
-from authority.postgres_server import running as running_postgres
 from live.conftest import Daemon, warned
 from live.forks import Forked, Forks
 from live.node_rig import until
+from live.safe_server import safe_server
 
 from gmesh.cli.demo_ports import Ports
 
@@ -266,7 +266,7 @@ class Rig:
     def new_database(self) -> tuple[str, str]:
         """The URL of an empty database, and a state directory whose authority has not begun."""
         if self._server is None:
-            self._server = self.ends.enter_context(running_postgres("on"))
+            self._server = self.ends.enter_context(safe_server())
         copy, _ = self.copied_authority()
         for name in ("authority.sqlite*", "audit.jsonl"):
             for path in (self.directory / copy).glob(name):

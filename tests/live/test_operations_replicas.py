@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority.postgres_server import PostgresServer, running
 from live.manual_page import Shell, commands
+from live.safe_server import safe_server
 
 pytestmark = [pytest.mark.live, pytest.mark.soak]
 
@@ -21,12 +21,8 @@ SYSTEMCTL = re.compile(r"systemctl (start|stop) gmesh-authority(@second)?")
 
 @pytest.fixture
 def database() -> Iterator[str]:
-    with running("on") as server:
-        yield _url(server)
-
-
-def _url(server: PostgresServer) -> str:
-    return server.database()
+    with safe_server() as server:
+        yield server.database()
 
 
 def test_every_command_of_the_page_about_replicas(

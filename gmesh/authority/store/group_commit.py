@@ -15,9 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gmesh.authority.store.identity import older_database, take_identity
+from gmesh.authority.store.identity import check_here, older_database, take_identity
 from gmesh.authority.store.marks import Marks
-from gmesh.authority.store.moved import check_marks
 from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import (
     AuditRow,
@@ -131,7 +130,7 @@ def run_group(
     before = Marks.read(cursor)
     group = _Group(cursor, connection, now, before.copy())
     group.marks.values["high_water"] = max(mark, group.marks.values["high_water"])
-    check_marks(before)
+    check_here(before)
     if before.audit_head[0] < seen:
         raise older_database(f"its audit ends before row {seen}, which this daemon has seen")
     takeover = take_identity(group.marks, connection.identity)

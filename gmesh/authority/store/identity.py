@@ -12,10 +12,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gmesh.authority.store.marks import Marks
+from gmesh.authority.store.marks import MOVED_MARK, Marks
 from gmesh.errors import StoreError
 
-__all__ = ["IDENTITY_MARKS", "ServerIdentity", "note_identity", "older_database", "take_identity"]
+__all__ = [
+    "IDENTITY_MARKS",
+    "ServerIdentity",
+    "check_here",
+    "note_identity",
+    "older_database",
+    "take_identity",
+]
 
 IDENTITY_MARKS = ("system", "timeline", "synchronous")
 """Of the place and not of the authority: a copy elsewhere has none of them."""
@@ -33,6 +40,12 @@ class ServerIdentity(NamedTuple):
     system: int
     timeline: int
     synchronous: int
+
+
+def check_here(marks: Marks) -> None:
+    """@raise StoreError: C{moved}, for a daemon that stood still meanwhile, or was overlooked."""
+    if MOVED_MARK in marks.values:
+        raise StoreError("moved", "this database moved elsewhere: nothing is decided here any more")
 
 
 def note_identity(marks: Marks, found: ServerIdentity) -> None:

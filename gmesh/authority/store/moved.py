@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gmesh.authority.store.marks import MOVED_MARK, Marks
+from gmesh.authority.store.marks import MOVED_MARK
 from gmesh.authority.store.transaction import Reader
 from gmesh.errors import StoreError
 
-__all__ = ["check_marks", "check_moved", "mark_moved", "moved_to", "unmark_moved"]
+__all__ = ["check_moved", "mark_moved", "moved_to", "unmark_moved"]
 
 
 def mark_moved(cursor: Any, place: str, now: int) -> None:
@@ -27,12 +27,6 @@ def unmark_moved(cursor: Any) -> None:
     """It is complete, and daemons may serve from it."""
     cursor.execute("DELETE FROM moved")
     cursor.execute(f"DELETE FROM meta WHERE name = '{MOVED_MARK}'")
-
-
-def check_marks(marks: Marks) -> None:
-    """@raise StoreError: C{moved}, for a daemon that stood still meanwhile, or was overlooked."""
-    if MOVED_MARK in marks.values:
-        raise StoreError("moved", "this database moved elsewhere: nothing is decided here any more")
 
 
 def moved_to(reader: Reader) -> str | None:
