@@ -317,7 +317,8 @@ class IEngine(Interface):
     Its connections are those of PEP 249, with C{begin(cursor)}, after which only the caller writes until it
     commits, C{begin_note(cursor)} for a small write beside the decisions, C{begin_read(cursor)} for a
     snapshot, C{begin_schema(cursor)} and C{run_script(cursor, migration)} to change tables, and
-    C{in_transaction}; statements have C{?} for each value.
+    C{in_transaction}; before a daemon commits a group it calls C{sign_off(cursor, replica, now)}.  Statements
+    have C{?} for each value.
     """
 
     path = Attribute("The file that holds it, a C{Path}; None if it is not one of this host.")
@@ -356,6 +357,21 @@ class IEngine(Interface):
 
     def is_locked(error):
         """Whether it means that another program kept the writer waiting too long. @rtype: C{bool}"""
+
+    def is_passing(error):
+        """
+        Whether the same may go well a moment later on another connection; nothing was written if it is
+        not L{unknown_turn} either.
+
+        @rtype: C{bool}
+        """
+
+    def unknown_turn(error):
+        """
+        The turn of the group whose commit was sent and never answered; None if an error means anything else.
+
+        A connection's C{outcome(boot, turn)} says whether it was committed.
+        """
 
     def explain(error):
         """What an error of the engine means to people. @rtype: L{gmesh.errors.StoreError}"""

@@ -61,6 +61,8 @@ class AuthorityCollector(Collector):
         yield _gauge("writable", "1 if the last group of decisions was written.", authority.store.writable)
         held = authority.store.others.trouble is not None
         yield _gauge("database_held", "1 while another program keeps the database from being written.", held)
+        away = authority.store.outage.trouble is not None
+        yield _gauge("database_away", "1 while the database does not answer.", away)
         yield _gauge("database_log_bytes", "Of the log beside it.", authority.store.engine.log_size())
         yield _gauge("decisions_waiting", "Decisions waiting for the disk.", authority.store.waiting)
         yield _gauge("clock_suspect", "1 while the clock stands too low to issue.", authority.clock.suspect)

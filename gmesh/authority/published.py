@@ -375,7 +375,7 @@ class Publisher:
         tx.after_commit(self.policy_changed, document)
 
     def _not_refreshed(self, failure: Failure, what: str) -> None:
-        if failure.value is not self._store.damage:  # which was said, once
+        if not self._store.told(failure.value):
             self.log.error(
                 "could not re-issue the {what}: {error}", what=what, error=failure.getErrorMessage()
             )

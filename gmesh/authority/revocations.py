@@ -145,6 +145,7 @@ class Revocations:
             **bound,
         )
         tx.after_commit(self._members.forget)
+        tx.after_commit(self._crl.owe)
         return revoked
 
     def _serial(self, tx: Transaction, order: Order) -> Barred:
@@ -227,7 +228,7 @@ class CrlMaker:
                 raise made
         except GmeshError as error:
             self._retry_at = self._clock.seconds() + limits.CRL_RETRY_SECONDS
-            if error is not self._store.damage:  # which was said, once
+            if not self._store.told(error):
                 self.log.error("revoked, but on no CRL yet: {error}", error=error.detail)
             raise
         self._retry_at = None
@@ -235,12 +236,13 @@ class CrlMaker:
 
     @property
     def owed(self) -> bool:
-        """Whether the last attempt failed, or none was made since the start."""
+        """Whether the last attempt failed, or none was made since the start or a revocation."""
         return self._retry_at is not None
 
     def owe(self) -> None:
-        """Somebody else revoked, and made no CRL."""
-        self._retry_at = self._clock.seconds()
+        """Something is revoked: whoever asked for it has it made next, unless they were given up before."""
+        if self._retry_at is None:
+            self._retry_at = self._clock.seconds()
 
     def again(self) -> None:
         """Called now and then: make what a failure, or the end of an earlier process, left to be made."""

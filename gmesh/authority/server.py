@@ -291,7 +291,7 @@ class Server:
         elif isinstance(error, StoreError) and error.reason != "internal":
             request.setHeader("Retry-After", "5")
         detail = public_detail(error, record.operator)
-        if detail != error.detail and error is not self._authority.store.others.trouble:  # told once
+        if detail != error.detail and not self._authority.store.told(error):
             self.log.error(
                 "request {request_id}: {reason}: {detail}",
                 request_id=record.request_id,
@@ -445,6 +445,7 @@ def open_authority(
         _nowhere if shared else opened.mirror.append,
         claimed=opened.claimed,
         checked=opened.checked,
+        reactor=clock if engine.shared else None,
     )
     store.shared = shared
     store.state = state

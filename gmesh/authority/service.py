@@ -38,6 +38,7 @@ from gmesh.authority.revocations import Revocations
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import certificates, nonces, read_nonces
+from gmesh.authority.store import replicas as replica_rows
 from gmesh.authority.store.history import another_history
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
@@ -222,7 +223,7 @@ class Authority:
     def _check(self) -> None:
         """@raise StoreError: as L{ready}, as far as it is known."""
         self.clock.check()
-        for trouble in (self.store.damage, self.store.others.trouble):
+        for trouble in (self.store.damage, self.store.others.trouble, self.store.outage.trouble):
             if trouble is not None:
                 raise trouble
 
@@ -238,6 +239,8 @@ class Authority:
         def prune(tx: Transaction) -> None:
             nonces.prune(tx)
             self._pruned = certificates.prune(tx, self._pruned, tx.now - self.issuer.grace(tx))
+            if self.store.shared:
+                replica_rows.forget(tx, tx.now - limits.REPLICA_KEPT_SECONDS)
 
         if not self.store.shared:
             return self.store.decide(prune)
@@ -253,5 +256,5 @@ class Authority:
         self._timers[name] = self._reactor.callLater(seconds, run)
 
     def _failed(self, failure: Failure, name: str) -> None:
-        if failure.value is not self.store.damage:  # which was said, once
+        if not self.store.told(failure.value):
             self.log.error("{name} failed: {error}", name=name, error=failure.getErrorMessage())

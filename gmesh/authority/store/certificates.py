@@ -135,7 +135,9 @@ def prune(tx: Transaction, after: int, ended_by: int) -> int:
     @return: where to go on the next time; 0 once the end was reached.
     """
     batch = "SELECT serial FROM certificate WHERE serial > ? ORDER BY serial LIMIT ?"
-    (last, rows), *_ = tx.all(f"SELECT max(serial), count(*) FROM ({batch})", after, limits.PRUNE_ROWS)
+    (last, rows), *_ = tx.all(
+        f"SELECT max(serial), count(*) FROM ({batch}) AS batch", after, limits.PRUNE_ROWS
+    )
     if last is None:
         return 0
     # A Noise key is its node's for as long as a certificate with it could be believed, or is the newest.

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.authority.store.marks import Marks
+from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import (
     AuditRow,
     Transaction,
@@ -59,9 +60,11 @@ class QueuedDecision:
 
     @ivar bulk: what decides on C{item} together with others, if anything does.
     @ivar transaction: in which it was decided, unless it was refused.
+    @ivar since: when it was queued, by the reactor's time.
+    @ivar told: whether who waits was answered.
     """
 
-    __slots__ = ("answer", "bulk", "deferred", "failure", "function", "item", "transaction")
+    __slots__ = ("answer", "bulk", "deferred", "failure", "function", "item", "since", "told", "transaction")
 
     def __init__(
         self, function: Callable[[Transaction], Any], bulk: Bulk[Any, Any] | None = None, item: object = None
@@ -73,13 +76,47 @@ class QueuedDecision:
         self.transaction: Transaction | None = None
         self.answer: Any = None
         self.failure: Failure | None = None
+        self.since = 0.0
+        self.told = False
+
+    def forget(self) -> None:
+        """It was not decided after all."""
+        self.transaction = self.answer = self.failure = None
+
+    def tell(self) -> None:
+        """Answer who waits, unless that was done."""
+        if self.told:
+            return
+        self.told = True
+        if self.failure is not None:
+            self.deferred.errback(self.failure)
+        else:
+            self.deferred.callback(self.answer)
+
+    def fail(self, error: Exception) -> None:
+        """Answer that it is not known to be done."""
+        self.told = True
+        self.deferred.errback(Failure(error))
 
 
-def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, mark: int) -> list[AuditRow]:
+def rows_of(decisions: Sequence[QueuedDecision]) -> list[AuditRow]:
+    """What a group of decisions added to the audit, in order."""
+    made = {id(one.transaction): one.transaction for one in decisions if one.transaction is not None}
+    return sorted(row for transaction in made.values() for row in transaction.audit_rows)
+
+
+def run_group(
+    connection: Any,
+    decisions: Sequence[QueuedDecision],
+    now: int,
+    mark: int,
+    replica: Replica | None = None,
+) -> list[AuditRow]:
     """
     Decide all and commit.
 
     @param mark: the newest time seen.
+    @param replica: who decides, where several may.
     @return: what was added to the audit.
     """
     cursor = connection.cursor()
@@ -98,6 +135,7 @@ def run_group(connection: Any, decisions: Sequence[QueuedDecision], now: int, ma
     check_begun(cursor)
     group.marks.write(cursor, before)
     write_audit(cursor, group.rows)
+    connection.sign_off(cursor, replica, now)
     cursor.close()
     connection.commit()
     return group.rows

@@ -9,19 +9,24 @@ Tests: C{tests/authority/test_postgres.py}.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import psycopg
 from psycopg import conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGconn
 from twisted.enterprise import adbapi
 from zope.interface import implementer
 
 from gmesh.authority.store import postgres_schema
 from gmesh.authority.store.migrate import Migration, migrate
 from gmesh.authority.store.postgres_pool import PostgresPool
+from gmesh.authority.store.replicas import Replica, sign_off, turn_of
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.interfaces import IEngine
 
@@ -40,6 +45,11 @@ _DEFAULTS = {
 }
 """What libpq is told unless the URL says otherwise: a host that went away is noticed within seconds."""
 
+_PASSING = ("08", "25006", "25P03", "40", "53300", "55P03", "57")
+"""
+SQLSTATEs of connections lost, standbys, standing still, deadlocks, too many connections, locks and
+statements that took too long, and a server that ends or begins (PostgreSQL, appendix A).
+"""
 _REFUSALS = (
     "authentication failed",
     "no password supplied",
@@ -83,8 +93,25 @@ class _Cursor(psycopg.Cursor[Any]):
                 return found
 
 
+class UnknownOutcome(psycopg.OperationalError):
+    """
+    A commit was sent, and its answer never came.
+
+    @ivar turn: of the group.
+    """
+
+    def __init__(self, turn: int) -> None:
+        super().__init__("the connection was lost before the answer to COMMIT")
+        self.turn = turn
+
+
 class PostgresConnection(psycopg.Connection[Any]):
     """One to PostgreSQL, with the words that every engine's has."""
+
+    def __init__(self, pgconn: PGconn, *more: Any) -> None:
+        super().__init__(pgconn, *more)
+        self._spare = socket.socket(fileno=os.dup(pgconn.socket))
+        self._turn: int | None = None
 
     @property
     def in_transaction(self) -> bool:
@@ -114,6 +141,43 @@ class PostgresConnection(psycopg.Connection[Any]):
         cursor.several(postgres_schema.BEGIN)
         postgres_schema.check_filled(cursor, self.info.dbname)
         cursor.several(_ORDER)
+
+    def sign_off(self, cursor: _Cursor, replica: Replica | None, now: int) -> None:
+        """A group ends: note it, so that L{outcome} knows it if it is committed."""
+        self._turn = None if replica is None else sign_off(cursor, replica, now)
+
+    def commit(self) -> None:
+        """
+        Make what was begun durable.
+
+        @raise UnknownOutcome: if the connection is lost meanwhile.
+        """
+        turn, self._turn = self._turn, None
+        try:
+            super().commit()
+        except psycopg.Error as error:
+            if turn is not None and self.closed:
+                raise UnknownOutcome(turn) from error
+            raise
+
+    def outcome(self, boot: str, turn: int) -> bool:
+        """Whether a daemon committed its group of this turn; waits until the server has done with it."""
+        cursor: Any = self.cursor()
+        cursor.several(_BEGIN)
+        committed = turn_of(cursor, boot) >= turn
+        cursor.close()
+        self.rollback()
+        return committed
+
+    def sever(self) -> None:
+        """Have whoever waits for the server hear that it is lost; called in another thread than theirs."""
+        with suppress(OSError):
+            self._spare.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End it."""
+        self._spare.close()
+        super().close()
 
     def run_script(self, cursor: _Cursor, migration: Migration) -> None:
         """Run every statement of a file."""
@@ -194,6 +258,18 @@ class PostgresEngine:
     def is_locked(self, error: BaseException | None) -> bool:
         """@see: L{IEngine.is_locked}"""
         return False
+
+    def is_passing(self, error: BaseException | None) -> bool:
+        """@see: L{IEngine.is_passing}"""
+        if not isinstance(error, psycopg.Error):
+            return False
+        if error.sqlstate is None:
+            return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return error.sqlstate.startswith(_PASSING)
+
+    def unknown_turn(self, error: BaseException | None) -> int | None:
+        """@see: L{IEngine.unknown_turn}"""
+        return error.turn if isinstance(error, UnknownOutcome) else None
 
     def explain(self, error: Any) -> StoreError:
         """@see: L{IEngine.explain}"""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """
-Connections to PostgreSQL as adbapi keeps them: one that broke is given up without a word.
+Connections to PostgreSQL as adbapi keeps them: one that broke is given up, one that hangs is cut.
 
 Tests: C{tests/authority/test_postgres.py}.
 """
@@ -12,6 +12,10 @@ from typing import Any
 
 import psycopg
 from twisted.enterprise import adbapi
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from gmesh.authority import limits
 
 __all__ = ["PostgresPool"]
 
@@ -43,3 +47,35 @@ class PostgresPool(adbapi.ConnectionPool):
     def __init__(self, engine: Any, reactor: Any, size: int) -> None:
         super().__init__("psycopg", cp_min=1, cp_max=size, cp_noisy=False, cp_reactor=reactor)
         self.dbapi = engine
+        self._timers = reactor if IReactorTime.providedBy(reactor) else None
+
+    def runWithConnection(self, func: Any, *args: Any, **kw: Any) -> Deferred[Any]:
+        """As adbapi does; a connection that is busy too long is severed, so that its thread goes on."""
+        busy: list[Any] = []
+
+        def run(pooled: Any) -> Any:
+            busy.append(pooled._connection)
+            try:
+                return func(pooled, *args, **kw)
+            except psycopg.errors.ReadOnlySqlTransaction:
+                pooled.close()  # another of the hosts may take writes by now
+                raise
+            finally:
+                busy.clear()
+
+        done: Deferred[Any] = super().runWithConnection(run)
+        return done if self._timers is None else _bounded(done, busy, self._timers)
+
+
+def _bounded(done: Deferred[Any], busy: list[Any], timers: IReactorTime) -> Deferred[Any]:
+    def sever() -> None:
+        timer[0] = timers.callLater(limits.DATABASE_WAIT_SECONDS, sever)
+        for connection in list(busy):
+            connection.sever()
+
+    def over(result: Any) -> Any:
+        timer[0].cancel()
+        return result
+
+    timer = [timers.callLater(limits.DATABASE_WAIT_SECONDS, sever)]
+    return done.addBoth(over)

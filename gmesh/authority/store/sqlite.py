@@ -23,6 +23,7 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.store.clean_shutdown import leave_clean, take_clean
 from gmesh.authority.store.migrate import Migration, migrate
+from gmesh.authority.store.replicas import Replica
 from gmesh.errors import StoreError
 from gmesh.interfaces import IEngine
 
@@ -81,6 +82,9 @@ class Connection(sqlite3.Connection):
             "CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY, name TEXT NOT NULL,"
             " digest TEXT NOT NULL, applied_at INTEGER NOT NULL)"
         )
+
+    def sign_off(self, cursor: sqlite3.Cursor, replica: Replica | None, now: int) -> None:
+        """A group ends: there is one daemon, which hears what became of it."""
 
     def run_script(self, cursor: sqlite3.Cursor, migration: Migration) -> None:
         """Run every statement of a file."""
@@ -292,6 +296,14 @@ class SqliteEngine:
     def is_locked(self, error: BaseException) -> bool:
         """@see: L{IEngine.is_locked}"""
         return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+    def is_passing(self, error: BaseException) -> bool:
+        """@see: L{IEngine.is_passing}"""
+        return False
+
+    def unknown_turn(self, error: BaseException) -> int | None:
+        """@see: L{IEngine.unknown_turn}"""
+        return None
 
     def explain(self, error: Any) -> StoreError:
         """@see: L{IEngine.explain}"""

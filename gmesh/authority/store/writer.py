@@ -22,8 +22,9 @@ from zope.interface import implementer
 
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
-from gmesh.authority.store.group_commit import Bulk, QueuedDecision, run_group
+from gmesh.authority.store.group_commit import Bulk, QueuedDecision, rows_of, run_group
 from gmesh.authority.store.other_programs import OtherPrograms
+from gmesh.authority.store.outage import Outage
 from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import AuditRow, Notes, Reader, Transaction
 from gmesh.errors import StoreError
@@ -47,6 +48,7 @@ class Store:
     @param clock: the time of decisions, and the mark below which no request is believed.
     @param mirror: called in the writer's thread with the audit entries of each commit.
     @param checked: whether the whole file was read and found good.
+    @param reactor: C{IReactorTime}, where the database may be away for a while.
     @ivar claimed: nonces that were used up before this start, of requests signed later than it.
     @ivar writable: whether the last group was written.
     @ivar decided: how many decisions were.
@@ -58,6 +60,7 @@ class Store:
     @ivar shared: whether other daemons serve from it, which do not know what this one remembers.
     @ivar state: the directory of this daemon's own files.
     @ivar replica: this daemon among them.
+    @ivar outage: whether the database is away.
     """
 
     log = Logger()
@@ -74,6 +77,7 @@ class Store:
         mirror: Mirror,
         claimed: frozenset[tuple[str, str]] = frozenset(),
         checked: bool = True,
+        reactor: Any = None,
     ) -> None:
         self.engine = engine
         self.path = engine.path
@@ -93,7 +97,11 @@ class Store:
         self._busy = False
         self._idle: list[Deferred[None]] = []
         self._long_work = 0
+        self._reactor = reactor
+        self._expiry: Any = None
+        self._doubtful: tuple[list[QueuedDecision], int] | None = None
         self.others = OtherPrograms(engine.path)
+        self.outage = Outage(reactor, self._pump)
 
     def decide(self, function: Callable[[Transaction], T]) -> Deferred[T]:
         """Run C{function} in the next group. @return: its result, after the commit."""
@@ -107,6 +115,8 @@ class Store:
         """Why nothing may be written."""
         if self.damage is not None:
             return self.damage
+        if self.stopping and self.outage.trouble is not None:
+            return self.outage.trouble
         return self.others.trouble if self.others.full else None
 
     def _enqueue(self, decision: QueuedDecision) -> Deferred[Any]:
@@ -117,8 +127,11 @@ class Store:
             return fail(
                 StoreError("unavailable", "too many requests are waiting for the disk: try again soon")
             )
+        if self._reactor is not None:
+            decision.since = self._reactor.seconds()
         self._queue.append(decision)
         self._pump()
+        self._watch()
         return decision.deferred
 
     def note(self, function: Callable[[Notes], T]) -> Deferred[T]:
@@ -126,24 +139,24 @@ class Store:
         refused = self._refusal()
         if refused is not None:
             return fail(refused)
+        sent: list[bool] = []
 
         def run(connection: Any) -> T:
             cursor = connection.cursor()
             try:
                 connection.begin_note(cursor)
                 result = function(Notes(cursor))
+                sent.append(True)
                 connection.commit()
                 return result
-            except connection.Error as error:
-                self.writable = False
-                raise self._explained(error) from error
             finally:
                 cursor.close()
 
-        asked: Deferred[T] = self._writer.runWithConnection(run)
-        answer: Deferred[T] = Deferred()
-        asked.addCallbacks(answer.callback, answer.errback)
-        return answer
+        def failed(failure: Failure) -> Failure:
+            self.writable = self.writable and not self.engine.is_error(failure.value)
+            return failure
+
+        return self._ask(self._writer, run, lambda: not sent).addErrback(failed).addErrback(self._told)
 
     def read(self, function: Callable[[Reader], T]) -> Deferred[T]:
         """Run C{function} on a read-only connection, in one snapshot."""
@@ -153,15 +166,55 @@ class Store:
             try:
                 connection.begin_read(cursor)
                 return function(Reader(cursor))
-            except connection.Error as error:
-                raise self._explained(error) from error
             finally:
                 cursor.close()
 
-        asked: Deferred[T] = self._reader.runWithConnection(run)
+        return self._ask(self._reader, run, lambda: True).addErrback(self._told)
+
+    def _ask(self, pool: Any, run: Callable[[Any], T], may_again: Callable[[], bool]) -> Deferred[T]:
+        """
+        Run something on a connection; again when there is another, if that one was lost.
+
+        @param may_again: whether it may have had no effect.
+        @return: of the caller's own: who cancels it cancels nothing of the pool's.
+        """
+
+        def failed(failure: Failure) -> Any:
+            if self.engine.is_passing(failure.value) and may_again():
+                return Deferred.fromCoroutine(self._ask_again(pool, run, may_again))
+            return failure
+
         answer: Deferred[T] = Deferred()
+        asked: Deferred[T]
+        if self.outage.trouble is None:
+            asked = pool.runWithConnection(run).addErrback(failed)
+        else:
+            asked = Deferred.fromCoroutine(self._ask_again(pool, run, may_again))
         asked.addCallbacks(answer.callback, answer.errback)
         return answer
+
+    async def _ask_again(self, pool: Any, run: Callable[[Any], T], may_again: Callable[[], bool]) -> T:
+        until = self._reactor.seconds() + limits.DATABASE_WAIT_SECONDS
+        while True:
+            if self.outage.trouble is not None:
+                await self.outage.over(0.0 if self.stopping else until)
+            try:
+                answer: T = await pool.runWithConnection(run)
+                return answer
+            except Exception as error:
+                if not self.engine.is_passing(error) or not may_again():
+                    raise
+                self.outage.gone(self._explained(error))
+
+    def _told(self, failure: Failure) -> Failure:
+        """What an error of the engine means to who asked."""
+        error = failure.value
+        if not self.engine.is_error(error):
+            return failure
+        explained = self._explained(error)
+        if self.engine.is_passing(error):
+            explained = self.outage.gone(explained)
+        raise explained from error
 
     def in_thread(self, function: Callable[[], T]) -> Deferred[T]:
         """Run something long that needs no connection of ours beside the readers, such as a backup."""
@@ -183,13 +236,19 @@ class Store:
         held: Deferred[int] = self._writer.runWithConnection(self.engine.log_held)
         return held.addCallback(self.others.log_held)
 
+    def told(self, error: object) -> bool:
+        """Whether the log has said this once, and need not for each who hears it."""
+        return error is not None and error in (self.damage, self.others.trouble, self.outage.trouble)
+
     @property
     def waiting(self) -> int:
         """How many decisions wait for a group."""
         return len(self._queue)
 
     def drained(self) -> Deferred[None]:
-        """Fires when no decision is queued or running."""
+        """Fires when no decision is queued or running; those that wait for a database that is away fail."""
+        if self.outage.trouble is not None:
+            self._expire()
         if not self._busy:
             return succeed(None)
         waiting: Deferred[None] = Deferred()
@@ -199,6 +258,8 @@ class Store:
     def close(self) -> None:
         """Close both pools, and note that the file is whole; nothing may be running."""
         self.stopping = True
+        self.outage.end()
+        self._watch()
         self._writer.close()
         self._reader.close()
         if self._checked and self.damage is None:
@@ -221,14 +282,84 @@ class Store:
             self.log.error("the database was read through: {error}", error=failure.getErrorMessage())
 
     def _pump(self) -> None:
-        if self._busy or not self._queue:
+        if self._busy or self.outage.waits:
             return
+        if self._doubtful is not None:
+            self._resolve(*self._doubtful)
+        elif self._queue or self.outage.trouble is not None:
+            self._begin([self._queue.popleft() for _ in range(min(len(self._queue), limits.GROUP_REQUESTS))])
+
+    def _begin(self, group: list[QueuedDecision]) -> None:
         self._busy = True
-        group = [self._queue.popleft() for _ in range(min(len(self._queue), limits.GROUP_REQUESTS))]
         now, mark = self._clock.now(), self._clock.high_water
         done = maybeDeferred(self._writer.runWithConnection, self._run_group, group, now, mark)
-        done.addErrback(self._group_failed, group)
-        done.addCallback(lambda _: self._settle(group))
+        done.addCallbacks(lambda _: self._written(group), self._group_failed, errbackArgs=(group,))
+
+    def _resolve(self, group: list[QueuedDecision], turn: int) -> None:
+        """Find out whether a group whose commit was never answered was committed."""
+        replica = self.replica
+        assert replica is not None  # whose turn it is
+        self._busy = True
+
+        def ask(connection: Any) -> bool:
+            committed: bool = connection.outcome(replica.boot, turn)
+            if committed:
+                self._mirror_rows(rows_of(group))
+            return committed
+
+        def found(committed: bool) -> None:
+            self._doubtful = None
+            self.outage.back()
+            waiting = [decision for decision in group if not decision.told]
+            self.log.info("a commit that was not answered was {what}", what="done" if committed else "not")
+            if committed:
+                return self._written(group)
+            self._queue_again(waiting)
+            self._rest()
+
+        done = maybeDeferred(self._writer.runWithConnection, ask)
+        done.addCallbacks(found, lambda failure: self._away(failure.value))
+
+    def _away(self, error: BaseException | None) -> None:
+        """The database did not answer: what waits goes on waiting, but not for ever."""
+        self.writable = False
+        self.outage.gone(self._explained(error))
+        if self.stopping:
+            self._expire()
+        self._rest()
+
+    def _queue_again(self, group: list[QueuedDecision]) -> None:
+        for decision in group:
+            decision.forget()
+        self._queue.extendleft(reversed(group))
+
+    def _watch(self) -> None:
+        """See to it that nobody waits longer than they may."""
+        oldest = self._oldest()
+        if self._expiry is None and oldest is not None and self._reactor is not None:
+            left = oldest.since + limits.DATABASE_WAIT_SECONDS - self._reactor.seconds()
+            self._expiry = self._reactor.callLater(max(0.0, left), self._expired)
+        elif self._expiry is not None and oldest is None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    def _oldest(self) -> QueuedDecision | None:
+        doubtful = () if self._doubtful is None else self._doubtful[0]
+        return next((decision for decision in (*doubtful, *self._queue) if not decision.told), None)
+
+    def _expired(self) -> None:
+        self._expiry = None
+        self._expire()
+        self._watch()
+
+    def _expire(self) -> None:
+        """Answer those who waited as long as they may; everybody, if the daemon stops."""
+        late = self._reactor.seconds() - limits.DATABASE_WAIT_SECONDS
+        error = self.outage.trouble or StoreError("unavailable", "the database did not answer in time")
+        while (oldest := self._oldest()) is not None and (self.stopping or oldest.since <= late):
+            if self._doubtful is None or oldest not in self._doubtful[0]:
+                self._queue.remove(oldest)
+            oldest.fail(error)
 
     def _explained(self, error: BaseException | None) -> StoreError:
         """What it means; damage that a question met is damage from then on."""
@@ -239,6 +370,13 @@ class Store:
 
     def _group_failed(self, failure: Failure, group: list[QueuedDecision]) -> None:
         error = failure.value
+        turn = self.engine.unknown_turn(error)
+        if turn is not None:
+            self._doubtful = group, turn
+            return self._away(error)
+        if self.engine.is_passing(error):
+            self._queue_again(group)
+            return self._away(error)
         if self.engine.is_locked(error):
             error = self.others.locked()
             group += self._queue  # each of them would wait as long, for nothing
@@ -256,9 +394,14 @@ class Store:
         for decision in group:
             decision.transaction = None
             decision.failure = Failure(error)
+        self._settle(group)
+
+    def _written(self, group: list[QueuedDecision]) -> None:
+        self.writable = True
+        self.outage.back()
+        self._settle(group)
 
     def _settle(self, group: list[QueuedDecision]) -> None:
-        self._busy = False
         self.groups += 1
         if self.writable:
             self.others.written()
@@ -270,11 +413,14 @@ class Store:
                 except Exception:
                     self.log.failure("what follows a commit failed")
         for decision in group:
-            if decision.failure is not None:
-                decision.deferred.errback(decision.failure)
-            else:
-                decision.deferred.callback(decision.answer)
+            decision.tell()
+        self._rest()
+
+    def _rest(self) -> None:
+        """Let the next group begin."""
+        self._busy = False
         self._pump()
+        self._watch()
         if not self._busy:
             idle, self._idle = self._idle, []
             for waiting in idle:
@@ -282,8 +428,10 @@ class Store:
 
     def _run_group(self, connection: Any, group: list[QueuedDecision], now: int, mark: int) -> None:
         """In the writer's thread."""
-        rows = run_group(connection, group, now, mark)
-        self.writable = True
+        self._mirror_rows(run_group(connection, group, now, mark, self.replica))
+
+    def _mirror_rows(self, rows: list[AuditRow]) -> None:
+        """In the writer's thread."""
         if rows:
             self.audit_size = rows[-1][0]
             self._mirror(rows)

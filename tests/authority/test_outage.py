@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""The database goes and comes back: what waits is decided once, and everybody hears the truth in time."""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from authority.network import Answered, Network
+from authority.postgres_proxy import Proxy
+from authority.postgres_server import DatedEngine, PostgresServer
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from gmesh.authority import limits
+from gmesh.authority.rate_limit import RateLimits
+from gmesh.authority.store.postgres import PostgresEngine
+from gmesh.trust.documents import Crl, parse_document
+from gmesh.trust.encoding import b64url_encode
+
+DOCUMENTS = ("status", "crl", "policy", "genesis")
+
+
+class Behind(Network):
+    """An authority whose way to its database can break."""
+
+    proxy: Proxy
+
+    def _make_engine(self) -> Any:
+        direct: Any = super()._make_engine()
+        self.direct = direct._dsn
+        self.proxy = Proxy(Path(psycopg.conninfo.conninfo_to_dict(self.direct)["host"]))
+        return DatedEngine(self.proxy.url(self.direct), self.wall)
+
+    @property
+    def crl(self) -> Crl:
+        """As it is served."""
+        return parse_document(self.ask("GET", "/crl").body, Crl).body
+
+    def rows(self, action: str) -> int:
+        """How many rows of the audit tell of an action, whatever the proxy does."""
+        with psycopg.connect(self.direct) as connection:
+            found = connection.execute("SELECT entry FROM audit").fetchall()
+        return sum(json.loads(entry)["action"] == action for (entry,) in found)
+
+    def asked(self, method: str, target: str, value: Any) -> list[Answered]:
+        """Where the answer to a request of the administrator will be."""
+        body = json.dumps(value).encode()
+        answers: list[Answered] = []
+        headers = self.signed(self.keys.admin, method, target, body)
+        self.begin(method, target, headers, body).addCallback(answers.append)
+        self.treq.flush()
+        return answers
+
+    def invited(self, name: str) -> list[Answered]:
+        """Where the answer to a new invite will be."""
+        key = b64url_encode(self.keys.signing().public)
+        return self.asked("POST", "/admin/invites", {"invite_key": key, "name": name, "roles": ["client"]})
+
+    def advance(self, seconds: int) -> None:
+        for _ in range(10 * seconds):
+            self.clock.advance(0.1)
+            self.treq.flush()
+
+
+@pytest.fixture
+def behind(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rates: RateLimits
+) -> Iterator[Behind]:
+    monkeypatch.setattr(Network, "postgres", postgres)
+    network = Behind(tmp_path / "authority", rates)
+    yield network
+    network.stop()
+    network.proxy.close()
+    assert not network.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("when", ["begin", "before", "after"])
+def test_p5_a_commit_whose_answer_is_lost_is_found_out(behind: Behind, when: str, logged: list[str]) -> None:
+    """Whether it was done or not: the client hears the truth, and it is done once."""
+    behind.joined("pump-1")
+    before = behind.rows("revoke")
+    behind.proxy.plan = when
+    answers = behind.asked("POST", "/admin/revocations", {"node": "pump-1"})
+    assert not answers and behind.proxy.plan == ""
+    assert behind.rows("revoke") == before + (when == "after")
+    behind.advance(1)
+    assert [answer.status for answer in answers] == [201]
+    assert behind.rows("revoke") == before + 1
+    assert behind.crl.revoked_nodes and answers[0].json["crl_number"] == behind.crl.number
+    said = [line.rpartition(" ")[2] for line in logged if "commit that was not answered" in line]
+    assert said == {"begin": [], "before": ["not"], "after": ["done"]}[when]
+
+
+def test_p5_who_cannot_be_told_in_time_is_told_so_and_what_was_done_holds(behind: Behind) -> None:
+    """The daemon goes on asking, and publishes what it finds was done."""
+    behind.joined("pump-1")
+    behind.proxy.plan = "after"
+    answers = behind.asked("POST", "/admin/revocations", {"node": "pump-1"})
+    behind.proxy.go()
+    behind.advance(limits.DATABASE_WAIT_SECONDS + 1)
+    assert [answer.status for answer in answers] == [503]
+    behind.proxy.plan = ""
+    behind.advance(12)  # a CRL that nobody waits for is looked for each ten seconds
+    assert behind.crl.revoked_nodes
+    assert behind.rows("revoke") == 1 and len(answers) == 1
+
+
+def test_p10_while_the_database_is_away_documents_are_served_and_decisions_wait(
+    behind: Behind, logged: list[str]
+) -> None:
+    """For 20 s, then they are refused and not done later; one line when it goes and one when it is back."""
+    behind.joined("pump-1")
+    logged.clear()
+    behind.proxy.go()
+    first = behind.invited("pump-2")
+    behind.advance(limits.DATABASE_WAIT_SECONDS - 1)
+    assert not first
+    behind.advance(2)
+    (refused,) = first
+    assert refused.status == 503 and refused.headers.getRawHeaders("retry-after") == ["5"]
+    for _ in range(5):
+        behind.invited("pump-3")
+        behind.advance(25)
+        assert {behind.ask("GET", f"/{what}").status for what in ("status", "crl", "policy", "genesis")} == {
+            200
+        }
+        assert behind.ask("GET", "/readyz").status == 503
+    assert len(logged) < 20 and sum("cannot be reached" in line for line in logged) == 1
+    late = behind.invited("pump-4")
+    behind.proxy.plan = ""
+    behind.advance(2)
+    assert [answer.status for answer in late] == [201]
+    assert behind.ask("GET", "/readyz").status == 200
+    assert sum("the database is back" in line for line in logged) == 1
+    listed = behind.admin("GET", "/admin/invites").json["invites"]
+    assert {invite["name"] for invite in listed} == {"pump-1", "pump-4"}
+
+
+def test_a_daemon_that_stops_while_the_database_is_away_answers_who_waits(behind: Behind) -> None:
+    """At once, and ends."""
+    behind.proxy.go()
+    answers = behind.invited("pump-1")
+    assert not answers
+    behind.stop()
+    behind.treq.flush()
+    assert [answer.status for answer in answers] == [503]
+    behind.proxy.plan = ""
+    behind.start()
+
+
+def test_a_reader_whose_connection_broke_is_asked_on_another(behind: Behind, logged: list[str]) -> None:
+    """Who reads notices nothing of a server that was restarted."""
+    assert behind.admin("GET", "/admin/nodes").status == 200
+    behind.proxy.go()
+    behind.proxy.plan = ""
+    logged.clear()
+    assert behind.admin("GET", "/admin/nodes").status == 200
+    assert not logged
+
+
+@implementer(IReactorTime)
+class ClockOfThreads(Clock):
+    """Time that obeys, and what threads hand over is done at once."""
+
+    def callFromThread(self, function: Any, *arguments: Any) -> None:
+        function(*arguments)
+
+    def callWhenRunning(self, function: Any) -> None:
+        return None
+
+
+def test_p11_a_server_that_never_answers_is_cut_off_and_its_thread_goes_on(
+    postgres: PostgresServer,
+) -> None:
+    """After 20 s, each time; the next work has a connection that answers."""
+    url = postgres.database()
+    proxy = Proxy(Path(psycopg.conninfo.conninfo_to_dict(url)["host"]))
+    clock = ClockOfThreads()
+    pool = PostgresEngine(proxy.url(url)).writer_pool(clock)
+    pool.threadpool.start()
+    told: queue.Queue[Any] = queue.Queue()
+
+    def ask() -> None:
+        pool.runWithConnection(lambda connection: connection.execute("SELECT 1").fetchone()).addBoth(told.put)
+
+    try:
+        for _ in range(3):
+            ask()
+            assert told.get(timeout=30) == (1,)
+            proxy.plan = "hang"
+            ask()
+            assert proxy.hung.get(timeout=30)
+            clock.advance(limits.DATABASE_WAIT_SECONDS - 0.5)
+            assert told.empty()
+            clock.advance(0.5)
+            assert told.get(timeout=30).check(psycopg.OperationalError)
+            proxy.plan = ""
+    finally:
+        pool.threadpool.stop()
+        proxy.close()
