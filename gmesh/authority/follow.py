@@ -149,6 +149,11 @@ class Follower:
         self._told = ""
         self._said_away = False
 
+    @property
+    def age(self) -> float:
+        """Seconds since the last look that was answered: how old what is shown may be at most."""
+        return self._clock.seconds() - self.looked_at
+
     def start(self) -> None:
         """Begin to follow."""
         self._tick()
