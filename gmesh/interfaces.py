@@ -306,8 +306,13 @@ class IAuthorityStore(Interface):
     def note(function):
         """As L{decide}: a small write outside the order of decisions, of what no decision writes."""
 
-    def read(function):
-        """Run C{function(cursor)} on a read-only connection. @return: Deferred of its result."""
+    def read(function, patient=True):
+        """
+        Run C{function(cursor)} on a read-only connection.
+
+        @param patient: wait a while for a database that is away.
+        @return: Deferred of its result.
+        """
 
 
 class IEngine(Interface):

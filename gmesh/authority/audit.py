@@ -31,15 +31,19 @@ from gmesh.errors import GmeshError, StoreError
 from gmesh.trust.canonical import canonical
 
 __all__ = [
+    "AUDIT_PAGE",
     "AuditMirror",
     "AuditTrail",
     "certificate_digest",
     "chain_hash",
     "printable",
     "record",
+    "verify_audit",
     "verify_chain",
 ]
 
+AUDIT_PAGE = 5000
+"""Rows read at a time."""
 _DOMAIN = b"gmesh-audit-v1\0"
 Entry = tuple[int, bytes, bytes]
 Json = dict[str, Any]
@@ -110,6 +114,19 @@ def verify_chain(entries: Iterable[Entry], seq: int = 0, head: bytes = bytes(32)
         if digest != head:
             raise StoreError("audit-broken", f"audit row {seq} does not carry the hash of what it says")
     return seq, head
+
+
+def verify_audit(reader: Reader) -> tuple[int, str]:
+    """
+    Recompute the whole chain of a database.
+
+    @return: its size and head.
+    @raise StoreError: C{audit-broken}.
+    """
+    seq, head = 0, bytes(32)
+    while rows := audit_rows.page(reader, seq, AUDIT_PAGE):
+        seq, head = verify_chain(rows, seq, head)
+    return seq, head.hex()
 
 
 @dataclass(slots=True)

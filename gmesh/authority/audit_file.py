@@ -30,7 +30,7 @@ LINE_BYTES = 256 * 1024
 HEAD_FILE_BYTES = 64 * 1024
 HEADS_NAMED = 64
 """By the row of a restore, one for each audit that it read."""
-_RESTORE = b'"restore"'
+_BEGINNINGS = (b'"restore"', b'"promotion"')
 _DIGITS = len(str(MAX_INTEGER))
 
 
@@ -56,12 +56,12 @@ class AuditRow:
             raise StoreError("audit-broken", f"audit row {self.seq} is not an object") from error
 
     def begun_epoch(self) -> int | None:
-        """The epoch that a restore began with this row."""
-        if _RESTORE not in self.entry:
+        """The epoch that a restore, or the promotion of a standby, began with this row."""
+        if not any(word in self.entry for word in _BEGINNINGS):
             return None
         row = self.read()
         target = row.get("target")
-        return number_in(target) if row.get("action") == "restore" else None
+        return number_in(target) if row.get("action") in ("restore", "promotion") else None
 
     def borne_out(self) -> list[HeldHead]:
         """

@@ -11,46 +11,37 @@ from pathlib import Path
 from typing import Any
 
 from gmesh.authority import audit
-from gmesh.authority.audit import verify_chain
+from gmesh.authority.audit import verify_audit
 from gmesh.authority.auth import Caller
+from gmesh.authority.database_copy import copy_end, snapshot
 from gmesh.authority.issuer import epoch
-from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import sqlite
+from gmesh.authority.store.copy_sqlite import SqliteEnd
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import StoreError
 from gmesh.files import write_atomic
 
-__all__ = ["AUDIT_PAGE", "Backups", "file_digest", "make_backup", "verify_audit"]
-
-AUDIT_PAGE = 5000
+__all__ = ["Backups", "file_digest", "make_backup"]
 
 
-def verify_audit(reader: Reader) -> tuple[int, str]:
+def make_backup(engine: Any, target: Path, now: int) -> dict[str, Any]:
     """
-    Recompute the whole chain of a database.
+    Copy a live database into a file, check the copy, and write its manifest beside it. Blocks.
 
-    @return: its size and head.
-    @raise StoreError: C{audit-broken}.
-    """
-    seq, head = 0, bytes(32)
-    while rows := audit_rows.page(reader, seq, AUDIT_PAGE):
-        seq, head = verify_chain(rows, seq, head)
-    return seq, head.hex()
-
-
-def make_backup(database: Path, target: Path, now: int) -> dict[str, Any]:
-    """
-    Copy a live database, check the copy, and write its manifest beside it. Blocks.
-
+    @param engine: L{gmesh.interfaces.IEngine} of the database, which several daemons may share.
     @return: the manifest.
     @raise StoreError: C{corrupt}, C{audit-broken}, C{unavailable}.
     """
     target.parent.mkdir(mode=0o700, exist_ok=True)
     part = target.with_suffix(".part")
     try:
-        part.touch(0o600)
-        sqlite.backup(database, part)
+        if engine.shared:
+            part.unlink(missing_ok=True)
+            snapshot(copy_end(engine), SqliteEnd(part), now)
+        else:
+            part.touch(0o600)
+            sqlite.backup(engine.path, part)
         with ThreadPoolExecutor(2) as pool:
             synced, digest = pool.submit(sqlite.sync, part), pool.submit(file_digest, part)
             sqlite.check_integrity(part, still=True)
@@ -94,9 +85,9 @@ class Backups:
             return tx.now
 
         now = await self._store.decide(begin)
-        database = self._store.path
-        target = database.parent / "backups" / f"authority-{now}-{caller.request_id}.sqlite"
-        return await self._store.in_thread(lambda: make_backup(database, target, now))
+        engine = self._store.engine
+        target = self._store.state / "backups" / f"authority-{now}-{caller.request_id}.sqlite"
+        return await self._store.in_thread(lambda: make_backup(engine, target, now))
 
 
 def file_digest(path: Path) -> str:

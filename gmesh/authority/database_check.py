@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gmesh.authority import limits
-from gmesh.authority.backups import verify_audit
+from gmesh.authority.audit import verify_audit
 from gmesh.authority.issuer import epoch
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import documents, postgres_schema

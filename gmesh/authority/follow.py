@@ -24,6 +24,7 @@ from gmesh.authority.published import Publisher, Shown
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents
+from gmesh.authority.store.identity import older_database
 from gmesh.authority.store.newest import Newest, newest
 from gmesh.authority.store.transaction import Reader
 from gmesh.authority.store.writer import Store
@@ -71,11 +72,7 @@ class AuditFollower:
 
     def _follow(self, reader: Reader, found: Newest, seq: int, head: bytes) -> None:
         if seq and found.known != head:
-            raise StoreError(
-                "older-database",
-                f"the database lacks row {seq} of the audit, or has another one, which this daemon has seen:"
-                " an older one was put in its place. Nothing is decided here",
-            )
+            raise older_database(f"it lacks row {seq} of the audit, or has another one, which was seen here")
         if found.audit == seq:
             return
         rows = audit_rows.page(reader, seq, limits.FOLLOW_ROWS)
@@ -191,7 +188,7 @@ class Follower:
         waiting, self._waiting = self._waiting, []
         self._patience = self._clock.callLater(limits.LOOK_SECONDS, self._let_go, waiting)
         held = self._publisher.shown
-        looked = self._store.read(lambda reader: self._fetch(reader, held))
+        looked = self._store.read(lambda reader: self._fetch(reader, held), patient=False)
         looked.addCallback(self._take).addErrback(self._failed)
         looked.addBoth(lambda _: self._over(waiting))
 

@@ -53,7 +53,6 @@ WRITE_QUEUE_REQUESTS = 2048
 DATABASE_WAIT_SECONDS = 20  # that a decision waits for a database that is away, and that one may take
 RETRY_SECONDS_MIN = 0.1  # until a database that is away is tried again; twice as long each time
 RETRY_SECONDS_MAX = 2.0
-REPLICA_KEPT_SECONDS = 86_400  # of a daemon that decides nothing any more
 LOG_CHECK_SECONDS = 5
 LOG_BYTES_KEPT = 16 << 20  # of a log that was taken up, for the next one
 LOG_BYTES_TOLD = 64 << 20  # of a log that another program keeps from being taken up
@@ -76,6 +75,7 @@ STEP_IN_SECONDS = 2  # after which a CRL or status is made for who did not: with
 STEP_IN_SPREAD = 0.5
 REPLICA_REPORT_SECONDS = 10  # between two reports of a daemon of itself
 REPLICA_LIVE_SECONDS = 30  # after the last one, until it counts as gone
+REPLICA_KEPT_SECONDS = 86_400  # and until it is forgotten
 
 # Documents.
 LEEWAY_SECONDS = 300

@@ -44,13 +44,14 @@ STATUSES = {
     "rate-limited": 429,
     "internal": 500,
     "another-history": 503,
+    "older-database": 503,
     "clock-suspect": 503,
     "read-only": 503,
     "corrupt": 503,
     "unavailable": 503,
 }
 
-_NO_FILES = frozenset({"another-history", "conflict", "internal", "clock-suspect"})
+_NO_FILES = frozenset({"another-history", "older-database", "conflict", "internal", "clock-suspect"})
 _SAY_LESS = {
     "read-only": "nothing can be written now, and the log of the authority says why: ask again later",
     "corrupt": "the database is damaged, and the log of the authority says what to do",

@@ -26,20 +26,21 @@ from pathlib import Path
 import msgspec
 
 from gmesh.authority import audit
-from gmesh.authority.audit import AuditMirror
+from gmesh.authority.audit import verify_audit
 from gmesh.authority.audit_file import HeldHead, heads_in
-from gmesh.authority.backups import AUDIT_PAGE, file_digest, verify_audit
+from gmesh.authority.backups import file_digest
 from gmesh.authority.issuer import DocumentIssuer, epoch, first_number, policy_text
 from gmesh.authority.lost_days import AuditTold, LostDays, missing_revocations, newer_policy, read_lost_days
 from gmesh.authority.merged import follow_policy, merge_crl
 from gmesh.authority.node_files import NodeFiles, read_node_files
 from gmesh.authority.readmission import issued_mark
+from gmesh.authority.restore_place import FilePlace, Place, set_aside, write_mirror
+from gmesh.authority.seen import note_taken_in
 from gmesh.authority.state import DATABASE, EPOCH_FILE, LOCK, MIRROR, StateDirectory, check_state, read_epoch
-from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, invites, migrate, operators, presence, sqlite
 from gmesh.authority.store.approvals import forget_all as end_proposals
-from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.history import begin_instance
+from gmesh.authority.store.moved import unmark_moved
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.daemon.lock import StateLock
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
@@ -138,6 +139,7 @@ def restore(
     evidence: Evidence = Evidence(),
     choices: Choices = Choices(),
     entropy: Callable[[int], bytes] = os.urandom,
+    place: Place | None = None,
 ) -> Restored:
     """
     Put a backup in the place of the database of a stopped daemon; it may be that database itself.
@@ -145,6 +147,7 @@ def restore(
     @param crl_files: C{crl.json} of nodes, the newest that can be found.
     @param policy_files: C{policy.json} of nodes.
     @param passphrases: asked for the signing keys that are sealed.
+    @param place: where the database goes; the file in the state directory, if not given.
     @raise ConfigurationError: C{lost-revocations} without such files, or if they are older than what is
         known; C{older-policy}; C{in-use}; C{dropped-key}, C{epoch-beyond} and C{wrong-audit}, naming the file
         that cannot be trusted; C{not-found} for a name to strike that is not there; C{not-confirmed}.
@@ -158,7 +161,8 @@ def restore(
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
         directory = StateDirectory(state, now, passphrases)
-        held = _held(directory)
+        place = place or FilePlace(state)
+        held = _held(directory, place)
         directory.take_genesis(held.chain)
         manifest = backup.with_suffix(".json")
         if manifest.exists():
@@ -188,7 +192,10 @@ def restore(
             if not choices.confirm(done):
                 raise ConfigurationError("not-confirmed", "nothing was changed")
             directory.keep_genesis()
-            _swap(state, fresh, now, done.epoch)
+            write_atomic(state / EPOCH_FILE, json.dumps({"epoch": done.epoch}).encode(), 0o600)
+            set_aside(state / MIRROR, now)
+            write_mirror(fresh, state / MIRROR)
+            place.put(fresh, now)
         finally:
             for leftover in state.glob(fresh.name + "*"):
                 leftover.unlink()
@@ -213,12 +220,11 @@ class _Held:
     crl_of_restore: int | None = None
 
 
-def _held(directory: StateDirectory) -> _Held:
-    if not directory.database.exists():
-        return _Held()
+def _held(directory: StateDirectory, place: Place) -> _Held:
     try:
-        with sqlite.reading(directory.database) as cursor:
-            reader = Reader(cursor)
+        with place.held() as reader:
+            if reader is None:
+                return _Held()
             chain = [parse_document(body, Genesis) for body in documents.genesis_chain(reader)]
             verify_genesis_chain(chain, directory.network_id)
             return _Held(chain, epoch(reader), _crl_nobody_has(reader))
@@ -390,8 +396,10 @@ class _Rework:
         tx.set_mark("numbers_from", self._start)
         tx.set_mark("high_water", tx.now)
         tx.set_mark("restored_at", tx.now)
+        note_taken_in(tx, raised, tx.audit_head[0] + max((told.rows for told in lost.told), default=0))
         tx.restart_counters(self._start)
         begin_instance(tx)
+        unmark_moved(tx)
         return raised
 
     def _take_in_doubtful(self, tx: Transaction, files: NodeFiles, first: int, last_end: int) -> list[str]:
@@ -444,24 +452,3 @@ def _check_manifest(backup: Path, manifest: Path) -> None:
         raise StoreError("corrupt", f"{manifest} is not a manifest") from error
     if said != file_digest(backup):
         raise StoreError("corrupt", f"{backup} is not the file its manifest describes")
-
-
-def _swap(state: Path, fresh: Path, now: int, raised: int) -> None:
-    write_atomic(state / EPOCH_FILE, json.dumps({"epoch": raised}).encode(), 0o600)
-    take_clean(state / DATABASE)
-    for name in (DATABASE, DATABASE + "-wal", DATABASE + "-shm", MIRROR):
-        path = state / name
-        if path.exists():
-            os.replace(path, state / f"{name}.before-restore-{now}")
-    owner = state.stat()
-    if os.geteuid() == 0:
-        os.chown(fresh, owner.st_uid, owner.st_gid)
-    os.replace(fresh, state / DATABASE)
-    connection = sqlite.connect(state / DATABASE)
-    try:
-        mirror, after = AuditMirror(state / MIRROR), 0
-        while rows := audit_rows.page(Reader(connection.cursor()), after, AUDIT_PAGE):
-            mirror.append(rows)
-            after = rows[-1][0]
-    finally:
-        connection.close()

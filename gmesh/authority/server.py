@@ -463,6 +463,7 @@ def open_authority(
     approvals = Approvals(store, opened.rules, _POSSIBLE)
     description = json.dumps(describe(ROUTES)).encode()
     authority = Authority(store, issuer, publisher, approvals, steady, clock, lock, description)
+    store.taken_over = authority.taken_over
     if shared:
         authority.follower = Follower(
             store, publisher, directory, opened.mirror, clock, wall, random, authority.followed

@@ -32,14 +32,17 @@ from gmesh.authority.issuer import DocumentIssuer
 from gmesh.authority.members import Members
 from gmesh.authority.operators import Operators
 from gmesh.authority.policies import Policies
+from gmesh.authority.promotion import begin_epoch
 from gmesh.authority.published import Publisher
 from gmesh.authority.replicas import Replicas
 from gmesh.authority.revocations import Revocations
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
+from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, nonces, read_nonces
 from gmesh.authority.store import replicas as replica_rows
 from gmesh.authority.store.history import another_history
+from gmesh.authority.store.identity import older_database
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
@@ -48,6 +51,12 @@ from gmesh.trust.keys import verify
 
 __all__ = ["Authority"]
 
+TAKEN_OVER = {
+    "": "",
+    "synchronous": "a standby took over, which every commit had waited for: nothing was lost",
+    "asynchronous": "a standby took over, which commits had not waited for: a new epoch begins, and open"
+    " invites are withdrawn",
+}
 PROBE_SECONDS = 1.0
 PROBE = b"gmesh-probe-v1\0"  # no document begins so: what is signed for a probe is good for nothing else
 
@@ -144,6 +153,21 @@ class Authority:
             await self.replicas.leave().addErrback(self._failed, "report")
         self.store.close()
         self._lock.release()
+
+    def taken_over(self, tx: Transaction) -> None:
+        """
+        A standby took over from the server of the database.
+
+        @raise StoreError: C{older-database}, if it lacks what this daemon wrote.
+        """
+        store = self.store
+        if store.audit_head and audit_rows.hash_of(tx, store.audit_size) != store.audit_head:
+            raise older_database(f"row {store.audit_size} of its audit is not the one that this daemon wrote")
+        if tx.takeover == "asynchronous":
+            policy, crl = begin_epoch(tx, self.issuer)
+            tx.after_commit(self.publisher.policy_changed, policy)
+            tx.after_commit(self.publisher.crl_changed, crl)
+        tx.after_commit(self.log.warn, TAKEN_OVER[tx.takeover])
 
     def drain(self) -> None:
         """From now on clients go elsewhere: not ready, and nobody waits for news here; all else goes on."""

@@ -29,11 +29,14 @@ from gmesh.authority.approval_rules import (
 )
 from gmesh.authority.audit import AuditMirror
 from gmesh.authority.issuer import DocumentIssuer, clock_is_behind, epoch, policy_text
+from gmesh.authority.promotion import begin_epoch
 from gmesh.authority.replicas import check_signers
+from gmesh.authority.seen import check_seen
 from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, nonces, operators, sqlite
 from gmesh.authority.store.history import begin_instance, check_history, instance
+from gmesh.authority.store.moved import check_moved
 from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.errors import ConfigurationError, DocumentRefused, StoreError
@@ -196,6 +199,9 @@ class StateDirectory:
             raise
 
     def _open(self, tx: Transaction, issuer: DocumentIssuer, mirror: AuditMirror, shared: bool) -> Opened:
+        check_moved(tx)
+        if self.engine.shared:
+            check_seen(tx, self.path / MIRROR, mirror)
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
@@ -207,6 +213,8 @@ class StateDirectory:
         chain = self.store_genesis(tx, issuer)
         if tx.value("SELECT count(*) FROM operator") == 0:
             self._import_operators(tx)
+        if tx.takeover == "asynchronous":
+            begin_epoch(tx, issuer)
         held = documents.newest_policy(tx)
         if held is None:
             policy = self._publish_first(tx, issuer)

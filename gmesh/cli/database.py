@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gmesh.cli.database_copy import copy
 from gmesh.cli.groups import Group
 from gmesh.cli.options import json_option, passphrase_option
 from gmesh.cli.output import print_json, printable
@@ -37,11 +38,14 @@ _state_option = click.option(
 @click.group(cls=Group)
 def database() -> None:
     """
-    Make and check the PostgreSQL database that several authority daemons share.
+    Make, move and check the PostgreSQL database that several authority daemons share.
 
     URL is libpq's, postgresql://USER@HOST/NAME for one, and must not hold a password: that goes into
     --database-file, the systemd credential database, or a passfile.
     """
+
+
+database.add_command(copy)
 
 
 @database.command()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gmesh.cli.database_options import database_options, shared_engine
 from gmesh.cli.options import json_option, passphrase_option, public_key
 from gmesh.cli.output import Column, print_json, printable, table
 from gmesh.errors import ConfigurationError
@@ -87,6 +88,7 @@ _state_option = click.option(
     multiple=True,
     help="Leave out this entry by a dropped key, named as it is listed.",
 )
+@database_options
 @click.option("--dry-run", is_flag=True, help="Show what would be, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask when the operators change.")
 @passphrase_option
@@ -102,13 +104,16 @@ def restore(
     accept_lost_revocations: bool,
     accept_older_policy: bool,
     strike: tuple[str, ...],
+    database: str | None,
+    database_file: str | None,
     dry_run: bool,
     yes: bool,
     passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
     """
-    Put BACKUP in the place of the authority's database; its daemon must be stopped.
+    Put BACKUP in the place of the authority's database; its daemon must be stopped, and all others that
+    serve from a database named by --database, whose rows are kept in a file of DIR.
 
     Numbers and serials go on in a new epoch, so that none is given out twice; what nodes know
     of revocations and policy is taken in, and what the audit of DIR tells of the time since;
@@ -116,7 +121,9 @@ def restore(
     """
     from gmesh.authority.restore import Choices, Evidence
     from gmesh.authority.restore import restore as put_back
+    from gmesh.authority.restore_place import SharedPlace
 
+    engine = shared_engine(database, database_file)
     shown = False
 
     def confirm(done: Restored) -> bool:
@@ -142,6 +149,7 @@ def restore(
         Passphrases(passphrase_file),
         Evidence(statuses, audits, heads),
         Choices(accept_older_policy, strike, confirm),
+        place=None if engine is None else SharedPlace(engine, state),
     )
     if shown:
         click.echo("restored")

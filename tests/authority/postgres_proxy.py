@@ -57,7 +57,7 @@ class Proxy:
         shutil.rmtree(self.directory)
 
     def _start(self, function: object, *arguments: object) -> None:
-        thread = threading.Thread(target=function, args=arguments)  # type: ignore[arg-type]  # called so
+        thread = threading.Thread(target=function, args=arguments, daemon=True)  # type: ignore[arg-type]  # called so
         self._threads.append(thread)
         thread.start()
 

@@ -24,12 +24,52 @@ GUARDED = "guarded"
 
 
 class PostgresServer:
-    """One that is running."""
+    """
+    One in a directory of its own, run as somebody else when the tests are root.
+
+    @param directory: of its files and its socket.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._made = 0
         self._kept: dict[Path, str] = {}
+        self._before: tuple[str, ...] = ()
+        if os.geteuid() == 0:
+            self._before = NOBODY
+            shutil.chown(directory, "nobody", "nogroup")
+
+    def make(self) -> None:
+        """Make the cluster."""
+        data = str(self._directory / "data")
+        self._call(
+            "initdb", "-D", data, "-U", "gmesh", *["--auth=trust", "--encoding=UTF8", "--locale=C", "-N"]
+        )
+        rules = self._directory / "data/pg_hba.conf"
+        rules.write_text(f"local all {GUARDED} scram-sha-256\n{rules.read_text()}")
+
+    def start(self) -> None:
+        """Have it run, and answer."""
+        options = f"-c listen_addresses= -c unix_socket_directories={self._directory} -c fsync=off"
+        self._ctl("-o", options, "start")
+
+    def stop(self) -> None:
+        """As if it was killed."""
+        self._ctl("-m", "immediate", "stop")
+
+    def _ctl(self, *command: str) -> None:
+        place = ("-D", str(self._directory / "data"), "-l", str(self._directory / "log"))
+        self._call("pg_ctl", *place, "-w", "-s", *command)
+
+    def _call(self, *command: str) -> None:
+        environment = {**os.environ, "HOME": str(self._directory)}
+        subprocess.run(
+            (*self._before, *command),
+            check=True,
+            env=environment,
+            cwd=self._directory,
+            stdout=subprocess.DEVNULL,
+        )
 
     def url(self, database: str) -> str:
         return f"host={self._directory} user=gmesh dbname={database}"
@@ -79,31 +119,17 @@ class DatedEngine(PostgresEngine):
 
 @contextmanager
 def running() -> Iterator[PostgresServer]:
-    """A cluster in a directory of its own, run as somebody else when the tests are root."""
+    """One that runs, and is thrown away."""
     if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
         pytest.skip("NOT RUN: there is no initdb of PostgreSQL on the PATH")
     directory = Path(tempfile.mkdtemp(prefix="pg"))
-    before: tuple[str, ...] = ()
-    if os.geteuid() == 0:
-        before = NOBODY
-        shutil.chown(directory, "nobody", "nogroup")
-    environment = {**os.environ, "HOME": str(directory)}
-    ctl = (*before, "pg_ctl", "-D", str(directory / "data"), "-w", "-s", "-l", str(directory / "log"))
-
-    def call(*command: str) -> None:
-        subprocess.run(command, check=True, env=environment, cwd=directory, stdout=subprocess.DEVNULL)
-
     try:
-        call(
-            *(*before, "initdb", "-D", str(directory / "data"), "-U", "gmesh", "--auth=trust"),
-            *("--encoding=UTF8", "--locale=C", "--no-sync"),
-        )
-        rules = directory / "data/pg_hba.conf"
-        rules.write_text(f"local all {GUARDED} scram-sha-256\n{rules.read_text()}")
-        call(*ctl, "-o", f"-c listen_addresses= -c unix_socket_directories={directory} -c fsync=off", "start")
+        server = PostgresServer(directory)
+        server.make()
+        server.start()
         try:
-            yield PostgresServer(directory)
+            yield server
         finally:
-            call(*ctl, "-m", "immediate", "stop")
+            server.stop()
     finally:
         shutil.rmtree(directory)

@@ -76,8 +76,10 @@ def behind(
     monkeypatch.setattr(Network, "postgres", postgres)
     network = Behind(tmp_path / "authority", rates)
     yield network
-    network.stop()
-    network.proxy.close()
+    try:
+        network.stop()
+    finally:
+        network.proxy.close()
     assert not network.clock.getDelayedCalls()
 
 

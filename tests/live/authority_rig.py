@@ -153,6 +153,21 @@ class Fleet:
         return self.signed(node, "POST", "/join", body, JOIN_TAG), body
 
 
+def check_rows(
+    serials: set[int], used: list[int], entries: list[tuple[int, bytes, bytes]], admitted: list[int]
+) -> tuple[int, bytes]:
+    """
+    Who saw 201 is a member, and invite used <=> certificate <=> audit row. @return: the end of the chain.
+
+    @param serials: of all certificates.
+    @param used: the serials that invites name.
+    """
+    joins = [row["serial"] for _, entry, _ in entries if (row := json.loads(entry))["action"] == "join"]
+    assert set(admitted) <= serials
+    assert sorted(used) == sorted(joins) == sorted(serials)
+    return verify_chain(entries)
+
+
 def check_invariants(state: Path, admitted: list[int]) -> None:
     """Look into the database with sqlite3 alone."""
     database = sqlite3.connect(state / "authority.sqlite")
@@ -165,10 +180,7 @@ def check_invariants(state: Path, admitted: list[int]) -> None:
         entries = database.execute("SELECT seq, entry, hash FROM audit ORDER BY seq").fetchall()
     finally:
         database.close()
-    joins = [row["serial"] for _, entry, _ in entries if (row := json.loads(entry))["action"] == "join"]
-    assert set(admitted) <= serials
-    assert sorted(used) == sorted(joins) == sorted(serials)
-    size, head = verify_chain(entries)
+    size, head = check_rows(serials, used, entries, admitted)
     mirrored = [json.loads(line) for line in (state / "audit.jsonl").read_text().splitlines()]
     assert [line["seq"] for line in mirrored] == list(range(1, size + 1))
     assert mirrored[-1]["hash"] == head.hex()

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from gmesh.authority.store.identity import older_database, take_identity
 from gmesh.authority.store.marks import Marks
 from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import (
@@ -107,23 +108,33 @@ def rows_of(decisions: Sequence[QueuedDecision]) -> list[AuditRow]:
 
 def run_group(
     connection: Any,
-    decisions: Sequence[QueuedDecision],
+    decisions: list[QueuedDecision],
     now: int,
     mark: int,
+    seen: int = 0,
+    taken_over: Callable[[Transaction], None] | None = None,
     replica: Replica | None = None,
 ) -> list[AuditRow]:
     """
     Decide all and commit.
 
     @param mark: the newest time seen.
+    @param seen: the newest row of the audit that was seen.
+    @param taken_over: decides first, as one more of C{decisions}, when a standby took over.
     @param replica: who decides, where several may.
     @return: what was added to the audit.
+    @raise StoreError: C{clock-suspect}; C{older-database}, and whatever C{taken_over} raises.
     """
     cursor = connection.cursor()
     now = decision_time(connection.begin(cursor), now)
     before = Marks.read(cursor)
     group = _Group(cursor, connection, now, before.copy())
     group.marks.values["high_water"] = max(mark, group.marks.values["high_water"])
+    if before.audit_head[0] < seen:
+        raise older_database(f"its audit ends before row {seen}, which this daemon has seen")
+    takeover = take_identity(group.marks, connection.identity)
+    if takeover and taken_over is not None:
+        decisions.insert(0, group.decide_first(taken_over, takeover))
     tried: dict[Bulk[Any, Any], int] = {}
     for place, decision in enumerate(decisions):
         if decision.bulk is not None and place >= tried.get(decision.bulk, 0):
@@ -169,6 +180,16 @@ class _Group:
 
     def _begin(self) -> Transaction:
         return Transaction(self._cursor, self._now, self.marks.copy(), undoable=True)
+
+    def decide_first(self, function: Callable[[Transaction], None], takeover: str) -> QueuedDecision:
+        first = QueuedDecision(function)
+        transaction = self._begin()
+        transaction.takeover = takeover
+        function(transaction)
+        first.transaction = transaction
+        first.told = True  # nobody waits, and a group that is decided again has its own
+        self._keep(transaction)
+        return first
 
     def decide(self, decision: QueuedDecision) -> None:
         transaction = self._begin()

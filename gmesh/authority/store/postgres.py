@@ -24,6 +24,7 @@ from twisted.enterprise import adbapi
 from zope.interface import implementer
 
 from gmesh.authority.store import postgres_schema
+from gmesh.authority.store.identity import ServerIdentity
 from gmesh.authority.store.migrate import Migration, migrate
 from gmesh.authority.store.postgres_pool import PostgresPool
 from gmesh.authority.store.replicas import Replica, sign_off, turn_of
@@ -66,7 +67,13 @@ _LIMITS = (
 _BEGIN_NOTE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
 _NOW = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
 _ORDER = "SELECT turn FROM ordering WHERE id = 1 FOR UPDATE"
-_BEGIN = f"{_BEGIN_NOTE}{_NOW}; {_ORDER}; {_NOW}"
+_IDENTITY = (
+    "SELECT ARRAY[(SELECT system_identifier FROM pg_control_system()),"
+    " ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint,"
+    " (current_setting('synchronous_standby_names') <> '')::int]"
+)
+"""Of L{ServerIdentity}; after a promotion the control file has the old timeline for a while, the log not."""
+_BEGIN = f"{_BEGIN_NOTE}{_NOW}; {_ORDER}; {_NOW}; {_IDENTITY}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
 
 
@@ -106,7 +113,13 @@ class UnknownOutcome(psycopg.OperationalError):
 
 
 class PostgresConnection(psycopg.Connection[Any]):
-    """One to PostgreSQL, with the words that every engine's has."""
+    """
+    One to PostgreSQL, with the words that every engine's has.
+
+    @ivar identity: the server, as the last L{begin} found it.
+    """
+
+    identity: ServerIdentity | None = None
 
     def __init__(self, pgconn: PGconn, *more: Any) -> None:
         super().__init__(pgconn, *more)
@@ -125,7 +138,8 @@ class PostgresConnection(psycopg.Connection[Any]):
         @return: the server's time in Unix seconds, when it was asked and when the others were done; all who
             decide here go by it.
         """
-        asked, _, now = cursor.several(_BEGIN)
+        asked, _, now, identity = cursor.several(_BEGIN)
+        self.identity = ServerIdentity(*identity)
         return asked, now
 
     def begin_note(self, cursor: _Cursor) -> None:

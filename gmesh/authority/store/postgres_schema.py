@@ -12,7 +12,7 @@ from typing import Any
 from gmesh.authority.store.migrate import Migration, apply, released
 from gmesh.errors import StoreError
 
-__all__ = ["BEGIN", "check_filled", "check_settings", "fill", "migrations"]
+__all__ = ["BEGIN", "check_filled", "check_settings", "fill", "has_tables", "migrations"]
 
 LOCK = 0x676D657368
 """The advisory lock of whoever changes tables: C{gmesh} in ASCII; the only one we take."""
@@ -31,9 +31,15 @@ def migrations() -> list[Migration]:
     return released("migrations/postgres")
 
 
+def has_tables(cursor: Any) -> bool:
+    """Whether the tables of an authority are there, filled or not."""
+    found: bool = cursor.execute("SELECT to_regclass('migration') IS NOT NULL").fetchone()[0]
+    return found
+
+
 def check_filled(cursor: Any, name: str) -> None:
     """@raise StoreError: C{empty-database}, for one that has no authority's tables."""
-    if cursor.execute("SELECT to_regclass('migration') IS NOT NULL").fetchone()[0]:
+    if has_tables(cursor):
         return
     if cursor.execute(_ANYTHING).fetchone() is None:
         raise StoreError(

@@ -3,7 +3,7 @@
 The daemons that serve from one database: each has a row, which every group that it commits writes anew.
 
 So a daemon that never heard whether its commit was done finds its answer there.
-Tests: C{tests/authority/test_outage.py}.
+Tests: C{tests/authority/test_outage.py}, C{tests/authority/test_replica_reports.py}.
 """
 
 from __future__ import annotations

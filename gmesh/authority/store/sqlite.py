@@ -58,6 +58,8 @@ _PRAGMAS = (
 class Connection(sqlite3.Connection):
     """One to SQLite, with the words that every engine's has."""
 
+    identity = None
+
     def begin(self, cursor: sqlite3.Cursor) -> tuple[int, int] | None:
         """
         Begin to write: a read that becomes a write later can fail as busy whatever the timeout.

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gmesh.authority import limits
+from gmesh.authority.store.identity import note_identity, take_identity
 from gmesh.authority.store.marks import Marks, read_audit_head
 from gmesh.errors import StoreError
 
@@ -101,9 +102,21 @@ class Transaction(Reader):
     @ivar now: whole seconds, the same for the decisions of one group.
     @ivar audit_rows: of the audit chain, that this decision appends.
     @ivar facts: what the decision speaks of, by name, as it found it.
+    @ivar takeover: how a standby took over since the last decision: as of L{take_identity}.
     """
 
-    __slots__ = ("_closing", "_hooks", "_last", "_saved", "_undoable", "audit_rows", "facts", "marks", "now")
+    __slots__ = (
+        "_closing",
+        "_hooks",
+        "_last",
+        "_saved",
+        "_undoable",
+        "audit_rows",
+        "facts",
+        "marks",
+        "now",
+        "takeover",
+    )
 
     def __init__(self, cursor: Any, now: int, marks: Marks | None = None, undoable: bool = False) -> None:
         super().__init__(cursor)
@@ -115,6 +128,7 @@ class Transaction(Reader):
         self._last: list[Callable[[], object]] = []
         self._hooks: list[Callable[[], None]] = []
         self._undoable = undoable
+        self.takeover = ""
         self._saved = False
 
     def execute(self, sql: str, *values: object) -> int:
@@ -259,17 +273,24 @@ def exclusive(connection: Any, begin: Begin | None = None) -> Iterator[tuple[Any
 
 
 @contextmanager
-def transaction(connection: Any, now: int, begin: Begin | None = None) -> Iterator[Transaction]:
+def transaction(
+    connection: Any, now: int, begin: Begin | None = None, adopt: bool = False
+) -> Iterator[Transaction]:
     """
     One decision alone, on the caller's own connection: committed, or rolled back by an exception.
 
     @param begin: as of L{exclusive}; returns the database's time, if it has one.
-    @raise StoreError: C{clock-suspect}.
+    @param adopt: whatever server the database is on, it is right.
+    @raise StoreError: C{clock-suspect}, C{older-database}.
     """
     with exclusive(connection, begin) as (cursor, shared):
         now = decision_time(shared, now)
         before = Marks.read(cursor)
         alone = Transaction(cursor, now, before.copy())
+        if not adopt:
+            alone.takeover = take_identity(alone.marks, connection.identity)
+        elif connection.identity is not None:
+            note_identity(alone.marks, connection.identity)
         yield alone
         alone.marks.write(cursor, before)
         write_audit(cursor, alone.audit_rows)

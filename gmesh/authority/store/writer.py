@@ -61,11 +61,15 @@ class Store:
     @ivar state: the directory of this daemon's own files.
     @ivar replica: this daemon among them.
     @ivar outage: whether the database is away.
+    @ivar taken_over: decides before all others when a standby took over.
+    @ivar audit_head: the hash of the newest row of the audit that was written since the start.
     """
 
     log = Logger()
     shared = False
     state = Path()
+    taken_over: Callable[[Transaction], None] | None = None
+    audit_head = b""
     replica: Replica | None = None
 
     def __init__(
@@ -158,8 +162,12 @@ class Store:
 
         return self._ask(self._writer, run, lambda: not sent).addErrback(failed).addErrback(self._told)
 
-    def read(self, function: Callable[[Reader], T]) -> Deferred[T]:
-        """Run C{function} on a read-only connection, in one snapshot."""
+    def read(self, function: Callable[[Reader], T], patient: bool = True) -> Deferred[T]:
+        """
+        Run C{function} on a read-only connection, in one snapshot.
+
+        @param patient: wait a while for a database that is away.
+        """
 
         def run(connection: Any) -> T:
             cursor = connection.cursor()
@@ -169,9 +177,11 @@ class Store:
             finally:
                 cursor.close()
 
-        return self._ask(self._reader, run, lambda: True).addErrback(self._told)
+        return self._ask(self._reader, run, lambda: True, patient).addErrback(self._told)
 
-    def _ask(self, pool: Any, run: Callable[[Any], T], may_again: Callable[[], bool]) -> Deferred[T]:
+    def _ask(
+        self, pool: Any, run: Callable[[Any], T], may_again: Callable[[], bool], patient: bool = True
+    ) -> Deferred[T]:
         """
         Run something on a connection; again when there is another, if that one was lost.
 
@@ -181,9 +191,13 @@ class Store:
 
         def failed(failure: Failure) -> Any:
             if self.engine.is_passing(failure.value) and may_again():
+                if not patient:
+                    return pool.runWithConnection(run)
                 return Deferred.fromCoroutine(self._ask_again(pool, run, may_again))
             return failure
 
+        if self.outage.trouble is not None and not patient:
+            return fail(self.outage.trouble)
         answer: Deferred[T] = Deferred()
         asked: Deferred[T]
         if self.outage.trouble is None:
@@ -310,11 +324,10 @@ class Store:
         def found(committed: bool) -> None:
             self._doubtful = None
             self.outage.back()
-            waiting = [decision for decision in group if not decision.told]
             self.log.info("a commit that was not answered was {what}", what="done" if committed else "not")
             if committed:
                 return self._written(group)
-            self._queue_again(waiting)
+            self._queue_again(group)
             self._rest()
 
         done = maybeDeferred(self._writer.runWithConnection, ask)
@@ -329,9 +342,10 @@ class Store:
         self._rest()
 
     def _queue_again(self, group: list[QueuedDecision]) -> None:
-        for decision in group:
+        waiting = [decision for decision in group if not decision.told]
+        for decision in waiting:
             decision.forget()
-        self._queue.extendleft(reversed(group))
+        self._queue.extendleft(reversed(waiting))
 
     def _watch(self) -> None:
         """See to it that nobody waits longer than they may."""
@@ -428,10 +442,16 @@ class Store:
 
     def _run_group(self, connection: Any, group: list[QueuedDecision], now: int, mark: int) -> None:
         """In the writer's thread."""
-        self._mirror_rows(run_group(connection, group, now, mark, self.replica))
+        try:
+            rows = run_group(connection, group, now, mark, self.audit_size, self.taken_over, self.replica)
+        except StoreError as error:
+            if error.reason == "older-database":
+                self.damage = self.damage or error
+            raise
+        self._mirror_rows(rows)
 
     def _mirror_rows(self, rows: list[AuditRow]) -> None:
         """In the writer's thread."""
         if rows:
-            self.audit_size = rows[-1][0]
+            self.audit_size, _, self.audit_head = rows[-1]
             self._mirror(rows)
