@@ -11,6 +11,9 @@ Producers of the application are paused while there are no keys, no room in the 
 relay drops what its next link has no room for, so no more is under way than the far end has reported.
 It is asked in the stream of messages itself, every quarter of a window.
 
+What answers the peer goes with all else, unless the peer's frames come by another path than ours go:
+then it goes back the way they come, L{BatchSender.answer}.
+
 Byte streams (L{gmesh.interfaces.IPeerStreams}) are one of these producers.  What they send is a sealed frame
 by itself, L{BatchSender.segment}, under the same window.
 """
@@ -22,12 +25,15 @@ from collections.abc import Sequence
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from gmesh.endtoend.congestion import InFlight
+from gmesh.endtoend.congestion import CongestionControl, InFlight
 from gmesh.endtoend.limits import (
     ASK_EVERY,
     FRAMES_PER_WRITE,
     INITIAL_BATCH,
     MAX_BATCH,
+    MAX_SEGMENT,
+    SEGMENT_TIME,
+    SEGMENTS_PER_WINDOW,
     SLOW_PATH_BATCH,
     TRIES_BEFORE_BLAME,
 )
@@ -54,10 +60,12 @@ class BatchSender:
         again; L{CLOSED} when there is none.
     @ivar parts: inner frames, in pieces, gathered for the end of the turn.
     @ivar size: their bytes.
-    @ivar limit: how many bytes may share a seal: few where the round trip is long.
+    @ivar limit: how many bytes of messages may share a seal: few where the round trip is long.
+    @ivar segment_limit: how many of byte streams: many where the path is fast.
     """
 
     __slots__ = (
+        "_answers",
         "_asked_at",
         "_asking",
         "_batch",
@@ -81,6 +89,7 @@ class BatchSender:
         "keys",
         "limit",
         "parts",
+        "segment_limit",
         "size",
         "token",
     )
@@ -90,7 +99,8 @@ class BatchSender:
         self.token = CLOSED
         self.parts: list[bytes] = []
         self.size = 0
-        self.limit = INITIAL_BATCH
+        self.limit = self.segment_limit = INITIAL_BATCH
+        self._answers: list[bytes] = []
         self._asked_at = 0.0
         self._asking = False
         self._batch: list[Pieces] = []
@@ -137,6 +147,39 @@ class BatchSender:
             self.gather()
             self.send(frame)
 
+    @property
+    def apart(self) -> bool:
+        """Whether the way back is another than that of all else."""
+        return self._sealer.paths.way_back(self.keys, self._clock.seconds()) is not None
+
+    def answer(self, frame: bytes, last: bool = False) -> Path | None:
+        """
+        Send an inner frame that answers what the peer sent, the way that came.
+
+        @param last: no more answers are to be expected in this turn.
+        @return: by which path, as far as it is known.
+        @raise SendRefused: C{busy}, if there is no room.
+        """
+        back = self._sealer.paths.way_back(self.keys, self._clock.seconds())
+        if back is None:
+            (self.send if last else self.put)(frame)
+            return self.keys.sent_by
+        if sum(map(len, self._answers)) + len(frame) > self.limit:
+            self._send_answers()
+        self._answers.append(frame)
+        if last:
+            self._send_answers()
+        elif self._call is None:
+            self._call = self._clock.callLater(0, self._turn_over)
+        return back
+
+    def _send_answers(self) -> None:
+        """Those of a turn share a seal; if they are lost, the peer asks again."""
+        answers, self._answers = self._answers, []
+        back = self.keys.back
+        if answers and not (back and self._sealer.answer(self.keys, b"".join(answers), back)):
+            self._sealer.counters["reply-lost"] += len(answers)
+
     def send(self, plaintext: bytes) -> None:
         """
         Seal and send now, after what was gathered.
@@ -179,7 +222,7 @@ class BatchSender:
         Its path is that of L{path_generation} after this call.
 
         @param pieces: inner frames, whole when joined.
-        @param size: their bytes, L{limit} at most.
+        @param size: their bytes, L{segment_limit} at most.
         @param probe: send it although the window is full, to learn whether anything arrives.
         @return: False if it was not taken: for want of keys, window or room, and then the producer is
             paused until there is some; or because there is no path, or the peer was given up.
@@ -220,6 +263,7 @@ class BatchSender:
         """Frames leave by another path than those before, if there were any."""
         if self._generation:
             self._in_flight.rerouted()
+            self.segment_limit = self.limit
         self._generation = self._first_link.generation
 
     def leave(self) -> None:
@@ -272,6 +316,7 @@ class BatchSender:
     def _turn_over(self) -> None:
         """A turn that filled frames is followed by more: those of two turns leave together."""
         self._call = None
+        self._send_answers()
         if self._batch and not self._waited:
             self._waited = True
             self._call = self._clock.callLater(0, self._turn_over)
@@ -292,9 +337,15 @@ class BatchSender:
         self._vain = 0
         if asked is not None:
             self._sealer.paths.answered(self._path, asked, now)
-        self.limit = SLOW_PATH_BATCH if in_flight.control.slow else MAX_BATCH
+        self._resize(in_flight.control)
         self._full = self._full and in_flight.full
         self._resume()
+
+    def _resize(self, control: CongestionControl) -> None:
+        """How much shares a seal from now on."""
+        self.limit = SLOW_PATH_BATCH if control.slow else MAX_BATCH
+        quick = min(control.delivery.rate * SEGMENT_TIME, control.cwnd / SEGMENTS_PER_WINDOW, MAX_SEGMENT)
+        self.segment_limit = self.limit if control.slow else max(MAX_BATCH, int(quick))
 
     def bounced(self) -> None:
         """A relay dropped something."""
@@ -377,6 +428,7 @@ class BatchSender:
     def _give_up(self) -> None:
         """What was asked about is lost, and with it the path: the next message asks again, by another."""
         self._vain = 0
+        self.segment_limit = self.limit
         self._in_flight.silent()
         self._sealer.blame(self.keys, self._path, self._asked_at)
         self._full = False
@@ -420,6 +472,7 @@ class BatchSender:
         """The keys are gone: forget what was gathered; producers go on and learn why."""
         self.token = CLOSED
         self.parts.clear()
+        self._answers.clear()
         self._batch.clear()
         self.size = 0
         if self._call is not None:
@@ -431,6 +484,7 @@ class BatchSender:
         self._vain = 0
         self._first_link.follow(None, None)
         self._in_flight.forget()
+        self.segment_limit = self.limit
         self._paused = self._keyless = self._full = self._waited = False
         self._resume()
 

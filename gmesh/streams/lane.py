@@ -41,7 +41,7 @@ Part = tuple[Outgoing, int, Any]
 class Lane(Protocol):
     """The way out: L{gmesh.endtoend.batching.BatchSender}, or the memory of a node that talks to itself."""
 
-    limit: int
+    segment_limit: int
 
     @property
     def path_generation(self) -> int:
@@ -57,8 +57,12 @@ class Lane(Protocol):
     def leave(self) -> None:
         """The last of several was given."""
 
-    def put(self, frame: bytes) -> None:
-        """Send an inner frame."""
+    @property
+    def apart(self) -> bool:
+        """Whether answers go by another path than all else."""
+
+    def answer(self, frame: bytes) -> Any:
+        """Send an inner frame that answers what the peer sent."""
 
     def gather(self) -> int:
         """Have keys made, if there are none."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 
-from gmesh.endtoend.limits import MAX_BATCH
+from gmesh.endtoend.limits import MAX_SEGMENT
 
 __all__ = ["LoopLane"]
 
@@ -22,14 +22,15 @@ class LoopLane:
     The way from one of the two ends to the other; what leaves in one turn arrives in the next.
 
     @param arrived: called with each plaintext at the other end.
-    @ivar limit: bytes of inner frames that share a plaintext.
+    @ivar segment_limit: bytes of inner frames that share a plaintext.
     """
 
+    apart: bool = False
     path_generation: int = 0
     srtt: float | None = None
 
     def __init__(self, clock: IReactorTime, arrived: Callable[[bytes], object]) -> None:
-        self.limit = MAX_BATCH
+        self.segment_limit = MAX_SEGMENT
         self._clock = clock
         self._arrived = arrived
         self._under_way: deque[bytes] = deque()
@@ -37,11 +38,11 @@ class LoopLane:
 
     def segment(self, pieces: Sequence[bytes | memoryview], size: int, probe: bool = False) -> bool:
         """As L{BatchSender.segment<gmesh.endtoend.batching.BatchSender.segment>}; there is always room."""
-        self.put(b"".join(pieces))
+        self.answer(b"".join(pieces))
         return True
 
-    def put(self, frame: bytes) -> None:
-        """As L{BatchSender.put<gmesh.endtoend.batching.BatchSender.put>}."""
+    def answer(self, frame: bytes) -> None:
+        """As L{BatchSender.answer<gmesh.endtoend.batching.BatchSender.answer>}."""
         self._under_way.append(frame)
         if self._call is None:
             self._call = self._clock.callLater(0, self._arrive)
