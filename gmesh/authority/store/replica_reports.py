@@ -52,8 +52,8 @@ def report(notes: Notes, replica: Replica, now: int, numbers: str, ready: bool) 
 
 
 def leave(notes: Notes, boot: str) -> None:
-    """This daemon ends: its row is forgotten like one that nobody heard of for long."""
-    notes.execute("UPDATE replica SET seen_at = 0 WHERE boot = ?", boot)
+    """Delete one's own: this daemon ends."""
+    notes.execute("DELETE FROM replica WHERE boot = ?", boot)
 
 
 def live(reader: Reader, since: int) -> list[ReplicaReport]:
@@ -63,7 +63,6 @@ def live(reader: Reader, since: int) -> list[ReplicaReport]:
 
 
 def page(reader: Reader, after: str, limit: int) -> list[ReplicaReport]:
-    """All that did not leave, from the one after this boot."""
-    asked = f"SELECT {_COLUMNS} FROM replica WHERE boot > ? AND seen_at > 0 ORDER BY boot LIMIT ?"
-    rows = reader.all(asked, after, limit)
+    """All that are known, from the one after this boot."""
+    rows = reader.all(f"SELECT {_COLUMNS} FROM replica WHERE boot > ? ORDER BY boot LIMIT ?", after, limit)
     return [ReplicaReport(*row) for row in rows]
