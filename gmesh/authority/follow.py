@@ -144,6 +144,12 @@ class Follower:
         self._waiting: list[Deferred[None]] = []
         self._step_in_at: float | None = None
         self._told = ""
+        self._said_away = False
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last look that was answered: how old what is shown may be at most."""
+        return self._clock.seconds() - self.looked_at
 
     def start(self) -> None:
         """Begin to follow."""
@@ -159,12 +165,17 @@ class Follower:
 
     def _tick(self) -> None:
         self._timer = self._clock.callLater(limits.FOLLOW_SECONDS, self._tick)
-        if not self._busy:
+        if not self._busy and not self._in_vain:
             self._look()
+
+    @property
+    def _in_vain(self) -> bool:
+        """Whether a look that begins now would not be answered in time."""
+        return self._late or self._store.outage.trouble is not None
 
     def look(self) -> Deferred[None]:
         """Fires when a look that began after this call is taken over, or is not answered in time."""
-        if self._late:
+        if self._in_vain:
             return succeed(None)
         waiter: Deferred[None] = Deferred()
         self._waiting.append(waiter)
@@ -194,7 +205,11 @@ class Follower:
             self._patience.cancel()
             _fire(waiting)
         if self._waiting and not self._busy:
-            self._look()
+            if self._in_vain:
+                more, self._waiting = self._waiting, []
+                _fire(more)
+            else:
+                self._look()
 
     # In a database thread.
 
@@ -229,7 +244,8 @@ class Follower:
     # In the reactor's.
 
     def _take(self, found: Followed) -> None:
-        if not self.up:
+        if self._said_away:
+            self._said_away = False
             self.log.info("the database answers again")
         self.up, self.looked_at = True, self._clock.seconds()
         self._tell(found.trouble)
@@ -260,13 +276,14 @@ class Follower:
                 self._store.damage = self._store.damage or trouble
 
     def _failed(self, failure: Failure) -> None:
-        self._away(failure.getErrorMessage(), self._store.told(failure.value))
-
-    def _away(self, cause: str, told: bool = False) -> None:
-        if self.up:
+        if self._store.told(failure.value):
             self.up = False
-            if told:
-                return
+        else:
+            self._away(failure.getErrorMessage())
+
+    def _away(self, cause: str) -> None:
+        if self.up:
+            self.up, self._said_away = False, True
             self.log.error("the database is away, documents are served as they are: {cause}", cause=cause)
 
 

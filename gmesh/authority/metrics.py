@@ -63,6 +63,10 @@ class AuthorityCollector(Collector):
         yield _gauge("database_held", "1 while another program keeps the database from being written.", held)
         away = authority.store.outage.trouble is not None
         yield _gauge("database_away", "1 while the database does not answer.", away)
+        follower = authority.follower
+        if follower is not None:
+            yield _gauge("database_up", "1 while it answers.", follower.up and not away)
+            yield _gauge("follow_age_seconds", "Since the last look for what others did.", follower.age)
         yield _gauge("database_log_bytes", "Of the log beside it.", authority.store.engine.log_size())
         yield _gauge("decisions_waiting", "Decisions waiting for the disk.", authority.store.waiting)
         yield _gauge("clock_suspect", "1 while the clock stands too low to issue.", authority.clock.suspect)

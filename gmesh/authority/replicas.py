@@ -19,7 +19,7 @@ from gmesh.authority.clock import SteadyClock
 from gmesh.authority.published import Publisher
 from gmesh.authority.store import replica_reports
 from gmesh.authority.store.replica_reports import ReplicaReport
-from gmesh.authority.store.transaction import Notes, Reader
+from gmesh.authority.store.transaction import Reader
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused
 from gmesh.trust.documents import Genesis
@@ -70,20 +70,14 @@ class Replicas:
         if replica is None or not self._store.shared:
             return succeed(None)
         now, numbers, ready = self._clock.now(), self._numbers(), self._ready()
-
-        def write(notes: Notes) -> None:
-            replica_reports.leave(notes, "", now - limits.REPLICA_KEPT_SECONDS)
-            replica_reports.report(notes, replica, now, numbers, ready)
-
-        return self._store.note(write)
+        return self._store.note(lambda notes: replica_reports.report(notes, replica, now, numbers, ready))
 
     def leave(self) -> Deferred[None]:
         """This one is about to stop."""
         replica = self._store.replica
         if replica is None or not self._store.shared:
             return succeed(None)
-        boot, before = replica.boot, self._clock.now() - limits.REPLICA_KEPT_SECONDS
-        return self._store.note(lambda notes: replica_reports.leave(notes, boot, before))
+        return self._store.note(lambda notes: replica_reports.leave(notes, replica.boot))
 
     def page(self, after: str, limit: int) -> Deferred[Json]:
         """A page of them; this one as it is now."""

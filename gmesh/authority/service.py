@@ -41,6 +41,7 @@ from gmesh.authority.signer import KeyRing
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, nonces, read_nonces
+from gmesh.authority.store import replicas as replica_rows
 from gmesh.authority.store.history import another_history
 from gmesh.authority.store.identity import older_database
 from gmesh.authority.store.transaction import Transaction
@@ -273,6 +274,8 @@ class Authority:
         def prune(tx: Transaction) -> None:
             nonces.prune(tx)
             self._pruned = certificates.prune(tx, self._pruned, tx.now - self.issuer.grace(tx))
+            if self.store.shared:
+                replica_rows.forget(tx, tx.now - limits.REPLICA_KEPT_SECONDS)
 
         if not self.store.shared:
             return self.store.decide(prune)

@@ -28,6 +28,7 @@ from gmesh.authority import limits
 from gmesh.authority.approval_rules import APPROVALS_FILE
 from gmesh.authority.audit import verify_chain
 from gmesh.authority.audit_file import audit_rows
+from gmesh.authority.metrics import AuthorityCollector
 from gmesh.authority.rate_limit import RateLimits
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.encoding import b64url_encode
@@ -410,6 +411,25 @@ def test_what_one_found_to_be_another_history_stops_all(two: Two, logged: list[s
     two.advance(SOON)
     for each in (two.one, two.two):
         assert each.ask("GET", "/readyz").slug == "another-history"
+
+
+def test_metrics_say_how_old_what_is_shown_may_be(two: Two) -> None:
+    """And whether looks are answered."""
+    collector = AuthorityCollector(two.two.authority, two.two.limiter, [], two.two.wall)
+
+    def measured() -> tuple[float, float]:
+        found = {sample.name: sample.value for metric in collector.collect() for sample in metric.samples}
+        return found["gmesh_authority_database_up"], found["gmesh_authority_follow_age_seconds"]
+
+    two.two.clock.advance(SOON)
+    assert measured() == (1, 0)
+    reader: Any = two.two.authority.store._reader
+    in_place, reader.threadpool = reader.threadpool, Broken()
+    two.two.clock.advance(7)
+    assert measured() == (0, 7)
+    reader.threadpool = in_place
+    two.two.clock.advance(SOON)
+    assert measured() == (1, 0)
 
 
 def test_a_daemon_alone_looks_at_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

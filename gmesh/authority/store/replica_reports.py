@@ -51,9 +51,9 @@ def report(notes: Notes, replica: Replica, now: int, numbers: str, ready: bool) 
     )
 
 
-def leave(notes: Notes, boot: str, before: int) -> None:
-    """Delete one's own, and those that were written last before this second: their daemons are gone."""
-    notes.execute("DELETE FROM replica WHERE boot = ? OR seen_at < ?", boot, before)
+def leave(notes: Notes, boot: str) -> None:
+    """Delete one's own: this daemon ends."""
+    notes.execute("DELETE FROM replica WHERE boot = ?", boot)
 
 
 def live(reader: Reader, since: int) -> list[ReplicaReport]:

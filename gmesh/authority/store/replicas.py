@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Replica", "sign_off", "turn_of"]
+from gmesh.authority.store.transaction import Transaction
+
+__all__ = ["Replica", "forget", "sign_off", "turn_of"]
 
 # The turn is that of the order, and is raised by whoever holds it.
 _SIGN_OFF = (
@@ -49,6 +51,11 @@ def sign_off(cursor: Any, replica: Replica, now: int) -> int:
     cursor.execute(_SIGN_OFF, (*msgspec.structs.astuple(replica), now))
     turn: int = cursor.fetchone()[0]
     return turn
+
+
+def forget(tx: Transaction, before: int) -> None:
+    """Delete the rows of daemons that have decided nothing since."""
+    tx.execute("DELETE FROM replica WHERE seen_at < ?", before)
 
 
 def turn_of(cursor: Any, boot: str) -> int:
