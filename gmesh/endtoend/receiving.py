@@ -91,6 +91,7 @@ class DatagramReceiver:
         "_reporter",
         "_services",
         "_takes",
+        "_turn",
         "begin_streams",
         "numbers",
         "streams",
@@ -126,6 +127,7 @@ class DatagramReceiver:
         self._budget = AnswerBudget(clock.seconds())
         self._asked: bytes | None = None
         self._dropped = 0
+        self._turn = sealer.turn
         self._reporter = OutcomeReporter(batch, sealer, clock)
 
     @property
@@ -139,6 +141,15 @@ class DatagramReceiver:
 
         @param session: opened it, and proved who the peer is.
         """
+        turn = self._turn
+        began = turn.hold()
+        try:
+            self._read(session, plaintext)
+        finally:
+            if began:
+                turn.release()
+
+    def _read(self, session: SealedSession, plaintext: bytes) -> None:
         peer, start, end = session.peer, 0, len(plaintext)
         if end > 2 and FIRST_STREAM_KIND <= plaintext[2] <= LAST_STREAM_KIND:
             start = self._stream_frames(session, plaintext)

@@ -3,14 +3,16 @@
 Acknowledged messages to one peer: sent within a window, repeated until taken, given up in time.
 
 The first of a reactor turn leaves at once; those that follow in the same turn leave together at its end, as
-many in a sealed frame as L{BatchSender.limit} allows.
+many in a sealed frame as L{BatchSender.limit} allows.  While a reader holds its end, all leave then
+(L{gmesh.endtoend.turn_end}).
 The retransmission timer is that of RFC 6298; the round trip is measured in L{gmesh.endtoend.congestion}.
 Tests: C{tests/endtoend/test_reliable.py}, C{tests/endtoend/test_outcomes.py}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,7 +21,7 @@ from gmesh.endtoend import limits
 from gmesh.endtoend.batching import BatchSender
 from gmesh.endtoend.deadline_timer import DeadlineTimer
 from gmesh.endtoend.path_trials import PathTrials
-from gmesh.endtoend.reliable_queue import Delivered, ReliableMessage, ReliableQueue, encode_datagram
+from gmesh.endtoend.reliable_queue import Delivered, ReliableMessage, ReliableQueue, Told, encode_datagram
 from gmesh.endtoend.sealing import Sealer
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
@@ -54,7 +56,19 @@ class ReliableSender:
     @param start: as of L{ReliableQueue}.
     """
 
-    __slots__ = ("_batch", "_call", "_clock", "_counters", "_keys", "_queue", "_sealer", "_timer", "_trials")
+    __slots__ = (
+        "_batch",
+        "_call",
+        "_clock",
+        "_counters",
+        "_keys",
+        "_queue",
+        "_read",
+        "_sealer",
+        "_timer",
+        "_trials",
+        "_turn",
+    )
 
     def __init__(self, sealer: Sealer, batch: BatchSender, start: int, clock: IReactorTime) -> None:
         self._sealer = sealer
@@ -62,6 +76,8 @@ class ReliableSender:
         self._keys = batch.keys
         self._queue = ReliableQueue(start)
         self._call: IDelayedCall | None = None
+        self._turn = sealer.turn
+        self._read = False  # is called at the end of what is read
         self._clock = clock
         self._timer = DeadlineTimer(clock, self._tick)
         self._trials = PathTrials()
@@ -77,16 +93,28 @@ class ReliableSender:
         @return: Deferred of L{Delivered}.
         @raise SendRefused: C{busy}.
         """
+        result: Deferred[Delivered] = Deferred(lambda _: give_up())
+        give_up = self.begin(service, data, timeout, key, lambda became: _fire(result, became))
+        return result
+
+    def begin(self, service: str, data: bytes, timeout: float, key: str, told: Told) -> Callable[[], None]:
+        """
+        As L{send}, without a Deferred.
+
+        @param told: called later with what became of it.
+        @return: gives it up; does nothing once it has ended.
+        @raise SendRefused: C{busy}.
+        """
         now = self._clock.seconds()
-        message = ReliableMessage(service, data, now + timeout, key)
-        result: Deferred[Delivered] = Deferred(lambda _: self._finish(message, "cancelled"))
-        message.result = result
+        message = ReliableMessage(service, data, now + timeout, key, told)
         self._queue.add(message)
         self._timer.by(message.deadline, now)
-        if self._call is None:
+        if self._turn.held:
+            self._soon()
+        elif self._call is None:
             self._soon()
             self._pump(now)
-        return result
+        return partial(self._finish, message, "cancelled")
 
     def receipt(self, receipt: Receipt) -> None:
         """A peer that tells no more says what became of a message: it was handed over, or why it was not."""
@@ -158,7 +186,7 @@ class ReliableSender:
     ) -> None:
         now = self._clock.seconds()
         if outcome is Outcome.DELIVERED:
-            message.result.callback(Delivered(self._queue.answered(message, now), answer))
+            message.told(Delivered(self._queue.answered(message, now), answer))
         else:
             self._queue.arrived(message, now)
             self._finish(message, outcome.slug, reason)
@@ -197,14 +225,15 @@ class ReliableSender:
 
     def _finish(self, message: ReliableMessage, reason: str, said: str = "") -> None:
         """@param said: what the receiver says, if it says something."""
+        if not message.order:
+            return
         detail = _DETAILS.get(reason, "{name} is not believed any more: " + reason)
         if message.held and reason == "timed-out":
             detail = _NOT_DONE
         self._queue.remove(message)
         self._counters[f"failed-{reason}"] += 1
-        if not message.result.called:
-            text = detail.format(name=self._keys.peer.name, service=message.service)
-            message.result.errback(SendRefused(reason, f"{text}: {said}" if said else text))
+        text = detail.format(name=self._keys.peer.name, service=message.service)
+        message.told(SendRefused(reason, f"{text}: {said}" if said else text))
 
     def _pump(self, now: float) -> None:
         """Send what the windows allow, if there are keys; ask for keys if there are none."""
@@ -236,13 +265,28 @@ class ReliableSender:
             self._soon()
 
     def _soon(self) -> None:
-        """Send at the end of this turn what is there by then."""
-        if self._call is None:
+        """Send at the end of this turn, or of what is read in it, what is there by then."""
+        if self._turn.held:
+            if not self._read:
+                self._read = True
+                self._turn.then(self._leave)
+        elif self._call is None:
             self._call = self._clock.callLater(0, self._turn_over)
 
     def _turn_over(self) -> None:
         self._call = None
         self._pump(self._clock.seconds())
+
+    def _leave(self) -> None:
+        """All was read: what that made leaves, and in as few records of the link as hold it."""
+        self._read = False
+        link = self._sealer.link(self._keys)
+        began = link is not None and link.hold()
+        try:
+            self._pump(self._clock.seconds())
+        finally:
+            if link is not None and began:
+                link.release()
 
     def _encode(self, message: ReliableMessage, knows: bool) -> bool:
         """
@@ -334,3 +378,12 @@ class ReliableSender:
             return False
         lossy = not message.fast and self._trials.lost(message.path)
         return lossy or message.tries - message.fast >= limits.TRIES_BEFORE_BLAME
+
+
+def _fire(result: Deferred[Delivered], became: Delivered | SendRefused) -> None:
+    if result.called:
+        return
+    if isinstance(became, SendRefused):
+        result.errback(became)
+    else:
+        result.callback(became)

@@ -12,10 +12,10 @@ Tests: C{tests/endtoend/test_reliable.py}, C{tests/endtoend/test_reliable_queue.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.congestion import CongestionControl
@@ -23,7 +23,7 @@ from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Datagram, DatagramTemplate, Inner
 
-__all__ = ["Delivered", "ReliableMessage", "ReliableQueue", "encode_datagram"]
+__all__ = ["Delivered", "ReliableMessage", "ReliableQueue", "Told", "encode_datagram"]
 
 
 class Delivered(NamedTuple):
@@ -37,6 +37,14 @@ class Delivered(NamedTuple):
 
     rtt: float | None
     answer: bytes = b""
+
+
+Told = Callable[[Delivered | SendRefused], object]
+"""Called once with what became of a message."""
+
+
+def _nobody(became: Delivered | SendRefused) -> None:
+    """Nobody waits for it."""
 
 
 def encode_datagram(
@@ -82,8 +90,8 @@ class ReliableMessage:
 
     @ivar deadline: when to give up.
     @ivar key: by which the peer knows it again; empty without one.
-    @ivar result: whatever its owner wants to find with it again.
-    @ivar order: rises with each message.
+    @ivar told: called once it has ended.
+    @ivar order: rises with each message; 0 before it is queued, and once it has ended.
     @ivar number: given each time it is sent for the first time; -1 while it waits.
     @ivar frames: its inner frames, from then on.
     @ivar due: when to send it again; while it is held, when to ask about it.
@@ -99,7 +107,7 @@ class ReliableMessage:
     data: bytes
     deadline: float
     key: str = ""
-    result: Any = None
+    told: Told = _nobody
     order: int = 0
     number: int = -1
     frames: list[bytes] = field(default_factory=list)
@@ -152,12 +160,14 @@ class ReliableQueue:
 
     __slots__ = (
         "_bytes",
+        "_count",
         "_flying",
         "_flying_bytes",
         "_held",
         "_lanes",
         "_next",
         "_order",
+        "_sampled",
         "_turn",
         "control",
     )
@@ -170,11 +180,12 @@ class ReliableQueue:
         self._turn: OrderedDict[str, _Lane] = OrderedDict()  # lanes with waiting messages
         self._flying: dict[int, ReliableMessage] = {}
         self._held: dict[int, ReliableMessage] = {}
-        self._bytes = 0
+        self._count = self._bytes = 0
         self._flying_bytes = 0
+        self._sampled = -1.0
 
     def __len__(self) -> int:
-        return sum(len(lane.waiting) for lane in self._turn.values()) + len(self._flying) + len(self._held)
+        return self._count
 
     def __iter__(self) -> Iterator[ReliableMessage]:
         yield from list(self._held.values())
@@ -190,7 +201,7 @@ class ReliableQueue:
     @property
     def empty(self) -> bool:
         """True if there is no message at all."""
-        return not (self._flying or self._held or self._turn)
+        return not self._count
 
     def add(self, message: ReliableMessage) -> None:
         """
@@ -206,8 +217,9 @@ class ReliableQueue:
             raise SendRefused(
                 "busy", f"{lane.messages} messages to {message.service} of this node wait already; slow down"
             )
-        if len(self) >= limits.MAX_PEER_MESSAGES or self._bytes + message.size > limits.MAX_PEER_BYTES:
-            raise SendRefused("busy", f"{len(self)} messages to this node wait already; slow down")
+        if self._count >= limits.MAX_PEER_MESSAGES or self._bytes + message.size > limits.MAX_PEER_BYTES:
+            raise SendRefused("busy", f"{self._count} messages to this node wait already; slow down")
+        self._count += 1
         self._order += 1
         message.order = self._order
         lane.waiting.append(message)
@@ -276,7 +288,11 @@ class ReliableQueue:
             return
         self._flying_bytes -= message.size
         self._lanes[message.service].flying -= 1
-        self.control.answered(message.size, now - message.last_sent if message.tries == 1 else None)
+        rtt, sent = None, message.last_sent
+        if message.tries == 1 and sent != self._sampled:  # what left together has one round trip
+            self._sampled = sent
+            rtt = now - sent
+        self.control.answered(message.size, rtt)
 
     def taken(self, message: ReliableMessage, now: float) -> None:
         """The peer holds C{message}, so its service is there, and has room."""
@@ -347,6 +363,7 @@ class ReliableQueue:
                 del self._turn[message.service]
         if message.order:
             message.order = 0
+            self._count -= 1
             lane.messages -= 1
             lane.bytes -= message.size
             self._bytes -= message.size

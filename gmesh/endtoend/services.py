@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -22,7 +23,7 @@ from twisted.python.failure import Failure
 from gmesh.endtoend import limits
 from gmesh.endtoend.application_faults import Faults
 from gmesh.endtoend.message_keys import KeyState, MessageKeys
-from gmesh.endtoend.service_queue import Delivery, Done, Message, Receiver, ServiceQueue, Taker
+from gmesh.endtoend.service_queue import Delivery, Done, Handling, Message, Receiver, ServiceQueue, Taker
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.names import is_service
@@ -328,6 +329,10 @@ class Services:
 
     def _answered(self, place: ServiceQueue, taker: Taker, delivery: Delivery, answer: object) -> None:
         """What a receiver returned: it is busy until that is done, if that can be waited for."""
+        if type(answer) is Handling:
+            taker.pending[delivery] = None
+            answer.when_ended(partial(self._handled, place, taker, delivery))
+            return
         try:
             deferred = ensureDeferred(cast(Coroutine[Deferred[Any], Any, Any], answer))
         except BaseException:  # it is neither, or a proxy that raises when it is asked what it is
@@ -337,6 +342,15 @@ class Services:
         taker.pending[delivery] = None
         about = place, taker, delivery
         deferred.addCallbacks(self._free, self._failed, callbackArgs=about, errbackArgs=about)
+
+    def _handled(
+        self, place: ServiceQueue, taker: Taker, delivery: Delivery, ended: bytes | GmeshError
+    ) -> None:
+        if isinstance(ended, GmeshError):
+            self.counters["receiver-failed"] += 1
+            self._free(_Refusal(ended), place, taker, delivery)
+        else:
+            self._free(ended, place, taker, delivery)
 
     def _failed(self, failure: Failure, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
         if failure.check(GmeshError):

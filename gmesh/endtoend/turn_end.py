@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""
+What many messages make, and leaves once: when all that was read is dealt with, and not in the next turn.
+
+Whoever reads much at once L{holds<TurnEnd.hold>} the end of the turn; who has something to send then asks to
+be called there, and gathers.  Tests: C{tests/endtoend/test_turn_end.py}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+__all__ = ["TurnEnd"]
+
+
+class TurnEnd:
+    """The end of what one reader reads. @ivar held: it will come."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self.held = False
+        self._calls: dict[Callable[[], object], None] = {}
+
+    def hold(self) -> bool:
+        """Much follows. @return: whether L{release} is to be called: no other reader has begun before."""
+        began, self.held = not self.held, True
+        return began
+
+    def then(self, call: Callable[[], object]) -> None:
+        """Call this once at the end, which is L{held}."""
+        self._calls[call] = None
+
+    def release(self) -> None:
+        """All was read: what follows of it leaves, and what follows of that."""
+        try:
+            while self._calls:
+                calls, self._calls = self._calls, {}
+                for call in calls:
+                    try:
+                        call()
+                    except Exception:
+                        self._log.failure("what was to leave at the end of a turn failed")
+        finally:
+            self.held = False
