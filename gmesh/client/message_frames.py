@@ -28,9 +28,11 @@ __all__ = [
     "MessageFrame",
     "SendRequest",
     "failed_body",
+    "given_frame",
     "pack_text",
     "read_failed",
     "send_frame",
+    "sent_frame",
     "take_text",
 ]
 
@@ -85,7 +87,8 @@ class FrameType(IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in FrameType}
-_SEND_KIND = FrameType.SEND << 24
+_SEND_KIND, _SENT_KIND, _MESSAGE_KIND = FrameType.SEND << 24, FrameType.SENT << 24, FrameType.MESSAGE << 24
+_SENT_HEAD = struct.Struct(">III")
 _new = tuple.__new__
 
 
@@ -98,10 +101,10 @@ class MessageFrame(NamedTuple):
 
     def encode(self) -> bytes:
         """@raise FrameRefused: if it is too long."""
-        size = len(self.body) + 4
-        if size > MAX_BODY + 4 or not 0 <= self.tag <= _MAX_U32:
-            raise _refused(f"a {self.kind.name} of {len(self.body)} bytes, at most {MAX_BODY} are allowed")
-        return _HEAD.pack(self.kind << 24 | size, self.tag) + self.body
+        kind, tag, body = self
+        if len(body) > MAX_BODY or not 0 <= tag <= _MAX_U32:
+            raise _refused(f"a {kind.name} of {len(body)} bytes, at most {MAX_BODY} are allowed")
+        return _HEAD.pack(kind << 24 | len(body) + 4, tag) + body
 
 
 class MessageFrameReader:
@@ -237,10 +240,13 @@ class GivenMessage(NamedTuple):
 
     def encode(self) -> bytes:
         """@raise FrameRefused: if a text is too long."""
-        flags = _REDELIVERED if self.redelivered else 0
-        source = _pack_source(self.source_id, self.source, self.roles)
-        key = pack_text(self.key) if self.key else _EMPTY
-        return b"".join((_GIVEN.pack(self.serve, flags), source, key, self.data))
+        return b"".join(self._pieces())
+
+    def _pieces(self) -> tuple[bytes, bytes, bytes, bytes]:
+        serve, source, source_id, roles, data, key, redelivered = self
+        flags = _REDELIVERED if redelivered else 0
+        packed = pack_text(key) if key else _EMPTY
+        return _GIVEN.pack(serve, flags), _pack_source(source_id, source, roles), packed, data
 
     @classmethod
     def decode(cls, body: bytes) -> GivenMessage:
@@ -250,6 +256,18 @@ class GivenMessage(NamedTuple):
         serve, flags = _GIVEN.unpack_from(body)
         key, at = _take_key(body, at)
         return _new(cls, (serve, source, source_id, roles, body[at:], key, bool(flags & _REDELIVERED)))
+
+
+def given_frame(tag: int, given: GivenMessage) -> bytes:
+    """The whole MESSAGE, joined once. @raise FrameRefused: if a text is too long."""
+    pieces = given._pieces()
+    return b"".join((_HEAD.pack(_MESSAGE_KIND | 4 + sum(map(len, pieces)), tag), *pieces))
+
+
+def sent_frame(tag: int, milliseconds: int, answer: bytes) -> bytes:
+    """The whole SENT."""
+    head = _SENT_HEAD.pack(_SENT_KIND | 8 + len(answer), tag, milliseconds)
+    return head + answer if answer else head
 
 
 @lru_cache(_REMEMBERED)

@@ -69,6 +69,7 @@ class Datagrams:
         self._number = itertools.count(1).__next__
         self._posts: dict[tuple[str, str], DatagramSender] = {}
         self._admitted: dict[tuple[str, str], tuple[Association, int, float]] = {}
+        self._looked: tuple[int, int, tuple[str, str]] | None = None
         self._opened: dict[DatagramSender, None] = {}
         self._local: dict[LocalDelivery, None] = {}
 
@@ -170,12 +171,16 @@ class Datagrams:
         @return: gives it up; None if it must be asked first, by L{send}, whether it is allowed.
         @raise SendRefused: C{busy}.
         """
-        known = self._admitted.get((node, service))
+        place = node, service
+        known = self._admitted.get(place)
         if known is None or not 0 < timeout <= limits.MAX_TIMEOUT or len(data) > limits.MAX_DATAGRAM:
             return None
         association, generation, until = known
-        if not self._associations.admitted(association.batch, generation, until):
-            return None
+        now = self._associations.generation, self.turn.number, place
+        if now != self._looked or not self.turn.held:  # else all of that was just looked at
+            if not self._associations.admitted(association.batch, generation, until):
+                return None
+            self._looked = now
         return association.reliable.begin(service, data, timeout, "", told)
 
     def _post(self, node: str, service: str, data: bytes) -> Deferred[Delivered]:

@@ -45,6 +45,7 @@ _DETAILS = {
     "cancelled": "the caller gave up",
     "stopped": "this node is stopping",
 }
+_new = tuple.__new__
 _NOT_DONE = "{name} has the message, but the receiver of {service} was not done with it in time"
 
 
@@ -64,6 +65,7 @@ class ReliableSender:
         "_keys",
         "_queue",
         "_read",
+        "_reported",
         "_sealer",
         "_timer",
         "_trials",
@@ -81,6 +83,7 @@ class ReliableSender:
         self._clock = clock
         self._timer = DeadlineTimer(clock, self._tick)
         self._trials = PathTrials()
+        self._reported: tuple[tuple[bytes, ...], float] | None = None
         self._counters = sealer.counters
 
     def __len__(self) -> int:
@@ -178,7 +181,9 @@ class ReliableSender:
         held = message.held
         if not held:
             self._answered(message)
-        self._ended(message, Outcome.DELIVERED)
+        now = self._clock.seconds()
+        message.told(_new(Delivered, (self._queue.answered(message, now), b"")))
+        self._goes_on()
         return held
 
     def _ended(
@@ -201,7 +206,10 @@ class ReliableSender:
             self._trials.late(path)
             return
         self._trials.answered(path)
-        self._sealer.paths.answered(path, message.last_sent, now)
+        sent = message.last_sent
+        if (path, sent) != self._reported:  # of what left together one answer says as much as all
+            self._reported = path, sent
+            self._sealer.paths.answered(path, sent, now)
 
     def ready(self) -> None:
         """There are keys to seal with."""
@@ -249,7 +257,8 @@ class ReliableSender:
         size = 0
         while message is not None:
             if self._encode(message, knows):
-                more = sum(map(len, message.frames))
+                frames = message.frames
+                more = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
                 if group and size + more > limit:
                     self._transmit(group, now)
                     group, size = [], 0
@@ -311,7 +320,7 @@ class ReliableSender:
 
     def _transmit(self, group: Sequence[ReliableMessage], now: float) -> None:
         """Send messages that share a sealed frame, or one alone, in as many as it has pieces."""
-        first, counters, path = group[0], [], None
+        first, counters, path = group[0], list[int](), None
         whole = [frame for message in group for frame in message.frames]
         for plaintext in whole if len(group) == 1 else (b"".join(whole),):
             counter = self._sealer.send(self._keys, plaintext)

@@ -12,7 +12,7 @@ Tests: C{tests/endtoend/test_reliable.py}, C{tests/endtoend/test_reliable_queue.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -110,8 +110,8 @@ class ReliableMessage:
     told: Told = _nobody
     order: int = 0
     number: int = -1
-    frames: list[bytes] = field(default_factory=list)
-    counters: list[int] = field(default_factory=list)
+    frames: Sequence[bytes] = ()
+    counters: Sequence[int] = ()
     first_sent: float = 0.0
     due: float = 0.0
     last_sent: float = 0.0
@@ -239,33 +239,26 @@ class ReliableQueue:
             if lane.until > now or lane.flying >= lane.allowed:
                 continue
             message = lane.waiting[0]
-            if not self._window_allows(message):
+            flying, number, size = self._flying, self._next, message.size
+            if flying and (
+                self._flying_bytes + size > self.control.cwnd
+                or number - next(iter(flying)) >= limits.ACK_WINDOW
+            ):
                 self._turn.move_to_end(service, last=False)
                 return None
             lane.waiting.popleft()
             if not lane.waiting:
                 del self._turn[service]
-            self._fly(message, lane)
+            message.number = number
+            message.tries = message.fast = 0
+            self._next = number + 1
+            self._flying_bytes += size
+            flying[number] = message
+            lane.flying += 1
             return message
         return None
 
-    def _window_allows(self, message: ReliableMessage) -> bool:
-        if not self._flying:
-            return True
-        oldest = next(iter(self._flying))
-        return (
-            self._flying_bytes + message.size <= self.control.cwnd and self._next - oldest < limits.ACK_WINDOW
-        )
-
-    def _fly(self, message: ReliableMessage, lane: _Lane) -> None:
-        message.number = self._next
-        self._next += 1
-        message.tries = message.fast = 0
-        self._flying[message.number] = message
-        self._flying_bytes += message.size
-        lane.flying += 1
-
-    def sent(self, message: ReliableMessage, counters: list[int], now: float) -> None:
+    def sent(self, message: ReliableMessage, counters: Sequence[int], now: float) -> None:
         """C{message} was sent, or an attempt made to."""
         message.last_sent = now
         if message.tries == 0:
@@ -301,21 +294,25 @@ class ReliableQueue:
         self._held[message.number] = message
         message.held = True
         message.reason = "timed-out"
-        message.frames = []
+        message.frames = ()
         message.due = now + limits.ASK_WAITING
 
     def answered(self, message: ReliableMessage, now: float) -> float:
         """C{message} is done with. @return: seconds since it was first sent."""
-        self.arrived(message, now)
-        self._there(message, now)
-        self.remove(message)
+        if message.held:
+            del self._held[message.number]
+        else:
+            self.arrived(message, now)
+        self._forget(message, self._there(message, now))
         return now - message.first_sent
 
-    def _there(self, message: ReliableMessage, now: float) -> None:
+    def _there(self, message: ReliableMessage, now: float) -> _Lane:
         lane = self._lanes[message.service]
         lane.there = now
         lane.pause = limits.BUSY_PAUSE
-        lane.allowed = min(lane.allowed + 1, limits.MAX_RELIABLE_MESSAGES)
+        if lane.allowed < limits.MAX_RELIABLE_MESSAGES:
+            lane.allowed += 1
+        return lane
 
     def returns(self, service: str, now: float) -> bool:
         """True if a service that is not there now was there so lately that it may come back."""
@@ -342,7 +339,7 @@ class ReliableQueue:
         """In the order in which messages came."""
         message.number = -1
         message.held = False
-        message.frames = []
+        message.frames = ()
         place = 0
         for other in lane.waiting:
             if other.order > message.order:
@@ -362,11 +359,15 @@ class ReliableQueue:
             if not lane.waiting:
                 del self._turn[message.service]
         if message.order:
-            message.order = 0
-            self._count -= 1
-            lane.messages -= 1
-            lane.bytes -= message.size
-            self._bytes -= message.size
+            self._forget(message, lane)
+
+    def _forget(self, message: ReliableMessage, lane: _Lane) -> None:
+        """It counts for nothing any more."""
+        message.order = 0
+        self._count -= 1
+        lane.messages -= 1
+        lane.bytes -= message.size
+        self._bytes -= message.size
 
     def bounced(self, counter: int, now: float) -> list[ReliableMessage]:
         """The messages that were in the frame with this counter, due again soon, some times."""

@@ -32,6 +32,8 @@ from gmesh.wire.messages import Outcome
 
 __all__ = ["Message", "Receiver", "Registration", "Services", "Take", "is_reserved", "valid_service"]
 
+_DELIVERED = Outcome.DELIVERED  # a member of an Enum is looked up by a function in Python 3.11
+
 Take = Callable[[bytes], None]
 """Hands the data of one message over, nobody waiting for the outcome."""
 
@@ -310,7 +312,7 @@ class Services:
         self.counters["handed"] += 1
         delivery.handed()
         if result is None:
-            self._end(delivery, Outcome.DELIVERED)
+            self._end(delivery, _DELIVERED)
         else:
             self._answered(place, taker, delivery, result)
 
@@ -370,8 +372,9 @@ class Services:
             self.counters["answer-too-large"] += 1
             self._end(delivery, Outcome.REFUSED, f"its answer has more than {MAX_ANSWER} bytes")
         else:
-            self._end(delivery, Outcome.DELIVERED, "", result if isinstance(result, bytes) else b"")
-        self._drain(place)
+            self._end(delivery, _DELIVERED, "", result if isinstance(result, bytes) else b"")
+        if place.queue:
+            self._drain(place)
 
     def _drain(self, place: ServiceQueue) -> None:
         """Hand over what waits, in this one loop also messages that are done at once."""
@@ -394,7 +397,10 @@ class Services:
     def _end(self, delivery: Delivery, outcome: Outcome, said: str = "", answer: bytes = b"") -> None:
         """What became of a message; of one with a key when that is on disk."""
         keys = self._keys
-        if not delivery.message.key or keys is None:
+        if not delivery.message.key:
+            delivery.done(outcome, said, answer)
+            return
+        if keys is None:
             self._tell(delivery, outcome, said, answer)
             return
         key = _keyed(delivery.message)
@@ -409,9 +415,6 @@ class Services:
         self._tell(delivery, outcome, said)
 
     def _tell(self, delivery: Delivery, outcome: Outcome, said: str, answer: bytes = b"") -> None:
-        if not delivery.message.key:
-            delivery.done(outcome, said, answer)
-            return
         self._keyed.pop(_keyed(delivery.message), None)
         waiting, delivery.waiting = delivery.waiting, []
         for done in (delivery.done, *waiting):

@@ -16,18 +16,27 @@ __all__ = ["TurnEnd"]
 
 
 class TurnEnd:
-    """The end of what one reader reads. @ivar held: it will come."""
+    """
+    The end of what one reader reads.
+
+    @ivar held: it will come.
+    @ivar number: of what is read now.
+    """
 
     _log = Logger()
 
     def __init__(self) -> None:
         self.held = False
+        self.number = 0
         self._calls: dict[Callable[[], object], None] = {}
 
     def hold(self) -> bool:
         """Much follows. @return: whether L{release} is to be called: no other reader has begun before."""
-        began, self.held = not self.held, True
-        return began
+        if self.held:
+            return False
+        self.held = True
+        self.number += 1
+        return True
 
     def then(self, call: Callable[[], object]) -> None:
         """Call this once at the end, which is L{held}."""

@@ -25,6 +25,8 @@ from gmesh.client.message_frames import (
     MessageFrameReader,
     SendRequest,
     failed_body,
+    given_frame,
+    sent_frame,
     take_text,
 )
 from gmesh.client.write_now import write_now
@@ -46,8 +48,6 @@ LONGEST = MAX_DATAGRAM + 1024
 
 AT_ONCE, ENOUGH = 64, 64 * 1024
 """So many frames, or bytes, leave together: the program begins with them while the node goes on."""
-_SENT = FrameType.SENT  # a member of an Enum is looked up by a function in Python 3.11
-_MESSAGE = FrameType.MESSAGE
 
 
 def _nothing() -> None:
@@ -110,7 +110,7 @@ class MessageLeg(Protocol):
         self.services: dict[int, str] = {}
         self._given: dict[int, Handling] = {}
         self._watches: ServiceWatches | None = None
-        self._early: list[tuple[int, bytes]] | None = None  # what is given before SERVING is written
+        self._early: list[bytes] | None = None  # what is given before SERVING is written
         self._number = 0
         self._over = False
         self._handlers = {
@@ -169,9 +169,12 @@ class MessageLeg(Protocol):
         self.transport.loseConnection()
 
     def _write(self, kind: FrameType, tag: int, body: bytes = b"") -> None:
+        self._put(MessageFrame(kind, tag, body).encode())
+
+    def _put(self, octets: bytes) -> None:
+        """A frame: at once, or with all others that follow of what is read now."""
         if self._over:
             return
-        octets = MessageFrame(kind, tag, body).encode()
         if not self._turn.held:
             self.transport.write(octets)
             return
@@ -220,7 +223,7 @@ class MessageLeg(Protocol):
             self._failed(tag, became)
         else:
             rtt, answer = became
-            self._write(_SENT, tag, round(1000 * (rtt or 0.0)).to_bytes(4, "big") + answer)
+            self._put(sent_frame(tag, round(1000 * (rtt or 0.0)), answer))
 
     def _cancel(self, tag: int, body: bytes) -> None:
         if tag in self._sent:
@@ -250,20 +253,20 @@ class MessageLeg(Protocol):
         else:
             self.services[tag] = service
             self._write(FrameType.SERVING, tag)
-            for number, given in self._early:
-                self._write(FrameType.MESSAGE, number, given)
+            for octets in self._early:
+                self._put(octets)
         finally:
             self._early = None
 
     def _give(self, tag: int, message: Message) -> Handling:
         name, node_id, roles, _, data, key, redelivered = message
-        body = GivenMessage(tag, name, node_id, roles, data, key, redelivered).encode()
         self._number = number = (self._number + 1) & 0xFFFFFFFF
+        octets = given_frame(number, GivenMessage(tag, name, node_id, roles, data, key, redelivered))
         given = self._given[number] = Handling()
         if self._early is None:
-            self._write(_MESSAGE, number, body)
+            self._put(octets)
         else:
-            self._early.append((number, body))
+            self._early.append(octets)
         return given
 
     def _leave(self, tag: int, body: bytes) -> None:
