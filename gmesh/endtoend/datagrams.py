@@ -42,6 +42,8 @@ class Datagrams:
     @ivar authorization: who may send what to whom.
     @ivar admit: every check that can be made before a message leaves, as L{Authorization.admit}.
     @ivar decide: what the policy says of a message, as L{Authorization.decide}.
+    @ivar hold: called with seconds, and seconds: for so long from now acknowledged messages to a service that
+        has no receiver wait for one, each at most so long.
     @ivar turn: who reads many messages of a program at once holds its end.
     @ivar seek: find a node before anything is sent to it, as L{Authorization.seek}.
     """
@@ -63,6 +65,7 @@ class Datagrams:
         self.authorization = authorization
         self._clock = clock
         self._advertise = advertise
+        self.hold = services.hold
         self.admit = authorization.admit
         self.decide = authorization.decide
         self.seek = authorization.seek

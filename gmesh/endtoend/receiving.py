@@ -319,7 +319,8 @@ class DatagramReceiver:
             if datagram.count > 1:
                 data = self._reassembly.assemble(datagram, self._clock.seconds())
         if isinstance(data, bytes):
-            outcome = self._services.refusal(datagram.service, len(data), peer.node_id)
+            service, waits = datagram.service, datagram.answered
+            outcome = self._services.refusal(service, len(data), peer.node_id, waits)
             if outcome is None:
                 self._hand(peer, datagram, data)
                 return
@@ -373,7 +374,7 @@ class DatagramReceiver:
             return Outcome.DELIVERED
         if datagram.answered and len(self.numbers.held) >= limits.MAX_HELD:
             return Outcome.BUSY
-        return self._services.refusal(service, len(datagram.data), peer.node_id)
+        return self._services.refusal(service, len(datagram.data), peer.node_id, datagram.answered)
 
     def _hand(self, peer: Peer, datagram: Datagram, data: bytes) -> None:
         message = Message(

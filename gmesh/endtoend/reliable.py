@@ -158,7 +158,10 @@ class ReliableSender:
         held = message.held
         if not held:
             self._answered(message)
-        absent = outcome is Outcome.NO_SUCH_SERVICE and queue.returns(message.service, now)
+        absent = outcome is Outcome.NO_SUCH_SERVICE
+        if absent and held:  # it was waited for there, in vain
+            queue.missing(message.service)
+        absent = absent and queue.returns(message.service, now)
         if outcome is Outcome.UNKNOWN and held:
             self._counters["sent-anew"] += 1
             queue.lost(message)

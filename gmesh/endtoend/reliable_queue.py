@@ -314,6 +314,10 @@ class ReliableQueue:
             lane.allowed += 1
         return lane
 
+    def missing(self, service: str) -> None:
+        """A service is not there, and is not to come back."""
+        self._lanes[service].there = float("-inf")
+
     def returns(self, service: str, now: float) -> bool:
         """True if a service that is not there now was there so lately that it may come back."""
         lane = self._lanes.get(service)
@@ -321,6 +325,7 @@ class ReliableQueue:
 
     def back(self, message: ReliableMessage, now: float) -> None:
         """There was no room for C{message}: it waits, and goes again under another number."""
+        self._held.pop(message.number, None)
         self.arrived(message, now)
         lane = self._lanes[message.service]
         if now >= lane.until:

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.application_faults import Faults
+from gmesh.endtoend.awaited_services import AwaitedServices
 from gmesh.endtoend.message_keys import KeyState, MessageKeys
 from gmesh.endtoend.service_queue import Delivery, Done, Handling, Message, Receiver, ServiceQueue, Taker
 from gmesh.errors import ConfigurationError, GmeshError
@@ -87,6 +88,7 @@ class Services:
     The receivers of this node.
 
     @param keys: the keys of messages that were seen; without it nothing is known of any.
+    @ivar hold: L{AwaitedServices.hold}.
     @ivar counters: how often what happened, by slug.
     """
 
@@ -95,6 +97,10 @@ class Services:
         self._clock = clock
         self._keys = keys
         self._places: dict[str, ServiceQueue] = {}
+        self._awaited = AwaitedServices(
+            clock, lambda place: self._refuse_waiting(place, Outcome.NO_SUCH_SERVICE)
+        )
+        self.hold = self._awaited.hold
         self._keyed: dict[tuple[str, str, str], Delivery] = {}
         self._stopped = False
 
@@ -145,7 +151,7 @@ class Services:
                 raise ConfigurationError(
                     "too-many-services", f"this node has {limits.MAX_SERVICES} services already"
                 )
-            place = self._places[service] = ServiceQueue(service, owner)
+            place = self._places[service] = self._awaited.claim(service, owner)
         place.cancel()
         place.shared = shared
         taker = Taker(receiver, concurrent, Faults(service, self.counters))
@@ -207,12 +213,19 @@ class Services:
         for place in list(self._places.values()):
             place.cancel()
             self._refuse_waiting(place, Outcome.BUSY)
+        for place in self._awaited.stop():
+            self._refuse_waiting(place, Outcome.BUSY)
 
-    def refusal(self, service: str, size: int, source_id: str) -> Outcome | None:
-        """Why a message of this size from that node would not be taken now, or None."""
+    def refusal(self, service: str, size: int, source_id: str, waits: bool = False) -> Outcome | None:
+        """
+        Why a message of this size from that node would not be taken now, or None.
+
+        @param waits: somebody waits for its outcome, so it may wait for a receiver that is on its way.
+        """
         place = self._places.get(service)
         if place is None:
-            return Outcome.NO_SUCH_SERVICE
+            there = waits and self._awaited.has_room(service, source_id, size)
+            return None if there else Outcome.NO_SUCH_SERVICE
         return None if place.has_room(source_id, size) else Outcome.BUSY
 
     def known(self, source_id: str, service: str, key: str) -> bool:
@@ -239,7 +252,7 @@ class Services:
                 delivery.waiting.append(done)
                 return
         if place is None:
-            done(Outcome.NO_SUCH_SERVICE, "", b"")
+            self._await(Delivery(message, done, handed))
             return
         delivery = Delivery(message, done, handed)
         taker = place.free()
@@ -252,6 +265,16 @@ class Services:
             self._hand(place, taker, delivery)
         else:
             place.wait(delivery)
+
+    def _await(self, delivery: Delivery) -> None:
+        """There is no receiver: after a start one may be on its way."""
+        message = delivery.message
+        if not self._awaited.has_room(message.service, message.source_id, len(message.data)):
+            delivery.done(Outcome.NO_SUCH_SERVICE, "", b"")
+            return
+        if message.key:
+            self._keyed[_keyed(message)] = delivery
+        self._awaited.wait(delivery)
 
     def taker(self, peer: Peer, service: str, refused: Callable[[Outcome], None]) -> Take:
         """
@@ -289,7 +312,7 @@ class Services:
 
     def purge(self, source_id: str) -> None:
         """Drop queued messages of a node that is not believed any more."""
-        for place in self._places.values():
+        for place in (*self._places.values(), *self._awaited):
             self.counters["purged"] += place.purge(source_id)
 
     def _hand(self, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
