@@ -277,7 +277,7 @@ class Associations:
         """A document changed by which peers are believed: judge every one again."""
         for association in self:
             keys = association.keys
-            keys.follows = None
+            keys.lose_way()
             if not keys.given_up:
                 self.judge(association)
 

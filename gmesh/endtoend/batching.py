@@ -11,6 +11,9 @@ Producers of the application are paused while there are no keys, no room in the 
 relay drops what its next link has no room for, so no more is under way than the far end has reported.
 It is asked in the stream of messages itself, every quarter of a window.
 
+What answers the peer goes with all else, unless the peer's frames come by another path than ours go:
+then it goes back the way they come, L{BatchSender.answer}.
+
 Byte streams (L{gmesh.interfaces.IPeerStreams}) are one of these producers.  What they send is a sealed frame
 by itself, L{BatchSender.segment}, under the same window.
 """
@@ -34,6 +37,7 @@ from gmesh.endtoend.limits import (
 from gmesh.endtoend.path_selector import FirstLink, Path
 from gmesh.endtoend.sealing import Pieces, Sealer
 from gmesh.endtoend.session_set import SessionSet
+from gmesh.endtoend.turn_end import together
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Inner, Mark
@@ -58,6 +62,7 @@ class BatchSender:
     """
 
     __slots__ = (
+        "_answers",
         "_asked_at",
         "_asking",
         "_batch",
@@ -91,6 +96,7 @@ class BatchSender:
         self.parts: list[bytes] = []
         self.size = 0
         self.limit = INITIAL_BATCH
+        self._answers: list[bytes] = []
         self._asked_at = 0.0
         self._asking = False
         self._batch: list[Pieces] = []
@@ -150,6 +156,39 @@ class BatchSender:
         if self._call is None:
             self.token = CLOSED
             self.leave()
+
+    @property
+    def apart(self) -> bool:
+        """Whether the way back is another than that of all else."""
+        return self._sealer.paths.way_back(self.keys, self._clock.seconds()) is not None
+
+    def answer(self, frame: bytes, last: bool = False) -> Path | None:
+        """
+        Send an inner frame that answers what the peer sent, the way that came.
+
+        @param last: no more answers are to be expected in this turn.
+        @return: by which path, as far as it is known.
+        @raise SendRefused: C{busy}, if there is no room.
+        """
+        back = self._sealer.paths.way_back(self.keys, self._clock.seconds())
+        if back is None:
+            (self.send if last else self.put)(frame)
+            return self.keys.sent_by
+        if sum(map(len, self._answers)) + len(frame) > self.limit:
+            self._send_answers()
+        self._answers.append(frame)
+        if last:
+            self._send_answers()
+        elif self._call is None:
+            self._call = self._clock.callLater(0, self._turn_over)
+        return back
+
+    def _send_answers(self) -> None:
+        """Those of a turn share a seal; if they are lost, the peer asks again."""
+        answers, self._answers = self._answers, []
+        back = self.keys.back
+        if answers and not (back and self._sealer.answer(self.keys, b"".join(answers), back)):
+            self._sealer.counters["reply-lost"] += len(answers)
 
     def send(self, plaintext: bytes) -> None:
         """
@@ -238,16 +277,7 @@ class BatchSender:
 
     def leave(self) -> None:
         """Seal and send what was gathered, in as few records of the link as hold it."""
-        link = self._first_link.link
-        if link is None:
-            self.flush()
-            return
-        began = link.hold()
-        try:
-            self.flush()
-        finally:
-            if began:
-                link.release()
+        together(self._first_link.link, self.flush)
 
     def _question(self) -> bytes:
         """How far the far end has got."""
@@ -287,6 +317,7 @@ class BatchSender:
     def _turn_over(self) -> None:
         """A turn that filled frames is followed by more: those of two turns leave together."""
         self._call = None
+        self._send_answers()
         if self._batch and not self._waited:
             self._waited = True
             self._call = self._clock.callLater(0, self._turn_over)
@@ -435,6 +466,7 @@ class BatchSender:
         """The keys are gone: forget what was gathered; producers go on and learn why."""
         self.token = CLOSED
         self.parts.clear()
+        self._answers.clear()
         self._batch.clear()
         self.size = 0
         if self._call is not None:

@@ -155,7 +155,8 @@ class Handshakes:
         self._table.add_session(keys, session)
         self.arm(keys, now)
         self._counters["answered"] += 1
-        back = self._paths.answer(keys, path, now)
+        self._paths.heard(keys, path)
+        back = keys.back or self._paths.route(keys.peer.handle, now)
         if back is None:
             keys.reply = message
         else:
@@ -174,7 +175,7 @@ class Handshakes:
             session = attempt.initiation.finish(body, now)
         except GmeshError as error:  # a relay changed it: nobody else knows the index
             self._counters[error.reason] += 1
-            self._paths.blame(keys, attempt.path, now, handshake=True)
+            self._paths.blame(attempt.path, now, handshake=True)
             self._repeat_soon(keys, attempt, now)
             return None
         keys.used = now
@@ -206,7 +207,7 @@ class Handshakes:
         """Message 1 is not answered in time: its path is to blame."""
         attempt = keys.attempt
         if attempt is not None and now - attempt.sent >= attempt.patience:
-            self._paths.blame(keys, attempt.path, now, handshake=True)
+            self._paths.blame(attempt.path, now, handshake=True)
 
     def _reply(self, path: tuple[bytes, ...], session: SealedSession, message: bytes) -> None:
         self._paths.post(Kind.E2E_RESP, PathHeader(path, session.remote_index, session.number), message)

@@ -160,12 +160,12 @@ class OutcomeReporter:
         """
         message, outcome, reason, answer = ending
         if outcome is _DELIVERED and not (reason or answer):
-            self._leave(delivered_frame(message))
+            path = self._answer(delivered_frame(message))
         else:
-            self._leave(pack_frame(Inner.OUTCOME, ending.encode()))
+            path = self._answer(pack_frame(Inner.OUTCOME, ending.encode()))
         if confirmed:
             now = self._clock.seconds()
-            self._unconfirmed.tell(ending, now, self._batch.keys.sent_by)
+            self._unconfirmed.tell(ending, now, path)
             self._timer.by(now + limits.INITIAL_RTO, now)
 
     def told(self, message: int) -> MessageOutcome | None:
@@ -199,14 +199,23 @@ class OutcomeReporter:
     def _list(self, kind: Inner, messages: list[int]) -> None:
         for first in range(0, len(messages), MAX_NUMBERS):
             numbers = MessageNumbers(tuple(messages[first : first + MAX_NUMBERS]))
-            self._leave(pack_frame(kind, numbers.encode()))
+            self._answer(pack_frame(kind, numbers.encode()))
 
     def _tell_holding(self) -> None:
         self._call = None
         holding, self._holding = list(self._holding), {}
         self._list(Inner.TAKEN, holding)
 
-    def _leave(self, frame: bytes) -> None:
+    def _answer(self, frame: bytes) -> Path | None:
+        """@return: by which path."""
+        try:
+            return self._batch.answer(frame)
+        except SendRefused:
+            self._sealer.counters["reply-lost"] += 1
+            return None
+
+    def _repeat(self, frame: bytes) -> None:
+        """By our own path: the way back may be what loses it."""
         try:
             self._batch.put(frame)
         except SendRefused:
@@ -221,7 +230,7 @@ class OutcomeReporter:
                 self._sealer.blame(keys, path, sent)
             for told in due:
                 self._sealer.counters["outcome-repeated"] += 1
-                self._leave(pack_frame(Inner.OUTCOME, told.ending.encode()))
+                self._repeat(pack_frame(Inner.OUTCOME, told.ending.encode()))
                 told.sent, told.path = now, keys.sent_by
         deadline = self._unconfirmed.deadline()
         if deadline is not None:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """
-The path by which frames leave for one peer: that of routing, or the one the peer is heard by.
+The path by which frames leave for one peer: that of routing, or the way back of what the peer sends.
 
-An end that gets no answer blames the relays it used and takes others; the far end, whose answers
-were lost on the same relays, cannot know.  So it follows: when a peer stops using the path that ours
-reverses, we go back the path it comes by now, until both agree with routing again.  The same serves while
-routing knows no path: the source may know links we do not.
+An end that gets no answer blames the relays it used and takes others.  What answers goes back the way the
+question came, so that each end learns by itself whether a path works, there and back, and need not know
+what the other blames.  The way back serves, too, while routing knows no path: the source may know links
+that we do not.
 Tests: C{tests/endtoend/test_sessions.py}, C{tests/endtoend/test_reliable.py},
 C{tests/node/test_silent_relay.py}.
 """
@@ -27,11 +27,6 @@ from gmesh.wire.frames import Kind
 from gmesh.wire.paths import PathHeader, pack_path_frame
 
 __all__ = ["FirstLink", "Path", "PathSelector"]
-
-HEARD_NOW = 1.0
-"""Seconds for which a peer counts as heard."""
-FOLLOW_FOR = 5.0
-"""Seconds in which the peer, who hears nothing, finds the path that it is heard by."""
 
 Path = tuple[bytes, ...]
 
@@ -114,34 +109,20 @@ class PathSelector:
 
     def path(self, keys: SessionSet, now: float) -> Path | None:
         """The path to a peer."""
-        follows = keys.follows
-        if follows is not None:
-            if self.link_to(follows[1]) is not None:
-                return follows
-            keys.follows = None
-        path = self.route(keys.peer.handle, now)
-        if path is None and keys.heard_by is not None:
-            return self.back(keys.heard_by)
-        return path
+        return self.route(keys.peer.handle, now) or keys.back
 
-    def heard(self, keys: SessionSet, path: Path, now: float) -> None:
+    def heard(self, keys: SessionSet, path: Path) -> None:
         """A frame of the peer came by another path than the one before."""
-        old, keys.heard_by = keys.heard_by, path
-        ours = self.route(keys.peer.handle, now)
-        if ours == path[::-1]:
-            keys.follows = None
-        elif keys.follows is not None or (old is not None and ours == old[::-1]):
-            self.counters["followed"] += 1
-            keys.follows = self.back(path)
+        keys.heard_by, keys.back = path, self._back(path)
 
-    def answer(self, keys: SessionSet, path: Path, now: float) -> Path | None:
-        """The path for the answer to a handshake: that of the peer, which works in one direction at least."""
-        keys.heard_by = path
-        back, ours = self.back(path), self.route(keys.peer.handle, now)
-        keys.follows = None if back == ours else back
-        return back or ours
+    def way_back(self, keys: SessionSet, now: float) -> Path | None:
+        """The path for what answers the peer, if it is another than that of all else and can be used."""
+        back = keys.back
+        if back is None or back == keys.sent_by:
+            return None
+        return None if self.link_to(back[1]) is None or back == self.path(keys, now) else back
 
-    def back(self, path: Sequence[bytes]) -> Path | None:
+    def _back(self, path: Sequence[bytes]) -> Path | None:
         """The reverse of the path a frame came by, if all on it are members."""
         for handle in path[1:-1]:
             member = self._directory.find_handle(handle)
@@ -149,24 +130,11 @@ class PathSelector:
                 return None
         return tuple(reversed(path))
 
-    def blame(self, keys: SessionSet, path: Path | None, now: float, handshake: bool = False) -> None:
-        """
-        What went to the peer by C{path}, a handshake or something sealed, is not answered: try others.
-
-        Who hears the peer goes back the path it comes by, and stays there for a while; who hears nothing
-        looks for another.  If both looked, one could always be on the bad path while the other is on the
-        good one.
-        """
-        heard = keys.heard_by if now - keys.heard_at < HEARD_NOW else None
-        if keys.follows is not None and (path is None or path == keys.follows):
-            if heard is None or now - keys.followed_at >= FOLLOW_FOR:
-                keys.follows = None
-        elif path is not None and len(path) > 2:
+    def blame(self, path: Path | None, now: float, handshake: bool = False) -> None:
+        """What went to a peer by C{path}, a handshake or something sealed, is not answered: try others."""
+        if path is not None and len(path) > 2:
             self.counters["blamed"] += 1
             self._engine.unanswered(path, now, handshake)
-            if heard is not None and heard[::-1] != path:
-                keys.follows = self.back(heard)
-                keys.followed_at = now
 
     def answered(self, path: Path | None, sent: float, now: float, handshake: bool = False) -> None:
         """What went by C{path} at C{sent} is answered."""

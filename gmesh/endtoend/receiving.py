@@ -190,7 +190,7 @@ class DatagramReceiver:
         if self._asked is not None:
             body, self._asked = self._asked, None
             seen = b"" if self.streams is None else self.streams.seen()
-            self._reply(seen + pack_frame(Inner.ACK, body), alone=True)
+            self._reply(seen + pack_frame(Inner.ACK, body), last=True)
 
     def ask_again(self) -> None:
         """What is allowed, believed or registered changed."""
@@ -437,11 +437,11 @@ class DatagramReceiver:
     def _not_taken(self, outcome: Outcome) -> None:
         self._counters[f"inbound-{outcome.slug}"] += 1
 
-    def _reply(self, frame: bytes, alone: bool = False) -> None:
-        """@param alone: no more answers are to be expected in this turn."""
+    def _reply(self, frame: bytes, last: bool = False) -> None:
+        """@param last: no more answers are to be expected in this turn."""
         if self._closed:
             return  # the peer repeats its message, if it comes back, and is answered then
         try:
-            (self._batch.send if alone else self._batch.put)(frame)
+            self._batch.answer(frame, last)
         except SendRefused:
             self._counters["reply-lost"] += 1

@@ -23,6 +23,7 @@ from gmesh.endtoend.deadline_timer import DeadlineTimer
 from gmesh.endtoend.path_trials import PathTrials
 from gmesh.endtoend.reliable_queue import Delivered, ReliableMessage, ReliableQueue, Told, encode_datagram
 from gmesh.endtoend.sealing import Sealer
+from gmesh.endtoend.turn_end import together
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.limits import MAX_NUMBERS
@@ -292,13 +293,7 @@ class ReliableSender:
     def _leave(self) -> None:
         """All was read: what that made leaves, and in as few records of the link as hold it."""
         self._read = False
-        link = self._sealer.link(self._keys)
-        began = link is not None and link.hold()
-        try:
-            self._pump(self._clock.seconds())
-        finally:
-            if link is not None and began:
-                link.release()
+        together(self._sealer.link(self._keys), partial(self._pump, self._clock.seconds()))
 
     def _encode(self, message: ReliableMessage, knows: bool) -> bool:
         """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.endtoend.handshakes import Handshakes
-from gmesh.endtoend.path_selector import FirstLink, PathSelector
+from gmesh.endtoend.path_selector import FirstLink, Path, PathSelector
 from gmesh.endtoend.session import Handshaker, SealedSession
 from gmesh.endtoend.session_set import SessionSet, SessionTable
 from gmesh.endtoend.turn_end import TurnEnd
@@ -121,6 +121,15 @@ class Sealer:
         head, ciphertext = session.seal(plaintext, path)
         return counter if self.paths.send(path, head, session.flow, ciphertext) else None
 
+    def answer(self, keys: SessionSet, plaintext: bytes, path: Path) -> bool:
+        """Seal and send now what answers the peer, back by C{path}. @return: False if it is lost."""
+        keys.used = now = self._clock.seconds()
+        session = keys.sealer(now)
+        if session is None:
+            return False
+        head, ciphertext = session.seal(plaintext, path)
+        return self.paths.send(path, head, session.flow, ciphertext)
+
     def send_all(
         self, keys: SessionSet, plaintexts: Sequence[Pieces], first_link: FirstLink
     ) -> Sequence[Pieces]:
@@ -170,7 +179,7 @@ class Sealer:
         now = self._clock.seconds()
         session = keys.sealer(now)
         if session is None or session.born <= sent:
-            self.paths.blame(keys, path, now)
+            self.paths.blame(path, now)
 
     def established(self, keys: SessionSet) -> None:
         """There is a new session: send what was queued for it."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import inf
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.deadline_timer import DeadlineTimer
@@ -72,11 +71,9 @@ class SessionSet:
     @ivar pending: plaintexts queued for a session.
     @ivar wanted: True if something above waits for a session.
     @ivar used: when a frame last went or came.
-    @ivar followed_at: when C{follows} was last chosen because the own path was not answered.
-    @ivar heard_at: when a frame of the peer last came.
     @ivar heard_by: the path by which a frame last came.
+    @ivar back: its reverse, if all on it were members when it was first heard; answers go by it.
     @ivar sent_by: the path by which one last went.
-    @ivar follows: the path to take instead of that of routing, or None.
     @ivar given_up: True once the peer was given up: nothing begins any more.
     """
 
@@ -85,11 +82,9 @@ class SessionSet:
         "_retired",
         "answered",
         "attempt",
+        "back",
         "current",
-        "followed_at",
-        "follows",
         "given_up",
-        "heard_at",
         "heard_by",
         "own",
         "peer",
@@ -112,10 +107,9 @@ class SessionSet:
         self.pending: deque[bytes] = deque()
         self.wanted = False
         self.used = now
-        self.followed_at = self.heard_at = -inf
         self.heard_by: tuple[bytes, ...] | None = None
+        self.back: tuple[bytes, ...] | None = None
         self.sent_by: tuple[bytes, ...] | None = None
-        self.follows: tuple[bytes, ...] | None = None
         self.given_up = False
         self._retired: list[_Retired] = []
         self._pending_bytes = 0
@@ -228,6 +222,10 @@ class SessionSet:
         self.pending.clear()
         self._pending_bytes = 0
         return waiting
+
+    def lose_way(self) -> None:
+        """Members changed, or the way back leads nowhere: the next frame of the peer shows one."""
+        self.heard_by = self.back = None
 
     def clear(self) -> list[SealedSession]:
         """Let go of every session. @return: sessions to wipe."""

@@ -127,9 +127,9 @@ class Sessions:
         if len(plaintext) == CLOSE_SIZE and plaintext[2] == Inner.CLOSE:
             self._closed(keys, session, plaintext[FRAME_HEADER:])
             return
-        keys.used = keys.heard_at = now
+        keys.used = now
         if path is not keys.heard_by and path != keys.heard_by and header.counter == session.newest:
-            self._paths.heard(keys, path, now)  # a frame that was overtaken says nothing of now
+            self._paths.heard(keys, path)  # a frame that was overtaken says nothing of now
         if not session.heard:
             self._first_heard(keys, session, now)
         elif now >= session.due_at and session is keys.current:
@@ -153,7 +153,7 @@ class Sessions:
                 self._handshakes.bounced(keys, counter, self._clock.seconds())
             elif keys.sent(index, counter):
                 if reason == "unreachable":
-                    keys.follows = None
+                    keys.lose_way()
                 association.bounced(counter)
 
     def path_found(self, handle: bytes) -> None:

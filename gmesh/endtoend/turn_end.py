@@ -12,7 +12,19 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-__all__ = ["TurnEnd"]
+from gmesh.interfaces import ILink
+
+__all__ = ["TurnEnd", "together"]
+
+
+def together(link: ILink | None, leave: Callable[[], object]) -> None:
+    """Let what C{leave} sends share as few records of a link as hold it, and go at once."""
+    began = link is not None and link.hold()
+    try:
+        leave()
+    finally:
+        if link is not None and began:
+            link.release()
 
 
 class TurnEnd:

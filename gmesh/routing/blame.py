@@ -5,8 +5,8 @@ Which relays this node avoids, because what it sent over them was not answered. 
 A relay may keep its links and pass nothing on, or not all.  Only the ends can notice, and neither knows where
 a frame went: in a relay, on a link that nobody knows to be dead yet, or to a node that is away.  So:
 
- - a path over which nothing is answered is I{suspected} at once: its relays cost more, and another is
-   tried, first the one suspected longest ago;
+ - a path over which nothing is answered is I{suspected} at once: its relays cost so much that any other is
+   tried before, first the one suspected longest ago;
  - an answer over another path to the same node confirms the suspicion; one over the suspected path itself
    shows that the node was away, and clears them all;
  - new keys clear what is not confirmed: a node that lost the old ones, as in a restart, could not answer.  So
@@ -25,7 +25,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-from gmesh.routing.limits import BLAME_LEVELS, BLAME_LIFE, LOSS_PENALTY_FACTOR, MAX_SUSPECTS, SUSPICION_LIFE
+from gmesh.routing.limits import (
+    BLAME_LEVELS,
+    BLAME_LIFE,
+    LOSS_PENALTY_FACTOR,
+    MAX_SUSPECTS,
+    SUSPICION_FACTOR,
+    SUSPICION_LIFE,
+)
 
 __all__ = ["PathBlame"]
 
@@ -129,7 +136,7 @@ class PathBlame:
         """relay -> by what the cost of its links is multiplied."""
         found = {handle: LOSS_PENALTY_FACTOR**level for handle, (level, _) in self._blamed.items()}
         suspected = {
-            handle: LOSS_PENALTY_FACTOR * turn
+            handle: SUSPICION_FACTOR * turn
             for turn, (path, _) in enumerate(self._suspicions, 1)
             for handle in path[1:-1]
         }

@@ -88,12 +88,15 @@ MAX_DETOURS: Final = 256
 MAX_ALTERNATIVES: Final = 4
 MAX_HOPS: Final = 32
 HARD_MAX_HOPS: Final = 64
-LOSS_PENALTY_FACTOR: Final = 4
+LOSS_PENALTY_FACTOR: Final = 16
+"""A relay blamed once: a way of a dozen hops around it is cheaper than one of two through it."""
+SUSPICION_FACTOR: Final = 256
+"""A relay suspected now: any other way is tried first."""
 MAX_SUSPECTS: Final = 256
 SUSPICION_LIFE: Final = 20.0
 """A little more than the 15 s after which a silent link counts as dead."""
 BLAME_LIFE: Final = 600.0
-BLAME_LEVELS: Final = 4
+BLAME_LEVELS: Final = 2
 """Blamed so often, a relay is avoided whatever the way around it costs."""
 
 # -- digest

@@ -57,8 +57,12 @@ class Lane(Protocol):
     def leave(self) -> None:
         """The last of several was given."""
 
-    def put(self, frame: bytes) -> None:
-        """Send an inner frame."""
+    @property
+    def apart(self) -> bool:
+        """Whether answers go by another path than all else."""
+
+    def answer(self, frame: bytes) -> Any:
+        """Send an inner frame that answers what the peer sent."""
 
     def gather(self) -> int:
         """Have keys made, if there are none."""

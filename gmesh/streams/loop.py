@@ -25,6 +25,7 @@ class LoopLane:
     @ivar limit: bytes of inner frames that share a plaintext.
     """
 
+    apart: bool = False
     path_generation: int = 0
     srtt: float | None = None
 
@@ -37,11 +38,11 @@ class LoopLane:
 
     def segment(self, pieces: Sequence[bytes | memoryview], size: int, probe: bool = False) -> bool:
         """As L{BatchSender.segment<gmesh.endtoend.batching.BatchSender.segment>}; there is always room."""
-        self.put(b"".join(pieces))
+        self.answer(b"".join(pieces))
         return True
 
-    def put(self, frame: bytes) -> None:
-        """As L{BatchSender.put<gmesh.endtoend.batching.BatchSender.put>}."""
+    def answer(self, frame: bytes) -> None:
+        """As L{BatchSender.answer<gmesh.endtoend.batching.BatchSender.answer>}."""
         self._under_way.append(frame)
         if self._call is None:
             self._call = self._clock.callLater(0, self._arrive)

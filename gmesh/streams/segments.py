@@ -185,7 +185,7 @@ class Segments:
         if self._paused and not probe:
             schedule.first(one)
             return False
-        seen = self.report() if self._owed else b""
+        seen = self.report() if self._owed and not lane.apart else b""
         pieces: list[Any] = [b"", seen] if seen else [b""]
         room = lane.limit - _HEAD - len(seen)
         most = MAX_BATCH - _HEAD - len(seen)
@@ -256,7 +256,7 @@ class Segments:
         if not self.attached:
             return False
         try:
-            self.lane.put(self.report())
+            self.lane.answer(self.report())
         except SendRefused:
             self._owed = True
             return False

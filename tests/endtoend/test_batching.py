@@ -81,7 +81,8 @@ def test_frames_that_were_overtaken_do_not_bring_the_old_path_back(fabric, flow)
         fabric.run(DELAY)
     fabric.run(0.5)
     assert len(fabric.got) == len(source.sent) == 60
-    assert fabric.bob.sessions.counters["followed"] == fabric.alice.sessions.counters["followed"] == 0
+    for end, handle in ((fabric.alice, fabric.bob.handle), (fabric.bob, fabric.alice.handle)):
+        assert end.associations.get(handle).keys.back == (end.handle, other.handle, handle)
     assert {frame[15:23] for frame in fabric.frames(Kind.E2E_DATA)} == {other.handle}
 
 

@@ -341,7 +341,7 @@ def test_without_a_path_nothing_is_taken(fabric, joined):
     """Nor lost: the producer is not paused, and tries again when it likes."""
     ours, theirs = joined
     fabric.alice.unreachable.add(fabric.bob.handle)
-    fabric.alice.associations.get(fabric.bob.handle).keys.heard_by = None
+    fabric.alice.associations.get(fabric.bob.handle).keys.lose_way()
     assert not ours.send(b"nowhere") and not ours.paused
     fabric.alice.unreachable.clear()
     assert ours.send(b"there")

@@ -11,6 +11,7 @@ from gmesh.routing.limits import (
     BLAME_LIFE,
     LOSS_PENALTY_FACTOR,
     MAX_SUSPECTS,
+    SUSPICION_FACTOR,
     SUSPICION_LIFE,
 )
 
@@ -25,7 +26,7 @@ def blame() -> PathBlame:
 def test_silence_is_suspicion_at_once(blame: PathBlame) -> None:
     """Its relays cost more; the one suspected longest ago the least, so that it is tried first."""
     blame.unanswered(X, 0.0, False)
-    assert blame.factors() == {b"x": LOSS_PENALTY_FACTOR}
+    assert blame.factors() == {b"x": SUSPICION_FACTOR}
     blame.unanswered(Y, 1.0, False)
     factors = blame.factors()
     assert 1 < factors[b"x"] < factors[b"y"]

@@ -65,10 +65,12 @@ class Channel:
             return False
         if self.room:
             self.room -= 1
-        self.put(plaintext)
+        self.answer(plaintext)
         return True
 
-    def put(self, frame: bytes) -> None:
+    apart: bool = False
+
+    def answer(self, frame: bytes) -> None:
         self.sent.append(frame)
         for delay in self.decide(frame):
             self.clock.callLater(delay, lambda: self.arrived(frame))
