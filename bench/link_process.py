@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cache
 from random import Random
 from typing import Any
@@ -53,7 +54,7 @@ NEAR = tuple(f"near{number}" for number in range(320))
 
 BATCH = 64 * 1024
 END = b"the end"
-UNLIMITED = HandshakeLimits(10**6, 10**6, 1e9, 1e9, 1e9, 1e9)
+UNLIMITED = HandshakeLimits(**{each.name: 10**9 for each in fields(HandshakeLimits)})
 CONTROL = 200
 """A kind without meaning, for control frames that come straight back."""
 
@@ -75,11 +76,11 @@ def served(options: dict[str, Any]) -> str:
 
 
 def client(reactor: Any, options: dict[str, Any]) -> IStreamClientEndpoint:
-    """The endpoint of the end that dials."""
-    carrier, port = options.get("carrier", "tcp"), options["port"]
-    if carrier == "tcp":
+    """The endpoint of the end that dials: where a carrier is named, as a node does."""
+    carrier, port = options.get("carrier"), options["port"]
+    if carrier is None:
         return TCP4ClientEndpoint(reactor, options.get("host", "127.0.0.1"), port)
-    trust = TlsTrust(options["pem"], strict=True)
+    trust = TlsTrust(options["pem"] or "", strict=True)
     return Carriers(reactor, trust).endpoint(f"{carrier}://localhost:{port}")
 
 

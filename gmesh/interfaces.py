@@ -466,8 +466,9 @@ class IStream(Interface):
     The transport of one stream.
 
     It provides C{ITransport}, C{IConsumer}, C{IPushProducer} and C{IHalfCloseableDescriptor}'s
-    C{loseWriteConnection} too. The protocol is told of half closes if it provides
-    C{IHalfCloseableProtocol}, and of the far end reading no more if it provides L{IStreamReader}.
+    C{loseWriteConnection} too; what is written may be a view of C{bytes}, which are not copied then. The
+    protocol is told of half closes if it provides C{IHalfCloseableProtocol}, and of the far end reading no
+    more if it provides L{IStreamReader}.
     C{connectionLost} gets C{ConnectionDone} only when everything was acknowledged both ways, else
     L{gmesh.stream_errors.StreamLost} or C{ConnectionAborted}.
     """
@@ -477,6 +478,7 @@ class IStream(Interface):
     sent = Attribute("Bytes that the far end has acknowledged.")
     received = Attribute("Bytes handed to the protocol.")
     since = Attribute("When it was opened, on the monotonic clock of the node.")
+    local = Attribute("What on this host has this end, as L{ILocalEnd} says; empty if its protocol is none.")
     state = Attribute("C{opening}, C{open}, C{half-closed} or C{closing}.")
 
     def abortConnection():
@@ -498,3 +500,9 @@ class IStreamReader(Interface):
 
     def write_stopped():
         """The far end reads no more; what is written from now on is dropped."""
+
+
+class ILocalEnd(Interface):
+    """A protocol of a stream that knows for whom on this host it has it."""
+
+    local = Attribute("A program, a forward, an exposure: one phrase for people.")

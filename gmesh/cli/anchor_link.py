@@ -11,12 +11,11 @@ Tests: C{tests/cli/test_anchor_link.py}.
 from __future__ import annotations
 
 import os
-import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+from gmesh.cli.anchor_dial import Dialled, dial_anchor
 from gmesh.cli.http import HttpAnswer, HttpRefused, Unreachable, refusal
 from gmesh.cli.limits import (
     ANCHOR_FULL_WAIT,
@@ -26,7 +25,7 @@ from gmesh.cli.limits import (
     CONNECT_TIMEOUT,
     MAX_ANSWER,
 )
-from gmesh.errors import ConfigurationError, GmeshError
+from gmesh.errors import CarrierRefused, ConfigurationError, GmeshError
 from gmesh.trust.authority_answers import PROBLEM_TYPE
 from gmesh.trust.documents import Certificate, parse_document
 from gmesh.trust.invite import Invite
@@ -35,7 +34,7 @@ from gmesh.trust.relayed_requests import decode_answer, encode_question
 from gmesh.trust.restricted_json import parse_json
 from gmesh.trust.signed_requests import JSON_TYPE
 from gmesh.trust.state import TrustState
-from gmesh.trust.transport_address import Transport, TransportAddress, read_address
+from gmesh.trust.transport_address import FORMS, TransportAddress, read_address
 from gmesh.wire.frames import Kind, iter_frames, pack_frame
 from gmesh.wire.handshake import HandshakePayload, encode_genesis_version
 from gmesh.wire.limits import FRAME_HEADER, INITIATOR_READS
@@ -63,10 +62,8 @@ def anchor_address(text: str) -> TransportAddress:
     @raise ConfigurationError: C{bad-address}.
     """
     address = read_address(text, local=True)
-    if address is None or address.kind is Transport.WSS:
-        raise ConfigurationError(
-            "bad-address", f"{text!r} is not HOST:PORT, tcp://HOST:PORT or tls://HOST of an anchor"
-        )
+    if address is None:
+        raise ConfigurationError("bad-address", f"{text!r} is none of {FORMS}")
     return address
 
 
@@ -74,7 +71,7 @@ class AnchorLink:
     """
     The authority behind an anchor, asked as L{gmesh.cli.http.Endpoint} is.
 
-    @param place: C{HOST:PORT} of the anchor, or C{tls://HOST}.
+    @param place: C{HOST:PORT} of the anchor, C{tls://HOST} or C{wss://HOST/PATH}.
     @param wall: Unix seconds.
     @ivar trust: what the anchor's certificate is judged by; nothing but documents is asked for before.
     """
@@ -92,7 +89,7 @@ class AnchorLink:
         self._invite = invite
         self._wall = wall
         self._entropy = entropy
-        self._socket: socket.socket | None = None
+        self._socket: Dialled | None = None
         self._until, self._left = 0.0, 0
 
     def close(self) -> None:
@@ -142,6 +139,9 @@ class AnchorLink:
         except (Unreachable, HttpRefused):
             self.close()
             raise
+        except CarrierRefused as error:
+            self.close()
+            raise Unreachable("unreachable", f"{self.where} is not reached: {error.detail}") from error
         except GmeshError as error:
             self.close()
             raise Unreachable("bad-answer", f"{self.where} breaks the protocol: {error.detail}") from error
@@ -170,7 +170,7 @@ class AnchorLink:
     def _shake_hands(self, suite: Suite) -> None:
         end = time.monotonic() + CONNECT_TIMEOUT
         self.close()
-        self._socket = self._dial()
+        self._socket = dial_anchor(self._address, CONNECT_TIMEOUT)
         self._reader, self._records = RecordReader(INITIATOR_READS), list[memoryview]()
         invite = self._invite
         session = NoiseSession("XX", suite, True, self._entropy(_KEY), hop_prologue(suite, invite.network_id))
@@ -194,21 +194,6 @@ class AnchorLink:
         if kind != Kind.RENEWAL:
             raise Unreachable("bad-answer", f"{self.where} lets nobody join")
         self._until, self._left = time.monotonic() + ANCHOR_LINK_SECONDS, ANCHOR_QUESTIONS
-
-    def _dial(self) -> socket.socket:
-        address = self._address
-        dialled = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT)
-        if address.kind is not Transport.TLS:
-            return dialled
-        # Both ends are proven by the handshake inside, whatever TLS says.
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        try:
-            return context.wrap_socket(dialled, server_hostname=address.host)
-        except BaseException:
-            dialled.close()
-            raise
 
     def _refused(self, reason: CloseReason) -> None:
         if reason is CloseReason.FULL:

@@ -42,11 +42,14 @@ def follow(where: Endpoint, what: str, as_json: bool) -> None:
     Print the events of one table: C{peers}, C{routes}, C{streams} or C{status}.
 
     @raise Unreachable: when the node stops.
+    @raise click.ClickException: when this user may not read it any more.
     """
     end_with_the_reader()
     before: dict[str, Any] = {}
     with where.stream(f"/v1/follow?what={what}") as events:
         for event in events:
+            if "ended_by" in event:
+                raise click.ClickException(event["ended_by"])
             if as_json:
                 print(json.dumps(event), flush=True)
                 continue

@@ -20,7 +20,14 @@ from gmesh.proxy_settings import check_shown, read_proxies
 from gmesh.wire.proxy import Proxies, ProxyAddress, ProxyKind
 from gmesh.wire.tunnel import tunnel
 
-__all__ = ["UNAUTHORIZED", "connect_through", "proxies_here", "proxy_options", "wants_credentials"]
+__all__ = [
+    "UNAUTHORIZED",
+    "connect_through",
+    "proxies_here",
+    "proxy_options",
+    "through_proxy",
+    "wants_credentials",
+]
 
 UNAUTHORIZED = 407
 """Proxy Authentication Required: RFC 9110, section 15.5.8."""
@@ -82,7 +89,12 @@ def _socket_to(proxy: ProxyAddress, timeout: float) -> socket.socket:
         raise CarrierRefused("proxy-failed", f"the proxy {proxy} is not reached: {why}") from error
 
 
-def _tunnelled(proxy: ProxyAddress, host: str, port: int, timeout: float) -> socket.socket:
+def through_proxy(proxy: ProxyAddress, host: str, port: int, timeout: float) -> socket.socket:
+    """
+    A connection to a host by a proxy.
+
+    @raise CarrierRefused: why it gives none.
+    """
     sock = _socket_to(proxy, timeout)
     try:
         talk = tunnel(proxy, host, port)
@@ -114,7 +126,7 @@ class _Plain(http.client.HTTPConnection):
     def connect(self) -> None:
         timeout = float(self.timeout or 0)
         if self.proxy.kind is ProxyKind.SOCKS5:
-            self.sock = _tunnelled(self.proxy, self.host, self.port, timeout)
+            self.sock = through_proxy(self.proxy, self.host, self.port, timeout)
         else:
             self.sock = _socket_to(self.proxy, timeout)
 
@@ -125,7 +137,7 @@ class _Sealed(http.client.HTTPSConnection):
     proxy: ProxyAddress
 
     def connect(self) -> None:
-        sock = _tunnelled(self.proxy, self.host, self.port, float(self.timeout or 0))
+        sock = through_proxy(self.proxy, self.host, self.port, float(self.timeout or 0))
         self.sock = ssl.create_default_context().wrap_socket(sock, server_hostname=self.host)
 
 

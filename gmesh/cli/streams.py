@@ -42,6 +42,7 @@ def streams(where: Endpoint, as_json: bool, follow_it: bool) -> None:
         id_column("node id", "node_id"),
         Column("service", "service"),
         Column("way", "direction"),
+        Column("here", "local"),
         Column("state", "state"),
         Column("sent", "sent", size),
         Column("received", "received", size),

@@ -46,8 +46,8 @@ from gmesh.stream_errors import StreamCode, StreamLost
 
 __all__ = ["StreamLeg"]
 
-#: Bytes read from the socket at once, and written ahead of it: as many as a node sends to another in a turn.
-BUFFER = 256 * 1024
+#: Bytes read from the socket at once, given to it at once, and written ahead of it.
+BUFFER = 512 * 1024
 #: Seconds that a RESET may take to leave before the socket is closed without it.
 RESET_PATIENCE = 1.0
 
@@ -59,7 +59,7 @@ def _widen(transport: Any) -> None:
     What it writes is held by this program alone, and its node reads it when it can.
     """
     if isinstance(transport, FileDescriptor):
-        transport.bufferSize = BUFFER
+        transport.bufferSize = transport.SEND_LIMIT = BUFFER
         handle = cast(Any, transport).getHandle()
         handle.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER)
 

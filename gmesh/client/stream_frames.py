@@ -136,7 +136,15 @@ class FrameDecoder:
 
         @raise FrameRefused: if it breaks the protocol; nothing may be fed any more.
         """
-        found: list[bytes | Signal] = []
+        return [each if isinstance(each, Signal) else b"".join(each) for each in self.cut(received)]
+
+    def cut(self, received: bytes) -> list[list[memoryview] | Signal]:
+        """
+        The same, with what lies between signals as views of C{received}.
+
+        @raise FrameRefused: as of L{feed}.
+        """
+        found: list[list[memoryview] | Signal] = []
         pieces: list[memoryview] = []
         buffer, self._held = self._held + received, b""
         view = memoryview(buffer)
@@ -161,12 +169,12 @@ class FrameDecoder:
             if end - at < HEAD + size:
                 break
             if pieces:
-                found.append(b"".join(pieces))
-                pieces.clear()
+                found.append(pieces)
+                pieces = []
             found.append(self._signal(kind, buffer[at + HEAD : at + HEAD + size]))
             at += HEAD + size
         if pieces:
-            found.append(b"".join(pieces))
+            found.append(pieces)
         self._held = buffer[at:]
         return found
 

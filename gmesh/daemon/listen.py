@@ -45,16 +45,18 @@ PROXIED = "haproxy:"
 UNIX_PATH = 107
 
 
-def parse_server(reactor: Any, text: str) -> Any:
+def parse_server(reactor: Any, text: str, tls: Callable[..., Any] = TLSMemoryBIOFactory) -> Any:
     """
     The server endpoint that C{text} names.
 
+    @param tls: puts TLS under the protocols of a factory, given what C{TLSMemoryBIOFactory} is.
     @raise ConfigurationError: with the text and what is wrong with it.
     """
     if text.startswith(PROXIED):
-        inner = parse_server(reactor, text.removeprefix(PROXIED))
-        if isinstance(inner, SSL4ServerEndpoint):
-            return ProxiedTlsEndpoint(inner)
+        inner = parse_server(reactor, text.removeprefix(PROXIED), tls)
+        if isinstance(inner, TlsServerEndpoint):
+            inner.proxied = True
+            return inner
     try:
         endpoint = serverFromString(reactor, _for_twisted(text))
     except Exception as error:  # endpoint plugins raise what they like on a bad string
@@ -65,6 +67,7 @@ def parse_server(reactor: Any, text: str) -> Any:
         ) from error
     if isinstance(endpoint, SSL4ServerEndpoint):
         allow_resumption(endpoint)
+        endpoint = TlsServerEndpoint(endpoint, tls)
     if isinstance(endpoint, UNIXServerEndpoint) and len(os.fsencode(endpoint._address)) > UNIX_PATH:
         raise ConfigurationError(
             "bad-endpoint",
@@ -78,24 +81,28 @@ def _for_twisted(text: str) -> str:
     return f"ssl:{text.removeprefix('tls:')}" if text.startswith("tls:") else text
 
 
-class ProxiedTlsEndpoint(SSL4ServerEndpoint):
+class TlsServerEndpoint(SSL4ServerEndpoint):
     """
-    TLS behind a proxy that says first, outside TLS, whose connection it is: as HAProxy does.
+    TLS of which the caller says what does it.
 
-    @param inner: the same without the proxy.
+    @param parsed: Twisted's own of the same string.
+    @param tls: as of L{parse_server}.
+    @ivar proxied: behind a proxy that says first, outside TLS, whose connection it is: as HAProxy does.
     """
 
-    def __init__(self, inner: SSL4ServerEndpoint) -> None:
+    def __init__(self, parsed: SSL4ServerEndpoint, tls: Callable[..., Any]) -> None:
         super().__init__(
-            inner._reactor, inner._port, inner._sslContextFactory, inner._backlog, inner._interface
+            parsed._reactor, parsed._port, parsed._sslContextFactory, parsed._backlog, parsed._interface
         )
+        self._tls = tls
+        self.proxied = False
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """@see: C{IStreamServerEndpoint.listen}"""
-        within = TLSMemoryBIOFactory(self._sslContextFactory, False, protocolFactory)
+        within = self._tls(self._sslContextFactory, False, protocolFactory)
         listening: Deferred[IListeningPort] = TCP4ServerEndpoint(
             self._reactor, self._port, self._backlog, self._interface
-        ).listen(HAProxyWrappingFactory(within))
+        ).listen(HAProxyWrappingFactory(within) if self.proxied else within)
         return listening
 
 

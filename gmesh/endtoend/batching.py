@@ -25,12 +25,15 @@ from collections.abc import Sequence
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from gmesh.endtoend.congestion import InFlight
+from gmesh.endtoend.congestion import CongestionControl, InFlight
 from gmesh.endtoend.limits import (
     ASK_EVERY,
     FRAMES_PER_WRITE,
     INITIAL_BATCH,
     MAX_BATCH,
+    MAX_SEGMENT,
+    SEGMENT_TIME,
+    SEGMENTS_PER_WINDOW,
     SLOW_PATH_BATCH,
     TRIES_BEFORE_BLAME,
 )
@@ -58,7 +61,8 @@ class BatchSender:
         again; L{CLOSED} when there is none.
     @ivar parts: inner frames, in pieces, gathered for the end of the turn.
     @ivar size: their bytes.
-    @ivar limit: how many bytes may share a seal: few where the round trip is long.
+    @ivar limit: how many bytes of messages may share a seal: few where the round trip is long.
+    @ivar segment_limit: how many of byte streams: many where the path is fast.
     """
 
     __slots__ = (
@@ -86,6 +90,7 @@ class BatchSender:
         "keys",
         "limit",
         "parts",
+        "segment_limit",
         "size",
         "token",
     )
@@ -95,7 +100,7 @@ class BatchSender:
         self.token = CLOSED
         self.parts: list[bytes] = []
         self.size = 0
-        self.limit = INITIAL_BATCH
+        self.limit = self.segment_limit = INITIAL_BATCH
         self._answers: list[bytes] = []
         self._asked_at = 0.0
         self._asking = False
@@ -232,7 +237,7 @@ class BatchSender:
         Its path is that of L{path_generation} after this call.
 
         @param pieces: inner frames, whole when joined.
-        @param size: their bytes, L{limit} at most.
+        @param size: their bytes, L{segment_limit} at most.
         @param probe: send it although the window is full, to learn whether anything arrives.
         @return: False if it was not taken: for want of keys, window or room, and then the producer is
             paused until there is some; or because there is no path, or the peer was given up.
@@ -273,6 +278,7 @@ class BatchSender:
         """Frames leave by another path than those before, if there were any."""
         if self._generation:
             self._in_flight.rerouted()
+            self.segment_limit = self.limit
         self._generation = self._first_link.generation
 
     def leave(self) -> None:
@@ -338,9 +344,15 @@ class BatchSender:
         self._vain = 0
         if asked is not None:
             self._sealer.paths.answered(self._path, asked, now)
-        self.limit = SLOW_PATH_BATCH if in_flight.control.slow else MAX_BATCH
+        self._resize(in_flight.control)
         self._full = self._full and in_flight.full
         self._resume()
+
+    def _resize(self, control: CongestionControl) -> None:
+        """How much shares a seal from now on."""
+        self.limit = SLOW_PATH_BATCH if control.slow else MAX_BATCH
+        quick = min(control.delivery.rate * SEGMENT_TIME, control.cwnd / SEGMENTS_PER_WINDOW, MAX_SEGMENT)
+        self.segment_limit = self.limit if control.slow else max(MAX_BATCH, int(quick))
 
     def bounced(self) -> None:
         """A relay dropped something."""
@@ -423,6 +435,7 @@ class BatchSender:
     def _give_up(self) -> None:
         """What was asked about is lost, and with it the path: the next message asks again, by another."""
         self._vain = 0
+        self.segment_limit = self.limit
         self._in_flight.silent()
         self._sealer.blame(self.keys, self._path, self._asked_at)
         self._full = False
@@ -478,6 +491,7 @@ class BatchSender:
         self._vain = 0
         self._first_link.follow(None, None)
         self._in_flight.forget()
+        self.segment_limit = self.limit
         self._paused = self._keyless = self._full = self._waited = False
         self._resume()
 

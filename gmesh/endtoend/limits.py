@@ -102,6 +102,14 @@ MAX_BATCH = 16_256
 SLOW_PATH_BATCH = 4_096
 """Bytes of inner frames that share a seal: at first, then by the round trip (L{SLOW_PATH})."""
 
+MAX_SEGMENT = 64_384
+SEGMENT_TIME = 0.004
+SEGMENTS_PER_WINDOW = 8
+"""
+Bytes of byte streams that share a seal: as many as the path delivers in so many seconds, and so many of
+them in a window, but no fewer than of messages: each costs every node on the way the same, large or small.
+"""
+
 FRAMES_PER_WRITE = 8
 """Frames sealed one after the other: as many of the largest as fill two records of a link, one write."""
 

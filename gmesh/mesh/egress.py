@@ -8,7 +8,8 @@ While the transport keeps up, frames go straight into the open record.  What is 
 transport is bounded, by time where it is slow; the rest waits in the queue until the transport has
 passed everything on, so that a control frame never stands behind more than that.  The transport is
 asked for it with a pull producer, when half of what may be written ahead is: so one that keeps up never
-makes a sender wait.  It is registered only until then: one that stays would be polled endlessly under TLS.
+makes a sender wait.  It is registered only until then: Twisted's own TLS polls one
+that stays, endlessly.
 Tests: C{tests/mesh/test_link_sockets.py}, C{tests/mesh/test_local_senders.py}.
 """
 

@@ -17,11 +17,11 @@ from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClie
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer, providedBy
+from zope.interface import implementer
 
 from gmesh.errors import CarrierRefused
 
-__all__ = ["Opening", "OpeningEndpoint", "OpeningFactory"]
+__all__ = ["Opening", "OpeningEndpoint", "OpeningFactory", "opened"]
 
 _Opening = TypeVar("_Opening", bound="Opening")
 
@@ -75,7 +75,6 @@ class Opening(ProtocolWrapper):
 
     def makeConnection(self, transport: ITransport) -> None:
         """Begin; the protocol is connected later."""
-        directlyProvides(self, providedBy(transport))
         self.factory.registerProtocol(self)
         Protocol.makeConnection(self, transport)
 
@@ -135,9 +134,10 @@ class OpeningEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """@see: C{IStreamClientEndpoint.connect}"""
         connecting: Deferred[Any] = self._inner.connect(OpeningFactory(protocolFactory, self._make))
-        return connecting.addCallback(_opened)
+        return connecting.addCallback(opened)
 
 
-def _opened(opening: Opening) -> Deferred[IProtocol]:
+def opened(opening: Opening) -> Deferred[IProtocol]:
+    """Fires with the protocol of an opening when that has been connected."""
     upper = opening.upper
     return opening.opened.addCallback(lambda _: upper)

@@ -24,7 +24,6 @@ from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
@@ -39,7 +38,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import CarrierRefused, ConfigurationError
-from gmesh.mesh.opening import Opening, OpeningEndpoint
+from gmesh.mesh.opening import Opening, OpeningFactory, opened
+from gmesh.mesh.tls_transport import LinkTlsFactory, for_links
 
 __all__ = ["TlsEndpoint", "TlsTrust", "key_pin"]
 
@@ -97,7 +97,8 @@ class TlsTrust:
         self._warn = warn
         self._sessions: OrderedDict[str, tuple[SSL.Session, str]] = OrderedDict()
         self._chains: WeakKeyDictionary[SSL.Connection, _Chain] = WeakKeyDictionary()
-        self._context: SSL.Context = CertificateOptions().getContext()
+        self._context: SSL.Context = for_links(CertificateOptions()).getContext()
+        self._context.set_verify(SSL.VERIFY_PEER, self._looked)
         if not ca:
             self._context.set_default_verify_paths()
             return
@@ -108,22 +109,24 @@ class TlsTrust:
 
     def connection(self, address: str, host: str) -> SSL.Connection:
         """A connection to begin with, its session that of the last one where there was one."""
-        connection, chain = SSL.Connection(self._context, None), _Chain()
+        connection = SSL.Connection(self._context, None)
         if not _is_address(host):
             connection.set_tlsext_host_name(host.rstrip(".").encode("ascii"))
-
-        def looked(_: SSL.Connection, certificate: crypto.X509, number: int, depth: int, good: int) -> bool:
-            chain.looked = True
-            if not good:
-                chain.fault = chain.fault or _FAULTS.get(number, f"error {number} of openssl verify")
-            return True
-
-        connection.set_verify(SSL.VERIFY_PEER, looked)
-        self._chains[connection] = chain
+        self._chains[connection] = _Chain()
         kept = self._sessions.get(address)
         if kept is not None:
             connection.set_session(kept[0])
         return connection
+
+    def _looked(
+        self, connection: SSL.Connection, certificate: crypto.X509, number: int, depth: int, good: int
+    ) -> bool:
+        """OpenSSL has looked at a certificate: one callback for all connections, as each costs."""
+        chain = self._chains[connection]
+        chain.looked = True
+        if not good:
+            chain.fault = chain.fault or _FAULTS.get(number, f"error {number} of openssl verify")
+        return True
 
     def judge(self, connection: SSL.Connection, address: str, host: str) -> str:
         """
@@ -237,8 +240,9 @@ class TlsEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """@see: C{IStreamClientEndpoint.connect}"""
-        within = wrapClientTLS(self._creator, self._inner)
-        return OpeningEndpoint(within, partial(_Judged, self._creator)).connect(protocolFactory)
+        judged = OpeningFactory(protocolFactory, partial(_Judged, self._creator))
+        connecting: Deferred[Any] = self._inner.connect(LinkTlsFactory(self._creator, True, judged))
+        return connecting.addCallback(lambda tls: opened(tls.wrappedProtocol))
 
 
 def _said(certificate: x509.Certificate) -> str:

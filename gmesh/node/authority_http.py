@@ -143,6 +143,8 @@ class _CappedEndpoint:
         self._inner = inner
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        factory: Any = protocolFactory
+        factory.noisy = False  # else two log lines for each connection
         return self._inner.connect(_CappedFactory(protocolFactory)).addCallback(_parser)
 
 
@@ -152,8 +154,8 @@ def _parser(wrapper: IProtocol) -> IProtocol:
     return parser
 
 
-class _QuietPool(HTTPConnectionPool):
-    """Logs no line for each connection."""
+class _CappedPool(HTTPConnectionPool):
+    """Hears no more of an answer's head than is bounded."""
 
     def getConnection(self, key: object, endpoint: IStreamClientEndpoint) -> Deferred[Any]:
         """@see: L{HTTPConnectionPool.getConnection}"""
@@ -167,7 +169,7 @@ def http_client(reactor: Any, proxies: Proxies | None = None) -> HTTPClient:
 
     @param proxies: those that lead to some hosts.
     """
-    pool = _QuietPool(reactor, persistent=False)
+    pool = _CappedPool(reactor, persistent=False)
     if proxies:
         from gmesh.node.proxied_agent import ProxiedAgent  # most nodes have none
 

@@ -137,11 +137,14 @@ STOP_DEADLINE = 6.0
 
 HEAD_TIMEOUT = 10.0
 """Seconds for the head of a request that asks the local API for a stream."""
-WIDE_LEGS = 64
-WIDE_LEG = 256 * 1024
+WIDE_LEGS = 32
+WIDE_LEG = 512 * 1024
 """So many connections of programs may move, and so hold, so much in a turn: 16 MiB in all."""
 MAX_LOCAL_CONNECTIONS = 8_192
 """Connections of programs: twice the streams of a node, an eighth of the unit's descriptors."""
+MAX_FORWARDED = 1_024
+MAX_FORWARDED_ALL = 4_096
+"""Connections of one forward, and of all: more streams than that no peer has, and no node."""
 EARLY_BYTES = 64 * 1024
 """What a program may send before it has its stream; more waits in its socket."""
 MAX_DIAL_TIMEOUT = 60.0

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gmesh.daemon.listen import parse_server
+from gmesh.daemon.listen import TlsServerEndpoint, parse_server
+from gmesh.mesh.tls_transport import LinkTlsFactory, for_links
 
 __all__ = ["WEBSOCKET", "mesh_server"]
 
@@ -25,12 +26,19 @@ def mesh_server(reactor: Any, text: str, behind: str = "") -> Any:
     @raise ConfigurationError: with the text and what is wrong with it.
     """
     if not text.startswith(WEBSOCKET):
-        return parse_server(reactor, text)
+        return _parsed(reactor, text)
     from gmesh.mesh.websocket import WebSocketServerEndpoint  # with its library: most nodes serve none
 
-    inner = parse_server(reactor, text.removeprefix(WEBSOCKET))
+    inner = _parsed(reactor, text.removeprefix(WEBSOCKET))
     if not behind:
         return WebSocketServerEndpoint(inner)
     from gmesh.node.behind import Behind
 
     return WebSocketServerEndpoint(inner, Behind(reactor, behind.removeprefix(UNIX)))
+
+
+def _parsed(reactor: Any, text: str) -> Any:
+    endpoint = parse_server(reactor, text, LinkTlsFactory)
+    if isinstance(endpoint, TlsServerEndpoint):
+        for_links(endpoint._sslContextFactory)
+    return endpoint

@@ -210,7 +210,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.daemon.notify import HangupService, NotifyService, system_notifier
     from gmesh.daemon.synchronised import clock_synchronised
     from gmesh.node.api.acceptors import Acceptors
-    from gmesh.node.api.access import AccessControl, ServiceGroups
+    from gmesh.node.api.access import AccessControl, AnswerAccess, ServiceGroups
     from gmesh.node.api.entrance import EntranceFactory
     from gmesh.node.api.http import LateResource, LocalSite, local_site
     from gmesh.node.api.local_connections import LocalConnections
@@ -292,6 +292,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         configuration,
         access,
         lambda: [local.address] if local.address else [],
+        runtime.count,
     )
     gateways.setServiceParent(daemon)
     BenchService(reactor, lambda take: runtime.streams.listen(BENCH_SERVICE, take, True)).setServiceParent(
@@ -322,8 +323,13 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         from gmesh.node.api.gateway_requests import GatewayRequests
         from gmesh.node.api.routes import LocalApi
 
-        asked = GatewayRequests(gateways, acceptors.admit, access)
-        api = LocalApi(local_node(), metrics_page().page, lambda: runtime.count("caller-gone"), asked)
+        api = LocalApi(
+            local_node(),
+            metrics_page().page,
+            partial(runtime.count, "caller-gone"),
+            GatewayRequests(gateways, acceptors.admit, access),
+            AnswerAccess(access, acceptors.admit),
+        )
         return api.resource()
 
     def metrics_site() -> LocalSite:

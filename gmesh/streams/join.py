@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import RequestRefused
-from gmesh.interfaces import IStreamReader
+from gmesh.interfaces import ILocalEnd, IStreamReader
 
 __all__ = ["HALF_CLOSED_TIMEOUT", "TransportJoin", "JoinEnd"]
 
@@ -41,14 +41,18 @@ class TransportJoin:
 
     @param clock: for the cut of what is half closed and silent.
     @param over: called once no end is connected any more.
+    @param local: for whom, as of L{ILocalEnd}.
     @ivar near: the protocol of one transport.
     @ivar far: the protocol of the other.
     @ivar reaped: whether it was cut because it was half closed and silent.
     """
 
-    def __init__(self, clock: IReactorTime, over: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, clock: IReactorTime, over: Callable[[], object] = lambda: None, local: str = ""
+    ) -> None:
         self._clock = clock
         self._over = over
+        self.local = local
         self._timer: IDelayedCall | None = None
         self.reaped = False
         self.near, self.far = JoinEnd(self), JoinEnd(self)
@@ -82,7 +86,7 @@ class TransportJoin:
         self.abort()
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer, IStreamReader)
+@implementer(IHalfCloseableProtocol, ILocalEnd, IPushProducer, IStreamReader)
 class JoinEnd(Protocol):
     """
     The protocol of one of the two transports, and the producer of the other.
@@ -104,6 +108,11 @@ class JoinEnd(Protocol):
         self._lost = False
         self._clean = False  # it was lost, and nothing with it
         self._local = False  # it is a unix socket
+
+    @property
+    def local(self) -> str:
+        """As L{ILocalEnd} has it."""
+        return self._join.local
 
     # IProtocol
 

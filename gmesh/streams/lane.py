@@ -41,7 +41,7 @@ Part = tuple[Outgoing, int, Any]
 class Lane(Protocol):
     """The way out: L{gmesh.endtoend.batching.BatchSender}, or the memory of a node that talks to itself."""
 
-    limit: int
+    segment_limit: int
 
     @property
     def path_generation(self) -> int:

@@ -117,8 +117,8 @@ MAX_LOOSE = 1_024
 OPENED_REMEMBERED = 4_096
 """Streams that a peer opened, whose numbers are not taken for new ones again."""
 
-SEGMENTS_PER_TURN = 16
-"""Segments sent to a peer before other events of the reactor have their turn."""
+BYTES_PER_TURN = 256 * 1024
+"""Sent to a peer before other events of the reactor have their turn."""
 
 SMALLEST_PIECE = 1_024
 """A segment with less room than this is sent, rather than filled with a sliver of a long stream."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 
-from gmesh.endtoend.limits import MAX_BATCH
+from gmesh.endtoend.limits import MAX_SEGMENT
 
 __all__ = ["LoopLane"]
 
@@ -22,7 +22,7 @@ class LoopLane:
     The way from one of the two ends to the other; what leaves in one turn arrives in the next.
 
     @param arrived: called with each plaintext at the other end.
-    @ivar limit: bytes of inner frames that share a plaintext.
+    @ivar segment_limit: bytes of inner frames that share a plaintext.
     """
 
     apart: bool = False
@@ -30,7 +30,7 @@ class LoopLane:
     srtt: float | None = None
 
     def __init__(self, clock: IReactorTime, arrived: Callable[[bytes], object]) -> None:
-        self.limit = MAX_BATCH
+        self.segment_limit = MAX_SEGMENT
         self._clock = clock
         self._arrived = arrived
         self._under_way: deque[bytes] = deque()

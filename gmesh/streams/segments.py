@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTim
 from zope.interface import implementer
 
 from gmesh.endtoend.deadline_timer import DeadlineTimer
-from gmesh.endtoend.limits import MAX_BATCH
+from gmesh.endtoend.limits import MAX_SEGMENT
 from gmesh.errors import SendRefused
 from gmesh.streams import limits
 from gmesh.streams.budget import SendBudget
@@ -162,39 +162,39 @@ class Segments:
             self.lane.gather()  # there are no keys yet: see that there will be
             return
         began, now = bool(self.flight), self._clock.seconds()
+        left = limits.BYTES_PER_TURN
         self._pumping = True
         try:
-            for _ in range(limits.SEGMENTS_PER_TURN):
-                if not self.budget.allows() or not self._send(now):
-                    break
-            else:
-                if self._pump_call is None:
-                    self._pump_call = self._clock.callLater(0, self.pump)
+            while left > 0 and self.budget.allows() and (size := self._send(now)):
+                left -= size
+            if left <= 0 and self._pump_call is None:
+                self._pump_call = self._clock.callLater(0, self.pump)
         finally:
             self._pumping = False
         if not began and self.flight:
             self._arm(now)
         self.lane.leave()
 
-    def _send(self, now: float, probe: bool = False) -> bool:
-        """Send one segment. @return: False if there is nothing to send, or no room for it."""
+    def _send(self, now: float, probe: bool = False) -> int:
+        """Send one segment. @return: its size; 0 if there is nothing to send, or no room for it."""
         schedule, lane = self._schedule, self.lane
         one = schedule.next()
         if one is None:
-            return False
+            return 0
         if self._paused and not probe:
             schedule.first(one)
-            return False
+            return 0
         seen = self.report() if self._owed and not lane.apart else b""
         pieces: list[Any] = [b"", seen] if seen else [b""]
-        room = lane.limit - _HEAD - len(seen)
-        most = MAX_BATCH - _HEAD - len(seen)
+        room = lane.segment_limit - _HEAD - len(seen)
+        most = MAX_SEGMENT - _HEAD - len(seen)
         size = 0
         parts: list[Part] = []
         while one is not None:
             used, flags, item = one.fill(pieces, room - size, most - size)
             if used:
                 size += used
+                most = room  # what was lost and is larger than segments are now goes alone
                 parts.append((one, flags, item))
                 schedule.again(one)
                 if room - size < _SMALLEST:
@@ -207,7 +207,7 @@ class Segments:
             one = schedule.next()
         if not parts:
             self._owed = self._owed or bool(seen)
-            return self._send_seen() and bool(schedule) if seen else False
+            return len(seen) if seen and self._send_seen() and schedule else 0
         number = self.flight.next
         pieces[0] = _pack_head(8, _SEGMENT, number)
         if not lane.segment(pieces, _HEAD + len(seen) + size, probe):
@@ -215,11 +215,11 @@ class Segments:
             self._lose(parts)
             if not self._paused:  # there is no path: nobody says when there is one
                 self._timer.by(now + limits.RETRY, now)
-            return False
+            return 0
         self.flight.sent(parts, now, self._epoch + lane.path_generation)
         for one, _, _ in parts:
             one.sent_some()
-        return True
+        return _HEAD + len(seen) + size
 
     # what has come
 

@@ -73,7 +73,7 @@ class SendHalf:
         """True if L{cut} has something to give."""
         return bool(self._lost) or (self.unsent > 0 and self.offset < self.limit)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send this too."""
         if data:
             if self._views is None:

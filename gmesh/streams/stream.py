@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import (
@@ -29,7 +30,7 @@ from twisted.python.log import callWithContext
 from zope.interface import implementer
 
 from gmesh.addresses import MeshAddress
-from gmesh.interfaces import IStream, IStreamReader
+from gmesh.interfaces import ILocalEnd, IStream, IStreamReader
 from gmesh.stream_errors import StreamCode, StreamLost
 from gmesh.streams import limits
 from gmesh.streams.budget import CreditWindow
@@ -40,6 +41,14 @@ __all__ = ["Stream"]
 
 def _nothing() -> None:
     """Nobody waits."""
+
+
+def _unchanging(data: Any) -> bytes | memoryview:
+    """What is written, or a copy of it if that may still change."""
+    if isinstance(data, str):
+        raise TypeError("Data must not be str")
+    view = memoryview(data)
+    return view.cast("B") if isinstance(view.obj, bytes) and view.c_contiguous else view.tobytes()
 
 
 def _own_prefix(protocol: IProtocol) -> str | None:
@@ -132,6 +141,11 @@ class Stream(StreamState):
         return self.credit.consumed
 
     @property
+    def local(self) -> str:
+        """As L{IStream} has it."""
+        return str(getattr(ILocalEnd(self.protocol, None), "local", ""))
+
+    @property
     def state(self) -> str:
         """C{opening}, C{open}, C{half-closed} or C{closing}."""
         if self.protocol is None:
@@ -167,12 +181,10 @@ class Stream(StreamState):
 
     # ITransport
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Send C{data} behind what was written before."""
         if not isinstance(data, bytes):
-            if isinstance(data, str):
-                raise TypeError("Data must not be str")
-            data = bytes(data)
+            data = _unchanging(data)
         sending = self.sending
         if not data or self.over or sending.ended:
             return

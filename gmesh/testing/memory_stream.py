@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.addresses import MeshAddress
-from gmesh.interfaces import IStream, IStreamReader
+from gmesh.interfaces import ILocalEnd, IStream, IStreamReader
 from gmesh.stream_errors import StreamLost
 
 __all__ = ["BUFFER", "CREDIT", "MemoryStream", "Way"]
@@ -116,6 +116,11 @@ class MemoryStream:
         self._reading = True
         self._handing_over = False
         self._fin_heard = self._read_over = False
+
+    @property
+    def local(self) -> str:
+        """As L{IStream} has it."""
+        return str(getattr(ILocalEnd(self._protocol, None), "local", ""))
 
     @property
     def state(self) -> str:

@@ -37,8 +37,9 @@ MAX_SPLICES = 3
 E2E_MAC = 16
 """Bytes of the MAC behind message 1: HMAC-SHA256 cut to half its size (RFC 2104, section 5)."""
 
-MAX_DATA_PLAINTEXT = 16_384
+MAX_DATA_PLAINTEXT = 64_512
 MAX_DATA_CIPHERTEXT = MAX_DATA_PLAINTEXT + TAG
+"""Of E2E_DATA: with the longest path in front of it, a frame still fits a record."""
 
 MAX_CERTIFICATE = 8_192
 MAX_HANDSHAKE_DOCUMENTS = 4
@@ -92,8 +93,8 @@ MAX_ANSWER = 16_000
 MAX_NUMBERS = 128
 """Messages that one TAKEN, SETTLED or WAITING names."""
 
-MAX_DATAGRAM_DATA = MAX_DATA_PLAINTEXT - FRAME_HEADER - (1 + 8 + 1 + MAX_SERVICE + 4)
-"""Of one frame: what is left beside the inner header with the longest service name."""
+MAX_DATAGRAM_DATA = 16_384 - FRAME_HEADER - (1 + 8 + 1 + MAX_SERVICE + 4)
+"""Of one frame: what is left of 16 KiB beside the inner header with the longest service name."""
 
 MAX_ECHO = 1_024
 MAX_EXTENSION = 1_024

@@ -386,7 +386,7 @@ def test_d5_where_neither_reaches_the_authority(world: World) -> None:
 
 def test_d5_what_the_command_is_told_and_says(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """The anchor named is asked alone; one that the genesis does not list, the daemon has to be told of."""
-    text = replace(world.invite, anchors=("wss://a.example/", world.anchor.place)).encode()
+    text = replace(world.invite, anchors=("quic://a.example/", world.anchor.place)).encode()
     join.main([text, "--state", str(world.state)], standalone_mode=False)
     assert "Enrolled as pump" in capsys.readouterr().out
     other = world.state.parent / "other"
@@ -396,7 +396,7 @@ def test_d5_what_the_command_is_told_and_says(world: World, capsys: pytest.Captu
     assert json.loads((other / "authority.json").read_bytes()) == {"urls": list(world.invite.urls)}
 
 
-@pytest.mark.parametrize("text", ["wss://a.example/x", "a.example", "unix:/tmp/x", "http://a:1", "[::1%]:1"])
+@pytest.mark.parametrize("text", ["quic://a.example/x", "a.example", "unix:/tmp/x", "http://a:1", "[::1%]:1"])
 def test_d5_what_is_no_address_of_an_anchor(text: str) -> None:
     """Refused before anything is dialled."""
     with pytest.raises(ConfigurationError, match="HOST:PORT"):

@@ -156,6 +156,13 @@ def test_follow(
     assert [json.loads(line) for line in told.splitlines()] == events
 
 
+def test_follow_says_why_it_may_not_go_on(run: Callable[..., Any], node_end: Any, state: Path) -> None:
+    """The last line of the node is the error."""
+    node_end.answers["GET /v1/follow?what=peers"] = _events({"ended_by": "that takes the group ops"})
+    ended = run("peers", "--follow", "--state", state)
+    assert (ended.status, ended.out, ended.err) == (1, "", "gmesh: that takes the group ops\n")
+
+
 def test_routes_to_one_node_cannot_be_followed(run: Callable[..., Any], state: Path) -> None:
     """That is told as wrong usage."""
     ended = run("routes", "c", "--follow", "--state", state)

@@ -151,3 +151,16 @@ def test_anything_at_all_is_taken_or_refused(pieces: list[bytes]) -> None:
 def test_data_beyond_its_bound_is_not_framed(size: int) -> None:
     with pytest.raises(ValueError, match="65536"):
         data_head(size)
+
+
+def test_data_is_cut_without_a_copy() -> None:
+    """Views of what was fed, signals in their place between them; the rest of a frame is what comes next."""
+    fed = data_head(3) + b"one" + data_head(5) + b"two" + FIN
+    decoder = FrameDecoder()
+    [views] = decoder.cut(fed[:11])
+    assert isinstance(views, list)
+    assert [bytes(view) for view in views] == [b"one"]
+    assert all(view.obj == fed[:11] for view in views)
+    [views, signal] = decoder.cut(fed[11:14] + b"!!" + FIN)
+    assert isinstance(views, list) and signal == Signal(FrameKind.FIN)
+    assert b"".join(views) == b"two!!"

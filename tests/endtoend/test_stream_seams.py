@@ -394,6 +394,41 @@ def test_round_trips_and_losses_of_segments_count(fabric, joined):
     assert batch._in_flight.control.cwnd == pytest.approx(window * limits.LOSS_REDUCTION)
 
 
+def test_segments_are_as_large_as_the_path_is_fast(fabric, joined):
+    """What it delivers in a moment, up to the largest; another path is measured from the beginning."""
+    ours, _theirs = joined
+    batch, other = ours.batch, fabric.add("carol", 9)
+    assert batch.segment_limit == limits.INITIAL_BATCH
+    for _ in range(40):
+        while ours.send(bytes(batch.segment_limit - 20)):
+            pass
+        batch.leave()
+        fabric.run(2 * DELAY)
+    assert batch.limit == limits.MAX_BATCH, "messages share seals as ever"
+    assert batch.segment_limit == limits.MAX_SEGMENT
+    fabric.alice.path = lambda destination, now, avoid=frozenset(): (
+        fabric.alice.handle,
+        other.handle,
+        fabric.bob.handle,
+    )
+    ours.send(b"new")
+    assert batch.segment_limit == limits.MAX_BATCH
+
+
+def test_segments_stay_small_where_the_path_is_thin(fabric, joined):
+    """As many bytes as it delivers in 4 ms, or as messages have: a keystroke waits for no more."""
+    batch = joined[0].batch
+    control = batch._in_flight.control
+    control.cwnd = 6 * 1024 * 1024
+    for rate, size in ((1_250_000, limits.MAX_BATCH), (10_000_000, 40_000), (1e9, limits.MAX_SEGMENT)):
+        control.delivery._lasting = rate
+        batch._resize(control)
+        assert batch.segment_limit == size
+    control.sample(10.0)
+    batch._resize(control)
+    assert batch.segment_limit == limits.SLOW_PATH_BATCH
+
+
 # the end of an association
 
 

@@ -61,7 +61,7 @@ def test_d5_links_and_the_authority_on_one_port(
     until(lambda: all(row["numbers"] for row in json.loads(gmesh(*admin, "nodes", "--json").stdout)))
     until(lambda: gmesh("ping", "b", "--state", "a", check=False).returncode == 0)
     assert ask(tmp_path / "a", "GET", "/v1/status")[1]["authority"]["reachable"]
-    behind = ("--name", "c", "--role", "client", "--anchor", f"127.0.0.1:{plain}")
+    behind = ("--name", "c", "--role", "client", "--anchor", f"wss://localhost:{port}/")
     invite = gmesh(*admin, "invite", *behind).stdout
     monkeypatch.delenv("SSL_CERT_FILE")
     assert "Enrolled as c" in gmesh("join", "-", "--state", "c", stdin=invite).stdout

@@ -13,7 +13,6 @@ from mesh.linkworld import World
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from gmesh.daemon.listen import parse_server
 from gmesh.node.listening import mesh_server
 from gmesh.wire.frames import Kind, pack_frame
 
@@ -51,11 +50,7 @@ class RealWorld(World):
 
 
 def tcp(text="tcp:0:interface=127.0.0.1"):
-    return parse_server(reactor, text)
-
-
-def web(text):
-    """As a node listens: C{ws:} before what it serves WebSockets over."""
+    """As a node listens: C{tls:}, and C{ws:} before what it serves WebSockets over."""
     return mesh_server(reactor, text)
 
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 import pytest_twisted
-from mesh.sockets_world import Authority, RealWorld, bulk, until, web
+from mesh.sockets_world import Authority, RealWorld, bulk, tcp, until
 from twisted.internet import reactor
 
 from gmesh.mesh.carriers import Carriers
@@ -37,7 +37,7 @@ def made(world, tmp_path):
         one, two = world.node("one"), world.node("two")
         served, _ = authority.endpoint("localhost")
         served = {"tcp": "tcp:0:interface=127.0.0.1", "tls": served, "wss": f"ws:{served}"}[kind]
-        host = await world.listen(two, web(served))
+        host = await world.listen(two, tcp(served))
         address = f"{kind}://localhost:{host.port}" + ("/any/path" if kind == "wss" else "")
         one.dialler._dials._connect = Carriers(reactor, TlsTrust(str(authority.file), strict=True)).endpoint
         one.dialler.set_targets([address])

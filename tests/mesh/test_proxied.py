@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from mesh.proxies import Proxy
-from mesh.sockets_world import Authority, RealWorld, bulk, tcp, until, web
+from mesh.sockets_world import Authority, RealWorld, bulk, tcp, until
 from twisted.internet import reactor
 from twisted.logger import formatEvent, globalLogPublisher
 
@@ -48,7 +48,7 @@ async def dialled(world, tmp_path, kind, named, proxy):
     one, two = world.node("one"), world.node("two")
     authority = Authority(tmp_path)
     served, _ = authority.endpoint(HOST)
-    host = await world.listen(two, {"tcp": tcp(), "tls": tcp(served), "wss": web(f"ws:{served}")}[kind])
+    host = await world.listen(two, {"tcp": tcp(), "tls": tcp(served), "wss": tcp(f"ws:{served}")}[kind])
     proxy.to[f"{HOST}:443"] = host.port
     trust = TlsTrust(str(authority.file), strict=True)
     one.dialler._dials._connect = Carriers(reactor, trust, Proxies(named, {}, SECRET)).endpoint

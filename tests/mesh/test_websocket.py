@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
-from mesh.sockets_world import Authority, RealWorld, until, web
+from mesh.sockets_world import Authority, RealWorld, tcp, until
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
@@ -50,7 +50,7 @@ class Stranger(Protocol):
 async def knock(world, data, served=SERVED):
     """Send this to a node that serves WebSockets. @return: the node, and the stranger who sent it."""
     node = world.node("node")
-    host = await world.listen(node, web(served))
+    host = await world.listen(node, tcp(served))
     stranger = Stranger(data)
     await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", host.port), stranger)
     return node, stranger
@@ -269,7 +269,7 @@ def test_another_programs_websocket_is_none():
 def test_certificates_behind_a_websocket_are_read_again(tmp_path):
     """The endpoint with the files is found behind that of the WebSocket, as a reload needs it."""
     served, _ = Authority(tmp_path).endpoint("localhost")
-    endpoint = web(f"ws:{served}")
+    endpoint = tcp(f"ws:{served}")
     assert isinstance(endpoint, WebSocketServerEndpoint) and hasattr(endpoint.inner, "_sslContextFactory")
 
 
@@ -279,7 +279,7 @@ async def test_a_web_client_in_tls_is_understood(world, tmp_path, offered):
     """Those that offer protocols by ALPN are told HTTP/1.1, the others nothing; both are answered."""
     served, _ = Authority(tmp_path).endpoint("localhost")
     node = world.node("node")
-    host = await world.listen(node, web(f"ws:{served}"))
+    host = await world.listen(node, tcp(f"ws:{served}"))
     stranger = Stranger(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     options = CertificateOptions(acceptableProtocols=offered or None)
     endpoint = wrapClientTLS(options, TCP4ClientEndpoint(reactor, "127.0.0.1", host.port))

@@ -97,11 +97,13 @@ async def test_c9_interim_answers_without_end_fill_neither_memory_nor_log() -> N
 
 
 async def test_a_few_interim_answers_and_a_whole_one() -> None:
-    """An honest proxy may say 100 and 103 before; a body may be longer than a head."""
+    """An honest proxy may say 100 and 103 before; a body is longer than a head; no connection is logged."""
     body = b'{"signed"' + b" " * 200_000 + b"}"
     interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
     parts = iter([interim[:30], interim[30:] + head[:10], head[10:] + body[:5], body[5:]])
     async with answering(lambda: next(parts, b"")) as (http, ended):
-        assert await http.ask("GET", "/status", lambda target: {}) == body
-        await ended
+        with capturedLogs() as logged:
+            assert await http.ask("GET", "/status", lambda target: {}) == body
+            await ended
+    assert [event for event in logged if event["log_namespace"].startswith("twisted.web.client")] == []

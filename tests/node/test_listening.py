@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from mesh.sockets_world import Authority
-from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 
-from gmesh.daemon.listen import Listeners, renew_certificates
+from gmesh.daemon.listen import Listeners, TlsServerEndpoint, renew_certificates
 from gmesh.errors import ConfigurationError
 from gmesh.mesh.websocket import WebSocketServerEndpoint
 from gmesh.node.listening import mesh_server
@@ -25,7 +25,7 @@ def test_plain_strings_are_those_of_twisted() -> None:
 def test_tls_and_websockets(tmp_path: Any) -> None:
     """C{tls:} is C{ssl:}; C{ws:} may stand before any, and what it stands before is read as ever."""
     served, _ = Authority(tmp_path).endpoint("a.example")
-    assert type(mesh_server(MemoryReactorClock(), served)) is SSL4ServerEndpoint
+    assert type(mesh_server(MemoryReactorClock(), served)) is TlsServerEndpoint
     for text in ("tcp:1", "unix:/s", served, f"haproxy:{served}", "haproxy:tcp:1"):
         endpoint = mesh_server(MemoryReactorClock(), f"ws:{text}")
         assert type(endpoint) is WebSocketServerEndpoint

@@ -200,6 +200,11 @@ security() {
             chroot "$root" systemd-analyze security --offline=yes --threshold=$SECURITY_THRESHOLD \
             "/usr/lib/systemd/system/$unit.service"
     done
+    # The same with port 443, by the drop-in as it is shipped.
+    mkdir -p "$root/etc/systemd/system/gmesh-node.service.d"
+    cp "$root/usr/share/doc/gmesh-node/examples/node-443.conf" "$root/etc/systemd/system/gmesh-node.service.d/"
+    check "systemd-analyze security gmesh-node on port 443" \
+        chroot "$root" systemd-analyze security --offline=yes --threshold=$SECURITY_THRESHOLD gmesh-node.service
     drop security
 }
 

@@ -7,8 +7,9 @@ import hashlib
 
 import pytest
 from streams.rigs import HalfCloser, Recorder, Rig
-from streams.two_ends import End, TwoEnds
+from streams.two_ends import DELAY, End, TwoEnds
 
+from gmesh.endtoend.limits import MAX_BATCH, MAX_SEGMENT
 from gmesh.streams import limits
 from gmesh.streams.mux import StreamMux
 from gmesh.streams.stream import Stream
@@ -71,6 +72,44 @@ def test_bytes_are_whole_and_in_order_over_a_bad_channel(share: float, jitter: f
 def kinds(plaintext: bytes) -> list[int]:
     """The inner frames of a sealed frame."""
     return [kind for kind, _, _ in iter_frames(plaintext)]
+
+
+def test_what_large_segments_lost_is_sent_as_it_was_where_they_are_small_now() -> None:
+    """Each piece in a segment of its own; what is new keeps to the size of now."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    channel = two.a.channel
+    channel.segment_limit, channel.decide = MAX_SEGMENT, lambda plaintext: ()
+    stream.write(BYTES[: MIB // 8])
+    two.run(0.05)
+    assert max(map(len, channel.sent)) > 4 * MAX_BATCH - 1_024
+    channel.segment_limit, channel.decide = MAX_BATCH, lambda plaintext: (DELAY,)
+    stream.write(BYTES[MIB // 8 : MIB // 4])
+    two.run(5)
+    assert far.data == BYTES[: MIB // 4]
+    again = [len(each) for each in channel.sent if len(each) > MAX_BATCH + 400]
+    assert len(again) >= 4, "those that were lost, and those that were sent for them"
+
+
+def test_views_of_bytes_are_sent_as_they_are_and_what_may_change_as_it_was() -> None:
+    """What is kept until it is acknowledged is no copy, unless its owner could still write into it."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, _ = two.open(near, far)
+    two.run(1)
+    lasting, changing = BYTES[:5_000], bytearray(BYTES[5_000:9_000])
+    stream.write(memoryview(lasting)[1_000:])
+    stream.write(memoryview(changing))
+    stream.write(memoryview(lasting)[:999:2])
+    views = list(stream.sending._views or ())
+    assert [isinstance(each, memoryview) and each.obj is lasting for each in views] == [True, False, False]
+    changing[:] = bytes(4_000)
+    two.run(1)
+    assert far.data == BYTES[1_000:9_000] + BYTES[:999:2]
+    with pytest.raises(TypeError):
+        stream.write("text")  # type: ignore[arg-type]  # what must not be written
 
 
 def test_without_room_nothing_leaves_until_there_is_some() -> None:

@@ -154,8 +154,14 @@ def hand(mesh: MemoryMesh, name: str, share: float, seed: int) -> None:
     mesh[name].tampers = tamper
 
 
-@pytest.mark.parametrize("share", [0.01, pytest.param(0.05, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("size", SIZES[:2])
+@pytest.mark.parametrize(
+    ("size", "share"),
+    [
+        (4 * MIB, 0.01),
+        pytest.param(10 * MIB, 0.05, marks=pytest.mark.soak),
+        pytest.param(100 * MIB, 0.01, marks=pytest.mark.soak),
+    ],
+)
 def test_while_frames_are_dropped_copied_and_reordered(mesh: MemoryMesh, size: int, share: float) -> None:
     """By every relay there is."""
     for seed, name in enumerate(RELAYS):

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -26,6 +27,7 @@ from gmesh.errors import ConfigurationError, RequestRefused
 
 __all__ = [
     "AccessControl",
+    "AnswerAccess",
     "StandingAccess",
     "Credentials",
     "Permission",
@@ -55,6 +57,11 @@ class Credentials:
     pid: int
     uid: int
     groups: frozenset[int]
+
+    @property
+    def process(self) -> str:
+        """Which one, in numbers: names would have to be looked up."""
+        return f"pid {self.pid} of uid {self.uid}"
 
     def __str__(self) -> str:
         try:
@@ -140,7 +147,7 @@ class AccessControl:
 
     @param read: name of the group that may read; with none, see above.
     @param write: name of the group that may write, and read.
-    @ivar admitted: streams, messages and gateways of programs that were admitted.
+    @ivar admitted: streams, messages, gateways and answers of programs that were admitted.
     """
 
     def __init__(self, read: str = "", write: str = "") -> None:
@@ -212,3 +219,31 @@ class ServiceGroups:
             "forbidden",
             f"{credentials} may not accept {service}: that takes the group {self._names[key]} ([bind] {key})",
         )
+
+
+class AnswerAccess:
+    """
+    Admits answers that go on, and asks again about each while it does.
+
+    @param serves: raises L{RequestRefused} if a program of this user may not serve a service.
+    """
+
+    def __init__(
+        self,
+        access: AccessControl | None = None,
+        serves: Callable[[str, Credentials | None], object] = lambda *_: None,
+    ) -> None:
+        self._access = access or AccessControl()
+        self._serves = serves
+
+    def reader(self, answer: Any, credentials: Credentials | None) -> None:
+        """C{answer} tells about the node. @raise RequestRefused: if this user may not read that."""
+        self._admit(answer, partial(self._access.admit, credentials, Permission.READ))
+
+    def server(self, answer: Any, service: str, credentials: Credentials | None) -> None:
+        """C{answer} has the messages of C{service}. @raise RequestRefused: if this user may not serve it."""
+        self._admit(answer, partial(self._serves, service, credentials))
+
+    def _admit(self, answer: Any, check: Callable[[], object]) -> None:
+        check()
+        self._access.admitted.keep(answer, check)

@@ -28,7 +28,7 @@ from gmesh.client.stream_frames import (
     stop_frame,
 )
 from gmesh.errors import FrameRefused, RequestRefused
-from gmesh.interfaces import IStreamReader
+from gmesh.interfaces import ILocalEnd, IStreamReader
 from gmesh.node.api.leg_room import LegRoom
 from gmesh.stream_errors import StreamCode, StreamLost
 
@@ -36,6 +36,8 @@ __all__ = ["FramedLeg", "FramedStream"]
 
 CLOSE_PATIENCE = 5.0
 """Seconds in which a program closes that was told how its stream ended."""
+SMALL_PIECE = 8 * 1024
+"""Bytes of DATA on average, below which a copy of all costs less than many views of it."""
 GONE = "the program at the far end went away"
 FORBIDDEN = "the program at the far end may not go on"
 
@@ -81,7 +83,7 @@ class FramedLeg(Protocol):
         if len(data) >= MAX_DATA:
             self._moves_much()
         try:
-            found = self._decoder.feed(data)
+            found = self._decoder.cut(data)
         except FrameRefused as error:
             self._stream.reset(StreamCode.ABORTED.slug, GONE)
             self._end(reset_frame(StreamCode.PROTOCOL, error.detail))
@@ -89,8 +91,11 @@ class FramedLeg(Protocol):
         for item in found:
             if isinstance(item, Signal):
                 self._signal(item)
+            elif len(item) * SMALL_PIECE > len(data):
+                self._stream.write(b"".join(item))
             else:
-                self._stream.write(item)
+                for view in item:
+                    self._stream.write(view)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The program has gone; before it ended both halves, that is an abort."""
@@ -221,19 +226,27 @@ class FramedLeg(Protocol):
         self.transport.abortConnection()
 
 
-@implementer(IHalfCloseableProtocol, IStreamReader)
+@implementer(IHalfCloseableProtocol, ILocalEnd, IStreamReader)
 class FramedStream(Protocol):
     """
     The protocol of the stream.
 
     @param begin: called with the L{FramedLeg} once there is a stream: gives it the connection of the program.
     @param room: for all such connections of the node.
+    @param local: the program, as of L{ILocalEnd}.
     """
 
     transport: Any
     _leg: FramedLeg
 
-    def __init__(self, begin: Callable[[FramedLeg, Any], None], room: LegRoom, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        begin: Callable[[FramedLeg, Any], None],
+        room: LegRoom,
+        clock: IReactorTime,
+        local: str = "",
+    ) -> None:
+        self.local = local
         self._begin = begin
         self._room = room
         self._clock = clock

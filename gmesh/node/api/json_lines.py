@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-Answers that go on as JSON lines until their reader hangs up: changes of a table, messages of a service
-(L{gmesh.node.api.message_lines}).
+Answers that go on as JSON lines until their reader hangs up, or may not go on: changes of a table, messages
+of a service (L{gmesh.node.api.message_lines}).
 
 A reader that does not keep up is known by its transport's pause.  A table is not looked at meanwhile, and
 what changed is reported as one change.
@@ -14,9 +14,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.web.http import Request
 from zope.interface import implementer
+
+from gmesh.errors import RequestRefused
 
 __all__ = ["JsonLines", "Rows", "TableLines", "json_line"]
 
@@ -26,11 +29,16 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 @implementer(IPushProducer)
 class JsonLines:
-    """Writes lines to an HTTP response while its reader keeps up."""
+    """
+    Writes lines to an HTTP response while its reader keeps up.
+
+    @ivar over: fires with None once its reader may not go on.
+    """
 
     def __init__(self, request: Request) -> None:
+        self.over: Deferred[None] = Deferred()
         self._request = request
-        self._paused = False
+        self._paused = self._ended = False
 
     def begin(self) -> None:
         """Send the headers, so that the reader knows what it asked for has begun."""
@@ -44,11 +52,18 @@ class JsonLines:
 
     def end(self) -> None:
         """The reader has gone, and its transport with it; or the answer is over."""
-        self._paused = True
+        self._paused = self._ended = True
 
     def close(self) -> None:
         """The answer is over, before its reader has gone."""
         self._request.unregisterProducer()
+
+    def forbidden(self, error: RequestRefused) -> None:
+        """The user whose program reads may not any more: the last line says why."""
+        if not self._ended:
+            self.write({"ended_by": error.detail})
+            self.close()
+            self.over.callback(None)
 
     def pauseProducing(self) -> None:
         """The reader's buffer is full."""

@@ -9,6 +9,9 @@ Tests: C{tests/node/api/test_stream_legs.py}.
 
 from __future__ import annotations
 
+from socket import SO_SNDBUF, SOL_SOCKET
+from typing import Any, cast
+
 from twisted.internet.abstract import FileDescriptor
 
 from gmesh.node.limits import WIDE_LEG, WIDE_LEGS
@@ -31,7 +34,8 @@ class LegRoom:
         if self.left <= 0 or not isinstance(transport, FileDescriptor):
             return False
         self.left -= 1
-        transport.bufferSize = WIDE_LEG
+        transport.bufferSize = transport.SEND_LIMIT = WIDE_LEG
+        cast(Any, transport).getHandle().setsockopt(SOL_SOCKET, SO_SNDBUF, WIDE_LEG)
         return True
 
     def give_back(self) -> None:

@@ -21,7 +21,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from gmesh.endtoend.limits import DEFAULT_TIMEOUT, MAX_TIMEOUT
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import RequestRefused
-from gmesh.node.api.access import peer_credentials
+from gmesh.node.api.access import AnswerAccess, peer_credentials
 from gmesh.node.api.http import awaited, json_response, plain_path, read_object
 from gmesh.node.api.json_lines import JsonLines
 from gmesh.node.api.message_lines import Acknowledgements, MessageLines
@@ -38,13 +38,19 @@ class MessageRequests:
     Answers the requests about messages.
 
     @param gone: called for each caller that hung up before its answer.
+    @param answers: who may receive.
     @param entropy: as C{os.urandom}.
     """
 
     def __init__(
-        self, node: LocalNode, gone: Callable[[], None], entropy: Callable[[int], bytes] = os.urandom
+        self,
+        node: LocalNode,
+        gone: Callable[[], None],
+        answers: AnswerAccess,
+        entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._node = node
+        self._answers = answers
         self._gone = gone
         self._acknowledgements = Acknowledgements(entropy)
 
@@ -65,13 +71,14 @@ class MessageRequests:
         return json_response(request, row)
 
     async def receive(self, request: Request) -> bytes:
-        """C{GET /v1/receive}: the messages of a service, until the program hangs up."""
+        """C{GET /v1/receive}: the messages of a service, until the program hangs up or may not go on."""
         service, owner = _service(argument(request, "service")), _owner(request)
         acknowledged = argument(request, "ack", "0")
         if acknowledged not in ("0", "1"):
             raise RequestRefused("invalid-field", "give ack=1, or leave it out")
         shared = acknowledged == "1"
         lines = MessageLines(request, self._acknowledgements if shared else None, owner)
+        self._answers.server(lines, service, peer_credentials(request.transport))
         return await keep_open(lines, self._node.receive(service, lines.message, owner, shared))
 
     async def acknowledge(self, request: Request) -> bytes:
@@ -137,10 +144,10 @@ class DirectRoutes(Resource):
 
 
 async def keep_open(lines: JsonLines, stop: Callable[[], None]) -> bytes:
-    """Let an answer go on until the client hangs up, which cancels this; nothing else ends it."""
+    """Let an answer go on until the client hangs up, which cancels this, or may not go on."""
     try:
         lines.begin()
-        await Deferred()
+        await lines.over
     finally:
         stop()
         lines.end()

@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 from gmesh.daemon.metrics import METRICS_TYPE
 from gmesh.errors import GmeshError, RequestRefused
 from gmesh.mesh.limits import CAPTURE_FRAMES, CAPTURE_SECONDS
-from gmesh.node.api.access import peer_credentials
+from gmesh.node.api.access import AnswerAccess, peer_credentials
 from gmesh.node.api.entrance import MESSAGES_UPGRADE, UPGRADE
 from gmesh.node.api.gateway_requests import EXPOSURE_FIELDS, FORWARD_FIELDS, GatewayRequests
 from gmesh.node.api.http import MESSAGES, awaited, json_response, problem, read_object, status_of
@@ -52,6 +52,7 @@ class LocalApi:
     @param metrics: makes the page C{/metrics}.
     @param gone: called for each caller that hung up before its answer.
     @param gateways: what programs may ask of exposures and forwards.
+    @param answers: who may have an answer that goes on.
     """
 
     app = Klein()
@@ -63,12 +64,14 @@ class LocalApi:
         metrics: Callable[[], bytes] = bytes,
         gone: Callable[[], None] = lambda: None,
         gateways: GatewayRequests | None = None,
+        answers: AnswerAccess | None = None,
     ) -> None:
         self._node = node
         self._gateways = gateways
         self._gone = gone
         self._metrics = metrics
-        self._messages = MessageRequests(node, gone)
+        self._answers = answers or AnswerAccess()
+        self._messages = MessageRequests(node, gone, self._answers)
 
     def resource(self) -> IResource:
         """All routes, those of messages by a shorter way."""
@@ -151,6 +154,7 @@ class LocalApi:
     @app.route("/v1/follow", methods=["GET"])
     async def _follow(self, request: Request) -> bytes:
         lines = TableLines(request, self._node.table(argument(request, "what")), self._node.wall)
+        self._answers.reader(lines, peer_credentials(request.transport))
         return await keep_open(lines, self._node.on_change(lines.look))
 
     @app.route("/v1/ping", methods=["POST"])

@@ -90,12 +90,14 @@ class StreamRequests:
             raise RequestRefused("bad-request", "what follows the head is the stream: announce no body")
         if raw:
             node, _, service = head.target.rpartition(":")
-            return self._while_admitted(self._dialling(node, service, DIAL_TIMEOUT, raw), credentials)
+            return self._while_admitted(
+                self._dialling(node, service, DIAL_TIMEOUT, credentials, raw), credentials
+            )
         path, _, query = head.target.partition("?")
         if path.encode("latin-1") == CONNECT:
             asked = _arguments(query, required=("node", "service"), optional=("timeout",))
             timeout = _timeout(asked.get("timeout", str(DIAL_TIMEOUT)))
-            dialling = self._dialling(asked["node"], asked["service"], timeout, raw)
+            dialling = self._dialling(asked["node"], asked["service"], timeout, credentials, raw)
             return self._while_admitted(dialling, credentials)
         if path.encode("latin-1") == MESSAGES:
             from gmesh.node.api.message_leg import MessageLeg
@@ -128,32 +130,35 @@ class StreamRequests:
         for service in services.values():
             self._acceptors.admit(service, credentials)
 
-    def _dialling(self, node: str, service: str, timeout: float, raw: bool) -> Waiting:
+    def _dialling(
+        self, node: str, service: str, timeout: float, credentials: Credentials | None, raw: bool
+    ) -> Waiting:
         if not valid_service(service) or is_reserved(service):
             raise RequestRefused(
                 "bad-service", "a service is a-z, 0-9 and -, with a letter or digit at both ends"
             )
 
         def ask(waiting: Waiting) -> None:
-            dialled = self._streams.dial(
-                node, service, self._raw(waiting) if raw else self._framed(waiting), timeout
-            )
+            build = self._raw if raw else self._framed
+            dialled = self._streams.dial(node, service, build(waiting, credentials), timeout)
             waiting.leave = dialled.cancel
             dialled.addErrback(_failed, waiting)
 
         return Waiting(ask, half_closes=raw)
 
-    def _raw(self, waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:
+    def _raw(self, waiting: Waiting, credentials: Credentials | None) -> Callable[[MeshAddress], IProtocol]:
         from gmesh.streams.join import TransportJoin
 
         def build(peer: MeshAddress) -> IProtocol:
-            join = TransportJoin(self.clock)
+            join = TransportJoin(self.clock, local=_program(credentials))
             waiting.give(join.near, _head("HTTP/1.1 200 Connected", _who("Gmesh-Peer", peer)))
             return join.far
 
         return build
 
-    def _framed(self, waiting: Waiting) -> Callable[[MeshAddress], IProtocol]:
+    def _framed(
+        self, waiting: Waiting, credentials: Credentials | None
+    ) -> Callable[[MeshAddress], IProtocol]:
         from gmesh.node.api.framed_leg import FramedStream
 
         def begin(leg: FramedLeg, stream: Any) -> None:
@@ -166,14 +171,14 @@ class StreamRequests:
             )
             waiting.give(leg, head)
 
-        return lambda peer: FramedStream(begin, self.room, self.clock)
+        return lambda peer: FramedStream(begin, self.room, self.clock, _program(credentials))
 
     def _accepting(self, service: str, credentials: Credentials | None) -> Waiting:
         self._acceptors.admit(service, credentials)
         begun = _head("HTTP/1.1 100 Continue", _who("Gmesh-Host", self._address(service)))
 
         def ask(waiting: Waiting) -> None:
-            build = self._framed(waiting)
+            build = self._framed(waiting, credentials)
             acceptor = Acceptor(credentials, lambda: waiting.goes_on(begun), build, waiting.refuse_for)
             try:
                 waiting.leave = self._acceptors.wait(service, acceptor)
@@ -181,6 +186,11 @@ class StreamRequests:
                 waiting.refuse_for(error)
 
         return Waiting(ask, half_closes=False)
+
+
+def _program(credentials: Credentials | None) -> str:
+    """As of L{gmesh.interfaces.ILocalEnd}."""
+    return "a program" if credentials is None else credentials.process
 
 
 def _no_messages() -> LegNode:

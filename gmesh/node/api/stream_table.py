@@ -69,4 +69,5 @@ def _unchanging(stream: Any) -> dict[str, Any]:
         "node_id": peer.node_id,
         "service": peer.service,
         "direction": "out" if stream.opened else "in",
+        "local": stream.local or None,
     }

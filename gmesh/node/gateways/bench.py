@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -20,7 +21,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from gmesh.interfaces import IStreamOffer, IStreamReader
+from gmesh.interfaces import ILocalEnd, IStreamOffer, IStreamReader
 from gmesh.stream_errors import StreamCode
 
 __all__ = ["MAX_SECONDS", "MAX_STREAMS", "RUN", "BenchService"]
@@ -33,9 +34,14 @@ MAX_SECONDS: Final = 120.0
 """Seconds that a stream of one may take."""
 _HEAD_SECONDS: Final = 10.0
 _COUNT: Final = struct.Struct(">Q")
-_ZEROS: Final = bytes(64 * 1024)
 _PIECES_A_TURN: Final = 16
 """Of zeros, before others have the reactor: a transport need not pause who writes faster than it sends."""
+
+
+@cache
+def _zeros() -> bytes:
+    """What is sent, once somebody asks for it: a node of which nobody does can spare it."""
+    return bytes(64 * 1024)
 
 
 class BenchService(Service):
@@ -88,11 +94,12 @@ class BenchService(Service):
             self.over(bench, peer)
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer, IStreamReader)
+@implementer(IHalfCloseableProtocol, ILocalEnd, IPushProducer, IStreamReader)
 class _Bench(Protocol):
     """One stream."""
 
     transport: Any
+    local = "gmesh bench"
 
     def __init__(self, service: BenchService, peer: str) -> None:
         self._service = service
@@ -167,7 +174,7 @@ class _Bench(Protocol):
         for _ in range(_PIECES_A_TURN):
             if not self._going:
                 return
-            self.transport.write(_ZEROS)
+            self.transport.write(_zeros())
         self._more = self._service.clock.callLater(0, self._send)
 
     def pauseProducing(self) -> None:

@@ -178,7 +178,7 @@ class Exposures(Service):
 
     async def _open(self, exposed: Exposed, offer: IStreamOffer) -> None:
         exposure = exposed.exposure
-        join = TransportJoin(self._reactor, lambda: exposed.joins.discard(join))
+        join = TransportJoin(self._reactor, lambda: exposed.joins.discard(join), f"exposure of {exposure.to}")
         try:
             if exposure.to.path and self._is_own_path(exposure.to.path):
                 raise ConfigurationError("bad-target", "it is a door of this daemon")

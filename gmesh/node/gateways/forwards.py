@@ -8,8 +8,8 @@ Tests: C{tests/node/gateways/test_forwards.py}, C{tests/live/test_streams_by_pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import count
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -24,6 +24,7 @@ from gmesh.errors import ConfigurationError, RequestRefused
 from gmesh.interfaces import IStreams
 from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.node.gateways.settings import Forward
+from gmesh.node.limits import MAX_FORWARDED, MAX_FORWARDED_ALL
 from gmesh.streams.join import JoinEnd, TransportJoin
 
 __all__ = ["Forwarded", "ForwardFactory", "Forwards"]
@@ -33,13 +34,24 @@ class ForwardFactory(Factory):
     """
     Dials one stream for each connection of one forward.
 
+    @param all_open: how many connections all forwards have.
+    @param count: counts a cause.
     @ivar joins: those that are open or being opened.
     """
 
     noisy = False
     _log = Logger()
 
-    def __init__(self, clock: Any, streams: IStreams, forward: Forward) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        streams: IStreams,
+        forward: Forward,
+        all_open: Callable[[], int] = lambda: 0,
+        count: Callable[[str], object] = lambda cause: None,
+    ) -> None:
+        self._all_open = all_open
+        self._count = count
         self._clock = clock
         self._streams = streams
         self._forward = forward
@@ -47,7 +59,9 @@ class ForwardFactory(Factory):
         self.joins: set[TransportJoin] = set()
 
     def buildProtocol(self, addr: IAddress | None) -> JoinEnd:
-        """The near end of a join; its far end is being dialled."""
+        """The near end of a join; its far end is being dialled, unless there are too many."""
+        if len(self.joins) >= MAX_FORWARDED or self._all_open() >= MAX_FORWARDED_ALL:
+            return self._one_too_many()
         dialling: list[Deferred[Any]] = []
 
         def over() -> None:
@@ -55,25 +69,36 @@ class ForwardFactory(Factory):
             for dial in dialling:
                 dial.cancel()
 
-        join = TransportJoin(self._clock, over)
+        join = TransportJoin(self._clock, over, f"forward {self._forward.listen}")
         self.joins.add(join)
         dialling.append(self._streams.dial(self._forward.node, self._forward.service, lambda peer: join.far))
         dialling[0].addErrback(self._refused, join)
         return join.near
 
+    def _one_too_many(self) -> JoinEnd:
+        """What breaks a connection as soon as it is there."""
+        self._count("forward-full")
+        self._warn("full", f"{len(self.joins)} connections are open, {self._all_open()} of all forwards")
+        join = TransportJoin(self._clock)
+        join.far.give_up()
+        return join.near
+
     def _refused(self, failure: Failure, join: TransportJoin) -> None:
         join.far.give_up()
         if join in self.joins:  # else the program has hung up, and it was cancelled
-            self._lines.write(
-                self._log.warn,
-                self._clock.seconds(),
-                "dial",
-                self._forward.to,
-                "forward {listen} to {to}: {cause}",
-                listen=self._forward.listen,
-                to=self._forward.to,
-                cause=str(failure.value),
-            )
+            self._warn("dial", str(failure.value))
+
+    def _warn(self, what: str, cause: str) -> None:
+        self._lines.write(
+            self._log.warn,
+            self._clock.seconds(),
+            what,
+            self._forward.to,
+            "forward {listen} to {to}: {cause}",
+            listen=self._forward.listen,
+            to=self._forward.to,
+            cause=cause,
+        )
 
 
 class Forwarded:
@@ -120,18 +145,27 @@ class Forwards(MultiService):
 
     @param unit: the daemon, for the log.
     @param forwards: what the configuration file says at the start.
+    @param count: counts a cause.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, streams: IStreams, unit: str, forwards: Iterable[Forward] = ()) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        streams: IStreams,
+        unit: str,
+        forwards: Iterable[Forward] = (),
+        count: Callable[[str], object] = lambda cause: None,
+    ) -> None:
         super().__init__()
+        self._count = count
         self._reactor = reactor
         self._streams = streams
         self._unit = unit
         self._asked: tuple[Forward, ...] | None = tuple(forwards)
         self._forwarded: dict[int, Forwarded] = {}
-        self._numbers = count(1)
+        self._numbers = itertools.count(1)
         self._lock = DeferredLock()
 
     def privilegedStartService(self) -> None:
@@ -206,7 +240,7 @@ class Forwards(MultiService):
         return [f"forward to {each.forward.to}: {each.trouble}" for each in added if each.trouble]
 
     async def _add(self, forward: Forward, lasting: bool) -> Forwarded:
-        factory = ForwardFactory(self._reactor, self._streams, forward)
+        factory = ForwardFactory(self._reactor, self._streams, forward, self._open, self._count)
         forwarded = Forwarded(next(self._numbers), forward, factory, lasting)
         self._forwarded[forwarded.number] = forwarded
         try:
@@ -222,6 +256,9 @@ class Forwards(MultiService):
         forwarded.service = service
         service.setServiceParent(self)
         return forwarded
+
+    def _open(self) -> int:
+        return sum(len(each.joins) for each in self._forwarded.values())
 
     async def _remove(self, forwarded: Forwarded) -> None:
         del self._forwarded[forwarded.number]

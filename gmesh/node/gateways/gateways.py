@@ -35,6 +35,7 @@ class Gateways(MultiService):
     @param ids: of the network and of this node, hex.
     @param access: who may dial through a unix socket of the proxy.
     @param doors: where the local API listens, which is never the target of an exposure.
+    @param count: counts a cause.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Gateways(MultiService):
         configuration: Configuration,
         access: AccessControl,
         doors: Callable[[], Iterable[IAddress]] = tuple,
+        count: Callable[[str], object] = lambda cause: None,
     ) -> None:
         super().__init__()
         self._access = access
@@ -58,7 +60,7 @@ class Gateways(MultiService):
 
         listen = configuration.proxy.listen
         self.proxy = Listeners(reactor, proxy, "proxy", unit, listen, group=access.group)
-        self.forwards = Forwards(reactor, streams, unit, configuration.forward)
+        self.forwards = Forwards(reactor, streams, unit, configuration.forward, count)
         self.exposures = Exposures(
             reactor, streams, *ids, lambda: [*doors(), *self.proxy.addresses()], configuration.expose
         )

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from gmesh.errors import RequestRefused
 from gmesh.interfaces import IStreams
+from gmesh.node.api.access import peer_credentials
 from gmesh.node.gateways import http_requests
 from gmesh.node.gateways.names import read_host
 from gmesh.node.gateways.socks5 import VERSION, Reply, Socks5
@@ -162,7 +163,9 @@ class ProxyConnection(Protocol):
         self._said = True
         self.transport.pauseProducing()
         factory = self._factory
-        join = TransportJoin(factory.clock)
+        credentials = peer_credentials(self.transport)
+        user = "" if credentials is None else f" for {credentials.process}"
+        join = TransportJoin(factory.clock, local=f"proxy{user}")
         self._dialling = factory.streams.dial(node, service, lambda peer: join.far)
         self._dialling.addCallbacks(lambda _: self._join(join, connected, first), self._failed)
 

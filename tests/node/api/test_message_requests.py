@@ -17,7 +17,8 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
-from gmesh.node.api.access import AccessControl
+from gmesh.errors import RequestRefused
+from gmesh.node.api.access import AccessControl, AnswerAccess, Credentials
 from gmesh.node.api.http import local_site
 from gmesh.node.api.routes import LocalApi
 from gmesh.node.api.views import LocalNode, Settings
@@ -74,6 +75,8 @@ class World:
 
     def __init__(self) -> None:
         self.programs: list[Program] = []
+        self.access = AccessControl()
+        self.forbidden = ""
         self.mesh = mesh = MemoryMesh.line("a", "b", "c")
         mesh.run_until(lambda: mesh["a"].reaches("c") and mesh["c"].reaches("a"))
         self.sites = {name: self.site(name) for name in ("a", "c")}
@@ -82,9 +85,13 @@ class World:
         heartbeat: Any = SimpleNamespace(age=lambda: None, reachable=False, troubles={})
         runtime = self.mesh[name].runtime
         node = LocalNode(runtime, heartbeat, self.mesh.clock, Settings("/state"))
-        return local_site(
-            LocalApi(node, bytes, lambda: runtime.count("caller-gone")).resource(), AccessControl()
-        )
+        answers = AnswerAccess(self.access, self.serves)
+        api = LocalApi(node, bytes, lambda: runtime.count("caller-gone"), answers=answers)
+        return local_site(api.resource(), self.access)
+
+    def serves(self, service: str, credentials: Credentials | None) -> None:
+        if service == self.forbidden:
+            raise RequestRefused("forbidden", f"[bind] {service} takes another group")
 
     def program(self, name: str) -> Program:
         self.programs.append(Program(self, self.sites[name]))
@@ -271,3 +278,42 @@ def test_bad_acknowledgements(world: World, body: dict[str, Any]) -> None:
     program.ask("POST", "/v1/receive/ack", body)
     ((status, problem),) = program.answers()
     assert (status, problem["type"]) == (400, "urn:gmesh:problem:invalid-field")
+
+
+def test_a_service_that_bind_keeps_from_a_user_is_not_received(world: World) -> None:
+    """Over HTTP as over a connection of messages."""
+    world.forbidden = "log"
+    [(status, problem)] = world.receiver().answers()
+    assert (status, problem["detail"]) == (403, "[bind] log takes another group")
+
+
+@pytest.mark.parametrize("ack", [0, 1])
+def test_who_receives_is_judged_again(world: World, ack: int) -> None:
+    """The last line names the rule, the answer is whole, and the name is free; other services go on."""
+    receiver, other = world.receiver(ack=ack), world.receiver("news", ack)
+    world.forbidden = "log"
+    world.access.admitted.judge()
+    assert receiver.lines() == [{"ended_by": "[bind] log takes another group"}]
+    assert receiver.transport.value().endswith(b"\r\n0\r\n\r\n")
+    world.access.admitted.judge()
+    assert receiver.lines() == []
+    sender = world.program("a")
+    sender.send(b"one", timeout=1)
+    sender.send(b"two", "news", timeout=1)
+    world.mesh.run(3)
+    assert [line["data"] for line in other.lines()] == ["dHdv"]
+
+
+def test_who_follows_is_judged_again(world: World) -> None:
+    """By the group that may read; who has hung up is asked about no more."""
+    follower, gone = world.program("c"), world.program("c")
+    for program in (follower, gone):
+        program.ask("GET", "/v1/follow?what=status")
+        assert [line["event"] for line in program.lines()] == ["present"]
+    gone.hang_up()
+    world.access.become(AccessControl(read="62001", write="62002"))
+    world.access.admitted.judge()
+    [line] = follower.lines()
+    assert line == {"ended_by": "the caller must be known: use the unix socket"}
+    assert follower.transport.value().endswith(b"\r\n0\r\n\r\n")
+    assert gone.lines() == []

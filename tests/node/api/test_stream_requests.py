@@ -23,6 +23,7 @@ from gmesh.client.stream_frames import FIN, Signal, data_head
 from gmesh.errors import RequestRefused
 from gmesh.node.api.access import AccessControl, ServiceGroups
 from gmesh.node.api.http import status_of
+from gmesh.node.api.stream_table import StreamTable
 from gmesh.stream_errors import StreamCode, dial_refused
 
 RAW = "CONNECT b:web HTTP/1.1\r\nHost: b:web\r\n\r\n"
@@ -346,6 +347,19 @@ async def test_a_program_that_bind_forbids_later_is_told(nodes: LocalNodes) -> N
     nodes.acceptors["b"].regroup(ServiceGroups({"*": str(WRITERS)}))
     await nodes.until(lambda: far.ended)
     assert b"403 Forbidden" in far.raw
+
+
+@pytest.mark.parametrize("request_of", [RAW, connect("b")], ids=["raw", "framed"])
+@pytest_twisted.ensureDeferred
+async def test_a_stream_says_which_program_has_it(nodes: LocalNodes, request_of: str) -> None:
+    """At both ends, as the kernel knows it: process and user."""
+    far = await nodes.program(nodes.b, accept())
+    near = await nodes.program(nodes.a, request_of)
+    await nodes.until(lambda: 101 in far.statuses and near.heads)
+    own = f"pid {os.getpid()} of uid {os.getuid()}"
+    for node in (nodes.a, nodes.b):
+        [row] = StreamTable(node.open_streams, lambda: 0.0).rows()
+        assert row["local"] == own
 
 
 @pytest_twisted.ensureDeferred

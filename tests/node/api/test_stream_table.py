@@ -36,6 +36,7 @@ def test_each_end_has_a_row() -> None:
         "node_id": peer.node_id,
         "service": "web",
         "direction": "out",
+        "local": None,
         "state": "open",
         "sent": 5,
         "received": 3,

@@ -59,6 +59,8 @@ async def test_a_program_of_this_host_answers_another_node(nodes: Nodes, kind: s
         dialler.transport.loseWriteConnection()
         [program] = served.made
         assert await program.ended == b"question"
+        [stream] = nodes.here.open_streams()
+        assert stream.local == f"exposure of {where}"
         program.transport.write(b"answer")
         program.transport.loseConnection()
         assert await dialler.ended == b"answer"

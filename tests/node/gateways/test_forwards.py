@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import LogEvent, Logger
 
 from gmesh.errors import ConfigurationError, RequestRefused
+from gmesh.node.gateways import forwards
 from gmesh.node.gateways.forwards import ForwardFactory, Forwards
 from gmesh.node.gateways.settings import Forward
 
@@ -66,6 +69,8 @@ async def test_a_local_port_is_a_service_of_another_node(nodes: Nodes, kind: str
     near.transport.write(b"question")
     near.transport.loseWriteConnection()
     assert await far.ended == b"question"
+    [stream] = nodes.here.open_streams()
+    assert stream.local == f"forward {wanted.listen}"
     far.transport.write(b"answer")
     far.transport.loseConnection()
     assert await near.ended == b"answer"
@@ -84,6 +89,40 @@ async def test_a_refusal_is_a_reset_and_a_line(nodes: Nodes, lines: list[LogEven
     [line] = [each for each in lines if each["log_level"].name == "warn"]
     assert (line["to"], line["cause"]) == ("desk:nothing", "desk has no service nothing")
     await service.stopService()
+
+
+@pytest.mark.parametrize("bound", ["MAX_FORWARDED", "MAX_FORWARDED_ALL"])
+async def test_a_connection_too_many_is_a_reset_a_line_and_a_number(
+    nodes: Nodes, lines: list[LogEvent], monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """Of one forward, or of all: those that are open go on, and make room when they end."""
+    monkeypatch.setattr(forwards, bound, 1)
+    taken, counted = [Program(), Program()], Counter[str]()
+    offers = iter(taken)
+    nodes.there.listen("ssh", lambda offer: offer.accept(next(offers)))
+    first, second = free_port(), free_port()
+    service = Forwards(CLOCK, nodes.here, UNIT, [forward(first), forward(second)], partial(_add, counted))
+    service.startService()
+    near = await connect(first)
+    near.transport.write(b"x")
+    await taken[0].until(1)
+    other = await connect(first if bound == "MAX_FORWARDED" else second)
+    assert isinstance(await other.lost, ConnectionLost)
+    assert counted == {"forward-full": 1}
+    [line] = [each for each in lines if each["log_level"].name == "warn"]
+    assert line["cause"].endswith("connections are open, 1 of all forwards")
+    near.transport.abortConnection()
+    await taken[0].lost
+    again = await connect(first)
+    again.transport.write(b"x")
+    await taken[1].until(1)
+    await service.stopService()
+    assert isinstance(await again.lost, ConnectionLost)
+    assert counted == {"forward-full": 1}
+
+
+def _add(counted: Counter[str], cause: str) -> None:
+    counted[cause] += 1
 
 
 async def test_a_broken_stream_is_a_reset(nodes: Nodes) -> None:
