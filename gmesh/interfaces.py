@@ -175,7 +175,7 @@ class ILink(Interface):
         """
 
     def hold():
-        """More frames follow at once: let them share a record, until C{release}, in the same turn."""
+        """More frames follow, and share a record until C{release}: to be called this turn, if True."""
 
     def release():
         """No more follow: they leave now, unless something else waits for the end of the turn."""

@@ -35,9 +35,13 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """True if one more is allowed at C{now}, which is then spent."""
-        if not self.has(now):
+        tokens = self._tokens
+        if now > self._when:
+            tokens = self._tokens = min(self._burst, tokens + (now - self._when) * self._rate)
+            self._when = now
+        if tokens < 1.0:
             return False
-        self._tokens -= 1.0
+        self._tokens = tokens - 1.0
         return True
 
     def has(self, now: float) -> bool:

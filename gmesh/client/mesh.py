@@ -13,9 +13,10 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,6 +31,7 @@ from gmesh.client.message_frames import (
     SendRequest,
     pack_text,
     read_failed,
+    send_frame,
 )
 from gmesh.client.one_shot import connect_once
 from gmesh.client.service_events import choose_nodes
@@ -48,6 +50,9 @@ _UNSETTLED = frozenset({"no-route", "unknown-node", "stale"})
 MARGIN = 2.0
 """Seconds beyond the time allowed after which the node's own answer is not waited for any more."""
 
+_SENT = FrameType.SENT  # a member of an Enum is looked up by a function in Python 3.11
+_MESSAGE = FrameType.MESSAGE
+
 Handler = Callable[[GivenMessage], Any]
 """
 Deals with a message.  It is acknowledged when what this returns is done, a Deferred or coroutine; bytes that
@@ -57,12 +62,12 @@ come of it go back to the sender.  What is raised refuses it: of a L{GmeshError}
 
 @dataclass(slots=True, eq=False)
 class _Sending:
-    frame: MessageFrame
+    octets: bytes  # the frame
     keyed: bool
     result: Deferred[bytes]
-    timer: IDelayedCall | None = None
-    under_way: bool = False
     size: int = 0
+    ends: float = inf  # the node's own answer is not waited for any longer
+    under_way: bool = False
     waited: bool = False  # for a daemon that was away, and has to find the others again
 
 
@@ -118,6 +123,8 @@ class Mesh:
         self._flying = self._flying_bytes = 0
         self._told = False
         self._since = 0.0  # the daemon is there
+        self._ending: IDelayedCall | None = None
+        self._first_end = inf
         self._unsettled: list[int] = []
         self._settling: IDelayedCall | None = None
 
@@ -138,12 +145,14 @@ class Mesh:
         tag = next(self._tags)
         result: Deferred[bytes] = Deferred(lambda _: self._cancel(tag))
         try:
-            frame = MessageFrame(FrameType.SEND, tag, request.encode())
+            octets = send_frame(tag, request)
         except FrameRefused as refusal:
             result.errback(SendRefused("too-large", refusal.detail))
             return result
-        sending = self._begin(tag, _Sending(frame, bool(key), result, size=len(data)))
-        sending.timer = self._reactor.callLater(timeout + MARGIN, self._late, tag)
+        ends = self._reactor.seconds() + timeout + MARGIN
+        if ends < self._first_end:
+            self._look_at(ends)
+        self._begin(tag, _Sending(octets, bool(key), result, len(data), ends))
         return result
 
     request = send
@@ -246,7 +255,7 @@ class Mesh:
         ports, self._ports = self._ports, []
         for port in ports:
             port.stopListening()
-        for call in (self._again, self._settling):
+        for call in (self._again, self._settling, self._ending):
             if call is not None and call.active():
                 call.cancel()
         if self._connecting is not None:
@@ -259,20 +268,20 @@ class Mesh:
     def _ask(self, what: str) -> Deferred[Any]:
         tag = next(self._tags)
         result: Deferred[bytes] = Deferred(lambda _: self._cancel(tag))
-        self._begin(tag, _Sending(MessageFrame(FrameType.ASK, tag, what.encode()), True, result))
+        self._begin(tag, _Sending(MessageFrame(FrameType.ASK, tag, what.encode()).encode(), True, result))
 
         def read(body: bytes) -> Any:
             return json.loads(body)
 
         return result.addCallback(read)
 
-    def _begin(self, tag: int, sending: _Sending) -> _Sending:
+    def _begin(self, tag: int, sending: _Sending) -> None:
         self._sending[tag] = sending
         sending.waited = self._told
         self._waiting.append(tag)
         self._pump()
-        self._connect()
-        return sending
+        if self._connection is None:
+            self._connect()
 
     def _pump(self) -> None:
         """Write what the node allows."""
@@ -291,7 +300,7 @@ class Mesh:
             sending.under_way = True
             self._flying += 1
             self._flying_bytes += sending.size
-            connection.write(sending.frame)
+            connection.put(sending.octets)
 
     def _cancel(self, tag: int) -> None:
         sending = self._sending.get(tag)
@@ -323,16 +332,26 @@ class Mesh:
         self._waiting.extend(tag for tag in tags if tag in self._sending and tag not in known)
         self._pump()
 
-    def _late(self, tag: int) -> None:
+    def _look_at(self, ends: float) -> None:
+        """One timer serves all messages: it is set to the first end there is, and looks for the next then."""
+        if self._ending is not None and self._ending.active():
+            self._ending.cancel()
+        self._first_end = ends
+        self._ending = self._reactor.callLater(max(0.0, ends - self._reactor.seconds()), self._look)
+
+    def _look(self) -> None:
+        self._first_end, now = inf, self._reactor.seconds()
         where = "the node has not answered" if self._connection else f"no node answers at {self._socket}"
-        self._end(tag, SendRefused("timed-out", where))
+        for tag in [tag for tag, sending in self._sending.items() if sending.ends <= now]:
+            self._end(tag, SendRefused("timed-out", where))
+        ends = min((sending.ends for sending in self._sending.values()), default=inf)
+        if ends < self._first_end:
+            self._look_at(ends)
 
     def _end(self, tag: int, result: bytes | GmeshError) -> None:
         sending = self._sending.pop(tag, None)
         if sending is None:
             return
-        if sending.timer is not None and sending.timer.active():
-            sending.timer.cancel()
         if sending.under_way:
             self._flying -= 1
             self._flying_bytes -= sending.size
@@ -341,7 +360,8 @@ class Mesh:
                 sending.result.callback(result)
             else:
                 sending.result.errback(result)
-        self._pump()
+        if self._waiting:
+            self._pump()
 
     def leave(self, serving: Serving) -> None:
         """As L{Serving.stop}."""
@@ -425,8 +445,10 @@ class Mesh:
     def _heard(self, frame: MessageFrame) -> None:
         """What the node says. @raise FrameRefused: if it breaks the protocol."""
         kind, tag, body = frame
-        if kind is FrameType.SENT:
+        if kind is _SENT:
             self._end(tag, body[4:])
+        elif kind is _MESSAGE:
+            self._given(tag, GivenMessage.decode(body))
         elif kind is FrameType.ANSWER and tag in self._watching:
             self._watching[tag].hear(json.loads(body))
         elif kind is FrameType.ANSWER:
@@ -437,8 +459,6 @@ class Mesh:
             serving = self._serving.get(tag)
             if serving is not None and not serving.ready.called:
                 serving.ready.callback(None)
-        elif kind is FrameType.MESSAGE:
-            self._given(tag, GivenMessage.decode(body))
         else:
             raise FrameRefused("malformed", f"a node sends no {kind.name}")
 
@@ -461,14 +481,20 @@ class Mesh:
         serving, connection = self._serving.get(message.serve), self._connection
         if serving is None or connection is None:
             return
-        dealt_with = maybeDeferred(_called, serving.handler, message)
-        dealt_with.addCallback(connection.done, tag)
-        dealt_with.addErrback(connection.refuse, tag, serving.service)
+        try:
+            result = serving.handler(message)
+            if result is None or not isinstance(result, Awaitable):
+                connection.done(result, tag)
+                return
+        except BaseException:  # it refuses the message so
+            connection.refuse(Failure(), tag, serving.service)
+            return
+        waited = Deferred.fromCoroutine(_ended(result))
+        waited.addCallback(connection.done, tag).addErrback(connection.refuse, tag, serving.service)
 
 
-async def _called(handler: Handler, message: GivenMessage) -> Any:
-    result = handler(message)
-    return await result if isinstance(result, Awaitable) else result
+async def _ended(result: Awaitable[Any]) -> Any:
+    return await result
 
 
 def _watch_frame(tag: int, watch: ServiceWatch) -> MessageFrame:

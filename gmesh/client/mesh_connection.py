@@ -16,9 +16,15 @@ from twisted.python.failure import Failure
 
 from gmesh.client.answers import MESSAGES_REQUEST, AnswerReader, AnswerRefused
 from gmesh.client.message_frames import FrameType, MessageFrame, MessageFrameReader
+from gmesh.client.write_now import write_now
 from gmesh.errors import FrameRefused, GmeshError
 
 __all__ = ["MeshConnection"]
+
+_WELCOME = FrameType.WELCOME  # a member of an Enum is looked up by a function in Python 3.11
+_DONE = FrameType.DONE
+_AT_ONCE = 64
+"""So many frames leave together: the daemon begins with them while this program goes on."""
 
 Lost = Callable[[str, AnswerRefused | None], object]
 """Called once it is over: why, for people, and the refusal if the daemon does not serve this program."""
@@ -46,6 +52,7 @@ class MeshConnection(Protocol):
         self._refusal: AnswerRefused | None = None
         self._broken = ""
         self._over = False
+        self._gathered: list[bytes] | None = None  # what is said while frames are read
         self.welcome = False
 
     def connectionMade(self) -> None:
@@ -54,6 +61,7 @@ class MeshConnection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Of the answer, then of frames; what breaks the protocol ends the connection."""
+        self._gathered = []
         try:
             if self._answers is not None:
                 read = self._switched(self._answers, data)
@@ -61,7 +69,7 @@ class MeshConnection(Protocol):
                     return
                 data = read
             for frame in self._reader.feed(data):
-                if frame.kind is FrameType.WELCOME:
+                if frame.kind is _WELCOME:
                     self.welcome = True
                     self._welcomed(frame.body)
                 else:
@@ -69,6 +77,9 @@ class MeshConnection(Protocol):
         except FrameRefused as refusal:
             self._broken = refusal.detail
             self.hang_up()
+        finally:
+            self._leave()
+            self._gathered = None
 
     def _switched(self, answers: AnswerReader, data: bytes) -> bytes | None:
         """What is behind the answer, once it has come and is the right one."""
@@ -95,13 +106,30 @@ class MeshConnection(Protocol):
             self.transport.abortConnection()
 
     def write(self, frame: MessageFrame) -> None:
-        """Say something to the daemon."""
-        if not self._over:
-            self.transport.write(frame.encode())
+        """Say something to the daemon. @raise FrameRefused: if it is too long."""
+        self.put(frame.encode())
+
+    def put(self, octets: bytes) -> None:
+        """The same, written already; what is said while frames are read leaves when they all were."""
+        gathered = self._gathered
+        if self._over:
+            return
+        if gathered is None:
+            self.transport.write(octets)
+            return
+        gathered.append(octets)
+        if len(gathered) >= _AT_ONCE:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._gathered and not self._over:
+            octets = b"".join(self._gathered)
+            self._gathered.clear()
+            write_now(self.transport, octets)
 
     def done(self, result: Any, tag: int) -> None:
         """A handler has ended well. @param result: bytes go back to the sender."""
-        self.write(MessageFrame(FrameType.DONE, tag, result if isinstance(result, bytes) else b""))
+        self.put(MessageFrame(_DONE, tag, result if isinstance(result, bytes) else b"").encode())
 
     def refuse(self, failure: Failure, tag: int, service: str) -> None:
         """A handler has failed."""

@@ -28,8 +28,11 @@ __all__ = [
     "MessageFrame",
     "SendRequest",
     "failed_body",
+    "given_frame",
     "pack_text",
     "read_failed",
+    "send_frame",
+    "sent_frame",
     "take_text",
 ]
 
@@ -38,11 +41,11 @@ MAX_BODY = 1024 * 1024
 MAX_TEXT = 255
 _HEAD = struct.Struct(">II")
 _TIMEOUT = struct.Struct(">I")
-_GIVEN = struct.Struct(">IB16s")
+_GIVEN = struct.Struct(">IB")
 _REDELIVERED = 1
 _EMPTY = b"\0"
 _REMEMBERED = 1024
-"""Names that were read or written lately."""
+"""Beginnings that were read or written lately: that of a message is mostly that of the one before."""
 _MAX_U32 = 2**32 - 1
 
 
@@ -84,6 +87,9 @@ class FrameType(IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in FrameType}
+_SEND_KIND, _SENT_KIND, _MESSAGE_KIND = FrameType.SEND << 24, FrameType.SENT << 24, FrameType.MESSAGE << 24
+_SENT_HEAD = struct.Struct(">III")
+_new = tuple.__new__
 
 
 class MessageFrame(NamedTuple):
@@ -95,10 +101,10 @@ class MessageFrame(NamedTuple):
 
     def encode(self) -> bytes:
         """@raise FrameRefused: if it is too long."""
-        size = len(self.body) + 4
-        if size > MAX_BODY + 4 or not 0 <= self.tag <= _MAX_U32:
-            raise _refused(f"a {self.kind.name} of {len(self.body)} bytes, at most {MAX_BODY} are allowed")
-        return _HEAD.pack(self.kind << 24 | size, self.tag) + self.body
+        kind, tag, body = self
+        if len(body) > MAX_BODY or not 0 <= tag <= _MAX_U32:
+            raise _refused(f"a {kind.name} of {len(body)} bytes, at most {MAX_BODY} are allowed")
+        return _HEAD.pack(kind << 24 | len(body) + 4, tag) + body
 
 
 class MessageFrameReader:
@@ -122,9 +128,9 @@ class MessageFrameReader:
         """
         found = []
         data = self._held + received if self._held else received
-        at, end, kinds = 0, len(data), _KINDS
-        while end - at >= _HEAD.size:
-            head, tag = _HEAD.unpack_from(data, at)
+        at, end, kinds, unpack = 0, len(data), _KINDS, _HEAD.unpack_from
+        while end - at >= 8:
+            head, tag = unpack(data, at)
             kind, size = kinds.get(head >> 24), head & 0xFFFFFF
             if kind is None:
                 raise _refused(f"there is no frame of kind {head >> 24}")
@@ -133,7 +139,7 @@ class MessageFrameReader:
             after = at + 4 + size
             if after > end:
                 break
-            found.append(MessageFrame(kind, tag, data[at + _HEAD.size : after]))
+            found.append(_new(MessageFrame, (kind, tag, data[at + 8 : after])))
             at = after
         self._held = data[at:]
         return found
@@ -147,13 +153,6 @@ def pack_text(text: str) -> bytes:
     return bytes((len(raw),)) + raw
 
 
-@lru_cache(_REMEMBERED)
-def _pack_texts(*texts: str) -> bytes:
-    """Texts one after the other: those of one message are mostly those of the one before."""
-    return b"".join(map(pack_text, texts))
-
-
-@lru_cache(_REMEMBERED)
 def _read_text(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
@@ -184,19 +183,41 @@ class SendRequest(NamedTuple):
 
     def encode(self) -> bytes:
         """@raise FrameRefused: if a text is too long."""
-        milliseconds = min(_MAX_U32, max(0, round(1000 * self.timeout)))
-        names, key = _pack_texts(self.node, self.service), pack_text(self.key) if self.key else _EMPTY
-        return b"".join((_TIMEOUT.pack(milliseconds), names, key, self.data))
+        key = pack_text(self.key) if self.key else _EMPTY
+        return b"".join((_pack_order(self.node, self.service, self.timeout), key, self.data))
 
     @classmethod
     def decode(cls, body: bytes) -> SendRequest:
         """@raise FrameRefused: if it is none."""
-        if len(body) < _TIMEOUT.size:
-            raise _refused("a SEND that is cut off")
-        node, at = take_text(body, _TIMEOUT.size)
-        service, at = take_text(body, at)
+        at = _after_texts(body, 4)
+        node, service, timeout = _read_order(body[:at])
         key, at = _take_key(body, at)
-        return cls(node, service, body[at:], _TIMEOUT.unpack_from(body)[0] / 1000, key)
+        return _new(cls, (node, service, body[at:], timeout, key))
+
+
+@lru_cache(_REMEMBERED)
+def _pack_order(node: str, service: str, timeout: float) -> bytes:
+    """What SENDs to one service begin with."""
+    milliseconds = min(_MAX_U32, max(0, round(1000 * timeout)))
+    return _TIMEOUT.pack(milliseconds) + pack_text(node) + pack_text(service)
+
+
+@lru_cache(_REMEMBERED)
+def _read_order(raw: bytes) -> tuple[str, str, float]:
+    node, at = take_text(raw, _TIMEOUT.size)
+    service, _ = take_text(raw, at)
+    return node, service, _TIMEOUT.unpack_from(raw)[0] / 1000
+
+
+def send_frame(tag: int, request: SendRequest) -> bytes:
+    """The whole SEND, joined once. @raise FrameRefused: if it is too long."""
+    node, service, data, timeout, key = request
+    order = _pack_order(node, service, timeout)
+    packed = pack_text(key) if key else _EMPTY
+    size = 4 + len(order) + len(packed) + len(data)
+    if size > MAX_BODY + 4:
+        raise _refused(f"a SEND of {len(data)} bytes of data, at most {MAX_BODY} are allowed with its texts")
+    return b"".join((_HEAD.pack(_SEND_KIND | size, tag), order, packed, data))
 
 
 class GivenMessage(NamedTuple):
@@ -219,33 +240,69 @@ class GivenMessage(NamedTuple):
 
     def encode(self) -> bytes:
         """@raise FrameRefused: if a text is too long."""
-        flags = _REDELIVERED if self.redelivered else 0
-        head = _GIVEN.pack(self.serve, flags, bytes.fromhex(self.source_id))
-        names = _pack_texts(self.source, ",".join(self.roles))
-        key = pack_text(self.key) if self.key else _EMPTY
-        return b"".join((head, names, key, self.data))
+        return b"".join(self._pieces())
+
+    def _pieces(self) -> tuple[bytes, bytes, bytes, bytes]:
+        serve, source, source_id, roles, data, key, redelivered = self
+        flags = _REDELIVERED if redelivered else 0
+        packed = pack_text(key) if key else _EMPTY
+        return _GIVEN.pack(serve, flags), _pack_source(source_id, source, roles), packed, data
 
     @classmethod
     def decode(cls, body: bytes) -> GivenMessage:
         """@raise FrameRefused: if it is none."""
-        if len(body) < _GIVEN.size:
-            raise _refused("a MESSAGE that is cut off")
-        serve, flags, source_id = _GIVEN.unpack_from(body)
-        source, at = take_text(body, _GIVEN.size)
-        roles, at = take_text(body, at)
+        at = _after_texts(body, _GIVEN.size + 16)
+        source_id, source, roles = _read_source(body[_GIVEN.size : at])
+        serve, flags = _GIVEN.unpack_from(body)
         key, at = _take_key(body, at)
-        listed = tuple(roles.split(",")) if roles else ()
-        return cls(serve, source, source_id.hex(), listed, body[at:], key, bool(flags & _REDELIVERED))
+        return _new(cls, (serve, source, source_id, roles, body[at:], key, bool(flags & _REDELIVERED)))
+
+
+def given_frame(tag: int, given: GivenMessage) -> bytes:
+    """The whole MESSAGE, joined once. @raise FrameRefused: if a text is too long."""
+    pieces = given._pieces()
+    return b"".join((_HEAD.pack(_MESSAGE_KIND | 4 + sum(map(len, pieces)), tag), *pieces))
+
+
+def sent_frame(tag: int, milliseconds: int, answer: bytes) -> bytes:
+    """The whole SENT."""
+    head = _SENT_HEAD.pack(_SENT_KIND | 8 + len(answer), tag, milliseconds)
+    return head + answer if answer else head
+
+
+@lru_cache(_REMEMBERED)
+def _pack_source(source_id: str, source: str, roles: tuple[str, ...]) -> bytes:
+    """Who sends: mostly it is who sent the message before."""
+    return bytes.fromhex(source_id) + pack_text(source) + pack_text(",".join(roles))
+
+
+@lru_cache(_REMEMBERED)
+def _read_source(raw: bytes) -> tuple[str, str, tuple[str, ...]]:
+    source, at = take_text(raw, 16)
+    roles, _ = take_text(raw, at)
+    return raw[:16].hex(), source, tuple(roles.split(",")) if roles else ()
+
+
+def _after_texts(body: bytes, at: int) -> int:
+    """Where the two texts that begin at C{at} end. @raise FrameRefused: if they are not whole."""
+    try:
+        at += 1 + body[at]
+        at += 1 + body[at]
+    except IndexError:
+        at = len(body) + 1
+    if at > len(body):
+        raise _refused("a text that is cut off")
+    return at
 
 
 def _take_key(body: bytes, at: int) -> tuple[str, int]:
-    """As L{take_text}; most messages have none, and each that there is is another."""
+    """As L{take_text}; most messages have none."""
     end = at + 1 + body[at] if at < len(body) else len(body) + 1
     if end == at + 1:
         return "", end
     if end > len(body):
         raise _refused("a text that is cut off")
-    return _read_text.__wrapped__(body[at + 1 : end]), end
+    return _read_text(body[at + 1 : end]), end
 
 
 def failed_body(slug: str, detail: str) -> bytes:

@@ -22,17 +22,15 @@ class AnswerBudget:
     The budget of one peer.
 
     @param now: when it is full.
+    @ivar work: called with the time: may one more inner frame be looked at that is no message without
+        acknowledgement?
     """
 
-    __slots__ = ("_denials", "_work")
+    __slots__ = ("_denials", "work")
 
     def __init__(self, now: float) -> None:
-        self._work = TokenBucket(ANSWER_RATE, ANSWER_BURST, now)
+        self.work = TokenBucket(ANSWER_RATE, ANSWER_BURST, now).take
         self._denials = TokenBucket(DENIAL_RATE, DENIAL_BURST, now)
-
-    def work(self, now: float) -> bool:
-        """True if one more inner frame may be looked at that is no message of a service with a receiver."""
-        return self._work.take(now)
 
     def deny(self, now: float) -> bool:
         """True if the peer may be told once more that the policy allows it nothing of a service."""

@@ -40,6 +40,7 @@ from gmesh.endtoend.limits import (
 from gmesh.endtoend.path_selector import FirstLink, Path
 from gmesh.endtoend.sealing import Pieces, Sealer
 from gmesh.endtoend.session_set import SessionSet
+from gmesh.endtoend.turn_end import together
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Inner, Mark
@@ -126,26 +127,40 @@ class BatchSender:
 
     def gather(self) -> int:
         """Begin to gather, until the end of this turn. @return: the token, L{CLOSED} while paused."""
+        if self._open() and self._call is None:
+            self._call = self._clock.callLater(0, self._turn_over)
+        return self.token
+
+    def _open(self) -> bool:
+        """@return: whether it was closed, and is no more."""
         if self._paused or self._keyless or self.keys.given_up or not self._sealer.ready(self.keys):
             self.token = CLOSED
         elif self.token == CLOSED:
             self.token = self._tokens = self._tokens + 1
-            if self._call is None:
-                self._call = self._clock.callLater(0, self._turn_over)
-        return self.token
+            return True
+        return False
 
     def put(self, frame: bytes) -> None:
         """
-        Send an inner frame, the first of a turn at once, others gathered.
+        Send an inner frame, the first of a turn at once, others gathered; all while a reader holds its end.
 
         @raise SendRefused: C{busy}, if there is no room.
         """
-        if self.token != CLOSED and self.size + len(frame) <= self.limit:
+        size, turn = len(frame), self._sealer.turn
+        if self.token == CLOSED and turn.held and self._open():
+            turn.then(self._read)
+        if self.token != CLOSED and self.size + size <= self.limit:
             self.parts.append(frame)
-            self.size += len(frame)
+            self.size += size
         else:
             self.gather()
             self.send(frame)
+
+    def _read(self) -> None:
+        """All was read: what that made leaves, with what waits for the end of the turn if anything does."""
+        if self._call is None:
+            self.token = CLOSED
+            self.leave()
 
     @property
     def apart(self) -> bool:
@@ -268,15 +283,7 @@ class BatchSender:
 
     def leave(self) -> None:
         """Seal and send what was gathered, in as few records of the link as hold it."""
-        link = self._first_link.link
-        if link is None:
-            self.flush()
-            return
-        link.hold()
-        try:
-            self.flush()
-        finally:
-            link.release()
+        together(self._first_link.link, self.flush)
 
     def _question(self) -> bytes:
         """How far the far end has got."""

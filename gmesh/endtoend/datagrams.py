@@ -20,7 +20,7 @@ from gmesh.endtoend.association import Association
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.endtoend.local_delivery import LocalDelivery
-from gmesh.endtoend.reliable_queue import Delivered
+from gmesh.endtoend.reliable_queue import Delivered, Told
 from gmesh.endtoend.services import Message, Receiver, Registration, Services
 from gmesh.endtoend.sessions import Sessions
 from gmesh.errors import FrameRefused, SendRefused
@@ -42,6 +42,9 @@ class Datagrams:
     @ivar authorization: who may send what to whom.
     @ivar admit: every check that can be made before a message leaves, as L{Authorization.admit}.
     @ivar decide: what the policy says of a message, as L{Authorization.decide}.
+    @ivar hold: called with seconds, and seconds: for so long from now acknowledged messages to a service that
+        has no receiver wait for one, each at most so long.
+    @ivar turn: who reads many messages of a program at once holds its end.
     @ivar seek: find a node before anything is sent to it, as L{Authorization.seek}.
     """
 
@@ -56,17 +59,20 @@ class Datagrams:
     ) -> None:
         self.services = services
         self.counters = sessions.counters
+        self.turn = sessions.turn
         self._sessions = sessions
         self._associations = sessions.associations
         self.authorization = authorization
         self._clock = clock
         self._advertise = advertise
+        self.hold = services.hold
         self.admit = authorization.admit
         self.decide = authorization.decide
         self.seek = authorization.seek
         self._number = itertools.count(1).__next__
         self._posts: dict[tuple[str, str], DatagramSender] = {}
         self._admitted: dict[tuple[str, str], tuple[Association, int, float]] = {}
+        self._looked: tuple[int, int, tuple[str, str]] | None = None
         self._opened: dict[DatagramSender, None] = {}
         self._local: dict[LocalDelivery, None] = {}
 
@@ -157,6 +163,28 @@ class Datagrams:
         if found.called and found.result is None:
             return sought(None)
         return found.addCallback(sought)
+
+    def begin(
+        self, node: str, service: str, data: bytes, timeout: float, told: Told
+    ) -> Callable[[], None] | None:
+        """
+        Send, as L{send} without a key, and without a Deferred, what was allowed a moment ago.
+
+        @param told: called later with what became of it.
+        @return: gives it up; None if it must be asked first, by L{send}, whether it is allowed.
+        @raise SendRefused: C{busy}.
+        """
+        place = node, service
+        known = self._admitted.get(place)
+        if known is None or not 0 < timeout <= limits.MAX_TIMEOUT or len(data) > limits.MAX_DATAGRAM:
+            return None
+        association, generation, until = known
+        now = self._associations.generation, self.turn.number, place
+        if now != self._looked or not self.turn.held:  # else all of that was just looked at
+            if not self._associations.admitted(association.batch, generation, until):
+                return None
+            self._looked = now
+        return association.reliable.begin(service, data, timeout, "", told)
 
     def _post(self, node: str, service: str, data: bytes) -> Deferred[Delivered]:
         try:

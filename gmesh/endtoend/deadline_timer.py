@@ -8,6 +8,7 @@ Tests: C{tests/endtoend/test_sessions.py}.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -24,23 +25,34 @@ class DeadlineTimer:
     @param arguments: what C{due} is called with.
     """
 
-    __slots__ = ("_arguments", "_call", "_clock", "_due")
+    __slots__ = ("_arguments", "_at", "_call", "_clock", "_due")
 
     def __init__(self, clock: IReactorTime, due: Callable[..., None], *arguments: object) -> None:
         self._clock = clock
         self._due = due
         self._arguments = arguments
         self._call: IDelayedCall | None = None
+        self._at = inf  # when it calls
 
     def by(self, deadline: float, now: float) -> None:
         """Call at C{deadline} at the latest."""
+        if deadline >= self._at:
+            return
         delay = max(TIMER_GRAIN, deadline - now)
-        if self._call is None or not self._call.active():
-            self._call = self._clock.callLater(delay, self._due, *self._arguments)
-        elif self._call.getTime() > now + delay:
+        if self._call is None:
+            self._at = now + delay
+            self._call = self._clock.callLater(delay, self._fire)
+        elif now + delay < self._at:
+            self._at = now + delay
             self._call.reset(delay)
 
     def cancel(self) -> None:
         """Call no more."""
-        if self._call is not None and self._call.active():
+        self._at = inf
+        if self._call is not None:
             self._call.cancel()
+            self._call = None
+
+    def _fire(self) -> None:
+        self._at, self._call = inf, None
+        self._due(*self._arguments)

@@ -73,7 +73,7 @@ class DeliveredNumbers:
     def settle(self, message: int, outcome: Outcome, reason: str = "") -> MessageOutcome:
         """Remember what became of it, to answer so again."""
         self.held.discard(message)
-        ending = MessageOutcome(message, outcome, reason)
+        ending = tuple.__new__(MessageOutcome, (message, outcome, reason, b""))
         numbers = self._starts.get(message >> 32)
         if numbers is not None:
             numbers.endings[message] = ending

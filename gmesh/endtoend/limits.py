@@ -298,6 +298,9 @@ MAX_SUBJECTS = 4_096
 """Nodes whose place in the policy is remembered."""
 
 MAX_SERVICES = 1_024
+MAX_AWAITED = 64
+"""Services for whose first receiver messages wait after a start, L{SERVICE_TOTAL_BYTES} of them in all."""
+
 SERVICE_CONCURRENT = 64
 """Messages one receiver may be busy with, unless it says otherwise."""
 

@@ -23,6 +23,8 @@ from gmesh.wire.frames import pack_frame
 from gmesh.wire.limits import MAX_NUMBERS
 from gmesh.wire.messages import Inner, MessageNumbers, MessageOutcome, Outcome, delivered_frame
 
+_DELIVERED = Outcome.DELIVERED  # a member of an Enum is looked up by a function in Python 3.11
+
 __all__ = ["OutcomeReporter", "UnconfirmedOutcomes"]
 
 
@@ -156,8 +158,9 @@ class OutcomeReporter:
 
         @param confirmed: repeat it until the peer confirms it.
         """
-        if ending.outcome is Outcome.DELIVERED and not (ending.reason or ending.answer):
-            path = self._answer(delivered_frame(ending.message))
+        message, outcome, reason, answer = ending
+        if outcome is _DELIVERED and not (reason or answer):
+            path = self._answer(delivered_frame(message))
         else:
             path = self._answer(pack_frame(Inner.OUTCOME, ending.encode()))
         if confirmed:

@@ -54,10 +54,12 @@ __all__ = ["DatagramReceiver"]
 _LASTING = (Outcome.DENIED, Outcome.NO_SUCH_SERVICE)
 """Outcomes that hold until something changes of which the receiver is told."""
 
+_DELIVERED = Outcome.DELIVERED  # a member of an Enum is looked up by a function in Python 3.11
 _DATAGRAM = int(Inner.DATAGRAM)
 _OUTCOME = int(Inner.OUTCOME)
 _DELIVERED_BODY = DELIVERED_FRAME.size - HEADER.size
 _HEAD = DATAGRAM_HEAD.size
+_new = tuple.__new__
 _unpack_head = DATAGRAM_HEAD.unpack_from
 
 
@@ -91,6 +93,7 @@ class DatagramReceiver:
         "_reporter",
         "_services",
         "_takes",
+        "_turn",
         "begin_streams",
         "numbers",
         "streams",
@@ -126,6 +129,7 @@ class DatagramReceiver:
         self._budget = AnswerBudget(clock.seconds())
         self._asked: bytes | None = None
         self._dropped = 0
+        self._turn = sealer.turn
         self._reporter = OutcomeReporter(batch, sealer, clock)
 
     @property
@@ -139,12 +143,21 @@ class DatagramReceiver:
 
         @param session: opened it, and proved who the peer is.
         """
+        turn = self._turn
+        began = turn.hold()
+        try:
+            self._read(session, plaintext)
+        finally:
+            if began:
+                turn.release()
+
+    def _read(self, session: SealedSession, plaintext: bytes) -> None:
         peer, start, end = session.peer, 0, len(plaintext)
         if end > 2 and FIRST_STREAM_KIND <= plaintext[2] <= LAST_STREAM_KIND:
             start = self._stream_frames(session, plaintext)
         if self._peer is not peer or self._clock.seconds() >= self._look:
             self._look_again(peer)
-        takes, accepted = self._takes, self._accepted
+        takes, accepted, work, now = self._takes, self._accepted, self._budget.work, self._clock.seconds()
         while end - start >= _HEAD:
             length, kind, flags, message, size = _unpack_head(plaintext, start)
             data = start + _HEAD + size
@@ -157,13 +170,13 @@ class DatagramReceiver:
                         take(plaintext[data:following])
                         start = following
                         continue
-                elif flags == FLAG_OUTCOME and name in accepted and self._may_work():
+                elif flags == FLAG_OUTCOME and name in accepted and not self._closed and work(now):
                     self._whole(peer, accepted[name], message, plaintext[data:following])
                     start = following
                     continue
             elif kind == _OUTCOME and length == _DELIVERED_BODY and following <= end:
                 _, _, message, outcome, said = DELIVERED_FRAME.unpack_from(plaintext, start)
-                if not outcome and not said and self._may_work():
+                if not outcome and not said and not self._closed and work(now):
                     if self._reliable.delivered(message):
                         self._reporter.settled(message)
                     start = following
@@ -278,25 +291,18 @@ class DatagramReceiver:
             self._counters[f"inner-{refusal.reason}"] += 1
         return True
 
-    def _may_work(self) -> bool:
-        """False if this frame is to be looked at again, and then refused."""
-        return not self._closed and self._budget.work(self._clock.seconds())
-
     def _whole(self, peer: Peer, service: str, number: int, data: bytes) -> None:
         """A whole message without a key, to a service that the peer may use; its sender wants the outcome."""
         numbers = self.numbers
         if numbers.seen(number):
             self._counters["repeated"] += 1
             self._say(number, unknown=False)
-            return
-        outcome: Outcome | None = Outcome.BUSY
-        if len(numbers.held) < limits.MAX_HELD:
-            outcome = self._services.refusal(service, len(data), peer.node_id)
-        if outcome is None:
-            self._hold(number, Message(peer.name, peer.node_id, peer.roles, service, data))
+        elif len(numbers.held) < limits.MAX_HELD:
+            message = (peer.name, peer.node_id, peer.roles, service, data, "", False)
+            self._hold(number, _new(Message, message))
         else:
-            self._counted(outcome)
-            self._refuse(number, outcome)
+            self._counted(Outcome.BUSY)
+            self._refuse(number, Outcome.BUSY)
 
     def _datagram(self, peer: Peer, datagram: Datagram) -> None:
         """One datagram, or a fragment of one."""
@@ -313,7 +319,8 @@ class DatagramReceiver:
             if datagram.count > 1:
                 data = self._reassembly.assemble(datagram, self._clock.seconds())
         if isinstance(data, bytes):
-            outcome = self._services.refusal(datagram.service, len(data), peer.node_id)
+            service, waits = datagram.service, datagram.answered
+            outcome = self._services.refusal(service, len(data), peer.node_id, waits)
             if outcome is None:
                 self._hand(peer, datagram, data)
                 return
@@ -367,7 +374,7 @@ class DatagramReceiver:
             return Outcome.DELIVERED
         if datagram.answered and len(self.numbers.held) >= limits.MAX_HELD:
             return Outcome.BUSY
-        return self._services.refusal(service, len(datagram.data), peer.node_id)
+        return self._services.refusal(service, len(datagram.data), peer.node_id, datagram.answered)
 
     def _hand(self, peer: Peer, datagram: Datagram, data: bytes) -> None:
         message = Message(
@@ -396,7 +403,8 @@ class DatagramReceiver:
         numbers.take(number)
 
         def done(outcome: Outcome, said: str, answer: bytes) -> None:
-            self._counted(outcome)
+            if outcome is not _DELIVERED:
+                self._not_taken(outcome)
             ending = numbers.settle(number, outcome, said)
             if not self._closed:  # else the peer asks, if it comes back
                 ending = ending._replace(answer=answer) if answer else ending

@@ -3,14 +3,16 @@
 Acknowledged messages to one peer: sent within a window, repeated until taken, given up in time.
 
 The first of a reactor turn leaves at once; those that follow in the same turn leave together at its end, as
-many in a sealed frame as L{BatchSender.limit} allows.
+many in a sealed frame as L{BatchSender.limit} allows.  While a reader holds its end, all leave then
+(L{gmesh.endtoend.turn_end}).
 The retransmission timer is that of RFC 6298; the round trip is measured in L{gmesh.endtoend.congestion}.
 Tests: C{tests/endtoend/test_reliable.py}, C{tests/endtoend/test_outcomes.py}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -19,8 +21,9 @@ from gmesh.endtoend import limits
 from gmesh.endtoend.batching import BatchSender
 from gmesh.endtoend.deadline_timer import DeadlineTimer
 from gmesh.endtoend.path_trials import PathTrials
-from gmesh.endtoend.reliable_queue import Delivered, ReliableMessage, ReliableQueue, encode_datagram
+from gmesh.endtoend.reliable_queue import Delivered, ReliableMessage, ReliableQueue, Told, encode_datagram
 from gmesh.endtoend.sealing import Sealer
+from gmesh.endtoend.turn_end import together
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.limits import MAX_NUMBERS
@@ -43,6 +46,7 @@ _DETAILS = {
     "cancelled": "the caller gave up",
     "stopped": "this node is stopping",
 }
+_new = tuple.__new__
 _NOT_DONE = "{name} has the message, but the receiver of {service} was not done with it in time"
 
 
@@ -54,7 +58,20 @@ class ReliableSender:
     @param start: as of L{ReliableQueue}.
     """
 
-    __slots__ = ("_batch", "_call", "_clock", "_counters", "_keys", "_queue", "_sealer", "_timer", "_trials")
+    __slots__ = (
+        "_batch",
+        "_call",
+        "_clock",
+        "_counters",
+        "_keys",
+        "_queue",
+        "_read",
+        "_reported",
+        "_sealer",
+        "_timer",
+        "_trials",
+        "_turn",
+    )
 
     def __init__(self, sealer: Sealer, batch: BatchSender, start: int, clock: IReactorTime) -> None:
         self._sealer = sealer
@@ -62,9 +79,12 @@ class ReliableSender:
         self._keys = batch.keys
         self._queue = ReliableQueue(start)
         self._call: IDelayedCall | None = None
+        self._turn = sealer.turn
+        self._read = False  # is called at the end of what is read
         self._clock = clock
         self._timer = DeadlineTimer(clock, self._tick)
         self._trials = PathTrials()
+        self._reported: tuple[tuple[bytes, ...], float] | None = None
         self._counters = sealer.counters
 
     def __len__(self) -> int:
@@ -77,16 +97,28 @@ class ReliableSender:
         @return: Deferred of L{Delivered}.
         @raise SendRefused: C{busy}.
         """
+        result: Deferred[Delivered] = Deferred(lambda _: give_up())
+        give_up = self.begin(service, data, timeout, key, lambda became: _fire(result, became))
+        return result
+
+    def begin(self, service: str, data: bytes, timeout: float, key: str, told: Told) -> Callable[[], None]:
+        """
+        As L{send}, without a Deferred.
+
+        @param told: called later with what became of it.
+        @return: gives it up; does nothing once it has ended.
+        @raise SendRefused: C{busy}.
+        """
         now = self._clock.seconds()
-        message = ReliableMessage(service, data, now + timeout, key)
-        result: Deferred[Delivered] = Deferred(lambda _: self._finish(message, "cancelled"))
-        message.result = result
+        message = ReliableMessage(service, data, now + timeout, key, told)
         self._queue.add(message)
         self._timer.by(message.deadline, now)
-        if self._call is None:
+        if self._turn.held:
+            self._soon()
+        elif self._call is None:
             self._soon()
             self._pump(now)
-        return result
+        return partial(self._finish, message, "cancelled")
 
     def receipt(self, receipt: Receipt) -> None:
         """A peer that tells no more says what became of a message: it was handed over, or why it was not."""
@@ -127,7 +159,10 @@ class ReliableSender:
         held = message.held
         if not held:
             self._answered(message)
-        absent = outcome is Outcome.NO_SUCH_SERVICE and queue.returns(message.service, now)
+        absent = outcome is Outcome.NO_SUCH_SERVICE
+        if absent and held:  # it was waited for there, in vain
+            queue.missing(message.service)
+        absent = absent and queue.returns(message.service, now)
         if outcome is Outcome.UNKNOWN and held:
             self._counters["sent-anew"] += 1
             queue.lost(message)
@@ -150,7 +185,9 @@ class ReliableSender:
         held = message.held
         if not held:
             self._answered(message)
-        self._ended(message, Outcome.DELIVERED)
+        now = self._clock.seconds()
+        message.told(_new(Delivered, (self._queue.answered(message, now), b"")))
+        self._goes_on()
         return held
 
     def _ended(
@@ -158,7 +195,7 @@ class ReliableSender:
     ) -> None:
         now = self._clock.seconds()
         if outcome is Outcome.DELIVERED:
-            message.result.callback(Delivered(self._queue.answered(message, now), answer))
+            message.told(Delivered(self._queue.answered(message, now), answer))
         else:
             self._queue.arrived(message, now)
             self._finish(message, outcome.slug, reason)
@@ -173,7 +210,10 @@ class ReliableSender:
             self._trials.late(path)
             return
         self._trials.answered(path)
-        self._sealer.paths.answered(path, message.last_sent, now)
+        sent = message.last_sent
+        if (path, sent) != self._reported:  # of what left together one answer says as much as all
+            self._reported = path, sent
+            self._sealer.paths.answered(path, sent, now)
 
     def ready(self) -> None:
         """There are keys to seal with."""
@@ -197,14 +237,15 @@ class ReliableSender:
 
     def _finish(self, message: ReliableMessage, reason: str, said: str = "") -> None:
         """@param said: what the receiver says, if it says something."""
+        if not message.order:
+            return
         detail = _DETAILS.get(reason, "{name} is not believed any more: " + reason)
         if message.held and reason == "timed-out":
             detail = _NOT_DONE
         self._queue.remove(message)
         self._counters[f"failed-{reason}"] += 1
-        if not message.result.called:
-            text = detail.format(name=self._keys.peer.name, service=message.service)
-            message.result.errback(SendRefused(reason, f"{text}: {said}" if said else text))
+        text = detail.format(name=self._keys.peer.name, service=message.service)
+        message.told(SendRefused(reason, f"{text}: {said}" if said else text))
 
     def _pump(self, now: float) -> None:
         """Send what the windows allow, if there are keys; ask for keys if there are none."""
@@ -220,7 +261,8 @@ class ReliableSender:
         size = 0
         while message is not None:
             if self._encode(message, knows):
-                more = sum(map(len, message.frames))
+                frames = message.frames
+                more = len(frames[0]) if len(frames) == 1 else sum(map(len, frames))
                 if group and size + more > limit:
                     self._transmit(group, now)
                     group, size = [], 0
@@ -236,13 +278,22 @@ class ReliableSender:
             self._soon()
 
     def _soon(self) -> None:
-        """Send at the end of this turn what is there by then."""
-        if self._call is None:
+        """Send at the end of this turn, or of what is read in it, what is there by then."""
+        if self._turn.held:
+            if not self._read:
+                self._read = True
+                self._turn.then(self._leave)
+        elif self._call is None:
             self._call = self._clock.callLater(0, self._turn_over)
 
     def _turn_over(self) -> None:
         self._call = None
         self._pump(self._clock.seconds())
+
+    def _leave(self) -> None:
+        """All was read: what that made leaves, and in as few records of the link as hold it."""
+        self._read = False
+        together(self._sealer.link(self._keys), partial(self._pump, self._clock.seconds()))
 
     def _encode(self, message: ReliableMessage, knows: bool) -> bool:
         """
@@ -267,7 +318,7 @@ class ReliableSender:
 
     def _transmit(self, group: Sequence[ReliableMessage], now: float) -> None:
         """Send messages that share a sealed frame, or one alone, in as many as it has pieces."""
-        first, counters, path = group[0], [], None
+        first, counters, path = group[0], list[int](), None
         whole = [frame for message in group for frame in message.frames]
         for plaintext in whole if len(group) == 1 else (b"".join(whole),):
             counter = self._sealer.send(self._keys, plaintext)
@@ -334,3 +385,12 @@ class ReliableSender:
             return False
         lossy = not message.fast and self._trials.lost(message.path)
         return lossy or message.tries - message.fast >= limits.TRIES_BEFORE_BLAME
+
+
+def _fire(result: Deferred[Delivered], became: Delivered | SendRefused) -> None:
+    if result.called:
+        return
+    if isinstance(became, SendRefused):
+        result.errback(became)
+    else:
+        result.callback(became)

@@ -12,10 +12,10 @@ Tests: C{tests/endtoend/test_reliable.py}, C{tests/endtoend/test_reliable_queue.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.congestion import CongestionControl
@@ -23,7 +23,7 @@ from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Datagram, DatagramTemplate, Inner
 
-__all__ = ["Delivered", "ReliableMessage", "ReliableQueue", "encode_datagram"]
+__all__ = ["Delivered", "ReliableMessage", "ReliableQueue", "Told", "encode_datagram"]
 
 
 class Delivered(NamedTuple):
@@ -37,6 +37,14 @@ class Delivered(NamedTuple):
 
     rtt: float | None
     answer: bytes = b""
+
+
+Told = Callable[[Delivered | SendRefused], object]
+"""Called once with what became of a message."""
+
+
+def _nobody(became: Delivered | SendRefused) -> None:
+    """Nobody waits for it."""
 
 
 def encode_datagram(
@@ -82,8 +90,8 @@ class ReliableMessage:
 
     @ivar deadline: when to give up.
     @ivar key: by which the peer knows it again; empty without one.
-    @ivar result: whatever its owner wants to find with it again.
-    @ivar order: rises with each message.
+    @ivar told: called once it has ended.
+    @ivar order: rises with each message; 0 before it is queued, and once it has ended.
     @ivar number: given each time it is sent for the first time; -1 while it waits.
     @ivar frames: its inner frames, from then on.
     @ivar due: when to send it again; while it is held, when to ask about it.
@@ -99,11 +107,11 @@ class ReliableMessage:
     data: bytes
     deadline: float
     key: str = ""
-    result: Any = None
+    told: Told = _nobody
     order: int = 0
     number: int = -1
-    frames: list[bytes] = field(default_factory=list)
-    counters: list[int] = field(default_factory=list)
+    frames: Sequence[bytes] = ()
+    counters: Sequence[int] = ()
     first_sent: float = 0.0
     due: float = 0.0
     last_sent: float = 0.0
@@ -152,12 +160,14 @@ class ReliableQueue:
 
     __slots__ = (
         "_bytes",
+        "_count",
         "_flying",
         "_flying_bytes",
         "_held",
         "_lanes",
         "_next",
         "_order",
+        "_sampled",
         "_turn",
         "control",
     )
@@ -170,11 +180,12 @@ class ReliableQueue:
         self._turn: OrderedDict[str, _Lane] = OrderedDict()  # lanes with waiting messages
         self._flying: dict[int, ReliableMessage] = {}
         self._held: dict[int, ReliableMessage] = {}
-        self._bytes = 0
+        self._count = self._bytes = 0
         self._flying_bytes = 0
+        self._sampled = -1.0
 
     def __len__(self) -> int:
-        return sum(len(lane.waiting) for lane in self._turn.values()) + len(self._flying) + len(self._held)
+        return self._count
 
     def __iter__(self) -> Iterator[ReliableMessage]:
         yield from list(self._held.values())
@@ -190,7 +201,7 @@ class ReliableQueue:
     @property
     def empty(self) -> bool:
         """True if there is no message at all."""
-        return not (self._flying or self._held or self._turn)
+        return not self._count
 
     def add(self, message: ReliableMessage) -> None:
         """
@@ -206,8 +217,9 @@ class ReliableQueue:
             raise SendRefused(
                 "busy", f"{lane.messages} messages to {message.service} of this node wait already; slow down"
             )
-        if len(self) >= limits.MAX_PEER_MESSAGES or self._bytes + message.size > limits.MAX_PEER_BYTES:
-            raise SendRefused("busy", f"{len(self)} messages to this node wait already; slow down")
+        if self._count >= limits.MAX_PEER_MESSAGES or self._bytes + message.size > limits.MAX_PEER_BYTES:
+            raise SendRefused("busy", f"{self._count} messages to this node wait already; slow down")
+        self._count += 1
         self._order += 1
         message.order = self._order
         lane.waiting.append(message)
@@ -227,33 +239,26 @@ class ReliableQueue:
             if lane.until > now or lane.flying >= lane.allowed:
                 continue
             message = lane.waiting[0]
-            if not self._window_allows(message):
+            flying, number, size = self._flying, self._next, message.size
+            if flying and (
+                self._flying_bytes + size > self.control.cwnd
+                or number - next(iter(flying)) >= limits.ACK_WINDOW
+            ):
                 self._turn.move_to_end(service, last=False)
                 return None
             lane.waiting.popleft()
             if not lane.waiting:
                 del self._turn[service]
-            self._fly(message, lane)
+            message.number = number
+            message.tries = message.fast = 0
+            self._next = number + 1
+            self._flying_bytes += size
+            flying[number] = message
+            lane.flying += 1
             return message
         return None
 
-    def _window_allows(self, message: ReliableMessage) -> bool:
-        if not self._flying:
-            return True
-        oldest = next(iter(self._flying))
-        return (
-            self._flying_bytes + message.size <= self.control.cwnd and self._next - oldest < limits.ACK_WINDOW
-        )
-
-    def _fly(self, message: ReliableMessage, lane: _Lane) -> None:
-        message.number = self._next
-        self._next += 1
-        message.tries = message.fast = 0
-        self._flying[message.number] = message
-        self._flying_bytes += message.size
-        lane.flying += 1
-
-    def sent(self, message: ReliableMessage, counters: list[int], now: float) -> None:
+    def sent(self, message: ReliableMessage, counters: Sequence[int], now: float) -> None:
         """C{message} was sent, or an attempt made to."""
         message.last_sent = now
         if message.tries == 0:
@@ -276,7 +281,11 @@ class ReliableQueue:
             return
         self._flying_bytes -= message.size
         self._lanes[message.service].flying -= 1
-        self.control.answered(message.size, now - message.last_sent if message.tries == 1 else None)
+        rtt, sent = None, message.last_sent
+        if message.tries == 1 and sent != self._sampled:  # what left together has one round trip
+            self._sampled = sent
+            rtt = now - sent
+        self.control.answered(message.size, rtt)
 
     def taken(self, message: ReliableMessage, now: float) -> None:
         """The peer holds C{message}, so its service is there, and has room."""
@@ -285,21 +294,29 @@ class ReliableQueue:
         self._held[message.number] = message
         message.held = True
         message.reason = "timed-out"
-        message.frames = []
+        message.frames = ()
         message.due = now + limits.ASK_WAITING
 
     def answered(self, message: ReliableMessage, now: float) -> float:
         """C{message} is done with. @return: seconds since it was first sent."""
-        self.arrived(message, now)
-        self._there(message, now)
-        self.remove(message)
+        if message.held:
+            del self._held[message.number]
+        else:
+            self.arrived(message, now)
+        self._forget(message, self._there(message, now))
         return now - message.first_sent
 
-    def _there(self, message: ReliableMessage, now: float) -> None:
+    def _there(self, message: ReliableMessage, now: float) -> _Lane:
         lane = self._lanes[message.service]
         lane.there = now
         lane.pause = limits.BUSY_PAUSE
-        lane.allowed = min(lane.allowed + 1, limits.MAX_RELIABLE_MESSAGES)
+        if lane.allowed < limits.MAX_RELIABLE_MESSAGES:
+            lane.allowed += 1
+        return lane
+
+    def missing(self, service: str) -> None:
+        """A service is not there, and is not to come back."""
+        self._lanes[service].there = float("-inf")
 
     def returns(self, service: str, now: float) -> bool:
         """True if a service that is not there now was there so lately that it may come back."""
@@ -308,6 +325,7 @@ class ReliableQueue:
 
     def back(self, message: ReliableMessage, now: float) -> None:
         """There was no room for C{message}: it waits, and goes again under another number."""
+        self._held.pop(message.number, None)
         self.arrived(message, now)
         lane = self._lanes[message.service]
         if now >= lane.until:
@@ -326,7 +344,7 @@ class ReliableQueue:
         """In the order in which messages came."""
         message.number = -1
         message.held = False
-        message.frames = []
+        message.frames = ()
         place = 0
         for other in lane.waiting:
             if other.order > message.order:
@@ -346,10 +364,15 @@ class ReliableQueue:
             if not lane.waiting:
                 del self._turn[message.service]
         if message.order:
-            message.order = 0
-            lane.messages -= 1
-            lane.bytes -= message.size
-            self._bytes -= message.size
+            self._forget(message, lane)
+
+    def _forget(self, message: ReliableMessage, lane: _Lane) -> None:
+        """It counts for nothing any more."""
+        message.order = 0
+        self._count -= 1
+        lane.messages -= 1
+        lane.bytes -= message.size
+        self._bytes -= message.size
 
     def bounced(self, counter: int, now: float) -> list[ReliableMessage]:
         """The messages that were in the frame with this counter, due again soon, some times."""

@@ -16,6 +16,8 @@ from gmesh.endtoend.handshakes import Handshakes
 from gmesh.endtoend.path_selector import FirstLink, Path, PathSelector
 from gmesh.endtoend.session import Handshaker, SealedSession
 from gmesh.endtoend.session_set import SessionSet, SessionTable
+from gmesh.endtoend.turn_end import TurnEnd
+from gmesh.interfaces import ILink
 from gmesh.mesh.members import MemberDirectory
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Close, CloseReason, Feature, Inner
@@ -39,6 +41,7 @@ class Sealer:
     @param rng: for jitter.
     @param entropy: as C{os.urandom}, for session indexes.
     @ivar handshaker: this node.
+    @ivar turn: the end of what is read now, for all that sends.
     @ivar table: every session by its index.
     @ivar counters: how often what happened, by slug, for the whole end-to-end layer.
     """
@@ -57,6 +60,7 @@ class Sealer:
         self.table = SessionTable(entropy)
         self.handshakes = Handshakes(handshaker, self.table, paths, directory, rng)
         self.counters = paths.counters
+        self.turn = TurnEnd()
         self._clock = clock
 
     @property
@@ -80,6 +84,11 @@ class Sealer:
         keys.wanted = True
         self._ask(keys, now)
         return False
+
+    def link(self, keys: SessionSet) -> ILink | None:
+        """The link by which frames leave now, if there is one."""
+        path = self.paths.path(keys, self._clock.seconds())
+        return None if path is None else self.paths.link_to(path[1])
 
     def tells_outcomes(self, keys: SessionSet) -> bool:
         """True if both ends say, by the keys of now, that they tell what becomes of messages."""

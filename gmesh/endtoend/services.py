@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -21,8 +22,9 @@ from twisted.python.failure import Failure
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.application_faults import Faults
+from gmesh.endtoend.awaited_services import AwaitedServices
 from gmesh.endtoend.message_keys import KeyState, MessageKeys
-from gmesh.endtoend.service_queue import Delivery, Done, Message, Receiver, ServiceQueue, Taker
+from gmesh.endtoend.service_queue import Delivery, Done, Handling, Message, Receiver, ServiceQueue, Taker
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.names import is_service
@@ -30,6 +32,8 @@ from gmesh.wire.limits import MAX_ANSWER, MAX_SERVICE
 from gmesh.wire.messages import Outcome
 
 __all__ = ["Message", "Receiver", "Registration", "Services", "Take", "is_reserved", "valid_service"]
+
+_DELIVERED = Outcome.DELIVERED  # a member of an Enum is looked up by a function in Python 3.11
 
 Take = Callable[[bytes], None]
 """Hands the data of one message over, nobody waiting for the outcome."""
@@ -84,6 +88,7 @@ class Services:
     The receivers of this node.
 
     @param keys: the keys of messages that were seen; without it nothing is known of any.
+    @ivar hold: L{AwaitedServices.hold}.
     @ivar counters: how often what happened, by slug.
     """
 
@@ -92,6 +97,10 @@ class Services:
         self._clock = clock
         self._keys = keys
         self._places: dict[str, ServiceQueue] = {}
+        self._awaited = AwaitedServices(
+            clock, lambda place: self._refuse_waiting(place, Outcome.NO_SUCH_SERVICE)
+        )
+        self.hold = self._awaited.hold
         self._keyed: dict[tuple[str, str, str], Delivery] = {}
         self._stopped = False
 
@@ -142,7 +151,7 @@ class Services:
                 raise ConfigurationError(
                     "too-many-services", f"this node has {limits.MAX_SERVICES} services already"
                 )
-            place = self._places[service] = ServiceQueue(service, owner)
+            place = self._places[service] = self._awaited.claim(service, owner)
         place.cancel()
         place.shared = shared
         taker = Taker(receiver, concurrent, Faults(service, self.counters))
@@ -204,12 +213,19 @@ class Services:
         for place in list(self._places.values()):
             place.cancel()
             self._refuse_waiting(place, Outcome.BUSY)
+        for place in self._awaited.stop():
+            self._refuse_waiting(place, Outcome.BUSY)
 
-    def refusal(self, service: str, size: int, source_id: str) -> Outcome | None:
-        """Why a message of this size from that node would not be taken now, or None."""
+    def refusal(self, service: str, size: int, source_id: str, waits: bool = False) -> Outcome | None:
+        """
+        Why a message of this size from that node would not be taken now, or None.
+
+        @param waits: somebody waits for its outcome, so it may wait for a receiver that is on its way.
+        """
         place = self._places.get(service)
         if place is None:
-            return Outcome.NO_SUCH_SERVICE
+            there = waits and self._awaited.has_room(service, source_id, size)
+            return None if there else Outcome.NO_SUCH_SERVICE
         return None if place.has_room(source_id, size) else Outcome.BUSY
 
     def known(self, source_id: str, service: str, key: str) -> bool:
@@ -236,7 +252,7 @@ class Services:
                 delivery.waiting.append(done)
                 return
         if place is None:
-            done(Outcome.NO_SUCH_SERVICE, "", b"")
+            self._await(Delivery(message, done, handed))
             return
         delivery = Delivery(message, done, handed)
         taker = place.free()
@@ -249,6 +265,16 @@ class Services:
             self._hand(place, taker, delivery)
         else:
             place.wait(delivery)
+
+    def _await(self, delivery: Delivery) -> None:
+        """There is no receiver: after a start one may be on its way."""
+        message = delivery.message
+        if not self._awaited.has_room(message.service, message.source_id, len(message.data)):
+            delivery.done(Outcome.NO_SUCH_SERVICE, "", b"")
+            return
+        if message.key:
+            self._keyed[_keyed(message)] = delivery
+        self._awaited.wait(delivery)
 
     def taker(self, peer: Peer, service: str, refused: Callable[[Outcome], None]) -> Take:
         """
@@ -286,7 +312,7 @@ class Services:
 
     def purge(self, source_id: str) -> None:
         """Drop queued messages of a node that is not believed any more."""
-        for place in self._places.values():
+        for place in (*self._places.values(), *self._awaited):
             self.counters["purged"] += place.purge(source_id)
 
     def _hand(self, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
@@ -309,7 +335,7 @@ class Services:
         self.counters["handed"] += 1
         delivery.handed()
         if result is None:
-            self._end(delivery, Outcome.DELIVERED)
+            self._end(delivery, _DELIVERED)
         else:
             self._answered(place, taker, delivery, result)
 
@@ -328,6 +354,10 @@ class Services:
 
     def _answered(self, place: ServiceQueue, taker: Taker, delivery: Delivery, answer: object) -> None:
         """What a receiver returned: it is busy until that is done, if that can be waited for."""
+        if type(answer) is Handling:
+            taker.pending[delivery] = None
+            answer.when_ended(partial(self._handled, place, taker, delivery))
+            return
         try:
             deferred = ensureDeferred(cast(Coroutine[Deferred[Any], Any, Any], answer))
         except BaseException:  # it is neither, or a proxy that raises when it is asked what it is
@@ -337,6 +367,15 @@ class Services:
         taker.pending[delivery] = None
         about = place, taker, delivery
         deferred.addCallbacks(self._free, self._failed, callbackArgs=about, errbackArgs=about)
+
+    def _handled(
+        self, place: ServiceQueue, taker: Taker, delivery: Delivery, ended: bytes | GmeshError
+    ) -> None:
+        if isinstance(ended, GmeshError):
+            self.counters["receiver-failed"] += 1
+            self._free(_Refusal(ended), place, taker, delivery)
+        else:
+            self._free(ended, place, taker, delivery)
 
     def _failed(self, failure: Failure, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
         if failure.check(GmeshError):
@@ -356,8 +395,9 @@ class Services:
             self.counters["answer-too-large"] += 1
             self._end(delivery, Outcome.REFUSED, f"its answer has more than {MAX_ANSWER} bytes")
         else:
-            self._end(delivery, Outcome.DELIVERED, "", result if isinstance(result, bytes) else b"")
-        self._drain(place)
+            self._end(delivery, _DELIVERED, "", result if isinstance(result, bytes) else b"")
+        if place.queue:
+            self._drain(place)
 
     def _drain(self, place: ServiceQueue) -> None:
         """Hand over what waits, in this one loop also messages that are done at once."""
@@ -380,7 +420,10 @@ class Services:
     def _end(self, delivery: Delivery, outcome: Outcome, said: str = "", answer: bytes = b"") -> None:
         """What became of a message; of one with a key when that is on disk."""
         keys = self._keys
-        if not delivery.message.key or keys is None:
+        if not delivery.message.key:
+            delivery.done(outcome, said, answer)
+            return
+        if keys is None:
             self._tell(delivery, outcome, said, answer)
             return
         key = _keyed(delivery.message)
@@ -395,9 +438,6 @@ class Services:
         self._tell(delivery, outcome, said)
 
     def _tell(self, delivery: Delivery, outcome: Outcome, said: str, answer: bytes = b"") -> None:
-        if not delivery.message.key:
-            delivery.done(outcome, said, answer)
-            return
         self._keyed.pop(_keyed(delivery.message), None)
         waiting, delivery.waiting = delivery.waiting, []
         for done in (delivery.done, *waiting):

@@ -40,6 +40,7 @@ class Sessions:
     @param directory: the members that are known here.
     @param behind: called with the number of a CRL that a peer holds and this node does not.
     @ivar running: whether frames are for this node now.
+    @ivar turn: the end of what is read now.
     @ivar counters: how often what happened, by slug.
     """
 
@@ -58,6 +59,7 @@ class Sessions:
         self._trust = sealer.handshaker.trust
         self._table = sealer.table
         self._session = sealer.table.session
+        self.turn = sealer.turn
         self._handshakes = sealer.handshakes
         self._paths = sealer.paths
         self._directory = directory

@@ -110,9 +110,14 @@ class Egress:
             return False
         return self.queue.push_data(b"".join((frame, rest)), flow, self._clock.seconds())
 
-    def hold(self) -> None:
-        """Several frames follow, such as the answers to what was received: they leave with L{release}."""
-        self._armed = True
+    def hold(self) -> bool:
+        """
+        Several frames follow, such as the answers to what was received: they leave with L{release}.
+
+        @return: False if they leave at another end, which comes later.
+        """
+        began, self._armed = not self._armed, True
+        return began
 
     def release(self) -> None:
         """All are here: they wait for the reactor no longer."""

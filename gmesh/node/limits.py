@@ -157,4 +157,4 @@ NAME_KEPT = 2.0
 """Seconds after which a service is free that no program waits for."""
 HOLD_WINDOW = 10.0
 HOLD_PATIENCE = 3.0
-"""Seconds from the start in which a stream waits, and so long, for a program that has not come back yet."""
+"""Seconds from the start in which streams and messages wait, and so long, for a program not back yet."""

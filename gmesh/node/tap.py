@@ -174,7 +174,8 @@ class NodeService(Service):
         """Begin to dial and to route."""
         super().startService()
         self._runtime.start()
-        self._runtime.streams.hold(HOLD_WINDOW, HOLD_PATIENCE)
+        for kind in (self._runtime.streams, self._runtime.datagrams):
+            kind.hold(HOLD_WINDOW, HOLD_PATIENCE)
 
     def stopService(self) -> Deferred[None]:
         """Ask the neighbours to route around us, drain, close."""

@@ -61,6 +61,7 @@ _FLAG_FRAGMENT = 2
 _FLAG_KEY = 8
 _FLAG_AGAIN = 16
 _FLAGS = 31
+_DATAGRAM = int(Inner.DATAGRAM)  # a member of an Enum is looked up by a function in Python 3.11
 _SERVICE_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
 
 
@@ -189,14 +190,16 @@ class DatagramTemplate:
     def head(self, size: int, message: int = 0) -> bytes:
         """All that stands before C{size} bytes of data, which are at most L{MAX_DATAGRAM_DATA}."""
         name = self._service
-        return self._pack(self._fixed + size, Inner.DATAGRAM, self._flags, message, len(name), name)
+        return self._pack(self._fixed + size, _DATAGRAM, self._flags, message, len(name), name)
 
     def frame(self, message: int, data: Buffer) -> bytes:
         """The whole inner frame. @raise FrameRefused: if C{data} is longer than L{MAX_DATAGRAM_DATA}."""
         size = len(data)
         if size > MAX_DATAGRAM_DATA:
             raise refused("datagram", f"cannot carry {size} bytes, at most {MAX_DATAGRAM_DATA}")
-        return b"".join((self.head(size, message), data))
+        name = self._service
+        head = self._pack(self._fixed + size, _DATAGRAM, self._flags, message, len(name), name)
+        return b"".join((head, data))
 
 
 class Outcome(IntEnum):
@@ -280,12 +283,13 @@ class MessageOutcome(NamedTuple):
 
 
 _OUTCOMES = frozenset(map(int, Outcome))
+_OUTCOME = int(Inner.OUTCOME)  # a member of an Enum is looked up by a function in Python 3.11
 _DELIVERED_BODY = DELIVERED_FRAME.size - FRAME_HEADER
 
 
 def delivered_frame(message: int) -> bytes:
     """The OUTCOME frame of a message whose receiver has ended well and gives nothing back."""
-    return DELIVERED_FRAME.pack(_DELIVERED_BODY, Inner.OUTCOME, message, Outcome.DELIVERED, 0)
+    return DELIVERED_FRAME.pack(_DELIVERED_BODY, _OUTCOME, message, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

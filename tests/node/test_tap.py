@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from gmesh.daemon.lock import LockService
 from gmesh.daemon.notify import HangupService
 from gmesh.node.configuration import Configuration
 from gmesh.node.identity_store import IdentityStore
+from gmesh.node.limits import HOLD_PATIENCE, HOLD_WINDOW
 from gmesh.node.tap import UNIT, NodeService, Options, makeService
 from gmesh.testing.issuer import Enrolled, Issuer
 from gmesh.trust.ceremony import next_genesis
@@ -382,3 +384,12 @@ def test_field_l11_the_shutdown_command_ends_the_process(
     for _ in range(20):
         reactor.advance(1)
     assert reactor.getDelayedCalls() == []
+
+
+def test_programs_have_a_moment_to_come_back_after_a_start() -> None:
+    """Streams and messages to what they serve wait for them."""
+    held = []
+    kind = SimpleNamespace(hold=lambda window, patience: held.append((window, patience)))
+    runtime: Any = SimpleNamespace(start=lambda: None, streams=kind, datagrams=kind)
+    NodeService(runtime).startService()
+    assert held == [(HOLD_WINDOW, HOLD_PATIENCE)] * 2

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -26,11 +25,15 @@ from gmesh.client.message_frames import (
     MessageFrameReader,
     SendRequest,
     failed_body,
+    given_frame,
+    sent_frame,
     take_text,
 )
+from gmesh.client.write_now import write_now
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.limits import MAX_DATAGRAM, MAX_RELIABLE_BYTES, MAX_RELIABLE_MESSAGES
 from gmesh.endtoend.reliable_queue import Delivered
+from gmesh.endtoend.service_queue import Handling
 from gmesh.endtoend.services import Message, Registration, is_reserved
 from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
 from gmesh.node.api.service_watches import Follow, ServiceFeed, ServiceWatches
@@ -43,6 +46,14 @@ LONGEST = MAX_DATAGRAM + 1024
 """Bytes of a body that a program may send: a message and its texts."""
 
 
+AT_ONCE, ENOUGH = 64, 64 * 1024
+"""So many frames, or bytes, leave together: the program begins with them while the node goes on."""
+
+
+def _nothing() -> None:
+    """There is nothing to give up yet."""
+
+
 class LegNode:
     """
     What a leg needs of a node.
@@ -51,6 +62,7 @@ class LegNode:
     @ivar tables: what may be asked for, by name.
     @ivar count: counts a cause.
     @ivar send: sends a message of a program, which waits for room if there is none.
+    @ivar begin: the same without a Deferred.
     @ivar feed: tells who offers what.
     """
 
@@ -64,7 +76,8 @@ class LegNode:
         clock: IReactorTime,
     ) -> None:
         self.datagrams = datagrams
-        self.send = WaitingSends(datagrams, clock).send
+        waiting = WaitingSends(datagrams, clock)
+        self.send, self.begin = waiting.send, waiting.begin
         self.describe = describe
         self.tables = tables
         self.count = count
@@ -87,14 +100,17 @@ class MessageLeg(Protocol):
         self._owner = owner
         self._admit = admit
         self._reader = MessageFrameReader(LONGEST)
-        self._sent: dict[int, tuple[Deferred[None], int]] = {}
+        self._turn = node.datagrams.turn
+        self._size = 0
+        self._gathered: list[bytes] = []  # what the program is told once all was read that is read now
+        self._sent: dict[int, tuple[Callable[[], object], int]] = {}
         self._sent_bytes = 0
         self._serving: dict[int, Registration] = {}
         self._left: list[Registration] = []  # that have messages which are not ended
         self.services: dict[int, str] = {}
-        self._given: dict[int, Deferred[bytes]] = {}
+        self._given: dict[int, Handling] = {}
         self._watches: ServiceWatches | None = None
-        self._early: list[tuple[int, bytes]] | None = None  # what is given before SERVING is written
+        self._early: list[bytes] | None = None  # what is given before SERVING is written
         self._number = 0
         self._over = False
         self._handlers = {
@@ -117,24 +133,29 @@ class MessageLeg(Protocol):
         """Frames of the program; one that breaks the protocol ends the connection."""
         if self._over:
             return
+        handlers, began = self._handlers, self._turn.hold()
         try:
-            for frame in self._reader.feed(data):
-                handler = self._handlers.get(frame.kind)
+            for kind, tag, body in self._reader.feed(data):
+                handler = handlers.get(kind)
                 if handler is None:
-                    raise FrameRefused("malformed", f"a program sends no {frame.kind.name}")
-                handler(frame.tag, frame.body)
+                    raise FrameRefused("malformed", f"a program sends no {kind.name}")
+                handler(tag, body)
         except FrameRefused:
             self._node.count("leg-malformed")
+            self._flush()
             self._over = True
             self.transport.loseConnection()
+        finally:
+            if began:
+                self._turn.release()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The program has gone: nobody waits for what it sent, and what it had is for the next one."""
         self._over = True
         if self._sent:
             self._node.count("caller-gone")
-        for sent, _ in list(self._sent.values()):
-            sent.cancel()
+        for give_up, _ in list(self._sent.values()):
+            give_up()
         for registration in (*self._serving.values(), *self._left):
             registration.gone()
         self._given.clear()
@@ -143,12 +164,34 @@ class MessageLeg(Protocol):
 
     def forbidden(self, error: RequestRefused) -> None:
         """Its user may not do what it does any more; the program hears why when it connects again."""
+        self._flush()
         self._over = True
         self.transport.loseConnection()
 
     def _write(self, kind: FrameType, tag: int, body: bytes = b"") -> None:
-        if not self._over:
-            self.transport.write(MessageFrame(kind, tag, body).encode())
+        self._put(MessageFrame(kind, tag, body).encode())
+
+    def _put(self, octets: bytes) -> None:
+        """A frame: at once, or with all others that follow of what is read now."""
+        if self._over:
+            return
+        if not self._turn.held:
+            self.transport.write(octets)
+            return
+        gathered = self._gathered
+        if not gathered:
+            self._turn.then(self._flush)
+        gathered.append(octets)
+        self._size += len(octets)
+        if len(gathered) >= AT_ONCE or self._size >= ENOUGH:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what was gathered."""
+        if self._gathered and not self._over:
+            write_now(self.transport, b"".join(self._gathered))
+        self._gathered.clear()
+        self._size = 0
 
     def _failed(self, tag: int, error: GmeshError) -> None:
         self._write(FrameType.FAILED, tag, failed_body(error.reason, error.detail))
@@ -166,31 +209,25 @@ class MessageLeg(Protocol):
         if len(self._sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
             self._failed(tag, SendRefused("busy", "more messages under way than this node allows a program"))
             return
-        sent = self._node.send(request)
-        self._sent[tag] = sent, size
+        self._sent[tag] = _nothing, size
         self._sent_bytes += size
-        about = (tag,)
-        sent.addCallbacks(self._arrived, self._not_sent, callbackArgs=about, errbackArgs=about)
+        give_up = self._node.begin(request, partial(self._told, tag))
+        if tag in self._sent:
+            self._sent[tag] = give_up, size
 
-    def _forget(self, tag: int) -> None:
+    def _told(self, tag: int, became: Delivered | SendRefused) -> None:
+        """What became of a SEND."""
         _, size = self._sent.pop(tag)
         self._sent_bytes -= size
-
-    def _arrived(self, delivered: Delivered, tag: int) -> None:
-        self._forget(tag)
-        milliseconds = round(1000 * (delivered.rtt or 0.0))
-        self._write(FrameType.SENT, tag, milliseconds.to_bytes(4, "big") + delivered.answer)
-
-    def _not_sent(self, failure: Failure, tag: int) -> None:
-        failure.trap(GmeshError)
-        self._forget(tag)
-        error = failure.value
-        assert isinstance(error, GmeshError)
-        self._failed(tag, error)
+        if not isinstance(became, Delivered):
+            self._failed(tag, became)
+        else:
+            rtt, answer = became
+            self._put(sent_frame(tag, round(1000 * (rtt or 0.0)), answer))
 
     def _cancel(self, tag: int, body: bytes) -> None:
         if tag in self._sent:
-            self._sent[tag][0].cancel()
+            self._sent[tag][0]()
 
     # what it serves
 
@@ -216,27 +253,20 @@ class MessageLeg(Protocol):
         else:
             self.services[tag] = service
             self._write(FrameType.SERVING, tag)
-            for number, given in self._early:
-                self._write(FrameType.MESSAGE, number, given)
+            for octets in self._early:
+                self._put(octets)
         finally:
             self._early = None
 
-    def _give(self, tag: int, message: Message) -> Deferred[bytes]:
-        body = GivenMessage(
-            tag,
-            message.source_name,
-            message.source_id,
-            message.roles,
-            message.data,
-            message.key,
-            message.redelivered,
-        ).encode()
+    def _give(self, tag: int, message: Message) -> Handling:
+        name, node_id, roles, _, data, key, redelivered = message
         self._number = number = (self._number + 1) & 0xFFFFFFFF
-        given = self._given[number] = Deferred()
+        octets = given_frame(number, GivenMessage(tag, name, node_id, roles, data, key, redelivered))
+        given = self._given[number] = Handling()
         if self._early is None:
-            self._write(FrameType.MESSAGE, number, body)
+            self._put(octets)
         else:
-            self._early.append((number, body))
+            self._early.append(octets)
         return given
 
     def _leave(self, tag: int, body: bytes) -> None:
@@ -251,12 +281,12 @@ class MessageLeg(Protocol):
     def _done(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)
         if given is not None:
-            given.callback(body)
+            given.done(body)
 
     def _refuse(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)
         if given is not None:
-            given.errback(SendRefused("refused", body.decode("utf-8", "replace") or "refused"))
+            given.refuse(SendRefused("refused", body.decode("utf-8", "replace") or "refused"))
 
     # what it asks
 

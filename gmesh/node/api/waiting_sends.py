@@ -10,6 +10,7 @@ Tests: C{tests/node/api/test_waiting_sends.py}.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,7 @@ from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import SendRequest
 from gmesh.endtoend.datagrams import Datagrams
+from gmesh.endtoend.reliable_queue import Told
 from gmesh.errors import SendRefused
 from gmesh.node.limits import FULL_PAUSE
 
@@ -62,6 +64,25 @@ class WaitingSends:
             return self._wait(request)
         sent = self._try(request, request.timeout)
         return self._wait(request) if sent is None else sent
+
+    def begin(self, request: SendRequest, told: Told) -> Callable[[], object]:
+        """
+        As L{send}, and without a Deferred where that can be.
+
+        @param told: called once, perhaps at once.
+        @return: gives it up.
+        """
+        node, service, data, timeout, key = request
+        if not key and not (self._queues and (node, service) in self._queues):
+            try:
+                give_up = self._datagrams.begin(node, service, data, timeout, told)
+            except SendRefused:  # busy
+                give_up = None
+            if give_up is not None:
+                return give_up
+        sent = self.send(request)
+        sent.addCallbacks(told, _why, errbackArgs=(told,))
+        return sent.cancel
 
     def _try(self, request: SendRequest, timeout: float) -> Deferred[Any] | None:
         """Send it; None if there is no room."""
@@ -113,3 +134,9 @@ class WaitingSends:
         waiting.sent = sent
         sent.chainDeferred(waiting.result)
         return True
+
+
+def _why(failure: Failure, told: Told) -> None:
+    failure.trap(SendRefused)
+    assert isinstance(failure.value, SendRefused)
+    told(failure.value)

@@ -25,6 +25,7 @@ from gmesh.client.message_frames import (
 )
 from gmesh.endtoend.limits import MAX_RELIABLE_BYTES, MAX_RELIABLE_MESSAGES
 from gmesh.endtoend.services import Message, Services
+from gmesh.endtoend.turn_end import TurnEnd
 from gmesh.errors import RequestRefused, SendRefused
 from gmesh.node.api.message_leg import LegNode, MessageLeg
 from gmesh.node.limits import MAX_LEG_SERVICES
@@ -39,7 +40,11 @@ class Datagrams:
         self.clock = Clock()
         self.services = Services(self.clock)
         self.register = self.services.register
+        self.turn = TurnEnd()
         self.sent: list[Deferred[Any]] = []
+
+    def begin(self, *asked: object) -> None:
+        """It is not known whether it is allowed: it is asked by L{send}."""
 
     def send(self, node: str, service: str, data: bytes, *, timeout: float, key: str) -> Deferred[Any]:
         def cancelled(deferred: Deferred[Any]) -> None:

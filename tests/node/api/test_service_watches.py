@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -13,6 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import FrameType, MessageFrame, MessageFrameReader, pack_text, read_failed
+from gmesh.endtoend.turn_end import TurnEnd
 from gmesh.node.api.message_leg import LegNode, MessageLeg
 from gmesh.node.limits import MAX_LEG_SERVICES
 
@@ -26,7 +28,7 @@ class Node:
         self.offered: dict[str, list[str]] = {"log": ["a"]}
         self.made = 0
         self.tell: list[Callable[[], object]] = []
-        datagrams: Any = None
+        datagrams: Any = SimpleNamespace(turn=TurnEnd())
         self.leg_node = LegNode(
             datagrams, dict, {"services": self._rows}, lambda cause: None, self._follow, Clock()
         )

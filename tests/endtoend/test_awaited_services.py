@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""After a start messages wait a little for programs that are on their way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from endtoend.rig import Outcomes
+
+from gmesh.endtoend import limits
+
+
+def test_a_message_waits_for_the_first_receiver_after_a_start(
+    fabric: Any, outcomes: Outcomes, talking: list[bytes]
+) -> None:
+    """Also with a key, and in several fragments; what is not acknowledged does not wait."""
+    alice, bob, got = fabric.alice.datagrams, fabric.bob.datagrams, list[bytes]()
+    large = bytes(20_000)
+    bob.hold(10.0, 3.0)
+    outcomes.watch(alice.send("bob", "late", b"1"))
+    outcomes.watch(alice.send("bob", "late", b"2", key="k"))
+    outcomes.watch(alice.send("bob", "late", large))
+    alice.post("bob", "late", b"lost")
+    fabric.run(1.0)
+    assert outcomes == [] and bob.services.names == ["_echo", "log"]
+    bob.register("late", lambda message: got.append(message.data))
+    fabric.run(0.2)
+    assert sorted(got) == sorted([b"1", b"2", large])
+    assert len(outcomes) == 3 and not any(isinstance(outcome, str) for outcome in outcomes)
+
+
+def test_nobody_comes(fabric: Any, outcomes: Outcomes, talking: list[bytes]) -> None:
+    """Within the patience of the node the sender waits, then it hears so; once the window is over at once."""
+    alice = fabric.alice.datagrams
+    fabric.bob.datagrams.hold(10.0, 3.0)
+    outcomes.watch(alice.send("bob", "never", b"1"))
+    fabric.run(2.9)
+    assert outcomes == []
+    fabric.run(0.3)
+    assert outcomes == ["no-such-service"]
+    fabric.run(7.0)
+    outcomes.watch(alice.send("bob", "never", b"2"))
+    fabric.run(0.1)
+    assert outcomes == ["no-such-service"] * 2
+
+
+def test_how_many_services_are_awaited_is_bounded(
+    fabric: Any, outcomes: Outcomes, talking: list[bytes]
+) -> None:
+    """One more has no receiver; and there is a bound for all their bytes together."""
+    alice, bob = fabric.alice.datagrams, fabric.bob.datagrams
+    bob.hold(10.0, 3.0)
+    for number in range(limits.MAX_AWAITED + 1):
+        outcomes.watch(alice.send("bob", f"s{number}", b"x"))
+    fabric.run(0.5)
+    assert outcomes == ["no-such-service"]
+    peer = fabric.alice.datagrams.own.node_id
+    assert bob.services.refusal("s0", limits.SERVICE_QUEUE_BYTES - 1, peer, waits=True) is None
+    assert bob.services.refusal("s0", limits.SERVICE_QUEUE_BYTES, peer, waits=True) is not None
+
+
+def test_a_node_that_stops_lets_them_go(fabric: Any, outcomes: Outcomes, talking: list[bytes]) -> None:
+    """Their sender keeps them for the next one of its name, and nothing is left on the clock."""
+    fabric.bob.datagrams.hold(10.0, 3.0)
+    outcomes.watch(fabric.alice.datagrams.send("bob", "late", b"1"))
+    fabric.run(0.5)
+    fabric.bob.datagrams.services.stop()
+    fabric.run(5.0)
+    assert outcomes == []
