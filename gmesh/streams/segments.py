@@ -213,6 +213,9 @@ class Segments:
         if not lane.segment(pieces, _HEAD + len(seen) + size, probe):
             self._owed = self._owed or bool(seen)
             self._lose(parts)
+            if not schedule:  # what asks the peer has not left: it is not lost
+                self.loose.probe()
+                schedule.wake(self.loose)
             if not self._paused:  # there is no path: nobody says when there is one
                 self._timer.by(now + limits.RETRY, now)
             return 0
