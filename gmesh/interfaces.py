@@ -4,7 +4,7 @@ The seams of gmesh, as zope interfaces: where one layer meets the next.
 
 Each says what calls it and when.  Types of arguments stand in the providers; this module
 imports only zope and Twisted interfaces, so every layer may import it.  Tests:
-C{tests/mesh/test_noise.py}, C{tests/routing/test_engine.py}, C{tests/authority/test_store.py}.
+C{tests/mesh/test_noise.py}, C{tests/routing/test_engine.py}.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from __future__ import annotations
 from zope.interface import Attribute, Interface
 
 __all__ = [
-    "IAuthorityStore",
     "IControlCommand",
-    "IEngine",
     "IFrameReceiver",
     "IFrameReceiverFactory",
     "ILink",
@@ -280,118 +278,6 @@ class ISigner(Interface):
 
     def sign(data):
         """An Ed25519 signature, 64 bytes, over C{data}."""
-
-
-class IAuthorityStore(Interface):
-    """
-    The authority's durable state as its use cases see it: each method is one transaction.
-
-    Methods return Deferreds, which fail with L{gmesh.errors.StoreError} when state cannot be read or written.
-    """
-
-    def decide(function):
-        """
-        Run C{function(transaction)} as one write decision, grouped with others into one commit.
-
-        @return: Deferred of its result, fired after the commit.
-        """
-
-    def decide_in_bulk(bulk, item):
-        """
-        As L{decide}, about C{item}, at once with others of its kind in the group.
-
-        @param bulk: has C{one(transaction, item)} and C{many(transaction, items)}.
-        """
-
-    def note(function):
-        """As L{decide}: a small write outside the order of decisions, of what no decision writes."""
-
-    def read(function, patient=True):
-        """
-        Run C{function(cursor)} on a read-only connection.
-
-        @param patient: wait a while for a database that is away.
-        @return: Deferred of its result.
-        """
-
-
-class IEngine(Interface):
-    """
-    The database below the authority's store: how to reach it, and what its errors mean.
-
-    Its connections are those of PEP 249, with C{begin(cursor)}, after which only the caller writes until it
-    commits, C{begin_note(cursor)} for a small write beside the decisions, C{begin_read(cursor)} for a
-    snapshot, C{begin_schema(cursor)} and C{run_script(cursor, migration)} to change tables, and
-    C{in_transaction}; before a daemon commits a group it calls C{sign_off(cursor, replica, now)}.  Statements
-    have C{?} for each value.
-    """
-
-    path = Attribute("The file that holds it, a C{Path}; None if it is not one of this host.")
-    name = Attribute("What it is called in messages, a C{str}.")
-    shared = Attribute("Whether several daemons may serve from it, a C{bool}; none fills it then.")
-
-    def connect():
-        """A connection of the caller's own."""
-
-    def open(now):
-        """
-        Bring it up to the program's schema, at the start of a daemon.
-
-        @param now: Unix seconds.
-        @return: a connection of the caller's own, and whether the whole was read and found good.
-        @raise StoreError: C{corrupt}, C{newer-schema}, C{changed-migration}, C{empty-database},
-            C{unsafe-database}.
-        """
-
-    def fill(connection, cursor, now):
-        """
-        Begin to write in an empty database, and make its tables: only of those that are shared.
-
-        @return: as C{begin(cursor)} of a connection.
-        @raise StoreError: C{not-empty}, C{unsafe-database}.
-        """
-
-    def writer_pool(reactor):
-        """The C{adbapi.ConnectionPool} of one connection through which every change goes."""
-
-    def reader_pool(reactor):
-        """A pool of connections that cannot change anything."""
-
-    def is_error(error):
-        """Whether an exception is the engine's own. @rtype: C{bool}"""
-
-    def is_locked(error):
-        """Whether it means that another program kept the writer waiting too long. @rtype: C{bool}"""
-
-    def is_passing(error):
-        """
-        Whether the same may go well a moment later on another connection; nothing was written if it is
-        not L{unknown_turn} either.
-
-        @rtype: C{bool}
-        """
-
-    def unknown_turn(error):
-        """
-        The turn of the group whose commit was sent and never answered; None if an error means anything else.
-
-        A connection's C{outcome(boot, turn)} says whether it was committed.
-        """
-
-    def explain(error):
-        """What an error of the engine means to people. @rtype: L{gmesh.errors.StoreError}"""
-
-    def log_size():
-        """Bytes of the log beside the database on this host. @rtype: C{int}"""
-
-    def log_held(connection):
-        """Bytes of the log that cannot be taken up, because somebody reads what was before. @rtype: C{int}"""
-
-    def check(given_up=None):
-        """Read the whole, until C{given_up()}. @raise StoreError: C{corrupt}, C{unavailable}."""
-
-    def closed():
-        """The last connection was closed, and nothing was found wrong."""
 
 
 class IPeerStreams(Interface):

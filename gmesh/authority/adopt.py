@@ -37,7 +37,7 @@ def adopt_whole(state: Path, engine: Any, now: int) -> None:
     """
     Take it as it is: it was moved while the authority was stopped, and nothing was lost.
 
-    @param engine: L{gmesh.interfaces.IEngine} of the database.
+    @param engine: L{gmesh.authority.interfaces.IEngine} of the database.
     @raise StoreError: C{in-use}; C{older-database}, if it lacks what this host has seen; C{audit-broken}.
     """
     check_state(state)
@@ -72,7 +72,7 @@ def adopt(
     """
     Rework it in its place, as by L{gmesh.authority.restore.restore}, whose arguments these are.
 
-    @param engine: L{gmesh.interfaces.IEngine} of the database.
+    @param engine: L{gmesh.authority.interfaces.IEngine} of the database.
     @raise ConfigurationError: as that.
     @raise StoreError: as that.
     """

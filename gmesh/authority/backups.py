@@ -29,7 +29,7 @@ def make_backup(engine: Any, target: Path, now: int) -> dict[str, Any]:
     """
     Copy a live database into a file, check the copy, and write its manifest beside it. Blocks.
 
-    @param engine: L{gmesh.interfaces.IEngine} of the database, which several daemons may share.
+    @param engine: L{gmesh.authority.interfaces.IEngine} of the database, which several daemons may share.
     @return: the manifest.
     @raise StoreError: C{corrupt}, C{audit-broken}, C{unavailable}.
     """

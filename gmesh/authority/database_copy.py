@@ -58,7 +58,7 @@ def is_url(text: str) -> bool:
 
 def engine_of(text: str) -> Any:
     """
-    The L{gmesh.interfaces.IEngine} of a database by URL or file, from a command line.
+    The L{gmesh.authority.interfaces.IEngine} of a database by URL or file, from a command line.
 
     @raise ConfigurationError: as L{find_url} and L{make_engine}.
     """
@@ -70,7 +70,7 @@ def copy_end(engine: Any, replace: bool = False) -> CopyEnd:
     """
     One end of a copy.
 
-    @param engine: L{gmesh.interfaces.IEngine}
+    @param engine: L{gmesh.authority.interfaces.IEngine}
     @param replace: a full PostgreSQL target gives way.
     """
     if not engine.shared:

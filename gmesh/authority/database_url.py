@@ -63,7 +63,7 @@ def find_url(given: str | None, file: str | None) -> str | None:
 
 def make_engine(url: str) -> Any:
     """
-    The engine (L{gmesh.interfaces.IEngine}) for a URL.
+    The engine (L{gmesh.authority.interfaces.IEngine}) for a URL.
 
     @raise ConfigurationError: C{missing-psycopg}, C{bad-database}.
     """

@@ -67,7 +67,7 @@ class SharedPlace:
     """
     A database that several daemons share, none of which may run.
 
-    @param engine: L{gmesh.interfaces.IEngine} of it.
+    @param engine: L{gmesh.authority.interfaces.IEngine} of it.
     @param state: where a copy of what was there is kept.
     """
 

@@ -104,7 +104,8 @@ class StateDirectory:
     The directory given with C{--state}, its files checked.
 
     @param passphrases: asked for the signing keys that are sealed.
-    @param engine: L{gmesh.interfaces.IEngine} of the database; that of a file in the directory if not given.
+    @param engine: L{gmesh.authority.interfaces.IEngine} of the database; if not given, that of a file in the
+        directory.
     @raise ConfigurationError: saying which file is wrong and what to do.
     """
 

@@ -31,7 +31,7 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def shared_engine(url: str | None, file: str | None) -> Any:
     """
-    The L{gmesh.interfaces.IEngine} that these options name; None, if neither was given.
+    The L{gmesh.authority.interfaces.IEngine} that these options name; None, if neither was given.
 
     @raise ConfigurationError: as L{gmesh.authority.database_url.find_url}.
     """

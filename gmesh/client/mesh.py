@@ -41,8 +41,7 @@ from gmesh.errors import FrameRefused, GmeshError, SendRefused
 
 __all__ = ["Handler", "Mesh", "Serving"]
 
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two attempts to connect, doubling."""
 _SETTLING = 10.0
 """Seconds after a daemon has come back in which it may not have found the other nodes yet."""
@@ -56,7 +55,7 @@ _MESSAGE = FrameType.MESSAGE
 Handler = Callable[[GivenMessage], Any]
 """
 Deals with a message.  It is acknowledged when what this returns is done, a Deferred or coroutine; bytes that
-come of it go back to the sender.  What is raised refuses it: of a L{GmeshError} the sender is told C{detail}.
+come of it go back to the sender.  What is raised refuses it, a L{GmeshError} with what its C{detail} says.
 """
 
 

@@ -41,6 +41,7 @@ from gmesh.endtoend.path_selector import FirstLink, Path
 from gmesh.endtoend.sealing import Pieces, Sealer
 from gmesh.endtoend.session_set import SessionSet
 from gmesh.endtoend.turn_end import together
+from gmesh.endtoend.way_back import WayBack
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.messages import Inner, Mark
@@ -66,7 +67,6 @@ class BatchSender:
     """
 
     __slots__ = (
-        "_answers",
         "_asked_at",
         "_asking",
         "_batch",
@@ -87,6 +87,7 @@ class BatchSender:
         "_vain",
         "_waited",
         "_watch_call",
+        "_way_back",
         "keys",
         "limit",
         "parts",
@@ -101,7 +102,7 @@ class BatchSender:
         self.parts: list[bytes] = []
         self.size = 0
         self.limit = self.segment_limit = INITIAL_BATCH
-        self._answers: list[bytes] = []
+        self._way_back = WayBack(sealer, keys)
         self._asked_at = 0.0
         self._asking = False
         self._batch: list[Pieces] = []
@@ -165,7 +166,7 @@ class BatchSender:
     @property
     def apart(self) -> bool:
         """Whether the way back is another than that of all else."""
-        return self._sealer.paths.way_back(self.keys, self._clock.seconds()) is not None
+        return self._way_back.path(self._clock.seconds()) is not None
 
     def answer(self, frame: bytes, last: bool = False) -> Path | None:
         """
@@ -175,25 +176,16 @@ class BatchSender:
         @return: by which path, as far as it is known.
         @raise SendRefused: C{busy}, if there is no room.
         """
-        back = self._sealer.paths.way_back(self.keys, self._clock.seconds())
+        back = self._way_back.path(self._clock.seconds())
         if back is None:
             (self.send if last else self.put)(frame)
             return self.keys.sent_by
-        if sum(map(len, self._answers)) + len(frame) > self.limit:
-            self._send_answers()
-        self._answers.append(frame)
+        self._way_back.add(frame, self.limit)
         if last:
-            self._send_answers()
+            self._way_back.leave()
         elif self._call is None:
             self._call = self._clock.callLater(0, self._turn_over)
         return back
-
-    def _send_answers(self) -> None:
-        """Those of a turn share a seal; if they are lost, the peer asks again."""
-        answers, self._answers = self._answers, []
-        back = self.keys.back
-        if answers and not (back and self._sealer.answer(self.keys, b"".join(answers), back)):
-            self._sealer.counters["reply-lost"] += len(answers)
 
     def send(self, plaintext: bytes) -> None:
         """
@@ -323,7 +315,7 @@ class BatchSender:
     def _turn_over(self) -> None:
         """A turn that filled frames is followed by more: those of two turns leave together."""
         self._call = None
-        self._send_answers()
+        self._way_back.leave()
         if self._batch and not self._waited:
             self._waited = True
             self._call = self._clock.callLater(0, self._turn_over)
@@ -398,10 +390,7 @@ class BatchSender:
         self._in_flight.control.least(rtt)
 
     def blame(self, generation: int, sent: float) -> None:
-        """
-        What went out when L{path_generation} was C{generation}, at C{sent}, is not answered: try another
-        path, unless that was done.
-        """
+        """What left at C{sent} by the path of then is not answered: try another, unless that was done."""
         if generation == self.path_generation:
             self._sealer.blame(self.keys, self._first_link.path, sent)
 
@@ -479,7 +468,7 @@ class BatchSender:
         """The keys are gone: forget what was gathered; producers go on and learn why."""
         self.token = CLOSED
         self.parts.clear()
-        self._answers.clear()
+        self._way_back.clear()
         self._batch.clear()
         self.size = 0
         if self._call is not None:

@@ -16,13 +16,13 @@ from zope.interface.verify import verifyObject
 
 from gmesh.authority import audit, limits
 from gmesh.authority.clock import SteadyClock
+from gmesh.authority.interfaces import IAuthorityStore
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import sqlite
 from gmesh.authority.store.migrate import migrate
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused, StoreError
-from gmesh.interfaces import IAuthorityStore
 
 
 def test_it_is_the_store(bench: Bench) -> None:

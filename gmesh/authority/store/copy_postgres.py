@@ -38,7 +38,7 @@ class PostgresEnd:
     """
     A database.
 
-    @param engine: L{gmesh.interfaces.IEngine} of it.
+    @param engine: L{gmesh.authority.interfaces.IEngine} of it.
     @param replace: a target may be full: its rows go in the transaction in which the others come.
     """
 

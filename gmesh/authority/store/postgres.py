@@ -23,13 +23,13 @@ from psycopg.pq.abc import PGconn
 from twisted.enterprise import adbapi
 from zope.interface import implementer
 
+from gmesh.authority.interfaces import IEngine
 from gmesh.authority.store import postgres_schema
 from gmesh.authority.store.identity import ServerIdentity
 from gmesh.authority.store.migrate import Migration, migrate
 from gmesh.authority.store.postgres_pool import PostgresPool
 from gmesh.authority.store.replicas import Replica, sign_off, turn_of
 from gmesh.errors import ConfigurationError, StoreError
-from gmesh.interfaces import IEngine
 
 __all__ = ["PostgresConnection", "PostgresEngine", "url_parts"]
 

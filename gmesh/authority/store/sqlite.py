@@ -2,8 +2,8 @@
 """
 The words only SQLite understands: pragmas, BEGIN IMMEDIATE, integrity, backup.
 
-Another database means another module like this one, with a provider of L{gmesh.interfaces.IEngine}; a
-connection of either has the same few words beside those of PEP 249.
+Another database means another module like this one, with a provider of
+L{gmesh.authority.interfaces.IEngine}; a connection of either has the same few words beside those of PEP 249.
 Tests: C{tests/authority/test_store.py}, C{tests/authority/test_disk.py}.
 """
 
@@ -21,11 +21,11 @@ from twisted.enterprise import adbapi
 from zope.interface import implementer
 
 from gmesh.authority import limits
+from gmesh.authority.interfaces import IEngine
 from gmesh.authority.store.clean_shutdown import leave_clean, take_clean
 from gmesh.authority.store.migrate import Migration, migrate
 from gmesh.authority.store.replicas import Replica
 from gmesh.errors import StoreError
-from gmesh.interfaces import IEngine
 
 __all__ = [
     "EngineError",

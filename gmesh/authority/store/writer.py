@@ -22,13 +22,13 @@ from zope.interface import implementer
 
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
+from gmesh.authority.interfaces import IAuthorityStore
 from gmesh.authority.store.group_commit import Bulk, QueuedDecision, rows_of, run_group
 from gmesh.authority.store.other_programs import OtherPrograms
 from gmesh.authority.store.outage import Outage
 from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import AuditRow, Notes, Reader, Transaction
 from gmesh.errors import StoreError
-from gmesh.interfaces import IAuthorityStore
 
 __all__ = ["Mirror", "Store"]
 
@@ -42,7 +42,7 @@ class Store:
     """
     The authority's database.
 
-    @param engine: L{gmesh.interfaces.IEngine}, which the pools are of.
+    @param engine: L{gmesh.authority.interfaces.IEngine}, which the pools are of.
     @param writer: a pool of one connection.
     @param reader: a pool of connections that cannot write.
     @param clock: the time of decisions, and the mark below which no request is believed.
