@@ -249,7 +249,7 @@ OTHERS = {
     *("pidfile", "logfile", "unix-socket", "no-buffer"),  # twistd, curl
     *("variant", "include", "customize-hook", "reflink"),  # mmdebstrap, cp
     *("pipe", "wait", "working-directory", "property"),  # systemd-run
-    *("quick", "plot", "against"),  # bench
+    *("quick", "plot", "against", "engine"),  # bench, pytest
 }
 
 
