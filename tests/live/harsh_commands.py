@@ -50,6 +50,7 @@ HEAVY = (
     "asyncio",
     "gmesh.authority.operators",
     "gmesh.authority.restore",
+    "gmesh.authority.server",
     "gmesh.cli.demo_daemons",
     "gmesh.node.control_commands",
     "gmesh.node.identity_store",
