@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,13 @@ def read_through(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def damage(path: Path) -> None:
-    """Overwrite pages in the middle of the file."""
+    """Overwrite a page that no start reads: the root of the certificates."""
+    with closing(sqlite3.connect(path)) as database:
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        (page,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'certificate'").fetchone()
     with open(path, "r+b") as stream:
-        stream.seek(os.stat(path).st_size // 4096 // 2 * 4096)
-        stream.write(os.urandom(4 * 4096))
+        stream.seek((page - 1) * size)
+        stream.write(os.urandom(size))
 
 
 def test_a_file_left_whole_is_read_after_the_start(network: Any, read_through: list[str]) -> None:
