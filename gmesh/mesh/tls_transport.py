@@ -138,6 +138,12 @@ class LinkTls(TLSMemoryBIOProtocol):
             self._tlsShutdownFinished(failure)
         self._flushSendBIO()
 
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        """As Twisted does; who is pulled is asked no more, or the transport below would wait for its end."""
+        super()._tlsShutdownFinished(reason)
+        if isinstance(self._producer, _Asked):
+            self.unregisterProducer()
+
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """@see: C{IConsumer.registerProducer}; one that is pulled is asked when all has left this process."""
         if streaming or self._lostTLSConnection:

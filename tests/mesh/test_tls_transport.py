@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import pytest
+import pytest_twisted
 from mesh.sockets_world import Authority
 from OpenSSL import SSL
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import CertificateOptions, TLSVersion
@@ -254,6 +258,34 @@ def test_who_closes_with_a_producer_registered_closes_when_that_has_ended(pair):
     near.transport.unregisterProducer()
     pair.wire.flush()
     assert [type(end.lost) for end in pair.ends] == [ConnectionDone, ConnectionDone]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_of_tls_ends_the_connection_whatever_its_producer_does(tmp_path):
+    """One that is pulled and never unregisters keeps no socket open."""
+    served, _ = Authority(tmp_path).endpoint("a.example")
+    server = mesh_server(MemoryReactorClock(), served)._sslContextFactory
+    near, far = End(), End()
+    near_tls, far_tls = (
+        LinkTlsFactory(options, here, Factory.forProtocol(lambda end=end: end))
+        for options, here, end in ((for_links(CertificateOptions()), True, near), (server, False, far))
+    )
+    port = reactor.listenTCP(0, far_tls, interface="127.0.0.1")
+    arrived, both = Deferred(), [Deferred(), Deferred()]
+    far.then = lambda: arrived.callback(None)
+    for end, lost in zip((near, far), both, strict=True):
+        end.connectionLost = lambda reason, lost=lost: lost.callback(None)
+    await TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port).connect(near_tls)
+    near.transport.write(b"here")
+    await arrived
+    near.transport.registerProducer(Pushes([]), False)
+    far.transport.loseConnection()
+    try:
+        await both[0].addTimeout(10, reactor)
+    finally:
+        near.transport.abortConnection()
+        await both[1]
+        await port.stopListening()
 
 
 @pytest.mark.skipif(SSL.OPENSSL_VERSION_NUMBER < 0x30300000, reason="OpenSSL cannot be told so before 3.3")
