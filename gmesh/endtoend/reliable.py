@@ -161,7 +161,7 @@ class ReliableSender:
             self._answered(message)
         absent = outcome is Outcome.NO_SUCH_SERVICE
         if absent and held:  # it was waited for there, in vain
-            queue.missing(message.service)
+            queue.missing(message)
         absent = absent and queue.returns(message.service, now)
         if outcome is Outcome.UNKNOWN and held:
             self._counters["sent-anew"] += 1

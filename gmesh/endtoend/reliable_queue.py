@@ -100,6 +100,7 @@ class ReliableMessage:
     @ivar reason: why it would be given up now.
     @ivar again: it may have been handed over already, under another number.
     @ivar held: the peer has it.
+    @ivar there: when its service had last taken a message before this one.
     @ivar size: bytes it counts for.
     """
 
@@ -121,6 +122,7 @@ class ReliableMessage:
     reason: str = "timed-out"
     again: bool = False
     held: bool = False
+    there: float = float("-inf")
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,9 +138,10 @@ class _Lane:
     @ivar until: no message is sent before, as there was no room.
     @ivar pause: how long it is left alone the next time.
     @ivar there: when it last took a message.
+    @ivar done: when it last was done with one.
     """
 
-    __slots__ = ("allowed", "bytes", "flying", "messages", "pause", "there", "until", "waiting")
+    __slots__ = ("allowed", "bytes", "done", "flying", "messages", "pause", "there", "until", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[ReliableMessage] = deque()
@@ -148,7 +151,7 @@ class _Lane:
         self.allowed = limits.MAX_RELIABLE_MESSAGES
         self.until = float("-inf")
         self.pause = limits.BUSY_PAUSE
-        self.there = float("-inf")
+        self.there = self.done = float("-inf")
 
 
 class ReliableQueue:
@@ -290,6 +293,7 @@ class ReliableQueue:
     def taken(self, message: ReliableMessage, now: float) -> None:
         """The peer holds C{message}, so its service is there, and has room."""
         self.arrived(message, now)
+        message.there = self._lanes[message.service].there
         self._there(message, now)
         self._held[message.number] = message
         message.held = True
@@ -303,7 +307,9 @@ class ReliableQueue:
             del self._held[message.number]
         else:
             self.arrived(message, now)
-        self._forget(message, self._there(message, now))
+        lane = self._there(message, now)
+        lane.done = now
+        self._forget(message, lane)
         return now - message.first_sent
 
     def _there(self, message: ReliableMessage, now: float) -> _Lane:
@@ -314,9 +320,10 @@ class ReliableQueue:
             lane.allowed += 1
         return lane
 
-    def missing(self, service: str) -> None:
-        """A service is not there, and is not to come back."""
-        self._lanes[service].there = float("-inf")
+    def missing(self, message: ReliableMessage) -> None:
+        """The peer held C{message} for a receiver that did not come: that it took it shows nothing."""
+        lane = self._lanes[message.service]
+        lane.there = max(lane.done, min(lane.there, message.there))
 
     def returns(self, service: str, now: float) -> bool:
         """True if a service that is not there now was there so lately that it may come back."""

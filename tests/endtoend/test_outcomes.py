@@ -211,12 +211,14 @@ def test_a_restarted_receiver_is_given_it_again_marked(fabric, outcomes):
     assert [(message.data, message.redelivered) for message in second.messages] == [(b"one", True)]
 
 
-def test_a_restarted_receiver_whose_program_comes_later(fabric, outcomes):
-    """A service that took messages just now is waited for, although its node says there is none."""
+@pytest.mark.parametrize("patience", [0, 3])
+def test_a_restarted_receiver_whose_program_comes_later(fabric, outcomes, patience):
+    """A service that took messages just now is waited for, although its node says so, at once or later."""
     first = fabric.bob.serve()
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"one"))
     fabric.run(1)
     fabric.bob.restart()
+    fabric.bob.datagrams.hold(10, patience)
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"two"))
     fabric.run(5)
     assert delivered(outcomes) == ["delivered"]
@@ -224,6 +226,24 @@ def test_a_restarted_receiver_whose_program_comes_later(fabric, outcomes):
     fabric.run(2)
     assert (first, second) == ([b"one"], [b"two"])
     assert delivered(outcomes) == ["delivered"] * 2
+
+
+def test_a_program_that_leaves_in_order_and_comes_back(fabric, outcomes):
+    """What was queued for it goes to the next one."""
+    first = Program(fabric.bob, concurrent=1)
+    for number in range(3):
+        outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"%d" % number))
+    fabric.run(1)
+    first.registration.unregister()
+    fabric.run(1)
+    assert outcomes == []
+    second = Program(fabric.bob)
+    fabric.run(1)
+    for program in (first, second):
+        program.done()
+    fabric.run(1)
+    assert (first.data, second.data) == ([b"0"], [b"1", b"2"])
+    assert delivered(outcomes) == ["delivered"] * 3
 
 
 def test_a_service_that_does_not_come_back_is_missed_in_the_end(fabric, outcomes):
