@@ -139,3 +139,17 @@ def test_answers_go_back_the_way_that_came(mesh: MemoryMesh) -> None:
     path = mesh["t"].path("s")
     assert path is not None and path[1] == evil
     assert taken == [b"one", b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_answers_go_back_although_the_own_path_has_changed(mesh: MemoryMesh) -> None:
+    """The first one too: where the last own frame went says nothing of the next."""
+    source, far = mesh["s"].runtime, mesh["t"].runtime
+    far.datagrams.register("log", lambda message: None)
+    mesh.result(source.datagrams.send("t", "log", b"one"))
+    far.datagrams.post("s", "nobody", b"by its own path")
+    far.engine.unanswered(far.engine.path(mesh["s"].handle, far.now()), far.now(), False)
+    own, theirs = mesh["t"].path("s"), mesh["s"].path("t")
+    assert own is not None and theirs is not None and own[1] != theirs[1]
+    silence(mesh, own[1])
+    mesh.result(source.datagrams.send("t", "log", b"two"))
+    assert source.counters().get("resent", 0) == 0
