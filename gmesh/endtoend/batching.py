@@ -102,7 +102,7 @@ class BatchSender:
         self.parts: list[bytes] = []
         self.size = 0
         self.limit = self.segment_limit = INITIAL_BATCH
-        self._way_back = WayBack(sealer, keys)
+        self._way_back = WayBack(sealer, keys, self.put)
         self._asked_at = 0.0
         self._asking = False
         self._batch: list[Pieces] = []

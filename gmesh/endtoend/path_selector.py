@@ -118,7 +118,7 @@ class PathSelector:
     def way_back(self, keys: SessionSet, now: float) -> Path | None:
         """The path for what answers the peer, if it is another than that of all else and can be used."""
         back = keys.back
-        if back is None:
+        if back is None or keys.sealer(now) is None:  # without keys all waits for them together
             return None
         return None if self.link_to(back[1]) is None or back == self.path(keys, now) else back
 

@@ -8,6 +8,7 @@ from endtoend.producers import Source
 from endtoend.rig import DELAY
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.reliable_queue import encode_datagram
 from gmesh.wire.frames import Kind
 
 
@@ -84,6 +85,24 @@ def test_frames_that_were_overtaken_do_not_bring_the_old_path_back(fabric, flow)
     for end, handle in ((fabric.alice, fabric.bob.handle), (fabric.bob, fabric.alice.handle)):
         assert end.associations.get(handle).keys.back == (end.handle, other.handle, handle)
     assert {frame[15:23] for frame in fabric.frames(Kind.E2E_DATA)} == {other.handle}
+
+
+@pytest.mark.parametrize("gone", ["current", "back"])
+def test_answers_whose_keys_or_way_back_are_gone_arrive_all_the_same(fabric, flow, gone):
+    """With new keys, or by the path of all else."""
+    got, other = fabric.alice.serve("told"), fabric.add("carol", 9)
+    batch = fabric.bob.associations.get(fabric.alice.handle).batch
+    fabric.bob.links[other.handle] = object()
+    batch.keys.back = (fabric.bob.handle, other.handle, fabric.alice.handle)
+    assert batch.apart
+    if gone == "current":
+        batch.keys.current = None
+    for answer in (b"one", b"two"):
+        batch.answer(encode_datagram("told", 1, answer, want_ack=False)[0])
+    if gone == "back":
+        batch.keys.back = None
+    fabric.run(1)
+    assert got == [b"one", b"two"]
 
 
 def test_route_change_in_the_middle_of_a_turn(fabric, flow):
