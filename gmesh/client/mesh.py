@@ -48,6 +48,8 @@ _SETTLING = 10.0
 _UNSETTLED = frozenset({"no-route", "unknown-node", "stale"})
 MARGIN = 2.0
 """Seconds beyond the time allowed after which the node's own answer is not waited for any more."""
+_LOOK_AGAIN = 0.05
+"""Seconds between two looks at which messages have ended: many end one shortly after the other."""
 
 _SENT = FrameType.SENT  # a member of an Enum is looked up by a function in Python 3.11
 _MESSAGE = FrameType.MESSAGE
@@ -345,7 +347,7 @@ class Mesh:
             self._end(tag, SendRefused("timed-out", where))
         ends = min((sending.ends for sending in self._sending.values()), default=inf)
         if ends < self._first_end:
-            self._look_at(ends)
+            self._look_at(max(ends, now + _LOOK_AGAIN))
 
     def _end(self, tag: int, result: bytes | GmeshError) -> None:
         sending = self._sending.pop(tag, None)

@@ -15,11 +15,14 @@ from client.message_daemon import MessageDaemon
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import UNIXServerEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from zope.interface import implementer
 
 from gmesh.client import Mesh
+from gmesh.client.mesh import MARGIN
 from gmesh.errors import SendRefused
 
 
@@ -185,6 +188,37 @@ async def test_cancelled_and_late(daemon: MessageDaemon, mesh: Mesh) -> None:
     waiting = alone.send("here", "log", b"x", timeout=-1.95)
     assert (await reason_of(waiting))[0] == "timed-out"
     alone.close()
+
+
+@implementer(IStreamClientEndpoint)
+class Nowhere:
+    """Connects never."""
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        return Deferred()
+
+
+def test_many_that_end_shortly_one_after_the_other_are_looked_at_together() -> None:
+    """Each look is at all of them: it ends those of 50 ms."""
+
+    class Counting(Clock):
+        asked = 0
+
+        def callLater(self, *call: Any, **options: Any) -> Any:
+            self.asked += 1
+            return super().callLater(*call, **options)
+
+    clock = Counting()
+    reactor: Any = clock
+    mesh, late = Mesh(Nowhere(), reactor), list[float]()
+    for number in range(1000):
+        sent = mesh.send("here", "log", b"x", timeout=number / 1000)
+        sent.addErrback(lambda _, due=MARGIN + number / 1000: late.append(clock.seconds() - due))
+    for _ in range(3200):
+        clock.advance(0.001)
+    assert len(late) == 1000 and min(late) > -0.001 and max(late) < 0.06
+    assert clock.asked < 30
+    mesh.close()
 
 
 @pytest_twisted.ensureDeferred
