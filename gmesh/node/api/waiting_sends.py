@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -137,6 +137,9 @@ class WaitingSends:
 
 
 def _why(failure: Failure, told: Told) -> None:
+    if failure.check(CancelledError):
+        told(SendRefused("cancelled", "the caller gave up"))
+        return
     failure.trap(SendRefused)
     assert isinstance(failure.value, SendRefused)
     told(failure.value)

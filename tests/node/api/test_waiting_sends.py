@@ -101,6 +101,24 @@ def test_a_caller_that_gives_up_takes_no_room() -> None:
     assert sender.clock.getDelayedCalls() == []
 
 
+def test_who_gives_up_what_has_no_word_for_it_is_told_so() -> None:
+    """A Deferred that was cancelled and says no more than that."""
+
+    class Silent:
+        """Takes everything, and knows nothing of giving up."""
+
+        def begin(self, *asked: Any) -> None:
+            return None
+
+        def send(self, *asked: Any, **options: Any) -> Deferred[Any]:
+            return Deferred()
+
+    stand_in: Any = Silent()
+    told: list[Any] = []
+    WaitingSends(stand_in, Clock()).begin(SendRequest("b", "log", b"1", 10.0), told.append)()
+    assert [refusal.reason for refusal in told] == ["cancelled"]
+
+
 def test_several_programs_that_send_more_than_fits_wait() -> None:
     """Three times what one node may have under way to a service: all arrive, none is told that it is busy."""
     mesh = MemoryMesh.line("a", "b", "c")
