@@ -271,7 +271,8 @@ class Datagrams:
         return result
 
     def _drop_here(self, service: str, data: bytes) -> None:
-        self.services.deliver(self._from_here(service, data), lambda outcome, said, answer: None)
+        message = self._from_here(service, data)
+        self.services.deliver(message, lambda outcome, said, answer: None, waits=False)
 
     def _from_here(self, service: str, data: bytes, key: str = "") -> Message:
         own = self.own

@@ -233,12 +233,15 @@ class Services:
         keys = self._keys
         return keys is not None and keys.find(source_id, service, key) is KeyState.ACKNOWLEDGED
 
-    def deliver(self, message: Message, done: Done, handed: Callable[[], None] = _nobody) -> None:
+    def deliver(
+        self, message: Message, done: Done, handed: Callable[[], None] = _nobody, waits: bool = True
+    ) -> None:
         """
         Hand C{message} over, now or when a receiver is free again.
 
         @param done: called once with the outcome; DELIVERED means that the receiver is done with it.
         @param handed: called when it is handed over.
+        @param waits: as of L{refusal}.
         """
         place = self._places.get(message.service)
         if message.key:
@@ -252,7 +255,10 @@ class Services:
                 delivery.waiting.append(done)
                 return
         if place is None:
-            self._await(Delivery(message, done, handed))
+            if waits:
+                self._await(Delivery(message, done, handed))
+            else:
+                done(Outcome.NO_SUCH_SERVICE, "", b"")
             return
         delivery = Delivery(message, done, handed)
         taker = place.free()

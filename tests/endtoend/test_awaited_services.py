@@ -29,6 +29,16 @@ def test_a_message_waits_for_the_first_receiver_after_a_start(
     assert len(outcomes) == 3 and not any(isinstance(outcome, str) for outcome in outcomes)
 
 
+def test_what_is_not_acknowledged_does_not_wait_at_home_either(fabric: Any) -> None:
+    """A message of a node to itself, which nobody serves."""
+    bob, got = fabric.bob.datagrams, list[bytes]()
+    bob.hold(10.0, 3.0)
+    bob.post("bob", "late", b"lost")
+    bob.register("late", lambda message: got.append(message.data))
+    fabric.run(0.2)
+    assert got == []
+
+
 def test_nobody_comes(fabric: Any, outcomes: Outcomes, talking: list[bytes]) -> None:
     """Within the patience of the node the sender waits, then it hears so; once the window is over at once."""
     alice = fabric.alice.datagrams
