@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli.test_anchor_link import World
@@ -27,7 +28,15 @@ NAME = "anchor.invalid"
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A network whose anchor joins hosts, and no proxy of the environment."""
+    """A network whose anchor joins hosts, no proxy of the environment, and nobody who knows L{NAME}."""
+    resolve = socket.getaddrinfo
+
+    def resolved(host: Any, *options: Any, **more: Any) -> Any:
+        if host == NAME:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return resolve(host, *options, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
     for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     made = World(tmp_path)

@@ -92,6 +92,7 @@ def says(*command: object, cwd: Path | None = None, env: dict[str, str] | None =
     return done.stdout + done.stderr
 
 
+@needs("openssl")
 def test_the_pin_of_a_certificate_is_what_the_command_of_the_page_prints(tmp_path: Path) -> None:
     """openssl(1) and the node name one key alike."""
     [command] = re.findall(r"``--tls-pin`` \(``(openssl x509 [^`]+)``\)", PAGE.replace("\n", " "))
