@@ -111,7 +111,7 @@ them in a window, but no fewer than of messages: each costs every node on the wa
 """
 
 FRAMES_PER_WRITE = 8
-"""Frames sealed one after the other: as many of the largest as fill two records of a link, one write."""
+"""Frames sealed one after the other: as many of the largest as a link writes ahead at most."""
 
 SLOW_PATH = 0.1
 """Round trip under load, in seconds, above which frames are kept small."""
