@@ -167,6 +167,26 @@ def test_a_reader_whose_connection_broke_is_asked_on_another(behind: Behind, log
     assert not logged
 
 
+def test_a_database_that_is_back_and_is_refused_is_not_asked_for_ever(
+    behind: Behind, logged: list[str]
+) -> None:
+    """An older one was put in its place: one line says so, and a stop ends."""
+    behind.joined("pump-1")
+    behind.proxy.go()
+    behind.invited("pump-2")
+    behind.advance(limits.DATABASE_WAIT_SECONDS + 1)
+    with psycopg.connect(behind.direct) as connection:
+        connection.execute("DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)")
+    store = behind.authority.store
+    groups = store.groups
+    logged.clear()
+    behind.proxy.plan = ""
+    behind.advance(2)
+    assert store.groups - groups == 1 and store.outage.trouble is None
+    assert sum("nothing was written: older-database" in line for line in logged) == 1
+    assert behind.ask("GET", "/readyz").status == 503
+
+
 @implementer(IReactorTime)
 class ClockOfThreads(Clock):
     """Time that obeys, and what threads hand over is done at once."""

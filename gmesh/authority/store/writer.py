@@ -396,6 +396,7 @@ class Store:
             group += self._queue  # each of them would wait as long, for nothing
             self._queue.clear()
         else:
+            self.outage.back()  # it did answer, if only to refuse
             if self.engine.is_error(error):
                 error = self._explained(error)
             elif not isinstance(error, StoreError):
