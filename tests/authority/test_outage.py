@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from authority.in_place import HeldThreads
 from authority.network import Answered, Network
 from authority.postgres_proxy import Proxy
 from authority.postgres_server import DatedEngine, PostgresServer
@@ -21,6 +22,7 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.rate_limit import RateLimits
 from gmesh.authority.store.postgres import PostgresEngine
+from gmesh.errors import StoreError
 from gmesh.trust.documents import Crl, parse_document
 from gmesh.trust.encoding import b64url_encode
 
@@ -185,6 +187,19 @@ def test_a_database_that_is_back_and_is_refused_is_not_asked_for_ever(
     assert store.groups - groups == 1 and store.outage.trouble is None
     assert sum("nothing was written: older-database" in line for line in logged) == 1
     assert behind.ask("GET", "/readyz").status == 503
+
+
+def test_what_is_queued_is_decided_at_once_when_the_database_answers(behind: Behind) -> None:
+    """A reader met no server while a group was written: the next does not wait for another try."""
+    store = behind.authority.store
+    writer: Any = store._writer
+    at_once, writer.threadpool = writer.threadpool, HeldThreads()
+    answers = [behind.invited(name) for name in ("pump-1", "pump-2")]
+    store.outage.gone(StoreError("unavailable", "no server"))
+    writer.threadpool.go()
+    writer.threadpool = at_once
+    behind.treq.flush()
+    assert [answer.status for (answer,) in answers] == [201, 201]
 
 
 @implementer(IReactorTime)

@@ -261,13 +261,17 @@ class Store:
 
     def drained(self) -> Deferred[None]:
         """Fires when no decision is queued or running; those that wait for a database that is away fail."""
-        if self.outage.trouble is not None:
-            self._expire()
-        if not self._busy:
+        if self._at_rest():
             return succeed(None)
         waiting: Deferred[None] = Deferred()
         self._idle.append(waiting)
         return waiting
+
+    def _at_rest(self) -> bool:
+        away = self.outage.trouble is not None
+        if away:
+            self._expire()
+        return not self._busy and (away or not (self._queue or self._doubtful))
 
     def close(self) -> None:
         """Close both pools, and note that the file is whole; nothing may be running."""
@@ -436,7 +440,7 @@ class Store:
         self._busy = False
         self._pump()
         self._watch()
-        if not self._busy:
+        if self._idle and self._at_rest():
             idle, self._idle = self._idle, []
             for waiting in idle:
                 waiting.callback(None)
