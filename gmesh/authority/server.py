@@ -433,6 +433,7 @@ def open_authority(
     try:
         issuer = directory.issuer()
         rules = read_possible_rules(state)
+        now = int(wall())  # somebody may have been asked for a passphrase meanwhile
         opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right, shared)
     except BaseException:
         lock.release()

@@ -202,6 +202,30 @@ def test_what_is_queued_is_decided_at_once_when_the_database_answers(behind: Beh
     assert [answer.status for (answer,) in answers] == [201, 201]
 
 
+def test_who_waits_for_a_connection_has_no_wrong_clock_for_that(behind: Behind) -> None:
+    """The time is read when the connection is there."""
+    writer: Any = behind.authority.store._writer
+    at_once, writer.threadpool = writer.threadpool, HeldThreads()
+    answers = behind.invited("pump-1")
+    behind.advance(limits.CLOCK_DIFFERENCE_SECONDS + 1)
+    writer.threadpool.go()
+    writer.threadpool = at_once
+    behind.treq.flush()
+    assert [answer.status for answer in answers] == [201]
+
+
+def test_a_start_that_took_long_before_the_database_has_no_wrong_clock(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A passphrase was asked for, perhaps."""
+    behind.stop()
+    first = iter([behind.now - limits.CLOCK_DIFFERENCE_SECONDS - 1.0])
+    real = behind.wall
+    monkeypatch.setattr(behind, "wall", lambda: next(first, None) or real())
+    behind.start()
+    assert behind.ask("GET", "/readyz").status == 200
+
+
 @implementer(IReactorTime)
 class ClockOfThreads(Clock):
     """

@@ -309,8 +309,9 @@ class Store:
 
     def _begin(self, group: list[QueuedDecision]) -> None:
         self._busy = True
-        now, mark = self._clock.now(), self._clock.high_water
-        done = maybeDeferred(self._writer.runWithConnection, self._run_group, group, now, mark)
+        self._clock.now()
+        mark = self._clock.high_water
+        done = maybeDeferred(self._writer.runWithConnection, self._run_group, group, mark)
         done.addCallbacks(lambda _: self._written(group), self._group_failed, errbackArgs=(group,))
 
     def _resolve(self, group: list[QueuedDecision], turn: int) -> None:
@@ -445,8 +446,9 @@ class Store:
             for waiting in idle:
                 waiting.callback(None)
 
-    def _run_group(self, connection: Any, group: list[QueuedDecision], now: int, mark: int) -> None:
-        """In the writer's thread."""
+    def _run_group(self, connection: Any, group: list[QueuedDecision], mark: int) -> None:
+        """In the writer's thread, which may have waited long for a connection."""
+        now = self._clock.milliseconds() // 1000
         try:
             rows = run_group(connection, group, now, mark, self.audit_size, self.taken_over, self.replica)
         except StoreError as error:
