@@ -25,6 +25,7 @@ from gmesh.authority.store.postgres import PostgresEngine
 from gmesh.errors import StoreError
 from gmesh.trust.documents import Crl, parse_document
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.signed_requests import NODE_TAG
 
 DOCUMENTS = ("status", "crl", "policy", "genesis")
 
@@ -224,6 +225,21 @@ def test_a_start_that_took_long_before_the_database_has_no_wrong_clock(
     monkeypatch.setattr(behind, "wall", lambda: next(first, None) or real())
     behind.start()
     assert behind.ask("GET", "/readyz").status == 200
+
+
+def test_members_have_the_documents_while_the_database_is_away(behind: Behind) -> None:
+    """As strangers have them: once it is known to be away, at once."""
+    member = behind.joined("pump-1")
+    behind.proxy.go()
+    answers: list[Answered] = []
+    for document in DOCUMENTS:
+        target = f"/{document}"
+        headers = behind.signed(member.node, "GET", target, tag=NODE_TAG)
+        behind.begin("GET", target, headers).addCallback(answers.append)
+        behind.treq.flush()
+    assert [answer.status for answer in answers] == [200] * (len(DOCUMENTS) - 1)
+    behind.advance(limits.DATABASE_WAIT_SECONDS + 1)
+    assert [answer.status for answer in answers] == [200] * len(DOCUMENTS)
 
 
 @implementer(IReactorTime)
