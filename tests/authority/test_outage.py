@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import queue
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.rate_limit import RateLimits
 from gmesh.authority.store.postgres import PostgresEngine
+from gmesh.authority.store.transaction import AuditRow
 from gmesh.errors import StoreError
 from gmesh.trust.documents import Crl, parse_document
 from gmesh.trust.encoding import b64url_encode
@@ -240,6 +242,35 @@ def test_members_have_the_documents_while_the_database_is_away(behind: Behind) -
     assert [answer.status for answer in answers] == [200] * (len(DOCUMENTS) - 1)
     behind.advance(limits.DATABASE_WAIT_SECONDS + 1)
     assert [answer.status for answer in answers] == [200] * len(DOCUMENTS)
+
+
+def test_a_commit_is_found_out_although_its_audit_could_not_be_written_at_first(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch, flush_logged_errors: Any
+) -> None:
+    """The disk of this host was full for a moment: it is tried again, and the writer goes on."""
+    behind.joined("pump-1")
+    tried: list[int] = []
+
+    def mirror(rows: list[AuditRow]) -> None:
+        tried.append(len(rows))
+        if len(tried) == 1:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(behind.authority.store, "_mirror", mirror)
+    behind.proxy.plan = "after"
+    answers = behind.asked("POST", "/admin/revocations", {"node": "pump-1"})
+    behind.advance(2)
+    assert [answer.status for answer in answers] == [201] and tried[:2] == [1, 1]
+    assert behind.invited("pump-2")[0].status == 201
+    assert len(flush_logged_errors(OSError)) == 1
+
+
+def test_long_work_that_met_no_server_is_told_what_the_matter_is(behind: Behind) -> None:
+    """In our words."""
+    behind.proxy.go()
+    told: list[Any] = []
+    behind.authority.store.in_thread(lambda: behind.engine.connect()).addBoth(told.append)
+    assert told[0].check(StoreError) and told[0].value.reason == "unavailable"
 
 
 @implementer(IReactorTime)

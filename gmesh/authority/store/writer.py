@@ -239,7 +239,7 @@ class Store:
 
         self._long_work += 1
         done: Deferred[T] = self._reader.runWithConnection(lambda connection: function())
-        return done.addBoth(over)
+        return done.addBoth(over).addErrback(self._told)
 
     def check_log(self) -> Deferred[None]:
         """See whether another program keeps the log from being taken up; our own long work may."""
@@ -382,6 +382,11 @@ class Store:
 
     def _explained(self, error: BaseException | None) -> StoreError:
         """What it means; damage that a question met is damage from then on."""
+        if isinstance(error, StoreError):
+            return error
+        if not self.engine.is_error(error):
+            self.log.failure("the database failed", Failure(error))
+            return StoreError("unavailable", "the database failed")
         explained: StoreError = self.engine.explain(error)
         if explained.reason == "corrupt" and self.damage is None:
             self.damage = explained
@@ -402,11 +407,7 @@ class Store:
             self._queue.clear()
         else:
             self.outage.back()  # it did answer, if only to refuse
-            if self.engine.is_error(error):
-                error = self._explained(error)
-            elif not isinstance(error, StoreError):
-                self.log.failure("a group of decisions failed", failure)
-                error = StoreError("unavailable", "the database failed")
+            error = self._explained(error)
             self.log.error(
                 "nothing was written: {reason}: {detail}", reason=error.reason, detail=error.detail
             )
