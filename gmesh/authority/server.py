@@ -14,6 +14,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from random import random
@@ -182,8 +183,10 @@ class Server:
     async def _judge(self, envelope: Envelope, route: Route, path: Mapping[str, Any]) -> Caller | None:
         """Who signed; the body is not parsed yet."""
         if not route.access.signed:
-            if route.access is Access.PUBLISHED and envelope.header("signature-input"):
-                return await self._authenticator.member(envelope)
+            signed = route.access is Access.PUBLISHED and envelope.header("signature-input")
+            if signed and self._authority.store.outage.trouble is None:
+                with suppress(StoreError):  # what is served is public: a stranger may have it too
+                    return await self._authenticator.member(envelope)
             envelope.toll.pay()
             return None
         if route.access is Access.JOIN:
@@ -433,6 +436,7 @@ def open_authority(
     try:
         issuer = directory.issuer()
         rules = read_possible_rules(state)
+        now = int(wall())  # somebody may have been asked for a passphrase meanwhile
         opened = directory.open(issuer, now, rules, weaken_approvals, clock_is_right, shared)
     except BaseException:
         lock.release()

@@ -276,12 +276,9 @@ class Authority:
             self._pruned = certificates.prune(tx, self._pruned, tx.now - self.issuer.grace(tx))
             if self.store.shared:
                 replica_rows.forget(tx, tx.now - limits.REPLICA_KEPT_SECONDS)
+                read_nonces.prune(tx)
 
-        if not self.store.shared:
-            return self.store.decide(prune)
-        now = self.clock.now()
-        noted = self.store.note(lambda notes: read_nonces.prune(notes, now))
-        return noted.addCallback(lambda _: self.store.decide(prune))
+        return self.store.decide(prune)
 
     def _later(self, name: str, seconds: float, function: Callable[[], Deferred[Any]]) -> None:
         def run() -> None:

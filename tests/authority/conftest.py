@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from authority.held_store import Bench
 from authority.network import Network
-from authority.postgres_server import PostgresServer, running
+from authority.postgres_server import PostgresServer, be_patient, running
 from authority.theft import Theft
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
@@ -48,6 +48,8 @@ def postgres() -> Iterator[PostgresServer]:
 def on_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where each L{Network} keeps its database."""
     name = getattr(request, "param", "sqlite")
+    if name == "postgres" or not {"postgres", "pair"}.isdisjoint(request.fixturenames):
+        be_patient(monkeypatch)
     if name == "postgres":
         monkeypatch.setattr(Network, "postgres", request.getfixturevalue("postgres"))
     return str(name)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from gmesh.authority.store import postgres
 from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine
 
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
@@ -72,7 +74,7 @@ class PostgresServer:
         )
 
     def url(self, database: str) -> str:
-        return f"host={self._directory} user=gmesh dbname={database}"
+        return f"host={self._directory} user=gmesh dbname={database} connect_timeout=60"
 
     def database(self) -> str:
         """The URL of a new and empty one."""
@@ -92,6 +94,13 @@ class PostgresServer:
     def share(self, state: Path, other: Path) -> None:
         """Have a second state directory go by the database of the first."""
         self._kept[other] = self._kept[state]
+
+
+def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the server bear with a machine that is busy: only in tests whose daemons have no other clock."""
+    for name in ("_BEGIN", "_BEGIN_NOTE", "_BEGIN_READ"):
+        text = getattr(postgres, name)
+        monkeypatch.setattr(postgres, name, re.sub(r"timeout = '\d+s'", "timeout = '120s'", text))
 
 
 class DatedEngine(PostgresEngine):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from gmesh.errors import StoreError
 from gmesh.trust.documents import Crl
 
 pytestmark = pytest.mark.skipif(shutil.which("pg_basebackup") is None, reason="NOT RUN: no PostgreSQL here")
+
+
+DEADLINE = 60.0
 
 
 class Pair:
@@ -89,9 +93,22 @@ class Pair:
             connection.execute(statement.encode())
 
     def wait_for_standby(self, names: str) -> None:
-        """Whether commits of the primary wait."""
+        """Whether commits of the primary wait; the standby follows it."""
         self.sql("primary", f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         self.sql("primary", "SELECT pg_reload_conf()")
+        deadline = time.monotonic() + DEADLINE
+        while self._waits() != (names, "sync" if names else "async"):
+            assert time.monotonic() < deadline, "the primary does not take the setting"
+            time.sleep(0.02)
+        self.sql("primary", "CHECKPOINT")  # whoever makes them is who tells the others of the setting
+
+    def _waits(self) -> tuple[str, str] | None:
+        """What a new session has as the setting, and what the standby is."""
+        with psycopg.connect(f"host={self._directory / 'primary'} user=gmesh dbname=gmesh") as connection:
+            return connection.execute(
+                "SELECT current_setting('synchronous_standby_names'), max(sync_state)"
+                " FROM pg_stat_replication"
+            ).fetchone()
 
     def of(self, state: Path) -> tuple[str, bool]:
         """As L{authority.postgres_server.PostgresServer.of}."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import queue
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from authority.in_place import HeldThreads
 from authority.network import Answered, Network
 from authority.postgres_proxy import Proxy
 from authority.postgres_server import DatedEngine, PostgresServer
@@ -21,8 +23,11 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.rate_limit import RateLimits
 from gmesh.authority.store.postgres import PostgresEngine
+from gmesh.authority.store.transaction import AuditRow
+from gmesh.errors import StoreError
 from gmesh.trust.documents import Crl, parse_document
 from gmesh.trust.encoding import b64url_encode
+from gmesh.trust.signed_requests import NODE_TAG
 
 DOCUMENTS = ("status", "crl", "policy", "genesis")
 
@@ -167,11 +172,125 @@ def test_a_reader_whose_connection_broke_is_asked_on_another(behind: Behind, log
     assert not logged
 
 
+def test_a_database_that_is_back_and_is_refused_is_not_asked_for_ever(
+    behind: Behind, logged: list[str]
+) -> None:
+    """An older one was put in its place: one line says so, and a stop ends."""
+    behind.joined("pump-1")
+    behind.proxy.go()
+    behind.invited("pump-2")
+    behind.advance(limits.DATABASE_WAIT_SECONDS + 1)
+    with psycopg.connect(behind.direct) as connection:
+        connection.execute("DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)")
+    store = behind.authority.store
+    groups = store.groups
+    logged.clear()
+    behind.proxy.plan = ""
+    behind.advance(2)
+    assert store.groups - groups == 1 and store.outage.trouble is None
+    assert sum("nothing was written: older-database" in line for line in logged) == 1
+    assert behind.ask("GET", "/readyz").status == 503
+
+
+def test_what_is_queued_is_decided_at_once_when_the_database_answers(behind: Behind) -> None:
+    """A reader met no server while a group was written: the next does not wait for another try."""
+    store = behind.authority.store
+    writer: Any = store._writer
+    at_once, writer.threadpool = writer.threadpool, HeldThreads()
+    answers = [behind.invited(name) for name in ("pump-1", "pump-2")]
+    store.outage.gone(StoreError("unavailable", "no server"))
+    writer.threadpool.go()
+    writer.threadpool = at_once
+    behind.treq.flush()
+    assert [answer.status for (answer,) in answers] == [201, 201]
+
+
+def test_who_waits_for_a_connection_has_no_wrong_clock_for_that(behind: Behind) -> None:
+    """The time is read when the connection is there."""
+    writer: Any = behind.authority.store._writer
+    at_once, writer.threadpool = writer.threadpool, HeldThreads()
+    answers = behind.invited("pump-1")
+    behind.advance(limits.CLOCK_DIFFERENCE_SECONDS + 1)
+    writer.threadpool.go()
+    writer.threadpool = at_once
+    behind.treq.flush()
+    assert [answer.status for answer in answers] == [201]
+
+
+def test_a_start_that_took_long_before_the_database_has_no_wrong_clock(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A passphrase was asked for, perhaps."""
+    behind.stop()
+    first = iter([behind.now - limits.CLOCK_DIFFERENCE_SECONDS - 1.0])
+    real = behind.wall
+    monkeypatch.setattr(behind, "wall", lambda: next(first, None) or real())
+    behind.start()
+    assert behind.ask("GET", "/readyz").status == 200
+
+
+def test_members_have_the_documents_while_the_database_is_away(behind: Behind) -> None:
+    """As strangers have them: once it is known to be away, at once."""
+    member = behind.joined("pump-1")
+    behind.proxy.go()
+    answers: list[Answered] = []
+    for document in DOCUMENTS:
+        target = f"/{document}"
+        headers = behind.signed(member.node, "GET", target, tag=NODE_TAG)
+        behind.begin("GET", target, headers).addCallback(answers.append)
+        behind.treq.flush()
+    assert [answer.status for answer in answers] == [200] * (len(DOCUMENTS) - 1)
+    behind.advance(limits.DATABASE_WAIT_SECONDS + 1)
+    assert [answer.status for answer in answers] == [200] * len(DOCUMENTS)
+
+
+def test_a_commit_is_found_out_although_its_audit_could_not_be_written_at_first(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch, flush_logged_errors: Any
+) -> None:
+    """The disk of this host was full for a moment: it is tried again, and the writer goes on."""
+    behind.joined("pump-1")
+    tried: list[int] = []
+
+    def mirror(rows: list[AuditRow]) -> None:
+        tried.append(len(rows))
+        if len(tried) == 1:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(behind.authority.store, "_mirror", mirror)
+    behind.proxy.plan = "after"
+    answers = behind.asked("POST", "/admin/revocations", {"node": "pump-1"})
+    behind.advance(2)
+    assert [answer.status for answer in answers] == [201] and tried[:2] == [1, 1]
+    assert behind.invited("pump-2")[0].status == 201
+    assert len(flush_logged_errors(OSError)) == 1
+
+
+def test_long_work_that_met_no_server_is_told_what_the_matter_is(behind: Behind) -> None:
+    """In our words."""
+    behind.proxy.go()
+    told: list[Any] = []
+    behind.authority.store.in_thread(lambda: behind.engine.connect()).addBoth(told.append)
+    assert told[0].check(StoreError) and told[0].value.reason == "unavailable"
+
+
 @implementer(IReactorTime)
 class ClockOfThreads(Clock):
-    """Time that obeys, and what threads hand over is done at once."""
+    """
+    Time that obeys.
+
+    @ivar handed: what threads want to be done in the thread of the test.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handed: queue.Queue[tuple[Any, ...]] = queue.Queue()
 
     def callFromThread(self, function: Any, *arguments: Any) -> None:
+        self.handed.put((function, *arguments))
+
+    def wait(self) -> None:
+        """Do the next of it."""
+        function, *arguments = self.handed.get(timeout=60)
         function(*arguments)
 
     def callWhenRunning(self, function: Any) -> None:
@@ -187,22 +306,26 @@ def test_p11_a_server_that_never_answers_is_cut_off_and_its_thread_goes_on(
     clock = ClockOfThreads()
     pool = PostgresEngine(proxy.url(url)).writer_pool(clock)
     pool.threadpool.start()
-    told: queue.Queue[Any] = queue.Queue()
+    told: list[Any] = []
 
     def ask() -> None:
-        pool.runWithConnection(lambda connection: connection.execute("SELECT 1").fetchone()).addBoth(told.put)
+        pool.runWithConnection(lambda connection: connection.execute("SELECT 1").fetchone()).addBoth(
+            told.append
+        )
 
     try:
         for _ in range(3):
             ask()
-            assert told.get(timeout=30) == (1,)
+            clock.wait()
+            assert told.pop() == (1,)
             proxy.plan = "hang"
             ask()
-            assert proxy.hung.get(timeout=30)
+            assert proxy.hung.get(timeout=60)
             clock.advance(limits.DATABASE_WAIT_SECONDS - 0.5)
-            assert told.empty()
+            assert clock.handed.empty() and not told
             clock.advance(0.5)
-            assert told.get(timeout=30).check(psycopg.OperationalError)
+            clock.wait()
+            assert told.pop().check(psycopg.OperationalError)
             proxy.plan = ""
     finally:
         pool.threadpool.stop()

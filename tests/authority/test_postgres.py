@@ -7,9 +7,11 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from authority.in_place import in_place_pools
 from authority.postgres_server import PostgresServer, running
 
 from gmesh.authority.store import admissions, enrolment, sqlite
@@ -54,6 +56,34 @@ def connection(engine: PostgresEngine) -> Iterator[PostgresConnection]:
     connection = engine.connect()
     yield connection
     connection.close()
+
+
+def test_what_cannot_be_written_is_not_taken_unless_the_url_says_so(server: PostgresServer) -> None:
+    """Of several hosts, a standby is passed over."""
+    url = server.database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+    with pytest.raises(psycopg.OperationalError, match="read-only"):
+        PostgresEngine(url).connect()
+    PostgresEngine(f"{url} target_session_attrs=any").connect().close()
+
+
+def test_a_connection_that_cannot_be_written_any_more_is_given_up(engine: PostgresEngine) -> None:
+    """The next work has another."""
+    (pool, readers) = in_place_pools(engine)
+    told: list[Any] = []
+
+    def write(connection: Any, begin: str) -> int:
+        connection.cursor().several(f"{begin}; UPDATE ordering SET turn = turn; COMMIT")
+        return int(connection.info.backend_pid)
+
+    for begin in ("BEGIN", "BEGIN READ ONLY", "BEGIN", "BEGIN"):
+        pool.runWithConnection(write, begin).addBoth(told.append)
+    first, failure, *others = told
+    pool.close()
+    readers.close()
+    assert failure.check(psycopg.errors.ReadOnlySqlTransaction)
+    assert others == [others[0]] * 2 and others[0] != first
 
 
 def test_only_an_empty_database_is_filled(engine: PostgresEngine, connection: PostgresConnection) -> None:

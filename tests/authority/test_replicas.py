@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from authority.network import WHO_VOTES, Network
+from authority.postgres_server import DatedEngine, PostgresServer
 from authority.test_reload import reload
 
 from gmesh.authority import limits
@@ -110,6 +111,23 @@ def test_p2_what_one_replica_answered_is_refused_at_the_other(two: Two, what: st
     two.one.authority.store.read(lambda reader: left.append(reader.value("SELECT count(*) FROM read_nonce")))
     assert left == [0]
     assert [each.ask(*request).slug for each in (two.one, two.two)] == ["stale", "stale"]
+
+
+def test_a_replica_whose_clock_is_wrong_forgets_no_read_of_the_others(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What one answered is refused there, although it is old by the clock of the other."""
+    monkeypatch.setattr(Network, "postgres", postgres)
+    two = Two(tmp_path)
+    request = read_by(two.one, None, "operator")
+    assert two.one.ask(*request).status == 200
+    two.two.stop()
+    two.two.engine = DatedEngine(postgres.of(two.one.path)[0], two.one.wall)
+    two.two.start()
+    two.two.offset += 2 * limits.NONCE_KEPT_SECONDS
+    two.two.clock.advance(limits.PRUNE_SECONDS)
+    assert two.one.ask(*request).slug == "replayed"
+    two.close()
 
 
 def heartbeat(network: Network, member: Any, crl: int) -> Request:

@@ -62,6 +62,7 @@ class Outage:
 
     def back(self) -> None:
         """It answered."""
+        self._cancel()
         if self.trouble is not None:
             self.trouble = None
             self._wait = limits.RETRY_SECONDS_MIN
@@ -98,8 +99,11 @@ class Outage:
     def end(self) -> None:
         """Nothing is tried any more."""
         self._ended = True
+        self._cancel()
+        for waiter in list(self._waiting):
+            self._release(waiter).errback(self._refusal())
+
+    def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for waiter in list(self._waiting):
-            self._release(waiter).errback(self._refusal())

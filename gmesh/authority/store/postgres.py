@@ -43,8 +43,12 @@ _DEFAULTS = {
     "keepalives_interval": "2",
     "keepalives_count": "2",
     "application_name": "gmesh-authority",
+    "target_session_attrs": "read-write",
 }
-"""What libpq is told unless the URL says otherwise: a host that went away is noticed within seconds."""
+"""
+What libpq is told unless the URL says otherwise: a host that went away is noticed within seconds, and of
+several hosts the one that can be written is taken.
+"""
 
 _PASSING = ("08", "25006", "25P03", "40", "53300", "55P03", "57")
 """

@@ -58,7 +58,7 @@ class PostgresPool(adbapi.ConnectionPool):
             try:
                 return func(pooled, *args, **kw)
             except psycopg.errors.ReadOnlySqlTransaction:
-                pooled.close()  # another of the hosts may take writes by now
+                pooled._connection.close()  # another of the hosts may take writes by now
                 raise
             finally:
                 busy.clear()

@@ -8,7 +8,7 @@ Tests: C{tests/authority/test_replicas.py}.
 from __future__ import annotations
 
 from gmesh.authority import limits
-from gmesh.authority.store.transaction import Notes
+from gmesh.authority.store.transaction import Notes, Transaction
 
 __all__ = ["claim", "prune"]
 
@@ -27,6 +27,10 @@ def claim(notes: Notes, name: tuple[str, str, int]) -> bool:
     )
 
 
-def prune(notes: Notes, now: int) -> int:
-    """Forget those that are so old that no read could use them any more. @return: how many."""
-    return notes.execute("DELETE FROM read_nonce WHERE created < ?", now - limits.NONCE_KEPT_SECONDS)
+def prune(tx: Transaction) -> int:
+    """
+    Forget those that are so old that no read could use them any more, by the time that all decide by.
+
+    @return: how many.
+    """
+    return tx.execute("DELETE FROM read_nonce WHERE created < ?", tx.now - limits.NONCE_KEPT_SECONDS)

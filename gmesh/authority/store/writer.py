@@ -239,7 +239,7 @@ class Store:
 
         self._long_work += 1
         done: Deferred[T] = self._reader.runWithConnection(lambda connection: function())
-        return done.addBoth(over)
+        return done.addBoth(over).addErrback(self._told)
 
     def check_log(self) -> Deferred[None]:
         """See whether another program keeps the log from being taken up; our own long work may."""
@@ -261,13 +261,17 @@ class Store:
 
     def drained(self) -> Deferred[None]:
         """Fires when no decision is queued or running; those that wait for a database that is away fail."""
-        if self.outage.trouble is not None:
-            self._expire()
-        if not self._busy:
+        if self._at_rest():
             return succeed(None)
         waiting: Deferred[None] = Deferred()
         self._idle.append(waiting)
         return waiting
+
+    def _at_rest(self) -> bool:
+        away = self.outage.trouble is not None
+        if away:
+            self._expire()
+        return not self._busy and (away or not (self._queue or self._doubtful))
 
     def close(self) -> None:
         """Close both pools, and note that the file is whole; nothing may be running."""
@@ -305,8 +309,9 @@ class Store:
 
     def _begin(self, group: list[QueuedDecision]) -> None:
         self._busy = True
-        now, mark = self._clock.now(), self._clock.high_water
-        done = maybeDeferred(self._writer.runWithConnection, self._run_group, group, now, mark)
+        self._clock.now()
+        mark = self._clock.high_water
+        done = maybeDeferred(self._writer.runWithConnection, self._run_group, group, mark)
         done.addCallbacks(lambda _: self._written(group), self._group_failed, errbackArgs=(group,))
 
     def _resolve(self, group: list[QueuedDecision], turn: int) -> None:
@@ -377,6 +382,11 @@ class Store:
 
     def _explained(self, error: BaseException | None) -> StoreError:
         """What it means; damage that a question met is damage from then on."""
+        if isinstance(error, StoreError):
+            return error
+        if not self.engine.is_error(error):
+            self.log.failure("the database failed", Failure(error))
+            return StoreError("unavailable", "the database failed")
         explained: StoreError = self.engine.explain(error)
         if explained.reason == "corrupt" and self.damage is None:
             self.damage = explained
@@ -396,11 +406,8 @@ class Store:
             group += self._queue  # each of them would wait as long, for nothing
             self._queue.clear()
         else:
-            if self.engine.is_error(error):
-                error = self._explained(error)
-            elif not isinstance(error, StoreError):
-                self.log.failure("a group of decisions failed", failure)
-                error = StoreError("unavailable", "the database failed")
+            self.outage.back()  # it did answer, if only to refuse
+            error = self._explained(error)
             self.log.error(
                 "nothing was written: {reason}: {detail}", reason=error.reason, detail=error.detail
             )
@@ -435,13 +442,14 @@ class Store:
         self._busy = False
         self._pump()
         self._watch()
-        if not self._busy:
+        if self._idle and self._at_rest():
             idle, self._idle = self._idle, []
             for waiting in idle:
                 waiting.callback(None)
 
-    def _run_group(self, connection: Any, group: list[QueuedDecision], now: int, mark: int) -> None:
-        """In the writer's thread."""
+    def _run_group(self, connection: Any, group: list[QueuedDecision], mark: int) -> None:
+        """In the writer's thread, which may have waited long for a connection."""
+        now = self._clock.milliseconds() // 1000
         try:
             rows = run_group(connection, group, now, mark, self.audit_size, self.taken_over, self.replica)
         except StoreError as error:
