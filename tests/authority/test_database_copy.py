@@ -327,6 +327,27 @@ def test_p31_a_password_on_the_command_line_is_refused_and_not_repeated(url: str
     assert "secret" not in str(caught.value.detail)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres:/u:secret@db/x",
+        "postgresq://u:secret@db/x",
+        "POSTGRESQL://u:secret@db/x",
+        "Postgres//u:secret@x",
+    ],
+)
+def test_p31_a_mistyped_url_is_no_file_and_is_not_repeated(url: str) -> None:
+    """What is wrong is said, and nothing of it."""
+    with pytest.raises(ConfigurationError) as caught:
+        engine_of(url)
+    assert caught.value.reason == "bad-database" and "secret" not in str(caught.value.detail)
+
+
+def test_a_file_may_be_named_after_postgres(tmp_path: Path) -> None:
+    """As long as no URL can have been meant."""
+    assert not engine_of(str(tmp_path / "postgres.sqlite")).shared and not engine_of("postgres.sqlite").shared
+
+
 def test_a_server_that_is_not_there_is_one_line(full: Network) -> None:
     """The source stays as it was."""
     with pytest.raises(GmeshError, match="cannot be reached"):
