@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gmesh.errors import ConfigurationError, StoreError
 
-__all__ = ["KEY_MODE", "check_owner", "read_capped", "read_key_file", "told", "write_atomic"]
+__all__ = ["KEY_MODE", "check_owner", "give_to_owner", "read_capped", "read_key_file", "told", "write_atomic"]
 
 KEY_MODE = 0o600
 MAX_KEY_FILE = 64 * 1024
@@ -51,6 +51,13 @@ def told(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror or error}" if error.filename else str(error)
     return str(error)
+
+
+def give_to_owner(path: Path) -> None:
+    """Let a file that root made belong to the owner of its directory, whose daemon opens it."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:

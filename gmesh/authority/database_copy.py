@@ -9,6 +9,7 @@ Tests: C{tests/authority/test_database_copy.py}.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ __all__ = ["Copied", "Watch", "copy_database", "copy_end", "engine_of", "explain
 Watch = Callable[[int], AbstractContextManager[Progress]]
 """Given how many rows are to be copied and compared; what it makes is told of each some of them."""
 
+_MISTYPED = re.compile(r"postgres\w*(:|//)", re.IGNORECASE)
+"""What is no URL, but would show its password if it were taken for the name of a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Copied:
@@ -52,8 +56,9 @@ class Copied:
 
 
 def is_url(text: str) -> bool:
-    """Whether a database is named by a URL, or the words of libpq, and not by a file."""
-    return text.startswith(("postgresql://", "postgres://")) or ("=" in text and not Path(text).exists())
+    """Whether a database is named by a URL, though mistyped, or the words of libpq, and not by a file."""
+    meant = "://" in text or _MISTYPED.match(text) is not None
+    return meant or ("=" in text and not Path(text).exists())
 
 
 def engine_of(text: str) -> Any:

@@ -21,6 +21,8 @@ __all__ = ["DATABASE_CREDENTIAL", "find_url", "make_engine", "wait_for"]
 DATABASE_CREDENTIAL = "database"
 _HIDDEN = ("password", "sslpassword")
 """Parameters of libpq that nobody may read off a command line."""
+_SHOWN = ("host", "hostaddr", "port", "dbname")
+"""Parameters that logs and errors show."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
 
 
@@ -67,6 +69,7 @@ def make_engine(url: str) -> Any:
 
     @raise ConfigurationError: C{missing-psycopg}, C{bad-database}.
     """
+    _parts(url)
     return _postgres().PostgresEngine(url)
 
 
@@ -84,6 +87,12 @@ def _postgres() -> Any:
 
 def _parts(url: str) -> dict[str, Any]:
     found: dict[str, Any] = _postgres().url_parts(url)
+    if any("@" in str(found.get(name, "")) for name in _SHOWN):
+        raise ConfigurationError(
+            "bad-database",
+            'the URL of the database has an "@" in its host, port or name, as one does whose password holds'
+            ' "@", "/" or ":": write them there as %40, %2F and %3A',
+        )
     return found
 
 

@@ -10,8 +10,10 @@ Tests: C{tests/authority/test_follow.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -28,12 +30,14 @@ from gmesh.authority.store.identity import older_database
 from gmesh.authority.store.newest import Newest, newest
 from gmesh.authority.store.transaction import Reader
 from gmesh.authority.store.writer import Store
-from gmesh.errors import StoreError
+from gmesh.errors import DocumentRefused, StoreError
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.json_rows import collector_paused
 from gmesh.trust.verify import verify_genesis_chain
 
 __all__ = ["AuditFollower", "Followed", "Follower"]
+
+Body = TypeVar("Body", Policy, Crl, Status)
 
 
 class AuditFollower:
@@ -92,6 +96,7 @@ class Followed:
 
     @ivar genesis: the whole chain, if it is longer than what is held; the others likewise if newer.
     @ivar trouble: with the files of this host, or with the audit; None if there is none.
+    @ivar unread: C{unreadable}, one for each of these that cannot be read; the others are taken over.
     """
 
     newest: Newest
@@ -100,6 +105,25 @@ class Followed:
     crl: Document[Crl] | None
     status: Document[Status] | None
     trouble: StoreError | None
+    unread: list[StoreError]
+
+
+@contextmanager
+def _reading(name: str, unread: list[StoreError]) -> Iterator[None]:
+    """Go on without a document that is refused, noted in C{unread}."""
+    try:
+        yield
+    except DocumentRefused as error:
+        detail = f"the {name} in the database, of another daemon, cannot be read: {error.detail}"
+        unread.append(StoreError("unreadable", detail))
+
+
+def _read(name: str, body: bytes | None, kind: type[Body], unread: list[StoreError]) -> Document[Body] | None:
+    """None, if there is nothing to read, or it cannot be read."""
+    if body is not None:
+        with _reading(name, unread):
+            return parse_document(body, kind)
+    return None
 
 
 class Follower:
@@ -111,7 +135,7 @@ class Follower:
     @param random: from 0 to 1: no two daemons are to step in at the same moment.
     @param changed: called with each look, before its documents are shown.
     @ivar up: whether the last look was answered.
-    @ivar looked_at: when the last one was that was answered, by C{clock}.
+    @ivar looked_at: when the last one was that was answered and taken over whole, by C{clock}.
     """
 
     log = Logger()
@@ -148,8 +172,13 @@ class Follower:
 
     @property
     def age(self) -> float:
-        """Seconds since the last look that was answered: how old what is shown may be at most."""
+        """Seconds since the last look that was taken over whole: how old what is shown may be at most."""
         return self._clock.seconds() - self.looked_at
+
+    def check(self) -> None:
+        """@raise StoreError: C{unavailable}, if what is shown may be too old for clients to be sent here."""
+        if self.age > limits.FOLLOW_STALE_SECONDS:
+            raise StoreError("unavailable", "what other daemons of the database publish is not followed")
 
     def start(self) -> None:
         """Begin to follow."""
@@ -216,10 +245,11 @@ class Follower:
     def _fetch(self, reader: Reader, held: Shown) -> Followed:
         found, trouble = self._audit.look(reader)
         chain: list[Document[Genesis]] = []
+        unread: list[StoreError] = []
         if found.genesis > held.genesis:
-            chain = [parse_document(body, Genesis) for body in documents.genesis_chain(reader)]
-            verify_genesis_chain(chain, self._directory.network_id, int(self._wall()))
-            trouble = self._keep(chain) or trouble
+            with _reading("genesis", unread):
+                chain = self._read_chain(reader)
+                trouble = self._keep(chain) or trouble
         policy = documents.newest_policy(reader) if found.policy > held.policy else None
         crl = documents.newest_crl(reader) if found.crl > held.crl else None
         status = documents.newest_status(reader) if found.status > held.status else None
@@ -227,11 +257,17 @@ class Follower:
             return Followed(
                 found,
                 chain,
-                None if policy is None else parse_document(policy, Policy),
-                None if crl is None else parse_document(crl, Crl),
-                None if status is None else parse_document(status, Status),
+                _read("policy", policy, Policy, unread),
+                _read("CRL", crl, Crl, unread),
+                _read("status", status, Status, unread),
                 trouble,
+                unread,
             )
+
+    def _read_chain(self, reader: Reader) -> list[Document[Genesis]]:
+        chain = [parse_document(body, Genesis) for body in documents.genesis_chain(reader)]
+        verify_genesis_chain(chain, self._directory.network_id, int(self._wall()))
+        return chain
 
     def _keep(self, chain: list[Document[Genesis]]) -> StoreError | None:
         self._directory.take_genesis(chain)
@@ -247,8 +283,10 @@ class Follower:
         if self._said_away:
             self._said_away = False
             self.log.info("the database answers again")
-        self.up, self.looked_at = True, self._clock.seconds()
-        self._tell(found.trouble)
+        self.up = True
+        if not found.unread:
+            self.looked_at = self._clock.seconds()
+        self._tell(found.trouble or next(iter(found.unread), None))
         self._changed(found)
         self._publisher.follow(found.genesis, found.policy, found.crl, found.status)
         self._store.audit_size = max(self._store.audit_size, found.newest.audit)
@@ -272,7 +310,7 @@ class Follower:
         elif trouble.reason != self._told:
             self._told = trouble.reason
             self.log.error("{reason}: {detail}", reason=trouble.reason, detail=trouble.detail)
-            if trouble.reason != "unwritable":
+            if trouble.reason not in ("unwritable", "unreadable"):
                 self._store.damage = self._store.damage or trouble
 
     def _failed(self, failure: Failure) -> None:

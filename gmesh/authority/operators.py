@@ -10,6 +10,7 @@ and a row in the audit.
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,10 +21,11 @@ from gmesh.authority import audit, limits
 from gmesh.authority.approval_rules import read_rules
 from gmesh.authority.approvals import Approvals
 from gmesh.authority.auth import Caller, RequestBody
+from gmesh.authority.database_copy import copy_end, explained
 from gmesh.authority.issuer import policy_text
 from gmesh.authority.policies import Policies
 from gmesh.authority.state import LOCK, StateDirectory, check_state
-from gmesh.authority.store import operators, sqlite
+from gmesh.authority.store import operators
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
@@ -166,41 +168,51 @@ class Operators:
 
 
 def recover_operator(
-    state: Path, public: bytes, name: str, now: int, passphrases: Passphrases | None = None
+    state: Path,
+    public: bytes,
+    name: str,
+    now: int,
+    passphrases: Passphrases | None = None,
+    engine: Any = None,
 ) -> int:
     """
-    Let a key administer; the daemon must be stopped.
+    Let a key administer; every daemon of the database must be stopped.
 
     @param public: the new operator's key.
     @param passphrases: asked for the signing keys that are sealed.
+    @param engine: L{gmesh.authority.interfaces.IEngine} of the database, if it is not the file in C{state}.
     @return: the version of the policy that names it.
-    @raise ConfigurationError: C{in-use}; C{conflict} if the key administers already.
+    @raise ConfigurationError: C{in-use}; C{conflict} if the key administers already; C{missing-file}, for
+        a directory without a database: none is made, for the authority has its own elsewhere.
     @raise StoreError: if the database cannot be used.
     """
     operator = key_id(check_public(public))
     check_state(state)
     lock = StateLock(state / LOCK, "gmesh-authority")
     try:
-        directory = StateDirectory(state, now, passphrases)
+        directory = StateDirectory(state, now, passphrases, engine)
+        engine = directory.engine
+        if not engine.shared and not directory.database.exists():
+            raise ConfigurationError(
+                "missing-file",
+                f"{directory.database} does not exist: name the database with --database or --database-file,"
+                " or start the authority once",
+            )
+        nobody = copy_end(engine)
+        with explained(nobody):
+            if engine.shared:
+                nobody.begin_source(alone=True)
         issuer = directory.issuer()
-        directory.open(issuer, now, read_rules(state))
-        connection = sqlite.connect(directory.database)
-        try:
-            with transaction(connection, now) as tx:
-                held = operators.get(tx, operator)
-                if held is not None and held.revoked_at is None and held.role == "administer":
-                    raise ConfigurationError("conflict", "this key administers already")
-                operators.forget(tx, operator)
-                row = operators.OperatorRow(
-                    operator, b64url_encode(public), "administer", name, now, "recovery"
-                )
-                operators.add(tx, row)
-                policy = issuer.next_policy(tx, policy_text(issuer.in_force(tx)), "recovery")
-                audit.record(tx, "authority", "recover-operator", operator, policy=policy.body.version)
-        finally:
-            connection.close()
-    except sqlite.EngineError as error:
-        raise sqlite.explain(error, state) from error
+        directory.open(issuer, now, read_rules(state), shared=engine.shared)
+        with explained(nobody), closing(engine.connect()) as connection, transaction(connection, now) as tx:
+            held = operators.get(tx, operator)
+            if held is not None and held.revoked_at is None and held.role == "administer":
+                raise ConfigurationError("conflict", "this key administers already")
+            operators.forget(tx, operator)
+            row = operators.OperatorRow(operator, b64url_encode(public), "administer", name, now, "recovery")
+            operators.add(tx, row)
+            policy = issuer.next_policy(tx, policy_text(issuer.in_force(tx)), "recovery")
+            audit.record(tx, "authority", "recover-operator", operator, policy=policy.body.version)
     finally:
         lock.release()
     return policy.body.version

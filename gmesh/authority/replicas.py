@@ -65,12 +65,12 @@ class Replicas:
         self._ready = ready
 
     def report(self) -> Deferred[None]:
-        """Tell the others that this one lives."""
+        """Tell the others that this one lives: a decision, since these go by the time of the database."""
         replica = self._store.replica
         if replica is None or not self._store.shared:
             return succeed(None)
-        now, numbers, ready = self._clock.now(), self._numbers(), self._ready()
-        return self._store.note(lambda notes: replica_reports.report(notes, replica, now, numbers, ready))
+        numbers, ready = self._numbers(), self._ready()
+        return self._store.decide(lambda tx: replica_reports.report(tx, replica, numbers, ready))
 
     def leave(self) -> Deferred[None]:
         """This one is about to stop."""

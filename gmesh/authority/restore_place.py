@@ -23,6 +23,7 @@ from gmesh.authority.store.clean_shutdown import take_clean
 from gmesh.authority.store.copy_sqlite import SqliteEnd
 from gmesh.authority.store.transaction import Reader
 from gmesh.errors import StoreError
+from gmesh.files import give_to_owner
 
 __all__ = ["FilePlace", "Place", "SharedPlace", "set_aside", "write_mirror"]
 
@@ -57,9 +58,7 @@ class FilePlace:
         take_clean(self._state / DATABASE)
         for name in (DATABASE, DATABASE + "-wal", DATABASE + "-shm"):
             set_aside(self._state / name, now)
-        owner = self._state.stat()
-        if os.geteuid() == 0:
-            os.chown(fresh, owner.st_uid, owner.st_gid)
+        give_to_owner(fresh)
         os.replace(fresh, self._state / DATABASE)
 
 
@@ -113,5 +112,7 @@ def write_mirror(database: Path, path: Path) -> None:
         while rows := audit_rows.page(Reader(connection.cursor()), after, AUDIT_PAGE):
             mirror.append(rows)
             after = rows[-1][0]
+        if path.exists():
+            give_to_owner(path)
     finally:
         connection.close()

@@ -272,15 +272,26 @@ def _operators(rows: Sequence[OperatorRow]) -> list[dict[str, str]]:
 @_state_option
 @click.option("--key", "public", metavar="PUBLIC", required=True, help="The new operator's public key.")
 @click.option("--name", default="recovered", show_default=True, help="Who it is, for people.")
+@database_options
 @passphrase_option
 @json_option
 def recover_operator(
-    state: Path, public: str, name: str, passphrase_file: Path | None, as_json: bool
+    state: Path,
+    public: str,
+    name: str,
+    database: str | None,
+    database_file: str | None,
+    passphrase_file: Path | None,
+    as_json: bool,
 ) -> None:
-    """Let a new key administer, when the last administrator's is lost; the daemon must be stopped."""
+    """
+    Let a new key administer, when the last administrator's is lost; the daemon must be stopped, and all
+    others that serve from a database named by --database.
+    """
     from gmesh.authority.operators import recover_operator as recover
 
-    version = recover(state, public_key(public), name, int(time.time()), Passphrases(passphrase_file))
+    key, engine = public_key(public), shared_engine(database, database_file)
+    version = recover(state, key, name, int(time.time()), Passphrases(passphrase_file), engine)
     if as_json:
         return print_json({"policy_version": version})
     click.echo(f"the key administers from policy {version} on: start the authority again")

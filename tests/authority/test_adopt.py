@@ -11,7 +11,7 @@ import pytest
 from authority.network import Network
 from authority.postgres_server import PostgresServer
 from authority.test_backups import body
-from authority.test_identity import sql
+from authority.test_identity import promote, sql
 
 from gmesh.authority.adopt import adopt, adopt_whole
 from gmesh.authority.rate_limit import RateLimits
@@ -95,6 +95,39 @@ def test_another_host_goes_on_by_what_was_decided_unless_it_saw_more(
     mirror.write_bytes(seen)
     shared.start()
     assert mirror.read_bytes().startswith(ours)
+
+
+def test_another_host_with_rows_of_a_fork_is_refused(shared: Network, tmp_path: Path) -> None:
+    """It saw rows that a standby lacked; what was adopted since is longer, and tells nothing of them."""
+    shared.joined("pump-1")
+    shared.clock.advance(2)
+    dump(shared, tmp_path / "standby.sql")
+    mirror = shared.path / "audit.jsonl"
+    ours = mirror.read_bytes()
+    shared.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    shared.clock.advance(2)
+    shared.stop()
+    theirs = mirror.read_bytes()
+    assert theirs != ours
+    put_back(shared, tmp_path / "standby.sql")
+    mirror.write_bytes(ours)
+    promote(shared, synchronous=0)
+    shared.start()
+    shared.clock.advance(2)
+    for number in range(2, 8):
+        shared.joined(f"pump-{number}")
+    shared.clock.advance(2)
+    shared.stop()
+    adopt(shared.path, shared.engine, shared.now, accept_lost_revocations=True)
+    adopted = mirror.read_bytes()
+    shared.clock.advance(2)
+    mirror.write_bytes(theirs)
+    with pytest.raises(StoreError, match="lacks row") as caught:
+        shared.start()
+    assert caught.value.reason == "older-database"
+    assert mirror.read_bytes() == theirs
+    mirror.write_bytes(adopted)
+    shared.start()
 
 
 def test_a_database_moved_whole_is_taken_as_it_is(shared: Network) -> None:

@@ -19,6 +19,7 @@ from authority.postgres_server import PostgresServer
 from gmesh.authority import database_copy
 from gmesh.authority.database_copy import Copied, copy_end, engine_of
 from gmesh.authority.rate_limit import RateLimits
+from gmesh.authority.restore_place import write_mirror
 from gmesh.authority.store import sqlite
 from gmesh.authority.store.copy import CopyEnd
 from gmesh.authority.store.copy_postgres import PostgresEnd
@@ -120,6 +121,18 @@ def test_p25_the_authority_goes_on_from_the_way_back(full: Network, postgres: Po
     rows = full.admin("GET", "/admin/nodes").json["nodes"]
     full.stop()
     assert {row["name"] for row in rows} == {"pump-1", "pump-2", "pump-9"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT RUN: only root gives files away")
+def test_what_root_copies_belongs_to_the_owner_of_the_directory(full: Network, tmp_path: Path) -> None:
+    """Whose daemon opens database and audit."""
+    place = tmp_path / "theirs"
+    place.mkdir()
+    os.chown(place, 12345, 54321)
+    copy(full.path, full.path / "authority.sqlite", place / "authority.sqlite")
+    write_mirror(place / "authority.sqlite", place / "audit.jsonl")
+    found = [(place / name).stat() for name in ("authority.sqlite", "audit.jsonl")]
+    assert [(each.st_uid, each.st_gid) for each in found] == [(12345, 54321)] * 2
 
 
 def test_numbers_that_the_server_gives_go_on_after_the_copied_ones(
@@ -312,6 +325,27 @@ def test_p31_a_password_on_the_command_line_is_refused_and_not_repeated(url: str
     with pytest.raises(ConfigurationError, match="passfile") as caught:
         engine_of(url)
     assert "secret" not in str(caught.value.detail)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres:/u:secret@db/x",
+        "postgresq://u:secret@db/x",
+        "POSTGRESQL://u:secret@db/x",
+        "Postgres//u:secret@x",
+    ],
+)
+def test_p31_a_mistyped_url_is_no_file_and_is_not_repeated(url: str) -> None:
+    """What is wrong is said, and nothing of it."""
+    with pytest.raises(ConfigurationError) as caught:
+        engine_of(url)
+    assert caught.value.reason == "bad-database" and "secret" not in str(caught.value.detail)
+
+
+def test_a_file_may_be_named_after_postgres(tmp_path: Path) -> None:
+    """As long as no URL can have been meant."""
+    assert not engine_of(str(tmp_path / "postgres.sqlite")).shared and not engine_of("postgres.sqlite").shared
 
 
 def test_a_server_that_is_not_there_is_one_line(full: Network) -> None:

@@ -47,6 +47,20 @@ def test_p31_a_password_where_others_read_it_is_refused(tmp_path: Path, url: str
     assert all(word in said for word in ("--database-file", "systemd credential database", "passfile"))
 
 
+@pytest.mark.parametrize("password", ["Tr0ub@dor", "x@Tr0ub/dor", "x@b:Tr0ub"])
+@pytest.mark.parametrize("place", ["option", "file"])
+def test_p31_a_password_that_is_not_escaped_is_refused(tmp_path: Path, password: str, place: str) -> None:
+    """Or a part of it would be the host, the port or the name, which logs show."""
+    url = f"postgresql://gmesh:{password}@db.example/gmesh"
+    with pytest.raises(ConfigurationError) as caught:
+        found = (
+            find_url(url, None) if place == "option" else find_url(None, str(private(tmp_path / "url", url)))
+        )
+        make_engine(found or "")
+    assert caught.value.reason == "bad-database"
+    assert "dor" not in caught.value.detail and "Tr0ub" not in caught.value.detail
+
+
 def test_the_url_comes_from_an_option_a_private_file_or_the_credential(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

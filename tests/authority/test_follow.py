@@ -401,6 +401,28 @@ def test_p28_a_database_with_another_audit_is_reported_by_every_replica(
         assert each.ask("GET", "/status").status == 200
 
 
+def test_a_document_that_cannot_be_read_keeps_back_no_other(two: Two, logged: list[str]) -> None:
+    """A policy, say: CRLs are followed, one line says why it is not, and clients are sent elsewhere soon."""
+    two.one.joined("pump-1")
+    two.advance(SOON)
+    held = two.two.ask("GET", "/policy").body
+    version = publish(two.one, max_nodes=7)
+    change(two.one, "UPDATE policy SET document = ? WHERE version = ?", b"{}", version)
+    crl = revoke(two.one, "pump-1")
+    for _ in range(limits.FOLLOW_STALE_SECONDS - 1):
+        two.two.clock.advance(1)
+    assert parse_document(two.two.ask("GET", "/crl").body, Crl).body.number == crl
+    assert two.two.ask("GET", "/policy").body == held
+    assert two.two.ask("GET", "/readyz").status == 200
+    two.two.clock.advance(2)
+    assert two.two.ask("GET", "/readyz").status == 503
+    (told,) = [line for line in logged if line.startswith("unreadable") or "is away" in line]
+    assert "the policy" in told
+    publish(two.one, max_nodes=8)
+    two.two.clock.advance(2)
+    assert two.two.ask("GET", "/readyz").status == 200
+
+
 def test_what_one_found_to_be_another_history_stops_all(two: Two, logged: list[str]) -> None:
     """It is a mark of the database, which both go by."""
     change(

@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from authority.network import Network
+from authority.postgres_server import PostgresServer
 
 from gmesh.authority.operators import recover_operator
-from gmesh.errors import DocumentRefused, GmeshError
+from gmesh.authority.rate_limit import RateLimits
+from gmesh.errors import ConfigurationError, DocumentRefused, GmeshError
 from gmesh.trust.documents import Policy, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
+
+
+def recover(network: Network, public: bytes, name: str) -> int:
+    return recover_operator(network.path, public, name, network.now, engine=network.engine)
 
 
 def test_a_lost_administrator_is_replaced_offline(network: Any) -> None:
@@ -19,7 +27,7 @@ def test_a_lost_administrator_is_replaced_offline(network: Any) -> None:
     fresh = SigningKey.generate()
     assert network.admin("GET", "/admin/nodes", key=fresh).slug == "unknown-key"
     network.stop()
-    version = recover_operator(network.path, fresh.public, "second key", network.now)
+    version = recover(network, fresh.public, "second key")
     network.start()
     operators = network.admin("GET", "/admin/operators", key=fresh).json["operators"]
     assert {"second key"} <= {row["name"] for row in operators if row["role"] == "administer"}
@@ -33,7 +41,7 @@ def test_a_lost_administrator_is_replaced_offline(network: Any) -> None:
 def test_recovery_lifts_a_lower_role(network: Any) -> None:
     """The key of somebody who could only read, or was removed, may be the one that is left."""
     network.stop()
-    recover_operator(network.path, network.keys.reader.public, "reader", network.now)
+    recover(network, network.keys.reader.public, "reader")
     network.start()
     operators = network.admin("GET", "/admin/operators", key=network.keys.reader).json["operators"]
     assert {row["key_id"]: row["role"] for row in operators}[network.keys.reader.key_id] == "administer"
@@ -42,13 +50,32 @@ def test_recovery_lifts_a_lower_role(network: Any) -> None:
 def test_recovery_leaves_a_running_daemon_alone(network: Any) -> None:
     """While the daemon runs, and for a key that administers already, nothing is changed."""
     with pytest.raises(GmeshError, match="stop it first"):
-        recover_operator(network.path, SigningKey.generate().public, "x", network.now)
+        recover(network, SigningKey.generate().public, "x")
     network.stop()
     with pytest.raises(GmeshError, match="already"):
-        recover_operator(network.path, network.keys.admin.public, "x", network.now)
+        recover(network, network.keys.admin.public, "x")
     with pytest.raises(DocumentRefused):
-        recover_operator(network.path, bytes([1]) + bytes(31), "x", network.now)
+        recover(network, bytes([1]) + bytes(31), "x")
     network.start()
+
+
+def test_recovery_goes_into_the_database_that_is_shared(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There the key administers; no second database comes to be in the directory, named or not."""
+    monkeypatch.setattr(Network, "postgres", postgres)
+    network = Network(tmp_path / "authority", RateLimits())
+    fresh = SigningKey.generate()
+    network.stop()
+    with pytest.raises(ConfigurationError, match="--database") as caught:
+        recover_operator(network.path, fresh.public, "second key", network.now)
+    assert caught.value.reason == "missing-file"
+    version = recover(network, fresh.public, "second key")
+    assert not list(network.path.glob("authority*.sqlite*"))
+    network.start()
+    assert network.admin("GET", "/admin/nodes", key=fresh).status == 200
+    assert parse_document(network.ask("GET", "/policy").body, Policy).body.version == version
+    network.stop()
 
 
 def in_force(network: Any) -> Policy:

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 from authority.network import Network
+from authority.postgres_server import DatedEngine, PostgresServer
 from authority.test_reload import reload, successor
-from authority.test_replicas import Two
+from authority.test_replicas import Replica, Two
 
 from gmesh import __version__
 from gmesh.authority import limits
+from gmesh.authority.rate_limit import RateLimits
 from gmesh.trust.documents import AuthorityKey, Status, parse_document
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.keys import SigningKey
@@ -79,6 +82,29 @@ def test_one_that_died_is_not_ready_and_one_that_stopped_is_gone(two: Two) -> No
     two.two.stop()
     assert sorted(listed(two.one)) == ["one.example"]
     two.two.start()
+
+
+class Behind(Replica):
+    """On a host whose clock is behind that of the database, by less than what is refused."""
+
+    BEHIND = limits.CLOCK_DIFFERENCE_SECONDS - 2
+
+    def _make_engine(self) -> Any:
+        direct: Any = super()._make_engine()
+        return DatedEngine(direct._dsn, lambda: self.wall() + self.BEHIND)
+
+
+def test_a_daemon_is_heard_of_by_the_time_of_the_database(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By which the others judge whether it lives, whatever the clock of its host says."""
+    monkeypatch.setattr(Network, "postgres", postgres)
+    network = Behind(tmp_path / "authority", RateLimits())
+    network.clock.advance(limits.REPLICA_REPORT_SECONDS)
+    with psycopg.connect(network.engine._dsn) as connection:
+        found = connection.execute("SELECT seen_at FROM replica").fetchall()
+    assert found == [(network.now + Behind.BEHIND,)]
+    network.stop()
 
 
 def test_a_daemon_that_decides_nothing_is_not_ready(two: Two) -> None:

@@ -28,6 +28,11 @@ async def description(call: Call) -> Response:
 
 @table.add("GET", "/readyz", Access.PUBLIC)
 async def ready(call: Call) -> Response:
-    """Whether a decision could be written and signed, and the clock is right; only the log says why not."""
+    """
+    Whether a decision could be written and signed, the clock is right, and others of the database are
+    followed; only the log says why not.
+    """
+    if call.authority.follower is not None:
+        call.authority.follower.check()
     await call.authority.ready()
     return json_response({"status": "ready"})

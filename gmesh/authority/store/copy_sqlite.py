@@ -19,6 +19,7 @@ from gmesh.authority.store.moved import unmark_moved
 from gmesh.authority.store.tables import CopiedTable, tables
 from gmesh.authority.store.transaction import Reader
 from gmesh.errors import StoreError
+from gmesh.files import give_to_owner
 
 __all__ = ["SqliteEnd"]
 
@@ -86,6 +87,7 @@ class SqliteEnd:
         unmark_moved(self._connection)
         self._connection.close()
         sqlite.sync(self._part)
+        give_to_owner(self._part)
         os.rename(self._part, self._path)
         sqlite.sync(self._path.parent)
 

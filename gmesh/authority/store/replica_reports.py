@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from gmesh.authority.store.replicas import Replica
-from gmesh.authority.store.transaction import Notes, Reader
+from gmesh.authority.store.transaction import Notes, Reader, Transaction
 
 __all__ = ["ReplicaReport", "leave", "live", "page", "report"]
 
@@ -38,14 +38,14 @@ class ReplicaReport(msgspec.Struct, frozen=True):
     ready: int
 
 
-def report(notes: Notes, replica: Replica, now: int, numbers: str, ready: bool) -> None:
-    """Write one's own."""
-    notes.execute(
+def report(tx: Transaction, replica: Replica, numbers: str, ready: bool) -> None:
+    """Write one's own, with the time of the database, by which others judge it."""
+    tx.execute(
         f"INSERT INTO replica ({_COLUMNS}, turn) VALUES (?,?,?,?,?,?,?,?,?,?,0)"
         " ON CONFLICT (boot) DO UPDATE SET keys = excluded.keys, rules = excluded.rules,"
         " seen_at = excluded.seen_at, numbers = excluded.numbers, ready = excluded.ready",
         *msgspec.structs.astuple(replica),
-        now,
+        tx.now,
         numbers,
         int(ready),
     )
