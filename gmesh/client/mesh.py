@@ -46,10 +46,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _SETTLING = 10.0
 """Seconds after a daemon has come back in which it may not have found the other nodes yet."""
 _UNSETTLED = frozenset({"no-route", "unknown-node", "stale"})
-MARGIN = 2.0
-"""Seconds beyond the time allowed after which the node's own answer is not waited for any more."""
-_LOOK_AGAIN = 0.05
-"""Seconds between two looks at which messages have ended: many end one shortly after the other."""
+MARGIN, _LOOK_AGAIN = 2.0, 0.05
+"""Seconds beyond the time allowed in which the node's own answer is waited for; those between two looks."""
 
 _SENT = FrameType.SENT  # a member of an Enum is looked up by a function in Python 3.11
 _MESSAGE = FrameType.MESSAGE
