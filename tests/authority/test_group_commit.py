@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from authority.held_store import Bench, insert, outcome
 
+from gmesh.authority.store.group_commit import QueuedDecision
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.errors import RequestRefused, StoreError
 
@@ -120,3 +122,18 @@ def test_an_engine_that_fails_among_many_fails_the_group(bench: Bench) -> None:
     """As it would alone."""
     got = group_of(bench, Inserting(sqlite3.OperationalError("database or disk is full")), "b", "c")
     assert [type(result[0]) for result in got] == [StoreError] * 4 and bench.rows() == ["first"]
+
+
+class Uncopied(deque[QueuedDecision]):
+    """A queue that is too long to be looked through."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("the whole queue was looked through")
+
+
+def test_a_long_queue_is_not_looked_through_for_each_who_joins_it(bench: Bench) -> None:
+    """A file is never away, so that nobody in it can wait too long."""
+    bench.store._queue = Uncopied()
+    done = [outcome(bench.store.decide(insert(name))) for name in "abc"]
+    bench.writer.go()
+    assert done == [["a"], ["b"], ["c"]]

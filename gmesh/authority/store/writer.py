@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -353,9 +354,11 @@ class Store:
         self._queue.extendleft(reversed(waiting))
 
     def _watch(self) -> None:
-        """See to it that nobody waits longer than they may."""
+        """See to it that nobody waits longer than they may, where the database may be away."""
+        if self._reactor is None:
+            return
         oldest = self._oldest()
-        if self._expiry is None and oldest is not None and self._reactor is not None:
+        if self._expiry is None and oldest is not None:
             left = oldest.since + limits.DATABASE_WAIT_SECONDS - self._reactor.seconds()
             self._expiry = self._reactor.callLater(max(0.0, left), self._expired)
         elif self._expiry is not None and oldest is None:
@@ -364,7 +367,7 @@ class Store:
 
     def _oldest(self) -> QueuedDecision | None:
         doubtful = () if self._doubtful is None else self._doubtful[0]
-        return next((decision for decision in (*doubtful, *self._queue) if not decision.told), None)
+        return next((decision for decision in chain(doubtful, self._queue) if not decision.told), None)
 
     def _expired(self) -> None:
         self._expiry = None
