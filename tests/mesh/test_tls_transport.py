@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -60,10 +60,11 @@ class Below(FakeTransport):
 class Pair:
     """Both ends, the one that dials first, and the wire between them."""
 
-    def __init__(self, directory, near=LinkTlsFactory, far=LinkTlsFactory, version=TLSVersion.TLSv1_3):
+    def __init__(self, directory, near=LinkTlsFactory, far=LinkTlsFactory, version=SSL.TLS1_3_VERSION):
         served, _ = Authority(directory).endpoint("a.example")
         server = mesh_server(MemoryReactorClock(), served)._sslContextFactory
-        client = for_links(CertificateOptions(lowerMaximumSecurityTo=version))
+        client = for_links(CertificateOptions())
+        client.getContext().set_max_proto_version(version)
         clock = Clock()
         self.ends = End(), End()
         factories = [
@@ -110,7 +111,7 @@ def test_where_openssl_takes_a_record_at_a_time(tmp_path, monkeypatch):
     test_what_is_written_at_once_is_passed_on_and_handed_over_at_once(Pair(tmp_path).greet())
 
 
-@pytest.mark.parametrize("version", [TLSVersion.TLSv1_2, TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
 @pytest.mark.parametrize("here", ["near", "far"])
 def test_with_the_tls_of_twisted_at_the_other_end(tmp_path, here, version):
     """All arrives, whoever dials, and both hear a clean end."""
