@@ -130,6 +130,7 @@ def server_tls(directory: Path) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.live  # real sockets, with a thread between them
 def test_d5_in_a_websocket_of_a_web_server(world: World, tmp_path: Path) -> None:
     """Messages are cut as the web server likes, and pings are answered; TLS decides nothing."""
     context, seen = server_tls(tmp_path), []
