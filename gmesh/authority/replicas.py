@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.published import Publisher
-from gmesh.authority.store import replica_reports
-from gmesh.authority.store.replica_reports import ReplicaReport
+from gmesh.authority.store import replicas as replica_rows
+from gmesh.authority.store.replicas import ReplicaReport
 from gmesh.authority.store.transaction import Reader
 from gmesh.authority.store.writer import Store
 from gmesh.errors import RequestRefused
@@ -39,7 +40,7 @@ def check_signers(reader: Reader, genesis: Genesis, now: int, but: str = "") -> 
     """
     entries = zip(authority_keys(genesis), genesis.authority, strict=True)
     signers = {name for name, entry in entries if entry.valid_from <= now < entry.valid_to}
-    rows = replica_reports.live(reader, now - limits.REPLICA_LIVE_SECONDS)
+    rows = replica_rows.live(reader, now - limits.REPLICA_LIVE_SECONDS)
     lacking = [row.name for row in rows if row.boot != but and signers.isdisjoint(row.keys.split())]
     if lacking:
         raise RequestRefused(
@@ -70,20 +71,20 @@ class Replicas:
         if replica is None or not self._store.shared:
             return succeed(None)
         numbers, ready = self._numbers(), self._ready()
-        return self._store.decide(lambda tx: replica_reports.report(tx, replica, numbers, ready))
+        return self._store.decide(lambda tx: replica_rows.report(tx, replica, numbers, ready))
 
     def leave(self) -> Deferred[None]:
         """This one is about to stop."""
         replica = self._store.replica
         if replica is None or not self._store.shared:
             return succeed(None)
-        return self._store.note(lambda notes: replica_reports.leave(notes, replica.boot))
+        return self._store.note(lambda notes: replica_rows.leave(notes, replica.boot))
 
     def page(self, after: str, limit: int) -> Deferred[Json]:
         """A page of them; this one as it is now."""
 
         def page(reader: Reader) -> list[ReplicaReport]:
-            return replica_reports.page(reader, after, limit)
+            return replica_rows.page(reader, after, limit)
 
         return self._store.read(page).addCallback(self._listed, after, limit)
 
@@ -99,8 +100,9 @@ class Replicas:
         held = self._store.replica
         if held is None:
             return None
-        identity = (held.boot, held.name, held.version, held.schema, held.keys, held.rules, held.started_at)
-        return ReplicaReport(*identity, self._clock.now(), self._numbers(), int(self._ready()))
+        identity = msgspec.structs.asdict(held)
+        now, numbers, ready = self._clock.now(), self._numbers(), int(self._ready())
+        return ReplicaReport(**identity, seen_at=now, numbers=numbers, ready=ready)
 
     def _numbers(self) -> str:
         return json.dumps(asdict(self._publisher.shown))

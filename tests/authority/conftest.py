@@ -71,6 +71,15 @@ def network(tmp_path: Path, rates: RateLimits) -> Iterator[Network]:
 
 
 @pytest.fixture
+def shared(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Network]:
+    """A running authority on PostgreSQL."""
+    monkeypatch.setattr(Network, "postgres", postgres)
+    network = Network(tmp_path / "authority", RateLimits())
+    yield network
+    network.stop()
+
+
+@pytest.fixture
 def theft(network: Network, tmp_path: Path) -> Theft:
     """The key is stolen, nobody knows it yet."""
     path = tmp_path / "nodes"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,19 +13,9 @@ from authority.test_backups import body
 from authority.test_identity import promote, sql
 
 from gmesh.authority.adopt import adopt, adopt_whole
-from gmesh.authority.rate_limit import RateLimits
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.trust.documents import Crl, Status
-
-
-@pytest.fixture
-def shared(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Network]:
-    """A running authority on PostgreSQL."""
-    monkeypatch.setattr(Network, "postgres", postgres)
-    network = Network(tmp_path / "authority", RateLimits())
-    yield network
-    network.stop()
 
 
 def dump(network: Network, path: Path) -> None:

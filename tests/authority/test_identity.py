@@ -4,30 +4,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from authority.network import Network
-from authority.postgres_server import PostgresServer
 from authority.test_backups import body
 
 from gmesh.authority.audit import chain_hash
-from gmesh.authority.rate_limit import RateLimits
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import StoreError
 from gmesh.trust.documents import Crl, Policy, Status
-
-
-@pytest.fixture
-def shared(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Network]:
-    """A running authority on PostgreSQL."""
-    monkeypatch.setattr(Network, "postgres", postgres)
-    network = Network(tmp_path / "authority", RateLimits())
-    yield network
-    network.stop()
 
 
 def sql(network: Network, *statements: str) -> Any:
