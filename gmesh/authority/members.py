@@ -86,7 +86,7 @@ class HeartbeatBody(HeartbeatFields, frozen=True, kw_only=True):
 
     certificate: dict[str, Any]
     status: dict[str, Any] | None = None
-    receipts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=64)] = ()
+    receipts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=limits.RECEIPTS)] = ()
 
 
 class RenewShape(RequestBody, frozen=True):
@@ -101,7 +101,7 @@ class HeartbeatShape(HeartbeatFields, frozen=True, kw_only=True):
 
     certificate: CertificateFile
     status: DocumentFile[Status] | None = None
-    receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=64)] = ()
+    receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=limits.RECEIPTS)] = ()
 
 
 class Members:
