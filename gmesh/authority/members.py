@@ -187,6 +187,13 @@ class Members:
             )
         return row
 
+    def _adopted(
+        self, caller: Caller, certificate: Document[Certificate], tx: Transaction
+    ) -> tuple[str, int] | None:
+        """As L{_known}, of what is taken in; None, with a request for readmission, for an operator to see."""
+        row = self._adopt(tx, caller, certificate)
+        return None if row is None else self._known(tx, row)
+
     def _known(self, reader: Reader, row: CertificateRow) -> tuple[str, int]:
         """Whose a certificate is, and until when heartbeats with it are answered."""
         return row.node_id, row.not_after + self._issuer.grace(reader)
@@ -297,9 +304,7 @@ class Members:
             )
         except UnknownCertificate:
             self._clock.check()
-            known = await self._store.decide(
-                lambda tx: self._known(tx, _there(self._adopt(tx, caller, certificate)))
-            )
+            known = _there(await self._store.decide(partial(self._adopted, caller, certificate)))
         if generation == self._generation:
             self._members[name] = known
         if len(self._members) > limits.KEYS_REMEMBERED:
@@ -403,7 +408,7 @@ def _write_heard(notes: Notes, rows: list[HeardRow]) -> None:
 
 
 def _there(decided: T | None) -> T:
-    """What was decided, once it is durable. @raise AdmissionRefused: C{enrolment-pending}."""
+    """What was decided, which is durable. @raise AdmissionRefused: C{enrolment-pending}."""
     if decided is None:
         raise AdmissionRefused(
             "enrolment-pending",
