@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -297,8 +297,9 @@ class ClockOfThreads(Clock):
         return None
 
 
+@pytest.mark.parametrize("where", ["question", "commit", "rollback"])
 def test_p11_a_server_that_never_answers_is_cut_off_and_its_thread_goes_on(
-    postgres: PostgresServer,
+    postgres: PostgresServer, where: str
 ) -> None:
     """After 20 s, each time; the next work has a connection that answers."""
     url = postgres.database()
@@ -308,24 +309,29 @@ def test_p11_a_server_that_never_answers_is_cut_off_and_its_thread_goes_on(
     pool.threadpool.start()
     told: list[Any] = []
 
-    def ask() -> None:
-        pool.runWithConnection(lambda connection: connection.execute("SELECT 1").fetchone()).addBoth(
-            told.append
-        )
+    def ask(work: Callable[[Any], object]) -> None:
+        pool.runWithConnection(work).addBoth(told.append)
+
+    def hang(connection: Any) -> None:
+        connection.execute("BEGIN")
+        proxy.plan = "hang"
+        if where == "question":
+            connection.execute("SELECT 1")
+        if where == "rollback":
+            raise LookupError
 
     try:
         for _ in range(3):
-            ask()
+            ask(lambda connection: connection.execute("SELECT 1").fetchone())
             clock.wait()
             assert told.pop() == (1,)
-            proxy.plan = "hang"
-            ask()
+            ask(hang)
             assert proxy.hung.get(timeout=60)
             clock.advance(limits.DATABASE_WAIT_SECONDS - 0.5)
             assert clock.handed.empty() and not told
             clock.advance(0.5)
             clock.wait()
-            assert told.pop().check(psycopg.OperationalError)
+            assert told.pop().check(LookupError if where == "rollback" else psycopg.OperationalError)
             proxy.plan = ""
     finally:
         pool.threadpool.stop()

@@ -60,8 +60,6 @@ class PostgresPool(adbapi.ConnectionPool):
             except psycopg.errors.ReadOnlySqlTransaction:
                 pooled._connection.close()  # another of the hosts may take writes by now
                 raise
-            finally:
-                busy.clear()
 
         done: Deferred[Any] = super().runWithConnection(run)
         return done if self._timers is None else _bounded(done, busy, self._timers)
@@ -75,6 +73,7 @@ def _bounded(done: Deferred[Any], busy: list[Any], timers: IReactorTime) -> Defe
 
     def over(result: Any) -> Any:
         timer[0].cancel()
+        busy.clear()  # not before: adbapi commits or rolls back after the work
         return result
 
     timer = [timers.callLater(limits.DATABASE_WAIT_SECONDS, sever)]
