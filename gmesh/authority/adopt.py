@@ -80,7 +80,11 @@ def adopt(
     taken = state / f"{DATABASE}.adopting"
     taken.unlink(missing_ok=True)
     try:
-        snapshot(copy_end(engine), SqliteEnd(taken), now)
+        lock = StateLock(state / LOCK, "gmesh-authority")
+        try:
+            snapshot(copy_end(engine), SqliteEnd(taken), now, alone=True)
+        finally:
+            lock.release()
         held = shown_files(state)
         return restore(
             state,

@@ -135,14 +135,15 @@ def copy_database(state: Path, source: CopyEnd, target: CopyEnd, now: int, watch
     return Copied(rows, size, head, source.shown, target.shown)
 
 
-def snapshot(source: CopyEnd, target: CopyEnd, now: int) -> None:
+def snapshot(source: CopyEnd, target: CopyEnd, now: int, alone: bool = False) -> None:
     """
     Copy all that is committed, while daemons go on.
 
+    @param alone: none may be there, and none decides meanwhile.
     @raise StoreError: as L{copy_database}.
     """
     with explained(source, target):
-        source.begin_source(alone=False)
+        source.begin_source(alone)
         target.begin_target(now)
         copy_rows(source, target, lambda more: None)
         target.commit()

@@ -12,7 +12,9 @@ from authority.postgres_server import PostgresServer
 from authority.test_backups import body
 from authority.test_identity import promote, sql
 
+from gmesh.authority import adopt as adopting
 from gmesh.authority.adopt import adopt, adopt_whole
+from gmesh.authority.shown_files import HeldFiles, shown_files
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.trust.documents import Crl, Status
@@ -138,3 +140,28 @@ def test_a_database_moved_whole_is_taken_as_it_is(shared: Network) -> None:
     assert shared.joined("pump-2").certificate.body.serial < SERIALS_PER_EPOCH
     actions = [entry["row"]["action"] for entry in shared.admin("GET", "/admin/audit").json["entries"]]
     assert actions.count("adopt-database") == 1 and "promotion" not in actions
+
+
+def test_what_a_replica_decides_while_the_database_is_taken_is_not_overwritten(
+    shared: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever serves is looked for before anything is taken: it may have stopped by the end."""
+    shared.joined("pump-1")
+    shared.stop()
+    sql(
+        shared,
+        "INSERT INTO replica"
+        " (boot, name, version, schema, keys, rules, started_at, seen_at, turn, numbers, ready)"
+        " SELECT 'b', 'other', '1', 1, '', 1, 0, extract(epoch FROM clock_timestamp())::bigint, 0, '{}', 1",
+    )
+
+    def stops_now(state: Path) -> HeldFiles:
+        sql(shared, "DELETE FROM replica")
+        return shown_files(state)
+
+    monkeypatch.setattr(adopting, "shown_files", stops_now)
+    with pytest.raises(StoreError, match="serves from") as caught:
+        adopt(shared.path, shared.engine, shared.now, accept_lost_revocations=True)
+    assert caught.value.reason == "in-use"
+    shared.clock.advance(1)
+    shared.start()
