@@ -41,11 +41,16 @@ class Passphrases:
     def __init__(self, path: Path | None = None, ask: Callable[[str], str] = _ask_terminal) -> None:
         self._path = path
         self._ask = ask
+        self._asks = True
         self._read: bytes | None = None
         self._typed: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         return "<Passphrases>"
+
+    def ask_no_more(self) -> None:
+        """From now on nobody is asked at the terminal: who serves others cannot wait for an answer."""
+        self._asks = False
 
     def existing(self, what: str) -> bytes:
         """
@@ -90,6 +95,12 @@ class Passphrases:
         return self._read
 
     def _from_terminal(self, prompt: str, what: str) -> bytes:
+        if not self._asks:
+            raise ConfigurationError(
+                "passphrase-needed",
+                f"{what} is sealed with a pass phrase that was not asked for at the start: start again, or"
+                f" give --passphrase-file or the credential {PASSPHRASE_CREDENTIAL}",
+            )
         if sys.stdin is None or not sys.stdin.isatty():
             raise ConfigurationError(
                 "passphrase-needed",

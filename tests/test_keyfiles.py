@@ -224,6 +224,27 @@ def test_pass_phrase_from_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         Passphrases(ask=ask).new("root.key")
 
 
+def test_who_asks_no_more_has_what_was_typed(
+    tmp_path: Path, sealed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that serves asks nobody for a new key's pass phrase, though it has a terminal."""
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    asked: list[str] = []
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return PASSPHRASE
+
+    phrases = Passphrases(ask=ask)
+    first, later = _private(tmp_path / "a.key", sealed), _private(tmp_path / "b.key", sealed)
+    load_key(first, phrases)
+    phrases.ask_no_more()
+    assert load_key(first, phrases).key_id == KEY.key_id
+    with pytest.raises(ConfigurationError, match="--passphrase-file") as refused:
+        load_key(later, phrases)
+    assert (refused.value.reason, len(asked)) == ("passphrase-needed", 1)
+
+
 def test_nobody_to_ask(tmp_path: Path, sealed: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a file, a credential or a terminal the refusal names all three."""
     monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from twisted.internet import defer, task
+from twisted.internet import defer, task, threads
 from twisted.logger import Logger
 
 from gmesh.authority import limits
@@ -71,6 +71,7 @@ class AuthorityService(LoggedService):
         self._options = options
         self._state = Path(options["state"])
         self._passphrases = passphrases
+        self._reloading = defer.DeferredLock()
         self.site: AuthoritySite | None = None
 
     def startService(self) -> None:
@@ -86,15 +87,27 @@ class AuthorityService(LoggedService):
         self._warn_of_missing_keys()
 
     def reload(self) -> defer.Deferred[None]:
-        """SIGHUP: read keys, genesis and approvals again, so that a new one needs no restart."""
-        return defer.Deferred.fromCoroutine(self._reload())
+        """
+        SIGHUP: read keys, genesis and approvals again, so that a new one needs no restart.
+
+        In a thread, for each sealed key takes most of a second to open; one reload after the other.
+        """
+        done: defer.Deferred[None] = self._reloading.run(lambda: defer.Deferred.fromCoroutine(self._reload()))
+        return done
 
     async def _reload(self) -> None:
         self._look_at_settings()
         for trouble in renew_certificates(self):
             self.log.error("reload: {cause}", cause=trouble)
         try:
-            directory = StateDirectory(self._state, self._authority.clock.now(), self._passphrases)
+            directory = await threads.deferToThreadPool(
+                self._reactor,
+                self._reactor.getThreadPool(),
+                StateDirectory,
+                self._state,
+                self._authority.clock.now(),
+                self._passphrases,
+            )
             await self._authority.reload(directory)
         except GmeshError as error:
             self.log.error("not reloaded, all stays as it was: {cause}", cause=error.detail)
@@ -181,6 +194,7 @@ def compose(options: Options, reactor: Any) -> AuthorityService:
         clock_is_right=bool(options["clock-is-right"]) or clock_synchronised(),
         engine=engine,
     )
+    passphrases.ask_no_more()
     service = AuthorityService(reactor, authority, options, passphrases)
     notifier = system_notifier()
     HangupService(reactor, notifier, service.reload).setServiceParent(service)

@@ -8,11 +8,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from authority.in_place import HeldThreads, InPlaceReactor
 from authority.network import WHO_VOTES
 
 from gmesh.authority.approval_rules import APPROVALS_FILE
+from gmesh.authority.daemon import AuthorityService
+from gmesh.authority.options import Options
 from gmesh.authority.state import StateDirectory
 from gmesh.errors import GmeshError
+from gmesh.keyfiles import Passphrases
 from gmesh.trust.documents import AuthorityKey, Document, Genesis, Status, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
 
@@ -114,3 +118,30 @@ def test_b6_the_answer_names_listed_keys_that_are_not_held(network: Any) -> None
     (network.path / "next.key").write_bytes(new.to_pem())
     reload(network)
     assert network.authority.issuer.keys.lacking(second.body, network.now) == []
+
+
+class Threads(InPlaceReactor):
+    """A reactor whose threads wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.held = HeldThreads()
+
+    def getThreadPool(self) -> HeldThreads:
+        return self.held
+
+
+def test_a_reload_opens_keys_beside_the_reactor(network: Any) -> None:
+    """Each sealed one takes long; requests are answered meanwhile, and reloads come one after the other."""
+    reactor, options = Threads(), Options()
+    done: list[Any] = []
+    options.parseOptions(["--state", str(network.path), "--listen", "unix:nowhere"])
+    service = AuthorityService(reactor, network.authority, options, Passphrases())
+    key_file = network.path / "next.key"
+    key_file.touch(0o600)
+    key_file.write_bytes(network.keys.signing().to_pem())
+    for _ in range(2):
+        service.reload().addBoth(done.append)
+    assert network.ask("GET", "/readyz").status == 200
+    assert (done, len(list(network.authority.issuer.keys))) == ([], 1)
+    reactor.held.go()
+    assert (done, len(list(network.authority.issuer.keys))) == ([None, None], 2)
