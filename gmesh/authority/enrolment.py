@@ -22,7 +22,7 @@ from gmesh.authority.auth import Caller, RequestBody, enrolment_refused
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.issuer import DocumentIssuer, Wanted
 from gmesh.authority.store import certificates, enrolment, invites, nodes, nonces, readmissions
-from gmesh.authority.store.enrolment import CurrentHolder, JoinFacts
+from gmesh.authority.store.enrolment import JoinFacts
 from gmesh.authority.store.invites import InviteRow
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
@@ -241,12 +241,12 @@ class Enrolment:
         if found.key_revoked:
             raise AdmissionRefused("cert-revoked", "this node key was revoked as compromised: make a new one")
         name, named, keyed = found.invite.name, found.named, found.keyed
-        if named is not None and named.node_id != node_id and self._lives(tx, named):
+        if named is not None and named.node_id != node_id and self._issuer.keeps_name(tx, named):
             raise AdmissionRefused(
                 "name-taken", f"{name} is another node: an operator must revoke it before it is replaced"
             )
         if keyed is not None and keyed.name != name:
-            if self._lives(tx, keyed):
+            if self._issuer.keeps_name(tx, keyed):
                 raise AdmissionRefused("key-taken", f"this node key is already a member, as {keyed.name}")
             nodes.remove(tx, keyed.name)
         if named is None and nodes.count(tx) >= self._issuer.in_force(tx).body.max_nodes:
@@ -255,9 +255,6 @@ class Enrolment:
     def _check_noise_key(self, found: JoinFacts, node_id: str) -> None:
         if found.noise_key_owner not in (None, node_id):
             raise AdmissionRefused("key-taken", "this Noise key belongs to another node: make a new one")
-
-    def _lives(self, tx: Transaction, node: CurrentHolder) -> bool:
-        return node.barred_at is None and tx.now <= node.not_after + self._issuer.grace(tx)
 
     # Operators.
 

@@ -18,8 +18,10 @@ import msgspec
 from gmesh.authority import limits
 from gmesh.authority.signer import KeyRing
 from gmesh.authority.store import admissions, certificates, commands, documents, operators
+from gmesh.authority.store.enrolment import CurrentHolder
 from gmesh.authority.store.history import check_history, instance
 from gmesh.authority.store.newest import Newest, newest
+from gmesh.authority.store.nodes import NodeRow
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH, Reader, Transaction
 from gmesh.errors import DocumentRefused, StoreError
 from gmesh.interfaces import ISigner
@@ -204,6 +206,10 @@ class DocumentIssuer:
     def grace(self, reader: Reader) -> int:
         """Seconds after its end that a certificate still matters: for renewal, and so for revocation."""
         return self.in_force(reader).body.certificate.renew_grace + CERTIFICATE_LEEWAY
+
+    def keeps_name(self, tx: Transaction, node: NodeRow | CurrentHolder) -> bool:
+        """Whether a name is still its: not when it was revoked, or its certificate ended too long ago."""
+        return node.barred_at is None and tx.now <= node.not_after + self.grace(tx)
 
     def crl(self, tx: Transaction) -> Document[Crl]:
         """
@@ -421,7 +427,7 @@ def _there(document: bytes | None) -> bytes:
 
 
 def epoch(reader: Reader) -> int:
-    """How often the state was restored."""
+    """With which numbers and serials begin: a restore, or a takeover that lost rows, begins a higher one."""
     return reader.mark("epoch") or 0
 
 

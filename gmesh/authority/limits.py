@@ -80,7 +80,6 @@ REPLICA_LIVE_SECONDS = 30  # after the last one, until it counts as gone
 REPLICA_KEPT_SECONDS = 86_400  # and until it is forgotten
 
 # Documents.
-LEEWAY_SECONDS = 300
 CERTIFICATE_SECONDS_MIN = 600
 RENEWAL_FRESH = 4  # a certificate in the first quarter of its life is not replaced without need
 # Certificates a node gets within an hour of another in that quarter, for a new Noise key.

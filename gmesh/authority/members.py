@@ -215,7 +215,7 @@ class Members:
         if tx.now > body.not_after + self._issuer.grace(tx):
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
         if (node is not None and node.name != body.name) or (
-            named is not None and named.node_id != caller.key_id and self._lives(tx, named)
+            named is not None and named.node_id != caller.key_id and self._issuer.keeps_name(tx, named)
         ):
             raise AdmissionRefused("name-taken", f"{body.name} is another node now")
         if found is Grounds.OPERATOR and not approved(tx, caller, certificate):
@@ -251,10 +251,6 @@ class Members:
             certificate=audit.certificate_digest(row.document),
         )
         return row
-
-    def _lives(self, tx: Transaction, node: nodes.NodeRow) -> bool:
-        """Whether a name is still its; as for joins, not when its certificate ended too long ago."""
-        return node.barred_at is None and tx.now <= node.not_after + self._issuer.grace(tx)
 
     # Heartbeat.
 

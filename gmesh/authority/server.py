@@ -395,7 +395,7 @@ def _parse(envelope: Envelope, route: Route) -> Any:
         raise RequestRefused("invalid-field", human_error(error, route.body)) from error
 
 
-def _nowhere(rows: object) -> None:
+def _not_written(rows: object) -> None:
     """Where others write too, the audit's file is written by who follows them all."""
 
 
@@ -448,7 +448,7 @@ def open_authority(
         engine,
         *pools(engine),
         steady,
-        _nowhere if shared else opened.mirror.append,
+        _not_written if shared else opened.mirror.append,
         claimed=opened.claimed,
         checked=opened.checked,
         reactor=clock if engine.shared else None,
