@@ -23,6 +23,7 @@ from gmesh.node.gateways.forwards import Forwards
 
 if TYPE_CHECKING:
     from gmesh.node.gateways.proxy import ProxyFactory
+    from gmesh.streams.join import TransportJoin
 
 __all__ = ["Gateways"]
 
@@ -52,11 +53,12 @@ class Gateways(MultiService):
         super().__init__()
         self._access = access
         self._anyone = configuration.proxy.anyone
+        proxied: set[TransportJoin] = set()
 
         def proxy() -> ProxyFactory:
             from gmesh.node.gateways.proxy import ProxyFactory  # whose memory a node without can spare
 
-            return ProxyFactory(reactor, streams, self._admit, lambda: self._anyone)
+            return ProxyFactory(reactor, streams, self._admit, lambda: self._anyone, proxied, count)
 
         listen = configuration.proxy.listen
         self.proxy = Listeners(reactor, proxy, "proxy", unit, listen, group=access.group)
