@@ -30,7 +30,10 @@ SEALED = RECORD + 256
 _MODE_ENABLE_PARTIAL_WRITE = 1
 """SSL_CTX_set_mode(3)."""
 _OP_ALLOW_NO_DHE_KEX, _OP_PREFER_NO_DHE_KEX = 1 << 10, 1 << 35
-"""SSL_CTX_set_options(3); the second since OpenSSL 3.3, and nothing to an older one."""
+"""
+SSL_CTX_set_options(3); the second since OpenSSL 3.3, and nothing to an older one.  Options are C{uint64_t} in
+cryptography's binding, also where C{long} has 32 bits.
+"""
 
 
 def for_links(options: Any) -> Any:
