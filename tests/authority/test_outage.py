@@ -101,6 +101,8 @@ def test_p5_a_commit_whose_answer_is_lost_is_found_out(behind: Behind, when: str
     assert [answer.status for answer in answers] == [201]
     assert behind.rows("revoke") == before + 1
     assert behind.crl.revoked_nodes and answers[0].json["crl_number"] == behind.crl.number
+    counted = behind.authority.store.retried, behind.authority.store.resolved
+    assert counted == {"begin": (1, 0), "before": (1, 1), "after": (0, 1)}[when]
     said = [line.rpartition(" ")[2] for line in logged if "commit that was not answered" in line]
     assert said == {"begin": [], "before": ["not"], "after": ["done"]}[when]
 

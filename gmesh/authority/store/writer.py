@@ -25,6 +25,7 @@ from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.interfaces import IAuthorityStore
 from gmesh.authority.store.group_commit import Bulk, QueuedDecision, rows_of, run_group
+from gmesh.authority.store.order import OrderTimes
 from gmesh.authority.store.other_programs import OtherPrograms
 from gmesh.authority.store.outage import Outage
 from gmesh.authority.store.replicas import Replica
@@ -54,6 +55,9 @@ class Store:
     @ivar writable: whether the last group was written.
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
+    @ivar retried: how many had to be decided again, since their connection was lost.
+    @ivar resolved: how many commits were not answered, and were found to be done or not.
+    @ivar order: how long they waited for their turn, and took.
     @ivar audit_size: the newest row of the audit that was written since the start; 0 before the first.
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
     @ivar stopping: true once long work must end.
@@ -88,7 +92,8 @@ class Store:
         self.path = engine.path
         self.writable = True
         self.decided = 0
-        self.groups = 0
+        self.groups = self.retried = self.resolved = 0
+        self.order = OrderTimes(clock.seconds)
         self.audit_size = 0
         self.damage: StoreError | None = None
         self.claimed = claimed
@@ -329,6 +334,7 @@ class Store:
 
         def found(committed: bool) -> None:
             self._doubtful = None
+            self.resolved += 1
             self.outage.back()
             self.log.info("a commit that was not answered was {what}", what="done" if committed else "not")
             if committed:
@@ -348,6 +354,7 @@ class Store:
         self._rest()
 
     def _queue_again(self, group: list[QueuedDecision]) -> None:
+        self.retried += 1
         waiting = [decision for decision in group if not decision.told]
         for decision in waiting:
             decision.forget()
@@ -454,7 +461,10 @@ class Store:
         """In the writer's thread, which may have waited long for a connection."""
         now = self._clock.milliseconds() // 1000
         try:
-            rows = run_group(connection, group, now, mark, self.audit_size, self.taken_over, self.replica)
+            with self.order.turn() as begun:
+                rows = run_group(
+                    connection, group, now, mark, self.audit_size, self.taken_over, self.replica, begun
+                )
         except StoreError as error:
             if error.reason == "older-database":
                 self.damage = self.damage or error
