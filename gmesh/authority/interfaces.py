@@ -34,7 +34,11 @@ class IAuthorityStore(Interface):
         """
 
     def note(function):
-        """As L{decide}: a small write outside the order of decisions, of what no decision writes."""
+        """
+        As L{decide}: a small write outside the order of decisions, of what no decision writes.
+
+        Those of the last second may be lost when a server of the database crashes.
+        """
 
     def read(function, patient=True):
         """

@@ -68,7 +68,9 @@ _LIMITS = (
     "SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL statement_timeout = '10s';"
     " SET LOCAL lock_timeout = '15s'; "
 )
-_BEGIN_NOTE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
+_BEGIN_WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
+_BEGIN_NOTE = f"{_BEGIN_WRITE}SET LOCAL synchronous_commit = off; "
+"""No note is worth the wait for a disk or a standby: a server that crashes may lose those of a second."""
 _NOW = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
 _ORDER = "SELECT turn FROM ordering WHERE id = 1 FOR UPDATE"
 _IDENTITY = (
@@ -77,7 +79,7 @@ _IDENTITY = (
     " (current_setting('synchronous_standby_names') <> '')::int]"
 )
 """Of L{ServerIdentity}; after a promotion the control file has the old timeline for a while, the log not."""
-_BEGIN = f"{_BEGIN_NOTE}{_NOW}; {_ORDER}; {_NOW}; {_IDENTITY}"
+_BEGIN = f"{_BEGIN_WRITE}{_NOW}; {_ORDER}; {_NOW}; {_IDENTITY}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
 
 
