@@ -105,6 +105,13 @@ class IEngine(Interface):
         @rtype: C{bool}
         """
 
+    def is_busy(error):
+        """
+        Whether it says that the server had no room or no time for one question, and nothing of others.
+
+        @rtype: C{bool}
+        """
+
     def unknown_turn(error):
         """
         The turn of the group whose commit was sent and never answered; None if an error means anything else.

@@ -194,6 +194,41 @@ def test_a_database_that_is_back_and_is_refused_is_not_asked_for_ever(
     assert behind.ask("GET", "/readyz").status == 503
 
 
+def test_a_reader_without_room_costs_that_request_alone(behind: Behind, logged: list[str]) -> None:
+    """Others are decided meanwhile; it is told to come again, and is answered then."""
+    reader: Any = behind.authority.store._reader
+    for connection in list(reader.connections.values()):
+        reader.disconnect(connection)
+    behind.proxy.plan = "full"
+    answer = behind.admin("GET", "/admin/nodes")
+    assert (answer.status, answer.slug) == (503, "unavailable")
+    assert answer.headers.getRawHeaders("retry-after") == ["5"]
+    assert any("too many clients" in line for line in logged)
+    assert behind.authority.store.outage.trouble is None
+    decided: list[Any] = []
+    behind.authority.store.decide(lambda tx: tx.now).addBoth(decided.append)
+    assert decided == [behind.now]
+    behind.proxy.plan = ""
+    assert behind.admin("GET", "/admin/nodes").status == 200
+    assert not [line for line in logged if "decisions wait" in line or "is back" in line]
+
+
+def test_a_question_that_takes_too_long_costs_itself_alone(behind: Behind) -> None:
+    """The server cancels it."""
+    asked: list[str] = []
+
+    def slow(reader: Any) -> None:
+        asked.append("slow")
+        reader._cursor.several("SET LOCAL statement_timeout = '20ms'")
+        reader.all("SELECT pg_sleep(30)")
+
+    told: list[Any] = []
+    behind.authority.store.read(slow).addErrback(told.append)
+    assert told[0].check(StoreError) and told[0].value.reason == "unavailable" and asked == ["slow"]
+    assert behind.authority.store.outage.trouble is None
+    assert [answer.status for answer in behind.invited("pump-1")] == [201]
+
+
 def test_what_is_queued_is_decided_at_once_when_the_database_answers(behind: Behind) -> None:
     """A reader met no server while a group was written: the next does not wait for another try."""
     store = behind.authority.store

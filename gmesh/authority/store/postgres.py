@@ -55,6 +55,10 @@ _PASSING = ("08", "25006", "25P03", "40", "53300", "55P03", "57")
 SQLSTATEs of connections lost, standbys, standing still, deadlocks, too many connections, locks and
 statements that took too long, and a server that ends or begins (PostgreSQL, appendix A).
 """
+_BUSY = ("53300", "55P03", "57014")
+"""Those of them that say nothing of others: too many connections, locks and statements that took too long."""
+_FULL = ("too many clients", "too many connections", "remaining connection slots", "no more connections")
+"""How PostgreSQL and PgBouncer say the first of these to who connects, where libpq gives no code."""
 _REFUSALS = (
     "authentication failed",
     "no password supplied",
@@ -288,6 +292,14 @@ class PostgresEngine:
         if error.sqlstate is None:
             return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         return error.sqlstate.startswith(_PASSING)
+
+    def is_busy(self, error: BaseException | None) -> bool:
+        """@see: L{IEngine.is_busy}"""
+        if not isinstance(error, psycopg.OperationalError):
+            return False
+        if error.sqlstate is None:
+            return any(words in str(error) for words in _FULL)
+        return error.sqlstate in _BUSY
 
     def unknown_turn(self, error: BaseException | None) -> int | None:
         """@see: L{IEngine.unknown_turn}"""

@@ -196,7 +196,7 @@ class Store:
         """
 
         def failed(failure: Failure) -> Any:
-            if self.engine.is_passing(failure.value) and may_again():
+            if self._is_away(failure.value) and may_again():
                 if not patient:
                     return pool.runWithConnection(run)
                 return Deferred.fromCoroutine(self._ask_again(pool, run, may_again))
@@ -222,7 +222,7 @@ class Store:
                 answer: T = await pool.runWithConnection(run)
                 return answer
             except Exception as error:
-                if not self.engine.is_passing(error) or not may_again():
+                if not self._is_away(error) or not may_again():
                     raise
                 self.outage.gone(self._explained(error))
 
@@ -232,9 +232,13 @@ class Store:
         if not self.engine.is_error(error):
             return failure
         explained = self._explained(error)
-        if self.engine.is_passing(error):
+        if self._is_away(error):
             explained = self.outage.gone(explained)
         raise explained from error
+
+    def _is_away(self, error: BaseException | None) -> bool:
+        """Whether others would fare as who met this, beside the decisions."""
+        return self.engine.is_passing(error) and not self.engine.is_busy(error)
 
     def in_thread(self, function: Callable[[], T]) -> Deferred[T]:
         """Run something long that needs no connection of ours beside the readers, such as a backup."""
