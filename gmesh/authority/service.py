@@ -113,7 +113,7 @@ class Authority:
         self.commands = Commands(store, issuer, publisher, clock)
         self.audit = AuditTrail(store, clock)
         self.backups = Backups(store)
-        self.replicas = Replicas(store, publisher, clock, self.seems_ready)
+        self.replicas = Replicas(store, publisher, self.seems_ready)
         self._reactor = reactor
         self._lock = lock
         self._timers: dict[str, IDelayedCall] = {}

@@ -114,7 +114,7 @@ def run_group(
     seen: int = 0,
     taken_over: Callable[[Transaction], None] | None = None,
     replica: Replica | None = None,
-    begun: Callable[[], None] = lambda: None,
+    begun: Callable[[tuple[int, int] | None], None] = lambda times: None,
 ) -> list[AuditRow]:
     """
     Decide all and commit.
@@ -123,14 +123,14 @@ def run_group(
     @param seen: the newest row of the audit that was seen.
     @param taken_over: decides first, as one more of C{decisions}, when a standby took over.
     @param replica: who decides, where several may.
-    @param begun: called when it is the turn of this group.
+    @param begun: called when it is the turn of this group, with the database's times, if it has any.
     @return: what was added to the audit.
     @raise StoreError: C{clock-suspect}; C{older-database}, noted there if it lacks what was seen; whatever
         C{taken_over} raises.
     """
     cursor = connection.cursor()
     times = connection.begin(cursor)
-    begun()
+    begun(times)
     now = decision_time(times, now)
     before = Marks.read(cursor)
     group = _Group(cursor, connection, now, before.copy())

@@ -109,6 +109,7 @@ class Store:
         self._long_work = 0
         self._reactor = reactor
         self._expiry: Any = None
+        self._time_ahead: float | None = None
         self._doubtful: tuple[list[QueuedDecision], int] | None = None
         self.others = OtherPrograms(engine.path)
         self.outage = Outage(reactor, self._pump)
@@ -263,6 +264,13 @@ class Store:
     def told(self, error: object) -> bool:
         """Whether the log has said this once, and need not for each who hears it."""
         return error is not None and error in (self.damage, self.others.trouble, self.outage.trouble)
+
+    @property
+    def time(self) -> int:
+        """Unix seconds as the database counts them, by the last group; this host's where it counts none."""
+        if self._time_ahead is None:
+            return self._clock.now()
+        return int(self._clock.seconds() + self._time_ahead)
 
     @property
     def waiting(self) -> int:
@@ -465,7 +473,13 @@ class Store:
         """In the writer's thread, which may have waited long for a connection."""
         now = self._clock.milliseconds() // 1000
         try:
-            with self.order.turn() as begun:
+            with self.order.turn() as began:
+
+                def begun(times: tuple[int, int] | None) -> None:
+                    began()
+                    if times is not None:
+                        self._time_ahead = times[1] - self._clock.seconds()
+
                 rows = run_group(
                     connection, group, now, mark, self.audit_size, self.taken_over, self.replica, begun
                 )
