@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.authority import Running
+from bench.authority_copy import quietly
 from bench.authority_state import State
 from gmesh.authority.database_copy import copy_database, copy_end, engine_of
 
@@ -60,9 +61,5 @@ def replicas(
 def move(state: State, url: str) -> None:
     """From its file into an empty database."""
     source, target = (engine_of(name) for name in (str(state.path / "authority.sqlite"), url))
-
-    @contextmanager
-    def quietly(rows: int) -> Iterator[Any]:
-        yield lambda more: None
 
     copy_database(state.path, copy_end(source), copy_end(target), int(time.time()), quietly)

@@ -8,6 +8,7 @@ signature; that of a commit is raw PostgreSQL, one join a commit, on the same se
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 import time
@@ -173,6 +174,9 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where the databases lie: the disk that is measured")
     parser.add_argument("--only", choices=("rates", "faults", "copies"), help="these rows alone")
     options = parser.parse_args()
+    if shutil.which("initdb") is None:
+        print("NOT RUN: there is no initdb of PostgreSQL on the PATH")
+        return
     rounds, _ = settle(options)
     few = 10_000 if options.quick else 100_000
     count = 1_000_000 if options.million else few
