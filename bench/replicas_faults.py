@@ -23,6 +23,8 @@ from gmesh.trust.documents import Crl, Status, parse_document
 
 PARKED = 0.4
 """Seconds after which a long poll is there, and the follower behind it at rest."""
+AWAY = 4.0
+"""Seconds until somebody promotes the standby: long enough for the server to be tried rarely."""
 SPACED = 1.1
 """Between two changes, so that the status that names one is not held back."""
 
@@ -172,7 +174,7 @@ def promotion(directory: Path, quick: bool) -> Row:
                     operator = Operator(state, daemon)
                     primary.stop()
                     waiting = pool.submit(operator.revoke, document.body.serial)
-                    time.sleep(1 + 0.7 * number)
+                    time.sleep(AWAY)
                     began = time.monotonic()
                     standby.promote()
                     waiting.result()
