@@ -43,7 +43,7 @@ from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, nonces, read_nonces
 from gmesh.authority.store import replicas as replica_rows
 from gmesh.authority.store.history import another_history
-from gmesh.authority.store.identity import older_database
+from gmesh.authority.store.identity import lacks_seen
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
@@ -113,7 +113,7 @@ class Authority:
         self.commands = Commands(store, issuer, publisher, clock)
         self.audit = AuditTrail(store, clock)
         self.backups = Backups(store)
-        self.replicas = Replicas(store, publisher, clock, self.seems_ready)
+        self.replicas = Replicas(store, publisher, self.seems_ready)
         self._reactor = reactor
         self._lock = lock
         self._timers: dict[str, IDelayedCall] = {}
@@ -173,7 +173,7 @@ class Authority:
             return  # once more, after a commit that came to nothing
         head = self.store.audit_head
         if head and not audit_rows.has_hash(tx, head):
-            raise older_database("its audit lacks a row that this daemon wrote")
+            raise lacks_seen("its audit lacks a row that this daemon wrote")
         if tx.takeover == "asynchronous":
             policy, crl = begin_epoch(tx, self.issuer)
             tx.after_commit(self.publisher.policy_changed, policy)

@@ -36,6 +36,7 @@ from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, nonces, operators, sqlite
 from gmesh.authority.store.history import begin_instance, check_history, instance
+from gmesh.authority.store.identity import check_here
 from gmesh.authority.store.moved import check_moved
 from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
@@ -203,6 +204,7 @@ class StateDirectory:
         check_moved(tx)
         if self.engine.shared:
             check_seen(tx, self.path / MIRROR, mirror)
+            check_here(tx.marks)
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
