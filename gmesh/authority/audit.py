@@ -28,6 +28,7 @@ from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import GmeshError, StoreError
+from gmesh.files import give_to_owner
 from gmesh.trust.canonical import canonical
 
 __all__ = [
@@ -274,6 +275,8 @@ class AuditMirror:
         lines = memoryview(b"".join(map(_line, entries)))
         with open(self._path, "ab", buffering=0, opener=_private) as stream:
             whole = stream.tell()
+            if not whole:
+                give_to_owner(self._path)
             try:
                 while lines:
                     lines = lines[stream.write(lines) :]
