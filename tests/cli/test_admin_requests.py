@@ -117,7 +117,9 @@ def test_a12_approving_asks_for_that_id(admin: Callable[..., Any], http_end: Any
 def test_a12_a_proposal_is_withdrawn(admin: Callable[..., Any], http_end: Any) -> None:
     """By its id, or by the beginning that the list shows, on whichever page that stands."""
     http_end.json("GET /admin/approvals", {"approvals": [{"id": "9" * 64}], "next": "9" * 64})
-    http_end.json(f"GET /admin/approvals?after={'9' * 64}", {"approvals": [{"id": LONG}], "next": None})
+    http_end.json(
+        f"GET /admin/approvals?after={'9' * 64}&limit=500", {"approvals": [{"id": LONG}], "next": None}
+    )
     http_end.json(f"DELETE /admin/approvals/{LONG}", {})
     for name in (LONG, LONG[:8]):
         ended = admin("approvals", "withdraw", name)
