@@ -89,7 +89,8 @@ LIVE_CERTIFICATES = 8  # of a node, ended by none: as many again as renewal at h
 INVITE_SECONDS = 3600
 INVITE_SECONDS_MAX = 7 * 86_400
 INVITE_SECONDS_MAX_APPROVED = 366 * 86_400
-JOIN_RETRY_SECONDS = 3600  # how long after an invite's end the same join gets the same certificate
+JOIN_RETRY_SECONDS = 3600
+"""How long after an invite's end, or its use if that was later, the same join gets the same certificate."""
 STATUS_SECONDS = 3600
 STATUS_SPACING_SECONDS = 0.9  # a change is in a status within a second, also right after another
 STATUS_MAX_AGE_SECONDS = 60

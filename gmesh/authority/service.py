@@ -18,7 +18,13 @@ from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
 from gmesh.authority.admissions import Admissions
-from gmesh.authority.approval_rules import APPROVALS_FILE, ApprovalRules, refuse_weaker, take_rules
+from gmesh.authority.approval_rules import (
+    APPROVALS_FILE,
+    ApprovalRules,
+    held_rules,
+    refuse_weaker,
+    take_rules,
+)
 from gmesh.authority.approvals import Approvals
 from gmesh.authority.audit import AuditTrail
 from gmesh.authority.backups import Backups
@@ -201,17 +207,21 @@ class Authority:
         """
         Take over the keys, the genesis and the approvals of the state directory as it is now.
 
+        Where daemons share a database and this host has no file of approvals, those of the database go on.
+
         @raise GmeshError: if something is wrong with them; then all of it stays as it was.
         """
         rules = self.approvals.read_rules(directory.path)
-        where = str(directory.path / APPROVALS_FILE)
+        file = directory.path / APPROVALS_FILE
+        where, follows = str(file), self.store.shared and not file.exists()
 
         def take(tx: Transaction) -> str:
-            weaker = take_rules(tx, rules)
+            taken = held_rules(tx) if follows else rules
+            weaker = take_rules(tx, taken)
             if weaker:
                 return weaker
-            rules.check(tx, where)
-            tx.after_commit(self._take_over, directory.keys, rules)
+            taken.check(tx, where)
+            tx.after_commit(self._take_over, directory.keys, taken)
             for document in directory.add_genesis(tx, self.store.replica):
                 version = document.body.version
                 audit.record(tx, "authority", "publish-genesis", str(version), digest=document.digest)

@@ -317,7 +317,12 @@ class StateDirectory:
             write_atomic(self.path / "genesis.json", self.chain[-1].encode())
             self._written = len(self.chain)
 
-    def _import_operators(self, tx: Transaction) -> None:
+    def first_operators(self) -> list[tuple[str, Operator, str]]:
+        """
+        Who C{operators.json} names: key_id, operator, and name. An authority that has begun reads it no more.
+
+        @raise ConfigurationError: C{bad-operators}.
+        """
         path = self.path / "operators.json"
         try:
             entries = msgspec.json.decode(read_capped(path, OPERATORS_LIMIT), type=list[OperatorEntry])
@@ -327,7 +332,10 @@ class StateDirectory:
             raise ConfigurationError("bad-operators", f"{path}: {human_error(error)}") from error
         if not any(operator.role == "administer" for operator, _ in rows):
             raise ConfigurationError("bad-operators", f"{path} names nobody who may administer")
-        for name, (operator, title) in zip(names, rows, strict=True):
+        return [(name, *row) for name, row in zip(names, rows, strict=True)]
+
+    def _import_operators(self, tx: Transaction) -> None:
+        for name, operator, title in self.first_operators():
             row = operators.OperatorRow(name, operator.key, operator.role, title, tx.now, "operators.json")
             operators.add(tx, row)
             audit.record(tx, "authority", "import-operator", name, role=operator.role)

@@ -242,15 +242,21 @@ class Store:
         return self.engine.is_passing(error) and not self.engine.is_busy(error)
 
     def in_thread(self, function: Callable[[], T]) -> Deferred[T]:
-        """Run something long that needs no connection of ours beside the readers, such as a backup."""
+        """
+        Run something long that needs no connection of ours beside the readers, such as a backup.
+
+        @return: of the caller's own: the work goes on when it is cancelled.
+        """
 
         def over(result: Any) -> Any:
             self._long_work -= 1
             return result
 
         self._long_work += 1
+        answer: Deferred[T] = Deferred()
         done: Deferred[T] = self._reader.runWithConnection(lambda connection: function())
-        return done.addBoth(over).addErrback(self._told)
+        done.addBoth(over).addErrback(self._told).addCallbacks(answer.callback, answer.errback)
+        return answer
 
     def check_log(self) -> Deferred[None]:
         """See whether another program keeps the log from being taken up; our own long work may."""
