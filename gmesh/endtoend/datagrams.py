@@ -20,7 +20,7 @@ from gmesh.endtoend.association import Association
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.endtoend.local_delivery import LocalDelivery
-from gmesh.endtoend.reliable_queue import Delivered, Told
+from gmesh.endtoend.reliable_queue import Delivered, ReliableMessage, Told
 from gmesh.endtoend.services import Message, Receiver, Registration, Services
 from gmesh.endtoend.sessions import Sessions
 from gmesh.errors import FrameRefused, SendRefused
@@ -166,12 +166,12 @@ class Datagrams:
 
     def begin(
         self, node: str, service: str, data: bytes, timeout: float, told: Told
-    ) -> Callable[[], None] | None:
+    ) -> ReliableMessage | None:
         """
         Send, as L{send} without a key, and without a Deferred, what was allowed a moment ago.
 
         @param told: called later with what became of it.
-        @return: gives it up; None if it must be asked first, by L{send}, whether it is allowed.
+        @return: its C{cancel} gives it up; None if it must be asked first, by L{send}, whether it is allowed.
         @raise SendRefused: C{busy}.
         """
         place = node, service

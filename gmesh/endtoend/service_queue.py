@@ -7,7 +7,7 @@ Tests: C{tests/endtoend/test_services.py}, C{tests/endtoend/test_outcomes.py}.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -56,23 +56,23 @@ class Handling:
 
     def done(self, answer: bytes = b"") -> None:
         """It is done with the message; called once, or L{refuse} is."""
-        self._end(answer)
+        if self._then is None:
+            self._ended = answer
+        else:
+            self._then(answer)
 
     def refuse(self, error: GmeshError) -> None:
         """It refuses the message."""
-        self._end(error)
+        if self._then is None:
+            self._ended = error
+        else:
+            self._then(error)
 
     def when_ended(self, then: Callable[[bytes | GmeshError], None]) -> None:
         """Call C{then} with the answer, or with the refusal."""
         self._then = then
         if self._ended is not None:
             then(self._ended)
-
-    def _end(self, ended: bytes | GmeshError) -> None:
-        if self._then is None:
-            self._ended = ended
-        else:
-            self._then(ended)
 
 
 Receiver = Callable[[Message], Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | Handling | None]
@@ -102,14 +102,14 @@ class Delivery:
     A message on its way to a receiver.
 
     @ivar done: called once.
-    @ivar handed: called when it is handed over.
+    @ivar handed: called when it is handed over, if that is of interest.
     @ivar hands: how often it was.
     @ivar waiting: others who want to know what becomes of it: its sender sent it again under its key.
     """
 
     __slots__ = ("done", "handed", "hands", "message", "waiting")
 
-    def __init__(self, message: Message, done: Done, handed: Callable[[], None]) -> None:
+    def __init__(self, message: Message, done: Done, handed: Callable[[], None] | None = None) -> None:
         self.message = message
         self.done = done
         self.handed = handed
@@ -155,7 +155,7 @@ class ServiceQueue:
         self.owner = owner
         self.shared = False
         self.takers: list[Taker] = []
-        self.queue: deque[Delivery] = deque()
+        self.queue: OrderedDict[Delivery, None] = OrderedDict()
         self.bytes = 0
         self.draining = False
         self.ends: IDelayedCall | None = None
@@ -165,7 +165,8 @@ class ServiceQueue:
         """The receiver for the next message: the one that is least busy, if one is free."""
         takers = self.takers
         if len(takers) == 1:
-            return takers[0] if takers[0].free > 0 else None
+            only = takers[0]
+            return only if len(only.pending) < only.concurrent else None
         taker = max(takers, key=lambda one: one.free, default=None)
         return taker if taker is not None and taker.free > 0 else None
 
@@ -180,24 +181,34 @@ class ServiceQueue:
 
     def wait(self, delivery: Delivery, first: bool = False) -> None:
         """Keep it until a receiver is free."""
+        self.queue[delivery] = None
         if first:
-            self.queue.appendleft(delivery)
-        else:
-            self.queue.append(delivery)
+            self.queue.move_to_end(delivery, last=False)
         self._count(delivery.message, 1)
 
     def next(self) -> Delivery:
         """The one that has waited longest."""
-        delivery = self.queue.popleft()
+        delivery, _ = self.queue.popitem(last=False)
         self._count(delivery.message, -1)
         return delivery
+
+    def drop(self, delivery: Delivery) -> bool:
+        """Let it wait no more. @return: whether it did."""
+        if delivery not in self.queue:
+            return False
+        del self.queue[delivery]
+        self._count(delivery.message, -1)
+        return True
+
+    def bytes_of(self, source_id: str) -> int:
+        """Bytes that wait of that node."""
+        return self._peers[source_id, True]
 
     def purge(self, source_id: str) -> int:
         """Drop what waits of that node. @return: how many."""
         gone = [delivery for delivery in self.queue if delivery.message.source_id == source_id]
         for delivery in gone:
-            self.queue.remove(delivery)
-            self._count(delivery.message, -1)
+            self.drop(delivery)
         return len(gone)
 
     def _count(self, message: Message, sign: int) -> None:

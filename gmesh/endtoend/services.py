@@ -79,10 +79,6 @@ def _ignore(outcome: Outcome, said: str, answer: bytes) -> None:
     """Nobody waits for it."""
 
 
-def _nobody() -> None:
-    """Nobody wants to know."""
-
-
 class Services:
     """
     The receivers of this node.
@@ -234,53 +230,67 @@ class Services:
         return keys is not None and keys.find(source_id, service, key) is KeyState.ACKNOWLEDGED
 
     def deliver(
-        self, message: Message, done: Done, handed: Callable[[], None] = _nobody, waits: bool = True
-    ) -> None:
+        self, message: Message, done: Done, handed: Callable[[], None] | None = None, waits: bool = True
+    ) -> Delivery | None:
         """
         Hand C{message} over, now or when a receiver is free again.
 
         @param done: called once with the outcome; DELIVERED means that the receiver is done with it.
         @param handed: called when it is handed over.
         @param waits: as of L{refusal}.
+        @return: what waits, if it does: for L{withdraw}.
         """
         place = self._places.get(message.service)
         if message.key:
             if self.known(message.source_id, message.service, message.key):
                 self.counters["key-known"] += 1
                 done(Outcome.DELIVERED, "", b"")
-                return
-            delivery = self._keyed.get(_keyed(message))
-            if delivery is not None:
+                return None
+            known = self._keyed.get(_keyed(message))
+            if known is not None:
                 self.counters["key-known"] += 1
-                delivery.waiting.append(done)
-                return
-        if place is None:
-            if waits:
-                self._await(Delivery(message, done, handed))
-            else:
-                done(Outcome.NO_SUCH_SERVICE, "", b"")
-            return
+                known.waiting.append(done)
+                return None
         delivery = Delivery(message, done, handed)
+        if place is None:
+            return self._await(delivery, waits)
         taker = place.free()
         if taker is None and not place.has_room(message.source_id, len(message.data)):
             done(Outcome.BUSY, "", b"")
-            return
+            return None
         if message.key:
             self._keyed[_keyed(message)] = delivery
         if taker is not None:
             self._hand(place, taker, delivery)
-        else:
-            place.wait(delivery)
+            return None
+        place.wait(delivery)
+        return delivery
 
-    def _await(self, delivery: Delivery) -> None:
+    def _await(self, delivery: Delivery, waits: bool) -> Delivery | None:
         """There is no receiver: after a start one may be on its way."""
         message = delivery.message
-        if not self._awaited.has_room(message.service, message.source_id, len(message.data)):
+        if not (waits and self._awaited.has_room(message.service, message.source_id, len(message.data))):
             delivery.done(Outcome.NO_SUCH_SERVICE, "", b"")
-            return
+            return None
         if message.key:
             self._keyed[_keyed(message)] = delivery
         self._awaited.wait(delivery)
+        return delivery
+
+    def withdraw(self, delivery: Delivery) -> bool:
+        """
+        Hand a message over no more that its sender has given up, and tell nobody what became of it.
+
+        @return: False if it was handed over already, or another waits for it too, which has its key.
+        """
+        service = delivery.message.service
+        place = self._places.get(service) or self._awaited.get(service)
+        if delivery.hands or delivery.waiting or place is None or not place.drop(delivery):
+            return False
+        if delivery.message.key:
+            del self._keyed[_keyed(delivery.message)]
+        self.counters["withdrawn"] += 1
+        return True
 
     def taker(self, peer: Peer, service: str, refused: Callable[[Outcome], None]) -> Take:
         """
@@ -310,7 +320,7 @@ class Services:
                 return
             counters["handed"] += 1
             if result is not None:
-                delivery = Delivery(message, _ignore, _nobody)
+                delivery = Delivery(message, _ignore)
                 delivery.hands = 1
                 self._answered(place, only, delivery, result)
 
@@ -339,7 +349,8 @@ class Services:
             self._end(delivery, Outcome.REFUSED, self._raised(taker))
             return
         self.counters["handed"] += 1
-        delivery.handed()
+        if delivery.handed is not None:
+            delivery.handed()
         if result is None:
             self._end(delivery, _DELIVERED)
         else:
@@ -377,11 +388,11 @@ class Services:
     def _handled(
         self, place: ServiceQueue, taker: Taker, delivery: Delivery, ended: bytes | GmeshError
     ) -> None:
-        if isinstance(ended, GmeshError):
+        if type(ended) is bytes:
+            self._free(ended, place, taker, delivery)
+        else:
             self.counters["receiver-failed"] += 1
             self._free(_Refusal(ended), place, taker, delivery)
-        else:
-            self._free(ended, place, taker, delivery)
 
     def _failed(self, failure: Failure, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
         if failure.check(GmeshError):
@@ -397,11 +408,13 @@ class Services:
         del taker.pending[delivery]
         if isinstance(result, _Refusal):
             self._end(delivery, Outcome.REFUSED, result.said)
-        elif isinstance(result, bytes) and len(result) > MAX_ANSWER:
+        elif not isinstance(result, bytes):
+            self._end(delivery, _DELIVERED)
+        elif len(result) <= MAX_ANSWER:
+            self._end(delivery, _DELIVERED, "", result)
+        else:
             self.counters["answer-too-large"] += 1
             self._end(delivery, Outcome.REFUSED, f"its answer has more than {MAX_ANSWER} bytes")
-        else:
-            self._end(delivery, _DELIVERED, "", result if isinstance(result, bytes) else b"")
         if place.queue:
             self._drain(place)
 
@@ -453,7 +466,7 @@ class Services:
 class _Refusal:
     """A receiver failed. @ivar said: what the sender is told of it."""
 
-    def __init__(self, error: BaseException | None) -> None:
+    def __init__(self, error: object) -> None:
         self.said = error.detail if isinstance(error, GmeshError) else ""
 
 

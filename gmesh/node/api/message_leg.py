@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import (
     FrameType,
-    GivenMessage,
     MessageFrame,
     MessageFrameReader,
     SendRequest,
@@ -37,7 +36,7 @@ from gmesh.endtoend.service_queue import Handling
 from gmesh.endtoend.services import Message, Registration, is_reserved
 from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
 from gmesh.node.api.service_watches import Follow, ServiceFeed, ServiceWatches
-from gmesh.node.api.waiting_sends import WaitingSends
+from gmesh.node.api.waiting_sends import UnderWay, WaitingSends
 from gmesh.node.limits import MAX_LEG_CONCURRENT, MAX_LEG_SERVICES
 
 __all__ = ["LegNode", "MessageLeg"]
@@ -48,10 +47,6 @@ LONGEST = MAX_DATAGRAM + 1024
 
 AT_ONCE, ENOUGH = 64, 64 * 1024
 """So many frames, or bytes, leave together: the program begins with them while the node goes on."""
-
-
-def _nothing() -> None:
-    """There is nothing to give up yet."""
 
 
 class LegNode:
@@ -103,7 +98,7 @@ class MessageLeg(Protocol):
         self._turn = node.datagrams.turn
         self._size = 0
         self._gathered: list[bytes] = []  # what the program is told once all was read that is read now
-        self._sent: dict[int, tuple[Callable[[], object], int]] = {}
+        self._sent: dict[int, UnderWay | None] = {}
         self._sent_bytes = 0
         self._serving: dict[int, Registration] = {}
         self._left: list[Registration] = []  # that have messages which are not ended
@@ -154,8 +149,9 @@ class MessageLeg(Protocol):
         self._over = True
         if self._sent:
             self._node.count("caller-gone")
-        for give_up, _ in list(self._sent.values()):
-            give_up()
+        for under_way in list(self._sent.values()):
+            if under_way is not None:
+                under_way.cancel()
         for registration in (*self._serving.values(), *self._left):
             registration.gone()
         self._given.clear()
@@ -206,28 +202,30 @@ class MessageLeg(Protocol):
             return
         if tag in self._sent:
             raise FrameRefused("malformed", f"the tag {tag} waits for its answer")
-        if len(self._sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
+        sent = self._sent
+        if len(sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
             self._failed(tag, SendRefused("busy", "more messages under way than this node allows a program"))
             return
-        self._sent[tag] = _nothing, size
+        sent[tag] = None
         self._sent_bytes += size
-        give_up = self._node.begin(request, partial(self._told, tag))
-        if tag in self._sent:
-            self._sent[tag] = give_up, size
+        under_way = self._node.begin(request, partial(self._told, tag, size))
+        if tag in sent:
+            sent[tag] = under_way
 
-    def _told(self, tag: int, became: Delivered | SendRefused) -> None:
+    def _told(self, tag: int, size: int, became: Delivered | SendRefused) -> None:
         """What became of a SEND."""
-        _, size = self._sent.pop(tag)
+        del self._sent[tag]
         self._sent_bytes -= size
         if not isinstance(became, Delivered):
             self._failed(tag, became)
         else:
             rtt, answer = became
-            self._put(sent_frame(tag, round(1000 * (rtt or 0.0)), answer))
+            self._put(sent_frame(tag, int(1000 * rtt + 0.5) if rtt else 0, answer))
 
     def _cancel(self, tag: int, body: bytes) -> None:
-        if tag in self._sent:
-            self._sent[tag][0]()
+        under_way = self._sent.get(tag)
+        if under_way is not None:
+            under_way.cancel()
 
     # what it serves
 
@@ -261,7 +259,7 @@ class MessageLeg(Protocol):
     def _give(self, tag: int, message: Message) -> Handling:
         name, node_id, roles, _, data, key, redelivered = message
         self._number = number = (self._number + 1) & 0xFFFFFFFF
-        octets = given_frame(number, GivenMessage(tag, name, node_id, roles, data, key, redelivered))
+        octets = given_frame(number, tag, name, node_id, roles, data, key, redelivered)
         given = self._given[number] = Handling()
         if self._early is None:
             self._put(octets)
