@@ -30,7 +30,8 @@ class DeliveredNumbers:
     """
     The numbers of one peer.
 
-    @ivar held: messages that were taken and are not done with.
+    @ivar held: messages that were taken and are not done with; one that is not here and was not settled
+        was delivered.
     """
 
     __slots__ = ("_starts", "held")
@@ -82,10 +83,6 @@ class DeliveredNumbers:
                 self._starts.popitem(last=False)
         numbers.window.mark(message & 0xFFFFFFFF)
         self.held.add(message)
-
-    def delivered(self, message: int) -> None:
-        """Its receiver has ended well."""
-        self.held.discard(message)
 
     def settle(self, message: int, outcome: Outcome, reason: str = "") -> MessageOutcome:
         """Remember what became of it, to answer so again."""

@@ -413,7 +413,7 @@ class DatagramReceiver:
         if self._queued:
             self._queued.pop(number, None)
         if outcome is _DELIVERED and not answer:
-            self.numbers.delivered(number)
+            self.numbers.held.discard(number)  # nothing more is to be remembered
             if not self._closed:  # else the peer asks, if it comes back
                 reporter.delivered(number)
             return

@@ -135,7 +135,7 @@ class ReliableSender:
         if message is None:
             self._counters["stray-receipt"] += 1
             return
-        self._answered(message, self._clock.seconds())
+        self._answered((message,), self._clock.seconds())
         if receipt.outcome is Outcome.BUSY:
             message.reason = "busy"
         else:
@@ -145,13 +145,13 @@ class ReliableSender:
         """The peer holds these messages."""
         queue, now, taken = self._queue, self._clock.seconds(), list[ReliableMessage]()
         for number in dict.fromkeys(numbers):  # a hostile peer may name one twice
-            message = queue.flying(number)
-            if message is not None:
-                self._answered(message, now)
-                taken.append(message)
-            elif queue.held(number) is None:
+            message = queue.find(number)
+            if message is None:
                 self._counters["stray-receipt"] += 1
+            elif not message.held:
+                taken.append(message)
         if taken:
+            self._answered(taken, now)
             queue.taken(taken, now)
             self._timer.by(taken[0].due, now)
         self._goes_on()
@@ -163,13 +163,13 @@ class ReliableSender:
         @return: True if it is to be confirmed: the peer repeats it until then.
         """
         queue, now, outcome = self._queue, self._clock.seconds(), ending.outcome
-        message = queue.flying(ending.message) or queue.held(ending.message)
+        message = queue.find(ending.message)
         if message is None:
             self._counters["stray-receipt"] += 1
             return True
         held = message.held
         if not held:
-            self._answered(message, now)
+            self._answered((message,), now)
         absent = outcome is Outcome.NO_SUCH_SERVICE
         if absent and held:  # it was waited for there, in vain
             queue.missing(message)
@@ -192,16 +192,15 @@ class ReliableSender:
         queue, now = self._queue, self._clock.seconds()
         ended, confirmed = list[ReliableMessage](), list[int]()
         for number in dict.fromkeys(numbers):
-            message = queue.flying(number)
-            if message is not None:
-                self._answered(message, now)
-            else:
+            message = queue.find(number)
+            if message is None:
+                self._counters["stray-receipt"] += 1
                 confirmed.append(number)
-                message = queue.held(number)
-                if message is None:
-                    self._counters["stray-receipt"] += 1
-                    continue
-            ended.append(message)
+            else:
+                ended.append(message)
+                if message.held:
+                    confirmed.append(number)
+        self._answered([message for message in ended if not message.held], now)
         queue.answered(ended, now)
         for message in ended:
             message.told(_new(Delivered, (now - message.first_sent, b"")))
@@ -220,19 +219,20 @@ class ReliableSender:
             self._finish(message, outcome.slug, reason)
         self._goes_on()
 
-    def _answered(self, message: ReliableMessage, now: float) -> None:
-        """Its last transmission is answered; or one before, if this is too soon."""
-        path = message.path
-        if path is None:
-            return
-        if message.tries > 1 and now - message.last_sent < self._queue.control.min_rtt:
-            self._trials.late(path)
-            return
-        self._trials.answered(path)
-        sent = message.last_sent
-        if (path, sent) != self._reported:  # of what left together one answer says as much as all
-            self._reported = path, sent
-            self._sealer.paths.answered(path, sent, now)
+    def _answered(self, messages: Sequence[ReliableMessage], now: float) -> None:
+        """Their last transmissions are answered; or ones before, if this is too soon."""
+        trials = self._trials
+        for message in messages:
+            path, sent = message.path, message.last_sent
+            if path is None:
+                continue
+            if message.tries > 1 and now - sent < self._queue.control.min_rtt:
+                trials.late(path)
+                continue
+            trials.answered(path)
+            if (path, sent) != self._reported:  # of what left together one answer says as much as all
+                self._reported = path, sent
+                self._sealer.paths.answered(path, sent, now)
 
     def ready(self) -> None:
         """There are keys to seal with."""

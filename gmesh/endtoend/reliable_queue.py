@@ -238,7 +238,7 @@ class ReliableQueue:
 
         @raise SendRefused: C{busy}, if too much is queued.
         """
-        lane = self._lane(message.service)
+        lane = self._lanes.get(message.service) or self._new_lane(message.service)
         if (
             lane.messages >= limits.MAX_RELIABLE_MESSAGES
             or lane.bytes + message.size > limits.MAX_RELIABLE_BYTES
@@ -308,9 +308,9 @@ class ReliableQueue:
         """The message with this number, if it was sent and not answered."""
         return self._flying.get(number)
 
-    def held(self, number: int) -> ReliableMessage | None:
-        """The message with this number, if the peer holds it."""
-        return self._held.get(number)
+    def find(self, number: int) -> ReliableMessage | None:
+        """The message with this number, if it is under way or held."""
+        return self._flying.get(number) or self._held.get(number)
 
     def arrived(self, messages: Iterable[ReliableMessage], now: float) -> None:
         """The peer answers about these: those that were under way need no window any more."""
@@ -347,8 +347,9 @@ class ReliableQueue:
             if message.held:
                 del self._held[message.number]
             lane = message.lane
-            self._there(lane, now)
-            lane.done = now
+            if lane.done != now or lane.allowed < limits.MAX_RELIABLE_MESSAGES:  # else another said it all
+                self._there(lane, now)
+                lane.done = now
             self._forget(message, lane)
 
     def _there(self, lane: _Lane, now: float) -> None:
@@ -450,12 +451,10 @@ class ReliableQueue:
         times += [lane.until for lane in self._turn.values() if lane.until > now]
         return min(times, default=None)
 
-    def _lane(self, service: str) -> _Lane:
+    def _new_lane(self, service: str) -> _Lane:
         """The lane of a service; of those without messages only some are remembered."""
-        lane = self._lanes.get(service)
-        if lane is None:
-            lane = self._lanes[service] = _Lane(service)
-            for name, other in list(self._lanes.items())[: len(self._lanes) - limits.MAX_LANES]:
-                if not other.messages and other is not lane:
-                    del self._lanes[name]
+        lane = self._lanes[service] = _Lane(service)
+        for name, other in list(self._lanes.items())[: len(self._lanes) - limits.MAX_LANES]:
+            if not other.messages and other is not lane:
+                del self._lanes[name]
         return lane

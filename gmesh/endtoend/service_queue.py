@@ -16,10 +16,9 @@ from twisted.internet.interfaces import IDelayedCall
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.application_faults import Faults
-from gmesh.errors import GmeshError
 from gmesh.wire.messages import Outcome
 
-__all__ = ["Delivery", "Done", "Handling", "Message", "Receiver", "ServiceQueue", "Taker"]
+__all__ = ["Delivery", "Done", "Keeper", "Message", "Receiver", "ServiceQueue", "Taker"]
 
 
 class Message(NamedTuple):
@@ -45,37 +44,7 @@ class Message(NamedTuple):
         return f"<Message from {self.source_name} to {self.service}, {len(self.data)} bytes>"
 
 
-class Handling:
-    """What a receiver returns that says itself when it is done: a Deferred that costs next to nothing."""
-
-    __slots__ = ("_ended", "_then")
-
-    def __init__(self) -> None:
-        self._then: Callable[[bytes | GmeshError], None] | None = None
-        self._ended: bytes | GmeshError | None = None
-
-    def done(self, answer: bytes = b"") -> None:
-        """It is done with the message; called once, or L{refuse} is."""
-        if self._then is None:
-            self._ended = answer
-        else:
-            self._then(answer)
-
-    def refuse(self, error: GmeshError) -> None:
-        """It refuses the message."""
-        if self._then is None:
-            self._ended = error
-        else:
-            self._then(error)
-
-    def when_ended(self, then: Callable[[bytes | GmeshError], None]) -> None:
-        """Call C{then} with the answer, or with the refusal."""
-        self._then = then
-        if self._ended is not None:
-            then(self._ended)
-
-
-Receiver = Callable[[Message], Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | Handling | None]
+Receiver = Callable[[Message], Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | None]
 """
 Takes a message. What it does reaches nobody but itself, and the sender of an acknowledged message:
 
@@ -83,7 +52,6 @@ Takes a message. What it does reaches nobody but itself, and the sender of an ac
  - it returns a Deferred or a coroutine: the receiver is busy until that is done, and with it the message; a
    result of bytes goes back to the sender, its failure refuses the message, is counted (C{receiver-failed}),
    and logged;
- - it returns a L{Handling}: likewise;
  - it returns anything else, True and False too: as None, counted (C{receiver-odd}) and logged;
  - it raises L{GmeshError}: the message is refused, which is counted (C{receiver-refused});
  - it raises anything else, C{SystemExit} too: the message is refused, which is counted
@@ -97,6 +65,10 @@ Done = Callable[[Outcome, str, bytes], None]
 """Called once with what became of a message, what its receiver says of it, and what it gives back."""
 
 
+Keeper = Callable[["Delivery"], None]
+"""A receiver that says later itself what it comes to: L{Services.ended} or L{Services.refused}, once."""
+
+
 class Delivery:
     """
     A message on its way to a receiver.
@@ -104,31 +76,37 @@ class Delivery:
     @ivar done: called once.
     @ivar handed: called when it is handed over, if that is of interest.
     @ivar hands: how often it was.
+    @ivar taker: who has it.
     @ivar waiting: others who want to know what becomes of it: its sender sent it again under its key.
     """
 
-    __slots__ = ("done", "handed", "hands", "message", "waiting")
+    __slots__ = ("done", "handed", "hands", "message", "taker", "waiting")
 
     def __init__(self, message: Message, done: Done, handed: Callable[[], None] | None = None) -> None:
         self.message = message
         self.done = done
         self.handed = handed
         self.hands = 0
-        self.waiting: list[Done] = []
+        self.taker: Taker | None = None
+        self.waiting: tuple[Done, ...] = ()
 
 
 class Taker:
     """
     One receiver of a service.
 
+    @ivar keeps: it is a L{Keeper}.
     @ivar concurrent: how many messages it may be busy with.
     @ivar pending: those it is busy with.
     """
 
-    __slots__ = ("concurrent", "faults", "pending", "receiver")
+    __slots__ = ("concurrent", "faults", "keeps", "pending", "receiver")
 
-    def __init__(self, receiver: Receiver, concurrent: int, faults: Faults) -> None:
-        self.receiver = receiver
+    def __init__(
+        self, receiver: Receiver | Keeper, concurrent: int, faults: Faults, keeps: bool = False
+    ) -> None:
+        self.receiver: Callable[[Any], Any] = receiver
+        self.keeps = keeps
         self.concurrent = concurrent
         self.faults = faults
         self.pending: dict[Delivery, None] = {}

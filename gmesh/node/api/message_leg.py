@@ -32,8 +32,8 @@ from gmesh.client.write_now import write_now
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.limits import MAX_DATAGRAM, MAX_RELIABLE_BYTES, MAX_RELIABLE_MESSAGES
 from gmesh.endtoend.reliable_queue import Delivered
-from gmesh.endtoend.service_queue import Handling
-from gmesh.endtoend.services import Message, Registration, is_reserved
+from gmesh.endtoend.service_queue import Delivery
+from gmesh.endtoend.services import Registration, is_reserved
 from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
 from gmesh.node.api.service_watches import Follow, ServiceFeed, ServiceWatches
 from gmesh.node.api.waiting_sends import UnderWay, WaitingSends
@@ -58,6 +58,8 @@ class LegNode:
     @ivar count: counts a cause.
     @ivar send: sends a message of a program, which waits for room if there is none.
     @ivar begin: the same without a Deferred.
+    @ivar ended: a program is done with a message that it was given.
+    @ivar refused: it refuses it.
     @ivar feed: tells who offers what.
     """
 
@@ -73,6 +75,7 @@ class LegNode:
         self.datagrams = datagrams
         waiting = WaitingSends(datagrams, clock)
         self.send, self.begin = waiting.send, waiting.begin
+        self.ended, self.refused = datagrams.services.ended, datagrams.services.refused
         self.describe = describe
         self.tables = tables
         self.count = count
@@ -103,7 +106,7 @@ class MessageLeg(Protocol):
         self._serving: dict[int, Registration] = {}
         self._left: list[Registration] = []  # that have messages which are not ended
         self.services: dict[int, str] = {}
-        self._given: dict[int, Handling] = {}
+        self._given: dict[int, Delivery] = {}
         self._watches: ServiceWatches | None = None
         self._early: list[bytes] | None = None  # what is given before SERVING is written
         self._number = 0
@@ -244,7 +247,12 @@ class MessageLeg(Protocol):
             self._admit(service)
             self._early = []
             self._serving[tag] = self._node.datagrams.register(
-                service, partial(self._give, tag), concurrent=concurrent, owner=self._owner, shared=True
+                service,
+                partial(self._give, tag),
+                concurrent=concurrent,
+                owner=self._owner,
+                shared=True,
+                keeps=True,
             )
         except GmeshError as error:
             self._failed(tag, error)
@@ -256,16 +264,15 @@ class MessageLeg(Protocol):
         finally:
             self._early = None
 
-    def _give(self, tag: int, message: Message) -> Handling:
-        name, node_id, roles, _, data, key, redelivered = message
+    def _give(self, tag: int, delivery: Delivery) -> None:
+        name, node_id, roles, _, data, key, redelivered = delivery.message
         self._number = number = (self._number + 1) & 0xFFFFFFFF
         octets = given_frame(number, tag, name, node_id, roles, data, key, redelivered)
-        given = self._given[number] = Handling()
+        self._given[number] = delivery
         if self._early is None:
             self._put(octets)
         else:
             self._early.append(octets)
-        return given
 
     def _leave(self, tag: int, body: bytes) -> None:
         self.services.pop(tag, None)
@@ -279,12 +286,13 @@ class MessageLeg(Protocol):
     def _done(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)
         if given is not None:
-            given.done(body)
+            self._node.ended(given, body)
 
     def _refuse(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)
         if given is not None:
-            given.refuse(SendRefused("refused", body.decode("utf-8", "replace") or "refused"))
+            error = SendRefused("refused", body.decode("utf-8", "replace") or "refused")
+            self._node.refused(given, error)
 
     # what it asks
 
