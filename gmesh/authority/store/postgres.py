@@ -55,6 +55,8 @@ _PASSING = ("08", "25006", "25P03", "40", "53300", "55P03", "57")
 SQLSTATEs of connections lost, standbys, standing still, deadlocks, too many connections, locks and
 statements that took too long, and a server that ends or begins (PostgreSQL, appendix A).
 """
+_NOT_REACHED = "08"
+"""Class of SQLSTATEs about connections, by which a pool says why there is none."""
 _REFUSALS = (
     "authentication failed",
     "no password supplied",
@@ -293,7 +295,8 @@ class PostgresEngine:
         """@see: L{IEngine.explain}"""
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             return StoreError("read-only", f"{self.name} is a standby, which cannot be written")
-        if error.sqlstate is not None or not isinstance(error, psycopg.OperationalError):
+        lost = error.sqlstate is None or error.sqlstate.startswith(_NOT_REACHED)
+        if not lost or not isinstance(error, psycopg.OperationalError):
             return StoreError("unavailable", f"{self.name} failed: {error.sqlstate or type(error).__name__}")
         said = " ".join(str(error).split())
         for secret in self._hidden:
