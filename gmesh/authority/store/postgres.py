@@ -26,7 +26,7 @@ from zope.interface import implementer
 from gmesh.authority.interfaces import IEngine
 from gmesh.authority.store import postgres_schema
 from gmesh.authority.store.identity import ServerIdentity
-from gmesh.authority.store.migrate import Migration, migrate
+from gmesh.authority.store.migrate import Migration
 from gmesh.authority.store.postgres_pool import PostgresPool
 from gmesh.authority.store.replicas import Replica, sign_off, turn_of
 from gmesh.errors import ConfigurationError, StoreError
@@ -250,7 +250,7 @@ class PostgresEngine:
         connection = self.connect()
         try:
             postgres_schema.check_settings(connection)
-            migrate(connection, now, postgres_schema.migrations())
+            postgres_schema.bring_up_to_date(connection, now)
         except BaseException:
             connection.close()
             raise

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Replicas behind HAProxy, restarted and upgraded one after the other under load: nobody is refused."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+from authority.postgres_server import running
+from live.conftest import CLEAN_ENDS
+from live.fronts import needs
+from live.node_rig import until
+from live.replica_rig import Balanced, Load, OnServer
+
+pytestmark = [pytest.mark.live, pytest.mark.soak]
+
+THIS = ""
+NEXT = """
+import re
+from gmesh.authority.store import postgres_schema
+from gmesh.authority.store.migrate import Migration, newest, released
+brought = released("migrations/postgres")
+tables = re.findall("CREATE TABLE (\\w+)", " ".join(each.sql for each in brought))
+text = f"-- compat: {newest()}\\nCREATE TABLE more (x BIGINT PRIMARY KEY);\\n"
+text += "".join(f"ALTER TABLE {table} ADD COLUMN more BIGINT NOT NULL DEFAULT 0;\\n" for table in tables)
+postgres_schema.migrations = lambda: [*brought, Migration(9001, "more", text)]
+"""
+"""This program with a migration that adds a table, and a column to each that there is."""
+
+
+def restart(there: OnServer, balanced: Balanced, place: int, program: str) -> None:
+    """One of them stops as it is told and starts as another program, until HAProxy gives it clients again."""
+    daemon = there.daemons[place]
+    port = daemon.port
+    assert daemon.end(signal.SIGTERM) in CLEAN_ENDS
+    assert "Traceback" not in daemon.log.read_text()
+    until(lambda: balanced.states()[f"s{place}"].startswith("DOWN"))
+    daemon.before = program
+    daemon.start(port)
+    until(lambda: balanced.states()[f"s{place}"] == "UP")
+
+
+@needs("haproxy")
+def test_p22_a_rolling_restart_upgrade_and_way_back_refuse_nothing(
+    tmp_path: Path, free_port: Callable[[], int], record_property: Callable[[str, object], None]
+) -> None:
+    """Each of three daemons: as it is, to a newer program that changes the tables, and back to the older."""
+    with running() as server:
+        there = OnServer(tmp_path, server.database(), 3, "--drain", "5", "--trusted-proxy", "127.0.0.1")
+        try:
+            there.start()
+            balanced = Balanced(tmp_path / "haproxy", free_port(), there.daemons)
+            with balanced.running(), Load(there, balanced.port, 6) as load:
+                for program, migrated in ((THIS, False), (NEXT, True), (THIS, True)):
+                    for place in range(3):
+                        restart(there, balanced, place, program)
+                    with psycopg.connect(there.url) as connection:
+                        asked = "SELECT to_regclass('more') IS NOT NULL"
+                        assert connection.execute(asked).fetchone() == (migrated,)
+            refused = {
+                asked: count for asked, count in load.answers.items() if asked[1] not in ("200", "201")
+            }
+            record_property("answers", sum(load.answers.values()))
+            assert not refused
+            assert there.check() == len(there.admitted)
+        finally:
+            there.end()
