@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ class OnServer:
 
 class Front:
     """
-    One client of HAProxy, with a connection that it keeps.
+    One client, with a connection that it keeps.
 
     @param source: its address, by which it is given to a replica.
     @param answers: counts the answers, by what was asked and the status or what broke.
@@ -126,7 +127,7 @@ class Front:
         except (OSError, http.client.HTTPException) as error:
             self._answers[kind, repr(error)] += 1
             raise
-        self._answers[kind, str(status) if status in (200, 201) else said.decode()] += 1
+        self._answers[kind, f"{status} {'' if status in (200, 201) else said.decode()}"] += 1
         return status, json.loads(said or b"null")
 
     def close(self) -> None:
@@ -135,18 +136,21 @@ class Front:
 
 class Load:
     """
-    Hosts that join, renew, report and read through HAProxy, and one that waits for news, in the block.
+    Hosts that join, renew, report and read, and one that waits for news, until the block ends.
 
-    @param port: of HAProxy.
+    @param ports: of the daemons, or of HAProxy; clients take turns.
     @ivar answers: what all of them heard, as of L{Front}.
     """
 
-    def __init__(self, there: OnServer, port: int, clients: int) -> None:
+    def __init__(self, there: OnServer, ports: list[int], clients: int) -> None:
         self._there = there
         self._over = threading.Event()
         self._held: Document[Status] | None = None
         self.answers: Counter[tuple[str, str]] = Counter()
-        fronts = [Front(port, f"127.0.7.{number + 1}", self.answers) for number in range(clients + 1)]
+        fronts = [
+            Front(port, f"127.0.7.{number + 1}", self.answers)
+            for number, port in zip(range(clients + 1), cycle(ports), strict=False)
+        ]
         self._threads = [
             threading.Thread(target=self._go_on, args=(self._host if number else self._hears_news, front))
             for number, front in enumerate(fronts)
@@ -161,6 +165,13 @@ class Load:
         self._over.set()
         for thread in self._threads:
             thread.join()
+
+    def statuses(self) -> Counter[str]:
+        """How many answers there were of each status; what broke has none."""
+        found: Counter[str] = Counter()
+        for (_, said), count in self.answers.items():
+            found[said.partition(" ")[0]] += count
+        return found
 
     def _go_on(self, step: Callable[[Front], None], front: Front) -> None:
         while not self._over.wait(0.02):
