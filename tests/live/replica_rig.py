@@ -73,12 +73,12 @@ class OnServer:
             daemon.start()
 
     def join(self, fleet: Fleet, request: Request) -> int | None:
-        """One host joins. @return: the status; None if the connection broke."""
+        """One host joins, or hears again that it did. @return: the status; None if the connection broke."""
         try:
             status, answer = fleet.daemon.ask("POST", "/join", *request)
         except (OSError, ValueError, http.client.HTTPException):
             return None
-        if status == 201:
+        if status in (200, 201):
             self.admits(answer)
         return status
 

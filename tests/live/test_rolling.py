@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from authority.postgres_server import running
+from live.authority_rig import AuthorityProcess
 from live.conftest import CLEAN_ENDS
 from live.fronts import needs
 from live.node_rig import until
@@ -17,8 +19,10 @@ from live.replica_rig import Balanced, Load, OnServer
 
 pytestmark = [pytest.mark.live, pytest.mark.soak]
 
-THIS = ""
-NEXT = """
+OLDER_TREE = os.environ.get("GMESH_OLDER_TREE")
+"""Sources of the release before, for daemons that are not upgraded; if not given, they are of this one."""
+OLDER = ""
+NEWER = """
 import re
 from gmesh.authority.store import postgres_schema
 from gmesh.authority.store.migrate import Migration, newest, released
@@ -31,6 +35,12 @@ postgres_schema.migrations = lambda: [*brought, Migration(9001, "more", text)]
 """This program with a migration that adds a table, and a column to each that there is."""
 
 
+def be(daemon: AuthorityProcess, program: str) -> None:
+    """From the next start on."""
+    daemon.before = program
+    daemon.environment = {"PYTHONPATH": OLDER_TREE} if OLDER_TREE and program == OLDER else {}
+
+
 def restart(there: OnServer, balanced: Balanced, place: int, program: str) -> None:
     """One of them stops as it is told and starts as another program, until HAProxy gives it clients again."""
     daemon = there.daemons[place]
@@ -38,7 +48,7 @@ def restart(there: OnServer, balanced: Balanced, place: int, program: str) -> No
     assert daemon.end(signal.SIGTERM) in CLEAN_ENDS
     assert "Traceback" not in daemon.log.read_text()
     until(lambda: balanced.states()[f"s{place}"].startswith("DOWN"))
-    daemon.before = program
+    be(daemon, program)
     daemon.start(port)
     until(lambda: balanced.states()[f"s{place}"] == "UP")
 
@@ -51,10 +61,12 @@ def test_p22_a_rolling_restart_upgrade_and_way_back_refuse_nothing(
     with running() as server:
         there = OnServer(tmp_path, server.database(), 3, "--drain", "5", "--trusted-proxy", "127.0.0.1")
         try:
+            for daemon in there.daemons:
+                be(daemon, OLDER)
             there.start()
             balanced = Balanced(tmp_path / "haproxy", free_port(), there.daemons)
             with balanced.running(), Load(there, [balanced.port], 6) as load:
-                for program, migrated in ((THIS, False), (NEXT, True), (THIS, True)):
+                for program, migrated in ((OLDER, False), (NEWER, True), (OLDER, True)):
                     for place in range(3):
                         restart(there, balanced, place, program)
                     with psycopg.connect(there.url) as connection:
