@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,12 @@ def test_p33_both_engines_have_the_same_tables_columns_and_needs(
         "SELECT table_name, column_name, is_nullable = 'NO' FROM information_schema.columns"
         " WHERE table_schema = 'public' AND table_name NOT IN ('ordering', 'admission')"
     ).fetchall()
-    migrate(sqlite.connect(tmp_path / "a.sqlite"), NOW)
-    here = sqlite3.connect(tmp_path / "a.sqlite").execute(
-        'SELECT t.name, c.name, c."notnull" OR c.pk FROM sqlite_schema AS t, pragma_table_info(t.name) AS c'
-        " WHERE t.type = 'table'"
-    )
+    with closing(sqlite.connect(tmp_path / "a.sqlite")) as file:
+        migrate(file, NOW)
+        here = file.execute(
+            'SELECT t.name, c.name, c."notnull" OR c.pk'
+            " FROM sqlite_schema AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+        ).fetchall()
     assert {(table, column, bool(needed)) for table, column, needed in here} == set(there)
 
 
