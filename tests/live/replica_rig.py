@@ -219,12 +219,12 @@ class Balanced:
             f"    server s{number} 127.0.0.1:{daemon.port} check inter 1s"
             for number, daemon in enumerate(daemons)
         ]
-        for pattern, here in (
-            (r"    bind .*\n", f"    bind 127.0.0.1:{port}\n"),
-            (r"(    server .*\n)+", "\n".join([*servers, ""])),
+        for pattern, here, times in (
+            (r"    bind .*\n", f"    bind 127.0.0.1:{port}\n", 1),
+            (r"(    server .*\n)+", "\n".join([*servers, ""]), 2),
         ):
             text, changed = re.subn(pattern, here, text)
-            assert changed == 1, pattern
+            assert changed == times, pattern
         directory.mkdir()
         (directory / "haproxy.cfg").write_text(f"global\n    stats socket {directory}/stats\n{text}")
 
@@ -236,10 +236,11 @@ class Balanced:
             yield
 
     def states(self) -> dict[str, str]:
-        """What it thinks of each server."""
+        """What it thinks of each replica: whether it can decide."""
         with socket.socket(socket.AF_UNIX) as asked:
             asked.connect(str(self._directory / "stats"))
             asked.sendall(b"show stat\n")
             told = b"".join(iter(lambda: asked.recv(65536), b"")).decode()
-        rows = csv.DictReader(told.removeprefix("# ").splitlines())
-        return {row["svname"]: row["status"] for row in rows if row["svname"].startswith("s")}
+        rows = csv.DictReader(told.splitlines())
+        found = [row for row in rows if row["# pxname"] == "replicas" and row["svname"].startswith("s")]
+        return {row["svname"]: row["status"] for row in found}

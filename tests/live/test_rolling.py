@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 from authority.postgres_server import running
-from live.authority_rig import AuthorityProcess
+from live.authority_rig import AuthorityProcess, Fleet
 from live.conftest import CLEAN_ENDS
 from live.fronts import needs
 from live.node_rig import until
-from live.replica_rig import Balanced, Load, OnServer
+from live.replica_rig import Balanced, Front, Load, OnServer
 
 pytestmark = [pytest.mark.live, pytest.mark.soak]
 
@@ -75,5 +77,34 @@ def test_p22_a_rolling_restart_upgrade_and_way_back_refuse_nothing(
             record_property("answers", dict(load.statuses()))
             assert set(load.statuses()) == {"200", "201"}, load.answers
             assert there.check() == len(there.admitted)
+        finally:
+            there.end()
+
+
+@needs("haproxy")
+def test_p10_behind_haproxy_documents_are_served_while_the_database_is_away(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """No replica is ready then: decisions wait, and go on when it is back."""
+    with running() as server, ThreadPoolExecutor(1) as pool:
+        there = OnServer(tmp_path, server.database(), 2, "--trusted-proxy", "127.0.0.1")
+        try:
+            there.start()
+            balanced = Balanced(tmp_path / "haproxy", free_port(), there.daemons)
+            with balanced.running():
+                answers: Counter[tuple[str, str]] = Counter()
+                front, other = (Front(balanced.port, f"127.0.7.{number}", answers) for number in (1, 2))
+                fleet = Fleet(front, there.keys, there.genesis)
+                assert fleet.invite("pump-1")
+                server.stop()
+                until(lambda: all(state.startswith("DOWN") for state in balanced.states().values()))
+                for document in ("/status", "/crl", "/policy", "/genesis"):
+                    assert other.ask("GET", document)[0] == 200
+                waiting = pool.submit(fleet.invite, "pump-2")
+                server.start()
+                assert waiting.result()
+                until(lambda: set(balanced.states().values()) == {"UP"})
+                for each in (front, other):
+                    each.close()
         finally:
             there.end()
