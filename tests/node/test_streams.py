@@ -261,6 +261,21 @@ def test_a_far_end_that_comes_back_in_time_goes_on(mesh: MemoryMesh) -> None:
     assert opened.works(mesh)
 
 
+@pytest.mark.parametrize("forgetful", ["a", "b"])
+def test_streams_are_opened_again_after_one_end_forgot_the_other(mesh: MemoryMesh, forgetful: str) -> None:
+    """It begins with far higher numbers, which the end that remembers can still acknowledge."""
+    for service in ("first", "second"):
+        opened = Opened(mesh, service)
+        assert opened.works(mesh)
+        for protocol in (opened.near, opened.far):
+            protocol.transport.loseConnection()
+        mesh.run(2)
+        associations = mesh[forgetful].runtime._sessions.associations
+        for association in associations:
+            associations.give_up(association, "evicted")
+    assert Opened(mesh, "third").works(mesh)
+
+
 def test_a_node_of_the_release_before_is_refused_at_once(mesh: MemoryMesh) -> None:
     """Its version is named; messages go on."""
     b = mesh["b"].runtime
