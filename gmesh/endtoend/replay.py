@@ -35,13 +35,15 @@ class ReplayWindow:
         return behind < self.width and not self._bits >> behind & 1
 
     def mark(self, number: int) -> None:
-        """Remember C{number}, which L{fresh} allowed; one above the highest moves the window."""
+        """Remember C{number}; one above the highest moves the window, one below the window is nothing."""
         behind = self.highest - number
         if behind == -1:
             self.highest = number
             self._run += 1
             return
         self._catch_up()
+        if behind >= self.width:
+            return
         if behind >= 0:
             self._bits |= 1 << behind
         elif -behind < self.width:

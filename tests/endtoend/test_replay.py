@@ -54,3 +54,14 @@ def test_asking_changes_nothing():
     assert window.fresh(2**60)
     assert window.fresh(4)
     assert window.highest == 5
+
+
+def test_a_mark_below_the_window_is_nothing():
+    """However far below: it is not fresh already, and takes no memory."""
+    window = ReplayWindow(8)
+    window.mark(2**62)
+    for number in (2**62 - 8, 2**62 - 9, 2**31, 0):
+        window.mark(number)
+        assert not window.fresh(number)
+    assert window.highest == 2**62
+    assert window.fresh(2**62 - 7)
