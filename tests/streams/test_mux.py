@@ -130,6 +130,29 @@ def test_without_room_nothing_leaves_until_there_is_some() -> None:
     assert two.a.counters["segments-resent"] == 0
 
 
+@pytest.mark.parametrize("how", ["done", "restarted", "timed-out"])
+def test_a_lane_that_is_paused_while_the_last_stream_ends_carries_the_next(how: str) -> None:
+    """Nobody resumes who is no producer of the lane any more."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, other = two.open(near, far)
+    two.run(1)
+    if how == "timed-out":
+        two.a.channel.decide = two.b.channel.decide = lambda plaintext: ()
+        stream.write(b"anybody there?")
+    else:
+        stream.loseConnection()
+        other.loseConnection()
+    two.until(lambda: two.a.mux.segments.flight)
+    two.a.mux.segments.pauseProducing()
+    if how == "restarted":
+        two.introduce((b"boot-c", b"boot-d"))
+    two.until(lambda: not two.a.mux.streams and not two.b.mux.streams)
+    two.a.channel.decide = two.b.channel.decide = lambda plaintext: (DELAY,)
+    two.a.channel.make_room(None)
+    two.open(HalfCloser(RIG), HalfCloser(RIG))
+
+
 def test_without_a_path_one_is_looked_for() -> None:
     """Nobody says when there is one again: what waits leaves soon after."""
     two = TwoEnds()
