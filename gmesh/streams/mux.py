@@ -53,6 +53,7 @@ class StreamMux(FrameReader, SegmentsOwner):
         run = next(owner.runs)
         super().__init__(peer, side, run << 32, owner.counters)
         self.clock = owner.clock
+        self.lines = owner.lines
         self.goaway: StreamCode | None = None
         self._owner = owner
         self._credit = CreditBudget(limits.PEER_CREDIT, owner.credit)

@@ -431,7 +431,12 @@ class Stream(StreamState):
 
     def _failed(self, what: str) -> None:
         """The application raised: that costs it this stream, and nobody else anything."""
-        self._log.failure(
+        home = self.home
+        home.lines.write(
+            self._log.failure,
+            home.clock.seconds(),
+            "application-failed",
+            self.service,
             "{what} of the application on stream {stream}, {service}, failed",
             what=what,
             stream=self.stream,

@@ -232,18 +232,23 @@ class Streams(MuxOwner):
         self.listeners.offer(StreamOffer(self.clock, stream))
 
     def ended(self, stream: Stream, reason: str, detail: str) -> None:
-        """As L{MuxOwner.ended}: one line for each stream, without what it carried."""
+        """As L{MuxOwner.ended}: a line, unless many of the peer ended lately; without what it carried."""
         self._streams.pop(stream.stream, None)
         if not self._streams and self._judge_call is not None:
             self._judge_call.cancel()
             self._judge_call = None
         self.tally.ended(stream, reason)
-        self._log.info(
+        peer = stream.getPeer()
+        self.lines.write(
+            self._log.info,
+            self.clock.seconds(),
+            "stream-to" if stream.opened else "stream-from",
+            (peer.node_id, reason == StreamCode.DONE.slug),
             "stream {stream} {direction} {peer} ended after {seconds:.1f} s, "
             "{sent} bytes sent, {received} received: {why}",
             stream=stream.stream,
             direction="to" if stream.opened else "from",
-            peer=str(stream.getPeer()),
+            peer=str(peer),
             seconds=self.clock.seconds() - stream.since,
             sent=stream.sent,
             received=stream.received,
