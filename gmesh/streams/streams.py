@@ -93,7 +93,9 @@ class Streams(MuxOwner):
 
     def listen(self, service: str, take: Take, builtin: bool = False) -> StreamListener:
         """As L{IStreams.listen}. @param builtin: True for a service of gmesh itself."""
-        return self.listeners.listen(service, take, builtin)
+        listener = self.listeners.listen(service, take, builtin)
+        self.tally.name(service)
+        return listener
 
     def hold(self, window: float, patience: float) -> None:
         """As L{IStreams.hold}."""
@@ -225,6 +227,8 @@ class Streams(MuxOwner):
     def begun(self, stream: Stream) -> None:
         """As L{MuxOwner.begun}."""
         self._streams[stream.stream] = stream
+        if stream.opened:
+            self.tally.name(stream.service)
         self._look_later()
 
     def offer(self, stream: Stream) -> None:
