@@ -29,7 +29,7 @@ from gmesh.stream_errors import StreamCode, dial_refused
 from gmesh.streams import limits
 from gmesh.streams.listeners import StreamListener, StreamListeners, no_such_service
 from gmesh.streams.mux_owner import MuxOwner
-from gmesh.streams.offers import Build, StreamOffer, StreamOpening, Take
+from gmesh.streams.offers import Build, Lost, StreamOffer, StreamOpening, Take
 from gmesh.streams.tally import Tally
 from gmesh.wire.messages import Feature
 
@@ -80,12 +80,17 @@ class Streams(MuxOwner):
     # IStreams
 
     def dial(
-        self, node: str, service: str, build: Build, timeout: float = limits.OPEN_TIMEOUT
+        self,
+        node: str,
+        service: str,
+        build: Build,
+        timeout: float = limits.OPEN_TIMEOUT,
+        lost: Lost | None = None,
     ) -> Deferred[IProtocol]:
         """As L{IStreams.dial}."""
         if not timeout > 0:
             return fail(dial_refused("bad-timeout", "a timeout is more than 0 seconds"))
-        opening = StreamOpening(self.clock, build, timeout, f"{service} at {node}")
+        opening = StreamOpening(self.clock, build, timeout, f"{service} at {node}", lost)
         self._authorization.seek(node).addCallback(self._open, node, service, opening).addErrback(
             self._failed, opening
         )

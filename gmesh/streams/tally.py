@@ -2,8 +2,8 @@
 """
 What is counted of streams, by service: for metrics.
 
-A service is counted by its name if a program of this node listens to it or dials it; what peers invent, and names
-beyond L{MAX_LABELS<gmesh.streams.limits.MAX_LABELS>}, are counted together.
+A service is counted by its name if a program of this node listens to it or dials it; what peers invent,
+and names beyond L{MAX_LABELS<gmesh.streams.limits.MAX_LABELS>}, are counted together.
 Tests: C{tests/node/test_metrics.py}.
 """
 

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from streams.rigs import SERVICE, MemoryRig, MeshRig, OnClock, Recorder
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from gmesh.addresses import MeshAddress
 from gmesh.errors import ConfigurationError
 from gmesh.stream_errors import DialRefused, DialTimedOut, ServiceRefused, UnknownNode
+from gmesh.streams.endpoints import NodeClientEndpoint, NodeServerEndpoint
 
 NODES: dict[str, type[OnClock]] = {"memory": MemoryRig, "mesh": MeshRig}
 """Rigs with C{streams} of a node C{a} and a node C{b}; a room that has another adds it."""
@@ -154,6 +157,66 @@ def test_a_stream_is_held_for_a_service_that_comes_back(rig: Any) -> None:
     began = rig.clock.seconds()
     assert isinstance(failure_of(rig, a.dial("b", "gone", lambda peer: None)), ServiceRefused)
     assert rig.clock.seconds() < began + 0.5
+
+
+class Noted(Factory):
+    """A factory that notes what it is told, in order."""
+
+    def __init__(self, rig: OnClock) -> None:
+        self.told: list[str] = []
+        self.made = Recorder(rig)
+
+    def startFactory(self) -> None:
+        self.told.append("start")
+
+    def stopFactory(self) -> None:
+        self.told.append("stop")
+
+    def buildProtocol(self, addr: object) -> Recorder:
+        self.told.append("build")
+        return self.made
+
+
+def server_of(streams: Any) -> NodeServerEndpoint:
+    """An endpoint of b."""
+    return NodeServerEndpoint(streams, MeshAddress("b", "", (), 0, SERVICE))
+
+
+def test_a_factory_is_started_before_a_stream_that_waited_is_its(rig: Any) -> None:
+    """And stopped with the port; a name that is taken leaves it as it was."""
+    a, b = rig.streams
+    b.hold(10.0, 5.0)
+    near = Recorder(rig)
+    a.dial("b", SERVICE, lambda peer: near)
+    rig.clock.advance(1.0)
+    listening, refused = Noted(rig), Noted(rig)
+    ports: list[Any] = []
+    server_of(b).listen(listening).addCallback(ports.append)
+    assert isinstance(failure_of(rig, server_of(b).listen(refused)), ConfigurationError)
+    assert refused.told in ([], ["start", "stop"])
+    until(rig, lambda: near.connected and listening.made.connected)
+    ports[0].stopListening()
+    ports[0].stopListening()
+    assert listening.told == ["start", "build", "stop"]
+
+
+def test_a_factory_that_dials_is_stopped_with_its_connection(rig: Any) -> None:
+    """However that ends, and if there is none."""
+    a, b = rig.streams
+    listening = Noted(rig)
+    server_of(b).listen(listening)
+    for end in ("loseConnection", "abortConnection"):
+        listening.made = far = Recorder(rig)
+        dialling = Noted(rig)
+        NodeClientEndpoint(a, "b", SERVICE).connect(dialling)
+        until(rig, lambda far=far, dialling=dialling: far.connected and dialling.made.connected)
+        assert dialling.told == ["start", "build"]
+        getattr(far.transport, end)()
+        until(rig, lambda dialling=dialling: dialling.made.lost)
+        assert dialling.told == ["start", "build", "stop"]
+    dialling = Noted(rig)
+    failure_of(rig, NodeClientEndpoint(a, "b", "nothing").connect(dialling))
+    assert dialling.told == ["start", "stop"]
 
 
 def test_one_taker_a_service(rig: Any) -> None:
