@@ -36,6 +36,7 @@ from gmesh.wire.messages import Feature
 if TYPE_CHECKING:  # a node without streams does not load what carries them
     from gmesh.streams.frame_reader import FrameReader
     from gmesh.streams.lane import Lane
+    from gmesh.streams.loop import LoopLane
     from gmesh.streams.mux import StreamMux
     from gmesh.streams.stream import Stream
 
@@ -72,6 +73,7 @@ class Streams(MuxOwner):
         self._record = record
         self._muxes: dict[bytes, StreamMux] = {}
         self._loop: tuple[StreamMux, StreamMux] | None = None
+        self._lanes: tuple[LoopLane, ...] = ()
         self._streams: dict[int, Stream] = {}
         self._judge_call: IDelayedCall | None = None
         self._lapsed = False
@@ -117,6 +119,11 @@ class Streams(MuxOwner):
         self.listeners.stop()
         for mux in self._all():
             mux.stop(StreamCode.STOPPED.slug)
+        for mux in self._loop or ():
+            mux.gone(StreamCode.STOPPED.slug)
+        for lane in self._lanes:
+            lane.close()
+        self._loop, self._lanes = None, ()
 
     # what is believed or allowed changes
 
@@ -202,6 +209,7 @@ class Streams(MuxOwner):
             own = self._authorization.own
             there = LoopLane(self.clock, lambda plaintext: self._from_here(1, plaintext))
             back = LoopLane(self.clock, lambda plaintext: self._from_here(0, plaintext))
+            self._lanes = there, back
             self._loop = self._make_mux(own, there, 0), self._make_mux(own, back, 1)
             for mux in self._loop:
                 mux.heard(b"", Feature.STREAMS)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from streams.rigs import SERVICE, MemoryRig, MeshRig, OnClock, Recorder
+from streams.alone import Alone
+from streams.rigs import SERVICE, MemoryRig, MeshRig, OnClock, Recorder, Rig
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -16,6 +17,7 @@ from gmesh.addresses import MeshAddress
 from gmesh.errors import ConfigurationError
 from gmesh.stream_errors import DialRefused, DialTimedOut, ServiceRefused, UnknownNode
 from gmesh.streams.endpoints import NodeClientEndpoint, NodeServerEndpoint
+from gmesh.testing.clock import EventClock
 
 NODES: dict[str, type[OnClock]] = {"memory": MemoryRig, "mesh": MeshRig}
 """Rigs with C{streams} of a node C{a} and a node C{b}; a room that has another adds it."""
@@ -137,6 +139,22 @@ def test_a_node_dials_itself(rig: Any) -> None:
     until(rig, lambda: far.data == b"me")
     assert len(a.open_streams()) == 2
     assert len({stream.stream for stream in a.open_streams()}) == 2
+
+
+def test_a_node_that_stops_leaves_nothing_of_what_it_said_to_itself() -> None:
+    """Both ends hear it in the next turn, and nothing is on the clock after that."""
+    clock = EventClock()
+    node, rig = Alone(clock), Rig()
+    near, far = Recorder(rig), Recorder(rig)
+    node.streams.listen(SERVICE, lambda offer: offer.accept(far))
+    node.streams.dial(node.own.name, SERVICE, lambda peer: near)
+    clock.advance(1)
+    near.transport.write(bytes(1_000_000))
+    clock.advance(0)
+    node.streams.stop()
+    clock.advance(0)
+    assert near.lost is not None and far.lost is not None
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_stream_is_held_for_a_service_that_comes_back(rig: Any) -> None:
