@@ -36,6 +36,8 @@ from gmesh.wire.messages import (
 __all__ = ["StreamMux"]
 
 _NO_STREAMS = "no-streams"
+_RUNS = 2**24
+"""So many muxes of a node begin with segment numbers of 64 bits that are far apart; then the first come again."""
 
 
 @implementer(IPeerStreams)
@@ -58,7 +60,8 @@ class StreamMux(FrameReader, SegmentsOwner):
         self._owner = owner
         self._credit = CreditBudget(limits.PEER_CREDIT, owner.credit)
         self.sends = SendBudget(owner.sends)
-        self.segments = Segments(self, lane, run << 40, owner.clock, owner.random, self.sends, owner.counters)
+        first = run % _RUNS << 40
+        self.segments = Segments(self, lane, first, owner.clock, owner.random, self.sends, owner.counters)
         self._opens = TokenBucket(*limits.OPENS, owner.clock.seconds())
         self._unaccepted: set[int] = set()
         self._boot: bytes | None = None

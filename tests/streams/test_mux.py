@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import pytest
 from streams.rigs import HalfCloser, Recorder, Rig
@@ -376,6 +377,19 @@ def test_numbers_are_never_used_twice() -> None:
     again = StreamMux(two.a, two.peers["b"], two.a.channel, 0)
     assert again.segments.flight.next >= two.a.mux.segments.flight.next + 2**39
     assert again.next >= two.a.mux.next + 2**31
+
+
+@pytest.mark.parametrize("run", [2**24 - 1, 2**24, 2**30])
+def test_a_peer_that_has_itself_forgotten_for_years_uses_up_no_numbers(run: int) -> None:
+    """One can once a second; there are numbers for segments all the same."""
+    two = TwoEnds()
+    two.a.runs = itertools.count(run)
+    two.a.mux = StreamMux(two.a, two.peers["b"], two.a.channel, two.a.mux.side)
+    two.introduce()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    two.open(near, far)
+    near.transport.write(b"still there")
+    two.until(lambda: far.data == b"still there")
 
 
 def test_two_thousand_streams_one_after_the_other_leave_nothing() -> None:
