@@ -37,7 +37,7 @@ __all__ = ["StreamMux"]
 
 _NO_STREAMS = "no-streams"
 _RUNS = 2**24
-"""So many muxes of a node begin with segment numbers of 64 bits that are far apart; then the first come again."""
+"""So many muxes of a node begin with segment numbers far apart, of 64 bits; then the first come again."""
 
 
 @implementer(IPeerStreams)

@@ -65,3 +65,22 @@ def test_a_mark_below_the_window_is_nothing():
         assert not window.fresh(number)
     assert window.highest == 2**62
     assert window.fresh(2**62 - 7)
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 16))
+def test_the_next_number_and_what_was_marked(numbers, width):
+    """One above the highest is marked at once, others are left; a mark is known while it is in the window."""
+    window, marked = ReplayWindow(width), set()
+    for number in numbers:
+        highest = max(marked, default=-1)
+        if window.next(number):
+            assert number == highest + 1
+            marked.add(number)
+        else:
+            assert number != highest + 1 and window.highest == highest
+            if window.fresh(number):
+                window.mark(number)
+                marked.add(number)
+        newest = max(marked, default=-1)
+        for each in range(42):
+            assert window.marked(each) == (each in marked and each > newest - width)
