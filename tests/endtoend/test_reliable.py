@@ -60,7 +60,7 @@ def test_bounced_frame_is_sent_again_soon(fabric, outcomes):
     fabric.decide = lose
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"two"))
     fabric.decide = lambda kind, header, frame: (DELAY,)
-    fabric.alice.sessions.undeliverable(headers[0], "unreach")
+    fabric.alice.sessions.undeliverable(headers[0], headers[0].destination, "unreach")
     fabric.run(0.1)
     assert got == [b"one", b"two"]
 
