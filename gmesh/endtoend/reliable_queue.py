@@ -419,6 +419,6 @@ class ReliableQueue:
         if lane is None:
             lane = self._lanes[service] = _Lane()
             for name, other in list(self._lanes.items())[: len(self._lanes) - limits.MAX_LANES]:
-                if not other.messages and other is not lane:
+                if len(self._lanes) > limits.MAX_LANES and not other.messages and other is not lane:
                     del self._lanes[name]
         return lane
