@@ -162,6 +162,7 @@ class ReliableQueue:
     """
 
     __slots__ = (
+        "_asked",
         "_bytes",
         "_count",
         "_flying",
@@ -183,6 +184,7 @@ class ReliableQueue:
         self._turn: OrderedDict[str, _Lane] = OrderedDict()  # lanes with waiting messages
         self._flying: dict[int, ReliableMessage] = {}
         self._held: dict[int, ReliableMessage] = {}
+        self._asked: set[int] = set()
         self._count = self._bytes = 0
         self._flying_bytes = 0
         self._sampled = -1.0
@@ -399,7 +401,17 @@ class ReliableQueue:
         asked = [message for message in self._held.values() if message.due <= now]
         for message in asked:
             message.due = now + limits.ASK_WAITING
+        self._asked = {number for number in self._asked if number in self._held}
+        self._asked.update(message.number for message in asked)
         return [message.number for message in asked]
+
+    def asked(self, message: ReliableMessage) -> bool:
+        """True if the peer was asked about C{message} since it took it: only then it says that it lost it."""
+        return message.number in self._asked
+
+    def pauses(self, message: ReliableMessage) -> float:
+        """Until when messages to the service of this one wait, as there was no room."""
+        return self._lanes[message.service].until
 
     def overdue(self, now: float) -> list[ReliableMessage]:
         """Messages to give up."""
