@@ -162,7 +162,7 @@ class Datagrams:
                 return self._post(node, service, data)
             return self._send(node, service, data, timeout - (self._clock.seconds() - since), key)
 
-        found = self.seek(node)
+        found = self.seek(node, timeout)
         if found.called and found.result is None:
             return sought(None)
         return found.addCallback(sought)

@@ -273,7 +273,10 @@ ASK_EVERY = 1.0
 
 ANSWER_RATE = 20_000.0
 ANSWER_BURST = 20_000.0
-"""Inner frames a second, and at once, that want more than to be handed over: a fifth of a core at most."""
+"""
+Inner frames a second, and at once, that want more than to be handed over, and messages that they ask about:
+a fifth of a core at most.
+"""
 
 DENIAL_RATE = 10.0
 DENIAL_BURST = 20.0

@@ -276,7 +276,7 @@ class DatagramReceiver:
             elif kind == Inner.SETTLED:
                 self._reporter.confirmed(MessageNumbers.decode(body).messages)
             elif kind == Inner.WAITING:
-                for message in MessageNumbers.decode(body).messages:
+                for message in filter(self._pays, MessageNumbers.decode(body).messages):
                     self._say(message)
             elif kind == Inner.CANCELLED:
                 self._cancelled(MessageNumbers.decode(body).messages)
@@ -355,6 +355,13 @@ class DatagramReceiver:
             self._reporter.tell(ending, confirmed=False)
         elif unknown:
             self._reporter.tell(MessageOutcome(message, Outcome.UNKNOWN), confirmed=False)
+
+    def _pays(self, message: int) -> bool:
+        """Each message that the peer asks about costs an answer: of the others it asks again."""
+        pays = self._budget.work(self._clock.seconds())
+        if not pays:
+            self._counters["answers-spent"] += 1
+        return pays
 
     def _refuse(self, number: int, outcome: Outcome) -> None:
         """Answer that a message is not taken; what follows under its number is answered alike."""

@@ -168,6 +168,9 @@ class ReliableSender:
             self._counters["stray-receipt"] += 1
             return True
         held = message.held
+        if outcome is Outcome.UNKNOWN and held and not queue.asked(message):
+            self._counters["stray-receipt"] += 1
+            return False
         if not held:
             self._answered((message,), now)
         absent = outcome is Outcome.NO_SUCH_SERVICE
@@ -184,7 +187,9 @@ class ReliableSender:
             self._ended(message, outcome, ending.reason, ending.answer)
             return held or bool(ending.answer)
         self._goes_on()
-        self._arm(now)
+        until = queue.pauses(message)
+        if until > now:
+            self._timer.by(until, now)
         return held
 
     def delivered(self, numbers: Sequence[int]) -> list[int]:

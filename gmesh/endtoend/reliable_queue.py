@@ -188,6 +188,7 @@ class ReliableQueue:
     """
 
     __slots__ = (
+        "_asked",
         "_bytes",
         "_count",
         "_flying",
@@ -209,6 +210,7 @@ class ReliableQueue:
         self._turn: OrderedDict[str, _Lane] = OrderedDict()  # lanes with waiting messages
         self._flying: dict[int, ReliableMessage] = {}
         self._held: dict[int, ReliableMessage] = {}
+        self._asked: set[int] = set()
         self._count = self._bytes = 0
         self._flying_bytes = 0
         self._sampled = -1.0
@@ -437,7 +439,17 @@ class ReliableQueue:
         asked = [message for message in self._held.values() if message.due <= now]
         for message in asked:
             message.due = now + limits.ASK_WAITING
+        self._asked = {number for number in self._asked if number in self._held}
+        self._asked.update(message.number for message in asked)
         return [message.number for message in asked]
+
+    def asked(self, message: ReliableMessage) -> bool:
+        """True if the peer was asked about C{message} since it took it: only then it says that it lost it."""
+        return message.number in self._asked
+
+    def pauses(self, message: ReliableMessage) -> float:
+        """Until when messages to the service of this one wait, as there was no room."""
+        return message.lane.until
 
     def overdue(self, now: float) -> list[ReliableMessage]:
         """Messages to give up."""
@@ -454,7 +466,7 @@ class ReliableQueue:
     def _new_lane(self, service: str) -> _Lane:
         """The lane of a service; of those without messages only some are remembered."""
         lane = self._lanes[service] = _Lane(service)
-        for name, other in list(self._lanes.items())[: len(self._lanes) - limits.MAX_LANES]:
+        for name, other in list(self._lanes.items())[: max(0, len(self._lanes) - limits.MAX_LANES)]:
             if not other.messages and other is not lane:
                 del self._lanes[name]
         return lane

@@ -328,8 +328,11 @@ class Services:
         return take
 
     def purge(self, source_id: str) -> None:
-        """Drop queued messages of a node that is not believed any more."""
+        """Drop queued messages of a node that is not believed any more. Their keys are new if it returns."""
         for place in (*self._places.values(), *self._awaited):
+            for delivery in place.queue:
+                if delivery.message.source_id == source_id:
+                    self._keyed.pop(_keyed(delivery.message), None)
             self.counters["purged"] += place.purge(source_id)
 
     def _hand(self, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:

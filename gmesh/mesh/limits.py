@@ -264,8 +264,11 @@ MAX_VERDICTS: Final = 4096
 MAX_OWN_VERDICTS: Final = 1024
 MAX_TRANSITS: Final = 1024
 MAX_NOTICE_FLOWS: Final = 1024
-NOTICE_RATE: Final = 10.0
-NOTICE_BURST: Final = 10
+# UNREACH of one source and DROPPED of one flow, sent and heard; to all behind one neighbour so many are sent.
+NOTICES_EACH: Final = Rate(10.0, 10)
+NOTICES_SENT: Final = Rate(512.0, 1024)
+# Of each kind so many are looked at that come by one neighbour: the signature of an UNREACH costs 0.15 ms.
+NOTICES_HEARD: Final = Rate(100.0, 200)
 HEADER_RATE: Final = 2000.0
 HEADER_BURST: Final = 4096
 # What one relay hands us of others: that of eight sources who use up all they may.

@@ -17,6 +17,7 @@ from random import Random
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProtocolFactory, IPushProducer, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import FrameRefused, GmeshError, PeerRefused
@@ -387,7 +388,12 @@ class MeshProtocol(RecordProtocol):
         self._context.counters.count("control-flood")
         self._end(CloseReason.FLOOD.slug, CloseReason.FLOOD)
 
-    def _refused(self, error: GmeshError) -> None:
+    def _refused(self, error: Exception) -> None:
+        """A frame was; or what takes it is at fault, which costs the link as well."""
+        if not isinstance(error, GmeshError):
+            self.log.failure("A frame of {name} broke its receiver", Failure(error), name=self._peer.name)
+            self._end("broken", CloseReason.UNSPECIFIED)
+            return
         self._context.refusals.refuse(error.reason, error.detail, self.address, self.initiator)
         self._end(error.reason, CloseReason.PROTOCOL)
 

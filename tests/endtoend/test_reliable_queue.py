@@ -22,6 +22,25 @@ def test_services_take_turns() -> None:
     assert [message.service for message in sent if message] == ["a", "b", "c", "a", "b", "a"]
 
 
+def test_of_services_without_messages_so_many_are_remembered() -> None:
+    """That one had no room just now is known as long as there is room for it here; then the oldest go."""
+    queue = ReliableQueue(1)
+
+    def goes(service: str) -> bool:
+        message = ReliableMessage(service, b"", 10.0)
+        queue.add(message)
+        went = queue.next(0.0) is not None
+        if went:
+            queue.back(message, 0.0)
+        queue.remove(message)
+        return went
+
+    services = [str(number) for number in range(limits.MAX_LANES)]
+    assert [goes(service) for service in services] == [True] * limits.MAX_LANES
+    assert not any(goes(service) for service in services)
+    assert goes("one more") and goes(services[0]) and not goes(services[-1])
+
+
 def test_what_found_no_room_goes_again_in_its_order_with_a_new_number() -> None:
     """After the pause, one first; each that is taken lets more go."""
     queue = ReliableQueue(1)

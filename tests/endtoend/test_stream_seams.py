@@ -266,7 +266,7 @@ def test_a_bounced_frame_is_told(fabric, joined):
     ours.send(b"x")
     ours.batch.leave()
     header = read_path(fabric.seen[-1], 0, len(fabric.seen[-1]))[0]
-    fabric.alice.sessions.undeliverable(header, "full")
+    fabric.alice.sessions.undeliverable(header, header.destination, "full")
     assert ours.told == ["bounced"]
 
 
