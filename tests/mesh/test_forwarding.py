@@ -497,7 +497,7 @@ def test_what_fails_at_the_end_of_a_path_costs_the_frame_alone(
     def fails(*arguments: object) -> None:
         raise error
 
-    a.forwarding.serve(fails, fails)
+    a.forwarding.serve(fails, fails, fails)
     frame = pack_path_frame(kind, PathHeader((b.handle, a.handle), 1, 2), Dropped(b"d" * 8, 3).encode())
     for _ in range(100):
         a.links["b"].receive(kind, frame)
