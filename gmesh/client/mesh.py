@@ -11,11 +11,11 @@ from __future__ import annotations
 import itertools
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from math import inf
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,6 +34,7 @@ from gmesh.client.message_frames import (
 from gmesh.client.one_shot import connect_once
 from gmesh.client.service_events import choose_nodes
 from gmesh.client.service_watch import ServiceWatch
+from gmesh.client.serving import Handler, Serving
 from gmesh.client.upgrade import socket_endpoint, socket_or_found
 from gmesh.errors import FrameRefused, GmeshError, SendRefused
 
@@ -46,15 +47,11 @@ _SETTLING = 10.0
 _UNSETTLED = frozenset({"no-route", "unknown-node", "stale"})
 MARGIN, _LOOK_AGAIN = 2.0, 0.05
 """Seconds beyond the time allowed in which the node's own answer is waited for; those between two looks."""
+_KEPT = 64
+"""Tags of what ended before it was sent that are kept beside those that wait."""
 
 _SENT = FrameType.SENT  # a member of an Enum is looked up by a function in Python 3.11
 _MESSAGE = FrameType.MESSAGE
-
-Handler = Callable[[GivenMessage], Any]
-"""
-Deals with a message.  It is acknowledged when what this returns is done, a Deferred or coroutine; bytes that
-come of it go back to the sender.  What is raised refuses it, a L{GmeshError} with what its C{detail} says.
-"""
 
 
 class _Sending:
@@ -67,27 +64,6 @@ class _Sending:
         self.result = result
         self.size = size
         self.ends = ends  # the node's own answer is not waited for any longer
-
-
-class Serving:
-    """A service that is served until L{stop}. @ivar ready: Deferred that fires once it is, or fails."""
-
-    def __init__(self, mesh: Mesh, tag: int, service: str, handler: Handler, concurrency: int) -> None:
-        self._mesh = mesh
-        self.tag = tag
-        self.service = service
-        self.handler = handler
-        self.concurrency = concurrency
-        self.ready: Deferred[None] = Deferred()
-
-    def stop(self) -> None:
-        """Take no more messages."""
-        self._mesh.leave(self)
-
-    def frame(self) -> MessageFrame:
-        """What asks for it."""
-        body = self.concurrency.to_bytes(2, "big") + pack_text(self.service)
-        return MessageFrame(FrameType.SERVE, self.tag, body)
 
 
 class Mesh:
@@ -139,6 +115,8 @@ class Mesh:
         @return: Deferred of what the receiver gave back, often nothing; fails with L{SendRefused}.
             Cancelling it stops waiting.
         """
+        if self._closed:
+            return fail(_closed())
         tag = next(self._tags)
         result: Deferred[bytes] = Deferred(lambda _: self._cancel(tag))
         try:
@@ -163,7 +141,10 @@ class Mesh:
 
         @param concurrency: how many messages it may be busy with.
         """
-        serving = Serving(self, next(self._tags), service, handler, concurrency)
+        serving = Serving(self.leave, next(self._tags), service, handler, concurrency)
+        if self._closed:
+            serving.ready.errback(_closed())
+            return serving
         self._serving[serving.tag] = serving
         if self._connection is not None:
             self._connection.write(serving.frame())
@@ -200,6 +181,9 @@ class Mesh:
         @param service: all that there are, if left out.
         """
         watch, tag = ServiceWatch(service, self._watch_no_more), next(self._tags)
+        if self._closed:
+            watch.fail(_closed())
+            return watch
         self._watching[tag] = watch
         if self._connection is not None:
             self._connection.write(_watch_frame(tag, watch))
@@ -245,7 +229,7 @@ class Mesh:
         """End: what is under way fails, services are served no more."""
         self._closed = True
         for tag in list(self._sending):
-            self._end(tag, SendRefused("stopped", "the program has closed its connection"))
+            self._end(tag, _closed())
         self._serving.clear()
         for watch in list(self._watching.values()):
             watch.stop()
@@ -263,6 +247,8 @@ class Mesh:
     # sending
 
     def _ask(self, what: str) -> Deferred[Any]:
+        if self._closed:
+            return fail(_closed())
         tag = next(self._tags)
         result: Deferred[bytes] = Deferred(lambda _: self._cancel(tag))
         octets = MessageFrame(FrameType.ASK, tag, what.encode()).encode()
@@ -354,6 +340,8 @@ class Mesh:
         if sending.under_way:
             self._flying -= 1
             self._flying_bytes -= sending.size
+        if len(self._waiting) > 2 * len(self._sending) + _KEPT:
+            self._waiting = deque(tag for tag in self._waiting if tag in self._sending)
         if not sending.result.called:
             if isinstance(result, bytes):
                 sending.result.callback(result)
@@ -494,6 +482,10 @@ class Mesh:
 
 async def _ended(result: Awaitable[Any]) -> Any:
     return await result
+
+
+def _closed() -> SendRefused:
+    return SendRefused("stopped", "the program has closed its connection")
 
 
 def _watch_frame(tag: int, watch: ServiceWatch) -> MessageFrame:

@@ -362,11 +362,6 @@ class BatchSender:
         """The smoothed round trip, seconds; None before the first."""
         return self._in_flight.control.srtt
 
-    @property
-    def rttvar(self) -> float:
-        """How much round trips vary, seconds (RFC 6298)."""
-        return self._in_flight.control.rttvar
-
     def lost(self, now: float) -> None:
         """Something was lost: the window shrinks, once a round trip."""
         self._in_flight.control.dropped(now)

@@ -56,9 +56,9 @@ _LASTING = (Outcome.DENIED, Outcome.NO_SUCH_SERVICE)
 """Outcomes that hold until something changes of which the receiver is told."""
 
 _DELIVERED = Outcome.DELIVERED  # a member of an Enum is looked up by a function in Python 3.11
-_DATAGRAM = int(Inner.DATAGRAM)
+_DATAGRAM, _DELIVERED_LIST = int(Inner.DATAGRAM), int(Inner.DELIVERED)
 _HEAD = DATAGRAM_HEAD.size
-_LISTS = frozenset({Inner.TAKEN, Inner.SETTLED, Inner.WAITING, Inner.DELIVERED, Inner.CANCELLED})
+_LISTS = frozenset(map(int, (Inner.TAKEN, Inner.SETTLED, Inner.WAITING, Inner.DELIVERED, Inner.CANCELLED)))
 _LISTED = 8 * 16
 """Bytes of a list of numbers that cost as much as another frame."""
 _new = tuple.__new__
@@ -261,7 +261,9 @@ class DatagramReceiver:
             self._counters["answers-spent"] += 1
             return False
         try:
-            if kind == Inner.DATAGRAM:
+            if kind == _DELIVERED_LIST:
+                self._reporter.settled(self._reliable.delivered(MessageNumbers.decode(body).messages))
+            elif kind == Inner.DATAGRAM:
                 self._datagram(peer, Datagram.decode(body))
             elif kind == Inner.RECEIPT:
                 self._reliable.receipt(Receipt.decode(body))
@@ -269,8 +271,6 @@ class DatagramReceiver:
                 ending = MessageOutcome.decode(body)
                 if self._reliable.ending(ending):
                     self._reporter.settled((ending.message,))
-            elif kind == Inner.DELIVERED:
-                self._reporter.settled(self._reliable.delivered(MessageNumbers.decode(body).messages))
             elif kind == Inner.TAKEN:
                 self._reliable.taken(MessageNumbers.decode(body).messages)
             elif kind == Inner.SETTLED:

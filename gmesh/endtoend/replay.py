@@ -47,11 +47,13 @@ class ReplayWindow:
         return 0 <= self.highest - number < self.width and not self.fresh(number)
 
     def mark(self, number: int) -> None:
-        """Remember C{number}, which L{fresh} allowed; one above the highest moves the window."""
+        """Remember C{number}; one above the highest moves the window, one below the window is nothing."""
         if self.next(number):
             return
         behind = self.highest - number
         self._catch_up()
+        if behind >= self.width:
+            return
         if behind >= 0:
             self._bits |= 1 << behind
         elif -behind < self.width:

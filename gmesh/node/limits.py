@@ -117,6 +117,9 @@ PING_COUNT_LIMIT = 1000
 MAX_LEG_SERVICES = 64
 MAX_LEG_CONCURRENT = 1_024
 """Services that one connection of messages serves, and messages it may be given of one."""
+MAX_LEG_ASKED = 16
+MAX_LEG_UNREAD = 4 * 1024 * 1024
+"""Tables that wait for a program that does not read, and bytes after which it is not read either."""
 MAX_ACKNOWLEDGED = 1_024
 """Messages that one C{POST /v1/receive/ack} names."""
 FULL_PAUSE = 0.05

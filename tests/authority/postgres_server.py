@@ -127,13 +127,13 @@ class DatedEngine(PostgresEngine):
 
 
 @contextmanager
-def running() -> Iterator[PostgresServer]:
+def running(kind: type[PostgresServer] = PostgresServer) -> Iterator[PostgresServer]:
     """One that runs, and is thrown away."""
     if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
         pytest.skip("NOT RUN: there is no initdb of PostgreSQL on the PATH")
     directory = Path(tempfile.mkdtemp(prefix="pg"))
     try:
-        server = PostgresServer(directory)
+        server = kind(directory)
         server.make()
         server.start()
         try:

@@ -144,7 +144,7 @@ def test_p10_while_the_database_is_away_documents_are_served_and_decisions_wait(
     assert len(logged) < 20 and sum("cannot be reached" in line for line in logged) == 1
     late = behind.invited("pump-4")
     behind.proxy.plan = ""
-    behind.advance(2)
+    behind.advance(1)
     assert [answer.status for answer in late] == [201]
     assert behind.ask("GET", "/readyz").status == 200
     assert sum("the database is back" in line for line in logged) == 1

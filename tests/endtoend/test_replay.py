@@ -56,6 +56,17 @@ def test_asking_changes_nothing():
     assert window.highest == 5
 
 
+def test_a_mark_below_the_window_is_nothing():
+    """However far below: it is not fresh already, and takes no memory."""
+    window = ReplayWindow(8)
+    window.mark(2**62)
+    for number in (2**62 - 8, 2**62 - 9, 2**31, 0):
+        window.mark(number)
+        assert not window.fresh(number)
+    assert window.highest == 2**62
+    assert window.fresh(2**62 - 7)
+
+
 @given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 16))
 def test_the_next_number_and_what_was_marked(numbers, width):
     """One above the highest is marked at once, others are left; a mark is known while it is in the window."""

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from gmesh.authority.interfaces import IEngine
 from gmesh.authority.store import postgres_schema
 from gmesh.authority.store.identity import ServerIdentity
-from gmesh.authority.store.migrate import Migration, migrate
+from gmesh.authority.store.migrate import Migration
 from gmesh.authority.store.postgres_pool import PostgresPool
 from gmesh.authority.store.replicas import Replica, sign_off, turn_of
 from gmesh.errors import ConfigurationError, StoreError
@@ -59,6 +59,8 @@ _BUSY = ("53300", "55P03", "57014")
 """Those of them that say nothing of others: too many connections, locks and statements that took too long."""
 _FULL = ("too many clients", "too many connections", "remaining connection slots", "no more connections")
 """How PostgreSQL and PgBouncer say the first of these to who connects, where libpq gives no code."""
+_NOT_REACHED = "08"
+"""Class of SQLSTATEs about connections, by which a pool says why there is none."""
 _REFUSALS = (
     "authentication failed",
     "no password supplied",
@@ -256,7 +258,7 @@ class PostgresEngine:
         connection = self.connect()
         try:
             postgres_schema.check_settings(connection)
-            migrate(connection, now, postgres_schema.migrations())
+            postgres_schema.bring_up_to_date(connection, now)
         except BaseException:
             connection.close()
             raise
@@ -309,7 +311,8 @@ class PostgresEngine:
         """@see: L{IEngine.explain}"""
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             return StoreError("read-only", f"{self.name} is a standby, which cannot be written")
-        if error.sqlstate is not None or not isinstance(error, psycopg.OperationalError):
+        lost = error.sqlstate is None or error.sqlstate.startswith(_NOT_REACHED)
+        if not lost or not isinstance(error, psycopg.OperationalError):
             return StoreError("unavailable", f"{self.name} failed: {error.sqlstate or type(error).__name__}")
         said = " ".join(str(error).split())
         for secret in self._hidden:

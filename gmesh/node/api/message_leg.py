@@ -3,20 +3,23 @@
 A program's messages in frames, both ways, on one connection that has left HTTP behind.
 
 L{gmesh.client.message_frames} says what is a frame.  What a program has sent and what it was given are both
-bounded, so that nobody need be paused: its acknowledgements never wait behind what it sends.
+bounded, so that its acknowledgements never wait behind what it sends; a program that does not read what it is
+told is read no further itself once L{MAX_LEG_UNREAD} bytes wait for it.
 Tests: C{tests/node/api/test_message_leg.py}.
 """
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from gmesh.client.message_frames import (
     FrameType,
@@ -37,7 +40,7 @@ from gmesh.endtoend.services import Registration, is_reserved
 from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
 from gmesh.node.api.service_watches import Follow, ServiceFeed, ServiceWatches
 from gmesh.node.api.waiting_sends import UnderWay, WaitingSends
-from gmesh.node.limits import MAX_LEG_CONCURRENT, MAX_LEG_SERVICES
+from gmesh.node.limits import MAX_LEG_ASKED, MAX_LEG_CONCURRENT, MAX_LEG_SERVICES, MAX_LEG_UNREAD
 
 __all__ = ["LegNode", "MessageLeg"]
 
@@ -82,6 +85,7 @@ class LegNode:
         self.feed = ServiceFeed(tables.get("services", list), follow)
 
 
+@implementer(IPushProducer)
 class MessageLeg(Protocol):
     """
     One connection.
@@ -107,7 +111,10 @@ class MessageLeg(Protocol):
         self._left: list[Registration] = []  # that have messages which are not ended
         self.services: dict[int, str] = {}
         self._given: dict[int, Delivery] = {}
-        self._watches: ServiceWatches | None = None
+        self._watches = ServiceWatches(node.feed, self._answer)
+        self._asked: deque[tuple[int, str]] = deque()  # tables that wait until the program reads
+        self._full = False  # it does not read what it was told
+        self._unread = 0
         self._early: list[bytes] | None = None  # what is given before SERVING is written
         self._number = 0
         self._over = False
@@ -124,6 +131,7 @@ class MessageLeg(Protocol):
 
     def connectionMade(self) -> None:
         """Say who this is, and how much may be under way."""
+        self.transport.registerProducer(self, True)
         bounds = MAX_RELIABLE_MESSAGES.to_bytes(4, "big") + MAX_RELIABLE_BYTES.to_bytes(4, "big")
         self._write(FrameType.WELCOME, 0, bounds + json.dumps(self._node.describe()).encode())
 
@@ -140,9 +148,7 @@ class MessageLeg(Protocol):
                 handler(tag, body)
         except FrameRefused:
             self._node.count("leg-malformed")
-            self._flush()
-            self._over = True
-            self.transport.loseConnection()
+            self._hang_up()
         finally:
             if began:
                 self._turn.release()
@@ -158,14 +164,46 @@ class MessageLeg(Protocol):
         for registration in (*self._serving.values(), *self._left):
             registration.gone()
         self._given.clear()
-        if self._watches is not None:
-            self._watches.stop()
+        self._asked.clear()
+        self._watches.stop()
 
     def forbidden(self, error: RequestRefused) -> None:
         """Its user may not do what it does any more; the program hears why when it connects again."""
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         self._flush()
         self._over = True
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+    def pauseProducing(self) -> None:
+        """The program does not read: tables wait, and so does what it says once much waits for it."""
+        self._full = True
+        self._unread = 0
+        self._watches.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has read all."""
+        if self._over:
+            return
+        self._full = False
+        if self._unread > MAX_LEG_UNREAD:
+            self.transport.resumeProducing()
+        while self._asked and not self._full:
+            tag, name = self._asked.popleft()
+            self._answer(tag, self._node.tables[name]())
+        if not self._full:
+            self._watches.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The connection is gone: L{connectionLost} follows."""
+
+    def _wrote(self, size: int) -> None:
+        """So much was written to a program that does not read."""
+        before, self._unread = self._unread, self._unread + size
+        if before <= MAX_LEG_UNREAD < self._unread:
+            self.transport.pauseProducing()
 
     def _write(self, kind: FrameType, tag: int, body: bytes = b"") -> None:
         self._put(MessageFrame(kind, tag, body).encode())
@@ -176,6 +214,8 @@ class MessageLeg(Protocol):
             return
         if not self._turn.held:
             self.transport.write(octets)
+            if self._full:
+                self._wrote(len(octets))
             return
         gathered = self._gathered
         if not gathered:
@@ -187,10 +227,12 @@ class MessageLeg(Protocol):
 
     def _flush(self) -> None:
         """Write what was gathered."""
-        if self._gathered and not self._over:
-            write_now(self.transport, b"".join(self._gathered))
-        self._gathered.clear()
-        self._size = 0
+        gathered, size = self._gathered, self._size
+        self._gathered, self._size = [], 0
+        if gathered and not self._over:
+            write_now(self.transport, b"".join(gathered))
+            if self._full:
+                self._wrote(size)
 
     def _failed(self, tag: int, error: GmeshError) -> None:
         self._write(FrameType.FAILED, tag, failed_body(error.reason, error.detail))
@@ -280,7 +322,7 @@ class MessageLeg(Protocol):
         if registration is not None:
             registration.unregister()
             self._left = [each for each in (*self._left, registration) if each.taker.pending]
-        elif self._watches is not None:
+        else:
             self._watches.end(tag)
 
     def _done(self, tag: int, body: bytes) -> None:
@@ -297,11 +339,16 @@ class MessageLeg(Protocol):
     # what it asks
 
     def _ask(self, tag: int, body: bytes) -> None:
-        table = self._node.tables.get(body.decode("ascii", "replace"))
+        name = body.decode("ascii", "replace")
+        table = self._node.tables.get(name)
         if table is None:
             self._failed(tag, RequestRefused("not-found", "ask for nodes or services"))
-            return
-        self._answer(tag, table())
+        elif not self._full:
+            self._answer(tag, table())
+        elif len(self._asked) < MAX_LEG_ASKED:
+            self._asked.append((tag, name))
+        else:
+            self._failed(tag, SendRefused("busy", "read the answers to what was asked before"))
 
     def _answer(self, tag: int, rows: list[dict[str, Any]]) -> None:
         try:
@@ -311,9 +358,6 @@ class MessageLeg(Protocol):
 
     def _watch(self, tag: int, body: bytes) -> None:
         service, _ = take_text(body, 0)
-        if self._watches is None:
-            self._watches = ServiceWatches(self._node.feed, self._answer)
-            self.transport.registerProducer(self._watches, True)
         try:
             self._watches.begin(tag, service)
         except RequestRefused as error:

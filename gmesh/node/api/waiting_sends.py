@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import SendRequest
@@ -23,6 +24,8 @@ from gmesh.errors import SendRefused
 from gmesh.node.limits import FULL_PAUSE
 
 __all__ = ["UnderWay", "WaitingSends"]
+
+_log = Logger()
 
 UnderWay = Deferred[Any] | ReliableMessage
 """A message that was sent; C{cancel} gives it up."""
@@ -142,6 +145,8 @@ def _why(failure: Failure, told: Told) -> None:
     if failure.check(CancelledError):
         told(SendRefused("cancelled", "the caller gave up"))
         return
-    failure.trap(SendRefused)
-    assert isinstance(failure.value, SendRefused)
-    told(failure.value)
+    if isinstance(failure.value, SendRefused):
+        told(failure.value)
+        return
+    _log.failure("a message could not be sent", failure)
+    told(SendRefused("failed", "this node could not send it: its log says why"))
