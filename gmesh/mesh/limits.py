@@ -9,7 +9,7 @@ from typing import Final
 from gmesh.token_bucket import Rate
 from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
 
-# Before trust: from the TCP connection to both HELLOs; no message of a handshake may be longer.
+# Before trust: from the TCP connection to both HELLOs.
 HANDSHAKE_DEADLINE = 5.0
 
 # A node whose certificate has ended asks the authority for the next one by an anchor.
@@ -23,7 +23,6 @@ JOIN_LINKS = 32
 JOIN_LINKS_PER_ADDRESS = 4
 JOIN_QUESTIONS = 16
 JOIN_QUESTION = 8 * 1024
-HANDSHAKE_MESSAGE = 32 * 1024
 
 
 @dataclass(frozen=True)
