@@ -45,8 +45,8 @@ def find_url(given: str | None, file: str | None) -> str | None:
             raise ConfigurationError(
                 "password-shown",
                 "the URL of the database holds a password, which others can read there: put it into a file"
-                f" for --database-file, into the systemd credential {DATABASE_CREDENTIAL}, or name a passfile"
-                " in the URL",
+                f" for --database-file (@FILE of gmesh database copy), into the systemd credential"
+                f" {DATABASE_CREDENTIAL}, or name a passfile in the URL",
             )
         return given
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")

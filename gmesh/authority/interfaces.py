@@ -34,7 +34,11 @@ class IAuthorityStore(Interface):
         """
 
     def note(function):
-        """As L{decide}: a small write outside the order of decisions, of what no decision writes."""
+        """
+        As L{decide}: a small write outside the order of decisions, of what no decision writes.
+
+        Those of the last second may be lost when a server of the database crashes.
+        """
 
     def read(function, patient=True):
         """
@@ -97,6 +101,13 @@ class IEngine(Interface):
         """
         Whether the same may go well a moment later on another connection; nothing was written if it is
         not L{unknown_turn} either.
+
+        @rtype: C{bool}
+        """
+
+    def is_busy(error):
+        """
+        Whether it says that the server had no room or no time for one question, and nothing of others.
 
         @rtype: C{bool}
         """

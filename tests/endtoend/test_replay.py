@@ -54,3 +54,22 @@ def test_asking_changes_nothing():
     assert window.fresh(2**60)
     assert window.fresh(4)
     assert window.highest == 5
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 16))
+def test_the_next_number_and_what_was_marked(numbers, width):
+    """One above the highest is marked at once, others are left; a mark is known while it is in the window."""
+    window, marked = ReplayWindow(width), set()
+    for number in numbers:
+        highest = max(marked, default=-1)
+        if window.next(number):
+            assert number == highest + 1
+            marked.add(number)
+        else:
+            assert number != highest + 1 and window.highest == highest
+            if window.fresh(number):
+                window.mark(number)
+                marked.add(number)
+        newest = max(marked, default=-1)
+        for each in range(42):
+            assert window.marked(each) == (each in marked and each > newest - width)

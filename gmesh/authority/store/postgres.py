@@ -57,6 +57,10 @@ statements that took too long, and a server that ends or begins (PostgreSQL, app
 """
 _NOT_REACHED = "08"
 """Class of SQLSTATEs about connections, by which a pool says why there is none."""
+_BUSY = ("53300", "55P03", "57014")
+"""Those of them that say nothing of others: too many connections, locks and statements that took too long."""
+_FULL = ("too many clients", "too many connections", "remaining connection slots", "no more connections")
+"""How PostgreSQL and PgBouncer say the first of these to who connects, where libpq gives no code."""
 _REFUSALS = (
     "authentication failed",
     "no password supplied",
@@ -70,7 +74,9 @@ _LIMITS = (
     "SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL statement_timeout = '10s';"
     " SET LOCAL lock_timeout = '15s'; "
 )
-_BEGIN_NOTE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
+_BEGIN_WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
+_BEGIN_NOTE = f"{_BEGIN_WRITE}SET LOCAL synchronous_commit = off; "
+"""No note is worth the wait for a disk or a standby: a server that crashes may lose those of a second."""
 _NOW = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
 _ORDER = "SELECT turn FROM ordering WHERE id = 1 FOR UPDATE"
 _IDENTITY = (
@@ -79,16 +85,18 @@ _IDENTITY = (
     " (current_setting('synchronous_standby_names') <> '')::int]"
 )
 """Of L{ServerIdentity}; after a promotion the control file has the old timeline for a while, the log not."""
-_BEGIN = f"{_BEGIN_NOTE}{_NOW}; {_ORDER}; {_NOW}; {_IDENTITY}"
+_BEGIN = f"{_BEGIN_WRITE}{_NOW}; {_ORDER}; {_NOW}; {_IDENTITY}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
 
 
 @lru_cache(maxsize=1024)
-def _translated(sql: str) -> str:
-    return sql.replace("%", "%%").replace("?", "%s")
+def _translated(sql: str) -> bytes:
+    """In the server's own words: what psycopg would make of C{%s} it makes anew for each long statement."""
+    first, *others = sql.encode().split(b"?")
+    return first + b"".join(b"$%d%b" % numbered for numbered in enumerate(others, 1))
 
 
-class _Cursor(psycopg.Cursor[Any]):
+class _Cursor(psycopg.RawCursor[Any]):
     """Takes statements as SQLite's does, with C{?} for each value."""
 
     def execute(self, query: Any, params: Any = (), **more: Any) -> _Cursor:
@@ -286,6 +294,14 @@ class PostgresEngine:
         if error.sqlstate is None:
             return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         return error.sqlstate.startswith(_PASSING)
+
+    def is_busy(self, error: BaseException | None) -> bool:
+        """@see: L{IEngine.is_busy}"""
+        if not isinstance(error, psycopg.OperationalError):
+            return False
+        if error.sqlstate is None:
+            return any(words in str(error) for words in _FULL)
+        return error.sqlstate in _BUSY
 
     def unknown_turn(self, error: BaseException | None) -> int | None:
         """@see: L{IEngine.unknown_turn}"""
