@@ -33,8 +33,12 @@ class IAuthorityStore(Interface):
         @param bulk: has C{one(transaction, item)} and C{many(transaction, items)}.
         """
 
-    def note(function):
-        """As L{decide}: a small write outside the order of decisions, of what no decision writes."""
+    def note(function, last=False):
+        """
+        As L{decide}: a small write outside the order of decisions, of what no decision writes.
+
+        @param last: it is done although the database was found damaged.
+        """
 
     def read(function, patient=True):
         """
