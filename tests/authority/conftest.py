@@ -18,7 +18,12 @@ from gmesh.authority.rate_limit import RateLimits
 
 ON_BOTH = frozenset(
     {
+        "test_approvals",
+        "test_joins_together",
+        "test_renewals_together",
         "test_replay",
+        "test_restore",
+        "test_revocations",
         "test_statements",
         "test_p13_who_holds_a_status_of_another_replica_is_not_answered_with_an_older_one",
         "test_p15_two_replicas_that_find_the_same_half_over_make_one",
