@@ -40,7 +40,7 @@ soak: $(VENV)/installed-test
 	$(MAKE) test-postgres
 
 bench: $(VENV)/installed-test
-	for bench in floor links relay streams local authority convergence node; do $(BIN)/python -m bench.$$bench || exit 1; done
+	for bench in floor links relay streams local authority replicas convergence node; do $(BIN)/python -m bench.$$bench || exit 1; done
 
 # Debian packages into dist/, built in a clean root and judged; needs root, makes what else it needs.
 deb:

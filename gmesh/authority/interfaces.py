@@ -37,6 +37,8 @@ class IAuthorityStore(Interface):
         """
         As L{decide}: a small write outside the order of decisions, of what no decision writes.
 
+        Those of the last second may be lost when a server of the database crashes.
+
         @param last: it is done although the database was found damaged.
         """
 
@@ -101,6 +103,13 @@ class IEngine(Interface):
         """
         Whether the same may go well a moment later on another connection; nothing was written if it is
         not L{unknown_turn} either.
+
+        @rtype: C{bool}
+        """
+
+    def is_busy(error):
+        """
+        Whether it says that the server had no room or no time for one question, and nothing of others.
 
         @rtype: C{bool}
         """

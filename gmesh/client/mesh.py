@@ -12,7 +12,6 @@ import itertools
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -28,7 +27,6 @@ from gmesh.client.message_frames import (
     FrameType,
     GivenMessage,
     MessageFrame,
-    SendRequest,
     pack_text,
     read_failed,
     send_frame,
@@ -59,15 +57,16 @@ come of it go back to the sender.  What is raised refuses it, a L{GmeshError} wi
 """
 
 
-@dataclass(slots=True, eq=False)
 class _Sending:
-    octets: bytes  # the frame
-    keyed: bool
-    result: Deferred[bytes]
-    size: int = 0
-    ends: float = inf  # the node's own answer is not waited for any longer
-    under_way: bool = False
-    waited: bool = False  # for a daemon that was away, and has to find the others again
+    under_way = False
+    waited = False  # for a daemon that was away, and has to find the others again
+
+    def __init__(self, octets: bytes, keyed: bool, result: Deferred[bytes], size: int, ends: float) -> None:
+        self.octets = octets  # the frame
+        self.keyed = keyed
+        self.result = result
+        self.size = size
+        self.ends = ends  # the node's own answer is not waited for any longer
 
 
 class Serving:
@@ -140,11 +139,10 @@ class Mesh:
         @return: Deferred of what the receiver gave back, often nothing; fails with L{SendRefused}.
             Cancelling it stops waiting.
         """
-        request = SendRequest(node, service, bytes(data), timeout, key)
         tag = next(self._tags)
         result: Deferred[bytes] = Deferred(lambda _: self._cancel(tag))
         try:
-            octets = send_frame(tag, request)
+            octets = send_frame(tag, node, service, bytes(data), timeout, key)
         except FrameRefused as refusal:
             result.errback(SendRefused("too-large", refusal.detail))
             return result
@@ -267,7 +265,8 @@ class Mesh:
     def _ask(self, what: str) -> Deferred[Any]:
         tag = next(self._tags)
         result: Deferred[bytes] = Deferred(lambda _: self._cancel(tag))
-        self._begin(tag, _Sending(MessageFrame(FrameType.ASK, tag, what.encode()).encode(), True, result))
+        octets = MessageFrame(FrameType.ASK, tag, what.encode()).encode()
+        self._begin(tag, _Sending(octets, True, result, 0, inf))
 
         def read(body: bytes) -> Any:
             return json.loads(body)
@@ -276,7 +275,8 @@ class Mesh:
 
     def _begin(self, tag: int, sending: _Sending) -> None:
         self._sending[tag] = sending
-        sending.waited = self._told
+        if self._told:
+            sending.waited = True
         self._waiting.append(tag)
         self._pump()
         if self._connection is None:
@@ -482,7 +482,7 @@ class Mesh:
             return
         try:
             result = serving.handler(message)
-            if result is None or not isinstance(result, Awaitable):
+            if result is None or type(result) is bytes or not isinstance(result, Awaitable):
                 connection.done(result, tag)
                 return
         except BaseException:  # it refuses the message so

@@ -363,11 +363,6 @@ class BatchSender:
         return self._in_flight.control.srtt
 
     @property
-    def rttvar(self) -> float:
-        """How much round trips vary, seconds (RFC 6298)."""
-        return self._in_flight.control.rttvar
-
-    @property
     def min_rtt(self) -> float:
         """The least round trip seen, seconds; 0 before the first."""
         return self._in_flight.control.min_rtt

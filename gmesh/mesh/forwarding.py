@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
@@ -23,6 +24,7 @@ from gmesh.mesh.limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTI
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.routing.database import OfferOutcome
 from gmesh.routing.engine import RouteEngine
 from gmesh.token_bucket import TokenBucket
@@ -60,6 +62,8 @@ class Forwarding(NeighbourObserver):
     @param may_transit: whether traffic of this source may pass through us.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         engine: RouteEngine,
@@ -85,6 +89,7 @@ class Forwarding(NeighbourObserver):
         self._may_transit = may_transit
         self._notices: dict[bytes, TokenBucket] = {}
         self._lost: dict[bytes, int] = {}
+        self._lines = SpacedLog()
         self.transits: dict[tuple[bytes, ...], tuple[int, int]] = {}
 
     def serve(self, local: Local, undeliverable: Undeliverable) -> None:
@@ -173,7 +178,7 @@ class Forwarding(NeighbourObserver):
     # -- arrived
 
     def deliver(self, kind: int, header: PathHeader, payload: memoryview, link: ILink) -> None:
-        """A frame whose destination we are. Nothing in it costs the link: a far end wrote it."""
+        """A frame whose destination we are. Whatever this raises costs that frame alone: L{failed}."""
         if kind in E2E:
             if self.local is not None:
                 self.local(kind, header, payload, link)
@@ -182,6 +187,18 @@ class Forwarding(NeighbourObserver):
                 self._notice(kind, header, payload)
             except FrameRefused:
                 self.counters.count("notice-malformed")
+
+    def failed(self, kind: int) -> None:
+        """Called where an exception of L{deliver} ends: a far end wrote the frame, not the neighbour."""
+        self.counters.count("deliver-failed")
+        self._lines.write(
+            self._log.failure,
+            self._clock.seconds(),
+            "deliver-failed",
+            None,
+            "a frame of kind {kind} for this node could not be dealt with",
+            kind=int(kind),
+        )
 
     def _notice(self, kind: int, header: PathHeader, payload: memoryview) -> None:
         if kind == Kind.DROPPED:

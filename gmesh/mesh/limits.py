@@ -138,7 +138,11 @@ TOLD_NAMES_AT_ONCE = 2
 DIALS_AT_ONCE = 8
 DIAL_BACKOFF_FIRST = 1.0
 DIAL_BACKOFF_CAP = 60.0
-DIAL_STABLE = 60.0
+DIAL_STABLE = 10.0
+"""
+Seconds after which a link was a good one, so that its end is a first failure.  Less than C{dead_after}: a
+host that is moved again and again, and each time hears nothing more, need not wait longer each time.
+"""
 DIAL_REFUSED_RETRY = 60.0
 # Where another host with our keys is linked: it is rarely stopped by itself, and each attempt costs lines.
 DIAL_TWIN_RETRY = 600.0

@@ -145,6 +145,8 @@ MAX_LOCAL_CONNECTIONS = 8_192
 MAX_FORWARDED = 1_024
 MAX_FORWARDED_ALL = 4_096
 """Connections of one forward, and of all: more streams than that no peer has, and no node."""
+MAX_PROXIED = 4_096
+"""Connections through the proxy, likewise."""
 EARLY_BYTES = 64 * 1024
 """What a program may send before it has its stream; more waits in its socket."""
 MAX_DIAL_TIMEOUT = 60.0

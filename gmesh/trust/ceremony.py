@@ -16,6 +16,7 @@ import msgspec
 
 from gmesh.errors import DocumentRefused
 from gmesh.interfaces import ISigner
+from gmesh.trust import limits
 from gmesh.trust.body import invalid_field
 from gmesh.trust.documents import AuthorityKey, Document, Genesis, document_from_dict, sign_document
 from gmesh.trust.encoding import b64url_decode, b64url_encode
@@ -184,6 +185,12 @@ def rotate_authority(
         if key_id(check_public(add)) in held:
             raise DocumentRefused(
                 "conflict", f"genesis {previous.body.version} lists this key already: make a new one"
+            )
+        if len(kept) == limits.MAX_AUTHORITY_KEYS:
+            raise DocumentRefused(
+                "conflict",
+                f"genesis {previous.body.version} lists {len(kept)} authority keys, the most there may be:"
+                " drop one that was replaced",
             )
         start = valid_from if valid_from is not None else now if stolen else now + ROTATION_OVERLAP
         end = valid_to if valid_to is not None else previous.body.expires_at

@@ -17,7 +17,8 @@ from gmesh.trust.ceremony import rotate_authority
 from gmesh.trust.document import signature_input
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.join import make_join_request
-from gmesh.trust.keys import SigningKey
+from gmesh.trust.keys import SigningKey, decode_public, key_id
+from gmesh.trust.limits import MAX_AUTHORITY_KEYS
 from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, NODE_TAG
 
 Json = Any
@@ -251,7 +252,10 @@ class Odd:
 
     def _genesis(self, key: SigningKey) -> Json:
         network = self.network
-        following = rotate_authority(network.genesis, network.now, add=network.keys.signing().public)
+        keys = network.genesis.body.authority
+        dropped = [key_id(decode_public(keys[-1].key))] if len(keys) == MAX_AUTHORITY_KEYS else []
+        added = network.keys.signing().public
+        following = rotate_authority(network.genesis, network.now, add=added, drop=dropped)
         return {"genesis": self.document("genesis", following.signed, network.keys.root)}
 
     def _command(self, key: SigningKey) -> Json:

@@ -139,14 +139,14 @@ class DatedEngine(PostgresEngine):
 
 
 @contextmanager
-def running() -> Iterator[PostgresServer]:
+def running(kind: type[PostgresServer] = PostgresServer) -> Iterator[PostgresServer]:
     """One that runs, and is thrown away."""
     if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
         pytest.skip("NOT RUN: there is no initdb of PostgreSQL on the PATH")
     roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED
     directory = Path(tempfile.mkdtemp(prefix="pg", dir=MEMORY if roomy else None))
     try:
-        server = PostgresServer(directory)
+        server = kind(directory)
         server.make()
         server.start()
         try:

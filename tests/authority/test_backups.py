@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from authority.in_place import HeldThreads
 
 from gmesh.authority.operators import recover_operator
 from gmesh.authority.restore import restore
@@ -48,6 +49,37 @@ def test_a_backup_is_checked_and_described(network: Any) -> None:
     assert sorted(entry.suffix for entry in path.parent.iterdir()) == [".json", ".sqlite"]
     assert path.stat().st_mode & 0o077 == 0
     assert network.admin("POST", "/admin/backup", key=network.keys.operator).slug == "forbidden-role"
+
+
+def test_one_backup_is_made_at_a_time_and_goes_on_when_nobody_waits(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks again meanwhile is told which; it is there in the end."""
+    store, answers = network.authority.store, list[Any]()
+    at_once, held = store._reader.threadpool, HeldThreads()
+    in_thread = store.in_thread
+
+    def in_held_thread(work: Any) -> Any:
+        store._reader.threadpool = held
+        try:
+            return in_thread(work)
+        finally:
+            store._reader.threadpool = at_once
+
+    with monkeypatch.context() as slow:
+        slow.setattr(store, "in_thread", in_held_thread)
+        signed = network.signed(network.keys.admin, "POST", "/admin/backup")
+        network.begin("POST", "/admin/backup", signed).addCallback(answers.append)
+        network.treq.flush()
+    network.clock.advance(31)
+    network.treq.flush()
+    assert [answer.status for answer in answers] == [503]
+    again = network.admin("POST", "/admin/backup")
+    assert (again.status, again.slug) == (409, "conflict")
+    held.go()
+    (name,) = (path.name for path in (network.path / "backups").glob("*.sqlite"))
+    assert f"backups/{name} is being made" in again.json["detail"]
+    assert network.admin("POST", "/admin/backup").status == 201
 
 
 def test_a_restore_gives_no_number_out_twice(network: Any, tmp_path: Path) -> None:

@@ -387,7 +387,7 @@ def test_round_trips_and_losses_of_segments_count(fabric, joined):
     assert batch.srtt == pytest.approx(before + 0.1)
     assert batch.min_rtt == pytest.approx(2 * DELAY)
     assert batch.rto > 0.3
-    assert batch.rttvar > 0
+    assert batch._in_flight.control.rttvar > 0
     window = batch._in_flight.control.cwnd
     for _ in range(3):
         batch.lost(fabric.clock.seconds())

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from random import Random
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from mesh.network_doubles import DoubleLink, TestNode, TestWorld, forge
 from zope.interface.verify import verifyObject
 
-from gmesh.errors import FrameRefused
+from gmesh.errors import FrameRefused, SendRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.limits import (
@@ -404,6 +405,26 @@ def test_dropped_is_a_hint(world: TestWorld) -> None:
         a.links["b"].receive(Kind.DROPPED, frame)
     assert a.counters["notice-malformed"] == 1 and len(a.undelivered) == 1
     assert a.refusals == []
+
+
+@pytest.mark.parametrize("error", [SendRefused("odd", "what a far end wrote"), OverflowError("too large")])
+@pytest.mark.parametrize("kind", [DATA, Kind.E2E_INIT, Kind.DROPPED])
+def test_what_fails_at_the_end_of_a_path_costs_the_frame_alone(
+    world: TestWorld, kind: Kind, error: Exception, flush_logged_errors: Callable[..., list[Any]]
+) -> None:
+    """The neighbour that handed it on has no part in it: counted, and logged ever more rarely."""
+    a, b = world.line("a", "b")
+
+    def fails(*arguments: object) -> None:
+        raise error
+
+    a.forwarding.serve(fails, fails)
+    frame = pack_path_frame(kind, PathHeader((b.handle, a.handle), 1, 2), Dropped(b"d" * 8, 3).encode())
+    for _ in range(100):
+        a.links["b"].receive(kind, frame)
+    assert a.refusals == []
+    assert a.counters["deliver-failed"] == 100
+    assert 0 < len(flush_logged_errors(type(error))) < 10
 
 
 def flood(world: TestWorld, source: TestNode, path: tuple[bytes, ...], seconds: float) -> int:

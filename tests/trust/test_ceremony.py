@@ -157,6 +157,18 @@ def test_rotation_ends_with_a_drop() -> None:
     assert (third.body.version, third.body.previous) == (3, second.digest)
 
 
+def test_a_key_beyond_the_most_waits_for_a_drop() -> None:
+    """The refusal says what to do, and with it the rotation goes on."""
+    genesis = _signed(_unsigned(), "alice", "bob")
+    for number in range(2, 9):
+        genesis = _signed(rotate_authority(genesis, NOW, key(f"authority-{number}").public), "alice", "bob")
+    with pytest.raises(DocumentRefused, match=r"lists 8 authority keys.*: drop one") as refused:
+        rotate_authority(genesis, NOW, key("authority-9").public)
+    assert refused.value.reason == "conflict"
+    dropped = [key("authority-2").key_id]
+    assert len(rotate_authority(genesis, NOW, key("authority-9").public, drop=dropped).body.authority) == 8
+
+
 def test_theft_has_no_overlap() -> None:
     """After a theft the new key stands alone, from now on."""
     first = _signed(_unsigned(), "alice", "bob")

@@ -303,6 +303,10 @@ class SqliteEngine:
         """@see: L{IEngine.is_passing}"""
         return False
 
+    def is_busy(self, error: BaseException) -> bool:
+        """@see: L{IEngine.is_busy}"""
+        return False
+
     def unknown_turn(self, error: BaseException) -> int | None:
         """@see: L{IEngine.unknown_turn}"""
         return None

@@ -20,7 +20,6 @@ from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import (
     FrameType,
-    GivenMessage,
     MessageFrame,
     MessageFrameReader,
     SendRequest,
@@ -33,11 +32,11 @@ from gmesh.client.write_now import write_now
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.limits import MAX_DATAGRAM, MAX_RELIABLE_BYTES, MAX_RELIABLE_MESSAGES
 from gmesh.endtoend.reliable_queue import Delivered
-from gmesh.endtoend.service_queue import Handling
-from gmesh.endtoend.services import Message, Registration, is_reserved
+from gmesh.endtoend.service_queue import Delivery
+from gmesh.endtoend.services import Registration, is_reserved
 from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
 from gmesh.node.api.service_watches import Follow, ServiceFeed, ServiceWatches
-from gmesh.node.api.waiting_sends import WaitingSends
+from gmesh.node.api.waiting_sends import UnderWay, WaitingSends
 from gmesh.node.limits import MAX_LEG_CONCURRENT, MAX_LEG_SERVICES
 
 __all__ = ["LegNode", "MessageLeg"]
@@ -50,10 +49,6 @@ AT_ONCE, ENOUGH = 64, 64 * 1024
 """So many frames, or bytes, leave together: the program begins with them while the node goes on."""
 
 
-def _nothing() -> None:
-    """There is nothing to give up yet."""
-
-
 class LegNode:
     """
     What a leg needs of a node.
@@ -63,6 +58,8 @@ class LegNode:
     @ivar count: counts a cause.
     @ivar send: sends a message of a program, which waits for room if there is none.
     @ivar begin: the same without a Deferred.
+    @ivar ended: a program is done with a message that it was given.
+    @ivar refused: it refuses it.
     @ivar feed: tells who offers what.
     """
 
@@ -78,6 +75,7 @@ class LegNode:
         self.datagrams = datagrams
         waiting = WaitingSends(datagrams, clock)
         self.send, self.begin = waiting.send, waiting.begin
+        self.ended, self.refused = datagrams.services.ended, datagrams.services.refused
         self.describe = describe
         self.tables = tables
         self.count = count
@@ -103,12 +101,12 @@ class MessageLeg(Protocol):
         self._turn = node.datagrams.turn
         self._size = 0
         self._gathered: list[bytes] = []  # what the program is told once all was read that is read now
-        self._sent: dict[int, tuple[Callable[[], object], int]] = {}
+        self._sent: dict[int, UnderWay | None] = {}
         self._sent_bytes = 0
         self._serving: dict[int, Registration] = {}
         self._left: list[Registration] = []  # that have messages which are not ended
         self.services: dict[int, str] = {}
-        self._given: dict[int, Handling] = {}
+        self._given: dict[int, Delivery] = {}
         self._watches: ServiceWatches | None = None
         self._early: list[bytes] | None = None  # what is given before SERVING is written
         self._number = 0
@@ -154,8 +152,9 @@ class MessageLeg(Protocol):
         self._over = True
         if self._sent:
             self._node.count("caller-gone")
-        for give_up, _ in list(self._sent.values()):
-            give_up()
+        for under_way in list(self._sent.values()):
+            if under_way is not None:
+                under_way.cancel()
         for registration in (*self._serving.values(), *self._left):
             registration.gone()
         self._given.clear()
@@ -206,28 +205,30 @@ class MessageLeg(Protocol):
             return
         if tag in self._sent:
             raise FrameRefused("malformed", f"the tag {tag} waits for its answer")
-        if len(self._sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
+        sent = self._sent
+        if len(sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
             self._failed(tag, SendRefused("busy", "more messages under way than this node allows a program"))
             return
-        self._sent[tag] = _nothing, size
+        sent[tag] = None
         self._sent_bytes += size
-        give_up = self._node.begin(request, partial(self._told, tag))
-        if tag in self._sent:
-            self._sent[tag] = give_up, size
+        under_way = self._node.begin(request, partial(self._told, tag, size))
+        if tag in sent:
+            sent[tag] = under_way
 
-    def _told(self, tag: int, became: Delivered | SendRefused) -> None:
+    def _told(self, tag: int, size: int, became: Delivered | SendRefused) -> None:
         """What became of a SEND."""
-        _, size = self._sent.pop(tag)
+        del self._sent[tag]
         self._sent_bytes -= size
         if not isinstance(became, Delivered):
             self._failed(tag, became)
         else:
             rtt, answer = became
-            self._put(sent_frame(tag, round(1000 * (rtt or 0.0)), answer))
+            self._put(sent_frame(tag, int(1000 * rtt + 0.5) if rtt else 0, answer))
 
     def _cancel(self, tag: int, body: bytes) -> None:
-        if tag in self._sent:
-            self._sent[tag][0]()
+        under_way = self._sent.get(tag)
+        if under_way is not None:
+            under_way.cancel()
 
     # what it serves
 
@@ -246,7 +247,12 @@ class MessageLeg(Protocol):
             self._admit(service)
             self._early = []
             self._serving[tag] = self._node.datagrams.register(
-                service, partial(self._give, tag), concurrent=concurrent, owner=self._owner, shared=True
+                service,
+                partial(self._give, tag),
+                concurrent=concurrent,
+                owner=self._owner,
+                shared=True,
+                keeps=True,
             )
         except GmeshError as error:
             self._failed(tag, error)
@@ -258,16 +264,15 @@ class MessageLeg(Protocol):
         finally:
             self._early = None
 
-    def _give(self, tag: int, message: Message) -> Handling:
-        name, node_id, roles, _, data, key, redelivered = message
+    def _give(self, tag: int, delivery: Delivery) -> None:
+        name, node_id, roles, _, data, key, redelivered = delivery.message
         self._number = number = (self._number + 1) & 0xFFFFFFFF
-        octets = given_frame(number, GivenMessage(tag, name, node_id, roles, data, key, redelivered))
-        given = self._given[number] = Handling()
+        octets = given_frame(number, tag, name, node_id, roles, data, key, redelivered)
+        self._given[number] = delivery
         if self._early is None:
             self._put(octets)
         else:
             self._early.append(octets)
-        return given
 
     def _leave(self, tag: int, body: bytes) -> None:
         self.services.pop(tag, None)
@@ -281,12 +286,13 @@ class MessageLeg(Protocol):
     def _done(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)
         if given is not None:
-            given.done(body)
+            self._node.ended(given, body)
 
     def _refuse(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)
         if given is not None:
-            given.refuse(SendRefused("refused", body.decode("utf-8", "replace") or "refused"))
+            error = SendRefused("refused", body.decode("utf-8", "replace") or "refused")
+            self._node.refused(given, error)
 
     # what it asks
 

@@ -115,7 +115,7 @@ def test_who_gives_up_what_has_no_word_for_it_is_told_so() -> None:
 
     stand_in: Any = Silent()
     told: list[Any] = []
-    WaitingSends(stand_in, Clock()).begin(SendRequest("b", "log", b"1", 10.0), told.append)()
+    WaitingSends(stand_in, Clock()).begin(SendRequest("b", "log", b"1", 10.0), told.append).cancel()
     assert [refusal.reason for refusal in told] == ["cancelled"]
 
 
