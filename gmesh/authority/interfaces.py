@@ -33,11 +33,13 @@ class IAuthorityStore(Interface):
         @param bulk: has C{one(transaction, item)} and C{many(transaction, items)}.
         """
 
-    def note(function):
+    def note(function, last=False):
         """
         As L{decide}: a small write outside the order of decisions, of what no decision writes.
 
         Those of the last second may be lost when a server of the database crashes.
+
+        @param last: it is done although the database was found damaged.
         """
 
     def read(function, patient=True):

@@ -93,7 +93,7 @@ def test_a_restore_gives_no_number_out_twice(network: Any, tmp_path: Path) -> No
     for _ in range(2):
         network.stop()
         network.clock.advance(5)
-        epochs.append(restore(network.path, taken, network.now, [crl], [policy]).epoch)
+        epochs.append(network.restore(taken, [crl], [policy]).epoch)
         network.clock.advance(1)
         network.start()
         status = body(network, "status", Status)
@@ -117,7 +117,7 @@ def test_a_revocation_is_not_undone(network: Any, tmp_path: Path) -> None:
     listed = body(network, "crl", Crl)
     network.stop()
     network.clock.advance(5)
-    done = restore(network.path, taken, network.now, [crl], [policy])
+    done = network.restore(taken, [crl], [policy])
     assert done.revocations == 4
     network.clock.advance(1)
     network.start()
@@ -138,7 +138,7 @@ def test_the_name_of_a_revoked_node_stays_free(network: Any, tmp_path: Path) -> 
     crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
     network.stop()
     network.clock.advance(5)
-    restore(network.path, taken, network.now, [crl], [policy])
+    network.restore(taken, [crl], [policy])
     network.clock.advance(1)
     network.start()
     assert network.join(network.invite("pump-1")).status == 201
@@ -151,7 +151,7 @@ def test_open_invites_and_old_requests_end_with_a_restore(network: Any, tmp_path
     headers, request = network.join_request(network.invite("pump-2"))
     crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
     network.stop()
-    assert restore(network.path, taken, network.now, [crl], [policy]).invites_withdrawn == 1
+    assert network.restore(taken, [crl], [policy]).invites_withdrawn == 1
     network.clock.advance(1)
     network.start()
     assert network.join(invited).slug == "enrolment-refused"
@@ -165,7 +165,7 @@ def test_the_newest_policy_survives(network: Any, tmp_path: Path) -> None:
     taken = backup(network)
     crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
     network.stop()
-    done = restore(network.path, taken, network.now, [crl], [policy])
+    done = network.restore(taken, [crl], [policy])
     network.clock.advance(1)
     network.start()
     assert body(network, "policy", Policy).version == done.policy_version
@@ -176,13 +176,13 @@ def test_a_restore_wants_what_nodes_know(network: Any) -> None:
     """Without a node's CRL and policy it must be told to accept the loss; a running daemon is left alone."""
     taken = backup(network)
     with pytest.raises(GmeshError, match="accept-lost-revocations"):
-        restore(network.path, taken, network.now)
+        network.restore(taken)
     with pytest.raises(GmeshError, match="stop it first"):
-        restore(network.path, taken, network.now, accept_lost_revocations=True)
+        network.restore(taken, accept_lost_revocations=True)
     network.stop()
     taken.write_bytes(taken.read_bytes()[:-1])
     with pytest.raises(GmeshError, match="manifest"):
-        restore(network.path, taken, network.now, accept_lost_revocations=True)
+        network.restore(taken, accept_lost_revocations=True)
     network.clock.advance(1)
     network.start()
 
@@ -205,7 +205,7 @@ def test_a_crl_of_strangers_is_not_merged(network: Any, tmp_path: Path) -> None:
     crl.write_text(json.dumps(value))
     network.stop()
     with pytest.raises(GmeshError, match=str(crl)):
-        restore(network.path, taken, network.now, [crl], [policy])
+        network.restore(taken, [crl], [policy])
     network.clock.advance(1)
     network.start()
 

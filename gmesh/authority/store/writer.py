@@ -122,9 +122,9 @@ class Store:
         """Decide on C{item} in the next group, with others of its kind. @return: as L{decide}."""
         return self._enqueue(QueuedDecision(lambda tx: bulk.one(tx, item), bulk, item))
 
-    def _refusal(self) -> StoreError | None:
-        """Why nothing may be written."""
-        if self.damage is not None:
+    def _refusal(self, damaged: bool = True) -> StoreError | None:
+        """Why nothing may be written. @param damaged: whether damage counts."""
+        if damaged and self.damage is not None:
             return self.damage
         if self.stopping and self.outage.trouble is not None:
             return self.outage.trouble
@@ -145,9 +145,14 @@ class Store:
         self._watch()
         return decision.deferred
 
-    def note(self, function: Callable[[Notes], T]) -> Deferred[T]:
-        """Run C{function} in a transaction outside the order. @return: its result, after the commit."""
-        refused = self._refusal()
+    def note(self, function: Callable[[Notes], T], last: bool = False) -> Deferred[T]:
+        """
+        Run C{function} in a transaction outside the order.
+
+        @param last: it takes back what this daemon wrote of itself, whatever is wrong with the rest.
+        @return: its result, after the commit.
+        """
+        refused = self._refusal(damaged=not last)
         if refused is not None:
             return fail(refused)
         sent: list[bool] = []
