@@ -71,6 +71,15 @@ class SteadyClock:
                 " and was wrong then, gmesh restore takes in this very database from now on",
             )
 
+    def follow(self, high_water: int) -> None:
+        """
+        Go by the newest time that the database has seen.
+
+        It may lie below what was seen here, where the database tells the time and the clock here was wrong:
+        nothing was decided then.
+        """
+        self._mark = high_water
+
     def _advance(self) -> None:
         wall, seconds = self._wall(), self.seconds()
         drift = wall - seconds - self._offset

@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from gmesh.authority import audit, limits
@@ -51,6 +53,24 @@ class CommandBody(RequestBody, frozen=True):
     """C{POST /admin/commands}: a command, signed by the operator who gives it."""
 
     command: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """
+    A receipt that is believed.
+
+    @ivar command: which it is for.
+    @ivar document: its file form.
+    """
+
+    command: Command
+    receipt: CommandReceipt
+    document: bytes
+
+    def is_meant(self, member: NodeRow | None) -> bool:
+        """Whether the command is for who answers."""
+        return member is not None and self.command.concerns(member.name, member.roles)
 
 
 class Commands:
@@ -180,39 +200,60 @@ class Commands:
 
         return self._store.read(collect)
 
-    def take_receipts(
+    async def take_receipts(
         self, caller: Caller, certificate: Document[Certificate], receipts: Sequence[Json]
-    ) -> Deferred[None]:
-        """Keep what a member says became of commands; what cannot be believed is counted and dropped."""
-        if not receipts:
-            return succeed(None)
+    ) -> None:
+        """
+        Keep what a member says became of commands; what cannot be believed is counted and dropped.
+
+        They are judged by a read, and only what is new is a decision: nobody waits for what a member repeats.
+        """
         public = decode_public(certificate.body.node_key)
 
-        def take(tx: Transaction) -> list[str]:
-            refused = []
-            member = nodes.by_id(tx, caller.key_id)
+        def weigh(reader: Reader) -> tuple[list[_Answer], list[str]]:
+            member, new, refused = nodes.by_id(reader, caller.key_id), [], []
             for value in receipts:
                 try:
-                    self._take(tx, member, public, value)
+                    new += self._weigh(reader, member, public, value)
                 except DocumentRefused as error:
                     refused.append(error.reason)
-            return refused
+            return new, refused
 
-        return self._store.decide(take).addCallback(self._drop, caller)
+        def keep(tx: Transaction, new: list[_Answer]) -> list[str]:
+            member = nodes.by_id(tx, caller.key_id)
+            meant = [answer for answer in new if answer.is_meant(member)]
+            for answer in meant:
+                body = answer.receipt
+                commands.add_receipt(
+                    tx, body.command, caller.key_id, body.outcome, body.detail, body.at, answer.document
+                )
+            return ["not-a-target"] * (len(new) - len(meant))
 
-    def _take(self, tx: Transaction, member: NodeRow | None, public: bytes, value: Json) -> None:
+        new, refused = await self._store.read(weigh)
+        if new:
+            refused += await self._store.decide(partial(keep, new=new))
+        self._drop(refused, caller)
+
+    def _weigh(self, reader: Reader, member: NodeRow | None, public: bytes, value: Json) -> list[_Answer]:
+        """
+        The receipt, unless the member has answered before.
+
+        @raise DocumentRefused: if it cannot be believed.
+        """
         document = document_from_dict(value, CommandReceipt)
-        verify_receipt(document, public, self._issuer.network_id)
         body, data = document.body, document.encode()
-        row = commands.by_id(tx, body.command)
-        if row is None:
-            raise DocumentRefused("unknown-command")
-        command = parse_document(row.document, Command).body
-        if member is None or not command.concerns(member.name, member.roles):
-            raise DocumentRefused("not-a-target")
         if len(data) > DOCUMENT_LIMITS["receipt"]:
             raise DocumentRefused("too-large")
-        commands.add_receipt(tx, body.command, member.node_id, body.outcome, body.detail, body.at, data)
+        if member is not None and commands.answered(reader, body.command, member.node_id):
+            return []
+        verify_receipt(document, public, self._issuer.network_id)
+        row = commands.by_id(reader, body.command)
+        if row is None:
+            raise DocumentRefused("unknown-command")
+        answer = _Answer(parse_document(row.document, Command).body, body, data)
+        if not answer.is_meant(member):
+            raise DocumentRefused("not-a-target")
+        return [answer]
 
     def _drop(self, reasons: list[str], caller: Caller) -> None:
         self.dropped.update(reasons)

@@ -106,6 +106,7 @@ COMMAND_SECONDS_MAX = 7 * 86_400
 REFUSAL_ROW_SECONDS = 60  # between two audit rows about what one operator was refused
 
 # What heartbeats report.
+RECEIPTS = 16  # of what became of commands, as nodes send them
 FAULTS = 32  # words of one node
 BOOTS_REMEMBERED = 4  # runs of a node's daemon, of which two that take turns are two hosts
 TWIN_SECONDS = 600  # how long after their last turn they are named

@@ -86,7 +86,7 @@ class HeartbeatBody(HeartbeatFields, frozen=True, kw_only=True):
 
     certificate: dict[str, Any]
     status: dict[str, Any] | None = None
-    receipts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=64)] = ()
+    receipts: Annotated[tuple[dict[str, Any], ...], Meta(max_length=limits.RECEIPTS)] = ()
 
 
 class RenewShape(RequestBody, frozen=True):
@@ -101,7 +101,7 @@ class HeartbeatShape(HeartbeatFields, frozen=True, kw_only=True):
 
     certificate: CertificateFile
     status: DocumentFile[Status] | None = None
-    receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=64)] = ()
+    receipts: Annotated[tuple[DocumentFile[CommandReceipt], ...], Meta(max_length=limits.RECEIPTS)] = ()
 
 
 class Members:
@@ -187,6 +187,13 @@ class Members:
                 "cert-expired", "the certificate ended longer ago than the policy's renew_grace: join again"
             )
         return row
+
+    def _adopted(
+        self, caller: Caller, certificate: Document[Certificate], tx: Transaction
+    ) -> tuple[str, int] | None:
+        """As L{_known}, of what is taken in; None, with a request for readmission, for an operator to see."""
+        row = self._adopt(tx, caller, certificate)
+        return None if row is None else self._known(tx, row)
 
     def _known(self, reader: Reader, row: CertificateRow) -> tuple[str, int]:
         """Whose a certificate is, and until when heartbeats with it are answered."""
@@ -298,9 +305,7 @@ class Members:
             )
         except UnknownCertificate:
             self._clock.check()
-            known = await self._store.decide(
-                lambda tx: self._known(tx, _there(self._adopt(tx, caller, certificate)))
-            )
+            known = _there(await self._store.decide(partial(self._adopted, caller, certificate)))
         if generation == self._generation:
             self._members[name] = known
         if len(self._members) > limits.KEYS_REMEMBERED:
@@ -408,7 +413,7 @@ def _write_heard(notes: Notes, rows: list[HeardRow]) -> None:
 
 
 def _there(decided: T | None) -> T:
-    """What was decided, once it is durable. @raise AdmissionRefused: C{enrolment-pending}."""
+    """What was decided, which is durable. @raise AdmissionRefused: C{enrolment-pending}."""
     if decided is None:
         raise AdmissionRefused(
             "enrolment-pending",

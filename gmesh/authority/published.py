@@ -93,6 +93,7 @@ class Publisher:
         self._status_timer: IDelayedCall | None = None
         self._status_busy = False
         self._status_stale = False
+        self._status_failures = 0
         self._status_at = float("-inf")
         self._refreshing: set[str] = set()
         self.crl_maker = CrlMaker(store, issuer, clock, self.crl_changed)
@@ -296,8 +297,7 @@ class Publisher:
             tx.after_commit(self._status_changed, self._signed_since(tx, held) or self._issuer.status(tx))
 
         done = self._store.decide(sign)
-        done.addErrback(self._not_refreshed, "status")
-        done.addBoth(self._status_done)
+        done.addCallbacks(self._status_made, self._status_failed)
 
     def _signed_since(self, tx: Transaction, held: int) -> Document[Status] | None:
         """A newer status than the one C{held}, which another daemon signed and which names what is there."""
@@ -316,9 +316,20 @@ class Publisher:
         if changed:
             self.polls.wake()
 
-    def _status_done(self, result: object) -> None:
+    def _status_made(self, result: None) -> None:
+        self._status_failures = 0
+        self._status_over()
+
+    def _status_failed(self, failure: Failure) -> None:
+        """Try again, once soon and then with each look."""
+        self._not_refreshed(failure, "status")
+        self._status_failures += 1
+        self._status_stale = True
+        self._status_over()
+
+    def _status_over(self) -> None:
         self._status_busy = False
-        if self._status_stale:
+        if self._status_stale and self._status_failures < 2 and self._timer is not None:
             self._status_due()
 
     def _check(self) -> None:
@@ -327,7 +338,8 @@ class Publisher:
         status, crl, policy = self._status_document.body, self._crl_document.body, self._issuer.policy.body
         unnamed = self._store.audit_size > status.audit.size
         if (
-            self._outsigned(self._status_document)
+            self._status_stale
+            or self._outsigned(self._status_document)
             or _half_over(now, status.issued_at, status.expires_at)
             or (unnamed and now - status.issued_at >= limits.STATUS_AUDIT_SECONDS)
         ):

@@ -231,7 +231,6 @@ class CrlMaker:
             if not self._store.told(error):
                 self.log.error("revoked, but on no CRL yet: {error}", error=error.detail)
             raise
-        self._retry_at = None
         return made
 
     @property
@@ -244,6 +243,10 @@ class CrlMaker:
         if self._retry_at is None:
             self._retry_at = self._clock.seconds()
 
+    def _owe_nothing(self) -> None:
+        """All that was revoked is listed; what is decided after this has its L{owe} after it."""
+        self._retry_at = None
+
     def again(self) -> None:
         """Called now and then: make what a failure, or the end of an earlier process, left to be made."""
         now = self._clock.seconds()
@@ -254,12 +257,14 @@ class CrlMaker:
     def one(self, tx: Transaction, item: None) -> int | GmeshError:
         """The number of the CRL; a failure has changed nothing, and is given to all who wait."""
         if not certificates.unlisted(tx):
+            tx.after_commit(self._owe_nothing)
             mark = documents.newest_crl_mark(tx)
             return 0 if mark is None else mark[0]
         try:
             crl = self._issuer.crl(tx)
         except (DocumentRefused, StoreError) as error:
             return error
+        tx.after_commit(self._owe_nothing)
         tx.after_commit(self._changed, crl)
         return crl.body.number
 

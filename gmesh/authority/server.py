@@ -20,7 +20,7 @@ from pathlib import Path
 from random import random
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 from klein import Klein
@@ -366,6 +366,8 @@ def _endpoint(route: Route) -> str:
 
 
 def _query(target: str, route: Route) -> dict[str, list[str]]:
+    if "\0" in unquote(target):
+        raise RequestRefused("bad-request", "NUL is no text, in a path or a query")
     if "?" not in target:
         return {}
     try:

@@ -124,6 +124,7 @@ class Authority:
         self._lock = lock
         self._timers: dict[str, IDelayedCall] = {}
         self._probed_at = float("-inf")
+        self._asking: list[Deferred[Any]] = []
         self._pruned = 0
         self._draining = False
         self._shown = ShownFiles(store.state, lambda: (publisher.crl, publisher.policy, publisher.status))
@@ -240,30 +241,40 @@ class Authority:
 
     async def ready(self) -> None:
         """
-        Make a real decision: write, sign, check the signature. At most once per second.
+        Make a real decision: write, sign, check the signature. Who asks while one is made, or within a second
+        of it, shares it.
 
         @raise StoreError: C{unavailable}, C{read-only}, C{clock-suspect}, C{another-history}.
         @raise RequestRefused: C{unavailable}, once L{drain} was called.
         """
         if self._draining:
             raise RequestRefused("unavailable", "this authority is about to stop")
-
-        def probe(tx: Transaction) -> None:
-            signer = self.issuer.keys.signer(self.issuer.newest_genesis(tx).body, tx.now)
-            if not verify(signer.public, signer.sign(PROBE), PROBE):
-                raise StoreError("unavailable", f"the key {signer.key_id} does not sign")
-            tx.execute(
-                "INSERT INTO meta (name, value) VALUES ('probe', ?)"
-                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                tx.now,
-            )
-
         self._check()
         now = self._reactor.seconds()
         if now - self._probed_at < PROBE_SECONDS and self.store.writable:
             return
-        await self.store.decide(probe)
-        self._probed_at = now
+        waiting: Deferred[None] = Deferred()  # of who asks: who gives up takes nothing from the others
+        self._asking.append(waiting)
+        if len(self._asking) == 1:
+            self.store.decide(self._probe).addBoth(self._probed, now)
+        await waiting
+
+    def _probe(self, tx: Transaction) -> None:
+        signer = self.issuer.keys.signer(self.issuer.newest_genesis(tx).body, tx.now)
+        if not verify(signer.public, signer.sign(PROBE), PROBE):
+            raise StoreError("unavailable", f"the key {signer.key_id} does not sign")
+        tx.execute(
+            "INSERT INTO meta (name, value) VALUES ('probe', ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            tx.now,
+        )
+
+    def _probed(self, result: Failure | None, asked_at: float) -> None:
+        if result is None:
+            self._probed_at = asked_at
+        asking, self._asking = self._asking, []
+        for waiting in asking:
+            waiting.callback(result)  # a Failure too
 
     def _check(self) -> None:
         """@raise StoreError: as L{ready}, as far as it is known."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
+from gmesh.node.limits import RECEIPTS_A_HEARTBEAT
 from gmesh.trust.documents import (
     Command,
     CommandReceipt,
@@ -326,3 +327,27 @@ def test_after_a_restore_numbers_go_on_above_all_before(network: Any, operator: 
     assert beat(network, member, receipt(network, member, lost)).status == 200
     assert dict(network.authority.commands.dropped) == {"unknown-command": 1}
     assert operator.give(operator.command()).json["number"] == first + 1
+
+
+def test_what_need_not_be_kept_of_receipts_takes_no_decision(network: Any, operator: Operator) -> None:
+    """Forged, unknown, or answered before: a member makes nobody wait with those, however often they come."""
+    member = network.joined("pump-1")
+    answered, asked = operator.given(), operator.given()
+    before = receipt(network, member, answered)
+    assert beat(network, member, before).status == 200
+    forged = receipt(network, member, asked)
+    forged["signed"]["outcome"] = "failed"
+    decided = network.authority.store.decided
+    assert beat(network, member, before, forged, receipt(network, member, "f" * 32)).status == 200
+    assert dict(network.authority.commands.dropped) == {"bad-signature": 1, "unknown-command": 1}
+    assert network.authority.store.decided == decided
+    assert beat(network, member, before, forged, receipt(network, member, asked)).status == 200
+    assert network.authority.store.decided == decided + 1
+    assert operator.states(answered) == operator.states(asked) == {"pump-1": "done"}
+
+
+def test_a_heartbeat_has_as_many_receipts_as_nodes_send(network: Any, operator: Operator) -> None:
+    member = network.joined("pump-1")
+    good = receipt(network, member, operator.given())
+    assert beat(network, member, *[good] * RECEIPTS_A_HEARTBEAT).status == 200
+    assert beat(network, member, *[good] * (RECEIPTS_A_HEARTBEAT + 1)).slug == "invalid-field"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from authority.in_place import HeldThreads
 from twisted.internet.address import IPv4Address
 from twisted.internet.testing import StringTransportWithDisconnection
 
@@ -214,6 +215,40 @@ def test_headers_that_are_not_utf8_are_refused(network: Any, name: bytes) -> Non
         channel.dataReceived(line + b" HTTP/1.1\r\nHost: a\r\n" + name + b": \xff\xfe\r\n\r\n")
         assert transport.value().startswith(b"HTTP/1.1 400"), transport.value()
         assert not transport.connected
+
+
+def test_strangers_who_ask_whether_it_is_ready_share_a_decision(network: Any) -> None:
+    """Those who ask meanwhile, and within the second after; who goes away takes nothing from the others."""
+    network.clock.advance(2)
+    store = network.authority.store
+    writer = store._writer
+    at_once, writer.threadpool = writer.threadpool, HeldThreads()
+    store.decide(lambda tx: None)
+    decided = store.decided
+    answers: list[Any] = []
+    asked = [network.begin("GET", "/readyz") for _ in range(50)]
+    for one in asked:
+        one.addBoth(answers.append)
+    network.treq.flush()
+    assert store.waiting == 1
+    next(iter(network.server._deadline._open)).cancel()
+    writer.threadpool.go()
+    writer.threadpool = at_once
+    network.treq.flush()
+    assert [(answer.status, bool(answer.body)) for answer in answers].count((200, True)) == 49
+    assert network.ask("GET", "/readyz").status == 200
+    assert store.decided == decided + 2
+
+
+@pytest.mark.parametrize("spelt", ["%00", "pump%00"])
+def test_nul_is_no_text_in_a_target(network: Any, spelt: str) -> None:
+    """No database of ours need hold it; SQLite would, and PostgreSQL fails."""
+    for path in ("nodes", "invites", "enrolments", "approvals", "replicas", "admissions"):
+        target = f"/admin/{path}?after={spelt}"
+        headers = network.signed(network.keys.admin, "GET", target)
+        assert network.ask("GET", target, headers).slug == "bad-request", target
+    target = f"/admin/commands/{'0' * 32}?after={spelt}"
+    assert network.ask("GET", target, network.signed(network.keys.admin, "GET", target)).slug == "bad-request"
 
 
 def test_every_signed_route_refuses_the_wrong_tag(network: Any) -> None:

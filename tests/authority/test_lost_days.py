@@ -103,8 +103,9 @@ def test_a1_what_no_head_bears_out_waits_for_an_operator(theft: Theft) -> None:
     theft.rotate()
     (told,) = lost_and_restored(theft, Evidence()).audits
     assert (told.rows, told.verified) == (4, 0)
-    for asked in (network.renew, network.heartbeat, network.renew):
+    for asked in (network.heartbeat, network.renew, network.heartbeat, network.renew):
         assert asked(young).slug == "enrolment-pending"
+        assert len(enrolments(network)) == 1
     (waiting,) = enrolments(network)
     serial = certificate_of(young).body.serial
     assert [waiting[key] for key in ("name", "roles", "state", "serial")] == [

@@ -7,8 +7,10 @@ import json
 from typing import Any
 
 import pytest
+from authority.in_place import HeldThreads
 from authority.revoked_nodes import list_nodes
 
+from gmesh.errors import StoreError
 from gmesh.trust.documents import (
     Crl,
     CrlDelta,
@@ -224,3 +226,46 @@ def test_a_bad_since_is_refused(network: Any) -> None:
     """C{since} is a number."""
     assert network.ask("GET", "/crl?since=-1").slug == "invalid-field"
     assert network.ask("GET", "/crl?since=1&since=2").slug == "invalid-field"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_status_that_could_not_be_made_is_tried_again(
+    network: Any, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """At once after the spacing; then with each look, so that a full disk is not told of each second."""
+    network.joined("pump-1")
+    network.clock.advance(20)
+    publisher, issuer = network.authority.publisher, network.authority.issuer
+    sign, failures = issuer.status, [StoreError("unavailable", "the disk is full")] * times
+
+    def status(tx: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return sign(tx)
+
+    monkeypatch.setattr(issuer, "status", status)
+    network.admin("POST", "/admin/revocations", {"node": "pump-1"})
+    before = publisher.status_document.body.crl.number
+    network.clock.advance(1)
+    assert len(failures) == 0
+    if times > 1:
+        assert publisher.status_document.body.crl.number == before
+        network.clock.advance(10)
+    assert publisher.status_document.body.crl.number == publisher.crl_document.body.number == before + 1
+
+
+def test_a_daemon_that_stops_makes_no_status_any_more(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever becomes of the last one."""
+    network.clock.advance(20)
+
+    def status(tx: Any) -> Any:
+        raise StoreError("unavailable", "the disk is full")
+
+    monkeypatch.setattr(network.authority.issuer, "status", status)
+    writer = network.authority.store._writer
+    at_once, writer.threadpool = writer.threadpool, HeldThreads()
+    network.authority.publisher.commands_changed()
+    network.authority.publisher.stop()
+    writer.threadpool.go()
+    writer.threadpool = at_once
+    assert network.authority.publisher._status_timer is None

@@ -130,6 +130,29 @@ def test_a_replica_whose_clock_is_wrong_forgets_no_read_of_the_others(
     two.close()
 
 
+def test_a_clock_that_was_wrong_for_long_counts_nowhere_once_it_is_right(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The database's time was right all the while: neither this replica nor the others hold it against it."""
+    monkeypatch.setattr(Network, "postgres", postgres)
+    two = Two(tmp_path)
+    two.two.stop()
+    two.two.engine = DatedEngine(postgres.of(two.one.path)[0], two.one.wall)
+    two.two.start()
+    two.two.offset += 7200
+    for seconds in (limits.REPLICA_REPORT_SECONDS, limits.CLOCK_SETTLE_SECONDS + 1, 15):
+        two.advance(seconds)
+    assert two.two.admin("GET", "/admin/nodes").status == 200  # by its own time, which it believes by now
+    assert two.two.ask("GET", "/readyz").slug == "clock-suspect"
+    two.two.offset -= 7200
+    two.advance(limits.REPLICA_REPORT_SECONDS)
+    for each in (two.two, two.one):
+        assert each.ask("GET", "/readyz").status == 200
+        assert each.admin("GET", "/admin/nodes").status == 200
+    two.one.joined("pump-1")
+    two.close()
+
+
 def heartbeat(network: Network, member: Any, crl: int) -> Request:
     """One that says it has this CRL."""
     value = {

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from authority.in_place import HeldThreads
+
 from gmesh.authority import audit
 from gmesh.authority.store import audit as audit_rows
 from gmesh.trust.documents import Crl, parse_document
@@ -137,3 +139,24 @@ def test_field_r8_test_crl_forgets_what_could_not_be_renewed_any_more(network: A
     network.clock.advance(10)
     assert (crl(network).revoked, crl(network).revoked_nodes, crl(network).revoked_keys) == ((), (), ())
     assert kept() == 0
+
+
+def test_a_revocation_nobody_waits_for_is_on_a_crl_though_one_was_made_before_it(network: Any) -> None:
+    """Decided in one group, the CRL first; then the operator's client is gone."""
+    network.joined("pump-1")
+    writer, maker = network.authority.store._writer, network.authority.publisher.crl_maker
+    at_once, writer.threadpool = writer.threadpool, HeldThreads()
+    network.authority.store.decide(lambda tx: None)  # while this one waits, the others gather
+    maker.owe()
+    maker.again()
+    ((headers, body),) = orders(network, {"node": "pump-1"})
+    network.begin("POST", "/admin/revocations", headers, body).addErrback(lambda failure: None)
+    network.treq.flush()
+    assert network.authority.store.waiting == 2
+    for answering in list(network.server._deadline._open):
+        answering.cancel()
+    writer.threadpool.go()
+    writer.threadpool = at_once
+    network.treq.flush()
+    network.clock.advance(10)
+    assert len(crl(network).revoked_nodes) == 1

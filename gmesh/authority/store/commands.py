@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.trust.documents import CommandTarget
 
-__all__ = ["CommandRow", "NodeAnswer", "add", "add_receipt", "answers", "by_id", "counts", "page", "since"]
+__all__ = [
+    "CommandRow",
+    "NodeAnswer",
+    "add",
+    "add_receipt",
+    "answered",
+    "answers",
+    "by_id",
+    "counts",
+    "page",
+    "since",
+]
 
 _COLUMNS = "number, id, document, created_by, expires_at"
 _ANSWERED = " FROM node LEFT JOIN receipt ON receipt.command_id = ? AND receipt.node_id = node.node_id WHERE "
@@ -92,6 +103,12 @@ def add_receipt(
             document,
         )
     )
+
+
+def answered(reader: Reader, command_id: str, node_id: str) -> bool:
+    """Whether there is a receipt of this node for this command."""
+    row = reader.one("SELECT 1 FROM receipt WHERE command_id = ? AND node_id = ?", command_id, node_id)
+    return row is not None
 
 
 def answers(

@@ -119,7 +119,7 @@ def run_group(
     """
     Decide all and commit.
 
-    @param mark: the newest time seen.
+    @param mark: the newest time seen; counts up to the time that decisions go by.
     @param seen: the newest row of the audit that was seen.
     @param taken_over: decides first, as one more of C{decisions}, when a standby took over.
     @param replica: who decides, where several may.
@@ -134,7 +134,7 @@ def run_group(
     now = decision_time(times, now)
     before = Marks.read(cursor)
     group = _Group(cursor, connection, now, before.copy())
-    group.marks.values["high_water"] = max(mark, group.marks.values["high_water"])
+    group.marks.values["high_water"] = max(min(mark, now), group.marks.values["high_water"])
     check_here(before)
     try:
         takeover = take_identity(group.marks, connection.identity)

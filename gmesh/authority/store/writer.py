@@ -452,6 +452,9 @@ class Store:
 
     def _written(self, group: list[QueuedDecision]) -> None:
         self.writable = True
+        decided = next((one.transaction for one in group if one.transaction is not None), None)
+        if decided is not None:
+            self._clock.follow(decided.mark("high_water") or 0)
         self.outage.back()
         self._settle(group)
 
