@@ -133,7 +133,7 @@ class Authority:
     def start(self) -> None:
         """Begin to refresh, prune and flush; read the database through, if that was put off."""
         self.publisher.start()
-        self.store.check_file()
+        self.store.file.begin()
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
         self._later("log check", limits.LOG_CHECK_SECONDS, self.store.check_log)
         self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)

@@ -28,7 +28,9 @@ from gmesh.trust.encoding import b64url_encode
 
 PACKAGE = Path(gmesh.authority.__file__).parent
 VERB = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|SAVEPOINT|ROLLBACK|RELEASE) [\w(*{]")
-OF_ONE = re.compile(r"store/(sqlite|postgres\w*|copy\w*|migrate|moved|tables)|database_check|database_url|restore")
+OF_ONE = re.compile(
+    r"store/(sqlite|postgres\w*|copy\w*|migrate|moved|tables)|database_check|database_url|restore"
+)
 """Modules whose statements are for one engine alone, or make tables and move them."""
 OF_SERVERS = ("WITH next AS (UPDATE ordering", "SELECT 1 FROM audit WHERE hash")
 """How these begin that only a server is asked: of the order of daemons that share it, after a promotion."""

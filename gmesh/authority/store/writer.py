@@ -24,6 +24,7 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.interfaces import IAuthorityStore
+from gmesh.authority.store.file_check import FileCheck
 from gmesh.authority.store.group_commit import Bulk, QueuedDecision, rows_of, run_group
 from gmesh.authority.store.order import OrderTimes
 from gmesh.authority.store.other_programs import OtherPrograms
@@ -61,6 +62,7 @@ class Store:
     @ivar audit_size: the newest row of the audit that was written since the start; 0 before the first.
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
     @ivar stopping: true once long work must end.
+    @ivar file: whether all of it was read and found good.
     @ivar others: what other programs do to the file.
     @ivar shared: whether other daemons serve from it, which do not know what this one remembers.
     @ivar state: the directory of this daemon's own files.
@@ -98,7 +100,7 @@ class Store:
         self.damage: StoreError | None = None
         self.claimed = claimed
         self.stopping = False
-        self._checked = checked
+        self.file = FileCheck(self, checked)
         self._writer = writer
         self._reader = reader
         self._clock = clock
@@ -309,24 +311,8 @@ class Store:
         self._watch()
         self._writer.close()
         self._reader.close()
-        if self._checked and self.damage is None:
+        if self.file.good and self.damage is None:
             self.engine.closed()
-
-    def check_file(self) -> None:
-        """A clean stop left this file whole; whether the disk kept it so is checked beside the work."""
-        if not self._checked:
-            done = self.in_thread(lambda: self.engine.check(given_up=lambda: self.stopping))
-            done.addCallbacks(self._found_good, self._found_damaged)
-
-    def _found_good(self, result: None) -> None:
-        self._checked = True
-
-    def _found_damaged(self, failure: Failure) -> None:
-        error = failure.value
-        if isinstance(error, StoreError) and error.reason == "corrupt":
-            self.damage = error
-        if not self.stopping:
-            self.log.error("the database was read through: {error}", error=failure.getErrorMessage())
 
     def _pump(self) -> None:
         if self._busy or self.outage.waits:
