@@ -9,13 +9,17 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING = setup.cfg setup.py pyproject.toml
 NEEDED = gmesh needs Python 3.11 or newer with venv; on Debian and Ubuntu: apt install make python3-venv
 
-.PHONY: demo test lint docs news soak bench deb deb-full clean
+.PHONY: demo test test-postgres lint docs news soak bench deb deb-full clean
 
 demo: $(VENV)/installed
 	@$(BIN)/gmesh demo
 
 test: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -m "not soak" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# The authority's tests with its database in a PostgreSQL server; needs initdb and pg_ctl on the PATH.
+test-postgres: $(VENV)/installed-test
+	@$(BIN)/python -m pytest tests/authority --engine postgres -m "not soak" --numprocesses $(WORKERS) --dist loadfile
 
 lint: $(VENV)/installed-test $(VENV)/installed-lint
 	$(BIN)/ruff check .
@@ -33,9 +37,10 @@ news: $(VENV)/installed-docs
 soak: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python -m pytest -m "not soak and not live" --hypothesis-profile=fresh
+	$(MAKE) test-postgres
 
 bench: $(VENV)/installed-test
-	for bench in floor links relay streams local authority convergence node; do $(BIN)/python -m bench.$$bench || exit 1; done
+	for bench in floor links relay streams local authority replicas convergence node; do $(BIN)/python -m bench.$$bench || exit 1; done
 
 # Debian packages into dist/, built in a clean root and judged; needs root, makes what else it needs.
 deb:

@@ -42,19 +42,31 @@ def free_port() -> int:
 class Running:
     """The daemon on a state directory, or the floor."""
 
-    def __init__(self, role: str, directory: Path, state: State | None = None, **limits: str) -> None:
+    def __init__(
+        self,
+        role: str,
+        directory: Path,
+        state: Path | None = None,
+        more: dict[str, Any] | None = None,
+        **limits: str,
+    ) -> None:
         self.metrics = free_port()
         options: dict[str, Any] = {"port": free_port(), "metrics": self.metrics, "limits": limits}
         if state is not None:
-            options |= {"state": str(state.path), "log": str(directory / "authority.log")}
-        self.process = Process(MODULE, role, options)
+            options |= {"state": str(state), "log": str(directory / "authority.log")}
+        self.process = Process(MODULE, role, options | (more or {}))
         self.started = self.process.line()
         self.port = self.started["port"]
+        self.ports = [self.port]
 
     def report(self) -> dict[str, Any]:
         """CPU, longest stall and memory since the last question."""
         self.process.say({"say": "report"})
         return self.process.line()
+
+    def close(self) -> None:
+        """End it."""
+        self.process.close()
 
     def get(self, path: str, port: int | None = None) -> bytes:
         """One unsigned request."""
@@ -66,21 +78,31 @@ class Running:
 @contextmanager
 def running(role: str, directory: Path, state: State | None = None, **limits: str) -> Iterator[Running]:
     """The same, ended afterwards; without limits but C{rate} and C{failures}, where they are given."""
-    server = Running(role, directory, state, **limits)
+    server = Running(role, directory, None if state is None else state.path, **limits)
     try:
         yield server
     finally:
-        server.process.close()
+        server.close()
 
 
 def load(
-    server: Running, directory: Path, queues: list[list[bytes]], clients: int, shared: bool, pace: float = 0.0
+    server: Any, directory: Path, queues: list[list[bytes]], clients: int, shared: bool, pace: float = 0.0
 ) -> dict[str, Any]:
-    """Run these requests against a server; its own report is added."""
+    """
+    Run these requests against a server; its own report is added.
+
+    @param server: a L{Running}, or what has C{ports} and C{report()} as one has.
+    """
     path = directory / "requests.pickle"
     path.write_bytes(pickle.dumps(queues))
     server.report()
-    options = {"port": server.port, "requests": str(path), "clients": clients, "shared": shared, "pace": pace}
+    options = {
+        "ports": server.ports,
+        "requests": str(path),
+        "clients": clients,
+        "shared": shared,
+        "pace": pace,
+    }
     with Process(MODULE, "client", options) as process:
         answer = process.line()
     if any(int(status) >= 300 for status in answer["statuses"]):

@@ -2,24 +2,24 @@
 """
 The authority's database to PostgreSQL and back: rows copied and compared, chain computed.
 
-Wants the URL of an empty database; without C{--quick} there are a million certificates.
+Rows of C{bench.replicas}, which has a server for them.
 """
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench.authority_state import State, million
-from bench.harness import Row, arguments, progress, settle, show
+from bench.harness import Row, progress
 from gmesh.authority.database_copy import copy_database, copy_end, engine_of
 
 
 @contextmanager
-def _quietly(rows: int) -> Iterator[Callable[[int], object]]:
+def quietly(rows: int) -> Iterator[Callable[[int], object]]:
+    """Whom nobody watches."""
     yield lambda more: None
 
 
@@ -34,26 +34,10 @@ def measure(directory: Path, url: str, count: int) -> list[Row]:
         progress(what)
         start, cpu = time.perf_counter(), time.process_time()
         done = copy_database(
-            state.path, copy_end(engine_of(source)), copy_end(engine_of(target)), int(time.time()), _quietly
+            state.path, copy_end(engine_of(source)), copy_end(engine_of(target)), int(time.time()), quietly
         )
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         note = f"{done.rows:,} rows in {seconds:.1f} s, {cpu:.1f} s of our CPU; floor: a million in 3 min"
         rate, floor = count / seconds, 1_000_000 / 180
         rows.append(Row(what, rate=rate, unit="certificates/s", floor=floor, ratio=rate / floor, note=note))
     return rows
-
-
-def main() -> None:
-    """Print both rows."""
-    parser = arguments(__doc__)
-    parser.add_argument("--database", metavar="URL", required=True, help="an empty database of PostgreSQL")
-    options = parser.parse_args()
-    settle(options)
-    count = 100_000 if options.quick else 1_000_000
-    with tempfile.TemporaryDirectory() as name:
-        rows = measure(Path(name), options.database, count)
-    show("authority_copy", rows, {"quick": options.quick}, options.json)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,8 +20,10 @@ from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.internet.task import LoopingCall
 
 from bench.process import cpu_seconds, resident, run_process
+from gmesh.authority.store.presence import HeardRow
 
 TICK = 0.005
+HEARTBEATS = 100_000
 BACKLOG = 512  # of clients that connect at once; one that finds no room tries again a second later
 
 
@@ -32,10 +34,12 @@ class Stalls:
     A turn serves every socket that is readable, so with 256 clients at once it is long by their number.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, watched: bool) -> None:
         self._seconds = reactor.seconds
         self.longest = self.callback = 0.0
         self._last = self._seconds()
+        if not watched:
+            return
         for name in ("_doReadOrWrite", "runUntilCurrent"):
             setattr(reactor, name, self._timed(getattr(reactor, name)))
         LoopingCall(self._tick).start(TICK)
@@ -54,9 +58,13 @@ class Stalls:
         self._last = now
 
 
-def report_on(reactor: Any, say: Any) -> Any:
-    """Answer each word of the parent with what was used since the last one."""
-    stalls, began = Stalls(reactor), [cpu_seconds()]
+def report_on(reactor: Any, say: Any, watched: bool = True) -> Any:
+    """
+    Answer each word of the parent with what was used since the last one.
+
+    @param watched: whether stalls are looked for, which has a cost of its own.
+    """
+    stalls, began = Stalls(reactor, watched), [cpu_seconds()]
 
     def heard(word: str) -> None:
         say(
@@ -119,13 +127,40 @@ def product(reactor: Any, role: str, options: dict[str, Any], say: Any) -> Any:
         "--key-rate": rate,
         "--failure-rate": options["limits"].get("failures", rate),
     }
+    if "database" in options:
+        arguments["--database-file"] = options["database"]
     parsed.parseOptions([word for pair in arguments.items() for word in pair])
     service = makeService(parsed, reactor)
     service.privilegedStartService()
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     say({"port": options["port"], "start": time.monotonic() - began, "rss": resident()})
-    return report_on(reactor, say)
+    report = report_on(reactor, say, not options.get("idle"))
+    presence = PresenceFlood(service._authority, say)
+    words = {"heartbeats": presence.begin, "written": presence.ended, "report": report}
+    return lambda word: words[word](word)
+
+
+class PresenceFlood:
+    """Heartbeats of very many members, as if they had all come just now."""
+
+    def __init__(self, authority: Any, say: Any) -> None:
+        self._members, self._say = authority.members, say
+        self._done: Any = None
+
+    def begin(self, word: str) -> None:
+        """Have them, and begin to write them down."""
+        now = int(time.time())
+        said = json.dumps({"genesis": 1, "policy": 1, "crl": now, "status": now, "faults": [], "hosts": []})
+        rows = [HeardRow(f"{number:032x}", now * 1000, now, said) for number in range(HEARTBEATS)]
+        self._members.presence.put_back(rows)
+        self._began = time.monotonic()
+        self._done = self._members.flush_presence()
+        self._say({"heard": HEARTBEATS})
+
+    def ended(self, word: str) -> None:
+        """Tell when all are written."""
+        self._done.addCallback(lambda _: self._say({"seconds": time.monotonic() - self._began}))
 
 
 class Client(Protocol):
@@ -183,11 +218,12 @@ class Load:
             queues = [shared] * options["clients"]
         self._open = len(queues)
         self._began, self._cpu = time.monotonic(), cpu_seconds()
-        for queue in queues:
+        ports = options["ports"]
+        for place, queue in enumerate(queues):
             factory = ClientFactory()
             factory.buildProtocol = lambda address, queue=queue: Client(self, queue)  # type: ignore[method-assign,misc]
             factory.noisy = False
-            reactor.connectTCP("127.0.0.1", options["port"], factory)
+            reactor.connectTCP("127.0.0.1", ports[place % len(ports)], factory)
 
     def pause(self, then: Any) -> None:
         """Go on, at the pace asked for."""

@@ -36,10 +36,11 @@ class State:
     A network made by C{gmesh init}, and whoever is to join it.
 
     @ivar path: the state directory of its authority.
+    @param age: how many seconds ago it was made.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.genesis = create_network(directory / "net", "bench", URL, [], int(time.time()))
+    def __init__(self, directory: Path, age: int = 0) -> None:
+        self.genesis = create_network(directory / "net", "bench", URL, [], int(time.time()) - age)
         self.path = directory / "net/authority"
         policy = json.loads((self.path / "policy-initial.json").read_text()) | {"max_nodes": 1_000_000}
         (self.path / "policy-initial.json").write_text(json.dumps(policy))
@@ -95,14 +96,17 @@ class State:
         self._write(write)
         return made
 
-    def members(self, count: int) -> list[tuple[SigningKey, Document[Certificate]]]:
-        """So many nodes that have joined before."""
+    def members(
+        self, count: int, prefix: str = "member", age: int = 0
+    ) -> list[tuple[SigningKey, Document[Certificate]]]:
+        """So many nodes that joined so many seconds ago."""
         made: list[tuple[SigningKey, Document[Certificate]]] = []
 
         def write(tx: Transaction) -> None:
+            tx.now -= age
             for number in range(count):
                 node, noise = SigningKey.generate(), b64url_encode(NoiseKey.generate().public)
-                key, name = b64url_encode(node.public), f"member-{number}"
+                key, name = b64url_encode(node.public), f"{prefix}-{number}"
                 wanted = Wanted(name, node.key_id, key, noise, ("client",), DAY)
                 (row,) = self.issuer.certificates(tx, [wanted])
                 certificates.add(tx, row)
@@ -125,6 +129,17 @@ class State:
             request = make_join_request(invite, node, noise, self.issuer.network_id, now, os.urandom(16))
             ready.append(self._signed(node, "/join", request.encode(), JOIN_TAG, now))
         return ready
+
+    def renewals(self, members: Iterable[tuple[SigningKey, Document[Certificate]]]) -> list[bytes]:
+        """A renewal of each."""
+        now = int(time.time())
+        bodies = (
+            (node, {"certificate": document.as_dict(), "noise_key": document.body.noise_key})
+            for node, document in members
+        )
+        return [
+            self._signed(node, "/renew", json.dumps(body).encode(), NODE_TAG, now) for node, body in bodies
+        ]
 
     def heartbeats(
         self, members: Iterable[tuple[SigningKey, Document[Certificate]]], each: int

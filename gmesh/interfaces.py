@@ -339,12 +339,13 @@ class IPeerStreams(Interface):
 class IStreams(Interface):
     """Byte streams of this node, by name. Called by endpoints, the local API, exposures and forwards."""
 
-    def dial(node, service, build, timeout=30.0):
+    def dial(node, service, build, timeout=30.0, lost=None):
         """
         Open a stream to C{service} of C{node}; this node itself is allowed.
 
         @param build: called with the far L{gmesh.addresses.MeshAddress} once the far end has accepted; gives
             the protocol, an C{IProtocol}, which is connected in that turn, or None to give up.
+        @param lost: called with no arguments once that protocol was told that its connection is lost.
         @return: Deferred of that protocol; fails with L{gmesh.stream_errors.DialRefused}. Cancelling it
             resets the stream.
         """

@@ -20,7 +20,15 @@ from gmesh.trust.keys import SigningKey
 from gmesh.trust.published_keys import refuse_published
 from gmesh.trust.sealed import is_sealed, open_sealed, seal, sealed_public
 
-__all__ = ["PASSPHRASE_CREDENTIAL", "Passphrases", "load_key", "public_of", "save_key"]
+__all__ = [
+    "PASSPHRASE_CREDENTIAL",
+    "Passphrases",
+    "key_text",
+    "load_key",
+    "public_of",
+    "save_key",
+    "write_key",
+]
 
 PASSPHRASE_CREDENTIAL = "passphrase"
 
@@ -150,4 +158,14 @@ def save_key(path: Path, key: SigningKey, passphrase: bytes | None = None) -> No
 
     @raise DocumentRefused: C{weak-passphrase}.
     """
-    write_atomic(path, key.to_pem() if passphrase is None else seal(key, passphrase, os.urandom), KEY_MODE)
+    write_key(path, key_text(key, passphrase))
+
+
+def key_text(key: SigningKey, passphrase: bytes | None = None) -> bytes:
+    """What L{write_key} writes. @raise DocumentRefused: as L{save_key}."""
+    return key.to_pem() if passphrase is None else seal(key, passphrase, os.urandom)
+
+
+def write_key(path: Path, text: bytes) -> None:
+    """Write a key for its owner alone."""
+    write_atomic(path, text, KEY_MODE)

@@ -33,15 +33,15 @@ class TokenBucket:
         self._burst = self._tokens = burst
         self._when = now
 
-    def take(self, now: float) -> bool:
-        """True if one more is allowed at C{now}, which is then spent."""
+    def take(self, now: float, amount: float = 1.0) -> bool:
+        """True if so many more are allowed at C{now}, which are then spent."""
         tokens = self._tokens
         if now > self._when:
             tokens = self._tokens = min(self._burst, tokens + (now - self._when) * self._rate)
             self._when = now
-        if tokens < 1.0:
+        if tokens < amount:
             return False
-        self._tokens = tokens - 1.0
+        self._tokens = tokens - amount
         return True
 
     def has(self, now: float) -> bool:

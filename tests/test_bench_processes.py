@@ -100,7 +100,12 @@ def test_failure_in_the_reactor_ends_a_child(tmp_path: Path) -> None:
     requests.write_bytes(pickle.dumps([[b"GET / HTTP/1.1\r\n\r\n"]]))
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=lambda: server.accept()[0].close()).start()
-        options = {"port": server.getsockname()[1], "requests": str(requests), "clients": 1, "shared": False}
+        options = {
+            "ports": [server.getsockname()[1]],
+            "requests": str(requests),
+            "clients": 1,
+            "shared": False,
+        }
         with pytest.raises(ChildDied, match="a connection was closed before its last answer"):  # noqa: SIM117
             with Process("bench.authority_process", "client", options) as client:
                 client.line()

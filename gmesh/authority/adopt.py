@@ -24,6 +24,7 @@ from gmesh.authority.seen import check_seen
 from gmesh.authority.shown_files import shown_files
 from gmesh.authority.state import DATABASE, LOCK, MIRROR, check_state
 from gmesh.authority.store.copy_sqlite import SqliteEnd
+from gmesh.authority.store.identity import check_here
 from gmesh.authority.store.transaction import transaction
 from gmesh.daemon.lock import StateLock
 from gmesh.keyfiles import Passphrases
@@ -38,7 +39,8 @@ def adopt_whole(state: Path, engine: Any, now: int) -> None:
     Take it as it is: it was moved while the authority was stopped, and nothing was lost.
 
     @param engine: L{gmesh.authority.interfaces.IEngine} of the database.
-    @raise StoreError: C{in-use}; C{older-database}, if it lacks what this host has seen; C{audit-broken}.
+    @raise StoreError: C{in-use}; C{older-database}, if it lacks what this host, or a daemon
+        that ran, has seen; C{audit-broken}.
     """
     check_state(state)
     lock = StateLock(state / LOCK, "gmesh-authority")
@@ -52,6 +54,7 @@ def adopt_whole(state: Path, engine: Any, now: int) -> None:
             transaction(connection, now, adopt=True) as tx,
         ):
             check_seen(tx, state / MIRROR, AuditMirror(state / MIRROR))
+            check_here(tx.marks)
             size, head = verify_audit(tx)
             audit.record(tx, "authority", "adopt-database", "whole", size=size, head=head)
     finally:

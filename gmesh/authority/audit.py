@@ -28,6 +28,7 @@ from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.errors import GmeshError, StoreError
+from gmesh.files import give_to_owner
 from gmesh.trust.canonical import canonical
 
 __all__ = [
@@ -218,13 +219,16 @@ class AuditMirror:
     C{audit.jsonl}: one row per line, appended in the database thread after each commit.
 
     @ivar last_hash: of the last whole line, once L{last} was asked.
+    @ivar failures: how often rows could not be appended.
 
-    Rows that could not be appended (a full disk) are caught up with the next that can.
+    Rows that could not be appended (a full disk) are caught up with the next that can; beyond
+    L{_PENDING_MAX} of them, the next start of the daemon does that.  No row is ever left out between others.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: list[Entry] = []
+        self._left_to_start = False
         self.failures = 0
         self.last_hash = ""
 
@@ -255,19 +259,30 @@ class AuditMirror:
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Write lines, now or with the next."""
-        self._pending.extend(entries)
+        if not self._left_to_start:
+            self._pending.extend(entries)
+            self._left_to_start = len(self._pending) >= _PENDING_MAX
         try:
             self.write(self._pending)
         except OSError:
             self.failures += 1
-            del self._pending[:-_PENDING_MAX]
         else:
             self._pending.clear()
+            self.failures += self._left_to_start
 
     def write(self, entries: Iterable[Entry]) -> None:
-        """Write lines. @raise OSError: and L{last} says then how far it got."""
-        with open(self._path, "ab", opener=_private) as stream:
-            stream.write(b"".join(map(_line, entries)))
+        """Write lines, all or none of them. @raise OSError: if that fails."""
+        lines = memoryview(b"".join(map(_line, entries)))
+        with open(self._path, "ab", buffering=0, opener=_private) as stream:
+            whole = stream.tell()
+            if not whole:
+                give_to_owner(self._path)
+            try:
+                while lines:
+                    lines = lines[stream.write(lines) :]
+            except OSError:
+                stream.truncate(whole)
+                raise
 
 
 _TAIL = 1 << 16

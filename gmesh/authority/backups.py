@@ -19,7 +19,7 @@ from gmesh.authority.store import sqlite
 from gmesh.authority.store.copy_sqlite import SqliteEnd
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.authority.store.writer import Store
-from gmesh.errors import StoreError
+from gmesh.errors import RequestRefused, StoreError
 from gmesh.files import write_atomic
 
 __all__ = ["Backups", "file_digest", "make_backup"]
@@ -71,23 +71,44 @@ def make_backup(engine: Any, target: Path, now: int) -> dict[str, Any]:
 
 
 class Backups:
-    """The use case of administrators who want a copy."""
+    """The use case of administrators who want a copy, one at a time."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._making = ""
 
     async def make(self, caller: Caller) -> dict[str, Any]:
-        """Copy the database into C{backups/} of the state directory; the name is made here."""
+        """
+        Copy the database into C{backups/} of the state directory; the name is made here.
+
+        @raise RequestRefused: C{conflict}, while one is being made, also where nobody waits for it any more.
+        """
+        if self._making:
+            raise RequestRefused(
+                "conflict", f"backups/{self._making} is being made: it has a .json beside it when it is whole"
+            )
 
         def begin(tx: Transaction) -> int:
             caller.claim(tx)
             audit.record(tx, caller.key_id, "backup", "", request_id=caller.request_id)
             return tx.now
 
-        now = await self._store.decide(begin)
-        engine = self._store.engine
-        target = self._store.state / "backups" / f"authority-{now}-{caller.request_id}.sqlite"
-        return await self._store.in_thread(lambda: make_backup(engine, target, now))
+        self._making = "the next"
+        try:
+            now = await self._store.decide(begin)
+        except BaseException:
+            self._making = ""
+            raise
+        self._making = f"authority-{now}-{caller.request_id}.sqlite"
+        target = self._store.state / "backups" / self._making
+
+        def make() -> dict[str, Any]:
+            try:
+                return make_backup(self._store.engine, target, now)
+            finally:
+                self._making = ""
+
+        return await self._store.in_thread(make)
 
 
 def file_digest(path: Path) -> str:

@@ -25,6 +25,7 @@ class SteadyClock:
 
     @param wall: Unix time.
     @param seconds: monotonic time.
+    @ivar seconds: the same.
     @param high_water: the newest time the database has seen.
     @param known: whether the time of this start is known to be right; if not, and it lies above what was
         seen, it is a jump like any other.
@@ -34,7 +35,7 @@ class SteadyClock:
         self, wall: Callable[[], float], seconds: Callable[[], float], high_water: int = 0, known: bool = True
     ) -> None:
         self._wall = wall
-        self._seconds = seconds
+        self.seconds = seconds
         self._mark = high_water
         self._offset = wall() - seconds()
         ahead = high_water > 0 and wall() > high_water + limits.CLOCK_BACKSTEP_SECONDS
@@ -80,7 +81,7 @@ class SteadyClock:
         self._mark = high_water
 
     def _advance(self) -> None:
-        wall, seconds = self._wall(), self._seconds()
+        wall, seconds = self._wall(), self.seconds()
         drift = wall - seconds - self._offset
         if abs(drift) > limits.CLOCK_BACKSTEP_SECONDS:
             self._offset += drift

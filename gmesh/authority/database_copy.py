@@ -63,11 +63,12 @@ def is_url(text: str) -> bool:
 
 def engine_of(text: str) -> Any:
     """
-    The L{gmesh.authority.interfaces.IEngine} of a database by URL or file, from a command line.
+    The L{gmesh.authority.interfaces.IEngine} of a database by URL, file of SQLite, or @ and the private
+    file that holds the URL, from a command line.
 
     @raise ConfigurationError: as L{find_url} and L{make_engine}.
     """
-    url = find_url(text, None) if is_url(text) else None
+    url = find_url(None, text[1:]) if text.startswith("@") else find_url(text, None) if is_url(text) else None
     return SqliteEngine(Path(text)) if url is None else make_engine(url)
 
 

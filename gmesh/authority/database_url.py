@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def find_url(given: str | None, file: str | None) -> str | None:
             raise ConfigurationError(
                 "password-shown",
                 "the URL of the database holds a password, which others can read there: put it into a file"
-                f" for --database-file, into the systemd credential {DATABASE_CREDENTIAL}, or name a passfile"
-                " in the URL",
+                f" for --database-file (@FILE of gmesh database copy), into the systemd credential"
+                f" {DATABASE_CREDENTIAL}, or name a passfile in the URL",
             )
         return given
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
@@ -100,7 +101,9 @@ def wait_for(
     engine: Any, tell: Callable[[str], object], sleep: Callable[[float], object] = time.sleep
 ) -> None:
     """
-    Wait until the server of a shared database takes connections; what else it says is no matter of time.
+    Wait until the server of a shared database answers; what else it says is no matter of time.
+
+    A pool before it takes connections without it, so it is asked something.
 
     @param tell: called once, with why it waits, and once when it is over.
     @raise StoreError: C{refused-database}, if the server does not let this role in, or has no such database.
@@ -108,7 +111,8 @@ def wait_for(
     wait, told = _FIRST_WAIT, False
     while True:
         try:
-            engine.connect().close()
+            with closing(engine.connect()) as connection:
+                connection.execute("SELECT 1")
         except Exception as error:
             if not engine.is_error(error):
                 raise

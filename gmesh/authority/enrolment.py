@@ -231,7 +231,7 @@ class Enrolment:
             or row.revoked_at is not None
             or row.node_id != key_id(b64url_decode(body.node_key, KEY_SIZE))
             or row.noise_key != body.noise_key
-            or tx.now > invite.expires_at + limits.JOIN_RETRY_SECONDS
+            or tx.now > max(invite.expires_at, invite.used_at or 0) + limits.JOIN_RETRY_SECONDS
             or certificates.cut_off(tx, row.node_id, row.serial)
         ):
             raise enrolment_refused()

@@ -26,7 +26,7 @@ from gmesh.authority.published import Publisher, Shown
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents
-from gmesh.authority.store.identity import older_database
+from gmesh.authority.store.identity import LacksSeen, lacks_seen, note_older, seen_elsewhere
 from gmesh.authority.store.newest import Newest, newest
 from gmesh.authority.store.transaction import Reader
 from gmesh.authority.store.writer import Store
@@ -76,7 +76,7 @@ class AuditFollower:
 
     def _follow(self, reader: Reader, found: Newest, seq: int, head: bytes) -> None:
         if seq and found.known != head:
-            raise older_database(f"it lacks row {seq} of the audit, or has another one, which was seen here")
+            raise lacks_seen(f"it lacks row {seq} of the audit, or has another one, which was seen here")
         if found.audit == seq:
             return
         rows = audit_rows.page(reader, seq, limits.FOLLOW_ROWS)
@@ -286,7 +286,8 @@ class Follower:
         self.up = True
         if not found.unread:
             self.looked_at = self._clock.seconds()
-        self._tell(found.trouble or next(iter(found.unread), None))
+        elsewhere = seen_elsewhere() if found.newest.older else None
+        self._tell(found.trouble or elsewhere or next(iter(found.unread), None))
         self._changed(found)
         self._publisher.follow(found.genesis, found.policy, found.crl, found.status)
         self._store.audit_size = max(self._store.audit_size, found.newest.audit)
@@ -310,8 +311,15 @@ class Follower:
         elif trouble.reason != self._told:
             self._told = trouble.reason
             self.log.error("{reason}: {detail}", reason=trouble.reason, detail=trouble.detail)
+            if isinstance(trouble, LacksSeen):
+                self._stop_all()
             if trouble.reason not in ("unwritable", "unreadable"):
                 self._store.damage = self._store.damage or trouble
+
+    def _stop_all(self) -> None:
+        """It is for people to decide what counts: until then no daemon decides anything."""
+        noted = self._store.decide(lambda tx: note_older(tx.marks, tx.now))
+        noted.addErrback(lambda failure: failure.trap(StoreError))  # or others have noted it
 
     def _failed(self, failure: Failure) -> None:
         if self._store.told(failure.value):

@@ -33,8 +33,14 @@ class IAuthorityStore(Interface):
         @param bulk: has C{one(transaction, item)} and C{many(transaction, items)}.
         """
 
-    def note(function):
-        """As L{decide}: a small write outside the order of decisions, of what no decision writes."""
+    def note(function, last=False):
+        """
+        As L{decide}: a small write outside the order of decisions, of what no decision writes.
+
+        Those of the last second may be lost when a server of the database crashes.
+
+        @param last: it is done although the database was found damaged.
+        """
 
     def read(function, patient=True):
         """
@@ -97,6 +103,13 @@ class IEngine(Interface):
         """
         Whether the same may go well a moment later on another connection; nothing was written if it is
         not L{unknown_turn} either.
+
+        @rtype: C{bool}
+        """
+
+    def is_busy(error):
+        """
+        Whether it says that the server had no room or no time for one question, and nothing of others.
 
         @rtype: C{bool}
         """

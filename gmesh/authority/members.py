@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
@@ -117,6 +117,7 @@ class Members:
         self._clock = clock
         self._history = history
         self.presence = Presence()
+        self._flushing = DeferredLock()
         self._renewals = RenewalsTogether(issuer, self._renew)
         self._generation = 0
         self._members: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
@@ -314,14 +315,18 @@ class Members:
 
     def flush_news(self) -> Deferred[None]:
         """Write down whose numbers have changed, if anything is written: operators wait for it."""
-        return self._flush(self.presence.take_news) if self._store.writable else succeed(None)
+        if not self._store.writable or self._flushing.locked:  # by who writes news first
+            return succeed(None)
+        return self._flush(self.presence.take_news)
 
     def flush_presence(self) -> Deferred[None]:
         """Write down who was heard of since the last time, if anything is written."""
         return self._flush(self.presence.take)
 
     def _flush(self, take: Callable[[int], list[HeardRow]]) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._write_presence(take))
+        """One at a time, or a decision would wait for a note of each."""
+        done: Deferred[None] = self._flushing.run(lambda: Deferred.fromCoroutine(self._write_presence(take)))
+        return done
 
     async def _write_presence(self, take: Callable[[int], list[HeardRow]]) -> None:
         """In small notes one after the other, so that decisions come between them."""

@@ -143,13 +143,13 @@ class Options(usage.Options):
 
     def opt_connections(self, count: str) -> None:
         """Connections one address may hold, 0 for any number. [default: 64]"""
-        if not count.isdigit():
+        if not (count.isascii() and count.isdigit()):
             raise usage.UsageError("--connections must be a whole number")
         self["connections"] = int(count)
 
     def opt_drain(self, seconds: str) -> None:
         """Seconds after SIGTERM in which it is not ready, but serves. [default: 0]"""
-        if not seconds.isdigit() or int(seconds) > limits.DRAIN_SECONDS_MAX:
+        if not (seconds.isascii() and seconds.isdigit()) or int(seconds) > limits.DRAIN_SECONDS_MAX:
             raise usage.UsageError(
                 f"--drain must be a whole number of seconds, at most {limits.DRAIN_SECONDS_MAX}"
             )
@@ -219,6 +219,7 @@ class Options(usage.Options):
 
     def _check(self) -> None:
         """@raise SystemExit: with the first thing that would keep the daemon from starting, or with 0."""
+        from gmesh.authority.server import read_possible_rules
         from gmesh.authority.state import StateDirectory
         from gmesh.daemon.listen import parse_server
         from gmesh.keyfiles import Passphrases
@@ -230,6 +231,9 @@ class Options(usage.Options):
             phrase = self["passphrase-file"]
             self.engine()
             directory = StateDirectory(state, int(time.time()), Passphrases(Path(phrase) if phrase else None))
+            read_possible_rules(state)
+            if not directory.engine.shared and not directory.database.exists():
+                directory.first_operators()
         except (GmeshError, OSError) as error:
             raise SystemExit(f"{UNIT}: {told(error)}") from error
         network = directory.chain[-1].body.network

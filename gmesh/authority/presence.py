@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -108,8 +108,9 @@ class Presence:
         return self._take(list(islice(self._changed, most)))
 
     def take(self, most: int) -> list[HeardRow]:
-        """All that were heard of since they were taken last, at most so many; forgotten here."""
-        return self._take(list(islice(self._heard, most)))
+        """All that were heard of since, news first, at most so many; forgotten here."""
+        others = (node_id for node_id in self._heard if node_id not in self._changed)
+        return self._take(list(islice(chain(self._changed, others), most)))
 
     def put_back(self, rows: Sequence[HeardRow]) -> None:
         """They could not be written: those of which nothing newer was heard are news still."""

@@ -16,7 +16,6 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 
 from gmesh.authority import limits
-from gmesh.authority.clock import SteadyClock
 from gmesh.authority.published import Publisher
 from gmesh.authority.store import replicas as replica_rows
 from gmesh.authority.store.replicas import ReplicaReport
@@ -57,12 +56,9 @@ class Replicas:
     @param ready: whether it can decide.
     """
 
-    def __init__(
-        self, store: Store, publisher: Publisher, clock: SteadyClock, ready: Callable[[], bool]
-    ) -> None:
+    def __init__(self, store: Store, publisher: Publisher, ready: Callable[[], bool]) -> None:
         self._store = store
         self._publisher = publisher
-        self._clock = clock
         self._ready = ready
 
     def report(self) -> Deferred[None]:
@@ -78,7 +74,7 @@ class Replicas:
         replica = self._store.replica
         if replica is None or not self._store.shared:
             return succeed(None)
-        return self._store.note(lambda notes: replica_rows.leave(notes, replica.boot))
+        return self._store.note(lambda notes: replica_rows.leave(notes, replica.boot), last=True)
 
     def page(self, after: str, limit: int) -> Deferred[Json]:
         """A page of them; this one as it is now."""
@@ -93,7 +89,7 @@ class Replicas:
         following = rows[-1].boot if len(rows) == limit else None
         if own is not None and own.boot > after and (following is None or own.boot <= following):
             rows = sorted([row for row in rows if row.boot != own.boot] + [own], key=lambda row: row.boot)
-        now = self._clock.now()
+        now = self._store.time
         return {"replicas": [self._shown(row, now) for row in rows], "next": following}
 
     def _own(self) -> ReplicaReport | None:
@@ -101,8 +97,8 @@ class Replicas:
         if held is None:
             return None
         identity = msgspec.structs.asdict(held)
-        now, numbers, ready = self._clock.now(), self._numbers(), int(self._ready())
-        return ReplicaReport(**identity, seen_at=now, numbers=numbers, ready=ready)
+        numbers, ready = self._numbers(), int(self._ready())
+        return ReplicaReport(**identity, seen_at=self._store.time, numbers=numbers, ready=ready)
 
     def _numbers(self) -> str:
         return json.dumps(asdict(self._publisher.shown))

@@ -18,7 +18,13 @@ from twisted.python.failure import Failure
 
 from gmesh.authority import audit, limits
 from gmesh.authority.admissions import Admissions
-from gmesh.authority.approval_rules import APPROVALS_FILE, ApprovalRules, refuse_weaker, take_rules
+from gmesh.authority.approval_rules import (
+    APPROVALS_FILE,
+    ApprovalRules,
+    held_rules,
+    refuse_weaker,
+    take_rules,
+)
 from gmesh.authority.approvals import Approvals
 from gmesh.authority.audit import AuditTrail
 from gmesh.authority.backups import Backups
@@ -43,7 +49,7 @@ from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import certificates, nonces, read_nonces
 from gmesh.authority.store import replicas as replica_rows
 from gmesh.authority.store.history import another_history
-from gmesh.authority.store.identity import older_database
+from gmesh.authority.store.identity import lacks_seen
 from gmesh.authority.store.transaction import Transaction
 from gmesh.authority.store.writer import Store
 from gmesh.daemon.lock import StateLock
@@ -113,7 +119,7 @@ class Authority:
         self.commands = Commands(store, issuer, publisher, clock)
         self.audit = AuditTrail(store, clock)
         self.backups = Backups(store)
-        self.replicas = Replicas(store, publisher, clock, self.seems_ready)
+        self.replicas = Replicas(store, publisher, self.seems_ready)
         self._reactor = reactor
         self._lock = lock
         self._timers: dict[str, IDelayedCall] = {}
@@ -127,7 +133,7 @@ class Authority:
     def start(self) -> None:
         """Begin to refresh, prune and flush; read the database through, if that was put off."""
         self.publisher.start()
-        self.store.check_file()
+        self.store.file.begin()
         self._later("prune", limits.PRUNE_SECONDS, self._prune)
         self._later("log check", limits.LOG_CHECK_SECONDS, self.store.check_log)
         self._later("refusals", limits.PRUNE_SECONDS, self.audit.flush)
@@ -174,7 +180,7 @@ class Authority:
             return  # once more, after a commit that came to nothing
         head = self.store.audit_head
         if head and not audit_rows.has_hash(tx, head):
-            raise older_database("its audit lacks a row that this daemon wrote")
+            raise lacks_seen("its audit lacks a row that this daemon wrote")
         if tx.takeover == "asynchronous":
             policy, crl = begin_epoch(tx, self.issuer)
             tx.after_commit(self.publisher.policy_changed, policy)
@@ -202,17 +208,21 @@ class Authority:
         """
         Take over the keys, the genesis and the approvals of the state directory as it is now.
 
+        Where daemons share a database and this host has no file of approvals, those of the database go on.
+
         @raise GmeshError: if something is wrong with them; then all of it stays as it was.
         """
         rules = self.approvals.read_rules(directory.path)
-        where = str(directory.path / APPROVALS_FILE)
+        file = directory.path / APPROVALS_FILE
+        where, follows = str(file), self.store.shared and not file.exists()
 
         def take(tx: Transaction) -> str:
-            weaker = take_rules(tx, rules)
+            taken = held_rules(tx) if follows else rules
+            weaker = take_rules(tx, taken)
             if weaker:
                 return weaker
-            rules.check(tx, where)
-            tx.after_commit(self._take_over, directory.keys, rules)
+            taken.check(tx, where)
+            tx.after_commit(self._take_over, directory.keys, taken)
             for document in directory.add_genesis(tx, self.store.replica):
                 version = document.body.version
                 audit.record(tx, "authority", "publish-genesis", str(version), digest=document.digest)

@@ -36,6 +36,7 @@ from gmesh.authority.signer import KeyRing, load_keys
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents, nonces, operators, sqlite
 from gmesh.authority.store.history import begin_instance, check_history, instance
+from gmesh.authority.store.identity import check_here
 from gmesh.authority.store.moved import check_moved
 from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import Reader, Transaction, transaction
@@ -203,6 +204,7 @@ class StateDirectory:
         check_moved(tx)
         if self.engine.shared:
             check_seen(tx, self.path / MIRROR, mirror)
+            check_here(tx.marks)
         if read_epoch(self.path) > epoch(tx):
             raise StoreError(
                 "older-database",
@@ -315,7 +317,12 @@ class StateDirectory:
             write_atomic(self.path / "genesis.json", self.chain[-1].encode())
             self._written = len(self.chain)
 
-    def _import_operators(self, tx: Transaction) -> None:
+    def first_operators(self) -> list[tuple[str, Operator, str]]:
+        """
+        Who C{operators.json} names: key_id, operator, and name. An authority that has begun reads it no more.
+
+        @raise ConfigurationError: C{bad-operators}.
+        """
         path = self.path / "operators.json"
         try:
             entries = msgspec.json.decode(read_capped(path, OPERATORS_LIMIT), type=list[OperatorEntry])
@@ -325,7 +332,10 @@ class StateDirectory:
             raise ConfigurationError("bad-operators", f"{path}: {human_error(error)}") from error
         if not any(operator.role == "administer" for operator, _ in rows):
             raise ConfigurationError("bad-operators", f"{path} names nobody who may administer")
-        for name, (operator, title) in zip(names, rows, strict=True):
+        return [(name, *row) for name, row in zip(names, rows, strict=True)]
+
+    def _import_operators(self, tx: Transaction) -> None:
+        for name, operator, title in self.first_operators():
             row = operators.OperatorRow(name, operator.key, operator.role, title, tx.now, "operators.json")
             operators.add(tx, row)
             audit.record(tx, "authority", "import-operator", name, role=operator.role)

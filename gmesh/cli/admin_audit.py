@@ -260,9 +260,14 @@ def export(context: click.Context, target: Path) -> None:
         raise ConfigurationError("exists", f"{target} exists: an export overwrites nothing")
     count = 0
     operator = operator_of(context)
-    with open(target, "x", encoding="utf-8") as stream:
-        for page in _pages(operator, 0):
-            for entry in page:
-                stream.write(json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n")
-            count += len(page)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with open(part, "w", encoding="utf-8") as stream:
+            for page in _pages(operator, 0):
+                for entry in page:
+                    stream.write(json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n")
+                count += len(page)
+        part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)
     click.echo(f"{count} rows: {target}")

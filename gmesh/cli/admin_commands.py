@@ -47,6 +47,8 @@ def read_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigurationError("bad-argument", f"{pair!r} is not NAME=VALUE, each name once")
         try:
             read[name] = json.loads(text)
+        except RecursionError as error:
+            raise ConfigurationError("bad-argument", f"{name} is too deep") from error
         except ValueError:
             read[name] = text
     return read

@@ -170,6 +170,9 @@ class RemoteAuthority:
                     continue
                 if busy is not None and error.reason == "replayed":
                     break
+                if failures and error.reason == "replayed":
+                    lost = f"{'; '.join(failures)}, but it has arrived: look whether it was done"
+                    raise HttpRefused("unknown-outcome", lost, error.status, error.problem) from error
                 raise
             else:
                 self._last_good = way.where

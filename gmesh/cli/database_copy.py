@@ -57,9 +57,9 @@ def copy(source: str, target: str, state: Path, as_json: bool) -> None:
     """
     Copy the authority's database FROM one place TO another, and compare every row.
 
-    Each is a file of SQLite or a URL of PostgreSQL (postgresql://...).  TO must be empty, and no
-    daemon may serve from FROM, which refuses to be served from afterwards.  Nothing is signed anew:
-    nodes notice nothing.
+    Each is a file of SQLite, a URL of PostgreSQL (postgresql://...), or @FILE: a private file with the
+    URL, password and all.  TO must be empty, and no daemon may serve from FROM, which refuses to be served
+    from afterwards.  Nothing is signed anew: nodes notice nothing.
     """
     from gmesh.authority.database_copy import copy_database, copy_end, engine_of
 

@@ -31,11 +31,12 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def shared_engine(url: str | None, file: str | None) -> Any:
     """
-    The L{gmesh.authority.interfaces.IEngine} that these options name; None, if neither was given.
+    The L{gmesh.authority.interfaces.IEngine} that these options name, or the systemd credential; None, if
+    there is neither.
 
     @raise ConfigurationError: as L{gmesh.authority.database_url.find_url}.
     """
     from gmesh.authority.database_url import find_url, make_engine
 
-    named = None if url is None and file is None else find_url(url, file)
+    named = find_url(url, file)
     return None if named is None else make_engine(named)

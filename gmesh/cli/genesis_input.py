@@ -58,7 +58,7 @@ def read_input(path: Path) -> tuple[bytes, dict[str, Any]]:
     data = read_capped(path, MAX_INPUT)
     try:
         fields = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigurationError("bad-input", f"{path} is not TOML: {error}") from error
     unknown = sorted(fields.keys() - _FIELDS)
     if unknown:

@@ -18,7 +18,7 @@ from gmesh.cli.next_step import daemon, gmesh_command
 from gmesh.cli.options import passphrase_option
 from gmesh.errors import ConfigurationError
 from gmesh.files import read_capped, write_atomic
-from gmesh.keyfiles import Passphrases, load_key, save_key
+from gmesh.keyfiles import Passphrases, key_text, load_key, write_key
 from gmesh.trust.ceremony import first_genesis
 from gmesh.trust.documents import Anchor, Document, Genesis, add_signature, parse_document
 from gmesh.trust.encoding import b64url_encode
@@ -152,11 +152,12 @@ def _fill(
         for name in keys
         if passphrases is not None and not name.startswith("authority/")
     }
+    texts = {name: key_text(key, secrets.get(name)) for name, key in keys.items()}
     _claim(directory)
     for room in sorted({name.partition("/")[0] for name in files}):
         (directory / room).mkdir(mode=DIRECTORY_MODE)
-    for name, key in keys.items():
-        save_key(directory / name, key, secrets.get(name))
+    for name, text in texts.items():
+        write_key(directory / name, text)
     for name, data in files.items():
         write_atomic(directory / name, data)
 

@@ -31,6 +31,8 @@ DIAL_TIMEOUT = 30.0
 MAX_GENESIS_VERSIONS = 1000
 #: The most pages of one list of the authority.
 MAX_PAGES = 10_000
+#: Rows of each page after the first: the most the authority gives.
+PAGE = 500
 #: Seconds that a node may be given to acknowledge a message: what its local API takes.
 MAX_SEND_TIMEOUT = 300.0
 #: The most pings of one command.

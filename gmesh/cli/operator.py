@@ -20,7 +20,7 @@ import click
 
 from gmesh.cli.authority import RemoteAuthority, audience_of
 from gmesh.cli.http import HttpRefused
-from gmesh.cli.limits import MAX_PAGES
+from gmesh.cli.limits import MAX_PAGES, PAGE
 from gmesh.cli.options import identifier
 from gmesh.cli.output import SHORT_ID
 from gmesh.cli.patience import Patience
@@ -201,7 +201,7 @@ class OperatorClient:
             rows += answer.get(member) or []
             if answer.get("next") is None:
                 return rows
-            target = f"{path}{mark}{quote(str(answer['next']), safe='')}"
+            target = f"{path}{mark}{quote(str(answer['next']), safe='')}&limit={PAGE}"
         raise HttpRefused("too-large", f"{path} has no end", 200, {})
 
 

@@ -37,6 +37,7 @@ PUBLIC_CHARACTERS = 43
 _HYPHENED = re.compile(r"-[A-Za-z0-9_-]{42}")
 _SHIELD = " "
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 36_525 * 86_400
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -157,6 +158,9 @@ def seconds(text: str) -> int:
     @raise ConfigurationError: if it is none.
     """
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
-    if match is None or int(match[1]) == 0:
-        raise ConfigurationError("bad-duration", f"{text!r} is not a span of time: 90s, 30m, 1h or 7d")
-    return int(match[1]) * _UNITS[match[2] or "s"]
+    span = 0 if match is None else int(match[1]) * _UNITS[match[2] or "s"]
+    if not 0 < span <= _LONGEST:
+        raise ConfigurationError(
+            "bad-duration", f"{text!r} is not a span of time of at most 100 years: 90s, 30m, 1h or 7d"
+        )
+    return span

@@ -8,6 +8,7 @@ Tests: C{tests/client/test_blocking_mesh.py}.
 from __future__ import annotations
 
 import json
+import select
 import socket as sockets
 import time
 from collections import deque
@@ -136,14 +137,30 @@ class _Link:
             if left is not None and left <= 0:
                 raise TimeoutError("the node's daemon has not answered")
             self._socket.settimeout(left)
-            for frame in self._read():
-                if frame.kind is FrameType.MESSAGE:
-                    serve = int.from_bytes(frame.body[:4], "big")
-                    self._open[frame.tag] = serve
-                    if serve in self._given:
-                        self._given[serve].append(frame)
-                elif frame.kind is FrameType.WELCOME or frame.tag in self._answers:
-                    self._answers.setdefault(frame.tag, deque()).append(frame)
+            self._hear()
+
+    def look(self) -> None:
+        """Hear what was said meanwhile, perhaps that the daemon has ended."""
+        with suppress(ConnectionResetError):
+            while not self.lost and self._events(select.POLLIN, 0):
+                self._hear()
+
+    def _events(self, asked: int, timeout: int | None) -> int:
+        """Which of them the socket is ready for. @param timeout: in milliseconds; None waits for ever."""
+        poll = select.poll()
+        poll.register(self._socket, asked)
+        found = poll.poll(timeout)
+        return found[0][1] if found else 0
+
+    def _hear(self) -> None:
+        for frame in self._read():
+            if frame.kind is FrameType.MESSAGE:
+                serve = int.from_bytes(frame.body[:4], "big")
+                self._open[frame.tag] = serve
+                if serve in self._given:
+                    self._given[serve].append(frame)
+            elif frame.kind is FrameType.WELCOME or frame.tag in self._answers:
+                self._answers.setdefault(frame.tag, deque()).append(frame)
 
     def _read(self) -> list[MessageFrame]:
         try:
@@ -158,11 +175,20 @@ class _Link:
             raise ConnectionResetError(str(error)) from error
 
     def write(self, frame: MessageFrame) -> None:
-        """Say something. @raise OSError: if the daemon is gone."""
-        octets = frame.encode()
+        """
+        Say something, and hear meanwhile: a daemon that is not heard does not listen either.
+
+        @raise OSError: if the daemon is gone.
+        """
+        octets = memoryview(frame.encode())
         try:
             self._socket.settimeout(None)
-            self._socket.sendall(octets)
+            while octets:
+                try:
+                    octets = octets[self._socket.send(octets, sockets.MSG_DONTWAIT) :]
+                except BlockingIOError:
+                    if self._events(select.POLLIN | select.POLLOUT, None) & ~select.POLLOUT:
+                        self._hear()
         except OSError:
             self.close()
             raise
@@ -295,16 +321,17 @@ class BlockingMesh:
         """
         changes = ServiceChanges()
         while True:
-            link, tag = self._begun(FrameType.WATCH, pack_text(service))
             try:
-                while True:
-                    changes.hear(json.loads(link.answer(tag, None)))
-                    while (event := changes.next()) is not None:
-                        yield event
-            except ConnectionResetError as error:
+                link, tag = self._begun(FrameType.WATCH, pack_text(service))
+                try:
+                    while True:
+                        changes.hear(json.loads(link.answer(tag, None)))
+                        while (event := changes.next()) is not None:
+                            yield event
+                finally:
+                    link.leave(tag)
+            except OSError as error:
                 self._wait_for_daemon(error)
-            finally:
-                link.leave(tag)
 
     def receive(self, service: str, concurrency: int = 1, again: bool = True) -> Iterator[ReceivedMessage]:
         """
@@ -317,18 +344,19 @@ class BlockingMesh:
         """
         body = concurrency.to_bytes(2, "big") + pack_text(service)
         while True:
-            link, tag = self._begun(FrameType.SERVE, body)
             try:
-                link.answer(tag, None)
-                while True:
-                    frame = link.message(tag)
-                    yield ReceivedMessage(link, frame.tag, GivenMessage.decode(frame.body))
-            except ConnectionResetError as error:
+                link, tag = self._begun(FrameType.SERVE, body)
+                try:
+                    link.answer(tag, None)
+                    while True:
+                        frame = link.message(tag)
+                        yield ReceivedMessage(link, frame.tag, GivenMessage.decode(frame.body))
+                finally:
+                    link.leave(tag)
+            except OSError as error:
                 if not again:
                     raise
                 self._wait_for_daemon(error)
-            finally:
-                link.leave(tag)
 
     def open(self, node: str, service: str, timeout: float = 30.0) -> BlockingStream:
         """
@@ -362,6 +390,8 @@ class BlockingMesh:
         link = self._connected
         if self._closed:
             raise ConnectionAbortedError("this connection to the mesh was closed")
+        if link is not None:
+            link.look()
         if link is None or link.lost:
             link = self._connected = _Link(self._open())
         return link
@@ -378,7 +408,13 @@ class BlockingMesh:
             link.forget(tag)
 
     def _wait_for_daemon(self, why: OSError) -> None:
-        """Connect again, however long it takes; a line in the log at each end."""
+        """
+        Connect again, however long it takes; a line in the log at each end.
+
+        @raise OSError: C{why}, if the program has closed this.
+        """
+        if self._closed:
+            raise why
         import logging
 
         log, pause = logging.getLogger("gmesh.client"), _FIRST_PAUSE

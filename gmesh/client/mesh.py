@@ -11,12 +11,11 @@ from __future__ import annotations
 import itertools
 import json
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable
 from math import inf
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,7 +27,6 @@ from gmesh.client.message_frames import (
     FrameType,
     GivenMessage,
     MessageFrame,
-    SendRequest,
     pack_text,
     read_failed,
     send_frame,
@@ -36,6 +34,7 @@ from gmesh.client.message_frames import (
 from gmesh.client.one_shot import connect_once
 from gmesh.client.service_events import choose_nodes
 from gmesh.client.service_watch import ServiceWatch
+from gmesh.client.serving import Handler, Serving
 from gmesh.client.upgrade import socket_endpoint, socket_or_found
 from gmesh.errors import FrameRefused, GmeshError, SendRefused
 
@@ -48,47 +47,23 @@ _SETTLING = 10.0
 _UNSETTLED = frozenset({"no-route", "unknown-node", "stale"})
 MARGIN, _LOOK_AGAIN = 2.0, 0.05
 """Seconds beyond the time allowed in which the node's own answer is waited for; those between two looks."""
+_KEPT = 64
+"""Tags of what ended before it was sent that are kept beside those that wait."""
 
 _SENT = FrameType.SENT  # a member of an Enum is looked up by a function in Python 3.11
 _MESSAGE = FrameType.MESSAGE
 
-Handler = Callable[[GivenMessage], Any]
-"""
-Deals with a message.  It is acknowledged when what this returns is done, a Deferred or coroutine; bytes that
-come of it go back to the sender.  What is raised refuses it, a L{GmeshError} with what its C{detail} says.
-"""
 
-
-@dataclass(slots=True, eq=False)
 class _Sending:
-    octets: bytes  # the frame
-    keyed: bool
-    result: Deferred[bytes]
-    size: int = 0
-    ends: float = inf  # the node's own answer is not waited for any longer
-    under_way: bool = False
-    waited: bool = False  # for a daemon that was away, and has to find the others again
+    under_way = False
+    waited = False  # for a daemon that was away, and has to find the others again
 
-
-class Serving:
-    """A service that is served until L{stop}. @ivar ready: Deferred that fires once it is, or fails."""
-
-    def __init__(self, mesh: Mesh, tag: int, service: str, handler: Handler, concurrency: int) -> None:
-        self._mesh = mesh
-        self.tag = tag
-        self.service = service
-        self.handler = handler
-        self.concurrency = concurrency
-        self.ready: Deferred[None] = Deferred()
-
-    def stop(self) -> None:
-        """Take no more messages."""
-        self._mesh.leave(self)
-
-    def frame(self) -> MessageFrame:
-        """What asks for it."""
-        body = self.concurrency.to_bytes(2, "big") + pack_text(self.service)
-        return MessageFrame(FrameType.SERVE, self.tag, body)
+    def __init__(self, octets: bytes, keyed: bool, result: Deferred[bytes], size: int, ends: float) -> None:
+        self.octets = octets  # the frame
+        self.keyed = keyed
+        self.result = result
+        self.size = size
+        self.ends = ends  # the node's own answer is not waited for any longer
 
 
 class Mesh:
@@ -140,11 +115,12 @@ class Mesh:
         @return: Deferred of what the receiver gave back, often nothing; fails with L{SendRefused}.
             Cancelling it stops waiting.
         """
-        request = SendRequest(node, service, bytes(data), timeout, key)
+        if self._closed:
+            return fail(_closed())
         tag = next(self._tags)
         result: Deferred[bytes] = Deferred(lambda _: self._cancel(tag))
         try:
-            octets = send_frame(tag, request)
+            octets = send_frame(tag, node, service, bytes(data), timeout, key)
         except FrameRefused as refusal:
             result.errback(SendRefused("too-large", refusal.detail))
             return result
@@ -165,7 +141,10 @@ class Mesh:
 
         @param concurrency: how many messages it may be busy with.
         """
-        serving = Serving(self, next(self._tags), service, handler, concurrency)
+        serving = Serving(self.leave, next(self._tags), service, handler, concurrency)
+        if self._closed:
+            serving.ready.errback(_closed())
+            return serving
         self._serving[serving.tag] = serving
         if self._connection is not None:
             self._connection.write(serving.frame())
@@ -202,6 +181,9 @@ class Mesh:
         @param service: all that there are, if left out.
         """
         watch, tag = ServiceWatch(service, self._watch_no_more), next(self._tags)
+        if self._closed:
+            watch.fail(_closed())
+            return watch
         self._watching[tag] = watch
         if self._connection is not None:
             self._connection.write(_watch_frame(tag, watch))
@@ -247,7 +229,7 @@ class Mesh:
         """End: what is under way fails, services are served no more."""
         self._closed = True
         for tag in list(self._sending):
-            self._end(tag, SendRefused("stopped", "the program has closed its connection"))
+            self._end(tag, _closed())
         self._serving.clear()
         for watch in list(self._watching.values()):
             watch.stop()
@@ -265,9 +247,12 @@ class Mesh:
     # sending
 
     def _ask(self, what: str) -> Deferred[Any]:
+        if self._closed:
+            return fail(_closed())
         tag = next(self._tags)
         result: Deferred[bytes] = Deferred(lambda _: self._cancel(tag))
-        self._begin(tag, _Sending(MessageFrame(FrameType.ASK, tag, what.encode()).encode(), True, result))
+        octets = MessageFrame(FrameType.ASK, tag, what.encode()).encode()
+        self._begin(tag, _Sending(octets, True, result, 0, inf))
 
         def read(body: bytes) -> Any:
             return json.loads(body)
@@ -276,7 +261,8 @@ class Mesh:
 
     def _begin(self, tag: int, sending: _Sending) -> None:
         self._sending[tag] = sending
-        sending.waited = self._told
+        if self._told:
+            sending.waited = True
         self._waiting.append(tag)
         self._pump()
         if self._connection is None:
@@ -354,6 +340,8 @@ class Mesh:
         if sending.under_way:
             self._flying -= 1
             self._flying_bytes -= sending.size
+        if len(self._waiting) > 2 * len(self._sending) + _KEPT:
+            self._waiting = deque(tag for tag in self._waiting if tag in self._sending)
         if not sending.result.called:
             if isinstance(result, bytes):
                 sending.result.callback(result)
@@ -482,7 +470,7 @@ class Mesh:
             return
         try:
             result = serving.handler(message)
-            if result is None or not isinstance(result, Awaitable):
+            if result is None or type(result) is bytes or not isinstance(result, Awaitable):
                 connection.done(result, tag)
                 return
         except BaseException:  # it refuses the message so
@@ -494,6 +482,10 @@ class Mesh:
 
 async def _ended(result: Awaitable[Any]) -> Any:
     return await result
+
+
+def _closed() -> SendRefused:
+    return SendRefused("stopped", "the program has closed its connection")
 
 
 def _watch_frame(tag: int, watch: ServiceWatch) -> MessageFrame:

@@ -15,14 +15,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.client.answers import MESSAGES_REQUEST, AnswerReader, AnswerRefused
-from gmesh.client.message_frames import FrameType, MessageFrame, MessageFrameReader
+from gmesh.client.message_frames import FrameType, MessageFrame, MessageFrameReader, done_frame
 from gmesh.client.write_now import write_now
 from gmesh.errors import FrameRefused, GmeshError
 
 __all__ = ["MeshConnection"]
 
 _WELCOME = FrameType.WELCOME  # a member of an Enum is looked up by a function in Python 3.11
-_DONE = FrameType.DONE
 _AT_ONCE = 64
 """So many frames leave together: the daemon begins with them while this program goes on."""
 
@@ -69,7 +68,7 @@ class MeshConnection(Protocol):
                     return
                 data = read
             for frame in self._reader.feed(data):
-                if frame.kind is _WELCOME:
+                if frame[0] is _WELCOME:
                     self.welcome = True
                     self._welcomed(frame.body)
                 else:
@@ -129,7 +128,7 @@ class MeshConnection(Protocol):
 
     def done(self, result: Any, tag: int) -> None:
         """A handler has ended well. @param result: bytes go back to the sender."""
-        self.put(MessageFrame(_DONE, tag, result if isinstance(result, bytes) else b"").encode())
+        self.put(done_frame(tag, result if isinstance(result, bytes) else b""))
 
     def refuse(self, failure: Failure, tag: int, service: str) -> None:
         """A handler has failed."""

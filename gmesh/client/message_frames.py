@@ -27,6 +27,7 @@ __all__ = [
     "GivenMessage",
     "MessageFrame",
     "SendRequest",
+    "done_frame",
     "failed_body",
     "given_frame",
     "pack_text",
@@ -42,6 +43,7 @@ MAX_TEXT = 255
 _HEAD = struct.Struct(">II")
 _TIMEOUT = struct.Struct(">I")
 _GIVEN = struct.Struct(">IB")
+_GIVEN_HEAD = struct.Struct(">IIIB")
 _REDELIVERED = 1
 _EMPTY = b"\0"
 _REMEMBERED = 1024
@@ -87,7 +89,8 @@ class FrameType(IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in FrameType}
-_SEND_KIND, _SENT_KIND, _MESSAGE_KIND = FrameType.SEND << 24, FrameType.SENT << 24, FrameType.MESSAGE << 24
+_SEND_KIND, _DONE_KIND = FrameType.SEND << 24, FrameType.DONE << 24
+_SENT_KIND, _MESSAGE_KIND = FrameType.SENT << 24, FrameType.MESSAGE << 24
 _SENT_HEAD = struct.Struct(">III")
 _new = tuple.__new__
 
@@ -189,10 +192,9 @@ class SendRequest(NamedTuple):
     @classmethod
     def decode(cls, body: bytes) -> SendRequest:
         """@raise FrameRefused: if it is none."""
-        at = _after_texts(body, 4)
+        at, key, data = _three_texts(body, _TIMEOUT.size)
         node, service, timeout = _read_order(body[:at])
-        key, at = _take_key(body, at)
-        return _new(cls, (node, service, body[at:], timeout, key))
+        return _new(cls, (node, service, data, timeout, key))
 
 
 @lru_cache(_REMEMBERED)
@@ -209,9 +211,8 @@ def _read_order(raw: bytes) -> tuple[str, str, float]:
     return node, service, _TIMEOUT.unpack_from(raw)[0] / 1000
 
 
-def send_frame(tag: int, request: SendRequest) -> bytes:
-    """The whole SEND, joined once. @raise FrameRefused: if it is too long."""
-    node, service, data, timeout, key = request
+def send_frame(tag: int, node: str, service: str, data: bytes, timeout: float, key: str = "") -> bytes:
+    """The whole SEND, with the fields of L{SendRequest}. @raise FrameRefused: if it is too long."""
     order = _pack_order(node, service, timeout)
     packed = pack_text(key) if key else _EMPTY
     size = 4 + len(order) + len(packed) + len(data)
@@ -240,28 +241,39 @@ class GivenMessage(NamedTuple):
 
     def encode(self) -> bytes:
         """@raise FrameRefused: if a text is too long."""
-        return b"".join(self._pieces())
-
-    def _pieces(self) -> tuple[bytes, bytes, bytes, bytes]:
-        serve, source, source_id, roles, data, key, redelivered = self
-        flags = _REDELIVERED if redelivered else 0
-        packed = pack_text(key) if key else _EMPTY
-        return _GIVEN.pack(serve, flags), _pack_source(source_id, source, roles), packed, data
+        return given_frame(0, *self)[_HEAD.size :]
 
     @classmethod
     def decode(cls, body: bytes) -> GivenMessage:
         """@raise FrameRefused: if it is none."""
-        at = _after_texts(body, _GIVEN.size + 16)
+        at, key, data = _three_texts(body, _GIVEN.size + 16)
         source_id, source, roles = _read_source(body[_GIVEN.size : at])
         serve, flags = _GIVEN.unpack_from(body)
-        key, at = _take_key(body, at)
-        return _new(cls, (serve, source, source_id, roles, body[at:], key, bool(flags & _REDELIVERED)))
+        return _new(cls, (serve, source, source_id, roles, data, key, bool(flags & _REDELIVERED)))
 
 
-def given_frame(tag: int, given: GivenMessage) -> bytes:
-    """The whole MESSAGE, joined once. @raise FrameRefused: if a text is too long."""
-    pieces = given._pieces()
-    return b"".join((_HEAD.pack(_MESSAGE_KIND | 4 + sum(map(len, pieces)), tag), *pieces))
+def given_frame(
+    tag: int,
+    serve: int,
+    source: str,
+    source_id: str,
+    roles: tuple[str, ...],
+    data: bytes,
+    key: str = "",
+    redelivered: bool = False,
+) -> bytes:
+    """The whole MESSAGE, with the fields of L{GivenMessage}. @raise FrameRefused: if a text is too long."""
+    sender, packed = _pack_source(source_id, source, roles), pack_text(key) if key else _EMPTY
+    size = 4 + _GIVEN.size + len(sender) + len(packed) + len(data)
+    flags = _REDELIVERED if redelivered else 0
+    return b"".join((_GIVEN_HEAD.pack(_MESSAGE_KIND | size, tag, serve, flags), sender, packed, data))
+
+
+def done_frame(tag: int, answer: bytes) -> bytes:
+    """The whole DONE. @raise FrameRefused: if it is too long."""
+    if not answer:
+        return _HEAD.pack(_DONE_KIND | 4, tag)
+    return MessageFrame(FrameType.DONE, tag, answer).encode()
 
 
 def sent_frame(tag: int, milliseconds: int, answer: bytes) -> bytes:
@@ -283,26 +295,22 @@ def _read_source(raw: bytes) -> tuple[str, str, tuple[str, ...]]:
     return raw[:16].hex(), source, tuple(roles.split(",")) if roles else ()
 
 
-def _after_texts(body: bytes, at: int) -> int:
-    """Where the two texts that begin at C{at} end. @raise FrameRefused: if they are not whole."""
+def _three_texts(body: bytes, at: int) -> tuple[int, str, bytes]:
+    """
+    Two texts from C{at} on, which are mostly those of the frame before, a key, and data.
+
+    @return: where the two end, the key, the data.
+    @raise FrameRefused: if the texts are not whole.
+    """
     try:
         at += 1 + body[at]
         at += 1 + body[at]
+        end = at + 1 + body[at]
     except IndexError:
-        at = len(body) + 1
-    if at > len(body):
-        raise _refused("a text that is cut off")
-    return at
-
-
-def _take_key(body: bytes, at: int) -> tuple[str, int]:
-    """As L{take_text}; most messages have none."""
-    end = at + 1 + body[at] if at < len(body) else len(body) + 1
-    if end == at + 1:
-        return "", end
+        end = len(body) + 1
     if end > len(body):
         raise _refused("a text that is cut off")
-    return _read_text(body[at + 1 : end]), end
+    return at, _read_text(body[at + 1 : end]) if end > at + 1 else "", body[end:]
 
 
 def failed_body(slug: str, detail: str) -> bytes:

@@ -26,7 +26,6 @@ from twisted.internet.endpoints import (
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.logger import Logger
-from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
@@ -100,9 +99,13 @@ class TlsServerEndpoint(SSL4ServerEndpoint):
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """@see: C{IStreamServerEndpoint.listen}"""
         within = self._tls(self._sslContextFactory, False, protocolFactory)
+        if self.proxied:
+            from twisted.protocols.haproxy._wrapper import HAProxyWrappingFactory
+
+            within = HAProxyWrappingFactory(within)
         listening: Deferred[IListeningPort] = TCP4ServerEndpoint(
             self._reactor, self._port, self._backlog, self._interface
-        ).listen(HAProxyWrappingFactory(within) if self.proxied else within)
+        ).listen(within)
         return listening
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from twisted.application.service import Service
 
 from gmesh.errors import ConfigurationError
+from gmesh.files import give_to_owner
 
 __all__ = ["LockService", "StateLock"]
 
@@ -33,6 +34,8 @@ class StateLock:
         flags = os.O_RDONLY | os.O_DIRECTORY if directory else os.O_RDWR | os.O_CREAT
         try:
             self._descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+            if not directory:
+                give_to_owner(path)
         except OSError as error:
             raise ConfigurationError("read-only", f"cannot write {path}: {error.strerror}") from error
         try:

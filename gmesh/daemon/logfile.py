@@ -12,7 +12,10 @@ from typing import Any, BinaryIO
 
 from twisted.python.logfile import LogFile
 
-__all__ = ["RotatedFile"]
+__all__ = ["MAX_OLD_FILES", "RotatedFile"]
+
+MAX_OLD_FILES = 100
+"""Files of a megabyte kept beside the one that is written: a hundred days of what one member can cause."""
 
 
 class RotatedFile(LogFile):
@@ -25,6 +28,20 @@ class RotatedFile(LogFile):
 
     _file: BinaryIO
     path: str
+
+    def __init__(
+        self,
+        name: str,
+        directory: str,
+        rotateLength: int = 1_000_000,
+        defaultMode: int | None = None,
+        maxRotatedFiles: int = MAX_OLD_FILES,
+    ) -> None:
+        super().__init__(name, directory, rotateLength, defaultMode, maxRotatedFiles)
+
+    def listLogs(self) -> list[int]:
+        """The numbers of the old files; those beyond the most that are kept are not of this."""
+        return [number for number in super().listLogs() if number <= self.maxRotatedFiles]
 
     def _openFile(self) -> None:
         self._file = self._opened()

@@ -23,7 +23,7 @@ class AnswerBudget:
 
     @param now: when it is full.
     @ivar work: called with the time: may one more inner frame be looked at that is no message without
-        acknowledgement?
+        acknowledgement?  Or with how many such frames it costs as much as.
     """
 
     __slots__ = ("_denials", "work")

@@ -81,11 +81,18 @@ class Authorization:
 
     # at the source
 
-    def seek(self, node: str) -> Deferred[None]:
-        """Fires when all is known about a node that can be; at once, where a table is kept."""
+    def seek(self, node: str, patience: float | None = None) -> Deferred[None]:
+        """
+        Fires when all is known about a node that can be; at once, where a table is kept.
+
+        @param patience: seconds after which it fires in any case.
+        """
         if self._seeker is None or not self.open or node == self.own.name:
             return succeed(None)
-        return self._seeker.seek(node)
+        sought = self._seeker.seek(node)
+        if patience is not None and not sought.called:
+            sought.addTimeout(patience, self._clock, lambda _, seconds: None)
+        return sought
 
     def admit(self, node: str, service: str, size: int = 0) -> Peer:
         """

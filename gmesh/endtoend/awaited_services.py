@@ -31,6 +31,8 @@ class AwaitedServices:
         self._until = -inf
         self._patience = 0.0
         self._places: dict[str, ServiceQueue] = {}
+        self.get = self._places.get
+        self._asked: dict[str, str] = {}  # who asked first, by service
 
     def __iter__(self) -> Iterator[ServiceQueue]:
         return iter(list(self._places.values()))
@@ -43,13 +45,17 @@ class AwaitedServices:
         """True if a message to C{service}, which has no receiver, may wait for one."""
         if self._clock.seconds() >= self._until:
             return False
-        place = self._places.get(service)
+        places, place = self._places.values(), self._places.get(service)
         if place is None:
-            place, full = ServiceQueue(service, None), len(self._places) >= limits.MAX_AWAITED
-        else:
-            full = False
-        held = sum(each.bytes for each in self._places.values())
-        return not full and held + size <= limits.SERVICE_TOTAL_BYTES and place.has_room(source_id, size)
+            mine = list(self._asked.values()).count(source_id)
+            if len(places) >= limits.MAX_AWAITED or mine >= limits.MAX_PEER_AWAITED:
+                return False
+            place = ServiceQueue(service, None)
+        return (
+            sum(each.bytes for each in places) + size <= limits.SERVICE_TOTAL_BYTES
+            and sum(each.bytes_of(source_id) for each in places) + size <= limits.SERVICE_QUEUE_BYTES
+            and place.has_room(source_id, size)
+        )
 
     def wait(self, delivery: Delivery) -> None:
         """Keep a message for which there is room."""
@@ -57,6 +63,7 @@ class AwaitedServices:
         place = self._places.get(service)
         if place is None:
             place = self._places[service] = ServiceQueue(service, None)
+            self._asked[service] = delivery.message.source_id
             place.ends = self._clock.callLater(self._patience, self._expire, place)
         place.wait(delivery)
 
@@ -65,6 +72,7 @@ class AwaitedServices:
         place = self._places.pop(service, None)
         if place is None:
             return ServiceQueue(service, owner)
+        del self._asked[service]
         place.cancel()
         place.owner = owner
         return place
@@ -72,11 +80,13 @@ class AwaitedServices:
     def stop(self) -> list[ServiceQueue]:
         """Nobody will come. @return: what waited."""
         self._until = -inf
-        places, self._places = list(self._places.values()), {}
+        places = list(self)
+        self._places.clear()
+        self._asked.clear()
         for place in places:
             place.cancel()
         return places
 
     def _expire(self, place: ServiceQueue) -> None:
-        del self._places[place.service]
+        del self._places[place.service], self._asked[place.service]
         self._missed(place)

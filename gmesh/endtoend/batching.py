@@ -362,21 +362,6 @@ class BatchSender:
         """The smoothed round trip, seconds; None before the first."""
         return self._in_flight.control.srtt
 
-    @property
-    def rttvar(self) -> float:
-        """How much round trips vary, seconds (RFC 6298)."""
-        return self._in_flight.control.rttvar
-
-    @property
-    def min_rtt(self) -> float:
-        """The least round trip seen, seconds; 0 before the first."""
-        return self._in_flight.control.min_rtt
-
-    @property
-    def rto(self) -> float:
-        """How long an answer may take, seconds (RFC 6298)."""
-        return self._in_flight.control.rto
-
     def lost(self, now: float) -> None:
         """Something was lost: the window shrinks, once a round trip."""
         self._in_flight.control.dropped(now)

@@ -20,7 +20,8 @@ from gmesh.endtoend.association import Association
 from gmesh.endtoend.authorization import Authorization
 from gmesh.endtoend.datagram_sender import DatagramSender
 from gmesh.endtoend.local_delivery import LocalDelivery
-from gmesh.endtoend.reliable_queue import Delivered, Told
+from gmesh.endtoend.reliable_queue import Delivered, ReliableMessage, Told
+from gmesh.endtoend.service_queue import Keeper
 from gmesh.endtoend.services import Message, Receiver, Registration, Services
 from gmesh.endtoend.sessions import Sessions
 from gmesh.errors import FrameRefused, SendRefused
@@ -106,12 +107,13 @@ class Datagrams:
     def register(
         self,
         service: str,
-        receiver: Receiver,
+        receiver: Receiver | Keeper,
         *,
         concurrent: int = limits.SERVICE_CONCURRENT,
         reserved: bool = False,
         owner: object = None,
         shared: bool = False,
+        keeps: bool = False,
     ) -> Registration:
         """As L{Services.register}."""
         return self.services.register(
@@ -121,6 +123,7 @@ class Datagrams:
             reserved=reserved,
             owner=owner,
             shared=shared,
+            keeps=keeps,
             changed=self._services_changed,
         )
 
@@ -159,19 +162,19 @@ class Datagrams:
                 return self._post(node, service, data)
             return self._send(node, service, data, timeout - (self._clock.seconds() - since), key)
 
-        found = self.seek(node)
+        found = self.seek(node, timeout)
         if found.called and found.result is None:
             return sought(None)
         return found.addCallback(sought)
 
     def begin(
         self, node: str, service: str, data: bytes, timeout: float, told: Told
-    ) -> Callable[[], None] | None:
+    ) -> ReliableMessage | None:
         """
         Send, as L{send} without a key, and without a Deferred, what was allowed a moment ago.
 
         @param told: called later with what became of it.
-        @return: gives it up; None if it must be asked first, by L{send}, whether it is allowed.
+        @return: its C{cancel} gives it up; None if it must be asked first, by L{send}, whether it is allowed.
         @raise SendRefused: C{busy}.
         """
         place = node, service

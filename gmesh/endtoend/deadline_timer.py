@@ -23,36 +23,37 @@ class DeadlineTimer:
 
     @param due: looks at what is due, and gives the next deadline.
     @param arguments: what C{due} is called with.
+    @ivar at: when it calls; infinite if it does not.
     """
 
-    __slots__ = ("_arguments", "_at", "_call", "_clock", "_due")
+    __slots__ = ("_arguments", "_call", "_clock", "_due", "at")
 
     def __init__(self, clock: IReactorTime, due: Callable[..., None], *arguments: object) -> None:
         self._clock = clock
         self._due = due
         self._arguments = arguments
         self._call: IDelayedCall | None = None
-        self._at = inf  # when it calls
+        self.at = inf
 
     def by(self, deadline: float, now: float) -> None:
         """Call at C{deadline} at the latest."""
-        if deadline >= self._at:
+        if deadline >= self.at:
             return
         delay = max(TIMER_GRAIN, deadline - now)
         if self._call is None:
-            self._at = now + delay
+            self.at = now + delay
             self._call = self._clock.callLater(delay, self._fire)
-        elif now + delay < self._at:
-            self._at = now + delay
+        elif now + delay < self.at:
+            self.at = now + delay
             self._call.reset(delay)
 
     def cancel(self) -> None:
         """Call no more."""
-        self._at = inf
+        self.at = inf
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
     def _fire(self) -> None:
-        self._at, self._call = inf, None
+        self.at, self._call = inf, None
         self._due(*self._arguments)

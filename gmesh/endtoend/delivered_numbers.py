@@ -23,14 +23,15 @@ __all__ = ["DeliveredNumbers"]
 @dataclass(slots=True)
 class _Numbers:
     window: ReplayWindow = field(default_factory=lambda: ReplayWindow(limits.ACK_WINDOW))
-    endings: OrderedDict[int, MessageOutcome] = field(default_factory=OrderedDict)
+    endings: OrderedDict[int, MessageOutcome] = field(default_factory=OrderedDict)  # but of those delivered
 
 
 class DeliveredNumbers:
     """
     The numbers of one peer.
 
-    @ivar held: messages that were taken and are not done with.
+    @ivar held: messages that were taken and are not done with; one that is not here and was not settled
+        was delivered.
     """
 
     __slots__ = ("_starts", "held")
@@ -52,12 +53,25 @@ class DeliveredNumbers:
     def ending(self, message: int) -> MessageOutcome | None:
         """What became of a message that was taken, if it is known yet, and still."""
         numbers = self._starts.get(message >> 32)
-        return None if numbers is None else numbers.endings.get(message)
+        if numbers is None or message in self.held or not numbers.window.marked(message & 0xFFFFFFFF):
+            return None
+        return numbers.endings.get(message) or MessageOutcome(message, Outcome.DELIVERED)
 
     def outcome(self, message: int) -> Outcome | None:
         """What was answered about a message that was taken, if it is known yet."""
         ending = self.ending(message)
         return None if ending is None else ending.outcome
+
+    def takes(self, message: int) -> bool:
+        """L{take} it, unless it was L{seen}. @return: whether it was not."""
+        numbers = self._starts.get(message >> 32)
+        if numbers is not None and numbers.window.next(message & 0xFFFFFFFF):  # mostly
+            self.held.add(message)
+            return True
+        new = not self.seen(message)
+        if new:
+            self.take(message)
+        return new
 
     def take(self, message: int) -> None:
         """Never take this acknowledged message again; it is held until L{settle}."""
@@ -73,9 +87,9 @@ class DeliveredNumbers:
     def settle(self, message: int, outcome: Outcome, reason: str = "") -> MessageOutcome:
         """Remember what became of it, to answer so again."""
         self.held.discard(message)
-        ending = tuple.__new__(MessageOutcome, (message, outcome, reason, b""))
+        ending = MessageOutcome(message, outcome, reason)
         numbers = self._starts.get(message >> 32)
-        if numbers is not None:
+        if numbers is not None and outcome is not Outcome.DELIVERED:
             numbers.endings[message] = ending
             if len(numbers.endings) > limits.ACK_WINDOW:
                 numbers.endings.popitem(last=False)

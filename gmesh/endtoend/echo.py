@@ -101,7 +101,7 @@ class EchoService:
         nonce = int.from_bytes(self._entropy(8), "big")
         result: Deferred[float] = Deferred(lambda _: self._drop(nonce))
         self._pings[nonce] = _Ping(node, result, self._clock.seconds() + timeout)
-        self._datagrams.seek(node).addCallback(lambda _: self._ask(nonce))
+        self._datagrams.seek(node, timeout).addCallback(lambda _: self._ask(nonce))
         return result
 
     def trace(self, node: str, timeout: float = limits.PING_TIMEOUT) -> Deferred[tuple[Hop, ...]]:
@@ -110,9 +110,10 @@ class EchoService:
 
         @return: Deferred of the nodes after this one; fails with L{SendRefused} if there is no path.
         """
-        return self._datagrams.seek(node).addCallback(lambda _: self._trace(node, timeout))
+        deadline = self._clock.seconds() + timeout
+        return self._datagrams.seek(node, timeout).addCallback(lambda _: self._trace(node, deadline))
 
-    def _trace(self, node: str, timeout: float) -> Deferred[tuple[Hop, ...]]:
+    def _trace(self, node: str, deadline: float) -> Deferred[tuple[Hop, ...]]:
         own = self._datagrams.own
         try:
             target = self._datagrams.admit(node, ECHO_SERVICE)
@@ -123,7 +124,8 @@ class EchoService:
             path = self._paths.route(target.handle, self._clock.seconds())
         if path is None:
             return fail(SendRefused("no-route", f"no path to {node} at present"))
-        hops = [self._hop(handle, timeout) for handle in path[1:]]
+        left = deadline - self._clock.seconds()
+        hops = [self._hop(handle, left) for handle in path[1:]]
         return gatherResults(hops, consumeErrors=True).addCallback(tuple)
 
     def _hop(self, handle: bytes, timeout: float) -> Deferred[Hop]:

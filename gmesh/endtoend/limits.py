@@ -234,7 +234,11 @@ turn on a processor it delivers less to a smaller window: what it did deliver mu
 """
 
 OVERSHOOT = 2 * MAX_BATCH
-"""Bytes that may be under way beyond the window: a frame that was begun, and one that was gathered."""
+"""
+Bytes that may be under way beyond the window: a frame that was begun, and one that was gathered.  Where one
+message (L{MAX_DATAGRAM}) or segment (L{MAX_SEGMENT}) has more bytes, it is that one, for the window is asked
+before each.
+"""
 
 MEASURE_AGAIN = 10.0
 """
@@ -269,7 +273,10 @@ ASK_EVERY = 1.0
 
 ANSWER_RATE = 20_000.0
 ANSWER_BURST = 20_000.0
-"""Inner frames a second, and at once, that want more than to be handed over: a fifth of a core at most."""
+"""
+Inner frames a second, and at once, that want more than to be handed over, and messages that they ask about:
+a fifth of a core at most.
+"""
 
 DENIAL_RATE = 10.0
 DENIAL_BURST = 20.0
@@ -299,7 +306,11 @@ MAX_SUBJECTS = 4_096
 
 MAX_SERVICES = 1_024
 MAX_AWAITED = 64
-"""Services for whose first receiver messages wait after a start, L{SERVICE_TOTAL_BYTES} of them in all."""
+MAX_PEER_AWAITED = 16
+"""
+Services for whose first receiver messages wait after a start, and those of them that one peer named first;
+L{SERVICE_TOTAL_BYTES} of messages in all, L{SERVICE_QUEUE_BYTES} of one peer.
+"""
 
 SERVICE_CONCURRENT = 64
 """Messages one receiver may be busy with, unless it says otherwise."""

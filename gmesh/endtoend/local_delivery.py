@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from gmesh.endtoend.limits import BUSY_PAUSE, MAX_BUSY_PAUSE
 from gmesh.endtoend.reliable_queue import Delivered
-from gmesh.endtoend.service_queue import Message
+from gmesh.endtoend.service_queue import Delivery, Message
 from gmesh.endtoend.services import Services
 from gmesh.errors import SendRefused
 from gmesh.wire.messages import Outcome
@@ -36,6 +36,7 @@ class LocalDelivery:
         self._pause = BUSY_PAUSE
         self._reason = "timed-out"
         self._again: IDelayedCall | None = None
+        self._waits: Delivery | None = None
         self._timer = clock.callLater(timeout, self._late)
         self._offer()
 
@@ -45,7 +46,7 @@ class LocalDelivery:
 
     def _offer(self) -> None:
         self._reason = "timed-out"
-        self._services.deliver(self._message, self._done)
+        self._waits = self._services.deliver(self._message, self._done)
 
     def _done(self, outcome: Outcome, said: str, answer: bytes) -> None:
         if self.result.called:
@@ -68,6 +69,8 @@ class LocalDelivery:
 
     def _refuse(self, reason: str, detail: str) -> None:
         self._stop()
+        if self._waits is not None:
+            self._services.withdraw(self._waits)
         if not self.result.called:
             self.result.errback(SendRefused(reason, detail))
 

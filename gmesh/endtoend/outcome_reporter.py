@@ -21,9 +21,7 @@ from gmesh.endtoend.sealing import Sealer
 from gmesh.errors import SendRefused
 from gmesh.wire.frames import pack_frame
 from gmesh.wire.limits import MAX_NUMBERS
-from gmesh.wire.messages import Inner, MessageNumbers, MessageOutcome, Outcome, delivered_frame
-
-_DELIVERED = Outcome.DELIVERED  # a member of an Enum is looked up by a function in Python 3.11
+from gmesh.wire.messages import Inner, MessageNumbers, MessageOutcome, Outcome
 
 __all__ = ["OutcomeReporter", "UnconfirmedOutcomes"]
 
@@ -97,7 +95,7 @@ class UnconfirmedOutcomes:
 
 class OutcomeReporter:
     """
-    Tells one peer; what concerns many messages leaves in few frames, at L{flush}.
+    Tells one peer; what concerns many messages leaves in few frames, when all that is read now was read.
 
     @param batch: the way to the peer.
     """
@@ -106,11 +104,14 @@ class OutcomeReporter:
         "_batch",
         "_call",
         "_clock",
+        "_delivered",
         "_holding",
         "_sealer",
         "_settled",
         "_taken",
         "_timer",
+        "_told",
+        "_turn",
         "_unconfirmed",
     )
 
@@ -118,8 +119,11 @@ class OutcomeReporter:
         self._batch = batch
         self._sealer = sealer
         self._clock = clock
+        self._turn = sealer.turn
         self._taken: list[int] = []
         self._settled: list[int] = []
+        self._delivered: list[int] = []
+        self._told: list[int] = []  # delivered, and the peer was told that they are held
         self._holding: dict[int, None] = {}  # taken, and not told yet
         self._call: IDelayedCall | None = None
         self._unconfirmed = UnconfirmedOutcomes()
@@ -148,9 +152,22 @@ class OutcomeReporter:
         self._holding.pop(message, None)
         self._taken.append(message)
 
-    def settled(self, message: int) -> None:
-        """The outcome of a message of ours is known here."""
-        self._settled.append(message)
+    def settled(self, messages: Iterable[int]) -> None:
+        """The outcomes of these messages of ours are known here."""
+        self._settled.extend(messages)
+
+    def delivered(self, message: int) -> None:
+        """The receiver of a message of the peer has ended well, and gives nothing back."""
+        delivered = self._delivered
+        delivered.append(message)
+        if message in self._holding:
+            del self._holding[message]
+        else:
+            self._told.append(message)
+        if not self._turn.held:
+            self.flush()
+        elif len(delivered) == 1:
+            self._turn.then(self.flush)
 
     def tell(self, ending: MessageOutcome, confirmed: bool = True) -> None:
         """
@@ -158,15 +175,15 @@ class OutcomeReporter:
 
         @param confirmed: repeat it until the peer confirms it.
         """
-        message, outcome, reason, answer = ending
-        if outcome is _DELIVERED and not (reason or answer):
-            path = self._answer(delivered_frame(message))
-        else:
-            path = self._answer(pack_frame(Inner.OUTCOME, ending.encode()))
+        path = self._answer(pack_frame(Inner.OUTCOME, ending.encode()))
         if confirmed:
-            now = self._clock.seconds()
+            self._until_confirmed((ending,), path)
+
+    def _until_confirmed(self, endings: Iterable[MessageOutcome], path: Path | None) -> None:
+        now = self._clock.seconds()
+        for ending in endings:
             self._unconfirmed.tell(ending, now, path)
-            self._timer.by(now + limits.INITIAL_RTO, now)
+        self._timer.by(now + limits.INITIAL_RTO, now)
 
     def told(self, message: int) -> MessageOutcome | None:
         """What the peer was told of a message and has not confirmed."""
@@ -178,6 +195,12 @@ class OutcomeReporter:
 
     def flush(self) -> None:
         """Tell what was gathered."""
+        if self._delivered:
+            delivered, self._delivered = self._delivered, []
+            told, self._told = self._told, []
+            path = self._list(Inner.DELIVERED, delivered)
+            if told:
+                self._until_confirmed([MessageOutcome(each, Outcome.DELIVERED) for each in told], path)
         if self._taken:
             taken, self._taken = self._taken, []
             self._list(Inner.TAKEN, taken)
@@ -193,13 +216,16 @@ class OutcomeReporter:
             self._call = None
         self._unconfirmed.clear()
         self._holding.clear()
-        self._taken.clear()
-        self._settled.clear()
+        for gathered in (self._taken, self._settled, self._delivered, self._told):
+            gathered.clear()
 
-    def _list(self, kind: Inner, messages: list[int]) -> None:
+    def _list(self, kind: Inner, messages: list[int]) -> Path | None:
+        """@return: by which path the last of them went."""
+        path = None
         for first in range(0, len(messages), MAX_NUMBERS):
             numbers = MessageNumbers(tuple(messages[first : first + MAX_NUMBERS]))
-            self._answer(pack_frame(kind, numbers.encode()))
+            path = self._answer(pack_frame(kind, numbers.encode()))
+        return path
 
     def _tell_holding(self) -> None:
         self._call = None

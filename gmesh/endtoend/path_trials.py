@@ -26,11 +26,16 @@ class PathTrials:
 
     def answered(self, path: Path) -> None:
         """A transmission along C{path} was answered."""
-        self._count(path)
+        if path != self._path:
+            self._path, self._all, self._lost = path, 0, 0
+        self._all += 1
+        if self._all >= TRIALS_REMEMBERED:
+            self._all //= 2
+            self._lost //= 2
 
     def lost(self, path: Path) -> bool:
         """One was not answered in time. @return: True if the path loses too many."""
-        self._count(path)
+        self.answered(path)  # as far as it counts
         self._lost += 1
         return self._lost >= LOSSES_BEFORE_BLAME and self._lost > self._all * LOSSY_SHARE
 
@@ -38,11 +43,3 @@ class PathTrials:
         """One that counted as lost was answered after all."""
         if path == self._path and self._lost:
             self._lost -= 1
-
-    def _count(self, path: Path) -> None:
-        if path != self._path:
-            self._path, self._all, self._lost = path, 0, 0
-        self._all += 1
-        if self._all >= TRIALS_REMEMBERED:
-            self._all //= 2
-            self._lost //= 2

@@ -14,7 +14,8 @@ Tests: C{tests/endtoend/test_datagrams.py}, C{tests/endtoend/test_outcomes.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -27,6 +28,7 @@ from gmesh.endtoend.outcome_reporter import OutcomeReporter
 from gmesh.endtoend.reassembly import Reassembly, ReassemblyPool
 from gmesh.endtoend.reliable import ReliableSender
 from gmesh.endtoend.sealing import Sealer
+from gmesh.endtoend.service_queue import Delivery
 from gmesh.endtoend.services import Message, Services, Take
 from gmesh.endtoend.session import SealedSession
 from gmesh.errors import FrameRefused, SendRefused
@@ -35,7 +37,6 @@ from gmesh.mesh.peer_identity import Peer
 from gmesh.wire.frames import HEADER, pack_frame
 from gmesh.wire.messages import (
     DATAGRAM_HEAD,
-    DELIVERED_FRAME,
     FIRST_STREAM_KIND,
     FLAG_OUTCOME,
     LAST_STREAM_KIND,
@@ -55,10 +56,11 @@ _LASTING = (Outcome.DENIED, Outcome.NO_SUCH_SERVICE)
 """Outcomes that hold until something changes of which the receiver is told."""
 
 _DELIVERED = Outcome.DELIVERED  # a member of an Enum is looked up by a function in Python 3.11
-_DATAGRAM = int(Inner.DATAGRAM)
-_OUTCOME = int(Inner.OUTCOME)
-_DELIVERED_BODY = DELIVERED_FRAME.size - HEADER.size
+_DATAGRAM, _DELIVERED_LIST = int(Inner.DATAGRAM), int(Inner.DELIVERED)
 _HEAD = DATAGRAM_HEAD.size
+_LISTS = frozenset(map(int, (Inner.TAKEN, Inner.SETTLED, Inner.WAITING, Inner.DELIVERED, Inner.CANCELLED)))
+_LISTED = 8 * 16
+"""Bytes of a list of numbers that cost as much as another frame."""
 _new = tuple.__new__
 _unpack_head = DATAGRAM_HEAD.unpack_from
 
@@ -88,6 +90,7 @@ class DatagramReceiver:
         "_lapsed",
         "_look",
         "_peer",
+        "_queued",
         "_reassembly",
         "_reliable",
         "_reporter",
@@ -131,6 +134,7 @@ class DatagramReceiver:
         self._dropped = 0
         self._turn = sealer.turn
         self._reporter = OutcomeReporter(batch, sealer, clock)
+        self._queued: dict[int, Delivery] = {}  # what waits here for its receiver, and was not handed over
 
     @property
     def idle(self) -> bool:
@@ -172,13 +176,6 @@ class DatagramReceiver:
                         continue
                 elif flags == FLAG_OUTCOME and name in accepted and not self._closed and work(now):
                     self._whole(peer, accepted[name], message, plaintext[data:following])
-                    start = following
-                    continue
-            elif kind == _OUTCOME and length == _DELIVERED_BODY and following <= end:
-                _, _, message, outcome, said = DELIVERED_FRAME.unpack_from(plaintext, start)
-                if not outcome and not said and not self._closed and work(now):
-                    if self._reliable.delivered(message):
-                        self._reporter.settled(message)
                     start = following
                     continue
             if not self._one(peer, plaintext, start, following):
@@ -258,26 +255,31 @@ class DatagramReceiver:
         if end > len(plaintext):
             self._counters["inner-malformed"] += 1
             return False
-        if not self._budget.work(self._clock.seconds()):
+        kind, body = plaintext[start + 2], plaintext[start + HEADER.size : end]
+        cost = 1 + len(body) // _LISTED if kind in _LISTS else 1
+        if not self._budget.work(self._clock.seconds(), cost):
             self._counters["answers-spent"] += 1
             return False
-        kind, body = plaintext[start + 2], plaintext[start + HEADER.size : end]
         try:
-            if kind == Inner.DATAGRAM:
+            if kind == _DELIVERED_LIST:
+                self._reporter.settled(self._reliable.delivered(MessageNumbers.decode(body).messages))
+            elif kind == Inner.DATAGRAM:
                 self._datagram(peer, Datagram.decode(body))
             elif kind == Inner.RECEIPT:
                 self._reliable.receipt(Receipt.decode(body))
             elif kind == Inner.OUTCOME:
                 ending = MessageOutcome.decode(body)
                 if self._reliable.ending(ending):
-                    self._reporter.settled(ending.message)
+                    self._reporter.settled((ending.message,))
             elif kind == Inner.TAKEN:
                 self._reliable.taken(MessageNumbers.decode(body).messages)
             elif kind == Inner.SETTLED:
                 self._reporter.confirmed(MessageNumbers.decode(body).messages)
             elif kind == Inner.WAITING:
-                for message in MessageNumbers.decode(body).messages:
+                for message in filter(self._pays, MessageNumbers.decode(body).messages):
                     self._say(message)
+            elif kind == Inner.CANCELLED:
+                self._cancelled(MessageNumbers.decode(body).messages)
             elif kind == Inner.ASK:
                 Mark.decode(body)
                 self._asked = body  # the last one of a sealed frame says it all
@@ -294,12 +296,12 @@ class DatagramReceiver:
     def _whole(self, peer: Peer, service: str, number: int, data: bytes) -> None:
         """A whole message without a key, to a service that the peer may use; its sender wants the outcome."""
         numbers = self.numbers
-        if numbers.seen(number):
-            self._counters["repeated"] += 1
-            self._say(number, unknown=False)
-        elif len(numbers.held) < limits.MAX_HELD:
+        if len(numbers.held) < limits.MAX_HELD and numbers.takes(number):
             message = (peer.name, peer.node_id, peer.roles, service, data, "", False)
             self._hold(number, _new(Message, message))
+        elif numbers.seen(number):
+            self._counters["repeated"] += 1
+            self._say(number, unknown=False)
         else:
             self._counted(Outcome.BUSY)
             self._refuse(number, Outcome.BUSY)
@@ -354,6 +356,13 @@ class DatagramReceiver:
         elif unknown:
             self._reporter.tell(MessageOutcome(message, Outcome.UNKNOWN), confirmed=False)
 
+    def _pays(self, message: int) -> bool:
+        """Each message that the peer asks about costs an answer: of the others it asks again."""
+        pays = self._budget.work(self._clock.seconds())
+        if not pays:
+            self._counters["answers-spent"] += 1
+        return pays
+
     def _refuse(self, number: int, outcome: Outcome) -> None:
         """Answer that a message is not taken; what follows under its number is answered alike."""
         self.numbers.take(number)
@@ -393,26 +402,44 @@ class DatagramReceiver:
             self._services.deliver(message, lambda outcome, said, answer: self._counted(outcome))
         elif datagram.outcome:
             self._accepted[datagram.service.encode("ascii")] = datagram.service
+            self.numbers.take(datagram.message)
             self._hold(datagram.message, message)
         else:
             self._receipt(datagram.message, message)
 
     def _hold(self, number: int, message: Message) -> None:
-        """The sender waits for what its receiver comes to."""
-        numbers, reporter = self.numbers, self._reporter
-        numbers.take(number)
+        """A message that was taken, whose sender waits for what its receiver comes to."""
+        self._reporter.holds(number)
+        waits = self._services.deliver(message, partial(self._ended, number))
+        if waits is not None:
+            self._queued[number] = waits
 
-        def done(outcome: Outcome, said: str, answer: bytes) -> None:
-            if outcome is not _DELIVERED:
-                self._not_taken(outcome)
-            ending = numbers.settle(number, outcome, said)
+    def _ended(self, number: int, outcome: Outcome, said: str, answer: bytes) -> None:
+        """What became of a message whose sender waits for that."""
+        reporter = self._reporter
+        if self._queued:
+            self._queued.pop(number, None)
+        if outcome is _DELIVERED and not answer:
+            self.numbers.held.discard(number)  # nothing more is to be remembered
             if not self._closed:  # else the peer asks, if it comes back
-                ending = ending._replace(answer=answer) if answer else ending
-                told = reporter.ended(number)
-                reporter.tell(ending, confirmed=told or bool(answer))
+                reporter.delivered(number)
+            return
+        self._counted(outcome)
+        ending = self.numbers.settle(number, outcome, said)
+        if not self._closed:
+            told = reporter.ended(number)
+            reporter.tell(ending._replace(answer=answer), confirmed=told or bool(answer))
 
-        reporter.holds(number)
-        self._services.deliver(message, done)
+    def _cancelled(self, numbers: Sequence[int]) -> None:
+        """The sender waits for these no more: what was not handed over is not handed over at all."""
+        for number in numbers:
+            waits = self._queued.pop(number, None)
+            if waits is not None:
+                if self._services.withdraw(waits):
+                    self._reporter.ended(number)
+                    self.numbers.settle(number, Outcome.REFUSED)
+            elif self.numbers.takes(number):  # it has not come, or not whole: it may be under way
+                self.numbers.settle(number, Outcome.REFUSED)
 
     def _receipt(self, number: int, message: Message) -> None:
         """The sender, an older one, waits until it is handed over."""

@@ -11,7 +11,7 @@ Tests: C{tests/endtoend/test_reliable.py}, C{tests/endtoend/test_outcomes.py}.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -46,6 +46,8 @@ _DETAILS = {
     "cancelled": "the caller gave up",
     "stopped": "this node is stopping",
 }
+_GIVEN_UP = ("cancelled", "timed-out")
+"""Reasons for which the peer, which may have the message, need not hand it over any more."""
 _new = tuple.__new__
 _NOT_DONE = "{name} has the message, but the receiver of {service} was not done with it in time"
 
@@ -61,6 +63,7 @@ class ReliableSender:
     __slots__ = (
         "_batch",
         "_call",
+        "_cancelled",
         "_clock",
         "_counters",
         "_keys",
@@ -84,6 +87,9 @@ class ReliableSender:
         self._clock = clock
         self._timer = DeadlineTimer(clock, self._tick)
         self._trials = PathTrials()
+        self._cancelled: list[
+            int
+        ] = []  # numbers of messages that were given up, and the peer is not told yet
         self._reported: tuple[tuple[bytes, ...], float] | None = None
         self._counters = sealer.counters
 
@@ -97,28 +103,31 @@ class ReliableSender:
         @return: Deferred of L{Delivered}.
         @raise SendRefused: C{busy}.
         """
-        result: Deferred[Delivered] = Deferred(lambda _: give_up())
-        give_up = self.begin(service, data, timeout, key, lambda became: _fire(result, became))
+        result: Deferred[Delivered] = Deferred(lambda _: message.cancel())
+        message = self.begin(service, data, timeout, key, lambda became: _fire(result, became))
         return result
 
-    def begin(self, service: str, data: bytes, timeout: float, key: str, told: Told) -> Callable[[], None]:
+    def begin(self, service: str, data: bytes, timeout: float, key: str, told: Told) -> ReliableMessage:
         """
         As L{send}, without a Deferred.
 
         @param told: called later with what became of it.
-        @return: gives it up; does nothing once it has ended.
+        @return: its C{cancel} gives it up, and does nothing once it has ended.
         @raise SendRefused: C{busy}.
         """
         now = self._clock.seconds()
-        message = ReliableMessage(service, data, now + timeout, key, told)
+        deadline = now + timeout
+        message = ReliableMessage(service, data, deadline, key, told, self._finish)
         self._queue.add(message)
-        self._timer.by(message.deadline, now)
+        if deadline < self._timer.at:
+            self._timer.by(deadline, now)
         if self._turn.held:
-            self._soon()
+            if not self._read:
+                self._soon()
         elif self._call is None:
             self._soon()
             self._pump(now)
-        return partial(self._finish, message, "cancelled")
+        return message
 
     def receipt(self, receipt: Receipt) -> None:
         """A peer that tells no more says what became of a message: it was handed over, or why it was not."""
@@ -126,7 +135,7 @@ class ReliableSender:
         if message is None:
             self._counters["stray-receipt"] += 1
             return
-        self._answered(message)
+        self._answered((message,), self._clock.seconds())
         if receipt.outcome is Outcome.BUSY:
             message.reason = "busy"
         else:
@@ -134,15 +143,17 @@ class ReliableSender:
 
     def taken(self, numbers: Sequence[int]) -> None:
         """The peer holds these messages."""
-        now = self._clock.seconds()
-        for number in numbers:
-            message = self._queue.flying(number)
-            if message is not None:
-                self._answered(message)
-                self._queue.taken(message, now)
-                self._timer.by(message.due, now)
-            elif self._queue.held(number) is None:
+        queue, now, taken = self._queue, self._clock.seconds(), list[ReliableMessage]()
+        for number in dict.fromkeys(numbers):  # a hostile peer may name one twice
+            message = queue.find(number)
+            if message is None:
                 self._counters["stray-receipt"] += 1
+            elif not message.held:
+                taken.append(message)
+        if taken:
+            self._answered(taken, now)
+            queue.taken(taken, now)
+            self._timer.by(taken[0].due, now)
         self._goes_on()
 
     def ending(self, ending: MessageOutcome) -> bool:
@@ -152,13 +163,16 @@ class ReliableSender:
         @return: True if it is to be confirmed: the peer repeats it until then.
         """
         queue, now, outcome = self._queue, self._clock.seconds(), ending.outcome
-        message = queue.flying(ending.message) or queue.held(ending.message)
+        message = queue.find(ending.message)
         if message is None:
             self._counters["stray-receipt"] += 1
             return True
         held = message.held
+        if outcome is Outcome.UNKNOWN and held and not queue.asked(message):
+            self._counters["stray-receipt"] += 1
+            return False
         if not held:
-            self._answered(message)
+            self._answered((message,), now)
         absent = outcome is Outcome.NO_SUCH_SERVICE
         if absent and held:  # it was waited for there, in vain
             queue.missing(message)
@@ -173,47 +187,57 @@ class ReliableSender:
             self._ended(message, outcome, ending.reason, ending.answer)
             return held or bool(ending.answer)
         self._goes_on()
-        self._arm(now)
+        until = queue.pauses(message)
+        if until > now:
+            self._timer.by(until, now)
         return held
 
-    def delivered(self, number: int) -> bool:
-        """As L{ending}, of a message whose receiver has ended well and gives nothing back."""
-        message = self._queue.flying(number) or self._queue.held(number)
-        if message is None:
-            self._counters["stray-receipt"] += 1
-            return True
-        held = message.held
-        if not held:
-            self._answered(message)
-        now = self._clock.seconds()
-        message.told(_new(Delivered, (self._queue.answered(message, now), b"")))
+    def delivered(self, numbers: Sequence[int]) -> list[int]:
+        """As L{ending}, of messages whose receivers have ended well and give nothing back."""
+        queue, now = self._queue, self._clock.seconds()
+        ended, confirmed = list[ReliableMessage](), list[int]()
+        for number in dict.fromkeys(numbers):
+            message = queue.find(number)
+            if message is None:
+                self._counters["stray-receipt"] += 1
+                confirmed.append(number)
+            else:
+                ended.append(message)
+                if message.held:
+                    confirmed.append(number)
+        self._answered([message for message in ended if not message.held], now)
+        queue.answered(ended, now)
+        for message in ended:
+            message.told(_new(Delivered, (now - message.first_sent, b"")))
         self._goes_on()
-        return held
+        return confirmed
 
     def _ended(
         self, message: ReliableMessage, outcome: Outcome, reason: str = "", answer: bytes = b""
     ) -> None:
         now = self._clock.seconds()
         if outcome is Outcome.DELIVERED:
-            message.told(Delivered(self._queue.answered(message, now), answer))
+            self._queue.answered((message,), now)
+            message.told(Delivered(now - message.first_sent, answer))
         else:
-            self._queue.arrived(message, now)
+            self._queue.arrived((message,), now)
             self._finish(message, outcome.slug, reason)
         self._goes_on()
 
-    def _answered(self, message: ReliableMessage) -> None:
-        """Its last transmission is answered; or one before, if this is too soon."""
-        path, now = message.path, self._clock.seconds()
-        if path is None:
-            return
-        if message.tries > 1 and now - message.last_sent < self._queue.control.min_rtt:
-            self._trials.late(path)
-            return
-        self._trials.answered(path)
-        sent = message.last_sent
-        if (path, sent) != self._reported:  # of what left together one answer says as much as all
-            self._reported = path, sent
-            self._sealer.paths.answered(path, sent, now)
+    def _answered(self, messages: Sequence[ReliableMessage], now: float) -> None:
+        """Their last transmissions are answered; or ones before, if this is too soon."""
+        trials = self._trials
+        for message in messages:
+            path, sent = message.path, message.last_sent
+            if path is None:
+                continue
+            if message.tries > 1 and now - sent < self._queue.control.min_rtt:
+                trials.late(path)
+                continue
+            trials.answered(path)
+            if (path, sent) != self._reported:  # of what left together one answer says as much as all
+                self._reported = path, sent
+                self._sealer.paths.answered(path, sent, now)
 
     def ready(self) -> None:
         """There are keys to seal with."""
@@ -228,12 +252,13 @@ class ReliableSender:
 
     def fail_all(self, reason: str) -> None:
         """Give up every message."""
+        for message in self._queue:
+            self._finish(message, reason)
         self._timer.cancel()
+        self._cancelled.clear()
         if self._call is not None:
             self._call.cancel()
             self._call = None
-        for message in self._queue:
-            self._finish(message, reason)
 
     def _finish(self, message: ReliableMessage, reason: str, said: str = "") -> None:
         """@param said: what the receiver says, if it says something."""
@@ -242,6 +267,9 @@ class ReliableSender:
         detail = _DETAILS.get(reason, "{name} is not believed any more: " + reason)
         if message.held and reason == "timed-out":
             detail = _NOT_DONE
+        if message.number >= 0 and reason in _GIVEN_UP:
+            self._cancelled.append(message.number)
+            self._soon()
         self._queue.remove(message)
         self._counters[f"failed-{reason}"] += 1
         text = detail.format(name=self._keys.peer.name, service=message.service)
@@ -249,6 +277,10 @@ class ReliableSender:
 
     def _pump(self, now: float) -> None:
         """Send what the windows allow, if there are keys; ask for keys if there are none."""
+        if self._cancelled:
+            cancelled, self._cancelled = self._cancelled, []
+            if self._keys.sealer(now) is not None:
+                self._tell(Inner.CANCELLED, cancelled)
         queue = self._queue
         if queue.empty or not self._sealer.ready(self._keys):
             return
@@ -329,10 +361,11 @@ class ReliableSender:
             path = self._keys.sent_by
         reason = "timed-out" if self._sealer.routed(self._keys) else "no-route"
         for message in group:
-            message.path = path or message.path
-            if message.reason in ("timed-out", "no-route"):
+            if path is not None:
+                message.path = path
+            if message.reason != reason and message.reason in ("timed-out", "no-route"):
                 message.reason = reason
-            self._queue.sent(message, counters, now)
+        self._queue.sent(group, counters, now)
         self._timer.by(first.due, now)
 
     def _arm(self, now: float) -> None:
@@ -356,12 +389,14 @@ class ReliableSender:
     def _ask(self, now: float) -> None:
         """A peer that was restarted does not know what it held."""
         numbers = self._queue.to_ask(now)
-        if not numbers or not self._sealer.ready(self._keys):
-            return
+        if numbers and self._sealer.ready(self._keys):
+            self._tell(Inner.WAITING, numbers)
+
+    def _tell(self, kind: Inner, numbers: Sequence[int]) -> None:
         for first in range(0, len(numbers), MAX_NUMBERS):
-            asked = MessageNumbers(tuple(numbers[first : first + MAX_NUMBERS])).encode()
+            listed = MessageNumbers(tuple(numbers[first : first + MAX_NUMBERS])).encode()
             try:
-                self._batch.put(pack_frame(Inner.WAITING, asked))
+                self._batch.put(pack_frame(kind, listed))
             except SendRefused:
                 self._counters["reply-lost"] += 1
 

@@ -12,8 +12,7 @@ Tests: C{tests/endtoend/test_reliable.py}, C{tests/endtoend/test_reliable_queue.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -45,6 +44,10 @@ Told = Callable[[Delivered | SendRefused], object]
 
 def _nobody(became: Delivered | SendRefused) -> None:
     """Nobody waits for it."""
+
+
+def _nothing(message: ReliableMessage, reason: str) -> None:
+    """It has no sender."""
 
 
 def encode_datagram(
@@ -83,52 +86,6 @@ def encode_datagram(
 _template = lru_cache(limits.MAX_LANES)(DatagramTemplate)
 
 
-@dataclass(slots=True, eq=False)
-class ReliableMessage:
-    """
-    One acknowledged message.
-
-    @ivar deadline: when to give up.
-    @ivar key: by which the peer knows it again; empty without one.
-    @ivar told: called once it has ended.
-    @ivar order: rises with each message; 0 before it is queued, and once it has ended.
-    @ivar number: given each time it is sent for the first time; -1 while it waits.
-    @ivar frames: its inner frames, from then on.
-    @ivar due: when to send it again; while it is held, when to ask about it.
-    @ivar last_sent: when it last was.
-    @ivar path: by which path.
-    @ivar reason: why it would be given up now.
-    @ivar again: it may have been handed over already, under another number.
-    @ivar held: the peer has it.
-    @ivar there: when its service had last taken a message before this one.
-    @ivar size: bytes it counts for.
-    """
-
-    service: str
-    data: bytes
-    deadline: float
-    key: str = ""
-    told: Told = _nobody
-    order: int = 0
-    number: int = -1
-    frames: Sequence[bytes] = ()
-    counters: Sequence[int] = ()
-    first_sent: float = 0.0
-    due: float = 0.0
-    last_sent: float = 0.0
-    path: tuple[bytes, ...] | None = None
-    tries: int = 0
-    fast: int = 0
-    reason: str = "timed-out"
-    again: bool = False
-    held: bool = False
-    there: float = float("-inf")
-    size: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.size = len(self.data) + limits.MESSAGE_COST
-
-
 class _Lane:
     """
     The messages to one service.
@@ -141,9 +98,21 @@ class _Lane:
     @ivar done: when it last was done with one.
     """
 
-    __slots__ = ("allowed", "bytes", "done", "flying", "messages", "pause", "there", "until", "waiting")
+    __slots__ = (
+        "allowed",
+        "bytes",
+        "done",
+        "flying",
+        "messages",
+        "pause",
+        "service",
+        "there",
+        "until",
+        "waiting",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, service: str) -> None:
+        self.service = service
         self.waiting: deque[ReliableMessage] = deque()
         self.messages = 0
         self.bytes = 0
@@ -154,6 +123,63 @@ class _Lane:
         self.there = self.done = float("-inf")
 
 
+class ReliableMessage:
+    """
+    One acknowledged message.
+
+    @ivar deadline: when to give up.
+    @ivar key: by which the peer knows it again; empty without one.
+    @ivar told: called once it has ended.
+    @param finish: ends it for a reason.
+    @ivar size: bytes it counts for.
+    @ivar lane: its service's, once it is queued.
+    @ivar order: rises with each message; 0 before it is queued, and once it has ended.
+    @ivar number: given each time it is sent for the first time; -1 while it waits.
+    @ivar frames: its inner frames, from then on.
+    @ivar due: when to send it again; while it is held, when to ask about it.
+    @ivar last_sent: when it last was.
+    @ivar path: by which path.
+    @ivar reason: why it would be given up now.
+    @ivar again: it may have been handed over already, under another number.
+    @ivar held: the peer has it.
+    @ivar there: when its service had last taken a message before this one.
+    """
+
+    # what most messages never change is not set for each
+    order = 0
+    number = -1
+    frames: Sequence[bytes] = ()
+    counters: Sequence[int] = ()
+    first_sent = due = last_sent = 0.0
+    path: tuple[bytes, ...] | None = None
+    tries = fast = 0
+    reason = "timed-out"
+    again = held = False
+    there = float("-inf")
+    lane: _Lane
+
+    def __init__(
+        self,
+        service: str,
+        data: bytes,
+        deadline: float,
+        key: str = "",
+        told: Told = _nobody,
+        finish: Callable[[ReliableMessage, str], object] = _nothing,
+    ) -> None:
+        self.service = service
+        self.data = data
+        self.deadline = deadline
+        self.key = key
+        self.told = told
+        self._finish = finish
+        self.size = len(data) + limits.MESSAGE_COST
+
+    def cancel(self) -> None:
+        """The sender gives it up, if it has not ended."""
+        self._finish(self, "cancelled")
+
+
 class ReliableQueue:
     """
     Which acknowledged messages may be sent, and which again. Pure.
@@ -162,6 +188,7 @@ class ReliableQueue:
     """
 
     __slots__ = (
+        "_asked",
         "_bytes",
         "_count",
         "_flying",
@@ -183,6 +210,7 @@ class ReliableQueue:
         self._turn: OrderedDict[str, _Lane] = OrderedDict()  # lanes with waiting messages
         self._flying: dict[int, ReliableMessage] = {}
         self._held: dict[int, ReliableMessage] = {}
+        self._asked: set[int] = set()
         self._count = self._bytes = 0
         self._flying_bytes = 0
         self._sampled = -1.0
@@ -212,7 +240,7 @@ class ReliableQueue:
 
         @raise SendRefused: C{busy}, if too much is queued.
         """
-        lane = self._lane(message.service)
+        lane = self._lanes.get(message.service) or self._new_lane(message.service)
         if (
             lane.messages >= limits.MAX_RELIABLE_MESSAGES
             or lane.bytes + message.size > limits.MAX_RELIABLE_BYTES
@@ -225,6 +253,7 @@ class ReliableQueue:
         self._count += 1
         self._order += 1
         message.order = self._order
+        message.lane = lane
         lane.waiting.append(message)
         lane.messages += 1
         lane.bytes += message.size
@@ -236,9 +265,12 @@ class ReliableQueue:
         The next message to send for the first time, if the windows allow one: of bytes, and of numbers,
         for the peer remembers only so many.  Services take turns.
         """
-        for _ in range(len(self._turn)):
-            service, lane = next(iter(self._turn.items()))
-            self._turn.move_to_end(service)
+        turn = self._turn
+        alone = len(turn) == 1
+        for _ in range(len(turn)):
+            lane = next(iter(turn.values()))
+            if not alone:
+                turn.move_to_end(lane.service)
             if lane.until > now or lane.flying >= lane.allowed:
                 continue
             message = lane.waiting[0]
@@ -247,13 +279,14 @@ class ReliableQueue:
                 self._flying_bytes + size > self.control.cwnd
                 or number - next(iter(flying)) >= limits.ACK_WINDOW
             ):
-                self._turn.move_to_end(service, last=False)
+                turn.move_to_end(lane.service, last=False)
                 return None
             lane.waiting.popleft()
             if not lane.waiting:
-                del self._turn[service]
+                del turn[lane.service]
             message.number = number
-            message.tries = message.fast = 0
+            if message.tries:  # under another number
+                message.tries = message.fast = 0
             self._next = number + 1
             self._flying_bytes += size
             flying[number] = message
@@ -261,68 +294,75 @@ class ReliableQueue:
             return message
         return None
 
-    def sent(self, message: ReliableMessage, counters: Sequence[int], now: float) -> None:
-        """C{message} was sent, or an attempt made to."""
-        message.last_sent = now
-        if message.tries == 0:
-            message.first_sent = message.first_sent or now
-        message.due = now + min(self.control.rto * 2**message.tries, limits.MAX_RTO)  # RFC 6298, 5.5
-        message.tries += 1
-        message.counters = counters
+    def sent(self, messages: Iterable[ReliableMessage], counters: Sequence[int], now: float) -> None:
+        """They were sent together, or an attempt made to."""
+        rto = self.control.rto
+        for message in messages:
+            tries = message.tries
+            message.last_sent = now
+            if not tries:
+                message.first_sent = message.first_sent or now
+            message.due = now + (min(rto * 2**tries, limits.MAX_RTO) if tries else rto)  # RFC 6298, 5.5
+            message.tries = tries + 1
+            message.counters = counters
 
     def flying(self, number: int) -> ReliableMessage | None:
         """The message with this number, if it was sent and not answered."""
         return self._flying.get(number)
 
-    def held(self, number: int) -> ReliableMessage | None:
-        """The message with this number, if the peer holds it."""
-        return self._held.get(number)
+    def find(self, number: int) -> ReliableMessage | None:
+        """The message with this number, if it is under way or held."""
+        return self._flying.get(number) or self._held.get(number)
 
-    def arrived(self, message: ReliableMessage, now: float) -> None:
-        """The peer answers about a message that was under way: it needs no window any more."""
-        if self._flying.pop(message.number, None) is None:
-            return
-        self._flying_bytes -= message.size
-        self._lanes[message.service].flying -= 1
-        rtt, sent = None, message.last_sent
-        if message.tries == 1 and sent != self._sampled:  # what left together has one round trip
-            self._sampled = sent
-            rtt = now - sent
-        self.control.answered(message.size, rtt)
+    def arrived(self, messages: Iterable[ReliableMessage], now: float) -> None:
+        """The peer answers about these: those that were under way need no window any more."""
+        flying, size, rtt = self._flying, 0, None
+        for message in messages:
+            if flying.pop(message.number, None) is None:
+                continue
+            size += message.size
+            message.lane.flying -= 1
+            sent = message.last_sent
+            if sent != self._sampled and message.tries == 1:  # what left together has one round trip
+                self._sampled = sent
+                rtt = now - sent
+        if size:
+            self._flying_bytes -= size
+            self.control.answered(size, rtt)
 
-    def taken(self, message: ReliableMessage, now: float) -> None:
-        """The peer holds C{message}, so its service is there, and has room."""
-        self.arrived(message, now)
-        message.there = self._lanes[message.service].there
-        self._there(message, now)
-        self._held[message.number] = message
-        message.held = True
-        message.reason = "timed-out"
-        message.frames = ()
-        message.due = now + limits.ASK_WAITING
+    def taken(self, messages: Sequence[ReliableMessage], now: float) -> None:
+        """The peer holds these, so their services are there, and have room."""
+        self.arrived(messages, now)
+        for message in messages:
+            message.there = message.lane.there
+            self._there(message.lane, now)
+            self._held[message.number] = message
+            message.held = True
+            message.reason = "timed-out"
+            message.frames = ()
+            message.due = now + limits.ASK_WAITING
 
-    def answered(self, message: ReliableMessage, now: float) -> float:
-        """C{message} is done with. @return: seconds since it was first sent."""
-        if message.held:
-            del self._held[message.number]
-        else:
-            self.arrived(message, now)
-        lane = self._there(message, now)
-        lane.done = now
-        self._forget(message, lane)
-        return now - message.first_sent
+    def answered(self, messages: Sequence[ReliableMessage], now: float) -> None:
+        """These are done with."""
+        self.arrived(messages, now)
+        for message in messages:
+            if message.held:
+                del self._held[message.number]
+            lane = message.lane
+            if lane.done != now or lane.allowed < limits.MAX_RELIABLE_MESSAGES:  # else another said it all
+                self._there(lane, now)
+                lane.done = now
+            self._forget(message, lane)
 
-    def _there(self, message: ReliableMessage, now: float) -> _Lane:
-        lane = self._lanes[message.service]
+    def _there(self, lane: _Lane, now: float) -> None:
         lane.there = now
         lane.pause = limits.BUSY_PAUSE
         if lane.allowed < limits.MAX_RELIABLE_MESSAGES:
             lane.allowed += 1
-        return lane
 
     def missing(self, message: ReliableMessage) -> None:
         """The peer held C{message} for a receiver that did not come: that it took it shows nothing."""
-        lane = self._lanes[message.service]
+        lane = message.lane
         lane.there = max(lane.done, min(lane.there, message.there))
 
     def returns(self, service: str, now: float) -> bool:
@@ -333,8 +373,8 @@ class ReliableQueue:
     def back(self, message: ReliableMessage, now: float) -> None:
         """There was no room for C{message}: it waits, and goes again under another number."""
         self._held.pop(message.number, None)
-        self.arrived(message, now)
-        lane = self._lanes[message.service]
+        self.arrived((message,), now)
+        lane = message.lane
         if now >= lane.until:
             lane.until = now + lane.pause
             lane.pause = min(2 * lane.pause, limits.MAX_BUSY_PAUSE)
@@ -345,7 +385,7 @@ class ReliableQueue:
         """The peer does not hold C{message} any more: it goes again, and may have been handed over."""
         del self._held[message.number]
         message.again = True
-        self._wait_again(message, self._lanes[message.service])
+        self._wait_again(message, message.lane)
 
     def _wait_again(self, message: ReliableMessage, lane: _Lane) -> None:
         """In the order in which messages came."""
@@ -362,7 +402,7 @@ class ReliableQueue:
 
     def remove(self, message: ReliableMessage) -> None:
         """Forget C{message}."""
-        lane = self._lanes[message.service]
+        lane = message.lane
         if self._flying.pop(message.number, None) is not None:
             self._flying_bytes -= message.size
             lane.flying -= 1
@@ -399,7 +439,17 @@ class ReliableQueue:
         asked = [message for message in self._held.values() if message.due <= now]
         for message in asked:
             message.due = now + limits.ASK_WAITING
+        self._asked = {number for number in self._asked if number in self._held}
+        self._asked.update(message.number for message in asked)
         return [message.number for message in asked]
+
+    def asked(self, message: ReliableMessage) -> bool:
+        """True if the peer was asked about C{message} since it took it: only then it says that it lost it."""
+        return message.number in self._asked
+
+    def pauses(self, message: ReliableMessage) -> float:
+        """Until when messages to the service of this one wait, as there was no room."""
+        return message.lane.until
 
     def overdue(self, now: float) -> list[ReliableMessage]:
         """Messages to give up."""
@@ -413,12 +463,10 @@ class ReliableQueue:
         times += [lane.until for lane in self._turn.values() if lane.until > now]
         return min(times, default=None)
 
-    def _lane(self, service: str) -> _Lane:
+    def _new_lane(self, service: str) -> _Lane:
         """The lane of a service; of those without messages only some are remembered."""
-        lane = self._lanes.get(service)
-        if lane is None:
-            lane = self._lanes[service] = _Lane()
-            for name, other in list(self._lanes.items())[: len(self._lanes) - limits.MAX_LANES]:
-                if not other.messages and other is not lane:
-                    del self._lanes[name]
+        lane = self._lanes[service] = _Lane(service)
+        for name, other in list(self._lanes.items())[: max(0, len(self._lanes) - limits.MAX_LANES)]:
+            if not other.messages and other is not lane:
+                del self._lanes[name]
         return lane

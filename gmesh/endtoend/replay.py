@@ -34,14 +34,26 @@ class ReplayWindow:
         self._catch_up()
         return behind < self.width and not self._bits >> behind & 1
 
+    def next(self, number: int) -> bool:
+        """Mark C{number} if it is the one above the highest. @return: whether it is."""
+        if number != self.highest + 1:
+            return False
+        self.highest = number
+        self._run += 1
+        return True
+
+    def marked(self, number: int) -> bool:
+        """True if C{number} lies in the window and was marked."""
+        return 0 <= self.highest - number < self.width and not self.fresh(number)
+
     def mark(self, number: int) -> None:
-        """Remember C{number}, which L{fresh} allowed; one above the highest moves the window."""
-        behind = self.highest - number
-        if behind == -1:
-            self.highest = number
-            self._run += 1
+        """Remember C{number}; one above the highest moves the window, one below the window is nothing."""
+        if self.next(number):
             return
+        behind = self.highest - number
         self._catch_up()
+        if behind >= self.width:
+            return
         if behind >= 0:
             self._bits |= 1 << behind
         elif -behind < self.width:

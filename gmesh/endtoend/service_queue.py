@@ -7,7 +7,7 @@ Tests: C{tests/endtoend/test_services.py}, C{tests/endtoend/test_outcomes.py}.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -16,10 +16,9 @@ from twisted.internet.interfaces import IDelayedCall
 
 from gmesh.endtoend import limits
 from gmesh.endtoend.application_faults import Faults
-from gmesh.errors import GmeshError
 from gmesh.wire.messages import Outcome
 
-__all__ = ["Delivery", "Done", "Handling", "Message", "Receiver", "ServiceQueue", "Taker"]
+__all__ = ["Delivery", "Done", "Keeper", "Message", "Receiver", "ServiceQueue", "Taker"]
 
 
 class Message(NamedTuple):
@@ -45,37 +44,7 @@ class Message(NamedTuple):
         return f"<Message from {self.source_name} to {self.service}, {len(self.data)} bytes>"
 
 
-class Handling:
-    """What a receiver returns that says itself when it is done: a Deferred that costs next to nothing."""
-
-    __slots__ = ("_ended", "_then")
-
-    def __init__(self) -> None:
-        self._then: Callable[[bytes | GmeshError], None] | None = None
-        self._ended: bytes | GmeshError | None = None
-
-    def done(self, answer: bytes = b"") -> None:
-        """It is done with the message; called once, or L{refuse} is."""
-        self._end(answer)
-
-    def refuse(self, error: GmeshError) -> None:
-        """It refuses the message."""
-        self._end(error)
-
-    def when_ended(self, then: Callable[[bytes | GmeshError], None]) -> None:
-        """Call C{then} with the answer, or with the refusal."""
-        self._then = then
-        if self._ended is not None:
-            then(self._ended)
-
-    def _end(self, ended: bytes | GmeshError) -> None:
-        if self._then is None:
-            self._ended = ended
-        else:
-            self._then(ended)
-
-
-Receiver = Callable[[Message], Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | Handling | None]
+Receiver = Callable[[Message], Deferred[Any] | Coroutine[Deferred[Any], Any, Any] | None]
 """
 Takes a message. What it does reaches nobody but itself, and the sender of an acknowledged message:
 
@@ -83,7 +52,6 @@ Takes a message. What it does reaches nobody but itself, and the sender of an ac
  - it returns a Deferred or a coroutine: the receiver is busy until that is done, and with it the message; a
    result of bytes goes back to the sender, its failure refuses the message, is counted (C{receiver-failed}),
    and logged;
- - it returns a L{Handling}: likewise;
  - it returns anything else, True and False too: as None, counted (C{receiver-odd}) and logged;
  - it raises L{GmeshError}: the message is refused, which is counted (C{receiver-refused});
  - it raises anything else, C{SystemExit} too: the message is refused, which is counted
@@ -97,38 +65,48 @@ Done = Callable[[Outcome, str, bytes], None]
 """Called once with what became of a message, what its receiver says of it, and what it gives back."""
 
 
+Keeper = Callable[["Delivery"], None]
+"""A receiver that says later itself what it comes to: L{Services.ended} or L{Services.refused}, once."""
+
+
 class Delivery:
     """
     A message on its way to a receiver.
 
     @ivar done: called once.
-    @ivar handed: called when it is handed over.
+    @ivar handed: called when it is handed over, if that is of interest.
     @ivar hands: how often it was.
+    @ivar taker: who has it.
     @ivar waiting: others who want to know what becomes of it: its sender sent it again under its key.
     """
 
-    __slots__ = ("done", "handed", "hands", "message", "waiting")
+    __slots__ = ("done", "handed", "hands", "message", "taker", "waiting")
 
-    def __init__(self, message: Message, done: Done, handed: Callable[[], None]) -> None:
+    def __init__(self, message: Message, done: Done, handed: Callable[[], None] | None = None) -> None:
         self.message = message
         self.done = done
         self.handed = handed
         self.hands = 0
-        self.waiting: list[Done] = []
+        self.taker: Taker | None = None
+        self.waiting: tuple[Done, ...] = ()
 
 
 class Taker:
     """
     One receiver of a service.
 
+    @ivar keeps: it is a L{Keeper}.
     @ivar concurrent: how many messages it may be busy with.
     @ivar pending: those it is busy with.
     """
 
-    __slots__ = ("concurrent", "faults", "pending", "receiver")
+    __slots__ = ("concurrent", "faults", "keeps", "pending", "receiver")
 
-    def __init__(self, receiver: Receiver, concurrent: int, faults: Faults) -> None:
-        self.receiver = receiver
+    def __init__(
+        self, receiver: Receiver | Keeper, concurrent: int, faults: Faults, keeps: bool = False
+    ) -> None:
+        self.receiver: Callable[[Any], Any] = receiver
+        self.keeps = keeps
         self.concurrent = concurrent
         self.faults = faults
         self.pending: dict[Delivery, None] = {}
@@ -155,7 +133,7 @@ class ServiceQueue:
         self.owner = owner
         self.shared = False
         self.takers: list[Taker] = []
-        self.queue: deque[Delivery] = deque()
+        self.queue: OrderedDict[Delivery, None] = OrderedDict()
         self.bytes = 0
         self.draining = False
         self.ends: IDelayedCall | None = None
@@ -165,7 +143,8 @@ class ServiceQueue:
         """The receiver for the next message: the one that is least busy, if one is free."""
         takers = self.takers
         if len(takers) == 1:
-            return takers[0] if takers[0].free > 0 else None
+            only = takers[0]
+            return only if len(only.pending) < only.concurrent else None
         taker = max(takers, key=lambda one: one.free, default=None)
         return taker if taker is not None and taker.free > 0 else None
 
@@ -180,24 +159,34 @@ class ServiceQueue:
 
     def wait(self, delivery: Delivery, first: bool = False) -> None:
         """Keep it until a receiver is free."""
+        self.queue[delivery] = None
         if first:
-            self.queue.appendleft(delivery)
-        else:
-            self.queue.append(delivery)
+            self.queue.move_to_end(delivery, last=False)
         self._count(delivery.message, 1)
 
     def next(self) -> Delivery:
         """The one that has waited longest."""
-        delivery = self.queue.popleft()
+        delivery, _ = self.queue.popitem(last=False)
         self._count(delivery.message, -1)
         return delivery
+
+    def drop(self, delivery: Delivery) -> bool:
+        """Let it wait no more. @return: whether it did."""
+        if delivery not in self.queue:
+            return False
+        del self.queue[delivery]
+        self._count(delivery.message, -1)
+        return True
+
+    def bytes_of(self, source_id: str) -> int:
+        """Bytes that wait of that node."""
+        return self._peers[source_id, True]
 
     def purge(self, source_id: str) -> int:
         """Drop what waits of that node. @return: how many."""
         gone = [delivery for delivery in self.queue if delivery.message.source_id == source_id]
         for delivery in gone:
-            self.queue.remove(delivery)
-            self._count(delivery.message, -1)
+            self.drop(delivery)
         return len(gone)
 
     def _count(self, message: Message, sign: int) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -24,7 +23,7 @@ from gmesh.endtoend import limits
 from gmesh.endtoend.application_faults import Faults
 from gmesh.endtoend.awaited_services import AwaitedServices
 from gmesh.endtoend.message_keys import KeyState, MessageKeys
-from gmesh.endtoend.service_queue import Delivery, Done, Handling, Message, Receiver, ServiceQueue, Taker
+from gmesh.endtoend.service_queue import Delivery, Done, Keeper, Message, Receiver, ServiceQueue, Taker
 from gmesh.errors import ConfigurationError, GmeshError
 from gmesh.mesh.peer_identity import Peer
 from gmesh.trust.names import is_service
@@ -79,10 +78,6 @@ def _ignore(outcome: Outcome, said: str, answer: bytes) -> None:
     """Nobody waits for it."""
 
 
-def _nobody() -> None:
-    """Nobody wants to know."""
-
-
 class Services:
     """
     The receivers of this node.
@@ -112,12 +107,13 @@ class Services:
     def register(
         self,
         service: str,
-        receiver: Receiver,
+        receiver: Receiver | Keeper,
         *,
         concurrent: int = limits.SERVICE_CONCURRENT,
         reserved: bool = False,
         owner: object = None,
         shared: bool = False,
+        keeps: bool = False,
         changed: Callable[[], None] = lambda: None,
     ) -> Registration:
         """
@@ -128,6 +124,7 @@ class Services:
         @param reserved: True to take a name that begins with C{_}, for gmesh itself.
         @param owner: whose service it is; while it waits for a receiver to come back it is nobody else's.
         @param shared: other receivers of the same owner, which say so too, may share its messages.
+        @param keeps: the receiver is a L{Keeper}.
         @param changed: called now and when the registration ends, before anything else happens.
         @raise ConfigurationError: C{bad-service}, C{reserved-service}, C{service-taken} or
             C{too-many-services}.
@@ -154,7 +151,7 @@ class Services:
             place = self._places[service] = self._awaited.claim(service, owner)
         place.cancel()
         place.shared = shared
-        taker = Taker(receiver, concurrent, Faults(service, self.counters))
+        taker = Taker(receiver, concurrent, Faults(service, self.counters), keeps)
         place.takers.append(taker)
         changed()
         self._drain(place)
@@ -234,53 +231,67 @@ class Services:
         return keys is not None and keys.find(source_id, service, key) is KeyState.ACKNOWLEDGED
 
     def deliver(
-        self, message: Message, done: Done, handed: Callable[[], None] = _nobody, waits: bool = True
-    ) -> None:
+        self, message: Message, done: Done, handed: Callable[[], None] | None = None, waits: bool = True
+    ) -> Delivery | None:
         """
         Hand C{message} over, now or when a receiver is free again.
 
         @param done: called once with the outcome; DELIVERED means that the receiver is done with it.
         @param handed: called when it is handed over.
         @param waits: as of L{refusal}.
+        @return: what waits, if it does: for L{withdraw}.
         """
         place = self._places.get(message.service)
         if message.key:
             if self.known(message.source_id, message.service, message.key):
                 self.counters["key-known"] += 1
                 done(Outcome.DELIVERED, "", b"")
-                return
-            delivery = self._keyed.get(_keyed(message))
-            if delivery is not None:
+                return None
+            known = self._keyed.get(_keyed(message))
+            if known is not None:
                 self.counters["key-known"] += 1
-                delivery.waiting.append(done)
-                return
-        if place is None:
-            if waits:
-                self._await(Delivery(message, done, handed))
-            else:
-                done(Outcome.NO_SUCH_SERVICE, "", b"")
-            return
+                known.waiting += (done,)
+                return None
         delivery = Delivery(message, done, handed)
+        if place is None:
+            return self._await(delivery, waits)
         taker = place.free()
         if taker is None and not place.has_room(message.source_id, len(message.data)):
             done(Outcome.BUSY, "", b"")
-            return
+            return None
         if message.key:
             self._keyed[_keyed(message)] = delivery
         if taker is not None:
             self._hand(place, taker, delivery)
-        else:
-            place.wait(delivery)
+            return None
+        place.wait(delivery)
+        return delivery
 
-    def _await(self, delivery: Delivery) -> None:
+    def _await(self, delivery: Delivery, waits: bool) -> Delivery | None:
         """There is no receiver: after a start one may be on its way."""
         message = delivery.message
-        if not self._awaited.has_room(message.service, message.source_id, len(message.data)):
+        if not (waits and self._awaited.has_room(message.service, message.source_id, len(message.data))):
             delivery.done(Outcome.NO_SUCH_SERVICE, "", b"")
-            return
+            return None
         if message.key:
             self._keyed[_keyed(message)] = delivery
         self._awaited.wait(delivery)
+        return delivery
+
+    def withdraw(self, delivery: Delivery) -> bool:
+        """
+        Hand a message over no more that its sender has given up, and tell nobody what became of it.
+
+        @return: False if it was handed over already, or another waits for it too, which has its key.
+        """
+        service = delivery.message.service
+        place = self._places.get(service) or self._awaited.get(service)
+        if delivery.hands or delivery.waiting or place is None or not place.drop(delivery):
+            return False
+        if delivery.message.key:
+            del self._keyed[_keyed(delivery.message)]
+        self.counters["withdrawn"] += 1
+        return True
 
     def taker(self, peer: Peer, service: str, refused: Callable[[Outcome], None]) -> Take:
         """
@@ -299,7 +310,7 @@ class Services:
 
         def take(data: bytes) -> None:
             message = new(Message, (name, node_id, roles, service, data, "", False))
-            if only is None or len(only.pending) >= only.concurrent:
+            if only is None or only.keeps or len(only.pending) >= only.concurrent:
                 self.deliver(message, done)
                 return
             try:
@@ -310,15 +321,18 @@ class Services:
                 return
             counters["handed"] += 1
             if result is not None:
-                delivery = Delivery(message, _ignore, _nobody)
+                delivery = Delivery(message, _ignore)
                 delivery.hands = 1
                 self._answered(place, only, delivery, result)
 
         return take
 
     def purge(self, source_id: str) -> None:
-        """Drop queued messages of a node that is not believed any more."""
+        """Drop queued messages of a node that is not believed any more. Their keys are new if it returns."""
         for place in (*self._places.values(), *self._awaited):
+            for delivery in place.queue:
+                if delivery.message.source_id == source_id:
+                    self._keyed.pop(_keyed(delivery.message), None)
             self.counters["purged"] += place.purge(source_id)
 
     def _hand(self, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
@@ -333,13 +347,21 @@ class Services:
         if delivery.hands and not message.redelivered:
             message = message._replace(redelivered=True)
         delivery.hands += 1
+        delivery.message = message
+        if taker.keeps:
+            delivery.taker = taker
+            taker.pending[delivery] = None
         try:
-            result = taker.receiver(message)
+            result = taker.receiver(delivery if taker.keeps else message)
         except BaseException:
+            taker.pending.pop(delivery, None)
             self._end(delivery, Outcome.REFUSED, self._raised(taker))
             return
         self.counters["handed"] += 1
-        delivery.handed()
+        if delivery.handed is not None:
+            delivery.handed()
+        if taker.keeps:
+            return
         if result is None:
             self._end(delivery, _DELIVERED)
         else:
@@ -360,10 +382,6 @@ class Services:
 
     def _answered(self, place: ServiceQueue, taker: Taker, delivery: Delivery, answer: object) -> None:
         """What a receiver returned: it is busy until that is done, if that can be waited for."""
-        if type(answer) is Handling:
-            taker.pending[delivery] = None
-            answer.when_ended(partial(self._handled, place, taker, delivery))
-            return
         try:
             deferred = ensureDeferred(cast(Coroutine[Deferred[Any], Any, Any], answer))
         except BaseException:  # it is neither, or a proxy that raises when it is asked what it is
@@ -374,14 +392,17 @@ class Services:
         about = place, taker, delivery
         deferred.addCallbacks(self._free, self._failed, callbackArgs=about, errbackArgs=about)
 
-    def _handled(
-        self, place: ServiceQueue, taker: Taker, delivery: Delivery, ended: bytes | GmeshError
-    ) -> None:
-        if isinstance(ended, GmeshError):
+    def ended(self, delivery: Delivery, answer: bytes) -> None:
+        """A L{Keeper} is done with a message; what it says once the message was taken from it is ignored."""
+        if delivery.taker is not None:
+            self._free(answer, self._places.get(delivery.message.service), delivery.taker, delivery)
+
+    def refused(self, delivery: Delivery, error: GmeshError) -> None:
+        """A L{Keeper} refuses it."""
+        if delivery.taker is not None:
             self.counters["receiver-failed"] += 1
-            self._free(_Refusal(ended), place, taker, delivery)
-        else:
-            self._free(ended, place, taker, delivery)
+            place = self._places.get(delivery.message.service)
+            self._free(_Refusal(error), place, delivery.taker, delivery)
 
     def _failed(self, failure: Failure, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
         if failure.check(GmeshError):
@@ -390,19 +411,21 @@ class Services:
             taker.faults.failed("receiver", failure)
         self._free(_Refusal(failure.value), place, taker, delivery)
 
-    def _free(self, result: object, place: ServiceQueue, taker: Taker, delivery: Delivery) -> None:
+    def _free(self, result: object, place: ServiceQueue | None, taker: Taker, delivery: Delivery) -> None:
         """A receiver is done with one message, unless another has it by now."""
         if delivery not in taker.pending:
             return
         del taker.pending[delivery]
         if isinstance(result, _Refusal):
             self._end(delivery, Outcome.REFUSED, result.said)
-        elif isinstance(result, bytes) and len(result) > MAX_ANSWER:
+        elif not isinstance(result, bytes):
+            self._end(delivery, _DELIVERED)
+        elif len(result) <= MAX_ANSWER:
+            self._end(delivery, _DELIVERED, "", result)
+        else:
             self.counters["answer-too-large"] += 1
             self._end(delivery, Outcome.REFUSED, f"its answer has more than {MAX_ANSWER} bytes")
-        else:
-            self._end(delivery, _DELIVERED, "", result if isinstance(result, bytes) else b"")
-        if place.queue:
+        if place is not None and place.queue:
             self._drain(place)
 
     def _drain(self, place: ServiceQueue) -> None:
@@ -445,7 +468,7 @@ class Services:
 
     def _tell(self, delivery: Delivery, outcome: Outcome, said: str, answer: bytes = b"") -> None:
         self._keyed.pop(_keyed(delivery.message), None)
-        waiting, delivery.waiting = delivery.waiting, []
+        waiting, delivery.waiting = delivery.waiting, ()
         for done in (delivery.done, *waiting):
             done(outcome, said, answer)
 

@@ -129,6 +129,12 @@ class SessionSet:
             session.remote_index == remote_index and counter < session.sent for session in self.sessions()
         )
 
+    def replied(self, remote_index: int, number: int) -> bool:
+        """True if a message 2 of ours went to this session index, in the handshake of this number."""
+        return any(
+            session.remote_index == remote_index and session.number == number for session in self.sessions()
+        )
+
     @property
     def idle(self) -> bool:
         """True if forgetting it would interrupt no handshake."""

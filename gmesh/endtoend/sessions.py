@@ -139,22 +139,39 @@ class Sessions:
             if association is not None:
                 association.receiver.opened(session, plaintext)
 
-    def undeliverable(self, header: PathHeader, reason: str) -> None:
+    def sent(self, header: PathHeader, destination: bytes) -> bool:
+        """
+        Whether a frame to this destination may be ours.
+
+        @param header: its receiver index and counter are those of the frame.
+        """
+        association = self.associations.get(destination)
+        if association is None:
+            return False
+        keys, index, counter = association.keys, header.receiver_index, header.counter
+        if index == 0:
+            return keys.attempt is not None and keys.attempt.initiation.number == counter
+        return keys.sent(index, counter) or keys.replied(index, counter)
+
+    def undeliverable(self, header: PathHeader, destination: bytes, reason: str) -> None:
         """
         A relay did not pass on a frame of ours; routing has already heard why. A hint, from anybody.
 
         @param header: its receiver index and counter are those of that frame.
+        @param destination: of that frame.
         """
         index, counter = header.receiver_index, header.counter
         self.counters["bounced"] += 1
-        for association in self.associations:
-            keys = association.keys
-            if index == 0:
-                self._handshakes.bounced(keys, counter, self._clock.seconds())
-            elif keys.sent(index, counter):
-                if reason == "unreachable":
-                    keys.lose_way()
-                association.bounced(counter)
+        association = self.associations.get(destination)
+        if association is None:
+            return
+        keys = association.keys
+        if index == 0:
+            self._handshakes.bounced(keys, counter, self._clock.seconds())
+        elif keys.sent(index, counter):
+            if reason == "unreachable":
+                keys.lose_way()
+            association.bounced(counter)
 
     def path_found(self, handle: bytes) -> None:
         """Routing knows a path that it did not know when it was asked."""

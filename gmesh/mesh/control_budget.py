@@ -17,7 +17,6 @@ from functools import partial
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from gmesh.errors import GmeshError
 from gmesh.mesh.limits import (
     CONTROL_BURST,
     CONTROL_FRAME,
@@ -114,7 +113,7 @@ class ControlTurns:
         budgets: ControlBudgets,
         handle: bytes,
         read: Callable[[bool], object],
-        refused: Callable[[GmeshError], object],
+        refused: Callable[[Exception], object],
         leave: Callable[[], object],
     ) -> None:
         self._clock = budgets.clock
@@ -184,7 +183,7 @@ class ControlTurns:
         while self._held and self._left > 0 and not self._stopped:
             try:
                 self._held.popleft()()
-            except GmeshError as error:
+            except Exception as error:  # as the reactor does where the frame did not wait
                 self._refused(error)
         if self._stopped:
             return

@@ -105,10 +105,13 @@ class DataProtocol:
         send, onward, flow, hops, budget, path, fixed = verdict
         if send is None:
             header = _new(PathHeader, (path, index, counter, *fixed))
-            if kind == _DATA and forwarding.local is not None:
-                forwarding.local(kind, header, record[path_end + TAIL : end], self._link)
-            else:
-                forwarding.deliver(kind, header, record[path_end + TAIL : end], self._link)
+            try:
+                if kind == _DATA and forwarding.local is not None:
+                    forwarding.local(kind, header, record[path_end + TAIL : end], self._link)
+                else:
+                    forwarding.deliver(kind, header, record[path_end + TAIL : end], self._link)
+            except Exception:
+                forwarding.failed(kind)
             return
         head, rest = record[start : start + AT_FLAGS].tobytes() + onward, record[path_end:end]
         carried = hops * (end - start)

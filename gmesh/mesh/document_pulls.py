@@ -143,13 +143,16 @@ class DocumentPulls:
             self._ask_ahead(name, pull)
         return document
 
-    def judged(self, neighbour: Neighbour, name: str, digest: bytes, good: bool) -> None:
+    def judged(self, neighbour: Neighbour, name: str, digest: bytes, good: bool | None) -> None:
         """
         A document that a neighbour gave whole was judged.
 
-        @param good: False if nobody who verifies it would have passed it on.
+        @param good: False if nobody who verifies it would have passed it on; None if it could not be judged,
+            which says nothing of the neighbour, and is tried again when this type is looked at next.
         """
         self._judging.discard(name)
+        if good is None:
+            return
         if good:
             neighbour.standing.kept()
         else:

@@ -43,23 +43,28 @@ class DocumentReader:
     def __init__(self, budgets: ControlBudgets, aside: Aside = at_once) -> None:
         self._budgets = budgets
         self._aside = aside
-        self._reading: set[str] = set()
-
-    def __contains__(self, name: str) -> bool:
-        """Whether a document of this type is being read beside the reactor."""
-        return name in self._reading
 
     def read(
-        self, source: bytes, name: str, struct: Any, data: bytes, judge: Callable[[Read], object]
+        self,
+        source: bytes,
+        struct: Any,
+        data: bytes,
+        judge: Callable[[Read], object],
+        failed: Callable[[], object],
     ) -> None:
         """
         Read C{data}, and call C{judge} with what it is.
 
         @param source: the handle of the neighbour that sent it.
-        @param name: its type; one of each is read beside the reactor at a time.
+        @param failed: called instead, before the error goes on, if it cannot be read, which nobody expects.
         """
         if len(data) <= DOCUMENT_ASIDE:
-            judge(_read(data, struct))
+            try:
+                found = _read(data, struct)
+            except BaseException:
+                failed()
+                raise
+            judge(found)
             return
         budgets = self._budgets
 
@@ -71,16 +76,14 @@ class DocumentReader:
             return found, budgets.cpu() - began
 
         def done(result: tuple[Read, float]) -> None:
-            self._reading.discard(name)
             budgets.of(source).spend(result[1])
             judge(result[0])
 
-        def failed(failure: Failure) -> Failure:
-            self._reading.discard(name)
+        def broke(failure: Failure) -> Failure:
+            failed()
             return failure
 
-        self._reading.add(name)
-        self._aside(work).addCallbacks(done, failed)
+        self._aside(work).addCallbacks(done, broke)
 
 
 def _read(data: bytes, struct: Any) -> Read:

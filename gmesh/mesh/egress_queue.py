@@ -193,9 +193,13 @@ class EgressQueue:
             state.ingress.relayed -= state.size
 
     def remove_sender(self, flow: bytes) -> None:
-        """The producer is done; what it wrote still goes."""
+        """The producer is done; what it wrote still goes, as if it were relayed."""
         self._senders.pop(flow, None)
         self._paused.pop(flow, None)
+        state = self._flows.get(flow)
+        if state is not None and state.local:
+            state.local = False
+            state.ingress.relayed += state.size
 
     def resume_senders(self) -> None:
         """There is room: resume the senders whose own flow has little left, in the order they were paused."""

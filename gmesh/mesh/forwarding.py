@@ -14,18 +14,20 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
-from gmesh.mesh.limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICE_BURST, NOTICE_RATE
+from gmesh.mesh.limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICES_EACH, NOTICES_HEARD, NOTICES_SENT
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.routing.database import OfferOutcome
 from gmesh.routing.engine import RouteEngine
-from gmesh.token_bucket import TokenBucket
+from gmesh.token_bucket import ClaimGate, Rate
 from gmesh.wire.frames import Kind
 from gmesh.wire.limits import MAX_SPLICES
 from gmesh.wire.messages import Dropped, Unreach
@@ -38,7 +40,8 @@ NOTICES = frozenset({Kind.UNREACH, Kind.DROPPED})
 
 Local = Callable[[int, PathHeader, memoryview, ILink], None]
 SendOwn = Callable[[bytes, bytes, bytes], bool]
-Undeliverable = Callable[[PathHeader, str], None]
+Undeliverable = Callable[[PathHeader, bytes, str], None]
+Sent = Callable[[PathHeader, bytes], bool]
 
 
 class Refusal(NamedTuple):
@@ -60,6 +63,8 @@ class Forwarding(NeighbourObserver):
     @param may_transit: whether traffic of this source may pass through us.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         engine: RouteEngine,
@@ -75,6 +80,7 @@ class Forwarding(NeighbourObserver):
         self.counters = counters
         self.local: Local | None = None
         self._undeliverable: Undeliverable | None = None
+        self._sent: Sent | None = None
         self.links = neighbours.links
         self.generation = 0
         self._engine = engine
@@ -83,18 +89,23 @@ class Forwarding(NeighbourObserver):
         self._relays = relays
         self._revoked = revoked
         self._may_transit = may_transit
-        self._notices: dict[bytes, TokenBucket] = {}
+        self._notices = _NoticeGates(NOTICES_SENT)
+        self._heard = _NoticeGates(NOTICES_HEARD)
         self._lost: dict[bytes, int] = {}
+        self._lines = SpacedLog()
         self.transits: dict[tuple[bytes, ...], tuple[int, int]] = {}
 
-    def serve(self, local: Local, undeliverable: Undeliverable) -> None:
+    def serve(self, local: Local, undeliverable: Undeliverable, sent: Sent) -> None:
         """
         Serve the ends of this node, which send through L{sender} and so are made after this.
 
         @param local: takes E2E frames whose destination we are: kind, header, payload, the link they came by.
-        @param undeliverable: called with the header and C{unreachable} or C{dropped} about a frame of ours.
+        @param undeliverable: called with the header, the destination of a frame of ours and C{unreachable}
+            or C{dropped} about it.
+        @param sent: whether a frame to this destination, with the index and the counter of this header, may
+            be ours.
         """
-        self.local, self._undeliverable = local, undeliverable
+        self.local, self._undeliverable, self._sent = local, undeliverable, sent
 
     def now(self) -> float:
         """The monotonic clock."""
@@ -173,28 +184,54 @@ class Forwarding(NeighbourObserver):
     # -- arrived
 
     def deliver(self, kind: int, header: PathHeader, payload: memoryview, link: ILink) -> None:
-        """A frame whose destination we are. Nothing in it costs the link: a far end wrote it."""
+        """A frame whose destination we are. Whatever this raises costs that frame alone: L{failed}."""
         if kind in E2E:
             if self.local is not None:
                 self.local(kind, header, payload, link)
         elif kind in NOTICES:
             try:
-                self._notice(kind, header, payload)
+                self._notice(kind, header, payload, link.peer.handle)
             except FrameRefused:
                 self.counters.count("notice-malformed")
 
-    def _notice(self, kind: int, header: PathHeader, payload: memoryview) -> None:
+    def failed(self, kind: int) -> None:
+        """Called where an exception of L{deliver} ends: a far end wrote the frame, not the neighbour."""
+        self.counters.count("deliver-failed")
+        self._lines.write(
+            self._log.failure,
+            self._clock.seconds(),
+            "deliver-failed",
+            None,
+            "a frame of kind {kind} for this node could not be dealt with",
+            kind=int(kind),
+        )
+
+    def _notice(self, kind: int, header: PathHeader, payload: memoryview, ingress: bytes) -> None:
+        """It costs something only if it names a frame of ours, and as often as an honest relay says so."""
         if kind == Kind.DROPPED:
-            Dropped.decode(payload)
+            dropped = Dropped.decode(payload)
             self.counters.count("dropped-heard")
-            self._report(header, "dropped")
+            if self._concerns_us(b"d", header, dropped.destination, ingress):
+                self._report(header, dropped.destination, "dropped")
             return
         unreach = Unreach.decode(payload)
+        if not self._concerns_us(b"u", header, unreach.destination, ingress):
+            return
         if self._proven(header.source, unreach):
             self.counters.count("unreach-heard")
-            self._report(header, "unreachable")
+            self._report(header, unreach.destination, "unreachable")
         else:
             self.counters.count("unreach-unproven")
+
+    def _concerns_us(self, kind: bytes, header: PathHeader, destination: bytes, ingress: bytes) -> bool:
+        if self._sent is None or not self._sent(header, destination):
+            self.counters.count("notice-stray")
+            return False
+        flow = destination if kind == b"d" else b""
+        if not self._heard.admits(ingress + kind, header.source + flow, self._clock.seconds()):
+            self.counters.count("notice-rate")
+            return False
+        return True
 
     def _proven(self, relay: bytes, unreach: Unreach) -> bool:
         """
@@ -213,9 +250,9 @@ class Forwarding(NeighbourObserver):
         listed = any(handle == unreach.next_hop for entry in fragments for handle, _ in entry.record.links)
         return bool(fragments) and not listed
 
-    def _report(self, header: PathHeader, reason: str) -> None:
+    def _report(self, header: PathHeader, destination: bytes, reason: str) -> None:
         if self._undeliverable is not None:
-            self._undeliverable(header, reason)
+            self._undeliverable(header, destination, reason)
 
     # -- the next link is gone
 
@@ -252,7 +289,7 @@ class Forwarding(NeighbourObserver):
 
     def _say_unreachable(self, header: PathHeader, gone: bytes) -> None:
         record = self._engine.evidence(gone)
-        if record is None or not self._may_notify(b"u" + header.source):
+        if record is None or not self._may_notify(header, b"u" + header.source):
             return
         body = Unreach(header.destination, gone, record).encode()
         self._send_back(Kind.UNREACH, header, body)
@@ -266,7 +303,7 @@ class Forwarding(NeighbourObserver):
         except FrameRefused:
             return
         if header.source == self.handle:
-            self._report(header, "dropped")
+            self._report(header, header.destination, "dropped")
         elif header.hop > 1:
             here = PathHeader(
                 header.path,
@@ -288,7 +325,7 @@ class Forwarding(NeighbourObserver):
         flow = header.source + header.destination
         if len(self._lost) < MAX_NOTICE_FLOWS or flow in self._lost:
             self._lost[flow] = self._lost.get(flow, 0) + 1
-        if self._may_notify(b"d" + flow):
+        if self._may_notify(header, b"d" + flow):
             body = Dropped(header.destination, self._lost.pop(flow, 1)).encode()
             self._send_back(Kind.DROPPED, header, body)
 
@@ -300,16 +337,37 @@ class Forwarding(NeighbourObserver):
             self.counters.count(kind.name.lower() + "-sent")
             link.send_data(pack_path_frame(kind, back, body), back.source + back.destination)
 
-    def _may_notify(self, key: bytes) -> bool:
-        bucket = self._notices.get(key)
-        if bucket is None:
-            if len(self._notices) >= MAX_NOTICE_FLOWS:
-                return False
-            bucket = self._notices[key] = TokenBucket(NOTICE_RATE, NOTICE_BURST, self._clock.seconds())
-        return bucket.take(self._clock.seconds())
+    def _may_notify(self, header: PathHeader, key: bytes) -> bool:
+        """Who sends what comes to nothing takes none of what we tell those behind other neighbours."""
+        return self._notices.admits(header.path[header.hop - 1], key, self._clock.seconds())
 
     def housekeeping(self) -> None:
         """Forget sources and flows that have been quiet."""
         now = self._clock.seconds()
-        self._notices = {key: bucket for key, bucket in self._notices.items() if not bucket.full(now)}
-        self._lost = {flow: count for flow, count in self._lost.items() if b"d" + flow in self._notices}
+        self._notices.forget(now)
+        self._heard.forget(now)
+        self._lost.clear()
+
+
+class _NoticeGates:
+    """How many UNREACH and DROPPED the frames of each neighbour may come to."""
+
+    __slots__ = ("_every", "_gates")
+
+    def __init__(self, every: Rate) -> None:
+        self._every = every
+        self._gates: dict[bytes, ClaimGate] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._gates.values()))
+
+    def admits(self, ingress: bytes, name: bytes, now: float) -> bool:
+        """May there be one more, about this source or flow of this neighbour?"""
+        gate = self._gates.get(ingress)
+        if gate is None:
+            gate = self._gates[ingress] = ClaimGate(self._every, NOTICES_EACH, now)
+        return gate.admits(name, now)
+
+    def forget(self, now: float) -> None:
+        """Forget neighbours that have been quiet."""
+        self._gates = {ingress: gate for ingress, gate in self._gates.items() if not gate.full(now)}

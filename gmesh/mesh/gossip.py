@@ -221,20 +221,23 @@ class DocumentGossip:
         neighbour: Neighbour,
         name: str,
         data: bytes,
-        then: Callable[[bool], object] = lambda good: None,
+        then: Callable[[bool | None], object] = lambda good: None,
     ) -> None:
         """
         Read it, perhaps beside the reactor, and believe it or not.
 
-        @param then: does the rest; False for what nobody who verifies it would have passed on.
+        @param then: does the rest; False for what nobody who verifies it would have passed on, None if that
+            did not come out, as when what is believed could not be stored.
         """
-        self._reader.read(
-            neighbour.handle,
-            name,
-            _STRUCTS[name],
-            data,
-            lambda found: then(self._believe(neighbour, name, data, found)),
-        )
+
+        def judge(found: Read) -> None:
+            good: bool | None = None
+            try:
+                good = self._believe(neighbour, name, data, found)
+            finally:
+                then(good)
+
+        self._reader.read(neighbour.handle, _STRUCTS[name], data, judge, lambda: then(None))
 
     def _believe(self, neighbour: Neighbour, name: str, data: bytes, found: Read) -> bool:
         try:

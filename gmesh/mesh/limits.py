@@ -9,7 +9,7 @@ from typing import Final
 from gmesh.token_bucket import Rate
 from gmesh.wire.limits import MAX_RECORD_PLAINTEXT
 
-# Before trust: from the TCP connection to both HELLOs; no message of a handshake may be longer.
+# Before trust: from the TCP connection to both HELLOs.
 HANDSHAKE_DEADLINE = 5.0
 
 # A node whose certificate has ended asks the authority for the next one by an anchor.
@@ -23,7 +23,6 @@ JOIN_LINKS = 32
 JOIN_LINKS_PER_ADDRESS = 4
 JOIN_QUESTIONS = 16
 JOIN_QUESTION = 8 * 1024
-HANDSHAKE_MESSAGE = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,11 @@ TOLD_NAMES_AT_ONCE = 2
 DIALS_AT_ONCE = 8
 DIAL_BACKOFF_FIRST = 1.0
 DIAL_BACKOFF_CAP = 60.0
-DIAL_STABLE = 60.0
+DIAL_STABLE = 10.0
+"""
+Seconds after which a link was a good one, so that its end is a first failure.  Less than C{dead_after}: a
+host that is moved again and again, and each time hears nothing more, need not wait longer each time.
+"""
 DIAL_REFUSED_RETRY = 60.0
 # Where another host with our keys is linked: it is rarely stopped by itself, and each attempt costs lines.
 DIAL_TWIN_RETRY = 600.0
@@ -260,8 +263,11 @@ MAX_VERDICTS: Final = 4096
 MAX_OWN_VERDICTS: Final = 1024
 MAX_TRANSITS: Final = 1024
 MAX_NOTICE_FLOWS: Final = 1024
-NOTICE_RATE: Final = 10.0
-NOTICE_BURST: Final = 10
+# UNREACH of one source and DROPPED of one flow, sent and heard; to all behind one neighbour so many are sent.
+NOTICES_EACH: Final = Rate(10.0, 10)
+NOTICES_SENT: Final = Rate(512.0, 1024)
+# Of each kind so many are looked at that come by one neighbour: the signature of an UNREACH costs 0.15 ms.
+NOTICES_HEARD: Final = Rate(100.0, 200)
 HEADER_RATE: Final = 2000.0
 HEADER_BURST: Final = 4096
 # What one relay hands us of others: that of eight sources who use up all they may.

@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from random import Random
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProtocolFactory, IPushProducer, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.errors import FrameRefused, GmeshError, PeerRefused
@@ -387,7 +389,13 @@ class MeshProtocol(RecordProtocol):
         self._context.counters.count("control-flood")
         self._end(CloseReason.FLOOD.slug, CloseReason.FLOOD)
 
-    def _refused(self, error: GmeshError) -> None:
+    def _refused(self, error: Exception) -> None:
+        """A frame was; or what takes it is at fault, which costs the link as well."""
+        if not isinstance(error, GmeshError):
+            broken = partial(self.log.failure, failure=Failure(error))
+            self._tell("frame-broke", "A frame of {name} broke its receiver", log=broken)
+            self._end("broken", CloseReason.UNSPECIFIED)
+            return
         self._context.refusals.refuse(error.reason, error.detail, self.address, self.initiator)
         self._end(error.reason, CloseReason.PROTOCOL)
 
@@ -433,9 +441,11 @@ class MeshProtocol(RecordProtocol):
             self._tell("link-down", "Link to {name} is down: {reason}", reason=reason)
             self._context.neighbours.down(self._neighbour, reason)
 
-    def _tell(self, cause: str, text: str, **values: object) -> None:
-        peer, now = self._peer, self._clock.seconds()
-        self._context.lines.write(self.log.info, now, cause, peer.node_key, text, name=peer.name, **values)
+    def _tell(
+        self, cause: str, text: str, log: Callable[..., object] | None = None, **values: object
+    ) -> None:
+        peer, now, log = self._peer, self._clock.seconds(), log or self.log.info
+        self._context.lines.write(log, now, cause, peer.node_key, text, name=peer.name, **values)
 
     def _changed(self) -> None:
         """It is suspect, or no longer, or has another certificate."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any
@@ -97,15 +97,23 @@ class TlsTrust:
         self._warn = warn
         self._sessions: OrderedDict[str, tuple[SSL.Session, str]] = OrderedDict()
         self._chains: WeakKeyDictionary[SSL.Connection, _Chain] = WeakKeyDictionary()
-        self._context: SSL.Context = for_links(CertificateOptions()).getContext()
-        self._context.set_verify(SSL.VERIFY_PEER, self._looked)
-        if not ca:
-            self._context.set_default_verify_paths()
-            return
+        self._ca = ca
+        if ca:
+            _ = self._context
+
+    @cached_property
+    def _context(self) -> SSL.Context:
+        """Made with the first that is dialled so: the roots of a system are a megabyte."""
+        context: SSL.Context = for_links(CertificateOptions()).getContext()
+        context.set_verify(SSL.VERIFY_PEER, self._looked)
+        if not self._ca:
+            context.set_default_verify_paths()
+            return context
         try:
-            self._context.load_verify_locations(ca)
+            context.load_verify_locations(self._ca)
         except SSL.Error as error:
-            raise ConfigurationError("bad-ca", f"{ca} holds no certificates in PEM to trust") from error
+            raise ConfigurationError("bad-ca", f"{self._ca} holds no certificates in PEM to trust") from error
+        return context
 
     def connection(self, address: str, host: str) -> SSL.Connection:
         """A connection to begin with, its session that of the last one where there was one."""

@@ -50,6 +50,10 @@ __all__ = ["HEAD_LIMIT", "SUBPROTOCOL", "WebSocketClient", "WebSocketServer", "W
 SUBPROTOCOL: Final = "gmesh"
 HEAD_LIMIT: Final = 16_384
 """Bytes of a request's head: as h11 takes of an answer's."""
+PINGS_AT_ONCE: Final = 32
+"""In what is read at once: of one more the connection ends.  Web servers send one in many seconds."""
+PONGS_AHEAD: Final = 4
+"""Between two messages of ours, so that who does not read fills no buffer; the newest ping waits for one."""
 _NOT_FOUND: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -60,10 +64,15 @@ class _Framed(ProtocolWrapper):
     layer = "websocket"
     transport: Any
     web: WSConnection
+    _ping: Ping | None = None
+    _pongs = 0
 
     def write(self, data: bytes) -> None:
         """One message."""
         if self.web.state is ConnectionState.OPEN:
+            if self._ping is not None:
+                self._answer(self._ping)
+            self._pongs = 0
             self.transport.write(bytes(self.web.send(BytesMessage(data))))
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -90,18 +99,30 @@ class _Framed(ProtocolWrapper):
     def take_events(self) -> None:
         """What C{wsproto} has made of them."""
         messages = []
+        pings = 0
         for event in self.web.events():
             if isinstance(event, BytesMessage):
                 messages.append(event.data)
             elif isinstance(event, Ping):
-                self.transport.write(bytes(self.web.send(event.response())))
+                self._ping = event  # the newest answers for all (RFC 6455, 5.5.3)
+                pings += 1
+                if pings > PINGS_AT_ONCE:
+                    self.transport.abortConnection()
+                    return
             elif isinstance(event, CloseConnection | TextMessage):
                 if self.web.state is ConnectionState.REMOTE_CLOSING and isinstance(event, CloseConnection):
                     self.transport.write(bytes(self.web.send(event.response())))
                 self.transport.loseConnection()
                 break
+        if self._ping is not None and self._pongs < PONGS_AHEAD and self.web.state is ConnectionState.OPEN:
+            self._answer(self._ping)
         if messages and self.wrappedProtocol is not None:
             self.wrappedProtocol.dataReceived(b"".join(messages) if len(messages) > 1 else bytes(messages[0]))
+
+    def _answer(self, ping: Ping) -> None:
+        self._ping = None
+        self._pongs += 1
+        self.transport.write(bytes(self.web.send(ping.response())))
 
 
 class WebSocketClient(_Framed, Opening):

@@ -321,7 +321,7 @@ def make_ends(
     sessions = Sessions(
         associations, sealer, directory, clock, lambda number: routes.documents.wanted("crl", number)
     )
-    routes.forwarding.serve(sessions.frame_for_us, sessions.undeliverable)
+    routes.forwarding.serve(sessions.frame_for_us, sessions.undeliverable, sessions.sent)
     if seeker is not None:
         seeker.serve(sessions.path_found)
     datagrams = Datagrams(

@@ -117,6 +117,9 @@ PING_COUNT_LIMIT = 1000
 MAX_LEG_SERVICES = 64
 MAX_LEG_CONCURRENT = 1_024
 """Services that one connection of messages serves, and messages it may be given of one."""
+MAX_LEG_ASKED = 16
+MAX_LEG_UNREAD = 4 * 1024 * 1024
+"""Tables that wait for a program that does not read, and bytes after which it is not read either."""
 MAX_ACKNOWLEDGED = 1_024
 """Messages that one C{POST /v1/receive/ack} names."""
 FULL_PAUSE = 0.05
@@ -145,6 +148,8 @@ MAX_LOCAL_CONNECTIONS = 8_192
 MAX_FORWARDED = 1_024
 MAX_FORWARDED_ALL = 4_096
 """Connections of one forward, and of all: more streams than that no peer has, and no node."""
+MAX_PROXIED = 4_096
+"""Connections through the proxy, likewise."""
 EARLY_BYTES = 64 * 1024
 """What a program may send before it has its stream; more waits in its socket."""
 MAX_DIAL_TIMEOUT = 60.0

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gmesh.addresses import MeshAddress
     from gmesh.daemon.metrics import MetricsPage
     from gmesh.node.api.message_leg import LegNode
+    from gmesh.node.api.stream_requests import StreamRequests
     from gmesh.node.api.views import LocalNode
     from gmesh.node.runtime import NodeRuntime
 
@@ -214,8 +215,7 @@ def _compose(options: Options, reactor: Any) -> MultiService:
     from gmesh.node.api.entrance import EntranceFactory
     from gmesh.node.api.http import LateResource, LocalSite, local_site
     from gmesh.node.api.local_connections import LocalConnections
-    from gmesh.node.api.stream_requests import StreamRequests
-    from gmesh.node.api.views import Settings
+    from gmesh.node.api.start_settings import Settings
     from gmesh.node.authority_client import AuthorityClient
     from gmesh.node.authority_http import AuthorityHTTP, http_client
     from gmesh.node.authority_relay import AuthorityRelay, FallbackPath, RelayedAuthority
@@ -343,9 +343,17 @@ def _compose(options: Options, reactor: Any) -> MultiService:
         return address_of(member.peer, service)
 
     acceptors = Acceptors(runtime.streams, access, ServiceGroups(configuration.bind), reactor)
-    requests = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
-    requests.node = messages_node
-    entrance = EntranceFactory(site, requests.judge, reactor, LocalConnections(reactor, runtime.count))
+
+    @cache
+    def stream_requests() -> StreamRequests:
+        from gmesh.node.api.stream_requests import StreamRequests
+
+        made = StreamRequests(runtime.streams, acceptors, access, address, reactor, configuration.host)
+        made.node = messages_node
+        return made
+
+    connections = LocalConnections(reactor, runtime.count)
+    entrance = EntranceFactory(site, lambda *asked: stream_requests().judge(*asked), reactor, connections)
     local = ListenService(
         reactor, configuration.control_endpoint(), entrance, "local API", UNIT, access.group
     )

@@ -3,7 +3,7 @@
 Endpoints for programs in the node's own process.
 
 Programs elsewhere use those of L{gmesh.client}, which behave alike.
-Tests: C{tests/streams/test_twisted_mixins.py}.
+Tests: C{tests/streams/test_dialling.py}, C{tests/streams/test_twisted_mixins.py}.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from gmesh.addresses import MeshAddress
+from gmesh.errors import ConfigurationError
 from gmesh.interfaces import IStreamOffer, IStreams
 from gmesh.stream_errors import StreamCode
 
@@ -51,7 +52,7 @@ class NodeClientEndpoint:
         """
         factory.doStart()
         dialled: Deferred[IProtocol] = self._streams.dial(
-            self._node, self._service, factory.buildProtocol, self._timeout
+            self._node, self._service, factory.buildProtocol, self._timeout, factory.doStop
         )
 
         def failed(failure: Failure) -> Failure:
@@ -100,8 +101,12 @@ class NodePort:
 
     def startListening(self) -> None:
         """Take streams from now on."""
-        self._listener = self._streams.listen(self._own.service, self._take)
-        self._factory.doStart()
+        self._factory.doStart()  # streams that waited for a taker are handed over before this returns
+        try:
+            self._listener = self._streams.listen(self._own.service, self._take)
+        except ConfigurationError:
+            self._factory.doStop()
+            raise
 
     def stopListening(self) -> None:
         """Take no more; open streams go on. May be called twice."""

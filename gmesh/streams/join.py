@@ -40,7 +40,7 @@ class TransportJoin:
     What joins two transports, one for each end; either may be connected first, and waits for the other.
 
     @param clock: for the cut of what is half closed and silent.
-    @param over: called once no end is connected any more.
+    @param over: called when no end is connected any more, for the first time.
     @param local: for whom, as of L{ILocalEnd}.
     @ivar near: the protocol of one transport.
     @ivar far: the protocol of the other.
@@ -54,6 +54,7 @@ class TransportJoin:
         self._over = over
         self.local = local
         self._timer: IDelayedCall | None = None
+        self._told = False
         self.reaped = False
         self.near, self.far = JoinEnd(self), JoinEnd(self)
         self.near.other, self.far.other = self.far, self.near
@@ -77,11 +78,15 @@ class TransportJoin:
         """An end is no longer connected."""
         if self.near.connected or self.far.connected:
             return
-        if self._timer is not None and self._timer.active():
+        if self._timer is not None:
             self._timer.cancel()
-        self._over()
+            self._timer = None
+        if not self._told:
+            self._told = True
+            self._over()
 
     def _reap(self) -> None:
+        self._timer = None
         self.reaped = True
         self.abort()
 

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from gmesh.endtoend.limits import MAX_SERVICES
 from gmesh.endtoend.services import is_reserved, valid_service
 from gmesh.errors import ConfigurationError
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.stream_errors import StreamCode
 from gmesh.streams.offers import StreamOffer, Take
 from gmesh.wire.limits import MAX_SERVICE
@@ -54,6 +55,7 @@ class StreamListeners:
         self._changed = changed
         self._listeners: dict[str, StreamListener] = {}
         self._held: dict[str, dict[StreamOffer, IDelayedCall]] = {}
+        self._lines = SpacedLog()
         self._hold_until = self._patience = 0.0
 
     @property
@@ -135,7 +137,14 @@ class StreamListeners:
         try:
             listener.take(offer)
         except Exception:
-            self._log.failure("what takes the streams to {service} failed", service=listener.service)
+            self._lines.write(
+                self._log.failure,
+                self._clock.seconds(),
+                "taker-failed",
+                listener.service,
+                "what takes the streams to {service} failed",
+                service=listener.service,
+            )
             offer.refuse(StreamCode.REFUSED.slug, "the service failed")
 
 

@@ -48,7 +48,7 @@ class LooseFrames:
             self.under_way += 1
             self._frames.append(PROBE)
 
-    def fill(self, pieces: Frames, room: int, most: int) -> tuple[int, int, tuple[bytes, ...]]:
+    def fill(self, pieces: Frames, room: int, most: int) -> tuple[int, int, list[bytes]]:
         """As L{StreamState.fill<gmesh.streams.state.StreamState.fill>}."""
         taken: list[bytes] = []
         size = 0
@@ -57,18 +57,19 @@ class LooseFrames:
             taken.append(frame)
             size += len(frame)
         pieces += taken
-        return size, 0, tuple(taken)
+        return size, 0, taken
 
-    def acknowledged(self, flags: int, frames: tuple[bytes, ...]) -> int:
+    def acknowledged(self, flags: int, frames: list[bytes]) -> int:
         """The peer has these. @return: no bytes of any stream."""
         self.under_way -= len(frames)
         return 0
 
-    def lost(self, flags: int, frames: tuple[bytes, ...]) -> None:
-        """Those that still say something are sent again."""
+    def lost(self, flags: int, frames: list[bytes]) -> None:
+        """Those that still say something are sent again, and belong to what carries them then."""
         again = [frame for frame in frames if frame != PROBE]
         self.under_way -= len(frames) - len(again)
         self._frames.extend(again)
+        frames.clear()
 
     def sent_some(self) -> None:
         """Nobody waits for room."""

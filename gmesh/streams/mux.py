@@ -36,6 +36,8 @@ from gmesh.wire.messages import (
 __all__ = ["StreamMux"]
 
 _NO_STREAMS = "no-streams"
+_RUNS = 2**24
+"""So many muxes of a node begin with segment numbers far apart, of 64 bits; then the first come again."""
 
 
 @implementer(IPeerStreams)
@@ -53,11 +55,13 @@ class StreamMux(FrameReader, SegmentsOwner):
         run = next(owner.runs)
         super().__init__(peer, side, run << 32, owner.counters)
         self.clock = owner.clock
+        self.lines = owner.lines
         self.goaway: StreamCode | None = None
         self._owner = owner
         self._credit = CreditBudget(limits.PEER_CREDIT, owner.credit)
         self.sends = SendBudget(owner.sends)
-        self.segments = Segments(self, lane, run << 40, owner.clock, owner.random, self.sends, owner.counters)
+        first = run % _RUNS << 40
+        self.segments = Segments(self, lane, first, owner.clock, owner.random, self.sends, owner.counters)
         self._opens = TokenBucket(*limits.OPENS, owner.clock.seconds())
         self._unaccepted: set[int] = set()
         self._boot: bytes | None = None

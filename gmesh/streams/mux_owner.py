@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.mesh.peer_identity import Peer
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.stream_errors import StreamCode
 from gmesh.streams.budget import CreditBudget, SendBudget
 
@@ -34,6 +35,7 @@ class MuxOwner:
     @ivar credit: what all may be granted.
     @ivar sends: what all may have under way.
     @ivar numbers: of streams, unique on this node.
+    @ivar lines: spaces what peers can cause in the log.
     @ivar runs: of muxes: no two of them use a number of a segment or stream twice.
     """
 
@@ -43,6 +45,7 @@ class MuxOwner:
         self.counters: Counter[str] = Counter()
         self.credit = CreditBudget()
         self.sends = SendBudget()
+        self.lines = SpacedLog()
         self.numbers = itertools.count(1)
         self.runs = itertools.count(1)
 

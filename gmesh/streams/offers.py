@@ -23,10 +23,13 @@ from gmesh.streams import limits
 if TYPE_CHECKING:
     from gmesh.streams.stream import Stream
 
-__all__ = ["Build", "StreamOffer", "StreamOpening", "Take"]
+__all__ = ["Build", "Lost", "StreamOffer", "StreamOpening", "Take"]
 
 Build = Callable[[MeshAddress], IProtocol | None]
 """Gives the protocol for a stream that the far end has accepted, or None to give up."""
+
+Lost = Callable[[], object]
+"""Called once that protocol was told that its connection is lost."""
 
 
 @implementer(IStreamOffer)
@@ -89,12 +92,16 @@ class StreamOpening:
     @param build: gives the protocol.
     @param timeout: seconds, for all of it.
     @param what: completes "nobody answered for ...".
+    @param lost: as of L{IStreams.dial<gmesh.interfaces.IStreams.dial>}.
     @ivar result: Deferred of the protocol; fails with L{gmesh.stream_errors.DialRefused}.
     """
 
-    def __init__(self, clock: IReactorTime, build: Build, timeout: float, what: str) -> None:
+    def __init__(
+        self, clock: IReactorTime, build: Build, timeout: float, what: str, lost: Lost | None = None
+    ) -> None:
         self.result: Deferred[IProtocol] = Deferred(self._cancelled)
         self._build = build
+        self._lost = lost
         self._stream: Stream | None = None
         self._over = False
         self._call = clock.callLater(timeout, self._late, f"nobody answered for {what} in {timeout:g} s")
@@ -127,6 +134,8 @@ class StreamOpening:
             stream.reset(StreamCode.ABORTED.slug, detail)
             self.result.errback(failure or dial_refused(StreamCode.ABORTED.slug, detail))
             return
+        if self._lost is not None:
+            stream.left = self._lost
         stream.connect(protocol)
         self.result.callback(protocol)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from gmesh.wire.limits import MAX_SEEN_RUNS
+from gmesh.wire.limits import MAX_SEEN_RUNS, MAX_SEEN_SPAN
 
 __all__ = ["SeenNumbers"]
 
@@ -36,8 +36,16 @@ class SeenNumbers:
 
     @property
     def runs(self) -> tuple[tuple[int, int], ...]:
-        """First and last number of each run, the newest first."""
-        return (self._first, self.largest), *reversed(self._below)
+        """
+        First and last number of each run, the newest first, as far down as a SEEN can say.
+
+        A peer that forgot this node, and met it again, goes on with far higher numbers.
+        """
+        lowest = self.largest - MAX_SEEN_SPAN + 1
+        runs = (self._first, self.largest), *reversed(self._below)
+        if runs[-1][0] >= lowest:
+            return runs
+        return tuple((max(first, lowest), last) for first, last in runs if last >= lowest)
 
     def add(self, number: int) -> bool:
         """

@@ -93,7 +93,6 @@ class Segments:
         self.lane = lane
         self.attached = True
         self._epoch += _GENERATIONS
-        self._paused = False
         self._soon()
 
     def detach(self) -> None:
@@ -108,6 +107,7 @@ class Segments:
         if self._producing:
             self._producing = False
             self.lane.remove_producer(self)
+        self._paused = False  # nobody resumes what is no producer
 
     def _produce(self) -> None:
         """Be a producer while there is something to send, or to wait for."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 
 from gmesh.errors import FrameRefused
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.stream_errors import StreamCode
 from gmesh.streams.budget import CreditWindow, SendBudget
 from gmesh.streams.receiving import ReceiveHalf
@@ -39,10 +40,12 @@ class StreamHome:
     What a stream asks of the streams with its peer.
 
     @ivar clock: the reactor.
+    @ivar lines: spaces what peers can cause in the log.
     @ivar sends: counts what is under way.
     """
 
     clock: IReactorTime
+    lines: SpacedLog
     sends: SendBudget
 
     def wake(self, stream: StreamState) -> None:

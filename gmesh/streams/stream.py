@@ -73,6 +73,7 @@ class Stream(StreamState):
     @param peer: the far one.
     @ivar accepted: called once the far end has agreed to a stream that this end opened.
     @ivar refused: called with a slug and a sentence if the stream ends before there is a protocol.
+    @ivar left: called once the protocol was told that it is over.
     """
 
     __slots__ = (
@@ -90,6 +91,7 @@ class Stream(StreamState):
         "_unread",
         "accepted",
         "disconnecting",
+        "left",
         "protocol",
         "refused",
         "since",
@@ -115,6 +117,7 @@ class Stream(StreamState):
         self.disconnecting = False
         self.accepted: Callable[[], None] = _nothing
         self.refused: Callable[[str, str], None] = _ignore
+        self.left: Callable[[], object] = _nothing
         self._host = host
         self._peer = peer
         self._unread: deque[bytes] | None = None
@@ -416,6 +419,7 @@ class Stream(StreamState):
         protocol = self.protocol
         if protocol is not None:
             self._call(protocol.connectionLost, failure)
+        self._call(self.left)
 
     def _produce(self, what: str) -> None:
         try:
@@ -431,7 +435,12 @@ class Stream(StreamState):
 
     def _failed(self, what: str) -> None:
         """The application raised: that costs it this stream, and nobody else anything."""
-        self._log.failure(
+        home = self.home
+        home.lines.write(
+            self._log.failure,
+            home.clock.seconds(),
+            "application-failed",
+            self.service,
             "{what} of the application on stream {stream}, {service}, failed",
             what=what,
             stream=self.stream,

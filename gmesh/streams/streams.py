@@ -29,13 +29,14 @@ from gmesh.stream_errors import StreamCode, dial_refused
 from gmesh.streams import limits
 from gmesh.streams.listeners import StreamListener, StreamListeners, no_such_service
 from gmesh.streams.mux_owner import MuxOwner
-from gmesh.streams.offers import Build, StreamOffer, StreamOpening, Take
+from gmesh.streams.offers import Build, Lost, StreamOffer, StreamOpening, Take
 from gmesh.streams.tally import Tally
 from gmesh.wire.messages import Feature
 
 if TYPE_CHECKING:  # a node without streams does not load what carries them
     from gmesh.streams.frame_reader import FrameReader
     from gmesh.streams.lane import Lane
+    from gmesh.streams.loop import LoopLane
     from gmesh.streams.mux import StreamMux
     from gmesh.streams.stream import Stream
 
@@ -72,6 +73,7 @@ class Streams(MuxOwner):
         self._record = record
         self._muxes: dict[bytes, StreamMux] = {}
         self._loop: tuple[StreamMux, StreamMux] | None = None
+        self._lanes: tuple[LoopLane, ...] = ()
         self._streams: dict[int, Stream] = {}
         self._judge_call: IDelayedCall | None = None
         self._lapsed = False
@@ -80,12 +82,17 @@ class Streams(MuxOwner):
     # IStreams
 
     def dial(
-        self, node: str, service: str, build: Build, timeout: float = limits.OPEN_TIMEOUT
+        self,
+        node: str,
+        service: str,
+        build: Build,
+        timeout: float = limits.OPEN_TIMEOUT,
+        lost: Lost | None = None,
     ) -> Deferred[IProtocol]:
         """As L{IStreams.dial}."""
         if not timeout > 0:
             return fail(dial_refused("bad-timeout", "a timeout is more than 0 seconds"))
-        opening = StreamOpening(self.clock, build, timeout, f"{service} at {node}")
+        opening = StreamOpening(self.clock, build, timeout, f"{service} at {node}", lost)
         self._authorization.seek(node).addCallback(self._open, node, service, opening).addErrback(
             self._failed, opening
         )
@@ -93,7 +100,9 @@ class Streams(MuxOwner):
 
     def listen(self, service: str, take: Take, builtin: bool = False) -> StreamListener:
         """As L{IStreams.listen}. @param builtin: True for a service of gmesh itself."""
-        return self.listeners.listen(service, take, builtin)
+        listener = self.listeners.listen(service, take, builtin)
+        self.tally.name(service)
+        return listener
 
     def hold(self, window: float, patience: float) -> None:
         """As L{IStreams.hold}."""
@@ -110,6 +119,11 @@ class Streams(MuxOwner):
         self.listeners.stop()
         for mux in self._all():
             mux.stop(StreamCode.STOPPED.slug)
+        for mux in self._loop or ():
+            mux.gone(StreamCode.STOPPED.slug)
+        for lane in self._lanes:
+            lane.close()
+        self._loop, self._lanes = None, ()
 
     # what is believed or allowed changes
 
@@ -195,6 +209,7 @@ class Streams(MuxOwner):
             own = self._authorization.own
             there = LoopLane(self.clock, lambda plaintext: self._from_here(1, plaintext))
             back = LoopLane(self.clock, lambda plaintext: self._from_here(0, plaintext))
+            self._lanes = there, back
             self._loop = self._make_mux(own, there, 0), self._make_mux(own, back, 1)
             for mux in self._loop:
                 mux.heard(b"", Feature.STREAMS)
@@ -225,6 +240,8 @@ class Streams(MuxOwner):
     def begun(self, stream: Stream) -> None:
         """As L{MuxOwner.begun}."""
         self._streams[stream.stream] = stream
+        if stream.opened:
+            self.tally.name(stream.service)
         self._look_later()
 
     def offer(self, stream: Stream) -> None:
@@ -232,18 +249,23 @@ class Streams(MuxOwner):
         self.listeners.offer(StreamOffer(self.clock, stream))
 
     def ended(self, stream: Stream, reason: str, detail: str) -> None:
-        """As L{MuxOwner.ended}: one line for each stream, without what it carried."""
+        """As L{MuxOwner.ended}: a line, unless many of the peer ended lately; without what it carried."""
         self._streams.pop(stream.stream, None)
         if not self._streams and self._judge_call is not None:
             self._judge_call.cancel()
             self._judge_call = None
         self.tally.ended(stream, reason)
-        self._log.info(
+        peer = stream.getPeer()
+        self.lines.write(
+            self._log.info,
+            self.clock.seconds(),
+            "stream-to" if stream.opened else "stream-from",
+            (peer.node_id, reason == StreamCode.DONE.slug),
             "stream {stream} {direction} {peer} ended after {seconds:.1f} s, "
             "{sent} bytes sent, {received} received: {why}",
             stream=stream.stream,
             direction="to" if stream.opened else "from",
-            peer=str(stream.getPeer()),
+            peer=str(peer),
             seconds=self.clock.seconds() - stream.since,
             sent=stream.sent,
             received=stream.received,

@@ -2,8 +2,8 @@
 """
 What is counted of streams, by service: for metrics.
 
-Names of services come from applications of this node, so there are few; were there many, those beyond
-L{MAX_LABELS<gmesh.streams.limits.MAX_LABELS>} are counted together.
+A service is counted by its name if a program of this node listens to it or dials it; what peers invent,
+and names beyond L{MAX_LABELS<gmesh.streams.limits.MAX_LABELS>}, are counted together.
 Tests: C{tests/node/test_metrics.py}.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["OTHERS", "Tally"]
 
 OTHERS = "other"
-"""The label of services beyond the first so many."""
+"""The label of services that nobody here named, and of those beyond the first so many."""
 
 
 class Tally:
@@ -42,13 +42,14 @@ class Tally:
         self.outcomes[label, reason] += 1
         self._add(self._bytes, label, stream)
 
+    def name(self, service: str) -> None:
+        """A program of this node listens to C{service}, or dials it."""
+        if len(self._labels) < limits.MAX_LABELS:
+            self._labels.add(service)
+
     def label(self, service: str) -> str:
         """What C{service} is counted as."""
-        if service not in self._labels:
-            if len(self._labels) >= limits.MAX_LABELS:
-                return OTHERS
-            self._labels.add(service)
-        return service
+        return service if service in self._labels else OTHERS
 
     def bytes(self, streams: Iterable[Stream]) -> Counter[tuple[str, str]]:
         """Bytes by service and C{sent} or C{received}, those of open C{streams} too."""

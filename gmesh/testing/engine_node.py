@@ -203,7 +203,8 @@ class EngineNode:
         )
         forwarding.serve(
             lambda kind, header, body, link: self.delivered.append((kind, header, bytes(body))),
-            lambda header, reason: self.undelivered.append((header, reason)),
+            lambda header, destination, reason: self.undelivered.append((header, reason)),
+            lambda header, destination: True,
         )
         self.updates = RouteUpdates(
             engine, neighbours, flooding, forwarding, documents, directory, clock, self.wall

@@ -75,6 +75,7 @@ class MemoryStream:
 
     @ivar far: the other end; set by who makes both.
     @ivar gone: fires with None when this end is no more.
+    @ivar left: called once the protocol was told that it is over.
     @ivar why: then, why it ended: slug and one sentence; C{("done", "")} after a clean end.
     """
 
@@ -95,6 +96,7 @@ class MemoryStream:
         self.sent = self.received = 0
         self.since = clock.seconds()
         self.gone: Deferred[None] = Deferred()
+        self.left: Callable[[], object] = lambda: None
         self.why = ("", "")
         self.far: MemoryStream
         self.connected = False
@@ -306,6 +308,7 @@ class MemoryStream:
         self.gone.callback(None)
         if self._protocol is not None:
             self._protocol.connectionLost(Failure(error))
+            self.left()
 
     def _reset(self, reason: str, detail: str, error: Exception) -> None:
         self.way.say(self.far.heard_reset, reason, detail)

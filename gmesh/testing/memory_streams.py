@@ -32,6 +32,7 @@ _LATE = ("timed-out", f"nobody took it for {OFFER_TIMEOUT:g} s")
 
 Take = Callable[["MemoryOffer"], None]
 Build = Callable[[MeshAddress], IProtocol | None]
+Lost = Callable[[], object]
 
 
 @implementer(IStreamOffer)
@@ -117,7 +118,9 @@ class MemoryStreams:
         node_id = hashlib.sha256(self.name.encode()).hexdigest()[:32]
         return MeshAddress(self.name, node_id, self.roles, self.serial, service)
 
-    def dial(self, node: str, service: str, build: Build, timeout: float = 30.0) -> Deferred[IProtocol]:
+    def dial(
+        self, node: str, service: str, build: Build, timeout: float = 30.0, lost: Lost | None = None
+    ) -> Deferred[IProtocol]:
         """As L{IStreams} has it."""
         far = self.nodes.get(node)
         refused = self.refusing.get((node, service))
@@ -152,6 +155,8 @@ class MemoryStreams:
             if protocol is None:
                 near.reset("aborted", "the program that opened it gave up")
                 return
+            if lost is not None:
+                near.left = lost
             near.connect(protocol)
             result.callback(protocol)
 

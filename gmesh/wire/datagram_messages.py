@@ -28,7 +28,6 @@ from gmesh.wire.session_messages import Inner
 
 __all__ = [
     "DATAGRAM_HEAD",
-    "DELIVERED_FRAME",
     "FLAG_OUTCOME",
     "Datagram",
     "DatagramTemplate",
@@ -39,7 +38,6 @@ __all__ = [
     "Receipt",
     "check_key",
     "check_service",
-    "delivered_frame",
 ]
 
 DATAGRAM_HEAD = struct.Struct(">HBBQB")
@@ -47,9 +45,6 @@ DATAGRAM_HEAD = struct.Struct(">HBBQB")
 
 FLAG_OUTCOME = 4
 """Alone among the flags of a DATAGRAM frame: a whole message without key, whose sender wants its outcome."""
-
-DELIVERED_FRAME = struct.Struct(">HBQBB")
-"""A whole OUTCOME frame without reason and answer: length, kind, message, outcome, length of the reason."""
 
 _FRAGMENT = struct.Struct(">HH")
 _RECEIPT = struct.Struct(">QB")
@@ -283,19 +278,12 @@ class MessageOutcome(NamedTuple):
 
 
 _OUTCOMES = frozenset(map(int, Outcome))
-_OUTCOME = int(Inner.OUTCOME)  # a member of an Enum is looked up by a function in Python 3.11
-_DELIVERED_BODY = DELIVERED_FRAME.size - FRAME_HEADER
-
-
-def delivered_frame(message: int) -> bytes:
-    """The OUTCOME frame of a message whose receiver has ended well and gives nothing back."""
-    return DELIVERED_FRAME.pack(_DELIVERED_BODY, _OUTCOME, message, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class MessageNumbers:
     """
-    The body of TAKEN, SETTLED and WAITING.
+    The body of TAKEN, SETTLED, WAITING, DELIVERED and CANCELLED.
 
     @ivar messages: 1 to 128 numbers of messages.
     """

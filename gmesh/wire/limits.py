@@ -104,3 +104,6 @@ MAX_SEEN_RUNS = 32
 MAX_STREAM_DETAIL = 200
 MAX_STREAM_EXTENSION = 256
 """Of streams: runs in a SEEN, bytes of text in a RESET, bytes that may be appended to OPEN and ACCEPT."""
+
+MAX_SEEN_SPAN = 2**32 - 1
+"""Numbers that one SEEN is about: no run of it and no gap is longer than its 32 bits say."""

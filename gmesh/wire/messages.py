@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from gmesh.wire.datagram_messages import (
     DATAGRAM_HEAD,
-    DELIVERED_FRAME,
     FLAG_OUTCOME,
     Datagram,
     DatagramTemplate,
@@ -16,7 +15,6 @@ from gmesh.wire.datagram_messages import (
     Receipt,
     check_key,
     check_service,
-    delivered_frame,
 )
 from gmesh.wire.document_messages import (
     NO_DIGEST,
@@ -74,7 +72,6 @@ __all__ = [
     "BOOT_ID",
     "BULK_HEAD",
     "DATAGRAM_HEAD",
-    "DELIVERED_FRAME",
     "FLAG_OUTCOME",
     "DATA_HEAD",
     "DIGEST_SIZE",
@@ -134,7 +131,6 @@ __all__ = [
     "Unreach",
     "check_key",
     "check_service",
-    "delivered_frame",
     "decode_rekey",
     "iter_inner",
     "printable",

@@ -62,6 +62,8 @@ class Inner(IntEnum):
     OUTCOME = 7
     SETTLED = 8
     WAITING = 9
+    DELIVERED = 10
+    CANCELLED = 11
     SEGMENT = 16
     SEEN = 17
     OPEN = 18

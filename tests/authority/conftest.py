@@ -18,7 +18,13 @@ from gmesh.authority.rate_limit import RateLimits
 
 ON_BOTH = frozenset(
     {
+        "test_approvals",
+        "test_joins_together",
+        "test_renewals_together",
         "test_replay",
+        "test_restore",
+        "test_revocations",
+        "test_statements",
         "test_p13_who_holds_a_status_of_another_replica_is_not_answered_with_an_older_one",
         "test_p15_two_replicas_that_find_the_same_half_over_make_one",
         "test_p28_every_replica_has_the_whole_audit_in_a_file",
@@ -48,6 +54,9 @@ def postgres() -> Iterator[PostgresServer]:
 def on_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where each L{Network} keeps its database."""
     name = getattr(request, "param", "sqlite")
+    alone = request.node.get_closest_marker("sqlite")
+    if name == "postgres" and alone is not None:
+        pytest.skip(f"of SQLite alone: {alone.args[0]}")
     if name == "postgres" or not {"postgres", "pair"}.isdisjoint(request.fixturenames):
         be_patient(monkeypatch)
     if name == "postgres":

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from authority.database import change
 from authority.in_place import HeldThreads, in_place_pools
 from authority.postgres_server import DatedEngine, PostgresServer
 from authority.state_files import START, Keys, write_state
@@ -18,8 +22,11 @@ from twisted.python.failure import Failure
 
 from gmesh.authority.approval_rules import NO_APPROVALS
 from gmesh.authority.auth import Authenticator
+from gmesh.authority.backups import make_backup
 from gmesh.authority.rate_limit import RateLimiter, RateLimits
 from gmesh.authority.request_log import RequestLog
+from gmesh.authority.restore import Restored, restore
+from gmesh.authority.restore_place import SharedPlace
 from gmesh.authority.server import Server, open_authority
 from gmesh.authority.service import Authority
 from gmesh.authority.state import StateDirectory
@@ -154,6 +161,63 @@ class Network:
         self.stop()
         self.clock.advance(1)
         self.start()
+
+    # What lies beside the daemon.
+
+    def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """What the database holds, asked in words of its own library alone."""
+        return change(self.authority.store.engine, sql, *values)
+
+    def change(self, *statements: str) -> None:
+        """Change the database by another hand than ours, in one commit each."""
+        for sql in statements:
+            self.rows(sql)
+
+    def failure(self, text: str) -> Exception:
+        """What its library raises when the database fails."""
+        return psycopg.errors.IoError(text) if self.engine is not None else sqlite3.OperationalError(text)
+
+    def restore(self, backup: Path | None = None, *files: Any, **more: Any) -> Restored:
+        """Put a backup, by default itself, in the place of the database of the stopped daemon."""
+        return restore(self.path, backup or self.itself(), self.now, *files, place=self.place(), **more)
+
+    def place(self) -> SharedPlace | None:
+        """Where a restored database goes, if not into the directory."""
+        return None if self.engine is None else SharedPlace(self.engine, self.path)
+
+    def move(self, path: Path) -> None:
+        """Go on in another directory, and in the database that is kept for it."""
+        self.path = path
+        self.engine = self._make_engine()
+
+    def itself(self) -> Path:
+        """The database of the stopped daemon as a file."""
+        if self.engine is None:
+            return self.path / "authority.sqlite"
+        path = self.path / f"itself-{self.now}.sqlite"
+        make_backup(self.engine, path, self.now)
+        return path
+
+    def keep(self, place: Path) -> None:
+        """Copy all that the stopped daemon has: the directory, and the database where it is elsewhere."""
+        shutil.copytree(self.path, place)
+        if self.postgres is not None:
+            self.postgres.copy(self.path, place)
+
+    def put_back(self, place: Path) -> None:
+        """Have what was kept instead of what is there, as the snapshot of a machine does."""
+        shutil.rmtree(self.path)
+        shutil.copytree(place, self.path)
+        if self.postgres is not None:
+            self.postgres.copy(place, self.path)
+        self.move(self.path)
+
+    def lose_database(self) -> None:
+        """It is gone, and where it was there is an empty one or none."""
+        if self.engine is None:
+            (self.path / "authority.sqlite").unlink()
+        else:
+            self.change("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
 
     # Requests.
 

@@ -12,6 +12,9 @@ import threading
 from pathlib import Path
 
 SOCKET = ".s.PGSQL.5432"
+_FIELDS = b"SFATAL\0VFATAL\0C53300\0Msorry, too many clients already\0\0"
+FULL = b"E" + (len(_FIELDS) + 4).to_bytes(4, "big") + _FIELDS
+"""What a server says that has no room (ErrorResponse, PostgreSQL's manual, "Message Formats")."""
 
 
 class Proxy:
@@ -21,7 +24,7 @@ class Proxy:
     @param server: the directory of the server's socket.
     @ivar plan: what happens next: C{""} nothing, C{gone} nobody gets through, C{begin} the next group is
         cut off before it begins, C{before} as its commit is sent, C{after} when that is done, C{hang} nothing
-        is passed on any more.
+        is passed on any more, C{full} there is no room for another connection.
     @ivar hung: gets an item for each piece that is swallowed.
     """
 
@@ -68,6 +71,11 @@ class Proxy:
             except OSError:
                 return
             if self.plan == "gone":
+                client.close()
+                continue
+            if self.plan == "full":
+                client.recv(65536)
+                client.sendall(FULL)
                 client.close()
                 continue
             server = socket.socket(socket.AF_UNIX)

@@ -15,12 +15,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from gmesh.authority.store import postgres
 from gmesh.authority.store.postgres import PostgresConnection, PostgresEngine
 
 NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 
+MEMORY = Path("/dev/shm")
+MEMORY_NEEDED = 4 << 30
+"""Bytes, for a database of some megabytes a test: a disk takes minutes to write and delete them all."""
 GUARDED = "guarded"
 """A role that needs a password, once there is one."""
 
@@ -76,12 +80,12 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"host={self._directory} user=gmesh dbname={database} connect_timeout=60"
 
-    def database(self) -> str:
-        """The URL of a new and empty one."""
+    def database(self, template: str = "template0") -> str:
+        """The URL of a new one, empty or a copy of another that nobody is connected to."""
         self._made += 1
         name = f"t{self._made}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
     def of(self, state: Path) -> tuple[str, bool]:
@@ -90,6 +94,14 @@ class PostgresServer:
         if made:
             self._kept[state] = self.database()
         return self._kept[state], made
+
+    def prepare(self, state: Path) -> None:
+        """Have a state directory go by a new and empty one, which somebody else fills."""
+        self._kept[state] = self.database()
+
+    def copy(self, state: Path, other: Path) -> None:
+        """Have a second state directory go by a copy of the database of the first."""
+        self._kept[other] = self.database(str(conninfo_to_dict(self._kept[state])["dbname"]))
 
     def share(self, state: Path, other: Path) -> None:
         """Have a second state directory go by the database of the first."""
@@ -127,13 +139,14 @@ class DatedEngine(PostgresEngine):
 
 
 @contextmanager
-def running() -> Iterator[PostgresServer]:
+def running(kind: type[PostgresServer] = PostgresServer) -> Iterator[PostgresServer]:
     """One that runs, and is thrown away."""
     if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
         pytest.skip("NOT RUN: there is no initdb of PostgreSQL on the PATH")
-    directory = Path(tempfile.mkdtemp(prefix="pg"))
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED
+    directory = Path(tempfile.mkdtemp(prefix="pg", dir=MEMORY if roomy else None))
     try:
-        server = PostgresServer(directory)
+        server = kind(directory)
         server.make()
         server.start()
         try:

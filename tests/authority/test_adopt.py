@@ -19,6 +19,8 @@ from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.trust.documents import Crl, Status
 
+NOTED_OLDER = "UPDATE meta SET value = 1 WHERE name = 'older_database_at'"
+
 
 def dump(network: Network, path: Path) -> None:
     """As an administrator of the database would."""
@@ -45,6 +47,7 @@ def test_p27_a_dump_of_yesterday_is_refused_then_adopted(shared: Network, tmp_pa
     with pytest.raises(StoreError, match="gmesh database adopt") as caught:
         shared.start()
     assert caught.value.reason == "older-database"
+    sql(shared, NOTED_OLDER)  # as one that ran would have
     done = adopt(shared.path, shared.engine, shared.now)
     assert any("pump-1" in name or old.node.key_id in name for name in done.taken_in)
     shared.clock.advance(2)
@@ -133,7 +136,14 @@ def test_a_database_moved_whole_is_taken_as_it_is(shared: Network) -> None:
     sql(shared, f"UPDATE audit SET seq = seq + 100 WHERE seq = {last}")
     with pytest.raises(StoreError, match="lacks row"):
         adopt_whole(shared.path, shared.engine, shared.now)
-    sql(shared, f"UPDATE audit SET seq = seq - 100 WHERE seq = {last} + 100")
+    sql(
+        shared,
+        f"UPDATE audit SET seq = seq - 100 WHERE seq = {last} + 100",
+        NOTED_OLDER,  # a daemon on another host saw more
+    )
+    with pytest.raises(StoreError, match="another daemon has seen"):
+        adopt_whole(shared.path, shared.engine, shared.now)
+    sql(shared, NOTED_OLDER.replace("= 1", "= 0"))
     adopt_whole(shared.path, shared.engine, shared.now)
     shared.clock.advance(1)
     shared.start()

@@ -16,6 +16,7 @@ from gmesh.errors import GmeshError
 from gmesh.trust.encoding import b64url_encode
 
 BACKUP = "POST /admin/backup"
+OWN_RULES = "who starts on a database that daemons share goes by the rules that it holds: test_replicas"
 
 
 @pytest.fixture
@@ -91,6 +92,7 @@ WEAKER = {
 }
 
 
+@pytest.mark.sqlite(OWN_RULES)
 @pytest.mark.parametrize("case", WEAKER)
 def test_a20_weaker_rules_are_refused_and_told(network: Any, two: Any, case: str) -> None:
     """On SIGHUP and at each start, with one row in the audit; the flag takes them, and that is a row too."""
@@ -120,6 +122,7 @@ def test_a20_weaker_rules_are_refused_and_told(network: Any, two: Any, case: str
     assert len(told(network)) == 3
 
 
+@pytest.mark.sqlite(OWN_RULES)
 def test_a20_a_file_put_back_holds_as_if_nothing_had_been(network: Any, two: Any) -> None:
     """Stronger rules, and the same again, need no flag."""
     rule(network, 2, *WHO_VOTES)

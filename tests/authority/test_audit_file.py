@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from authority.network import Network
 
+from gmesh.authority import audit
 from gmesh.authority.audit import chain_hash
 from gmesh.authority.audit_file import HeldHead, audit_rows, survey
 from gmesh.errors import StoreError
@@ -43,6 +48,57 @@ def test_the_mirror_of_a_daemon_is_such_a_file(network: Network) -> None:
     listed = network.admin("GET", "/admin/audit").json
     assert (found.size, found.head, found.broken) == (listed["size"], listed["head"], "")
     assert (found.met, found.verified, found.forked, found.beyond) == ([held], head.size, [], [])
+
+
+class FillingDisk(FileIO):
+    """Takes a few bytes more, then none."""
+
+    left = 50
+
+    def write(self, data: Any) -> int:
+        if not FillingDisk.left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        part = data[: FillingDisk.left]
+        FillingDisk.left -= len(part)
+        return super().write(part)
+
+
+def test_a_row_that_a_full_disk_takes_half_of_is_whole_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is there meanwhile, and all that follow from it stay behind it."""
+    chain(tmp_path / "whole", *plain(9))
+    lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
+    entries = [(row.seq, row.entry, row.digest) for row in audit_rows(tmp_path / "whole")]
+    file = tmp_path / "audit.jsonl"
+    mirror = audit.AuditMirror(file)
+    mirror.append(entries[:4])
+    with monkeypatch.context() as full:
+        opener = {"opener": lambda path, flags: os.open(path, flags, 0o600)}
+        full.setattr(
+            audit, "open", lambda path, mode, **more: FillingDisk(path, mode, **opener), raising=False
+        )
+        mirror.append(entries[4:5])
+        mirror.append(entries[5:6])
+    assert (file.read_bytes(), mirror.failures) == (b"".join(lines[:4]), 2)
+    mirror.append(entries[6:])
+    assert file.read_bytes() == b"".join(lines)
+
+
+def test_rows_beyond_what_is_kept_are_left_to_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file ends early, and has no gap."""
+    monkeypatch.setattr(audit, "_PENDING_MAX", 3)
+    chain(tmp_path / "whole", *plain(9))
+    entries = [(row.seq, row.entry, row.digest) for row in audit_rows(tmp_path / "whole")]
+    mirror = audit.AuditMirror(tmp_path / "away" / "audit.jsonl")
+    for entry in entries[:6]:
+        mirror.append([entry])
+    (tmp_path / "away").mkdir()
+    mirror.append(entries[6:])
+    assert mirror.last() == 3
+    assert mirror.failures == 7
 
 
 def test_a14_a_file_that_was_rewritten_and_went_on_misses_an_earlier_head(tmp_path: Path) -> None:

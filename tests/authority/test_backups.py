@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from authority.in_place import HeldThreads
 
 from gmesh.authority.operators import recover_operator
 from gmesh.authority.restore import restore
@@ -50,6 +51,37 @@ def test_a_backup_is_checked_and_described(network: Any) -> None:
     assert network.admin("POST", "/admin/backup", key=network.keys.operator).slug == "forbidden-role"
 
 
+def test_one_backup_is_made_at_a_time_and_goes_on_when_nobody_waits(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks again meanwhile is told which; it is there in the end."""
+    store, answers = network.authority.store, list[Any]()
+    at_once, held = store._reader.threadpool, HeldThreads()
+    in_thread = store.in_thread
+
+    def in_held_thread(work: Any) -> Any:
+        store._reader.threadpool = held
+        try:
+            return in_thread(work)
+        finally:
+            store._reader.threadpool = at_once
+
+    with monkeypatch.context() as slow:
+        slow.setattr(store, "in_thread", in_held_thread)
+        signed = network.signed(network.keys.admin, "POST", "/admin/backup")
+        network.begin("POST", "/admin/backup", signed).addCallback(answers.append)
+        network.treq.flush()
+    network.clock.advance(31)
+    network.treq.flush()
+    assert [answer.status for answer in answers] == [503]
+    again = network.admin("POST", "/admin/backup")
+    assert (again.status, again.slug) == (409, "conflict")
+    held.go()
+    (name,) = (path.name for path in (network.path / "backups").glob("*.sqlite"))
+    assert f"backups/{name} is being made" in again.json["detail"]
+    assert network.admin("POST", "/admin/backup").status == 201
+
+
 def test_a_restore_gives_no_number_out_twice(network: Any, tmp_path: Path) -> None:
     """Numbers and serials of after the restore lie above all before; restoring twice repeats nothing."""
     network.joined("pump-1")
@@ -61,7 +93,7 @@ def test_a_restore_gives_no_number_out_twice(network: Any, tmp_path: Path) -> No
     for _ in range(2):
         network.stop()
         network.clock.advance(5)
-        epochs.append(restore(network.path, taken, network.now, [crl], [policy]).epoch)
+        epochs.append(network.restore(taken, [crl], [policy]).epoch)
         network.clock.advance(1)
         network.start()
         status = body(network, "status", Status)
@@ -85,7 +117,7 @@ def test_a_revocation_is_not_undone(network: Any, tmp_path: Path) -> None:
     listed = body(network, "crl", Crl)
     network.stop()
     network.clock.advance(5)
-    done = restore(network.path, taken, network.now, [crl], [policy])
+    done = network.restore(taken, [crl], [policy])
     assert done.revocations == 4
     network.clock.advance(1)
     network.start()
@@ -106,7 +138,7 @@ def test_the_name_of_a_revoked_node_stays_free(network: Any, tmp_path: Path) -> 
     crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
     network.stop()
     network.clock.advance(5)
-    restore(network.path, taken, network.now, [crl], [policy])
+    network.restore(taken, [crl], [policy])
     network.clock.advance(1)
     network.start()
     assert network.join(network.invite("pump-1")).status == 201
@@ -119,7 +151,7 @@ def test_open_invites_and_old_requests_end_with_a_restore(network: Any, tmp_path
     headers, request = network.join_request(network.invite("pump-2"))
     crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
     network.stop()
-    assert restore(network.path, taken, network.now, [crl], [policy]).invites_withdrawn == 1
+    assert network.restore(taken, [crl], [policy]).invites_withdrawn == 1
     network.clock.advance(1)
     network.start()
     assert network.join(invited).slug == "enrolment-refused"
@@ -133,7 +165,7 @@ def test_the_newest_policy_survives(network: Any, tmp_path: Path) -> None:
     taken = backup(network)
     crl, policy = keep(network, tmp_path, "crl"), keep(network, tmp_path, "policy")
     network.stop()
-    done = restore(network.path, taken, network.now, [crl], [policy])
+    done = network.restore(taken, [crl], [policy])
     network.clock.advance(1)
     network.start()
     assert body(network, "policy", Policy).version == done.policy_version
@@ -144,13 +176,13 @@ def test_a_restore_wants_what_nodes_know(network: Any) -> None:
     """Without a node's CRL and policy it must be told to accept the loss; a running daemon is left alone."""
     taken = backup(network)
     with pytest.raises(GmeshError, match="accept-lost-revocations"):
-        restore(network.path, taken, network.now)
+        network.restore(taken)
     with pytest.raises(GmeshError, match="stop it first"):
-        restore(network.path, taken, network.now, accept_lost_revocations=True)
+        network.restore(taken, accept_lost_revocations=True)
     network.stop()
     taken.write_bytes(taken.read_bytes()[:-1])
     with pytest.raises(GmeshError, match="manifest"):
-        restore(network.path, taken, network.now, accept_lost_revocations=True)
+        network.restore(taken, accept_lost_revocations=True)
     network.clock.advance(1)
     network.start()
 
@@ -173,7 +205,7 @@ def test_a_crl_of_strangers_is_not_merged(network: Any, tmp_path: Path) -> None:
     crl.write_text(json.dumps(value))
     network.stop()
     with pytest.raises(GmeshError, match=str(crl)):
-        restore(network.path, taken, network.now, [crl], [policy])
+        network.restore(taken, [crl], [policy])
     network.clock.advance(1)
     network.start()
 

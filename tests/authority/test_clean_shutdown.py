@@ -17,6 +17,8 @@ from gmesh.authority.store import sqlite
 from gmesh.authority.store.clean_shutdown import leave_clean, take_clean
 from gmesh.errors import StoreError
 
+pytestmark = pytest.mark.sqlite("a file that is read through, and the note beside it")
+
 
 @pytest.fixture
 def read_through(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from gmesh.authority import limits
-from gmesh.authority.restore import restore
 from gmesh.errors import ConfigurationError
 
 DAY = 86_400
@@ -77,7 +76,7 @@ def test_a18_the_message_names_whose_clock_and_the_way_out(network: Any) -> None
     assert answer.slug == "clock-suspect"
     assert "clock of the authority" in answer.json["detail"] and "gmesh restore" in answer.json["detail"]
     network.stop()
-    restore(network.path, network.path / "authority.sqlite", network.now, accept_lost_revocations=True)
+    network.restore(None, accept_lost_revocations=True)
     network.clock.advance(1)
     network.start(clock_is_right=False)
     assert network.ask("GET", "/readyz").status == 200

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from gmesh.authority.restore import restore
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.node.limits import RECEIPTS_A_HEARTBEAT
 from gmesh.trust.documents import (
@@ -319,7 +318,7 @@ def test_after_a_restore_numbers_go_on_above_all_before(network: Any, operator: 
     lost = operator.given()
     network.stop()
     network.clock.advance(5)
-    restored = restore(network.path, taken, network.now, accept_lost_revocations=True)
+    restored = network.restore(taken, accept_lost_revocations=True)
     network.clock.advance(1)
     network.start()
     first = restored.epoch * SERIALS_PER_EPOCH

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -72,6 +74,50 @@ def test_p22_upgraded_and_back_beside_each_other(
         newer.setattr(postgres_schema, "migrations", lambda: brings)
         engine.open(NOW)[0].close()
     engine.open(NOW)[0].close()
+
+
+@pytest.fixture
+def dump(engine: PostgresEngine) -> Iterator[psycopg.Connection[Any]]:
+    """Something that reads all tables, and takes its time."""
+    with psycopg.connect(engine._dsn) as connection:
+        connection.execute("LOCK TABLE certificate IN ACCESS SHARE MODE")
+        yield connection
+
+
+def bring_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    column = f"-- compat: {KNOWN}\nALTER TABLE certificate ADD COLUMN more BIGINT NOT NULL DEFAULT 0;\n"
+    brings = [*released("migrations/postgres"), Migration(9001, "later", column)]
+    monkeypatch.setattr(postgres_schema, "migrations", lambda: brings)
+
+
+def test_p22_beside_a_dump_others_decide_and_the_tables_change_after_it(
+    engine: PostgresEngine, dump: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that brings a migration holds up nobody for longer than a second."""
+    bring_column(monkeypatch)
+    decided: list[Any] = []
+
+    def meanwhile(seconds: float) -> None:
+        with closing(engine.connect()) as other, exclusive(other) as (cursor, _):
+            decided.append(cursor.execute("SELECT count(*) FROM certificate").fetchone())
+        dump.rollback()
+
+    with closing(engine.connect()) as connection:
+        postgres_schema.bring_up_to_date(connection, NOW, meanwhile)
+        assert decided == [(0,)]
+        assert connection.execute("SELECT count(more) FROM certificate").fetchone() == (0,)
+
+
+def test_p22_a_dump_without_end_ends_the_start(
+    engine: PostgresEngine, dump: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it waited for; the tables are as they were."""
+    bring_column(monkeypatch)
+    monkeypatch.setattr(postgres_schema, "TRIES", 1)
+    with closing(engine.connect()) as connection:
+        with pytest.raises(StoreError, match="while something reads them"):
+            postgres_schema.bring_up_to_date(connection, NOW, lambda seconds: None)
+        assert connection.execute("SELECT count(*) FROM migration WHERE number = 9001").fetchone() == (0,)
 
 
 def test_p23_two_daemons_that_migrate_at_once(

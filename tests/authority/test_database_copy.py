@@ -82,8 +82,9 @@ def add_a_row_of_each_kind(path: Path) -> None:
 
 
 @pytest.fixture
-def full(tmp_path: Path) -> Network:
-    """A stopped authority with members, one of which was revoked."""
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Network:
+    """A stopped authority with members, one of which was revoked; its database is a file."""
+    monkeypatch.setattr(Network, "postgres", None)
     network = Network(tmp_path / "authority", RateLimits())
     network.joined("pump-1")
     network.joined("pump-2")

@@ -26,7 +26,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule, run_s
 
 from gmesh.authority import limits
 from gmesh.authority.approval_rules import APPROVALS_FILE
-from gmesh.authority.restore import Evidence, restore
+from gmesh.authority.restore import Evidence
 from gmesh.keyfiles import save_key
 from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
 from gmesh.trust.documents import Document, Genesis, sign_document
@@ -77,8 +77,8 @@ class Deciding(Revoking):
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Straight from the database."""
-        writer: Any = self.network.authority.store._writer
-        found: list[tuple[Any, ...]] = writer.connect().execute(query).fetchall()
+        found: list[tuple[Any, ...]] = []
+        self.network.authority.store.read(lambda reader: reader.all(query)).addCallback(found.extend)
         return found
 
     @initialize(required=st.sampled_from([1, 2]))
@@ -348,7 +348,7 @@ class Deciding(Revoking):
             files[-1].write_bytes(network.ask("GET", f"/{kind}").body)
         network.stop()
         network.clock.advance(5)
-        restore(network.path, backup, network.now, files[:1], files[1:2], evidence=Evidence(files[2:]))
+        network.restore(backup, files[:1], files[1:2], evidence=Evidence(files[2:]))
         network.clock.advance(1)
         network.start()
         self.truth.former = then.former - self.truth.roles.keys()

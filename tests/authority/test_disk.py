@@ -23,6 +23,10 @@ from gmesh.errors import StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.sqlite(
+    "full and read-only disks, and migrations of files: a server's are in test_outage"
+)
+
 
 @contextmanager
 def full_disk(network: Any, spare: int) -> Iterator[None]:

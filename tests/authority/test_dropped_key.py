@@ -12,7 +12,7 @@ from authority.network import Member, Network
 from authority.state_files import DAY, POLICY_TEXT
 from authority.theft import Theft
 
-from gmesh.authority.restore import Choices, restore
+from gmesh.authority.restore import Choices
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import ConfigurationError, StoreError
 from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
@@ -124,7 +124,7 @@ def test_a1_no_restore_falls_back_to_an_older_genesis(theft: Theft) -> None:
     network.stop()
     theft.forget_genesis(first)
     theft.lose_database()
-    restore(network.path, theft.backup, network.now, [crl], [policy])
+    network.restore(theft.backup, [crl], [policy])
     stored = [(network.path / name).read_bytes() for name in ("genesis.1.json", "genesis.json")]
     assert stored == [first, theft.genesis.encode()]
     network.clock.advance(1)
@@ -155,11 +155,11 @@ def test_a1_files_of_a_newer_genesis_end_a_restore(theft: Theft) -> None:
     theft.forget_genesis(first)
     theft.lose_database(None)
     with pytest.raises(ConfigurationError, match=f"{crl}: .*put that genesis.json into --state"):
-        restore(network.path, theft.backup, network.now, [crl], [policy])
+        network.restore(theft.backup, [crl], [policy])
     assert not (network.path / "authority.sqlite").exists(), "it changes nothing"
     (network.path / "genesis.1.json").write_bytes(first)
     (network.path / "genesis.json").write_bytes(theft.genesis.encode())
-    restore(network.path, theft.backup, network.now, [crl], [policy])
+    network.restore(theft.backup, [crl], [policy])
     network.clock.advance(1)
     network.start()
 
@@ -174,7 +174,7 @@ def test_a1_two_genesis_of_one_version_are_not_chosen_between(theft: Theft) -> N
     network.stop()
     (network.path / "genesis.json").write_bytes(other.encode())
     with pytest.raises(StoreError, match="genesis version 2"):
-        restore(network.path, theft.backup, network.now, accept_lost_revocations=True)
+        network.restore(theft.backup, accept_lost_revocations=True)
     (network.path / "genesis.json").write_bytes(theft.genesis.encode())
     network.clock.advance(1)
     network.start()

@@ -21,6 +21,19 @@ def test_field_l5_the_same_join_again_gets_the_same_certificate(network: Any) ->
     assert first.json == again.json == after_restart.json
 
 
+def test_a_join_that_was_approved_late_may_be_asked_again(network: Any) -> None:
+    """The hour counts from when it was admitted, where that is after the invite's end."""
+    member = network.invite("pump-1", approve=True, ttl=3600)
+    assert network.join(member).status == 202
+    network.clock.advance(2 * 86_400)
+    assert decide(network, member, "approve").status == 200
+    first = network.join(member)
+    again = network.join(member)
+    assert (first.status, again.status, again.json) == (201, 200, first.json)
+    network.clock.advance(3601)
+    assert network.join(member).slug == "enrolment-refused"
+
+
 def test_not_with_other_keys_nor_for_ever(network: Any) -> None:
     """A used invite admits no other node key, no other Noise key, and nobody an hour after its end."""
     member = network.joined("pump-1")

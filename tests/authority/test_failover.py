@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,9 @@ class Pair:
                 self.stop(name, "immediate")
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
+@contextmanager
+def paired() -> Iterator[Pair]:
+    """Both, of which the primary runs."""
     directory = Path(tempfile.mkdtemp(prefix="pair"))
     if os.geteuid() == 0:
         shutil.chown(directory, "nobody", "nogroup")
@@ -133,6 +135,12 @@ def pair() -> Iterator[Pair]:
         for each in made:
             each.end()
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with paired() as made:
+        yield made
 
 
 @pytest.fixture

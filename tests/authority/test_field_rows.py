@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ def test_field_t16_readiness_tells_nothing_of_the_inside(
     assert (ready.status, ready.json) == (200, {"status": "ready"})
 
     def broken(*arguments: Any) -> Any:
-        raise sqlite3.OperationalError(f"disk I/O error in {network.path}")
+        raise network.failure(f"disk I/O error in {network.path}")
 
     monkeypatch.setattr(Transaction, "execute", broken)
     network.clock.advance(60)

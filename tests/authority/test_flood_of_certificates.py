@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,32 +18,24 @@ from gmesh.trust.encoding import b64url_encode
 DAY = 86_400
 
 
-def flood(path: Path, serial: int, count: int) -> None:
+def flood(network: Network, serial: int, count: int) -> None:
     """So many more certificates for the node of this one, with the next serials."""
-    database = sqlite3.connect(path)
-    try:
-        (last,) = database.execute("SELECT n FROM counter WHERE name = 'serial'").fetchone()
-        database.execute(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= ?)"
-            " INSERT INTO certificate (serial, name, node_id, noise_key, document, not_before, not_after)"
-            " SELECT ? + i, name, node_id, noise_key, document, not_before, not_after + i % 1000"
-            " FROM certificate, n WHERE serial = ? AND i <= ?",
-            (count, last, serial, count),
-        )
-        database.execute("UPDATE counter SET n = n + ? WHERE name = 'serial'", (count,))
-        database.execute(
-            "UPDATE node SET serial = ? WHERE serial = ?", (last + count if count else serial, serial)
-        )
-        database.commit()
-    finally:
-        database.close()
+    ((last,),) = network.rows("SELECT n FROM counter WHERE name = 'serial'")
+    network.change(
+        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= {count})"
+        " INSERT INTO certificate (serial, name, node_id, noise_key, document, not_before, not_after)"
+        f" SELECT {last} + i, name, node_id, noise_key, document, not_before, not_after + mod(i, 1000)"
+        f" FROM certificate, n WHERE serial = {serial} AND i <= {count}",
+        f"UPDATE counter SET n = n + {count} WHERE name = 'serial'",
+        f"UPDATE node SET serial = {last + count if count else serial} WHERE serial = {serial}",
+    )
 
 
 def flooding(network: Network, name: str, count: int) -> Member:
     """A member with so many certificates."""
     member = network.joined(name)
     assert member.certificate is not None
-    flood(network.authority.store.path, member.certificate.body.serial, count - 1)
+    flood(network, member.certificate.body.serial, count - 1)
     return member
 
 
@@ -120,6 +111,7 @@ def work(network: Network, name: str) -> tuple[int, int]:
     return len(statements), len(steps)
 
 
+@pytest.mark.sqlite("counts the steps of its machine")
 def test_a4_the_cost_of_a_revocation_does_not_grow_with_what_its_node_made(network: Network) -> None:
     """As many statements and as much work for 20,000 certificates as for one."""
     flooding(network, "pump-1", 1)
@@ -246,6 +238,7 @@ def test_a4_pruning_looks_at_a_few_at_a_time(network: Network, monkeypatch: pyte
     assert left == [150, 50, 1, 1]
 
 
+@pytest.mark.sqlite("migrates a file of an older release")
 def test_a4_a_file_of_the_format_before_is_replaced_at_the_next_start(network: Network) -> None:
     """Nodes that an older release revoked by their serials are on the CRL after the migration, by those."""
     member = network.joined("pump-1")

@@ -30,6 +30,7 @@ from gmesh.authority.audit import verify_chain
 from gmesh.authority.audit_file import audit_rows
 from gmesh.authority.metrics import AuthorityCollector
 from gmesh.authority.rate_limit import RateLimits
+from gmesh.errors import GmeshError
 from gmesh.trust.documents import Crl, Document, Genesis, Policy, Status, parse_document
 from gmesh.trust.encoding import b64url_encode
 
@@ -313,7 +314,7 @@ def test_p17_a_policy_of_one_judges_the_next_join_at_the_other(two: Two) -> None
 
 
 def test_p19_rules_that_one_took_are_asked_at_the_other_soon(two: Two) -> None:
-    """Without a request being refused for having met them first."""
+    """Without a request being refused for having met them first; a host without the file reloads as ever."""
     second = two.one.keys.signing()
     body = {"key": b64url_encode(second.public), "role": "administer", "name": "B"}
     assert two.one.admin("POST", "/admin/operators", body).status == 201
@@ -322,7 +323,12 @@ def test_p19_rules_that_one_took_are_asked_at_the_other_soon(two: Two) -> None:
     (two.one.path / APPROVALS_FILE).write_text(json.dumps(rules))
     reload(two.one)
     two.two.clock.advance(SOON)
+    assert not (two.two.path / APPROVALS_FILE).exists()
+    reload(two.two)
     assert two.two.admin("POST", "/admin/revocations", {"node": "pump-1"}).status == 202
+    (two.two.path / APPROVALS_FILE).write_text("{}")
+    with pytest.raises(GmeshError):
+        reload(two.two)
 
 
 def test_a_genesis_that_one_took_is_served_and_kept_by_the_other(two: Two) -> None:

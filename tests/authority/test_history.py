@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 from msgspec import convert
 
 from gmesh.authority import limits
-from gmesh.authority.restore import restore
 from gmesh.trust.documents import Certificate, Crl, Document, Status, parse_document, sign_document
 from gmesh.trust.encoding import b64url_encode
 
@@ -43,15 +41,14 @@ class Drill:
         self.place = place
         self.member = network.joined("pump-1")
         network.stop()
-        shutil.copytree(network.path, place / "yesterday")
+        network.keep(place / "yesterday")
         network.clock.advance(1)
         network.start()
 
     def put_back(self) -> None:
         """The whole state directory, as a snapshot of the machine does."""
         self.network.stop()
-        shutil.rmtree(self.network.path)
-        shutil.copytree(self.place / "yesterday", self.network.path)
+        self.network.put_back(self.place / "yesterday")
         self.network.clock.advance(1)
         self.network.start()
 
@@ -126,9 +123,11 @@ def test_a6_two_authorities_with_one_key_stop_when_one_serial_is_shown_twice(dri
 
 def test_a6_two_statuses_of_one_number_are_noticed(drill: Drill) -> None:
     network = drill.network
+    network.clock.advance(2 * limits.STATUS_SECONDS)
     theirs = status_of(network)
     drill.put_back()
-    network.clock.advance(5)
+    while status_of(network).body.number < theirs.body.number:
+        network.clock.advance(limits.STATUS_SECONDS)
     ours = status_of(network)
     assert (ours.body.number, ours.body.instance) == (theirs.body.number, theirs.body.instance)
     assert ours.digest != theirs.digest
@@ -165,7 +164,7 @@ def test_a5_a_stopped_authority_ends_without_a_traceback(drill: Drill) -> None:
     """Who was heard of, and whose requests were refused, cannot be written down any more."""
     network = drill.network
     network.joined("traitor")
-    network.clock.advance(2)
+    network.clock.advance(2 * limits.STATUS_SECONDS)
     held = status_of(network)
     drill.put_back()
     for _ in range(3):
@@ -181,17 +180,14 @@ def test_a5_a_stopped_authority_ends_without_a_traceback(drill: Drill) -> None:
 def test_a6_two_restores_of_one_day_are_two_authorities(network: Any, tmp_path: Path) -> None:
     member = network.joined("pump-1")
     network.stop()
+    network.keep(tmp_path / "before")
     for place in ("one", "two"):
-        shutil.copytree(network.path, tmp_path / place)
-        restore(
-            tmp_path / place,
-            tmp_path / place / "authority.sqlite",
-            network.now,
-            accept_lost_revocations=True,
-        )
+        network.put_back(tmp_path / "before")
+        network.restore(accept_lost_revocations=True)
+        network.keep(tmp_path / place)
     held = []
     for place in ("one", "two"):
-        network.path = tmp_path / place
+        network.put_back(tmp_path / place)
         network.clock.advance(1)
         network.start()
         held.append(status_of(network))
@@ -243,10 +239,8 @@ def test_a5_a_restore_is_the_way_out(drill: Drill) -> None:
     shows(network, young, held)
     assert network.ask("GET", "/readyz").slug == "another-history"
     network.stop()
-    restore(
-        network.path,
-        network.path / "authority.sqlite",
-        network.now,
+    network.restore(
+        None,
         [drill.place / "crl.json"],
         [drill.place / "policy.json"],
     )

@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from authority.network import Network
+from authority.postgres_server import PostgresServer
+from authority.state_files import POLICY_TEXT
 from authority.test_backups import body
+from authority.test_follow import SOON, publish
+from authority.test_replicas import Two
 
 from gmesh.authority.audit import chain_hash
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
@@ -152,7 +157,11 @@ def test_p8_what_this_daemon_wrote_must_be_there(shared: Network) -> None:
         shared.start()
     assert caught.value.reason == "older-database"
     (shared.path / "audit.jsonl").unlink()
-    sql(shared, f"DELETE FROM audit WHERE seq = {last}")
+    sql(
+        shared,
+        f"DELETE FROM audit WHERE seq = {last}",
+        "DELETE FROM meta WHERE name = 'older_database_at'",  # or it would be for people to decide
+    )
     shared.clock.advance(2)
     shared.start()
 
@@ -172,3 +181,44 @@ def test_an_audit_tells_of_the_epoch_that_a_promotion_began(shared: Network, tmp
     assert (found.epoch, found.broken) == (1, "")
     assert json.loads((shared.path / "audit.jsonl").read_text().splitlines()[-1])["seq"] == found.size
     shared.start()
+
+
+@pytest.fixture
+def two(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Two]:
+    """Two daemons on PostgreSQL, each with nonces of its own."""
+    monkeypatch.setattr(Network, "postgres", postgres)
+    made = Two(tmp_path)
+    made.two._counter = 10**6
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("how", ["look", "decision"])
+def test_p8_what_one_has_seen_and_is_gone_stops_all(two: Two, how: str) -> None:
+    """Though the other one saw less: it decides nothing either, and serves what it holds."""
+    two.advance(5)
+    publish(two.one, max_nodes=7)
+    if how == "look":
+        two.one.clock.advance(SOON)  # it has followed itself, and the other one has not looked
+    sql(two.one, "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)")
+    if how == "look":
+        two.one.clock.advance(SOON)
+    for each in (two.one, two.two):
+        answer = each.admin("POST", "/admin/policies", {"text": {**POLICY_TEXT, "max_nodes": 8}})
+        assert answer.slug == "older-database" and "gmesh database adopt" in answer.json["detail"]
+        assert each.ask("GET", "/readyz").slug == "older-database"
+        assert each.ask("GET", "/status").status == 200
+
+
+def test_p8_others_are_told_though_nothing_is_asked_of_them(two: Two, logged: list[str]) -> None:
+    """They find the mark with their next look, and each says so once."""
+    two.advance(5)
+    publish(two.one, max_nodes=7)
+    two.one.clock.advance(SOON)
+    sql(two.one, "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)")
+    for _ in range(3):
+        for each in (two.one, two.two):
+            each.clock.advance(SOON)
+    own, others = [line for line in logged if line.startswith("older-database")]
+    assert "lacks row" in own and "another daemon has seen" in others
+    assert not two.two.authority.seems_ready()

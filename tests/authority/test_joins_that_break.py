@@ -13,6 +13,8 @@ import pytest
 from gmesh.authority.audit import verify_chain
 from gmesh.authority.rate_limit import RateLimits, RequestRate
 
+pytestmark = pytest.mark.sqlite("SQLite's machine is interrupted, and its pages run out")
+
 TABLES = ("invite", "certificate", "node", "noise_key", "nonce", "counter", "meta", "audit", "enrolment")
 
 

@@ -22,6 +22,8 @@ from gmesh.trust.documents import Crl, parse_document
 from gmesh.trust.encoding import b64url_decode
 from gmesh.trust.keys import KEY_SIZE, key_id
 
+pytestmark = pytest.mark.sqlite("steps of processes between two changes of files")
+
 DEADLINE = 60.0
 SAMPLE = 5
 """Members of earlier rounds that are heard of after each."""

@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 from authority.network import Member, Network
+from authority.postgres_server import DatedEngine
 from authority.state_files import DAY
 from authority.theft import Theft
 
 from gmesh.authority import audit
 from gmesh.authority.audit import certificate_digest, chain_hash
 from gmesh.authority.restore import Choices, Evidence, Restored, restore
+from gmesh.authority.restore_place import SharedPlace
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import ConfigurationError
 from gmesh.trust.canonical import canonical
@@ -235,7 +237,7 @@ def test_a1_a_torn_audit_counts_up_to_there(theft: Theft, harm: str) -> None:
     mirror = network.path / "audit.jsonl"
     whole = mirror.read_bytes()
     mirror.write_bytes(whole[:-20] if harm == "torn" else whole + b"\0" * 4096)
-    (told,) = restore(network.path, theft.backup, network.now, *files, evidence=evidence).audits
+    (told,) = network.restore(theft.backup, *files, evidence=evidence).audits
     assert told.verified == 3 and told.remark.endswith("is not an audit row")
     network.clock.advance(1)
     network.start()
@@ -252,7 +254,7 @@ def test_an_audit_of_another_history_is_passed_over_and_told(theft: Theft) -> No
     network = theft.network
     network.stop()
     mirror.write_bytes(b"".join(lines[:3]))
-    (told,) = restore(network.path, theft.backup, network.now, *files, evidence=evidence).audits
+    (told,) = network.restore(theft.backup, *files, evidence=evidence).audits
     assert (told.rows, told.verified, told.remark) == (0, 0, "of another history than the backup, or older")
     network.clock.advance(1)
     network.start()
@@ -279,15 +281,13 @@ def test_a1_an_export_takes_the_place_of_the_mirror(theft: Theft) -> None:
     other = theft.path / "other.jsonl"
     other.write_bytes(b"".join(export.read_bytes().splitlines(keepends=True)[:2]))
     with pytest.raises(ConfigurationError, match=f"{other} does not pass through row"):
-        restore(
-            network.path,
+        network.restore(
             theft.backup,
-            network.now,
             [crl],
             [policy],
             evidence=Evidence([status], [other]),
         )
-    restore(network.path, theft.backup, network.now, [crl], [policy], evidence=Evidence([status], [export]))
+    network.restore(theft.backup, [crl], [policy], evidence=Evidence([status], [export]))
     network.clock.advance(1)
     network.start()
     assert network.renew(young).status == 201
@@ -385,10 +385,8 @@ def test_a3_a_status_tells_what_files_of_other_nodes_lack(theft: Theft, what: st
     network.stop()
     (network.path / "audit.jsonl").unlink()
     with pytest.raises(ConfigurationError, match=f"{status} names {what} 2"):
-        restore(
-            network.path,
+        network.restore(
             theft.backup,
-            network.now,
             [crl],
             [policy],
             evidence=Evidence([status]),
@@ -414,13 +412,13 @@ def test_a_second_restore_before_any_node_came_back_loses_nothing(theft: Theft) 
     pump = network.joined("pump-2")
     files = [theft.held(Crl)], [theft.held(Policy)]
     theft.restore(*files)
-    theft.backup = network.path / "authority.sqlite"
+    theft.backup = None
     assert theft.restore(*files).lost == []
     network.clock.advance(1)
     theft.backup = theft.take_backup()
     assert theft.restore(*files).lost == []
     assert network.heartbeat(pump).status == 200
-    theft.backup = network.path / "authority.sqlite"
+    theft.backup = None
     with pytest.raises(ConfigurationError, match="the newest of these CRLs is number 1, older"):
         theft.restore(*files)
 
@@ -456,7 +454,7 @@ def test_a2_nothing_changes_unless_it_is_confirmed(theft: Theft) -> None:
         return False
 
     with pytest.raises(ConfigurationError, match="nothing was changed"):
-        restore(network.path, theft.backup, network.now, [crl], [policy], choices=Choices(confirm=refuse))
+        network.restore(theft.backup, [crl], [policy], choices=Choices(confirm=refuse))
     assert {path: path.read_bytes() for path in network.path.iterdir() if path.is_file()} == before
     assert len(shown[0].operators_before) == len(shown[0].operators_after) + 1
     network.clock.advance(1)
@@ -483,12 +481,21 @@ def test_a2_the_epoch_of_a_status_is_bounded(theft: Theft) -> None:
 def fresh_host(theft: Theft, path: Path) -> Callable[[int], Restored]:
     """A host with the keys and the genesis alone; gives what restores the backup there, at a time."""
     path.mkdir(mode=0o700)
+    network, place = theft.network, None
+    if network.postgres is not None:
+        network.postgres.prepare(path)
+        place = SharedPlace(DatedEngine(network.postgres.of(path)[0], network.wall), path)
     for name in ("genesis.json", "authority.key", "operators.json", "policy-initial.json"):
         shutil.copy(theft.network.path / name, path / name)
 
     def put_back(now: int) -> Restored:
         return restore(
-            path, theft.backup, now, accept_lost_revocations=True, entropy=lambda size: bytes(size)
+            path,
+            theft.backup,
+            now,
+            accept_lost_revocations=True,
+            entropy=lambda size: bytes(size),
+            place=place,
         )
 
     return put_back
@@ -511,7 +518,7 @@ def test_a24_members_of_the_first_restore_are_adopted_by_the_second(theft: Theft
     network = theft.network
     network.stop()
     first, second = (fresh_host(theft, tmp_path / name) for name in ("one", "two"))
-    network.path = tmp_path / "one"
+    network.move(tmp_path / "one")
     first(network.now)
     network.clock.advance(1)
     network.start()
@@ -519,7 +526,7 @@ def test_a24_members_of_the_first_restore_are_adopted_by_the_second(theft: Theft
     assert certificate_of(young).body.serial // SERIALS_PER_EPOCH > 0
     network.stop()
     network.clock.advance(5)
-    network.path = tmp_path / "two"
+    network.move(tmp_path / "two")
     second(network.now)
     network.clock.advance(1)
     network.start()
@@ -535,11 +542,11 @@ def test_a24_the_audit_tells_of_earlier_restores(theft: Theft) -> None:
     network.stop()
     (network.path / "epoch.json").write_text(json.dumps({"epoch": 2000}))
     network.clock.advance(1)
-    first = restore(network.path, theft.backup, network.now, accept_lost_revocations=True)
-    for name in ("epoch.json", "authority.sqlite"):
-        (network.path / name).unlink()
+    first = network.restore(theft.backup, accept_lost_revocations=True)
+    (network.path / "epoch.json").unlink()
+    network.lose_database()
     network.clock.advance(1)
-    second = restore(network.path, theft.backup, network.now, accept_lost_revocations=True)
+    second = network.restore(theft.backup, accept_lost_revocations=True)
     assert (first.epoch, second.epoch) == (2001, 2002)
     network.clock.advance(1)
     network.start()
@@ -552,10 +559,10 @@ def test_a2_an_epoch_from_an_audit_here_is_bounded(theft: Theft) -> None:
     mirror = network.path / "audit.jsonl"
     append_row(mirror, action="restore", target=str(EPOCH_TODAY + 367))
     with pytest.raises(ConfigurationError, match=f"{mirror} tells of epoch {EPOCH_TODAY + 367}") as refused:
-        restore(network.path, theft.backup, network.now, [crl], [policy])
+        network.restore(theft.backup, [crl], [policy])
     assert refused.value.reason == "epoch-beyond"
     mirror.unlink()
-    assert restore(network.path, theft.backup, network.now, [crl], [policy]).epoch == EPOCH_TODAY
+    assert network.restore(theft.backup, [crl], [policy]).epoch == EPOCH_TODAY
     network.clock.advance(1)
     network.start()
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from typing import Any
 
 import pytest
@@ -145,12 +144,8 @@ def test_numbers_applied_are_shown_at_once(network: Any) -> None:
 def restore_with_epoch(network: Any, epoch: int) -> None:
     """Forget all members, as an older backup would, and raise the epoch, as restore does."""
     network.stop()
-    database = sqlite3.connect(network.path / "authority.sqlite")
-    for table in ("certificate", "node", "noise_key"):
-        database.execute(f"DELETE FROM {table}")
-    database.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (epoch,))
-    database.commit()
-    database.close()
+    network.change(*(f"DELETE FROM {table}" for table in ("certificate", "node", "noise_key")))
+    network.change(f"UPDATE meta SET value = {epoch} WHERE name = 'epoch'")
     network.clock.advance(1)
     network.start()
 

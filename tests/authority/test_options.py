@@ -101,6 +101,12 @@ def test_b22_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{state} and its configuration are good: the authority of" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="'tcq:1' is not an endpoint to listen on"):
         parsed("--state", state, "--listen", "tcq:1", "--check")
+    for name, text in (("approvals.json", "{"), ("operators.json", "[]")):
+        good = (state / name).read_text() if (state / name).exists() else None
+        (state / name).write_text(text)
+        with pytest.raises(SystemExit, match=name):
+            parsed("--state", state, "--check")
+        (state / name).unlink() if good is None else (state / name).write_text(good)
     (state / "authority.key").unlink()
     with pytest.raises(SystemExit, match=r"holds no authority\.key"):
         parsed("--state", state, "--check")

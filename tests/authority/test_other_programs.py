@@ -15,6 +15,8 @@ from gmesh.authority import limits
 from gmesh.authority.metrics import AuthorityCollector
 from gmesh.trust.encoding import b64url_encode
 
+pytestmark = pytest.mark.sqlite("other programs that hold the file or its log")
+
 
 @pytest.fixture
 def beside(network: Any) -> Iterator[sqlite3.Connection]:

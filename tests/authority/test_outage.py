@@ -101,6 +101,8 @@ def test_p5_a_commit_whose_answer_is_lost_is_found_out(behind: Behind, when: str
     assert [answer.status for answer in answers] == [201]
     assert behind.rows("revoke") == before + 1
     assert behind.crl.revoked_nodes and answers[0].json["crl_number"] == behind.crl.number
+    counted = behind.authority.store.retried, behind.authority.store.resolved
+    assert counted == {"begin": (1, 0), "before": (1, 1), "after": (0, 1)}[when]
     said = [line.rpartition(" ")[2] for line in logged if "commit that was not answered" in line]
     assert said == {"begin": [], "before": ["not"], "after": ["done"]}[when]
 
@@ -142,7 +144,7 @@ def test_p10_while_the_database_is_away_documents_are_served_and_decisions_wait(
     assert len(logged) < 20 and sum("cannot be reached" in line for line in logged) == 1
     late = behind.invited("pump-4")
     behind.proxy.plan = ""
-    behind.advance(2)
+    behind.advance(1)
     assert [answer.status for answer in late] == [201]
     assert behind.ask("GET", "/readyz").status == 200
     assert sum("the database is back" in line for line in logged) == 1
@@ -190,6 +192,41 @@ def test_a_database_that_is_back_and_is_refused_is_not_asked_for_ever(
     assert store.groups - groups == 1 and store.outage.trouble is None
     assert sum("nothing was written: older-database" in line for line in logged) == 1
     assert behind.ask("GET", "/readyz").status == 503
+
+
+def test_a_reader_without_room_costs_that_request_alone(behind: Behind, logged: list[str]) -> None:
+    """Others are decided meanwhile; it is told to come again, and is answered then."""
+    reader: Any = behind.authority.store._reader
+    for connection in list(reader.connections.values()):
+        reader.disconnect(connection)
+    behind.proxy.plan = "full"
+    answer = behind.admin("GET", "/admin/nodes")
+    assert (answer.status, answer.slug) == (503, "unavailable")
+    assert answer.headers.getRawHeaders("retry-after") == ["5"]
+    assert any("too many clients" in line for line in logged)
+    assert behind.authority.store.outage.trouble is None
+    decided: list[Any] = []
+    behind.authority.store.decide(lambda tx: tx.now).addBoth(decided.append)
+    assert decided == [behind.now]
+    behind.proxy.plan = ""
+    assert behind.admin("GET", "/admin/nodes").status == 200
+    assert not [line for line in logged if "decisions wait" in line or "is back" in line]
+
+
+def test_a_question_that_takes_too_long_costs_itself_alone(behind: Behind) -> None:
+    """The server cancels it."""
+    asked: list[str] = []
+
+    def slow(reader: Any) -> None:
+        asked.append("slow")
+        reader._cursor.several("SET LOCAL statement_timeout = '20ms'")
+        reader.all("SELECT pg_sleep(30)")
+
+    told: list[Any] = []
+    behind.authority.store.read(slow).addErrback(told.append)
+    assert told[0].check(StoreError) and told[0].value.reason == "unavailable" and asked == ["slow"]
+    assert behind.authority.store.outage.trouble is None
+    assert [answer.status for answer in behind.invited("pump-1")] == [201]
 
 
 def test_what_is_queued_is_decided_at_once_when_the_database_answers(behind: Behind) -> None:

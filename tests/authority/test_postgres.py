@@ -134,6 +134,17 @@ def test_whoever_decides_is_alone_until_the_commit(
     other.close()
 
 
+def test_decisions_wait_for_the_disk_and_notes_do_not(connection: PostgresConnection) -> None:
+    """Nor for a standby: what they say is said again soon."""
+    waits = []
+    for begin in (connection.begin, connection.begin_note, connection.begin):
+        cursor: Any = connection.cursor()
+        begin(cursor)
+        waits.append(cursor.execute("SELECT current_setting('synchronous_commit')").fetchone()[0])
+        connection.commit()
+    assert waits == ["on", "off", "on"]
+
+
 @pytest.mark.parametrize("wrong", [-3600, 3600])
 def test_p21_a_daemon_whose_clock_differs_decides_nothing(connection: PostgresConnection, wrong: int) -> None:
     """It says so, and moves no mark of the others."""

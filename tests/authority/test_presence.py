@@ -98,3 +98,38 @@ def test_who_is_no_member_any_more_is_forgotten_after_a_month(network: Any) -> N
     network.clock.advance(limits.PRESENCE_FORGET_SECONDS)
     assert written(network, rows(1)[0].node_id) is None
     assert written(network, member.node.key_id) is not None
+
+
+def held_notes(network: Any, count: int) -> HeldThreads:
+    """So many batches are being written, and the first of them waits until it is let go."""
+    network.authority.members.presence.put_back(rows(count * presence.ROWS_A_NOTE))
+    held = HeldThreads()
+    network.authority.store._writer.threadpool = held
+    network.authority.members.flush_presence()
+    return held
+
+
+def test_p30_one_note_of_heartbeats_waits_at_a_time(network: Any) -> None:
+    """However long a flush takes: a decision that comes then waits for no more than one."""
+    store = network.authority.store
+    at_once = store._writer.threadpool
+    held = held_notes(network, 3)
+    for _ in range(3):
+        network.clock.advance(limits.PRESENCE_NEWS_SECONDS)
+    before: list[str] = []
+    store.note(lambda notes: before.append("another"))
+    assert len(held._waiting) == 2
+    held.go()
+    store._writer.threadpool = at_once
+    assert before == ["another"]
+
+
+def test_news_pass_what_waits_to_be_written(network: Any) -> None:
+    """Whose numbers changed is in the next note, whoever was heard of before."""
+    known = network.authority.members.presence
+    for sent_ms in (1, 2):
+        for name in ("a", "b", "c"):
+            caller: Any = type("Caller", (), {"key_id": name, "name": name, "address": "192.0.2.1"})
+            known.note(caller, sent_ms, 100, Numbers(crl=sent_ms if name == "c" else 1))
+        taken = [row.node_id for row in known.take(2 if sent_ms == 2 else 3)]
+        assert taken == (["c", "a"] if sent_ms == 2 else ["a", "b", "c"])

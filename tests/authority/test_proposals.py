@@ -14,7 +14,6 @@ from authority.test_approvals import require, revoked, second_administrator
 from authority.test_commands import Operator
 from authority.test_true_now import fresh_key, text_of
 
-from gmesh.authority.restore import restore
 from gmesh.trust.documents import Command, CommandTarget, document_from_dict, sign_document
 from gmesh.trust.keys import SigningKey
 from gmesh.trust.limits import MAX_NUMBER
@@ -215,7 +214,7 @@ def test_a_restore_ends_what_waited(network: Network, second: SigningKey, tmp_pa
     for name in ("crl", "policy"):
         (tmp_path / name).write_bytes(network.ask("GET", f"/{name}").body)
     network.stop()
-    restore(network.path, backup, network.now, [tmp_path / "crl"], [tmp_path / "policy"])
+    network.restore(backup, [tmp_path / "crl"], [tmp_path / "policy"])
     network.clock.advance(1)
     network.start()
     assert waiting(network) == []

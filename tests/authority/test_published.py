@@ -156,6 +156,7 @@ def test_crl_and_policy_are_issued_again_at_half_life(network: Any) -> None:
     assert (status.crl.number, status.policy.version) == (fresh_crl.number, fresh_policy.version)
 
 
+@pytest.mark.sqlite("daemons that share a database sign no status at each start: test_follow")
 def test_numbers_go_on_after_a_restart(network: Any) -> None:
     """A restarted daemon serves the same CRL and policy and a status with a higher number."""
     before = {path: network.ask("GET", path).body for path in ("/crl", "/policy", "/status")}

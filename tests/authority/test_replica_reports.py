@@ -94,17 +94,37 @@ class Behind(Replica):
         return DatedEngine(direct._dsn, lambda: self.wall() + self.BEHIND)
 
 
-def test_a_daemon_is_heard_of_by_the_time_of_the_database(
-    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """By which the others judge whether it lives, whatever the clock of its host says."""
+@pytest.fixture
+def slow(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Behind]:
     monkeypatch.setattr(Network, "postgres", postgres)
     network = Behind(tmp_path / "authority", RateLimits())
     network.clock.advance(limits.REPLICA_REPORT_SECONDS)
-    with psycopg.connect(network.engine._dsn) as connection:
-        found = connection.execute("SELECT seen_at FROM replica").fetchall()
-    assert found == [(network.now + Behind.BEHIND,)]
+    yield network
     network.stop()
+
+
+def test_a_daemon_is_heard_of_by_the_time_of_the_database(slow: Behind) -> None:
+    """By which the others judge whether it lives, whatever the clock of its host says."""
+    with psycopg.connect(slow.engine._dsn) as connection:
+        found = connection.execute("SELECT seen_at FROM replica").fetchall()
+    assert found == [(slow.now + Behind.BEHIND,)]
+
+
+def test_who_lives_is_judged_by_the_time_of_the_database(slow: Behind) -> None:
+    """Whatever the clock of the host says that is asked; its own row has that time too."""
+    there = slow.now + Behind.BEHIND
+    ages = {"lives": limits.REPLICA_LIVE_SECONDS - 1, "gone": limits.REPLICA_LIVE_SECONDS + 1}
+    with psycopg.connect(slow.engine._dsn) as connection:
+        for name, age in ages.items():
+            connection.execute(
+                "INSERT INTO replica (boot, name, version, schema, keys, rules, started_at, seen_at, turn,"
+                " numbers, ready) VALUES (%s, %s, '1', 1, '', 1, 0, %s, 0, '{}', 1)",
+                (name, name, there - age),
+            )
+    rows = listed(slow)
+    assert (rows["lives"]["ready"], rows["gone"]["ready"]) == (True, False)
+    (own,) = [row for name, row in rows.items() if name not in ages]
+    assert own["seen"] == there
 
 
 def test_a_daemon_that_decides_nothing_is_not_ready(two: Two) -> None:

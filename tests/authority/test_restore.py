@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gmesh.authority.restore import restore
 from gmesh.keyfiles import save_key
 from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
 from gmesh.trust.documents import Certificate, Genesis, Status, parse_document
@@ -30,7 +29,7 @@ def test_a_backup_older_than_the_authority_key(network: Any, tmp_path: Path) -> 
     for name in ("crl", "policy"):
         (tmp_path / f"{name}.json").write_bytes(network.ask("GET", f"/{name}").body)
     network.stop()
-    restore(network.path, taken, network.now, [tmp_path / "crl.json"], [tmp_path / "policy.json"])
+    network.restore(taken, [tmp_path / "crl.json"], [tmp_path / "policy.json"])
     network.clock.advance(1)
     network.start()
     assert parse_document(network.ask("GET", "/genesis").body, Genesis).digest == second.digest

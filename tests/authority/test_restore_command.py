@@ -41,8 +41,9 @@ def restoring(theft: Theft, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
             for name, path in zip(("crl", "policy", "status"), files, strict=True)
             for word in (f"--{name}", str(path))
         ]
+        place = [] if network.engine is None else ["--database", network.engine._dsn]
         with pytest.raises(SystemExit) as ended:
-            main(["restore", str(theft.backup), "--state", str(network.path), *given, *options])
+            main(["restore", str(theft.backup), "--state", str(network.path), *place, *given, *options])
         out, err = capsys.readouterr()
         return int(ended.value.code or 0), out, err
 
@@ -87,8 +88,8 @@ def test_a2_other_operators_are_confirmed(theft: Theft, restoring: Command) -> N
 
 def test_a24_a_fresh_host_is_told_what_it_does_not_know(theft: Theft, restoring: Command) -> None:
     """Without database, audit and epoch.json."""
-    for name in ("authority.sqlite", "audit.jsonl"):
-        (theft.network.path / name).unlink()
+    theft.network.lose_database()
+    (theft.network.path / "audit.jsonl").unlink()
     code, out, _ = restoring("--yes")
     assert code == 0 and "nothing here tells of earlier restores: numbers of this epoch begin above " in out
     code, out, _ = restoring("--yes")

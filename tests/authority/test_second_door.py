@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -216,17 +215,22 @@ def restored_twice(world: World) -> None:
 def migrated(world: World) -> None:
     """From the schema of before, which knew nothing of lost certificates."""
     world.network.stop()
-    database = sqlite3.connect(world.network.path / "authority.sqlite")
-    database.execute("DROP TABLE lost_certificate")
-    database.execute("DROP TABLE readmission")
-    database.execute("DELETE FROM migration WHERE name = 'lost_certificates'")
-    database.commit()
-    database.close()
+    world.network.change(
+        "DROP TABLE lost_certificate",
+        "DROP TABLE readmission",
+        "DELETE FROM migration WHERE name = 'lost_certificates'",
+    )
     world.network.clock.advance(1)
     world.network.start()
 
 
-PLACES = [as_it_is, restored, restored_with_the_audit, restored_twice, migrated]
+PLACES = [
+    as_it_is,
+    restored,
+    restored_with_the_audit,
+    restored_twice,
+    pytest.param(migrated, marks=pytest.mark.sqlite("migrates a file of an older release")),
+]
 
 
 # How it is sent.

@@ -108,6 +108,8 @@ class World:
     def watch(self) -> None:
         """Note which tables change; what is undone is noted no more."""
         writer: Any = self.network.authority.store._writer
+        if self.network.engine is not None:
+            return self._watch_server()
         self.connection = writer.connect()
         self.connection.execute("CREATE TEMP TABLE touched (name TEXT)")
         tables = self.connection.execute(
@@ -120,8 +122,25 @@ class World:
                     f" BEGIN INSERT INTO touched VALUES ('{table}'); END"
                 )
 
+    def _watch_server(self) -> None:
+        """The same where the database is a server's."""
+        self.network.change(
+            "CREATE SCHEMA watch",
+            "CREATE TABLE watch.touched (name TEXT)",
+            "CREATE FUNCTION watch.touch() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN INSERT INTO watch.touched VALUES (TG_TABLE_NAME); RETURN NULL; END'",
+        )
+        for (table,) in self.network.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+            self.network.change(
+                f"CREATE TRIGGER touch AFTER INSERT OR UPDATE OR DELETE ON {table}"
+                " FOR EACH ROW EXECUTE FUNCTION watch.touch()"
+            )
+
     def touched(self) -> set[str]:
-        """Tables that have changed since the last call."""
+        """Tables that have changed since the last call, but for a daemon's notes of itself and reads."""
+        if self.network.engine is not None:
+            names = {name for (name,) in self.network.rows("DELETE FROM watch.touched RETURNING name")}
+            return names - {"replica", "ordering", "read_nonce"}
         found = {name for (name,) in self.connection.execute("SELECT DISTINCT name FROM temp.touched")}
         if found:
             self.connection.execute("DELETE FROM temp.touched")
@@ -196,10 +215,9 @@ class World:
 
     def check(self) -> None:
         """At the end: operators and certificates are those of the model."""
-        connection = self.connection
-        rows = connection.execute("SELECT key_id, role FROM operator WHERE revoked_at IS NULL").fetchall()
+        rows = self.network.rows("SELECT key_id, role FROM operator WHERE revoked_at IS NULL")
         assert dict(rows) == self.roles
-        serials = {serial for (serial,) in connection.execute("SELECT serial FROM certificate")}
+        serials = {serial for (serial,) in self.network.rows("SELECT serial FROM certificate")}
         assert serials <= self.serials, serials - self.serials
         self.network.stop()
 

@@ -10,7 +10,7 @@ import msgspec
 from authority.network import Member, Network
 from authority.state_files import DAY
 
-from gmesh.authority.restore import Restored, restore
+from gmesh.authority.restore import Restored
 from gmesh.keyfiles import save_key
 from gmesh.trust.ceremony import attach, rotate_authority, sign_detached
 from gmesh.trust.documents import Certificate, Crl, Document, Genesis, Policy, parse_document, sign_document
@@ -22,7 +22,7 @@ class Theft:
     A network whose authority key a thief has, too.
 
     @ivar key: the stolen one.
-    @ivar backup: of before anything else happened; the member C{pump-1} is in it.
+    @ivar backup: of before anything else happened, with the member C{pump-1}; None for the database itself.
     """
 
     def __init__(self, network: Network, path: Path) -> None:
@@ -30,7 +30,7 @@ class Theft:
         self.path = path
         self.key = network.keys.authority
         self.honest = network.joined("pump-1")
-        self.backup = self.take_backup()
+        self.backup: Path | None = self.take_backup()
         self.genesis = self.successor()
 
     def take_backup(self) -> Path:
@@ -74,7 +74,7 @@ class Theft:
         self.network.stop()
         self.network.clock.advance(5)
         try:
-            return restore(self.network.path, self.backup, self.network.now, crls, policies, **more)
+            return self.network.restore(self.backup, crls, policies, **more)
         finally:
             self.network.clock.advance(1)
             self.network.start()
@@ -89,10 +89,9 @@ class Theft:
 
     def lose_database(self, rest: bytes | None = b"lost") -> None:
         """The disk loses it, and keeps this instead."""
-        path = self.network.path / "authority.sqlite"
-        path.unlink()
-        if rest is not None:
-            path.write_bytes(rest)
+        self.network.lose_database()
+        if rest is not None and self.network.engine is None:
+            (self.network.path / "authority.sqlite").write_bytes(rest)
 
     def intruder(self, signer: Any = None, **changed: Any) -> Member:
         """Somebody with a certificate that the thief wrote."""

@@ -131,7 +131,7 @@ def test_refusal_is_told(run: Callable[..., Any], http_end: Any, operator: Path)
 def test_lists_follow_their_pages(run: Callable[..., Any], http_end: Any, operator: Path) -> None:
     """A list is read to its last page."""
     http_end.json("GET /admin/nodes", {"nodes": [{"name": "a"}], "next": "k&1"})
-    http_end.json("GET /admin/nodes?after=k%261", {"nodes": [{"name": "b"}], "next": None})
+    http_end.json("GET /admin/nodes?after=k%261&limit=500", {"nodes": [{"name": "b"}], "next": None})
     ended = run("admin", "--operator", operator, "nodes", "--json")
     assert json.loads(ended.out) == [{"name": "a"}, {"name": "b"}]
 

@@ -146,8 +146,11 @@ def test_rows_of_one_action(admin: Callable[..., Any], http_end: Any) -> None:
 
 
 def test_audit_export(admin: Callable[..., Any], http_end: Any, tmp_path: Path) -> None:
-    """An export holds every row, one a line, and writes over nothing."""
+    """An export holds every row, one a line, and writes over nothing; one that fails leaves nothing."""
     entries = _chain(3)
+    http_end.problem("GET /admin/audit?after=0", "forbidden-role", 403, "may not read")
+    assert admin("audit", "export", tmp_path / "audit.jsonl").status == 1
+    assert not list(tmp_path.glob("audit.jsonl*"))
     _serve_chain(http_end, entries)
     assert admin("audit", "export", tmp_path / "audit.jsonl").status == 0
     lines = (tmp_path / "audit.jsonl").read_text().splitlines()

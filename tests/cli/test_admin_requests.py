@@ -117,7 +117,9 @@ def test_a12_approving_asks_for_that_id(admin: Callable[..., Any], http_end: Any
 def test_a12_a_proposal_is_withdrawn(admin: Callable[..., Any], http_end: Any) -> None:
     """By its id, or by the beginning that the list shows, on whichever page that stands."""
     http_end.json("GET /admin/approvals", {"approvals": [{"id": "9" * 64}], "next": "9" * 64})
-    http_end.json(f"GET /admin/approvals?after={'9' * 64}", {"approvals": [{"id": LONG}], "next": None})
+    http_end.json(
+        f"GET /admin/approvals?after={'9' * 64}&limit=500", {"approvals": [{"id": LONG}], "next": None}
+    )
     http_end.json(f"DELETE /admin/approvals/{LONG}", {})
     for name in (LONG, LONG[:8]):
         ended = admin("approvals", "withdraw", name)
@@ -440,7 +442,7 @@ def test_command_takes_the_number_it_is_told(admin: Callable[..., Any], http_end
     verify_signatures(second, {key("operator").key_id: key("operator").public})
 
 
-@pytest.mark.parametrize("pairs", [("x",), ("=1",), ("a=1", "a=2")])
+@pytest.mark.parametrize("pairs", [("x",), ("=1",), ("a=1", "a=2"), ("a=" + "[" * 100_000,)])
 def test_bad_arguments(pairs: tuple[str, ...]) -> None:
     """An argument is NAME=VALUE, each name once."""
     with pytest.raises(ConfigurationError):
@@ -582,7 +584,10 @@ def test_d6_what_another_url_is_asked_for_is_done_once(
     http_end.answers["POST /admin/invites"] = gone
     http_end.problem("POST /two/admin/invites", "replayed", 409, "this request was already accepted once")
     (operator / "authority.json").write_text(json.dumps({"urls": [http_end.where, http_end.where + "/two"]}))
-    assert "already accepted once" in admin("invite", "--name", "p", "--role", "client").err
+    assert (
+        "but it has arrived: look whether it was done"
+        in admin("invite", "--name", "p", "--role", "client").err
+    )
     nonces = {
         re.findall(r'nonce="(.*?)"', headers["signature-input"])[0]
         for method, _, headers, _ in http_end.requests

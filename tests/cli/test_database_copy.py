@@ -11,10 +11,11 @@ from authority.state_files import START, Keys, write_state
 from click.testing import CliRunner
 
 from gmesh.authority.approval_rules import NO_APPROVALS
+from gmesh.authority.database_copy import engine_of
 from gmesh.authority.state import StateDirectory
 from gmesh.cli.database_copy import copy, copying
 from gmesh.cli.database_options import shared_engine
-from gmesh.errors import ConfigurationError, StoreError
+from gmesh.errors import ConfigurationError, GmeshError, StoreError
 
 
 @pytest.fixture
@@ -41,6 +42,17 @@ def test_it_says_what_was_copied_and_where_to_serve_from(state: Path) -> None:
     answer = json.loads(run(second, third, "--state", state, "--json"))
     assert (answer["from"], answer["to"]) == (str(second), str(third))
     assert answer["audit"]["size"] >= 4 and answer["rows"] > answer["audit"]["size"]
+
+
+def test_a_url_may_stand_in_a_private_file(tmp_path: Path) -> None:
+    """With its password; others may not read the file."""
+    file = tmp_path / "url"
+    file.write_text("postgresql://gmesh:secret@db.example/gmesh\n")
+    file.chmod(0o600)
+    assert engine_of(f"@{file}").name == "database gmesh of db.example"
+    file.chmod(0o644)
+    with pytest.raises(GmeshError, match="url"):
+        engine_of(f"@{file}")
 
 
 def test_a_source_that_moved_names_where_it_went(state: Path) -> None:

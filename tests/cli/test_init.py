@@ -131,6 +131,18 @@ def test_refused_words_leave_nothing(run: Callable[..., Any], tmp_path: Path, ar
     assert not (tmp_path / "net").exists()
 
 
+def test_a_weak_pass_phrase_leaves_nothing(run: Callable[..., Any], tmp_path: Path) -> None:
+    """The same command with a better one does it."""
+    phrase = tmp_path / "phrase"
+    words = "init", tmp_path / "net", "--network", "lab", "--protect", "--passphrase-file", phrase
+    phrase.write_text("short\n")
+    phrase.chmod(0o600)
+    assert run(*words).status == 1
+    assert not (tmp_path / "net").exists()
+    phrase.write_text("long enough for anybody\n")
+    assert run(*words).status == 0
+
+
 def test_existing_directory_is_refused(run: Callable[..., Any], tmp_path: Path) -> None:
     """A directory with something in it is left as it is; an empty one is used."""
     (tmp_path / "net").mkdir()

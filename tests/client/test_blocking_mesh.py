@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from gmesh.client import BlockingMesh, ServiceEvent
+from gmesh.client.message_frames import FrameType, GivenMessage, MessageFrame, MessageFrameReader
 from gmesh.errors import SendRefused
 
 
@@ -148,6 +152,89 @@ async def test_many_at_once_and_who_is_there(daemon: MessageDaemon) -> None:
     assert (here, named, event) == ({"here": b"ok"}, b"ok", ServiceEvent("log", "here", True))
     assert role["here"] == b"ok" and role["there"].reason == "unknown-node" and len(role) == 2
     await serving
+
+
+class ScriptedDaemons:
+    """One after the other, each with what it says once it was asked something."""
+
+    def __init__(self, *scripts: list[MessageFrame]) -> None:
+        self._scripts = list(scripts)
+        self._threads: list[threading.Thread] = []
+        self.ends: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        ours.sendall(WELCOME.encode())
+        self.ends.append(ours)
+        script = self._scripts.pop(0)
+        if script:
+            self._threads.append(threading.Thread(target=self._answer, args=(ours, script)))
+            self._threads[-1].start()
+        return theirs
+
+    def _answer(self, end: socket.socket, script: list[MessageFrame]) -> None:
+        end.recv(2**16)
+        end.sendall(b"".join(frame.encode() for frame in script))
+
+    def close(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        for end in self.ends:
+            end.close()
+
+
+WELCOME = MessageFrame(FrameType.WELCOME, 0, bytes(8) + b"{}")
+
+
+@pytest.mark.parametrize("use", ["receive", "watch", "nodes"])
+def test_the_first_use_after_the_daemon_has_ended_connects_again(use: str) -> None:
+    """Nobody had to fail first to find out."""
+    given = GivenMessage(1, "there", "aa" * 16, (), b"x").encode()
+    answers = {
+        "receive": [MessageFrame(FrameType.SERVING, 1), MessageFrame(FrameType.MESSAGE, 5, given)],
+        "watch": [MessageFrame(FrameType.ANSWER, 1, b'[{"service": "log", "nodes": ["here"]}]')],
+        "nodes": [MessageFrame(FrameType.ANSWER, 1, b"[]")],
+    }
+    daemons = ScriptedDaemons([], answers[use])
+    with closing(daemons), BlockingMesh(connect=daemons.connect) as mesh:
+        daemons.ends[0].close()
+        if use == "receive":
+            assert next(mesh.receive("log")).data == b"x"
+        elif use == "watch":
+            assert next(mesh.watch("log")) == ServiceEvent("log", "here", True)
+        else:
+            assert mesh.nodes() == []
+
+
+def test_what_was_closed_is_used_no_more() -> None:
+    """Whoever waits for ever does not wait for what the program itself has ended."""
+    daemons = ScriptedDaemons([])
+    with closing(daemons):
+        mesh = BlockingMesh(connect=daemons.connect)
+        mesh.close()
+        for use in (mesh.receive("log"), mesh.watch("log")):
+            with pytest.raises(ConnectionAbortedError):
+                next(use)
+
+
+def test_it_hears_while_it_says_something_long() -> None:
+    """A daemon that waits until it is heard, before it listens again, does not stop both for ever."""
+    daemons = ScriptedDaemons([])
+    heard: list[int] = []
+
+    def talk_then_listen(end: socket.socket) -> None:
+        end.sendall(MessageFrame(FrameType.ANSWER, 77, bytes(2**19 + 2**18)).encode())
+        reader = MessageFrameReader()
+        while not heard:
+            heard.extend(len(frame.body) for frame in reader.feed(end.recv(2**16)))
+        end.sendall(MessageFrame(FrameType.SENT, 1, bytes(4) + b"ok").encode())
+
+    with closing(daemons), BlockingMesh(connect=daemons.connect) as mesh:
+        daemon = threading.Thread(target=talk_then_listen, args=daemons.ends)
+        daemon.start()
+        assert mesh.send("there", "log", bytes(2**19 + 2**18)) == b"ok"
+        daemon.join()
+    assert heard[0] > 2**19
 
 
 async def until(holds: Callable[[], object]) -> None:

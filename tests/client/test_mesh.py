@@ -18,6 +18,7 @@ from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
@@ -196,6 +197,34 @@ class Nowhere:
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         return Deferred()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_closed_answers_at_once(mesh: Mesh) -> None:
+    """Whatever is asked of it; nothing waits for a daemon any more."""
+    mesh.close()
+    serving = mesh.serve("log", lambda message: None)
+    watch = mesh.watch()
+    for asked in (mesh.send("b", "log", b"x"), mesh.nodes(), mesh.services(), serving.ready):
+        with pytest.raises(SendRefused, match="closed"):
+            await asked
+    with pytest.raises(SendRefused, match="closed"):
+        await anext(watch)
+
+
+def test_messages_to_a_daemon_that_stays_away_leave_nothing(tmp_path: Path) -> None:
+    """Neither what waits nor its number is kept once its time is over."""
+    clock = MemoryReactorClock()
+    mesh = Mesh(str(tmp_path / "node.sock"), clock)
+    told: list[Any] = []
+    mesh.send("b", "log", b"x", timeout=10_000.0).addErrback(told.append)
+    for _ in range(1000):
+        mesh.send("b", "log", b"x", timeout=1.0).addErrback(told.append)
+        clock.advance(4.0)
+    assert {failure.value.reason for failure in told} == {"timed-out"}
+    assert len(mesh._waiting) < 200
+    mesh.close()
+    assert clock.getDelayedCalls() == []
 
 
 def test_many_that_end_shortly_one_after_the_other_are_looked_at_together() -> None:

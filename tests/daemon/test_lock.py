@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,15 @@ def test_a_second_one_is_refused_until_the_first_is_released(tmp_path: Path, nam
     assert no.value.reason == "in-use"
     first.release()
     StateLock(tmp_path / name, "gmesh-authority").release()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes files of others")
+def test_a_lock_that_root_makes_belongs_to_the_owner_of_the_directory(tmp_path: Path) -> None:
+    """Whose daemon opens it next."""
+    (tmp_path / "state").mkdir()
+    os.chown(tmp_path / "state", 65534, 65534)
+    StateLock(tmp_path / "state/authority.lock", "unit").release()
+    assert (tmp_path / "state/authority.lock").stat().st_uid == 65534
 
 
 @pytest.mark.parametrize("name", [".", "authority.lock"])

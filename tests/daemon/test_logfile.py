@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gmesh.daemon.logfile import RotatedFile
+from gmesh.daemon.logfile import MAX_OLD_FILES, RotatedFile
 
 
 @pytest.fixture
@@ -34,6 +34,20 @@ def test_d10_turned_over_by_itself(log: RotatedFile, tmp_path: Path) -> None:
     log.turn_over()
     log.write("three\n")
     assert files(tmp_path) == {"log.2": "one\n", "log.1": "two\n", "log": "three\n"}
+
+
+def test_so_many_old_files_are_kept_and_no_more(tmp_path: Path) -> None:
+    """The oldest goes; what others keep beside them under large numbers, as dates, stays as it is."""
+    (tmp_path / "log.20261130").write_text("theirs\n")
+    log = RotatedFile("log", str(tmp_path), rotateLength=1)
+    for number in range(MAX_OLD_FILES + 4):
+        log.write(f"{number}\n")
+    log.close()
+    kept = files(tmp_path)
+    assert kept.pop("log.20261130") == "theirs\n"
+    assert kept.pop("log") == f"{MAX_OLD_FILES + 3}\n"
+    assert sorted(kept) == sorted(f"log.{number}" for number in range(1, MAX_OLD_FILES + 1))
+    assert kept[f"log.{MAX_OLD_FILES}"] == "3\n"
 
 
 @pytest.mark.parametrize("create", [True, False])

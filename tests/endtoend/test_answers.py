@@ -10,7 +10,8 @@ import pytest
 from gmesh.endtoend import limits
 from gmesh.endtoend.echo import ECHO_SERVICE
 from gmesh.wire.frames import Kind, pack_frame
-from gmesh.wire.messages import Datagram, EchoMessage, Inner, Mark
+from gmesh.wire.limits import MAX_NUMBERS
+from gmesh.wire.messages import Datagram, EchoMessage, Inner, Mark, MessageNumbers
 
 RULES = [{"effect": "allow", "from": ["*"], "to": ["*"], "services": ["log"]}]
 
@@ -77,6 +78,32 @@ def test_c4_work_for_one_peer_is_bounded(fabric: Any, seal: Any) -> None:
     fabric.run(0.5)
     assert counters["answers-spent"] == looked
     assert got == [b"x"]
+
+
+def test_c4_each_message_that_is_asked_about_costs_an_answer(fabric: Any, seal: Any) -> None:
+    """However many numbers a frame lists: what is above the budget of a second is not answered."""
+    counters, answered = fabric.alice.sessions.counters, fabric.bob.sessions.counters
+    size = 100
+    asked = int(2 * limits.ANSWER_BURST) // (10 * size)
+    for turn in range(asked):
+        first = 2**40 + 10 * size * turn
+        lists = (range(at, at + size) for at in range(first, first + 10 * size, size))
+        seal(b"".join(pack_frame(Inner.WAITING, MessageNumbers(tuple(one)).encode()) for one in lists))
+    fabric.run(0.05, step=0.05)
+    assert answered["answers-spent"] > asked / 3
+    fabric.run(0.05, step=0.05)
+    burst = limits.ANSWER_BURST + 0.1 * limits.ANSWER_RATE
+    assert 0.9 * limits.ANSWER_BURST < counters["stray-receipt"] <= burst
+
+
+def test_c4_a_list_of_numbers_costs_as_it_is_long(fabric: Any, seal: Any) -> None:
+    """Sixteen numbers as much as another frame: lists cannot make more work than frames."""
+    counters = fabric.bob.sessions.counters
+    listed = pack_frame(Inner.TAKEN, MessageNumbers(tuple(range(MAX_NUMBERS))).encode())
+    for _ in range(300):
+        seal(listed * 15)
+    fabric.run(0.05, step=0.05)
+    assert counters["stray-receipt"] / MAX_NUMBERS == pytest.approx(limits.ANSWER_BURST / 9, rel=0.1)
 
 
 def test_c4_an_echo_flood_is_not_echoed(fabric: Any, seal: Any) -> None:

@@ -8,6 +8,13 @@ from typing import Any
 from endtoend.rig import Outcomes
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.services import Message
+from gmesh.wire.messages import Outcome
+
+
+def message(service: str, source: str) -> Message:
+    """One byte of a node."""
+    return Message(source, source, (), service, b"x")
 
 
 def test_a_message_waits_for_the_first_receiver_after_a_start(
@@ -54,19 +61,45 @@ def test_nobody_comes(fabric: Any, outcomes: Outcomes, talking: list[bytes]) -> 
     assert outcomes == ["no-such-service"] * 2
 
 
-def test_how_many_services_are_awaited_is_bounded(
-    fabric: Any, outcomes: Outcomes, talking: list[bytes]
-) -> None:
-    """One more has no receiver; and there is a bound for all their bytes together."""
+def test_how_many_services_are_awaited_is_bounded(fabric: Any) -> None:
+    """One more has no receiver, whoever names it."""
+    services = fabric.bob.datagrams.services
+    services.hold(10.0, 3.0)
+    for number in range(limits.MAX_AWAITED):
+        services.deliver(message(f"s{number}", f"peer {number}"), lambda outcome, said, answer: None)
+    assert services.refusal("s0", 1, "another", waits=True) is None
+    assert services.refusal("more", 1, "another", waits=True) is Outcome.NO_SUCH_SERVICE
+    services.stop()
+
+
+def test_one_peer_takes_a_part_of_them(fabric: Any, outcomes: Outcomes, talking: list[bytes]) -> None:
+    """Of the names and of the bytes: others find room for theirs."""
     alice, bob = fabric.alice.datagrams, fabric.bob.datagrams
     bob.hold(10.0, 3.0)
-    for number in range(limits.MAX_AWAITED + 1):
+    for number in range(limits.MAX_PEER_AWAITED + 1):
         outcomes.watch(alice.send("bob", f"s{number}", b"x"))
     fabric.run(0.5)
     assert outcomes == ["no-such-service"]
-    peer = fabric.alice.datagrams.own.node_id
-    assert bob.services.refusal("s0", limits.SERVICE_QUEUE_BYTES - 1, peer, waits=True) is None
-    assert bob.services.refusal("s0", limits.SERVICE_QUEUE_BYTES, peer, waits=True) is not None
+    peer, left = alice.own.node_id, limits.SERVICE_QUEUE_BYTES - limits.MAX_PEER_AWAITED
+    assert bob.services.refusal("s0", left, peer, waits=True) is None
+    assert bob.services.refusal("s0", left + 1, peer, waits=True) is not None
+    assert bob.services.refusal("s0", left + 1, "another", waits=True) is None
+    assert bob.services.refusal("another", 1, "another", waits=True) is None
+
+
+def test_a_name_that_is_served_is_not_counted_any_more(
+    fabric: Any, outcomes: Outcomes, talking: list[bytes]
+) -> None:
+    """Its program has come, and its peer may name another."""
+    alice, bob = fabric.alice.datagrams, fabric.bob.datagrams
+    bob.hold(10.0, 3.0)
+    for number in range(limits.MAX_PEER_AWAITED):
+        outcomes.watch(alice.send("bob", f"s{number}", b"x"))
+    fabric.run(0.5)
+    got = fabric.bob.serve("s3")
+    outcomes.watch(alice.send("bob", "more", b"y"))
+    fabric.run(0.5)
+    assert got == [b"x"] and "no-such-service" not in outcomes
 
 
 def test_a_node_that_stops_lets_them_go(fabric: Any, outcomes: Outcomes, talking: list[bytes]) -> None:

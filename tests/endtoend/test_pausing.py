@@ -139,6 +139,6 @@ def test_b11_ten_frames_dropped_at_once_are_one_event(fabric, flow):
     sealed = fabric.frames(Kind.E2E_DATA)
     headers = [read_path(frame, 0, len(frame))[0] for frame in sealed]
     for header in [one for one in headers if one.source == fabric.alice.handle][-10:]:
-        fabric.alice.sessions.undeliverable(header, "full")
+        fabric.alice.sessions.undeliverable(header, header.destination, "full")
     assert fabric.alice.sessions.counters["bounced"] == 10
     assert 0.65 * limits.MAX_BATCH_WINDOW < burst() < 0.75 * limits.MAX_BATCH_WINDOW

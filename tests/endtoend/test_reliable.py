@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from endtoend.rig import DELAY
+from twisted.internet.defer import Deferred
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.reliable_queue import ReliableQueue
 from gmesh.wire.frames import Kind
+from gmesh.wire.messages import MessageOutcome, Outcome
 
 
 def test_route_lost_on_the_way(fabric, outcomes):
@@ -60,7 +63,7 @@ def test_bounced_frame_is_sent_again_soon(fabric, outcomes):
     fabric.decide = lose
     outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"two"))
     fabric.decide = lambda kind, header, frame: (DELAY,)
-    fabric.alice.sessions.undeliverable(headers[0], "unreach")
+    fabric.alice.sessions.undeliverable(headers[0], headers[0].destination, "unreach")
     fabric.run(0.1)
     assert got == [b"one", b"two"]
 
@@ -131,3 +134,43 @@ def test_a_message_after_a_long_silence_is_not_taken_for_a_repeated_one(fabric, 
     fabric.run(15, step=0.1)
     assert got == [b"one", b"two"]
     assert outcomes[1] == "timed-out" and not isinstance(outcomes[2], str)
+
+
+def held_by_bob(fabric, outcomes, count=1):
+    """Messages that bob has and does not end with. @return: alice's sender, the numbers of now."""
+    fabric.bob.datagrams.register("log", lambda message: Deferred(), concurrent=count)
+    for _ in range(count):
+        outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"x", timeout=60))
+    fabric.run(1)
+    reliable = fabric.alice.associations.get(fabric.bob.handle).reliable
+    return reliable, lambda: list(reliable._queue._held)
+
+
+def test_c4_that_a_message_is_lost_is_believed_of_who_was_asked(fabric, outcomes):
+    """Else a peer that takes and forgets it has it sent as fast as frames travel."""
+    reliable, numbers = held_by_bob(fabric, outcomes)
+    counters = fabric.alice.sessions.counters
+    for _ in range(100):
+        (number,) = numbers()
+        reliable.ending(MessageOutcome(number, Outcome.UNKNOWN))
+        fabric.run(0.1)
+    assert 1 <= counters["sent-anew"] <= 2 and counters["stray-receipt"] >= 98
+    assert outcomes == []
+
+
+def test_c4_an_answer_costs_no_look_at_all_messages(fabric, outcomes, monkeypatch):
+    """However many wait: the timer is set for the message that is answered."""
+    reliable, numbers = held_by_bob(fabric, outcomes, 100)
+    looked, deadline = [], ReliableQueue.deadline
+
+    def look(queue, now):
+        looked.append(now)
+        return deadline(queue, now)
+
+    fabric.run(limits.ASK_WAITING)
+    monkeypatch.setattr(ReliableQueue, "deadline", look)
+    for number in numbers():
+        reliable.ending(MessageOutcome(number, Outcome.UNKNOWN if number % 2 else Outcome.BUSY))
+    assert looked == [] and numbers() == []
+    fabric.run(1)
+    assert len(numbers()) == 100

@@ -22,6 +22,25 @@ def test_services_take_turns() -> None:
     assert [message.service for message in sent if message] == ["a", "b", "c", "a", "b", "a"]
 
 
+def test_of_services_without_messages_so_many_are_remembered() -> None:
+    """That one had no room just now is known as long as there is room for it here; then the oldest go."""
+    queue = ReliableQueue(1)
+
+    def goes(service: str) -> bool:
+        message = ReliableMessage(service, b"", 10.0)
+        queue.add(message)
+        went = queue.next(0.0) is not None
+        if went:
+            queue.back(message, 0.0)
+        queue.remove(message)
+        return went
+
+    services = [str(number) for number in range(limits.MAX_LANES)]
+    assert [goes(service) for service in services] == [True] * limits.MAX_LANES
+    assert not any(goes(service) for service in services)
+    assert goes("one more") and goes(services[0]) and not goes(services[-1])
+
+
 def test_what_found_no_room_goes_again_in_its_order_with_a_new_number() -> None:
     """After the pause, one first; each that is taken lets more go."""
     queue = ReliableQueue(1)
@@ -30,14 +49,14 @@ def test_what_found_no_room_goes_again_in_its_order_with_a_new_number() -> None:
     sent = [queue.next(0.0) for _ in range(4)]
     for message in (sent[2], sent[0], sent[3], sent[1]):
         assert message is not None
-        queue.sent(message, [], 0.0)
+        queue.sent([message], [], 0.0)
         queue.back(message, 0.0)
     assert queue.next(0.0) is None
     assert queue.deadline(0.0) == pytest.approx(limits.BUSY_PAUSE)
     first = queue.next(limits.BUSY_PAUSE)
     assert first is sent[0] and first.number == (1 << 32) + 4
     assert queue.next(limits.BUSY_PAUSE) is None
-    queue.taken(first, limits.BUSY_PAUSE)
+    queue.taken([first], limits.BUSY_PAUSE)
     assert [queue.next(limits.BUSY_PAUSE) for _ in range(3)] == [sent[1], sent[2], None]
 
 
@@ -84,7 +103,7 @@ class QueueModel(RuleBasedStateMachine):
         ]
         assert message.number not in self.numbers
         self.numbers.add(message.number)
-        self.queue.sent(message, [], self.now)
+        self.queue.sent([message], [], self.now)
         self.flying.append(message)
 
     @precondition(lambda self: self.flying)
@@ -93,13 +112,13 @@ class QueueModel(RuleBasedStateMachine):
         message = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
         assert self.queue.flying(message.number) is message
         if answer == "taken":
-            self.queue.taken(message, self.now)
+            self.queue.taken([message], self.now)
             self.held.append(message)
         elif answer == "busy":
             self.queue.back(message, self.now)
             self.waiting.append(message)
         elif answer == "done":
-            self.queue.answered(message, self.now)
+            self.queue.answered([message], self.now)
         else:
             self.queue.remove(message)
 
@@ -108,7 +127,7 @@ class QueueModel(RuleBasedStateMachine):
     def ended(self, data: st.DataObject, known: bool) -> None:
         message = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         if known:
-            self.queue.answered(message, self.now)
+            self.queue.answered([message], self.now)
         else:
             self.queue.lost(message)
             assert message.again

@@ -54,3 +54,33 @@ def test_asking_changes_nothing():
     assert window.fresh(2**60)
     assert window.fresh(4)
     assert window.highest == 5
+
+
+def test_a_mark_below_the_window_is_nothing():
+    """However far below: it is not fresh already, and takes no memory."""
+    window = ReplayWindow(8)
+    window.mark(2**62)
+    for number in (2**62 - 8, 2**62 - 9, 2**31, 0):
+        window.mark(number)
+        assert not window.fresh(number)
+    assert window.highest == 2**62
+    assert window.fresh(2**62 - 7)
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 16))
+def test_the_next_number_and_what_was_marked(numbers, width):
+    """One above the highest is marked at once, others are left; a mark is known while it is in the window."""
+    window, marked = ReplayWindow(width), set()
+    for number in numbers:
+        highest = max(marked, default=-1)
+        if window.next(number):
+            assert number == highest + 1
+            marked.add(number)
+        else:
+            assert number != highest + 1 and window.highest == highest
+            if window.fresh(number):
+                window.mark(number)
+                marked.add(number)
+        newest = max(marked, default=-1)
+        for each in range(42):
+            assert window.marked(each) == (each in marked and each > newest - width)

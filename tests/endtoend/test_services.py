@@ -7,10 +7,12 @@ import pytest
 from endtoend.producers import Source
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.services import Message, Services
 from gmesh.errors import ConfigurationError, SendRefused
 
 
@@ -316,3 +318,18 @@ def test_registration_rules(fabric):
     registration.unregister()
     fabric.bob.datagrams.register("log", lambda message: None)
     assert fabric.bob.datagrams.services.names == ["_echo", "log"]
+
+
+def test_a_key_of_a_node_that_was_cut_off_is_new_when_it_returns():
+    """What waited with it was dropped: the same message, sent again, is handed over and answered."""
+    services, busy, ended = Services(Clock()), [Deferred(), Deferred()], []
+    handed = iter(busy)
+    services.register("log", lambda message: next(handed), concurrent=1)
+    keyed = Message("alice", "id", (), "log", b"2", key="k")
+    services.deliver(keyed._replace(key=""), lambda *became: ended.append("first"))
+    services.deliver(keyed, lambda *became: ended.append("dropped"))
+    services.purge("id")
+    services.deliver(keyed, lambda *became: ended.append("again"))
+    for each in busy:
+        each.callback(None)
+    assert ended == ["first", "again"]

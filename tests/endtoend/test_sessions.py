@@ -48,9 +48,35 @@ def test_bounced_handshake_is_repeated_soon(fabric):
     fabric.alice.datagrams.post("bob", "log", b"x")
     header, _ = read_path(fabric.seen[0], 0, len(fabric.seen[0]))
     fabric.decide = lambda kind, header, frame: (DELAY,)
-    fabric.alice.sessions.undeliverable(header, "unreach")
+    fabric.alice.sessions.undeliverable(header, header.destination, "unreach")
     fabric.run(limits.HANDSHAKE_SPACING + 0.2)
     assert got == [b"x"]
+
+
+def test_c4_a_notice_names_a_frame_of_ours(fabric, outcomes):
+    """It is looked for at the one peer that the notice names: message 1, message 2, what was sealed."""
+    fabric.bob.serve()
+    carol = fabric.add("carol", 3)
+    carol.serve()
+    alice = fabric.alice.sessions
+    headers = []
+
+    def note(kind, header, frame):
+        headers.append(header)
+        return (DELAY,)
+
+    fabric.decide = note
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"x"))
+    first = headers[0]
+    assert alice.sent(first, fabric.bob.handle)
+    outcomes.watch(fabric.alice.datagrams.send("carol", "log", b"x"))
+    fabric.run(1)
+    last = [header for header in headers if header.destination == fabric.bob.handle][-1]
+    assert alice.sent(last, fabric.bob.handle) and not alice.sent(last, carol.handle)
+    assert not alice.sent(last._replace(counter=last.counter + 100), fabric.bob.handle)
+    assert not alice.sent(first, fabric.bob.handle) and not alice.sent(last, b"nobody!!")
+    reply = next(header for header in headers if header.source == fabric.bob.handle)
+    assert fabric.bob.sessions.sent(reply, fabric.alice.handle)
 
 
 def test_handshake_without_a_way_is_tried_again_soon(fabric):

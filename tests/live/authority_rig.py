@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gmesh.authority.audit import verify_chain
-from gmesh.testing.twistd import environment, start_twistd
+from gmesh.testing.twistd import environment, start_twistd, twistd
 from gmesh.trust.encoding import b64url_encode
 from gmesh.trust.invite import Invite
 from gmesh.trust.join import make_join_request
@@ -27,16 +27,23 @@ from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, sign_request
 from gmesh.trust.verify import network_id
 
 DEADLINE = 60.0
+START = 180.0
+"""Seconds that one may take where the machine is busy."""
 
 
 class AuthorityProcess:
-    """One twistd process."""
+    """
+    One twistd process.
+
+    @ivar before: Python that it runs first.
+    """
 
     def __init__(self, state: Path, *options: str) -> None:
         self.state = state
         self.options = options
         self.log = state.parent / "daemon.log"
         self.environment: dict[str, str] = {}
+        self.before = ""
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -47,6 +54,7 @@ class AuthorityProcess:
                 ["gmesh-authority", *place, *self.options],
                 self.state.parent,
                 stream,
+                command=twistd(self.before),
                 env=environment(**self.environment),
             )
         return self.process
@@ -60,9 +68,9 @@ class AuthorityProcess:
             time.sleep(0.02)
         pytest.fail(f"{pattern!r} was not logged:\n" + self.log.read_text())
 
-    def start(self) -> None:
-        process = self.spawn()
-        deadline = time.monotonic() + DEADLINE
+    def start(self, port: int = 0) -> None:
+        process = self.spawn(port)
+        deadline = time.monotonic() + START
         while time.monotonic() < deadline and process.poll() is None:
             found = re.search(rb"listening on tcp:(\d+)", self.log.read_bytes())
             if found and b" ready," in self.log.read_bytes():
@@ -100,9 +108,13 @@ class AuthorityProcess:
 
 
 class Fleet:
-    """Signs what operators and joining hosts send."""
+    """
+    Signs what operators and joining hosts send.
 
-    def __init__(self, daemon: AuthorityProcess, keys: Any, genesis: Any) -> None:
+    @param daemon: the L{AuthorityProcess} that is asked, or who asks it like one.
+    """
+
+    def __init__(self, daemon: Any, keys: Any, genesis: Any) -> None:
         self.daemon = daemon
         self.keys = keys
         self.genesis = genesis
@@ -126,7 +138,10 @@ class Fleet:
     ) -> tuple[int, Any]:
         """What is answered to a signed request."""
         body = json.dumps(value).encode()
-        return self.daemon.ask("POST", target, self.signed(key, "POST", target, body, tag, created), body)
+        answer: tuple[int, Any] = self.daemon.ask(
+            "POST", target, self.signed(key, "POST", target, body, tag, created), body
+        )
+        return answer
 
     def invite(self, name: str) -> Invite:
         seed = SigningKey.generate()

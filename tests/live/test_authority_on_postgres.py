@@ -3,80 +3,46 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import signal
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-from authority import state_files
+from authority.pgbouncer import pooled
 from authority.postgres_server import PostgresServer, running
-from click.testing import CliRunner
-from live.authority_rig import DEADLINE, AuthorityProcess, Fleet, check_rows
+from live.authority_rig import AuthorityProcess, Fleet
+from live.replica_rig import OnServer, Request
+from psycopg.conninfo import conninfo_to_dict
 
 from gmesh.authority import limits
-from gmesh.cli.database import database
-from gmesh.trust.documents import Certificate, parse_document
+from gmesh.trust.invite import Invite
+from gmesh.trust.keys import NoiseKey, SigningKey
 
 pytestmark = pytest.mark.live
+CLIENTS, INVITES = 64, 30
+HOSTS = 20
+"""That join at each daemon in a round."""
 
 
-class OnServer:
-    """Daemons of one authority, the server of their database, and who asks the first of them."""
+class Host:
+    """
+    It has an invite, and keys.
 
-    def __init__(self, path: Path, server: PostgresServer, count: int) -> None:
-        keys = state_files.Keys()
-        policy = {**state_files.POLICY_TEXT, "max_nodes": 100_000}
-        now = int(time.time()) - 60
-        self.server = server
-        self.url = server.database()
-        named = path / "url"
-        named.touch(mode=0o600)
-        named.write_text(self.url)
-        self.daemons = []
-        free = ("--rate", "100000000", "--key-rate", "100000000", "--failure-rate", "1000000")
-        for number in range(count):
-            state = path / str(number) / "authority"
-            genesis = state_files.write_state(state, keys, now, policy)
-            self.daemons.append(
-                AuthorityProcess(state, *free, "--connections", "0", "--database-file", str(named))
-            )
-        made = CliRunner().invoke(
-            database, ["create", self.url, "--state", str(self.daemons[0].state)], catch_exceptions=False
-        )
-        assert made.exit_code == 0
-        self.fleets = [Fleet(daemon, keys, genesis) for daemon in self.daemons]
-        self.admitted: list[int] = []
+    @param fleet: of the daemon that it asks first.
+    """
 
-    def join(self, fleet: Fleet, request: tuple[dict[str, str], bytes]) -> int | None:
-        """One host joins. @return: the status; None if the connection broke."""
-        try:
-            status, answer = fleet.daemon.ask("POST", "/join", *request)
-        except (OSError, ValueError, http.client.HTTPException):
-            return None
-        if status == 201:
-            certificate = json.dumps(answer["certificate"]).encode()
-            self.admitted.append(parse_document(certificate, Certificate).body.serial)
-        return status
+    def __init__(self, fleet: Fleet, invite: Invite) -> None:
+        self.fleet, self._invite = fleet, invite
+        self._keys = SigningKey.generate(), NoiseKey.generate()
 
-    def check(self) -> None:
-        """Nothing that was acknowledged is lost, and nothing is half."""
-        with psycopg.connect(self.url) as connection:
-            serials = {row[0] for row in connection.execute("SELECT serial FROM certificate").fetchall()}
-            used = connection.execute("SELECT used_serial FROM invite WHERE used_at IS NOT NULL").fetchall()
-            entries = connection.execute("SELECT seq, entry, hash FROM audit ORDER BY seq").fetchall()
-        check_rows(serials, [row[0] for row in used], entries, self.admitted)
-        assert sorted(serials) == list(range(min(serials), min(serials) + len(serials)))
-
-    def end(self) -> None:
-        for daemon in self.daemons:
-            if daemon.process is not None and daemon.process.poll() is None:
-                daemon.process.kill()
-                daemon.process.wait(DEADLINE)
+    def request(self, fleet: Fleet) -> Request:
+        """To join, signed anew each time."""
+        return fleet.join_request(self._invite, *self._keys)
 
 
 @pytest.fixture
@@ -88,7 +54,7 @@ def server() -> Iterator[PostgresServer]:
 
 def test_p24_a_daemon_waits_for_its_server_and_serves_then(tmp_path: Path, server: PostgresServer) -> None:
     """One line says so; a killed server is waited for too, and a killed daemon goes on with all it said."""
-    there = OnServer(tmp_path, server, 1)
+    there = OnServer(tmp_path, server.database(), 1)
     (daemon,), (fleet,) = there.daemons, there.fleets
     try:
         server.stop()
@@ -120,36 +86,136 @@ def test_p24_a_daemon_waits_for_its_server_and_serves_then(tmp_path: Path, serve
         there.end()
 
 
+@pytest.fixture(params=["direct", "pgbouncer"])
+def way(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A server, asked as it is or through PgBouncer in transaction mode (P32)."""
+    with running() if request.param == "direct" else pooled() as server:
+        yield server
+
+
 @pytest.mark.soak
-def test_p3_p4_kills_of_daemons_and_of_the_server_lose_nothing(
-    tmp_path: Path, server: PostgresServer
+def test_p1_p32_one_invite_admits_one_of_64(
+    tmp_path: Path, way: PostgresServer, record_property: Callable[[str, object], None]
 ) -> None:
-    """30 rounds under load on three daemons; each request is answered 2xx or 503, or its daemon is gone."""
-    there = OnServer(tmp_path, server, 3)
+    """30 invites, each tried by 64 clients at three daemons: one is a member, the others are refused."""
+    there = OnServer(tmp_path, way.database(), 3)
+    answers: Counter[tuple[int, str]] = Counter()
     try:
-        for daemon in there.daemons:
-            daemon.start()
-        for round_ in range(30):
-            victim = there.daemons[round_ % 3] if round_ % 3 else None
+        there.start()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            for number in range(INVITES):
+                invite = there.fleets[number % 3].invite(f"pump-{number}")
+                fleets = [there.fleets[client % 3] for client in range(CLIENTS)]
+                requests = [fleet.join_request(invite) for fleet in fleets]
+                jobs = [
+                    pool.submit(fleet.daemon.ask, "POST", "/join", *request)
+                    for fleet, request in zip(fleets, requests, strict=True)
+                ]
+                answered = [job.result() for job in jobs]
+                for status, answer in answered:
+                    answers[status, answer.get("type", "")] += 1
+                (admitted,) = (answer for status, answer in answered if status == 201)
+                there.admits(admitted)
+        record_property("answers", dict(answers))
+        assert there.check() == len(there.admitted) == INVITES
+        refused = (403, "urn:gmesh:problem:enrolment-refused")
+        assert answers == {(201, ""): INVITES, refused: INVITES * (CLIENTS - 1)}
+    finally:
+        there.end()
+
+
+class Unanswered:
+    """
+    Commits wait for a standby that there is not: so a server is killed inside one.
+
+    @param url: of the daemons' database, without a pool.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def _sql(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def begin(self) -> None:
+        self._sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        self._sql("SELECT pg_reload_conf()")
+
+    def end(self) -> None:
+        self._sql("ALTER SYSTEM RESET synchronous_standby_names")
+        self._sql("SELECT pg_reload_conf()")
+
+    def has_one(self) -> bool:
+        """Whether whoever decides waits for the answer to a commit."""
+        asked = "SELECT 1 FROM pg_stat_activity JOIN pg_locks USING (pid)"
+        return self._sql(f"{asked} WHERE wait_event = 'SyncRep' AND relation = 'ordering'::regclass") != []
+
+
+class Kills:
+    """Rounds of the same load on three daemons, of which one is killed, or their server."""
+
+    def __init__(self, there: OnServer, server: PostgresServer) -> None:
+        self._there, self._server = there, server
+        self.answers: Counter[str] = Counter()
+
+    def run(self, name: str, victim: AuthorityProcess | None, inside: bool = False) -> None:
+        """One round: each host is a member at its end, by asking once more elsewhere if it must."""
+        there = self._there
+        hosts = [
+            Host(fleet, fleet.invite(f"pump-{name}-{place}-{number}"))
+            for number in range(HOSTS)
+            for place, fleet in enumerate(there.fleets)
+        ]
+        waits = Unanswered(self._server.url(str(conninfo_to_dict(there.url)["dbname"])))
+        if inside:
+            waits.begin()
+        with ThreadPoolExecutor(12) as pool:
             before = len(there.admitted)
-            requests = [
-                (fleet, fleet.join_request(fleet.invite(f"pump-{round_}-{place}-{number}")))
-                for number in range(20)
-                for place, fleet in enumerate(there.fleets)
-            ]
-            with ThreadPoolExecutor(12) as pool:
-                jobs = [pool.submit(there.join, *request) for request in requests]
-                while len(there.admitted) < before + 15 and not all(job.done() for job in jobs):
-                    time.sleep(0.001)
-                if victim is None:
-                    server.stop()
-                    server.start()
-                else:
-                    victim.end(signal.SIGKILL)
-                statuses = {job.result() for job in jobs}
-            assert statuses <= ({201, 503} if victim is None else {201, 503, None})
-            there.check()
-            if victim is not None:
-                victim.start()
+            jobs = [pool.submit(there.join, host.fleet, host.request(host.fleet)) for host in hosts]
+            while not (waits.has_one() if inside else len(there.admitted) >= before + 15):
+                assert not all(job.done() for job in jobs)
+                time.sleep(0.001)
+            if victim is None:
+                self._server.stop()
+                self._server.start()
+            else:
+                victim.end(signal.SIGKILL)
+            if inside:
+                waits.end()
+            statuses = [job.result() for job in jobs]
+        what = "server" if victim is None else "daemon"
+        self.answers.update(f"{what} killed: {status}" for status in statuses)
+        assert set(statuses) <= ({201, 503} if victim is None else {201, 503, None})
+        for host, status in zip(hosts, statuses, strict=True):
+            if status != 201:
+                mine = (host.fleet.daemon, victim)
+                other = next(fleet for fleet in there.fleets if fleet.daemon not in mine)
+                again = there.join(other, host.request(other))
+                assert again in (200, 201)
+                self.answers[f"{what} killed: {status}, then {again}"] += 1
+        there.check()
+
+
+@pytest.mark.soak
+def test_p3_p4_p32_kills_of_daemons_and_of_the_server_lose_nothing(
+    tmp_path: Path, way: PostgresServer, record_property: Callable[[str, object], None]
+) -> None:
+    """30 and 10 under load, one inside COMMIT; each request is answered 2xx or 503, or its daemon is gone."""
+    there = OnServer(tmp_path, way.database(), 3)
+    kills = Kills(there, way)
+    try:
+        there.start()
+        for round_ in range(30):
+            kills.run(f"{round_}", there.daemons[round_ % 3])
+            there.daemons[round_ % 3].start()
+            if round_ % 3 == 0:
+                kills.run(f"{round_}-server", None, inside=round_ == 15)
+            if round_ == 15:
+                told = [daemon.log.read_text() for daemon in there.daemons]
+                assert sum(text.count("a commit that was not answered was done") for text in told) >= 1
+        record_property("answers", dict(kills.answers))
+        assert there.check() == len(set(there.admitted)) == 40 * 3 * HOSTS
     finally:
         there.end()

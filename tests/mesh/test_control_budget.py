@@ -116,6 +116,26 @@ def test_c11_a_full_record_of_control_frames_takes_turns(mesh: MemoryMesh) -> No
     assert max(later - earlier for earlier, later in pairwise(costs)) <= CONTROL_TURN + 2 * COST
 
 
+def test_a_frame_that_waited_and_breaks_its_receiver_ends_the_link(
+    mesh: MemoryMesh, monkeypatch: pytest.MonkeyPatch, flush_logged_errors: Callable[..., list[Any]]
+) -> None:
+    """As one that did not wait does: the link is not left unread."""
+    link, relay, left = mesh["m"].link("r"), mesh["r"].runtime, count(-30)
+
+    def broken(*arguments: object) -> None:
+        if next(left) == 0:
+            raise ZeroDivisionError
+
+    seen: list[bool] = []
+    relay.neighbours.follow(lambda neighbour, up: seen.append(up))
+    monkeypatch.setattr(relay._flooding, "named", broken)
+    link._transport.send_record(pack_frame(Kind.IHAVE, bodies(mesh)[Kind.IHAVE]) * 100)
+    mesh.run(0.5)
+    assert seen[:1] == [False] and len(flush_logged_errors(ZeroDivisionError)) == 1
+    mesh.run(10)
+    assert "r" in mesh["m"].link_names
+
+
 def test_a_budget_outlives_its_link_and_is_forgotten_once_full() -> None:
     """Whoever comes back has what was left; those of nodes that cost nothing take no room."""
     clock = Clock()

@@ -84,7 +84,7 @@ def test_back_off_grows_to_a_minute_with_full_jitter(world):
 
 
 def test_a_lost_link_is_dialled_again_at_once(world):
-    """After a stable minute the next dial comes within a second."""
+    """After a link that was stable the next dial comes within a second."""
     one, two = world.node("one"), world.node("two").listen()
     dialling(one, two)
     world.run(100)
@@ -92,6 +92,18 @@ def test_a_lost_link_is_dialled_again_at_once(world):
     assert one.link(two) is None
     world.run(1.1)
     assert one.link(two) is not None
+
+
+def test_who_loses_its_link_again_and_again_is_back_as_soon_each_time(world):
+    """As a host that is carried about: a link that was there for a while is no failure to wait longer for."""
+    one, two = world.node("one"), world.node("two").listen()
+    dialling(one, two)
+    for _ in range(8):
+        world.run(15)
+        world.network.open_connections()[0].cut()
+        assert one.link(two) is None
+        world.run(1.1)
+        assert one.link(two) is not None
 
 
 def test_a_link_that_never_stays_keeps_backing_off(world):

@@ -103,6 +103,39 @@ def test_c11_a_large_document_is_believed_once_it_is_read(mesh: MemoryMesh) -> N
     assert relay.member.trust.crl == genuine and relay.counters()["crl-applied"] >= 1
 
 
+@pytest.mark.parametrize("where", ["read", "judged"])
+def test_a_document_that_could_not_be_judged_is_pulled_again(
+    mesh: MemoryMesh, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As when the disk is full for a while: nothing stands in the way of the next attempt."""
+    aside, relay = mesh.aside, mesh["r"].runtime
+    assert isinstance(aside, Aside)
+    genuine = sign_document(made_up(mesh, 50, 2000).body, [mesh.issuer.authority])
+    offer(mesh, genuine)
+    mesh.run(3)
+    raised: list[object] = []
+    if where == "read":
+        ((_, result),) = aside.waiting
+        aside.waiting.clear()
+        result.addErrback(lambda failure: raised.append(failure.type))
+        result.errback(MemoryError())
+    else:
+
+        def full(*arguments: object) -> bool:
+            raise OSError("no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(relay.member.trust, "offer", full)
+            ((work, result),) = aside.waiting
+            aside.waiting.clear()
+            result.callback(work())
+            result.addErrback(lambda failure: raised.append(failure.type))
+    assert raised == [MemoryError if where == "read" else OSError]
+    mesh.run(30)
+    aside.run()
+    assert relay.member.trust.crl == genuine
+
+
 def test_c11_what_unknown_keys_signed_ends_the_link(mesh: MemoryMesh) -> None:
     """Each made-up document is a failure of the neighbour that sent it, each frame of certificates too."""
     seen: list[bool] = []

@@ -213,6 +213,27 @@ def test_a_crowded_node_pauses_its_own_senders():
     assert own.data_bytes >= 4100
 
 
+def test_a_flow_whose_sender_left_goes_on():
+    """As when its path changed: what is still sent this way, an answer, is queued like all else."""
+
+    class Producer:
+        def pauseProducing(self):
+            pass
+
+    waiting = EgressQueue(Counters(), flow_bytes=10_000)
+    waiting.add_sender(A, Producer())
+    assert waiting.push_data(b"a" * 5000, A)
+    waiting.remove_sender(A)
+    for number in range(3):
+        assert waiting.push_data(b"%d" % number * 3000, A)
+    assert waiting.data_bytes == 9000
+    waiting.add_sender(A, Producer())
+    assert not waiting.push_data(b"a" * 5000, A)
+    waiting.remove_sender(A)
+    assert b"".join(waiting.take_data(100_000)) == b"0" * 3000 + b"1" * 3000 + b"2" * 3000
+    assert waiting.data_bytes == 0
+
+
 def test_what_is_queued_is_a_copy():
     """A slice of a received record is copied, so that the record is not kept alive or changed under us."""
     waiting = queue()

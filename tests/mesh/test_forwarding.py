@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from random import Random
+from typing import Any
 
 import networkx as nx
 import pytest
@@ -15,14 +16,15 @@ from hypothesis import strategies as st
 from mesh.network_doubles import DoubleLink, TestNode, TestWorld, forge
 from zope.interface.verify import verifyObject
 
-from gmesh.errors import FrameRefused
+from gmesh.errors import FrameRefused, SendRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.limits import (
     MAX_NOTICE_FLOWS,
     MAX_VERDICTS,
-    NOTICE_BURST,
-    NOTICE_RATE,
+    NOTICES_EACH,
+    NOTICES_HEARD,
+    NOTICES_SENT,
     SOURCE_BURST,
     SOURCE_RATE,
 )
@@ -338,6 +340,84 @@ def test_unreach_with_somebody_elses_record_is_ignored(world: TestWorld) -> None
     assert len(a.undelivered) == 1
 
 
+class Judged:
+    """How often C{a} judges the records of notices, which come by its link to b."""
+
+    def __init__(self, a: TestNode, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self._a, self._prove = a, a.flooding.prove
+        own = a.engine.store.get((a.links["b"].peer.handle, 0))
+        assert own is not None
+        self._forged = forge(own.data)
+        monkeypatch.setattr(a.flooding, "prove", self._judge)
+
+    def _judge(self, data: bytes) -> object:
+        self.count += 1
+        return self._prove(data)
+
+    def hear(self, source: bytes, times: int = 1, destination: bytes = b"far node") -> None:
+        """UNREACH, and as many DROPPED."""
+        between = self._a.links["b"].peer.handle
+        header = PathHeader((source, between, self._a.handle), 7, 1, 2)
+        unreach = Unreach(destination, b"nobody!!", self._forged).encode()
+        for kind, body in ((Kind.UNREACH, unreach), (Kind.DROPPED, Dropped(destination, 1).encode())):
+            frame = pack_path_frame(kind, header, body)
+            for _ in range(times):
+                self._a.links["b"].receive(kind, frame)
+
+
+def test_c4_a_notice_about_no_frame_of_ours_is_not_looked_at(
+    world: TestWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No signature is checked for it, nobody hears of it, and it takes nothing of what others may send."""
+    a, _ = world.line("a", "b")
+    world.run(2)
+    told: list[object] = []
+    a.forwarding.serve(
+        lambda *frame: None,
+        lambda header, destination, reason: told.append(reason),
+        lambda header, destination: destination == b"far node",
+    )
+    judged = Judged(a, monkeypatch)
+    judged.hear(b"somebody", 1000, b"elsewher")
+    assert (judged.count, told) == (0, []) and a.counters["notice-stray"] == 2000
+    judged.hear(b"somebody")
+    assert (judged.count, told) == (1, ["dropped"])
+
+
+def test_c4_so_many_notices_of_one_source_and_one_neighbour_are_looked_at(
+    world: TestWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as an honest relay sends, whoever signs with nothing; more come with time."""
+    a, _ = world.line("a", "b")
+    world.run(2)
+    judged = Judged(a, monkeypatch)
+    judged.hear(b"somebody", 1000)
+    assert judged.count == len(a.undelivered) == NOTICES_EACH.burst
+    for number in range(1000):
+        judged.hear(number.to_bytes(8, "big"))
+    assert judged.count == len(a.undelivered) == NOTICES_HEARD.burst
+    world.run(1)
+    judged.hear(b"somebody", 1000)
+    assert judged.count == NOTICES_HEARD.burst + NOTICES_EACH.burst
+    assert a.counters["unreach-unproven"] == judged.count and a.refusals == []
+
+
+def test_a_neighbour_with_many_flows_takes_no_notices_of_others(world: TestWorld) -> None:
+    """What a made of them is a's own: d hears that its frame was dropped."""
+    a, b, c, d = (world.add(name) for name in "abcd")
+    for one in (a, c, d):
+        world.connect(b, one)
+    world.run(2)
+    for number in range(2 * MAX_NOTICE_FLOWS):
+        path = (number.to_bytes(8, "big"), a.handle, b.handle, c.handle)
+        b.forwarding.dropped(b"", pack_path_frame(DATA, PathHeader(path, 1, 1, 3), b""))
+    assert b.counters["dropped-sent"] == NOTICES_SENT.burst
+    b.forwarding.dropped(b"", pack_path_frame(DATA, PathHeader((d.handle, b.handle, c.handle), 1, 9, 2), b""))
+    world.run(0.5)
+    assert [header.counter for header, _ in d.undelivered] == [9]
+
+
 def test_notices_are_rate_limited_per_source(world: TestWorld) -> None:
     """At most ten UNREACH a second go to one source."""
     a, b, c = world.line("a", "b", "c")
@@ -406,6 +486,26 @@ def test_dropped_is_a_hint(world: TestWorld) -> None:
     assert a.refusals == []
 
 
+@pytest.mark.parametrize("error", [SendRefused("odd", "what a far end wrote"), OverflowError("too large")])
+@pytest.mark.parametrize("kind", [DATA, Kind.E2E_INIT, Kind.DROPPED])
+def test_what_fails_at_the_end_of_a_path_costs_the_frame_alone(
+    world: TestWorld, kind: Kind, error: Exception, flush_logged_errors: Callable[..., list[Any]]
+) -> None:
+    """The neighbour that handed it on has no part in it: counted, and logged ever more rarely."""
+    a, b = world.line("a", "b")
+
+    def fails(*arguments: object) -> None:
+        raise error
+
+    a.forwarding.serve(fails, fails, fails)
+    frame = pack_path_frame(kind, PathHeader((b.handle, a.handle), 1, 2), Dropped(b"d" * 8, 3).encode())
+    for _ in range(100):
+        a.links["b"].receive(kind, frame)
+    assert a.refusals == []
+    assert a.counters["deliver-failed"] == 100
+    assert 0 < len(flush_logged_errors(type(error))) < 10
+
+
 def flood(world: TestWorld, source: TestNode, path: tuple[bytes, ...], seconds: float) -> int:
     """Frames that are sent along C{path} in so many seconds, more than any first relay lets pass."""
     frame = pack_path_frame(DATA, PathHeader(path, 7, 1), bytes(16_000))
@@ -430,7 +530,7 @@ def test_what_a_source_makes_others_carry_is_bounded(world: TestWorld) -> None:
     bound = 2 * SOURCE_BURST + SOURCE_RATE * 0.5
     assert 0.9 * bound < carried <= bound + size * len(path)
     assert b.counters["forward-source-rate"] > 0
-    assert 0 < b.counters["dropped-sent"] <= NOTICE_BURST + NOTICE_RATE * 0.5 + 1
+    assert 0 < b.counters["dropped-sent"] <= NOTICES_EACH.burst + NOTICES_EACH.rate * 0.5 + 1
 
 
 def test_only_the_first_relay_counts(world: TestWorld) -> None:

@@ -309,3 +309,17 @@ def test_a_session_that_is_resumed_exchanges_no_new_keys(tmp_path):
         hellos.append(int.from_bytes(flight[3:5], "big"))
     # Handshake head 4, version 2, random 32, session 33, suite 2, compression 1, extensions 2 + 6 + 6.
     assert hellos[1] == 88 < hellos[0]
+
+
+def test_options_of_openssl_are_as_wide_where_long_is_not():
+    """On hosts of 32 bits too: what the binding declares says what fits, so C{for_links} may set bit 35."""
+    declared = SSL._ffi.typeof(SSL._lib.SSL_CTX_set_options)
+    assert [each.cname for each in (declared.args[1], declared.result)] == ["uint64_t", "uint64_t"]
+
+
+@pytest.mark.skipif(
+    not hasattr(SSL.Context, "set_tls13_ciphersuites"), reason="an older pyOpenSSL has no say in it"
+)
+def test_both_ends_take_the_cheapest_suite(pair):
+    """Links are sealed inside: nothing is gained by longer keys and hashes around them."""
+    assert {each._tlsConnection.get_cipher_name() for each in pair.tls} == {"TLS_AES_128_GCM_SHA256"}

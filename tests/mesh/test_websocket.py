@@ -19,7 +19,13 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping
 from gmesh.errors import CarrierRefused
 from gmesh.mesh.limits import HANDSHAKE_DEADLINE
 from gmesh.mesh.opening import OpeningFactory
-from gmesh.mesh.websocket import HEAD_LIMIT, WebSocketClient, WebSocketServerEndpoint
+from gmesh.mesh.websocket import (
+    HEAD_LIMIT,
+    PINGS_AT_ONCE,
+    PONGS_AHEAD,
+    WebSocketClient,
+    WebSocketServerEndpoint,
+)
 
 SERVED = "ws:tcp:0:interface=127.0.0.1"
 
@@ -203,6 +209,46 @@ def test_messages_are_cut_anywhere():
     events = list(server.events())
     assert [type(event) for event in events] == [Pong, BytesMessage]
     assert events[1].data == b"answer" and events[1].message_finished
+
+
+def opened_pair():
+    """As L{client_pair}, agreed."""
+    client, upper, transport, server, _ = client_pair()
+    client.dataReceived(bytes(server.send(AcceptConnection(subprotocol="gmesh"))))
+    transport.clear()
+
+    def said():
+        server.receive_data(transport.value())
+        transport.clear()
+        return [bytes(getattr(event, "payload", None) or event.data) for event in server.events()]
+
+    return client, upper, transport, server, said
+
+
+def test_of_pings_that_are_read_at_once_the_newest_is_answered():
+    """RFC 6455, 5.5.3: one PONG answers for all."""
+    client, upper, _, server, said = opened_pair()
+    client.dataReceived(b"".join(server.send(Ping(b"%d" % number)) for number in range(PINGS_AT_ONCE)))
+    assert said() == [b"%d" % (PINGS_AT_ONCE - 1)] and upper.lost == []
+
+
+def test_c4_pings_without_end_end_the_connection():
+    """Before what else was read with them is looked at."""
+    client, upper, transport, server, said = opened_pair()
+    client.dataReceived(b"".join(server.send(Ping()) for _ in range(10_000)))
+    assert not transport.connected and len(upper.lost) == 1 and said() == []
+
+
+def test_c4_pings_of_a_peer_that_does_not_read_fill_no_buffer():
+    """So many are answered between two messages of ours; the newest of the others is with the next one."""
+    client, upper, transport, server, said = opened_pair()
+    for number in range(1000):
+        client.dataReceived(server.send(Ping(b"%d" % number)))
+    assert said() == [b"%d" % number for number in range(PONGS_AHEAD)]
+    upper.transport.write(b"news")
+    assert said() == [b"999", b"news"]
+    client.dataReceived(server.send(Ping(b"again")))
+    assert said() == [b"again"] and transport.connected
 
 
 @pytest.mark.parametrize("odd", ["text", "close", "junk"])

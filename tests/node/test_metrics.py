@@ -13,12 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from treq.testing import StubTreq
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 import gmesh
 from gmesh.daemon.metrics import MetricsPage
 from gmesh.errors import SendRefused
 from gmesh.node.metrics import DROPS, PREFIX, NodeCollector, is_drop
 from gmesh.node.reactor_lag import ReactorLag
+from gmesh.streams.limits import MAX_LABELS
 from gmesh.testing.mesh import MemoryMesh
 from gmesh.trust.documents import Command, CommandTarget, sign_document
 from gmesh.wire.frames import Kind
@@ -193,6 +195,22 @@ def test_streams_are_counted_by_service(mesh: MemoryMesh) -> None:
         assert found["streams_total{outcome=aborted,service=web}"] == 1
     assert samples(near)["stream_bytes_total{direction=sent,service=web}"] == 8
     assert samples(far)["stream_bytes_total{direction=received,service=web}"] == 8
+
+
+def test_services_that_a_peer_invents_take_no_label_of_those_here(mesh: MemoryMesh) -> None:
+    """They are counted together, also where a stream waits for a program that has yet to come."""
+    mesh["c"].runtime.streams.hold(100.0, 1.0)
+    failed: list[Failure] = []
+    for number in range(MAX_LABELS):
+        mesh["a"].runtime.streams.dial("c", f"made-up-{number}", lambda peer: None).addErrback(failed.append)
+        mesh.run(0.1)
+    mesh.run(5)
+    assert len(failed) == MAX_LABELS
+    open_stream(mesh, "a", "c").abortConnection()
+    mesh.run(1)
+    found = samples(page_of(mesh, "c"))
+    assert found["streams_total{outcome=aborted,service=web}"] == 1
+    assert found["streams_total{outcome=no-such-service,service=other}"] == MAX_LABELS
 
 
 def obey(mesh: MemoryMesh, name: str) -> None:

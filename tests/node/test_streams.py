@@ -6,10 +6,11 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from node.logged import measured
 from streams.rigs import HalfCloser, Recorder, Rig
 from twisted.internet.defer import Deferred
 from twisted.logger import formatEvent, globalLogPublisher
@@ -261,6 +262,21 @@ def test_a_far_end_that_comes_back_in_time_goes_on(mesh: MemoryMesh) -> None:
     assert opened.works(mesh)
 
 
+@pytest.mark.parametrize("forgetful", ["a", "b"])
+def test_streams_are_opened_again_after_one_end_forgot_the_other(mesh: MemoryMesh, forgetful: str) -> None:
+    """It begins with far higher numbers, which the end that remembers can still acknowledge."""
+    for service in ("first", "second"):
+        opened = Opened(mesh, service)
+        assert opened.works(mesh)
+        for protocol in (opened.near, opened.far):
+            protocol.transport.loseConnection()
+        mesh.run(2)
+        associations = mesh[forgetful].runtime._sessions.associations
+        for association in associations:
+            associations.give_up(association, "evicted")
+    assert Opened(mesh, "third").works(mesh)
+
+
 def test_a_node_of_the_release_before_is_refused_at_once(mesh: MemoryMesh) -> None:
     """Its version is named; messages go on."""
     b = mesh["b"].runtime
@@ -368,6 +384,42 @@ def test_each_end_of_a_stream_is_one_line_without_what_it_carried(mesh: MemoryMe
     assert any("from a:web" in line and line.endswith("0 bytes sent, 7 received: done") for line in lines)
     assert sum(line.endswith(": denied (not today)") for line in lines) == 2
     assert "secret" not in "".join(lines)
+
+
+class Failing(Recorder):
+    """A program with a bug."""
+
+    def connectionMade(self) -> None:
+        raise ValueError("a program with a bug")
+
+
+@pytest.mark.parametrize("program", ["reads", "fails to take it", "fails at once"])
+def test_c10_a_peer_that_opens_stream_after_stream_makes_little_log(
+    mesh: MemoryMesh, program: str, flush_logged_errors: Callable[..., list[Any]]
+) -> None:
+    """The first few are a line each, then ever fewer, which say how many are not; whatever takes them."""
+
+    def take(offer: Any) -> None:
+        if program == "fails to take it":
+            raise ValueError("a program with a bug")
+        offer.accept(Recorder(RIG) if program == "reads" else Failing(RIG))
+
+    mesh["b"].runtime.streams.listen("web", take)
+
+    def flood() -> None:
+        for _ in range(100):
+            dial(mesh).addCallbacks(lambda near: near.transport.reset("denied", "x" * 200), lambda _: None)
+            mesh.run(0.05)
+
+    with measured() as text:
+        flood()
+        mesh.run(60)
+        flood()
+    assert sum(mesh["b"].runtime.streams.tally.outcomes.values()) == 200
+    lines = [line for line in text.getvalue().splitlines() if "from a:web ended" in line]
+    assert 6 <= len(lines) < 10
+    assert sum("more since the last line)" in line for line in lines) >= 1
+    assert len(flush_logged_errors(ValueError)) < 10
 
 
 def test_a_node_without_streams_does_not_load_what_carries_them() -> None:

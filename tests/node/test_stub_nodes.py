@@ -166,6 +166,24 @@ def test_a_neighbour_that_knows_no_way(mesh: MemoryMesh) -> None:
     assert mesh["s"].path("far") == ["s", "b", "c", "far"]
 
 
+@pytest.mark.parametrize("what", ["ping", "trace", "send"])
+def test_no_neighbour_answers(mesh: MemoryMesh, what: str) -> None:
+    """What is asked for ends in its time, however many neighbours are waited for."""
+    for name in ("a", "b"):
+        silent: Any = mesh[name].runtime
+        for neighbour in silent.neighbours:
+            neighbour.may_ask = lambda: False
+    stub, since = mesh["s"].runtime, mesh.now()
+    asks: dict[str, Any] = {
+        "ping": lambda: stub.echo.ping("far", timeout=0.5),
+        "trace": lambda: stub.echo.trace("far", timeout=0.5),
+        "send": lambda: stub.datagrams.send("far", "log", b"", timeout=0.5),
+    }
+    with pytest.raises(SendRefused, match="far"):
+        mesh.result(asks[what]())
+    assert mesh.now() - since < 0.6 < PATH_PATIENCE
+
+
 def test_a_neighbour_that_does_not_answer(mesh: MemoryMesh) -> None:
     """The next one is asked after a second."""
     silent: Any = mesh["a"].runtime

@@ -109,26 +109,38 @@ STREAM_PARTS = (
     "gmesh.node.gateways.socks5",
     "gmesh.client.leg",
     "gmesh.client.stream_frames",
+    "gmesh.client.message_frames",
+    "gmesh.node.api.message_leg",
+    "gmesh.node.api.stream_requests",
+    "gmesh.node.api.views",
+    "gmesh.node.gateways.exposures",
+    "gmesh.node.gateways.forwards",
+    "gmesh.streams.join",
 )
-"""What carries a stream, loaded with the first one."""
+"""What carries a stream or asks for one, loaded with the first."""
 
 
 def test_an_idle_daemon_spares_what_only_its_local_api_needs(directory: Path) -> None:
-    """Klein, Werkzeug and the metrics library are loaded with the first request, wsproto with a WebSocket."""
+    """
+    Klein, Werkzeug and the metrics library are loaded with the first request, wsproto with a WebSocket, the
+    roots of TLS with the first address that needs them.
+    """
     spared = ["klein", "werkzeug", "prometheus_client", "wsproto", *STREAM_PARTS]
     program = (
-        "import sys\n"
+        "import gc, sys\n"
+        "from OpenSSL.SSL import Context\n"
         "from twisted.internet.testing import MemoryReactorClock\n"
         "from gmesh.node.tap import Options, makeService\n"
         "options = Options()\n"
         "options.parseOptions(['--state', sys.argv[1]])\n"
         "makeService(options, MemoryReactorClock()).startService()\n"
         "print(sorted(set(sys.argv[2:]) & set(sys.modules)))\n"
+        "print(sum(isinstance(each, Context) for each in gc.get_objects()))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(directory), *spared], capture_output=True, text=True, check=False
     )
-    assert done.stdout == "[]\n", done.stderr
+    assert done.stdout == "[]\n0\n", done.stderr
 
 
 def test_the_daemon_starts_and_stops(directory: Path) -> None:

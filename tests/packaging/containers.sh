@@ -149,8 +149,11 @@ install_debs() {
         files+=("$(cd "$DEBS/$version" && echo "$package"_*.deb)")
     done
     guest "$name" bash -c 'cd "/debs/$1" && shift && dpkg --force-confdef --force-confold -i "$@"' \
-        dpkg "$version" "${files[@]}" >>"$LOGS/dpkg-$name.log" 2>&1
+        dpkg "$version" "${files[@]}" >>"$LOGS/dpkg-$name.log" 2>&1 && eventually 60 restarted "$name"
 }
+
+# restarted NAME: the node, which restarts when dpkg is done, has done so.
+restarted() { [ -z "$(guest "$1" systemctl list-units --plain --no-legend 'gmesh-node-restart-*')" ]; }
 
 EVERYTHING=(python3-gmesh gmesh-authority gmesh-node)
 

@@ -166,16 +166,43 @@ rolling_upgrade() {
     prepare_build_root && build_variant next 0.1.1-1 next_release || { failed "there is a next release"; return; }
     for name in authority b a c; do
         before=$(secrets "$name")
-        if [ "$name" = authority ]; then
-            check "the authority: upgraded" install_debs authority next python3-gmesh gmesh-authority
-        else
-            check "$name: upgraded" install_debs "$name" next python3-gmesh gmesh-node
-        fi
+        case $name in
+        authority) check "the authority: upgraded" install_debs authority next python3-gmesh gmesh-authority ;;
+        c) upgrade_over_ssh ;;
+        *) check "$name: upgraded" install_debs "$name" next python3-gmesh gmesh-node ;;
+        esac
         equal "$name: keys and certificates as before" "$before" "$(secrets "$name")"
         check "$name is newer than what is still to do: messages pass" eventually 60 both_ways
     done
     check "b: downgrade to the release before" install_debs b first python3-gmesh gmesh-node
     check "b is older than its neighbours: messages pass" eventually 60 both_ways
+}
+
+# From a, through b, to c, which upgrades itself in that session: by the files of the manual and of the package.
+upgrade_over_ssh() {
+    local before
+    say "c is upgraded over ssh, which runs through its own node"
+    guest a install -D -m 0644 /usr/share/doc/gmesh-node/examples/gmesh.ssh_config /etc/ssh/ssh_config.d/gmesh.conf
+    guest a ssh-keygen -q -t ed25519 -N "" -f /root/.ssh/id_ed25519
+    install -D -m 0600 "$(root_of a)/root/.ssh/id_ed25519.pub" "$(root_of c)/root/.ssh/authorized_keys"
+    shell c 'printf "\n[[expose]]\nservice = \"ssh\"\nto = \"tcp:127.0.0.1:22\"\n" >>/etc/gmesh/node.toml
+        systemctl reload gmesh-node'
+    check "ssh reaches c through the mesh" eventually 30 over_ssh true
+    equal "the session is a stream from a" "a ssh" "$(over_ssh gmesh streams --json | json_streams)"
+    before=$(main_pid c gmesh-node)
+    check "apt-get upgrades the node, and the session tells how it ended" over_ssh \
+        'apt-get install --yes /debs/next/python3-gmesh_*.deb /debs/next/gmesh-node_*.deb </dev/null'
+    equal "dpkg is whole" "" "$(guest c dpkg --audit)"
+    equal "c has the next release" "0.1.1-1" "$(guest c dpkg-query -Wf '${Version}' gmesh-node)"
+    check "its daemon restarts when dpkg is done" eventually 60 replaced c gmesh-node "$before"
+    check "and a new session runs through it" eventually 60 over_ssh true
+}
+
+over_ssh() { guest a timeout 120 ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new c.gmesh "$@"; }
+
+json_streams() {
+    python3 -c 'import json, sys
+print(*(" ".join((stream["peer"], stream["service"])) for stream in json.load(sys.stdin)))'
 }
 
 revoke() {

@@ -27,6 +27,7 @@ run_packages() {
     {
         control_field Depends python3-gmesh
         echo systemd systemd-sysv dbus bash-completion fish zsh curl openssl iproute2 procps python3-noise
+        echo openssh-server openssh-client
     } | xargs | tr ' ' ,
 }
 

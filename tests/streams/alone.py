@@ -62,6 +62,3 @@ class Alone:
     def close(self) -> None:
         """Leave nothing on the clock."""
         self.streams.stop()
-        for mux in self.streams._all():
-            mux.gone("stopped")
-            mux.segments.lane.close()

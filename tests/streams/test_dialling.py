@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from streams.rigs import SERVICE, MemoryRig, MeshRig, OnClock, Recorder
+from streams.alone import Alone
+from streams.rigs import SERVICE, MemoryRig, MeshRig, OnClock, Recorder, Rig
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from gmesh.addresses import MeshAddress
 from gmesh.errors import ConfigurationError
 from gmesh.stream_errors import DialRefused, DialTimedOut, ServiceRefused, UnknownNode
+from gmesh.streams.endpoints import NodeClientEndpoint, NodeServerEndpoint
+from gmesh.testing.clock import EventClock
 
 NODES: dict[str, type[OnClock]] = {"memory": MemoryRig, "mesh": MeshRig}
 """Rigs with C{streams} of a node C{a} and a node C{b}; a room that has another adds it."""
@@ -136,6 +141,22 @@ def test_a_node_dials_itself(rig: Any) -> None:
     assert len({stream.stream for stream in a.open_streams()}) == 2
 
 
+def test_a_node_that_stops_leaves_nothing_of_what_it_said_to_itself() -> None:
+    """Both ends hear it in the next turn, and nothing is on the clock after that."""
+    clock = EventClock()
+    node, rig = Alone(clock), Rig()
+    near, far = Recorder(rig), Recorder(rig)
+    node.streams.listen(SERVICE, lambda offer: offer.accept(far))
+    node.streams.dial(node.own.name, SERVICE, lambda peer: near)
+    clock.advance(1)
+    near.transport.write(bytes(1_000_000))
+    clock.advance(0)
+    node.streams.stop()
+    clock.advance(0)
+    assert near.lost is not None and far.lost is not None
+    assert clock.getDelayedCalls() == []
+
+
 def test_a_stream_is_held_for_a_service_that_comes_back(rig: Any) -> None:
     """For a while after a start; later none waits."""
     a, b = rig.streams
@@ -154,6 +175,66 @@ def test_a_stream_is_held_for_a_service_that_comes_back(rig: Any) -> None:
     began = rig.clock.seconds()
     assert isinstance(failure_of(rig, a.dial("b", "gone", lambda peer: None)), ServiceRefused)
     assert rig.clock.seconds() < began + 0.5
+
+
+class Noted(Factory):
+    """A factory that notes what it is told, in order."""
+
+    def __init__(self, rig: OnClock) -> None:
+        self.told: list[str] = []
+        self.made = Recorder(rig)
+
+    def startFactory(self) -> None:
+        self.told.append("start")
+
+    def stopFactory(self) -> None:
+        self.told.append("stop")
+
+    def buildProtocol(self, addr: object) -> Recorder:
+        self.told.append("build")
+        return self.made
+
+
+def server_of(streams: Any) -> NodeServerEndpoint:
+    """An endpoint of b."""
+    return NodeServerEndpoint(streams, MeshAddress("b", "", (), 0, SERVICE))
+
+
+def test_a_factory_is_started_before_a_stream_that_waited_is_its(rig: Any) -> None:
+    """And stopped with the port; a name that is taken leaves it as it was."""
+    a, b = rig.streams
+    b.hold(10.0, 5.0)
+    near = Recorder(rig)
+    a.dial("b", SERVICE, lambda peer: near)
+    rig.clock.advance(1.0)
+    listening, refused = Noted(rig), Noted(rig)
+    ports: list[Any] = []
+    server_of(b).listen(listening).addCallback(ports.append)
+    assert isinstance(failure_of(rig, server_of(b).listen(refused)), ConfigurationError)
+    assert refused.told in ([], ["start", "stop"])
+    until(rig, lambda: near.connected and listening.made.connected)
+    ports[0].stopListening()
+    ports[0].stopListening()
+    assert listening.told == ["start", "build", "stop"]
+
+
+def test_a_factory_that_dials_is_stopped_with_its_connection(rig: Any) -> None:
+    """However that ends, and if there is none."""
+    a, b = rig.streams
+    listening = Noted(rig)
+    server_of(b).listen(listening)
+    for end in ("loseConnection", "abortConnection"):
+        listening.made = far = Recorder(rig)
+        dialling = Noted(rig)
+        NodeClientEndpoint(a, "b", SERVICE).connect(dialling)
+        until(rig, lambda far=far, dialling=dialling: far.connected and dialling.made.connected)
+        assert dialling.told == ["start", "build"]
+        getattr(far.transport, end)()
+        until(rig, lambda dialling=dialling: dialling.made.lost)
+        assert dialling.told == ["start", "build", "stop"]
+    dialling = Noted(rig)
+    failure_of(rig, NodeClientEndpoint(a, "b", "nothing").connect(dialling))
+    assert dialling.told == ["start", "stop"]
 
 
 def test_one_taker_a_service(rig: Any) -> None:

@@ -13,6 +13,7 @@ from streams.two_ends import TwoEnds
 
 from gmesh.stream_errors import StreamCode, StreamLost
 from gmesh.streams import limits
+from gmesh.streams.loose import LooseFrames
 from gmesh.wire.frames import iter_frames, pack_frame
 from gmesh.wire.messages import (
     Goaway,
@@ -222,6 +223,14 @@ def test_an_end_of_a_stream_that_never_was_is_not_answered(
     assert hostile.resets() == []
 
 
+def test_ends_of_streams_far_apart_that_never_were_cost_nothing(hostile: Hostile) -> None:
+    """What is remembered of numbers is a window, however far below it one lies."""
+    for counter in (2**62, 2**31, 7):
+        hostile.say((Inner.RESET, StreamReset(counter << 1 | hostile.a.mux.side, StreamCode.DONE)))
+    assert hostile.resets() == []
+    assert hostile.the_bystander_lives()
+
+
 def test_frames_of_a_stream_that_has_ended_are_late_and_no_more(hostile: Hostile) -> None:
     """They are acknowledged: the far end may have missed that we have them."""
     near, far = hostile.ends[0]
@@ -383,3 +392,23 @@ def test_noise_costs_nothing_else(hostile: Hostile, seed: int) -> None:
     hostile.b.mux.gone("revoked")
     hostile.run(1)
     assert hostile.b.credit.used == hostile.b.sends.used == hostile.b.mux.held == 0
+
+
+def test_loose_frames_that_were_sent_twice_are_counted_off_once() -> None:
+    """Original and copy may both be acknowledged, in either order."""
+    loose = LooseFrames()
+    for frame in (b"\0\0\1a", b"\0\0\1b"):
+        assert loose.add(frame)
+    loose.probe()
+    sent: list[Any] = []
+    for _ in range(3):
+        _, flags, item = loose.fill([], 1_000, 1_000)
+        sent.append((flags, item))
+        loose.lost(flags, item)
+        assert loose.under_way == 2
+    _, flags, item = loose.fill([], 1_000, 1_000)
+    assert list(item) == [b"\0\0\1a", b"\0\0\1b"]
+    for each in (sent[1], (flags, item), sent[0]):
+        loose.acknowledged(*each)
+    assert loose.under_way == 0
+    assert not loose.sendable

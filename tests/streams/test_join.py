@@ -246,6 +246,32 @@ class Stream(StringTransport):
         self.ends.append("broken")
 
 
+def test_a_byte_that_comes_after_the_cut_starts_no_hour() -> None:
+    """Not every transport is lost in the turn in which it is broken."""
+    clock, told = Clock(), []
+    join = TransportJoin(clock, lambda: told.append("over"))
+    for end in (join.near, join.far):
+        end.makeConnection(Stream())
+    join.near.readConnectionLost()
+    clock.advance(HALF_CLOSED_TIMEOUT)
+    assert join.reaped
+    join.far.dataReceived(b"late")
+    for end in (join.near, join.far):
+        end.connectionLost()
+    assert told == ["over"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_that_all_is_over_is_told_once() -> None:
+    """Also where one end was lost before the other was there, which then comes and goes."""
+    told: list[str] = []
+    join = TransportJoin(Clock(), lambda: told.append("over"))
+    for end in (join.near, join.far):
+        end.makeConnection(Stream())
+        end.connectionLost()
+    assert told == ["over"]
+
+
 def test_an_end_that_broke_before_the_other_came_breaks_that_one_at_once() -> None:
     """The program that hung up while its stream was being opened."""
     join = TransportJoin(Clock())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import pytest
 from streams.rigs import HalfCloser, Recorder, Rig
@@ -128,6 +129,29 @@ def test_without_room_nothing_leaves_until_there_is_some() -> None:
     two.run(1)
     assert far.data == BYTES[: MIB // 4]
     assert two.a.counters["segments-resent"] == 0
+
+
+@pytest.mark.parametrize("how", ["done", "restarted", "timed-out"])
+def test_a_lane_that_is_paused_while_the_last_stream_ends_carries_the_next(how: str) -> None:
+    """Nobody resumes who is no producer of the lane any more."""
+    two = TwoEnds()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    stream, other = two.open(near, far)
+    two.run(1)
+    if how == "timed-out":
+        two.a.channel.decide = two.b.channel.decide = lambda plaintext: ()
+        stream.write(b"anybody there?")
+    else:
+        stream.loseConnection()
+        other.loseConnection()
+    two.until(lambda: two.a.mux.segments.flight)
+    two.a.mux.segments.pauseProducing()
+    if how == "restarted":
+        two.introduce((b"boot-c", b"boot-d"))
+    two.until(lambda: not two.a.mux.streams and not two.b.mux.streams)
+    two.a.channel.decide = two.b.channel.decide = lambda plaintext: (DELAY,)
+    two.a.channel.make_room(None)
+    two.open(HalfCloser(RIG), HalfCloser(RIG))
 
 
 def test_without_a_path_one_is_looked_for() -> None:
@@ -353,6 +377,19 @@ def test_numbers_are_never_used_twice() -> None:
     again = StreamMux(two.a, two.peers["b"], two.a.channel, 0)
     assert again.segments.flight.next >= two.a.mux.segments.flight.next + 2**39
     assert again.next >= two.a.mux.next + 2**31
+
+
+@pytest.mark.parametrize("run", [2**24 - 1, 2**24, 2**30])
+def test_a_peer_that_has_itself_forgotten_for_years_uses_up_no_numbers(run: int) -> None:
+    """One can once a second; there are numbers for segments all the same."""
+    two = TwoEnds()
+    two.a.runs = itertools.count(run)
+    two.a.mux = StreamMux(two.a, two.peers["b"], two.a.channel, two.a.mux.side)
+    two.introduce()
+    near, far = HalfCloser(RIG), HalfCloser(RIG)
+    two.open(near, far)
+    near.transport.write(b"still there")
+    two.until(lambda: far.data == b"still there")
 
 
 def test_two_thousand_streams_one_after_the_other_leave_nothing() -> None:

@@ -10,6 +10,8 @@ from gmesh.streams.ranges import SeenNumbers
 from gmesh.wire.limits import MAX_SEEN_RUNS
 from gmesh.wire.messages import Seen
 
+FAR = st.one_of(st.integers(0, 10), st.sampled_from([2**32 - 1, 2**32, 2**40, 2**63, 2**64 - 12]))
+
 
 def runs_of(numbers: set[int]) -> list[tuple[int, int]]:
     """First and last of each run, the newest first, slowly."""
@@ -47,3 +49,22 @@ def test_the_newest_runs_are_kept(numbers: list[int]) -> None:
     if len(runs) < MAX_SEEN_RUNS:
         assert len(runs) == len([run for run in runs_of(set(numbers)) if run[1] >= runs[-1][0]])
     assert Seen.decode(Seen(0, runs).encode()).runs == runs
+
+
+@given(st.lists(st.tuples(FAR, st.integers(0, 10)).map(sum), min_size=1, max_size=MAX_SEEN_RUNS))
+def test_whatever_a_peer_jumps_to_can_be_said(numbers: list[int]) -> None:
+    """Runs and gaps of a SEEN have 32 bits: what came further below the largest than that is not said."""
+    seen = SeenNumbers()
+    for number in numbers:
+        seen.add(number)
+    runs = Seen.decode(Seen(0, seen.runs).encode()).runs
+    lowest = max(numbers) - 2**32 + 2
+    assert list(runs) == runs_of({number for number in numbers if number >= lowest})
+
+
+def test_a_run_of_more_numbers_than_can_be_said_is_said_as_far() -> None:
+    """After 2^32 segments without a gap."""
+    seen = SeenNumbers()
+    seen.add(7)
+    seen.largest = 2**33
+    assert Seen.decode(Seen(0, seen.runs).encode()).runs == ((2**33 - 2**32 + 2, 2**33),)

@@ -354,13 +354,6 @@ def test_an_empty_seal_is_a_sign_of_life() -> None:
         m.iter_inner(b"\0\x05\x01abc")
 
 
-@pytest.mark.parametrize("number", [0, 7 << 32, 2**64 - 1])
-def test_a_plain_outcome_is_written_alike_both_ways(number):
-    """The fast way writes what the slow one does."""
-    slow = pack_frame(m.Inner.OUTCOME, m.MessageOutcome(number, m.Outcome.DELIVERED).encode())
-    assert m.delivered_frame(number) == slow
-
-
 @pytest.mark.parametrize("again", [False, True])
 def test_an_acknowledged_datagram_is_written_alike_both_ways(again):
     """The fast way writes what the slow one does."""

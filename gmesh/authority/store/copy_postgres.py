@@ -53,10 +53,9 @@ class PostgresEnd:
         """@see: L{gmesh.authority.store.copy.CopyEnd.begin_source}"""
         cursor = self._connect()
         cursor.several(_BEGIN)
-        if alone:
-            cursor.several(_ALONE)
         check_filled(cursor, self.shown)
         if alone:
+            cursor.several(_ALONE)
             _check_nobody(cursor, self.shown)
         check_schema(Reader(cursor), self.shown)
         return cursor

@@ -33,15 +33,18 @@ def genesis_chain(reader: Reader) -> list[bytes]:
 
 def newest_versions(reader: Reader) -> tuple[int, int]:
     """Of the genesis and of the policy; 0 where there is none."""
-    row = reader.one(
-        "SELECT (SELECT coalesce(max(version), 0) FROM genesis),"
-        " (SELECT coalesce(max(version), 0) FROM policy)"
-    )
-    return (0, 0) if row is None else (row[0], row[1])
+    if reader.versions is None:
+        row = reader.one(
+            "SELECT (SELECT coalesce(max(version), 0) FROM genesis),"
+            " (SELECT coalesce(max(version), 0) FROM policy)"
+        )
+        reader.versions = (0, 0) if row is None else (row[0], row[1])
+    return reader.versions
 
 
 def add_genesis(tx: Transaction, version: int, document: bytes) -> bool:
     """Insert. @return: False if that version is there."""
+    tx.versions = None
     return bool(
         tx.execute(
             "INSERT INTO genesis (version, document, added_at) VALUES (?,?,?) ON CONFLICT DO NOTHING",
@@ -79,6 +82,7 @@ def policies(reader: Reader, before: int, limit: int) -> list[tuple[int, int, st
 
 def add_policy(tx: Transaction, version: int, document: bytes, published_by: str) -> None:
     """Insert."""
+    tx.versions = None
     tx.execute(
         "INSERT INTO policy (version, document, issued_at, published_by) VALUES (?,?,?,?)",
         version,

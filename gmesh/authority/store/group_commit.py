@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gmesh.authority.store.identity import check_here, older_database, take_identity
+from gmesh.authority.store.identity import LacksSeen, check_here, lacks_seen, note_older, take_identity
 from gmesh.authority.store.marks import Marks
 from gmesh.authority.store.replicas import Replica
 from gmesh.authority.store.transaction import (
@@ -114,6 +114,7 @@ def run_group(
     seen: int = 0,
     taken_over: Callable[[Transaction], None] | None = None,
     replica: Replica | None = None,
+    begun: Callable[[tuple[int, int] | None], None] = lambda times: None,
 ) -> list[AuditRow]:
     """
     Decide all and commit.
@@ -122,20 +123,32 @@ def run_group(
     @param seen: the newest row of the audit that was seen.
     @param taken_over: decides first, as one more of C{decisions}, when a standby took over.
     @param replica: who decides, where several may.
+    @param begun: called when it is the turn of this group, with the database's times, if it has any.
     @return: what was added to the audit.
-    @raise StoreError: C{clock-suspect}; C{older-database}, and whatever C{taken_over} raises.
+    @raise StoreError: C{clock-suspect}; C{older-database}, noted there if it lacks what was seen; whatever
+        C{taken_over} raises.
     """
     cursor = connection.cursor()
-    now = decision_time(connection.begin(cursor), now)
+    times = connection.begin(cursor)
+    begun(times)
+    now = decision_time(times, now)
     before = Marks.read(cursor)
     group = _Group(cursor, connection, now, before.copy())
     group.marks.values["high_water"] = max(min(mark, now), group.marks.values["high_water"])
     check_here(before)
-    if before.audit_head[0] < seen:
-        raise older_database(f"its audit ends before row {seen}, which this daemon has seen")
-    takeover = take_identity(group.marks, connection.identity)
-    if takeover and taken_over is not None:
-        decisions.insert(0, group.decide_first(taken_over, takeover))
+    try:
+        takeover = take_identity(group.marks, connection.identity)
+        if before.audit_head[0] < seen:
+            raise lacks_seen(f"its audit ends before row {seen}, which this daemon has seen")
+        if takeover and taken_over is not None:
+            decisions.insert(0, group.decide_first(taken_over, takeover))
+    except LacksSeen:
+        if connection.identity is not None:  # others serve from it
+            after = before.copy()
+            note_older(after, now)
+            after.write(cursor, before)
+            connection.commit()
+        raise
     tried: dict[Bulk[Any, Any], int] = {}
     for place, decision in enumerate(decisions):
         if decision.bulk is not None and place >= tried.get(decision.bulk, 0):

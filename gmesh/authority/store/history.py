@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 
+from gmesh.authority.store.identity import OLDER_MARK
 from gmesh.authority.store.transaction import Reader, Transaction
 from gmesh.errors import StoreError
 
@@ -25,7 +26,8 @@ _NOTED_AT = "another_history_at"
 def begin_instance(tx: Transaction) -> None:
     """From now on this is a database of its own, with one history."""
     tx.set_mark(_INSTANCE, secrets.randbits(INSTANCE_BITS))
-    tx.set_mark(_NOTED_AT, 0)
+    for name in (_NOTED_AT, OLDER_MARK):
+        tx.set_mark(name, 0)
 
 
 def instance(reader: Reader) -> int | None:

@@ -18,14 +18,25 @@ from gmesh.errors import StoreError
 __all__ = [
     "IDENTITY_MARKS",
     "ServerIdentity",
+    "OLDER_MARK",
+    "LacksSeen",
     "check_here",
+    "lacks_seen",
     "note_identity",
+    "note_older",
     "older_database",
+    "seen_elsewhere",
     "take_identity",
 ]
 
+OLDER_MARK = "older_database_at"
+
 IDENTITY_MARKS = ("system", "timeline", "synchronous")
 """Of the place and not of the authority: a copy elsewhere has none of them."""
+
+
+class LacksSeen(StoreError):
+    """C{older-database}: it lacks rows of the audit that this daemon, which runs, has seen."""
 
 
 class ServerIdentity(NamedTuple):
@@ -43,9 +54,26 @@ class ServerIdentity(NamedTuple):
 
 
 def check_here(marks: Marks) -> None:
-    """@raise StoreError: C{moved}, for a daemon that stood still meanwhile, or was overlooked."""
+    """
+    @raise StoreError: C{moved}, for a daemon that stood still meanwhile, or was overlooked;
+        C{older-database}, once L{note_older} was called, until a restore.
+    """
     if MOVED_MARK in marks.values:
         raise StoreError("moved", "this database moved elsewhere: nothing is decided here any more")
+    if marks.values.get(OLDER_MARK):
+        raise seen_elsewhere()
+
+
+def note_older(marks: Marks, now: int) -> None:
+    """A daemon has seen more of the audit than there is: none of them decides any more."""
+    marks.values[OLDER_MARK] = now
+
+
+def seen_elsewhere() -> StoreError:
+    """The refusal of those who did not see it themselves."""
+    return older_database(
+        "another daemon has seen rows of the audit that it lacks, and says in its log which"
+    )
 
 
 def note_identity(marks: Marks, found: ServerIdentity) -> None:
@@ -75,7 +103,16 @@ def take_identity(marks: Marks, found: ServerIdentity | None) -> str:
 
 def older_database(why: str) -> StoreError:
     """The refusal of everything until somebody decides."""
-    return StoreError(
+    return StoreError(*_older(why))
+
+
+def lacks_seen(why: str) -> LacksSeen:
+    """The same, where a daemon saw it: it is noted in the database, for all of them."""
+    return LacksSeen(*_older(why))
+
+
+def _older(why: str) -> tuple[str, str]:
+    return (
         "older-database",
         f"the database may lack what was acknowledged: {why}. Nothing is decided. Stop all daemons, then"
         " gmesh database adopt",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from gmesh.authority.store.identity import OLDER_MARK
 from gmesh.authority.store.transaction import Reader
 
 __all__ = ["Newest", "newest"]
@@ -25,7 +26,8 @@ _ASKED = (
     " EXISTS (SELECT 1 FROM revoked_certificate WHERE crl_number IS NULL)"
     " OR EXISTS (SELECT 1 FROM revoked_node WHERE crl_number IS NULL)"
     " OR EXISTS (SELECT 1 FROM revoked_key WHERE crl_number IS NULL),"
-    " (SELECT value FROM meta WHERE name = 'another_history_at')"
+    " (SELECT value FROM meta WHERE name = 'another_history_at'),"
+    f" (SELECT value FROM meta WHERE name = '{OLDER_MARK}')"
 )
 
 
@@ -38,6 +40,7 @@ class Newest(msgspec.Struct, frozen=True):
     @ivar rules: of approval, canonical JSON.
     @ivar owed: whether something is revoked that no CRL names yet.
     @ivar another: whether it was found to be one of two with the same key.
+    @ivar older: whether a daemon found that it lacks what was seen.
     """
 
     genesis: int
@@ -50,10 +53,11 @@ class Newest(msgspec.Struct, frozen=True):
     rules: bytes | None
     owed: bool
     another: bool
+    older: bool
 
 
 def newest(reader: Reader, seq: int) -> Newest:
     """@param seq: the audit row whose hash is asked for."""
     (found,) = reader.all(_ASKED, seq)
-    *values, owed, another = found
-    return Newest(*[*values, bool(owed), bool(another)])
+    *values, owed, another, older = found
+    return Newest(*[*values, bool(owed), bool(another), bool(older)])

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from gmesh.authority.interfaces import IEngine
 from gmesh.authority.store import postgres_schema
 from gmesh.authority.store.identity import ServerIdentity
-from gmesh.authority.store.migrate import Migration, migrate
+from gmesh.authority.store.migrate import Migration
 from gmesh.authority.store.postgres_pool import PostgresPool
 from gmesh.authority.store.replicas import Replica, sign_off, turn_of
 from gmesh.errors import ConfigurationError, StoreError
@@ -55,6 +55,12 @@ _PASSING = ("08", "25006", "25P03", "40", "53300", "55P03", "57")
 SQLSTATEs of connections lost, standbys, standing still, deadlocks, too many connections, locks and
 statements that took too long, and a server that ends or begins (PostgreSQL, appendix A).
 """
+_BUSY = ("53300", "55P03", "57014")
+"""Those of them that say nothing of others: too many connections, locks and statements that took too long."""
+_FULL = ("too many clients", "too many connections", "remaining connection slots", "no more connections")
+"""How PostgreSQL and PgBouncer say the first of these to who connects, where libpq gives no code."""
+_NOT_REACHED = "08"
+"""Class of SQLSTATEs about connections, by which a pool says why there is none."""
 _REFUSALS = (
     "authentication failed",
     "no password supplied",
@@ -68,7 +74,9 @@ _LIMITS = (
     "SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL statement_timeout = '10s';"
     " SET LOCAL lock_timeout = '15s'; "
 )
-_BEGIN_NOTE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
+_BEGIN_WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
+_BEGIN_NOTE = f"{_BEGIN_WRITE}SET LOCAL synchronous_commit = off; "
+"""No note is worth the wait for a disk or a standby: a server that crashes may lose those of a second."""
 _NOW = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
 _ORDER = "SELECT turn FROM ordering WHERE id = 1 FOR UPDATE"
 _IDENTITY = (
@@ -77,16 +85,18 @@ _IDENTITY = (
     " (current_setting('synchronous_standby_names') <> '')::int]"
 )
 """Of L{ServerIdentity}; after a promotion the control file has the old timeline for a while, the log not."""
-_BEGIN = f"{_BEGIN_NOTE}{_NOW}; {_ORDER}; {_NOW}; {_IDENTITY}"
+_BEGIN = f"{_BEGIN_WRITE}{_NOW}; {_ORDER}; {_NOW}; {_IDENTITY}"
 _BEGIN_READ = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
 
 
 @lru_cache(maxsize=1024)
-def _translated(sql: str) -> str:
-    return sql.replace("%", "%%").replace("?", "%s")
+def _translated(sql: str) -> bytes:
+    """In the server's own words: what psycopg would make of C{%s} it makes anew for each long statement."""
+    first, *others = sql.encode().split(b"?")
+    return first + b"".join(b"$%d%b" % numbered for numbered in enumerate(others, 1))
 
 
-class _Cursor(psycopg.Cursor[Any]):
+class _Cursor(psycopg.RawCursor[Any]):
     """Takes statements as SQLite's does, with C{?} for each value."""
 
     def execute(self, query: Any, params: Any = (), **more: Any) -> _Cursor:
@@ -248,7 +258,7 @@ class PostgresEngine:
         connection = self.connect()
         try:
             postgres_schema.check_settings(connection)
-            migrate(connection, now, postgres_schema.migrations())
+            postgres_schema.bring_up_to_date(connection, now)
         except BaseException:
             connection.close()
             raise
@@ -285,6 +295,14 @@ class PostgresEngine:
             return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         return error.sqlstate.startswith(_PASSING)
 
+    def is_busy(self, error: BaseException | None) -> bool:
+        """@see: L{IEngine.is_busy}"""
+        if not isinstance(error, psycopg.OperationalError):
+            return False
+        if error.sqlstate is None:
+            return any(words in str(error) for words in _FULL)
+        return error.sqlstate in _BUSY
+
     def unknown_turn(self, error: BaseException | None) -> int | None:
         """@see: L{IEngine.unknown_turn}"""
         return error.turn if isinstance(error, UnknownOutcome) else None
@@ -293,7 +311,8 @@ class PostgresEngine:
         """@see: L{IEngine.explain}"""
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             return StoreError("read-only", f"{self.name} is a standby, which cannot be written")
-        if error.sqlstate is not None or not isinstance(error, psycopg.OperationalError):
+        lost = error.sqlstate is None or error.sqlstate.startswith(_NOT_REACHED)
+        if not lost or not isinstance(error, psycopg.OperationalError):
             return StoreError("unavailable", f"{self.name} failed: {error.sqlstate or type(error).__name__}")
         said = " ".join(str(error).split())
         for secret in self._hidden:

@@ -2,22 +2,41 @@
 """
 The tables in a database of PostgreSQL: made where there are none, and never by a daemon; brought up to date.
 
+Whoever changes a table waits for all that read it, and all that come later wait behind: so it is tried for a
+moment only, again and again, and beside a dump that takes an hour the other daemons go on.
 Tests: C{tests/authority/test_postgres.py}.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
-from gmesh.authority.store.migrate import Migration, apply, released
+from psycopg import errors
+
+from gmesh.authority.store.migrate import Migration, apply, migrate, released
 from gmesh.errors import StoreError
 
-__all__ = ["BEGIN", "check_filled", "check_settings", "fill", "has_tables", "migrations"]
+__all__ = [
+    "BEGIN",
+    "bring_up_to_date",
+    "check_filled",
+    "check_settings",
+    "fill",
+    "has_tables",
+    "migrations",
+]
 
 LOCK = 0x676D657368
 """The advisory lock of whoever changes tables: C{gmesh} in ASCII; the only one we take."""
 OLDEST_SERVER = 140000
-_LIMITS = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '60s'; "
+TRIES, PAUSE_SECONDS = 30, 1.0
+"""Until a start gives up, within the time that systemd leaves it."""
+_LIMITS = (
+    "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '60s';"
+    " SET LOCAL lock_timeout = '1s'; "
+)
 BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}SELECT pg_advisory_xact_lock({LOCK})"
 _ANYTHING = "SELECT 1 FROM pg_class WHERE relnamespace = current_schema()::regnamespace LIMIT 1"
 _MIGRATION = (
@@ -29,6 +48,25 @@ _MIGRATION = (
 def migrations() -> list[Migration]:
     """Those of PostgreSQL."""
     return released("migrations/postgres")
+
+
+def bring_up_to_date(connection: Any, now: int, sleep: Callable[[float], object] = time.sleep) -> None:
+    """
+    Apply the migrations that the database lacks, between what others do there.
+
+    @raise StoreError: C{unavailable}, while something reads the tables for long; else as L{migrate}.
+    """
+    for _ in range(TRIES):
+        try:
+            migrate(connection, now, migrations())
+            return
+        except (errors.LockNotAvailable, errors.DeadlockDetected):
+            sleep(PAUSE_SECONDS)
+    raise StoreError(
+        "unavailable",
+        f"the tables of {connection.info.dbname} cannot change while something reads them, such as a dump:"
+        " start once more when it has ended",
+    )
 
 
 def has_tables(cursor: Any) -> bool:

@@ -183,7 +183,7 @@ def _read_ahead(path: Path) -> None:
 
 
 def _connect_still(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?immutable=1", uri=True)
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?immutable=1", uri=True, factory=Connection)
 
 
 _RESTORE = "{path} is damaged ({why}): keep a copy, then restore the newest backup with gmesh restore"
@@ -301,6 +301,10 @@ class SqliteEngine:
 
     def is_passing(self, error: BaseException) -> bool:
         """@see: L{IEngine.is_passing}"""
+        return False
+
+    def is_busy(self, error: BaseException) -> bool:
+        """@see: L{IEngine.is_busy}"""
         return False
 
     def unknown_turn(self, error: BaseException) -> int | None:

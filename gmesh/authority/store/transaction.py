@@ -37,12 +37,18 @@ AuditRow = tuple[int, bytes, bytes]
 
 
 class Reader:
-    """Questions to the database. Lives as long as one call, in a database thread."""
+    """
+    Questions to the database. Lives as long as one call, in a database thread.
 
-    __slots__ = ("_cursor",)
+    @ivar versions: of genesis and policy, as it found them, so that they are asked for once; None again when
+        it changes one.
+    """
+
+    __slots__ = ("_cursor", "versions")
 
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
+        self.versions: tuple[int, int] | None = None
 
     def one(self, sql: str, *values: object) -> Row | None:
         """The first row, or None."""

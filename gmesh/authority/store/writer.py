@@ -24,7 +24,9 @@ from zope.interface import implementer
 from gmesh.authority import limits
 from gmesh.authority.clock import SteadyClock
 from gmesh.authority.interfaces import IAuthorityStore
+from gmesh.authority.store.file_check import FileCheck
 from gmesh.authority.store.group_commit import Bulk, QueuedDecision, rows_of, run_group
+from gmesh.authority.store.order import OrderTimes
 from gmesh.authority.store.other_programs import OtherPrograms
 from gmesh.authority.store.outage import Outage
 from gmesh.authority.store.replicas import Replica
@@ -54,9 +56,13 @@ class Store:
     @ivar writable: whether the last group was written.
     @ivar decided: how many decisions were.
     @ivar groups: how many groups were tried.
+    @ivar retried: how many had to be decided again, since their connection was lost.
+    @ivar resolved: how many commits were not answered, and were found to be done or not.
+    @ivar order: how long they waited for their turn, and took.
     @ivar audit_size: the newest row of the audit that was written since the start; 0 before the first.
     @ivar damage: what was found wrong with the file since the start; nothing is written any more.
     @ivar stopping: true once long work must end.
+    @ivar file: whether all of it was read and found good.
     @ivar others: what other programs do to the file.
     @ivar shared: whether other daemons serve from it, which do not know what this one remembers.
     @ivar state: the directory of this daemon's own files.
@@ -88,12 +94,13 @@ class Store:
         self.path = engine.path
         self.writable = True
         self.decided = 0
-        self.groups = 0
+        self.groups = self.retried = self.resolved = 0
+        self.order = OrderTimes(clock.seconds)
         self.audit_size = 0
         self.damage: StoreError | None = None
         self.claimed = claimed
         self.stopping = False
-        self._checked = checked
+        self.file = FileCheck(self, checked)
         self._writer = writer
         self._reader = reader
         self._clock = clock
@@ -104,6 +111,7 @@ class Store:
         self._long_work = 0
         self._reactor = reactor
         self._expiry: Any = None
+        self._time_ahead: float | None = None
         self._doubtful: tuple[list[QueuedDecision], int] | None = None
         self.others = OtherPrograms(engine.path)
         self.outage = Outage(reactor, self._pump)
@@ -116,9 +124,9 @@ class Store:
         """Decide on C{item} in the next group, with others of its kind. @return: as L{decide}."""
         return self._enqueue(QueuedDecision(lambda tx: bulk.one(tx, item), bulk, item))
 
-    def _refusal(self) -> StoreError | None:
-        """Why nothing may be written."""
-        if self.damage is not None:
+    def _refusal(self, damaged: bool = True) -> StoreError | None:
+        """Why nothing may be written. @param damaged: whether damage counts."""
+        if damaged and self.damage is not None:
             return self.damage
         if self.stopping and self.outage.trouble is not None:
             return self.outage.trouble
@@ -139,9 +147,14 @@ class Store:
         self._watch()
         return decision.deferred
 
-    def note(self, function: Callable[[Notes], T]) -> Deferred[T]:
-        """Run C{function} in a transaction outside the order. @return: its result, after the commit."""
-        refused = self._refusal()
+    def note(self, function: Callable[[Notes], T], last: bool = False) -> Deferred[T]:
+        """
+        Run C{function} in a transaction outside the order.
+
+        @param last: it takes back what this daemon wrote of itself, whatever is wrong with the rest.
+        @return: its result, after the commit.
+        """
+        refused = self._refusal(damaged=not last)
         if refused is not None:
             return fail(refused)
         sent: list[bool] = []
@@ -191,7 +204,7 @@ class Store:
         """
 
         def failed(failure: Failure) -> Any:
-            if self.engine.is_passing(failure.value) and may_again():
+            if self._is_away(failure.value) and may_again():
                 if not patient:
                     return pool.runWithConnection(run)
                 return Deferred.fromCoroutine(self._ask_again(pool, run, may_again))
@@ -217,7 +230,7 @@ class Store:
                 answer: T = await pool.runWithConnection(run)
                 return answer
             except Exception as error:
-                if not self.engine.is_passing(error) or not may_again():
+                if not self._is_away(error) or not may_again():
                     raise
                 self.outage.gone(self._explained(error))
 
@@ -227,20 +240,30 @@ class Store:
         if not self.engine.is_error(error):
             return failure
         explained = self._explained(error)
-        if self.engine.is_passing(error):
+        if self._is_away(error):
             explained = self.outage.gone(explained)
         raise explained from error
 
+    def _is_away(self, error: BaseException | None) -> bool:
+        """Whether others would fare as who met this, beside the decisions."""
+        return self.engine.is_passing(error) and not self.engine.is_busy(error)
+
     def in_thread(self, function: Callable[[], T]) -> Deferred[T]:
-        """Run something long that needs no connection of ours beside the readers, such as a backup."""
+        """
+        Run something long that needs no connection of ours beside the readers, such as a backup.
+
+        @return: of the caller's own: the work goes on when it is cancelled.
+        """
 
         def over(result: Any) -> Any:
             self._long_work -= 1
             return result
 
         self._long_work += 1
+        answer: Deferred[T] = Deferred()
         done: Deferred[T] = self._reader.runWithConnection(lambda connection: function())
-        return done.addBoth(over).addErrback(self._told)
+        done.addBoth(over).addErrback(self._told).addCallbacks(answer.callback, answer.errback)
+        return answer
 
     def check_log(self) -> Deferred[None]:
         """See whether another program keeps the log from being taken up; our own long work may."""
@@ -254,6 +277,13 @@ class Store:
     def told(self, error: object) -> bool:
         """Whether the log has said this once, and need not for each who hears it."""
         return error is not None and error in (self.damage, self.others.trouble, self.outage.trouble)
+
+    @property
+    def time(self) -> int:
+        """Unix seconds as the database counts them, by the last group; this host's where it counts none."""
+        if self._time_ahead is None:
+            return self._clock.now()
+        return int(self._clock.seconds() + self._time_ahead)
 
     @property
     def waiting(self) -> int:
@@ -281,24 +311,8 @@ class Store:
         self._watch()
         self._writer.close()
         self._reader.close()
-        if self._checked and self.damage is None:
+        if self.file.good and self.damage is None:
             self.engine.closed()
-
-    def check_file(self) -> None:
-        """A clean stop left this file whole; whether the disk kept it so is checked beside the work."""
-        if not self._checked:
-            done = self.in_thread(lambda: self.engine.check(given_up=lambda: self.stopping))
-            done.addCallbacks(self._found_good, self._found_damaged)
-
-    def _found_good(self, result: None) -> None:
-        self._checked = True
-
-    def _found_damaged(self, failure: Failure) -> None:
-        error = failure.value
-        if isinstance(error, StoreError) and error.reason == "corrupt":
-            self.damage = error
-        if not self.stopping:
-            self.log.error("the database was read through: {error}", error=failure.getErrorMessage())
 
     def _pump(self) -> None:
         if self._busy or self.outage.waits:
@@ -329,6 +343,7 @@ class Store:
 
         def found(committed: bool) -> None:
             self._doubtful = None
+            self.resolved += 1
             self.outage.back()
             self.log.info("a commit that was not answered was {what}", what="done" if committed else "not")
             if committed:
@@ -348,6 +363,7 @@ class Store:
         self._rest()
 
     def _queue_again(self, group: list[QueuedDecision]) -> None:
+        self.retried += 1
         waiting = [decision for decision in group if not decision.told]
         for decision in waiting:
             decision.forget()
@@ -457,7 +473,16 @@ class Store:
         """In the writer's thread, which may have waited long for a connection."""
         now = self._clock.milliseconds() // 1000
         try:
-            rows = run_group(connection, group, now, mark, self.audit_size, self.taken_over, self.replica)
+            with self.order.turn() as began:
+
+                def begun(times: tuple[int, int] | None) -> None:
+                    began()
+                    if times is not None:
+                        self._time_ahead = times[1] - self._clock.seconds()
+
+                rows = run_group(
+                    connection, group, now, mark, self.audit_size, self.taken_over, self.replica, begun
+                )
         except StoreError as error:
             if error.reason == "older-database":
                 self.damage = self.damage or error

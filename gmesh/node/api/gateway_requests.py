@@ -15,16 +15,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from gmesh.errors import ConfigurationError, RequestRefused
 from gmesh.node.api.access import AccessControl, Credentials, Permission
-from gmesh.node.gateways.exposures import Exposed
-from gmesh.node.gateways.forwards import Forwarded
 from gmesh.node.gateways.gateways import Gateways
 from gmesh.node.gateways.settings import read_exposure, read_forward
+
+if TYPE_CHECKING:
+    from gmesh.node.gateways.exposures import Exposed
+    from gmesh.node.gateways.forwards import Forwarded
 
 __all__ = ["EXPOSURE_FIELDS", "FORWARD_FIELDS", "GatewayRequests"]
 
@@ -106,6 +108,8 @@ class GatewayRequests:
 
     async def end(self, gateway: Exposed | Forwarded) -> None:
         """Take one back that was asked for."""
+        from gmesh.node.gateways.exposures import Exposed
+
         self._asked.pop(gateway, None)
         if isinstance(gateway, Exposed):
             self.gateways.exposures.remove(gateway)

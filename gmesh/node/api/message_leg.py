@@ -3,24 +3,26 @@
 A program's messages in frames, both ways, on one connection that has left HTTP behind.
 
 L{gmesh.client.message_frames} says what is a frame.  What a program has sent and what it was given are both
-bounded, so that nobody need be paused: its acknowledgements never wait behind what it sends.
+bounded, so that its acknowledgements never wait behind what it sends; a program that does not read what it is
+told is read no further itself once L{MAX_LEG_UNREAD} bytes wait for it.
 Tests: C{tests/node/api/test_message_leg.py}.
 """
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from gmesh.client.message_frames import (
     FrameType,
-    GivenMessage,
     MessageFrame,
     MessageFrameReader,
     SendRequest,
@@ -33,12 +35,12 @@ from gmesh.client.write_now import write_now
 from gmesh.endtoend.datagrams import Datagrams
 from gmesh.endtoend.limits import MAX_DATAGRAM, MAX_RELIABLE_BYTES, MAX_RELIABLE_MESSAGES
 from gmesh.endtoend.reliable_queue import Delivered
-from gmesh.endtoend.service_queue import Handling
-from gmesh.endtoend.services import Message, Registration, is_reserved
+from gmesh.endtoend.service_queue import Delivery
+from gmesh.endtoend.services import Registration, is_reserved
 from gmesh.errors import FrameRefused, GmeshError, RequestRefused, SendRefused
 from gmesh.node.api.service_watches import Follow, ServiceFeed, ServiceWatches
-from gmesh.node.api.waiting_sends import WaitingSends
-from gmesh.node.limits import MAX_LEG_CONCURRENT, MAX_LEG_SERVICES
+from gmesh.node.api.waiting_sends import UnderWay, WaitingSends
+from gmesh.node.limits import MAX_LEG_ASKED, MAX_LEG_CONCURRENT, MAX_LEG_SERVICES, MAX_LEG_UNREAD
 
 __all__ = ["LegNode", "MessageLeg"]
 
@@ -50,10 +52,6 @@ AT_ONCE, ENOUGH = 64, 64 * 1024
 """So many frames, or bytes, leave together: the program begins with them while the node goes on."""
 
 
-def _nothing() -> None:
-    """There is nothing to give up yet."""
-
-
 class LegNode:
     """
     What a leg needs of a node.
@@ -63,6 +61,8 @@ class LegNode:
     @ivar count: counts a cause.
     @ivar send: sends a message of a program, which waits for room if there is none.
     @ivar begin: the same without a Deferred.
+    @ivar ended: a program is done with a message that it was given.
+    @ivar refused: it refuses it.
     @ivar feed: tells who offers what.
     """
 
@@ -78,12 +78,14 @@ class LegNode:
         self.datagrams = datagrams
         waiting = WaitingSends(datagrams, clock)
         self.send, self.begin = waiting.send, waiting.begin
+        self.ended, self.refused = datagrams.services.ended, datagrams.services.refused
         self.describe = describe
         self.tables = tables
         self.count = count
         self.feed = ServiceFeed(tables.get("services", list), follow)
 
 
+@implementer(IPushProducer)
 class MessageLeg(Protocol):
     """
     One connection.
@@ -103,13 +105,16 @@ class MessageLeg(Protocol):
         self._turn = node.datagrams.turn
         self._size = 0
         self._gathered: list[bytes] = []  # what the program is told once all was read that is read now
-        self._sent: dict[int, tuple[Callable[[], object], int]] = {}
+        self._sent: dict[int, UnderWay | None] = {}
         self._sent_bytes = 0
         self._serving: dict[int, Registration] = {}
         self._left: list[Registration] = []  # that have messages which are not ended
         self.services: dict[int, str] = {}
-        self._given: dict[int, Handling] = {}
-        self._watches: ServiceWatches | None = None
+        self._given: dict[int, Delivery] = {}
+        self._watches = ServiceWatches(node.feed, self._answer)
+        self._asked: deque[tuple[int, str]] = deque()  # tables that wait until the program reads
+        self._full = False  # it does not read what it was told
+        self._unread = 0
         self._early: list[bytes] | None = None  # what is given before SERVING is written
         self._number = 0
         self._over = False
@@ -126,6 +131,7 @@ class MessageLeg(Protocol):
 
     def connectionMade(self) -> None:
         """Say who this is, and how much may be under way."""
+        self.transport.registerProducer(self, True)
         bounds = MAX_RELIABLE_MESSAGES.to_bytes(4, "big") + MAX_RELIABLE_BYTES.to_bytes(4, "big")
         self._write(FrameType.WELCOME, 0, bounds + json.dumps(self._node.describe()).encode())
 
@@ -142,9 +148,7 @@ class MessageLeg(Protocol):
                 handler(tag, body)
         except FrameRefused:
             self._node.count("leg-malformed")
-            self._flush()
-            self._over = True
-            self.transport.loseConnection()
+            self._hang_up()
         finally:
             if began:
                 self._turn.release()
@@ -154,19 +158,52 @@ class MessageLeg(Protocol):
         self._over = True
         if self._sent:
             self._node.count("caller-gone")
-        for give_up, _ in list(self._sent.values()):
-            give_up()
+        for under_way in list(self._sent.values()):
+            if under_way is not None:
+                under_way.cancel()
         for registration in (*self._serving.values(), *self._left):
             registration.gone()
         self._given.clear()
-        if self._watches is not None:
-            self._watches.stop()
+        self._asked.clear()
+        self._watches.stop()
 
     def forbidden(self, error: RequestRefused) -> None:
         """Its user may not do what it does any more; the program hears why when it connects again."""
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         self._flush()
         self._over = True
+        self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+    def pauseProducing(self) -> None:
+        """The program does not read: tables wait, and so does what it says once much waits for it."""
+        self._full = True
+        self._unread = 0
+        self._watches.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has read all."""
+        if self._over:
+            return
+        self._full = False
+        if self._unread > MAX_LEG_UNREAD:
+            self.transport.resumeProducing()
+        while self._asked and not self._full:
+            tag, name = self._asked.popleft()
+            self._answer(tag, self._node.tables[name]())
+        if not self._full:
+            self._watches.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The connection is gone: L{connectionLost} follows."""
+
+    def _wrote(self, size: int) -> None:
+        """So much was written to a program that does not read."""
+        before, self._unread = self._unread, self._unread + size
+        if before <= MAX_LEG_UNREAD < self._unread:
+            self.transport.pauseProducing()
 
     def _write(self, kind: FrameType, tag: int, body: bytes = b"") -> None:
         self._put(MessageFrame(kind, tag, body).encode())
@@ -177,6 +214,8 @@ class MessageLeg(Protocol):
             return
         if not self._turn.held:
             self.transport.write(octets)
+            if self._full:
+                self._wrote(len(octets))
             return
         gathered = self._gathered
         if not gathered:
@@ -188,10 +227,12 @@ class MessageLeg(Protocol):
 
     def _flush(self) -> None:
         """Write what was gathered."""
-        if self._gathered and not self._over:
-            write_now(self.transport, b"".join(self._gathered))
-        self._gathered.clear()
-        self._size = 0
+        gathered, size = self._gathered, self._size
+        self._gathered, self._size = [], 0
+        if gathered and not self._over:
+            write_now(self.transport, b"".join(gathered))
+            if self._full:
+                self._wrote(size)
 
     def _failed(self, tag: int, error: GmeshError) -> None:
         self._write(FrameType.FAILED, tag, failed_body(error.reason, error.detail))
@@ -206,28 +247,30 @@ class MessageLeg(Protocol):
             return
         if tag in self._sent:
             raise FrameRefused("malformed", f"the tag {tag} waits for its answer")
-        if len(self._sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
+        sent = self._sent
+        if len(sent) >= MAX_RELIABLE_MESSAGES or self._sent_bytes + size > MAX_RELIABLE_BYTES:
             self._failed(tag, SendRefused("busy", "more messages under way than this node allows a program"))
             return
-        self._sent[tag] = _nothing, size
+        sent[tag] = None
         self._sent_bytes += size
-        give_up = self._node.begin(request, partial(self._told, tag))
-        if tag in self._sent:
-            self._sent[tag] = give_up, size
+        under_way = self._node.begin(request, partial(self._told, tag, size))
+        if tag in sent:
+            sent[tag] = under_way
 
-    def _told(self, tag: int, became: Delivered | SendRefused) -> None:
+    def _told(self, tag: int, size: int, became: Delivered | SendRefused) -> None:
         """What became of a SEND."""
-        _, size = self._sent.pop(tag)
+        del self._sent[tag]
         self._sent_bytes -= size
         if not isinstance(became, Delivered):
             self._failed(tag, became)
         else:
             rtt, answer = became
-            self._put(sent_frame(tag, round(1000 * (rtt or 0.0)), answer))
+            self._put(sent_frame(tag, int(1000 * rtt + 0.5) if rtt else 0, answer))
 
     def _cancel(self, tag: int, body: bytes) -> None:
-        if tag in self._sent:
-            self._sent[tag][0]()
+        under_way = self._sent.get(tag)
+        if under_way is not None:
+            under_way.cancel()
 
     # what it serves
 
@@ -246,7 +289,12 @@ class MessageLeg(Protocol):
             self._admit(service)
             self._early = []
             self._serving[tag] = self._node.datagrams.register(
-                service, partial(self._give, tag), concurrent=concurrent, owner=self._owner, shared=True
+                service,
+                partial(self._give, tag),
+                concurrent=concurrent,
+                owner=self._owner,
+                shared=True,
+                keeps=True,
             )
         except GmeshError as error:
             self._failed(tag, error)
@@ -258,16 +306,15 @@ class MessageLeg(Protocol):
         finally:
             self._early = None
 
-    def _give(self, tag: int, message: Message) -> Handling:
-        name, node_id, roles, _, data, key, redelivered = message
+    def _give(self, tag: int, delivery: Delivery) -> None:
+        name, node_id, roles, _, data, key, redelivered = delivery.message
         self._number = number = (self._number + 1) & 0xFFFFFFFF
-        octets = given_frame(number, GivenMessage(tag, name, node_id, roles, data, key, redelivered))
-        given = self._given[number] = Handling()
+        octets = given_frame(number, tag, name, node_id, roles, data, key, redelivered)
+        self._given[number] = delivery
         if self._early is None:
             self._put(octets)
         else:
             self._early.append(octets)
-        return given
 
     def _leave(self, tag: int, body: bytes) -> None:
         self.services.pop(tag, None)
@@ -275,27 +322,33 @@ class MessageLeg(Protocol):
         if registration is not None:
             registration.unregister()
             self._left = [each for each in (*self._left, registration) if each.taker.pending]
-        elif self._watches is not None:
+        else:
             self._watches.end(tag)
 
     def _done(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)
         if given is not None:
-            given.done(body)
+            self._node.ended(given, body)
 
     def _refuse(self, tag: int, body: bytes) -> None:
         given = self._given.pop(tag, None)
         if given is not None:
-            given.refuse(SendRefused("refused", body.decode("utf-8", "replace") or "refused"))
+            error = SendRefused("refused", body.decode("utf-8", "replace") or "refused")
+            self._node.refused(given, error)
 
     # what it asks
 
     def _ask(self, tag: int, body: bytes) -> None:
-        table = self._node.tables.get(body.decode("ascii", "replace"))
+        name = body.decode("ascii", "replace")
+        table = self._node.tables.get(name)
         if table is None:
             self._failed(tag, RequestRefused("not-found", "ask for nodes or services"))
-            return
-        self._answer(tag, table())
+        elif not self._full:
+            self._answer(tag, table())
+        elif len(self._asked) < MAX_LEG_ASKED:
+            self._asked.append((tag, name))
+        else:
+            self._failed(tag, SendRefused("busy", "read the answers to what was asked before"))
 
     def _answer(self, tag: int, rows: list[dict[str, Any]]) -> None:
         try:
@@ -305,9 +358,6 @@ class MessageLeg(Protocol):
 
     def _watch(self, tag: int, body: bytes) -> None:
         service, _ = take_text(body, 0)
-        if self._watches is None:
-            self._watches = ServiceWatches(self._node.feed, self._answer)
-            self.transport.registerProducer(self._watches, True)
         try:
             self._watches.begin(tag, service)
         except RequestRefused as error:

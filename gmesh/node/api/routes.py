@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from klein import Klein
 from twisted.logger import Logger
@@ -31,9 +32,11 @@ from gmesh.node.api.http import MESSAGES, awaited, json_response, problem, read_
 from gmesh.node.api.json_lines import JsonLines, TableLines
 from gmesh.node.api.message_requests import DirectRoutes, MessageRequests, argument, keep_open
 from gmesh.node.api.views import LocalNode
-from gmesh.node.gateways.exposures import Exposed
-from gmesh.node.gateways.forwards import Forwarded
 from gmesh.node.limits import PING_COUNT_LIMIT
+
+if TYPE_CHECKING:
+    from gmesh.node.gateways.exposures import Exposed
+    from gmesh.node.gateways.forwards import Forwarded
 
 __all__ = ["LocalApi", "description"]
 

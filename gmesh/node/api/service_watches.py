@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
-
 from gmesh.errors import RequestRefused
 from gmesh.node.limits import MAX_LEG_SERVICES
 
@@ -56,7 +53,6 @@ class ServiceFeed:
             watches.look(rows)
 
 
-@implementer(IPushProducer)
 class ServiceWatches:
     """
     What one program watches.
@@ -116,10 +112,6 @@ class ServiceWatches:
         self._paused = False
         if self._told:
             self.look(self._feed.rows())
-
-    def stopProducing(self) -> None:
-        """The connection is gone."""
-        self.stop()
 
 
 def _of(service: str, rows: Table) -> Table:

@@ -8,7 +8,6 @@ Tests: C{tests/node/api/test_views.py}; over the socket: C{tests/live}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +19,7 @@ from gmesh.errors import RequestRefused, SendRefused
 from gmesh.mesh.capture import FrameTrace
 from gmesh.node.api.json_lines import Rows
 from gmesh.node.api.mesh_tables import Followers, node_rows, service_rows
+from gmesh.node.api.start_settings import Settings
 from gmesh.node.api.stream_table import StreamTable
 from gmesh.node.api.whois import links_of, name_of, whois
 from gmesh.node.heartbeat import Heartbeat
@@ -28,20 +28,7 @@ from gmesh.node.runtime import NodeRuntime
 from gmesh.trust.policy import PolicyRules, Subject
 from gmesh.wire.frames import Kind
 
-__all__ = ["LocalNode", "Settings"]
-
-
-@dataclass(slots=True)
-class Settings:
-    """
-    How the daemon was started, as far as C{doctor} wants to know; a reload may change it.
-
-    @ivar state: the state directory, absolute.
-    @ivar listen: endpoint strings.
-    """
-
-    state: str
-    listen: tuple[str, ...] = ()
+__all__ = ["LocalNode"]
 
 
 class LocalNode:

@@ -10,20 +10,25 @@ Tests: C{tests/node/api/test_waiting_sends.py}.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import SendRequest
 from gmesh.endtoend.datagrams import Datagrams
-from gmesh.endtoend.reliable_queue import Told
+from gmesh.endtoend.reliable_queue import ReliableMessage, Told
 from gmesh.errors import SendRefused
 from gmesh.node.limits import FULL_PAUSE
 
-__all__ = ["WaitingSends"]
+__all__ = ["UnderWay", "WaitingSends"]
+
+_log = Logger()
+
+UnderWay = Deferred[Any] | ReliableMessage
+"""A message that was sent; C{cancel} gives it up."""
 
 
 class _Waiting:
@@ -65,24 +70,24 @@ class WaitingSends:
         sent = self._try(request, request.timeout)
         return self._wait(request) if sent is None else sent
 
-    def begin(self, request: SendRequest, told: Told) -> Callable[[], object]:
+    def begin(self, request: SendRequest, told: Told) -> UnderWay:
         """
         As L{send}, and without a Deferred where that can be.
 
         @param told: called once, perhaps at once.
-        @return: gives it up.
+        @return: what gives it up when it is cancelled.
         """
         node, service, data, timeout, key = request
         if not key and not (self._queues and (node, service) in self._queues):
             try:
-                give_up = self._datagrams.begin(node, service, data, timeout, told)
+                message = self._datagrams.begin(node, service, data, timeout, told)
             except SendRefused:  # busy
-                give_up = None
-            if give_up is not None:
-                return give_up
+                message = None
+            if message is not None:
+                return message
         sent = self.send(request)
         sent.addCallbacks(told, _why, errbackArgs=(told,))
-        return sent.cancel
+        return sent
 
     def _try(self, request: SendRequest, timeout: float) -> Deferred[Any] | None:
         """Send it; None if there is no room."""
@@ -140,6 +145,8 @@ def _why(failure: Failure, told: Told) -> None:
     if failure.check(CancelledError):
         told(SendRefused("cancelled", "the caller gave up"))
         return
-    failure.trap(SendRefused)
-    assert isinstance(failure.value, SendRefused)
-    told(failure.value)
+    if isinstance(failure.value, SendRefused):
+        told(failure.value)
+        return
+    _log.failure("a message could not be sent", failure)
+    told(SendRefused("failed", "this node could not send it: its log says why"))

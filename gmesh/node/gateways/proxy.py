@@ -18,15 +18,18 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gmesh.errors import RequestRefused
 from gmesh.interfaces import IStreams
+from gmesh.mesh.spaced_log import SpacedLog
 from gmesh.node.api.access import peer_credentials
 from gmesh.node.gateways import http_requests
 from gmesh.node.gateways.names import read_host
 from gmesh.node.gateways.socks5 import VERSION, Reply, Socks5
 from gmesh.node.http_head import END
+from gmesh.node.limits import MAX_PROXIED
 from gmesh.stream_errors import DialRefused
 from gmesh.streams.join import TransportJoin
 
@@ -46,10 +49,13 @@ class ProxyFactory(Factory):
 
     @param admit: raises C{RequestRefused} if whoever is at the other end of a transport may not dial.
     @param anyone: says whether other hosts may, where the port lets them.
+    @param joins: of all ports, the connections that lead somewhere or are about to.
+    @param count: counts a cause.
     @ivar waiting: connections that lead nowhere yet.
     """
 
     noisy = False
+    _log = Logger()
 
     def __init__(
         self,
@@ -57,7 +63,12 @@ class ProxyFactory(Factory):
         streams: IStreams,
         admit: Callable[[Any], object] = lambda transport: None,
         anyone: Callable[[], bool] = lambda: False,
+        joins: set[TransportJoin] | None = None,
+        count: Callable[[str], object] = lambda cause: None,
     ) -> None:
+        self.joins = set() if joins is None else joins
+        self._count = count
+        self._lines = SpacedLog()
         self.clock = clock
         self.streams = streams
         self.admit = admit
@@ -71,7 +82,28 @@ class ProxyFactory(Factory):
             mapped = getattr(host, "ipv4_mapped", None) or host
             if not (mapped.is_loopback or self.anyone()):
                 return None
-        return ProxyConnection(self) if len(self.waiting) < MAX_WAITING else None
+        if len(self.waiting) < MAX_WAITING:
+            return ProxyConnection(self)
+        self._full(f"{MAX_WAITING} connections of a port of the proxy lead nowhere yet")
+        return None
+
+    def reserve(self, local: str) -> TransportJoin:
+        """
+        Room for one more that leads somewhere, until it is over.
+
+        @param local: for whom.
+        @raise RequestRefused: C{busy}, if there is none.
+        """
+        if len(self.joins) >= MAX_PROXIED:
+            raise self._full(f"programs have {MAX_PROXIED} connections through the proxy already")
+        join = TransportJoin(self.clock, lambda: self.joins.discard(join), local)
+        self.joins.add(join)
+        return join
+
+    def _full(self, why: str) -> RequestRefused:
+        self._count("proxy-full")
+        self._lines.write(self._log.warn, self.clock.seconds(), "full", None, "{cause}: no more", cause=why)
+        return RequestRefused("busy", why)
 
     def doStop(self) -> None:
         """The port is closed: what leads nowhere is not waited for."""
@@ -156,18 +188,20 @@ class ProxyConnection(Protocol):
         try:
             self._factory.admit(self.transport)
             node, service = read_host(host, port)
+            credentials = peer_credentials(self.transport)
+            join = self._factory.reserve(
+                "proxy" if credentials is None else f"proxy for {credentials.process}"
+            )
         except RequestRefused as error:
             self._refuse(error.reason, error.detail)
             return
         self._cancel()
         self._said = True
         self.transport.pauseProducing()
-        factory = self._factory
-        credentials = peer_credentials(self.transport)
-        user = "" if credentials is None else f" for {credentials.process}"
-        join = TransportJoin(factory.clock, local=f"proxy{user}")
-        self._dialling = factory.streams.dial(node, service, lambda peer: join.far)
-        self._dialling.addCallbacks(lambda _: self._join(join, connected, first), self._failed)
+        self._dialling = self._factory.streams.dial(node, service, lambda peer: join.far)
+        self._dialling.addCallbacks(
+            lambda _: self._join(join, connected, first), lambda failure: self._failed(failure, join)
+        )
 
     def _join(self, join: TransportJoin, connected: bytes, first: bytes) -> None:
         self._dialling = None
@@ -179,7 +213,8 @@ class ProxyConnection(Protocol):
         if first:
             join.near.dataReceived(first)
 
-    def _failed(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure, join: TransportJoin) -> None:
+        self._factory.joins.discard(join)
         self._dialling = None
         error = failure.value
         if isinstance(error, DialRefused):

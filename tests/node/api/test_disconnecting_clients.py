@@ -21,7 +21,8 @@ from gmesh.node.api.access import AccessControl
 from gmesh.node.api.gateway_requests import GatewayRequests
 from gmesh.node.api.http import local_site
 from gmesh.node.api.routes import LocalApi, description
-from gmesh.node.api.views import LocalNode, Settings
+from gmesh.node.api.start_settings import Settings
+from gmesh.node.api.views import LocalNode
 from gmesh.node.configuration import Configuration
 from gmesh.node.gateways.gateways import Gateways
 from gmesh.testing.mesh import MemoryMesh

@@ -24,11 +24,12 @@ from gmesh.client.message_frames import (
     read_failed,
 )
 from gmesh.endtoend.limits import MAX_RELIABLE_BYTES, MAX_RELIABLE_MESSAGES
+from gmesh.endtoend.reliable_queue import Delivered
 from gmesh.endtoend.services import Message, Services
 from gmesh.endtoend.turn_end import TurnEnd
 from gmesh.errors import RequestRefused, SendRefused
 from gmesh.node.api.message_leg import LegNode, MessageLeg
-from gmesh.node.limits import MAX_LEG_SERVICES
+from gmesh.node.limits import MAX_LEG_ASKED, MAX_LEG_SERVICES, MAX_LEG_UNREAD
 
 F = FrameType
 
@@ -238,3 +239,41 @@ def test_a_program_that_may_not_go_on_is_let_go() -> None:
     assert program.transport.disconnecting
     program.say(F.SEND, 3, SEND)
     assert program.datagrams.sent == []
+
+
+def test_tables_wait_for_a_program_that_does_not_read() -> None:
+    """So many, and each one more is refused; they follow once it reads."""
+    program = Program()
+    program.heard()
+    program.leg.pauseProducing()
+    for tag in range(MAX_LEG_ASKED + 1):
+        program.say(F.ASK, tag, b"nodes")
+    (refused,) = program.heard()
+    assert (refused.tag, read_failed(refused.body)[0]) == (MAX_LEG_ASKED, "busy")
+    program.leg.resumeProducing()
+    assert [(frame.kind, frame.tag) for frame in program.heard()] == [
+        (F.ANSWER, tag) for tag in range(MAX_LEG_ASKED)
+    ]
+
+
+def test_a_program_that_does_not_read_is_not_read_once_much_waits_for_it() -> None:
+    """What its messages came to is kept for it, a bounded part; once it reads, so does the node."""
+    program = Program()
+    program.leg.pauseProducing()
+    answer = bytes(MAX_LEG_UNREAD // 8)
+    for tag in range(8):
+        assert program.transport.producerState == "producing"
+        program.say(F.SEND, tag, SEND)
+        program.datagrams.sent[-1].callback(Delivered(0.0, answer))
+    assert program.transport.producerState == "paused"
+    program.leg.resumeProducing()
+    assert program.transport.producerState == "producing"
+
+
+def test_a_program_that_does_not_read_is_let_go_all_the_same() -> None:
+    """Nothing that waits for it holds the connection open."""
+    program = Program()
+    program.leg.pauseProducing()
+    program.leg.forbidden(RequestRefused("forbidden", "not any more"))
+    assert program.transport.disconnecting
+    assert program.transport.producer is None

@@ -14,6 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from gmesh.client.message_frames import FrameType, MessageFrame, MessageFrameReader, pack_text, read_failed
+from gmesh.endtoend.services import Services
 from gmesh.endtoend.turn_end import TurnEnd
 from gmesh.node.api.message_leg import LegNode, MessageLeg
 from gmesh.node.limits import MAX_LEG_SERVICES
@@ -28,7 +29,7 @@ class Node:
         self.offered: dict[str, list[str]] = {"log": ["a"]}
         self.made = 0
         self.tell: list[Callable[[], object]] = []
-        datagrams: Any = SimpleNamespace(turn=TurnEnd())
+        datagrams: Any = SimpleNamespace(turn=TurnEnd(), services=Services(Clock()))
         self.leg_node = LegNode(
             datagrams, dict, {"services": self._rows}, lambda cause: None, self._follow, Clock()
         )

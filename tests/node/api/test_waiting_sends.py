@@ -115,8 +115,25 @@ def test_who_gives_up_what_has_no_word_for_it_is_told_so() -> None:
 
     stand_in: Any = Silent()
     told: list[Any] = []
-    WaitingSends(stand_in, Clock()).begin(SendRequest("b", "log", b"1", 10.0), told.append)()
+    WaitingSends(stand_in, Clock()).begin(SendRequest("b", "log", b"1", 10.0), told.append).cancel()
     assert [refusal.reason for refusal in told] == ["cancelled"]
+
+
+def test_what_breaks_in_the_node_is_told_and_logged(flush_logged_errors: Any) -> None:
+    """The program does not wait for an answer that never comes."""
+
+    class Broken:
+        def begin(self, *asked: Any) -> None:
+            return None
+
+        def send(self, *asked: Any, **options: Any) -> Deferred[Any]:
+            return fail(ZeroDivisionError())
+
+    stand_in: Any = Broken()
+    told: list[Any] = []
+    WaitingSends(stand_in, Clock()).begin(SendRequest("b", "log", b"1", 10.0), told.append)
+    assert [refusal.reason for refusal in told] == ["failed"]
+    assert len(flush_logged_errors(ZeroDivisionError)) == 1
 
 
 def test_several_programs_that_send_more_than_fits_wait() -> None:

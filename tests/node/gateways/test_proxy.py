@@ -232,6 +232,38 @@ def test_only_so_many_may_lead_nowhere() -> None:
     assert factory.buildProtocol(None) is not None
 
 
+async def test_a_connection_too_many_is_told_so_whichever_port_it_came_by(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And counted; those that lead somewhere go on, and make room when they end, or when nobody was there."""
+    monkeypatch.setattr("gmesh.node.gateways.proxy.MAX_PROXIED", 1)
+    taken, counted = [Program(), Program()], list[str]()
+    offers = iter(taken)
+    nodes.there.listen("tcp-22", lambda offer: offer.accept(next(offers)))
+    shared: dict[str, Any] = {"joins": set(), "count": counted.append}
+    ask, yes = b"CONNECT desk.gmesh:22 HTTP/1.1\r\n\r\nx", b"HTTP/1.1 200 Connected\r\n\r\n"
+    async with proxy(nodes, **shared) as first, proxy(nodes, **shared) as second:
+        out, _, _ = await curl("-x", f"http://127.0.0.1:{first}", "http://desk.gmesh/")
+        assert out == "desk has no service http\n"
+        program = await connect(first)
+        program.transport.write(ask)
+        assert await program.until(len(yes)) == yes
+        assert counted == []
+        out, _, _ = await curl("-x", f"http://127.0.0.1:{second}", "-w", "%{http_code}", "http://desk.gmesh/")
+        assert out == "programs have 1 connections through the proxy already\n503"
+        _, err, _ = await curl("-x", f"socks5h://127.0.0.1:{second}", "http://desk.gmesh/")
+        assert "(1)" in err
+        assert counted == ["proxy-full"] * 2
+        program.transport.abortConnection()
+        await taken[0].lost
+        program = await connect(second)
+        program.transport.write(ask)
+        assert await program.until(len(yes)) == yes
+        program.transport.abortConnection()
+        await taken[1].lost
+    assert shared["joins"] == set()
+
+
 @pytest.mark.parametrize(
     ("host", "anyone", "served"),
     [
