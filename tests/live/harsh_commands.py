@@ -10,6 +10,7 @@ commands, and what each is given, come from the tree of commands itself, so that
 from __future__ import annotations
 
 import codecs
+import contextlib
 import gc
 import importlib
 import io
@@ -246,6 +247,8 @@ def preload() -> None:
     """What a command would import: once for all, and before the user changes, who may not read it."""
     for module in HEAVY:
         importlib.import_module(module)
+    with contextlib.suppress(ImportError):  # where there is no psycopg, the command says so
+        importlib.import_module("gmesh.authority.database_check")
     codecs.lookup("utf-16-be")
 
 
