@@ -420,7 +420,7 @@ class DatagramReceiver:
         if self._queued:
             self._queued.pop(number, None)
         if outcome is _DELIVERED and not answer:
-            self.numbers.held.discard(number)  # nothing more is to be remembered
+            self.numbers.delivered(number)
             if not self._closed:  # else the peer asks, if it comes back
                 reporter.delivered(number)
             return
