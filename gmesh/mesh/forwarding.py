@@ -98,7 +98,7 @@ class Forwarding(NeighbourObserver):
         self._may_transit = may_transit
         self._notices = _NoticeGates(NOTICES_SENT)
         self._heard = {b"u": _NoticeGates(UNREACH_HEARD), b"d": _NoticeGates(DROPPED_HEARD)}
-        self._lost: dict[bytes, int] = {}
+        self._lost: dict[bytes, tuple[int, float]] = {}  # frames not told of yet, and when the last was lost
         self._lines = SpacedLog()
         self.transits: dict[tuple[bytes, ...], tuple[int, int]] = {}
 
@@ -330,11 +330,13 @@ class Forwarding(NeighbourObserver):
         if kind not in E2E:
             return
         flow = header.source + header.destination
-        if len(self._lost) < MAX_NOTICE_FLOWS or flow in self._lost:
-            self._lost[flow] = self._lost.get(flow, 0) + 1
+        count = self._lost.get(flow, (0, 0.0))[0] + 1
         if self._may_notify(header, b"d" + flow):
-            body = Dropped(header.destination, self._lost.pop(flow, 1)).encode()
+            self._lost.pop(flow, None)
+            body = Dropped(header.destination, count).encode()
             self._send_back(Kind.DROPPED, header, body)
+        elif count > 1 or len(self._lost) < MAX_NOTICE_FLOWS:
+            self._lost[flow] = count, self._clock.seconds()
 
     def _send_back(self, kind: Kind, header: PathHeader, body: bytes) -> None:
         """Over the visited prefix reversed; if that fails too, the timers of the ends do the work."""
@@ -354,7 +356,8 @@ class Forwarding(NeighbourObserver):
         self._notices.forget(now)
         for heard in self._heard.values():
             heard.forget(now)
-        self._lost.clear()
+        quiet = now - NOTICES_EACH.burst / NOTICES_EACH.rate  # a flow is told of at once after that
+        self._lost = {flow: lost for flow, lost in self._lost.items() if lost[1] > quiet}
 
 
 class _NoticeGates:

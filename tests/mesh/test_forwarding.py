@@ -431,6 +431,30 @@ def test_a_neighbour_with_many_flows_takes_no_notices_of_others(world: TestWorld
     assert [header.counter for header, _ in d.undelivered] == [9]
 
 
+def test_dropped_says_how_many_were_lost_since_the_last_one(
+    world: TestWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a flow that loses more than is told one by one, for however long."""
+    a, b, c = world.line("a", "b", "c")
+    world.run(2)
+    told = list[int]()
+
+    def send(frame: bytes, flow: bytes) -> bool:
+        _, payload = read_path(frame, 0, len(frame))
+        told.append(Dropped.decode(memoryview(frame)[payload:]).count)
+        return True
+
+    monkeypatch.setattr(b.links["a"], "send_data", send)
+    for _ in range(50):
+        for number in range(30):
+            header = PathHeader((a.handle, b.handle, c.handle), 1, number, 2)
+            b.forwarding.dropped(b"", pack_path_frame(DATA, header, b""))
+        world.run(0.5)
+        b.forwarding.housekeeping()
+    b.forwarding.dropped(b"", pack_path_frame(DATA, header, b""))
+    assert sum(told) == 50 * 30 + 1
+
+
 def test_notices_are_rate_limited_per_source(world: TestWorld) -> None:
     """At most ten UNREACH a second go to one source."""
     a, b, c = world.line("a", "b", "c")
