@@ -147,14 +147,17 @@ class Store:
         self._watch()
         return decision.deferred
 
-    def note(self, function: Callable[[Notes], T], last: bool = False) -> Deferred[T]:
+    def note(
+        self, function: Callable[[Notes], T], regardless: bool = False, lasting: bool = True
+    ) -> Deferred[T]:
         """
         Run C{function} in a transaction outside the order.
 
-        @param last: it takes back what this daemon wrote of itself, whatever is wrong with the rest.
+        @param regardless: it is done although the database was found damaged.
+        @param lasting: a crash of the database's server must not lose it.
         @return: its result, after the commit.
         """
-        refused = self._refusal(damaged=not last)
+        refused = self._refusal(damaged=not regardless)
         if refused is not None:
             return fail(refused)
         sent: list[bool] = []
@@ -162,7 +165,7 @@ class Store:
         def run(connection: Any) -> T:
             cursor = connection.cursor()
             try:
-                connection.begin_note(cursor)
+                connection.begin_note(cursor, lasting)
                 result = function(Notes(cursor))
                 sent.append(True)
                 connection.commit()
