@@ -35,7 +35,7 @@ class IAuthorityStore(Interface):
 
     def note(function, regardless=False, lasting=True):
         """
-        As L{decide}: a small write outside the order of decisions, of what no decision writes.
+        As L{decide}: a small write outside the order of decisions, of what decisions leave as it is.
 
         @param regardless: it is done although the database was found damaged.
         @param lasting: False for what may be lost, with a second of others, when a server of the database
