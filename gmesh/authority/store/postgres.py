@@ -168,7 +168,7 @@ class PostgresConnection(psycopg.Connection[Any]):
         """Begin to change tables, after everybody else who does or decides."""
         cursor.several(postgres_schema.BEGIN)
         postgres_schema.check_filled(cursor, self.info.dbname)
-        cursor.several(_ORDER)
+        cursor.several(f"{_ORDER}; {postgres_schema.BRIEFLY}")
 
     def sign_off(self, cursor: _Cursor, replica: Replica | None, now: int) -> None:
         """A group ends: note it, so that L{outcome} knows it if it is committed."""
