@@ -366,8 +366,8 @@ class Store:
         self._rest()
 
     def _queue_again(self, group: list[QueuedDecision]) -> None:
-        self.retried += 1
         waiting = [decision for decision in group if not decision.told]
+        self.retried += any(decision.decided for decision in waiting)
         for decision in waiting:
             decision.forget()
         self._queue.extendleft(reversed(waiting))
