@@ -85,7 +85,7 @@ class AuditFollower:
         try:
             self._mirror.write(rows)
         except OSError as error:
-            self._end = None  # some of it may be there
+            self._end = None  # the next look reads what is there
             raise StoreError("unwritable", f"audit.jsonl cannot be written: {error.strerror}") from error
         self._end = end
 
