@@ -251,15 +251,18 @@ class Store:
         """Whether others would fare as who met this, beside the decisions."""
         return self.engine.is_passing(error) and not self.engine.is_busy(error)
 
-    def in_thread(self, function: Callable[[], T]) -> Deferred[T]:
+    def in_thread(self, function: Callable[[], T], ended: Callable[[], object] | None = None) -> Deferred[T]:
         """
         Run something long that needs no connection of ours beside the readers, such as a backup.
 
+        @param ended: called when the work is over, also where nobody waits for it any more.
         @return: of the caller's own: the work goes on when it is cancelled.
         """
 
         def over(result: Any) -> Any:
             self._long_work -= 1
+            if ended is not None:
+                ended()
             return result
 
         self._long_work += 1
