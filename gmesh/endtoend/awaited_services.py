@@ -7,6 +7,7 @@ Tests: C{tests/endtoend/test_awaited_services.py}.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from math import inf
 
@@ -22,17 +23,27 @@ class AwaitedServices:
     """
     What waits for a first receiver.
 
+    What a node makes this one keep counts until its services are awaited no more: L{limits.AWAITED_COST} for
+    each that it named first, and for each message its data and L{limits.MESSAGE_COST}.
+
     @param missed: called with a queue for which nobody came.
+    @param own_id: node_id of this node, as whose messages come those of all programs here: only the whole
+        bounds them.
     """
 
-    def __init__(self, clock: IReactorTime, missed: Callable[[ServiceQueue], object]) -> None:
+    def __init__(
+        self, clock: IReactorTime, missed: Callable[[ServiceQueue], object], own_id: str = ""
+    ) -> None:
         self._clock = clock
         self._missed = missed
+        self._own_id = own_id
         self._until = -inf
         self._patience = 0.0
         self._places: dict[str, ServiceQueue] = {}
         self.get = self._places.get
-        self._asked: dict[str, str] = {}  # who asked first, by service
+        self._costs: dict[str, Counter[str]] = {}  # of each service, by node
+        self._parts: Counter[str] = Counter()  # of each node
+        self._total = 0
 
     def __iter__(self) -> Iterator[ServiceQueue]:
         return iter(list(self._places.values()))
@@ -45,34 +56,32 @@ class AwaitedServices:
         """True if a message to C{service}, which has no receiver, may wait for one."""
         if self._clock.seconds() >= self._until:
             return False
-        places, place = self._places.values(), self._places.get(service)
-        if place is None:
-            mine = list(self._asked.values()).count(source_id)
-            if len(places) >= limits.MAX_AWAITED or mine >= limits.MAX_PEER_AWAITED:
-                return False
-            place = ServiceQueue(service, None)
+        cost, place = self._cost(service, size), self._places.get(service)
         return (
-            sum(each.bytes for each in places) + size <= limits.SERVICE_TOTAL_BYTES
-            and sum(each.bytes_of(source_id) for each in places) + size <= limits.SERVICE_QUEUE_BYTES
-            and place.has_room(source_id, size)
+            self._total + cost <= limits.SERVICE_TOTAL_BYTES
+            and (source_id == self._own_id or self._parts[source_id] + cost <= limits.SERVICE_QUEUE_BYTES)
+            and (place is None or place.has_room(source_id, size))
         )
 
     def wait(self, delivery: Delivery) -> None:
         """Keep a message for which there is room."""
-        service = delivery.message.service
-        place = self._places.get(service)
+        service, source_id = delivery.message.service, delivery.message.source_id
+        cost, place = self._cost(service, len(delivery.message.data)), self._places.get(service)
         if place is None:
             place = self._places[service] = ServiceQueue(service, None)
-            self._asked[service] = delivery.message.source_id
+            self._costs[service] = Counter()
             place.ends = self._clock.callLater(self._patience, self._expire, place)
+        self._costs[service][source_id] += cost
+        self._parts[source_id] += cost
+        self._total += cost
         place.wait(delivery)
 
     def claim(self, service: str, owner: object) -> ServiceQueue:
         """The queue of a service that has a receiver now."""
-        place = self._places.pop(service, None)
+        place = self._places.get(service)
         if place is None:
             return ServiceQueue(service, owner)
-        del self._asked[service]
+        self._over(place)
         place.cancel()
         place.owner = owner
         return place
@@ -81,12 +90,23 @@ class AwaitedServices:
         """Nobody will come. @return: what waited."""
         self._until = -inf
         places = list(self)
-        self._places.clear()
-        self._asked.clear()
         for place in places:
+            self._over(place)
             place.cancel()
         return places
 
+    def _cost(self, service: str, size: int) -> int:
+        return size + limits.MESSAGE_COST + (0 if service in self._places else limits.AWAITED_COST)
+
+    def _over(self, place: ServiceQueue) -> None:
+        """It is awaited no more."""
+        del self._places[place.service]
+        for source_id, cost in self._costs.pop(place.service).items():
+            self._total -= cost
+            self._parts[source_id] -= cost
+            if not self._parts[source_id]:
+                del self._parts[source_id]
+
     def _expire(self, place: ServiceQueue) -> None:
-        del self._places[place.service], self._asked[place.service]
+        self._over(place)
         self._missed(place)

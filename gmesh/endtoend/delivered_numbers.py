@@ -23,7 +23,24 @@ __all__ = ["DeliveredNumbers"]
 @dataclass(slots=True)
 class _Numbers:
     window: ReplayWindow = field(default_factory=lambda: ReplayWindow(limits.ACK_WINDOW))
-    endings: OrderedDict[int, MessageOutcome] = field(default_factory=OrderedDict)  # but of those delivered
+    # But of those delivered, by their places in the window: a place has one number at a time.
+    endings: dict[int, MessageOutcome] = field(default_factory=dict)
+    # Of messages that were held until the window had left them behind.
+    late: OrderedDict[int, MessageOutcome] = field(default_factory=OrderedDict)
+
+    def find(self, message: int) -> MessageOutcome | None:
+        place = self.endings.get(message % limits.ACK_WINDOW)
+        return self.late.get(message) if place is None or place.message != message else place
+
+    def remember(self, ending: MessageOutcome) -> None:
+        message = ending.message
+        if self.window.highest - (message & 0xFFFFFFFF) < limits.ACK_WINDOW:
+            if ending.outcome is not Outcome.DELIVERED:
+                self.endings[message % limits.ACK_WINDOW] = ending
+            return
+        self.late[message] = ending
+        if len(self.late) > limits.MAX_HELD:
+            self.late.popitem(last=False)
 
 
 class DeliveredNumbers:
@@ -53,9 +70,12 @@ class DeliveredNumbers:
     def ending(self, message: int) -> MessageOutcome | None:
         """What became of a message that was taken, if it is known yet, and still."""
         numbers = self._starts.get(message >> 32)
-        if numbers is None or message in self.held or not numbers.window.marked(message & 0xFFFFFFFF):
+        if numbers is None or message in self.held:
             return None
-        return numbers.endings.get(message) or MessageOutcome(message, Outcome.DELIVERED)
+        ending = numbers.find(message)
+        if ending is None and numbers.window.marked(message & 0xFFFFFFFF):
+            return MessageOutcome(message, Outcome.DELIVERED)
+        return ending
 
     def outcome(self, message: int) -> Outcome | None:
         """What was answered about a message that was taken, if it is known yet."""
@@ -84,13 +104,18 @@ class DeliveredNumbers:
         numbers.window.mark(message & 0xFFFFFFFF)
         self.held.add(message)
 
+    def delivered(self, message: int) -> None:
+        """L{settle} it so: in the window nothing more is to be remembered."""
+        numbers = self._starts.get(message >> 32)
+        if numbers is not None and numbers.window.highest - (message & 0xFFFFFFFF) >= limits.ACK_WINDOW:
+            self.settle(message, Outcome.DELIVERED)
+        self.held.discard(message)
+
     def settle(self, message: int, outcome: Outcome, reason: str = "") -> MessageOutcome:
         """Remember what became of it, to answer so again."""
         self.held.discard(message)
         ending = MessageOutcome(message, outcome, reason)
         numbers = self._starts.get(message >> 32)
-        if numbers is not None and outcome is not Outcome.DELIVERED:
-            numbers.endings[message] = ending
-            if len(numbers.endings) > limits.ACK_WINDOW:
-                numbers.endings.popitem(last=False)
+        if numbers is not None:
+            numbers.remember(ending)
         return ending

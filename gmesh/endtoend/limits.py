@@ -305,11 +305,12 @@ MAX_SUBJECTS = 4_096
 """Nodes whose place in the policy is remembered."""
 
 MAX_SERVICES = 1_024
-MAX_AWAITED = 64
-MAX_PEER_AWAITED = 16
+"""Services that have a receiver."""
+
+AWAITED_COST = 4_096
 """
-Services for whose first receiver messages wait after a start, and those of them that one peer named first;
-L{SERVICE_TOTAL_BYTES} of messages in all, L{SERVICE_QUEUE_BYTES} of one peer.
+Bytes charged for a service for whose first receiver messages wait after a start, beside those messages:
+L{SERVICE_TOTAL_BYTES} in all, L{SERVICE_QUEUE_BYTES} of one peer, which so names some 250 services.
 """
 
 SERVICE_CONCURRENT = 64

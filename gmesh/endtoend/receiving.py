@@ -58,9 +58,9 @@ _LASTING = (Outcome.DENIED, Outcome.NO_SUCH_SERVICE)
 _DELIVERED = Outcome.DELIVERED  # a member of an Enum is looked up by a function in Python 3.11
 _DATAGRAM, _DELIVERED_LIST = int(Inner.DATAGRAM), int(Inner.DELIVERED)
 _HEAD = DATAGRAM_HEAD.size
-_LISTS = frozenset(map(int, (Inner.TAKEN, Inner.SETTLED, Inner.WAITING, Inner.DELIVERED, Inner.CANCELLED)))
-_LISTED = 8 * 16
-"""Bytes of a list of numbers that cost as much as another frame."""
+_LISTED = {int(kind): 8 * 16 for kind in (Inner.TAKEN, Inner.SETTLED, Inner.WAITING, Inner.DELIVERED)}
+_LISTED[int(Inner.CANCELLED)] = 8 * 4
+"""Bytes of a list of numbers that cost as much as another frame: each that is given up is remembered."""
 _new = tuple.__new__
 _unpack_head = DATAGRAM_HEAD.unpack_from
 
@@ -256,7 +256,7 @@ class DatagramReceiver:
             self._counters["inner-malformed"] += 1
             return False
         kind, body = plaintext[start + 2], plaintext[start + HEADER.size : end]
-        cost = 1 + len(body) // _LISTED if kind in _LISTS else 1
+        cost = 1 + len(body) // _LISTED[kind] if kind in _LISTED else 1
         if not self._budget.work(self._clock.seconds(), cost):
             self._counters["answers-spent"] += 1
             return False
@@ -420,7 +420,7 @@ class DatagramReceiver:
         if self._queued:
             self._queued.pop(number, None)
         if outcome is _DELIVERED and not answer:
-            self.numbers.held.discard(number)  # nothing more is to be remembered
+            self.numbers.delivered(number)
             if not self._closed:  # else the peer asks, if it comes back
                 reporter.delivered(number)
             return

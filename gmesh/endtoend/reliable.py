@@ -46,8 +46,6 @@ _DETAILS = {
     "cancelled": "the caller gave up",
     "stopped": "this node is stopping",
 }
-_GIVEN_UP = ("cancelled", "timed-out")
-"""Reasons for which the peer, which may have the message, need not hand it over any more."""
 _new = tuple.__new__
 _NOT_DONE = "{name} has the message, but the receiver of {service} was not done with it in time"
 
@@ -117,7 +115,7 @@ class ReliableSender:
         """
         now = self._clock.seconds()
         deadline = now + timeout
-        message = ReliableMessage(service, data, deadline, key, told, self._finish)
+        message = ReliableMessage(service, data, deadline, key, told, self._give_up)
         self._queue.add(message)
         if deadline < self._timer.at:
             self._timer.by(deadline, now)
@@ -260,6 +258,13 @@ class ReliableSender:
             self._call.cancel()
             self._call = None
 
+    def _give_up(self, message: ReliableMessage, reason: str) -> None:
+        """This end ends it, for whatever reason: the peer, which may have it, is to hand it over no more."""
+        if message.order and message.number >= 0:
+            self._cancelled.append(message.number)
+            self._soon()
+        self._finish(message, reason)
+
     def _finish(self, message: ReliableMessage, reason: str, said: str = "") -> None:
         """@param said: what the receiver says, if it says something."""
         if not message.order:
@@ -267,9 +272,6 @@ class ReliableSender:
         detail = _DETAILS.get(reason, "{name} is not believed any more: " + reason)
         if message.held and reason == "timed-out":
             detail = _NOT_DONE
-        if message.number >= 0 and reason in _GIVEN_UP:
-            self._cancelled.append(message.number)
-            self._soon()
         self._queue.remove(message)
         self._counters[f"failed-{reason}"] += 1
         text = detail.format(name=self._keys.peer.name, service=message.service)
@@ -376,7 +378,7 @@ class ReliableSender:
     def _tick(self) -> None:
         now = self._clock.seconds()
         for message in self._queue.overdue(now):
-            self._finish(message, message.reason)
+            self._give_up(message, message.reason)
         if self._queue.empty:
             return
         due = self._queue.due(now)

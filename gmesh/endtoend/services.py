@@ -83,17 +83,18 @@ class Services:
     The receivers of this node.
 
     @param keys: the keys of messages that were seen; without it nothing is known of any.
+    @param own_id: as of L{AwaitedServices}.
     @ivar hold: L{AwaitedServices.hold}.
     @ivar counters: how often what happened, by slug.
     """
 
-    def __init__(self, clock: IReactorTime, keys: MessageKeys | None = None) -> None:
+    def __init__(self, clock: IReactorTime, keys: MessageKeys | None = None, own_id: str = "") -> None:
         self.counters: Counter[str] = Counter()
         self._clock = clock
         self._keys = keys
         self._places: dict[str, ServiceQueue] = {}
         self._awaited = AwaitedServices(
-            clock, lambda place: self._refuse_waiting(place, Outcome.NO_SUCH_SERVICE)
+            clock, lambda place: self._refuse_waiting(place, Outcome.NO_SUCH_SERVICE), own_id
         )
         self.hold = self._awaited.hold
         self._keyed: dict[tuple[str, str, str], Delivery] = {}

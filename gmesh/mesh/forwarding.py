@@ -20,7 +20,14 @@ from gmesh.errors import FrameRefused
 from gmesh.interfaces import ILink
 from gmesh.mesh.counters import Counters
 from gmesh.mesh.flooding import Flooding
-from gmesh.mesh.limits import MAX_NOTICE_FLOWS, MAX_TRANSITS, NOTICES_EACH, NOTICES_HEARD, NOTICES_SENT
+from gmesh.mesh.limits import (
+    DROPPED_HEARD,
+    MAX_NOTICE_FLOWS,
+    MAX_TRANSITS,
+    NOTICES_EACH,
+    NOTICES_SENT,
+    UNREACH_HEARD,
+)
 from gmesh.mesh.neighbour import Neighbour, NeighbourObserver
 from gmesh.mesh.neighbours import Neighbours
 from gmesh.mesh.peer_identity import Peer
@@ -90,7 +97,7 @@ class Forwarding(NeighbourObserver):
         self._revoked = revoked
         self._may_transit = may_transit
         self._notices = _NoticeGates(NOTICES_SENT)
-        self._heard = _NoticeGates(NOTICES_HEARD)
+        self._heard = {b"u": _NoticeGates(UNREACH_HEARD), b"d": _NoticeGates(DROPPED_HEARD)}
         self._lost: dict[bytes, int] = {}
         self._lines = SpacedLog()
         self.transits: dict[tuple[bytes, ...], tuple[int, int]] = {}
@@ -228,7 +235,7 @@ class Forwarding(NeighbourObserver):
             self.counters.count("notice-stray")
             return False
         flow = destination if kind == b"d" else b""
-        if not self._heard.admits(ingress + kind, header.source + flow, self._clock.seconds()):
+        if not self._heard[kind].admits(ingress, header.source + flow, self._clock.seconds()):
             self.counters.count("notice-rate")
             return False
         return True
@@ -345,7 +352,8 @@ class Forwarding(NeighbourObserver):
         """Forget sources and flows that have been quiet."""
         now = self._clock.seconds()
         self._notices.forget(now)
-        self._heard.forget(now)
+        for heard in self._heard.values():
+            heard.forget(now)
         self._lost.clear()
 
 

@@ -266,8 +266,10 @@ MAX_NOTICE_FLOWS: Final = 1024
 # UNREACH of one source and DROPPED of one flow, sent and heard; to all behind one neighbour so many are sent.
 NOTICES_EACH: Final = Rate(10.0, 10)
 NOTICES_SENT: Final = Rate(512.0, 1024)
-# Of each kind so many are looked at that come by one neighbour: the signature of an UNREACH costs 0.15 ms.
-NOTICES_HEARD: Final = Rate(100.0, 200)
+# So many are looked at that come by one neighbour: an UNREACH costs 0.15 ms for its signature, a DROPPED at
+# most 0.05 ms, and of these an honest relay sends as many.
+UNREACH_HEARD: Final = Rate(100.0, 200)
+DROPPED_HEARD: Final = NOTICES_SENT
 HEADER_RATE: Final = 2000.0
 HEADER_BURST: Final = 4096
 # What one relay hands us of others: that of eight sources who use up all they may.

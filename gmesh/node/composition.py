@@ -315,7 +315,8 @@ def make_ends(
         lapsed=lambda: trust.freshness(member.wall()) is Freshness.LAPSED,
         seeker=seeker,
     )
-    services = Services(clock, MessageKeys(member.wall, context.key_log, context.aside))
+    keys = MessageKeys(member.wall, context.key_log, context.aside)
+    services = Services(clock, keys, handshaker.own.node_id)
     sealer = Sealer(handshaker, paths, directory, clock, context.random, context.entropy)
     associations = Associations(sealer, services, authorization, directory, clock, context.entropy)
     sessions = Sessions(

@@ -170,7 +170,8 @@ class End:
             clock=fabric.clock,
             lapsed=lambda: self.lapsed,
         )
-        services = Services(fabric.clock, MessageKeys(fabric.wall, self.key_log, at_once))
+        keys = MessageKeys(fabric.wall, self.key_log, at_once)
+        services = Services(fabric.clock, keys, self.handshaker.own.node_id)
         sealer = Sealer(self.handshaker, paths, self, fabric.clock, random.Random(self.name), entropy)
         self.associations = Associations(
             sealer, services, authorization, self, fabric.clock, entropy, **self.options

@@ -106,6 +106,29 @@ def test_c4_a_list_of_numbers_costs_as_it_is_long(fabric: Any, seal: Any) -> Non
     assert counters["stray-receipt"] / MAX_NUMBERS == pytest.approx(limits.ANSWER_BURST / 9, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("kind", "cost"),
+    [
+        (Inner.TAKEN, 9),
+        (Inner.DELIVERED, 9),
+        (Inner.SETTLED, 9),
+        (Inner.CANCELLED, 33),  # four numbers as much as another frame, for each is remembered
+        (Inner.WAITING, 9 + MAX_NUMBERS),  # each is answered
+    ],
+)
+def test_c4_each_list_of_numbers_costs_what_it_makes_work(
+    fabric: Any, seal: Any, kind: Inner, cost: int
+) -> None:
+    """In frames of the budget: so the whole of it is a fifth of a core, whatever it is spent on."""
+    receiver = fabric.bob.associations.get(fabric.alice.handle).receiver
+    bucket = receiver._budget.work.__self__
+    for first in range(2**40, 2**40 + 10 * MAX_NUMBERS, MAX_NUMBERS):
+        numbers = tuple(range(first, first + MAX_NUMBERS))
+        seal(pack_frame(kind, MessageNumbers(numbers).encode()))
+    fabric.run(0.05, step=0.05)
+    assert limits.ANSWER_BURST - bucket._tokens == 10 * cost
+
+
 def test_c4_an_echo_flood_is_not_echoed(fabric: Any, seal: Any) -> None:
     """A peer gets so many answers; another is answered as ever."""
     question = datagram(ECHO_SERVICE, 0, EchoMessage(False, 1, 1).encode(), want_ack=False)

@@ -5,11 +5,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from endtoend.rig import Outcomes
 
 from gmesh.endtoend import limits
+from gmesh.endtoend.reliable_queue import Delivered
 from gmesh.endtoend.services import Message
 from gmesh.wire.messages import Outcome
+
+ONE = limits.AWAITED_COST + limits.MESSAGE_COST + 1
+"""What a service costs that one message of one byte names."""
+
+MOST_AWAITED = limits.SERVICE_TOTAL_BYTES // ONE
+MOST_OF_A_PEER = limits.SERVICE_QUEUE_BYTES // ONE
 
 
 def message(service: str, source: str) -> Message:
@@ -65,8 +73,10 @@ def test_how_many_services_are_awaited_is_bounded(fabric: Any) -> None:
     """One more has no receiver, whoever names it."""
     services = fabric.bob.datagrams.services
     services.hold(10.0, 3.0)
-    for number in range(limits.MAX_AWAITED):
+    for number in range(MOST_AWAITED - 1):
+        assert services.refusal(f"s{number}", 1, f"peer {number}", waits=True) is None
         services.deliver(message(f"s{number}", f"peer {number}"), lambda outcome, said, answer: None)
+    services.deliver(message("s0", "another"), lambda outcome, said, answer: None)
     assert services.refusal("s0", 1, "another", waits=True) is None
     assert services.refusal("more", 1, "another", waits=True) is Outcome.NO_SUCH_SERVICE
     services.stop()
@@ -76,15 +86,31 @@ def test_one_peer_takes_a_part_of_them(fabric: Any, outcomes: Outcomes, talking:
     """Of the names and of the bytes: others find room for theirs."""
     alice, bob = fabric.alice.datagrams, fabric.bob.datagrams
     bob.hold(10.0, 3.0)
-    for number in range(limits.MAX_PEER_AWAITED + 1):
+    for number in range(MOST_OF_A_PEER + 1):
         outcomes.watch(alice.send("bob", f"s{number}", b"x"))
     fabric.run(0.5)
     assert outcomes == ["no-such-service"]
-    peer, left = alice.own.node_id, limits.SERVICE_QUEUE_BYTES - limits.MAX_PEER_AWAITED
+    peer, left = alice.own.node_id, limits.SERVICE_QUEUE_BYTES - MOST_OF_A_PEER * ONE - limits.MESSAGE_COST
     assert bob.services.refusal("s0", left, peer, waits=True) is None
     assert bob.services.refusal("s0", left + 1, peer, waits=True) is not None
     assert bob.services.refusal("s0", left + 1, "another", waits=True) is None
     assert bob.services.refusal("another", 1, "another", waits=True) is None
+
+
+@pytest.mark.parametrize("sender", ["alice", "bob"])
+def test_a_hub_or_the_programs_of_a_host_meet_no_bound(
+    fabric: Any, outcomes: Outcomes, talking: list[bytes], sender: str
+) -> None:
+    """Just after a start, many programs of the appliance are on their way; its own host sends most of all."""
+    count = 100 if sender == "alice" else MOST_OF_A_PEER + 1
+    fabric.bob.datagrams.hold(10.0, 3.0)
+    for number in range(count):
+        outcomes.watch(getattr(fabric, sender).datagrams.send("bob", f"s{number}", b"x"))
+    fabric.run(0.5)
+    for number in range(count):
+        fabric.bob.serve(f"s{number}")
+    fabric.run(0.5)
+    assert [type(outcome) for outcome in outcomes] == [Delivered] * count
 
 
 def test_a_name_that_is_served_is_not_counted_any_more(
@@ -93,7 +119,7 @@ def test_a_name_that_is_served_is_not_counted_any_more(
     """Its program has come, and its peer may name another."""
     alice, bob = fabric.alice.datagrams, fabric.bob.datagrams
     bob.hold(10.0, 3.0)
-    for number in range(limits.MAX_PEER_AWAITED):
+    for number in range(MOST_OF_A_PEER):
         outcomes.watch(alice.send("bob", f"s{number}", b"x"))
     fabric.run(0.5)
     got = fabric.bob.serve("s3")

@@ -10,7 +10,7 @@ from endtoend.rig import DELAY, Outcomes
 from twisted.internet.defer import Deferred
 
 from gmesh.wire.frames import Kind, pack_frame
-from gmesh.wire.messages import Inner, MessageNumbers
+from gmesh.wire.messages import Inner, MessageNumbers, MessageOutcome, Outcome
 
 
 class Busy:
@@ -73,6 +73,26 @@ def test_what_is_given_up_for_time_is_dropped_too(fabric: Any, outcomes: Outcome
     assert outcomes == ["timed-out"]
     busy.done()
     fabric.run(1.0)
+    assert busy.got == [b"first"]
+
+
+def test_what_is_given_up_for_time_after_it_found_no_room_is_dropped_too(
+    fabric: Any, outcomes: Outcomes, busy: Busy
+) -> None:
+    """It was sent again before its time ended, and came in: the last that its sender heard is no matter."""
+    fabric.decide = lambda kind, header, frame: ()
+    outcomes.watch(fabric.alice.datagrams.send("bob", "log", b"late", timeout=2.0))
+    sender = fabric.alice.associations.get(fabric.bob.handle).reliable
+    fabric.run(0.005)
+    for number in list(sender._queue._flying):
+        sender.ending(MessageOutcome(number, Outcome.BUSY))
+    fabric.decide = lambda kind, header, frame: () if header.source == fabric.bob.handle else (DELAY,)
+    fabric.run(2.5)
+    assert outcomes == ["busy"]
+    fabric.decide = lambda kind, header, frame: (DELAY,)
+    fabric.run(1.0)
+    busy.done()
+    fabric.run(3.0)
     assert busy.got == [b"first"]
 
 

@@ -20,13 +20,14 @@ from gmesh.errors import FrameRefused, SendRefused
 from gmesh.interfaces import IFrameReceiver, IFrameReceiverFactory
 from gmesh.mesh.data_protocol import DataFactory
 from gmesh.mesh.limits import (
+    DROPPED_HEARD,
     MAX_NOTICE_FLOWS,
     MAX_VERDICTS,
     NOTICES_EACH,
-    NOTICES_HEARD,
     NOTICES_SENT,
     SOURCE_BURST,
     SOURCE_RATE,
+    UNREACH_HEARD,
 )
 from gmesh.routing.limits import MAX_HOPS
 from gmesh.wire.frames import Kind
@@ -394,13 +395,25 @@ def test_c4_so_many_notices_of_one_source_and_one_neighbour_are_looked_at(
     judged = Judged(a, monkeypatch)
     judged.hear(b"somebody", 1000)
     assert judged.count == len(a.undelivered) == NOTICES_EACH.burst
-    for number in range(1000):
+    for number in range(2000):
         judged.hear(number.to_bytes(8, "big"))
-    assert judged.count == len(a.undelivered) == NOTICES_HEARD.burst
+    assert judged.count == UNREACH_HEARD.burst and len(a.undelivered) == DROPPED_HEARD.burst
     world.run(1)
     judged.hear(b"somebody", 1000)
-    assert judged.count == NOTICES_HEARD.burst + NOTICES_EACH.burst
+    assert judged.count == UNREACH_HEARD.burst + NOTICES_EACH.burst
     assert a.counters["unreach-unproven"] == judged.count and a.refusals == []
+
+
+def test_what_an_honest_relay_says_of_full_queues_is_heard(world: TestWorld) -> None:
+    """Of as many flows of one node as it tells of behind one neighbour."""
+    a, b, c = world.line("a", "b", "c")
+    world.run(2)
+    for number in range(2 * NOTICES_SENT.burst):
+        path = (a.handle, b.handle, c.handle, number.to_bytes(8, "big"))
+        b.forwarding.dropped(b"", pack_path_frame(DATA, PathHeader(path, 1, 1, 2), b""))
+    world.run(0.5)
+    told = b.counters["dropped-sent"]
+    assert told == NOTICES_SENT.burst == len(a.undelivered) and a.counters["notice-rate"] == 0
 
 
 def test_a_neighbour_with_many_flows_takes_no_notices_of_others(world: TestWorld) -> None:
