@@ -261,11 +261,11 @@ class AuditMirror:
         """Write lines, now or with the next."""
         if not self._left_to_start:
             self._pending.extend(entries)
-            self._left_to_start = len(self._pending) >= _PENDING_MAX
         try:
             self.write(self._pending)
         except OSError:
             self.failures += 1
+            self._left_to_start = len(self._pending) >= _PENDING_MAX
         else:
             self._pending.clear()
             self.failures += self._left_to_start

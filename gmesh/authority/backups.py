@@ -83,32 +83,29 @@ class Backups:
 
         @raise RequestRefused: C{conflict}, while one is being made, also where nobody waits for it any more.
         """
+
+        def begin(tx: Transaction) -> int:
+            caller.claim(tx)
+            self._check_free()
+            audit.record(tx, caller.key_id, "backup", "", request_id=caller.request_id)
+            return tx.now
+
+        now = await self._store.decide(begin)
+        self._check_free()  # another may have begun meanwhile
+        self._making = f"authority-{now}-{caller.request_id}.sqlite"
+        target = self._store.state / "backups" / self._making
+        return await self._store.in_thread(
+            lambda: make_backup(self._store.engine, target, now), ended=self._made
+        )
+
+    def _made(self) -> None:
+        self._making = ""
+
+    def _check_free(self) -> None:
         if self._making:
             raise RequestRefused(
                 "conflict", f"backups/{self._making} is being made: it has a .json beside it when it is whole"
             )
-
-        def begin(tx: Transaction) -> int:
-            caller.claim(tx)
-            audit.record(tx, caller.key_id, "backup", "", request_id=caller.request_id)
-            return tx.now
-
-        self._making = "the next"
-        try:
-            now = await self._store.decide(begin)
-        except BaseException:
-            self._making = ""
-            raise
-        self._making = f"authority-{now}-{caller.request_id}.sqlite"
-        target = self._store.state / "backups" / self._making
-
-        def make() -> dict[str, Any]:
-            try:
-                return make_backup(self._store.engine, target, now)
-            finally:
-                self._making = ""
-
-        return await self._store.in_thread(make)
 
 
 def file_digest(path: Path) -> str:

@@ -275,7 +275,9 @@ class Enrolment:
                 raise RequestRefused("not-found", "no join waits under this id")
             if row.node_id != body.node_id:
                 raise RequestRefused("conflict", f"the host that waits has another node id: {row.node_id}")
-            if back is None:
+            if isinstance(found, InviteRow):
+                if found.revoked_at is not None:
+                    raise RequestRefused("conflict", "its invite was withdrawn: the host needs another")
                 tx.speaks_of(name=found.name, node_key=row.node_key, noise_key=row.noise_key)
             settled = enrolment.decide if back is None else readmissions.decide
             if not settled(tx, invite_id, state, caller.key_id):

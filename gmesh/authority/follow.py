@@ -26,7 +26,8 @@ from gmesh.authority.published import Publisher, Shown
 from gmesh.authority.state import StateDirectory
 from gmesh.authority.store import audit as audit_rows
 from gmesh.authority.store import documents
-from gmesh.authority.store.identity import LacksSeen, lacks_seen, note_older, seen_elsewhere
+from gmesh.authority.store.identity import OLDER_MARK, LacksSeen, lacks_seen, seen_elsewhere
+from gmesh.authority.store.marks import write_mark
 from gmesh.authority.store.newest import Newest, newest
 from gmesh.authority.store.transaction import Reader
 from gmesh.authority.store.writer import Store
@@ -84,7 +85,7 @@ class AuditFollower:
         try:
             self._mirror.write(rows)
         except OSError as error:
-            self._end = None  # some of it may be there
+            self._end = None  # the next look reads what is there
             raise StoreError("unwritable", f"audit.jsonl cannot be written: {error.strerror}") from error
         self._end = end
 
@@ -168,6 +169,7 @@ class Follower:
         self._waiting: list[Deferred[None]] = []
         self._step_in_at: float | None = None
         self._told = ""
+        self._stopping_all = False
         self._said_away = False
 
     @property
@@ -288,6 +290,8 @@ class Follower:
             self.looked_at = self._clock.seconds()
         elsewhere = seen_elsewhere() if found.newest.older else None
         self._tell(found.trouble or elsewhere or next(iter(found.unread), None))
+        if isinstance(found.trouble, LacksSeen) and not found.newest.older and not self._stopping_all:
+            self._stop_all()
         self._changed(found)
         self._publisher.follow(found.genesis, found.policy, found.crl, found.status)
         self._store.audit_size = max(self._store.audit_size, found.newest.audit)
@@ -311,15 +315,21 @@ class Follower:
         elif trouble.reason != self._told:
             self._told = trouble.reason
             self.log.error("{reason}: {detail}", reason=trouble.reason, detail=trouble.detail)
-            if isinstance(trouble, LacksSeen):
-                self._stop_all()
             if trouble.reason not in ("unwritable", "unreadable"):
                 self._store.damage = self._store.damage or trouble
 
     def _stop_all(self) -> None:
         """It is for people to decide what counts: until then no daemon decides anything."""
-        noted = self._store.decide(lambda tx: note_older(tx.marks, tx.now))
-        noted.addErrback(lambda failure: failure.trap(StoreError))  # or others have noted it
+
+        def over(result: object) -> object:
+            self._stopping_all = False
+            return result
+
+        self._stopping_all = True
+        now = self._store.time
+        noted = self._store.note(lambda notes: write_mark(notes, OLDER_MARK, now), regardless=True)
+        noted.addBoth(over)
+        noted.addErrback(lambda failure: failure.trap(StoreError))  # tried again with the next look
 
     def _failed(self, failure: Failure) -> None:
         if self._store.told(failure.value):

@@ -33,13 +33,13 @@ class IAuthorityStore(Interface):
         @param bulk: has C{one(transaction, item)} and C{many(transaction, items)}.
         """
 
-    def note(function, last=False):
+    def note(function, regardless=False, lasting=True):
         """
-        As L{decide}: a small write outside the order of decisions, of what no decision writes.
+        As L{decide}: a small write outside the order of decisions, of what decisions leave as it is.
 
-        Those of the last second may be lost when a server of the database crashes.
-
-        @param last: it is done although the database was found damaged.
+        @param regardless: it is done although the database was found damaged.
+        @param lasting: False for what may be lost, with a second of others, when a server of the database
+            crashes.
         """
 
     def read(function, patient=True):
@@ -56,8 +56,8 @@ class IEngine(Interface):
     The database below the authority's store: how to reach it, and what its errors mean.
 
     Its connections are those of PEP 249, with C{begin(cursor)}, after which only the caller writes until it
-    commits, C{begin_note(cursor)} for a small write beside the decisions, C{begin_read(cursor)} for a
-    snapshot, C{begin_schema(cursor)} and C{run_script(cursor, migration)} to change tables, and
+    commits, C{begin_note(cursor, lasting)} for a small write beside the decisions, C{begin_read(cursor)} for
+    a snapshot, C{begin_schema(cursor)} and C{run_script(cursor, migration)} to change tables, and
     C{in_transaction}; before a daemon commits a group it calls C{sign_off(cursor, replica, now)}.  Statements
     have C{?} for each value.
     """

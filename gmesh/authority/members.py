@@ -332,7 +332,7 @@ class Members:
         """In small notes one after the other, so that decisions come between them."""
         while self._store.damage is None and (rows := take(presence_rows.ROWS_A_NOTE)):
             try:
-                await self._store.note(partial(_write_heard, rows=rows))
+                await self._store.note(partial(_write_heard, rows=rows), lasting=False)
             except StoreError:
                 self.presence.put_back(rows)
                 raise
@@ -340,7 +340,7 @@ class Members:
     def forget_presence(self) -> Deferred[int]:
         """Delete what is known of nodes that are no members any more."""
         before = self._clock.now() - limits.PRESENCE_KEPT_SECONDS
-        return self._store.note(lambda notes: presence_rows.forget(notes, before))
+        return self._store.note(lambda notes: presence_rows.forget(notes, before), lasting=False)
 
     # Operators.
 

@@ -74,7 +74,7 @@ class Replicas:
         replica = self._store.replica
         if replica is None or not self._store.shared:
             return succeed(None)
-        return self._store.note(lambda notes: replica_rows.leave(notes, replica.boot), last=True)
+        return self._store.note(lambda notes: replica_rows.leave(notes, replica.boot), regardless=True)
 
     def page(self, after: str, limit: int) -> Deferred[Json]:
         """A page of them; this one as it is now."""

@@ -101,6 +101,19 @@ def test_rows_beyond_what_is_kept_are_left_to_the_next_start(
     assert mirror.failures == 7
 
 
+def test_as_many_rows_at_once_as_are_kept_are_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes them."""
+    monkeypatch.setattr(audit, "_PENDING_MAX", 3)
+    chain(tmp_path / "whole", *plain(9))
+    entries = [(row.seq, row.entry, row.digest) for row in audit_rows(tmp_path / "whole")]
+    mirror = audit.AuditMirror(tmp_path / "audit.jsonl")
+    mirror.append(entries[:5])
+    mirror.append(entries[5:])
+    assert (mirror.last(), mirror.failures) == (9, 0)
+
+
 def test_a14_a_file_that_was_rewritten_and_went_on_misses_an_earlier_head(tmp_path: Path) -> None:
     """Its newest rows may be anything; what somebody saw before is not there."""
     true = chain(tmp_path / "true", *plain(9))

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from authority.in_place import HeldThreads
+from twisted.internet.defer import fail
 
 from gmesh.authority.operators import recover_operator
 from gmesh.authority.restore import restore
@@ -59,10 +61,10 @@ def test_one_backup_is_made_at_a_time_and_goes_on_when_nobody_waits(
     at_once, held = store._reader.threadpool, HeldThreads()
     in_thread = store.in_thread
 
-    def in_held_thread(work: Any) -> Any:
+    def in_held_thread(work: Any, **more: Any) -> Any:
         store._reader.threadpool = held
         try:
-            return in_thread(work)
+            return in_thread(work, **more)
         finally:
             store._reader.threadpool = at_once
 
@@ -79,6 +81,24 @@ def test_one_backup_is_made_at_a_time_and_goes_on_when_nobody_waits(
     held.go()
     (name,) = (path.name for path in (network.path / "backups").glob("*.sqlite"))
     assert f"backups/{name} is being made" in again.json["detail"]
+    assert network.admin("POST", "/admin/backup").status == 201
+
+
+def test_a_backup_that_could_not_begin_keeps_no_other_away(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there is no connection to be had."""
+    reader = network.authority.store._reader
+    with monkeypatch.context() as without:
+        asked = reader.runWithConnection
+
+        def refused(function: Any, *more: Any) -> Any:
+            if "in_thread" in function.__qualname__:
+                return fail(sqlite3.OperationalError("unable to open database file"))
+            return asked(function, *more)
+
+        without.setattr(reader, "runWithConnection", refused)
+        assert network.admin("POST", "/admin/backup").status == 503
     assert network.admin("POST", "/admin/backup").status == 201
 
 

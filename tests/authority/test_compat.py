@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,31 @@ def test_p22_a_dump_without_end_ends_the_start(
         with pytest.raises(StoreError, match="while something reads them"):
             postgres_schema.bring_up_to_date(connection, NOW, lambda seconds: None)
         assert connection.execute("SELECT count(*) FROM migration WHERE number = 9001").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "held", ["SELECT turn FROM ordering FOR UPDATE", f"SELECT pg_advisory_xact_lock({postgres_schema.LOCK})"]
+)
+def test_p22_a_start_waits_for_those_before_it(
+    engine: PostgresEngine, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long a group decides, or another daemon changes the tables."""
+    monkeypatch.setattr(postgres_schema, "TRIES", 1)
+    with (
+        closing(psycopg.connect(engine._dsn)) as before,
+        closing(psycopg.connect(engine._dsn, autocommit=True)) as watches,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        before.execute(held)
+        opened = threads.submit(engine.open, NOW)
+        waits = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        while watches.execute(waits).fetchone() is None:
+            assert not opened.done()
+        before.execute("SELECT pg_sleep(1.1)")  # longer than it waits for who reads a table
+        before.commit()
+        opened.result()[0].close()
 
 
 def test_p23_two_daemons_that_migrate_at_once(

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,31 @@ def test_what_is_served_from_is_not_copied(full: Network, postgres: PostgresServ
         copy(full.path, url, tmp_path / "back.sqlite")
     assert caught.value.reason == "in-use"
     assert not list(tmp_path.glob("back*"))
+
+
+def test_a_copy_that_waits_for_the_order_has_what_was_decided_meanwhile(
+    full: Network, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    """And sees that who decided it serves: nothing is copied."""
+    url = postgres.database()
+    copy(full.path, full.path / "authority.sqlite", url)
+    with (
+        closing(psycopg.connect(url)) as decides,
+        closing(psycopg.connect(url, autocommit=True)) as watches,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        decides.execute("SELECT turn FROM ordering FOR UPDATE")
+        copied = threads.submit(copy, full.path, url, tmp_path / "back.sqlite")
+        waits = "SELECT 1 FROM pg_locks WHERE relation = 'ordering'::regclass AND NOT granted"
+        while watches.execute(waits).fetchone() is None:
+            assert not copied.done(), copied.result()
+        decides.execute(
+            "INSERT INTO replica VALUES ('b', 'host-2', '1', 1, '', 0, 0,"
+            " floor(extract(epoch FROM clock_timestamp())), 0)"
+        )
+        decides.commit()
+        with pytest.raises(StoreError, match="host-2 serves from"):
+            copied.result()
 
 
 def test_a_daemon_that_was_overlooked_decides_nothing_any_more(full: Network, tmp_path: Path) -> None:

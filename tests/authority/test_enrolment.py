@@ -89,6 +89,17 @@ def decide(network: Any, member: Any, decision: str) -> Any:
     return network.admin("POST", target, {"decision": decision, "node_id": member.node.key_id})
 
 
+def test_nobody_is_approved_whose_invite_was_withdrawn(network: Any) -> None:
+    """The operator is told, for the host would be refused all the same."""
+    member = network.invite("pump-1", approve=True)
+    assert network.join(member).status == 202
+    assert network.admin("DELETE", f"/admin/invites/{member.invite.key.key_id}").status == 204
+    for decision in ("approve", "reject"):
+        answer = decide(network, member, decision)
+        assert (answer.status, answer.slug) == (409, "conflict")
+    assert network.join(member).slug == "enrolment-refused"
+
+
 def test_a_join_waits_for_approval(network: Any) -> None:
     """202 until an operator approves, also across a restart and the invite's end; then the certificate."""
     member = network.invite("pump-1", approve=True)

@@ -18,10 +18,18 @@ from gmesh.trust.encoding import b64url_encode
 DAY = 86_400
 
 
+LAST_SERIAL = "SELECT n FROM counter WHERE name = 'serial'"
+
+
 def flood(network: Network, serial: int, count: int) -> None:
     """So many more certificates for the node of this one, with the next serials."""
-    ((last,),) = network.rows("SELECT n FROM counter WHERE name = 'serial'")
-    network.change(
+    ((last,),) = network.rows(LAST_SERIAL)
+    network.change(*flooding_statements(last, serial, count))
+
+
+def flooding_statements(last: int, serial: int, count: int) -> tuple[str, ...]:
+    """What makes them, where C{last} is the newest serial."""
+    return (
         f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= {count})"
         " INSERT INTO certificate (serial, name, node_id, noise_key, document, not_before, not_after)"
         f" SELECT {last} + i, name, node_id, noise_key, document, not_before, not_after + mod(i, 1000)"

@@ -16,6 +16,7 @@ from authority.state_files import POLICY_TEXT
 from authority.test_backups import body
 from authority.test_follow import SOON, publish
 from authority.test_replicas import Two
+from twisted.python.failure import Failure
 
 from gmesh.authority.audit import chain_hash
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
@@ -208,6 +209,30 @@ def test_p8_what_one_has_seen_and_is_gone_stops_all(two: Two, how: str) -> None:
         assert answer.slug == "older-database" and "gmesh database adopt" in answer.json["detail"]
         assert each.ask("GET", "/readyz").slug == "older-database"
         assert each.ask("GET", "/status").status == 200
+
+
+class NoRoom:
+    """A thread pool whose work meets a full disk."""
+
+    def callInThreadWithCallback(self, done: Any, function: Any, *arguments: Any) -> None:
+        done(False, Failure(psycopg.errors.DiskFull("no space left on device")))
+
+
+def test_p8_others_are_told_though_the_first_try_failed(two: Two) -> None:
+    """The mark is tried again with each look, by the daemon that decides nothing any more."""
+    two.advance(5)
+    publish(two.one, max_nodes=7)
+    two.one.clock.advance(SOON)
+    sql(two.one, "DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)")
+    writer: Any = two.one.authority.store._writer
+    in_place, writer.threadpool = writer.threadpool, NoRoom()
+    two.one.clock.advance(SOON)
+    writer.threadpool = in_place
+    two.two.clock.advance(SOON)
+    assert two.one.ask("GET", "/readyz").slug == "older-database"
+    assert two.two.ask("GET", "/readyz").status == 200
+    two.advance(SOON)
+    assert two.two.ask("GET", "/readyz").slug == "older-database"
 
 
 def test_p8_others_are_told_though_nothing_is_asked_of_them(two: Two, logged: list[str]) -> None:

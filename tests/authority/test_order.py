@@ -96,6 +96,21 @@ def test_a_group_that_fails_has_had_its_turn_too(timed: Store, bench: Bench, tim
     assert sums(timed.order) == {"wait_count": 1, "wait_sum": 2, "held_count": 1, "held_sum": 5}
 
 
+def test_a_turn_that_never_comes_was_waited_for(timed: Store, bench: Bench, time: Time) -> None:
+    """As where somebody else keeps the order for longer than a group may wait."""
+
+    def begin(cursor: Any) -> None:
+        time.spend(15)
+        raise sqlite3.OperationalError("database is locked")
+
+    held: Any = bench.writer.connection
+    held.begin = begin
+    answer = outcome(timed.decide(insert("a")))
+    bench.writer.go()
+    assert [type(error) for error in answer] == [StoreError]
+    assert sums(timed.order) == {"wait_count": 1, "wait_sum": 15, "held_count": 0, "held_sum": 0}
+
+
 def test_what_the_manual_names_is_measured(network: Network) -> None:
     """Every metric on its pages is on the page of metrics, as an independent reader has it."""
     named = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +135,18 @@ def test_whoever_decides_is_alone_until_the_commit(
     other.close()
 
 
-def test_decisions_wait_for_the_disk_and_notes_do_not(connection: PostgresConnection) -> None:
+def test_decisions_wait_for_the_disk_and_notes_that_need_not_last_do_not(
+    connection: PostgresConnection,
+) -> None:
     """Nor for a standby: what they say is said again soon."""
     waits = []
-    for begin in (connection.begin, connection.begin_note, connection.begin):
+    lasting, other = (partial(connection.begin_note, lasting=lasting) for lasting in (True, False))
+    for begin in (connection.begin, other, lasting, other, connection.begin):
         cursor: Any = connection.cursor()
         begin(cursor)
         waits.append(cursor.execute("SELECT current_setting('synchronous_commit')").fetchone()[0])
         connection.commit()
-    assert waits == ["on", "off", "on"]
+    assert waits == ["on", "off", "on", "off", "on"]
 
 
 @pytest.mark.parametrize("wrong", [-3600, 3600])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from authority.database import statements
 from authority.network import WHO_VOTES, Network
 from authority.postgres_server import DatedEngine, PostgresServer
 from authority.test_reload import reload
@@ -111,6 +112,29 @@ def test_p2_what_one_replica_answered_is_refused_at_the_other(two: Two, what: st
     two.one.authority.store.read(lambda reader: left.append(reader.value("SELECT count(*) FROM read_nonce")))
     assert left == [0]
     assert [each.ask(*request).slug for each in (two.one, two.two)] == ["stale", "stale"]
+
+
+def test_a_server_that_crashes_forgets_no_read(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A nonce is on the disk before the read is answered; a heartbeat need not be."""
+    monkeypatch.setattr(Network, "postgres", postgres)
+    two = Two(tmp_path)
+    member = two.one.joined("pump-1")
+    asynchronous = []
+    for asked in (read_by(two.one, member, "member"), heartbeat(two.one, member, 1)):
+        with statements() as ran:
+            assert two.one.ask(*asked).status == 200
+            two.one.clock.advance(limits.PRESENCE_NEWS_SECONDS)
+        begun = {
+            table: ran[place - 1]
+            for place, text in enumerate(ran)
+            for table in ("read_nonce", "presence")
+            if text.startswith(f"INSERT INTO {table} ")
+        }
+        asynchronous += [(table, "synchronous_commit = off" in begin) for table, begin in begun.items()]
+    assert asynchronous == [("read_nonce", False), ("presence", True)]
+    two.close()
 
 
 def test_a_replica_whose_clock_is_wrong_forgets_no_read_of_the_others(

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from authority import state_files
-from authority.test_flood_of_certificates import flood
+from authority.test_flood_of_certificates import LAST_SERIAL, flooding_statements
 from live.authority_rig import DEADLINE, AuthorityProcess, Fleet
 
 from gmesh.authority import limits
@@ -105,7 +107,10 @@ def revoke_flooded(fleet: Fleet, count: int) -> tuple[float, list[float]]:
     member, other = Member(fleet, "flood"), Member(fleet, "other")
     serial = member.certificate["signed"]["serial"]
     assert fleet.daemon.end() is not None
-    flood(fleet.daemon.state / "authority.sqlite", serial, count - 1)
+    with closing(sqlite3.connect(fleet.daemon.state / "authority.sqlite")) as database, database:
+        ((last,),) = database.execute(LAST_SERIAL).fetchall()
+        for statement in flooding_statements(last, serial, count - 1):
+            database.execute(statement)
     fleet.daemon.options += ("--rate", "100000000", "--key-rate", "100000000")
     fleet.daemon.start()
     took: list[float] = []

@@ -52,10 +52,9 @@ class PostgresEnd:
     def begin_source(self, alone: bool) -> Any:
         """@see: L{gmesh.authority.store.copy.CopyEnd.begin_source}"""
         cursor = self._connect()
-        cursor.several(_BEGIN)
         check_filled(cursor, self.shown)
+        cursor.several(f"{_BEGIN}{_ALONE}" if alone else _BEGIN)
         if alone:
-            cursor.several(_ALONE)
             _check_nobody(cursor, self.shown)
         check_schema(Reader(cursor), self.shown)
         return cursor

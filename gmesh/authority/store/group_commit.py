@@ -80,6 +80,11 @@ class QueuedDecision:
         self.since = 0.0
         self.told = False
 
+    @property
+    def decided(self) -> bool:
+        """Whether it was, be it that it was refused; it counts once the group is committed."""
+        return self.transaction is not None or self.failure is not None
+
     def forget(self) -> None:
         """It was not decided after all."""
         self.transaction = self.answer = self.failure = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["MOVED_MARK", "Marks", "read_audit_head"]
+__all__ = ["MOVED_MARK", "Marks", "read_audit_head", "write_mark"]
 
 MOVED_MARK = "moved"
 _SET_MARK = (
@@ -58,6 +58,11 @@ class Marks:
         for name, n in self.counters.items():
             if before.counters.get(name) != n:
                 cursor.execute(_SET_COUNTER, (n, name))
+
+
+def write_mark(notes: Any, name: str, value: int) -> None:
+    """Write one outside the order of decisions; one that is made meanwhile writes only what it changes."""
+    notes.execute(_SET_MARK, name, value)
 
 
 def read_audit_head(cursor: Any) -> tuple[int, bytes]:

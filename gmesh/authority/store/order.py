@@ -31,7 +31,7 @@ class OrderTimes:
         self._waited, self._held = (
             Histogram(f"gmesh_authority_order_{name}_seconds", text, buckets=_BUCKETS, registry=None)
             for name, text in (
-                ("wait", "That a group of decisions waited for its turn."),
+                ("wait", "That a group of decisions waited for its turn, or until it gave up."),
                 ("held", "From its turn to the end of its commit."),
             )
         )
@@ -49,7 +49,9 @@ class OrderTimes:
         try:
             yield begun
         finally:
-            if taken is not None:
+            if taken is None:
+                self._waited.observe(self._seconds() - asked)
+            else:
                 self._held.observe(self._seconds() - taken)
 
     def collect(self) -> Iterable[Metric]:

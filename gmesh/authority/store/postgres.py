@@ -76,7 +76,7 @@ _LIMITS = (
 )
 _BEGIN_WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}"
 _BEGIN_NOTE = f"{_BEGIN_WRITE}SET LOCAL synchronous_commit = off; "
-"""No note is worth the wait for a disk or a standby: a server that crashes may lose those of a second."""
+"""Without the wait for a disk or a standby: a server that crashes may lose those of a second."""
 _NOW = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint"
 _ORDER = "SELECT turn FROM ordering WHERE id = 1 FOR UPDATE"
 _IDENTITY = (
@@ -156,9 +156,9 @@ class PostgresConnection(psycopg.Connection[Any]):
         self.identity = ServerIdentity(*identity)
         return asked, now
 
-    def begin_note(self, cursor: _Cursor) -> None:
-        """Begin a small write, beside those who decide."""
-        cursor.several(_BEGIN_NOTE)
+    def begin_note(self, cursor: _Cursor, lasting: bool) -> None:
+        """Begin a small write, beside those who decide. @param lasting: whether a crash must not lose it."""
+        cursor.several(_BEGIN_WRITE if lasting else _BEGIN_NOTE)
 
     def begin_read(self, cursor: _Cursor) -> None:
         """Begin to read, in one snapshot."""
@@ -168,7 +168,7 @@ class PostgresConnection(psycopg.Connection[Any]):
         """Begin to change tables, after everybody else who does or decides."""
         cursor.several(postgres_schema.BEGIN)
         postgres_schema.check_filled(cursor, self.info.dbname)
-        cursor.several(_ORDER)
+        cursor.several(f"{_ORDER}; {postgres_schema.BRIEFLY}")
 
     def sign_off(self, cursor: _Cursor, replica: Replica | None, now: int) -> None:
         """A group ends: note it, so that L{outcome} knows it if it is committed."""

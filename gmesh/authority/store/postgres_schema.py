@@ -20,6 +20,7 @@ from gmesh.errors import StoreError
 
 __all__ = [
     "BEGIN",
+    "BRIEFLY",
     "bring_up_to_date",
     "check_filled",
     "check_settings",
@@ -35,8 +36,10 @@ TRIES, PAUSE_SECONDS = 30, 1.0
 """Until a start gives up, within the time that systemd leaves it."""
 _LIMITS = (
     "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '60s';"
-    " SET LOCAL lock_timeout = '1s'; "
+    " SET LOCAL lock_timeout = 0; "
 )
+BRIEFLY = "SET LOCAL lock_timeout = '1s'"
+"""Once it is its turn: for a group that decides, or another start, it waits as long as that takes."""
 BEGIN = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}SELECT pg_advisory_xact_lock({LOCK})"
 _ANYTHING = "SELECT 1 FROM pg_class WHERE relnamespace = current_schema()::regnamespace LIMIT 1"
 _MIGRATION = (

@@ -69,7 +69,7 @@ class Connection(sqlite3.Connection):
         cursor.execute("BEGIN IMMEDIATE")
         return None
 
-    def begin_note(self, cursor: sqlite3.Cursor) -> None:
+    def begin_note(self, cursor: sqlite3.Cursor, lasting: bool) -> None:
         """Begin a small write: the order of decisions is this file's."""
         cursor.execute("BEGIN IMMEDIATE")
 

@@ -79,7 +79,7 @@ class Reader:
 
 
 class Notes(Reader):
-    """A small write beside the decisions, of what none of them writes: committed as a whole."""
+    """A small write beside the decisions, of what they leave as it is: committed as a whole."""
 
     __slots__ = ()
 

@@ -147,14 +147,17 @@ class Store:
         self._watch()
         return decision.deferred
 
-    def note(self, function: Callable[[Notes], T], last: bool = False) -> Deferred[T]:
+    def note(
+        self, function: Callable[[Notes], T], regardless: bool = False, lasting: bool = True
+    ) -> Deferred[T]:
         """
         Run C{function} in a transaction outside the order.
 
-        @param last: it takes back what this daemon wrote of itself, whatever is wrong with the rest.
+        @param regardless: it is done although the database was found damaged.
+        @param lasting: a crash of the database's server must not lose it.
         @return: its result, after the commit.
         """
-        refused = self._refusal(damaged=not last)
+        refused = self._refusal(damaged=not regardless)
         if refused is not None:
             return fail(refused)
         sent: list[bool] = []
@@ -162,7 +165,7 @@ class Store:
         def run(connection: Any) -> T:
             cursor = connection.cursor()
             try:
-                connection.begin_note(cursor)
+                connection.begin_note(cursor, lasting)
                 result = function(Notes(cursor))
                 sent.append(True)
                 connection.commit()
@@ -248,15 +251,18 @@ class Store:
         """Whether others would fare as who met this, beside the decisions."""
         return self.engine.is_passing(error) and not self.engine.is_busy(error)
 
-    def in_thread(self, function: Callable[[], T]) -> Deferred[T]:
+    def in_thread(self, function: Callable[[], T], ended: Callable[[], object] | None = None) -> Deferred[T]:
         """
         Run something long that needs no connection of ours beside the readers, such as a backup.
 
+        @param ended: called when the work is over, also where nobody waits for it any more.
         @return: of the caller's own: the work goes on when it is cancelled.
         """
 
         def over(result: Any) -> Any:
             self._long_work -= 1
+            if ended is not None:
+                ended()
             return result
 
         self._long_work += 1
@@ -363,8 +369,8 @@ class Store:
         self._rest()
 
     def _queue_again(self, group: list[QueuedDecision]) -> None:
-        self.retried += 1
         waiting = [decision for decision in group if not decision.told]
+        self.retried += any(decision.decided for decision in waiting)
         for decision in waiting:
             decision.forget()
         self._queue.extendleft(reversed(waiting))

@@ -178,10 +178,15 @@ class MessageLeg(Protocol):
         self.transport.loseConnection()
 
     def pauseProducing(self) -> None:
-        """The program does not read: tables wait, and so does what it says once much waits for it."""
-        self._full = True
-        self._unread = 0
-        self._watches.pauseProducing()
+        """
+        The program does not read: tables wait, and so does what it says once much waits for it.
+
+        A transport says so again at each write.
+        """
+        if not self._full:
+            self._full = True
+            self._unread = 0
+            self._watches.pauseProducing()
 
     def resumeProducing(self) -> None:
         """It has read all."""

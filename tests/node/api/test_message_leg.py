@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -256,18 +257,49 @@ def test_tables_wait_for_a_program_that_does_not_read() -> None:
     ]
 
 
-def test_a_program_that_does_not_read_is_not_read_once_much_waits_for_it() -> None:
-    """What its messages came to is kept for it, a bounded part; once it reads, so does the node."""
+class NobodyReads:
+    """A socket whose far end takes nothing; as C{FileDescriptor} it says at each write that it is full."""
+
+    def __init__(self, leg: MessageLeg) -> None:
+        self.leg, self.size, self.reading = leg, 0, True
+        self.producer: Any = None
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self.producer = producer
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+        if self.size > FileDescriptor.bufferSize:
+            self.producer.pauseProducing()
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = True
+
+    def getPeer(self) -> None:
+        """Nobody asks."""
+
+
+@pytest.mark.parametrize("use", ["send", "watch"])
+def test_a_program_that_does_not_read_is_not_read_once_much_waits_for_it(use: str) -> None:
+    """What its messages came to and what it watches is kept for it, a bounded part; it is read again then."""
     program = Program()
-    program.leg.pauseProducing()
-    answer = bytes(MAX_LEG_UNREAD // 8)
-    for tag in range(8):
-        assert program.transport.producerState == "producing"
-        program.say(F.SEND, tag, SEND)
-        program.datagrams.sent[-1].callback(Delivered(0.0, answer))
-    assert program.transport.producerState == "paused"
+    full = NobodyReads(program.leg)
+    program.leg.makeConnection(full)
+    answer, tag = bytes(MAX_LEG_UNREAD // 8), 0
+    while full.reading and tag < 1_000_000:
+        tag += 1
+        if use == "send":
+            program.say(F.SEND, tag, SEND)
+            program.datagrams.sent[-1].callback(Delivered(0.0, answer))
+        else:
+            program.say(F.WATCH, tag, pack_text("log"))
+            program.say(F.LEAVE, tag)
+    assert not full.reading and MAX_LEG_UNREAD < full.size < 2 * MAX_LEG_UNREAD
     program.leg.resumeProducing()
-    assert program.transport.producerState == "producing"
+    assert full.reading
 
 
 def test_a_program_that_does_not_read_is_let_go_all_the_same() -> None:
