@@ -10,8 +10,6 @@ nodes.  A database that was changed and chained again passes none of these.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -262,15 +260,13 @@ def export(context: click.Context, target: Path) -> None:
         raise ConfigurationError("exists", f"{target} exists: an export overwrites nothing")
     count = 0
     operator = operator_of(context)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    part = Path(name)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as stream:
+    with open(target, "x", encoding="utf-8") as stream:
+        try:
             for page in _pages(operator, 0):
                 for entry in page:
                     stream.write(json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n")
                 count += len(page)
-        os.link(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+        except BaseException:
+            target.unlink()
+            raise
     click.echo(f"{count} rows: {target}")

@@ -50,6 +50,12 @@ def test_the_mirror_of_a_daemon_is_such_a_file(network: Network) -> None:
     assert (found.met, found.verified, found.forked, found.beyond) == ([held], head.size, [], [])
 
 
+def nine(path: Path) -> list[tuple[int, bytes, bytes]]:
+    """A file of so many rows, and what a mirror is given of each."""
+    chain(path, *plain(9))
+    return [(row.seq, row.entry, row.digest) for row in audit_rows(path)]
+
+
 class FillingDisk(FileIO):
     """Takes a few bytes more, then none."""
 
@@ -67,9 +73,8 @@ def test_a_row_that_a_full_disk_takes_half_of_is_whole_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of it is there meanwhile, and all that follow from it stay behind it."""
-    chain(tmp_path / "whole", *plain(9))
+    entries = nine(tmp_path / "whole")
     lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
-    entries = [(row.seq, row.entry, row.digest) for row in audit_rows(tmp_path / "whole")]
     file = tmp_path / "audit.jsonl"
     mirror = audit.AuditMirror(file)
     mirror.append(entries[:4])
@@ -90,8 +95,7 @@ def test_rows_beyond_what_is_kept_are_left_to_the_next_start(
 ) -> None:
     """The file ends early, and has no gap."""
     monkeypatch.setattr(audit, "_PENDING_MAX", 3)
-    chain(tmp_path / "whole", *plain(9))
-    entries = [(row.seq, row.entry, row.digest) for row in audit_rows(tmp_path / "whole")]
+    entries = nine(tmp_path / "whole")
     mirror = audit.AuditMirror(tmp_path / "away" / "audit.jsonl")
     for entry in entries[:6]:
         mirror.append([entry])
@@ -106,8 +110,7 @@ def test_as_many_rows_at_once_as_are_kept_are_no_failure(
 ) -> None:
     """The disk takes them."""
     monkeypatch.setattr(audit, "_PENDING_MAX", 3)
-    chain(tmp_path / "whole", *plain(9))
-    entries = [(row.seq, row.entry, row.digest) for row in audit_rows(tmp_path / "whole")]
+    entries = nine(tmp_path / "whole")
     mirror = audit.AuditMirror(tmp_path / "audit.jsonl")
     mirror.append(entries[:5])
     mirror.append(entries[5:])

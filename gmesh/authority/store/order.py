@@ -24,10 +24,12 @@ class OrderTimes:
     Two histograms, in the writer's thread.
 
     @param seconds: monotonic time.
+    @ivar time: Unix seconds as the database counts them, by the last turn; None where it counts none.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
+        self._ahead: float | None = None
         self._waited, self._held = (
             Histogram(f"gmesh_authority_order_{name}_seconds", text, buckets=_BUCKETS, registry=None)
             for name, text in (
@@ -36,15 +38,25 @@ class OrderTimes:
             )
         )
 
+    @property
+    def time(self) -> int | None:
+        return None if self._ahead is None else int(self._seconds() + self._ahead)
+
     @contextmanager
-    def turn(self) -> Iterator[Callable[[], None]]:
-        """Asked for on entry, over at the exit. @return: to be called when it has begun."""
+    def turn(self) -> Iterator[Callable[[tuple[int, int] | None], None]]:
+        """
+        Asked for on entry, over at the exit.
+
+        @return: to be called when it has begun, with what the database's C{begin} told.
+        """
         asked, taken = self._seconds(), None
 
-        def begun() -> None:
+        def begun(times: tuple[int, int] | None) -> None:
             nonlocal taken
             taken = self._seconds()
             self._waited.observe(taken - asked)
+            if times is not None:
+                self._ahead = times[1] - taken
 
         try:
             yield begun

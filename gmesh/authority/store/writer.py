@@ -111,7 +111,6 @@ class Store:
         self._long_work = 0
         self._reactor = reactor
         self._expiry: Any = None
-        self._time_ahead: float | None = None
         self._doubtful: tuple[list[QueuedDecision], int] | None = None
         self.others = OtherPrograms(engine.path)
         self.outage = Outage(reactor, self._pump)
@@ -287,9 +286,8 @@ class Store:
     @property
     def time(self) -> int:
         """Unix seconds as the database counts them, by the last group; this host's where it counts none."""
-        if self._time_ahead is None:
-            return self._clock.now()
-        return int(self._clock.seconds() + self._time_ahead)
+        told = self.order.time
+        return self._clock.now() if told is None else told
 
     @property
     def waiting(self) -> int:
@@ -479,13 +477,7 @@ class Store:
         """In the writer's thread, which may have waited long for a connection."""
         now = self._clock.milliseconds() // 1000
         try:
-            with self.order.turn() as began:
-
-                def begun(times: tuple[int, int] | None) -> None:
-                    began()
-                    if times is not None:
-                        self._time_ahead = times[1] - self._clock.seconds()
-
+            with self.order.turn() as begun:
                 rows = run_group(
                     connection, group, now, mark, self.audit_size, self.taken_over, self.replica, begun
                 )
