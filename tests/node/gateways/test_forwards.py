@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from daemon.held_ports import free_port
 from node.gateways.rig import CLOCK, Nodes
 from streams.wires import Program, connect
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -35,14 +36,6 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:
     for owner in (Forwards, ForwardFactory):
         monkeypatch.setattr(owner, "_log", Logger(observer=found.append))
     yield found
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def forward(port: int, service: str = "ssh") -> Forward:

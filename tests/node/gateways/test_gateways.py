@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from daemon.held_ports import free_port
 from node.gateways.rig import CLOCK, NETWORK, Nodes
 from streams.wires import Program, connect
 from twisted.internet.address import UNIXAddress
@@ -21,14 +22,6 @@ from gmesh.node.configuration import Configuration
 from gmesh.node.gateways.gateways import Gateways
 from gmesh.node.gateways.settings import Exposure, Forward, ProxySettings, Target
 from gmesh.stream_errors import ServiceRefused
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def local(port: int) -> str:
