@@ -136,10 +136,8 @@ async def test_a_busy_port_is_one_line_and_the_rest_is_served(nodes: Nodes, line
     """Also one that the service manager did not pass; a reload tries both again."""
     far = Program()
     nodes.there.listen("ssh", lambda offer: offer.accept(far))
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
-        taken, free = busy.getsockname()[1], free_port()
+    taken, free = free_port(), free_port()
+    with socket.create_server(("127.0.0.1", taken)):
         wanted = [forward(taken), Forward("systemd:domain=INET:name=pump-ssh", "desk", "ssh"), forward(free)]
         service = forwarding(nodes, *wanted)
         causes = [each["cause"] for each in lines if each["log_level"].name == "error"]

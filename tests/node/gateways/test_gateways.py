@@ -112,7 +112,7 @@ async def test_loopback_ports_that_nobody_exposed_are_not_reachable(nodes: Nodes
         port, proxy = secret.getsockname()[1], free_port()
         made = gateways(nodes, Configuration(Path("/s"), proxy=ProxySettings((local(proxy),))))
         for name in ("localhost", "127.0.0.1", "pump-07.gmesh", f"tcp-{port}.pump-07.gmesh"):
-            through = ["curl", "-s", "-m", "5", "-x", f"http://127.0.0.1:{proxy}", "-w", "%{http_code}"]
+            through = ["curl", "-s", "-m", "120", "-x", f"http://127.0.0.1:{proxy}", "-w", "%{http_code}"]
             done = await deferToThread(
                 subprocess.run, [*through, f"http://{name}:{port}/"], capture_output=True, text=True
             )
