@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["STEP", "Patience"]
+__all__ = ["STEP", "ProcessPatience"]
 
 #: Seconds; the most of one step that counts.
 STEP = 5.0
 
 
-class Patience:
+class ProcessPatience:
     """
     So many seconds, looked at again and again.
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gmesh.testing.issuer import Issuer
-from gmesh.testing.patience import Patience
+from gmesh.testing.patience import ProcessPatience
 from gmesh.testing.twistd import start_twistd, twistd
 
 __all__ = ["LocalConnection", "ProcessMesh", "ProcessNode"]
@@ -163,11 +163,11 @@ class ProcessMesh:
         """
         Ask again and again, in real time, until it is so.
 
-        @param within: seconds, as of L{Patience}.
+        @param within: seconds, as of L{ProcessPatience}.
         @return: the seconds it took.
         @raise AssertionError: if it does not become so.
         """
-        start, patience = time.monotonic(), Patience(within)
+        start, patience = time.monotonic(), ProcessPatience(within)
         while not condition():
             if not patience.lasts():
                 raise AssertionError(f"not within {within} s")

@@ -17,7 +17,7 @@ import pytest
 from authority.postgres_server import NOBODY, PostgresServer, running
 from psycopg.conninfo import make_conninfo
 
-from gmesh.testing.patience import Patience
+from gmesh.testing.patience import ProcessPatience
 
 EXAMPLE = Path(__file__).parents[2] / "debian/examples/pgbouncer-authority.ini"
 DEADLINE = 180.0
@@ -55,7 +55,7 @@ class PooledServer(PostgresServer):
         return file
 
     def wait_for_pool(self, process: subprocess.Popen[bytes]) -> None:
-        patience = Patience(DEADLINE)
+        patience = ProcessPatience(DEADLINE)
         url = make_conninfo(self.url("postgres"), host=str(self.pool))
         while True:
             try:

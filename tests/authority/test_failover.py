@@ -23,7 +23,7 @@ from gmesh.authority.adopt import adopt
 from gmesh.authority.rate_limit import RateLimits
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import StoreError
-from gmesh.testing.patience import Patience
+from gmesh.testing.patience import ProcessPatience
 from gmesh.trust.documents import Crl
 
 pytestmark = pytest.mark.skipif(shutil.which("pg_basebackup") is None, reason="NOT RUN: no PostgreSQL here")
@@ -98,7 +98,7 @@ class Pair:
         """Whether commits of the primary wait; the standby follows it."""
         self.sql("primary", f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         self.sql("primary", "SELECT pg_reload_conf()")
-        patience = Patience(DEADLINE)
+        patience = ProcessPatience(DEADLINE)
         while self._waits() != (names, "sync" if names else "async"):
             assert patience.lasts(), "the primary does not take the setting"
             time.sleep(0.02)

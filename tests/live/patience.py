@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The patience of L{gmesh.testing}, for tests of real processes."""
+"""The patience of C{gmesh.testing}, for tests of real processes."""
 
-from gmesh.testing.patience import STEP, Patience
+from gmesh.testing.patience import STEP
+from gmesh.testing.patience import ProcessPatience as Patience
 
 __all__ = ["STEP", "Patience"]
