@@ -73,7 +73,7 @@ class Program:
         self.counted: list[str] = []
         self.datagrams = Datagrams()
         datagrams: Any = self.datagrams
-        node = LegNode(
+        self.node = LegNode(
             datagrams,
             lambda: {"name": "here"},
             {"nodes": lambda: []},
@@ -81,7 +81,7 @@ class Program:
             lambda tell: lambda: None,
             self.datagrams.clock,
         )
-        self.leg = MessageLeg(node, 1000, admit)
+        self.leg = MessageLeg(self.node, 1000, admit)
         self.transport = StringTransport()
         self.leg.makeConnection(self.transport)
 
@@ -292,6 +292,7 @@ class NobodyReads:
 def test_a_program_that_does_not_read_is_not_read_once_much_waits_for_it(use: str) -> None:
     """What its messages came to and what it watches is kept for it, a bounded part; it is read again then."""
     program = Program()
+    program.node.feed.rows = lambda: [{"service": "log", "nodes": ["n" * 4000]}]
     full = NobodyReads(program.leg)
     program.leg.makeConnection(full)
     answer, tag = bytes(MAX_LEG_UNREAD // 8), 0
