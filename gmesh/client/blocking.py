@@ -11,14 +11,12 @@ import socket as sockets
 import time
 
 from gmesh.client.answers import MAX_BODY, MAX_HEAD, LocalAnswer, connect_request, plain_node, read_head
-from gmesh.client.where import find_socket
+from gmesh.client.where import CROWD, find_socket
 from gmesh.errors import FrameRefused, GmeshError
 
 __all__ = ["SocketRefused", "open_socket", "open_upgraded"]
 
 _END = b"\r\n\r\n"
-#: Seconds until a socket before which too many wait is tried again.
-_CROWD = 0.02
 
 
 class SocketRefused(GmeshError, ConnectionError):
@@ -84,7 +82,7 @@ def _connect(opened: sockets.socket, path: str) -> None:
         except BlockingIOError:
             if time.monotonic() > end:
                 raise TimeoutError(f"too many wait for the node's daemon at {path}") from None
-            time.sleep(_CROWD)
+            time.sleep(CROWD)
 
 
 def _accepted(opened: sockets.socket, status: int) -> LocalAnswer:

@@ -23,14 +23,11 @@ from gmesh.addresses import MeshAddress
 from gmesh.client.answers import AnswerReader, LocalAnswer
 from gmesh.client.leg import StreamLeg
 from gmesh.client.one_shot import connect_once
-from gmesh.client.where import find_socket
+from gmesh.client.where import CROWD, find_socket
 from gmesh.errors import FrameRefused, GmeshError
 from gmesh.stream_errors import DialRefused
 
 __all__ = ["Build", "StreamRequest", "mesh_address", "socket_endpoint", "socket_or_found"]
-
-#: Seconds until a socket before which too many wait is tried again; it lets 50 wait.
-CROWD = 0.02
 
 Build = Callable[[MeshAddress], IProtocol | None]
 """Makes the protocol for a stream with this node and service, or none."""

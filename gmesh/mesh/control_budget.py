@@ -78,6 +78,15 @@ class ControlBudgets:
         self.cpu = cpu
         self._budgets: dict[bytes, ControlBudget] = {}
 
+    def since(self, began: float) -> float:
+        """
+        What was handled from C{began} to now has cost.
+
+        No frame takes as long as C{CONTROL_BURST}: what is longer is a host that stood still, as a virtual
+        machine that is moved does, which may count that as CPU time.  It is not the neighbour's fault.
+        """
+        return min(self.cpu() - began, CONTROL_BURST)
+
     def of(self, handle: bytes) -> ControlBudget:
         """The budget of this node."""
         budget = self._budgets.get(handle)
@@ -117,7 +126,7 @@ class ControlTurns:
         leave: Callable[[], object],
     ) -> None:
         self._clock = budgets.clock
-        self._cpu = budgets.cpu
+        self._budgets = budgets
         self._budget = budgets.of(handle)
         self._read, self._refused, self._leave = read, refused, leave
         self._left = CONTROL_TURN
@@ -161,11 +170,11 @@ class ControlTurns:
             self._read(True)
 
     def _handle(self, receive: Receive, kind: int, record: memoryview, start: int, end: int) -> None:
-        began = self._cpu()
+        began = self._budgets.cpu()
         try:
             receive(kind, record, start, end)
         finally:
-            self.charge(self._cpu() - began + CONTROL_FRAME)
+            self.charge(self._budgets.since(began) + CONTROL_FRAME)
 
     def _pause(self) -> None:
         self._read(False)

@@ -73,7 +73,7 @@ class DocumentReader:
             found = _read(data, struct)
             if isinstance(found, Document):
                 found.digest  # noqa: B018  # found here, and kept, so that judging it does not
-            return found, budgets.cpu() - began
+            return found, budgets.since(began)
 
         def done(result: tuple[Read, float]) -> None:
             budgets.of(source).spend(result[1])

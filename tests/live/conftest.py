@@ -12,6 +12,7 @@ import contextlib
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import IO
 
 import pytest
 from live.forks import Forks
+from live.patience import STEP, Patience
 
 from gmesh.cli.demo_ports import Ports
 from gmesh.errors import GmeshError
@@ -96,15 +98,10 @@ class Daemon:
                     return True
             return False
 
+        patience = Patience(timeout)
         with self._changed:
-            arrived = False
-
-            def done() -> bool:
-                nonlocal arrived
-                arrived = arrived or found()
-                return arrived or self._ended
-
-            self._changed.wait_for(done, timeout)
+            while not (arrived := found()) and not self._ended and patience.lasts():
+                self._changed.wait(min(STEP, timeout))
         if not arrived:
             pytest.fail(f"{' '.join(self.arguments)}: no line matches {pattern!r}; it wrote:\n{self.log}")
         return seen
@@ -157,6 +154,7 @@ def start(tmp_path: Path, secrets: SecretWatch) -> Iterator[Callable[..., Daemon
 
     After the test every daemon still there is stopped and must end cleanly; one that the test
     has ended itself (L{Daemon.stop}, L{Daemon.kill}, L{Daemon.wait}) is not judged again.
+    Where the test failed, what they wrote is told below it.
     """
     started: list[Daemon] = []
 
@@ -175,6 +173,7 @@ def start(tmp_path: Path, secrets: SecretWatch) -> Iterator[Callable[..., Daemon
             if daemon.process.poll() is None:
                 daemon.kill()
             daemon._reader.join(DEADLINE)
+            sys.stdout.write(f"--- {' '.join(daemon.arguments)}\n{daemon.log}\n")
     know_keys_of(tmp_path)
     for daemon in started:
         told = [line for line in daemon.log.splitlines() if secrets.finds(line)]

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from live.patience import Patience
+
 from gmesh.testing.processes import LocalConnection
 
 LISTEN = "tcp:0:interface=127.0.0.1"
 ANSWER = 60.0
-#: Seconds; a node that found nobody at home calls again after a minute at most, on a slow machine too.
-PATIENCE = 180.0
+#: Seconds; what two nodes lost on the way between them is made good after 300 s (RESYNC_INTERVAL).
+PATIENCE = 400.0
 
 
 def ask(state: Path, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -33,9 +35,9 @@ def until(condition: Callable[[], bool], told: Callable[[], str] = str) -> None:
 
     @param told: what is told when it never becomes so.
     """
-    end = time.monotonic() + PATIENCE
+    patience = Patience(PATIENCE)
     while not condition():
-        assert time.monotonic() < end, f"it never became so {told()}"
+        assert patience.lasts(), f"it never became so {told()}"
         time.sleep(0.05)
 
 

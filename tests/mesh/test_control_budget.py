@@ -116,6 +116,27 @@ def test_c11_a_full_record_of_control_frames_takes_turns(mesh: MemoryMesh) -> No
     assert max(later - earlier for earlier, later in pairwise(costs)) <= CONTROL_TURN + 2 * COST
 
 
+def test_a_host_that_stood_still_within_a_frame_goes_on(
+    mesh: MemoryMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual machine that is held for a minute may count it as CPU time: that is no flood."""
+    relay, link, stood = mesh["r"].runtime, mesh["m"].link("r"), [0.0]
+    mesh.cpu = lambda: stood[0]
+    body, heard = bodies(mesh)[Kind.IHAVE], relay._flooding.named
+
+    def held(*arguments: Any) -> None:
+        stood[0] += 60.0
+        heard(*arguments)
+
+    monkeypatch.setattr(relay._flooding, "named", held)
+    link.send_control(Kind.IHAVE, body)
+    mesh.run(1)
+    monkeypatch.undo()
+    assert stood == [60.0] and spent(mesh) <= 2 * CONTROL_BURST
+    mesh.run(30)
+    assert mesh["m"].link("r") is link and mesh["m"].reaches("o")
+
+
 def test_a_frame_that_waited_and_breaks_its_receiver_ends_the_link(
     mesh: MemoryMesh, monkeypatch: pytest.MonkeyPatch, flush_logged_errors: Callable[..., list[Any]]
 ) -> None:

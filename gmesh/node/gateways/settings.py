@@ -19,6 +19,7 @@ from gmesh.errors import ConfigurationError, RequestRefused
 from gmesh.node.api.acceptors import check_acceptable
 from gmesh.trust.names import is_name
 from gmesh.trust.transport_address import Transport, read_address
+from gmesh.wire.limits import MAX_SERVICE
 
 __all__ = [
     "DOMAIN",
@@ -231,7 +232,9 @@ def _is_loopback(host: str) -> bool:
 
 def _service(name: str) -> str:
     if not valid_service(name) or is_reserved(name):
-        raise _bad("service", f"{name!r} cannot name a service: a-z, 0-9 and dashes within, at most 63")
+        raise _bad(
+            "service", f"{name!r} cannot name a service: a-z, 0-9 and dashes within, at most {MAX_SERVICE}"
+        )
     return name
 
 
