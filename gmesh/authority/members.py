@@ -127,7 +127,7 @@ class Members:
         self._flushing = DeferredLock()
         self._renewals = RenewalsTogether(issuer, self._renew)
         self._generation = 0
-        self._members: OrderedDict[bytes, _Known] = OrderedDict()
+        self._members: OrderedDict[str, tuple[bytes, _Known]] = OrderedDict()
 
     # Renew.
 
@@ -266,10 +266,15 @@ class Members:
 
         It was read and judged then, and nothing was revoked since.
         """
-        known = self._members.get(presented.fingerprint)
-        if known is None or known.node_id != caller.key_id:
+        known = self._remembered(caller.key_id, presented.fingerprint)
+        if known is None:
             return None
         return msgspec.structs.replace(caller, name=known.name, presented=presented)
+
+    def _remembered(self, key: str, fingerprint: bytes) -> _Known | None:
+        """One file of each key is: with how many a node comes costs nobody else their place."""
+        held, known = self._members.get(key, (b"", None))
+        return known if held == fingerprint else None
 
     async def heartbeat(self, caller: Caller, body: HeartbeatBody) -> None:
         """
@@ -287,7 +292,7 @@ class Members:
             raise RequestRefused("invalid-field", "sent_ms must lie in the second that created names")
         if body.status is not None:
             await self._history.weigh_status(document_from_dict(body.status, Status))
-        known = self._members.get(caller.fingerprint)
+        known = self._remembered(caller.key_id, caller.fingerprint)
         if known is None:
             judged = Deferred.fromCoroutine(self._judge(caller, caller.certificate))
             known = await judged.addErrback(self._unknown, caller.certificate)
@@ -295,7 +300,7 @@ class Members:
             raise AdmissionRefused("unknown-certificate", "this authority did not issue that certificate")
         now = self._clock.now()
         if now > known.until:
-            self._members.pop(caller.fingerprint, None)
+            self._members.pop(caller.key_id, None)
             raise AdmissionRefused("cert-expired", "the certificate ended too long ago: join again")
         if sent_ms < int(self._clock.started * 1000):
             raise Stale(now)
@@ -303,7 +308,7 @@ class Members:
         self.presence.note(caller, sent_ms, now, body.numbers, body.faults, body.boot_id)
 
     async def _judge(self, caller: Caller, certificate: Document[Certificate]) -> _Known:
-        """Whose certificate this is, and until when it is good; remembered by its fingerprint."""
+        """Whose certificate this is, and until when it is good; remembered with its fingerprint."""
         generation = self._generation
         try:
             known = await self._store.read(
@@ -315,7 +320,7 @@ class Members:
             self._clock.check()
             known = _there(await self._store.decide(partial(self._adopted, caller, certificate)))
         if generation == self._generation:
-            self._members[caller.fingerprint] = known
+            self._members[caller.key_id] = caller.fingerprint, known
         if len(self._members) > limits.KEYS_REMEMBERED:
             self._members.popitem(last=False)
         return known
