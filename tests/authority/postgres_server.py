@@ -68,7 +68,7 @@ class PostgresServer:
         self._call("pg_ctl", *place, "-w", "-s", *command)
 
     def _call(self, *command: str) -> None:
-        environment = {**os.environ, "HOME": str(self._directory)}
+        environment = {**os.environ, "HOME": str(self._directory), "PGCTLTIMEOUT": "300"}
         subprocess.run(
             (*self._before, *command),
             check=True,

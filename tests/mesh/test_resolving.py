@@ -43,7 +43,7 @@ class Names:
             kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
             return [(*kind, (address, rest[0])) for address in self.robins[host]]
         self.asked.append(host)
-        self.free.wait(60)
+        self.free.wait(600)
         raise socket.gaierror(socket.EAI_NONAME, "never found")
 
 

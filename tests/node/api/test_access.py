@@ -167,7 +167,9 @@ async def asked(path: str, uid: int | None, groups: list[int], method: str, targ
     """What a process of this user with these groups is answered."""
     arguments = json.dumps([path, uid, groups, method, target, body])
     command = [sys.executable, "-c", ASK, arguments]
-    run = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=True)
+    run = await deferToThread(
+        subprocess.run, command, capture_output=True, text=True, timeout=180, check=True
+    )
     return json.loads(run.stdout)
 
 
