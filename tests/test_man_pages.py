@@ -70,7 +70,7 @@ def test_groff_warns_of_nothing(pages: Path) -> None:
             [groff, "-man", "-Tutf8", "-ww", "-z"],
             input=gzip.decompress(page.read_bytes()),
             capture_output=True,
-            timeout=60,
+            timeout=180,
             check=True,
         )
         assert run.stderr == b"", page.name

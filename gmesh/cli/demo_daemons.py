@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gmesh.cli.demo_ports import Ports
 from gmesh.errors import GmeshError
+from gmesh.testing.patience import Patience
 
 __all__ = ["WAIT_SECONDS", "Daemon", "DaemonFailed", "Daemons"]
 
@@ -97,13 +98,13 @@ class Daemons:
         @param what: completes "waited in vain until ...".
         @raise DaemonFailed: if it does not become so, or a daemon ends.
         """
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         while True:
             for daemon in self.all:
                 daemon.check()
             if true():
                 return
-            if time.monotonic() > deadline:
+            if not patience.lasts():
                 raise DaemonFailed("timeout", f"waited {seconds:.0f} s in vain until {what}")
             time.sleep(LOOK_EVERY)
 

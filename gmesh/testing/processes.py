@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from gmesh.testing.issuer import Issuer
+from gmesh.testing.patience import Patience
 from gmesh.testing.twistd import start_twistd, twistd
 
 __all__ = ["LocalConnection", "ProcessMesh", "ProcessNode"]
 
 POLL = 0.05
-ANSWER_DEADLINE = 60.0
-STOP_DEADLINE = 60.0
+ANSWER_DEADLINE = 180.0
+STOP_DEADLINE = 300.0
 
 
 class LocalConnection(http.client.HTTPConnection):
@@ -162,12 +163,13 @@ class ProcessMesh:
         """
         Ask again and again, in real time, until it is so.
 
+        @param within: seconds, as of L{Patience}.
         @return: the seconds it took.
         @raise AssertionError: if it does not become so.
         """
-        start = time.monotonic()
+        start, patience = time.monotonic(), Patience(within)
         while not condition():
-            if time.monotonic() - start > within:
+            if not patience.lasts():
                 raise AssertionError(f"not within {within} s")
             time.sleep(POLL)
         return time.monotonic() - start

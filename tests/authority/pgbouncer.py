@@ -17,8 +17,10 @@ import pytest
 from authority.postgres_server import NOBODY, PostgresServer, running
 from psycopg.conninfo import make_conninfo
 
+from gmesh.testing.patience import Patience
+
 EXAMPLE = Path(__file__).parents[2] / "debian/examples/pgbouncer-authority.ini"
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 class PooledServer(PostgresServer):
@@ -53,14 +55,14 @@ class PooledServer(PostgresServer):
         return file
 
     def wait_for_pool(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + DEADLINE
+        patience = Patience(DEADLINE)
         url = make_conninfo(self.url("postgres"), host=str(self.pool))
         while True:
             try:
                 psycopg.connect(url).close()
                 return
             except psycopg.OperationalError as error:
-                assert process.poll() is None and time.monotonic() < deadline, error
+                assert process.poll() is None and patience.lasts(), error
                 time.sleep(0.02)
 
 

@@ -51,8 +51,9 @@ class Proxy:
         self._cut(*(one for pair in self._pairs for one in pair))
 
     def close(self) -> None:
-        self.go()
         self._cut(self._listener)
+        self._threads[0].join()  # nobody comes any more
+        self.go()
         for thread in self._threads:
             thread.join()
         for one in (self._listener, *(one for pair in self._pairs for one in pair)):

@@ -23,12 +23,13 @@ from gmesh.authority.adopt import adopt
 from gmesh.authority.rate_limit import RateLimits
 from gmesh.authority.store.transaction import SERIALS_PER_EPOCH
 from gmesh.errors import StoreError
+from gmesh.testing.patience import Patience
 from gmesh.trust.documents import Crl
 
 pytestmark = pytest.mark.skipif(shutil.which("pg_basebackup") is None, reason="NOT RUN: no PostgreSQL here")
 
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 class Pair:
@@ -61,7 +62,7 @@ class Pair:
         return self._directory / name / "data"
 
     def _run(self, *command: str) -> None:
-        environment = {**os.environ, "HOME": str(self._directory)}
+        environment = {**os.environ, "HOME": str(self._directory), "PGCTLTIMEOUT": "300"}
         subprocess.run(
             [*self._as, *command],
             check=True,
@@ -97,9 +98,9 @@ class Pair:
         """Whether commits of the primary wait; the standby follows it."""
         self.sql("primary", f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
         self.sql("primary", "SELECT pg_reload_conf()")
-        deadline = time.monotonic() + DEADLINE
+        patience = Patience(DEADLINE)
         while self._waits() != (names, "sync" if names else "async"):
-            assert time.monotonic() < deadline, "the primary does not take the setting"
+            assert patience.lasts(), "the primary does not take the setting"
             time.sleep(0.02)
         self.sql("primary", "CHECKPOINT")  # whoever makes them is who tells the others of the setting
 

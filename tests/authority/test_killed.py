@@ -24,7 +24,7 @@ from gmesh.trust.keys import KEY_SIZE, key_id
 
 pytestmark = pytest.mark.sqlite("steps of processes between two changes of files")
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 SAMPLE = 5
 """Members of earlier rounds that are heard of after each."""
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -84,11 +84,14 @@ def calls(network: Any, headers: dict[str, str], body: bytes) -> Counter[str]:
         elif event == "c_call":
             made[argument.__name__] += 1
 
+    gc.collect()
+    gc.disable()  # what is called for garbage of before is not its work
     sys.setprofile(note)
     try:
         answer = network.ask("POST", "/join", headers, body)
     finally:
         sys.setprofile(None)
+        gc.enable()
     assert answer.status == 403
     return made
 

@@ -22,7 +22,7 @@ from twisted.internet.threads import deferToThread
 
 from gmesh.stream_errors import StreamLost
 
-PATIENCE = 30
+PATIENCE = 180
 CLOCK: Any = reactor
 
 

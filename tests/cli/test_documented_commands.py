@@ -70,7 +70,7 @@ def test_b14_the_tutorial_begins_in_the_shell_that_ran_the_demo(tmp_path: Path) 
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "lab/net/authority").is_dir()

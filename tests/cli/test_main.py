@@ -177,7 +177,7 @@ def test_reader_that_leaves() -> None:
     assert writer.stdout is not None
     writer.stdout.close()
     writer.stdout = None
-    _, errors = writer.communicate("", timeout=60)
+    _, errors = writer.communicate("", timeout=180)
     assert (writer.returncode, errors) == (1, "")
 
 
@@ -187,7 +187,7 @@ def test_closed_standard_output(tmp_path: Path) -> None:
     told = {">&-": "gmesh: standard output is closed: nothing was done\n", ">&- 2>&-": ""}
     for closing, message in told.items():
         ended = subprocess.run(
-            ["sh", "-c", f"{program} {closing}"], cwd=ROOT, capture_output=True, text=True, timeout=60
+            ["sh", "-c", f"{program} {closing}"], cwd=ROOT, capture_output=True, text=True, timeout=180
         )
         assert (ended.returncode, ended.stderr) == (1, message)
     assert not list(tmp_path.iterdir())
@@ -197,7 +197,9 @@ def test_closed_standard_output(tmp_path: Path) -> None:
 def test_commands_start_without_twisted(module: str) -> None:
     """Importing any command imports neither Twisted nor rich: that is what keeps each start short."""
     code = f"import sys, {module}; print({{'twisted', 'rich', 'klein', 'asyncio'}} & set(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=True
+    )
     assert run.stdout == "set()\n"
 
 

@@ -16,7 +16,7 @@ from cli.leg_end import LegEnd
 
 from gmesh.client.message_frames import GivenMessage
 
-DEADLINE = 60
+DEADLINE = 180
 LONG = {"receive": ["receive", "--service", "s"], "follow": ["peers", "--follow"]}
 
 

@@ -238,12 +238,12 @@ def _on_a_terminal(arguments: list[str], directory: Path) -> str:
     drawn = b""
     try:
         while drawn.count(b"^C ends it") < 2:
-            ready, _, _ = select.select([ours], [], [], 60)
+            ready, _, _ = select.select([ours], [], [], 180)
             assert ready, drawn
             drawn += os.read(ours, 65536)
     finally:
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(60) == 130
+        assert watching.wait(180) == 130
         os.close(ours)
     return drawn.split(b"^C ends it")[1].decode("utf-8", "replace")
 

@@ -13,7 +13,7 @@ from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-PATIENCE = 20.0
+PATIENCE = 300.0
 """Seconds after which something is taken to never happen."""
 PEER = {"name": "pump-07", "node_id": "07" * 16, "roles": ["client", "service:web"], "serial": 7}
 HOST = {"name": "desk", "node_id": "de" * 16, "roles": ["client"], "serial": 3}

@@ -44,7 +44,7 @@ def both(nodes: LocalNodes, near: Act, far: Act) -> Deferred[Any]:
         with accept_stream("file", nodes.path(nodes.b)) as stream:
             return far(stream)
 
-    nodes.b.hold(10, 3)
+    nodes.b.hold(600, 300)
     return gatherResults([outcome(serve), outcome(dial)])
 
 
@@ -119,7 +119,7 @@ async def test_a_writer_whose_reader_has_gone(nodes: LocalNodes) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_program_that_dies(nodes: LocalNodes) -> None:
     """What was read is not all."""
-    nodes.b.hold(10, 3)
+    nodes.b.hold(600, 300)
 
     def serve() -> bytes:
         with accept_stream("file", nodes.path(nodes.b)) as stream:

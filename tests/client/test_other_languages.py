@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-DEADLINE = 60
+DEADLINE = 180
 
 
 @pytest.fixture(params=["c", "python"])

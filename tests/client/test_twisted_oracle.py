@@ -34,7 +34,7 @@ def sockets() -> Iterator[str]:
                 yield directory
             finally:
                 nodes.stdin.close()
-                nodes.wait(30)
+                nodes.wait(180)
 
 
 def test_twisteds_own_tests_of_transports_pass(sockets: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from daemon.certificate_files import endpoint_of, write_certificate
+from daemon.held_ports import free_port
 from twisted.application.service import MultiService
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -132,11 +133,6 @@ class Asking(Protocol):
     def dataReceived(self, data: bytes) -> None:
         heard, self.heard = self.heard, None
         heard.callback(data)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def on(port: int) -> str:

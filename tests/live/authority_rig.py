@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live.patience import Patience
 
 from gmesh.authority.audit import verify_chain
 from gmesh.testing.twistd import environment, start_twistd, twistd
@@ -26,7 +27,7 @@ from gmesh.trust.keys import NoiseKey, SigningKey
 from gmesh.trust.signed_requests import ADMIN_TAG, JOIN_TAG, sign_request
 from gmesh.trust.verify import network_id
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 START = 180.0
 """Seconds that one may take where the machine is busy."""
 
@@ -61,8 +62,8 @@ class AuthorityProcess:
 
     def logged(self, pattern: bytes) -> re.Match[bytes]:
         """Wait until the log has it."""
-        deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline:
+        patience = Patience(DEADLINE)
+        while patience.lasts():
             if found := re.search(pattern, self.log.read_bytes()):
                 return found
             time.sleep(0.02)
@@ -70,8 +71,8 @@ class AuthorityProcess:
 
     def start(self, port: int = 0) -> None:
         process = self.spawn(port)
-        deadline = time.monotonic() + START
-        while time.monotonic() < deadline and process.poll() is None:
+        patience = Patience(START)
+        while patience.lasts() and process.poll() is None:
             found = re.search(rb"listening on tcp:(\d+)", self.log.read_bytes())
             if found and b" ready," in self.log.read_bytes():
                 self.port = int(found[1])

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from daemon.held_ports import free_port
 from live.command_rig import Rig, Running
 from live.node_rig import ask, until
 
@@ -214,12 +214,6 @@ def _taken_back(path: str, key: str) -> Callable[[Rig, Running], contextlib.Abst
     return around
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 CASES: dict[str, Case] = {
     "init": Case(
         lambda rig: [rig.fresh("net"), "--network", "other"],
@@ -376,7 +370,7 @@ CASES: dict[str, Case] = {
         around=_taken_back("/v1/exposures", "service"),
     ),
     "forward": Case(
-        lambda rig: [f"tcp:{_free_port()}", "c:ssh"],
+        lambda rig: [f"tcp:{free_port()}", "c:ssh"],
         [["udp:53", "c:ssh"], ["tcp:0", "c"], ["unix:/run/x", "c:ssh"], ["tcp:1"]],
         "to c:ssh",
         around=_taken_back("/v1/forwards", "id"),

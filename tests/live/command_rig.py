@@ -14,7 +14,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +24,14 @@ from authority.postgres_server import PostgresServer
 from live.conftest import Daemon, warned
 from live.forks import Forked, Forks
 from live.node_rig import until
+from live.patience import STEP, Patience
 from live.safe_server import safe_server
 
 from gmesh.cli.demo_ports import Ports
 
 GMESH = [sys.executable, "-m", "gmesh.cli.main"]
 PHRASE = "correct horse battery staple\n"
-DEADLINE = 60.0
+DEADLINE = 180.0
 ROWS, COLUMNS = 40, 80
 
 
@@ -95,14 +95,13 @@ class Running:
 
     def until(self, enough: Callable[[], bool], what: str = "") -> None:
         """Read until that is so, or until it has ended if C{enough} never is."""
-        deadline = time.monotonic() + DEADLINE
+        patience = Patience(DEADLINE)
         while self._masters_open and not enough():
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if not patience.lasts():
                 self.process.kill()
                 self.process.wait()
                 pytest.fail(f"{self.process.args} did not end or show {what}: {self._texts}")
-            self._read(left)
+            self._read(STEP)
 
     @property
     def _masters_open(self) -> list[int]:

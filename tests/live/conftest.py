@@ -31,7 +31,7 @@ from gmesh.trust.invite import INVITE_PREFIX, Invite
 from gmesh.trust.keys import SigningKey, noise_keys_from_pem
 
 #: Seconds until which something must have come about: many times what it takes, for machines under load.
-DEADLINE = 60.0
+DEADLINE = 180.0
 COMMAND_DEADLINE = 180.0
 CLEAN_ENDS = (0, -signal.SIGTERM)
 # Started in the background by a shell, the suite ignores ^C, and so would all that it starts.

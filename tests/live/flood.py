@@ -32,7 +32,7 @@ def bad_handshake(port: int, number: int, preamble: bytes) -> None:
     first = struct.pack(">H", 36) + os.urandom(32) + struct.pack(">I", 1)
     third = struct.pack(">H", 600) + os.urandom(600)
     source = (address(number), 0)
-    with socket.create_connection(("127.0.0.1", port), timeout=60, source_address=source) as bad:
+    with socket.create_connection(("127.0.0.1", port), timeout=600, source_address=source) as bad:
         bad.sendall(preamble + first + third)
         while bad.recv(4096):
             pass

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from live.node_rig import PATIENCE
+from live.patience import Patience
 from twisted.python.procutils import which
 
 HERE = "127.0.0.1"
@@ -105,14 +106,14 @@ def running(directory: Path, ready: str, *command: str) -> Iterator[None]:
         process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=output)
     try:
         host, _, port = ready.rpartition(":")
-        end = time.monotonic() + PATIENCE
+        patience = Patience(PATIENCE)
         while ready:
             try:
                 socket.create_connection((host, int(port)), 1).close()
                 break
             except OSError:
                 said = (directory / "output").read_text(errors="replace")
-                assert process.poll() is None and time.monotonic() < end, said
+                assert process.poll() is None and patience.lasts(), said
                 time.sleep(0.05)
         yield
     finally:

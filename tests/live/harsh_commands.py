@@ -29,8 +29,10 @@ import click
 from gmesh.cli import main as program
 
 NOBODY = 65534
-PATIENCE = 3.0
-"""Seconds until somebody types ^C."""
+PATIENCE = {"demo": 3.0}
+"""Seconds until somebody types ^C: in the middle of what takes a while."""
+HANGS = 180.0
+"""Seconds after which any other command is taken to wait where nothing comes."""
 SAMPLES = {
     "directory": "fresh",
     "state": "state",
@@ -206,7 +208,7 @@ def mounted(sandbox: Path, world: str) -> Path | None:
                 return disk
 
 
-def run(given: list[str], directory: Path, world: Callable[[], None]) -> dict[str, object]:
+def run(given: list[str], directory: Path, world: Callable[[], None], patience: float) -> dict[str, object]:
     """One command in one world."""
     texts = [directory.parent / name for name in ("out", "err")]
     child = os.fork()
@@ -218,7 +220,7 @@ def run(given: list[str], directory: Path, world: Callable[[], None]) -> dict[st
             for number, text in enumerate(texts, 1):
                 _reopen(number, str(text), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+            signal.setitimer(signal.ITIMER_REAL, patience)
             world()
             try:
                 program.main(given)
@@ -265,7 +267,7 @@ def everything(sandbox: Path) -> Iterator[dict[str, object]]:
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(sandbox, copy)
             odd = [*given[:-1], "p\u00fcmpe\udcff"] if world == "ascii" and len(given) > 1 else given
-            yield {"command": name, "world": world} | run(odd, copy, change)
+            yield {"command": name, "world": world} | run(odd, copy, change, PATIENCE.get(name, HANGS))
     for world in DISKS:
         disk = mounted(sandbox, world)
         if disk is None:
@@ -273,7 +275,7 @@ def everything(sandbox: Path) -> Iterator[dict[str, object]]:
             continue
         for name, given in tree.items():
             if name not in SLOW:
-                yield {"command": name, "world": world} | run(given, disk, lambda: None)
+                yield {"command": name, "world": world} | run(given, disk, lambda: None, HANGS)
         subprocess.run(["umount", "-l", disk], check=False)
 
 

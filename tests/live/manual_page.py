@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^\.\. code-block:: console\n\n((?:   .*\n|\n)+)", re.MULTILINE)
 SYSTEMCTL = re.compile(r"systemctl (start|stop|restart|reload) gmesh-(authority|node@(\w+))")
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 def commands(page: str) -> Iterator[str]:

@@ -33,7 +33,7 @@ SUITES = {
 }
 HELLO, PING, PONG, REKEY, CLOSE, LSA, E2E_INIT, E2E_RESP, E2E_DATA = 1, 2, 3, 4, 5, 16, 64, 65, 66
 DATAGRAM = 1
-DEADLINE = 60.0
+DEADLINE = 180.0
 HELLO_HEAD = ">8sBQQQQQI"
 HELLO_FIELDS = ("boot", "flags", "clock", "serial", "status", "crl", "policy", "genesis")
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from daemon.held_ports import free_port
 
 from gmesh.testing.processes import ProcessMesh
 
 __all__ = ["DEADLINE", "LOOPBACK", "Row", "free_port", "gmesh", "needs", "serving", "sshd"]
 
-DEADLINE = 60
+DEADLINE = 180
 LOOPBACK = "127.0.0.1"
 
 
@@ -87,13 +88,6 @@ class Row:
         return subprocess.run(
             arguments, input=sent, capture_output=True, timeout=DEADLINE, check=False, **options
         )
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.create_server((LOOPBACK, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

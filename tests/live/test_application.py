@@ -17,7 +17,7 @@ from gmesh.testing.processes import ProcessMesh
 pytestmark = pytest.mark.live
 
 PROGRAM = Path(__file__).resolve().parents[2] / "docs" / "examples" / "readings.py"
-DEADLINE = 60
+DEADLINE = 180
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_an_unknown_log_format_is_wrong_usage(fleet: Fleet) -> None:
 
 def test_the_options_that_bound_strangers(fleet: Fleet) -> None:
     """--failure-rate, --connections and --trusted-proxy count in the daemon as they do in its parts."""
-    fleet.daemon.options = ("--failure-rate", "2/2", "--connections", "2", "--trusted-proxy", "127.0.0.1")
+    fleet.daemon.options = ("--failure-rate", "1/2", "--connections", "2", "--trusted-proxy", "127.0.0.1")
     fleet.daemon.start()
     unknown = replace(fleet.invite("pump-1"), seed=bytes(32))
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from live.fronts import needs, running
-from live.node_rig import until
+from live.node_rig import PATIENCE, until
+from live.patience import Patience
 
 from gmesh.trust.documents import Status, parse_document
 
@@ -45,7 +46,9 @@ backend passed
     option httpchk HEAD /readyz
     server one 127.0.0.1:{proxied} send-proxy-v2 check port {plain} inter 500ms fall 1 rise 1
 """
-DEADLINE = 30.0
+DEADLINE = 180.0
+DRAIN = 8.0
+"""Seconds: what is looked at meanwhile takes a fraction of one where the host does nothing else."""
 
 
 def ask(port: int, path: str, source: str = "127.0.0.1") -> tuple[int, str, bytes]:
@@ -67,8 +70,8 @@ def test_p34_behind_haproxy_until_it_drains(
     ports = {name: free_port() for name in ("http", "plain", "tcp", "proxied")}
     gmesh("init", "net", "--network", "lab", "--authority-url", f"http://127.0.0.1:{ports['http']}")
     daemon = start(
-        "gmesh-authority", "--state", "net/authority", "--drain", "2", "--trusted-proxy", "127.0.0.1",
-        "--rate", "300/20",
+        "gmesh-authority", "--state", "net/authority", "--drain", f"{DRAIN:.0f}",
+        "--trusted-proxy", "127.0.0.1", "--rate", "300/20",
         "--listen", f"tcp:{ports['plain']}:interface=127.0.0.1",
         "--listen", f"haproxy:tcp:{ports['proxied']}:interface=127.0.0.1",
     )  # fmt: skip
@@ -84,18 +87,21 @@ def test_p34_behind_haproxy_until_it_drains(
         for port in (ports["http"], ports["tcp"]):
             sources = [f"127.0.{port % 200}.{number}" for number in (1, 2)]
             until(lambda port=port, source=sources[0]: ask(port, "/healthz", source)[0] in (200, 429))
-            assert {ask(port, "/policy", sources[0])[0] for _ in range(40)} == {200, 429}
+            told, patience = set[int](), Patience(PATIENCE)
+            while told != {200, 429}:  # more in a second than it may
+                assert patience.lasts()
+                told.add(ask(port, "/policy", sources[0])[0])
             assert ask(port, "/policy", sources[1])[0] == 200, "another client has room of its own"
         held = parse_document(ask(ports["http"], "/status", "127.0.9.9")[2], Status)
         poll = pool.submit(ask, ports["http"], f"/status?after={held.digest}", "127.0.9.9")
         time.sleep(0.2)  # until it waits there; if it does not yet, it is answered at once all the same
         began = time.monotonic()
         daemon.signal(signal.SIGTERM)
-        assert poll.result(DEADLINE)[0] == 200 and time.monotonic() - began < 2.0
+        assert poll.result(DEADLINE)[0] == 200 and time.monotonic() - began < DRAIN
         status, connection, body = ask(ports["plain"], "/readyz")
         assert (status, connection, json.loads(body)["status"]) == (503, "close", 503)
         assert ask(ports["plain"], "/policy", "127.0.9.8")[:2] == (200, "close")
         until(lambda: b"No server is available" in ask(ports["http"], "/policy", "127.0.9.7")[2])
         daemon.wait()
-        assert time.monotonic() - began >= 2.0
+        assert time.monotonic() - began >= DRAIN
     daemon.stop()

@@ -42,7 +42,7 @@ http {{
     }}
 }}
 """
-DEADLINE = 30.0
+DEADLINE = 180.0
 
 
 @contextmanager

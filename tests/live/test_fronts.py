@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import time
 import urllib.request
@@ -18,7 +19,8 @@ from live.node_rig import ask, until
 from mesh.sockets_world import Authority
 
 pytestmark = pytest.mark.live
-CUT_WITHIN = 3.0
+WITHIN = pytest.mark.parametrize("within", [math.inf, pytest.param(3.0, marks=pytest.mark.soak)])
+"""Seconds until a revoked node is cut, on a host that does nothing else."""
 
 
 class Site:
@@ -60,9 +62,14 @@ class Site:
         return time.monotonic() - began
 
 
+@WITHIN
 @needs("squid")
 def test_the_only_way_out_is_squid_with_credentials_and_connect_to_one_port(
-    gmesh: Callable[..., Any], start: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
+    gmesh: Callable[..., Any],
+    start: Callable[..., Any],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+    within: float,
 ) -> None:
     """No resolver but squid's knows the hosts: joining, links, requests and commands go through it."""
     authority, tls, port = free_port(), free_port(), free_port()
@@ -85,14 +92,19 @@ def test_the_only_way_out_is_squid_with_credentials_and_connect_to_one_port(
         until(lambda: [peer["over"] for peer in site.linked("a")] == [f"tls via {proxy}"])
         site.sends("a", "b")
         until(lambda: all(row["numbers"] for row in json.loads(site.admin("nodes", "--json").stdout)))
-        assert site.is_cut("a", "b") < CUT_WITHIN
+        assert site.is_cut("a", "b") < within
         for log in (a.stop(), b.stop()):
             assert PASSWORD not in log
 
 
+@WITHIN
 @needs("nginx")
 def test_behind_nginx_on_the_port_of_a_site(
-    gmesh: Callable[..., Any], start: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
+    gmesh: Callable[..., Any],
+    start: Callable[..., Any],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+    within: float,
 ) -> None:
     """A WebSocket below C{/mesh}; the site is served beside it; the anchor knows whose link it is."""
     authority, front, port = free_port(), free_port(), free_port()
@@ -112,12 +124,17 @@ def test_behind_nginx_on_the_port_of_a_site(
         context = create_default_context(cafile=str(trusted.file))
         with urllib.request.urlopen(f"https://localhost:{front}/", context=context, timeout=60) as answer:
             assert answer.read() == b"a site\n"
-        assert site.is_cut("a", "b") < CUT_WITHIN
+        assert site.is_cut("a", "b") < within
 
 
+@WITHIN
 @needs("haproxy")
 def test_behind_haproxy_that_passes_tls_through(
-    gmesh: Callable[..., Any], start: Callable[..., Any], free_port: Callable[[], int], tmp_path: Path
+    gmesh: Callable[..., Any],
+    start: Callable[..., Any],
+    free_port: Callable[[], int],
+    tmp_path: Path,
+    within: float,
 ) -> None:
     """The PROXY header, version 2, stands before TLS: the anchor knows the true address."""
     authority, front, port = free_port(), free_port(), free_port()
@@ -135,4 +152,4 @@ def test_behind_haproxy_that_passes_tls_through(
         [peer] = site.linked("b")
         assert peer["address"].startswith("127.0.0.1:")  # not 127.0.0.3, from where HAProxy connects
         site.sends("a", "b")
-        assert site.is_cut("a", "b") < CUT_WITHIN
+        assert site.is_cut("a", "b") < within

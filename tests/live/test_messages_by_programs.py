@@ -7,6 +7,7 @@ import base64
 import http.client
 import itertools
 import json
+import os
 import re
 import signal
 import subprocess
@@ -52,10 +53,12 @@ class Receiver:
         assert self.process.stdout.readline() == "receiving\n"
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """By a signal; only SIGSTOP leaves it there."""
+        """By a signal, which is over then; only SIGSTOP leaves it there."""
         assert self.process is not None
         self.process.send_signal(number)
-        if number != signal.SIGSTOP:
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+        else:
             self.process.wait()
             if self.process.stdout is not None:
                 self.process.stdout.close()
@@ -213,7 +216,7 @@ def test_a_caller_that_hangs_up_is_a_number(mesh: ProcessMesh, receiver: Receive
     before, handed = counted("gauge", "caller-gone"), counted("boiler", "handed")
     for number in range(1, 4):
         connection = LocalConnection(gauge.state / "node.sock")
-        body = {"node": "boiler", "service": receiver.service, "data": ""}
+        body = {"node": "boiler", "service": receiver.service, "data": "", "timeout": 60.0}
         connection.request("POST", "/v1/send", json.dumps(body))
         mesh.wait(lambda number=number: counted("boiler", "handed") >= handed + number)
         connection.close()

@@ -123,18 +123,18 @@ def test_field_l6_a_life_under_a_service_manager(
     until(lambda: ask(states["b"], "GET", "/v1/routes") == (200, []))
 
 
-def test_a_reload_puts_into_force_what_it_can(start: Start, enrol: Enrol, tmp_path: Path) -> None:
+def test_a_reload_puts_into_force_what_it_can(
+    start: Start, enrol: Enrol, free_port: Callable[[], int], tmp_path: Path
+) -> None:
     """Ports, log format and group without a restart or a lost link; what cannot be had stays and is told."""
     states = {"a": enrol("a", "anchor"), "b": enrol("b", "client")}
     config = tmp_path / "a.toml"
-    settings = {"listen": [LISTEN], "metrics": ["tcp:0"]}
+    old, new = free_port(), free_port()
+    settings = {"listen": [LISTEN], "metrics": [f"tcp:{old}"]}
 
     def reload(**changes: Any) -> None:
         settings.update(changes)
         config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
-
-    def metrics() -> list[int]:
-        return [int(port) for port in re.findall(r"metrics on tcp:(\d+)", a.log)]
 
     def links() -> list[tuple[str, str]]:
         return [(peer["name"], peer["address"]) for peer in ask(states["a"], "GET", "/v1/peers")[1]]
@@ -150,10 +150,7 @@ def test_a_reload_puts_into_force_what_it_can(start: Start, enrol: Enrol, tmp_pa
         reload(metrics=[f"tcp:{busy}"])
         a.signal(signal.SIGHUP)
         a.wait_for(f"metrics stays what it was: cannot listen on tcp:{busy}:.*: Address already in use")
-    old = metrics()[-1]
     assert scraped(old)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        new = free.getsockname()[1]
     reload(metrics=[f"tcp:{new}"], log_format="json", read_group=str(os.getegid()), listen=[])
     a.signal(signal.SIGHUP)
     a.wait_for(rf'"message":"metrics on tcp:{new}"')

@@ -56,7 +56,7 @@ def test_commands_and_their_receipts(
     done = gmesh(*OPERATOR, "command", "shutdown", "--node", "b", "--wait")
     assert "stopping" in done.stdout
     assert b.wait() == 0
-    some = gmesh(*OPERATOR, "command", "reload", "--all", "--wait", "--timeout", "6s", check=False)
+    some = gmesh(*OPERATOR, "command", "reload", "--all", "--wait", "--timeout", "15s", check=False)
     rows = [line.split() for line in some.stdout.splitlines()[2:]]
     assert [(row[0], row[1]) for row in rows] == [("a", "done"), ("b", "no-answer")]
     assert (some.returncode, some.stderr) == (1, "gmesh: not every node has done it: 1 no answer\n")

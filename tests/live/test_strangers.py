@@ -29,7 +29,7 @@ BURST, RATE = 400, 200
 def stranger(port: int, number: int) -> socket.socket:
     """A connection from an address of its own: the loopback network is a /8."""
     source = f"127.{1 + number // 60000}.{number // 250 % 250}.{1 + number % 250}"
-    return socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(source, 0))
+    return socket.create_connection(("127.0.0.1", port), timeout=600, source_address=(source, 0))
 
 
 def beset(start: Callable[..., Any], enrol: Callable[..., Path], issuer: Issuer) -> list[float]:

@@ -18,7 +18,7 @@ from gmesh.testing.processes import ProcessMesh
 pytestmark = pytest.mark.live
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-DEADLINE = 60
+DEADLINE = 180
 TWIST = (sys.executable, "-m", "twisted")
 
 

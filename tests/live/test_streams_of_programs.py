@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from daemon.held_ports import free_port
 
 from gmesh.client.stream_frames import FIN, FrameDecoder, FrameKind, Signal, data_head
 from gmesh.stream_errors import StreamCode
@@ -27,7 +28,7 @@ from gmesh.testing.processes import ProcessMesh, ProcessNode
 pytestmark = pytest.mark.live
 
 DONE = Signal(FrameKind.RESET, StreamCode.DONE)
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 class Program:
@@ -106,8 +107,7 @@ RAW = "CONNECT b:web HTTP/1.1\r\nHost: b:web\r\n\r\n"
 def mesh(tmp_path: Path) -> Iterator[ProcessMesh]:
     """Daemons a and b, linked, each with a path to the other."""
     made = ProcessMesh(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     made.add("a", "anchor", arguments=["--listen", f"tcp:{port}:interface=127.0.0.1"])
     made.add("b", "client", arguments=["--peer", f"127.0.0.1:{port}"])
     try:
@@ -232,7 +232,7 @@ def test_a_stream_waits_for_a_program_that_comes_back(mesh: ProcessMesh) -> None
     mesh["b"].start()
     linked(mesh)
     near = Program(mesh["a"], CONNECT)
-    mesh.wait(lambda: [row["state"] for row in mesh["b"].ask("GET", "/v1/streams")] == ["opening"], 2.0)
+    mesh.wait(lambda: [row["state"] for row in mesh["b"].ask("GET", "/v1/streams")] == ["opening"])
     far = Program(mesh["b"], ACCEPT)
     assert near.status() == 101
     assert far.status() == 100

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST = ROOT / "docs" / "examples" / "first"
-DEADLINE = 60.0
+DEADLINE = 180.0
 GMESH = [sys.executable, "-m", "gmesh.cli.main"]
 
 

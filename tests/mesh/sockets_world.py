@@ -17,8 +17,8 @@ from gmesh.node.listening import mesh_server
 from gmesh.wire.frames import Kind, pack_frame
 
 
-async def until(condition, seconds=20.0):
-    """Wait, turn by turn, for something to become true."""
+async def until(condition, seconds=300.0):
+    """Wait, turn by turn, for something to become true; the host may stand still meanwhile."""
     end = reactor.seconds() + seconds
     while not condition():
         assert reactor.seconds() < end, "it did not come about"

@@ -43,14 +43,14 @@ class Names:
             kind = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
             return [(*kind, (address, rest[0])) for address in self.robins[host]]
         self.asked.append(host)
-        self.free.wait(60)
+        self.free.wait(600)
         raise socket.gaierror(socket.EAI_NONAME, "never found")
 
 
 @pytest.fixture
 def carriers(monkeypatch):
     names = Names()
-    made = Carriers(reactor, TlsTrust())
+    made = Carriers(reactor, TlsTrust)
     triggers = []
     for attribute, threads in (("_own_names", NAMES_AT_ONCE), ("_told_names", TOLD_NAMES_AT_ONCE)):
         apart = NamesApart(reactor, threads, names.look_up)

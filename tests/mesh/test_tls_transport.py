@@ -282,7 +282,7 @@ async def test_the_end_of_tls_ends_the_connection_whatever_its_producer_does(tmp
     near.transport.registerProducer(Pushes([]), False)
     far.transport.loseConnection()
     try:
-        await both[0].addTimeout(10, reactor)
+        await both[0].addTimeout(120, reactor)
     finally:
         near.transport.abortConnection()
         await both[1]

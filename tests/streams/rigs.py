@@ -33,8 +33,8 @@ from gmesh.testing.clock import EventClock
 from gmesh.testing.memory_streams import joined
 from gmesh.testing.mesh import MemoryMesh
 
-PATIENCE = 60.0
-"""Seconds of either kind of time after which something is taken to never happen."""
+PATIENCE, REAL_PATIENCE = 60.0, 300.0
+"""Seconds of either kind of time after which something is taken to never happen: a host may stand still."""
 LOOK_EVERY = 0.01
 """Seconds from one look at what nobody tells of to the next."""
 SERVICE = "web"
@@ -221,7 +221,7 @@ class OnReactor(Rig):
         """Asked whenever a protocol of this rig hears something, and now and then: a thread tells nothing."""
         looking = LoopingCall(self.tell)
         looking.start(LOOK_EVERY, now=False)
-        end = reactor.seconds() + PATIENCE
+        end = reactor.seconds() + REAL_PATIENCE
         try:
             while not holds():
                 each: Deferred[None] = Deferred()

@@ -17,7 +17,7 @@ def test_environment_of_a_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     code = "import os, gmesh; print(gmesh.__file__, [n for n in os.environ if n.startswith('GMESH')])"
     log = tmp_path / "log"
     with log.open("wb") as output:
-        assert start_twistd((), tmp_path, output, command=(sys.executable, "-c", code)).wait(60) == 0
+        assert start_twistd((), tmp_path, output, command=(sys.executable, "-c", code)).wait(180) == 0
     assert log.read_text() == f"{Path(sys.modules['gmesh'].__file__ or '').resolve()} []\n"
 
 
@@ -34,7 +34,7 @@ def test_a_daemon_runs_what_it_is_told_to_run_first(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as output:
         command = twistd("print('before', flush=True)")
-        assert start_twistd(["--help"], tmp_path, output, command=command).wait(60) == 0
+        assert start_twistd(["--help"], tmp_path, output, command=command).wait(180) == 0
     first, *rest = log.read_text().splitlines()
     assert first == "before"
     assert {"gmesh-node", "gmesh-authority"} <= {line.split()[0] for line in rest if line.split()}

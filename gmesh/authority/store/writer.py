@@ -179,17 +179,19 @@ class Store:
 
         return self._ask(self._writer, run, lambda: not sent).addErrback(failed).addErrback(self._told)
 
-    def read(self, function: Callable[[Reader], T], patient: bool = True) -> Deferred[T]:
+    def read(self, function: Callable[[Reader], T], patient: bool = True, once: bool = False) -> Deferred[T]:
         """
         Run C{function} on a read-only connection, in one snapshot.
 
         @param patient: wait a while for a database that is away.
+        @param once: it asks one question, which is a snapshot by itself.
         """
 
         def run(connection: Any) -> T:
-            cursor = connection.cursor()
+            cursor = connection.one_question() if once else connection.cursor()
             try:
-                connection.begin_read(cursor)
+                if not once:
+                    connection.begin_read(cursor)
                 return function(Reader(cursor))
             finally:
                 cursor.close()

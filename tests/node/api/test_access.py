@@ -52,10 +52,12 @@ def test_the_kernel_tells_who_connected() -> None:
 
     one, other = socket.socketpair()
     with one, other, socket.socket() as tcp:
-        found = peer_credentials(Transport(one))
+        transport = Transport(one)
+        found = peer_credentials(transport)
         assert found == Credentials(os.getpid(), os.getuid(), frozenset({os.getgid(), *os.getgroups()}))
         assert peer_credentials(Transport(tcp)) is None
     assert peer_credentials(Transport(one)) is None
+    assert peer_credentials(transport) == found, "it is asked once: a connection stays that of its process"
     assert peer_credentials(object()) is None
 
 
@@ -165,7 +167,9 @@ async def asked(path: str, uid: int | None, groups: list[int], method: str, targ
     """What a process of this user with these groups is answered."""
     arguments = json.dumps([path, uid, groups, method, target, body])
     command = [sys.executable, "-c", ASK, arguments]
-    run = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=True)
+    run = await deferToThread(
+        subprocess.run, command, capture_output=True, text=True, timeout=180, check=True
+    )
     return json.loads(run.stdout)
 
 

@@ -35,14 +35,14 @@ def run(sent: bytes, *arguments: str) -> Deferred[subprocess.CompletedProcess[by
     """What the program prints, and how it ends."""
     assert PERL is not None
     command = [PERL, "-w", str(PROGRAM), *arguments]
-    return deferToThread(subprocess.run, command, input=sent, capture_output=True, timeout=60, check=False)
+    return deferToThread(subprocess.run, command, input=sent, capture_output=True, timeout=180, check=False)
 
 
 @pytest_twisted.ensureDeferred
 async def test_one_dials_and_one_serves(nodes: LocalNodes) -> None:
     """Megabytes both ways, each to its end, and both know that all arrived."""
     question, answer = bytes(range(256)) * 16384, bytes(range(255, -1, -1)) * 8192
-    nodes.b.hold(10, 3)
+    nodes.b.hold(600, 300)
     both = [
         run(answer, nodes.path(nodes.b), "accept", "web"),
         run(question, nodes.path(nodes.a), "connect", "b", "web"),
@@ -58,7 +58,7 @@ async def test_one_dials_and_one_serves(nodes: LocalNodes) -> None:
 async def test_it_ends_badly_when_the_stream_breaks(nodes: LocalNodes) -> None:
     """Though its own half has ended."""
     served = run(b"", nodes.path(nodes.b), "accept", "web")
-    nodes.b.hold(10, 3)
+    nodes.b.hold(600, 300)
     near = await nodes.program(nodes.a, connect("b"))
     await nodes.until(lambda: near.heads)
     near.transport.write(data_head(4) + b"half")

@@ -179,10 +179,10 @@ async def test_a_program_that_stops_waiting_gets_no_stream(nodes: LocalNodes) ->
 @pytest_twisted.ensureDeferred
 async def test_a_program_that_comes_too_early_serves_what_waits(nodes: LocalNodes) -> None:
     """After a restart of the daemon a stream waits for its program."""
-    nodes.b.hold(10, 3)
+    nodes.b.hold(600, 300)
     near = await nodes.program(nodes.a, connect("b"))
     far = await nodes.program(nodes.b, accept())
-    await nodes.until(lambda: near.heads)
+    await nodes.until(lambda: near.heads and len(far.heads) == 2)
     assert near.statuses == [101]
     assert far.statuses == [100, 101]
 
@@ -289,7 +289,9 @@ with socket.socket(socket.AF_UNIX) as connection:
 async def asked(path: str, uid: int, groups: list[int], request: str) -> tuple[int, str]:
     """Status and slug that a process of this user is answered."""
     command = [sys.executable, "-c", ASK, json.dumps([path, uid, groups, request, False])]
-    run = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=True)
+    run = await deferToThread(
+        subprocess.run, command, capture_output=True, text=True, timeout=180, check=True
+    )
     status, _, rest = run.stdout.partition("\n")
     return int(status), json.loads(rest.partition("\n\n")[2])["type"].rpartition(":")[2]
 

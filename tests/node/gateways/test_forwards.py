@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from daemon.held_ports import free_port
 from node.gateways.rig import CLOCK, Nodes
 from streams.wires import Program, connect
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -35,14 +36,6 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[LogEvent]]:
     for owner in (Forwards, ForwardFactory):
         monkeypatch.setattr(owner, "_log", Logger(observer=found.append))
     yield found
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def forward(port: int, service: str = "ssh") -> Forward:
@@ -143,10 +136,8 @@ async def test_a_busy_port_is_one_line_and_the_rest_is_served(nodes: Nodes, line
     """Also one that the service manager did not pass; a reload tries both again."""
     far = Program()
     nodes.there.listen("ssh", lambda offer: offer.accept(far))
-    with socket.socket() as busy:
-        busy.bind(("127.0.0.1", 0))
-        busy.listen()
-        taken, free = busy.getsockname()[1], free_port()
+    taken, free = free_port(), free_port()
+    with socket.create_server(("127.0.0.1", taken)):
         wanted = [forward(taken), Forward("systemd:domain=INET:name=pump-ssh", "desk", "ssh"), forward(free)]
         service = forwarding(nodes, *wanted)
         causes = [each["cause"] for each in lines if each["log_level"].name == "error"]

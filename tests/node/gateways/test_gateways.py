@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from daemon.held_ports import free_port
 from node.gateways.rig import CLOCK, NETWORK, Nodes
 from streams.wires import Program, connect
 from twisted.internet.address import UNIXAddress
@@ -21,14 +22,6 @@ from gmesh.node.configuration import Configuration
 from gmesh.node.gateways.gateways import Gateways
 from gmesh.node.gateways.settings import Exposure, Forward, ProxySettings, Target
 from gmesh.stream_errors import ServiceRefused
-
-
-def free_port() -> int:
-    """A port of loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def local(port: int) -> str:
@@ -119,7 +112,7 @@ async def test_loopback_ports_that_nobody_exposed_are_not_reachable(nodes: Nodes
         port, proxy = secret.getsockname()[1], free_port()
         made = gateways(nodes, Configuration(Path("/s"), proxy=ProxySettings((local(proxy),))))
         for name in ("localhost", "127.0.0.1", "pump-07.gmesh", f"tcp-{port}.pump-07.gmesh"):
-            through = ["curl", "-s", "-m", "5", "-x", f"http://127.0.0.1:{proxy}", "-w", "%{http_code}"]
+            through = ["curl", "-s", "-m", "120", "-x", f"http://127.0.0.1:{proxy}", "-w", "%{http_code}"]
             done = await deferToThread(
                 subprocess.run, [*through, f"http://{name}:{port}/"], capture_output=True, text=True
             )

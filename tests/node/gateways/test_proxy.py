@@ -64,7 +64,7 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="there is n
 
 async def curl(*arguments: str) -> tuple[str, str, int]:
     """What it prints, what it complains about, and its exit status."""
-    command = ["curl", "-sS", "-m", "10", *arguments]
+    command = ["curl", "-sS", "-m", "120", *arguments]
     done = await deferToThread(subprocess.run, command, env={"HOME": "/"}, capture_output=True, text=True)
     return done.stdout, done.stderr, done.returncode
 
