@@ -12,7 +12,6 @@ from pathlib import Path
 
 from gmesh.cli.demo_ports import Ports
 from gmesh.errors import GmeshError
-from gmesh.testing.patience import Patience
 
 __all__ = ["WAIT_SECONDS", "Daemon", "DaemonFailed", "Daemons"]
 
@@ -98,13 +97,13 @@ class Daemons:
         @param what: completes "waited in vain until ...".
         @raise DaemonFailed: if it does not become so, or a daemon ends.
         """
-        patience = Patience(seconds)
+        deadline = time.monotonic() + seconds
         while True:
             for daemon in self.all:
                 daemon.check()
             if true():
                 return
-            if not patience.lasts():
+            if time.monotonic() > deadline:
                 raise DaemonFailed("timeout", f"waited {seconds:.0f} s in vain until {what}")
             time.sleep(LOOK_EVERY)
 
